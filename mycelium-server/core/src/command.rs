@@ -1,0 +1,272 @@
+//! What happens to the core: facts from outside, already decoded and bounded by the shell.
+
+use std::sync::Arc;
+
+use crate::ids::{
+    AssignNumber, Attachment, Attempt, Commit, ContentDigest, FinishNumber, FlowId, InstanceId, JobId,
+    JobNumber, RequestId, Revision, SessionId, SubmissionId, Timestamp, Token,
+};
+use crate::image::FlowRecord;
+use crate::status::FinalStatus;
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Jobs were submitted.
+    Submit(Submit),
+    /// Jobs are to be cancelled.
+    Cancel(Cancel),
+    /// Finished jobs are to be brought back.
+    Retry(Retry),
+    /// An instance said hello.
+    Hello(Hello),
+    /// The stream of a session closed; the session lives on until its lease runs out.
+    StreamClosed {
+        /// The session.
+        session: SessionId,
+    },
+    /// An instance said how many jobs it will hold for an elf.
+    SetWindow {
+        /// Its session.
+        session: SessionId,
+        /// The elf.
+        elf: Arc<str>,
+        /// The most jobs it will hold.
+        window: Window,
+    },
+    /// An instance gave a sign of life.
+    Heartbeat {
+        /// Its session.
+        session: SessionId,
+        /// Every attempt it holds, outcomes not yet acknowledged included.
+        held: Vec<Token>,
+        /// The highest assignment that is known to have reached it.
+        received: AssignNumber,
+    },
+    /// An instance reported what became of attempts.
+    Outcomes {
+        /// Its session.
+        session: SessionId,
+        /// What became of them.
+        outcomes: Vec<Outcome>,
+    },
+    /// The arguments of an assigned attempt could not be computed, so it was never sent.
+    ArgumentsFailed {
+        /// The session it was assigned to.
+        session: SessionId,
+        /// The attempt.
+        token: Token,
+        /// The failure, held by the shell.
+        failure: Attachment,
+    },
+    /// An instance takes no more jobs.
+    Draining {
+        /// Its session.
+        session: SessionId,
+    },
+    /// An instance ended its session.
+    Goodbye {
+        /// Its session.
+        session: SessionId,
+    },
+}
+
+/// Jobs to be added to a flow.
+#[derive(Debug, Clone)]
+pub struct Submit {
+    /// Where the reply goes.
+    pub request: RequestId,
+    /// The flow.
+    pub flow: FlowId,
+    /// Its name, used if it is made now.
+    pub flow_name: Arc<str>,
+    /// Which part of which submission it is; `None` if it is a submission of its own.
+    pub part: Option<Part>,
+    /// The jobs. Each id at most once.
+    pub jobs: Vec<NewJob>,
+    /// What the store knows of the flow and of jobs that the core may have forgotten.
+    pub facts: Facts,
+}
+
+/// A part of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The submission.
+    pub submission: SubmissionId,
+    /// The part's number, from 0.
+    pub index: u32,
+    /// Whether it is the last.
+    pub seal: bool,
+}
+
+/// A job as the core sees it.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its id.
+    pub id: JobId,
+    /// Its elf.
+    pub elf: Arc<str>,
+    /// Its task.
+    pub task: Arc<str>,
+    /// Its priority: higher goes first.
+    pub priority: i32,
+    /// The jobs it depends on, each once.
+    pub depends_on: Vec<JobId>,
+    /// Digest of its content.
+    pub digest: ContentDigest,
+    /// Its specification, held by the shell.
+    pub spec: Attachment,
+}
+
+/// What the store said, for commands that touch jobs or flows which the core may have forgotten.
+///
+/// The shell asks the store before it sends the command. The core refuses facts that are too old with
+/// [`Refusal::FactsStale`](crate::effects::Refusal::FactsStale): then the shell asks again.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The newest commit that the store had completed when it was asked.
+    pub as_of: Commit,
+    /// Of the jobs that the command names, those that the store has as finished.
+    pub finished: Vec<FinishedFact>,
+    /// The flow that the command names, if the store has it.
+    pub flow: Option<FlowRecord>,
+    /// The submission that the command names, if the store has it and it was sealed.
+    pub submission_sealed: bool,
+}
+
+/// A finished job, as the store has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FinishedFact {
+    /// The job.
+    pub id: JobId,
+    /// The flow it belongs to.
+    pub flow: FlowId,
+    /// How it ended.
+    pub status: FinalStatus,
+    /// Digest of its content.
+    pub digest: ContentDigest,
+}
+
+/// Jobs to cancel.
+#[derive(Debug, Clone)]
+pub struct Cancel {
+    /// Where the reply goes.
+    pub request: RequestId,
+    /// Which jobs.
+    pub scope: Scope,
+    /// What the store knows of them.
+    pub facts: Facts,
+}
+
+/// Some jobs, or all unfinished ones of a flow.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// All unfinished jobs of a flow.
+    Flow(FlowId),
+    /// These jobs.
+    Jobs(Vec<JobId>),
+}
+
+/// Finished jobs to bring back.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// Where the reply goes.
+    pub request: RequestId,
+    /// The jobs that were named, each FAILED, CANCELLED or UPSTREAM_FAILED in the store.
+    pub jobs: Vec<RevivableJob>,
+    /// The jobs that ended UPSTREAM_FAILED and depend on those, directly or not.
+    pub dependents: Vec<RevivableJob>,
+    /// What the store knows of the other jobs that all these depend on, and of their flows.
+    pub facts: Facts,
+    /// The flows of all these jobs, as the store has them.
+    pub flows: Vec<FlowRecord>,
+}
+
+/// A finished job with what the core needs to take it back.
+#[derive(Debug, Clone)]
+pub struct RevivableJob {
+    /// Its id.
+    pub id: JobId,
+    /// Its flow.
+    pub flow: FlowId,
+    /// Its elf.
+    pub elf: Arc<str>,
+    /// Its task.
+    pub task: Arc<str>,
+    /// Its priority.
+    pub priority: i32,
+    /// Its old place in the order of submission, which it gets back.
+    pub number: JobNumber,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// The jobs it depends on.
+    pub depends_on: Vec<JobId>,
+    /// Digest of its content.
+    pub digest: ContentDigest,
+    /// Its last attempt; the next one is higher.
+    pub attempt: Attempt,
+    /// How it ended.
+    pub status: FinalStatus,
+    /// Its number in the order of finishing, under which the store has indexed it.
+    pub finish_number: FinishNumber,
+}
+
+/// An instance that opens a session, or resumes one.
+#[derive(Debug, Clone)]
+pub struct Hello {
+    /// Where the reply goes.
+    pub request: RequestId,
+    /// The process.
+    pub instance: InstanceId,
+    /// The session to go on with.
+    pub resume: Option<SessionId>,
+    /// The elves it serves, each once.
+    pub elves: Vec<ElfOffer>,
+    /// The attempts it holds.
+    pub held: Vec<Token>,
+}
+
+/// What an instance offers for one elf.
+#[derive(Debug, Clone)]
+pub struct ElfOffer {
+    /// The elf.
+    pub elf: Arc<str>,
+    /// Its tasks with their revisions, each once.
+    pub tasks: Vec<(Arc<str>, Revision)>,
+    /// How many jobs it will hold.
+    pub window: Window,
+}
+
+/// How many jobs an instance will hold for an elf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    /// The most it will hold, those not started included.
+    pub jobs: u32,
+    /// How many it runs at once, starting them in the order of assignment; 0 if not known.
+    pub concurrency: u32,
+}
+
+/// What became of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// The attempt.
+    pub token: Token,
+    /// What became of it.
+    pub result: OutcomeResult,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutcomeResult {
+    /// It returned; the outputs are held by the shell.
+    Outputs(Attachment),
+    /// It failed; the failure is held by the shell.
+    Failure(Attachment),
+    /// The elf did not fit the task's declaration; the failure is held by the shell. Settles the attempt like
+    /// `Failure`, and is acknowledged as refused.
+    Refused(Attachment),
+    /// It was handed back without having been started.
+    Released,
+    /// It stopped because the broker had cancelled it.
+    Cancelled,
+}

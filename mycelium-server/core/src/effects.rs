@@ -1,0 +1,324 @@
+//! What the core wants done: records to store, messages to elves, replies, and changes to tell to those who watch.
+//!
+//! The shell stores all of a batch in one commit, and only then releases the rest.
+
+use std::sync::Arc;
+
+use crate::ids::{
+    AssignNumber, Attachment, Attempt, FinishNumber, FlowId, InstanceId, JobId, JobNumber, RequestId,
+    Revision, SessionId, SubmissionId, Timestamp, Token,
+};
+use crate::image::{Counters, FlowRecord, LiveJob, SessionRecord, Settling, SubmissionRecord};
+use crate::status::{FinalStatus, Status};
+
+/// What one batch of commands came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Jobs whose record changed, each once, as they stand at the end of the batch, in the order they first changed.
+    pub jobs: Vec<JobWrite>,
+    /// Flows whose record changed, each once.
+    pub flows: Vec<FlowRecord>,
+    /// Sessions opened.
+    pub sessions_opened: Vec<SessionRecord>,
+    /// Sessions that are over.
+    pub sessions_ended: Vec<SessionId>,
+    /// Submissions in several parts whose record changed, each once.
+    pub submissions: Vec<SubmissionRecord>,
+    /// Submissions in several parts that were dropped unsealed.
+    pub submissions_dropped: Vec<SubmissionId>,
+    /// Settlings begun that did not end within the batch.
+    pub settling_begun: Vec<Settling>,
+    /// Settlings that ended, and that an earlier batch had begun.
+    pub settling_ended: Vec<Settling>,
+    /// The numbers as they are after the batch, if it has anything to store.
+    pub counters: Option<Counters>,
+
+    /// What to tell to elves, in order.
+    pub sends: Vec<Send>,
+    /// Answers to requests, in order.
+    pub replies: Vec<(RequestId, Result<Reply, Refusal>)>,
+    /// Jobs whose status changed, each once, with the status at the end of the batch.
+    pub changes: Vec<Change>,
+}
+
+impl Effects {
+    /// Whether there is nothing to store.
+    pub fn is_nothing_to_store(&self) -> bool {
+        self.counters.is_none()
+    }
+}
+
+/// A change of a job's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobWrite {
+    /// The job.
+    pub id: JobId,
+    /// Its flow.
+    pub flow: FlowId,
+    /// Set if the job was submitted in this batch: its specification, and the jobs it depends on (for the edges of
+    /// the graph).
+    pub created: Option<Created>,
+    /// Set if the job was finished in the store before: under which number it was indexed, and with which status.
+    pub revived: Option<Revived>,
+    /// The record it has from now on.
+    pub after: JobRecord,
+}
+
+/// What is stored once, when a job is submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its specification, held by the shell.
+    pub spec: Attachment,
+    /// The jobs it depends on.
+    pub depends_on: Vec<JobId>,
+}
+
+/// The finished record that a retry undoes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revived {
+    /// Its number in the order of finishing.
+    pub finish_number: FinishNumber,
+    /// How it had ended.
+    pub status: FinalStatus,
+}
+
+/// The record of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobRecord {
+    /// It is unfinished.
+    Live(LiveJob),
+    /// It has ended. Its live record, if it had one, goes.
+    Finished(FinishedJob),
+    /// Its submission was dropped: nothing of it stays.
+    Dropped,
+}
+
+/// A job that has ended, as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedJob {
+    /// Its elf.
+    pub elf: Arc<str>,
+    /// Its task.
+    pub task: Arc<str>,
+    /// Its priority.
+    pub priority: i32,
+    /// Its place in the order of submission.
+    pub number: JobNumber,
+    /// Its place in the order of finishing.
+    pub finish_number: FinishNumber,
+    /// How it ended.
+    pub end: End,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// Its newest attempt; 0 if it had none.
+    pub attempt: Attempt,
+    /// How many of its attempts ended because their elf was lost.
+    pub elves_lost: u32,
+    /// The last attempt's holder, if it had one.
+    pub ran: Option<Ran>,
+}
+
+/// Who ran the last attempt of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ran {
+    /// The process.
+    pub instance: InstanceId,
+    /// The task's revision there.
+    pub revision: Revision,
+    /// When it was handed out.
+    pub since: Timestamp,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With outputs, held by the shell.
+    Done(Attachment),
+    /// With a failure.
+    Failed(FailedBy),
+    /// Because this job, which it depends on directly or not, did not end done.
+    UpstreamFailed(JobId),
+    /// By request.
+    Cancelled,
+}
+
+impl End {
+    /// The status that goes with it.
+    pub fn status(&self) -> FinalStatus {
+        match self {
+            Self::Done(_) => FinalStatus::Done,
+            Self::Failed(_) => FinalStatus::Failed,
+            Self::UpstreamFailed(_) => FinalStatus::UpstreamFailed,
+            Self::Cancelled => FinalStatus::Cancelled,
+        }
+    }
+}
+
+/// Where a failure comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedBy {
+    /// It was reported; held by the shell.
+    Reported(Attachment),
+    /// The job ended with the elves that ran it, as often as the limit allows.
+    ElvesLost(u32),
+}
+
+/// A message to an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Send {
+    /// Run these.
+    Assign {
+        /// To whom.
+        session: SessionId,
+        /// The assignments, numbered upwards without gaps from `first`.
+        assignments: Vec<Assignment>,
+        /// The number of the first.
+        first: AssignNumber,
+    },
+    /// Stop these.
+    Cancel {
+        /// To whom.
+        session: SessionId,
+        /// The attempts.
+        tokens: Vec<Token>,
+    },
+    /// Outcomes are settled.
+    OutcomeAcks {
+        /// To whom.
+        session: SessionId,
+        /// One for each outcome.
+        acks: Vec<(Token, Verdict)>,
+    },
+    /// A heartbeat was heard.
+    HeartbeatAck {
+        /// To whom.
+        session: SessionId,
+        /// Of the attempts it holds, those that are not the session's.
+        unknown: Vec<Token>,
+    },
+    /// The session is over; its stream is to be closed.
+    SessionOver {
+        /// Whose.
+        session: SessionId,
+    },
+}
+
+/// A job to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The attempt.
+    pub token: Token,
+    /// The flow.
+    pub flow: FlowId,
+    /// The elf.
+    pub elf: Arc<str>,
+    /// The task.
+    pub task: Arc<str>,
+}
+
+/// What was made of an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Stored.
+    Recorded,
+    /// The attempt was settled before.
+    Duplicate,
+    /// The attempt is not this session's.
+    Stale,
+    /// Stored as a failure, because it did not fit the task's declaration.
+    Refused,
+}
+
+/// A change of a job's status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// The job.
+    pub job: JobId,
+    /// Its flow.
+    pub flow: FlowId,
+    /// Its status now.
+    pub status: Status,
+    /// Its newest attempt.
+    pub attempt: Attempt,
+    /// If it is final: how it ended.
+    pub end: Option<End>,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To `Submit`.
+    Submitted {
+        /// Jobs that were new.
+        created: u32,
+        /// Jobs that were there with the same content.
+        existing: u32,
+    },
+    /// To `Cancel`.
+    Cancelled {
+        /// Jobs that it cancelled.
+        cancelled: u64,
+        /// Jobs that were final already.
+        already_final: u64,
+    },
+    /// To `Retry`.
+    Retried {
+        /// Of the jobs named, those that are back.
+        retried: u64,
+        /// Dependents that came back with them.
+        revived: u64,
+    },
+    /// To `Hello`.
+    Welcome {
+        /// The session.
+        session: SessionId,
+        /// Whether it is the one that was asked for.
+        resumed: bool,
+        /// Of the attempts held, those to go on with.
+        keep: Vec<Token>,
+    },
+}
+
+/// Why a request was refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The facts were read before a job finished that the core has forgotten since: read them again.
+    #[error("the facts are older than what the scheduler has forgotten")]
+    FactsStale,
+    /// No such job.
+    #[error("job {0} is not known")]
+    JobNotFound(JobId),
+    /// No such flow.
+    #[error("flow {0} is not known")]
+    FlowNotFound(FlowId),
+    /// The id is taken by a job with other content, or of another flow.
+    #[error("job {0} exists with other content")]
+    ContentDiffers(JobId),
+    /// Jobs wait for each other in a circle, of which this is one.
+    #[error("job {0} waits for itself through the jobs it depends on")]
+    DependencyCycle(JobId),
+    /// The part is not the next one of its submission.
+    #[error("part {index} of submission {submission} is out of order")]
+    SubmissionOutOfOrder {
+        /// The submission.
+        submission: SubmissionId,
+        /// The part that came.
+        index: u32,
+        /// The part that was expected; `None` if the submission is not known (any more).
+        expected: Option<u32>,
+    },
+    /// There would be more unfinished jobs than the limit allows.
+    #[error("there are {unfinished} unfinished jobs, and the limit is {limit}")]
+    BacklogFull {
+        /// How many there are.
+        unfinished: u64,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// The job is done, so there is nothing to retry.
+    #[error("job {0} cannot be retried: it is done")]
+    NotRetryable(JobId),
+}

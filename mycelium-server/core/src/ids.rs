@@ -1,0 +1,164 @@
+//! Ids, each a type of its own, made in one place.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+/// A text that is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an id: give 32 hexadecimal digits, with or without dashes")]
+pub struct ParseIdError(String);
+
+macro_rules! id16 {
+    ($($(#[$doc:meta])* $name:ident;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name([u8; 16]);
+
+        impl $name {
+            /// The id with these bytes.
+            pub const fn new(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+
+            /// The id with these bytes; `None` unless there are 16.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self)
+            }
+
+            /// The id's bytes.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                Uuid::from_bytes(self.0).as_hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                match Uuid::try_parse(text) {
+                    Ok(id) => Ok(Self(*id.as_bytes())),
+                    Err(_) => Err(ParseIdError(text.to_owned())),
+                }
+            }
+        }
+    )+};
+}
+
+id16! {
+    /// Names a job; chosen by its submitter.
+    JobId;
+    /// Names a flow; chosen by its submitter.
+    FlowId;
+    /// Names a submission of several parts; chosen by its submitter.
+    SubmissionId;
+    /// Names a process that serves elves; chosen by the process.
+    InstanceId;
+    /// Names a failure: a digest of its identity.
+    FailureId;
+}
+
+macro_rules! number {
+    ($($(#[$doc:meta])* $name:ident($inner:ty);)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )+};
+}
+
+number! {
+    /// Numbers an execution of a job, from 1; 0 stands for none yet. It only rises, and so fences off reports of
+    /// earlier executions.
+    Attempt(u32);
+    /// Numbers a session, from 1. Never used twice in a mycelium, not even across restarts of the broker.
+    SessionId(u64);
+    /// Numbers a batch of changes that the store takes as one, from 1.
+    Commit(u64);
+    /// Numbers jobs in the order of their submission, from 1: the order within an elf's queue.
+    JobNumber(u64);
+    /// Numbers flows in the order they were made, from 1.
+    FlowNumber(u64);
+    /// Numbers jobs in the order they finished, from 1. A job that is retried and finishes again gets a new one.
+    FinishNumber(u64);
+    /// Numbers the assignments of one session, in the order they were made, from 1.
+    AssignNumber(u64);
+    /// What a caller gave to find its request again in the replies.
+    RequestId(u64);
+    /// A tag that the shell hangs on a command and finds again in the effects: how payloads pass the core by.
+    Attachment(u32);
+    /// A digest of a job's content, to tell a repeated submission from a different one with the same id.
+    ContentDigest(u64);
+}
+
+/// SHA-256 over the source text of an elf or a task.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision([u8; 32]);
+
+impl Revision {
+    /// The revision with these bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The revision with these bytes; `None` unless there are 32.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The revision's bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Revision({self})")
+    }
+}
+
+/// One attempt of one job: what an elf gives back with its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token {
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+/// A moment: microseconds since the Unix epoch. The shell sees to it that it never goes back while it runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The moment `duration` later.
+    #[must_use]
+    pub fn after(self, duration: std::time::Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+    }
+}

@@ -1,0 +1,130 @@
+//! What the core keeps in the store and is rebuilt from.
+
+use std::sync::Arc;
+
+use crate::ids::{
+    Attempt, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, Revision,
+    SessionId, SubmissionId, Timestamp,
+};
+use crate::status::FinalCounts;
+
+/// The numbers that only rise, stored with every commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// The commit that stored them.
+    pub commit: Commit,
+    /// The newest job number given out.
+    pub job: JobNumber,
+    /// The newest flow number given out.
+    pub flow: FlowNumber,
+    /// The newest finish number given out.
+    pub finish: FinishNumber,
+    /// The newest session given out.
+    pub session: SessionId,
+}
+
+/// An unfinished job, as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveJob {
+    /// Its id.
+    pub id: JobId,
+    /// Its flow.
+    pub flow: FlowId,
+    /// Its elf.
+    pub elf: Arc<str>,
+    /// Its task.
+    pub task: Arc<str>,
+    /// Its priority.
+    pub priority: i32,
+    /// Its place in the order of submission.
+    pub number: JobNumber,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// Digest of its content.
+    pub digest: ContentDigest,
+    /// The jobs it depended on when this was written, and that were not done then. Those that are no longer among
+    /// the unfinished jobs are done now: had one ended otherwise, this job would have been settled with it, or the
+    /// store would hold an intent to do so ([`Image::settling`]).
+    pub waits_for: Vec<JobId>,
+    /// The submission it came with, if that had several parts.
+    pub submission: Option<SubmissionId>,
+    /// Its newest attempt; 0 before the first.
+    pub attempt: Attempt,
+    /// How many of its attempts ended because their elf was lost.
+    pub elves_lost: u32,
+    /// The attempt in an instance's hands, if one is.
+    pub running: Option<Running>,
+}
+
+/// An attempt in an instance's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// The session that holds it.
+    pub session: SessionId,
+    /// The process.
+    pub instance: InstanceId,
+    /// The task's revision there.
+    pub revision: Revision,
+    /// When it was handed out.
+    pub since: Timestamp,
+}
+
+/// A flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowRecord {
+    /// Its id.
+    pub id: FlowId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its place in the order of flows.
+    pub number: FlowNumber,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// How many of its jobs have ended how.
+    pub finished: FinalCounts,
+}
+
+/// A session that was not over when the store last heard of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// Its number.
+    pub id: SessionId,
+    /// The process.
+    pub instance: InstanceId,
+}
+
+/// A submission of several parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubmissionRecord {
+    /// Its id.
+    pub id: SubmissionId,
+    /// Its flow.
+    pub flow: FlowId,
+    /// The next part expected.
+    pub next_part: u32,
+    /// Whether it is sealed; else its jobs wait.
+    pub sealed: bool,
+}
+
+/// A job that did not end done, and whose dependents are not all settled yet: their settling may span several
+/// commits, and this tells a restarted core to go on with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Settling {
+    /// The job that ended.
+    pub cause: JobId,
+}
+
+/// What a core is rebuilt from, but for the jobs, which are handed over one by one.
+#[derive(Debug, Clone, Default)]
+pub struct Image {
+    /// The numbers that only rise.
+    pub counters: Counters,
+    /// The flows of all unfinished jobs, at least.
+    pub flows: Vec<FlowRecord>,
+    /// The sessions.
+    pub sessions: Vec<SessionRecord>,
+    /// The submissions of all unfinished jobs that came in several parts, at least.
+    pub submissions: Vec<SubmissionRecord>,
+    /// The settlings under way.
+    pub settling: Vec<Settling>,
+}

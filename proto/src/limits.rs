@@ -1,0 +1,44 @@
+//! The limits of the contract. A broker checks them before it takes memory, a runtime before it sends.
+
+/// The protocol version that these sources speak; `Hello` carries a range.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// The largest gRPC message either side sends or accepts, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The largest inline payload (one literal, one output), in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// The most that the arguments of one job, or its outputs, may come to together, in bytes.
+pub const JOB_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The most jobs in one `SubmitJobs` call; a larger submission goes in parts.
+pub const SUBMIT_JOBS_MAX: usize = 8_192;
+/// The most bytes a runtime puts into one `SubmitJobs` call before it begins the next part.
+pub const SUBMIT_BYTES_TARGET: usize = 2 * 1024 * 1024;
+/// The most nodes in the value graph of one job.
+pub const VALUE_NODES_MAX: usize = 1_000_000;
+/// The most nested lists and maps in a value graph.
+pub const VALUE_DEPTH_MAX: usize = 128;
+/// The most parameters of a task, and arguments of a job.
+pub const PARAMETERS_MAX: usize = 256;
+/// The most named outputs of a task.
+pub const OUTPUTS_MAX: usize = 256;
+/// The longest name of a mycelium, elf, task, parameter, output or flow, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// The most tasks of one elf.
+pub const TASKS_PER_ELF_MAX: usize = 1_024;
+/// The most elves that one session serves.
+pub const ELVES_PER_SESSION_MAX: usize = 256;
+/// The longest source or documentation text of an elf or a task, in bytes.
+pub const SOURCE_BYTES_MAX: usize = 1024 * 1024;
+/// The largest window: the most jobs that one instance may hold for one elf.
+pub const WINDOW_MAX: u32 = 65_536;
+/// The most entries a page of a list may have; a larger request is served as this.
+pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// The page size of a list whose request does not say.
+pub const PAGE_SIZE_DEFAULT: u32 = 100;
+/// The most job ids in one request that names jobs (`GetOutputs`, `CancelJobs`, `RetryJobs`, `WatchJobs`).
+pub const JOB_IDS_MAX: usize = 10_000;
+/// The longest failure message that is kept, in bytes; longer ones are cut at a character.
+pub const FAILURE_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// The longest failure details that are kept, in bytes.
+pub const FAILURE_DETAILS_BYTES_MAX: usize = 64 * 1024;
+/// The most frames of a failure, and the most causes, that are kept.
+pub const FAILURE_FRAMES_MAX: usize = 128;

@@ -1,0 +1,54 @@
+//! The reasons of refusals: `google.rpc.ErrorInfo.reason`, in the domain [`DOMAIN`].
+//!
+//! Programs decide on the status code and the reason, never on the text of a message. A reason is never
+//! reused for something else.
+
+/// `ErrorInfo.domain` of every error that a broker makes.
+pub const DOMAIN: &str = "mycelium";
+
+/// A field is malformed: wrong length, over its limit, empty where a value is needed. `INVALID_ARGUMENT`.
+pub const INVALID_FIELD: &str = "INVALID_FIELD";
+/// A value graph is malformed: a node refers forward, a list nests too deep. `INVALID_ARGUMENT`.
+pub const INVALID_VALUE_GRAPH: &str = "INVALID_VALUE_GRAPH";
+/// The jobs of a submission wait for each other in a circle. `INVALID_ARGUMENT`.
+pub const DEPENDENCY_CYCLE: &str = "DEPENDENCY_CYCLE";
+/// A payload is larger than the broker takes inline. `INVALID_ARGUMENT`.
+pub const PAYLOAD_TOO_LARGE: &str = "PAYLOAD_TOO_LARGE";
+/// Arguments do not fit the signature that the elf has declared. `INVALID_ARGUMENT`.
+pub const SIGNATURE_MISMATCH: &str = "SIGNATURE_MISMATCH";
+/// A job, or a job that a value comes from, is not known. `NOT_FOUND`.
+pub const JOB_NOT_FOUND: &str = "JOB_NOT_FOUND";
+/// No flow has this id or name. `NOT_FOUND`.
+pub const FLOW_NOT_FOUND: &str = "FLOW_NOT_FOUND";
+/// No elf of this name has ever connected. `NOT_FOUND`.
+pub const ELF_NOT_FOUND: &str = "ELF_NOT_FOUND";
+/// No such revision of this elf or task is kept. `NOT_FOUND`.
+pub const REVISION_NOT_FOUND: &str = "REVISION_NOT_FOUND";
+/// No such failure is kept. `NOT_FOUND`.
+pub const FAILURE_NOT_FOUND: &str = "FAILURE_NOT_FOUND";
+/// The broker hosts no mycelium of this name. `NOT_FOUND`.
+pub const MYCELIUM_NOT_FOUND: &str = "MYCELIUM_NOT_FOUND";
+/// The elf is known and has no such task. `FAILED_PRECONDITION`.
+pub const TASK_NOT_FOUND: &str = "TASK_NOT_FOUND";
+/// The same job id was submitted with other content. `ALREADY_EXISTS`.
+pub const JOB_CONTENT_DIFFERS: &str = "JOB_CONTENT_DIFFERS";
+/// A part of a submission came out of order, or after the submission was sealed or dropped. `FAILED_PRECONDITION`.
+pub const SUBMISSION_OUT_OF_ORDER: &str = "SUBMISSION_OUT_OF_ORDER";
+/// The job has not ended in a way that can be retried. `FAILED_PRECONDITION`.
+pub const JOB_NOT_RETRYABLE: &str = "JOB_NOT_RETRYABLE";
+/// The broker's queue of requests, or its store of waiting jobs, is full. `RESOURCE_EXHAUSTED`, with `RetryInfo`.
+pub const BROKER_BUSY: &str = "BROKER_BUSY";
+/// The limit of waiting jobs is reached. `RESOURCE_EXHAUSTED`, with `RetryInfo`.
+pub const BACKLOG_FULL: &str = "BACKLOG_FULL";
+/// The store did not take the change; nothing was acknowledged, and the same call may be repeated. `UNAVAILABLE`.
+pub const STORE_UNAVAILABLE: &str = "STORE_UNAVAILABLE";
+/// The broker is stopping. `UNAVAILABLE`.
+pub const BROKER_STOPPING: &str = "BROKER_STOPPING";
+/// A watch cannot go on from this commit number; begin again without one. `OUT_OF_RANGE`.
+pub const COMMIT_UNKNOWN: &str = "COMMIT_UNKNOWN";
+/// The stream did not begin with `Hello`, or repeated it. `FAILED_PRECONDITION`.
+pub const PROTOCOL_VIOLATION: &str = "PROTOCOL_VIOLATION";
+/// The two sides share no protocol version. `FAILED_PRECONDITION`.
+pub const PROTOCOL_VERSION_UNSUPPORTED: &str = "PROTOCOL_VERSION_UNSUPPORTED";
+/// Something failed inside the broker; the message carries an id that its log names. `INTERNAL`.
+pub const INTERNAL: &str = "INTERNAL";
