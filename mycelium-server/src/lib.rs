@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The broker of Mycelium as a library.
+
+pub mod store;

@@ -1,0 +1,232 @@
+//! What the broker keeps: a trait in the words of the project, and its backends.
+//!
+//! A store is used by one broker at a time. All its methods block for as long as the disk (or network) behind it
+//! takes; the broker calls [`Store::commit`] from the one thread that owns the scheduler, and the reads from threads
+//! that may block.
+
+pub mod record;
+
+use std::fmt;
+
+use bytes::Bytes;
+use mycelium_core::ids::{Commit, FailureId, FinishNumber, FlowId, JobId, Revision, SubmissionId};
+use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
+
+pub use record::{
+    Batch, ElfRecord, FailureRecord, Finish, FinishedRecord, JobAfter, JobChange, NewFailure, NewSpec,
+    OccurrenceRecord, RevisionRecord, SpecRecord,
+};
+
+/// What a store does for the broker.
+///
+/// To be correct, an implementation sees to it that
+/// - [`commit`](Self::commit) is atomic, and durable when it returns `Ok` (if [`is_durable`](Self::is_durable));
+/// - after `commit` has returned `Ok`, every read that begins later sees all of the batch;
+/// - a read that runs beside a commit sees, for each record, the one before or the one after it;
+/// - commits are numbered without gaps by the caller ([`Batch::counters`]); a store refuses one that does not follow
+///   the last, since that tells of two writers;
+/// - lists are served by indexes: a page reads at most `limit` + 1 index entries, whatever the size of the store.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// The backend's name, as `GetStatus` gives it: `memory`, `embedded`.
+    fn kind(&self) -> &'static str;
+
+    /// Whether what [`commit`](Self::commit) acknowledges survives the death of process and machine.
+    fn is_durable(&self) -> bool;
+
+    /// Reads what a scheduler is rebuilt from: hands every unfinished job to `each`, in no particular order, and then
+    /// returns the rest, with the flows and submissions of just these jobs. Reads neither specifications nor history.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if what it finds cannot be right; [`Error::Unavailable`] if it cannot be read now.
+    fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error>;
+
+    /// Stores a batch, all of it or nothing.
+    ///
+    /// # Errors
+    /// Any. Unless [`Error::is_certainly_not_applied`], the batch may have been stored; the caller then has to
+    /// [`load`](Self::load) again to know.
+    fn commit(&self, batch: &Batch) -> Result<(), Error>;
+
+    /// Specifications, in the order of `ids`; `None` for jobs that are not known.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Unavailable`]; so do all reads below.
+    fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error>;
+
+    /// Records of finished jobs, in the order of `ids`; `None` for jobs that are unfinished or not known.
+    fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error>;
+
+    /// The outputs of jobs that are DONE, in the order of `ids`; `None` for others.
+    fn outputs(&self, ids: &[JobId]) -> Result<Vec<Option<Bytes>>, Error>;
+
+    /// Finished jobs, last finished first.
+    fn list_finished(&self, query: &FinishedQuery) -> Result<FinishedPage, Error>;
+
+    /// Jobs that depend directly on `job`, in the order of their ids, beginning after `after`; at most `limit`.
+    /// Ids of jobs whose submission was dropped may be among them.
+    fn dependents(&self, job: JobId, after: Option<JobId>, limit: usize) -> Result<Vec<JobId>, Error>;
+
+    /// A flow.
+    fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, Error>;
+
+    /// The newest flow of that name.
+    fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error>;
+
+    /// Flows, newest first, of one name or any, beginning after (older than) the flow numbered `after`; at most
+    /// `limit`.
+    fn list_flows(
+        &self,
+        name: Option<&str>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<FlowRecord>, Error>;
+
+    /// A submission of several parts, sealed or open.
+    fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error>;
+
+    /// An elf.
+    fn elf(&self, name: &str) -> Result<Option<ElfRecord>, Error>;
+
+    /// Elves by name, beginning after `after`; at most `limit`.
+    fn list_elves(&self, after: Option<&str>, limit: usize) -> Result<Vec<ElfRecord>, Error>;
+
+    /// Revisions of an elf and its tasks, first seen last, beginning after `after`; at most `limit`.
+    fn list_revisions(
+        &self,
+        elf: &str,
+        after: Option<&RevisionCursor>,
+        limit: usize,
+    ) -> Result<Vec<(RevisionCursor, RevisionRecord)>, Error>;
+
+    /// One revision; `task` is empty for the elf as a whole.
+    fn revision(&self, elf: &str, task: &str, revision: Revision) -> Result<Option<RevisionRecord>, Error>;
+
+    /// A failure.
+    fn failure(&self, id: FailureId) -> Result<Option<FailureRecord>, Error>;
+
+    /// Failures, last seen first, beginning after `after`; at most `limit`.
+    fn list_failures(
+        &self,
+        after: Option<&FailureCursor>,
+        limit: usize,
+    ) -> Result<Vec<(FailureCursor, FailureRecord)>, Error>;
+
+    /// Occurrences of a failure, last first, beginning after the one numbered `after`; at most `limit`. The number is
+    /// the occurrence's own, from 1, in the order they were recorded.
+    fn list_occurrences(
+        &self,
+        id: FailureId,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, OccurrenceRecord)>, Error>;
+
+    /// Writes out what is still in memory, before the process ends. Nothing acknowledged depends on it.
+    fn close(&self) -> Result<(), Error>;
+}
+
+/// Which finished jobs to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FinishedQuery {
+    /// Only of this flow.
+    pub flow: Option<FlowId>,
+    /// Only of this elf.
+    pub elf: Option<String>,
+    /// Only of this task.
+    pub task: Option<String>,
+    /// Only with one of these statuses; empty: any.
+    pub statuses: Vec<mycelium_core::status::FinalStatus>,
+    /// Only those that finished at or after this moment, in microseconds since the Unix epoch.
+    pub finished_from: Option<mycelium_core::ids::Timestamp>,
+    /// Only those that finished before this moment.
+    pub finished_before: Option<mycelium_core::ids::Timestamp>,
+    /// Begin with jobs that finished before the one with this number.
+    pub after: Option<FinishNumber>,
+    /// At most so many, and read at most one index entry more.
+    pub limit: usize,
+}
+
+/// A page of finished jobs.
+#[derive(Debug, Clone, Default)]
+pub struct FinishedPage {
+    /// The jobs: those among the entries read that fit the filters.
+    pub jobs: Vec<FinishedRecord>,
+    /// Where the next page begins; `None` if there are no more. May be set with fewer jobs than asked for, when no
+    /// index serves the filters together.
+    pub next: Option<FinishNumber>,
+    /// How many index entries were read.
+    pub entries_read: usize,
+}
+
+/// A place in a list of revisions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevisionCursor(pub Vec<u8>);
+
+/// A place in a list of failures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureCursor(pub Vec<u8>);
+
+/// What can go wrong in a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The folder is in use by another broker.
+    #[error("the data folder {folder} is in use by another broker")]
+    InUse {
+        /// The folder.
+        folder: String,
+    },
+    /// The folder holds something else than a store of ours, or one of a version that this program cannot read.
+    #[error("{folder} is not a data folder of this version of mycelium: {why}")]
+    Foreign {
+        /// The folder.
+        folder: String,
+        /// What speaks against it.
+        why: String,
+    },
+    /// What is stored cannot be right.
+    #[error("the store is damaged: {what}")]
+    Damaged {
+        /// What is wrong, and where.
+        what: String,
+    },
+    /// The store cannot be read or written now: it is full, read-only or away.
+    #[error("the store is not available: {what}")]
+    Unavailable {
+        /// What failed.
+        what: String,
+        /// Whether a batch that was being stored has certainly not been stored.
+        certainly_not_applied: bool,
+        /// Why.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The batch is not one that can be stored after the last.
+    #[error("commit {given} does not follow commit {last}: another broker has written to this store")]
+    OutOfOrder {
+        /// The last commit.
+        last: Commit,
+        /// The one that was given.
+        given: Commit,
+    },
+}
+
+impl Error {
+    /// Whether trying again may help.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::InUse { .. } | Self::Foreign { .. } | Self::Damaged { .. } | Self::OutOfOrder { .. } => {
+                false
+            }
+        }
+    }
+
+    /// Whether a batch that was being stored has certainly not been stored, not even in part.
+    pub fn is_certainly_not_applied(&self) -> bool {
+        match self {
+            Self::Unavailable { certainly_not_applied, .. } => *certainly_not_applied,
+            Self::InUse { .. } | Self::Foreign { .. } | Self::OutOfOrder { .. } => true,
+            Self::Damaged { .. } => false,
+        }
+    }
+}

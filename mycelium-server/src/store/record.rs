@@ -1,0 +1,220 @@
+//! What is stored: the records, and the batch that changes them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mycelium_core::effects::{Ran, Revived};
+use mycelium_core::ids::{
+    Attempt, ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, Revision, SessionId,
+    SubmissionId, Timestamp,
+};
+use mycelium_core::image::{Counters, FlowRecord, LiveJob, SessionRecord, Settling, SubmissionRecord};
+use mycelium_core::status::FinalStatus;
+
+/// One atomic change of the store.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The numbers after it; `counters.commit` is its own.
+    pub counters: Counters,
+    /// Jobs, each once.
+    pub jobs: Vec<JobChange>,
+    /// Flows to write, each once.
+    pub flows: Vec<FlowRecord>,
+    /// Sessions to write.
+    pub sessions_opened: Vec<SessionRecord>,
+    /// Sessions to remove.
+    pub sessions_ended: Vec<SessionId>,
+    /// Submissions to write.
+    pub submissions: Vec<SubmissionRecord>,
+    /// Submissions to remove.
+    pub submissions_dropped: Vec<SubmissionId>,
+    /// Settlings to write.
+    pub settling_begun: Vec<Settling>,
+    /// Settlings to remove.
+    pub settling_ended: Vec<Settling>,
+    /// Failures that were seen; the store counts them under their identity.
+    pub failures: Vec<NewFailure>,
+    /// Elves to write: what they last said of themselves. `first_seen` of one that is there already stays.
+    pub elves: Vec<ElfRecord>,
+    /// Revisions to keep, unless they are kept already.
+    pub revisions: Vec<RevisionRecord>,
+}
+
+/// A change of a job.
+#[derive(Debug, Clone)]
+pub struct JobChange {
+    /// The job.
+    pub id: JobId,
+    /// Its flow.
+    pub flow: FlowId,
+    /// Set if the job is new.
+    pub created: Option<NewSpec>,
+    /// Set if the job was finished before: its finished record, its outputs and its index entries go.
+    pub revived: Option<Revived>,
+    /// What it is from now on.
+    pub after: JobAfter,
+}
+
+/// What a job is after a batch.
+#[derive(Debug, Clone)]
+pub enum JobAfter {
+    /// Unfinished.
+    Live(LiveJob),
+    /// Finished: its live record, if it has one, goes.
+    Finished(Finish),
+    /// Never submitted: its specification, edges and live record go.
+    Dropped,
+}
+
+/// A new job.
+#[derive(Debug, Clone)]
+pub struct NewSpec {
+    /// What never changes of it.
+    pub spec: SpecRecord,
+}
+
+/// What never changes of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecRecord {
+    /// Its flow.
+    pub flow: FlowId,
+    /// Its elf.
+    pub elf: Arc<str>,
+    /// Its task.
+    pub task: Arc<str>,
+    /// Its priority.
+    pub priority: i32,
+    /// Its place in the order of submission.
+    pub number: JobNumber,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// Digest of its content.
+    pub digest: ContentDigest,
+    /// The jobs it depends on, each once. The store keeps an edge for each, see [`Store::dependents`].
+    ///
+    /// [`Store::dependents`]: super::Store::dependents
+    pub depends_on: Vec<JobId>,
+    /// The specification as submitted, opaque to the store.
+    pub body: Bytes,
+}
+
+/// The end of a job.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// Its record. `record.id` and `record.flow` are the change's.
+    pub record: FinishedRecord,
+    /// If it is DONE: its outputs, opaque to the store.
+    pub outputs: Option<Bytes>,
+}
+
+/// A job that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedRecord {
+    /// Its id.
+    pub id: JobId,
+    /// Its flow.
+    pub flow: FlowId,
+    /// Its elf.
+    pub elf: Arc<str>,
+    /// Its task.
+    pub task: Arc<str>,
+    /// Its priority.
+    pub priority: i32,
+    /// Its place in the order of submission.
+    pub number: JobNumber,
+    /// Its place in the order of finishing.
+    pub finish_number: FinishNumber,
+    /// How it ended.
+    pub status: FinalStatus,
+    /// If it failed: its failure.
+    pub failure: Option<FailureId>,
+    /// If a job that it depends on did not end DONE: which.
+    pub cause: Option<JobId>,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// Its newest attempt; 0 if it had none.
+    pub attempt: Attempt,
+    /// How many of its attempts ended because their elf was lost.
+    pub elves_lost: u32,
+    /// Who ran its newest attempt.
+    pub ran: Option<Ran>,
+}
+
+/// A failure that was seen.
+#[derive(Debug, Clone)]
+pub struct NewFailure {
+    /// Digest of its identity.
+    pub id: FailureId,
+    /// The failure with this occurrence's message and details, opaque to the store.
+    pub body: Bytes,
+    /// The occurrence.
+    pub occurrence: OccurrenceRecord,
+    /// The elf whose task failed.
+    pub elf: Arc<str>,
+    /// The task.
+    pub task: Arc<str>,
+}
+
+/// One time that a failure was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OccurrenceRecord {
+    /// The job.
+    pub job: JobId,
+    /// Its attempt; 0 if it failed before the first.
+    pub attempt: Attempt,
+    /// When.
+    pub at: Timestamp,
+    /// The message of this occurrence.
+    pub message: String,
+    /// The details of this occurrence.
+    pub details: String,
+}
+
+/// A failure, and how often it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureRecord {
+    /// Digest of its identity.
+    pub id: FailureId,
+    /// The failure with the latest occurrence's message and details, opaque to the store.
+    pub body: Bytes,
+    /// How often it was seen.
+    pub occurrences: u64,
+    /// When it was first seen.
+    pub first_seen: Timestamp,
+    /// When it was last seen.
+    pub last_seen: Timestamp,
+    /// The elf whose task failed with it last.
+    pub elf: Arc<str>,
+    /// The task.
+    pub task: Arc<str>,
+}
+
+/// An elf, as it last described itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ElfRecord {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it said of itself, opaque to the store.
+    pub body: Bytes,
+    /// When it first connected.
+    pub first_seen: Timestamp,
+    /// When it last connected.
+    pub last_seen: Timestamp,
+}
+
+/// What was seen of an elf or a task under one digest of its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevisionRecord {
+    /// The elf.
+    pub elf: Arc<str>,
+    /// The task; empty for the elf as a whole.
+    pub task: Arc<str>,
+    /// The digest.
+    pub revision: Revision,
+    /// When it was first seen.
+    pub first_seen: Timestamp,
+    /// Documentation, signature and source, opaque to the store.
+    pub body: Bytes,
+}
