@@ -116,7 +116,7 @@ pub struct FinishedJob {
     pub attempt: Attempt,
     /// How many of its attempts ended because their elf was lost.
     pub elves_lost: u32,
-    /// The last attempt's holder, if it had one.
+    /// Who held it when it ended. `None` if it ended while nobody did, even if it had run before.
     pub ran: Option<Ran>,
 }
 

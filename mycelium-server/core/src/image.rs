@@ -46,7 +46,8 @@ pub struct LiveJob {
     /// the unfinished jobs are done now: had one ended otherwise, this job would have been settled with it, or the
     /// store would hold an intent to do so ([`Image::settling`]).
     pub waits_for: Vec<JobId>,
-    /// The submission it came with, if that had several parts.
+    /// The submission it came with, if that had several parts and was not sealed when this was written. If
+    /// [`Image::submissions`] does not have it, it was being dropped, and so is this job.
     pub submission: Option<SubmissionId>,
     /// Its newest attempt; 0 before the first.
     pub attempt: Attempt,
@@ -123,7 +124,7 @@ pub struct Image {
     pub flows: Vec<FlowRecord>,
     /// The sessions.
     pub sessions: Vec<SessionRecord>,
-    /// The submissions of all unfinished jobs that came in several parts, at least.
+    /// The submissions that unfinished jobs name ([`LiveJob::submission`]), at least, and all that are not sealed.
     pub submissions: Vec<SubmissionRecord>,
     /// The settlings under way.
     pub settling: Vec<Settling>,

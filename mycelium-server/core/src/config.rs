@@ -1,0 +1,65 @@
+//! What can be set.
+
+use std::time::Duration;
+
+/// The limits and durations of a core.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How long a session lives without a sign of life. Default: 30 s.
+    pub lease: Duration,
+    /// How many of a job's attempts may end because their elf was lost; with the last one the job ends FAILED.
+    /// Default: 5.
+    pub elves_lost_max: u32,
+    /// How many unfinished jobs there may be, those of unsealed submissions included. Default: 10,000,000.
+    pub unfinished_max: u64,
+    /// How long a submission of several parts is kept without a further part. Default: 10 minutes.
+    pub submission_idle_max: Duration,
+    /// How many finished jobs are remembered, so that a repeated outcome is recognised and a submission that refers
+    /// to them need not ask the store. Default: 65,536.
+    pub finished_kept: usize,
+    /// How many jobs one batch settles, cancels, seals or drops at most; what is left is done in the next ones.
+    /// A batch assigns at most four times as many. Default: 4,096; 0 is taken as 1.
+    pub step_max: usize,
+    /// Seeds the hash of job ids. Without effect on what the core does. Default: 0; give something an attacker
+    /// cannot know.
+    pub hash_seed: u64,
+    /// The guard to leave out.
+    #[cfg(feature = "planted-bugs")]
+    pub planted: Option<PlantedBug>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(30),
+            elves_lost_max: 5,
+            unfinished_max: 10_000_000,
+            submission_idle_max: Duration::from_secs(10 * 60),
+            finished_kept: 65_536,
+            step_max: 4_096,
+            hash_seed: 0,
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
+        }
+    }
+}
+
+/// A guard of the scheduler that a test leaves out, to prove that the simulation finds its loss.
+#[cfg(feature = "planted-bugs")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// An outcome is accepted for whichever attempt runs, on whichever session: attempts no longer fence.
+    OutcomeNotFenced,
+    /// A settling that spans several commits is not stored, so that a restart forgets it.
+    SettlingNotStored,
+    /// The place of a cancelled attempt in its instance's window is given away before the instance has let go of it.
+    CancelledSlotFreedAtOnce,
+}
+
+#[cfg(feature = "planted-bugs")]
+impl Config {
+    /// Whether this guard is left out.
+    pub(crate) fn leaves_out(&self, bug: PlantedBug) -> bool {
+        self.planted == Some(bug)
+    }
+}

@@ -1,0 +1,150 @@
+//! The core: its state, and the way through a batch.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::batch::Batch;
+use crate::command::Command;
+use crate::config::Config;
+use crate::effects::Effects;
+use crate::flows::Flows;
+use crate::ids::{Commit, JobId, Timestamp};
+use crate::image::{Counters, Image};
+use crate::names::Names;
+use crate::recent::Recents;
+use crate::restore::Restore;
+use crate::sessions::Sessions;
+use crate::settle::{Open, Parked, Settle};
+use crate::slab::Slab;
+use crate::submissions::{Submissions, Work};
+
+/// Unfinished jobs by where they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Unfinished {
+    pub(crate) pending: u64,
+    pub(crate) ready: u64,
+    pub(crate) running: u64,
+    pub(crate) unsealed: u64,
+}
+
+/// The scheduler of one mycelium.
+#[derive(Debug)]
+pub struct Core {
+    pub(crate) config: Config,
+    pub(crate) counters: Counters,
+    /// The newest commit that changed something which the core has forgotten since: facts must not be older.
+    pub(crate) forgotten: Commit,
+    pub(crate) slab: Slab,
+    pub(crate) counts: Unfinished,
+    pub(crate) outcomes_stale: u64,
+    pub(crate) flows: Flows,
+    pub(crate) names: Names,
+    pub(crate) recents: Recents,
+    pub(crate) sessions: Sessions,
+    pub(crate) submissions: Submissions,
+    /// The settlings under way. Only the first has doomed jobs: one is walked to its end before the next begins.
+    pub(crate) settles: VecDeque<Settle>,
+    pub(crate) settlings: BTreeMap<JobId, Open>,
+    pub(crate) settlings_touched: BTreeSet<JobId>,
+    pub(crate) parked: Parked,
+    pub(crate) work: VecDeque<Work>,
+    /// The elves for which there may be both a job and room.
+    pub(crate) dirty: BTreeSet<u32>,
+    pub(crate) batch: Batch,
+}
+
+impl Core {
+    /// A core that knows nothing yet: for a new, empty store.
+    pub fn new(config: Config) -> Self {
+        Self::with_counters(config, Counters::default())
+    }
+
+    /// Begins to rebuild a core from what the store holds. `now` is when all leases, and the idle time of unsealed
+    /// submissions, begin anew.
+    pub fn restore(config: Config, image: Image, now: Timestamp) -> Restore {
+        Restore::new(config, image, now)
+    }
+
+    pub(crate) fn with_counters(config: Config, counters: Counters) -> Self {
+        Self {
+            counters,
+            forgotten: counters.commit,
+            slab: Slab::new(config.hash_seed),
+            counts: Unfinished::default(),
+            outcomes_stale: 0,
+            flows: Flows::new(),
+            names: Names::new(),
+            recents: Recents::new(config.hash_seed),
+            sessions: Sessions::new(),
+            submissions: Submissions::new(counters.commit),
+            settles: VecDeque::new(),
+            settlings: BTreeMap::new(),
+            settlings_touched: BTreeSet::new(),
+            parked: Parked::new(),
+            work: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            batch: Batch::default(),
+            config,
+        }
+    }
+
+    /// Applies one command. Replies that need no further work, and messages that answer the command, go to `effects`
+    /// at once; records, changes, assignments and the rest with [`finish_batch`](Self::finish_batch).
+    ///
+    /// Deterministic: equal state, `now` and command give equal state and effects. `now` must not go back.
+    pub fn apply(&mut self, now: Timestamp, command: Command, effects: &mut Effects) {
+        match command {
+            Command::Submit(submit) => self.on_submit(now, submit, effects),
+            Command::Cancel(cancel) => self.on_cancel(now, cancel, effects),
+            Command::Retry(retry) => self.on_retry(retry, effects),
+            Command::Hello(hello) => self.on_hello(now, hello, effects),
+            Command::StreamClosed { session } => self.on_stream_closed(now, session),
+            Command::SetWindow { session, elf, window } => {
+                self.on_set_window(now, session, &elf, window);
+            }
+            Command::Heartbeat { session, held, received } => {
+                self.on_heartbeat(now, session, &held, received, effects);
+            }
+            Command::Outcomes { session, outcomes } => {
+                self.on_outcomes(now, session, &outcomes, effects);
+            }
+            Command::ArgumentsFailed { session, token, failure } => {
+                self.on_arguments_failed(now, session, token, failure);
+            }
+            Command::Draining { session } => self.on_draining(now, session),
+            Command::Goodbye { session } => self.on_goodbye(now, session, effects),
+        }
+    }
+
+    /// Ends a batch, once after its commands: ends sessions whose lease has run out and submissions that were left
+    /// alone, goes on with what is done in bounded pieces, places ready jobs into free windows, and puts everything
+    /// that has changed since the last batch into `effects`.
+    pub fn finish_batch(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.expire_leases(now, effects);
+        self.drop_idle_submissions(now);
+        self.go_on_with_work(now, effects);
+        self.place(now);
+        self.emit_batch(effects);
+        self.forget();
+    }
+
+    /// When the next batch is due if no command comes before; `None` if nothing is timed.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let lease = self.sessions.leases.first().map(|&(until, _)| until);
+        let idle = self.submissions.idle.first().map(|&(until, _)| until);
+        lease.into_iter().chain(idle).min()
+    }
+
+    /// Whether work is left over that did not fit the last batch: then another one is due at once.
+    pub fn has_work(&self) -> bool {
+        !(self.settles.is_empty() && self.work.is_empty() && self.dirty.is_empty())
+    }
+
+    /// The commit that will store what is changed now.
+    pub(crate) fn commit_next(&self) -> Commit {
+        Commit(self.counters.commit.0 + 1)
+    }
+
+    pub(crate) fn step_max(&self) -> usize {
+        self.config.step_max.max(1)
+    }
+}

@@ -1,0 +1,163 @@
+//! Flows: the counts of their jobs, and their unfinished jobs in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::arena::Arena;
+use crate::ids::{Commit, FlowId, FlowNumber, JobNumber, Timestamp};
+use crate::image::FlowRecord;
+use crate::slab::Slot;
+use crate::status::{FinalCounts, FinalStatus};
+
+/// A flow, for as long as it has unfinished jobs or finished ones that are remembered.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) id: FlowId,
+    pub(crate) name: Arc<str>,
+    pub(crate) number: FlowNumber,
+    pub(crate) created_at: Timestamp,
+    pub(crate) finished: FinalCounts,
+    /// Its unfinished jobs that show, in the order of submission.
+    pub(crate) jobs: BTreeSet<(JobNumber, Slot)>,
+    pub(crate) pending: u64,
+    pub(crate) ready: u64,
+    pub(crate) running: u64,
+    /// How many of its jobs wait for their submission to be sealed.
+    pub(crate) unsealed: u64,
+    /// How many of its finished jobs are remembered.
+    pub(crate) recent: u64,
+    /// How many cancellations of it are under way.
+    pub(crate) cancels: u32,
+    /// While one is: its jobs up to this number will be cancelled, and are not assigned.
+    pub(crate) cancel_upto: JobNumber,
+    /// The commit that last changed its record.
+    pub(crate) changed: Commit,
+    /// Whether its record is to be stored with this batch.
+    pub(crate) is_touched: bool,
+}
+
+impl Flow {
+    pub(crate) fn record(&self) -> FlowRecord {
+        FlowRecord {
+            id: self.id,
+            name: Arc::clone(&self.name),
+            number: self.number,
+            created_at: self.created_at,
+            finished: self.finished,
+        }
+    }
+
+    pub(crate) fn finished_total(&self) -> u64 {
+        finished_total(self.finished)
+    }
+
+    pub(crate) fn is_cancelling(&self, number: JobNumber) -> bool {
+        self.cancels > 0 && number <= self.cancel_upto
+    }
+
+    fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.unsealed == 0 && self.recent == 0 && self.cancels == 0
+    }
+}
+
+/// How many jobs have ended.
+pub(crate) fn finished_total(mut counts: FinalCounts) -> u64 {
+    FinalStatus::ALL.iter().map(|&status| *counts.get_mut(status)).sum()
+}
+
+/// The flows in memory.
+#[derive(Debug)]
+pub(crate) struct Flows {
+    pub(crate) arena: Arena<Flow>,
+    pub(crate) by_id: BTreeMap<FlowId, u32>,
+    pub(crate) by_number: BTreeMap<FlowNumber, u32>,
+    /// Those whose record is to be stored with this batch, in the order they changed.
+    touched: Vec<u32>,
+    /// Those that may have nothing left to be remembered for.
+    idle: Vec<u32>,
+}
+
+impl Flows {
+    pub(crate) fn new() -> Self {
+        Self {
+            arena: Arena::new(),
+            by_id: BTreeMap::new(),
+            by_number: BTreeMap::new(),
+            touched: Vec::new(),
+            idle: Vec::new(),
+        }
+    }
+
+    pub(crate) fn find(&self, id: FlowId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// Takes in a flow as the store has it.
+    pub(crate) fn insert(&mut self, record: FlowRecord, changed: Commit) -> u32 {
+        let (id, number) = (record.id, record.number);
+        let index = self.arena.insert(Flow {
+            id,
+            name: record.name,
+            number,
+            created_at: record.created_at,
+            finished: record.finished,
+            jobs: BTreeSet::new(),
+            pending: 0,
+            ready: 0,
+            running: 0,
+            unsealed: 0,
+            recent: 0,
+            cancels: 0,
+            cancel_upto: JobNumber(0),
+            changed,
+            is_touched: false,
+        });
+        self.by_id.insert(id, index);
+        self.by_number.insert(number, index);
+        self.idle.push(index);
+        index
+    }
+
+    /// The flow's record is to be stored with this batch.
+    pub(crate) fn touch(&mut self, flow: u32, commit: Commit) {
+        let entry = &mut self.arena[flow];
+        entry.changed = commit;
+        if !entry.is_touched {
+            entry.is_touched = true;
+            self.touched.push(flow);
+        }
+    }
+
+    /// To be called whenever one of the things that keep a flow in memory goes.
+    pub(crate) fn may_be_idle(&mut self, flow: u32) {
+        if self.arena[flow].is_idle() {
+            self.idle.push(flow);
+        }
+    }
+
+    pub(crate) fn take_touched(&mut self) -> Vec<FlowRecord> {
+        let mut records = Vec::with_capacity(self.touched.len());
+        for flow in self.touched.drain(..) {
+            let entry = &mut self.arena[flow];
+            entry.is_touched = false;
+            records.push(entry.record());
+        }
+        records
+    }
+
+    /// Forgets the flows that nothing keeps. Returns the newest commit that changed one of them: whoever asked the
+    /// store before it does not know them as they are.
+    pub(crate) fn forget_idle(&mut self) -> Commit {
+        let mut newest = Commit(0);
+        for index in std::mem::take(&mut self.idle) {
+            if self.arena.get(index).is_some_and(Flow::is_idle)
+                && let Some(flow) = self.arena.remove(index)
+            {
+                self.by_id.remove(&flow.id);
+                self.by_number.remove(&flow.number);
+                newest = newest.max(flow.changed);
+            }
+        }
+        newest
+    }
+}

@@ -1,0 +1,197 @@
+//! Bringing finished jobs back.
+
+use std::collections::BTreeMap;
+
+use crate::batch::{Now, Touched};
+use crate::command::{Retry, RevivableJob};
+use crate::core::Core;
+use crate::effects::{Effects, Refusal, Reply, Revived};
+use crate::ids::JobId;
+use crate::slab::{Job, Slot, State};
+use crate::status::FinalStatus;
+use crate::submit::FinishedFacts;
+
+/// The jobs that may come back, and how they hang together.
+struct Candidates {
+    jobs: Vec<RevivableJob>,
+    /// How many of them, from the front, were named.
+    named: usize,
+    by_id: BTreeMap<JobId, usize>,
+}
+
+impl Core {
+    pub(crate) fn on_retry(&mut self, retry: Retry, effects: &mut Effects) {
+        let request = retry.request;
+        let answer = self.retry(retry);
+        effects.replies.push((request, answer));
+    }
+
+    fn retry(&mut self, retry: Retry) -> Result<Reply, Refusal> {
+        let facts = FinishedFacts::new(&retry.facts);
+        self.check_facts_of_retry(&retry)?;
+        let candidates = self.candidates(&retry)?;
+        let mut back = self.which_come_back(&candidates, &facts)?;
+        for &index in &back {
+            let flow = candidates.jobs[index].flow;
+            if self.flows.find(flow).is_none() && !retry.flows.iter().any(|record| record.id == flow) {
+                return Err(Refusal::FlowNotFound(flow));
+            }
+        }
+        let unfinished = self.slab.len() as u64;
+        if unfinished + back.len() as u64 > self.config.unfinished_max && !back.is_empty() {
+            return Err(Refusal::BacklogFull { unfinished, limit: self.config.unfinished_max });
+        }
+
+        // In the order of their numbers a job comes after those it depends on.
+        back.sort_unstable_by_key(|&index| candidates.jobs[index].number);
+        for record in retry.flows {
+            let is_needed = back.iter().any(|&index| candidates.jobs[index].flow == record.id);
+            if is_needed && self.flows.find(record.id).is_none() {
+                self.flows.insert(record, crate::ids::Commit(0));
+            }
+        }
+        let retried = back.iter().filter(|&&index| index < candidates.named).count() as u64;
+        let revived = back.len() as u64 - retried;
+        let mut jobs: Vec<Option<RevivableJob>> = candidates.jobs.into_iter().map(Some).collect();
+        for index in back {
+            if let Some(job) = jobs[index].take() {
+                self.bring_back(job);
+            }
+        }
+        Ok(Reply::Retried { retried, revived })
+    }
+
+    /// What is being settled or cancelled cannot be told apart from what has been: the caller asks again when that is
+    /// over. The same goes for a dependent that ended after the store was asked for dependents.
+    fn check_facts_of_retry(&self, retry: &Retry) -> Result<(), Refusal> {
+        let as_of = retry.facts.as_of;
+        let all = || retry.jobs.iter().chain(&retry.dependents);
+        let is_cancelling = |job: &RevivableJob| {
+            self.flows.find(job.flow).is_some_and(|flow| self.flows.arena[flow].cancels > 0)
+        };
+        if as_of < self.forgotten || !self.settles.is_empty() || all().any(is_cancelling) {
+            return Err(Refusal::FactsStale);
+        }
+        let mut named: Vec<JobId> = all().map(|job| job.id).collect();
+        named.sort_unstable();
+        let has_upstream_failed = retry.jobs.iter().any(|job| job.status == FinalStatus::UpstreamFailed);
+        for recent in self.recents.newest_first().take_while(|recent| recent.commit > as_of) {
+            let is_missing = recent.status == FinalStatus::UpstreamFailed
+                && (has_upstream_failed || named.binary_search(&recent.cause).is_ok())
+                && named.binary_search(&recent.id).is_err();
+            if is_missing {
+                return Err(Refusal::FactsStale);
+            }
+        }
+        Ok(())
+    }
+
+    /// The jobs that are finished, as the core knows them or else as the store had them.
+    fn candidates(&self, retry: &Retry) -> Result<Candidates, Refusal> {
+        let mut candidates = Candidates { jobs: Vec::new(), named: 0, by_id: BTreeMap::new() };
+        let named = retry.jobs.iter().map(|job| (job, true));
+        let dependents = retry.dependents.iter().map(|job| (job, false));
+        for (job, is_named) in named.chain(dependents) {
+            if self.slab.find(&job.id).is_some() || candidates.by_id.contains_key(&job.id) {
+                continue;
+            }
+            if let Some(recent) = self.recents.get(&job.id)
+                && (recent.finish_number != job.finish_number || recent.status != job.status)
+            {
+                return Err(Refusal::FactsStale);
+            }
+            if job.status == FinalStatus::Done {
+                if is_named {
+                    return Err(Refusal::NotRetryable(job.id));
+                }
+                continue;
+            }
+            candidates.by_id.insert(job.id, candidates.jobs.len());
+            candidates.jobs.push(job.clone());
+            candidates.named += usize::from(is_named);
+        }
+        Ok(candidates)
+    }
+
+    /// Those of the candidates all of whose dependencies are unfinished, done, or come back too. Begins with all and
+    /// strikes out, so that the order does not matter.
+    fn which_come_back(&self, candidates: &Candidates, facts: &FinishedFacts) -> Result<Vec<usize>, Refusal> {
+        let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); candidates.jobs.len()];
+        let mut comes_back = vec![true; candidates.jobs.len()];
+        let mut struck = Vec::new();
+        for (index, job) in candidates.jobs.iter().enumerate() {
+            for id in &job.depends_on {
+                if let Some(&on) = candidates.by_id.get(id) {
+                    dependents[on].push(index);
+                } else if self.slab.find(id).is_none() && !self.is_done(id, facts)? && comes_back[index] {
+                    comes_back[index] = false;
+                    struck.push(index);
+                }
+            }
+        }
+        while let Some(index) = struck.pop() {
+            for &dependent in &dependents[index] {
+                if std::mem::replace(&mut comes_back[dependent], false) {
+                    struck.push(dependent);
+                }
+            }
+        }
+        Ok((0..candidates.jobs.len()).filter(|&index| comes_back[index]).collect())
+    }
+
+    fn is_done(&self, id: &JobId, facts: &FinishedFacts) -> Result<bool, Refusal> {
+        let status = match self.recents.get(id) {
+            Some(recent) => recent.status,
+            None => facts.find(id).ok_or(Refusal::JobNotFound(*id))?.status,
+        };
+        Ok(status == FinalStatus::Done)
+    }
+
+    fn bring_back(&mut self, job: RevivableJob) {
+        let Some(flow) = self.flows.find(job.flow) else { return };
+        let commit = self.commit_next();
+        let entry = &mut self.flows.arena[flow];
+        let count = entry.finished.get_mut(job.status);
+        *count = count.saturating_sub(1);
+        if self.recents.remove(&job.id).is_some() {
+            entry.recent -= 1;
+        }
+        self.flows.touch(flow, commit);
+
+        let elf = self.names.intern_elf(&job.elf);
+        let task = self.names.use_task(elf, &job.task);
+        let touch = u32::try_from(self.batch.touched.len()).expect("a batch is bounded");
+        let slot = self.slab.insert(Job {
+            id: job.id,
+            number: job.number,
+            submitted_at: job.submitted_at,
+            digest: job.digest,
+            dependents: Vec::new(),
+            state: State::Vacant,
+            flow,
+            task,
+            priority: job.priority,
+            attempt: job.attempt,
+            elves_lost: 0,
+            generation: 0,
+            touch,
+        });
+        let on: Vec<(JobId, Slot)> =
+            job.depends_on.iter().filter_map(|id| Some((*id, self.slab.find(id)?))).collect();
+        self.batch.touched.push(Touched {
+            id: job.id,
+            flow: job.flow,
+            before: None,
+            created: None,
+            revived: Some(Revived { finish_number: job.finish_number, status: job.status }),
+            waits_for: on.iter().map(|(id, _)| *id).collect(),
+            is_stored: true,
+            now: Now::Live(slot),
+        });
+        let waiting = u32::try_from(on.len()).expect("a job's dependencies are bounded");
+        on.into_iter().for_each(|(_, on)| self.slab.add_dependent(on, slot));
+        let state = if waiting == 0 { State::Ready { queued: true } } else { State::Pending { waiting } };
+        self.enter_new(slot, state);
+        self.unpark_dependents(slot);
+    }
+}

@@ -1,0 +1,227 @@
+//! The unfinished jobs: where they are kept, and how they are found by id.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+use crate::ids::{AssignNumber, Attempt, ContentDigest, JobId, JobNumber, Timestamp};
+
+/// The index of an unfinished job.
+pub(crate) type Slot = u32;
+
+/// A job that was not touched in this batch.
+pub(crate) const UNTOUCHED: u32 = u32::MAX;
+
+/// A job that waits for another. The generation tells a job from a later one in the same slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Edge {
+    pub(crate) slot: Slot,
+    pub(crate) generation: u32,
+}
+
+/// An unfinished job. Millions of them wait at once, so its size matters.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) number: JobNumber,
+    pub(crate) submitted_at: Timestamp,
+    pub(crate) digest: ContentDigest,
+    /// The jobs that wait for this one. Some may be over already.
+    pub(crate) dependents: Vec<Edge>,
+    pub(crate) state: State,
+    /// Index of its flow.
+    pub(crate) flow: u32,
+    /// Index of its task, which knows its elf.
+    pub(crate) task: u32,
+    pub(crate) priority: i32,
+    pub(crate) attempt: Attempt,
+    pub(crate) elves_lost: u32,
+    pub(crate) generation: u32,
+    /// Its index among the jobs touched in this batch, or [`UNTOUCHED`].
+    pub(crate) touch: u32,
+}
+
+const _: () = assert!(size_of::<Job>() <= 112, "a job grew: ten million of them must fit one broker");
+
+/// Where an unfinished job stands.
+///
+/// ```text
+/// Unsealed --seal--> Pending --last dependency done--> Ready <--returned--> Running
+///                       |                                                      |
+///                       +--a dependency did not end done--> Doomed        (finished: gone)
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No job is here.
+    Vacant,
+    /// Its submission has not been sealed, or the sealing has not come to it yet, or it is being dropped.
+    Unsealed {
+        /// Index of the submission.
+        submission: u32,
+        /// How many jobs it waits for.
+        waiting: u32,
+    },
+    /// It waits for other jobs.
+    Pending {
+        /// How many; at least one.
+        waiting: u32,
+    },
+    /// It waits for others and will end UPSTREAM_FAILED as soon as its own dependents have.
+    Doomed,
+    /// It waits for an instance.
+    Ready {
+        /// Whether it stands in its task's queue. Jobs that are about to be cancelled are taken out.
+        queued: bool,
+    },
+    /// An instance holds an attempt of it.
+    Running {
+        /// Index of the session.
+        session: u32,
+        /// The attempt's number among the session's assignments.
+        assign: AssignNumber,
+    },
+}
+
+/// 4,096 jobs in one piece of memory: growing by such pieces neither moves jobs nor doubles the memory.
+const CHUNK_BITS: u32 = 12;
+const CHUNK: usize = 1 << CHUNK_BITS;
+
+/// All unfinished jobs.
+#[derive(Debug)]
+pub(crate) struct Slab {
+    chunks: Vec<Vec<Job>>,
+    free: Vec<Slot>,
+    index: HashTable<Slot>,
+    hasher: FixedState,
+}
+
+impl Slab {
+    pub(crate) fn new(hash_seed: u64) -> Self {
+        Self {
+            chunks: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            hasher: FixedState::with_seed(hash_seed),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Makes room for `additional` more jobs in the index, so that it is not built again and again.
+    pub(crate) fn reserve(&mut self, additional: usize) {
+        let Self { chunks, index, hasher, .. } = self;
+        index.reserve(additional, |&slot| hasher.hash_one(at(chunks, slot).id));
+    }
+
+    pub(crate) fn find(&self, id: &JobId) -> Option<Slot> {
+        let hash = self.hasher.hash_one(id);
+        self.index.find(hash, |&slot| at(&self.chunks, slot).id == *id).copied()
+    }
+
+    /// Puts a job into a slot; its id must not be there yet, and its generation is set here.
+    pub(crate) fn insert(&mut self, mut job: Job) -> Slot {
+        let slot = if let Some(slot) = self.free.pop() {
+            job.generation = self[slot].generation;
+            self[slot] = job;
+            slot
+        } else {
+            if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+                self.chunks.push(Vec::with_capacity(CHUNK));
+            }
+            let chunk_index = self.chunks.len() - 1;
+            let chunk = &mut self.chunks[chunk_index];
+            let slot = Slot::try_from((chunk_index << CHUNK_BITS) | chunk.len())
+                .expect("fewer than 2^32 jobs fit into memory");
+            job.generation = 0;
+            chunk.push(job);
+            slot
+        };
+        let Self { chunks, index, hasher, .. } = self;
+        let hash = hasher.hash_one(at(chunks, slot).id);
+        index.insert_unique(hash, slot, |&other| hasher.hash_one(at(chunks, other).id));
+        slot
+    }
+
+    /// Takes a job out; what is left behind tells later visitors that it is gone.
+    pub(crate) fn remove(&mut self, slot: Slot) -> Job {
+        let id = self[slot].id;
+        let hash = self.hasher.hash_one(id);
+        self.index
+            .find_entry(hash, |&other| other == slot)
+            .expect("a job in a slot is in the index")
+            .remove();
+        let generation = self[slot].generation.wrapping_add(1);
+        self.free.push(slot);
+        std::mem::replace(&mut self[slot], vacant(generation))
+    }
+
+    /// The edge that leads to the job in `slot`.
+    pub(crate) fn edge_to(&self, slot: Slot) -> Edge {
+        Edge { slot, generation: self[slot].generation }
+    }
+
+    /// The job an edge leads to, if it is still unfinished.
+    pub(crate) fn follow(&self, edge: Edge) -> Option<&Job> {
+        let job = &self[edge.slot];
+        (job.generation == edge.generation && job.state != State::Vacant).then_some(job)
+    }
+
+    /// Makes `to` wait for `from`.
+    pub(crate) fn add_dependent(&mut self, from: Slot, to: Slot) {
+        let edge = self.edge_to(to);
+        let mut dependents = std::mem::take(&mut self[from].dependents);
+        // Jobs that were cancelled while this one lives leave edges behind. Sweeping them before the memory would
+        // grow keeps it within twice what is needed.
+        if dependents.len() == dependents.capacity() {
+            dependents.retain(|&edge| self.follow(edge).is_some());
+        }
+        if dependents.capacity() == 0 {
+            dependents.reserve_exact(1);
+        }
+        dependents.push(edge);
+        self[from].dependents = dependents;
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Job)> {
+        let slots = (0..).zip(self.chunks.iter().flatten());
+        slots.filter(|(_, job)| job.state != State::Vacant)
+    }
+}
+
+fn at(chunks: &[Vec<Job>], slot: Slot) -> &Job {
+    &chunks[(slot >> CHUNK_BITS) as usize][slot as usize & (CHUNK - 1)]
+}
+
+fn vacant(generation: u32) -> Job {
+    Job {
+        id: JobId::default(),
+        number: JobNumber::default(),
+        submitted_at: Timestamp::default(),
+        digest: ContentDigest::default(),
+        dependents: Vec::new(),
+        state: State::Vacant,
+        flow: u32::MAX,
+        task: u32::MAX,
+        priority: 0,
+        attempt: Attempt::default(),
+        elves_lost: 0,
+        generation,
+        touch: UNTOUCHED,
+    }
+}
+
+impl std::ops::Index<Slot> for Slab {
+    type Output = Job;
+
+    fn index(&self, slot: Slot) -> &Job {
+        at(&self.chunks, slot)
+    }
+}
+
+impl std::ops::IndexMut<Slot> for Slab {
+    fn index_mut(&mut self, slot: Slot) -> &mut Job {
+        &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize & (CHUNK - 1)]
+    }
+}
