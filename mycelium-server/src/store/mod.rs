@@ -4,6 +4,9 @@
 //! takes; the broker calls [`Store::commit`] from the one thread that owns the scheduler, and the reads from threads
 //! that may block.
 
+mod cursor;
+pub mod embedded;
+pub mod memory;
 pub mod record;
 
 use std::fmt;
@@ -12,6 +15,8 @@ use bytes::Bytes;
 use mycelium_core::ids::{Commit, FailureId, FinishNumber, FlowId, JobId, Revision, SubmissionId};
 use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 
+pub use embedded::EmbeddedStore;
+pub use memory::MemoryStore;
 pub use record::{
     Batch, ElfRecord, FailureRecord, Finish, FinishedRecord, JobAfter, JobChange, NewFailure, NewSpec,
     OccurrenceRecord, RevisionRecord, SpecRecord,
@@ -141,8 +146,20 @@ pub struct FinishedQuery {
     pub finished_before: Option<mycelium_core::ids::Timestamp>,
     /// Begin with jobs that finished before the one with this number.
     pub after: Option<FinishNumber>,
-    /// At most so many, and read at most one index entry more.
+    /// At most so many, and read at most one index entry more. 0 counts as 1.
     pub limit: usize,
+}
+
+impl FinishedQuery {
+    /// Whether a job fits the filters.
+    fn fits(&self, job: &FinishedRecord) -> bool {
+        self.flow.is_none_or(|flow| flow == job.flow)
+            && self.elf.as_deref().is_none_or(|elf| elf == &*job.elf)
+            && self.task.as_deref().is_none_or(|task| task == &*job.task)
+            && (self.statuses.is_empty() || self.statuses.contains(&job.status))
+            && self.finished_from.is_none_or(|from| from <= job.finished_at)
+            && self.finished_before.is_none_or(|before| job.finished_at < before)
+    }
 }
 
 /// A page of finished jobs.
@@ -208,6 +225,12 @@ pub enum Error {
         /// The one that was given.
         given: Commit,
     },
+    /// The batch cannot be stored by this store, now or later: it breaks a limit that the caller should have kept.
+    #[error("the batch cannot be stored: {what}")]
+    Refused {
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 impl Error {
@@ -215,9 +238,11 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Unavailable { .. } => true,
-            Self::InUse { .. } | Self::Foreign { .. } | Self::Damaged { .. } | Self::OutOfOrder { .. } => {
-                false
-            }
+            Self::InUse { .. }
+            | Self::Foreign { .. }
+            | Self::Damaged { .. }
+            | Self::OutOfOrder { .. }
+            | Self::Refused { .. } => false,
         }
     }
 
@@ -225,7 +250,9 @@ impl Error {
     pub fn is_certainly_not_applied(&self) -> bool {
         match self {
             Self::Unavailable { certainly_not_applied, .. } => *certainly_not_applied,
-            Self::InUse { .. } | Self::Foreign { .. } | Self::OutOfOrder { .. } => true,
+            Self::InUse { .. } | Self::Foreign { .. } | Self::OutOfOrder { .. } | Self::Refused { .. } => {
+                true
+            }
             Self::Damaged { .. } => false,
         }
     }

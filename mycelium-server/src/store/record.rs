@@ -157,6 +157,23 @@ pub struct NewFailure {
     pub task: Arc<str>,
 }
 
+impl NewFailure {
+    /// The failure's record once this occurrence is counted on what was `known` of it. The occurrence's own number
+    /// is then [`FailureRecord::occurrences`].
+    pub(super) fn counted_on(&self, known: Option<&FailureRecord>) -> FailureRecord {
+        let at = self.occurrence.at;
+        FailureRecord {
+            id: self.id,
+            body: self.body.clone(),
+            occurrences: known.map_or(0, |known| known.occurrences).saturating_add(1),
+            first_seen: known.map_or(at, |known| known.first_seen.min(at)),
+            last_seen: known.map_or(at, |known| known.last_seen.max(at)),
+            elf: self.elf.clone(),
+            task: self.task.clone(),
+        }
+    }
+}
+
 /// One time that a failure was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OccurrenceRecord {

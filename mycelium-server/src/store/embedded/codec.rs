@@ -1,0 +1,492 @@
+//! Records as bytes: a byte that numbers the record's form, then a protobuf message. Fields may be added; what changes
+//! meaning gets the next number, and this module goes on reading the earlier ones.
+//!
+//! Nothing here panics on what it reads: bytes that cannot be right give [`Malformed`].
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mycelium_core::effects::Ran;
+use mycelium_core::ids::{
+    Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
+    JobNumber, Revision, SessionId, SubmissionId, Timestamp,
+};
+use mycelium_core::image::{Counters, FlowRecord, LiveJob, Running, SessionRecord, SubmissionRecord};
+use mycelium_core::status::{FinalCounts, FinalStatus};
+use prost::Message;
+
+use super::keys::index::status_tag;
+use super::message;
+use crate::store::{ElfRecord, FailureRecord, FinishedRecord, OccurrenceRecord, RevisionRecord, SpecRecord};
+
+/// The form that is written.
+const FORM: u8 = 1;
+
+/// Bytes that are no record, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Malformed(pub(super) String);
+
+/// A record that is stored under a key which tells part of it.
+pub(super) trait Record: Sized {
+    /// The protobuf message.
+    type Message: Message + Default;
+    /// What the key tells.
+    type Key: Copy;
+
+    fn to_message(&self) -> Self::Message;
+    fn from_message(key: Self::Key, message: Self::Message) -> Result<Self, Malformed>;
+}
+
+/// Writes a record into `buffer`, in place of what was there.
+pub(super) fn encode<R: Record>(record: &R, buffer: &mut Vec<u8>) {
+    let message = record.to_message();
+    buffer.clear();
+    buffer.reserve(1 + message.encoded_len());
+    buffer.push(FORM);
+    message.encode_raw(buffer);
+}
+
+/// Reads a record.
+pub(super) fn decode<R: Record>(key: R::Key, bytes: Bytes) -> Result<R, Malformed> {
+    let message = match bytes.first() {
+        Some(&FORM) => R::Message::decode(bytes.slice(1..)).map_err(|error| Malformed(error.to_string()))?,
+        Some(form) => return Err(Malformed(format!("the record has the unknown form {form}"))),
+        None => return Err(Malformed("the record is empty".to_owned())),
+    };
+    R::from_message(key, message)
+}
+
+/// Makes names that are the same share their memory: a million jobs have a handful of elves and tasks.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    pub(super) fn share(&mut self, name: &mut Arc<str>) {
+        if let Some(known) = self.0.get(name) {
+            *name = known.clone();
+        } else {
+            self.0.insert(name.clone());
+        }
+    }
+}
+
+fn id<I>(bytes: &[u8], from: impl Fn(&[u8]) -> Option<I>, what: &str) -> Result<I, Malformed> {
+    from(bytes).ok_or_else(|| Malformed(format!("the {what} has {} bytes", bytes.len())))
+}
+
+fn optional<I>(
+    bytes: Option<&Vec<u8>>,
+    from: impl Fn(&[u8]) -> Option<I>,
+    what: &str,
+) -> Result<Option<I>, Malformed> {
+    bytes.map(|bytes| id(bytes, from, what)).transpose()
+}
+
+fn pack(jobs: &[JobId]) -> Vec<u8> {
+    jobs.iter().flat_map(JobId::as_bytes).copied().collect()
+}
+
+fn unpack(bytes: &[u8]) -> Result<Vec<JobId>, Malformed> {
+    let (jobs, rest) = bytes.as_chunks::<16>();
+    if rest.is_empty() {
+        Ok(jobs.iter().copied().map(JobId::new).collect())
+    } else {
+        Err(Malformed(format!("a list of jobs has {} bytes", bytes.len())))
+    }
+}
+
+fn status(tag: u32) -> Result<FinalStatus, Malformed> {
+    FinalStatus::ALL
+        .into_iter()
+        .find(|status| u32::from(status_tag(*status)) == tag)
+        .ok_or_else(|| Malformed(format!("{tag} is no status")))
+}
+
+impl Record for SpecRecord {
+    type Message = message::Spec;
+    type Key = ();
+
+    fn to_message(&self) -> message::Spec {
+        message::Spec {
+            flow: self.flow.as_bytes().to_vec(),
+            elf: self.elf.to_string(),
+            task: self.task.to_string(),
+            priority: self.priority,
+            number: self.number.0,
+            submitted_at: self.submitted_at.0,
+            digest: self.digest.0,
+            depends_on: pack(&self.depends_on),
+            body: self.body.clone(),
+        }
+    }
+
+    fn from_message((): (), message: message::Spec) -> Result<Self, Malformed> {
+        Ok(Self {
+            flow: id(&message.flow, FlowId::from_slice, "flow")?,
+            elf: message.elf.into(),
+            task: message.task.into(),
+            priority: message.priority,
+            number: JobNumber(message.number),
+            submitted_at: Timestamp(message.submitted_at),
+            digest: ContentDigest(message.digest),
+            depends_on: unpack(&message.depends_on)?,
+            body: message.body,
+        })
+    }
+}
+
+impl Record for LiveJob {
+    type Message = message::Live;
+    type Key = JobId;
+
+    fn to_message(&self) -> message::Live {
+        message::Live {
+            flow: self.flow.as_bytes().to_vec(),
+            elf: self.elf.to_string(),
+            task: self.task.to_string(),
+            priority: self.priority,
+            number: self.number.0,
+            submitted_at: self.submitted_at.0,
+            digest: self.digest.0,
+            waits_for: pack(&self.waits_for),
+            submission: self.submission.map(|submission| submission.as_bytes().to_vec()),
+            attempt: self.attempt.0,
+            elves_lost: self.elves_lost,
+            running: self.running.map(|running| message::Running {
+                session: running.session.0,
+                instance: running.instance.as_bytes().to_vec(),
+                revision: running.revision.as_bytes().to_vec(),
+                since: running.since.0,
+            }),
+        }
+    }
+
+    fn from_message(key: JobId, message: message::Live) -> Result<Self, Malformed> {
+        let running = |running: message::Running| {
+            Ok(Running {
+                session: SessionId(running.session),
+                instance: id(&running.instance, InstanceId::from_slice, "instance")?,
+                revision: id(&running.revision, Revision::from_slice, "revision")?,
+                since: Timestamp(running.since),
+            })
+        };
+        Ok(Self {
+            id: key,
+            flow: id(&message.flow, FlowId::from_slice, "flow")?,
+            elf: message.elf.into(),
+            task: message.task.into(),
+            priority: message.priority,
+            number: JobNumber(message.number),
+            submitted_at: Timestamp(message.submitted_at),
+            digest: ContentDigest(message.digest),
+            waits_for: unpack(&message.waits_for)?,
+            submission: optional(message.submission.as_ref(), SubmissionId::from_slice, "submission")?,
+            attempt: Attempt(message.attempt),
+            elves_lost: message.elves_lost,
+            running: message.running.map(running).transpose()?,
+        })
+    }
+}
+
+impl Record for FinishedRecord {
+    type Message = message::Finished;
+    type Key = FinishNumber;
+
+    fn to_message(&self) -> message::Finished {
+        message::Finished {
+            id: self.id.as_bytes().to_vec(),
+            flow: self.flow.as_bytes().to_vec(),
+            elf: self.elf.to_string(),
+            task: self.task.to_string(),
+            priority: self.priority,
+            number: self.number.0,
+            status: u32::from(status_tag(self.status)),
+            failure: self.failure.map(|failure| failure.as_bytes().to_vec()),
+            cause: self.cause.map(|cause| cause.as_bytes().to_vec()),
+            submitted_at: self.submitted_at.0,
+            finished_at: self.finished_at.0,
+            attempt: self.attempt.0,
+            elves_lost: self.elves_lost,
+            ran: self.ran.map(|ran| message::Ran {
+                instance: ran.instance.as_bytes().to_vec(),
+                revision: ran.revision.as_bytes().to_vec(),
+                since: ran.since.0,
+            }),
+        }
+    }
+
+    fn from_message(key: FinishNumber, message: message::Finished) -> Result<Self, Malformed> {
+        let ran = |ran: message::Ran| {
+            Ok(Ran {
+                instance: id(&ran.instance, InstanceId::from_slice, "instance")?,
+                revision: id(&ran.revision, Revision::from_slice, "revision")?,
+                since: Timestamp(ran.since),
+            })
+        };
+        Ok(Self {
+            id: id(&message.id, JobId::from_slice, "job")?,
+            flow: id(&message.flow, FlowId::from_slice, "flow")?,
+            elf: message.elf.into(),
+            task: message.task.into(),
+            priority: message.priority,
+            number: JobNumber(message.number),
+            finish_number: key,
+            status: status(message.status)?,
+            failure: optional(message.failure.as_ref(), FailureId::from_slice, "failure")?,
+            cause: optional(message.cause.as_ref(), JobId::from_slice, "cause")?,
+            submitted_at: Timestamp(message.submitted_at),
+            finished_at: Timestamp(message.finished_at),
+            attempt: Attempt(message.attempt),
+            elves_lost: message.elves_lost,
+            ran: message.ran.map(ran).transpose()?,
+        })
+    }
+}
+
+/// Where to find what is left of a job that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EndRecord {
+    /// Its place among the finished jobs.
+    pub(super) finish_number: FinishNumber,
+    /// Its outputs.
+    pub(super) outputs: Outputs,
+}
+
+/// Where the outputs of a job are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outputs {
+    /// It has none.
+    None,
+    /// Here.
+    Here(Bytes),
+    /// In a table of their own.
+    Apart,
+}
+
+impl Record for EndRecord {
+    type Message = message::End;
+    type Key = ();
+
+    fn to_message(&self) -> message::End {
+        message::End {
+            finish_number: self.finish_number.0,
+            outputs: match &self.outputs {
+                Outputs::None => None,
+                Outputs::Here(outputs) => Some(message::Outputs::Here(outputs.clone())),
+                Outputs::Apart => Some(message::Outputs::Apart(true)),
+            },
+        }
+    }
+
+    fn from_message((): (), message: message::End) -> Result<Self, Malformed> {
+        Ok(Self {
+            finish_number: FinishNumber(message.finish_number),
+            outputs: match message.outputs {
+                None => Outputs::None,
+                Some(message::Outputs::Here(outputs)) => Outputs::Here(outputs),
+                Some(message::Outputs::Apart(_)) => Outputs::Apart,
+            },
+        })
+    }
+}
+
+/// What is written with every commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Head {
+    /// The numbers that only rise.
+    pub(super) counters: Counters,
+    /// The latest moment at which a job finished.
+    pub(super) finished_until: Timestamp,
+}
+
+impl Record for Head {
+    type Message = message::Head;
+    type Key = ();
+
+    fn to_message(&self) -> message::Head {
+        message::Head {
+            commit: self.counters.commit.0,
+            job: self.counters.job.0,
+            flow: self.counters.flow.0,
+            finish: self.counters.finish.0,
+            session: self.counters.session.0,
+            finished_until: self.finished_until.0,
+        }
+    }
+
+    fn from_message((): (), message: message::Head) -> Result<Self, Malformed> {
+        Ok(Self {
+            counters: Counters {
+                commit: Commit(message.commit),
+                job: JobNumber(message.job),
+                flow: FlowNumber(message.flow),
+                finish: FinishNumber(message.finish),
+                session: SessionId(message.session),
+            },
+            finished_until: Timestamp(message.finished_until),
+        })
+    }
+}
+
+impl Record for FlowRecord {
+    type Message = message::Flow;
+    type Key = FlowId;
+
+    fn to_message(&self) -> message::Flow {
+        let FinalCounts { done, failed, upstream_failed, cancelled } = self.finished;
+        message::Flow {
+            name: self.name.to_string(),
+            number: self.number.0,
+            created_at: self.created_at.0,
+            done,
+            failed,
+            upstream_failed,
+            cancelled,
+        }
+    }
+
+    fn from_message(key: FlowId, message: message::Flow) -> Result<Self, Malformed> {
+        let message::Flow { name, number, created_at, done, failed, upstream_failed, cancelled } = message;
+        Ok(Self {
+            id: key,
+            name: name.into(),
+            number: FlowNumber(number),
+            created_at: Timestamp(created_at),
+            finished: FinalCounts { done, failed, upstream_failed, cancelled },
+        })
+    }
+}
+
+impl Record for SessionRecord {
+    type Message = message::Session;
+    type Key = SessionId;
+
+    fn to_message(&self) -> message::Session {
+        message::Session { instance: self.instance.as_bytes().to_vec() }
+    }
+
+    fn from_message(key: SessionId, message: message::Session) -> Result<Self, Malformed> {
+        Ok(Self { id: key, instance: id(&message.instance, InstanceId::from_slice, "instance")? })
+    }
+}
+
+impl Record for SubmissionRecord {
+    type Message = message::Submission;
+    type Key = SubmissionId;
+
+    fn to_message(&self) -> message::Submission {
+        message::Submission {
+            flow: self.flow.as_bytes().to_vec(),
+            next_part: self.next_part,
+            sealed: self.sealed,
+        }
+    }
+
+    fn from_message(key: SubmissionId, message: message::Submission) -> Result<Self, Malformed> {
+        let flow = id(&message.flow, FlowId::from_slice, "flow")?;
+        Ok(Self { id: key, flow, next_part: message.next_part, sealed: message.sealed })
+    }
+}
+
+impl Record for FailureRecord {
+    type Message = message::Failure;
+    type Key = FailureId;
+
+    fn to_message(&self) -> message::Failure {
+        message::Failure {
+            body: self.body.clone(),
+            occurrences: self.occurrences,
+            first_seen: self.first_seen.0,
+            last_seen: self.last_seen.0,
+            elf: self.elf.to_string(),
+            task: self.task.to_string(),
+        }
+    }
+
+    fn from_message(key: FailureId, message: message::Failure) -> Result<Self, Malformed> {
+        Ok(Self {
+            id: key,
+            body: message.body,
+            occurrences: message.occurrences,
+            first_seen: Timestamp(message.first_seen),
+            last_seen: Timestamp(message.last_seen),
+            elf: message.elf.into(),
+            task: message.task.into(),
+        })
+    }
+}
+
+impl Record for OccurrenceRecord {
+    type Message = message::Occurrence;
+    type Key = ();
+
+    fn to_message(&self) -> message::Occurrence {
+        message::Occurrence {
+            job: self.job.as_bytes().to_vec(),
+            attempt: self.attempt.0,
+            at: self.at.0,
+            message: self.message.clone(),
+            details: self.details.clone(),
+        }
+    }
+
+    fn from_message((): (), message: message::Occurrence) -> Result<Self, Malformed> {
+        Ok(Self {
+            job: id(&message.job, JobId::from_slice, "job")?,
+            attempt: Attempt(message.attempt),
+            at: Timestamp(message.at),
+            message: message.message,
+            details: message.details,
+        })
+    }
+}
+
+impl Record for ElfRecord {
+    type Message = message::Elf;
+    type Key = ();
+
+    fn to_message(&self) -> message::Elf {
+        message::Elf {
+            name: self.name.to_string(),
+            body: self.body.clone(),
+            first_seen: self.first_seen.0,
+            last_seen: self.last_seen.0,
+        }
+    }
+
+    fn from_message((): (), message: message::Elf) -> Result<Self, Malformed> {
+        Ok(Self {
+            name: message.name.into(),
+            body: message.body,
+            first_seen: Timestamp(message.first_seen),
+            last_seen: Timestamp(message.last_seen),
+        })
+    }
+}
+
+impl Record for RevisionRecord {
+    type Message = message::Revision;
+    type Key = ();
+
+    fn to_message(&self) -> message::Revision {
+        message::Revision {
+            elf: self.elf.to_string(),
+            task: self.task.to_string(),
+            revision: self.revision.as_bytes().to_vec(),
+            first_seen: self.first_seen.0,
+            body: self.body.clone(),
+        }
+    }
+
+    fn from_message((): (), message: message::Revision) -> Result<Self, Malformed> {
+        Ok(Self {
+            elf: message.elf.into(),
+            task: message.task.into(),
+            revision: id(&message.revision, Revision::from_slice, "revision")?,
+            first_seen: Timestamp(message.first_seen),
+            body: message.body,
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! The data folder: whose it is, which format it has, and that only one broker uses it.
+//!
+//! ```text
+//! mycelium.format    says that the folder is ours, and the version of what is in it
+//! mycelium.lock      locked by the broker that uses the folder
+//! mycelium.mark      the high-water mark
+//! store/             the database
+//! ```
+//! A new folder is filled under the name `mycelium.creating`, which becomes `mycelium.format` when everything is in
+//! place: a folder whose making was interrupted is recognised, and made anew.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::Error;
+
+const FORMAT_FILE: &str = "mycelium.format";
+const CREATING_FILE: &str = "mycelium.creating";
+const LOCK_FILE: &str = "mycelium.lock";
+const MARK_FILE: &str = "mycelium.mark";
+const STORE_FOLDER: &str = "store";
+
+/// The first line of the format file.
+const MAGIC: &str = "mycelium data folder";
+/// The version of everything in the folder: keys, records, mark.
+const FORMAT_VERSION: u32 = 1;
+/// The longest format file that is read, in bytes; a longer one is not ours.
+const FORMAT_BYTES_MAX: u64 = 1024;
+
+/// How long to wait for a broker that is just ending to let go of the folder.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// A data folder that is ours, and locked by this process.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Held for as long as the folder is in use; the operating system lets go of it with the process.
+    _lock: File,
+}
+
+impl Folder {
+    /// Takes the folder, after `create` has filled it if it is new.
+    pub(super) fn open(path: &Path, create: impl FnOnce(&Self) -> Result<(), Error>) -> Result<Self, Error> {
+        fs::create_dir_all(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => foreign(path, "it is not a folder"),
+            _ => unavailable(path, "cannot make the data folder", error),
+        })?;
+        let format = path.join(FORMAT_FILE);
+        let creating = path.join(CREATING_FILE);
+        // Looked at before anything is written: a folder that is not ours is left as it is.
+        if !exists(&format)? && !exists(&creating)? && holds_anything(path)? {
+            return Err(foreign(path, "it holds other files, and no `mycelium.format`"));
+        }
+
+        let folder = Self { path: path.to_owned(), _lock: lock(path)? };
+        if exists(&format)? {
+            check_format(path, &format)?;
+        } else {
+            folder.clear()?;
+            write_durably(&creating, &format!("{MAGIC}\nversion {FORMAT_VERSION}\n"))?;
+            sync_folder(path)?;
+            create(&folder)?;
+            sync_folder(path)?;
+            fs::rename(&creating, &format)
+                .map_err(|error| unavailable(&creating, "cannot rename the file", error))?;
+            sync_folder(path)?;
+        }
+        Ok(folder)
+    }
+
+    /// Where the folder is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the mark is.
+    pub(super) fn mark(&self) -> PathBuf {
+        self.path.join(MARK_FILE)
+    }
+
+    /// Where the database is.
+    pub(super) fn store(&self) -> PathBuf {
+        self.path.join(STORE_FOLDER)
+    }
+
+    /// Removes what an interrupted making has left.
+    fn clear(&self) -> Result<(), Error> {
+        let store = self.store();
+        if exists(&store)? {
+            fs::remove_dir_all(&store)
+                .map_err(|error| unavailable(&store, "cannot remove the unfinished folder", error))?;
+        }
+        let mark = self.mark();
+        if exists(&mark)? {
+            fs::remove_file(&mark)
+                .map_err(|error| unavailable(&mark, "cannot remove the unfinished file", error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the names in a folder durable.
+fn sync_folder(path: &Path) -> Result<(), Error> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| unavailable(path, "cannot sync the folder", error))
+}
+
+fn write_durably(path: &Path, text: &str) -> Result<(), Error> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|error| unavailable(path, "cannot write the file", error))
+}
+
+fn exists(path: &Path) -> Result<bool, Error> {
+    path.try_exists().map_err(|error| unavailable(path, "cannot look for the file", error))
+}
+
+/// Whether there is anything in the folder but a lock, which a broker makes before everything else.
+fn holds_anything(path: &Path) -> Result<bool, Error> {
+    let read = |error| unavailable(path, "cannot read the folder", error);
+    for entry in fs::read_dir(path).map_err(read)? {
+        if entry.map_err(read)?.file_name() != LOCK_FILE {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn lock(path: &Path) -> Result<File, Error> {
+    let lock_path = path.join(LOCK_FILE);
+    let failed = |error| unavailable(&lock_path, "cannot lock the data folder", error);
+    let file = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(failed)?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse { folder: path.display().to_string() }),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    }
+}
+
+fn check_format(folder: &Path, path: &Path) -> Result<(), Error> {
+    let read = |error| unavailable(path, "cannot read the file", error);
+    if fs::metadata(path).map_err(read)?.len() > FORMAT_BYTES_MAX {
+        return Err(foreign(folder, "its `mycelium.format` is not one of ours"));
+    }
+    let bytes = fs::read(path).map_err(read)?;
+    let version = std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.strip_prefix(MAGIC)?.strip_prefix("\nversion ")?.strip_suffix('\n'))
+        .and_then(|version| version.parse::<u32>().ok());
+    match version {
+        Some(FORMAT_VERSION) => Ok(()),
+        Some(version) => Err(foreign(
+            folder,
+            &format!("its format has version {version}, and this program reads version {FORMAT_VERSION}"),
+        )),
+        None => Err(foreign(folder, "its `mycelium.format` is not one of ours")),
+    }
+}
+
+fn foreign(folder: &Path, why: &str) -> Error {
+    Error::Foreign { folder: folder.display().to_string(), why: why.to_owned() }
+}
+
+pub(super) fn unavailable(path: &Path, what: &str, error: io::Error) -> Error {
+    Error::Unavailable {
+        what: format!("{what} {}: {error}", path.display()),
+        certainly_not_applied: true,
+        source: Some(Box::new(error)),
+    }
+}

@@ -1,0 +1,276 @@
+//! The layout of all keys. Numbers are big-endian, so that they sort; where a list runs from the newest down, their
+//! complement stands in the key, so that it is read forwards.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `specs` | job | specification |
+//! | `live` | job | unfinished job |
+//! | `ends` | job | finish number, and the outputs if they are small |
+//! | `outputs` | job | outputs that are not small |
+//! | `finished` | finish number, descending | finished job |
+//! | `index` | see [`index`] | nothing |
+//! | `catalog` | see [`catalog`] | everything there are few of |
+//!
+//! Finished jobs are stored in the order they finish, and not by job: writes then append, pages of the list of all
+//! read neighbours, and no index of all is needed. `ends` leads from a job to its place.
+
+use mycelium_core::ids::{FinishNumber, FlowId, JobId};
+
+use crate::store::cursor::{descending, from_descending};
+
+/// The longest name that goes into a key, in bytes. The database would panic on a key over 65,535 bytes.
+pub(super) const NAME_BYTES_MAX: usize = 4096;
+
+/// A key that is put together.
+#[derive(Debug, Clone)]
+pub(super) struct Key(Vec<u8>);
+
+impl Key {
+    fn new(tag: u8) -> Self {
+        let mut bytes = Vec::with_capacity(64);
+        bytes.push(tag);
+        Self(bytes)
+    }
+
+    fn with(mut self, part: &[u8]) -> Self {
+        self.0.extend_from_slice(part);
+        self
+    }
+
+    /// A name followed by more needs its length before it, lest `a` + `b...` be taken for `ab` + `...`.
+    fn with_name(self, name: &str) -> Self {
+        let bytes = u32::try_from(name.len()).unwrap_or(u32::MAX).to_be_bytes();
+        self.with(&bytes).with(name.as_bytes())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// The key of a finished job.
+pub(super) fn finished(number: FinishNumber) -> [u8; 8] {
+    descending(number.0)
+}
+
+/// The finish number at the end of a key.
+pub(super) fn finish_number(key: &[u8]) -> Option<FinishNumber> {
+    from_descending(key.last_chunk::<8>()?).map(FinishNumber)
+}
+
+/// Keys of `index`. All values are empty.
+pub(super) mod index {
+    use super::*;
+    use mycelium_core::ids::Timestamp;
+    use mycelium_core::status::FinalStatus;
+
+    const FLOW: u8 = b'f';
+    const FLOW_AND_STATUS: u8 = b'F';
+    const ELF: u8 = b'e';
+    const ELF_AND_STATUS: u8 = b'E';
+    const STATUS: u8 = b's';
+    const TIME: u8 = b't';
+    const DEPENDENT: u8 = b'd';
+
+    /// Finished jobs of a flow, with one status or any; ends with the finish number.
+    pub(in super::super) fn of_flow(flow: FlowId, status: Option<FinalStatus>) -> Key {
+        match status {
+            None => Key::new(FLOW).with(flow.as_bytes()),
+            Some(status) => Key::new(FLOW_AND_STATUS).with(flow.as_bytes()).with(&[status_tag(status)]),
+        }
+    }
+
+    /// Finished jobs of an elf, with one status or any; ends with the finish number.
+    pub(in super::super) fn of_elf(elf: &str, status: Option<FinalStatus>) -> Key {
+        match status {
+            None => Key::new(ELF).with_name(elf),
+            Some(status) => Key::new(ELF_AND_STATUS).with_name(elf).with(&[status_tag(status)]),
+        }
+    }
+
+    /// Finished jobs with one status; ends with the finish number.
+    pub(in super::super) fn of_status(status: FinalStatus) -> Key {
+        Key::new(STATUS).with(&[status_tag(status)])
+    }
+
+    impl Key {
+        /// The entry of a finished job in a list.
+        pub(in super::super) fn at(self, number: FinishNumber) -> Key {
+            self.with(&descending(number.0))
+        }
+    }
+
+    /// A signpost from time to finish numbers.
+    pub(in super::super) fn time(at: Timestamp, number: FinishNumber) -> Key {
+        Key::new(TIME).with(&at.0.to_be_bytes()).with(&number.0.to_be_bytes())
+    }
+
+    /// All signposts, in the order of time.
+    pub(in super::super) fn times() -> Vec<u8> {
+        vec![TIME]
+    }
+
+    /// The finish number of a signpost.
+    pub(in super::super) fn time_number(key: &[u8]) -> Option<FinishNumber> {
+        Some(FinishNumber(u64::from_be_bytes(*key.last_chunk::<8>()?)))
+    }
+
+    /// The edge from a job to one that depends on it.
+    pub(in super::super) fn dependent(job: JobId, dependent: JobId) -> Key {
+        Key::new(DEPENDENT).with(job.as_bytes()).with(dependent.as_bytes())
+    }
+
+    /// The edges from a job; they end with the dependent.
+    pub(in super::super) fn dependents(job: JobId) -> Key {
+        Key::new(DEPENDENT).with(job.as_bytes())
+    }
+
+    /// The dependent of an edge.
+    pub(in super::super) fn dependent_of(key: &[u8]) -> Option<JobId> {
+        JobId::from_slice(key.last_chunk::<16>()?)
+    }
+
+    /// How a status stands in keys and records. Part of the format.
+    pub(in super::super) fn status_tag(status: FinalStatus) -> u8 {
+        match status {
+            FinalStatus::Done => 1,
+            FinalStatus::Failed => 2,
+            FinalStatus::UpstreamFailed => 3,
+            FinalStatus::Cancelled => 4,
+        }
+    }
+}
+
+/// Keys of `catalog`.
+pub(super) mod catalog {
+    use super::*;
+    use mycelium_core::ids::{FailureId, FlowNumber, Revision, SessionId, SubmissionId};
+
+    use crate::store::{FailureCursor, RevisionCursor};
+
+    /// The numbers that only rise.
+    pub(in super::super) const COUNTERS: &[u8] = b"c";
+    const FLOW: u8 = b'f';
+    const FLOW_BY_NUMBER: u8 = b'n';
+    const FLOW_BY_NAME: u8 = b'm';
+    /// Before all sessions.
+    pub(in super::super) const SESSION: u8 = b's';
+    const SUBMISSION: u8 = b'u';
+    /// Before all settlings.
+    pub(in super::super) const SETTLING: u8 = b'x';
+    const FAILURE: u8 = b'F';
+    const FAILURE_BY_TIME: u8 = b'L';
+    const OCCURRENCE: u8 = b'O';
+    const ELF: u8 = b'e';
+    const REVISION: u8 = b'r';
+    const REVISION_BY_TIME: u8 = b'R';
+
+    /// A flow.
+    pub(in super::super) fn flow(id: FlowId) -> Key {
+        Key::new(FLOW).with(id.as_bytes())
+    }
+
+    /// Flows of one name or any, newest first; ends with the number. The value is the flow's id.
+    pub(in super::super) fn flows(name: Option<&str>) -> Key {
+        match name {
+            None => Key::new(FLOW_BY_NUMBER),
+            Some(name) => Key::new(FLOW_BY_NAME).with_name(name),
+        }
+    }
+
+    impl Key {
+        /// The entry of a flow in a list.
+        pub(in super::super) fn at_flow(self, number: FlowNumber) -> Key {
+            self.with(&descending(number.0))
+        }
+
+        /// A place in a list, as a caller gave it.
+        pub(in super::super) fn at_place(self, place: &[u8]) -> Key {
+            self.with(place)
+        }
+    }
+
+    /// A session.
+    pub(in super::super) fn session(id: SessionId) -> Key {
+        Key::new(SESSION).with(&id.0.to_be_bytes())
+    }
+
+    /// A submission.
+    pub(in super::super) fn submission(id: SubmissionId) -> Key {
+        Key::new(SUBMISSION).with(id.as_bytes())
+    }
+
+    /// A settling. The value is empty.
+    pub(in super::super) fn settling(cause: JobId) -> Key {
+        Key::new(SETTLING).with(cause.as_bytes())
+    }
+
+    /// The cause of a settling.
+    pub(in super::super) fn settling_cause(key: &[u8]) -> Option<JobId> {
+        JobId::from_slice(key.get(1..)?)
+    }
+
+    /// A failure.
+    pub(in super::super) fn failure(id: FailureId) -> Key {
+        Key::new(FAILURE).with(id.as_bytes())
+    }
+
+    /// Failures, last seen first; ends with the place. The value is empty.
+    pub(in super::super) fn failures() -> Key {
+        Key::new(FAILURE_BY_TIME)
+    }
+
+    /// The entry of a failure in the list.
+    pub(in super::super) fn failure_at(place: &FailureCursor) -> Key {
+        failures().with(&place.0)
+    }
+
+    /// The failure of an entry in the list.
+    pub(in super::super) fn failure_of(key: &[u8]) -> Option<FailureId> {
+        FailureId::from_slice(key.last_chunk::<16>()?)
+    }
+
+    /// Occurrences of a failure, last first; ends with the number.
+    pub(in super::super) fn occurrences(id: FailureId) -> Key {
+        Key::new(OCCURRENCE).with(id.as_bytes())
+    }
+
+    /// An occurrence.
+    pub(in super::super) fn occurrence(id: FailureId, number: u64) -> Key {
+        occurrences(id).with(&descending(number))
+    }
+
+    /// The number of an occurrence.
+    pub(in super::super) fn occurrence_number(key: &[u8]) -> Option<u64> {
+        from_descending(key.last_chunk::<8>()?)
+    }
+
+    /// Elves by name; ends with the name.
+    pub(in super::super) fn elves() -> Key {
+        Key::new(ELF)
+    }
+
+    /// An elf.
+    pub(in super::super) fn elf(name: &str) -> Key {
+        elves().with(name.as_bytes())
+    }
+
+    /// A revision.
+    pub(in super::super) fn revision(elf: &str, task: &str, revision: Revision) -> Key {
+        Key::new(REVISION).with_name(elf).with_name(task).with(revision.as_bytes())
+    }
+
+    /// Revisions of an elf, newest first; ends with the place. The value is empty.
+    pub(in super::super) fn revisions(elf: &str) -> Key {
+        Key::new(REVISION_BY_TIME).with_name(elf)
+    }
+
+    /// The entry of a revision in the list of its elf.
+    pub(in super::super) fn revision_at(elf: &str, place: &RevisionCursor) -> Key {
+        revisions(elf).with(&place.0)
+    }
+}

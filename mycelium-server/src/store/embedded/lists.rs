@@ -1,0 +1,178 @@
+//! Finished jobs, by page.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use fjall::Slice;
+use mycelium_core::ids::{FinishNumber, Timestamp};
+use mycelium_core::status::FinalStatus;
+
+use super::keys::{self, Key, index};
+use super::tables::{Table, View, end_of};
+use crate::store::{Error, FinishedPage, FinishedQuery, FinishedRecord};
+
+/// One entry of a list, and its record if the list holds the records themselves.
+struct Entry {
+    number: FinishNumber,
+    record: Option<Slice>,
+}
+
+/// A list that is being read, newest first.
+struct List<I> {
+    entries: I,
+    /// The next entry, once read.
+    head: Option<Entry>,
+    /// Whether nothing comes after `head`.
+    is_at_end: bool,
+}
+
+/// Reads a page. Several lists, one for each status asked for, are read together, in the order of finishing.
+pub(super) fn page(view: &View<'_>, query: &FinishedQuery) -> Result<FinishedPage, Error> {
+    let limit = query.limit.max(1);
+    let mut page = FinishedPage::default();
+    let Some((begin, end)) = bounds(view, query)? else {
+        return Ok(page);
+    };
+
+    let mut lists: Vec<_> = match lists_by_status(query, limit) {
+        Some(prefixes) => {
+            let list = |prefix: Key| read(view, &view.tables.index, prefix.as_bytes(), begin, end);
+            prefixes.into_iter().map(list).collect()
+        }
+        None => {
+            let (table, prefix) = match (query.flow, &query.elf) {
+                (Some(flow), _) => (&view.tables.index, index::of_flow(flow, None).into_bytes()),
+                (None, Some(elf)) => (&view.tables.index, index::of_elf(elf, None).into_bytes()),
+                (None, None) => (&view.tables.finished, Vec::new()),
+            };
+            vec![read(view, table, &prefix, begin, end)]
+        }
+    };
+
+    let mut last = None;
+    let mut taken = 0;
+    loop {
+        for list in lists.iter_mut().filter(|list| list.head.is_none() && !list.is_at_end) {
+            if page.entries_read > limit {
+                // Without this list's next entry, nothing says which of all comes next.
+                page.next = last;
+                return Ok(page);
+            }
+            match list.entries.next() {
+                Some(entry) => {
+                    list.head = Some(entry?);
+                    page.entries_read += 1;
+                }
+                None => list.is_at_end = true,
+            }
+        }
+        let Some(newest) =
+            lists.iter_mut().filter(|list| list.head.is_some()).max_by_key(|list| list.number())
+        else {
+            return Ok(page);
+        };
+        if taken == limit {
+            page.next = last;
+            return Ok(page);
+        }
+        if let Some(entry) = newest.head.take() {
+            taken += 1;
+            last = Some(entry.number);
+            let record = record_of(view, entry)?;
+            if query.fits(&record) {
+                page.jobs.push(record);
+            }
+        }
+    }
+}
+
+impl<I> List<I> {
+    fn number(&self) -> Option<FinishNumber> {
+        self.head.as_ref().map(|entry| entry.number)
+    }
+}
+
+fn record_of(view: &View<'_>, entry: Entry) -> Result<FinishedRecord, Error> {
+    let table = &view.tables.finished;
+    let key = keys::finished(entry.number);
+    let value = match entry.record {
+        Some(value) => Some(value),
+        None => view.get_raw(table, &key)?,
+    };
+    let value = table.expect(&key, value, "a list leads here, and there is no record")?;
+    table.decode(&key, entry.number, value)
+}
+
+/// The lists to read if all statuses asked for have lists of their own; `None` if a list of all statuses is to be
+/// read and filtered.
+fn lists_by_status(query: &FinishedQuery, limit: usize) -> Option<Vec<Key>> {
+    let statuses: BTreeSet<_> = query.statuses.iter().copied().collect();
+    // A page may read `limit` + 1 entries, and needs one of each list to take its first.
+    if statuses.is_empty() || statuses.contains(&FinalStatus::Done) || statuses.len() > limit {
+        return None;
+    }
+    let list = |status| match (query.flow, &query.elf) {
+        (Some(flow), _) => index::of_flow(flow, Some(status)),
+        (None, Some(elf)) => index::of_elf(elf, Some(status)),
+        (None, None) => index::of_status(status),
+    };
+    Some(statuses.into_iter().map(list).collect())
+}
+
+/// The finish numbers between which all jobs lie that can fit, both exclusive, the newer first; `None` if there is
+/// nothing between them. Reads up to two signposts, which are no entries of the list.
+fn bounds(
+    view: &View<'_>,
+    query: &FinishedQuery,
+) -> Result<Option<(Option<FinishNumber>, Option<FinishNumber>)>, Error> {
+    let table = &view.tables.index;
+    let number = |key: &[u8]| table.expect(key, index::time_number(key), "the key is too short");
+    let mut begin = query.after;
+    if let Some(before) = query.finished_before {
+        // From the first signpost at `before` or later on, nothing finished earlier.
+        let from = Bound::Included(index::time(before, FinishNumber(0)).into_bytes());
+        if let Some(signpost) = view.range(table, from, end_of(&index::times())).next() {
+            let number = number(&signpost?.0)?;
+            begin = Some(begin.map_or(number, |begin| begin.min(number)));
+        }
+    }
+    let mut end = None;
+    if let Some(from @ Timestamp(1..)) = query.finished_from {
+        // Up to the last signpost before `from`, nothing finished later.
+        let all = Bound::Included(index::times());
+        let to = Bound::Excluded(index::time(from, FinishNumber(0)).into_bytes());
+        if let Some(signpost) = view.range(table, all, to).next_back() {
+            end = Some(number(&signpost?.0)?);
+        }
+    }
+    Ok(match (begin, end) {
+        // Nothing lies between n + 1 and n either.
+        (Some(begin), Some(end)) if begin.0 <= end.0.saturating_add(1) => None,
+        _ => Some((begin, end)),
+    })
+}
+
+/// Begins to read a list between two finish numbers, both exclusive.
+fn read<'t>(
+    view: &View<'_>,
+    table: &'t Table,
+    prefix: &[u8],
+    begin: Option<FinishNumber>,
+    end: Option<FinishNumber>,
+) -> List<impl Iterator<Item = Result<Entry, Error>> + use<'t>> {
+    let at = |number| {
+        let mut key = prefix.to_vec();
+        key.extend_from_slice(&keys::finished(number));
+        key
+    };
+    let begin = begin.map_or_else(|| Bound::Included(prefix.to_vec()), |number| Bound::Excluded(at(number)));
+    let end = end.map_or_else(|| end_of(prefix), |number| Bound::Excluded(at(number)));
+    // Only the list of all has records for values.
+    let holds_records = prefix.is_empty();
+    let entries = view.range(table, begin, end).map(move |entry| {
+        let (key, value) = entry?;
+        let number = table.expect(&key, keys::finish_number(&key), "the key is too short")?;
+        Ok(Entry { number, record: holds_records.then_some(value) })
+    });
+    List { entries, head: None, is_at_end: false }
+}

@@ -1,0 +1,246 @@
+//! The protobuf messages of the records, form 1. Tags are part of the format: add, never reuse.
+//!
+//! Ids are byte strings, lists of jobs their ids one after the other, moments microseconds since the Unix epoch.
+
+use bytes::Bytes;
+
+/// Of `specs`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Spec {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) flow: Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub(super) elf: String,
+    #[prost(string, tag = "3")]
+    pub(super) task: String,
+    #[prost(sint32, tag = "4")]
+    pub(super) priority: i32,
+    #[prost(uint64, tag = "5")]
+    pub(super) number: u64,
+    #[prost(uint64, tag = "6")]
+    pub(super) submitted_at: u64,
+    #[prost(fixed64, tag = "7")]
+    pub(super) digest: u64,
+    #[prost(bytes = "vec", tag = "8")]
+    pub(super) depends_on: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "9")]
+    pub(super) body: Bytes,
+}
+
+/// Of `live`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Live {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) flow: Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub(super) elf: String,
+    #[prost(string, tag = "3")]
+    pub(super) task: String,
+    #[prost(sint32, tag = "4")]
+    pub(super) priority: i32,
+    #[prost(uint64, tag = "5")]
+    pub(super) number: u64,
+    #[prost(uint64, tag = "6")]
+    pub(super) submitted_at: u64,
+    #[prost(fixed64, tag = "7")]
+    pub(super) digest: u64,
+    #[prost(bytes = "vec", tag = "8")]
+    pub(super) waits_for: Vec<u8>,
+    #[prost(bytes = "vec", optional, tag = "9")]
+    pub(super) submission: Option<Vec<u8>>,
+    #[prost(uint32, tag = "10")]
+    pub(super) attempt: u32,
+    #[prost(uint32, tag = "11")]
+    pub(super) elves_lost: u32,
+    #[prost(message, optional, tag = "12")]
+    pub(super) running: Option<Running>,
+}
+
+/// Within [`Live`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Running {
+    #[prost(uint64, tag = "1")]
+    pub(super) session: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) instance: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(super) revision: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub(super) since: u64,
+}
+
+/// Of `finished`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Finished {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) flow: Vec<u8>,
+    #[prost(string, tag = "3")]
+    pub(super) elf: String,
+    #[prost(string, tag = "4")]
+    pub(super) task: String,
+    #[prost(sint32, tag = "5")]
+    pub(super) priority: i32,
+    #[prost(uint64, tag = "6")]
+    pub(super) number: u64,
+    #[prost(uint32, tag = "7")]
+    pub(super) status: u32,
+    #[prost(bytes = "vec", optional, tag = "8")]
+    pub(super) failure: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "9")]
+    pub(super) cause: Option<Vec<u8>>,
+    #[prost(uint64, tag = "10")]
+    pub(super) submitted_at: u64,
+    #[prost(uint64, tag = "11")]
+    pub(super) finished_at: u64,
+    #[prost(uint32, tag = "12")]
+    pub(super) attempt: u32,
+    #[prost(uint32, tag = "13")]
+    pub(super) elves_lost: u32,
+    #[prost(message, optional, tag = "14")]
+    pub(super) ran: Option<Ran>,
+}
+
+/// Within [`Finished`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Ran {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) instance: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) revision: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub(super) since: u64,
+}
+
+/// Of `ends`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct End {
+    #[prost(uint64, tag = "1")]
+    pub(super) finish_number: u64,
+    #[prost(oneof = "Outputs", tags = "2, 3")]
+    pub(super) outputs: Option<Outputs>,
+}
+
+/// Within [`End`].
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(super) enum Outputs {
+    #[prost(bytes = "bytes", tag = "2")]
+    Here(Bytes),
+    #[prost(bool, tag = "3")]
+    Apart(bool),
+}
+
+/// Of `catalog`: what is written with every commit.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Head {
+    #[prost(uint64, tag = "1")]
+    pub(super) commit: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) job: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) flow: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) finish: u64,
+    #[prost(uint64, tag = "5")]
+    pub(super) session: u64,
+    #[prost(uint64, tag = "6")]
+    pub(super) finished_until: u64,
+}
+
+/// Of `catalog`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Flow {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(uint64, tag = "2")]
+    pub(super) number: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) created_at: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) done: u64,
+    #[prost(uint64, tag = "5")]
+    pub(super) failed: u64,
+    #[prost(uint64, tag = "6")]
+    pub(super) upstream_failed: u64,
+    #[prost(uint64, tag = "7")]
+    pub(super) cancelled: u64,
+}
+
+/// Of `catalog`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Session {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) instance: Vec<u8>,
+}
+
+/// Of `catalog`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Submission {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) flow: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub(super) next_part: u32,
+    #[prost(bool, tag = "3")]
+    pub(super) sealed: bool,
+}
+
+/// Of `catalog`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Failure {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) body: Bytes,
+    #[prost(uint64, tag = "2")]
+    pub(super) occurrences: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) first_seen: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) last_seen: u64,
+    #[prost(string, tag = "5")]
+    pub(super) elf: String,
+    #[prost(string, tag = "6")]
+    pub(super) task: String,
+}
+
+/// Of `catalog`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Occurrence {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) job: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub(super) attempt: u32,
+    #[prost(uint64, tag = "3")]
+    pub(super) at: u64,
+    #[prost(string, tag = "4")]
+    pub(super) message: String,
+    #[prost(string, tag = "5")]
+    pub(super) details: String,
+}
+
+/// Of `catalog`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Elf {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) body: Bytes,
+    #[prost(uint64, tag = "3")]
+    pub(super) first_seen: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) last_seen: u64,
+}
+
+/// Of `catalog`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Revision {
+    #[prost(string, tag = "1")]
+    pub(super) elf: String,
+    #[prost(string, tag = "2")]
+    pub(super) task: String,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(super) revision: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub(super) first_seen: u64,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(super) body: Bytes,
+}

@@ -1,0 +1,281 @@
+//! The tables of the database: how each is set up, and how records are read from them.
+
+use std::fmt::Write as _;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use bytes::Bytes;
+use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, Readable, Slice, Snapshot};
+
+use super::codec::{self, Malformed, Record};
+use super::keys::Key;
+use crate::store::Error;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Blocks of tables that stay in memory for reads. Reads are rare beside writes: a page of a list, a few
+/// specifications.
+const CACHE_BYTES: u64 = 16 * MIB;
+/// The journal is replayed at start at about 3 microseconds an entry, so it is kept as small as the database allows.
+const JOURNAL_BYTES_MAX: u64 = 64 * MIB;
+/// Threads that flush and compact.
+const WORKER_THREADS: usize = 2;
+/// What a table collects in memory before it is written out. An entry takes some 80 bytes there over its key and
+/// value, so this bounds the memory of a store with millions of waiting jobs.
+const MEMTABLE_BYTES: u64 = 8 * MIB;
+
+/// A table: a keyspace of the database.
+pub(super) struct Table {
+    name: &'static str,
+    pub(super) keyspace: Keyspace,
+}
+
+/// The open database.
+pub(super) struct Tables {
+    pub(super) db: Database,
+    pub(super) specs: Table,
+    pub(super) live: Table,
+    pub(super) ends: Table,
+    pub(super) outputs: Table,
+    pub(super) finished: Table,
+    pub(super) index: Table,
+    pub(super) catalog: Table,
+}
+
+/// The names of all tables. Part of the format.
+const NAMES: [&str; 7] = ["specs", "live", "ends", "outputs", "finished", "index", "catalog"];
+
+impl Tables {
+    /// Makes the database in a new folder.
+    pub(super) fn create(path: &Path) -> Result<Self, Error> {
+        let database = open_database(path)?;
+        Self::with_keyspaces(database)
+    }
+
+    /// Opens the database that is there.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        if !path.is_dir() {
+            return Err(damaged(format!("the folder {} is missing", path.display())));
+        }
+        let database = open_database(path)?;
+        // A missing keyspace would be made anew, empty, without a word.
+        let present = database.list_keyspace_names();
+        if let Some(name) = NAMES.iter().find(|name| !present.iter().any(|present| &**present == **name)) {
+            return Err(damaged(format!("the table {name} is missing")));
+        }
+        Self::with_keyspaces(database)
+    }
+
+    fn with_keyspaces(db: Database) -> Result<Self, Error> {
+        let table = |name: &'static str, options: fn() -> KeyspaceCreateOptions| {
+            let keyspace = db.keyspace(name, options).map_err(|error| open_error(name, error))?;
+            Ok::<_, Error>(Table { name, keyspace })
+        };
+        Ok(Self {
+            specs: table("specs", by_job)?,
+            live: table("live", by_job)?,
+            ends: table("ends", by_job)?,
+            outputs: table("outputs", large_values)?,
+            finished: table("finished", in_order)?,
+            index: table("index", in_order)?,
+            catalog: table("catalog", in_order)?,
+            db,
+        })
+    }
+
+    /// The store as it is now; commits that come later do not show in it.
+    pub(super) fn view(&self) -> View<'_> {
+        View { tables: self, snapshot: self.db.snapshot() }
+    }
+}
+
+fn base() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
+}
+
+/// Tables that are read by key. Most keys that are looked for are there.
+fn by_job() -> KeyspaceCreateOptions {
+    base()
+        .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))))
+}
+
+/// Tables that are read in order, or in which there is little: a filter would cost more than it saves.
+fn in_order() -> KeyspaceCreateOptions {
+    base().filter_policy(FilterPolicy::disabled())
+}
+
+/// Values that are too large to be copied with every compaction.
+fn large_values() -> KeyspaceCreateOptions {
+    by_job().with_kv_separation(Some(fjall::KvSeparationOptions::default()))
+}
+
+fn open_database(path: &Path) -> Result<Database, Error> {
+    let builder = Database::builder(path)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNAL_BYTES_MAX)
+        .worker_threads(WORKER_THREADS);
+    // The database asserts some of what it reads at start, where it had better answer with an error.
+    match catch_unwind(AssertUnwindSafe(|| builder.open())) {
+        Ok(Ok(database)) => Ok(database),
+        Ok(Err(fjall::Error::Locked)) => Err(Error::InUse { folder: path.display().to_string() }),
+        Ok(Err(error)) => Err(open_error("database", error)),
+        Err(panic) => {
+            let why = panic.downcast_ref::<String>().map(String::as_str);
+            let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+            Err(damaged(format!("the database in {} cannot be opened: {why}", path.display())))
+        }
+    }
+}
+
+fn open_error(what: &str, error: fjall::Error) -> Error {
+    if is_damage(&error) {
+        damaged(format!("{what}: {}", describe(&error)))
+    } else {
+        unavailable(format!("cannot open {what}: {}", describe(&error)), true, error)
+    }
+}
+
+/// The error of a commit that failed in the database.
+pub(super) fn commit_error(error: fjall::Error) -> Error {
+    // It says so before it writes anything. All else may have reached the journal, and come back with it.
+    let certainly_not_applied = matches!(error, fjall::Error::Poisoned);
+    unavailable(format!("cannot write: {}", describe(&error)), certainly_not_applied, error)
+}
+
+pub(super) fn damaged(what: String) -> Error {
+    Error::Damaged { what }
+}
+
+pub(super) fn unavailable(what: String, certainly_not_applied: bool, error: fjall::Error) -> Error {
+    Error::Unavailable { what, certainly_not_applied, source: Some(Box::new(error)) }
+}
+
+/// Whether an error tells of something stored that cannot be right, and not of a disk that is full or away.
+fn is_damage(error: &fjall::Error) -> bool {
+    let io = |error: &std::io::Error| {
+        use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+        matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
+    };
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => io(error),
+        fjall::Error::Poisoned | fjall::Error::Locked | fjall::Error::KeyspaceDeleted => false,
+        // What is left tells of checksums, tags, versions, trailers and missing tables.
+        _ => true,
+    }
+}
+
+/// The error without the names of the types that carry it.
+fn describe(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => error.to_string(),
+        fjall::Error::Poisoned => "an earlier write failed".to_owned(),
+        fjall::Error::Storage(error) => format!("{error:?}"),
+        fjall::Error::JournalRecovery(error) => format!("the journal cannot be replayed: {error:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The store at one moment.
+pub(super) struct View<'a> {
+    pub(super) tables: &'a Tables,
+    snapshot: Snapshot,
+}
+
+impl View<'_> {
+    /// Reads a record.
+    pub(super) fn get<R: Record>(&self, table: &Table, key: &[u8], id: R::Key) -> Result<Option<R>, Error> {
+        self.get_raw(table, key)?.map(|value| table.decode(key, id, value)).transpose()
+    }
+
+    /// Reads a value.
+    pub(super) fn get_raw(&self, table: &Table, key: &[u8]) -> Result<Option<Slice>, Error> {
+        self.snapshot.get(&table.keyspace, key).map_err(|error| table.read_error(Some(key), error))
+    }
+
+    /// Whether a key is there.
+    pub(super) fn contains(&self, table: &Table, key: &[u8]) -> Result<bool, Error> {
+        self.snapshot.contains_key(&table.keyspace, key).map_err(|error| table.read_error(Some(key), error))
+    }
+
+    /// The entries under `prefix` in the order of their keys, beginning after the key `after`.
+    pub(super) fn scan<'t>(
+        &self,
+        table: &'t Table,
+        prefix: &[u8],
+        after: Option<Key>,
+    ) -> impl Iterator<Item = Result<(Slice, Slice), Error>> + use<'t> {
+        let begin = match after {
+            Some(after) => Bound::Excluded(after.into_bytes()),
+            None => Bound::Included(prefix.to_vec()),
+        };
+        self.range(table, begin, end_of(prefix))
+    }
+
+    /// The entries between two keys.
+    pub(super) fn range<'t>(
+        &self,
+        table: &'t Table,
+        begin: Bound<Vec<u8>>,
+        end: Bound<Vec<u8>>,
+    ) -> impl DoubleEndedIterator<Item = Result<(Slice, Slice), Error>> + use<'t> {
+        let entries = self.snapshot.range::<Vec<u8>, _>(&table.keyspace, (begin, end));
+        entries.map(|entry| entry.into_inner().map_err(|error| table.read_error(None, error)))
+    }
+}
+
+/// The end of all keys that begin with `prefix`.
+pub(super) fn end_of(prefix: &[u8]) -> Bound<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return Bound::Excluded(end);
+        }
+    }
+    Bound::Unbounded
+}
+
+impl Table {
+    /// Reads a record from its value.
+    pub(super) fn decode<R: Record>(&self, key: &[u8], id: R::Key, value: Slice) -> Result<R, Error> {
+        codec::decode(id, into_bytes(value)).map_err(|malformed| self.malformed(key, &malformed))
+    }
+
+    /// The error for an entry that cannot be right.
+    pub(super) fn malformed(&self, key: &[u8], why: &Malformed) -> Error {
+        damaged(format!("table {}, key {}: {why}", self.name, hex(key)))
+    }
+
+    /// What is in an entry, or the error for one that cannot be right.
+    pub(super) fn expect<T>(&self, key: &[u8], part: Option<T>, why: &str) -> Result<T, Error> {
+        part.ok_or_else(|| self.malformed(key, &Malformed(why.to_owned())))
+    }
+
+    fn read_error(&self, key: Option<&[u8]>, error: fjall::Error) -> Error {
+        let place = match key {
+            Some(key) => format!("table {}, key {}", self.name, hex(key)),
+            None => format!("table {}", self.name),
+        };
+        if is_damage(&error) {
+            damaged(format!("{place}: {}", describe(&error)))
+        } else {
+            unavailable(format!("cannot read {place}: {}", describe(&error)), true, error)
+        }
+    }
+}
+
+/// Small values are copied out of the block that they were read with, so as not to keep all of it.
+fn into_bytes(value: Slice) -> Bytes {
+    const COPIED_BYTES_MAX: usize = 4096;
+    if value.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&value) } else { Bytes::from_owner(value) }
+}
+
+fn hex(key: &[u8]) -> String {
+    key.iter().fold(String::with_capacity(2 * key.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

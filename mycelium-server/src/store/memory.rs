@@ -1,0 +1,328 @@
+//! The store for tests: everything in maps, gone with the process. Plain on purpose, since the others are measured
+//! against it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use bytes::Bytes;
+use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId, Revision, SessionId, SubmissionId};
+use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
+
+use super::{
+    Batch, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord,
+    JobAfter, JobChange, NewFailure, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store,
+    cursor,
+};
+
+/// A store that keeps everything in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    /// A commit holds it for writing from beginning to end, so that a read sees all of a batch or nothing.
+    tables: RwLock<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    counters: Counters,
+    specs: BTreeMap<JobId, SpecRecord>,
+    live: BTreeMap<JobId, LiveJob>,
+    finish_numbers: BTreeMap<JobId, FinishNumber>,
+    finished: BTreeMap<FinishNumber, FinishedRecord>,
+    finished_of_flow: BTreeSet<(FlowId, FinishNumber)>,
+    finished_of_elf: BTreeSet<(Arc<str>, FinishNumber)>,
+    outputs: BTreeMap<JobId, Bytes>,
+    dependents: BTreeSet<(JobId, JobId)>,
+    flows: BTreeMap<FlowId, FlowRecord>,
+    sessions: BTreeMap<SessionId, SessionRecord>,
+    submissions: BTreeMap<SubmissionId, SubmissionRecord>,
+    settling: BTreeSet<Settling>,
+    failures: BTreeMap<FailureId, FailureRecord>,
+    occurrences: BTreeMap<(FailureId, u64), OccurrenceRecord>,
+    elves: BTreeMap<Arc<str>, ElfRecord>,
+    revisions: BTreeMap<(Arc<str>, Arc<str>, Revision), RevisionRecord>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        // A commit only moves values into maps; one that panicked half-way ran out of memory, and took the process.
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
+        let tables = self.read();
+        let flows: BTreeSet<_> = tables.live.values().map(|job| job.flow).collect();
+        let submissions: BTreeSet<_> = tables.live.values().filter_map(|job| job.submission).collect();
+        tables.live.values().cloned().for_each(each);
+        Ok(Image {
+            counters: tables.counters,
+            flows: flows.iter().filter_map(|id| tables.flows.get(id)).cloned().collect(),
+            sessions: tables.sessions.values().cloned().collect(),
+            submissions: submissions.iter().filter_map(|id| tables.submissions.get(id)).copied().collect(),
+            settling: tables.settling.iter().copied().collect(),
+        })
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), Error> {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let (last, given) = (tables.counters.commit, batch.counters.commit);
+        if Some(given.0) != last.0.checked_add(1) {
+            return Err(Error::OutOfOrder { last, given });
+        }
+        tables.apply(batch);
+        Ok(())
+    }
+
+    fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error> {
+        let tables = self.read();
+        Ok(ids.iter().map(|id| tables.specs.get(id).cloned()).collect())
+    }
+
+    fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error> {
+        let tables = self.read();
+        let record = |id| tables.finished.get(tables.finish_numbers.get(id)?).cloned();
+        Ok(ids.iter().map(record).collect())
+    }
+
+    fn outputs(&self, ids: &[JobId]) -> Result<Vec<Option<Bytes>>, Error> {
+        let tables = self.read();
+        Ok(ids.iter().map(|id| tables.outputs.get(id).cloned()).collect())
+    }
+
+    fn list_finished(&self, query: &FinishedQuery) -> Result<FinishedPage, Error> {
+        let tables = self.read();
+        let before = query.after.unwrap_or(FinishNumber(u64::MAX));
+        let mut entries: Box<dyn Iterator<Item = FinishNumber>> = if let Some(flow) = query.flow {
+            let range = (flow, FinishNumber(0))..(flow, before);
+            Box::new(tables.finished_of_flow.range(range).rev().map(|(_, number)| *number))
+        } else if let Some(elf) = &query.elf {
+            let elf: Arc<str> = Arc::from(elf.as_str());
+            let range = (elf.clone(), FinishNumber(0))..(elf, before);
+            Box::new(tables.finished_of_elf.range(range).rev().map(|(_, number)| *number))
+        } else {
+            Box::new(tables.finished.range(..before).rev().map(|(number, _)| *number))
+        };
+
+        let mut page = FinishedPage::default();
+        let mut last_read = None;
+        for number in entries.by_ref().take(query.limit.max(1)) {
+            page.entries_read += 1;
+            last_read = Some(number);
+            if let Some(record) = tables.finished.get(&number)
+                && query.fits(record)
+            {
+                page.jobs.push(record.clone());
+            }
+        }
+        if entries.next().is_some() {
+            page.entries_read += 1;
+            page.next = last_read;
+        }
+        Ok(page)
+    }
+
+    fn dependents(&self, job: JobId, after: Option<JobId>, limit: usize) -> Result<Vec<JobId>, Error> {
+        let tables = self.read();
+        let begin = match after {
+            Some(after) => Bound::Excluded((job, after)),
+            None => Bound::Included((job, JobId::new([0; 16]))),
+        };
+        let end = Bound::Included((job, JobId::new([0xff; 16])));
+        Ok(tables.dependents.range((begin, end)).take(limit).map(|(_, dependent)| *dependent).collect())
+    }
+
+    fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, Error> {
+        Ok(self.read().flows.get(&id).cloned())
+    }
+
+    fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error> {
+        Ok(self.list_flows(Some(name), None, 1)?.pop())
+    }
+
+    fn list_flows(
+        &self,
+        name: Option<&str>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<FlowRecord>, Error> {
+        let tables = self.read();
+        let fits = |flow: &&FlowRecord| {
+            name.is_none_or(|name| &*flow.name == name) && after.is_none_or(|after| flow.number.0 < after)
+        };
+        let mut flows: Vec<_> = tables.flows.values().filter(fits).cloned().collect();
+        flows.sort_by_key(|flow| std::cmp::Reverse(flow.number));
+        flows.truncate(limit);
+        Ok(flows)
+    }
+
+    fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error> {
+        Ok(self.read().submissions.get(&id).copied())
+    }
+
+    fn elf(&self, name: &str) -> Result<Option<ElfRecord>, Error> {
+        Ok(self.read().elves.get(name).cloned())
+    }
+
+    fn list_elves(&self, after: Option<&str>, limit: usize) -> Result<Vec<ElfRecord>, Error> {
+        let tables = self.read();
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(tables
+            .elves
+            .range::<str, _>((begin, Bound::Unbounded))
+            .take(limit)
+            .map(|(_, elf)| elf.clone())
+            .collect())
+    }
+
+    fn list_revisions(
+        &self,
+        elf: &str,
+        after: Option<&RevisionCursor>,
+        limit: usize,
+    ) -> Result<Vec<(RevisionCursor, RevisionRecord)>, Error> {
+        let tables = self.read();
+        let mut revisions: Vec<_> = tables
+            .revisions
+            .values()
+            .filter(|revision| &*revision.elf == elf)
+            .map(|record| {
+                (cursor::revision(record.first_seen, &record.task, record.revision), record.clone())
+            })
+            .filter(|(place, _)| after.is_none_or(|after| place.0 > after.0))
+            .collect();
+        revisions.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0));
+        revisions.truncate(limit);
+        Ok(revisions)
+    }
+
+    fn revision(&self, elf: &str, task: &str, revision: Revision) -> Result<Option<RevisionRecord>, Error> {
+        Ok(self.read().revisions.get(&(Arc::from(elf), Arc::from(task), revision)).cloned())
+    }
+
+    fn failure(&self, id: FailureId) -> Result<Option<FailureRecord>, Error> {
+        Ok(self.read().failures.get(&id).cloned())
+    }
+
+    fn list_failures(
+        &self,
+        after: Option<&FailureCursor>,
+        limit: usize,
+    ) -> Result<Vec<(FailureCursor, FailureRecord)>, Error> {
+        let tables = self.read();
+        let mut failures: Vec<_> = tables
+            .failures
+            .values()
+            .map(|record| (cursor::failure(record.last_seen, record.id), record.clone()))
+            .filter(|(place, _)| after.is_none_or(|after| place.0 > after.0))
+            .collect();
+        failures.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0));
+        failures.truncate(limit);
+        Ok(failures)
+    }
+
+    fn list_occurrences(
+        &self,
+        id: FailureId,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, OccurrenceRecord)>, Error> {
+        let tables = self.read();
+        let range = (id, 0)..(id, after.unwrap_or(u64::MAX));
+        let occurrences = tables.occurrences.range(range).rev().take(limit);
+        Ok(occurrences.map(|((_, number), occurrence)| (*number, occurrence.clone())).collect())
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Tables {
+    fn apply(&mut self, batch: &Batch) {
+        self.counters = batch.counters;
+        batch.jobs.iter().for_each(|change| self.change_job(change));
+        self.flows.extend(batch.flows.iter().map(|flow| (flow.id, flow.clone())));
+        self.sessions.extend(batch.sessions_opened.iter().map(|session| (session.id, session.clone())));
+        for id in &batch.sessions_ended {
+            self.sessions.remove(id);
+        }
+        self.submissions.extend(batch.submissions.iter().map(|submission| (submission.id, *submission)));
+        for id in &batch.submissions_dropped {
+            self.submissions.remove(id);
+        }
+        self.settling.extend(&batch.settling_begun);
+        for settling in &batch.settling_ended {
+            self.settling.remove(settling);
+        }
+        batch.failures.iter().for_each(|failure| self.see_failure(failure));
+        for elf in &batch.elves {
+            let first_seen = self.elves.get(&elf.name).map_or(elf.first_seen, |known| known.first_seen);
+            self.elves.insert(elf.name.clone(), ElfRecord { first_seen, ..elf.clone() });
+        }
+        for record in &batch.revisions {
+            let key = (record.elf.clone(), record.task.clone(), record.revision);
+            self.revisions.entry(key).or_insert_with(|| record.clone());
+        }
+    }
+
+    fn change_job(&mut self, change: &JobChange) {
+        if let Some(created) = &change.created {
+            let edges = created.spec.depends_on.iter().map(|dependency| (*dependency, change.id));
+            self.dependents.extend(edges);
+            self.specs.insert(change.id, created.spec.clone());
+        }
+        if let Some(revived) = &change.revived {
+            self.finish_numbers.remove(&change.id);
+            self.outputs.remove(&change.id);
+            if let Some(record) = self.finished.remove(&revived.finish_number) {
+                self.finished_of_flow.remove(&(record.flow, record.finish_number));
+                self.finished_of_elf.remove(&(record.elf, record.finish_number));
+            }
+        }
+        match &change.after {
+            JobAfter::Live(job) => {
+                self.live.insert(change.id, job.clone());
+            }
+            JobAfter::Finished(finish) => {
+                let record = &finish.record;
+                self.live.remove(&change.id);
+                self.finish_numbers.insert(change.id, record.finish_number);
+                self.finished_of_flow.insert((record.flow, record.finish_number));
+                self.finished_of_elf.insert((record.elf.clone(), record.finish_number));
+                self.finished.insert(record.finish_number, record.clone());
+                if let Some(outputs) = &finish.outputs {
+                    self.outputs.insert(change.id, outputs.clone());
+                }
+            }
+            JobAfter::Dropped => {
+                self.live.remove(&change.id);
+                if let Some(spec) = self.specs.remove(&change.id) {
+                    for dependency in spec.depends_on {
+                        self.dependents.remove(&(dependency, change.id));
+                    }
+                }
+            }
+        }
+    }
+
+    fn see_failure(&mut self, seen: &NewFailure) {
+        let record = seen.counted_on(self.failures.get(&seen.id));
+        self.occurrences.insert((seen.id, record.occurrences), seen.occurrence.clone());
+        self.failures.insert(seen.id, record);
+    }
+}
