@@ -1,1 +1,43 @@
-//! Placeholder.
+//! What programs depend on to serve elves and to orchestrate their tasks.
+
+// The macros write `::elf_runtime::…`, which has to mean this crate in its own tests too.
+#[allow(unused_extern_crates, reason = "only the tests that use the macros need it")]
+extern crate self as elf_runtime;
+
+mod capture;
+mod client;
+mod context;
+mod declaration;
+mod elf;
+mod error;
+mod flow;
+mod ids;
+mod output;
+mod run;
+mod service;
+mod task_error;
+mod type_name;
+mod value;
+mod worker;
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+
+pub use client::{Builder, JobWatch, Mycelium};
+pub use context::{TaskContext, TaskContextParts};
+pub use declaration::{
+    DeclarationError, ElfDeclaration, OutputDeclaration, ParameterDeclaration, Revision, TaskDeclaration,
+    revision_of,
+};
+pub use elf::{Elf, TaskCall, TaskOutputs};
+pub use error::{Error, FailedJob, JobFailure, SourceError, Violation};
+pub use flow::{Flow, FlowError, Job, Problem, ProblemKind};
+pub use ids::{FlowId, InvalidId, JobId};
+pub use output::{Element, Fields, Json, NoFields, Output, TaskReturn};
+pub use run::Run;
+pub use service::{BoxElfService, BoxError, ElfService, TaskRequest};
+pub use task_error::{Cause, Frame, ResultExt, TaskError};
+pub use value::payload::{Payload, PayloadError};
+pub use value::{AnyPlace, Arguments, IntoAnyValue, IntoValue, OptionalPlace, UseDefault, Value};
+pub use worker::{Worker, WorkerBuilder};

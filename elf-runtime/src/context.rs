@@ -1,0 +1,176 @@
+//! What a running task may know of itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use crate::client::Mycelium;
+use crate::ids::{FlowId, JobId};
+use crate::task_error::TaskError;
+
+/// What a running task may know of itself: its job, its attempt, whether it is still wanted.
+///
+/// A task of `#[machine_elf]` gets it by naming a parameter of type `&TaskContext` (or `TaskContext`), at any place.
+/// Cheap to clone.
+///
+/// ```
+/// # use elf_runtime::{machine_elf, TaskContext};
+/// # struct Digger;
+/// #[machine_elf]
+/// impl Digger {
+///     /// Digs until it is no longer wanted.
+///     async fn task_dig(&self, context: &TaskContext) {
+///         context.cancelled().await;
+///     }
+/// }
+/// ```
+#[derive(Clone)]
+pub struct TaskContext {
+    shared: Arc<Shared>,
+    /// The client of the worker that runs the task; none in tests.
+    client: Option<Mycelium>,
+}
+
+struct Shared {
+    job_id: JobId,
+    flow_id: FlowId,
+    attempt: u32,
+    elf: Arc<str>,
+    task: Arc<str>,
+    cancellation: CancellationToken,
+}
+
+/// What a worker knows of an attempt when it starts it.
+#[derive(Debug, Clone)]
+pub struct TaskContextParts {
+    /// The job.
+    pub job_id: JobId,
+    /// The flow it belongs to.
+    pub flow_id: FlowId,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+    /// The name under which the elf is served.
+    pub elf: Arc<str>,
+    /// The task.
+    pub task: Arc<str>,
+    /// Cancelled when the attempt is no longer wanted.
+    pub cancellation: CancellationToken,
+}
+
+impl TaskContext {
+    /// The context of an attempt. Workers make it; tests of tasks use [`TaskContext::for_test`].
+    #[must_use]
+    pub fn new(parts: TaskContextParts) -> Self {
+        let TaskContextParts { job_id, flow_id, attempt, elf, task, cancellation } = parts;
+        Self { shared: Arc::new(Shared { job_id, flow_id, attempt, elf, task, cancellation }), client: None }
+    }
+
+    /// The same context with a client, for tasks that submit jobs or look at them.
+    #[must_use]
+    pub fn with_client(mut self, client: Mycelium) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// A context for calling a task in a test, without a broker: new ids, the first attempt, the elf `test`, the
+    /// task `task_test`.
+    #[must_use]
+    pub fn for_test() -> Self {
+        Self::new(TaskContextParts {
+            job_id: JobId::generate(),
+            flow_id: FlowId::generate(),
+            attempt: 1,
+            elf: Arc::from("test"),
+            task: Arc::from("task_test"),
+            cancellation: CancellationToken::new(),
+        })
+    }
+
+    /// The job.
+    #[must_use]
+    pub fn job_id(&self) -> JobId {
+        self.shared.job_id
+    }
+
+    /// The flow that the job belongs to.
+    #[must_use]
+    pub fn flow_id(&self) -> FlowId {
+        self.shared.flow_id
+    }
+
+    /// The number of this attempt, from 1. Above 1 if the job was retried, or if an elf that held it was lost.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.shared.attempt
+    }
+
+    /// The name under which this elf is served.
+    #[must_use]
+    pub fn elf(&self) -> &str {
+        &self.shared.elf
+    }
+
+    /// The task.
+    #[must_use]
+    pub fn task(&self) -> &str {
+        &self.shared.task
+    }
+
+    /// The client of the worker that runs the task: it submits jobs of their own, or looks at others.
+    ///
+    /// # Errors
+    /// A failure of the type `NoClientError` if there is none, as in a test without a broker.
+    pub fn client(&self) -> Result<&Mycelium, TaskError> {
+        let message = "this context has no client: it was made without a broker";
+        self.client.as_ref().ok_or_else(|| TaskError::of_runtime("NoClientError", message.to_owned()))
+    }
+
+    /// Whether the attempt is no longer wanted. A long computation asks now and then, and returns early.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.cancellation.is_cancelled()
+    }
+
+    /// Completes when the attempt is no longer wanted.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub fn cancelled(&self) -> WaitForCancellationFuture<'_> {
+        self.shared.cancellation.cancelled()
+    }
+
+    /// The token behind [`TaskContext::cancelled`], to hand to code of one's own.
+    #[must_use]
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.shared.cancellation
+    }
+}
+
+impl fmt::Debug for TaskContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskContext")
+            .field("job_id", &self.shared.job_id)
+            .field("attempt", &self.shared.attempt)
+            .field("elf", &self.shared.elf)
+            .field("task", &self.shared.task)
+            .field("is_cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_context_and_its_clones_notice_the_cancellation() {
+        let context = TaskContext::for_test();
+        assert_eq!(context.client().unwrap_err().failure_type(), "NoClientError");
+        let clone = context.clone();
+        assert!(!clone.is_cancelled());
+        context.cancellation().cancel();
+        clone.cancelled().await;
+        assert!(clone.is_cancelled());
+    }
+}

@@ -1,0 +1,312 @@
+//! What an elf is.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use mycelium_proto::{limits, v1};
+use serde::de::DeserializeOwned;
+
+use crate::context::TaskContext;
+use crate::declaration::ElfDeclaration;
+use crate::task_error::{TaskError, failure_type};
+use crate::value::payload::{Payload, PayloadError};
+
+/// An elf: something that offers tasks. `#[machine_elf]` writes the implementation; it can as well be written by
+/// hand, and this is all there is to it:
+///
+/// ```
+/// use std::sync::Arc;
+/// use elf_runtime::{Elf, ElfDeclaration, Output, TaskCall, TaskContext, TaskDeclaration, TaskError, TaskOutputs};
+/// use futures::future::BoxFuture;
+///
+/// struct Scale { grams_per_letter: i64 }
+///
+/// impl Elf for Scale {
+///     fn declaration(&self) -> ElfDeclaration {
+///         ElfDeclaration::new(include_str!(file!())).docs("Weighs animals.").task(
+///             TaskDeclaration::new("task_weigh", "version 1")
+///                 .signature("async fn task_weigh(&self, species: String) -> i64")
+///                 .parameter::<String>("species")
+///                 .outputs::<i64>(),
+///         )
+///     }
+///
+///     fn call(
+///         self: Arc<Self>,
+///         mut call: TaskCall,
+///         _context: TaskContext,
+///     ) -> BoxFuture<'static, Result<TaskOutputs, TaskError>> {
+///         Box::pin(async move {
+///             match call.task() {
+///                 "task_weigh" => {
+///                     let species: String = call.argument("species")?;
+///                     call.finish()?;
+///                     let grams = self.grams_per_letter * species.len() as i64;
+///                     Ok(grams.into_outputs()?)
+///                 }
+///                 _ => Err(call.unknown_task()),
+///             }
+///         })
+///     }
+/// }
+/// # let call = TaskCall::new("task_weigh", vec![("species".into(), elf_runtime::Payload::json("bee").unwrap())]);
+/// # let scale = Arc::new(Scale { grams_per_letter: 7 });
+/// # let outputs = futures::executor::block_on(scale.call(call, TaskContext::for_test())).unwrap();
+/// # assert_eq!(outputs.get("value").unwrap().read::<i64>().unwrap(), 21);
+/// ```
+pub trait Elf: Send + Sync + 'static {
+    /// What it says of itself when it connects. Asked for once per connection.
+    fn declaration(&self) -> ElfDeclaration;
+
+    /// Runs a task. The future may be dropped at any `.await`, when the attempt is cancelled or a time limit is
+    /// over. A panic in it is caught and becomes a failure of this attempt only.
+    fn call(
+        self: Arc<Self>,
+        call: TaskCall,
+        context: TaskContext,
+    ) -> BoxFuture<'static, Result<TaskOutputs, TaskError>>;
+}
+
+/// One call of a task: its name and its arguments.
+#[derive(Debug, Clone)]
+pub struct TaskCall {
+    task: String,
+    arguments: Vec<(String, Payload)>,
+}
+
+impl TaskCall {
+    /// A call with arguments by the names of the parameters.
+    #[must_use]
+    pub fn new(task: impl Into<String>, arguments: Vec<(String, Payload)>) -> Self {
+        Self { task: task.into(), arguments }
+    }
+
+    /// The task.
+    #[must_use]
+    pub fn task(&self) -> &str {
+        &self.task
+    }
+
+    /// The arguments that were not taken yet.
+    #[must_use]
+    pub fn arguments(&self) -> &[(String, Payload)] {
+        &self.arguments
+    }
+
+    /// Takes the argument for a parameter that every job gives.
+    ///
+    /// # Errors
+    /// A failure of the type `ArgumentTypeError` that names the parameter, if the argument is missing or is no `T`.
+    pub fn argument<T: DeserializeOwned>(&mut self, parameter: &str) -> Result<T, TaskError> {
+        match self.take(parameter) {
+            Some(payload) => self.read(parameter, &payload),
+            None => Err(self.argument_error(format!(
+                "the argument for the parameter `{parameter}` of `{}` is missing",
+                self.task
+            ))),
+        }
+    }
+
+    /// Takes the argument for a parameter that a job may leave out.
+    ///
+    /// # Errors
+    /// A failure of the type `ArgumentTypeError` that names the parameter, if the argument is given and is no `T`.
+    pub fn argument_or_else<T: DeserializeOwned>(
+        &mut self,
+        parameter: &str,
+        default: impl FnOnce() -> T,
+    ) -> Result<T, TaskError> {
+        match self.take(parameter) {
+            Some(payload) => self.read(parameter, &payload),
+            None => Ok(default()),
+        }
+    }
+
+    /// Takes the payload for a parameter as it travelled, whatever its encoding.
+    pub fn take(&mut self, parameter: &str) -> Option<Payload> {
+        let index = self.arguments.iter().position(|(name, _)| name == parameter)?;
+        Some(self.arguments.swap_remove(index).1)
+    }
+
+    /// Checks that every argument was taken.
+    ///
+    /// # Errors
+    /// A failure of the type `ArgumentTypeError` that names an argument the task has no parameter for.
+    pub fn finish(&self) -> Result<(), TaskError> {
+        match self.arguments.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(self.argument_error(format!("`{}` has no parameter `{name}`", self.task))),
+        }
+    }
+
+    /// The failure to answer with when the elf has no such task: `TaskNotFoundError`.
+    #[must_use]
+    pub fn unknown_task(&self) -> TaskError {
+        TaskError::of_runtime(failure_type::TASK_NOT_FOUND, format!("this elf has no task `{}`", self.task))
+    }
+
+    fn read<T: DeserializeOwned>(&self, parameter: &str, payload: &Payload) -> Result<T, TaskError> {
+        payload.read().map_err(|error| {
+            self.argument_error(format!(
+                "the argument for the parameter `{parameter}` of `{}` does not fit: {error}",
+                self.task
+            ))
+        })
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as a failure of this call")]
+    fn argument_error(&self, message: String) -> TaskError {
+        TaskError::of_runtime(failure_type::ARGUMENT, message)
+    }
+}
+
+/// What a task returned: named values, in the order that the task declares them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TaskOutputs {
+    outputs: Vec<(String, Payload)>,
+}
+
+impl TaskOutputs {
+    /// No outputs.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { outputs: Vec::new() }
+    }
+
+    /// Adds an output.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, payload: Payload) -> Self {
+        self.outputs.push((name.into(), payload));
+        self
+    }
+
+    /// The output of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Payload> {
+        self.outputs.iter().find(|(output, _)| output == name).map(|(_, payload)| payload)
+    }
+
+    /// The outputs, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Payload)> {
+        self.outputs.iter().map(|(name, payload)| (name.as_str(), payload))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
+    }
+
+    /// Checks what a broker would refuse.
+    ///
+    /// # Errors
+    /// A failure of the type `ResultTypeError` that names the output.
+    pub(crate) fn check_limits(&self) -> Result<(), TaskError> {
+        let refuse = |message| Err(TaskError::of_runtime(failure_type::RESULT, message));
+        let mut bytes = 0;
+        for (name, payload) in &self.outputs {
+            if let Err(error) = payload.check_size() {
+                return refuse(format!("the output `{name}` cannot be sent: {error}"));
+            }
+            bytes += payload.bytes().len();
+        }
+        if bytes > limits::JOB_BYTES_MAX {
+            let max = limits::JOB_BYTES_MAX;
+            return refuse(format!("the outputs take {bytes} bytes together, and at most {max} travel"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn result_error(error: &PayloadError) -> TaskError {
+        TaskError::of_runtime(failure_type::RESULT, format!("what the task returned cannot be sent: {error}"))
+    }
+}
+
+impl FromIterator<(String, Payload)> for TaskOutputs {
+    fn from_iter<I: IntoIterator<Item = (String, Payload)>>(outputs: I) -> Self {
+        Self { outputs: outputs.into_iter().collect() }
+    }
+}
+
+impl From<TaskOutputs> for v1::Outputs {
+    fn from(outputs: TaskOutputs) -> Self {
+        let outputs = outputs
+            .outputs
+            .into_iter()
+            .map(|(name, payload)| v1::Output { name, payload: Some(payload.into()) })
+            .collect();
+        Self { outputs }
+    }
+}
+
+impl From<Vec<v1::Output>> for TaskOutputs {
+    fn from(wire: Vec<v1::Output>) -> Self {
+        wire.into_iter()
+            .map(|output| (output.name, Payload::from(output.payload.unwrap_or_default())))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call() -> TaskCall {
+        TaskCall::new(
+            "task_weigh",
+            vec![
+                ("species".to_owned(), Payload::json("bee").unwrap()),
+                ("weight".to_owned(), Payload::json(&7).unwrap()),
+            ],
+        )
+    }
+
+    #[test]
+    fn arguments_are_read_by_name_in_any_order() {
+        let mut call = call();
+        assert_eq!(call.argument::<i64>("weight").unwrap(), 7);
+        assert_eq!(call.argument::<String>("species").unwrap(), "bee");
+        assert_eq!(call.argument_or_else("factor", || 3).unwrap(), 3);
+        call.finish().unwrap();
+    }
+
+    #[test]
+    fn missing_unknown_and_wrong_arguments_are_named() {
+        let mut call = call();
+        let wrong = call.argument::<i64>("species").unwrap_err();
+        assert_eq!(wrong.failure_type(), "ArgumentTypeError");
+        assert!(
+            wrong.to_string().starts_with(
+                "the argument for the parameter `species` of `task_weigh` does not fit: it cannot"
+            ),
+            "{wrong}"
+        );
+        let missing = call.argument::<i64>("size").unwrap_err();
+        assert_eq!(missing.to_string(), "the argument for the parameter `size` of `task_weigh` is missing");
+        let unknown = call.finish().unwrap_err();
+        assert_eq!(unknown.failure_type(), "ArgumentTypeError");
+        assert_eq!(unknown.to_string(), "`task_weigh` has no parameter `weight`");
+        assert_eq!(call.unknown_task().failure_type(), "TaskNotFoundError");
+    }
+
+    #[test]
+    fn outputs_over_a_limit_are_refused_by_name() {
+        let of = |size| Payload::from_json_bytes(bytes::Bytes::from(vec![b'1'; size]));
+        TaskOutputs::new().with("x", of(limits::PAYLOAD_BYTES_MAX)).check_limits().unwrap();
+        let error =
+            TaskOutputs::new().with("x", of(limits::PAYLOAD_BYTES_MAX + 1)).check_limits().unwrap_err();
+        assert_eq!(error.failure_type(), "ResultTypeError");
+        assert!(
+            error.to_string().starts_with("the output `x` cannot be sent: it takes 1048577 bytes"),
+            "{error}"
+        );
+        let many: TaskOutputs = (0..9).map(|n| (n.to_string(), of(limits::PAYLOAD_BYTES_MAX))).collect();
+        assert!(many.check_limits().unwrap_err().to_string().contains("together"));
+    }
+}

@@ -1,0 +1,231 @@
+//! Recording a flow: calls of tasks become jobs, and nothing runs before `submit`.
+
+mod job;
+mod problem;
+mod submission;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mycelium_proto::{limits, v1};
+use prost::Message as _;
+
+use crate::client::Mycelium;
+use crate::ids::{FlowId, JobId};
+use crate::output::Output;
+use crate::value::{Arguments, Node, flatten};
+
+pub use job::Job;
+pub(crate) use job::RecordedJob;
+pub use problem::{FlowError, Problem, ProblemKind};
+pub(crate) use submission::Submission;
+
+/// A flow while it is being recorded. Calls of tasks become jobs, operations on their values become value graphs, and
+/// nothing runs before the flow is submitted; after that it can be added to and submitted again.
+///
+/// A flow can be shared between threads; clones record into the same flow.
+///
+/// ```
+/// use elf_runtime::{machine_elf, Flow, Job, Output, TaskError};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Output, Serialize, Deserialize)]
+/// struct Measurement { species: String, weight: i64 }
+///
+/// struct Scale;
+/// #[machine_elf]
+/// impl Scale {
+///     async fn task_weigh(&self, species: String) -> Result<Measurement, TaskError> {
+///         Ok(Measurement { weight: species.parse()?, species })
+///     }
+///     async fn task_print(&self, species: String, weight: i64) {
+///         # let _ = (species, weight);
+///     }
+/// }
+///
+/// let flow = Flow::detached("daily report");  // with a broker: `mycelium.flow("daily report")`
+/// let scale = Scale::tasks(&flow, "scale");
+/// let m: Job<Measurement> = scale.task_weigh("bee");
+/// scale.task_print(m.species(), m.weight());  // runs after task_weigh because its values say so
+/// ```
+#[derive(Clone)]
+pub struct Flow {
+    recording: Arc<Recording>,
+    /// Where it is submitted to; none in tests of code that records.
+    client: Option<Mycelium>,
+}
+
+/// What clones of a flow, and the jobs recorded in it, share.
+pub(crate) struct Recording {
+    id: FlowId,
+    name: String,
+    state: Mutex<State>,
+    /// Held for as long as a submission is under way, so that jobs reach the broker in the order they were recorded.
+    submitting: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Jobs that are recorded and not submitted, in order.
+    pending: Vec<v1::JobSpec>,
+    /// The number of the first pending job, from 0; those before it have been taken to be submitted.
+    pending_from: u64,
+    /// How many jobs the broker has acknowledged.
+    submitted: u64,
+    /// Jobs of other flows that pending jobs need, with the number of the one that needs them.
+    foreign: Vec<(u64, Arc<RecordedJob>)>,
+    /// Mistakes that were made while recording.
+    problems: FlowError,
+}
+
+impl Flow {
+    /// A flow with no broker behind it, for tests of code that records.
+    #[must_use]
+    pub fn detached(name: impl Into<String>) -> Self {
+        let name = name.into();
+        let mut state = State::default();
+        if name.len() > limits::NAME_BYTES_MAX {
+            state
+                .problems
+                .push(Problem::of_flow(ProblemKind::InvalidName { what: "flow", name: name.clone() }));
+        }
+        let recording =
+            Recording { id: FlowId::generate(), name, state: Mutex::new(state), submitting: Arc::default() };
+        Self { recording: Arc::new(recording), client: None }
+    }
+
+    /// A flow that is submitted through this client.
+    pub(crate) fn new(client: Mycelium, name: impl Into<String>) -> Self {
+        Self { client: Some(client), ..Self::detached(name) }
+    }
+
+    /// Where it is submitted to; none if it is detached.
+    pub(crate) fn client(&self) -> Option<&Mycelium> {
+        self.client.as_ref()
+    }
+
+    /// Its id, chosen when it was made.
+    #[must_use]
+    pub fn id(&self) -> FlowId {
+        self.recording.id
+    }
+
+    /// Its name, which need not be unique.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.recording.name
+    }
+
+    /// How many jobs are recorded and not yet submitted.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.recording.lock().pending.len()
+    }
+
+    /// Records a call of a task that this program was not compiled with. What it returns is not known here:
+    /// [`Job::output`] gives its outputs by name.
+    ///
+    /// ```
+    /// # use elf_runtime::{args, Flow};
+    /// # let flow = Flow::detached("docs");
+    /// let ant = flow.call("scale", "task_weigh", args! { species: "ant" });
+    /// flow.call("animals data store", "task_save", args! { weight: ant.output("weight") });
+    /// ```
+    pub fn call(&self, elf: &str, task: &str, arguments: Arguments) -> Job<serde_json::Value> {
+        self.record(elf, task, arguments)
+    }
+
+    pub(crate) fn record<T: Output>(&self, elf: &str, task: &str, arguments: Arguments) -> Job<T> {
+        Job::new(self.recording.record(elf, task, arguments.into_inner()))
+    }
+
+    /// Takes the jobs that are recorded to submit them. Waits for a submission that is under way.
+    ///
+    /// # Errors
+    /// The mistakes that were made while recording.
+    pub(crate) async fn begin_submission(&self) -> Result<Submission, FlowError> {
+        let turn = Arc::clone(&self.recording.submitting).lock_owned().await;
+        Submission::begin(Arc::clone(&self.recording), turn)
+    }
+}
+
+impl Recording {
+    /// The state; a thread that panicked while it held the lock left it whole, because every change is one step.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(
+        self: &Arc<Self>,
+        elf: &str,
+        task: &str,
+        arguments: Vec<(Cow<'static, str>, Node)>,
+    ) -> Arc<RecordedJob> {
+        let mut foreign = Vec::new();
+        let flattened = flatten(arguments, |origin| {
+            if !origin.is_of(self) {
+                foreign.push(Arc::clone(origin));
+            }
+        });
+        let mut problem = None;
+        let flattened = flattened.unwrap_or_else(|(parameter, kind)| {
+            problem = Some((parameter, kind));
+            crate::value::Flattened::default()
+        });
+        for (what, name) in [("elf", elf), ("task", task)] {
+            if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
+                problem = Some((None, ProblemKind::InvalidName { what, name: name.to_owned() }));
+            }
+        }
+
+        // The id is made under the lock, so that ids and places have the same order.
+        let mut state = self.lock();
+        let id = JobId::generate();
+        let spec = v1::JobSpec {
+            job_id: id.to_wire(),
+            elf: elf.to_owned(),
+            task: task.to_owned(),
+            arguments: flattened.arguments,
+            nodes: flattened.nodes,
+            after: Vec::new(),
+            priority: 0,
+        };
+        let bytes = spec.encoded_len();
+        if bytes > SPEC_BYTES_MAX {
+            problem = Some((None, ProblemKind::ArgumentsTooLarge { bytes }));
+        }
+        if let Some((parameter, kind)) = problem {
+            state.problems.push(Problem::new(elf, task, parameter, kind));
+        }
+        let number = state.pending_from + state.pending.len() as u64;
+        state.pending.push(spec);
+        state.foreign.extend(foreign.into_iter().map(|job| (number, job)));
+        Arc::new(RecordedJob::new(id, number, Arc::clone(self)))
+    }
+
+    /// Changes the specification of a job that is still pending.
+    fn change(&self, number: u64, change: impl FnOnce(&mut v1::JobSpec)) {
+        let state = &mut *self.lock();
+        let index = number.checked_sub(state.pending_from).and_then(|index| usize::try_from(index).ok());
+        match index.and_then(|index| state.pending.get_mut(index)) {
+            Some(spec) => change(spec),
+            None => state.problems.push(Problem::of_flow(ProblemKind::AlreadySubmitted)),
+        }
+    }
+}
+
+/// The most that the specification of one job takes on the wire: what a message takes, with room for the rest of it.
+const SPEC_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX - 64 * 1024;
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,470 @@
+//! How a task fails.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::panic::Location;
+
+use mycelium_proto::{limits, v1};
+
+use crate::service::BoxError;
+use crate::type_name;
+
+/// The types of failures that runtimes make themselves; the contract lists them.
+pub(crate) mod failure_type {
+    pub(crate) const ARGUMENT: &str = "ArgumentTypeError";
+    pub(crate) const RESULT: &str = "ResultTypeError";
+    pub(crate) const TASK_NOT_FOUND: &str = "TaskNotFoundError";
+    pub(crate) const PANIC: &str = "Panic";
+    pub(crate) const TIMEOUT: &str = "Timeout";
+}
+
+/// Why a task failed: a type, a message, the place in the source code, and the chain of causes.
+///
+/// Every error turns into one with `?`, which records the file and the line where that happened, in release builds
+/// too. What is no [`std::error::Error`] (a boxed error, a text) gets there through [`ResultExt`].
+///
+/// ```
+/// use elf_runtime::{ResultExt, TaskError};
+///
+/// fn rows(text: &str) -> Result<u32, TaskError> {
+///     let rows: u32 = text.parse()?;
+///     if rows == 0 {
+///         return Err(TaskError::new("EmptyFileError", "the file has no rows"));
+///     }
+///     Ok(rows)
+/// }
+///
+/// let error = rows("many").unwrap_err();
+/// assert_eq!(error.failure_type(), "ParseIntError");
+/// assert_eq!(error.frames()[0].line, 5);
+///
+/// let error = rows("many").context("cannot count the rows").unwrap_err();
+/// assert_eq!(error.to_string(), "cannot count the rows: invalid digit found in string");
+/// ```
+///
+/// Like `anyhow::Error` it is not itself a [`std::error::Error`], so that every such error can turn into one; it
+/// turns into a `Box<dyn Error + Send + Sync>` where one is needed.
+pub struct TaskError {
+    inner: Box<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    failure_type: String,
+    message: String,
+    frames: Vec<Frame>,
+    causes: Vec<Cause>,
+    details: String,
+}
+
+/// A place in the source code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The function's path; empty if not known.
+    pub function: String,
+    /// The source file as the compiler named it; empty if not known.
+    pub file: String,
+    /// The line, from 1; 0 if not known.
+    pub line: u32,
+}
+
+/// One link of the chain of causes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// The type, as far as it can be known.
+    pub failure_type: String,
+    /// The message.
+    pub message: String,
+}
+
+impl TaskError {
+    /// A failure of a type that its author names, at the place of the call.
+    #[must_use]
+    #[track_caller]
+    pub fn new(failure_type: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::at(Location::caller(), failure_type.into(), message.into())
+    }
+
+    /// A failure with a message only, of the type `TaskError`, at the place of the call.
+    #[must_use]
+    #[track_caller]
+    pub fn message(message: impl Into<String>) -> Self {
+        Self::at(Location::caller(), "TaskError".to_owned(), message.into())
+    }
+
+    /// The failure that an error of any kind is: a boxed one, one of `anyhow`, a text. A boxed `TaskError` comes back
+    /// as it was.
+    #[must_use]
+    #[track_caller]
+    pub fn from_boxed<E: Into<BoxError>>(error: E) -> Self {
+        Self::from_boxed_at(Location::caller(), error)
+    }
+
+    /// Says what was being attempted when this happened. The error as it was becomes the nearest cause; type and
+    /// place stay.
+    #[must_use]
+    pub fn context(mut self, attempted: impl fmt::Display) -> Self {
+        let cause =
+            Cause { failure_type: self.inner.failure_type.clone(), message: self.inner.message.clone() };
+        self.inner.causes.insert(0, cause);
+        self.inner.message = format!("{attempted}: {}", self.inner.message);
+        self
+    }
+
+    /// Adds details for people: at most 64 KiB are kept.
+    #[must_use]
+    pub fn with_details(mut self, details: impl Into<String>) -> Self {
+        self.inner.details = details.into();
+        self
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn failure_type(&self) -> &str {
+        &self.inner.failure_type
+    }
+
+    /// The message, without its causes.
+    #[must_use]
+    pub fn message_text(&self) -> &str {
+        &self.inner.message
+    }
+
+    /// Where it was raised, innermost first.
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        &self.inner.frames
+    }
+
+    /// The errors that caused it, nearest first.
+    #[must_use]
+    pub fn causes(&self) -> &[Cause] {
+        &self.inner.causes
+    }
+
+    /// Further details, for people.
+    #[must_use]
+    pub fn details(&self) -> &str {
+        &self.inner.details
+    }
+
+    /// The failure that the error of a service is. A layer's error has no place in its user's code.
+    pub(crate) fn from_service(error: BoxError) -> Self {
+        match error.downcast::<BoxedTaskError>() {
+            Ok(boxed) => boxed.0,
+            Err(other) if other.is::<tower::timeout::error::Elapsed>() => Self::of_runtime(
+                failure_type::TIMEOUT,
+                "the task did not finish within its time limit".to_owned(),
+            ),
+            Err(other) => Self::from_parts(
+                type_name::of_error(&*other),
+                other.to_string(),
+                Vec::new(),
+                causes_of(&*other),
+            ),
+        }
+    }
+
+    /// A failure that the runtime finds, which has no place in its user's code.
+    pub(crate) fn of_runtime(failure_type: &str, message: String) -> Self {
+        Self::from_parts(failure_type.to_owned(), message, Vec::new(), Vec::new())
+    }
+
+    pub(crate) fn from_parts(
+        failure_type: String,
+        message: String,
+        frames: Vec<Frame>,
+        causes: Vec<Cause>,
+    ) -> Self {
+        Self { inner: Box::new(Inner { failure_type, message, frames, causes, details: String::new() }) }
+    }
+
+    fn at(location: &Location<'_>, failure_type: String, message: String) -> Self {
+        let frame = Frame {
+            // The compiler tells the place of a caller, not the name of its function.
+            function: String::new(),
+            file: location.file().to_owned(),
+            line: location.line(),
+        };
+        Self::from_parts(failure_type, message, vec![frame], Vec::new())
+    }
+
+    fn from_boxed_at<E: Into<BoxError>>(location: &Location<'_>, error: E) -> Self {
+        let boxed: BoxError = error.into();
+        match boxed.downcast::<BoxedTaskError>() {
+            Ok(boxed) => boxed.0,
+            Err(other) => {
+                // `E` names the type unless it is a box, which hides it.
+                let named = type_name::short(std::any::type_name::<E>());
+                let failure_type = if named.starts_with("Box<") || named == "String" || named == "&str" {
+                    type_name::of_error(&*other)
+                } else {
+                    named
+                };
+                let mut failure = Self::at(location, failure_type, other.to_string());
+                failure.inner.causes = causes_of(&*other);
+                failure
+            }
+        }
+    }
+}
+
+/// The chain of sources, as far as it is kept: an error may name itself as its source, so the chain needs an end.
+fn causes_of(error: &(dyn StdError + 'static)) -> Vec<Cause> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+        .take(limits::FAILURE_FRAMES_MAX)
+        .map(|cause| Cause { failure_type: type_name::of_error(cause), message: cause.to_string() })
+        .collect()
+}
+
+impl<E: StdError + Send + Sync + 'static> From<E> for TaskError {
+    /// The failure that this error is, at the place of the call: where the `?` stands.
+    #[track_caller]
+    fn from(error: E) -> Self {
+        Self::from_boxed_at(Location::caller(), error)
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)
+    }
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.inner.failure_type, self.inner.message)?;
+        for frame in &self.inner.frames {
+            write!(f, "\n    at {} {}:{}", frame.function, frame.file, frame.line)?;
+        }
+        for cause in &self.inner.causes {
+            write!(f, "\n  caused by {}: {}", cause.failure_type, cause.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// A `TaskError` that travels as a boxed error, through tower layers for example, and comes out as it went in.
+struct BoxedTaskError(TaskError);
+
+impl fmt::Display for BoxedTaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for BoxedTaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for BoxedTaskError {}
+
+impl From<TaskError> for BoxError {
+    fn from(error: TaskError) -> Self {
+        Box::new(BoxedTaskError(error))
+    }
+}
+
+/// Turns errors of any kind into a [`TaskError`], and says what was being attempted.
+pub trait ResultExt<T> {
+    /// Turns the error into a [`TaskError`] at the place of the call.
+    ///
+    /// # Errors
+    /// The error, if there is one.
+    #[track_caller]
+    fn or_fail(self) -> Result<T, TaskError>;
+
+    /// Turns the error into a [`TaskError`] at the place of the call, and says what was being attempted.
+    ///
+    /// # Errors
+    /// The error, if there is one.
+    #[track_caller]
+    fn context(self, attempted: impl fmt::Display) -> Result<T, TaskError>;
+
+    /// As [`ResultExt::context`], for a text that takes some work: it is made only if there is an error.
+    ///
+    /// # Errors
+    /// The error, if there is one.
+    #[track_caller]
+    fn with_context<D: fmt::Display>(self, attempted: impl FnOnce() -> D) -> Result<T, TaskError>;
+}
+
+impl<T, E: Into<BoxError>> ResultExt<T> for Result<T, E> {
+    #[track_caller]
+    fn or_fail(self) -> Result<T, TaskError> {
+        // A `match`, because a closure would be its own caller.
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(TaskError::from_boxed_at(Location::caller(), error)),
+        }
+    }
+
+    #[track_caller]
+    fn context(self, attempted: impl fmt::Display) -> Result<T, TaskError> {
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(TaskError::from_boxed_at(Location::caller(), error).context(attempted)),
+        }
+    }
+
+    #[track_caller]
+    fn with_context<D: fmt::Display>(self, attempted: impl FnOnce() -> D) -> Result<T, TaskError> {
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(TaskError::from_boxed_at(Location::caller(), error).context(attempted())),
+        }
+    }
+}
+
+/// Cuts a text at a character so that it takes at most this many bytes.
+fn bounded(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let mut end = bytes_max;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
+
+impl From<TaskError> for v1::Failure {
+    /// The failure as it travels, cut to the limits of the contract.
+    fn from(error: TaskError) -> Self {
+        let Inner { failure_type, message, frames, causes, details } = *error.inner;
+        // Causes together may take as much as the message, so that no chain grows a message beyond what travels.
+        let mut cause_bytes_left = limits::FAILURE_MESSAGE_BYTES_MAX;
+        Self {
+            r#type: bounded(failure_type, limits::NAME_BYTES_MAX),
+            message: bounded(message, limits::FAILURE_MESSAGE_BYTES_MAX),
+            frames: frames
+                .into_iter()
+                .take(limits::FAILURE_FRAMES_MAX)
+                .map(|frame| v1::Frame {
+                    function: bounded(frame.function, FRAME_TEXT_BYTES_MAX),
+                    file: bounded(frame.file, FRAME_TEXT_BYTES_MAX),
+                    line: frame.line,
+                })
+                .collect(),
+            causes: causes
+                .into_iter()
+                .take(limits::FAILURE_FRAMES_MAX)
+                .map(|cause| {
+                    let message = bounded(cause.message, cause_bytes_left);
+                    cause_bytes_left -= message.len();
+                    v1::FailureCause { r#type: bounded(cause.failure_type, limits::NAME_BYTES_MAX), message }
+                })
+                .collect(),
+            details: bounded(details, limits::FAILURE_DETAILS_BYTES_MAX),
+        }
+    }
+}
+
+/// The longest function path and file path that are kept, in bytes.
+const FRAME_TEXT_BYTES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read the scale")]
+    struct ScaleError(#[source] std::num::ParseIntError);
+
+    fn parse_error() -> std::num::ParseIntError {
+        "x".parse::<i32>().unwrap_err()
+    }
+
+    fn raise() -> Result<(), TaskError> {
+        Err(ScaleError(parse_error()))?;
+        Ok(())
+    }
+
+    #[test]
+    fn the_question_mark_names_its_file_and_line_and_the_chain() {
+        let error = raise().unwrap_err();
+        assert_eq!(error.failure_type(), "ScaleError");
+        assert_eq!(error.message_text(), "cannot read the scale");
+        assert_eq!(
+            error.causes(),
+            [Cause {
+                failure_type: "ParseIntError".to_owned(),
+                message: "invalid digit found in string".to_owned()
+            }]
+        );
+        let [frame] = error.frames() else { panic!("one frame expected") };
+        assert!(frame.file.ends_with("task_error.rs"), "{frame:?}");
+        let expected = include_str!("task_error.rs")
+            .lines()
+            .position(|line| line.contains("Err(ScaleError(parse_error()))?;"))
+            .unwrap();
+        assert_eq!(frame.line as usize, expected + 1);
+    }
+
+    #[test]
+    fn context_keeps_the_error_as_its_nearest_cause() {
+        let line = line!() + 1;
+        let error = Err::<(), _>(parse_error()).context("cannot count").unwrap_err();
+        assert_eq!(error.to_string(), "cannot count: invalid digit found in string");
+        assert_eq!(error.failure_type(), "ParseIntError");
+        assert_eq!(error.causes()[0].message, "invalid digit found in string");
+        assert_eq!(error.frames()[0].line, line);
+        let error = Err::<(), _>(error).with_context(|| "step 2").unwrap_err();
+        assert_eq!(error.to_string(), "step 2: cannot count: invalid digit found in string");
+        assert_eq!(error.causes().len(), 2);
+        assert_eq!(error.frames()[0].line, line, "the place is where it was raised");
+    }
+
+    #[test]
+    fn boxed_errors_and_texts_become_failures() {
+        let boxed: BoxError = Box::new(parse_error());
+        assert_eq!(TaskError::from_boxed(boxed).failure_type(), "ParseIntError");
+        let text = Err::<(), _>("no animals").or_fail().unwrap_err();
+        assert_eq!((text.failure_type(), text.message_text()), ("Error", "no animals"));
+    }
+
+    #[test]
+    fn a_boxed_task_error_comes_back_as_it_was() {
+        let line = line!() + 1;
+        let boxed: BoxError = TaskError::new("Hungry", "no honey").into();
+        assert_eq!(boxed.to_string(), "no honey");
+        let back = TaskError::from_boxed(boxed);
+        assert_eq!((back.failure_type(), back.frames()[0].line), ("Hungry", line));
+    }
+
+    #[test]
+    fn what_travels_is_bounded_and_cut_at_characters() {
+        let mut error = TaskError::new("T".repeat(1_000), "ü".repeat(100_000))
+            .with_details("d".repeat(limits::FAILURE_DETAILS_BYTES_MAX + 1));
+        for n in 0..300 {
+            error = error.context(n);
+        }
+        let wire = v1::Failure::from(error);
+        assert_eq!(wire.r#type.len(), limits::NAME_BYTES_MAX);
+        assert!(wire.message.len() <= limits::FAILURE_MESSAGE_BYTES_MAX);
+        assert_eq!(wire.details.len(), limits::FAILURE_DETAILS_BYTES_MAX);
+        assert_eq!(wire.causes.len(), limits::FAILURE_FRAMES_MAX);
+        assert!(
+            wire.causes.iter().map(|c| c.message.len()).sum::<usize>() <= limits::FAILURE_MESSAGE_BYTES_MAX
+        );
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_source_has_an_end() {
+        #[derive(Debug)]
+        struct Ouroboros;
+        impl fmt::Display for Ouroboros {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("ouroboros")
+            }
+        }
+        impl StdError for Ouroboros {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(&Self)
+            }
+        }
+        assert_eq!(TaskError::from(Ouroboros).causes().len(), limits::FAILURE_FRAMES_MAX);
+    }
+}

@@ -1,0 +1,185 @@
+//! What may stand where a task takes a `T`.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+
+use super::{Node, Value};
+use crate::flow::Job;
+use crate::output::{Element, Output};
+
+/// What may stand where a task takes a `T`: a `T`, a [`Value<T>`], a [`Job<T>`], references to those, a `&str` for a
+/// `String`, and vectors and maps of values for vectors and maps.
+///
+/// `Place` only serves the compiler's messages: it is named like the parameter.
+#[diagnostic::on_unimplemented(
+    message = "wrong type for `{Place}`: expected a `{T}`, or a value of one, and found a `{Self}`",
+    label = "not a `{T}`, nor a `Value` or `Job` of one",
+    note = "where a task takes a `T`, a flow takes a `T`, a `Value<T>` or a `Job<T>`"
+)]
+pub trait IntoValue<T: Output, Place = AnyPlace> {
+    /// The value.
+    fn into_value(self) -> Value<T>;
+
+    /// The value as an argument; `None` if the argument is left out.
+    #[doc(hidden)]
+    fn into_argument(self) -> Option<Value<T>>
+    where
+        Self: Sized,
+    {
+        Some(self.into_value())
+    }
+}
+
+/// A place without a name: an element of a list, for example.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_structs, reason = "a marker")]
+pub struct AnyPlace;
+
+/// A parameter that may be left out. The macro marks those with `#[task(default = …)]`.
+#[diagnostic::on_unimplemented(message = "`{Self}` has no default and must be given")]
+pub trait OptionalPlace {}
+
+/// Leaves the choice of an argument to the task, for a parameter with `#[task(default = …)]`. The default is taken
+/// where and when the task runs.
+///
+/// ```
+/// use elf_runtime::{machine_elf, Flow, UseDefault};
+///
+/// struct Scale;
+/// #[machine_elf]
+/// impl Scale {
+///     async fn task_weigh(&self, species: String, #[task(default = 2)] digits: u32) -> f64 {
+///         # let _ = (species, digits);
+///         7.25
+///     }
+/// }
+///
+/// let flow = Flow::detached("docs");
+/// let scale = Scale::tasks(&flow, "scale");
+/// scale.task_weigh("bee", 4);
+/// scale.task_weigh("bee", UseDefault);
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_structs, reason = "a marker")]
+pub struct UseDefault;
+
+impl<T: Output, Place: OptionalPlace> IntoValue<T, Place> for UseDefault {
+    fn into_value(self) -> Value<T> {
+        Value::from_node(Node::invalid("a default is no value of its own".to_owned()))
+    }
+
+    fn into_argument(self) -> Option<Value<T>> {
+        None
+    }
+}
+
+impl<T: Output, Place> IntoValue<T, Place> for T {
+    fn into_value(self) -> Value<T> {
+        Value::literal(&self)
+    }
+}
+
+impl<T: Output, Place> IntoValue<T, Place> for &T {
+    fn into_value(self) -> Value<T> {
+        Value::literal(self)
+    }
+}
+
+impl<Place> IntoValue<String, Place> for &str {
+    fn into_value(self) -> Value<String> {
+        Value::from_node(Node::literal(self))
+    }
+}
+
+impl<T: Output, Place> IntoValue<T, Place> for Value<T> {
+    fn into_value(self) -> Self {
+        self
+    }
+}
+
+impl<T: Output, Place> IntoValue<T, Place> for &Value<T> {
+    fn into_value(self) -> Value<T> {
+        self.clone()
+    }
+}
+
+impl<T: Output, Place> IntoValue<T, Place> for Job<T> {
+    fn into_value(self) -> Value<T> {
+        self.value().clone()
+    }
+}
+
+impl<T: Output, Place> IntoValue<T, Place> for &Job<T> {
+    fn into_value(self) -> Value<T> {
+        self.value().clone()
+    }
+}
+
+/// A value that will be there is one that may be there.
+macro_rules! into_option {
+    ($($from:ty),*) => {
+        $(impl<T: Output, Place> IntoValue<Option<T>, Place> for $from
+        where
+            Option<T>: Output,
+        {
+            fn into_value(self) -> Value<Option<T>> {
+                let value: Value<T> = IntoValue::<T>::into_value(self);
+                Value::from_node(value.node().clone())
+            }
+        })*
+    };
+}
+into_option!(Value<T>, &Value<T>, Job<T>, &Job<T>);
+
+/// Vectors of values and of jobs for vectors.
+macro_rules! into_vec {
+    ($($item:ty),*) => {
+        $(impl<T: Output, Place> IntoValue<Vec<T>, Place> for Vec<$item>
+        where
+            Vec<T>: Output,
+        {
+            fn into_value(self) -> Value<Vec<T>> {
+                self.into_iter().collect()
+            }
+        })*
+    };
+}
+into_vec!(Value<T>, Job<T>);
+
+impl<T: Output, Place, V: IntoValue<T>, const N: usize> IntoValue<Vec<T>, Place> for [V; N]
+where
+    Vec<T>: Output,
+{
+    fn into_value(self) -> Value<Vec<T>> {
+        self.into_iter().collect()
+    }
+}
+
+impl<T: Output + Element, Place, S> IntoValue<HashMap<String, T, S>, Place> for HashMap<String, Value<T>, S>
+where
+    S: BuildHasher + Default + Send + Sync + 'static,
+{
+    fn into_value(self) -> Value<HashMap<String, T, S>> {
+        // In an order of its own, so that the same map makes the same graph.
+        let sorted: BTreeMap<String, Value<T>> = self.into_iter().collect();
+        Value::from_node(map_node(sorted))
+    }
+}
+
+impl<T: Output + Element, Place> IntoValue<BTreeMap<String, T>, Place> for BTreeMap<String, Value<T>> {
+    fn into_value(self) -> Value<BTreeMap<String, T>> {
+        Value::from_node(map_node(self))
+    }
+}
+
+/// `map!` makes a `HashMap`; a task that takes a `BTreeMap` can have it as well.
+impl<T: Output + Element, Place> IntoValue<BTreeMap<String, T>, Place> for Value<HashMap<String, T>> {
+    fn into_value(self) -> Value<BTreeMap<String, T>> {
+        Value::from_node(self.node().clone())
+    }
+}
+
+fn map_node<T: Output>(entries: impl IntoIterator<Item = (String, Value<T>)>) -> Node {
+    Node::map(entries.into_iter().map(|(key, value)| (Cow::Owned(key), value.node().clone())).collect())
+}

@@ -1,0 +1,204 @@
+//! The bytes of one value, as they travel.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use mycelium_proto::{limits, v1};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The encoding of values that serde wrote: UTF-8 JSON.
+const JSON: &str = "application/json";
+
+/// The bytes of one value and how they are encoded. JSON unless said otherwise; payloads of other encodings pass
+/// from task to task untouched, as whole values only.
+///
+/// At most 1 MiB ([`limits::PAYLOAD_BYTES_MAX`]) travels; larger ones are refused before they are sent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload {
+    encoding: Cow<'static, str>,
+    bytes: Bytes,
+}
+
+/// Why a value cannot be written to a payload or read from one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayloadError {
+    /// The value has no JSON form (a map whose keys are not text, for example).
+    #[error("it cannot be written as JSON: {0}")]
+    Unwritable(#[source] serde_json::Error),
+    /// The payload is not the JSON of a value of this type.
+    #[error("it cannot be read as `{expected}`: {source}")]
+    Unreadable {
+        /// The Rust type that was expected.
+        expected: &'static str,
+        /// What serde found.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The payload is not JSON.
+    #[error("it is encoded as `{0}`, not as JSON")]
+    OtherEncoding(String),
+    /// The payload is larger than what travels inline.
+    #[error("it takes {bytes} bytes, and at most {} travel", limits::PAYLOAD_BYTES_MAX)]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+}
+
+impl Payload {
+    /// Writes a value as JSON.
+    ///
+    /// # Errors
+    /// [`PayloadError::Unwritable`] if the value has no JSON form.
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, PayloadError> {
+        let bytes = serde_json::to_vec(value).map_err(PayloadError::Unwritable)?;
+        Ok(Self::from_json_bytes(Bytes::from(bytes)))
+    }
+
+    /// A payload of bytes that are JSON already. They are not checked.
+    #[must_use]
+    pub const fn from_json_bytes(bytes: Bytes) -> Self {
+        Self { encoding: Cow::Borrowed(JSON), bytes }
+    }
+
+    /// A payload in an encoding of the caller's own, as a media type.
+    #[must_use]
+    pub fn encoded(encoding: impl Into<Cow<'static, str>>, bytes: Bytes) -> Self {
+        Self { encoding: encoding.into(), bytes }
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// [`PayloadError::OtherEncoding`] if it is not JSON, [`PayloadError::Unreadable`] if it is not the JSON of a
+    /// `T`.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, PayloadError> {
+        if !self.is_json() {
+            return Err(PayloadError::OtherEncoding(self.encoding.clone().into_owned()));
+        }
+        serde_json::from_slice(&self.bytes)
+            .map_err(|source| PayloadError::Unreadable { expected: std::any::type_name::<T>(), source })
+    }
+
+    /// How the bytes are encoded, as a media type.
+    #[must_use]
+    pub fn encoding(&self) -> &str {
+        &self.encoding
+    }
+
+    /// Whether the bytes are JSON.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.encoding == JSON
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// # Errors
+    /// [`PayloadError::TooLarge`] if it is larger than what travels.
+    pub(crate) fn check_size(&self) -> Result<(), PayloadError> {
+        if self.bytes.len() > limits::PAYLOAD_BYTES_MAX {
+            return Err(PayloadError::TooLarge { bytes: self.bytes.len() });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({self})")
+    }
+}
+
+/// The JSON, cut after 64 characters; of other encodings the name and the size.
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const CHARACTERS_MAX: usize = 64;
+        match std::str::from_utf8(&self.bytes) {
+            Ok(text) if self.is_json() => match text.char_indices().nth(CHARACTERS_MAX) {
+                Some((end, _)) => write!(f, "{}…", &text[..end]),
+                None => f.write_str(text),
+            },
+            Ok(_) | Err(_) => write!(f, "<{}, {} bytes>", self.encoding, self.bytes.len()),
+        }
+    }
+}
+
+impl From<Payload> for v1::Payload {
+    fn from(payload: Payload) -> Self {
+        // On the wire an empty encoding means JSON, which saves 16 bytes a value.
+        let encoding = if payload.is_json() { String::new() } else { payload.encoding.into_owned() };
+        Self { encoding, content: Some(v1::payload::Content::Inline(payload.bytes)) }
+    }
+}
+
+impl From<v1::Payload> for Payload {
+    fn from(wire: v1::Payload) -> Self {
+        let encoding = if wire.encoding.is_empty() || wire.encoding == JSON {
+            Cow::Borrowed(JSON)
+        } else {
+            Cow::Owned(wire.encoding)
+        };
+        let bytes = match wire.content {
+            Some(v1::payload::Content::Inline(bytes)) => bytes,
+            None => Bytes::new(),
+        };
+        Self { encoding, bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_keep_all_their_64_bits() {
+        for number in [i64::MIN, -1, i64::MAX] {
+            assert_eq!(Payload::json(&number).unwrap().read::<i64>().unwrap(), number);
+        }
+        assert_eq!(Payload::json(&u64::MAX).unwrap().read::<u64>().unwrap(), u64::MAX);
+    }
+
+    #[test]
+    fn json_is_the_default_on_the_wire_and_others_keep_their_name() {
+        let wire = v1::Payload::from(Payload::json("bee").unwrap());
+        assert_eq!(wire.encoding, "");
+        assert_eq!(Payload::from(wire).read::<String>().unwrap(), "bee");
+
+        let other = Payload::encoded("image/png", Bytes::from_static(b"x"));
+        let back = Payload::from(v1::Payload::from(other.clone()));
+        assert_eq!(back, other);
+        assert_eq!(
+            back.read::<String>().unwrap_err().to_string(),
+            "it is encoded as `image/png`, not as JSON"
+        );
+    }
+
+    #[test]
+    fn a_payload_of_the_wrong_type_says_what_was_expected() {
+        let error = Payload::json("bee").unwrap().read::<i64>().unwrap_err().to_string();
+        assert!(error.starts_with("it cannot be read as `i64`: invalid type: string \"bee\""), "{error}");
+    }
+
+    #[test]
+    fn the_size_limit_is_exact() {
+        let of = |size| Payload::from_json_bytes(Bytes::from(vec![b'1'; size])).check_size();
+        of(limits::PAYLOAD_BYTES_MAX).unwrap();
+        let error = of(limits::PAYLOAD_BYTES_MAX + 1).unwrap_err();
+        assert_eq!(error.to_string(), "it takes 1048577 bytes, and at most 1048576 travel");
+    }
+
+    #[test]
+    fn a_long_payload_is_shown_cut_at_a_character() {
+        let shown = Payload::json(&"ü".repeat(100)).unwrap().to_string();
+        assert_eq!(shown.chars().count(), 65);
+        assert!(shown.ends_with('…'));
+    }
+}
