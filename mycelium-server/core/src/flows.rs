@@ -24,6 +24,8 @@ pub(crate) struct Flow {
     pub(crate) running: u64,
     /// How many of its jobs wait for their submission to be sealed.
     pub(crate) unsealed: u64,
+    /// How many submissions to it are not through with sealing or dropping.
+    pub(crate) submissions: u64,
     /// How many of its finished jobs are remembered.
     pub(crate) recent: u64,
     /// How many cancellations of it are under way.
@@ -55,8 +57,8 @@ impl Flow {
         self.cancels > 0 && number <= self.cancel_upto
     }
 
-    fn is_idle(&self) -> bool {
-        self.jobs.is_empty() && self.unsealed == 0 && self.recent == 0 && self.cancels == 0
+    pub(crate) fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.unsealed + self.submissions + self.recent == 0 && self.cancels == 0
     }
 }
 
@@ -106,6 +108,7 @@ impl Flows {
             ready: 0,
             running: 0,
             unsealed: 0,
+            submissions: 0,
             recent: 0,
             cancels: 0,
             cancel_upto: JobNumber(0),

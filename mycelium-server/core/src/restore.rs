@@ -110,7 +110,7 @@ impl Restore {
                     continue;
                 };
                 let idle_until = now.after(core.config.submission_idle_max);
-                index = core.submissions.insert(Submission {
+                index = core.insert_submission(Submission {
                     id: record.id,
                     flow,
                     next_part: record.next_part,
@@ -153,7 +153,7 @@ impl Restore {
             Some((_, Some((index, false)))) => Some(index),
             Some((id, None)) => {
                 // Its record is gone and its jobs are not yet: it was being dropped.
-                let index = core.submissions.insert(Submission {
+                let index = core.insert_submission(Submission {
                     id,
                     flow,
                     next_part: 0,

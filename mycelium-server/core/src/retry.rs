@@ -52,11 +52,8 @@ impl Core {
         }
         let retried = back.iter().filter(|&&index| index < candidates.named).count() as u64;
         let revived = back.len() as u64 - retried;
-        let mut jobs: Vec<Option<RevivableJob>> = candidates.jobs.into_iter().map(Some).collect();
         for index in back {
-            if let Some(job) = jobs[index].take() {
-                self.bring_back(job);
-            }
+            self.bring_back(&candidates.jobs[index]);
         }
         Ok(Reply::Retried { retried, revived })
     }
@@ -147,7 +144,7 @@ impl Core {
         Ok(status == FinalStatus::Done)
     }
 
-    fn bring_back(&mut self, job: RevivableJob) {
+    fn bring_back(&mut self, job: &RevivableJob) {
         let Some(flow) = self.flows.find(job.flow) else { return };
         let commit = self.commit_next();
         let entry = &mut self.flows.arena[flow];

@@ -64,7 +64,7 @@ impl Submissions {
         }
     }
 
-    pub(crate) fn insert(&mut self, submission: Submission) -> u32 {
+    fn insert(&mut self, submission: Submission) -> u32 {
         let id = submission.id;
         let phase = submission.phase;
         let index = self.arena.insert(submission);
@@ -146,6 +146,12 @@ pub(crate) struct Drop {
 }
 
 impl Core {
+    /// Takes in a submission.
+    pub(crate) fn insert_submission(&mut self, submission: Submission) -> u32 {
+        self.flows.arena[submission.flow].submissions += 1;
+        self.submissions.insert(submission)
+    }
+
     /// Seals a submission whose last part has been taken in.
     pub(crate) fn begin_seal(&mut self, index: u32, request: RequestId, reply: Reply) {
         self.submissions.set_phase(index, Phase::Sealing);
@@ -228,6 +234,7 @@ impl Core {
         }
         if let Some(submission) = self.submissions.remove(seal.submission) {
             self.submissions.remember_sealed(submission.id, seal.commit);
+            self.flows.arena[submission.flow].submissions -= 1;
             self.flows.may_be_idle(submission.flow);
         }
         if let Some((request, reply)) = seal.answer.take() {
@@ -250,6 +257,7 @@ impl Core {
             return false;
         }
         if let Some(submission) = self.submissions.remove(drop.submission) {
+            self.flows.arena[submission.flow].submissions -= 1;
             self.flows.may_be_idle(submission.flow);
         }
         if let Some((request, refusal)) = drop.answer.take() {

@@ -272,7 +272,7 @@ impl Core {
         let flow = self.flow_for(now, flow, flow_name, facts.flow);
         let submission = match (intake, part) {
             (Intake::NextPart(index), _) => Some(index),
-            (Intake::FirstPart, Some(part)) => Some(self.submissions.insert(Submission {
+            (Intake::FirstPart, Some(part)) => Some(self.insert_submission(Submission {
                 id: part.submission,
                 flow,
                 next_part: 0,

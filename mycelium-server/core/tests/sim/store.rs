@@ -1,0 +1,204 @@
+//! A store as the broker has one: it applies effects as one commit, and holds them to their promises.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mycelium_core::command::{Facts, FinishedFact, RevivableJob};
+use mycelium_core::effects::{Effects, End, FinishedJob, JobRecord};
+use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
+use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
+use mycelium_core::status::{FinalCounts, FinalStatus};
+
+/// What never changes of a job.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub(crate) flow: FlowId,
+    pub(crate) depends_on: Vec<JobId>,
+    pub(crate) digest: ContentDigest,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Store {
+    pub(crate) counters: Counters,
+    pub(crate) specs: BTreeMap<JobId, Spec>,
+    pub(crate) live: BTreeMap<JobId, LiveJob>,
+    pub(crate) finished: BTreeMap<JobId, FinishedJob>,
+    pub(crate) flows: BTreeMap<FlowId, FlowRecord>,
+    pub(crate) sessions: BTreeMap<u64, SessionRecord>,
+    pub(crate) submissions: BTreeMap<SubmissionId, SubmissionRecord>,
+    pub(crate) settling: BTreeSet<Settling>,
+}
+
+impl Store {
+    /// Applies a batch, all of it.
+    pub(crate) fn commit(&mut self, effects: &Effects, digests: &BTreeMap<JobId, ContentDigest>) {
+        let Some(counters) = effects.counters else {
+            assert!(effects.jobs.is_empty() && effects.flows.is_empty(), "records without a commit");
+            return;
+        };
+        assert_eq!(counters.commit.0, self.counters.commit.0 + 1, "commits are numbered without gaps");
+        assert!(counters.job >= self.counters.job && counters.finish >= self.counters.finish);
+        assert!(counters.flow >= self.counters.flow && counters.session >= self.counters.session);
+        self.counters = counters;
+        let mut seen = BTreeSet::new();
+        for write in &effects.jobs {
+            assert!(seen.insert(write.id), "job {} is written twice in one commit", write.id);
+            self.write_job(write, digests);
+        }
+        for record in &effects.flows {
+            self.flows.insert(record.id, record.clone());
+        }
+        for record in &effects.sessions_opened {
+            assert!(self.sessions.insert(record.id.0, record.clone()).is_none());
+        }
+        for id in &effects.sessions_ended {
+            assert!(self.sessions.remove(&id.0).is_some(), "session {id} ended without having been opened");
+        }
+        for id in &effects.submissions_dropped {
+            self.submissions.remove(id);
+        }
+        for record in &effects.submissions {
+            self.submissions.insert(record.id, *record);
+        }
+        for settling in &effects.settling_begun {
+            assert!(self.settling.insert(*settling), "a settling begins once");
+        }
+        for settling in &effects.settling_ended {
+            assert!(self.settling.remove(settling), "a settling that ends has begun");
+        }
+        self.check_upstream_causes(effects);
+    }
+
+    fn write_job(&mut self, write: &mycelium_core::effects::JobWrite, digests: &BTreeMap<JobId, ContentDigest>) {
+        let id = write.id;
+        let was_live = self.live.remove(&id).is_some();
+        let was_finished = self.finished.remove(&id);
+        match &write.created {
+            Some(created) => {
+                assert!(!was_live && was_finished.is_none(), "job {id} is created though it is there");
+                let digest = digests.get(&id).copied().unwrap_or_default();
+                let depends_on = created.depends_on.clone();
+                self.specs.insert(id, Spec { flow: write.flow, depends_on, digest });
+            }
+            None => assert!(self.specs.contains_key(&id), "job {id} was never created"),
+        }
+        match (&was_finished, &write.revived) {
+            (Some(before), Some(revived)) => {
+                assert_eq!(before.finish_number, revived.finish_number, "job {id} is revived from what it was");
+                assert_eq!(before.end.status(), revived.status);
+                assert_ne!(revived.status, FinalStatus::Done, "job {id} was done and is revived");
+            }
+            (Some(before), None) => panic!("job {id} ended {:?} and changes without a retry", before.end),
+            (None, Some(_)) => panic!("job {id} is revived and was not finished"),
+            (None, None) => {}
+        }
+        match &write.after {
+            JobRecord::Live(live) => {
+                assert_eq!(live.id, id);
+                self.live.insert(id, live.clone());
+            }
+            JobRecord::Finished(finished) => {
+                self.finished.insert(id, finished.clone());
+            }
+            JobRecord::Dropped => {
+                assert!(was_live, "only unfinished jobs are dropped");
+                self.specs.remove(&id);
+            }
+        }
+    }
+
+    /// The cause of a job that ended UPSTREAM_FAILED did not end done.
+    fn check_upstream_causes(&self, effects: &Effects) {
+        for write in &effects.jobs {
+            if let JobRecord::Finished(FinishedJob { end: End::UpstreamFailed(cause), .. }) = &write.after {
+                let status = self.finished.get(cause).map(|cause| cause.end.status());
+                assert!(
+                    status.is_some_and(|status| status != FinalStatus::Done),
+                    "job {} failed because of {cause}, which is {status:?}",
+                    write.id
+                );
+            }
+        }
+    }
+
+    pub(crate) fn image(&self) -> (Image, Vec<LiveJob>) {
+        let image = Image {
+            counters: self.counters,
+            flows: self.flows.values().cloned().collect(),
+            sessions: self.sessions.values().cloned().collect(),
+            submissions: self.submissions.values().copied().collect(),
+            settling: self.settling.iter().copied().collect(),
+        };
+        (image, self.live.values().cloned().collect())
+    }
+
+    pub(crate) fn facts(&self, jobs: impl IntoIterator<Item = JobId>, flow: Option<FlowId>) -> Facts {
+        let finished = jobs.into_iter().filter_map(|id| {
+            let spec = self.specs.get(&id)?;
+            let status = self.finished.get(&id)?.end.status();
+            Some(FinishedFact { id, flow: spec.flow, status, digest: spec.digest })
+        });
+        Facts {
+            as_of: self.counters.commit,
+            finished: finished.collect(),
+            flow: flow.and_then(|flow| self.flows.get(&flow).cloned()),
+            submission_sealed: false,
+        }
+    }
+
+    pub(crate) fn revivable(&self, id: JobId) -> Option<RevivableJob> {
+        let finished = self.finished.get(&id)?;
+        let spec = self.specs.get(&id)?;
+        Some(RevivableJob {
+            id,
+            flow: spec.flow,
+            elf: finished.elf.clone(),
+            task: finished.task.clone(),
+            priority: finished.priority,
+            number: finished.number,
+            submitted_at: finished.submitted_at,
+            depends_on: spec.depends_on.clone(),
+            digest: spec.digest,
+            attempt: finished.attempt,
+            status: finished.end.status(),
+            finish_number: finished.finish_number,
+        })
+    }
+
+    /// The jobs that ended UPSTREAM_FAILED and depend on these, directly or not.
+    pub(crate) fn upstream_failed_dependents(&self, roots: &[JobId]) -> Vec<JobId> {
+        let mut reached: BTreeSet<JobId> = roots.iter().copied().collect();
+        let mut found = Vec::new();
+        loop {
+            let before = found.len();
+            for (id, spec) in &self.specs {
+                let is_upstream_failed = self
+                    .finished
+                    .get(id)
+                    .is_some_and(|finished| finished.end.status() == FinalStatus::UpstreamFailed);
+                if is_upstream_failed
+                    && !reached.contains(id)
+                    && spec.depends_on.iter().any(|on| reached.contains(on))
+                {
+                    reached.insert(*id);
+                    found.push(*id);
+                }
+            }
+            if found.len() == before {
+                return found;
+            }
+        }
+    }
+
+    /// The counts of every flow are those of its finished jobs.
+    pub(crate) fn check_flow_counts(&self) {
+        let mut counted: BTreeMap<FlowId, FinalCounts> = BTreeMap::new();
+        for (id, finished) in &self.finished {
+            let flow = self.specs[id].flow;
+            *counted.entry(flow).or_default().get_mut(finished.end.status()) += 1;
+        }
+        for (id, record) in &self.flows {
+            assert_eq!(record.finished, counted.remove(id).unwrap_or_default(), "counts of flow {id}");
+        }
+        assert!(counted.is_empty());
+    }
+}
