@@ -19,6 +19,7 @@ mod generated {
         missing_docs,
         clippy::all,
         clippy::pedantic,
+        clippy::allow_attributes_without_reason,
         clippy::str_to_string,
         clippy::large_futures,
         rustdoc::invalid_html_tags,

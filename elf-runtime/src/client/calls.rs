@@ -1,0 +1,140 @@
+//! The calls of `MyceliumService`, in the words of the contract.
+
+use mycelium_proto::v1;
+use tonic::Request;
+
+use super::{JobWatch, Mycelium};
+use crate::error::Error;
+use crate::ids::{FlowId, JobId};
+
+/// A request that names its mycelium.
+pub(crate) trait NamesMycelium {
+    /// The field.
+    fn mycelium(&mut self) -> &mut String;
+}
+
+macro_rules! calls {
+    ($($(#[$docs:meta])* $call:ident($request:ident) -> $response:ident;)*) => {
+        $(
+            impl NamesMycelium for v1::$request {
+                fn mycelium(&mut self) -> &mut String {
+                    &mut self.mycelium
+                }
+            }
+        )*
+
+        impl Mycelium {
+            $(
+                $(#[$docs])*
+                ///
+                /// If the request does not name a mycelium, it is the handle's. Repeated while that may help.
+                ///
+                /// # Errors
+                /// [`Error::Refused`] with the reasons that the contract names for this call; [`Error::Busy`] and
+                /// [`Error::Unreachable`] once patience is at its end.
+                pub async fn $call(&self, request: v1::$request) -> Result<v1::$response, Error> {
+                    let call = |mut client: super::MyceliumServiceClient<_>, request: Request<_>| async move {
+                        client.$call(request).await
+                    };
+                    self.call(self.in_mycelium(request), call).await
+                }
+            )*
+        }
+    };
+}
+
+calls! {
+    /// Adds jobs to a flow; [`Flow::submit`](crate::Flow::submit) does it in comfort.
+    submit_jobs(SubmitJobsRequest) -> SubmitJobsResponse;
+    /// One job as it stands, with the values it was given if asked for.
+    get_job(GetJobRequest) -> GetJobResponse;
+    /// Jobs by flow, elf, task, status and time, in pages.
+    list_jobs(ListJobsRequest) -> ListJobsResponse;
+    /// Outputs of jobs, for the first of them if all would be too much for one message.
+    get_outputs(GetOutputsRequest) -> GetOutputsResponse;
+    /// A flow, and how its jobs stand.
+    get_flow(GetFlowRequest) -> GetFlowResponse;
+    /// Flows, newest first, in pages.
+    list_flows(ListFlowsRequest) -> ListFlowsResponse;
+    /// Jobs and the edges between them: of a flow, or around one job.
+    get_graph(GetGraphRequest) -> GetGraphResponse;
+    /// Cancels jobs, or all unfinished jobs of a flow.
+    cancel_jobs(CancelJobsRequest) -> CancelJobsResponse;
+    /// Brings failed and cancelled jobs back, with the jobs that waited for them.
+    retry_jobs(RetryJobsRequest) -> RetryJobsResponse;
+    /// Why a job is where it is.
+    explain_job(ExplainJobRequest) -> ExplainJobResponse;
+    /// All elves ever seen, by name, in pages.
+    list_elves(ListElvesRequest) -> ListElvesResponse;
+    /// One elf with its tasks, docs, signatures, sources and instances.
+    get_elf(GetElfRequest) -> GetElfResponse;
+    /// Every revision of an elf and its tasks, newest first, in pages.
+    list_revisions(ListRevisionsRequest) -> ListRevisionsResponse;
+    /// One revision, with its source.
+    get_revision(GetRevisionRequest) -> GetRevisionResponse;
+    /// Failures, equal ones as one, last seen first, in pages.
+    list_failures(ListFailuresRequest) -> ListFailuresResponse;
+    /// One failure and its latest occurrences, in pages.
+    get_failure(GetFailureRequest) -> GetFailureResponse;
+    /// The broker and this mycelium at a glance.
+    get_status(GetStatusRequest) -> GetStatusResponse;
+}
+
+impl NamesMycelium for v1::WatchJobsRequest {
+    fn mycelium(&mut self) -> &mut String {
+        &mut self.mycelium
+    }
+}
+
+impl Mycelium {
+    /// Fills in the handle's mycelium where a request names none.
+    pub(crate) fn in_mycelium<Req: NamesMycelium>(&self, mut request: Req) -> Req {
+        let mycelium = request.mycelium();
+        if mycelium.is_empty() {
+            mycelium.clone_from(&self.inner.name);
+        }
+        request
+    }
+
+    /// The state of jobs, then each change. The watch survives cuts of the connection and restarts of the broker.
+    ///
+    /// Nothing is sent before the first message is awaited. If the request does not name a mycelium, it is the
+    /// handle's.
+    pub fn watch_jobs(&self, request: v1::WatchJobsRequest) -> JobWatch {
+        JobWatch::new(self.clone(), self.in_mycelium(request))
+    }
+
+    /// Cancels all unfinished jobs of a flow, and returns how many that were.
+    ///
+    /// # Errors
+    /// As [`cancel_jobs`](Self::cancel_jobs).
+    pub async fn cancel_flow(&self, flow_id: FlowId) -> Result<u64, Error> {
+        let scope = Some(v1::cancel_jobs_request::Scope::FlowId(flow_id.to_wire()));
+        let request = v1::CancelJobsRequest { mycelium: String::new(), scope };
+        Ok(self.cancel_jobs(request).await?.jobs_cancelled)
+    }
+
+    /// The outputs of one job, or how it stands if it is not DONE.
+    ///
+    /// # Errors
+    /// As [`get_outputs`](Self::get_outputs).
+    pub async fn outputs(&self, job_id: JobId) -> Result<v1::JobOutputs, Error> {
+        let request = v1::GetOutputsRequest { mycelium: String::new(), job_ids: vec![job_id.to_wire()] };
+        let answer = self.get_outputs(request).await?;
+        answer.jobs.into_iter().next().ok_or_else(|| Error::Protocol {
+            message: format!("GetOutputs of job {job_id} came back without the job"),
+        })
+    }
+
+    /// One job as it stands.
+    ///
+    /// # Errors
+    /// As [`get_job`](Self::get_job).
+    pub async fn job(&self, job_id: JobId) -> Result<v1::Job, Error> {
+        let request = v1::GetJobRequest { job_id: job_id.to_wire(), ..v1::GetJobRequest::default() };
+        let answer = self.get_job(request).await?;
+        answer.job.ok_or_else(|| Error::Protocol {
+            message: format!("GetJob of {job_id} came back without the job"),
+        })
+    }
+}

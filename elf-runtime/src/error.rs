@@ -1,0 +1,375 @@
+//! What can go wrong between a program and the broker, told apart by what the program can do about it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mycelium_proto::v1::{Failure, JobStatus};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::flow::FlowError;
+use crate::ids::JobId;
+
+/// An error of any kind, as a source.
+pub type SourceError = Arc<dyn StdError + Send + Sync>;
+
+/// What can go wrong between a program and the broker.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL or the configuration of the connection cannot be right. Correct it.
+    #[error("`{url}` is not the URL of a broker (one looks like http://127.0.0.1:7420)")]
+    InvalidUrl {
+        /// The URL as given.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        source: SourceError,
+    },
+    /// Nobody answers, or the connection broke and could not be made again in time. Whether a call that was on its
+    /// way had its effect is not known; repeating it is harmless.
+    #[error("no broker answers at {url}; start one with `mycelium serve`, or give the URL of one that runs")]
+    Unreachable {
+        /// The broker's URL.
+        url: String,
+        /// What the transport says.
+        #[source]
+        source: Box<Status>,
+    },
+    /// The broker answers, but cannot take the call now. Nothing was done; repeat it later.
+    #[error("broker cannot take the call now: {message} ({reason})")]
+    Busy {
+        /// `ErrorInfo.reason`, one of [`mycelium_proto::reason`]; empty if the answer carries none.
+        reason: String,
+        /// For people.
+        message: String,
+        /// How long to wait before the next try, if the broker said so.
+        retry_after: Option<Duration>,
+    },
+    /// The broker refused the call; nothing was done, and repeating it changes nothing.
+    #[error("broker refused the call: {message} ({reason}){}", ViolationList(.violations))]
+    Refused {
+        /// The status code.
+        code: Code,
+        /// `ErrorInfo.reason`, one of [`mycelium_proto::reason`]; empty if the answer carries none.
+        reason: String,
+        /// For people.
+        message: String,
+        /// What is wrong with which field.
+        violations: Vec<Violation>,
+    },
+    /// The job whose result was asked for ended without one.
+    #[error("{0}")]
+    JobFailed(Box<JobFailure>),
+    /// The flow was recorded with mistakes, such as a value over the limit. Nothing was sent.
+    #[error(transparent)]
+    InvalidFlow(#[from] FlowError),
+    /// The flow has no broker: it was made with [`Flow::detached`](crate::Flow::detached). Make it with
+    /// [`Mycelium::flow`](crate::Mycelium::flow).
+    #[error("the flow has no broker to be submitted to")]
+    NoBroker,
+    /// A result is there, but is not of the type asked for.
+    #[error("cannot decode {what}")]
+    Decode {
+        /// What was to be decoded.
+        what: String,
+        /// Why it could not be.
+        #[source]
+        source: SourceError,
+    },
+    /// The broker's answer breaks the contract; the two sides do not fit together.
+    #[error("broker's answer makes no sense: {message}")]
+    Protocol {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A worker was told to stop and could not hand everything over within its grace. The broker returns what it
+    /// still held to the queue.
+    #[error("worker stopped after {} s of grace with {outcomes} outcomes unacknowledged and {running} tasks running",
+        .grace.as_secs_f64())]
+    DrainIncomplete {
+        /// The grace.
+        grace: Duration,
+        /// How many outcomes the broker did not acknowledge.
+        outcomes: usize,
+        /// How many tasks still ran.
+        running: usize,
+    },
+    /// A worker was set up in a way that cannot work. Nothing was started.
+    #[error("worker cannot serve: {message}")]
+    InvalidWorker {
+        /// What is wrong.
+        message: String,
+    },
+    /// The operating system refused something a worker needs, such as a thread.
+    #[error("cannot run the worker")]
+    Worker {
+        /// What the operating system says.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+}
+
+/// What is wrong with one field of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The path of the field, such as `jobs[3].arguments[0].parameter`.
+    pub field: String,
+    /// What is wrong with it.
+    pub description: String,
+}
+
+struct ViolationList<'a>(&'a [Violation]);
+
+impl fmt::Display for ViolationList<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Violation { field, description } in self.0 {
+            write!(formatter, "\n  {field}: {description}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How a job ended that has no result to give.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobFailure {
+    /// The job whose result was asked for.
+    pub job: FailedJob,
+    /// If it ended UPSTREAM_FAILED: the job that is to blame.
+    pub cause: Option<FailedJob>,
+    /// The failure of `cause`, or else of `job`. None if that one was cancelled.
+    pub failure: Option<Failure>,
+}
+
+/// A job that did not end DONE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedJob {
+    /// Its id.
+    pub job_id: JobId,
+    /// Its elf.
+    pub elf: String,
+    /// Its task.
+    pub task: String,
+    /// How it ended: FAILED, CANCELLED or UPSTREAM_FAILED.
+    pub status: JobStatus,
+}
+
+impl fmt::Display for FailedJob {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "job {} (`{}` of elf `{}`)", self.job_id, self.task, self.elf)
+    }
+}
+
+impl fmt::Display for JobFailure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ", self.job)?;
+        let last = match &self.cause {
+            Some(cause) => {
+                write!(formatter, "could not run because {cause} ")?;
+                cause
+            }
+            None => &self.job,
+        };
+        if last.status == JobStatus::Cancelled {
+            return formatter.write_str("was cancelled");
+        }
+        formatter.write_str("failed")?;
+        match &self.failure {
+            Some(failure) => write!(formatter, ": {}: {}", failure.r#type, failure.message),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// Whether repeating the same call later may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Busy { .. } => true,
+            Self::InvalidUrl { .. }
+            | Self::Refused { .. }
+            | Self::JobFailed(_)
+            | Self::InvalidFlow(_)
+            | Self::NoBroker
+            | Self::Decode { .. }
+            | Self::Protocol { .. }
+            | Self::DrainIncomplete { .. }
+            | Self::InvalidWorker { .. }
+            | Self::Worker { .. } => false,
+        }
+    }
+
+    /// The broker's reason, one of [`mycelium_proto::reason`], if it is the broker that speaks.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Busy { reason, .. } | Self::Refused { reason, .. } => Some(reason),
+            Self::InvalidUrl { .. }
+            | Self::Unreachable { .. }
+            | Self::JobFailed(_)
+            | Self::InvalidFlow(_)
+            | Self::NoBroker
+            | Self::Decode { .. }
+            | Self::Protocol { .. }
+            | Self::DrainIncomplete { .. }
+            | Self::InvalidWorker { .. }
+            | Self::Worker { .. } => None,
+        }
+    }
+
+    /// How long the broker asks to wait before the call is repeated.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            Self::Unreachable { .. }
+            | Self::InvalidUrl { .. }
+            | Self::Refused { .. }
+            | Self::JobFailed(_)
+            | Self::InvalidFlow(_)
+            | Self::NoBroker
+            | Self::Decode { .. }
+            | Self::Protocol { .. }
+            | Self::DrainIncomplete { .. }
+            | Self::InvalidWorker { .. }
+            | Self::Worker { .. } => None,
+        }
+    }
+
+    /// Reads a status: the mirror of the broker's mapping from its refusals.
+    pub(crate) fn from_status(url: &str, status: Status) -> Self {
+        let details = status.get_error_details();
+        let reason = details.error_info().map(|info| info.reason.clone());
+        if reason.is_none() && is_of_transport(&status) {
+            return Self::Unreachable { url: url.to_owned(), source: Box::new(status) };
+        }
+        let reason = reason.unwrap_or_default();
+        let retry_after = details.retry_info().and_then(|info| info.retry_delay);
+        let message = status.message().to_owned();
+        // A limit that no waiting heals comes without RetryInfo.
+        if status.code() == Code::Unavailable
+            || (status.code() == Code::ResourceExhausted && retry_after.is_some())
+        {
+            return Self::Busy { reason, message, retry_after };
+        }
+        let violations = details.bad_request().map(|bad_request| {
+            let violation = |violation: &tonic_types::FieldViolation| Violation {
+                field: violation.field.clone(),
+                description: violation.description.clone(),
+            };
+            bad_request.field_violations.iter().map(violation).collect()
+        });
+        Self::Refused { code: status.code(), reason, message, violations: violations.unwrap_or_default() }
+    }
+}
+
+/// Whether a status was made on this side because the connection failed, or speaks of an absent server: statuses
+/// that a server sent have no source.
+fn is_of_transport(status: &Status) -> bool {
+    let is_local = status.source().is_some();
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded => true,
+        Code::Unknown | Code::Internal | Code::Cancelled | Code::ResourceExhausted => is_local,
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::DataLoss
+        | Code::Unauthenticated => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mycelium_proto::reason;
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    const NIL: JobId = JobId::from_bytes([0; 16]);
+
+    fn refusal(code: Code, details: ErrorDetails) -> Error {
+        Error::from_status("http://broker", Status::with_error_details(code, "no", details))
+    }
+
+    fn details(reason: &str) -> ErrorDetails {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason, reason::DOMAIN, std::collections::HashMap::new());
+        details
+    }
+
+    #[test]
+    fn a_busy_broker_is_retryable_and_says_when() {
+        let mut info = details(reason::BROKER_BUSY);
+        info.set_retry_info(Some(Duration::from_millis(7)));
+        let error = refusal(Code::ResourceExhausted, info);
+        assert!(error.is_retryable());
+        assert_eq!(error.reason(), Some(reason::BROKER_BUSY));
+        assert_eq!(error.retry_after(), Some(Duration::from_millis(7)));
+
+        let error = refusal(Code::Unavailable, details(reason::STORE_UNAVAILABLE));
+        assert!(matches!(error, Error::Busy { retry_after: None, .. }), "{error:?}");
+        assert!(error.is_retryable());
+    }
+
+    #[test]
+    fn an_exhausted_resource_without_a_delay_is_final() {
+        assert!(!refusal(Code::ResourceExhausted, details(reason::BACKLOG_FULL)).is_retryable());
+    }
+
+    #[test]
+    fn a_refusal_names_the_fields() {
+        let mut info = details(reason::INVALID_FIELD);
+        info.add_bad_request_violation("jobs[0].elf", "is empty");
+        let error = refusal(Code::InvalidArgument, info);
+        assert!(!error.is_retryable());
+        assert_eq!(error.to_string(), "broker refused the call: no (INVALID_FIELD)\n  jobs[0].elf: is empty");
+    }
+
+    #[test]
+    fn only_a_broken_connection_counts_as_unreachable() {
+        let from_server = Error::from_status("http://broker", Status::internal("bug"));
+        assert!(matches!(from_server, Error::Refused { code: Code::Internal, .. }), "{from_server:?}");
+
+        let broken: Box<dyn StdError + Send + Sync> =
+            Box::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        let local = Error::from_status("http://broker", Status::from_error(broken));
+        assert!(matches!(local, Error::Unreachable { .. }), "{local:?}");
+        assert!(local.is_retryable());
+        assert!(local.to_string().contains("mycelium serve"), "{local}");
+    }
+
+    #[test]
+    fn a_failed_job_names_its_cause() {
+        let job = |task: &str, status| FailedJob {
+            job_id: NIL,
+            elf: "scale".to_owned(),
+            task: task.to_owned(),
+            status,
+        };
+        let failure =
+            Failure { r#type: "Broken".to_owned(), message: "it snapped".to_owned(), ..Failure::default() };
+        let mut error = JobFailure {
+            job: job("task_save", JobStatus::UpstreamFailed),
+            cause: Some(job("task_weigh", JobStatus::Failed)),
+            failure: Some(failure),
+        };
+        let nil = NIL;
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "job {nil} (`task_save` of elf `scale`) could not run because job {nil} (`task_weigh` of elf \
+                 `scale`) failed: Broken: it snapped"
+            )
+        );
+        error.cause = Some(job("task_weigh", JobStatus::Cancelled));
+        assert!(error.to_string().ends_with("was cancelled"), "{error}");
+    }
+}

@@ -1,0 +1,46 @@
+//! Sends the jobs of a submission: in one call, or in parts of which the last seals them all.
+
+use mycelium_proto::{reason, v1};
+use uuid::Uuid;
+
+use crate::client::{Mycelium, Retry};
+use crate::error::Error;
+use crate::flow::{Flow, Submission};
+
+/// Sends all jobs. When it returns `Ok` they are durable.
+pub(super) async fn send(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -> Result<(), Error> {
+    let mut retry = Retry::new(mycelium.patience());
+    loop {
+        let Err(error) = send_parts(mycelium, flow, submission).await else {
+            tracing::debug!(flow_id = %flow.id(), jobs = submission.len(), "submitted");
+            return Ok(());
+        };
+        // The broker dropped the earlier parts, or never had them because another one has taken over: begin again.
+        // Jobs that it has after all are recognised by their ids.
+        if error.reason() != Some(reason::SUBMISSION_OUT_OF_ORDER) {
+            return Err(error);
+        }
+        retry.pause(error).await?;
+    }
+}
+
+async fn send_parts(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -> Result<(), Error> {
+    let n_parts = submission.parts().len();
+    let submission_id = match n_parts {
+        0 | 1 => prost::bytes::Bytes::new(),
+        _ => prost::bytes::Bytes::copy_from_slice(Uuid::now_v7().as_bytes()),
+    };
+    for (part, jobs) in (0_u32..).zip(submission.parts()) {
+        let request = v1::SubmitJobsRequest {
+            mycelium: String::new(),
+            flow_id: flow.id().to_wire(),
+            flow_name: flow.name().to_owned(),
+            submission_id: submission_id.clone(),
+            part,
+            seal: part as usize + 1 == n_parts,
+            jobs: jobs.to_vec(),
+        };
+        mycelium.submit_jobs(request).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! One attempt on its way through a worker.
+
+use std::sync::Arc;
+
+use mycelium_proto::v1;
+use tokio_util::sync::CancellationToken;
+
+use crate::elf::TaskCall;
+use crate::ids::{FlowId, JobId};
+
+/// Which of the worker's elves.
+pub(super) type ElfIndex = u32;
+
+/// Names an attempt. Unlike its form on the wire it holds on to no buffer of a received message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Token {
+    pub(super) job_id: JobId,
+    pub(super) attempt: u32,
+}
+
+impl Token {
+    /// None if the token does not fit the contract.
+    pub(super) fn from_wire(token: &v1::Token) -> Option<Self> {
+        let job_id = JobId::try_from(token.job_id.as_ref()).ok()?;
+        Some(Self { job_id, attempt: token.attempt })
+    }
+
+    pub(super) fn to_wire(self) -> v1::Token {
+        v1::Token { job_id: self.job_id.to_wire(), attempt: self.attempt }
+    }
+}
+
+/// An attempt that waits to be started.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) token: Token,
+    /// Tells this holding of the attempt from any other, on this side only.
+    pub(super) serial: u64,
+    pub(super) elf: ElfIndex,
+    /// The name of the task, shared by all jobs of it.
+    pub(super) task: Arc<str>,
+    pub(super) flow_id: FlowId,
+    pub(super) call: TaskCall,
+    pub(super) cancel: CancellationToken,
+}
+
+/// An attempt that has an outcome.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) token: Token,
+    pub(super) serial: u64,
+    pub(super) outcome: v1::outcome::Result,
+    /// About how many bytes the outcome takes in a message.
+    pub(super) bytes: usize,
+}
+
+impl Work {
+    /// The attempt ends without having been started.
+    pub(super) fn unstarted(&self, outcome: v1::outcome::Result) -> Finished {
+        Finished { token: self.token, serial: self.serial, outcome, bytes: 0 }
+    }
+}

@@ -1,0 +1,456 @@
+//! The worker's side of `ElfService.Connect`: opens the stream, reads, writes, beats, and opens it again.
+//!
+//! All of it runs on a thread of its own, so that tasks that burn CPU on every thread of the caller's runtime keep
+//! neither beats nor outcomes from the broker. The writer is the request stream: the transport asks it for the next
+//! message whenever there is room for one, so it never runs ahead of the network and never waits for the reader.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::Stream;
+use mycelium_proto::v1::{self, connect_response, elf_service_client::ElfServiceClient};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status, Streaming};
+
+use super::attempt::Finished;
+use super::crew::{Crew, Outbox};
+use super::ledger::{Counts, Ledger, Orders};
+use crate::client::{Backoff, with_limits};
+use crate::error::Error;
+
+/// Pauses between tries to connect.
+const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long the broker may take to answer `Hello`.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait, after `Goodbye`, for the broker to end the stream.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is taken for the intervals of `Welcome` where it gives none, and between which bounds they are believed.
+const BEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
+const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(10);
+const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// What the connection, its writer and the worker that started it share.
+pub(super) struct Shared {
+    ledger: Mutex<Ledger>,
+    outbox: Arc<Outbox>,
+}
+
+impl Shared {
+    pub(super) fn new(ledger: Ledger, outbox: Arc<Outbox>) -> Arc<Self> {
+        Arc::new(Self { ledger: Mutex::new(ledger), outbox })
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Called with the session when the first `Welcome` is here.
+pub(super) type OnReady = Box<dyn FnOnce(u64) + Send>;
+
+/// See the module.
+pub(super) struct Connection {
+    pub(super) url: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) shared: Arc<Shared>,
+    pub(super) crews: Vec<Arc<Crew>>,
+    /// The worker takes no more jobs and is to leave when it has none.
+    pub(super) drain: CancellationToken,
+    /// The caller went away: the worker is to leave now.
+    pub(super) abandon: CancellationToken,
+    /// Fired by this connection when leaving has to end, whatever is still owed.
+    pub(super) give_up: CancellationToken,
+    pub(super) drain_grace: Duration,
+    pub(super) on_ready: Option<OnReady>,
+}
+
+/// Why a stream is over.
+enum StreamEnd {
+    /// The worker has left.
+    Left,
+    /// The connection broke, or the broker closed it.
+    Cut(Status),
+    /// The broker said that the stream will be closed.
+    GoAway,
+    /// Connecting again leads nowhere.
+    Fatal(Error),
+}
+
+impl Connection {
+    /// Runs until the worker has left, or cannot go on.
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let (drain, abandon, give_up) = (self.drain.clone(), self.abandon.clone(), self.give_up.clone());
+        let grace = self.drain_grace;
+        let result = tokio::select! {
+            biased;
+            result = self.stay_connected() => result,
+            never = give_up_in_time(drain, abandon, grace, give_up) => match never {},
+        };
+        self.stop_all();
+        result?;
+        let Counts { running, unacknowledged } = self.shared.ledger().counts();
+        if running + unacknowledged == 0 {
+            return Ok(());
+        }
+        Err(Error::DrainIncomplete { grace: self.drain_grace, running, outcomes: unacknowledged })
+    }
+
+    /// Opens one stream after the other until the worker has left.
+    async fn stay_connected(&mut self) -> Result<(), Error> {
+        let mut backoff = Backoff::new(RECONNECT_PAUSE_MIN, RECONNECT_PAUSE_MAX);
+        loop {
+            let is_draining = self.drain.is_cancelled();
+            if is_draining {
+                self.start_draining();
+            }
+            let owes_nothing = self.shared.ledger().session() == 0 || self.shared.ledger().is_settled();
+            if self.give_up.is_cancelled() || (is_draining && owes_nothing) {
+                return Ok(());
+            }
+            let end = self.one_stream(&mut backoff).await;
+            self.shared.ledger().on_stream_closed();
+            let pause = match end {
+                StreamEnd::Left => return Ok(()),
+                StreamEnd::Fatal(error) => return Err(error),
+                // The next broker may be there already.
+                StreamEnd::GoAway => RECONNECT_PAUSE_MIN,
+                StreamEnd::Cut(status) => {
+                    let pause = backoff.next_pause();
+                    let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                    tracing::warn!(
+                        url = self.url,
+                        code = ?status.code(),
+                        error = status.message(),
+                        pause_ms,
+                        "no stream to the broker; connecting again"
+                    );
+                    pause
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.give_up.cancelled() => {}
+                () = self.drain.cancelled(), if !is_draining => {}
+            }
+        }
+    }
+
+    /// One stream from `Hello` to its end.
+    async fn one_stream(&mut self, backoff: &mut Backoff) -> StreamEnd {
+        let was_welcomed_before = self.shared.ledger().session() != 0;
+        let writer = Writer::new(Arc::clone(&self.shared));
+        let mut client = with_limits!(ElfServiceClient::new(self.endpoint.connect_lazy()));
+        let open = async {
+            let mut inbound = client.connect(writer).await?.into_inner();
+            let first = inbound.message().await?;
+            Ok::<_, Status>((inbound, first))
+        };
+        let opened = tokio::select! {
+            opened = tokio::time::timeout(WELCOME_TIMEOUT, open) => opened,
+            () = self.give_up.cancelled() => return StreamEnd::Left,
+            // A worker that was never welcomed owes nothing, and need not wait for a broker that may never answer.
+            () = self.drain.cancelled(), if !was_welcomed_before => return StreamEnd::Left,
+        };
+        let (mut inbound, first) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(status)) if is_fatal(&status, was_welcomed_before) => {
+                return StreamEnd::Fatal(Error::from_status(&self.url, status));
+            }
+            Ok(Err(status)) => return StreamEnd::Cut(status),
+            Err(_elapsed) => return StreamEnd::Cut(Status::deadline_exceeded("no welcome in time")),
+        };
+        let Some(v1::ConnectResponse {
+            sequence, kind: Some(connect_response::Kind::Welcome(welcome)), ..
+        }) = first
+        else {
+            return StreamEnd::Cut(Status::internal("the broker's first message is not a welcome"));
+        };
+        if welcome.session == 0 {
+            return StreamEnd::Cut(Status::internal("the broker's welcome names no session"));
+        }
+        backoff.reset();
+        self.on_welcome(sequence, &welcome);
+        self.read_and_beat(&mut inbound, &Intervals::of(&welcome)).await
+    }
+
+    fn on_welcome(&mut self, sequence: u64, welcome: &v1::Welcome) {
+        let orders = {
+            let mut ledger = self.shared.ledger();
+            ledger.on_sequence(sequence);
+            ledger.on_welcome(welcome)
+        };
+        tracing::info!(
+            url = self.url,
+            session = welcome.session,
+            resumed = welcome.resumed,
+            kept = welcome.keep.len(),
+            "serving"
+        );
+        self.carry_out(orders);
+        if let Some(on_ready) = self.on_ready.take() {
+            on_ready(welcome.session);
+        }
+    }
+
+    async fn read_and_beat(
+        &mut self,
+        inbound: &mut Streaming<v1::ConnectResponse>,
+        intervals: &Intervals,
+    ) -> StreamEnd {
+        let mut beats = tokio::time::interval(intervals.beat);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last_heard = Instant::now();
+        let mut is_draining = self.drain.is_cancelled();
+        loop {
+            if self.shared.ledger().is_settled() {
+                return self.say_goodbye(inbound).await;
+            }
+            tokio::select! {
+                message = inbound.message() => {
+                    last_heard = Instant::now();
+                    match message {
+                        Ok(Some(message)) => if let Some(end) = self.on_message(message) {
+                            return end;
+                        },
+                        Ok(None) => return StreamEnd::Cut(Status::unavailable("the broker ended the stream")),
+                        Err(status) => return StreamEnd::Cut(status),
+                    }
+                }
+                _ = beats.tick() => {
+                    if last_heard.elapsed() > intervals.silence_max {
+                        return StreamEnd::Cut(Status::deadline_exceeded("the broker no longer answers"));
+                    }
+                    self.shared.ledger().on_beat();
+                    self.shared.outbox.writer.wake();
+                }
+                () = self.drain.cancelled(), if !is_draining => {
+                    is_draining = true;
+                    self.start_draining();
+                }
+                () = self.give_up.cancelled() => return self.say_goodbye(inbound).await,
+            }
+        }
+    }
+
+    fn start_draining(&self) {
+        self.shared.ledger().drain();
+        for crew in &self.crews {
+            crew.release_unstarted();
+        }
+        let counts = self.shared.ledger().counts();
+        tracing::info!(held = counts.running, unacknowledged = counts.unacknowledged, "draining");
+        self.shared.outbox.writer.wake();
+    }
+
+    /// Ends the session, so that the broker need not wait for its lease: nothing is held any more, or what is held
+    /// is given up.
+    async fn say_goodbye(&mut self, inbound: &mut Streaming<v1::ConnectResponse>) -> StreamEnd {
+        self.stop_all();
+        self.shared.outbox.writer.wake();
+        let ended = async {
+            // Acknowledgements may be among what is still on its way.
+            while let Ok(Some(message)) = inbound.message().await {
+                self.on_message(message);
+            }
+        };
+        if tokio::time::timeout(GOODBYE_TIMEOUT, ended).await.is_err() {
+            tracing::debug!("the broker did not end the stream after the goodbye");
+        }
+        StreamEnd::Left
+    }
+
+    /// Notes one message. Returns how the stream ends, if it does.
+    fn on_message(&mut self, message: v1::ConnectResponse) -> Option<StreamEnd> {
+        let mut ledger = self.shared.ledger();
+        ledger.on_sequence(message.sequence);
+        let mut end = None;
+        let mut is_cancel = false;
+        let orders = match message.kind {
+            Some(connect_response::Kind::Assign(assign)) => ledger.on_assign(assign),
+            Some(connect_response::Kind::OutcomeAcks(acks)) => {
+                ledger.on_acks(&acks);
+                Orders::default()
+            }
+            Some(connect_response::Kind::HeartbeatAck(ack)) => {
+                is_cancel = !ack.unknown.is_empty();
+                ledger.on_heartbeat_ack(&ack)
+            }
+            Some(connect_response::Kind::Cancel(cancel)) => {
+                is_cancel = true;
+                ledger.on_cancel(&cancel)
+            }
+            Some(connect_response::Kind::GoAway(go_away)) => {
+                tracing::info!(url = self.url, message = go_away.message, "the broker closes the stream");
+                end = Some(StreamEnd::GoAway);
+                Orders::default()
+            }
+            Some(connect_response::Kind::Fault(fault)) => {
+                tracing::warn!(
+                    sequence = fault.sequence,
+                    reason = fault.reason,
+                    message = fault.message,
+                    "the broker finds fault with a message"
+                );
+                Orders::default()
+            }
+            Some(connect_response::Kind::Welcome(_)) => {
+                tracing::warn!("the broker repeats its welcome, which is ignored");
+                Orders::default()
+            }
+            // A kind of message from a later version of the contract.
+            None => Orders::default(),
+        };
+        drop(ledger);
+        if is_cancel {
+            tracing::debug!(attempts = orders.cancel.len(), "attempts are no longer wanted");
+        }
+        self.carry_out(orders);
+        end
+    }
+
+    fn carry_out(&self, orders: Orders) {
+        let Orders { start, cancel, wake_writer } = orders;
+        if !cancel.is_empty() {
+            for token in &cancel {
+                token.cancel();
+            }
+            for crew in &self.crews {
+                crew.sweep_cancelled();
+            }
+        }
+        self.start(start);
+        if wake_writer {
+            self.shared.outbox.writer.wake();
+        }
+    }
+
+    /// Hands attempts to the crews of their elves, a run of the same elf at a time.
+    fn start(&self, work: Vec<super::attempt::Work>) {
+        let mut work = work.into_iter().peekable();
+        while let Some(first) = work.next() {
+            let elf = first.elf;
+            let run =
+                std::iter::once(first).chain(std::iter::from_fn(|| work.next_if(|next| next.elf == elf)));
+            self.crews[elf as usize].start(run);
+        }
+    }
+
+    /// Stops the attempts that still run, whose outcomes nobody takes any more.
+    fn stop_all(&self) {
+        let open = self.shared.ledger().leave();
+        for token in &open {
+            token.cancel();
+        }
+        for crew in &self.crews {
+            crew.sweep_cancelled();
+        }
+    }
+}
+
+/// Fires `give_up` when the caller went away, or when the grace is over after it asked to leave.
+async fn give_up_in_time(
+    drain: CancellationToken,
+    abandon: CancellationToken,
+    grace: Duration,
+    give_up: CancellationToken,
+) -> Infallible {
+    tokio::select! {
+        () = abandon.cancelled() => {}
+        () = async {
+            drain.cancelled().await;
+            tokio::time::sleep(grace).await;
+        } => {}
+    }
+    give_up.cancel();
+    std::future::pending().await
+}
+
+/// Whether an answer to `Hello` means that no later one will be better.
+fn is_fatal(status: &Status, was_welcomed_before: bool) -> bool {
+    if std::error::Error::source(status).is_some() {
+        // Made on this side, because the connection broke.
+        return false;
+    }
+    match status.code() {
+        Code::InvalidArgument | Code::FailedPrecondition => true,
+        // Where a broker was before, these may come from a proxy or from a broker that is being replaced.
+        Code::NotFound | Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated => {
+            !was_welcomed_before
+        }
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
+    }
+}
+
+/// The intervals that `Welcome` asks for, within reason.
+struct Intervals {
+    beat: Duration,
+    /// After how long without a word of the broker the stream is given up. Beats are answered, so silence means that
+    /// nobody is there; half a lease leaves time to resume on another stream.
+    silence_max: Duration,
+}
+
+impl Intervals {
+    fn of(welcome: &v1::Welcome) -> Self {
+        let read = |duration: &Option<prost_types::Duration>| {
+            let duration = duration.as_ref()?;
+            Duration::try_from(*duration).ok().filter(|duration| !duration.is_zero())
+        };
+        let lease = read(&welcome.lease).unwrap_or(LEASE_DEFAULT);
+        let beat = read(&welcome.heartbeat_interval).unwrap_or(BEAT_INTERVAL_DEFAULT);
+        // Three beats a lease at the least, whatever was asked for.
+        let beat = beat.min(lease / 3).max(BEAT_INTERVAL_MIN);
+        Self { beat, silence_max: (lease / 2).max(beat * 2) }
+    }
+}
+
+/// The request stream: what the transport takes the next message from.
+struct Writer {
+    shared: Arc<Shared>,
+    /// Which stream it writes on: the transport may hold on to the writer of a stream that is over.
+    stream: u64,
+    /// Outcomes in passing; kept for its memory.
+    finished: Vec<Finished>,
+}
+
+impl Writer {
+    fn new(shared: Arc<Shared>) -> Self {
+        let stream = shared.ledger().on_stream_opened();
+        Self { shared, stream, finished: Vec::new() }
+    }
+}
+
+impl Stream for Writer {
+    type Item = v1::ConnectRequest;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<v1::ConnectRequest>> {
+        let this = self.get_mut();
+        let mut ledger = this.shared.ledger();
+        if ledger.is_over(this.stream) {
+            return Poll::Ready(None);
+        }
+        // Before looking, so that what arrives while looking wakes this writer again.
+        this.shared.outbox.writer.register(context.waker());
+        this.shared.outbox.take(&mut this.finished);
+        ledger.on_finished(this.finished.drain(..));
+        match ledger.next_message() {
+            Some(message) => Poll::Ready(Some(message)),
+            None if ledger.is_gone() => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}

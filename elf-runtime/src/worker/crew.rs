@@ -1,0 +1,198 @@
+//! Runs the attempts of one elf: first come, first started, so many at once.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+use mycelium_proto::v1::{self, outcome};
+use tokio::runtime::Handle;
+use tracing::Instrument as _;
+
+use super::attempt::{Finished, Work};
+use crate::context::{TaskContext, TaskContextParts};
+use crate::service::{self, BoxElfService, TaskRequest};
+
+/// Outcomes on their way from the threads of the tasks to the connection. Bounded by the windows: an attempt has one
+/// outcome.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    finished: Mutex<Vec<Finished>>,
+    /// Wakes whoever writes to the broker.
+    pub(super) writer: AtomicWaker,
+}
+
+impl Outbox {
+    fn put(&self, finished: Finished) {
+        let was_empty = {
+            let mut all = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push(finished);
+            all.len() == 1
+        };
+        // Otherwise the writer was woken before and has not looked yet.
+        if was_empty {
+            self.writer.wake();
+        }
+    }
+
+    /// Swaps all outcomes that are there for an empty vector, whose memory is used again.
+    pub(super) fn take(&self, empty: &mut Vec<Finished>) {
+        debug_assert!(empty.is_empty(), "outcomes would be lost");
+        std::mem::swap(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner), empty);
+    }
+}
+
+/// See the module.
+pub(super) struct Crew {
+    name: Arc<str>,
+    service: BoxElfService,
+    concurrency: usize,
+    cancel_grace: Duration,
+    outbox: Arc<Outbox>,
+    /// Where tasks run: the runtime of the worker's caller.
+    runtime: Handle,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    work: VecDeque<Work>,
+    /// How many runners there are. A runner ends, under this lock, when it finds no work.
+    runners: usize,
+}
+
+/// What a crew is made of.
+pub(super) struct CrewParts {
+    pub(super) name: Arc<str>,
+    pub(super) service: BoxElfService,
+    pub(super) concurrency: usize,
+    pub(super) cancel_grace: Duration,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) runtime: Handle,
+}
+
+impl Crew {
+    pub(super) fn new(parts: CrewParts) -> Arc<Self> {
+        let CrewParts { name, service, concurrency, cancel_grace, outbox, runtime } = parts;
+        Arc::new(Self { name, service, concurrency, cancel_grace, outbox, runtime, queue: Mutex::default() })
+    }
+
+    /// Queues attempts, and sees to it that enough runners are there.
+    pub(super) fn start(self: &Arc<Self>, work: impl IntoIterator<Item = Work>) {
+        let mut n_new = 0;
+        {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.work.extend(work);
+            while queue.runners < self.concurrency && n_new < queue.work.len() {
+                queue.runners += 1;
+                n_new += 1;
+            }
+        }
+        for _ in 0..n_new {
+            self.runtime.spawn(Arc::clone(self).run());
+        }
+    }
+
+    /// Reports the attempts that were cancelled before they were started.
+    pub(super) fn sweep_cancelled(&self) {
+        self.take_unstarted(
+            |work| work.cancel.is_cancelled(),
+            || outcome::Result::Cancelled(v1::Cancelled {}),
+        );
+    }
+
+    /// Hands back all attempts that were not started.
+    pub(super) fn release_unstarted(&self) {
+        self.take_unstarted(|_| true, || outcome::Result::Released(v1::Released {}));
+    }
+
+    fn take_unstarted(&self, is_taken: impl Fn(&Work) -> bool, outcome: impl Fn() -> outcome::Result) {
+        let mut taken = Vec::new();
+        {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if !queue.work.iter().any(&is_taken) {
+                return;
+            }
+            let (out, stay): (VecDeque<_>, _) =
+                std::mem::take(&mut queue.work).into_iter().partition(is_taken);
+            queue.work = stay;
+            taken.extend(out);
+        }
+        for work in taken {
+            self.outbox.put(work.unstarted(outcome()));
+        }
+    }
+
+    fn next_work(&self) -> Option<Work> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let work = queue.work.pop_front();
+        if work.is_none() {
+            queue.runners -= 1;
+        }
+        work
+    }
+
+    /// One runner: runs attempts one after the other for as long as there are any.
+    async fn run(self: Arc<Self>) {
+        while let Some(work) = self.next_work() {
+            let (token, serial) = (work.token, work.serial);
+            let span = tracing::debug_span!(
+                "attempt",
+                job_id = %token.job_id,
+                attempt = token.attempt,
+                elf = %self.name,
+                task = %work.task,
+            );
+            let outcome = self.attempt(work).instrument(span).await;
+            let bytes = bytes_of(&outcome);
+            self.outbox.put(Finished { token, serial, outcome, bytes });
+            // Tasks that never wait would keep everything else off this thread.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    async fn attempt(&self, work: Work) -> outcome::Result {
+        let Work { token, serial: _, elf: _, task, flow_id, call, cancel } = work;
+        if cancel.is_cancelled() {
+            return outcome::Result::Cancelled(v1::Cancelled {});
+        }
+        let context = TaskContext::new(TaskContextParts {
+            job_id: token.job_id,
+            flow_id,
+            attempt: token.attempt,
+            elf: Arc::clone(&self.name),
+            task,
+            cancellation: cancel.clone(),
+        });
+        tokio::select! {
+            biased;
+            result = service::run_attempt(self.service.clone(), TaskRequest { call, context }) => match result {
+                Ok(outputs) => outcome::Result::Outputs(outputs.into()),
+                // What a task that was told to stop makes of it is not worth a failure.
+                Err(_) if cancel.is_cancelled() => outcome::Result::Cancelled(v1::Cancelled {}),
+                Err(error) => outcome::Result::Failure(error.into()),
+            },
+            () = async {
+                cancel.cancelled().await;
+                tokio::time::sleep(self.cancel_grace).await;
+            } => {
+                tracing::warn!("task did not stop in time when it was cancelled, and is dropped");
+                outcome::Result::Cancelled(v1::Cancelled {})
+            }
+        }
+    }
+}
+
+/// About how many bytes an outcome takes in a message.
+fn bytes_of(outcome: &outcome::Result) -> usize {
+    /// The token, tags and lengths.
+    const FRAME_BYTES: usize = 64;
+    FRAME_BYTES
+        + match outcome {
+            outcome::Result::Outputs(outputs) => {
+                outputs.outputs.iter().map(prost::Message::encoded_len).sum()
+            }
+            outcome::Result::Failure(failure) => prost::Message::encoded_len(failure),
+            outcome::Result::Released(_) | outcome::Result::Cancelled(_) => 0,
+        }
+}

@@ -1,0 +1,443 @@
+//! What a worker owes the broker: the attempts it holds, the outcomes it has not been rid of, and the next message.
+//!
+//! Pure bookkeeping: no I/O, no clock, no waiting. The connection feeds it what arrives and asks it what to send, so
+//! that everything about resuming, repeating and forgetting stands in one place and is tested without a network.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use mycelium_proto::v1::{self, connect_request, outcome};
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::{ElfIndex, Finished, Token, Work};
+use crate::elf::TaskCall;
+use crate::ids::FlowId;
+use crate::value::payload::Payload;
+
+/// The most outcomes in one message, and the most bytes of them before the next message begins.
+const OUTCOMES_PER_MESSAGE_MAX: usize = 1_024;
+const OUTCOME_BYTES_PER_MESSAGE_TARGET: usize = 1024 * 1024;
+
+/// What the ledger knows of one elf.
+#[derive(Debug)]
+pub(super) struct ElfAccount {
+    /// The name under which it is served.
+    pub(super) name: Arc<str>,
+    /// What it says of itself.
+    pub(super) declaration: v1::ElfDeclaration,
+    /// How many jobs it holds at most.
+    pub(super) window: u32,
+    /// How many of them run at once.
+    pub(super) concurrency: u32,
+    /// Its tasks, so that a task's name is shared by all its jobs.
+    pub(super) tasks: HashMap<String, Arc<str>>,
+    /// How many attempts it holds that are not finished. Never more than `window`.
+    pub(super) unfinished: u32,
+}
+
+/// How a worker names itself in `Hello`.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) mycelium: String,
+    pub(super) instance_id: [u8; 16],
+    pub(super) process_id: u32,
+    pub(super) host: String,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// Waits to start, or runs.
+    Open { serial: u64, elf: ElfIndex, cancel: CancellationToken },
+    /// Has an outcome that was not acknowledged.
+    Finished { outcome: outcome::Result, bytes: usize },
+}
+
+/// How far the worker is with leaving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// Takes no more jobs. `is_said`: the broker was told on this stream.
+    Draining {
+        is_said: bool,
+    },
+    /// Says goodbye next.
+    Goodbye,
+    /// Has said goodbye: nothing more is sent.
+    Gone,
+}
+
+/// Where the stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    /// There is none.
+    Closed,
+    /// `Hello` is to be sent.
+    Hello,
+    /// `Hello` was sent; nothing else may be until `Welcome` is here.
+    Waiting,
+    /// Open for everything.
+    Welcomed,
+}
+
+/// What a message of the broker asks the rest of the worker to do.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// Attempts to start, in this order.
+    pub(super) start: Vec<Work>,
+    /// Attempts that are no longer wanted.
+    pub(super) cancel: Vec<CancellationToken>,
+    /// There may be something new to send.
+    pub(super) wake_writer: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    identity: Identity,
+    elves: Vec<ElfAccount>,
+    elf_by_name: HashMap<Arc<str>, ElfIndex>,
+    held: HashMap<Token, Held>,
+    /// Finished attempts whose outcome was not sent on this stream, oldest first. May name attempts that were
+    /// dropped since.
+    unsent: VecDeque<Token>,
+    serial_last: u64,
+    session: u64,
+    stream: Stream,
+    stream_number: u64,
+    leaving: Leaving,
+    is_beat_due: bool,
+    sequence_sent: u64,
+    sequence_received: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(identity: Identity, elves: Vec<ElfAccount>) -> Self {
+        let elf_by_name = elves.iter().map(|elf| Arc::clone(&elf.name)).zip(0..).collect();
+        Self {
+            identity,
+            elves,
+            elf_by_name,
+            held: HashMap::new(),
+            unsent: VecDeque::new(),
+            serial_last: 0,
+            session: 0,
+            stream: Stream::Closed,
+            stream_number: 0,
+            leaving: Leaving::No,
+            is_beat_due: false,
+            sequence_sent: 0,
+            sequence_received: 0,
+        }
+    }
+
+    /// The session; 0 before the first.
+    pub(super) fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// Attempts held whose outcome the broker has not acknowledged, and attempts that have none yet.
+    pub(super) fn counts(&self) -> Counts {
+        let running = self.elves.iter().map(|elf| elf.unfinished as usize).sum();
+        Counts { running, unacknowledged: self.held.len() - running }
+    }
+
+    /// Whether the worker is leaving and owes the broker nothing more.
+    pub(super) fn is_settled(&self) -> bool {
+        self.leaving != Leaving::No && self.held.is_empty()
+    }
+
+    /// A new stream begins, with `Hello`. Returns its number on this side.
+    pub(super) fn on_stream_opened(&mut self) -> u64 {
+        self.stream = Stream::Hello;
+        self.stream_number += 1;
+        self.sequence_sent = 0;
+        self.sequence_received = 0;
+        self.is_beat_due = false;
+        if let Leaving::Draining { is_said } = &mut self.leaving {
+            *is_said = false;
+        }
+        self.stream_number
+    }
+
+    /// Whether a stream is over, so that nothing more may be sent on it.
+    pub(super) fn is_over(&self, stream_number: u64) -> bool {
+        self.stream == Stream::Closed || self.stream_number != stream_number
+    }
+
+    /// The stream is over. What was sent on it and not acknowledged is sent again on the next.
+    pub(super) fn on_stream_closed(&mut self) {
+        self.stream = Stream::Closed;
+    }
+
+    /// Notes the number of a message that arrived.
+    pub(super) fn on_sequence(&mut self, sequence: u64) {
+        self.sequence_received = self.sequence_received.max(sequence);
+    }
+
+    pub(super) fn on_welcome(&mut self, welcome: &v1::Welcome) -> Orders {
+        let mut orders = Orders { wake_writer: true, ..Orders::default() };
+        let keep: HashSet<Token> = if welcome.resumed {
+            welcome.keep.iter().filter_map(Token::from_wire).collect()
+        } else {
+            HashSet::new()
+        };
+        let dropped: Vec<Token> = self.held.keys().filter(|token| !keep.contains(token)).copied().collect();
+        for token in &dropped {
+            orders.cancel.extend(self.forget(token));
+        }
+        self.session = welcome.session;
+        self.stream = Stream::Welcomed;
+        // In the order they were finished as far as that is known: those sent before come first.
+        let queued: HashSet<Token> = self.unsent.iter().copied().collect();
+        let again = self
+            .held
+            .iter()
+            .filter(|(token, held)| matches!(held, Held::Finished { .. }) && !queued.contains(token));
+        let mut unsent: VecDeque<Token> = again.map(|(token, _)| *token).collect();
+        unsent.extend(self.unsent.drain(..).filter(|token| self.held.contains_key(token)));
+        self.unsent = unsent;
+        orders
+    }
+
+    pub(super) fn on_assign(&mut self, assign: v1::Assign) -> Orders {
+        let mut orders = Orders::default();
+        for assignment in assign.assignments {
+            self.take_assignment(assignment, &mut orders);
+        }
+        orders
+    }
+
+    fn take_assignment(&mut self, assignment: v1::Assignment, orders: &mut Orders) {
+        let Some(token) = assignment.token.as_ref().and_then(Token::from_wire) else {
+            tracing::warn!("assignment without a valid token is ignored");
+            return;
+        };
+        if self.held.contains_key(&token) {
+            tracing::debug!(job_id = %token.job_id, attempt = token.attempt, "assignment was here already");
+            return;
+        }
+        let Some(&elf) = self.elf_by_name.get(assignment.elf.as_str()) else {
+            tracing::warn!(job_id = %token.job_id, elf = assignment.elf, "assignment for an elf not served here");
+            // Not held, so the next heartbeat tells the broker that it returns to its queue.
+            return;
+        };
+        let account = &mut self.elves[elf as usize];
+        if account.unfinished >= account.window {
+            // As above. The broker never sends more than the window while both sides count right.
+            tracing::warn!(job_id = %token.job_id, elf = %account.name, "assignment beyond the window is ignored");
+            return;
+        }
+        account.unfinished += 1;
+        if self.leaving != Leaving::No {
+            self.finish(token, elf, outcome::Result::Released(v1::Released {}), 0);
+            orders.wake_writer = true;
+            return;
+        }
+        self.serial_last += 1;
+        let serial = self.serial_last;
+        let cancel = CancellationToken::new();
+        self.held.insert(token, Held::Open { serial, elf, cancel: cancel.clone() });
+        let task = match account.tasks.get(assignment.task.as_str()) {
+            Some(task) => Arc::clone(task),
+            // The elf answers that it has no such task.
+            None => Arc::from(assignment.task.as_str()),
+        };
+        let argument = |argument: v1::ArgumentValue| {
+            (argument.parameter, Payload::from(argument.payload.unwrap_or_default()))
+        };
+        let call = TaskCall::new(assignment.task, assignment.arguments.into_iter().map(argument).collect());
+        orders.start.push(Work {
+            token,
+            serial,
+            elf,
+            task,
+            // For the task's information only.
+            flow_id: FlowId::try_from(assignment.flow_id.as_ref()).unwrap_or(FlowId::from_bytes([0; 16])),
+            call,
+            cancel,
+        });
+    }
+
+    pub(super) fn on_acks(&mut self, acks: &v1::OutcomeAcks) {
+        for ack in &acks.acks {
+            let Some(token) = ack.token.as_ref().and_then(Token::from_wire) else { continue };
+            match ack.verdict() {
+                v1::OutcomeVerdict::Recorded | v1::OutcomeVerdict::Duplicate => {}
+                verdict @ (v1::OutcomeVerdict::Stale
+                | v1::OutcomeVerdict::Refused
+                | v1::OutcomeVerdict::Unspecified) => {
+                    tracing::debug!(job_id = %token.job_id, attempt = token.attempt, ?verdict, "outcome not recorded");
+                }
+            }
+            // An acknowledgement of an outcome that was not given is nonsense: the attempt goes on.
+            if matches!(self.held.get(&token), Some(Held::Finished { .. })) {
+                self.held.remove(&token);
+            }
+        }
+    }
+
+    pub(super) fn on_heartbeat_ack(&mut self, ack: &v1::HeartbeatAck) -> Orders {
+        let unknown = ack.unknown.iter().filter_map(Token::from_wire);
+        let cancel = unknown.filter_map(|token| self.forget(&token)).collect();
+        Orders { cancel, ..Orders::default() }
+    }
+
+    pub(super) fn on_cancel(&mut self, cancel: &v1::Cancel) -> Orders {
+        let tokens = cancel.tokens.iter().filter_map(Token::from_wire);
+        let cancel = tokens
+            .filter_map(|token| match self.held.get(&token) {
+                Some(Held::Open { cancel, .. }) => Some(cancel.clone()),
+                Some(Held::Finished { .. }) | None => None,
+            })
+            .collect();
+        Orders { cancel, ..Orders::default() }
+    }
+
+    /// Takes the outcomes of attempts. Those of attempts that were dropped meanwhile are thrown away.
+    pub(super) fn on_finished(&mut self, finished: impl IntoIterator<Item = Finished>) {
+        for Finished { token, serial, outcome, bytes } in finished {
+            match self.held.get(&token) {
+                Some(&Held::Open { serial: held, elf, .. }) if held == serial => {
+                    self.finish(token, elf, outcome, bytes);
+                }
+                Some(Held::Open { .. } | Held::Finished { .. }) | None => {
+                    tracing::debug!(job_id = %token.job_id, attempt = token.attempt, "outcome is no longer wanted");
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, token: Token, elf: ElfIndex, outcome: outcome::Result, bytes: usize) {
+        self.elves[elf as usize].unfinished -= 1;
+        self.held.insert(token, Held::Finished { outcome, bytes });
+        self.unsent.push_back(token);
+    }
+
+    /// Drops an attempt without a report. Returns what stops it if it is open.
+    fn forget(&mut self, token: &Token) -> Option<CancellationToken> {
+        match self.held.remove(token)? {
+            Held::Open { elf, cancel, .. } => {
+                self.elves[elf as usize].unfinished -= 1;
+                Some(cancel)
+            }
+            Held::Finished { .. } => None,
+        }
+    }
+
+    /// A sign of life is due.
+    pub(super) fn on_beat(&mut self) {
+        self.is_beat_due = true;
+    }
+
+    /// The worker takes no more jobs.
+    pub(super) fn drain(&mut self) {
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Draining { is_said: false };
+        }
+    }
+
+    /// The worker ends its session, whatever it still holds. Returns what stops the attempts that are open.
+    pub(super) fn leave(&mut self) -> Vec<CancellationToken> {
+        if self.leaving != Leaving::Gone {
+            self.leaving = Leaving::Goodbye;
+        }
+        let open = self.held.values().filter_map(|held| match held {
+            Held::Open { cancel, .. } => Some(cancel.clone()),
+            Held::Finished { .. } => None,
+        });
+        open.collect()
+    }
+
+    /// Whether the last message was sent, and the stream ends.
+    pub(super) fn is_gone(&self) -> bool {
+        self.leaving == Leaving::Gone
+    }
+
+    /// The next message, if there is one to send now.
+    pub(super) fn next_message(&mut self) -> Option<v1::ConnectRequest> {
+        let kind = self.next_kind()?;
+        self.sequence_sent += 1;
+        Some(v1::ConnectRequest {
+            sequence: self.sequence_sent,
+            received: self.sequence_received,
+            kind: Some(kind),
+        })
+    }
+
+    fn next_kind(&mut self) -> Option<connect_request::Kind> {
+        match self.stream {
+            Stream::Closed | Stream::Waiting => return None,
+            Stream::Hello => {
+                self.stream = Stream::Waiting;
+                return Some(connect_request::Kind::Hello(self.hello()));
+            }
+            Stream::Welcomed => {}
+        }
+        if self.leaving == (Leaving::Draining { is_said: false }) {
+            self.leaving = Leaving::Draining { is_said: true };
+            return Some(connect_request::Kind::Draining(v1::Draining {}));
+        }
+        // Beats first: outcomes may be many, and a beat is what keeps the session.
+        if std::mem::take(&mut self.is_beat_due) {
+            return Some(connect_request::Kind::Heartbeat(v1::Heartbeat { held: self.inventory() }));
+        }
+        if let Some(outcomes) = self.next_outcomes() {
+            return Some(connect_request::Kind::Outcomes(outcomes));
+        }
+        match self.leaving {
+            Leaving::No | Leaving::Draining { .. } | Leaving::Gone => None,
+            Leaving::Goodbye => {
+                self.leaving = Leaving::Gone;
+                Some(connect_request::Kind::Goodbye(v1::Goodbye {}))
+            }
+        }
+    }
+
+    fn next_outcomes(&mut self) -> Option<v1::Outcomes> {
+        let mut outcomes = Vec::new();
+        let mut bytes_sum = 0;
+        while outcomes.len() < OUTCOMES_PER_MESSAGE_MAX && bytes_sum < OUTCOME_BYTES_PER_MESSAGE_TARGET {
+            let Some(token) = self.unsent.pop_front() else { break };
+            // It may have been dropped since.
+            let Some(Held::Finished { outcome, bytes }) = self.held.get(&token) else { continue };
+            bytes_sum += bytes;
+            outcomes.push(v1::Outcome { token: Some(token.to_wire()), result: Some(outcome.clone()) });
+        }
+        (!outcomes.is_empty()).then_some(v1::Outcomes { outcomes })
+    }
+
+    fn inventory(&self) -> Vec<v1::Token> {
+        self.held.keys().map(|token| token.to_wire()).collect()
+    }
+
+    fn hello(&self) -> v1::Hello {
+        let window = |elf: &ElfAccount| v1::SetWindow {
+            elf: elf.name.to_string(),
+            // A worker that is leaving resumes to report, not to work.
+            window: if self.leaving == Leaving::No { elf.window } else { 0 },
+            concurrency: elf.concurrency,
+        };
+        v1::Hello {
+            mycelium: self.identity.mycelium.clone(),
+            protocol_min: mycelium_proto::limits::PROTOCOL_VERSION,
+            protocol_max: mycelium_proto::limits::PROTOCOL_VERSION,
+            instance_id: bytes::Bytes::copy_from_slice(&self.identity.instance_id),
+            resume_session: self.session,
+            elves: self.elves.iter().map(|elf| elf.declaration.clone()).collect(),
+            held: if self.session == 0 { Vec::new() } else { self.inventory() },
+            windows: self.elves.iter().map(window).collect(),
+            process_id: self.identity.process_id,
+            host: self.identity.host.clone(),
+            runtime: concat!("elf-runtime ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// What a worker still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Attempts without an outcome, started or not.
+    pub(super) running: usize,
+    /// Attempts whose outcome was not acknowledged.
+    pub(super) unacknowledged: usize,
+}

@@ -1,0 +1,351 @@
+//! The worker: serves elves, runs their jobs, and sees every outcome safely to the broker.
+
+mod attempt;
+mod connection;
+mod crew;
+mod ledger;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mycelium_proto::limits;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tower::{Layer, Service};
+
+use self::connection::{Connection, OnReady, Shared};
+use self::crew::{Crew, CrewParts, Outbox};
+use self::ledger::{ElfAccount, Identity, Ledger};
+use crate::client::{self, Mycelium};
+use crate::elf::{Elf, TaskOutputs};
+use crate::error::Error;
+use crate::service::{self, BoxElfService, BoxError, ElfService, TaskRequest};
+
+/// How many jobs an elf holds beyond those it runs, unless its window is set.
+const PREFETCH_DEFAULT: u32 = 512;
+/// How long a worker that is to stop waits for its tasks, unless said otherwise.
+const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(10);
+/// How long a task that was cancelled may go on, unless said otherwise.
+const CANCEL_GRACE_DEFAULT: Duration = Duration::from_secs(10);
+
+impl Mycelium {
+    /// Begins to set up a worker: a process that serves elves.
+    ///
+    /// ```no_run
+    /// # use elf_runtime::{machine_elf, Mycelium};
+    /// # struct Scale;
+    /// # #[machine_elf]
+    /// # impl Scale { async fn task_weigh(&self, species: String) -> i64 { 7 } }
+    /// # async fn serve() -> Result<(), elf_runtime::Error> {
+    /// Mycelium::connect("http://127.0.0.1:7420")
+    ///     .await?
+    ///     .serve()
+    ///     .elf("scale", Scale)
+    ///     .concurrency(8)
+    ///     .run()
+    ///     .await
+    /// # }
+    /// ```
+    pub fn serve(&self) -> WorkerBuilder {
+        WorkerBuilder { mycelium: self.clone() }
+    }
+}
+
+/// A worker without an elf yet; see [`Mycelium::serve`].
+#[derive(Debug, Clone)]
+#[must_use = "a worker does nothing until it runs"]
+pub struct WorkerBuilder {
+    mycelium: Mycelium,
+}
+
+impl WorkerBuilder {
+    /// Serves an elf under this name. Several workers may serve the same name, and then share its jobs.
+    pub fn elf(self, name: impl Into<String>, elf: impl Elf) -> Worker {
+        self.shared_elf(name, Arc::new(elf))
+    }
+
+    /// As [`elf`](Self::elf), for an elf that others hold too.
+    pub fn shared_elf(self, name: impl Into<String>, elf: Arc<dyn Elf>) -> Worker {
+        Worker {
+            mycelium: self.mycelium,
+            others: Vec::new(),
+            last: Served::new(name.into(), elf),
+            drain_grace: DRAIN_GRACE_DEFAULT,
+            cancel_grace: CANCEL_GRACE_DEFAULT,
+            on_ready: None,
+        }
+    }
+}
+
+/// One elf that is served, and how.
+struct Served {
+    name: String,
+    elf: Arc<dyn Elf>,
+    service: BoxElfService,
+    concurrency: Option<u32>,
+    window: Option<u32>,
+}
+
+impl Served {
+    fn new(name: String, elf: Arc<dyn Elf>) -> Self {
+        let service = ElfService::from_shared(Arc::clone(&elf)).boxed();
+        Self { name, elf, service, concurrency: None, window: None }
+    }
+}
+
+/// A worker: serves one elf or several on one connection.
+///
+/// [`concurrency`](Self::concurrency), [`window`](Self::window) and [`layer`](Self::layer) speak of the elf named
+/// last. Tasks run on the runtime that [`run`](Self::run) or [`run_until`](Self::run_until) is called on; the
+/// connection has a thread of its own, so that a task that burns CPU never keeps signs of life from the broker.
+///
+/// A worker survives its broker: when the connection breaks, tasks go on, outcomes are kept, and both are taken up
+/// again when a broker answers, for as long as it takes.
+#[must_use = "a worker does nothing until it runs"]
+pub struct Worker {
+    mycelium: Mycelium,
+    others: Vec<Served>,
+    last: Served,
+    drain_grace: Duration,
+    cancel_grace: Duration,
+    on_ready: Option<OnReady>,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let elves: Vec<_> = self.others.iter().chain([&self.last]).map(|served| &served.name).collect();
+        formatter.debug_struct("Worker").field("elves", &elves).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Serves one more elf.
+    pub fn elf(self, name: impl Into<String>, elf: impl Elf) -> Self {
+        self.shared_elf(name, Arc::new(elf))
+    }
+
+    /// Serves one more elf, which others hold too.
+    pub fn shared_elf(mut self, name: impl Into<String>, elf: Arc<dyn Elf>) -> Self {
+        let before = std::mem::replace(&mut self.last, Served::new(name.into(), elf));
+        self.others.push(before);
+        self
+    }
+
+    /// How many jobs of this elf run at once, started in the order they were assigned. At least 1; the number of
+    /// CPUs if not said, which suits tasks that compute. Tasks that mostly wait want more.
+    pub fn concurrency(mut self, concurrency: u32) -> Self {
+        self.last.concurrency = Some(concurrency);
+        self
+    }
+
+    /// How many jobs of this elf are held at once, those not started included; at most 65,536, and at least the
+    /// concurrency. 512 more than the concurrency if not said.
+    ///
+    /// A large window keeps an elf with tiny tasks busy while outcomes and new jobs travel. A small one, down to the
+    /// concurrency, shares long jobs fairly between workers, because a job that waits here cannot run elsewhere; and
+    /// fewer jobs wait for the lease to run out when the process dies.
+    pub fn window(mut self, window: u32) -> Self {
+        self.last.window = Some(window);
+        self
+    }
+
+    /// Wraps the elf in a tower layer, around the layers it has already. An error of the layer fails the attempt.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<BoxElfService>,
+        L::Service: Service<TaskRequest, Response = TaskOutputs, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.last.service = service::boxed(layer.layer(self.last.service));
+        self
+    }
+
+    /// How long a worker that was told to stop waits for its running tasks, and for the broker to take their
+    /// outcomes; 10 s if not said.
+    pub fn drain_grace(mut self, grace: Duration) -> Self {
+        self.drain_grace = grace;
+        self
+    }
+
+    /// How long a task may go on after its cancellation, before its future is dropped; 10 s if not said. A blocking
+    /// task cannot be stopped from outside: it no longer counts then, but its thread goes on.
+    pub fn cancel_grace(mut self, grace: Duration) -> Self {
+        self.cancel_grace = grace;
+        self
+    }
+
+    /// Is called once, with the number of the session, when the broker has taken the elves in and may send jobs. Runs
+    /// on the thread of the connection, so it should be brief.
+    pub fn on_ready(mut self, on_ready: impl FnOnce(u64) + Send + 'static) -> Self {
+        self.on_ready = Some(Box::new(on_ready));
+        self
+    }
+
+    /// Serves until the broker refuses the elves.
+    ///
+    /// Dropping the future ends the worker: the broker is told, and what was running is given up.
+    ///
+    /// # Errors
+    /// [`Error::InvalidWorker`] if the worker is set up wrongly; [`Error::Refused`] if the broker does not take the
+    /// elves. A broker that is away is no error: the worker waits for it.
+    pub async fn run(self) -> Result<(), Error> {
+        self.run_until(std::future::pending::<()>()).await
+    }
+
+    /// Serves until `stop` is ready, then leaves in good order: takes no more jobs, hands back those not started,
+    /// lets running ones finish, and sees all outcomes acknowledged.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`Error::DrainIncomplete`] if tasks did not finish, or the broker did not take all
+    /// outcomes, within the grace. What was still held then returns to the queue.
+    pub async fn run_until<Stop: Future>(self, stop: Stop) -> Result<(), Error> {
+        let drain = CancellationToken::new();
+        let abandon = CancellationToken::new();
+        let connection = self.into_connection(drain.clone(), abandon.clone())?;
+        let (done, mut result) = oneshot::channel();
+        let thread = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let result = match runtime {
+                Ok(runtime) => runtime.block_on(connection.run()),
+                Err(source) => Err(Error::Worker { source: Arc::new(source) }),
+            };
+            // Nobody may be waiting any more.
+            done.send(result).ok();
+        };
+        std::thread::Builder::new()
+            .name("elf-connection".to_owned())
+            .spawn(thread)
+            .map_err(|source| Error::Worker { source: Arc::new(source) })?;
+
+        let _on_drop = abandon.drop_guard();
+        tokio::select! {
+            result = &mut result => return flatten(result),
+            _ = stop => drain.cancel(),
+        }
+        flatten(result.await)
+    }
+
+    fn into_connection(
+        self,
+        drain: CancellationToken,
+        abandon: CancellationToken,
+    ) -> Result<Connection, Error> {
+        let Self { mycelium, mut others, last, drain_grace, cancel_grace, on_ready } = self;
+        others.push(last);
+        check(&others)?;
+        let outbox = Arc::new(Outbox::default());
+        let mut accounts = Vec::with_capacity(others.len());
+        let mut crews = Vec::with_capacity(others.len());
+        for served in others {
+            let account = served.account()?;
+            crews.push(Crew::new(CrewParts {
+                name: Arc::clone(&account.name),
+                service: served.service,
+                concurrency: account.concurrency as usize,
+                cancel_grace,
+                outbox: Arc::clone(&outbox),
+                runtime: Handle::current(),
+            }));
+            accounts.push(account);
+        }
+        let ledger = Ledger::new(Identity::of_this_process(mycelium.name()), accounts);
+        Ok(Connection {
+            url: mycelium.url().to_owned(),
+            endpoint: client::endpoint(mycelium.url())?,
+            shared: Shared::new(ledger, outbox),
+            crews,
+            drain,
+            abandon,
+            give_up: CancellationToken::new(),
+            drain_grace,
+            on_ready,
+        })
+    }
+}
+
+fn flatten(result: Result<Result<(), Error>, oneshot::error::RecvError>) -> Result<(), Error> {
+    result.unwrap_or_else(|_| {
+        let source = std::io::Error::other("the thread of the connection ended by itself");
+        Err(Error::Worker { source: Arc::new(source) })
+    })
+}
+
+fn check(elves: &[Served]) -> Result<(), Error> {
+    let invalid = |message| Err(Error::InvalidWorker { message });
+    if elves.len() > limits::ELVES_PER_SESSION_MAX {
+        let max = limits::ELVES_PER_SESSION_MAX;
+        return invalid(format!("it serves {} elves, and at most {max} are possible", elves.len()));
+    }
+    let mut names = HashSet::new();
+    for Served { name, concurrency, window, .. } in elves {
+        if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
+            return invalid(format!("the name of an elf has 1 to {} bytes", limits::NAME_BYTES_MAX));
+        }
+        if !names.insert(name.as_str()) {
+            return invalid(format!("the elf `{name}` is served twice"));
+        }
+        if *concurrency == Some(0) {
+            return invalid(format!("the elf `{name}` has a concurrency of 0, and would never run a job"));
+        }
+        if window.or(*concurrency).is_some_and(|window| window > limits::WINDOW_MAX) {
+            let max = limits::WINDOW_MAX;
+            return invalid(format!("the elf `{name}` has a window over {max}"));
+        }
+        if window.is_some_and(|window| window < concurrency.unwrap_or(1)) {
+            return invalid(format!("the elf `{name}` has a window smaller than its concurrency"));
+        }
+    }
+    Ok(())
+}
+
+impl Served {
+    fn account(&self) -> Result<ElfAccount, Error> {
+        let declaration = self.elf.declaration();
+        declaration.check().map_err(|error| Error::InvalidWorker {
+            message: format!("the elf `{}` declares what is not possible: {error}", self.name),
+        })?;
+        let declaration = declaration.to_wire(&self.name);
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let window_wish = self.window.unwrap_or(limits::WINDOW_MAX);
+        let concurrency =
+            self.concurrency.unwrap_or_else(|| u32::try_from(cpus).unwrap_or(u32::MAX)).min(window_wish);
+        let window =
+            self.window.unwrap_or(concurrency.saturating_add(PREFETCH_DEFAULT)).min(limits::WINDOW_MAX);
+        let tasks = declaration.tasks.iter().map(|task| (task.name.clone(), Arc::from(task.name.as_str())));
+        Ok(ElfAccount {
+            name: Arc::from(self.name.as_str()),
+            tasks: tasks.collect(),
+            declaration,
+            window,
+            concurrency,
+            unfinished: 0,
+        })
+    }
+}
+
+impl Identity {
+    fn of_this_process(mycelium: &str) -> Self {
+        Self {
+            mycelium: mycelium.to_owned(),
+            instance_id: *uuid::Uuid::now_v7().as_bytes(),
+            process_id: std::process::id(),
+            host: host(),
+        }
+    }
+}
+
+/// The name of this host, for people; empty if it has none that is known.
+fn host() -> String {
+    let mut host = std::env::var("HOSTNAME")
+        .or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"))
+        .unwrap_or_default();
+    host.truncate(host.trim_end().len());
+    if host.len() > limits::NAME_BYTES_MAX { String::new() } else { host }
+}
