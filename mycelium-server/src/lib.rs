@@ -1,3 +1,19 @@
-//! The broker of Mycelium as a library.
+//! The broker of Mycelium as a library: it keeps jobs, values, failures and elves as a durable graph, decides what can
+//! run, and pushes it to the elves.
+//!
+//! [`Broker`] is the way in: [`Broker::open`] on a folder, [`Broker::in_memory`] for tests.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that meets an error should fail at once"))]
+
+mod broker;
+mod clock;
+mod config;
+mod data_dir;
+mod grpc;
+mod server;
 pub mod store;
+mod values;
+
+pub use broker::StartError;
+pub use config::{Config, InvalidConfig};
+pub use server::{Broker, Error, RunningBroker};

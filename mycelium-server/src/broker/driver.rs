@@ -1,0 +1,450 @@
+//! The one task that owns a core: collects messages, applies them, commits what comes of them in one batch, and only
+//! then lets anybody know.
+//!
+//! While one batch is written the next one collects in the queue, so that commits grow with the load: that is all
+//! the group commit there is. The task runs on a thread of its own, because a commit blocks it for as long as the disk
+//! takes.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mycelium_core::Core;
+use mycelium_core::command::{Command, OutcomeResult};
+use mycelium_core::effects::{Effects, Reply, Send as Sent};
+use mycelium_core::ids::{Attachment, Commit, RequestId, SessionId};
+use mycelium_core::image::Counters;
+use tokio::sync::{mpsc, watch};
+
+use super::batch::{self, Built};
+use super::message::{
+    Body, CallError, HelloMessage, Message, Query, ReplySender, StreamAttachment, ToStream, shift_attachments,
+};
+use super::outputs::{Fit, fit};
+use super::start::{StartError, load_core};
+use super::watch::{WatchStart, Watches};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::{self, ElfRecord, RevisionRecord, Store};
+
+/// The most messages taken from the queue at once; the weight of a batch is bounded beside it.
+const MESSAGES_PER_BATCH_MAX: usize = 256;
+/// The first pause before a store that failed is read again; it doubles up to [`REBUILD_PAUSE_MAX`].
+const REBUILD_PAUSE_MIN: Duration = Duration::from_millis(50);
+const REBUILD_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Why the task ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DriverError {
+    #[error("the store failed for good")]
+    Store(#[source] store::Error),
+    #[error("the scheduler cannot be rebuilt from the store")]
+    Start(#[source] StartError),
+    #[error("the broker's thread cannot run")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What the task shows of itself to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The newest commit.
+    pub(crate) commit: Commit,
+    /// Whether a store that failed is being waited for: requests are refused meanwhile.
+    pub(crate) store_away: bool,
+}
+
+pub(crate) struct Driver {
+    core: Core,
+    commit: Commit,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    config: Config,
+    inbox: mpsc::Receiver<Message>,
+    progress: watch::Sender<Progress>,
+    /// Messages taken from the inbox for which the last batch had no room.
+    waiting: VecDeque<Message>,
+    pending: HashMap<RequestId, Pending>,
+    next_request: u64,
+    streams: HashMap<SessionId, StreamAttachment>,
+    watches: Watches,
+    stopping: bool,
+}
+
+/// A request whose reply has not been released.
+struct Pending {
+    reply: ReplySender,
+    /// For `Hello`: the stream to attach to the session.
+    attachment: Option<StreamAttachment>,
+}
+
+/// What one batch collects besides what the core does.
+#[derive(Default)]
+struct Gathered {
+    bodies: Vec<Body>,
+    elves: Vec<ElfRecord>,
+    revisions: Vec<RevisionRecord>,
+    queries: Vec<Query>,
+    watches: Vec<WatchStart>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        core: Core,
+        counters: Counters,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        config: Config,
+        inbox: mpsc::Receiver<Message>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        Self {
+            core,
+            commit: counters.commit,
+            store,
+            clock,
+            config,
+            inbox,
+            progress,
+            waiting: VecDeque::new(),
+            pending: HashMap::new(),
+            next_request: 0,
+            streams: HashMap::new(),
+            watches: Watches::new(counters.commit),
+            stopping: false,
+        }
+    }
+
+    /// Runs until it is told to stop, or all its callers are gone, or the store fails for good.
+    pub(crate) async fn run(mut self) -> Result<(), DriverError> {
+        while !self.stopping {
+            if !self.collect().await {
+                break;
+            }
+            let mut effects = Effects::default();
+            let gathered = self.apply_waiting(&mut effects);
+            let done = match self.store_batch(&mut effects, gathered) {
+                Ok(done) => done,
+                Err(error) => {
+                    self.rebuild(error).await?;
+                    continue;
+                }
+            };
+            self.release(effects, done);
+        }
+        self.end()
+    }
+
+    /// Waits until there is something to do, and takes what is there. `false`: all callers are gone.
+    async fn collect(&mut self) -> bool {
+        if !self.waiting.is_empty() || self.core.has_work() {
+            while self.waiting.len() < MESSAGES_PER_BATCH_MAX {
+                match self.inbox.try_recv() {
+                    Ok(message) => self.waiting.push_back(message),
+                    Err(_empty_or_closed) => break,
+                }
+            }
+            return true;
+        }
+        let mut taken = Vec::new();
+        let deadline = self.core.next_deadline();
+        let pause = deadline.map(|deadline| self.clock.until(deadline));
+        let received = self.inbox.recv_many(&mut taken, MESSAGES_PER_BATCH_MAX);
+        match pause {
+            None => {
+                if received.await == 0 {
+                    return false;
+                }
+            }
+            Some(pause) => match tokio::time::timeout(pause, received).await {
+                Ok(0) => return false,
+                Ok(_) | Err(_) => {}
+            },
+        }
+        self.waiting.extend(taken);
+        true
+    }
+
+    /// Applies waiting messages, up to the weight of one batch.
+    fn apply_waiting(&mut self, effects: &mut Effects) -> Gathered {
+        let mut gathered = Gathered::default();
+        let mut weight = 0;
+        while weight < self.config.batch_max
+            && let Some(message) = self.waiting.pop_front()
+        {
+            weight += message.weight();
+            self.apply(message, &mut gathered, effects);
+        }
+        self.core.finish_batch(self.clock.now(), effects);
+        gathered
+    }
+
+    fn apply(&mut self, message: Message, gathered: &mut Gathered, effects: &mut Effects) {
+        let now = self.clock.now();
+        match message {
+            Message::Request { mut command, bodies, reply } => {
+                let request = self.expect_reply(Pending { reply, attachment: None });
+                name_request(&mut command, request);
+                shift_attachments(&mut command, gathered.bodies.len());
+                gathered.bodies.extend(bodies);
+                self.core.apply(now, command, effects);
+            }
+            Message::Hello(hello) => {
+                let HelloMessage { mut hello, elves, revisions, attachment, reply } = *hello;
+                hello.request = self.expect_reply(Pending { reply, attachment: Some(attachment) });
+                gathered.elves.extend(elves);
+                gathered.revisions.extend(revisions);
+                self.core.apply(now, Command::Hello(hello), effects);
+            }
+            Message::FromStream { session, stream, mut command, bodies } => {
+                let current = self.streams.get(&session).is_some_and(|attached| attached.stream == stream);
+                match &command {
+                    // An outcome is fenced by its token, whichever stream it came on.
+                    Command::Outcomes { .. } | Command::ArgumentsFailed { .. } => {}
+                    Command::StreamClosed { .. } if current => drop(self.streams.remove(&session)),
+                    Command::StreamClosed { .. }
+                    | Command::Submit(_)
+                    | Command::Cancel(_)
+                    | Command::Retry(_)
+                    | Command::Hello(_)
+                    | Command::SetWindow { .. }
+                    | Command::Heartbeat { .. }
+                    | Command::Draining { .. }
+                    | Command::Goodbye { .. } => {
+                        if !current {
+                            return;
+                        }
+                    }
+                }
+                shift_attachments(&mut command, gathered.bodies.len());
+                gathered.bodies.extend(bodies);
+                self.fit_outputs(&mut command, &mut gathered.bodies);
+                self.core.apply(now, command, effects);
+            }
+            Message::Query(query) => gathered.queries.push(query),
+            Message::Watch(start) => gathered.watches.push(start),
+            Message::Stop => self.stopping = true,
+        }
+    }
+
+    fn expect_reply(&mut self, pending: Pending) -> RequestId {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        self.pending.insert(request, pending);
+        request
+    }
+
+    /// Holds outputs against what the task has declared: puts them into order, or makes a failure of them.
+    fn fit_outputs(&self, command: &mut Command, bodies: &mut [Body]) {
+        let Command::Outcomes { session, outcomes } = command else { return };
+        let Some(attached) = self.streams.get(session) else { return };
+        for outcome in outcomes {
+            let OutcomeResult::Outputs(Attachment(index)) = outcome.result else { continue };
+            let declared = self
+                .core
+                .token_task(*session, outcome.token)
+                .and_then(|(elf, task)| attached.outputs.get(elf)?.get(task));
+            let (Some(declared), Some(body)) = (declared, bodies.get_mut(index as usize)) else { continue };
+            match fit(body, declared) {
+                Fit::AsItIs => {}
+                Fit::Reordered(ordered) => *body = ordered,
+                Fit::Refused(failure) => {
+                    *body = failure;
+                    outcome.result = OutcomeResult::Refused(Attachment(index));
+                }
+            }
+        }
+    }
+
+    fn store_batch(&mut self, effects: &mut Effects, gathered: Gathered) -> Result<Stored, store::Error> {
+        let Gathered { bodies, elves, revisions, queries, watches } = gathered;
+        let Some(counters) = effects.counters.take() else {
+            debug_assert!(elves.is_empty() && revisions.is_empty(), "every `Hello` has something to store");
+            return Ok(Stored { bodies, built: Built::default(), queries, watches });
+        };
+        let built = batch::build(effects, counters, &bodies, elves, revisions)
+            .map_err(|mismatch| store::Error::Damaged { what: mismatch.to_string() })?;
+        self.store.commit(&built.batch)?;
+        self.commit = counters.commit;
+        self.progress.send_replace(Progress { commit: self.commit, store_away: false });
+        Ok(Stored { bodies, built, queries, watches })
+    }
+
+    /// Lets everybody know what is durable now.
+    fn release(&mut self, effects: Effects, stored: Stored) {
+        let Stored { bodies, built, queries, watches } = stored;
+        for (request, reply) in effects.replies {
+            let Some(pending) = self.pending.remove(&request) else { continue };
+            if let (Ok(Reply::Welcome { session, .. }), Some(attachment)) = (&reply, pending.attachment) {
+                self.streams.insert(*session, attachment);
+            }
+            // A caller who has gone does not want to know.
+            let _gone =
+                pending.reply.send(reply.map(|reply| (reply, self.commit)).map_err(CallError::Refused));
+        }
+        let mut cut_off = Vec::new();
+        for sent in effects.sends {
+            let session = session_of(&sent);
+            let over = matches!(sent, Sent::SessionOver { .. });
+            if let Some(attached) = self.streams.get(&session)
+                && attached.outbox.try_send(ToStream::Send(sent)).is_err()
+            {
+                cut_off.push(session);
+            }
+            if over {
+                self.streams.remove(&session);
+            }
+        }
+        self.watches.tell(self.commit, &effects.changes, &bodies, &built.failures, &self.core);
+        for query in queries {
+            query(&self.core, self.commit);
+        }
+        for start in watches {
+            self.watches.forget_closed();
+            self.watches.start(start, self.commit);
+        }
+        for session in cut_off {
+            // The stream does not read what it is sent: it is closed, and the session waits to be resumed.
+            if let Some(attached) = self.streams.get(&session) {
+                tracing::warn!(%session, "cut off the stream of an elf that does not read");
+                self.waiting.push_back(Message::FromStream {
+                    session,
+                    stream: attached.stream,
+                    command: Command::StreamClosed { session },
+                    bodies: Vec::new(),
+                });
+            }
+        }
+    }
+
+    /// A commit failed, or nobody knows whether it did: memory may be ahead of the disk or behind it. Forgets all of
+    /// it, and starts from the store as at the very beginning.
+    async fn rebuild(&mut self, error: store::Error) -> Result<(), DriverError> {
+        tracing::error!(error = %Report(&error), "a commit failed; starting again from the store");
+        self.progress.send_modify(|progress| progress.store_away = true);
+        self.refuse_all(&CallError::StoreUnavailable);
+        self.streams.clear();
+        if !error.is_retryable() {
+            return Err(DriverError::Store(error));
+        }
+        let mut pause = REBUILD_PAUSE_MIN;
+        loop {
+            match load_core(&*self.store, &self.config, &self.clock) {
+                Ok((core, counters)) => {
+                    self.core = core;
+                    self.commit = counters.commit;
+                    self.watches = Watches::new(counters.commit);
+                    self.progress.send_replace(Progress { commit: self.commit, store_away: false });
+                    tracing::info!(commit = %self.commit, "the store is back");
+                    return Ok(());
+                }
+                Err(StartError::Store(error)) if error.is_retryable() => {
+                    tracing::warn!(error = %Report(&error), "the store is still away");
+                }
+                Err(error) => return Err(DriverError::Start(error)),
+            }
+            let refuse = self.refuse_while(pause);
+            if !refuse.await {
+                return Ok(());
+            }
+            pause = (pause * 2).min(REBUILD_PAUSE_MAX);
+        }
+    }
+
+    /// Refuses all that comes in for a while. `false`: told to stop.
+    async fn refuse_while(&mut self, pause: Duration) -> bool {
+        let until = tokio::time::Instant::now() + pause;
+        loop {
+            match tokio::time::timeout_at(until, self.inbox.recv()).await {
+                Err(_elapsed) => return true,
+                Ok(Some(Message::Stop) | None) => {
+                    self.stopping = true;
+                    return false;
+                }
+                Ok(Some(message)) => {
+                    self.waiting.push_back(message);
+                    self.refuse_all(&CallError::StoreUnavailable);
+                }
+            }
+        }
+    }
+
+    /// Answers everybody who waits with `error`.
+    fn refuse_all(&mut self, error: &CallError) {
+        for (_, pending) in self.pending.drain() {
+            let _gone = pending.reply.send(Err(error.clone()));
+        }
+        for message in self.waiting.drain(..) {
+            match message {
+                Message::Request { reply, .. } => drop(reply.send(Err(error.clone()))),
+                Message::Hello(hello) => drop(hello.reply.send(Err(error.clone()))),
+                // Their callers see that the answer will not come.
+                Message::Query(_) | Message::Watch(_) => {}
+                // Elves keep what they reported until it is acknowledged, and report it again.
+                Message::FromStream { .. } => {}
+                Message::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    fn end(mut self) -> Result<(), DriverError> {
+        self.inbox.close();
+        while let Ok(message) = self.inbox.try_recv() {
+            self.waiting.push_back(message);
+        }
+        self.refuse_all(&CallError::Stopping);
+        for attached in self.streams.values() {
+            // A full outbox needs no word: the stream ends when the attachment is dropped.
+            let _full = attached.outbox.try_send(ToStream::GoAway);
+        }
+        self.store.close().map_err(DriverError::Store)
+    }
+}
+
+/// What is left to do once a batch is stored.
+struct Stored {
+    bodies: Vec<Body>,
+    built: Built,
+    queries: Vec<Query>,
+    watches: Vec<WatchStart>,
+}
+
+fn name_request(command: &mut Command, request: RequestId) {
+    match command {
+        Command::Submit(submit) => submit.request = request,
+        Command::Cancel(cancel) => cancel.request = request,
+        Command::Retry(retry) => retry.request = request,
+        Command::Hello(hello) => hello.request = request,
+        Command::StreamClosed { .. }
+        | Command::SetWindow { .. }
+        | Command::Heartbeat { .. }
+        | Command::Outcomes { .. }
+        | Command::ArgumentsFailed { .. }
+        | Command::Draining { .. }
+        | Command::Goodbye { .. } => {}
+    }
+}
+
+fn session_of(sent: &Sent) -> SessionId {
+    match sent {
+        Sent::Assign { session, .. }
+        | Sent::Cancel { session, .. }
+        | Sent::OutcomeAcks { session, .. }
+        | Sent::HeartbeatAck { session, .. }
+        | Sent::SessionOver { session } => *session,
+    }
+}
+
+/// An error with all its sources on one line.
+pub(crate) struct Report<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

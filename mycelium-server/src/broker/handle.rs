@@ -1,0 +1,375 @@
+//! What the services call: one method for each thing that can be asked of a mycelium.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use mycelium_core::Core;
+use mycelium_core::command::{Cancel, Command, Facts, FinishedFact, NewJob, Part, Scope, Submit};
+use mycelium_core::effects::{Refusal, Reply};
+use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId, SessionId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::driver::Progress;
+use super::message::{Body, CallError, HelloMessage, Message, StreamId};
+use super::processes::Processes;
+use super::registry::Registry;
+use super::watch::{WatchScope, WatchStart, WatchStarted};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::{FinishedRecord, Store};
+
+/// How often a request reads its facts again when the core has forgotten more than they say.
+const FACTS_TRIES_MAX: usize = 10;
+
+/// A mycelium, as the services see it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    inbox: mpsc::Sender<Message>,
+    store: Arc<dyn Store>,
+    progress: watch::Receiver<Progress>,
+    registry: Registry,
+    processes: Processes,
+    clock: Clock,
+    config: Config,
+    next_stream: AtomicU64,
+    sessions: AtomicUsize,
+    watches: AtomicUsize,
+}
+
+/// A job that was checked and encoded, ready to be submitted.
+#[derive(Debug, Clone)]
+pub(crate) struct PreparedJob {
+    pub(crate) id: JobId,
+    pub(crate) elf: Arc<str>,
+    pub(crate) task: Arc<str>,
+    pub(crate) priority: i32,
+    pub(crate) depends_on: Vec<JobId>,
+    pub(crate) body: Bytes,
+    pub(crate) digest: ContentDigest,
+}
+
+/// Jobs that were checked, ready to be submitted.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) flow: FlowId,
+    pub(crate) flow_name: Arc<str>,
+    pub(crate) part: Option<Part>,
+    pub(crate) jobs: Vec<PreparedJob>,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Submitted {
+    pub(crate) created: u32,
+    pub(crate) existing: u32,
+    pub(crate) commit: Commit,
+}
+
+/// What became of a cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cancelled {
+    pub(crate) cancelled: u64,
+    pub(crate) already_final: u64,
+}
+
+impl Handle {
+    pub(crate) fn new(
+        inbox: mpsc::Sender<Message>,
+        store: Arc<dyn Store>,
+        progress: watch::Receiver<Progress>,
+        registry: Registry,
+        clock: Clock,
+        config: Config,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                inbox,
+                store,
+                progress,
+                registry,
+                processes: Processes::new(config.sessions_max.saturating_mul(2)),
+                clock,
+                config,
+                next_stream: AtomicU64::new(1),
+                sessions: AtomicUsize::new(0),
+                watches: AtomicUsize::new(0),
+            }),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    pub(crate) fn processes(&self) -> &Processes {
+        &self.inner.processes
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    pub(crate) fn commit(&self) -> Commit {
+        self.inner.progress.borrow().commit
+    }
+
+    pub(crate) fn next_stream(&self) -> StreamId {
+        StreamId(self.inner.next_stream.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Counts a stream in, for as long as the permit lives.
+    pub(crate) fn admit_stream(&self) -> Result<Permit, CallError> {
+        Permit::take(Arc::clone(&self.inner), |inner| &inner.sessions, self.inner.config.sessions_max)
+    }
+
+    /// Counts a watch in, for as long as the permit lives.
+    pub(crate) fn admit_watch(&self) -> Result<Permit, CallError> {
+        Permit::take(Arc::clone(&self.inner), |inner| &inner.watches, self.inner.config.watches_max)
+    }
+
+    /// Adds jobs to a flow.
+    pub(crate) async fn submit(&self, submission: Submission) -> Result<Submitted, CallError> {
+        let submission = Arc::new(submission);
+        for _ in 0..FACTS_TRIES_MAX {
+            let asked = Arc::clone(&submission);
+            let facts = self.read_at(move |store, as_of| submit_facts(store, as_of, &asked)).await?;
+            let bodies =
+                submission.jobs.iter().map(|job| Body::Spec { body: job.body.clone(), digest: job.digest });
+            let command = Command::Submit(Submit {
+                request: RequestId::default(),
+                flow: submission.flow,
+                flow_name: Arc::clone(&submission.flow_name),
+                part: submission.part,
+                jobs: submission.jobs.iter().zip(0..).map(|(job, index)| new_job(job, index)).collect(),
+                facts,
+            });
+            match self.request(command, bodies.collect()).await {
+                Err(CallError::Refused(Refusal::FactsStale)) => {}
+                Err(error) => return Err(error),
+                Ok((Reply::Submitted { created, existing }, commit)) => {
+                    return Ok(Submitted { created, existing, commit });
+                }
+                Ok((other, _)) => return Err(unexpected(&other)),
+            }
+        }
+        Err(CallError::Busy)
+    }
+
+    /// Cancels jobs.
+    pub(crate) async fn cancel(&self, scope: Scope) -> Result<Cancelled, CallError> {
+        for _ in 0..FACTS_TRIES_MAX {
+            let asked = scope.clone();
+            let facts = self.read_at(move |store, as_of| scope_facts(store, as_of, &asked)).await?;
+            let cancel = Cancel { request: RequestId::default(), scope: scope.clone(), facts };
+            match self.request(Command::Cancel(cancel), Vec::new()).await {
+                Err(CallError::Refused(Refusal::FactsStale)) => {}
+                Err(error) => return Err(error),
+                Ok((Reply::Cancelled { cancelled, already_final }, _)) => {
+                    return Ok(Cancelled { cancelled, already_final });
+                }
+                Ok((other, _)) => return Err(unexpected(&other)),
+            }
+        }
+        Err(CallError::Busy)
+    }
+
+    /// Sends a command and waits until what it comes to is durable.
+    pub(crate) async fn request(
+        &self,
+        command: Command,
+        bodies: Vec<Body>,
+    ) -> Result<(Reply, Commit), CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.try_send(Message::Request { command, bodies, reply })?;
+        answer.await.unwrap_or(Err(CallError::Stopping))
+    }
+
+    /// Opens a session or resumes one.
+    pub(crate) async fn hello(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<(Reply, Commit), CallError>>) -> HelloMessage,
+    ) -> Result<(Reply, Commit), CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.try_send(Message::Hello(Box::new(make(reply))))?;
+        answer.await.unwrap_or(Err(CallError::Stopping))
+    }
+
+    /// Passes on what a stream said. Waits for room: an elf that says much is read more slowly.
+    pub(crate) async fn from_stream(
+        &self,
+        session: SessionId,
+        stream: StreamId,
+        command: Command,
+        bodies: Vec<Body>,
+    ) -> Result<(), CallError> {
+        let message = Message::FromStream { session, stream, command, bodies };
+        self.inner.inbox.send(message).await.map_err(|_closed| CallError::Stopping)
+    }
+
+    /// Reads the core, at a moment when all it knows is durable.
+    pub(crate) async fn query<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Core, Commit) -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.try_send(Message::Query(Box::new(move |core, commit| {
+            let _gone = reply.send(read(core, commit));
+        })))?;
+        answer.await.map_err(|_closed| CallError::StoreUnavailable)
+    }
+
+    /// Begins a watch.
+    pub(crate) async fn watch(
+        &self,
+        scope: WatchScope,
+        from: Option<Commit>,
+        outputs: bool,
+    ) -> Result<WatchStarted, CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.try_send(Message::Watch(WatchStart { scope, from, outputs, reply }))?;
+        answer.await.map_err(|_closed| CallError::StoreUnavailable)
+    }
+
+    /// Reads the store on a thread that may block.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store) -> Result<T, CallError> + Send + 'static,
+    ) -> Result<T, CallError> {
+        let store = Arc::clone(&self.inner.store);
+        match tokio::task::spawn_blocking(move || read(&*store)).await {
+            Ok(result) => result,
+            Err(_panicked_or_stopping) => Err(CallError::Stopping),
+        }
+    }
+
+    /// Reads the store, and tells the newest commit that it had completed before.
+    async fn read_at<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store, Commit) -> Result<T, CallError> + Send + 'static,
+    ) -> Result<T, CallError> {
+        let as_of = self.commit();
+        self.read(move |store| read(store, as_of)).await
+    }
+
+    fn try_send(&self, message: Message) -> Result<(), CallError> {
+        if self.inner.progress.borrow().store_away {
+            return Err(CallError::StoreUnavailable);
+        }
+        self.inner.inbox.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CallError::Busy,
+            mpsc::error::TrySendError::Closed(_) => CallError::Stopping,
+        })
+    }
+
+    /// Tells the owner of the core to stop.
+    pub(crate) async fn stop(&self) {
+        // If it has stopped already, all is well.
+        let _stopped = self.inner.inbox.send(Message::Stop).await;
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("store", &self.inner.store).finish_non_exhaustive()
+    }
+}
+
+/// One of a limited number of streams or watches.
+pub(crate) struct Permit {
+    inner: Arc<Inner>,
+    counter: fn(&Inner) -> &AtomicUsize,
+}
+
+impl Permit {
+    fn take(inner: Arc<Inner>, counter: fn(&Inner) -> &AtomicUsize, max: usize) -> Result<Self, CallError> {
+        let before = counter(&inner).fetch_add(1, Ordering::Relaxed);
+        let permit = Self { inner, counter };
+        if before >= max { Err(CallError::Busy) } else { Ok(permit) }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        (self.counter)(&self.inner).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn unexpected(reply: &Reply) -> CallError {
+    CallError::Unreadable(format!("the scheduler answered with {reply:?}, which fits another request"))
+}
+
+fn new_job(job: &PreparedJob, index: u32) -> NewJob {
+    NewJob {
+        id: job.id,
+        elf: Arc::clone(&job.elf),
+        task: Arc::clone(&job.task),
+        priority: job.priority,
+        depends_on: job.depends_on.clone(),
+        digest: job.digest,
+        spec: Attachment(index),
+    }
+}
+
+fn submit_facts(store: &dyn Store, as_of: Commit, submission: &Submission) -> Result<Facts, CallError> {
+    let own: HashSet<JobId> = submission.jobs.iter().map(|job| job.id).collect();
+    let mut ids: Vec<JobId> = submission.jobs.iter().map(|job| job.id).collect();
+    let mut seen = HashSet::new();
+    for dependency in submission.jobs.iter().flat_map(|job| &job.depends_on) {
+        if !own.contains(dependency) && seen.insert(*dependency) {
+            ids.push(*dependency);
+        }
+    }
+    let sealed = match submission.part {
+        Some(part) => store.submission(part.submission)?.is_some_and(|record| record.sealed),
+        None => false,
+    };
+    Ok(Facts {
+        as_of,
+        finished: finished_facts(store, &ids)?,
+        flow: store.flow(submission.flow)?,
+        submission_sealed: sealed,
+    })
+}
+
+fn scope_facts(store: &dyn Store, as_of: Commit, scope: &Scope) -> Result<Facts, CallError> {
+    match scope {
+        Scope::Flow(flow) => Ok(Facts { as_of, flow: store.flow(*flow)?, ..Facts::default() }),
+        Scope::Jobs(jobs) => Ok(Facts { as_of, finished: finished_facts(store, jobs)?, ..Facts::default() }),
+    }
+}
+
+/// What the store knows of `ids` as finished, for the core.
+pub(crate) fn finished_facts(store: &dyn Store, ids: &[JobId]) -> Result<Vec<FinishedFact>, CallError> {
+    let records: Vec<FinishedRecord> = store.finished(ids)?.into_iter().flatten().collect();
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let finished: Vec<JobId> = records.iter().map(|record| record.id).collect();
+    let specs = store.specs(&finished)?;
+    Ok(records
+        .iter()
+        .zip(specs)
+        .filter_map(|(record, spec)| {
+            Some(FinishedFact {
+                id: record.id,
+                flow: record.flow,
+                status: record.status,
+                digest: spec?.digest,
+            })
+        })
+        .collect())
+}

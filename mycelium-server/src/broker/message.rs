@@ -1,0 +1,179 @@
+//! What reaches the task that owns the core.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mycelium_core::Core;
+use mycelium_core::command::{Command, Hello, OutcomeResult};
+use mycelium_core::effects::{Refusal, Reply, Send as Sent};
+use mycelium_core::ids::{Attachment, Commit, ContentDigest, FailureId, SessionId};
+use mycelium_proto::v1;
+use tokio::sync::{mpsc, oneshot};
+
+use super::watch::WatchStart;
+use crate::store::{self, ElfRecord, RevisionRecord};
+
+/// One thing for the owner of the core to do.
+pub(crate) enum Message {
+    /// A command of a caller, who waits for the reply.
+    Request { command: Command, bodies: Vec<Body>, reply: ReplySender },
+    /// An instance opens a session or resumes one.
+    Hello(Box<HelloMessage>),
+    /// A command from the stream of a session.
+    FromStream { session: SessionId, stream: StreamId, command: Command, bodies: Vec<Body> },
+    /// Something to read from the core, at a moment when all it knows is durable.
+    Query(Query),
+    /// A caller wants to watch jobs.
+    Watch(WatchStart),
+    /// The broker is to stop.
+    Stop,
+}
+
+/// A reading of the core.
+pub(crate) type Query = Box<dyn FnOnce(&Core, Commit) + Send>;
+/// Where the reply to a request goes, with the commit that made it durable.
+pub(crate) type ReplySender = oneshot::Sender<Result<(Reply, Commit), CallError>>;
+
+/// An instance that opens a session or resumes one.
+pub(crate) struct HelloMessage {
+    pub(crate) hello: Hello,
+    /// What it says of its elves, to be stored.
+    pub(crate) elves: Vec<ElfRecord>,
+    pub(crate) revisions: Vec<RevisionRecord>,
+    pub(crate) attachment: StreamAttachment,
+    pub(crate) reply: ReplySender,
+}
+
+/// A stream that is attached to a session.
+pub(crate) struct StreamAttachment {
+    pub(crate) stream: StreamId,
+    pub(crate) outbox: Outbox,
+    pub(crate) outputs: DeclaredOutputs,
+}
+
+/// What the owner of the core sends to a stream. A stream whose outbox is full is cut off.
+pub(crate) type Outbox = mpsc::Sender<ToStream>;
+
+/// One thing for a stream to do.
+#[derive(Debug)]
+pub(crate) enum ToStream {
+    /// Pass a message on.
+    Send(Sent),
+    /// Close, because the broker stops.
+    GoAway,
+}
+
+/// Numbers streams, so that what an old one still says is told from its successor's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamId(pub(crate) u64);
+
+/// The outputs that each task of each elf of an instance has declared: elf, task, names.
+pub(crate) type DeclaredOutputs = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<[String]>>>;
+
+/// What a command carries past the core. Attachments in a message number its own bodies from 0; the owner of the core
+/// renumbers them within the batch.
+pub(crate) enum Body {
+    /// The specification of a new job.
+    Spec { body: Bytes, digest: ContentDigest },
+    /// Outputs of an attempt: as they came, and as they are stored.
+    Outputs { outputs: Arc<v1::Outputs>, encoded: Bytes },
+    /// A failure.
+    Failure(FailureBody),
+}
+
+/// A failure, ready to be stored.
+#[derive(Debug, Clone)]
+pub(crate) struct FailureBody {
+    pub(crate) id: FailureId,
+    pub(crate) encoded: Bytes,
+    pub(crate) message: String,
+    pub(crate) details: String,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the broker has too much to do")]
+    Busy,
+    #[error("the store did not take the change")]
+    StoreUnavailable,
+    #[error("the broker is stopping")]
+    Stopping,
+    #[error("the store cannot be read")]
+    Read(#[source] Arc<store::Error>),
+    #[error("the store holds a record that cannot be read: {0}")]
+    Unreadable(String),
+    #[error("no flow is named `{0}`")]
+    FlowNameNotFound(String),
+    #[error("elf `{0}` is not known: none of that name has ever connected")]
+    ElfNotFound(String),
+    #[error("no such revision is kept")]
+    RevisionNotFound,
+    #[error("failure {0} is not known")]
+    FailureNotFound(FailureId),
+}
+
+impl From<store::Error> for CallError {
+    fn from(error: store::Error) -> Self {
+        Self::Read(Arc::new(error))
+    }
+}
+
+impl Message {
+    /// How many jobs or outcomes it brings, at least 1: what batches are measured by.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Request { command, .. } | Self::FromStream { command, .. } => 1 + command_weight(command),
+            Self::Hello(hello) => 1 + hello.hello.held.len(),
+            Self::Query(_) | Self::Watch(_) | Self::Stop => 1,
+        }
+    }
+}
+
+fn command_weight(command: &Command) -> usize {
+    match command {
+        Command::Submit(submit) => submit.jobs.len(),
+        Command::Outcomes { outcomes, .. } => outcomes.len(),
+        Command::Retry(retry) => retry.jobs.len() + retry.dependents.len(),
+        Command::Heartbeat { held, .. } => held.len(),
+        Command::Hello(hello) => hello.held.len(),
+        Command::Cancel(_)
+        | Command::StreamClosed { .. }
+        | Command::SetWindow { .. }
+        | Command::ArgumentsFailed { .. }
+        | Command::Draining { .. }
+        | Command::Goodbye { .. } => 0,
+    }
+}
+
+/// Renumbers the attachments of a command, which count its message's own bodies, to count those of the batch.
+pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
+    // A batch has far fewer bodies than 2^32: it is bounded by `Config::batch_max` and the limits of one message.
+    let by = u32::try_from(by).unwrap_or(u32::MAX);
+    let shift = |attachment: &mut Attachment| attachment.0 = attachment.0.saturating_add(by);
+    match command {
+        Command::Submit(submit) => submit.jobs.iter_mut().for_each(|job| shift(&mut job.spec)),
+        Command::Outcomes { outcomes, .. } => {
+            for outcome in outcomes {
+                match &mut outcome.result {
+                    OutcomeResult::Outputs(attachment)
+                    | OutcomeResult::Failure(attachment)
+                    | OutcomeResult::Refused(attachment) => shift(attachment),
+                    OutcomeResult::Released | OutcomeResult::Cancelled => {}
+                }
+            }
+        }
+        Command::ArgumentsFailed { failure, .. } => shift(failure),
+        Command::Cancel(_)
+        | Command::Retry(_)
+        | Command::Hello(_)
+        | Command::StreamClosed { .. }
+        | Command::SetWindow { .. }
+        | Command::Heartbeat { .. }
+        | Command::Draining { .. }
+        | Command::Goodbye { .. } => {}
+    }
+}

@@ -1,0 +1,94 @@
+//! The task that owns a core, and how the services reach it.
+
+mod batch;
+mod driver;
+mod failure;
+mod handle;
+mod message;
+mod outputs;
+mod processes;
+mod registry;
+mod retry;
+mod start;
+mod watch;
+
+use std::sync::Arc;
+
+use mycelium_proto::v1;
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot, watch as watch_channel};
+
+pub use start::StartError;
+
+pub(crate) use driver::DriverError;
+
+pub(crate) use driver::Report;
+pub(crate) use failure::cut;
+pub(crate) use handle::{Handle, Permit, PreparedJob, Submission};
+pub(crate) use message::{
+    Body, CallError, DeclaredOutputs, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,
+};
+pub(crate) use processes::Process;
+pub(crate) use registry::{ElfSignature, Misfit};
+pub(crate) use watch::{WatchEvent, WatchScope, WatchedChange};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::Store;
+use driver::{Driver, Progress};
+use registry::Registry;
+
+/// A mycelium that runs: the thread that owns its core, and the handle to it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) handle: Handle,
+    /// How the owner of the core ended.
+    pub(crate) ended: oneshot::Receiver<Result<(), DriverError>>,
+}
+
+/// Rebuilds a core from `store` and starts the thread that owns it. Blocks while the store is read.
+pub(crate) fn start(store: Arc<dyn Store>, config: Config) -> Result<Running, StartError> {
+    let clock = Clock::start(mycelium_core::ids::Timestamp::default());
+    let registry = load_registry(&*store)?;
+    let (core, counters) = start::load_core(&*store, &config, &clock)?;
+    let (progress, progress_seen) =
+        watch_channel::channel(Progress { commit: counters.commit, store_away: false });
+    let (inbox_sender, inbox) = mpsc::channel(config.queue_max);
+    let handle =
+        Handle::new(inbox_sender, Arc::clone(&store), progress_seen, registry, clock, config.clone());
+    let driver = Driver::new(core, counters, store, clock, config, inbox, progress);
+    let (end, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("mycelium-broker".to_owned())
+        .spawn(move || {
+            let result = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+                Ok(runtime) => runtime.block_on(driver.run()),
+                Err(error) => Err(DriverError::Thread(error)),
+            };
+            // Whoever started the broker may have stopped listening.
+            let _gone = end.send(result);
+        })
+        .map_err(StartError::Thread)?;
+    Ok(Running { handle, ended })
+}
+
+fn load_registry(store: &dyn Store) -> Result<Registry, StartError> {
+    const PAGE: usize = 100;
+    let registry = Registry::default();
+    let mut after: Option<Arc<str>> = None;
+    loop {
+        let page = store.list_elves(after.as_deref(), PAGE)?;
+        for elf in &page {
+            let declaration = v1::ElfDeclaration::decode(elf.body.clone()).map_err(|error| {
+                crate::store::Error::Damaged {
+                    what: format!("the declaration of elf `{}`: {error}", elf.name),
+                }
+            })?;
+            registry.put(&declaration);
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(Arc::clone(&last.name)),
+            Some(_) | None => return Ok(registry),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Rebuilds a core from its store: at the start, and after a commit that failed.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+
+use mycelium_core::image::Counters;
+use mycelium_core::{Core, RestoreError};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::{self, Store};
+
+/// Why a core cannot be rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// What it holds does not fit together.
+    #[error("the store holds jobs that do not fit together")]
+    Restore(#[from] RestoreError),
+    /// The thread that was to own the scheduler cannot be started.
+    #[error("cannot start the broker's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Rebuilds the core, and tells the numbers to go on from.
+pub(crate) fn load_core(
+    store: &dyn Store,
+    config: &Config,
+    clock: &Clock,
+) -> Result<(Core, Counters), StartError> {
+    let mut jobs = Vec::new();
+    let image = store.load(&mut |job| jobs.push(job))?;
+    let counters = image.counters;
+    let mut restore = Core::restore(core_config(config), image, clock.now());
+    for job in jobs {
+        restore.job(job)?;
+    }
+    Ok((restore.finish()?, counters))
+}
+
+fn core_config(config: &Config) -> mycelium_core::Config {
+    mycelium_core::Config {
+        lease: config.lease,
+        elves_lost_max: config.elves_lost_max,
+        unfinished_max: config.unfinished_max,
+        submission_idle_max: config.submission_idle_max,
+        // Ids are chosen by callers: an unpredictable seed keeps them from choosing ids that collide.
+        hash_seed: RandomState::new().build_hasher().finish(),
+        ..mycelium_core::Config::default()
+    }
+}

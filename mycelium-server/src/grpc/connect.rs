@@ -1,0 +1,334 @@
+//! The stream of one instance: a reader that passes on what the elf says, a dispatcher that puts arguments together,
+//! and a writer that numbers what goes out. Control messages never wait behind arguments.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use mycelium_core::command::Command;
+use mycelium_core::effects::{Reply, Send as Sent};
+use mycelium_core::ids::{AssignNumber, SessionId};
+use mycelium_proto::limits;
+use mycelium_proto::v1::{self, connect_request, connect_response};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::declare::{Declared, checked_window, declared, tokens};
+use super::dispatch::{Dispatched, Dispatcher};
+use super::outcomes::outcomes;
+use super::status::Error;
+use super::{Mycelia, convert};
+use crate::broker::{CallError, Handle, HelloMessage, Permit, Process, StreamAttachment, StreamId, ToStream};
+
+/// How many messages from the owner of the core may wait for a stream. An elf that reads so slowly that more come
+/// together is cut off; windows bound what can wait in them.
+const OUTBOX_MAX: usize = 1_024;
+/// How many messages may wait for the connection.
+const OUTGOING_MAX: usize = 16;
+/// How long a new stream may take to say `Hello`.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// Opens the stream of an instance.
+pub(crate) async fn connect(
+    mycelia: Mycelia,
+    drain: CancellationToken,
+    mut incoming: Streaming<v1::ConnectRequest>,
+) -> Result<impl Stream<Item = Result<v1::ConnectResponse, Status>> + Send + 'static, Status> {
+    let first = tokio::time::timeout(HELLO_WITHIN, incoming.message()).await;
+    let first = first.map_err(|_elapsed| violation("the stream did not begin with `Hello` in time"))??;
+    let Some(v1::ConnectRequest { sequence, kind: Some(connect_request::Kind::Hello(hello)), .. }) = first
+    else {
+        return Err(violation("the stream must begin with `Hello`").into());
+    };
+    let handle = mycelia.get(&hello.mycelium)?.clone();
+    let permit = handle.admit_stream().map_err(Error::from)?;
+    let declared = declared(&hello, handle.clock().now())?;
+    let process = Process { id: hello.process_id, host: hello.host };
+    let elves = hello.elves;
+
+    let stream = handle.next_stream();
+    let (outbox, inbox) = mpsc::channel(OUTBOX_MAX);
+    let Declared { hello, elves: elf_records, revisions, outputs } = declared;
+    let attachment = StreamAttachment { stream, outbox, outputs };
+    let answered = handle
+        .hello(|reply| HelloMessage { hello, elves: elf_records, revisions, attachment, reply })
+        .await
+        .map_err(Error::from)?;
+    let (Reply::Welcome { session, resumed, keep }, _) = answered else {
+        return Err(
+            Error::from(CallError::Unreadable("`Hello` was answered with another reply".to_owned())).into()
+        );
+    };
+    for elf in &elves {
+        handle.registry().put(elf);
+    }
+    handle.processes().put(session, process);
+    tracing::info!(%session, resumed, "an elf connected");
+
+    let shared = Arc::new(Shared { received: AtomicU64::new(sequence), assigned: Mutex::default() });
+    let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
+    let (dispatched, dispatched_receiver) = mpsc::channel(OUTGOING_MAX);
+    let (faults, faults_receiver) = mpsc::channel(OUTGOING_MAX);
+    let welcome = v1::Welcome {
+        session: session.0,
+        resumed,
+        protocol: limits::PROTOCOL_VERSION,
+        heartbeat_interval: Some(convert::duration(handle.config().heartbeat_interval)),
+        lease: Some(convert::duration(handle.config().lease)),
+        keep: keep.iter().map(convert::token).collect(),
+        payload_bytes_max: limits::PAYLOAD_BYTES_MAX as u64,
+        job_bytes_max: limits::JOB_BYTES_MAX as u64,
+    };
+    let writer = Writer {
+        outgoing,
+        inbox,
+        dispatched: dispatched_receiver,
+        faults: faults_receiver,
+        dispatcher: Dispatcher::spawn(handle.clone(), session, stream, dispatched),
+        shared: Arc::clone(&shared),
+        sequence: 0,
+    };
+    let closing = CancellationToken::new();
+    tokio::spawn(writer.run(welcome, drain.clone(), closing.clone(), permit));
+    let reader = Reader { handle, session, stream, incoming, faults, shared };
+    tokio::spawn(reader.run(drain, closing));
+    Ok(ReceiverStream::new(outgoing_receiver))
+}
+
+fn violation(message: &str) -> Error {
+    Error::ProtocolViolation(message.to_owned())
+}
+
+/// What reader and writer know together.
+struct Shared {
+    /// The highest sequence number received from the elf.
+    received: AtomicU64,
+    assigned: Mutex<Assigned>,
+}
+
+/// Which assignments are known to have reached the elf.
+#[derive(Default)]
+struct Assigned {
+    /// For each `Assign` sent and not known to be received: its sequence number, and its last assignment.
+    sent: VecDeque<(u64, AssignNumber)>,
+    reached: AssignNumber,
+}
+
+impl Shared {
+    fn sent(&self, sequence: u64, last: AssignNumber) {
+        let mut assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
+        assigned.sent.push_back((sequence, last));
+    }
+
+    /// The last assignment that has reached an elf which has received messages up to `sequence`.
+    fn reached(&self, sequence: u64) -> AssignNumber {
+        let mut assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((sent, last)) = assigned.sent.front().copied()
+            && sent <= sequence
+        {
+            assigned.reached = assigned.reached.max(last);
+            assigned.sent.pop_front();
+        }
+        assigned.reached
+    }
+}
+
+/// Passes on what the elf says.
+struct Reader {
+    handle: Handle,
+    session: SessionId,
+    stream: StreamId,
+    incoming: Streaming<v1::ConnectRequest>,
+    faults: mpsc::Sender<v1::Fault>,
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    async fn run(mut self, drain: CancellationToken, closing: CancellationToken) {
+        loop {
+            let message = tokio::select! {
+                () = drain.cancelled() => break,
+                () = closing.cancelled() => break,
+                message = self.incoming.message() => message,
+            };
+            match message {
+                Ok(Some(message)) => {
+                    if !self.hear(message).await {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(status) => {
+                    tracing::info!(session = %self.session, %status, "the stream of an elf was cut");
+                    break;
+                }
+            }
+        }
+        closing.cancel();
+        let closed = Command::StreamClosed { session: self.session };
+        // If the broker has stopped, its session waits in the store.
+        let _stopped = self.handle.from_stream(self.session, self.stream, closed, Vec::new()).await;
+    }
+
+    /// Deals with one message. `false`: the stream is at its end.
+    async fn hear(&mut self, message: v1::ConnectRequest) -> bool {
+        let sequence = message.sequence;
+        self.shared.received.fetch_max(sequence, Ordering::Relaxed);
+        let session = self.session;
+        let (command, bodies) = match message.kind {
+            Some(connect_request::Kind::Outcomes(reported)) => match outcomes(session, reported) {
+                Ok(read) => read,
+                Err(error) => return self.fault(sequence, &error).await,
+            },
+            Some(connect_request::Kind::Heartbeat(heartbeat)) => {
+                match tokens("heartbeat.held", &heartbeat.held) {
+                    Ok(held) => {
+                        let received = self.shared.reached(message.received);
+                        (Command::Heartbeat { session, held, received }, Vec::new())
+                    }
+                    Err(error) => return self.fault(sequence, &error).await,
+                }
+            }
+            Some(connect_request::Kind::SetWindow(window)) => match checked_window("set_window", &window) {
+                Ok(checked) => {
+                    (Command::SetWindow { session, elf: Arc::from(window.elf), window: checked }, Vec::new())
+                }
+                Err(error) => return self.fault(sequence, &error).await,
+            },
+            Some(connect_request::Kind::Draining(v1::Draining {})) => {
+                (Command::Draining { session }, Vec::new())
+            }
+            Some(connect_request::Kind::Goodbye(v1::Goodbye {})) => {
+                (Command::Goodbye { session }, Vec::new())
+            }
+            Some(connect_request::Kind::Hello(_)) => {
+                return self.fault(sequence, &violation("`Hello` is said once, at the beginning")).await;
+            }
+            None => {
+                return self.fault(sequence, &violation("the message says nothing this broker knows")).await;
+            }
+        };
+        self.handle.from_stream(session, self.stream, command, bodies).await.is_ok()
+    }
+
+    /// Tells the elf what is wrong with a message; the stream goes on.
+    async fn fault(&self, sequence: u64, error: &Error) -> bool {
+        let fault = v1::Fault {
+            sequence,
+            reason: super::status::reason(error).to_owned(),
+            message: error.to_string(),
+        };
+        // An elf that sends nonsense and does not read is read no further either.
+        self.faults.send(fault).await.is_ok()
+    }
+}
+
+/// Numbers what goes out, and sends it.
+struct Writer {
+    outgoing: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
+    /// From the owner of the core.
+    inbox: mpsc::Receiver<ToStream>,
+    /// Assignments with their arguments.
+    dispatched: mpsc::Receiver<Dispatched>,
+    /// From the reader.
+    faults: mpsc::Receiver<v1::Fault>,
+    dispatcher: mpsc::Sender<Sent>,
+    shared: Arc<Shared>,
+    sequence: u64,
+}
+
+impl Writer {
+    async fn run(
+        mut self,
+        welcome: v1::Welcome,
+        drain: CancellationToken,
+        closing: CancellationToken,
+        _permit: Permit,
+    ) {
+        let mut alive = self.send(connect_response::Kind::Welcome(welcome)).await;
+        let mut last_word = None;
+        while alive {
+            alive = tokio::select! {
+                biased;
+                () = closing.cancelled() => false,
+                () = drain.cancelled() => {
+                    last_word = Some(Error::from(CallError::Stopping));
+                    self.go_away().await;
+                    false
+                }
+                message = self.inbox.recv() => match message {
+                    Some(ToStream::Send(sent)) => self.pass_on(sent, &mut last_word).await,
+                    Some(ToStream::GoAway) => {
+                        last_word = Some(Error::from(CallError::Stopping));
+                        self.go_away().await;
+                        false
+                    }
+                    // The owner of the core has let go of the stream.
+                    None => {
+                        last_word = Some(Error::from(CallError::StoreUnavailable));
+                        false
+                    }
+                },
+                Some(fault) = self.faults.recv() => self.send(connect_response::Kind::Fault(fault)).await,
+                dispatched = self.dispatched.recv() => {
+                    // The dispatcher could not read the store: what it was given is not delivered, and goes back
+                    // into the queue when the elf resumes without it.
+                    let Some(dispatched) = dispatched else {
+                        last_word = Some(Error::from(CallError::StoreUnavailable));
+                        break;
+                    };
+                    let assign = v1::Assign { assignments: dispatched.assignments };
+                    let sent = self.send(connect_response::Kind::Assign(assign)).await;
+                    self.shared.sent(self.sequence, dispatched.last);
+                    sent
+                }
+            };
+        }
+        if let Some(error) = last_word {
+            // Whether the elf still reads it or not, it reconnects.
+            let _closed = self.outgoing.try_send(Err(error.into()));
+        }
+        closing.cancel();
+    }
+
+    async fn pass_on(&mut self, sent: Sent, last_word: &mut Option<Error>) -> bool {
+        match sent {
+            Sent::Assign { .. } => self.dispatcher.send(sent).await.is_ok(),
+            Sent::Cancel { tokens, .. } => {
+                let tokens = tokens.iter().map(convert::token).collect();
+                self.send(connect_response::Kind::Cancel(v1::Cancel { tokens })).await
+            }
+            Sent::OutcomeAcks { acks, .. } => {
+                let acks =
+                    acks.iter().map(|(token, verdict)| convert::outcome_ack(token, *verdict)).collect();
+                self.send(connect_response::Kind::OutcomeAcks(v1::OutcomeAcks { acks })).await
+            }
+            Sent::HeartbeatAck { unknown, .. } => {
+                let unknown = unknown.iter().map(convert::token).collect();
+                self.send(connect_response::Kind::HeartbeatAck(v1::HeartbeatAck { unknown })).await
+            }
+            Sent::SessionOver { session } => {
+                *last_word =
+                    Some(Error::ProtocolViolation(format!("session {session} is over; open a new one")));
+                false
+            }
+        }
+    }
+
+    async fn go_away(&mut self) {
+        let message = "the broker is stopping; reconnect, and go on with what runs".to_owned();
+        self.send(connect_response::Kind::GoAway(v1::GoAway { message })).await;
+    }
+
+    /// Sends a message. `false`: the connection is gone.
+    async fn send(&mut self, kind: connect_response::Kind) -> bool {
+        self.sequence += 1;
+        let received = self.shared.received.load(Ordering::Relaxed);
+        let message = v1::ConnectResponse { sequence: self.sequence, received, kind: Some(kind) };
+        self.outgoing.send(Ok(message)).await.is_ok()
+    }
+}

@@ -1,0 +1,169 @@
+//! Between the messages of the contract and the words of the broker.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mycelium_core::effects::{Ran, Verdict};
+use mycelium_core::ids::{FlowId, JobId, Timestamp, Token};
+use mycelium_core::image::FlowRecord;
+use mycelium_core::status::{FinalStatus, Status};
+use mycelium_core::{FlowView, JobView};
+use mycelium_proto::v1;
+
+use super::status::Error;
+use crate::broker::WatchedChange;
+use crate::store::FinishedRecord;
+
+pub(crate) fn id(bytes: &[u8; 16]) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+pub(crate) fn job_id(field: &str, bytes: &[u8]) -> Result<JobId, Error> {
+    JobId::from_slice(bytes).ok_or_else(|| Error::field(field, "must be 16 bytes"))
+}
+
+pub(crate) fn flow_id(field: &str, bytes: &[u8]) -> Result<FlowId, Error> {
+    FlowId::from_slice(bytes).ok_or_else(|| Error::field(field, "must be 16 bytes"))
+}
+
+pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+pub(crate) fn timestamp(moment: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: i64::try_from(moment.0 / 1_000_000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(moment.0 % 1_000_000 * 1_000).unwrap_or(0),
+    }
+}
+
+/// Reads a moment; those before the epoch are taken as the epoch.
+pub(crate) fn moment(timestamp: &prost_types::Timestamp) -> Timestamp {
+    let seconds = u64::try_from(timestamp.seconds).unwrap_or(0);
+    let micros = u64::try_from(timestamp.nanos).unwrap_or(0) / 1_000;
+    Timestamp(seconds.saturating_mul(1_000_000).saturating_add(micros))
+}
+
+pub(crate) fn token(token: &Token) -> v1::Token {
+    v1::Token { job_id: id(token.job.as_bytes()), attempt: token.attempt.0 }
+}
+
+pub(crate) fn outcome_ack(of: &Token, verdict: Verdict) -> v1::OutcomeAck {
+    let verdict = match verdict {
+        Verdict::Recorded => v1::OutcomeVerdict::Recorded,
+        Verdict::Duplicate => v1::OutcomeVerdict::Duplicate,
+        Verdict::Stale => v1::OutcomeVerdict::Stale,
+        Verdict::Refused => v1::OutcomeVerdict::Refused,
+    };
+    v1::OutcomeAck { token: Some(token(of)), verdict: verdict.into() }
+}
+
+pub(crate) fn status(status: Status) -> v1::JobStatus {
+    match status {
+        Status::Pending => v1::JobStatus::Pending,
+        Status::Ready => v1::JobStatus::Ready,
+        Status::Running => v1::JobStatus::Running,
+        Status::Final(end) => final_status(end),
+    }
+}
+
+pub(crate) fn final_status(status: FinalStatus) -> v1::JobStatus {
+    match status {
+        FinalStatus::Done => v1::JobStatus::Done,
+        FinalStatus::Failed => v1::JobStatus::Failed,
+        FinalStatus::UpstreamFailed => v1::JobStatus::UpstreamFailed,
+        FinalStatus::Cancelled => v1::JobStatus::Cancelled,
+    }
+}
+
+pub(crate) fn finished_job(record: &FinishedRecord) -> v1::Job {
+    v1::Job {
+        job_id: id(record.id.as_bytes()),
+        flow_id: id(record.flow.as_bytes()),
+        elf: record.elf.as_ref().to_owned(),
+        task: record.task.as_ref().to_owned(),
+        status: final_status(record.status).into(),
+        priority: record.priority,
+        attempt: record.attempt.0,
+        elves_lost: record.elves_lost,
+        waiting_for: 0,
+        submitted_at: Some(timestamp(record.submitted_at)),
+        started_at: record.ran.map(|ran| timestamp(ran.since)),
+        finished_at: Some(timestamp(record.finished_at)),
+        instance_id: record.ran.map(|ran| id(ran.instance.as_bytes())).unwrap_or_default(),
+        revision: record.ran.map(revision).unwrap_or_default(),
+        failure_id: record.failure.map(|failure| id(failure.as_bytes())).unwrap_or_default(),
+        cause_job_id: record.cause.map(|cause| id(cause.as_bytes())).unwrap_or_default(),
+    }
+}
+
+fn revision(ran: Ran) -> Bytes {
+    Bytes::copy_from_slice(ran.revision.as_bytes())
+}
+
+pub(crate) fn change(change: &WatchedChange) -> v1::JobChange {
+    v1::JobChange {
+        job_id: id(change.job.as_bytes()),
+        status: status(change.status).into(),
+        attempt: change.attempt.0,
+        outputs: Vec::new(),
+        outputs_omitted: false,
+        failure_id: change.failure.map(|failure| id(failure.as_bytes())).unwrap_or_default(),
+        cause_job_id: change.cause.map(|cause| id(cause.as_bytes())).unwrap_or_default(),
+        failure_message: change.failure_message.as_deref().unwrap_or_default().to_owned(),
+    }
+}
+
+pub(crate) fn unfinished_job(view: &JobView) -> v1::Job {
+    v1::Job {
+        job_id: id(view.id.as_bytes()),
+        flow_id: id(view.flow.as_bytes()),
+        elf: view.elf.as_ref().to_owned(),
+        task: view.task.as_ref().to_owned(),
+        status: status(view.status).into(),
+        priority: view.priority,
+        attempt: view.attempt.0,
+        elves_lost: view.elves_lost,
+        waiting_for: view.waiting_for,
+        submitted_at: Some(timestamp(view.submitted_at)),
+        started_at: view.running.map(|running| timestamp(running.since)),
+        finished_at: None,
+        instance_id: view.running.map(|running| id(running.instance.as_bytes())).unwrap_or_default(),
+        revision: view
+            .running
+            .map(|running| Bytes::copy_from_slice(running.revision.as_bytes()))
+            .unwrap_or_default(),
+        failure_id: Bytes::new(),
+        cause_job_id: Bytes::new(),
+    }
+}
+
+/// A flow of which the core knows unfinished jobs.
+pub(crate) fn flow(view: &FlowView) -> v1::Flow {
+    let mut flow = finished_flow(&view.record);
+    if let Some(counts) = &mut flow.counts {
+        counts.pending = view.pending;
+        counts.ready = view.ready;
+        counts.running = view.running;
+    }
+    flow
+}
+
+/// A flow all of whose jobs have ended.
+pub(crate) fn finished_flow(record: &FlowRecord) -> v1::Flow {
+    v1::Flow {
+        flow_id: id(record.id.as_bytes()),
+        name: record.name.as_ref().to_owned(),
+        created_at: Some(timestamp(record.created_at)),
+        counts: Some(v1::JobCounts {
+            done: record.finished.done,
+            failed: record.finished.failed,
+            upstream_failed: record.finished.upstream_failed,
+            cancelled: record.finished.cancelled,
+            ..v1::JobCounts::default()
+        }),
+    }
+}

@@ -1,0 +1,225 @@
+//! Checks what an elf says of itself, and turns it into what is kept.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mycelium_core::command::{ElfOffer, Hello, Window};
+use mycelium_core::ids::{Attempt, InstanceId, JobId, RequestId, Revision, SessionId, Timestamp, Token};
+use mycelium_proto::limits;
+use mycelium_proto::v1;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use super::status::Error;
+use crate::broker::DeclaredOutputs;
+use crate::store::{ElfRecord, RevisionRecord};
+use crate::values::check_name;
+
+/// What a `Hello` comes to.
+pub(crate) struct Declared {
+    pub(crate) hello: Hello,
+    pub(crate) elves: Vec<ElfRecord>,
+    pub(crate) revisions: Vec<RevisionRecord>,
+    pub(crate) outputs: DeclaredOutputs,
+}
+
+/// Checks a `Hello` whole.
+pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Error> {
+    let ours = limits::PROTOCOL_VERSION;
+    if !(hello.protocol_min..=hello.protocol_max).contains(&ours) {
+        return Err(Error::ProtocolVersion { min: hello.protocol_min, max: hello.protocol_max, ours });
+    }
+    let instance = InstanceId::from_slice(&hello.instance_id)
+        .ok_or_else(|| Error::field("hello.instance_id", "must be 16 bytes"))?;
+    at_most("hello.host", hello.host.len(), limits::NAME_BYTES_MAX)?;
+    at_most("hello.runtime", hello.runtime.len(), limits::NAME_BYTES_MAX)?;
+    at_most("hello.elves", hello.elves.len(), limits::ELVES_PER_SESSION_MAX)?;
+
+    let mut declared = Declared {
+        hello: Hello {
+            request: RequestId::default(),
+            instance,
+            resume: (hello.resume_session != 0).then_some(SessionId(hello.resume_session)),
+            elves: Vec::with_capacity(hello.elves.len()),
+            held: tokens("hello.held", &hello.held)?,
+        },
+        elves: Vec::new(),
+        revisions: Vec::new(),
+        outputs: DeclaredOutputs::new(),
+    };
+    let mut windows = BTreeMap::new();
+    for (index, window) in hello.windows.iter().enumerate() {
+        let field = format!("hello.windows[{index}]");
+        windows.insert(window.elf.as_str(), checked_window(&field, window)?);
+    }
+    for (index, elf) in hello.elves.iter().enumerate() {
+        let field = format!("hello.elves[{index}]");
+        let name: Arc<str> = Arc::from(elf.name.as_str());
+        if declared.outputs.contains_key(&name) {
+            return Err(Error::field(field, format!("elf `{name}` is declared twice")));
+        }
+        let offer = check_elf(&field, elf, &name, now, &mut declared)?;
+        let window = windows.remove(elf.name.as_str()).unwrap_or_default();
+        declared.hello.elves.push(ElfOffer { elf: name, tasks: offer, window });
+    }
+    if let Some(unknown) = windows.keys().next() {
+        return Err(Error::field("hello.windows", format!("elf `{unknown}` is not declared")));
+    }
+    Ok(declared)
+}
+
+/// Checks a window.
+pub(crate) fn checked_window(field: &str, window: &v1::SetWindow) -> Result<Window, Error> {
+    if window.window > limits::WINDOW_MAX {
+        return Err(Error::field(
+            format!("{field}.window"),
+            format!("must be at most {}", limits::WINDOW_MAX),
+        ));
+    }
+    Ok(Window { jobs: window.window, concurrency: window.concurrency })
+}
+
+/// Reads tokens.
+pub(crate) fn tokens(field: &str, tokens: &[v1::Token]) -> Result<Vec<Token>, Error> {
+    let max = limits::WINDOW_MAX as usize * 4;
+    at_most(field, tokens.len(), max)?;
+    tokens
+        .iter()
+        .enumerate()
+        .map(|(index, one)| {
+            token(one).ok_or_else(|| Error::field(format!("{field}[{index}].job_id"), "must be 16 bytes"))
+        })
+        .collect()
+}
+
+/// Reads a token; `None` if its job is not 16 bytes.
+pub(crate) fn token(token: &v1::Token) -> Option<Token> {
+    Some(Token { job: JobId::from_slice(&token.job_id)?, attempt: Attempt(token.attempt) })
+}
+
+fn check_elf(
+    field: &str,
+    elf: &v1::ElfDeclaration,
+    name: &Arc<str>,
+    now: Timestamp,
+    declared: &mut Declared,
+) -> Result<Vec<(Arc<str>, Revision)>, Error> {
+    named(&format!("{field}.name"), &elf.name)?;
+    texts(field, &elf.docs, &elf.source)?;
+    at_most(&format!("{field}.language"), elf.language.len(), limits::NAME_BYTES_MAX)?;
+    at_most(&format!("{field}.tasks"), elf.tasks.len(), limits::TASKS_PER_ELF_MAX)?;
+    let revision = checked_revision(field, &elf.revision, &elf.source)?;
+    declared.revisions.push(RevisionRecord {
+        elf: Arc::clone(name),
+        task: Arc::from(""),
+        revision,
+        first_seen: now,
+        body: revision_body(name, "", revision, &elf.docs, "", &elf.source),
+    });
+    let mut tasks = Vec::with_capacity(elf.tasks.len());
+    let mut outputs_by_task = BTreeMap::new();
+    for (index, task) in elf.tasks.iter().enumerate() {
+        let field = format!("{field}.tasks[{index}]");
+        let revision = check_task(&field, task)?;
+        let task_name: Arc<str> = Arc::from(task.name.as_str());
+        let outputs: Arc<[String]> = task.outputs.iter().map(|output| output.name.clone()).collect();
+        if outputs_by_task.insert(Arc::clone(&task_name), outputs).is_some() {
+            return Err(Error::field(field, format!("task `{task_name}` is declared twice")));
+        }
+        declared.revisions.push(RevisionRecord {
+            elf: Arc::clone(name),
+            task: Arc::clone(&task_name),
+            revision,
+            first_seen: now,
+            body: revision_body(name, &task.name, revision, &task.docs, &task.signature, &task.source),
+        });
+        tasks.push((task_name, revision));
+    }
+    declared.outputs.insert(Arc::clone(name), outputs_by_task);
+    declared.elves.push(ElfRecord {
+        name: Arc::clone(name),
+        body: Bytes::from(elf.encode_to_vec()),
+        first_seen: now,
+        last_seen: now,
+    });
+    Ok(tasks)
+}
+
+fn check_task(field: &str, task: &v1::TaskDeclaration) -> Result<Revision, Error> {
+    named(&format!("{field}.name"), &task.name)?;
+    if !task.name.starts_with("task_") {
+        return Err(Error::field(format!("{field}.name"), "must begin with `task_`"));
+    }
+    texts(field, &task.docs, &task.source)?;
+    at_most(&format!("{field}.signature"), task.signature.len(), limits::SOURCE_BYTES_MAX)?;
+    at_most(&format!("{field}.parameters"), task.parameters.len(), limits::PARAMETERS_MAX)?;
+    at_most(&format!("{field}.outputs"), task.outputs.len(), limits::OUTPUTS_MAX)?;
+    let parameters = task.parameters.iter().map(|parameter| (&parameter.name, &parameter.schema));
+    distinct(&format!("{field}.parameters"), parameters)?;
+    let outputs = task.outputs.iter().map(|output| (&output.name, &output.schema));
+    distinct(&format!("{field}.outputs"), outputs)?;
+    checked_revision(field, &task.revision, &task.source)
+}
+
+fn distinct<'a>(
+    field: &str,
+    named_schemas: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    for (index, (name, schema)) in named_schemas.enumerate() {
+        let field = format!("{field}[{index}]");
+        named(&format!("{field}.name"), name)?;
+        at_most(&format!("{field}.schema"), schema.len(), limits::SOURCE_BYTES_MAX)?;
+        if !schema.is_empty() && !crate::values::is_json(schema.as_bytes()) {
+            return Err(Error::field(format!("{field}.schema"), "is not valid JSON"));
+        }
+        if !seen.insert(name) {
+            return Err(Error::field(field, format!("`{name}` is declared twice")));
+        }
+    }
+    Ok(())
+}
+
+fn named(field: &str, name: &str) -> Result<(), Error> {
+    check_name(field, name).map_err(|error| Error::field(field, error.to_string()))
+}
+
+fn texts(field: &str, docs: &str, source: &str) -> Result<(), Error> {
+    at_most(&format!("{field}.docs"), docs.len(), limits::SOURCE_BYTES_MAX)?;
+    at_most(&format!("{field}.source"), source.len(), limits::SOURCE_BYTES_MAX)
+}
+
+fn at_most(field: &str, n: usize, max: usize) -> Result<(), Error> {
+    if n > max { Err(Error::field(field, format!("must be at most {max} long"))) } else { Ok(()) }
+}
+
+fn checked_revision(field: &str, revision: &[u8], source: &str) -> Result<Revision, Error> {
+    let field = format!("{field}.revision");
+    let given =
+        Revision::from_slice(revision).ok_or_else(|| Error::field(field.as_str(), "must be 32 bytes"))?;
+    if !source.is_empty() && Sha256::digest(source.as_bytes()).as_slice() != given.as_bytes() {
+        return Err(Error::field(field, "is not the SHA-256 of `source`"));
+    }
+    Ok(given)
+}
+
+fn revision_body(
+    elf: &str,
+    task: &str,
+    revision: Revision,
+    docs: &str,
+    signature: &str,
+    source: &str,
+) -> Bytes {
+    let body = v1::Revision {
+        revision: Bytes::copy_from_slice(revision.as_bytes()),
+        elf: elf.to_owned(),
+        task: task.to_owned(),
+        first_seen: None,
+        docs: docs.to_owned(),
+        signature: signature.to_owned(),
+        source: source.to_owned(),
+    };
+    Bytes::from(body.encode_to_vec())
+}

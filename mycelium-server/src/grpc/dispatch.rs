@@ -1,0 +1,190 @@
+//! Puts the arguments of assigned jobs together, off the task that owns the core.
+
+use std::collections::{HashMap, HashSet};
+
+use mycelium_core::command::Command;
+use mycelium_core::effects::{Assignment, Send as Sent};
+use mycelium_core::ids::{AssignNumber, Attachment, JobId, SessionId, Token};
+use mycelium_proto::v1::{self, payload};
+use prost::Message as _;
+use tokio::sync::mpsc;
+
+use super::convert;
+use crate::broker::{Body, CallError, FailureBody, Handle, Report, StreamId};
+use crate::store::Store;
+use crate::values::{OutputsByJob, derive_arguments};
+
+/// A message grows to about so many bytes of arguments before the next begins.
+const ASSIGN_BYTES_TARGET: usize = 1024 * 1024;
+/// A message grows to at most so many assignments.
+const ASSIGNMENTS_PER_MESSAGE: usize = 1_024;
+/// How many assignments are read from the store at once.
+const CHUNK: usize = 256;
+/// How many batches of assignments may wait to be put together.
+const WAITING_MAX: usize = 1_024;
+
+/// Assignments of one message.
+pub(crate) struct Dispatched {
+    pub(crate) assignments: Vec<v1::Assignment>,
+    /// The number of the last assignment in it.
+    pub(crate) last: AssignNumber,
+}
+
+/// Puts arguments together, in the order of assignment.
+pub(crate) struct Dispatcher {
+    handle: Handle,
+    session: SessionId,
+    stream: StreamId,
+    out: mpsc::Sender<Dispatched>,
+}
+
+impl Dispatcher {
+    /// Starts it; it ends when the sender returned is dropped, or the receiver of `out`.
+    pub(crate) fn spawn(
+        handle: Handle,
+        session: SessionId,
+        stream: StreamId,
+        out: mpsc::Sender<Dispatched>,
+    ) -> mpsc::Sender<Sent> {
+        let (sender, mut receiver) = mpsc::channel::<Sent>(WAITING_MAX);
+        let dispatcher = Self { handle, session, stream, out };
+        tokio::spawn(async move {
+            while let Some(sent) = receiver.recv().await {
+                if let Sent::Assign { assignments, first, .. } = sent
+                    && !dispatcher.dispatch(assignments, first).await
+                {
+                    break;
+                }
+            }
+        });
+        sender
+    }
+
+    /// `false`: the stream is gone.
+    async fn dispatch(&self, mut assignments: Vec<Assignment>, first: AssignNumber) -> bool {
+        let mut number = first;
+        while !assignments.is_empty() {
+            let rest = assignments.split_off(assignments.len().min(CHUNK));
+            let chunk = std::mem::replace(&mut assignments, rest);
+            let n = chunk.len() as u64;
+            let put_together = self.handle.read(move |store| put_together(store, chunk)).await;
+            let put_together = match put_together {
+                Ok(put_together) => put_together,
+                Err(error) => {
+                    // The attempts are not delivered. Closing the stream gives them back to the queue when the elf
+                    // resumes without them.
+                    tracing::error!(session = %self.session, error = %Report(&error), "cannot read what to dispatch");
+                    return false;
+                }
+            };
+            let last = AssignNumber(number.0 + n - 1);
+            number = AssignNumber(number.0 + n);
+            for (token, failure) in put_together.failures {
+                let command =
+                    Command::ArgumentsFailed { session: self.session, token, failure: Attachment(0) };
+                let bodies = vec![Body::Failure(failure)];
+                if self.handle.from_stream(self.session, self.stream, command, bodies).await.is_err() {
+                    return false;
+                }
+            }
+            for message in messages(put_together.assignments, last) {
+                if self.out.send(message).await.is_err() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+struct PutTogether {
+    assignments: Vec<v1::Assignment>,
+    failures: Vec<(Token, FailureBody)>,
+}
+
+fn put_together(store: &dyn Store, assignments: Vec<Assignment>) -> Result<PutTogether, CallError> {
+    let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
+    let records = store.specs(&ids)?;
+    let mut specs = Vec::with_capacity(records.len());
+    let mut sources: HashSet<JobId> = HashSet::new();
+    for (id, record) in ids.iter().zip(records) {
+        let record = record.ok_or_else(|| CallError::Unreadable(format!("job {id} has no specification")))?;
+        let spec = v1::JobSpec::decode(record.body)
+            .map_err(|error| CallError::Unreadable(format!("the specification of job {id}: {error}")))?;
+        if !spec.nodes.is_empty() {
+            sources.extend(&record.depends_on);
+        }
+        specs.push(spec);
+    }
+    let outputs = read_outputs(store, sources)?;
+
+    let mut done = PutTogether { assignments: Vec::with_capacity(assignments.len()), failures: Vec::new() };
+    for (assignment, spec) in assignments.into_iter().zip(specs) {
+        match derive_arguments(&spec, &outputs) {
+            Ok(arguments) => done.assignments.push(v1::Assignment {
+                token: Some(convert::token(&assignment.token)),
+                elf: spec.elf,
+                task: spec.task,
+                arguments,
+                flow_id: convert::id(assignment.flow.as_bytes()),
+            }),
+            Err(error) => {
+                done.failures.push((assignment.token, FailureBody::value_derivation(error.to_string())));
+            }
+        }
+    }
+    Ok(done)
+}
+
+fn read_outputs(store: &dyn Store, jobs: HashSet<JobId>) -> Result<OutputsByJob, CallError> {
+    if jobs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let jobs: Vec<JobId> = jobs.into_iter().collect();
+    let encoded = store.outputs(&jobs)?;
+    let mut outputs = HashMap::with_capacity(jobs.len());
+    for (job, encoded) in jobs.into_iter().zip(encoded) {
+        // A job named in `after` alone may have been cancelled and retried meanwhile; a value that is missing is
+        // found when it is looked for.
+        if let Some(encoded) = encoded {
+            let decoded = v1::Outputs::decode(encoded)
+                .map_err(|error| CallError::Unreadable(format!("the outputs of job {job}: {error}")))?;
+            outputs.insert(job, decoded);
+        }
+    }
+    Ok(outputs)
+}
+
+/// Cuts assignments into messages of moderate size.
+fn messages(assignments: Vec<v1::Assignment>, last: AssignNumber) -> Vec<Dispatched> {
+    let mut messages = Vec::new();
+    let mut current = Vec::new();
+    let mut bytes = 0;
+    for assignment in assignments {
+        let size = size_of_arguments(&assignment);
+        if !current.is_empty()
+            && (bytes + size > ASSIGN_BYTES_TARGET || current.len() == ASSIGNMENTS_PER_MESSAGE)
+        {
+            // Only the last message tells that all has been sent: what it says of its predecessors is true as well.
+            messages.push(Dispatched { assignments: std::mem::take(&mut current), last: AssignNumber(0) });
+            bytes = 0;
+        }
+        bytes += size;
+        current.push(assignment);
+    }
+    if !current.is_empty() {
+        messages.push(Dispatched { assignments: current, last });
+    }
+    messages
+}
+
+fn size_of_arguments(assignment: &v1::Assignment) -> usize {
+    let payloads = assignment.arguments.iter().filter_map(|argument| argument.payload.as_ref());
+    payloads
+        .map(|payload| match &payload.content {
+            Some(payload::Content::Inline(bytes)) => bytes.len() + 32,
+            None => 32,
+        })
+        .sum::<usize>()
+        + 128
+}

@@ -1,0 +1,252 @@
+//! Reading jobs one by one: `GetJob`, `GetOutputs`, `ExplainJob`, and cancelling and retrying them.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use mycelium_core::command::Scope;
+use mycelium_core::effects::Refusal;
+use mycelium_core::ids::JobId;
+use mycelium_core::{Explanation, JobView};
+use mycelium_proto::limits;
+use mycelium_proto::v1;
+use prost::Message as _;
+
+use super::convert;
+use super::status::Error;
+use crate::broker::{CallError, Handle};
+use crate::store::{FinishedRecord, Store};
+
+/// About how many bytes of outputs go into one answer.
+const OUTPUTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How many of the jobs that a job waits for are named.
+const WAITS_FOR_SHOWN_MAX: usize = 100;
+
+/// A job as it stands.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Unfinished(JobView),
+    Finished(FinishedRecord),
+}
+
+impl Found {
+    pub(crate) fn to_message(&self) -> v1::Job {
+        match self {
+            Self::Unfinished(view) => convert::unfinished_job(view),
+            Self::Finished(record) => convert::finished_job(record),
+        }
+    }
+
+    pub(crate) fn status(&self) -> v1::JobStatus {
+        match self {
+            Self::Unfinished(view) => convert::status(view.status),
+            Self::Finished(record) => convert::final_status(record.status),
+        }
+    }
+}
+
+/// Finds jobs, in the order of `ids`.
+///
+/// The core is asked first: a job that finishes between the two questions is then found in the store. One that is
+/// retried in between is in neither, so the core is asked again about what was not found.
+pub(crate) async fn find_all(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<Option<Found>>, CallError> {
+    let mut found: HashMap<JobId, Found> = HashMap::with_capacity(ids.len());
+    for _ in 0..2 {
+        let missing: Vec<JobId> = ids.iter().copied().filter(|id| !found.contains_key(id)).collect();
+        if missing.is_empty() {
+            break;
+        }
+        let asked = missing.clone();
+        let views =
+            handle.query(move |core, _| asked.iter().filter_map(|id| core.job(*id)).collect::<Vec<_>>());
+        found.extend(views.await?.into_iter().map(|view| (view.id, Found::Unfinished(view))));
+        let asked: Vec<JobId> = missing.into_iter().filter(|id| !found.contains_key(id)).collect();
+        let records = handle.read(move |store| Ok(store.finished(&asked)?)).await?;
+        found.extend(records.into_iter().flatten().map(|record| (record.id, Found::Finished(record))));
+    }
+    Ok(ids.iter().map(|id| found.remove(id)).collect())
+}
+
+/// Finds a job.
+pub(crate) async fn find(handle: &Handle, id: JobId) -> Result<Found, CallError> {
+    let found = find_all(handle, vec![id]).await?.pop().flatten();
+    found.ok_or_else(|| Refusal::JobNotFound(id).into())
+}
+
+pub(crate) async fn get_job(
+    handle: &Handle,
+    request: v1::GetJobRequest,
+) -> Result<v1::GetJobResponse, Error> {
+    let id = convert::job_id("job_id", &request.job_id)?;
+    let found = find(handle, id).await?;
+    let spec =
+        if request.include_spec { handle.read(move |store| read_spec(store, id)).await? } else { None };
+    Ok(v1::GetJobResponse { job: Some(found.to_message()), spec })
+}
+
+/// The specification of a job, as it was submitted.
+pub(crate) fn read_spec(store: &dyn Store, id: JobId) -> Result<Option<v1::JobSpec>, CallError> {
+    match store.specs(&[id])?.pop().flatten() {
+        None => Ok(None),
+        Some(record) => decode_spec(id, record.body).map(Some),
+    }
+}
+
+pub(crate) fn decode_spec(id: JobId, body: Bytes) -> Result<v1::JobSpec, CallError> {
+    v1::JobSpec::decode(body)
+        .map_err(|error| CallError::Unreadable(format!("the specification of job {id}: {error}")))
+}
+
+/// Outputs as they are stored.
+pub(crate) fn decode_outputs(id: JobId, encoded: Bytes) -> Result<Vec<v1::Output>, CallError> {
+    v1::Outputs::decode(encoded)
+        .map(|outputs| outputs.outputs)
+        .map_err(|error| CallError::Unreadable(format!("the outputs of job {id}: {error}")))
+}
+
+pub(crate) async fn get_outputs(
+    handle: &Handle,
+    request: v1::GetOutputsRequest,
+) -> Result<v1::GetOutputsResponse, Error> {
+    let ids = job_ids("job_ids", &request.job_ids)?;
+    let found = find_all(handle, ids.clone()).await?;
+    let mut jobs = Vec::with_capacity(ids.len());
+    for (id, found) in ids.into_iter().zip(found) {
+        let found = found.ok_or_else(|| Error::from(Refusal::JobNotFound(id)))?;
+        jobs.push((id, found.status()));
+    }
+    let jobs = handle.read(move |store| outputs_up_to(store, &jobs, OUTPUTS_BYTES_MAX)).await?;
+    Ok(v1::GetOutputsResponse { jobs })
+}
+
+/// Outputs of `jobs` in their order, until about `bytes_max` are reached; at least one.
+fn outputs_up_to(
+    store: &dyn Store,
+    jobs: &[(JobId, v1::JobStatus)],
+    bytes_max: usize,
+) -> Result<Vec<v1::JobOutputs>, CallError> {
+    const CHUNK: usize = 64;
+    let mut answered = Vec::with_capacity(jobs.len());
+    let mut bytes = 0;
+    for chunk in jobs.chunks(CHUNK) {
+        let done: Vec<JobId> =
+            chunk.iter().filter(|(_, status)| *status == v1::JobStatus::Done).map(|(id, _)| *id).collect();
+        let mut encoded: HashMap<JobId, Option<Bytes>> =
+            done.iter().copied().zip(store.outputs(&done)?).collect();
+        for (id, status) in chunk {
+            let encoded = encoded.remove(id).flatten().unwrap_or_default();
+            if !answered.is_empty() && bytes + encoded.len() > bytes_max {
+                return Ok(answered);
+            }
+            bytes += encoded.len() + 32;
+            answered.push(v1::JobOutputs {
+                job_id: convert::id(id.as_bytes()),
+                status: (*status).into(),
+                outputs: decode_outputs(*id, encoded)?,
+            });
+        }
+    }
+    Ok(answered)
+}
+
+pub(crate) fn job_ids(field: &str, ids: &[Bytes]) -> Result<Vec<JobId>, Error> {
+    if ids.len() > limits::JOB_IDS_MAX {
+        return Err(Error::field(field, format!("must be at most {}", limits::JOB_IDS_MAX)));
+    }
+    ids.iter().enumerate().map(|(index, id)| convert::job_id(&format!("{field}[{index}]"), id)).collect()
+}
+
+pub(crate) async fn cancel(
+    handle: &Handle,
+    request: v1::CancelJobsRequest,
+) -> Result<v1::CancelJobsResponse, Error> {
+    let scope = match &request.scope {
+        Some(v1::cancel_jobs_request::Scope::FlowId(id)) => Scope::Flow(convert::flow_id("flow_id", id)?),
+        Some(v1::cancel_jobs_request::Scope::Jobs(jobs)) => {
+            Scope::Jobs(job_ids("jobs.job_ids", &jobs.job_ids)?)
+        }
+        None => return Err(Error::field("scope", "says nothing: give a flow or jobs")),
+    };
+    let done = handle.cancel(scope).await?;
+    Ok(v1::CancelJobsResponse { jobs_cancelled: done.cancelled, jobs_final: done.already_final })
+}
+
+pub(crate) async fn retry(
+    handle: &Handle,
+    request: v1::RetryJobsRequest,
+) -> Result<v1::RetryJobsResponse, Error> {
+    let scope = match &request.scope {
+        Some(v1::retry_jobs_request::Scope::FlowId(id)) => Scope::Flow(convert::flow_id("flow_id", id)?),
+        Some(v1::retry_jobs_request::Scope::Jobs(jobs)) => {
+            Scope::Jobs(job_ids("jobs.job_ids", &jobs.job_ids)?)
+        }
+        None => return Err(Error::field("scope", "says nothing: give a flow or jobs")),
+    };
+    let done = handle.retry(scope).await?;
+    Ok(v1::RetryJobsResponse { jobs_retried: done.retried, dependents_revived: done.revived })
+}
+
+pub(crate) async fn explain(
+    handle: &Handle,
+    request: v1::ExplainJobRequest,
+) -> Result<v1::ExplainJobResponse, Error> {
+    use v1::reason::Kind;
+    let id = convert::job_id("job_id", &request.job_id)?;
+    let explained = handle.query(move |core, _| core.job(id).zip(core.explain(id))).await?;
+    let Some((view, explanation)) = explained else {
+        let found = find(handle, id).await?;
+        let job = found.to_message();
+        let ended = v1::Ended {
+            status: job.status,
+            failure_id: job.failure_id.clone(),
+            cause_job_id: job.cause_job_id.clone(),
+        };
+        return Ok(v1::ExplainJobResponse {
+            job: Some(job),
+            reason: Some(v1::Reason { kind: Some(Kind::Ended(ended)) }),
+        });
+    };
+    let kind = match explanation {
+        Explanation::WaitsForJobs { count } => {
+            Kind::WaitsForJobs(v1::WaitsForJobs { count, jobs: waited_for(handle, id).await? })
+        }
+        // About to end: what it waited for tells why.
+        Explanation::Settling | Explanation::Cancelling => Kind::WaitsForJobs(v1::WaitsForJobs {
+            count: view.waiting_for,
+            jobs: waited_for(handle, id).await?,
+        }),
+        Explanation::NotSealed { submission } => {
+            Kind::NotSealed(v1::NotSealed { submission_id: convert::id(submission.as_bytes()) })
+        }
+        Explanation::NoInstance { instances } => {
+            let elf_known = handle.registry().elf(&view.elf).is_some();
+            Kind::NoInstance(v1::NoInstance { elf_known, instances })
+        }
+        Explanation::NoFreeWindow { instances, window, held, jobs_before } => {
+            Kind::NoFreeWindow(v1::NoFreeWindow {
+                instances,
+                window: u32::try_from(window).unwrap_or(u32::MAX),
+                held: u32::try_from(held).unwrap_or(u32::MAX),
+                jobs_before,
+            })
+        }
+        Explanation::Held { running, connected } => Kind::Held(v1::Held {
+            instance_id: convert::id(running.instance.as_bytes()),
+            connected,
+            since: Some(convert::timestamp(running.since)),
+        }),
+    };
+    Ok(v1::ExplainJobResponse {
+        job: Some(convert::unfinished_job(&view)),
+        reason: Some(v1::Reason { kind: Some(kind) }),
+    })
+}
+
+/// Some of the jobs that a job waits for.
+async fn waited_for(handle: &Handle, id: JobId) -> Result<Vec<v1::Job>, Error> {
+    let spec = handle.read(move |store| Ok(store.specs(&[id])?.pop().flatten())).await?;
+    let depends_on = spec.map(|spec| spec.depends_on).unwrap_or_default();
+    let unfinished = handle.query(move |core, _| {
+        depends_on.iter().filter_map(|on| core.job(*on)).take(WAITS_FOR_SHOWN_MAX).collect::<Vec<_>>()
+    });
+    Ok(unfinished.await?.iter().map(convert::unfinished_job).collect())
+}

@@ -1,0 +1,47 @@
+//! The services: they convert a request, call the broker, and convert what it answers.
+
+mod connect;
+mod convert;
+mod declare;
+mod dispatch;
+mod elf_service;
+mod graph;
+mod jobs;
+mod list;
+mod mycelium_service;
+mod outcomes;
+mod page;
+mod status;
+mod submit;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::broker::Handle;
+use status::Error;
+
+pub(crate) use elf_service::ElfServer;
+pub(crate) use mycelium_service::MyceliumServer;
+
+/// The mycelia that a broker hosts, by name.
+#[derive(Debug, Clone)]
+pub(crate) struct Mycelia {
+    by_name: Arc<BTreeMap<String, Handle>>,
+}
+
+impl Mycelia {
+    pub(crate) fn new(by_name: BTreeMap<String, Handle>) -> Self {
+        Self { by_name: Arc::new(by_name) }
+    }
+
+    /// The mycelium of that name; empty means `default`.
+    fn get(&self, name: &str) -> Result<&Handle, Error> {
+        let name = if name.is_empty() { "default" } else { name };
+        self.by_name.get(name).ok_or_else(|| {
+            let mut name = name.to_owned();
+            crate::broker::cut(&mut name, mycelium_proto::limits::NAME_BYTES_MAX);
+            Error::MyceliumNotFound(name)
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! The only place that makes a `tonic::Status`: code, message, reason and details of each error.
+
+use std::time::Duration;
+
+use mycelium_core::effects::Refusal;
+use mycelium_proto::reason;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::broker::{CallError, Misfit, Report};
+use crate::values::SpecError;
+
+/// How long a caller is asked to wait when something is full.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// An error of a call, as the services see it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A field of the request is malformed.
+    #[error("{field}: {problem}")]
+    Field { field: String, problem: String },
+    /// A specification is malformed.
+    #[error("{prefix}.{}: {error}", error.field())]
+    Spec { prefix: String, error: SpecError },
+    /// A job does not fit the task it names.
+    #[error("{prefix}: {misfit}")]
+    Misfit { prefix: String, misfit: Misfit },
+    #[error("this broker does not host a mycelium named `{0}`")]
+    MyceliumNotFound(String),
+    /// The stream of an elf broke a rule.
+    #[error("{0}")]
+    ProtocolViolation(String),
+    #[error("the elf speaks protocol versions {min} to {max}, and this broker speaks {ours}")]
+    ProtocolVersion { min: u32, max: u32, ours: u32 },
+}
+
+impl Error {
+    pub(crate) fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Field { field: field.into(), problem: problem.into() }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Call(CallError::Refused(refusal))
+    }
+}
+
+/// Code and reason of an error.
+fn code_and_reason(error: &Error) -> (Code, &'static str) {
+    match error {
+        Error::Field { .. } => (Code::InvalidArgument, reason::INVALID_FIELD),
+        Error::Spec { error, .. } => match error {
+            SpecError::Field { .. } => (Code::InvalidArgument, reason::INVALID_FIELD),
+            SpecError::Graph { .. } => (Code::InvalidArgument, reason::INVALID_VALUE_GRAPH),
+            SpecError::PayloadTooLarge { .. } => (Code::InvalidArgument, reason::PAYLOAD_TOO_LARGE),
+            SpecError::WaitsForItself => (Code::InvalidArgument, reason::DEPENDENCY_CYCLE),
+        },
+        Error::Misfit { misfit, .. } => match misfit {
+            Misfit::TaskNotFound { .. } => (Code::FailedPrecondition, reason::TASK_NOT_FOUND),
+            Misfit::Arguments { .. } => (Code::InvalidArgument, reason::SIGNATURE_MISMATCH),
+        },
+        Error::MyceliumNotFound(_) => (Code::NotFound, reason::MYCELIUM_NOT_FOUND),
+        Error::ProtocolViolation(_) => (Code::FailedPrecondition, reason::PROTOCOL_VIOLATION),
+        Error::ProtocolVersion { .. } => (Code::FailedPrecondition, reason::PROTOCOL_VERSION_UNSUPPORTED),
+        Error::Call(error) => match error {
+            CallError::Refused(refusal) => refusal_code_and_reason(refusal),
+            CallError::Busy => (Code::ResourceExhausted, reason::BROKER_BUSY),
+            CallError::StoreUnavailable => (Code::Unavailable, reason::STORE_UNAVAILABLE),
+            CallError::Stopping => (Code::Unavailable, reason::BROKER_STOPPING),
+            CallError::Read(error) if error.is_retryable() => (Code::Unavailable, reason::STORE_UNAVAILABLE),
+            CallError::Read(_) | CallError::Unreadable(_) => (Code::Internal, reason::INTERNAL),
+            CallError::FlowNameNotFound(_) => (Code::NotFound, reason::FLOW_NOT_FOUND),
+            CallError::ElfNotFound(_) => (Code::NotFound, reason::ELF_NOT_FOUND),
+            CallError::RevisionNotFound => (Code::NotFound, reason::REVISION_NOT_FOUND),
+            CallError::FailureNotFound(_) => (Code::NotFound, reason::FAILURE_NOT_FOUND),
+        },
+    }
+}
+
+fn refusal_code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
+    match refusal {
+        Refusal::JobNotFound(_) => (Code::NotFound, reason::JOB_NOT_FOUND),
+        Refusal::FlowNotFound(_) => (Code::NotFound, reason::FLOW_NOT_FOUND),
+        Refusal::ContentDiffers(_) => (Code::AlreadyExists, reason::JOB_CONTENT_DIFFERS),
+        Refusal::DependencyCycle(_) => (Code::InvalidArgument, reason::DEPENDENCY_CYCLE),
+        Refusal::SubmissionOutOfOrder { .. } => (Code::FailedPrecondition, reason::SUBMISSION_OUT_OF_ORDER),
+        Refusal::BacklogFull { .. } => (Code::ResourceExhausted, reason::BACKLOG_FULL),
+        Refusal::NotRetryable(_) => (Code::FailedPrecondition, reason::JOB_NOT_RETRYABLE),
+        // The handle reads the facts again; what it cannot settle it answers as busy. Other refusals to come are
+        // answered so until they have a reason of their own.
+        Refusal::FactsStale | _ => (Code::ResourceExhausted, reason::BROKER_BUSY),
+    }
+}
+
+/// The reason of an error, for a `Fault`.
+pub(crate) fn reason(error: &Error) -> &'static str {
+    code_and_reason(error).1
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let (code, reason) = code_and_reason(&error);
+        let mut details = ErrorDetails::with_error_info(reason, reason::DOMAIN, []);
+        match &error {
+            Error::Field { field, problem } => {
+                details.add_bad_request_violation(field, problem);
+            }
+            Error::Spec { prefix, error } => {
+                details.add_bad_request_violation(format!("{prefix}.{}", error.field()), error.to_string());
+            }
+            Error::Misfit { prefix, misfit: Misfit::Arguments { violations } } => {
+                for (field, problem) in violations {
+                    details.add_bad_request_violation(format!("{prefix}.{field}"), problem);
+                }
+            }
+            Error::Misfit { misfit: Misfit::TaskNotFound { .. }, .. }
+            | Error::Call(_)
+            | Error::MyceliumNotFound(_)
+            | Error::ProtocolViolation(_)
+            | Error::ProtocolVersion { .. } => {}
+        }
+        if code == Code::ResourceExhausted {
+            details.set_retry_info(Some(RETRY_AFTER));
+        }
+        let message = if code == Code::Internal {
+            let id = uuid::Uuid::now_v7();
+            tracing::error!(%id, error = %Report(&error), "a call failed inside the broker");
+            format!("the broker failed; its log tells more under {id}")
+        } else {
+            Report(&error).to_string()
+        };
+        Self::with_error_details(code, message, details)
+    }
+}

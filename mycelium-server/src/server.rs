@@ -1,0 +1,251 @@
+//! The broker, put together: a store, the task that owns the core, and the services on a port.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mycelium_proto::limits::MESSAGE_BYTES_MAX;
+use mycelium_proto::v1::elf_service_server::ElfServiceServer;
+use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::broker::{self, Handle, Report, StartError};
+use crate::config::{Config, InvalidConfig};
+use crate::data_dir;
+use crate::grpc::{ElfServer, Mycelia, MyceliumServer};
+use crate::store::{self, MemoryStore, Store};
+
+/// How much a peer may send on one stream before it has to wait.
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// How much a peer may send on one connection before it has to wait.
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// How many calls one connection may have under way.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+/// How often a silent connection is asked whether it is still there, and how long it may take to answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a broker could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The settings do not go together.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// The store cannot be opened or read, or failed for good.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The broker cannot be rebuilt from its store.
+    #[error("cannot start from the store")]
+    Start(#[from] StartError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The port failed.
+    #[error("the broker's port failed")]
+    Serve(#[from] tonic::transport::Error),
+    /// The broker ended by itself.
+    #[error("the broker stopped: {why}")]
+    Stopped {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A broker that has been started and does not listen yet. The mycelium `default` is there; it can be served, or
+/// embedded in a program for its tests.
+///
+/// ```
+/// # async fn example() -> Result<(), mycelium_server::Error> {
+/// let broker = mycelium_server::Broker::in_memory()?.bind("127.0.0.1:0").await?;
+/// println!("the broker answers at {}", broker.url());
+/// broker.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Broker {
+    config: Config,
+    handle: Handle,
+    ended: oneshot::Receiver<Result<(), broker::DriverError>>,
+}
+
+impl Broker {
+    /// A broker that keeps everything in memory, and loses it with the process: for tests.
+    ///
+    /// # Errors
+    /// If its thread cannot be started.
+    pub fn in_memory() -> Result<Self, Error> {
+        Self::with_store(Config::default(), Arc::new(MemoryStore::new()))
+    }
+
+    /// A broker on the embedded store in `dir`, which is made if it is not there. Blocks while the store is read.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the folder is in use by another broker, holds something else, or cannot be read or written.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::open_with(Config::default(), dir)
+    }
+
+    /// As [`open`](Self::open), with settings.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`Error::Config`].
+    pub fn open_with(config: Config, dir: impl AsRef<Path>) -> Result<Self, Error> {
+        config.validate()?;
+        let dir: PathBuf = data_dir::mycelium_dir(dir.as_ref(), "default")?;
+        let store = crate::store::EmbeddedStore::open(&dir)?;
+        Self::with_store(config, Arc::new(store))
+    }
+
+    /// A broker on a store of the caller's.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::Start`].
+    pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
+        config.validate()?;
+        let running = broker::start(store, config.clone())?;
+        Ok(Self { config, handle: running.handle, ended: running.ended })
+    }
+
+    /// Listens on `address` (port 0: any that is free) and serves from tasks of the current runtime.
+    ///
+    /// # Errors
+    /// [`Error::Listen`].
+    pub async fn bind(self, address: impl ToSocketAddrs + std::fmt::Debug) -> Result<RunningBroker, Error> {
+        let listen = |source| Error::Listen { address: format!("{address:?}").replace('"', ""), source };
+        let listener = TcpListener::bind(&address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let served = tokio::spawn(self.serve(listener, async move { stopped.cancelled().await }));
+        Ok(RunningBroker { address, stop, served })
+    }
+
+    /// Serves on `listener` until `shutdown` completes, then stops: elves are told and keep what runs for the next
+    /// broker, calls under way are given [`Config::drain_grace`] to end, and the store is written out.
+    ///
+    /// # Errors
+    /// [`Error::Serve`], [`Error::Stopped`] if the store failed for good.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), Error> {
+        let Self { config, handle, mut ended } = self;
+        let drain = CancellationToken::new();
+        let mycelia = Mycelia::new(BTreeMap::from([("default".to_owned(), handle.clone())]));
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<MyceliumServiceServer<MyceliumServer>>().await;
+        health.set_serving::<ElfServiceServer<ElfServer>>().await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(mycelium_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .map_err(|error| Error::Stopped { why: format!("its descriptor set cannot be read: {error}") })?;
+        let mycelium_service =
+            MyceliumServiceServer::new(MyceliumServer::new(mycelia.clone(), drain.clone()))
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let elf_service = ElfServiceServer::new(ElfServer::new(mycelia, drain.clone()))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let router = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_service(health_service)
+            .add_service(reflection)
+            .add_service(mycelium_service)
+            .add_service(elf_service);
+        let incoming = TcpListenerStream::new(listener);
+        let incoming = futures::StreamExt::map(incoming, |connection| {
+            connection.inspect(|socket| {
+                // Small messages go out at once; where the option fails, they are only later.
+                let _slower = socket.set_nodelay(true);
+            })
+        });
+        let server = router.serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned());
+        let mut server = Box::pin(server);
+
+        let result = tokio::select! {
+            served = &mut server => served.map_err(Error::from),
+            ended = &mut ended => Err(stopped(ended)),
+            () = shutdown => Ok(()),
+        };
+        health.set_not_serving::<MyceliumServiceServer<MyceliumServer>>().await;
+        health.set_not_serving::<ElfServiceServer<ElfServer>>().await;
+        drain.cancel();
+        if result.is_ok() && tokio::time::timeout(config.drain_grace, &mut server).await.is_err() {
+            tracing::warn!("calls were still under way after the drain grace and are cut");
+        }
+        drop(server);
+        handle.stop().await;
+        drop(handle);
+        match result {
+            Ok(()) => match ended.await {
+                Ok(Ok(())) => Ok(()),
+                other => Err(stopped(other)),
+            },
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn stopped(ended: Result<Result<(), broker::DriverError>, oneshot::error::RecvError>) -> Error {
+    let why = match ended {
+        Ok(Ok(())) => "it was told to".to_owned(),
+        Ok(Err(error)) => Report(&error).to_string(),
+        Err(_) => "its thread panicked".to_owned(),
+    };
+    Error::Stopped { why }
+}
+
+/// A broker that listens.
+#[derive(Debug)]
+pub struct RunningBroker {
+    address: SocketAddr,
+    stop: CancellationToken,
+    served: JoinHandle<Result<(), Error>>,
+}
+
+impl RunningBroker {
+    /// The address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address as clients take it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops it, and waits until it has stopped.
+    ///
+    /// # Errors
+    /// Whatever [`Broker::serve`] ended with.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.stop.cancel();
+        match self.served.await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Stopped { why: error.to_string() }),
+        }
+    }
+}

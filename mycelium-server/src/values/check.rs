@@ -1,0 +1,301 @@
+//! What a job's specification must be like to be taken.
+
+use std::collections::{BTreeSet, HashSet};
+
+use mycelium_core::ids::JobId;
+use mycelium_proto::limits;
+use mycelium_proto::v1::{self, payload, value_node};
+
+use super::{is_json, is_json_encoding};
+
+/// What was read from a specification on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CheckedSpec {
+    pub(crate) id: JobId,
+    /// The jobs it depends on, each once, in the order of their ids.
+    pub(crate) depends_on: Vec<JobId>,
+}
+
+/// What is wrong with a specification.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SpecError {
+    #[error("{problem}")]
+    Field { field: String, problem: String },
+    #[error("{problem}")]
+    Graph { field: String, problem: String },
+    #[error("the payload has {bytes} bytes, and the most is {max}")]
+    PayloadTooLarge { field: String, bytes: usize, max: usize },
+    #[error("the job waits for itself")]
+    WaitsForItself,
+}
+
+impl SpecError {
+    /// The field it is about, as a path within the specification.
+    pub(crate) fn field(&self) -> &str {
+        match self {
+            Self::Field { field, .. } | Self::Graph { field, .. } | Self::PayloadTooLarge { field, .. } => {
+                field
+            }
+            Self::WaitsForItself => "after",
+        }
+    }
+}
+
+fn field(field: impl Into<String>, problem: impl Into<String>) -> SpecError {
+    SpecError::Field { field: field.into(), problem: problem.into() }
+}
+
+fn graph(node: usize, problem: impl Into<String>) -> SpecError {
+    SpecError::Graph { field: format!("nodes[{node}]"), problem: problem.into() }
+}
+
+/// Checks all of a specification that can be judged by itself.
+pub(crate) fn check_spec(spec: &v1::JobSpec) -> Result<CheckedSpec, SpecError> {
+    let id = JobId::from_slice(&spec.job_id).ok_or_else(|| field("job_id", "must be 16 bytes"))?;
+    check_name("elf", &spec.elf)?;
+    check_name("task", &spec.task)?;
+    if !spec.task.starts_with("task_") {
+        return Err(field("task", "must begin with `task_`"));
+    }
+
+    let mut depends_on = BTreeSet::new();
+    check_nodes(&spec.nodes, &mut depends_on)?;
+    check_arguments(spec)?;
+    for (index, job) in spec.after.iter().enumerate() {
+        let job =
+            JobId::from_slice(job).ok_or_else(|| field(format!("after[{index}]"), "must be 16 bytes"))?;
+        depends_on.insert(job);
+    }
+    if depends_on.contains(&id) {
+        return Err(SpecError::WaitsForItself);
+    }
+    Ok(CheckedSpec { id, depends_on: depends_on.into_iter().collect() })
+}
+
+/// Checks a name of an elf, a task, a flow...: not empty, not too long, no control characters.
+pub(crate) fn check_name(of: &str, name: &str) -> Result<(), SpecError> {
+    if name.is_empty() {
+        return Err(field(of, "must not be empty"));
+    }
+    if name.len() > limits::NAME_BYTES_MAX {
+        return Err(field(of, format!("must be at most {} bytes", limits::NAME_BYTES_MAX)));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(field(of, "must not contain control characters"));
+    }
+    Ok(())
+}
+
+fn check_arguments(spec: &v1::JobSpec) -> Result<(), SpecError> {
+    if spec.arguments.len() > limits::PARAMETERS_MAX {
+        return Err(field("arguments", format!("must be at most {}", limits::PARAMETERS_MAX)));
+    }
+    let mut seen = HashSet::with_capacity(spec.arguments.len());
+    for (index, argument) in spec.arguments.iter().enumerate() {
+        check_name(&format!("arguments[{index}].parameter"), &argument.parameter)?;
+        if !seen.insert(argument.parameter.as_str()) {
+            return Err(field(
+                format!("arguments[{index}].parameter"),
+                format!("`{}` is given twice", argument.parameter),
+            ));
+        }
+        if argument.node as usize >= spec.nodes.len() {
+            return Err(SpecError::Graph {
+                field: format!("arguments[{index}].node"),
+                problem: format!("there is no node {}", argument.node),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_nodes(nodes: &[v1::ValueNode], depends_on: &mut BTreeSet<JobId>) -> Result<(), SpecError> {
+    if nodes.len() > limits::VALUE_NODES_MAX {
+        return Err(field("nodes", format!("must be at most {}", limits::VALUE_NODES_MAX)));
+    }
+    let mut depths: Vec<usize> = Vec::with_capacity(nodes.len());
+    let mut literal_bytes = 0usize;
+    for (index, node) in nodes.iter().enumerate() {
+        let kind = node.kind.as_ref().ok_or_else(|| graph(index, "says nothing"))?;
+        let depth_of = |inner: u32| {
+            depths.get(inner as usize).copied().ok_or_else(|| {
+                graph(index, format!("refers to node {inner}, which does not stand before it"))
+            })
+        };
+        let depth = match kind {
+            value_node::Kind::Literal(literal) => {
+                literal_bytes += check_payload(&format!("nodes[{index}].literal"), literal)?;
+                0
+            }
+            value_node::Kind::Output(output) => {
+                let job = JobId::from_slice(&output.job_id)
+                    .ok_or_else(|| graph(index, "`output.job_id` must be 16 bytes"))?;
+                if !output.name.is_empty() {
+                    check_name(&format!("nodes[{index}].output.name"), &output.name)?;
+                }
+                depends_on.insert(job);
+                0
+            }
+            value_node::Kind::List(list) => {
+                list.items.iter().try_fold(0, |deepest, item| Ok(deepest.max(depth_of(*item)? + 1)))?
+            }
+            value_node::Kind::Map(map) => {
+                let mut keys = HashSet::with_capacity(map.entries.len());
+                let mut deepest = 0;
+                for entry in &map.entries {
+                    if !keys.insert(entry.key.as_str()) {
+                        return Err(graph(index, "has a key twice"));
+                    }
+                    deepest = deepest.max(depth_of(entry.node)? + 1);
+                }
+                deepest
+            }
+        };
+        if depth > limits::VALUE_DEPTH_MAX {
+            return Err(graph(index, format!("nests more than {} deep", limits::VALUE_DEPTH_MAX)));
+        }
+        depths.push(depth);
+    }
+    if literal_bytes > limits::JOB_BYTES_MAX {
+        return Err(SpecError::PayloadTooLarge {
+            field: "nodes".to_owned(),
+            bytes: literal_bytes,
+            max: limits::JOB_BYTES_MAX,
+        });
+    }
+    Ok(())
+}
+
+/// Checks a payload and gives its size in bytes.
+pub(crate) fn check_payload(of: &str, payload: &v1::Payload) -> Result<usize, SpecError> {
+    let Some(payload::Content::Inline(bytes)) = &payload.content else {
+        return Err(field(of, "has no content"));
+    };
+    if bytes.len() > limits::PAYLOAD_BYTES_MAX {
+        return Err(SpecError::PayloadTooLarge {
+            field: of.to_owned(),
+            bytes: bytes.len(),
+            max: limits::PAYLOAD_BYTES_MAX,
+        });
+    }
+    if payload.encoding.len() > limits::NAME_BYTES_MAX {
+        return Err(field(of, format!("`encoding` must be at most {} bytes", limits::NAME_BYTES_MAX)));
+    }
+    if is_json_encoding(&payload.encoding) && !is_json(bytes) {
+        return Err(field(of, "is not valid JSON"));
+    }
+    Ok(bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn literal(json: &str) -> v1::ValueNode {
+        node(value_node::Kind::Literal(v1::Payload {
+            encoding: String::new(),
+            content: Some(payload::Content::Inline(Bytes::copy_from_slice(json.as_bytes()))),
+        }))
+    }
+
+    fn node(kind: value_node::Kind) -> v1::ValueNode {
+        v1::ValueNode { kind: Some(kind) }
+    }
+
+    fn list(items: Vec<u32>) -> v1::ValueNode {
+        node(value_node::Kind::List(v1::ListNode { items }))
+    }
+
+    fn output(job: u8) -> v1::ValueNode {
+        node(value_node::Kind::Output(v1::OutputRef {
+            job_id: Bytes::copy_from_slice(&[job; 16]),
+            name: "value".to_owned(),
+        }))
+    }
+
+    fn spec(nodes: Vec<v1::ValueNode>) -> v1::JobSpec {
+        let arguments = match nodes.len() {
+            0 => vec![],
+            n => vec![v1::Argument { parameter: "x".to_owned(), node: u32::try_from(n - 1).unwrap() }],
+        };
+        v1::JobSpec {
+            job_id: Bytes::copy_from_slice(&[1; 16]),
+            elf: "scale".to_owned(),
+            task: "task_weigh".to_owned(),
+            arguments,
+            nodes,
+            after: vec![],
+            priority: 0,
+        }
+    }
+
+    fn refused(spec: &v1::JobSpec) -> String {
+        let error = check_spec(spec).unwrap_err();
+        format!("{}: {error}", error.field())
+    }
+
+    #[test]
+    fn dependencies_come_from_values_and_after_each_once() {
+        let mut spec = spec(vec![output(9), output(3), list(vec![0, 1, 0])]);
+        spec.after = vec![Bytes::copy_from_slice(&[9; 16]), Bytes::copy_from_slice(&[2; 16])];
+        let checked = check_spec(&spec).unwrap();
+        assert_eq!(checked.id, JobId::new([1; 16]));
+        assert_eq!(checked.depends_on, [2u8, 3, 9].map(|n| JobId::new([n; 16])));
+    }
+
+    #[test]
+    fn malformed_specifications_are_refused_by_field() {
+        assert_eq!(
+            refused(&v1::JobSpec { job_id: Bytes::new(), ..spec(vec![]) }),
+            "job_id: must be 16 bytes"
+        );
+        assert_eq!(refused(&v1::JobSpec { elf: String::new(), ..spec(vec![]) }), "elf: must not be empty");
+        assert_eq!(
+            refused(&v1::JobSpec { elf: "a\nb".to_owned(), ..spec(vec![]) }),
+            "elf: must not contain control characters"
+        );
+        assert_eq!(
+            refused(&v1::JobSpec { task: "weigh".to_owned(), ..spec(vec![]) }),
+            "task: must begin with `task_`"
+        );
+        assert_eq!(
+            refused(&v1::JobSpec { elf: "x".repeat(256), ..spec(vec![]) }),
+            "elf: must be at most 255 bytes"
+        );
+        assert_eq!(refused(&spec(vec![output(1)])), "after: the job waits for itself");
+        assert_eq!(refused(&spec(vec![literal("{")])), "nodes[0].literal: is not valid JSON");
+        assert_eq!(refused(&spec(vec![v1::ValueNode { kind: None }])), "nodes[0]: says nothing");
+        assert_eq!(
+            refused(&spec(vec![list(vec![0])])),
+            "nodes[0]: refers to node 0, which does not stand before it"
+        );
+        let mut missing = spec(vec![literal("1")]);
+        missing.arguments[0].node = 7;
+        assert_eq!(refused(&missing), "arguments[0].node: there is no node 7");
+        let mut twice = spec(vec![literal("1")]);
+        twice.arguments.push(twice.arguments[0].clone());
+        assert_eq!(refused(&twice), "arguments[1].parameter: `x` is given twice");
+    }
+
+    #[test]
+    fn payloads_over_the_limit_are_refused_with_their_size() {
+        let big = format!("\"{}\"", "x".repeat(limits::PAYLOAD_BYTES_MAX));
+        assert_eq!(
+            refused(&spec(vec![literal(&big)])),
+            "nodes[0].literal: the payload has 1048578 bytes, and the most is 1048576"
+        );
+    }
+
+    #[test]
+    fn nesting_stops_exactly_at_its_limit() {
+        let nested = |depth: usize| {
+            let mut nodes = vec![literal("1")];
+            nodes.extend((0..depth).map(|inner| list(vec![u32::try_from(inner).unwrap()])));
+            spec(nodes)
+        };
+        assert!(check_spec(&nested(limits::VALUE_DEPTH_MAX)).is_ok());
+        assert_eq!(refused(&nested(limits::VALUE_DEPTH_MAX + 1)), "nodes[129]: nests more than 128 deep");
+    }
+}

@@ -1,0 +1,18 @@
+//! Value graphs: checked when a job is submitted, computed when it is dispatched.
+//!
+//! Nothing here recurses: graphs come from outside, and may be as deep as their limits allow.
+
+mod check;
+mod derive;
+mod edges;
+mod json;
+
+pub(crate) use check::{SpecError, check_name, check_payload, check_spec};
+pub(crate) use derive::{OutputsByJob, derive_arguments};
+pub(crate) use edges::{Edge, edges_of};
+pub(crate) use json::is_json;
+
+/// Whether an encoding is JSON, which is the only one that can be put into lists and maps.
+pub(crate) fn is_json_encoding(encoding: &str) -> bool {
+    encoding.is_empty() || encoding == "application/json"
+}
