@@ -6,6 +6,7 @@
 
 mod cursor;
 pub mod embedded;
+pub mod faulty;
 pub mod memory;
 pub mod record;
 
@@ -16,6 +17,7 @@ use mycelium_core::ids::{Commit, FailureId, FinishNumber, FlowId, JobId, Revisio
 use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 
 pub use embedded::EmbeddedStore;
+pub use faulty::FaultyStore;
 pub use memory::MemoryStore;
 pub use record::{
     Batch, ElfRecord, FailureRecord, Finish, FinishedRecord, JobAfter, JobChange, NewFailure, NewSpec,

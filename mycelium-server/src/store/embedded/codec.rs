@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use mycelium_core::effects::Ran;
 use mycelium_core::ids::{
     Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
@@ -49,11 +49,11 @@ pub(super) fn encode<R: Record>(record: &R, buffer: &mut Vec<u8>) {
 }
 
 /// Reads a record.
-pub(super) fn decode<R: Record>(key: R::Key, bytes: Bytes) -> Result<R, Malformed> {
-    let message = match bytes.first() {
-        Some(&FORM) => R::Message::decode(bytes.slice(1..)).map_err(|error| Malformed(error.to_string()))?,
-        Some(form) => return Err(Malformed(format!("the record has the unknown form {form}"))),
-        None => return Err(Malformed("the record is empty".to_owned())),
+pub(super) fn decode<R: Record>(key: R::Key, mut bytes: Bytes) -> Result<R, Malformed> {
+    let message = match bytes.try_get_u8() {
+        Ok(FORM) => R::Message::decode(bytes).map_err(|error| Malformed(error.to_string()))?,
+        Ok(form) => return Err(Malformed(format!("the record has the unknown form {form}"))),
+        Err(_) => return Err(Malformed("the record is empty".to_owned())),
     };
     R::from_message(key, message)
 }

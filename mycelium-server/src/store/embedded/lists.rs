@@ -30,13 +30,14 @@ struct List<I> {
 pub(super) fn page(view: &View<'_>, query: &FinishedQuery) -> Result<FinishedPage, Error> {
     let limit = query.limit.max(1);
     let mut page = FinishedPage::default();
-    let Some((begin, end)) = bounds(view, query)? else {
+    let bounds = bounds(view, query)?;
+    if bounds.are_empty() {
         return Ok(page);
-    };
+    }
 
     let mut lists: Vec<_> = match lists_by_status(query, limit) {
         Some(prefixes) => {
-            let list = |prefix: Key| read(view, &view.tables.index, prefix.as_bytes(), begin, end);
+            let list = |prefix: Key| read(view, &view.tables.index, prefix.as_bytes(), bounds);
             prefixes.into_iter().map(list).collect()
         }
         None => {
@@ -45,7 +46,7 @@ pub(super) fn page(view: &View<'_>, query: &FinishedQuery) -> Result<FinishedPag
                 (None, Some(elf)) => (&view.tables.index, index::of_elf(elf, None).into_bytes()),
                 (None, None) => (&view.tables.finished, Vec::new()),
             };
-            vec![read(view, table, &prefix, begin, end)]
+            vec![read(view, table, &prefix, bounds)]
         }
     };
 
@@ -119,12 +120,27 @@ fn lists_by_status(query: &FinishedQuery, limit: usize) -> Option<Vec<Key>> {
     Some(statuses.into_iter().map(list).collect())
 }
 
-/// The finish numbers between which all jobs lie that can fit, both exclusive, the newer first; `None` if there is
-/// nothing between them. Reads up to two signposts, which are no entries of the list.
-fn bounds(
-    view: &View<'_>,
-    query: &FinishedQuery,
-) -> Result<Option<(Option<FinishNumber>, Option<FinishNumber>)>, Error> {
+/// Finish numbers between which all jobs lie that can fit, both exclusive.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// The newer one, at which the list begins.
+    begin: Option<FinishNumber>,
+    /// The older one, at which it ends.
+    end: Option<FinishNumber>,
+}
+
+impl Bounds {
+    /// Whether no number lies between them.
+    fn are_empty(self) -> bool {
+        match (self.begin, self.end) {
+            (Some(begin), Some(end)) => begin.0 <= end.0.saturating_add(1),
+            (None, _) | (_, None) => false,
+        }
+    }
+}
+
+/// Finds where to begin and end. Reads up to two signposts, which are no entries of the list.
+fn bounds(view: &View<'_>, query: &FinishedQuery) -> Result<Bounds, Error> {
     let table = &view.tables.index;
     let number = |key: &[u8]| table.expect(key, index::time_number(key), "the key is too short");
     let mut begin = query.after;
@@ -145,28 +161,24 @@ fn bounds(
             end = Some(number(&signpost?.0)?);
         }
     }
-    Ok(match (begin, end) {
-        // Nothing lies between n + 1 and n either.
-        (Some(begin), Some(end)) if begin.0 <= end.0.saturating_add(1) => None,
-        _ => Some((begin, end)),
-    })
+    Ok(Bounds { begin, end })
 }
 
-/// Begins to read a list between two finish numbers, both exclusive.
+/// Begins to read a list.
 fn read<'t>(
     view: &View<'_>,
     table: &'t Table,
     prefix: &[u8],
-    begin: Option<FinishNumber>,
-    end: Option<FinishNumber>,
+    bounds: Bounds,
 ) -> List<impl Iterator<Item = Result<Entry, Error>> + use<'t>> {
     let at = |number| {
         let mut key = prefix.to_vec();
         key.extend_from_slice(&keys::finished(number));
         key
     };
-    let begin = begin.map_or_else(|| Bound::Included(prefix.to_vec()), |number| Bound::Excluded(at(number)));
-    let end = end.map_or_else(|| end_of(prefix), |number| Bound::Excluded(at(number)));
+    let begin =
+        bounds.begin.map_or_else(|| Bound::Included(prefix.to_vec()), |number| Bound::Excluded(at(number)));
+    let end = bounds.end.map_or_else(|| end_of(prefix), |number| Bound::Excluded(at(number)));
     // Only the list of all has records for values.
     let holds_records = prefix.is_empty();
     let entries = view.range(table, begin, end).map(move |entry| {

@@ -1,0 +1,201 @@
+//! A store for tests of what stands on a store: it fails when it is told to.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use mycelium_core::ids::{FailureId, FlowId, JobId, Revision, SubmissionId};
+use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
+
+use super::{
+    Batch, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord,
+    OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store,
+};
+
+/// How a commit fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The batch is not stored, and the error says so.
+    NotApplied,
+    /// The batch is not stored, and the error leaves that open.
+    UncertainNotApplied,
+    /// The batch is stored, and the error leaves that open.
+    UncertainApplied,
+}
+
+/// Wraps a store. As with a real one, nothing is written after a failed commit until the store is loaded again.
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The fate of the next commits; `None` lets one pass.
+    plan: VecDeque<Option<Fault>>,
+    /// Whether nothing can be read or written.
+    is_away: bool,
+    has_failed: bool,
+}
+
+impl FaultyStore {
+    /// Wraps `inner`; without further orders, every call passes.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, state: Mutex::default() }
+    }
+
+    /// Lets the commit fail that comes after `passing` more that pass, counted from the last that was planned.
+    pub fn fail_commit_after(&self, passing: usize, fault: Fault) {
+        let mut state = self.state();
+        state.plan.extend(std::iter::repeat_n(None, passing));
+        state.plan.push_back(Some(fault));
+    }
+
+    /// How many commits have a fate that they have not met yet.
+    pub fn planned(&self) -> usize {
+        self.state().plan.len()
+    }
+
+    /// Takes the store away, or brings it back: while it is away, every call fails.
+    pub fn set_away(&self, is_away: bool) {
+        self.state().is_away = is_away;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn present(&self) -> Result<&dyn Store, Error> {
+        if self.state().is_away { Err(unavailable("it is away", true)) } else { Ok(&*self.inner) }
+    }
+}
+
+fn unavailable(what: &str, certainly_not_applied: bool) -> Error {
+    Error::Unavailable { what: what.to_owned(), certainly_not_applied, source: None }
+}
+
+impl Store for FaultyStore {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    fn is_durable(&self) -> bool {
+        self.inner.is_durable()
+    }
+
+    fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
+        let image = self.present()?.load(each)?;
+        self.state().has_failed = false;
+        Ok(image)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), Error> {
+        let inner = self.present()?;
+        let fault = {
+            let mut state = self.state();
+            if state.has_failed {
+                return Err(unavailable("an earlier write failed, and the store was not loaded again", true));
+            }
+            let fault = state.plan.pop_front().flatten();
+            state.has_failed = fault.is_some();
+            fault
+        };
+        match fault {
+            None => inner.commit(batch),
+            Some(Fault::NotApplied) => Err(unavailable("planned: not applied", true)),
+            Some(Fault::UncertainNotApplied) => Err(unavailable("planned: uncertain", false)),
+            Some(Fault::UncertainApplied) => {
+                inner.commit(batch)?;
+                Err(unavailable("planned: uncertain", false))
+            }
+        }
+    }
+
+    fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error> {
+        self.present()?.specs(ids)
+    }
+
+    fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error> {
+        self.present()?.finished(ids)
+    }
+
+    fn outputs(&self, ids: &[JobId]) -> Result<Vec<Option<Bytes>>, Error> {
+        self.present()?.outputs(ids)
+    }
+
+    fn list_finished(&self, query: &FinishedQuery) -> Result<FinishedPage, Error> {
+        self.present()?.list_finished(query)
+    }
+
+    fn dependents(&self, job: JobId, after: Option<JobId>, limit: usize) -> Result<Vec<JobId>, Error> {
+        self.present()?.dependents(job, after, limit)
+    }
+
+    fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, Error> {
+        self.present()?.flow(id)
+    }
+
+    fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error> {
+        self.present()?.flow_named(name)
+    }
+
+    fn list_flows(
+        &self,
+        name: Option<&str>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<FlowRecord>, Error> {
+        self.present()?.list_flows(name, after, limit)
+    }
+
+    fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error> {
+        self.present()?.submission(id)
+    }
+
+    fn elf(&self, name: &str) -> Result<Option<ElfRecord>, Error> {
+        self.present()?.elf(name)
+    }
+
+    fn list_elves(&self, after: Option<&str>, limit: usize) -> Result<Vec<ElfRecord>, Error> {
+        self.present()?.list_elves(after, limit)
+    }
+
+    fn list_revisions(
+        &self,
+        elf: &str,
+        after: Option<&RevisionCursor>,
+        limit: usize,
+    ) -> Result<Vec<(RevisionCursor, RevisionRecord)>, Error> {
+        self.present()?.list_revisions(elf, after, limit)
+    }
+
+    fn revision(&self, elf: &str, task: &str, revision: Revision) -> Result<Option<RevisionRecord>, Error> {
+        self.present()?.revision(elf, task, revision)
+    }
+
+    fn failure(&self, id: FailureId) -> Result<Option<FailureRecord>, Error> {
+        self.present()?.failure(id)
+    }
+
+    fn list_failures(
+        &self,
+        after: Option<&FailureCursor>,
+        limit: usize,
+    ) -> Result<Vec<(FailureCursor, FailureRecord)>, Error> {
+        self.present()?.list_failures(after, limit)
+    }
+
+    fn list_occurrences(
+        &self,
+        id: FailureId,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, OccurrenceRecord)>, Error> {
+        self.present()?.list_occurrences(id, after, limit)
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        self.inner.close()
+    }
+}

@@ -1,0 +1,7 @@
+//! Every store keeps the promises of the trait.
+
+#[expect(dead_code, reason = "each test program uses a part")]
+mod store_suite;
+
+suite!(memory, crate::store_suite::Memory);
+suite!(embedded, crate::store_suite::Embedded);

@@ -1,0 +1,651 @@
+//! What every store has to do. One function for each promise; `suite!` makes tests of them for a kind of store.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use mycelium_core::ids::{
+    Attempt, Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, SessionId, Timestamp,
+};
+use mycelium_core::image::{Counters, SessionRecord, Settling};
+use mycelium_core::status::FinalStatus::{self, Cancelled, Done, Failed, UpstreamFailed};
+use mycelium_server::store::{
+    Batch, ElfRecord, Error, Finish, FinishedQuery, FinishedRecord, JobAfter, RevisionRecord,
+};
+
+use super::*;
+
+/// Makes a module of tests for a kind of store.
+#[macro_export]
+macro_rules! suite {
+    ($name:ident, $kind:ty) => {
+        $crate::suite!($name, $kind;
+            a_new_store_is_empty,
+            commits_are_numbered_without_gaps,
+            counters_are_stored,
+            a_job_is_created_and_waits,
+            a_live_job_is_replaced,
+            a_job_is_created_and_finishes_in_one_batch,
+            a_live_job_finishes,
+            a_finished_job_is_revived,
+            a_job_is_revived_and_finishes_in_one_batch,
+            outputs_of_any_size_are_kept_and_go_with_a_revival,
+            a_dropped_job_leaves_nothing,
+            a_job_created_and_dropped_in_one_batch_leaves_nothing,
+            reads_of_many_keep_their_order,
+            dependents_are_listed_in_pages,
+            flows_are_found_and_listed,
+            the_image_has_what_unfinished_jobs_need,
+            sessions_submissions_and_settlings_come_and_go,
+            elves_are_kept_and_listed,
+            revisions_are_kept_once_and_listed_newest_first,
+            failures_are_counted_under_their_identity,
+            failures_are_listed_last_seen_first,
+            finished_jobs_are_listed_by_every_filter,
+            a_page_reads_at_most_one_entry_more,
+            a_list_bounded_in_time_is_exact,
+            a_list_is_exact_after_the_clock_was_set_back,
+            revived_jobs_leave_every_list,
+            a_read_sees_all_of_a_batch_or_nothing,
+            a_name_longer_than_a_key_is_refused_or_kept,
+        );
+    };
+    ($name:ident, $kind:ty; $($test:ident,)+) => {
+        mod $name {
+            $(
+                #[test]
+                fn $test() {
+                    let mut world = $crate::store_suite::World::new(<$kind>::default());
+                    $crate::store_suite::conformance::$test(&mut world);
+                }
+            )+
+        }
+    };
+}
+
+const ALL: FinishedQuery = FinishedQuery {
+    flow: None,
+    elf: None,
+    task: None,
+    statuses: Vec::new(),
+    finished_from: None,
+    finished_before: None,
+    after: None,
+    limit: 100,
+};
+
+pub(crate) fn a_new_store_is_empty(world: &mut World) {
+    let (jobs, image) = world.load();
+    assert_eq!(jobs, []);
+    assert_eq!(image.counters, Counters::default());
+    assert!(image.flows.is_empty() && image.sessions.is_empty());
+    assert!(image.submissions.is_empty() && image.settling.is_empty());
+    assert_eq!((world.spec(1), world.finished_record(1), world.outputs(1)), (None, None, None));
+    assert_eq!(world.listed(&ALL), [0; 0]);
+    let store = world.store();
+    assert_eq!(store.flow(flow(1)).unwrap(), None);
+    assert_eq!(store.flow_named("daily report").unwrap(), None);
+    assert_eq!(store.submission(submission(1)).unwrap(), None);
+    assert_eq!(store.elf("scale").unwrap(), None);
+    assert_eq!(store.revision("scale", "", revision(1)).unwrap(), None);
+    assert_eq!(store.failure(failure(1)).unwrap(), None);
+    assert_eq!(store.dependents(job(1), None, 10).unwrap(), []);
+    assert_eq!(store.list_flows(None, None, 10).unwrap(), []);
+    assert_eq!(store.list_elves(None, 10).unwrap(), []);
+    assert_eq!(store.list_revisions("scale", None, 10).unwrap(), []);
+    assert_eq!(store.list_failures(None, 10).unwrap(), []);
+    assert_eq!(store.list_occurrences(failure(1), None, 10).unwrap(), []);
+}
+
+pub(crate) fn commits_are_numbered_without_gaps(world: &mut World) {
+    world.commit(Batch::default());
+    world.commit(Batch::default());
+    for given in [0, 1, 2, 4, u64::MAX] {
+        let mut batch = jobs(vec![created(1, &[], JobAfter::Live(live(1)))]);
+        batch.counters.commit = Commit(given);
+        match world.store().commit(&batch) {
+            Err(error @ Error::OutOfOrder { last: Commit(2), given: Commit(refused) }) => {
+                assert_eq!(refused, given);
+                assert!(error.is_certainly_not_applied() && !error.is_retryable());
+            }
+            other => panic!("commit {given} after 2: {other:?}"),
+        }
+    }
+    assert_eq!(world.spec(1), None);
+    world.reopen();
+    assert_eq!(world.load().1.counters.commit, Commit(2));
+    world.commit(Batch::default());
+}
+
+pub(crate) fn counters_are_stored(world: &mut World) {
+    world.counters = Counters {
+        commit: Commit(0),
+        job: JobNumber(11),
+        flow: FlowNumber(12),
+        finish: FinishNumber(13),
+        session: SessionId(u64::MAX),
+    };
+    world.commit(Batch::default());
+    world.reopen();
+    assert_eq!(world.load().1.counters, world.counters);
+}
+
+pub(crate) fn a_job_is_created_and_waits(world: &mut World) {
+    let waiting = LiveJob { waits_for: vec![job(7), job(8)], ..live(1) };
+    world.commit(jobs(vec![created(1, &[7, 8, 9], JobAfter::Live(waiting.clone()))]));
+    for _ in 0..2 {
+        assert_eq!(world.spec(1), Some(spec(1, &[7, 8, 9])));
+        assert_eq!(world.load().0, [waiting.clone()]);
+        assert_eq!((world.finished_record(1), world.outputs(1)), (None, None));
+        assert_eq!(world.listed(&ALL), [0; 0]);
+        world.reopen();
+    }
+}
+
+pub(crate) fn a_live_job_is_replaced(world: &mut World) {
+    world.commit(jobs(vec![created(1, &[], JobAfter::Live(live(1)))]));
+    let assigned = LiveJob { attempt: Attempt(1), running: Some(running()), elves_lost: 4, ..live(1) };
+    world.commit(jobs(vec![change(1, JobAfter::Live(assigned.clone()))]));
+    for _ in 0..2 {
+        assert_eq!(world.load().0, [assigned.clone()]);
+        assert_eq!(world.spec(1), Some(spec(1, &[])));
+        world.reopen();
+    }
+}
+
+pub(crate) fn a_job_is_created_and_finishes_in_one_batch(world: &mut World) {
+    let record = finished(1, 1, UpstreamFailed);
+    world.commit(jobs(vec![created(1, &[2], finish(record.clone()))]));
+    for _ in 0..2 {
+        assert_eq!(world.load().0, []);
+        assert_eq!(world.spec(1), Some(spec(1, &[2])));
+        assert_eq!(world.finished_record(1), Some(record.clone()));
+        assert_eq!(world.outputs(1), None);
+        assert_eq!(world.listed(&ALL), [1]);
+        world.reopen();
+    }
+}
+
+pub(crate) fn a_live_job_finishes(world: &mut World) {
+    for (number, status) in (1..).zip(FinalStatus::ALL) {
+        let record = finished(number, u64::from(number), status);
+        world.commit(jobs(vec![created(number, &[], JobAfter::Live(live(number)))]));
+        world.commit(jobs(vec![change(number, finish(record.clone()))]));
+        for _ in 0..2 {
+            assert_eq!(world.live_job(number), None);
+            assert_eq!(world.finished_record(number), Some(record.clone()));
+            assert_eq!(world.outputs(number).is_some(), status == Done);
+            world.reopen();
+        }
+    }
+    assert_eq!(world.listed(&ALL), [4, 3, 2, 1]);
+}
+
+pub(crate) fn a_finished_job_is_revived(world: &mut World) {
+    for (number, status) in (1..).zip(FinalStatus::ALL) {
+        let record = finished(number, u64::from(number), status);
+        world.commit(jobs(vec![created(number, &[], finish(record.clone()))]));
+        let again = LiveJob { attempt: Attempt(2), ..live(number) };
+        let revival =
+            JobChange { revived: revived(&record), ..change(number, JobAfter::Live(again.clone())) };
+        world.commit(jobs(vec![revival]));
+        for _ in 0..2 {
+            assert_eq!(world.live_job(number), Some(again.clone()));
+            assert_eq!((world.finished_record(number), world.outputs(number)), (None, None));
+            assert_eq!(world.listed(&ALL), [0; 0]);
+            world.reopen();
+        }
+        // And it ends again.
+        let record = finished(number, 100 + u64::from(number), Done);
+        world.commit(jobs(vec![change(number, finish(record.clone()))]));
+        assert_eq!(world.finished_record(number), Some(record.clone()));
+        assert_eq!(world.listed(&ALL), [100 + u64::from(number)]);
+        let revival = JobChange { revived: revived(&record), ..change(number, JobAfter::Live(again)) };
+        world.commit(jobs(vec![revival]));
+    }
+}
+
+pub(crate) fn a_job_is_revived_and_finishes_in_one_batch(world: &mut World) {
+    let (first, second) = (finished(1, 1, Failed), finished(1, 2, Cancelled));
+    world.commit(jobs(vec![created(1, &[], finish(first.clone()))]));
+    world.commit(jobs(vec![JobChange { revived: revived(&first), ..change(1, finish(second.clone())) }]));
+    for _ in 0..2 {
+        assert_eq!(world.load().0, []);
+        assert_eq!(world.finished_record(1), Some(second.clone()));
+        assert_eq!(world.listed(&ALL), [2]);
+        assert_eq!(world.listed(&FinishedQuery { statuses: vec![Failed], ..ALL }), [0; 0]);
+        assert_eq!(world.listed(&FinishedQuery { statuses: vec![Cancelled], ..ALL }), [2]);
+        world.reopen();
+    }
+}
+
+pub(crate) fn outputs_of_any_size_are_kept_and_go_with_a_revival(world: &mut World) {
+    for (number, size) in (1..).zip([0, 1, 1023, 1024, 1025, 5_000, 1_000_000]) {
+        let outputs = Bytes::from(vec![number; size]);
+        let record = finished(number, u64::from(number), Done);
+        let end = JobAfter::Finished(Finish { record: record.clone(), outputs: Some(outputs.clone()) });
+        world.commit(jobs(vec![created(number, &[], end)]));
+        assert_eq!(world.outputs(number), Some(outputs.clone()));
+        world.reopen();
+        assert_eq!(world.outputs(number), Some(outputs));
+        let revival = JobChange { revived: revived(&record), ..change(number, JobAfter::Live(live(number))) };
+        world.commit(jobs(vec![revival]));
+        assert_eq!(world.outputs(number), None);
+        // What was stored before does not come back with other outputs.
+        let record = finished(number, 100 + u64::from(number), Failed);
+        world.commit(jobs(vec![change(number, finish(record))]));
+        assert_eq!(world.outputs(number), None);
+    }
+}
+
+pub(crate) fn a_dropped_job_leaves_nothing(world: &mut World) {
+    world.commit(jobs(vec![
+        created(1, &[7], JobAfter::Live(live(1))),
+        created(2, &[7], JobAfter::Live(live(2))),
+    ]));
+    assert_eq!(world.store().dependents(job(7), None, 10).unwrap(), [job(1), job(2)]);
+    world.commit(jobs(vec![change(1, JobAfter::Dropped)]));
+    for _ in 0..2 {
+        assert_eq!((world.spec(1), world.live_job(1)), (None, None));
+        assert_eq!(world.store().dependents(job(7), None, 10).unwrap(), [job(2)]);
+        assert!(world.spec(2).is_some() && world.live_job(2).is_some());
+        world.reopen();
+    }
+}
+
+pub(crate) fn a_job_created_and_dropped_in_one_batch_leaves_nothing(world: &mut World) {
+    world.commit(jobs(vec![created(1, &[7], JobAfter::Dropped)]));
+    assert_eq!((world.spec(1), world.live_job(1), world.finished_record(1)), (None, None, None));
+    assert_eq!(world.store().dependents(job(7), None, 10).unwrap(), []);
+}
+
+pub(crate) fn reads_of_many_keep_their_order(world: &mut World) {
+    world.commit(jobs(vec![
+        created(1, &[], finish(finished(1, 1, Done))),
+        created(2, &[], JobAfter::Live(live(2))),
+        created(3, &[], finish(finished(3, 2, Done))),
+    ]));
+    let ids = [job(3), job(9), job(2), job(1), job(3)];
+    let specs = world.store().specs(&ids).unwrap();
+    let numbers: Vec<_> = specs.iter().map(|spec| spec.as_ref().map(|spec| spec.number.0)).collect();
+    assert_eq!(numbers, [Some(3), None, Some(2), Some(1), Some(3)]);
+    let finished = world.store().finished(&ids).unwrap();
+    let found: Vec<_> = finished.iter().map(|record| record.as_ref().map(|record| record.id)).collect();
+    assert_eq!(found, [Some(job(3)), None, None, Some(job(1)), Some(job(3))]);
+    let outputs = world.store().outputs(&ids).unwrap();
+    assert_eq!(outputs.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, false, true, true]);
+    assert_eq!(outputs[0], outputs[4]);
+    assert_ne!(outputs[0], outputs[3]);
+}
+
+pub(crate) fn dependents_are_listed_in_pages(world: &mut World) {
+    let submitted = [5, 3, 4, 1, 2].map(|number| created(number, &[9, 8], JobAfter::Live(live(number))));
+    world.commit(jobs(submitted.to_vec()));
+    world.commit(jobs(vec![created(6, &[8], JobAfter::Live(live(6)))]));
+    world.reopen();
+    let store = world.store();
+    assert_eq!(store.dependents(job(9), None, 2).unwrap(), [job(1), job(2)]);
+    assert_eq!(store.dependents(job(9), Some(job(2)), 2).unwrap(), [job(3), job(4)]);
+    assert_eq!(store.dependents(job(9), Some(job(4)), 2).unwrap(), [job(5)]);
+    assert_eq!(store.dependents(job(9), Some(job(5)), 2).unwrap(), []);
+    assert_eq!(store.dependents(job(8), Some(job(4)), 9).unwrap(), [job(5), job(6)]);
+    assert_eq!(store.dependents(job(10), None, 9).unwrap(), []);
+}
+
+pub(crate) fn flows_are_found_and_listed(world: &mut World) {
+    let names = ["a", "b", "a", "", "ab"];
+    let flows: Vec<_> = (1..).zip(names).map(|(number, name)| flow_record(number, name)).collect();
+    for flow in &flows {
+        world.commit(Batch { flows: vec![flow.clone()], ..Batch::default() });
+    }
+    // A flow that changes stays where it is in the lists.
+    let mut changed = flows[0].clone();
+    changed.finished.done = 77;
+    world.commit(Batch { flows: vec![changed.clone()], ..Batch::default() });
+    world.reopen();
+    let store = world.store();
+    let numbers = |name, after, limit| -> Vec<u64> {
+        store.list_flows(name, after, limit).unwrap().iter().map(|flow| flow.number.0).collect()
+    };
+    assert_eq!(store.flow(flow(1)).unwrap(), Some(changed));
+    assert_eq!(store.flow_named("a").unwrap().as_ref(), Some(&flows[2]));
+    assert_eq!(store.flow_named("").unwrap().as_ref(), Some(&flows[3]));
+    assert_eq!(store.flow_named("c").unwrap(), None);
+    assert_eq!(numbers(None, None, 3), [5, 4, 3]);
+    assert_eq!(numbers(None, Some(3), 3), [2, 1]);
+    assert_eq!(numbers(None, Some(1), 3), [0; 0]);
+    assert_eq!(numbers(Some("a"), None, 1), [3]);
+    assert_eq!(numbers(Some("a"), Some(3), 9), [1]);
+    assert_eq!(numbers(Some("c"), None, 9), [0; 0]);
+}
+
+pub(crate) fn the_image_has_what_unfinished_jobs_need(world: &mut World) {
+    let with_submission = LiveJob { submission: Some(submission(1)), ..live(1) };
+    world.commit(Batch {
+        submissions: vec![submission_record(1, true)],
+        ..jobs(vec![
+            created(1, &[], JobAfter::Live(with_submission)),
+            created(2, &[], finish(finished(2, 1, Done))),
+        ])
+    });
+    world.reopen();
+    let (jobs, image) = world.load();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(image.flows, [flow_record(1, "daily report")]);
+    assert_eq!(image.submissions, [submission_record(1, true)]);
+}
+
+pub(crate) fn sessions_submissions_and_settlings_come_and_go(world: &mut World) {
+    let session =
+        |number| SessionRecord { id: SessionId(number), instance: InstanceId::new([number as u8; 16]) };
+    let settling = |number| Settling { cause: job(number) };
+    world.commit(Batch {
+        sessions_opened: vec![session(1), session(2), session(300)],
+        submissions: vec![submission_record(1, false), submission_record(2, false)],
+        settling_begun: vec![settling(1), settling(2)],
+        ..Batch::default()
+    });
+    world.commit(Batch {
+        sessions_ended: vec![SessionId(2)],
+        submissions: vec![submission_record(2, true)],
+        submissions_dropped: vec![submission(1)],
+        settling_ended: vec![settling(1)],
+        ..Batch::default()
+    });
+    world.reopen();
+    let (_, image) = world.load();
+    assert_eq!(image.sessions, [session(1), session(300)]);
+    assert_eq!(image.settling, [settling(2)]);
+    assert_eq!(world.store().submission(submission(1)).unwrap(), None);
+    assert_eq!(world.store().submission(submission(2)).unwrap(), Some(submission_record(2, true)));
+}
+
+pub(crate) fn elves_are_kept_and_listed(world: &mut World) {
+    let elf = |name: &str, first: u64, last: u64| ElfRecord {
+        name: name.into(),
+        body: Bytes::from(format!("{name} at {last}")),
+        first_seen: Timestamp(first),
+        last_seen: Timestamp(last),
+    };
+    world.commit(Batch { elves: vec![elf("b", 1, 1), elf("ab", 2, 2), elf("a", 3, 3)], ..Batch::default() });
+    world.commit(Batch { elves: vec![elf("b", 9, 9)], ..Batch::default() });
+    world.reopen();
+    let store = world.store();
+    assert_eq!(store.elf("b").unwrap(), Some(elf("b", 1, 9)));
+    assert_eq!(store.elf("c").unwrap(), None);
+    assert_eq!(store.list_elves(None, 2).unwrap(), [elf("a", 3, 3), elf("ab", 2, 2)]);
+    assert_eq!(store.list_elves(Some("ab"), 2).unwrap(), [elf("b", 1, 9)]);
+    assert_eq!(store.list_elves(Some("b"), 2).unwrap(), []);
+}
+
+pub(crate) fn revisions_are_kept_once_and_listed_newest_first(world: &mut World) {
+    let record = |elf: &str, task: &str, number, at| RevisionRecord {
+        elf: elf.into(),
+        task: task.into(),
+        revision: revision(number),
+        first_seen: Timestamp(at),
+        body: Bytes::from(format!("{elf} {task} at {at}")),
+    };
+    let (elf, first, other) = (record("a", "", 1, 10), record("a", "t", 2, 10), record("ab", "t", 2, 30));
+    world.commit(Batch { revisions: vec![elf.clone(), first.clone(), other.clone()], ..Batch::default() });
+    let newer = record("a", "t", 3, 20);
+    let again = record("a", "t", 2, 20);
+    world.commit(Batch { revisions: vec![newer.clone(), again], ..Batch::default() });
+    world.reopen();
+    let store = world.store();
+    assert_eq!(store.revision("a", "t", revision(2)).unwrap(), Some(first.clone()));
+    assert_eq!(store.revision("a", "", revision(1)).unwrap(), Some(elf.clone()));
+    assert_eq!(store.revision("a", "", revision(2)).unwrap(), None);
+    let page = store.list_revisions("a", None, 2).unwrap();
+    assert_eq!(page.iter().map(|(_, record)| record).collect::<Vec<_>>(), [&newer, &elf]);
+    let rest = store.list_revisions("a", Some(&page[1].0), 2).unwrap();
+    assert_eq!(rest.iter().map(|(_, record)| record).collect::<Vec<_>>(), [&first]);
+    assert_eq!(store.list_revisions("a", Some(&rest[0].0), 2).unwrap(), []);
+    assert_eq!(store.list_revisions("ab", None, 9).unwrap().len(), 1);
+}
+
+pub(crate) fn failures_are_counted_under_their_identity(world: &mut World) {
+    world.commit(Batch { failures: vec![seen(1, 1, 100, "first")], ..Batch::default() });
+    // Several times in a batch, and not in the order of time.
+    let failures = vec![seen(1, 2, 300, "second"), seen(2, 3, 250, "other"), seen(1, 4, 200, "third")];
+    world.commit(Batch { failures, ..Batch::default() });
+    for _ in 0..2 {
+        let record = world.failure_record(1).unwrap();
+        assert_eq!(
+            (record.occurrences, record.first_seen, record.last_seen),
+            (3, Timestamp(100), Timestamp(300))
+        );
+        assert_eq!(record.body, "third");
+        assert_eq!(world.failure_record(2).unwrap().occurrences, 1);
+        let occurrences = world.store().list_occurrences(failure(1), None, 2).unwrap();
+        let told: Vec<_> = occurrences.iter().map(|(number, one)| (*number, one.message.as_str())).collect();
+        assert_eq!(told, [(3, "third"), (2, "second")]);
+        let rest = world.store().list_occurrences(failure(1), Some(2), 2).unwrap();
+        assert_eq!(rest, [(1, seen(1, 1, 100, "first").occurrence)]);
+        world.reopen();
+    }
+}
+
+pub(crate) fn failures_are_listed_last_seen_first(world: &mut World) {
+    let at = [(1, 100), (2, 300), (3, 200), (4, 200)];
+    let failures = at.map(|(number, at)| seen(number, 1, at, "once")).to_vec();
+    world.commit(Batch { failures, ..Batch::default() });
+    let ids = |world: &World, after: Option<_>| -> (Vec<_>, Option<_>) {
+        let page = world.store().list_failures(after.as_ref(), 2).unwrap();
+        (page.iter().map(|(_, record)| record.id).collect(), page.last().map(|(place, _)| place.clone()))
+    };
+    let (first, place) = ids(world, None);
+    assert_eq!(first, [failure(2), failure(3)]);
+    assert_eq!(ids(world, place).0, [failure(4), failure(1)]);
+    // One that is seen again moves to the front, and stands there once.
+    world.commit(Batch { failures: vec![seen(1, 1, 400, "again")], ..Batch::default() });
+    world.reopen();
+    let (first, place) = ids(world, None);
+    assert_eq!(first, [failure(1), failure(2)]);
+    let (second, place) = ids(world, place);
+    assert_eq!(second, [failure(3), failure(4)]);
+    assert_eq!(ids(world, place).0, []);
+}
+
+/// Finishes jobs of three flows, two elves, two tasks and all statuses, `step` finish numbers apart.
+fn finish_many(world: &mut World, step: u64) -> Vec<FinishedRecord> {
+    let mut records = Vec::new();
+    for number in 1..=120_u8 {
+        let status = FinalStatus::ALL[usize::from(number) % 7 % 4];
+        let record = FinishedRecord {
+            flow: flow(number % 3),
+            elf: ["scale", "storage"][usize::from(number % 2)].into(),
+            task: ["task_a", "task_b"][usize::from(number / 2 % 2)].into(),
+            ..finished(number, u64::from(number) * step, status)
+        };
+        records.push(record.clone());
+        world.commit(jobs(vec![created(number, &[], finish(record))]));
+    }
+    records.reverse();
+    records
+}
+
+fn every_query() -> Vec<FinishedQuery> {
+    let mut queries = Vec::new();
+    let statuses =
+        [vec![], vec![Done], vec![Failed], vec![Cancelled, Failed], vec![Failed, UpstreamFailed, Cancelled]];
+    for flow in [None, Some(flow(1)), Some(flow(9))] {
+        for elf in [None, Some("scale".to_owned()), Some("scal".to_owned())] {
+            for task in [None, Some("task_b".to_owned())] {
+                for statuses in &statuses {
+                    for limit in [1, 2, 7, 1000] {
+                        let (elf, task, statuses) = (elf.clone(), task.clone(), statuses.clone());
+                        queries.push(FinishedQuery { flow, elf, task, statuses, limit, ..ALL });
+                    }
+                }
+            }
+        }
+    }
+    queries
+}
+
+/// Whether a job fits a query: written again, so as not to test the filter with itself.
+fn fits(record: &FinishedRecord, query: &FinishedQuery) -> bool {
+    let mut fits = true;
+    if let Some(flow) = query.flow {
+        fits &= record.flow == flow;
+    }
+    if let Some(elf) = &query.elf {
+        fits &= *record.elf == **elf;
+    }
+    if let Some(task) = &query.task {
+        fits &= *record.task == **task;
+    }
+    if !query.statuses.is_empty() {
+        fits &= query.statuses.contains(&record.status);
+    }
+    if let Some(from) = query.finished_from {
+        fits &= record.finished_at >= from;
+    }
+    if let Some(before) = query.finished_before {
+        fits &= record.finished_at < before;
+    }
+    fits
+}
+
+fn check(world: &World, records: &[FinishedRecord], query: &FinishedQuery) {
+    let expected: Vec<_> = records.iter().filter(|record| fits(record, query)).collect();
+    let pages = world.pages(query);
+    let listed: Vec<_> = pages.iter().flat_map(|page| &page.jobs).collect();
+    assert_eq!(listed, expected, "{query:?}");
+}
+
+pub(crate) fn finished_jobs_are_listed_by_every_filter(world: &mut World) {
+    let records = finish_many(world, 1);
+    for query in every_query() {
+        check(world, &records, &query);
+    }
+    world.reopen();
+    check(world, &records, &ALL);
+}
+
+pub(crate) fn a_page_reads_at_most_one_entry_more(world: &mut World) {
+    let records = finish_many(world, 1);
+    // `pages` checks each page. A list without filters has full ones.
+    for limit in [1, 7, 59, 60, 120, 121] {
+        let pages = world.pages(&FinishedQuery { limit, ..ALL });
+        assert_eq!(pages.len(), records.len().div_ceil(limit), "limit {limit}");
+        let (last, full) = pages.split_last().unwrap();
+        assert!(full.iter().all(|page| page.jobs.len() == limit && page.entries_read == limit + 1));
+        assert_eq!((last.next, last.entries_read), (None, last.jobs.len()));
+    }
+    let page = world.store().list_finished(&FinishedQuery { limit: 0, ..ALL }).unwrap();
+    assert_eq!((page.jobs.len(), page.next), (1, Some(FinishNumber(120))));
+}
+
+pub(crate) fn a_list_bounded_in_time_is_exact(world: &mut World) {
+    // Far apart, so that whatever leads from times to places has many of its marks between them.
+    let records = finish_many(world, 100);
+    let first = records.last().unwrap().finished_at.0;
+    let last = records[0].finished_at.0;
+    for query in
+        [ALL, FinishedQuery { flow: Some(flow(1)), limit: 3, statuses: vec![Failed, Cancelled], ..ALL }]
+    {
+        for from in [0, first, first + 1, first + 5_000, last, last + 1] {
+            for before in [0, first, first + 1, first + 7_300, last, last + 1, u64::MAX] {
+                let (finished_from, finished_before) = (Some(Timestamp(from)), Some(Timestamp(before)));
+                check(world, &records, &FinishedQuery { finished_from, finished_before, ..query.clone() });
+            }
+        }
+    }
+}
+
+pub(crate) fn a_list_is_exact_after_the_clock_was_set_back(world: &mut World) {
+    let mut records = Vec::new();
+    let mut moment = 100_000;
+    for number in 1..=100_u8 {
+        moment = match number {
+            40 => moment - 1_500,
+            70 => moment - 5_000,
+            _ => moment + 100,
+        };
+        let record = FinishedRecord {
+            finished_at: Timestamp(moment),
+            ..finished(number, u64::from(number) * 128, Done)
+        };
+        world.commit(jobs(vec![created(number, &[], finish(record.clone()))]));
+        records.insert(0, record);
+        if number == 60 {
+            world.reopen();
+        }
+    }
+    for from in (98_000..106_000).step_by(350) {
+        for before in (98_000..106_000).step_by(350) {
+            let (finished_from, finished_before) = (Some(Timestamp(from)), Some(Timestamp(before)));
+            check(world, &records, &FinishedQuery { finished_from, finished_before, ..ALL });
+        }
+    }
+}
+
+pub(crate) fn revived_jobs_leave_every_list(world: &mut World) {
+    let mut records = finish_many(world, 1);
+    let gone: BTreeSet<_> = records
+        .iter()
+        .filter(|record| record.finish_number.0 % 2 == 0)
+        .cloned()
+        .map(|record| record.finish_number)
+        .collect();
+    for record in records.iter().filter(|record| gone.contains(&record.finish_number)) {
+        let number = record.id.as_bytes()[0];
+        let revival = JobChange { revived: revived(record), ..change(number, JobAfter::Live(live(number))) };
+        world.commit(jobs(vec![revival]));
+    }
+    records.retain(|record| !gone.contains(&record.finish_number));
+    for query in every_query() {
+        check(world, &records, &query);
+    }
+}
+
+pub(crate) fn a_read_sees_all_of_a_batch_or_nothing(world: &mut World) {
+    // Each batch ends one job and revives another, so that exactly one of the two is ever finished.
+    let (even, odd) = (|number| finished(1, number, Done), |number| finished(2, number, Failed));
+    world.commit(jobs(vec![created(1, &[], finish(even(2))), created(2, &[], JobAfter::Live(live(2)))]));
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let (store, done) = (world.store().clone(), done.clone());
+        move || {
+            let mut reads = 0_u32;
+            while !done.load(Ordering::Acquire) || reads == 0 {
+                let page = store.list_finished(&ALL).unwrap();
+                assert_eq!(page.jobs.len(), 1, "{page:?}");
+                let found = store.finished(&[job(1), job(2)]).unwrap();
+                assert_eq!(found.iter().flatten().count(), 1, "{found:?}");
+                reads += 1;
+            }
+        }
+    });
+    for number in 3..300 {
+        let (ends, revives) = if number % 2 == 0 {
+            (change(1, finish(even(number))), (2, odd(number - 1)))
+        } else {
+            (change(2, finish(odd(number))), (1, even(number - 1)))
+        };
+        let (other, record) = revives;
+        let revival = JobChange { revived: revived(&record), ..change(other, JobAfter::Live(live(other))) };
+        world.commit(jobs(vec![ends, revival]));
+    }
+    done.store(true, Ordering::Release);
+    reader.join().unwrap();
+}
+
+pub(crate) fn a_name_longer_than_a_key_is_refused_or_kept(world: &mut World) {
+    let name = "n".repeat(70_000);
+    let record = FinishedRecord { elf: name.as_str().into(), ..finished(1, 1, Done) };
+    match world.try_commit(jobs(vec![created(1, &[], finish(record.clone()))])) {
+        Ok(()) => assert_eq!(world.finished_record(1), Some(record)),
+        Err(error @ Error::Refused { .. }) => {
+            assert!(error.is_certainly_not_applied() && !error.is_retryable());
+            assert_eq!((world.spec(1), world.finished_record(1)), (None, None));
+        }
+        Err(other) => panic!("{other}"),
+    }
+    // And the store goes on.
+    world.commit(jobs(vec![created(2, &[], finish(finished(2, 2, Done)))]));
+    assert_eq!(world.store().elf(&name).unwrap(), None);
+}

@@ -1,0 +1,297 @@
+//! What the tests of stores share: a small world of jobs, and a writer that numbers its commits.
+
+pub(crate) mod conformance;
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mycelium_core::effects::{Ran, Revived};
+use mycelium_core::ids::{
+    Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
+    JobNumber, Revision, SessionId, SubmissionId, Timestamp,
+};
+use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, Running, SubmissionRecord};
+use mycelium_core::status::{FinalCounts, FinalStatus};
+use mycelium_server::store::{
+    Batch, EmbeddedStore, Error, FailureRecord, Finish, FinishedPage, FinishedQuery, FinishedRecord,
+    JobAfter, JobChange, MemoryStore, NewFailure, NewSpec, OccurrenceRecord, SpecRecord, Store,
+};
+
+pub(crate) fn job(number: u8) -> JobId {
+    JobId::new([number; 16])
+}
+
+pub(crate) fn flow(number: u8) -> FlowId {
+    FlowId::new([0xf0 | number; 16])
+}
+
+pub(crate) fn submission(number: u8) -> SubmissionId {
+    SubmissionId::new([0xa0 | number; 16])
+}
+
+pub(crate) fn failure(number: u8) -> FailureId {
+    FailureId::new([0xb0 | number; 16])
+}
+
+pub(crate) fn revision(number: u8) -> Revision {
+    Revision::new([number; 32])
+}
+
+pub(crate) fn flow_record(number: u8, name: &str) -> FlowRecord {
+    FlowRecord {
+        id: flow(number),
+        name: name.into(),
+        number: FlowNumber(u64::from(number)),
+        created_at: Timestamp(u64::from(number) * 1_000),
+        finished: FinalCounts { done: 1, failed: 2, upstream_failed: 3, cancelled: u64::from(number) },
+    }
+}
+
+pub(crate) fn submission_record(number: u8, sealed: bool) -> SubmissionRecord {
+    SubmissionRecord { id: submission(number), flow: flow(1), next_part: 7, sealed }
+}
+
+pub(crate) fn spec(number: u8, depends_on: &[u8]) -> SpecRecord {
+    SpecRecord {
+        flow: flow(1),
+        elf: "scale".into(),
+        task: "task_weigh".into(),
+        priority: -3,
+        number: JobNumber(u64::from(number)),
+        submitted_at: Timestamp(1_000 + u64::from(number)),
+        digest: ContentDigest(u64::MAX - u64::from(number)),
+        depends_on: depends_on.iter().copied().map(job).collect(),
+        body: Bytes::from(vec![number; 100]),
+    }
+}
+
+pub(crate) fn live(number: u8) -> LiveJob {
+    let SpecRecord { flow, elf, task, priority, number: place, submitted_at, digest, .. } = spec(number, &[]);
+    LiveJob {
+        id: job(number),
+        flow,
+        elf,
+        task,
+        priority,
+        number: place,
+        submitted_at,
+        digest,
+        waits_for: vec![],
+        submission: None,
+        attempt: Attempt(0),
+        elves_lost: 0,
+        running: None,
+    }
+}
+
+pub(crate) fn running() -> Running {
+    Running {
+        session: SessionId(9),
+        instance: InstanceId::new([0xcc; 16]),
+        revision: revision(0xdd),
+        since: Timestamp(2_000),
+    }
+}
+
+pub(crate) fn finished(number: u8, finish_number: u64, status: FinalStatus) -> FinishedRecord {
+    let SpecRecord { flow, elf, task, priority, number: place, submitted_at, .. } = spec(number, &[]);
+    FinishedRecord {
+        id: job(number),
+        flow,
+        elf,
+        task,
+        priority,
+        number: place,
+        finish_number: FinishNumber(finish_number),
+        status,
+        failure: (status == FinalStatus::Failed).then_some(failure(1)),
+        cause: (status == FinalStatus::UpstreamFailed).then_some(job(99)),
+        submitted_at,
+        finished_at: Timestamp(10_000 + finish_number),
+        attempt: Attempt(2),
+        elves_lost: 1,
+        ran: Some(Ran {
+            instance: InstanceId::new([0xcc; 16]),
+            revision: revision(0xdd),
+            since: Timestamp(2_000),
+        }),
+    }
+}
+
+pub(crate) fn finish(record: FinishedRecord) -> JobAfter {
+    let outputs =
+        (record.status == FinalStatus::Done).then(|| Bytes::from(format!("outputs of {}", record.id)));
+    JobAfter::Finished(Finish { record, outputs })
+}
+
+pub(crate) fn revived(record: &FinishedRecord) -> Option<Revived> {
+    Some(Revived { finish_number: record.finish_number, status: record.status })
+}
+
+/// A change of an existing job.
+pub(crate) fn change(number: u8, after: JobAfter) -> JobChange {
+    JobChange { id: job(number), flow: flow(1), created: None, revived: None, after }
+}
+
+/// A new job.
+pub(crate) fn created(number: u8, depends_on: &[u8], after: JobAfter) -> JobChange {
+    JobChange { created: Some(NewSpec { spec: spec(number, depends_on) }), ..change(number, after) }
+}
+
+pub(crate) fn jobs(jobs: Vec<JobChange>) -> Batch {
+    Batch { jobs, flows: vec![flow_record(1, "daily report")], ..Batch::default() }
+}
+
+pub(crate) fn seen(failure_number: u8, job_number: u8, at: u64, message: &str) -> NewFailure {
+    NewFailure {
+        id: failure(failure_number),
+        body: Bytes::copy_from_slice(message.as_bytes()),
+        occurrence: OccurrenceRecord {
+            job: job(job_number),
+            attempt: Attempt(1),
+            at: Timestamp(at),
+            message: message.to_owned(),
+            details: "details".to_owned(),
+        },
+        elf: "scale".into(),
+        task: "task_weigh".into(),
+    }
+}
+
+/// How a store is opened, again and again.
+pub(crate) trait Kind: Debug {
+    fn open(&mut self) -> Arc<dyn Store>;
+}
+
+/// Memory keeps nothing over a reopen, so there the same store is given again.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Arc<MemoryStore>);
+
+impl Kind for Memory {
+    fn open(&mut self) -> Arc<dyn Store> {
+        self.0.clone()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Embedded(tempfile::TempDir);
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Embedded {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Kind for Embedded {
+    fn open(&mut self) -> Arc<dyn Store> {
+        Arc::new(EmbeddedStore::open(self.0.path()).unwrap())
+    }
+}
+
+/// A store and the numbers of its commits.
+#[derive(Debug)]
+pub(crate) struct World {
+    kind: Box<dyn Kind>,
+    store: Option<Arc<dyn Store>>,
+    pub(crate) counters: Counters,
+}
+
+impl World {
+    pub(crate) fn new(mut kind: impl Kind + 'static) -> Self {
+        let store = Some(kind.open());
+        Self { kind: Box::new(kind), store, counters: Counters::default() }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        self.store.as_ref().unwrap()
+    }
+
+    /// Closes the store and opens it again.
+    pub(crate) fn reopen(&mut self) {
+        self.store().close().unwrap();
+        self.store = None;
+        self.store = Some(self.kind.open());
+    }
+
+    pub(crate) fn commit(&mut self, batch: Batch) {
+        self.try_commit(batch).unwrap();
+    }
+
+    pub(crate) fn try_commit(&mut self, mut batch: Batch) -> Result<(), Error> {
+        batch.counters = Counters { commit: Commit(self.counters.commit.0 + 1), ..self.counters };
+        self.store().commit(&batch)?;
+        self.counters = batch.counters;
+        Ok(())
+    }
+
+    /// Everything that a scheduler is rebuilt from, in a fixed order.
+    pub(crate) fn load(&self) -> (Vec<LiveJob>, Image) {
+        let mut jobs = Vec::new();
+        let mut image = self.store().load(&mut |job| jobs.push(job)).unwrap();
+        jobs.sort_by_key(|job| job.id);
+        image.flows.sort_by_key(|flow| flow.id);
+        image.sessions.sort_by_key(|session| session.id);
+        image.submissions.sort_by_key(|submission| submission.id);
+        image.settling.sort();
+        (jobs, image)
+    }
+
+    pub(crate) fn live_job(&self, number: u8) -> Option<LiveJob> {
+        self.load().0.into_iter().find(|live| live.id == job(number))
+    }
+
+    pub(crate) fn finished_record(&self, number: u8) -> Option<FinishedRecord> {
+        self.store().finished(&[job(number)]).unwrap().remove(0)
+    }
+
+    pub(crate) fn outputs(&self, number: u8) -> Option<Bytes> {
+        self.store().outputs(&[job(number)]).unwrap().remove(0)
+    }
+
+    pub(crate) fn spec(&self, number: u8) -> Option<SpecRecord> {
+        self.store().specs(&[job(number)]).unwrap().remove(0)
+    }
+
+    pub(crate) fn failure_record(&self, number: u8) -> Option<FailureRecord> {
+        self.store().failure(failure(number)).unwrap()
+    }
+
+    /// All pages of a list, each checked for its bounds.
+    pub(crate) fn pages(&self, query: &FinishedQuery) -> Vec<FinishedPage> {
+        all_pages(&**self.store(), query)
+    }
+
+    /// The finish numbers of all jobs of a list.
+    pub(crate) fn listed(&self, query: &FinishedQuery) -> Vec<u64> {
+        let pages = self.pages(query);
+        pages.iter().flat_map(|page| &page.jobs).map(|job| job.finish_number.0).collect()
+    }
+}
+
+/// All pages of a list, each checked for its bounds.
+pub(crate) fn all_pages(store: &dyn Store, query: &FinishedQuery) -> Vec<FinishedPage> {
+    let mut pages = Vec::new();
+    let mut after = query.after;
+    loop {
+        let page = store.list_finished(&FinishedQuery { after, ..query.clone() }).unwrap();
+        assert!(page.jobs.len() <= query.limit, "{page:?}");
+        assert!(page.entries_read <= query.limit + 1, "{page:?}");
+        let next = page.next;
+        if let (Some(before), Some(next)) = (after, next) {
+            assert!(next < before, "the list goes on: {page:?}");
+        }
+        pages.push(page);
+        match next {
+            Some(_) => after = next,
+            None => return pages,
+        }
+    }
+}
