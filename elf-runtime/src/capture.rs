@@ -242,14 +242,30 @@ fn is_useful(frame: &Frame) -> bool {
         "elf_runtime",
         "tracing",
     ];
+    // Inlined functions may have their last name only, and are known by their file. Functions without a Rust file are
+    // those that start a process or a thread.
+    let of_file = crate_of_file(&frame.file);
     let named = frame.function.trim_start_matches(['<', '&', '*', '(']);
-    let Some((crate_name, _)) = named.split_once("::") else {
-        // C functions (`main`, `clone`, `start_thread`), `rust_begin_unwind`, `<unknown>`.
-        return false;
-    };
-    !RUNTIME_CRATES.contains(&crate_name)
+    let of_function = named.split_once("::").map(|(crate_name, _)| crate_name);
+    let is_known = of_function.is_some() || frame.file.ends_with(".rs");
+    let is_runtime =
+        [of_function, of_file.as_deref()].into_iter().flatten().any(|name| RUNTIME_CRATES.contains(&name));
+    is_known
+        && !is_runtime
         && !frame.function.contains(" as elf_runtime::")
         && !frame.file.starts_with("/rustc/")
+}
+
+/// The crate that a file belongs to, if it comes from a registry: `…/registry/src/index…/tokio-1.50.0/src/…`, or if it
+/// is this one.
+fn crate_of_file(file: &str) -> Option<String> {
+    if file.contains("elf-runtime/src/") {
+        return Some("elf_runtime".to_owned());
+    }
+    let (_, in_registry) = file.split_once("/registry/src/")?;
+    let directory = in_registry.split('/').nth(1)?;
+    let (name, _version) = directory.rsplit_once('-')?;
+    Some(name.replace('-', "_"))
 }
 
 #[cfg(test)]
@@ -267,6 +283,10 @@ mod tests {
                                at /home/bee/animals/src/main.rs:30:5
   11:     0x55d0c0a8e1f5 - <animals::Scale as elf_runtime::elf::Elf>::call::{{closure}}::h0123456789abcdef
                                at /home/bee/animals/src/main.rs:20:1
+                         - poll<animals::Scale>
+                               at /home/bee/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/tokio-util-0.7.20/src/x.rs:1:1
+                         - shake
+                               at /home/bee/animals/src/main.rs:33:1
   12:     0x55d0c0a8e1f6 - <core::pin::Pin<P> as core::future::future::Future>::poll::h0123456789abcdef
                                at /rustc/59807616e/library/core/src/future/future.rs:133:9
   13:     0x55d0c0a8e1f7 - tokio::runtime::task::raw::poll::h0123456789abcdef
@@ -280,13 +300,14 @@ mod tests {
 
     #[test]
     fn a_backtrace_is_cut_to_what_people_wrote() {
-        let text = TEXT.replace("                         - animals", "                           animals");
+        let text = TEXT.replace("                         - ", "                           ");
         let frames = useful_frames(parse_backtrace(&text), Some(frame("", "src/scale.rs", 12)));
         assert_eq!(
             frames,
             [
                 frame("animals::scale::weigh", "src/scale.rs", 12),
-                frame("animals::Scale::task_weigh::{{closure}}", "src/main.rs", 30)
+                frame("animals::Scale::task_weigh::{{closure}}", "src/main.rs", 30),
+                frame("shake", "src/main.rs", 33)
             ]
         );
     }

@@ -31,12 +31,13 @@ pub use declaration::{
     revision_of,
 };
 pub use elf::{Elf, TaskCall, TaskOutputs};
+pub use elf_macros::{Output, machine_elf};
 pub use error::{Error, FailedJob, JobFailure, SourceError, Violation};
 pub use flow::{Flow, FlowError, Job, Problem, ProblemKind};
 pub use ids::{FlowId, InvalidId, JobId};
 pub use output::{Element, Fields, Json, NoFields, Output, TaskReturn};
 pub use run::Run;
-pub use service::{BoxElfService, BoxError, ElfService, TaskRequest};
+pub use service::{BoxElfService, BoxError, ElfService, TaskRequest, run_attempt};
 pub use task_error::{Cause, Frame, ResultExt, TaskError};
 pub use value::payload::{Payload, PayloadError};
 pub use value::{AnyPlace, Arguments, IntoAnyValue, IntoValue, OptionalPlace, UseDefault, Value};

@@ -153,10 +153,12 @@ pub fn value_declaration<T: JsonSchema>() -> Vec<OutputDeclaration> {
     vec![OutputDeclaration { name: VALUE.into(), schema: schema_of::<T>() }]
 }
 
+/// The value as the one output `value`.
 pub fn value_into_outputs<T: Serialize>(value: &T) -> Result<TaskOutputs, PayloadError> {
     Ok(TaskOutputs::new().with(VALUE, Payload::json(value)?))
 }
 
+/// The value from the one output `value`.
 pub fn value_from_outputs<T: DeserializeOwned>(outputs: &TaskOutputs) -> Result<T, PayloadError> {
     match outputs.get(VALUE) {
         Some(payload) => payload.read(),

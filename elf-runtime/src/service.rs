@@ -124,12 +124,13 @@ impl fmt::Debug for ElfService {
     }
 }
 
-/// Runs one attempt through its service: whatever happens (a panic of the task or of a layer, an error of a layer,
-/// outputs that are too large) comes out as the outcome of this attempt.
-pub(crate) async fn run_attempt(
-    service: BoxElfService,
-    request: TaskRequest,
-) -> Result<TaskOutputs, TaskError> {
+/// Runs one attempt through its service, as a worker does: whatever happens (a panic of the task or of a layer, an error
+/// of a layer, outputs that are too large) comes out as the outcome of this attempt. Tests of elves call it, and workers
+/// of one's own.
+///
+/// # Errors
+/// The failure of the attempt.
+pub async fn run_attempt(service: BoxElfService, request: TaskRequest) -> Result<TaskOutputs, TaskError> {
     let answer = capture::catch_panic(service.oneshot(request)).await?;
     let outputs = answer.map_err(TaskError::from_service)?;
     outputs.check_limits()?;

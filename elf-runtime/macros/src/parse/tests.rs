@@ -1,0 +1,134 @@
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+
+use super::*;
+
+fn parse(arguments: TokenStream, item: TokenStream) -> Result<MachineElf, Error> {
+    machine_elf(arguments, item, Span::call_site())
+}
+
+fn messages(item: TokenStream) -> Vec<String> {
+    parse(quote!(), item).err().unwrap().into_iter().map(|error| error.to_string()).collect()
+}
+
+#[test]
+fn a_block_becomes_a_model_of_its_elf() {
+    let elf = parse(
+        quote!(),
+        quote! {
+            /// Weighs animals.
+            impl zoo::Scale {
+                /// Weighs one.
+                ///
+                /// Slowly.
+                pub async fn task_weigh(
+                    &self,
+                    context: &TaskContext,
+                    species: Vec<String>,
+                    #[task(default = 2 + 1)] r#type: i64,
+                ) -> Result<(i64, i64), TaskError> { todo!() }
+                fn task_reset(&self, elf_runtime::TaskContext { .. }: elf_runtime::TaskContext) {}
+                fn helper(self) {}
+            }
+        },
+    )
+    .unwrap();
+    assert_eq!((elf.name.to_string().as_str(), elf.docs.as_str()), ("Scale", "Weighs animals."));
+    let [weigh, reset] = &elf.tasks[..] else { panic!("two tasks expected") };
+    assert_eq!(weigh.docs, "Weighs one.\n\nSlowly.");
+    assert!(weigh.is_async && !reset.is_async);
+    let names: Vec<String> = weigh.parameters().map(|parameter| name_of(&parameter.name)).collect();
+    assert_eq!(names, ["species", "type"]);
+    assert!(matches!(weigh.inputs[0], Input::Context { by_reference: true }));
+    assert!(matches!(reset.inputs[..], [Input::Context { by_reference: false }]));
+    assert!(weigh.parameters().nth(1).unwrap().default.is_some());
+    assert_eq!(
+        weigh.signature,
+        "async fn task_weigh(&self, context: &TaskContext, species: Vec<String>, r#type: i64) -> \
+         Result<(i64, i64), TaskError>"
+    );
+    assert!(matches!(&reset.returns, Type::Tuple(tuple) if tuple.elems.is_empty()));
+    assert!(
+        !elf.block.to_token_stream().to_string().contains("default"),
+        "the block has no attributes of ours"
+    );
+}
+
+#[test]
+fn revisions_follow_the_source_whether_it_is_sent_or_not() {
+    let of = |arguments, item| parse(arguments, item).unwrap().tasks.remove(0).source;
+    let one = of(quote!(), quote!(impl A { fn task_a(&self) -> i64 { 1 } }));
+    let hidden = of(quote!(source = false), quote!(impl A { fn task_a(&self) -> i64 { 1 } }));
+    let other = of(quote!(), quote!(impl A { fn task_a(&self) -> i64 { 2 } }));
+    assert_eq!(one.revision, hidden.revision);
+    assert_ne!(one.revision, other.revision);
+    assert!(one.text.is_some() && hidden.text.is_none());
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let all = messages(quote! {
+        impl A {
+            fn task_a(self) {}
+            fn task_b<T>(&mut self, (x, y): (i64, i64), text: &str, list: &[u8]) {}
+            fn task_c() {}
+        }
+    });
+    let expected =
+        ["none of them can use it up", "Mutex", "type parameters", "plain name", "`String`", "`Vec<u8>`"];
+    for part in expected {
+        assert!(all.iter().any(|message| message.contains(part)), "{part}: {all:#?}");
+    }
+    assert!(all.iter().any(|message| message == "a task takes `&self` first"), "{all:#?}");
+    assert_eq!(all.len(), 7);
+}
+
+#[test]
+fn wrong_places_and_wrong_options_are_told() {
+    assert!(
+        messages(quote!(
+            struct A;
+        ))[0]
+            .contains("put `#[machine_elf]` on the `impl` block")
+    );
+    assert!(messages(quote!(impl A { fn a(&self) {} }))[0].contains("has no tasks"));
+    assert!(messages(quote!(impl B for A { fn task_a(&self) {} }))[0].contains("without a trait"));
+    assert!(
+        messages(quote!(
+            impl<T> A<T> {
+                fn task_a(&self) {}
+            }
+        ))[0]
+            .contains("one type")
+    );
+    assert!(messages(quote!(impl A { fn task_a(&self) {} fn task_a(&self) {} }))[0].contains("twice"));
+    assert!(
+        messages(quote!(impl A { fn task_a(&self, _: i64) {} }))[0].contains("give the parameter a name")
+    );
+    assert!(messages(quote!(impl A { fn task_a(&self) -> impl Sized {} }))[0].contains("name the type"));
+    assert!(
+        messages(quote!(impl A { fn task_a(&self, #[task(defolt = 1)] x: i64) {} }))[0].contains("default")
+    );
+    assert!(messages(quote!(impl A { fn task_a(&self, #[task()] x: i64) {} }))[0].contains("default"));
+    let error = parse(quote!(sources = false), quote!(impl A { fn task_a(&self) {} })).err().unwrap();
+    assert!(error.to_string().contains("expected `source = false`"));
+}
+
+#[test]
+fn garbage_is_an_error_and_no_panic() {
+    for item in [quote!(), quote!(impl), quote!(fn), quote!(@ #), quote!(impl A { fn task_a(&self) } )] {
+        parse(quote!(), item).err().unwrap();
+    }
+    parse(quote!(@), quote!(impl A { fn task_a(&self) {} })).err().unwrap();
+}
+
+#[test]
+fn tokens_read_as_one_would_write_them() {
+    for (spaced, expected) in [
+        ("fn a (& self , x : Vec < u8 > ,) -> (i64 , i64)", "fn a(&self, x: Vec<u8>) -> (i64, i64)"),
+        ("Result < A :: B , C >", "Result<A::B, C>"),
+        ("[u8 ; 4]", "[u8; 4]"),
+    ] {
+        assert_eq!(pretty(spaced), expected);
+    }
+}

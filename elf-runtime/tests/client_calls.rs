@@ -1,0 +1,495 @@
+//! What the client promises, against a broker that answers as it is told.
+
+mod fake_broker;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use elf_runtime::{Error, Flow, FlowId, Job, JobId, Mycelium, TaskOutputs, args};
+use fake_broker::{DEADLINE, FakeBroker, Script, must, refusal};
+use futures::StreamExt as _;
+use mycelium_proto::v1::{self, JobStatus};
+use mycelium_proto::{limits, reason};
+use tonic::{Code, Status};
+
+fn wire(id: JobId) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(id.as_bytes())
+}
+
+fn output(json: &str) -> v1::Output {
+    let content = Some(v1::payload::Content::Inline(json.to_owned().into()));
+    v1::Output { name: "value".to_owned(), payload: Some(v1::Payload { encoding: String::new(), content }) }
+}
+
+fn done(job_id: JobId, json: &str) -> v1::JobChange {
+    v1::JobChange {
+        job_id: wire(job_id),
+        status: JobStatus::Done.into(),
+        outputs: vec![output(json)],
+        ..v1::JobChange::default()
+    }
+}
+
+fn ended(job_id: JobId, status: JobStatus) -> v1::JobChange {
+    v1::JobChange { job_id: wire(job_id), status: status.into(), ..v1::JobChange::default() }
+}
+
+fn message(commit: u64, changes: Vec<v1::JobChange>) -> Result<v1::WatchJobsResponse, Status> {
+    Ok(v1::WatchJobsResponse { commit, snapshot: false, changes })
+}
+
+/// Counts what it is called with.
+fn recorder<T: Send + 'static>() -> (Arc<Mutex<Vec<T>>>, impl Fn(T) + Send + 'static) {
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&all);
+    (all, move |item| into.lock().unwrap().push(item))
+}
+
+/// Takes every submission, and records it.
+fn take_submissions(broker: &FakeBroker) -> Arc<Mutex<Vec<v1::SubmitJobsRequest>>> {
+    let (all, record) = recorder();
+    broker.script(|script| {
+        script.submit_jobs = Some(Box::new(move |request| {
+            record(request);
+            Ok(v1::SubmitJobsResponse::default())
+        }));
+    });
+    all
+}
+
+fn record_one(flow: &Flow) -> Job<serde_json::Value> {
+    flow.call("scale", "task_weigh", args! { species: "bee" })
+}
+
+#[tokio::test]
+async fn connecting_to_nobody_says_how_to_start_a_broker() {
+    let error = must("the error", Mycelium::connect("http://127.0.0.1:1")).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("http://127.0.0.1:1") && text.contains("mycelium serve"), "{text}");
+
+    let error = Mycelium::connect("not a url").await.unwrap_err();
+    assert!(matches!(error, Error::InvalidUrl { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn connecting_to_something_else_is_refused() {
+    let broker = FakeBroker::start().await;
+    // Its GetStatus is not implemented.
+    let error = must("the error", Mycelium::connect(broker.url())).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { code: Code::Unimplemented, .. }), "{error:?}");
+
+    broker.script(|script| script.get_status = Some(Box::new(|_| Ok(v1::GetStatusResponse::default()))));
+    let client = must("the connection", Mycelium::connect(broker.url())).await.unwrap();
+    assert_eq!((client.name(), client.url()), ("default", broker.url().as_str()));
+}
+
+#[tokio::test]
+async fn connect_can_wait_for_a_broker() {
+    let address = FakeBroker::start().await.stop().await;
+    let waiting =
+        tokio::spawn(Mycelium::builder(format!("http://{address}")).wait_for_broker(DEADLINE).connect());
+    let broker = FakeBroker::start_at(address).await;
+    broker.script(|script| script.get_status = Some(Box::new(|_| Ok(v1::GetStatusResponse::default()))));
+    must("the connection", waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn requests_name_the_mycelium_of_the_handle() {
+    let broker = FakeBroker::start().await;
+    let (names, record) = recorder();
+    broker.script(|script| {
+        script.list_elves = Some(Box::new(move |request| {
+            record(request.mycelium);
+            Ok(v1::ListElvesResponse::default())
+        }));
+    });
+    let client = Mycelium::builder(broker.url()).mycelium("forest").connect_lazy().unwrap();
+    client.list_elves(v1::ListElvesRequest::default()).await.unwrap();
+    let other = v1::ListElvesRequest { mycelium: "meadow".to_owned(), ..v1::ListElvesRequest::default() };
+    client.list_elves(other).await.unwrap();
+    assert_eq!(*names.lock().unwrap(), ["forest", "meadow"]);
+}
+
+#[tokio::test]
+async fn a_call_is_repeated_while_that_may_help() {
+    let broker = FakeBroker::start().await;
+    let mut answers = vec![
+        Err(refusal(Code::ResourceExhausted, reason::BROKER_BUSY, Some(Duration::from_millis(1)))),
+        Err(refusal(Code::Unavailable, reason::STORE_UNAVAILABLE, None)),
+        Ok(v1::GetStatusResponse { commit: 7, ..v1::GetStatusResponse::default() }),
+    ]
+    .into_iter();
+    broker.script(|script| script.get_status = Some(Box::new(move |_| answers.next().unwrap())));
+    let status =
+        must("the answer", broker.client().get_status(v1::GetStatusRequest::default())).await.unwrap();
+    assert_eq!(status.commit, 7);
+}
+
+#[tokio::test]
+async fn a_refused_call_is_made_once() {
+    let broker = FakeBroker::start().await;
+    let (calls, record) = recorder();
+    broker.script(|script| {
+        script.get_job = Some(Box::new(move |_| {
+            record(());
+            Err(refusal(Code::NotFound, reason::JOB_NOT_FOUND, None))
+        }));
+    });
+    let error = broker.client().job(JobId::generate()).await.unwrap_err();
+    assert_eq!(error.reason(), Some(reason::JOB_NOT_FOUND));
+    assert_eq!(calls.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn patience_has_an_end() {
+    let broker = FakeBroker::start().await;
+    broker.script(|script| {
+        script.get_status =
+            Some(Box::new(|_| Err(refusal(Code::Unavailable, reason::BROKER_STOPPING, None))));
+    });
+    let client = Mycelium::builder(broker.url()).patience(Duration::from_millis(50)).connect_lazy().unwrap();
+    let error = must("the error", client.get_status(v1::GetStatusRequest::default())).await.unwrap_err();
+    assert!(matches!(error, Error::Busy { .. }), "{error:?}");
+    assert_eq!(error.reason(), Some(reason::BROKER_STOPPING));
+}
+
+#[tokio::test]
+async fn a_call_survives_a_restart_of_the_broker() {
+    let broker = FakeBroker::start().await;
+    let client = broker.client();
+    let submissions = take_submissions(&broker);
+    let flow = client.flow("daily");
+    record_one(&flow);
+    flow.submit().await.unwrap();
+    assert_eq!(submissions.lock().unwrap().len(), 1);
+    let address = broker.stop().await;
+    record_one(&flow);
+    let submitting = tokio::spawn(async move { flow.submit().await.map(|run| run.flow_id()) });
+    let (submissions, record) = recorder();
+    let mut script = Script::default();
+    script.submit_jobs = Some(Box::new(move |request| {
+        record(request);
+        Ok(v1::SubmitJobsResponse::default())
+    }));
+    let _broker = FakeBroker::start_scripted(address, script).await;
+    let flow_id = must("the submission", submitting).await.unwrap().unwrap();
+    let submissions = submissions.lock().unwrap();
+    assert_eq!(submissions[0].flow_id.as_ref(), flow_id.as_bytes());
+    assert_eq!(submissions[0].jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_small_flow_is_one_call_and_grows_by_further_ones() {
+    let broker = FakeBroker::start().await;
+    let submissions = take_submissions(&broker);
+    let flow = broker.client().flow("daily");
+    let first = record_one(&flow);
+    flow.call("store", "task_save", args! { what: &first });
+    let run = flow.submit().await.unwrap();
+    flow.submit().await.unwrap();
+    record_one(&flow);
+    flow.submit().await.unwrap();
+    let submissions = submissions.lock().unwrap();
+    assert_eq!(submissions.len(), 2, "nothing new is no call");
+    let seen = &submissions[0];
+    assert_eq!(
+        (seen.flow_id.as_ref(), seen.flow_name.as_str()),
+        (run.flow_id().as_bytes().as_slice(), "daily")
+    );
+    assert!(seen.seal && seen.submission_id.is_empty() && seen.part == 0);
+    assert_eq!(seen.jobs.len(), 2);
+    assert_eq!(seen.jobs[0].job_id, wire(first.id()));
+    assert_eq!(submissions[1].jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_large_flow_goes_in_parts_and_begins_again_when_the_broker_lost_some() {
+    let broker = FakeBroker::start().await;
+    let (parts, record) = recorder();
+    let mut n_calls = 0;
+    broker.script(|script| {
+        script.submit_jobs = Some(Box::new(move |request: v1::SubmitJobsRequest| {
+            n_calls += 1;
+            record((request.submission_id.clone(), request.part, request.seal, request.jobs.len()));
+            if n_calls == 2 {
+                return Err(refusal(Code::FailedPrecondition, reason::SUBMISSION_OUT_OF_ORDER, None));
+            }
+            Ok(v1::SubmitJobsResponse::default())
+        }));
+    });
+    let flow = broker.client().flow("large");
+    let n_jobs = limits::SUBMIT_JOBS_MAX * 2 + 1;
+    for _ in 0..n_jobs {
+        record_one(&flow);
+    }
+    must("the submission", flow.submit()).await.unwrap();
+    assert_eq!(flow.pending(), 0);
+
+    let parts = parts.lock().unwrap();
+    let first_try = parts[0].0.clone();
+    assert_eq!(first_try.len(), 16);
+    assert!(parts[..2].iter().all(|part| part.0 == first_try && !part.2));
+    let second_try = &parts[2..];
+    assert!(second_try.iter().all(|part| part.0 == second_try[0].0 && part.0 != first_try));
+    let numbers: Vec<u32> = second_try.iter().map(|part| part.1).collect();
+    assert_eq!(numbers, (0..).take(numbers.len()).collect::<Vec<u32>>());
+    assert!(
+        second_try.iter().rev().skip(1).all(|part| !part.2) && second_try.last().unwrap().2,
+        "the last one seals"
+    );
+    assert_eq!(second_try.iter().map(|part| part.3).sum::<usize>(), n_jobs);
+}
+
+#[tokio::test]
+async fn a_refused_submission_can_be_submitted_again() {
+    let broker = FakeBroker::start().await;
+    broker.script(|script| {
+        script.submit_jobs =
+            Some(Box::new(|_| Err(refusal(Code::FailedPrecondition, reason::TASK_NOT_FOUND, None))));
+    });
+    let flow = broker.client().flow("daily");
+    let job = record_one(&flow);
+    assert_eq!(flow.submit().await.unwrap_err().reason(), Some(reason::TASK_NOT_FOUND));
+    let submissions = take_submissions(&broker);
+    flow.submit().await.unwrap();
+    assert_eq!(submissions.lock().unwrap()[0].jobs[0].job_id, wire(job.id()));
+    assert!(matches!(Flow::detached("alone").submit().await, Err(Error::NoBroker)));
+}
+
+#[tokio::test]
+async fn results_arrive_on_one_watch() {
+    let broker = FakeBroker::start().await;
+    take_submissions(&broker);
+    let flow = broker.client().flow("daily");
+    let jobs: Vec<_> = (0..3).map(|_| record_one(&flow)).collect();
+    let [a, b, c] = [jobs[0].id(), jobs[1].id(), jobs[2].id()];
+    let (watches, record) = recorder();
+    broker.script(|script| {
+        script.watch_jobs = Some(Box::new(move |request| {
+            record(request);
+            let omitted = v1::JobChange { outputs_omitted: true, outputs: Vec::new(), ..done(b, "0") };
+            let messages = vec![
+                message(1, vec![done(a, "1")]),
+                message(2, vec![omitted]),
+                message(3, vec![done(c, "3")]),
+            ];
+            Ok(futures::stream::iter(messages).chain(futures::stream::pending()).boxed())
+        }));
+        script.get_outputs = Some(Box::new(move |request| {
+            assert_eq!(request.job_ids, [wire(b)], "only what was left out is fetched");
+            let outputs = vec![output("2")];
+            let job = v1::JobOutputs { job_id: wire(b), status: JobStatus::Done.into(), outputs };
+            Ok(v1::GetOutputsResponse { jobs: vec![job] })
+        }));
+    });
+    let run = flow.submit().await.unwrap();
+    for (job, expected) in jobs.iter().zip([1, 2, 3]).rev() {
+        assert_eq!(must("a result", run.result(job)).await.unwrap(), serde_json::json!(expected));
+    }
+    let watches = watches.lock().unwrap();
+    assert_eq!(watches.len(), 1);
+    assert!(watches[0].include_outputs && watches[0].final_only && !watches[0].until_final);
+}
+
+#[tokio::test]
+async fn a_result_of_another_type_is_an_error_that_names_the_job() {
+    let broker = FakeBroker::start().await;
+    take_submissions(&broker);
+    let flow = broker.client().flow("daily");
+    let job = record_one(&flow);
+    let id = job.id();
+    let outputs = v1::Output { payload: Some(v1::Payload::default()), ..output("") };
+    broker.script(|script| {
+        script.watch_jobs = Some(Box::new(move |_| {
+            let change = v1::JobChange { outputs: vec![outputs.clone()], ..done(id, "") };
+            Ok(futures::stream::iter([message(1, vec![change])]).chain(futures::stream::pending()).boxed())
+        }));
+    });
+    let error = must("the error", flow.submit().await.unwrap().result(&job)).await.unwrap_err();
+    assert!(matches!(error, Error::Decode { .. }), "{error:?}");
+    assert!(error.to_string().contains(&id.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_failed_job_tells_its_failure_and_its_dependents_name_it() {
+    let broker = FakeBroker::start().await;
+    take_submissions(&broker);
+    let flow = broker.client().flow("daily");
+    let weigh = record_one(&flow);
+    let save = flow.call("store", "task_save", args! { what: &weigh });
+    let [weigh_id, save_id] = [weigh.id(), save.id()];
+    let failure_id = bytes::Bytes::from_static(&[5; 16]);
+    let failure_of_group = failure_id.clone();
+    broker.script(|script| {
+        script.watch_jobs = Some(Box::new(move |_| {
+            let changes = vec![ended(weigh_id, JobStatus::Failed), ended(save_id, JobStatus::UpstreamFailed)];
+            Ok(futures::stream::iter([message(1, changes)]).chain(futures::stream::pending()).boxed())
+        }));
+        script.get_job = Some(Box::new(move |request| {
+            let mut job = v1::Job { job_id: request.job_id.clone(), ..v1::Job::default() };
+            if request.job_id == wire(weigh_id) {
+                (job.elf, job.task) = ("scale".to_owned(), "task_weigh".to_owned());
+                job.set_status(JobStatus::Failed);
+                job.failure_id = failure_id.clone();
+            } else {
+                (job.elf, job.task) = ("store".to_owned(), "task_save".to_owned());
+                job.set_status(JobStatus::UpstreamFailed);
+                job.cause_job_id = wire(weigh_id);
+            }
+            Ok(v1::GetJobResponse { job: Some(job), spec: None })
+        }));
+        script.get_failure = Some(Box::new(move |request| {
+            assert_eq!(request.failure_id, failure_of_group);
+            let failure = v1::Failure {
+                r#type: "Broken".to_owned(),
+                message: "of another job".to_owned(),
+                ..v1::Failure::default()
+            };
+            let occurrence = v1::FailureOccurrence {
+                job_id: wire(weigh_id),
+                message: "it snapped".to_owned(),
+                ..v1::FailureOccurrence::default()
+            };
+            Ok(v1::GetFailureResponse {
+                failure: Some(v1::FailureGroup { failure: Some(failure), ..v1::FailureGroup::default() }),
+                occurrences: vec![occurrence],
+                next_page_token: String::new(),
+            })
+        }));
+    });
+    let run = flow.submit().await.unwrap();
+    let Error::JobFailed(failed) = must("the error", run.result(&weigh)).await.unwrap_err() else { panic!() };
+    assert_eq!((failed.job.job_id, failed.job.status, &failed.cause), (weigh_id, JobStatus::Failed, &None));
+    let failure = failed.failure.unwrap();
+    assert_eq!((failure.r#type.as_str(), failure.message.as_str()), ("Broken", "it snapped"));
+
+    let error = must("the error", run.result(&save)).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("task_save") && text.contains("`task_weigh` of elf `scale`"), "{text}");
+    assert!(text.ends_with("Broken: it snapped"), "{text}");
+    let Error::JobFailed(failed) = error else { panic!() };
+    assert_eq!(failed.job.status, JobStatus::UpstreamFailed);
+    assert_eq!(failed.cause.unwrap().job_id, weigh_id);
+}
+
+#[tokio::test]
+async fn a_job_that_was_brought_back_is_waited_for_again() {
+    let broker = FakeBroker::start().await;
+    take_submissions(&broker);
+    let flow = broker.client().flow("daily");
+    let job = record_one(&flow);
+    let id = job.id();
+    let (more, changes) = tokio::sync::mpsc::unbounded_channel();
+    let mut changes = Some(changes);
+    let asked = more.clone();
+    broker.script(|script| {
+        script.watch_jobs = Some(Box::new(move |_| {
+            let changes = tokio_stream::wrappers::UnboundedReceiverStream::new(changes.take().unwrap());
+            Ok(changes.boxed())
+        }));
+        script.get_job = Some(Box::new(move |request| {
+            // It runs again when the program asks, and is done soon after.
+            asked.send(message(2, vec![done(id, "8")])).unwrap();
+            let mut job = v1::Job { job_id: request.job_id, ..v1::Job::default() };
+            job.set_status(JobStatus::Running);
+            Ok(v1::GetJobResponse { job: Some(job), spec: None })
+        }));
+    });
+    more.send(message(1, vec![ended(id, JobStatus::Failed)])).unwrap();
+    let run = flow.submit().await.unwrap();
+    assert_eq!(must("the result", run.result(&job)).await.unwrap(), serde_json::json!(8));
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_from_its_last_commit_or_begins_again() {
+    let broker = FakeBroker::start().await;
+    let job_id = JobId::generate();
+    let (froms, record) = recorder();
+    let mut n_calls = 0;
+    broker.script(|script| {
+        script.watch_jobs = Some(Box::new(move |request| {
+            record(request.from_commit);
+            n_calls += 1;
+            match n_calls {
+                1 => {
+                    let cut = Err(Status::unavailable("cut by the test"));
+                    Ok(futures::stream::iter([message(0, vec![]), message(4, vec![]), cut]).boxed())
+                }
+                2 => Err(refusal(Code::OutOfRange, reason::COMMIT_UNKNOWN, None)),
+                _ => Ok(futures::stream::iter([message(9, vec![done(job_id, "1")])]).boxed()),
+            }
+        }));
+    });
+    let scope = Some(v1::watch_jobs_request::Scope::Jobs(v1::JobIds { job_ids: vec![wire(job_id)] }));
+    let request = v1::WatchJobsRequest { scope, until_final: true, ..v1::WatchJobsRequest::default() };
+    let mut watch = broker.client().watch_jobs(request);
+    let mut commits = Vec::new();
+    while let Some(message) = must("the next message", watch.next()).await.unwrap() {
+        commits.push(message.commit);
+    }
+    assert_eq!(commits, [0, 4, 9]);
+    assert_eq!(*froms.lock().unwrap(), [0, 4, 0]);
+    assert!(watch.next().await.unwrap().is_none(), "over is over");
+}
+
+#[tokio::test]
+async fn who_waits_hears_when_the_watch_cannot_go_on() {
+    let broker = FakeBroker::start().await;
+    let run = broker.client().run(FlowId::generate());
+    let mut answers = vec![
+        Err(refusal(Code::NotFound, reason::MYCELIUM_NOT_FOUND, None)),
+        Ok(futures::stream::pending().boxed()),
+    ];
+    broker.script(|script| script.watch_jobs = Some(Box::new(move |_| answers.remove(0))));
+    let (one, two) = (JobId::generate(), JobId::generate());
+    let both = async { tokio::join!(run.outputs(one), run.outputs(two)) };
+    let (one, two) = must("the errors", both).await;
+    assert_eq!(one.unwrap_err().reason(), Some(reason::MYCELIUM_NOT_FOUND));
+    assert_eq!(two.unwrap_err().reason(), Some(reason::MYCELIUM_NOT_FOUND));
+}
+
+#[tokio::test]
+async fn dropping_a_run_ends_its_watch() {
+    let broker = FakeBroker::start().await;
+    let job_id = JobId::generate();
+    let (dropped, is_dropped) = tokio::sync::oneshot::channel::<()>();
+    let mut dropped = Some(dropped);
+    broker.script(|script| {
+        script.watch_jobs = Some(Box::new(move |_| {
+            let dropped = dropped.take().unwrap();
+            let rest = futures::stream::once(async move {
+                let _dropped = dropped;
+                std::future::pending().await
+            });
+            Ok(futures::stream::iter([message(1, vec![done(job_id, "1")])]).chain(rest).boxed())
+        }));
+    });
+    let run = broker.client().run(FlowId::generate());
+    let outputs: TaskOutputs = must("the outputs", run.outputs(job_id)).await.unwrap();
+    assert_eq!(outputs.get("value").unwrap().read::<i64>().unwrap(), 1);
+    drop(run);
+    must("the end of the watch", is_dropped).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn waiting_for_a_flow_counts_how_its_jobs_ended() {
+    let broker = FakeBroker::start().await;
+    let counts = v1::JobCounts { done: 3, failed: 1, ..v1::JobCounts::default() };
+    broker.script(|script| {
+        script.watch_jobs = Some(Box::new(|request| {
+            assert!(request.until_final && request.final_only && !request.include_outputs);
+            Ok(futures::stream::iter([message(1, vec![])]).boxed())
+        }));
+        script.get_flow = Some(Box::new(move |_| {
+            Ok(v1::GetFlowResponse { flow: Some(v1::Flow { counts: Some(counts), ..v1::Flow::default() }) })
+        }));
+        script.cancel_jobs = Some(Box::new(|request| {
+            assert!(matches!(request.scope, Some(v1::cancel_jobs_request::Scope::FlowId(_))));
+            Ok(v1::CancelJobsResponse { jobs_cancelled: 2, jobs_final: 4 })
+        }));
+    });
+    let run = broker.client().run(FlowId::generate());
+    assert_eq!(must("the end of the flow", run.wait()).await.unwrap(), counts);
+    assert_eq!(run.cancel().await.unwrap(), 2);
+}

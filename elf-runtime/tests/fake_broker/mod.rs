@@ -1,0 +1,129 @@
+//! A broker that does what a test tells it, on a port of its own.
+
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses its own part of this")]
+
+mod elf_stream;
+mod service;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use elf_runtime::Mycelium;
+use mycelium_proto::v1::elf_service_server::ElfServiceServer;
+use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+pub use elf_stream::{ElfStream, assignment, token};
+pub use service::{Script, refusal};
+
+/// How long a test waits for something that must happen.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits for something that must happen.
+#[track_caller]
+pub fn must<T>(what: &'static str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(DEADLINE, future).await {
+            Ok(value) => value,
+            Err(_) => panic!("{what} did not happen in time, at {place}"),
+        }
+    }
+}
+
+/// See the module.
+pub struct FakeBroker {
+    address: SocketAddr,
+    streams: mpsc::Receiver<ElfStream>,
+    stop: CancellationToken,
+    script: Arc<Mutex<Script>>,
+}
+
+impl FakeBroker {
+    pub async fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// Starts on an address that a broker had before.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        Self::start_scripted(address, Script::default()).await
+    }
+
+    /// As `start_at`, and knows from the first moment how to answer calls.
+    pub async fn start_scripted(address: SocketAddr, script: Script) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (accept, streams) = mpsc::channel(16);
+        let stop = CancellationToken::new();
+        let script = Arc::new(Mutex::new(script));
+        let server = Server::builder()
+            .initial_stream_window_size(4 * 1024 * 1024)
+            .initial_connection_window_size(8 * 1024 * 1024)
+            .tcp_nodelay(true)
+            .add_service(
+                ElfServiceServer::new(service::Service { accept, script: Arc::clone(&script) })
+                    .max_decoding_message_size(mycelium_proto::limits::MESSAGE_BYTES_MAX),
+            )
+            .add_service(
+                MyceliumServiceServer::new(service::Calls(Arc::clone(&script)))
+                    .max_decoding_message_size(mycelium_proto::limits::MESSAGE_BYTES_MAX),
+            )
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                result = server => result.unwrap(),
+                () = stopped.cancelled() => {}
+            }
+        });
+        Self { address, streams, stop, script }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A client of this broker, which gives up after the deadline of the tests.
+    pub fn client(&self) -> Mycelium {
+        Mycelium::builder(self.url()).patience(DEADLINE).connect_lazy().unwrap()
+    }
+
+    /// Says how calls are answered.
+    pub fn script<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
+        change(&mut self.script.lock().unwrap())
+    }
+
+    /// The next stream that a worker opens.
+    pub async fn accept(&mut self) -> ElfStream {
+        must("a stream of a worker", self.streams.recv()).await.unwrap()
+    }
+
+    /// Whether a worker has opened a stream that was not accepted yet.
+    pub fn has_stream(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// Stops listening, and waits until the port is free.
+    pub async fn stop(self) -> SocketAddr {
+        self.stop.cancel();
+        let address = self.address;
+        drop(self);
+        must("the port to be free", async {
+            while TcpListener::bind(address).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        address
+    }
+}

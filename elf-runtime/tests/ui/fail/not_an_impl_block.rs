@@ -1,0 +1,6 @@
+use elf_runtime::machine_elf;
+
+#[machine_elf]
+struct Scale;
+
+fn main() {}

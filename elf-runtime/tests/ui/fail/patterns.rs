@@ -1,0 +1,10 @@
+use elf_runtime::machine_elf;
+
+struct Scale;
+
+#[machine_elf]
+impl Scale {
+    async fn task_weigh(&self, (low, high): (i64, i64), _: i64) {}
+}
+
+fn main() {}
