@@ -155,10 +155,11 @@ impl Driver {
                     return false;
                 }
             }
-            Some(pause) => match tokio::time::timeout(pause, received).await {
-                Ok(0) => return false,
-                Ok(_) | Err(_) => {}
-            },
+            Some(pause) => {
+                if let Ok(0) = tokio::time::timeout(pause, received).await {
+                    return false;
+                }
+            }
         }
         self.waiting.extend(taken);
         true

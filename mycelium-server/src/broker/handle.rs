@@ -209,7 +209,7 @@ impl Handle {
     }
 
     /// Passes on what a stream said. Waits for room: an elf that says much is read more slowly.
-    pub(crate) async fn from_stream(
+    pub(crate) async fn pass_on(
         &self,
         session: SessionId,
         stream: StreamId,

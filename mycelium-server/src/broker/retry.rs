@@ -108,11 +108,10 @@ fn gather(
             None if unfinished.contains(id) => {}
             None if strict => return Err(Refusal::JobNotFound(*id).into()),
             None => {}
-            Some(record) if record.status == FinalStatus::Done => {
-                if strict {
-                    return Err(Refusal::NotRetryable(*id).into());
-                }
+            Some(record) if record.status == FinalStatus::Done && strict => {
+                return Err(Refusal::NotRetryable(*id).into());
             }
+            Some(record) if record.status == FinalStatus::Done => {}
             Some(record) => {
                 if let Some(job) = revivable(store, &record)? {
                     named.insert(*id, job);

@@ -171,7 +171,7 @@ impl Reader {
         closing.cancel();
         let closed = Command::StreamClosed { session: self.session };
         // If the broker has stopped, its session waits in the store.
-        let _stopped = self.handle.from_stream(self.session, self.stream, closed, Vec::new()).await;
+        let _stopped = self.handle.pass_on(self.session, self.stream, closed, Vec::new()).await;
     }
 
     /// Deals with one message. `false`: the stream is at its end.
@@ -212,7 +212,7 @@ impl Reader {
                 return self.fault(sequence, &violation("the message says nothing this broker knows")).await;
             }
         };
-        self.handle.from_stream(session, self.stream, command, bodies).await.is_ok()
+        self.handle.pass_on(session, self.stream, command, bodies).await.is_ok()
     }
 
     /// Tells the elf what is wrong with a message; the stream goes on.

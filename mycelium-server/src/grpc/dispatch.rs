@@ -83,7 +83,7 @@ impl Dispatcher {
                 let command =
                     Command::ArgumentsFailed { session: self.session, token, failure: Attachment(0) };
                 let bodies = vec![Body::Failure(failure)];
-                if self.handle.from_stream(self.session, self.stream, command, bodies).await.is_err() {
+                if self.handle.pass_on(self.session, self.stream, command, bodies).await.is_err() {
                     return false;
                 }
             }

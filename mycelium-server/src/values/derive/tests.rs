@@ -1,3 +1,5 @@
+use std::borrow::Borrow;
+
 use super::*;
 
 fn payload(text: &str, encoding: &str) -> v1::Payload {
@@ -35,11 +37,11 @@ fn done(job: u8, outputs: &[(&str, &str)]) -> (JobId, v1::Outputs) {
 }
 
 /// The argument that the last node of `nodes` gives.
-fn derive(nodes: Vec<v1::ValueNode>, outputs: OutputsByJob) -> Result<String, DerivationError> {
+fn derive(nodes: Vec<v1::ValueNode>, outputs: impl Borrow<OutputsByJob>) -> Result<String, DerivationError> {
     let node = u32::try_from(nodes.len() - 1).unwrap();
     let arguments = vec![v1::Argument { parameter: "x".to_owned(), node }];
     let spec = v1::JobSpec { nodes, arguments, ..v1::JobSpec::default() };
-    let derived = derive_arguments(&spec, &outputs)?;
+    let derived = derive_arguments(&spec, outputs.borrow())?;
     assert_eq!(derived.len(), 1);
     assert_eq!(derived[0].parameter, "x");
     Ok(String::from_utf8(inline(derived[0].payload.as_ref().unwrap()).to_vec()).unwrap())
