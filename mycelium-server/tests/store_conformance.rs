@@ -1,4 +1,5 @@
 //! Every store keeps the promises of the trait.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "each test program uses a part")]
 mod store_suite;

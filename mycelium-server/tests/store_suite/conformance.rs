@@ -136,7 +136,7 @@ pub(crate) fn a_job_is_created_and_waits(world: &mut World) {
     world.commit(jobs(vec![created(1, &[7, 8, 9], JobAfter::Live(waiting.clone()))]));
     for _ in 0..2 {
         assert_eq!(world.spec(1), Some(spec(1, &[7, 8, 9])));
-        assert_eq!(world.load().0, [waiting.clone()]);
+        assert_eq!(world.load().0, std::slice::from_ref(&waiting));
         assert_eq!((world.finished_record(1), world.outputs(1)), (None, None));
         assert_eq!(world.listed(&ALL), [0; 0]);
         world.reopen();
@@ -148,7 +148,7 @@ pub(crate) fn a_live_job_is_replaced(world: &mut World) {
     let assigned = LiveJob { attempt: Attempt(1), running: Some(running()), elves_lost: 4, ..live(1) };
     world.commit(jobs(vec![change(1, JobAfter::Live(assigned.clone()))]));
     for _ in 0..2 {
-        assert_eq!(world.load().0, [assigned.clone()]);
+        assert_eq!(world.load().0, std::slice::from_ref(&assigned));
         assert_eq!(world.spec(1), Some(spec(1, &[])));
         world.reopen();
     }
@@ -588,7 +588,6 @@ pub(crate) fn revived_jobs_leave_every_list(world: &mut World) {
     let gone: BTreeSet<_> = records
         .iter()
         .filter(|record| record.finish_number.0 % 2 == 0)
-        .cloned()
         .map(|record| record.finish_number)
         .collect();
     for record in records.iter().filter(|record| gone.contains(&record.finish_number)) {

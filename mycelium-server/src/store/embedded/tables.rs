@@ -20,8 +20,8 @@ const MIB: u64 = 1024 * 1024;
 const CACHE_BYTES: u64 = 16 * MIB;
 /// The journal is replayed at start at about 3 microseconds an entry, so it is kept as small as the database allows.
 const JOURNAL_BYTES_MAX: u64 = 64 * MIB;
-/// Threads that flush and compact.
-const WORKER_THREADS: usize = 2;
+/// Threads that flush and compact. With more than one, the first spins on compactions that it leaves to the others.
+const WORKER_THREADS: usize = 1;
 /// What a table collects in memory before it is written out. An entry takes some 80 bytes there over its key and
 /// value, so this bounds the memory of a store with millions of waiting jobs.
 const MEMTABLE_BYTES: u64 = 8 * MIB;

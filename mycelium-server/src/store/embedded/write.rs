@@ -1,6 +1,7 @@
 //! How a batch becomes one write of the database.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use fjall::{OwnedWriteBatch, PersistMode, UserKey};
 use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId, Timestamp};
@@ -220,10 +221,17 @@ impl<'a> Writes<'a> {
         for settling in &batch.settling_ended {
             self.write.remove(&table.keyspace, catalog::settling(settling.cause).into_bytes());
         }
+        // Several instances may have described an elf that is not stored yet: the first of them saw it first.
+        let mut first_seen: HashMap<&str, Timestamp> = HashMap::new();
         for elf in &batch.elves {
             let key = catalog::elf(&elf.name);
-            let known = self.view.get::<ElfRecord>(table, key.as_bytes(), ())?;
-            let first_seen = known.map_or(elf.first_seen, |known| known.first_seen);
+            let first_seen = match first_seen.entry(&elf.name) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => {
+                    let known = self.view.get::<ElfRecord>(table, key.as_bytes(), ())?;
+                    *new.insert(known.map_or(elf.first_seen, |known| known.first_seen))
+                }
+            };
             self.put(table, key.into_bytes(), &ElfRecord { first_seen, ..elf.clone() });
         }
         self.keep_revisions(&batch.revisions)
