@@ -111,11 +111,9 @@ impl Core {
 
     /// The submission of a job is sealed: if it was parked, it is settled now.
     pub(crate) fn settle_parked(&mut self, slot: Slot) {
-        let parked = self.take_parked(slot);
-        let Some(&(key, cause)) = parked.first() else { return };
-        let edges = vec![self.slab.edge_to(slot)];
-        self.settle_dependents(key, cause, edges);
-        for (key, _) in parked {
+        for (key, cause) in self.take_parked(slot) {
+            let edges = vec![self.slab.edge_to(slot)];
+            self.settle_dependents(key, cause, edges);
             self.close_settling(key);
         }
     }

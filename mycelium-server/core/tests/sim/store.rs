@@ -68,7 +68,11 @@ impl Store {
         self.check_upstream_causes(effects);
     }
 
-    fn write_job(&mut self, write: &mycelium_core::effects::JobWrite, digests: &BTreeMap<JobId, ContentDigest>) {
+    fn write_job(
+        &mut self,
+        write: &mycelium_core::effects::JobWrite,
+        digests: &BTreeMap<JobId, ContentDigest>,
+    ) {
         let id = write.id;
         let was_live = self.live.remove(&id).is_some();
         let was_finished = self.finished.remove(&id);
@@ -83,7 +87,10 @@ impl Store {
         }
         match (&was_finished, &write.revived) {
             (Some(before), Some(revived)) => {
-                assert_eq!(before.finish_number, revived.finish_number, "job {id} is revived from what it was");
+                assert_eq!(
+                    before.finish_number, revived.finish_number,
+                    "job {id} is revived from what it was"
+                );
                 assert_eq!(before.end.status(), revived.status);
                 assert_ne!(revived.status, FinalStatus::Done, "job {id} was done and is revived");
             }

@@ -1,0 +1,36 @@
+//! Proves that the simulation can fail: with a guard left out, it finds the loss within the seeds that a clean build
+//! passes.
+
+mod sim;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mycelium_core::PlantedBug;
+
+/// The clean build passes these many seeds in `simulation.rs`.
+const SEEDS: u64 = 12;
+
+fn is_found(bug: PlantedBug) {
+    let finds = |seed: &u64| {
+        let run = || sim::run(*seed, false, |config| config.planted = Some(bug));
+        catch_unwind(AssertUnwindSafe(run)).is_err()
+    };
+    let seed = (0..SEEDS).find(finds);
+    println!("{bug:?} is found with seed {seed:?}");
+    assert!(seed.is_some(), "{bug:?} goes unnoticed");
+}
+
+#[test]
+fn an_outcome_that_is_not_fenced_is_found() {
+    is_found(PlantedBug::OutcomeNotFenced);
+}
+
+#[test]
+fn a_settling_that_is_not_stored_is_found() {
+    is_found(PlantedBug::SettlingNotStored);
+}
+
+#[test]
+fn a_slot_that_is_freed_too_early_is_found() {
+    is_found(PlantedBug::CancelledSlotFreedAtOnce);
+}

@@ -1,0 +1,145 @@
+//! What those who orchestrate ask for: made up from the seed, asked again until it is answered.
+
+use std::sync::Arc;
+
+use mycelium_core::command::{Cancel, Command, NewJob, Part, Retry, Scope, Submit};
+use mycelium_core::ids::{Attachment, ContentDigest, FlowId, JobId, RequestId, SubmissionId, Timestamp};
+
+use super::oracle::Oracle;
+use super::rng::Rng;
+use super::store::Store;
+
+pub(crate) const ELVES: [&str; 2] = ["baker", "smith"];
+pub(crate) const TASKS: [&str; 2] = ["task_one", "task_two"];
+
+/// Something that was asked for and is not answered yet.
+#[derive(Debug, Clone)]
+pub(crate) enum Wish {
+    /// Jobs, in one part or several, of which `at` is next.
+    Submit { flow: FlowId, submission: Option<SubmissionId>, parts: Vec<Vec<NewJob>>, at: usize },
+    /// Jobs cancelled.
+    CancelJobs(Vec<JobId>),
+    /// A flow cancelled.
+    CancelFlow(FlowId),
+    /// Jobs retried.
+    Retry(Vec<JobId>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) wish: Wish,
+    /// When to ask again if there is no answer.
+    pub(crate) again_at: Timestamp,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    flows: Vec<FlowId>,
+    /// Jobs that new ones may depend on, and that may be cancelled or retried.
+    pub(crate) known: Vec<JobId>,
+    next_spec: u32,
+}
+
+impl Client {
+    pub(crate) fn make_wish(&mut self, rng: &mut Rng, store: &Store, oracle: &mut Oracle) -> Option<Wish> {
+        match rng.below(100) {
+            0..60 => Some(self.submit(rng, oracle)),
+            60..74 => {
+                let jobs: Vec<JobId> = (0..1 + rng.below(3)).filter_map(|_| rng.pick(&self.known)).collect();
+                Some(Wish::CancelJobs(jobs))
+            }
+            74..80 => Some(Wish::CancelFlow(rng.pick(&self.flows)?)),
+            _ => {
+                let finished: Vec<JobId> = store.finished.keys().copied().collect();
+                let jobs: Vec<JobId> = (0..1 + rng.below(3)).filter_map(|_| rng.pick(&finished)).collect();
+                Some(Wish::Retry(jobs))
+            }
+        }
+    }
+
+    fn submit(&mut self, rng: &mut Rng, oracle: &mut Oracle) -> Wish {
+        if self.flows.is_empty() || rng.percent(30) {
+            self.flows.push(FlowId::new(rng.id()));
+        }
+        let flow = rng.pick(&self.flows).unwrap();
+        let is_parted = rng.percent(30);
+        let mut own: Vec<JobId> = Vec::new();
+        let parts = (0..if is_parted { 1 + rng.below(3) } else { 1 })
+            .map(|_| {
+                // Jobs of a part may depend on each other in any order: shuffled, they do.
+                let mut jobs: Vec<NewJob> = Vec::new();
+                for _ in 0..1 + rng.below(6) {
+                    let job = self.new_job(rng, &own, oracle);
+                    own.push(job.id);
+                    let place = usize::try_from(rng.below(jobs.len() as u64 + 1)).unwrap();
+                    jobs.insert(place, job);
+                }
+                jobs
+            })
+            .collect();
+        let submission = is_parted.then(|| SubmissionId::new(rng.id()));
+        Wish::Submit { flow, submission, parts, at: 0 }
+    }
+
+    fn new_job(&mut self, rng: &mut Rng, own: &[JobId], oracle: &mut Oracle) -> NewJob {
+        let mut depends_on: Vec<JobId> = Vec::new();
+        for _ in 0..rng.below(3) {
+            let on = if rng.percent(70) { rng.pick(own) } else { rng.pick(&self.known) };
+            depends_on.extend(on.filter(|on| !depends_on.contains(on)));
+        }
+        let id = JobId::new(rng.id());
+        let digest = ContentDigest(rng.next());
+        oracle.digests.insert(id, digest);
+        self.next_spec += 1;
+        NewJob {
+            id,
+            elf: Arc::from(rng.pick(&ELVES).unwrap()),
+            task: Arc::from(rng.pick(&TASKS).unwrap()),
+            priority: i32::try_from(rng.below(3)).unwrap(),
+            depends_on,
+            digest,
+            spec: Attachment(self.next_spec),
+        }
+    }
+}
+
+impl Wish {
+    /// The command, with what the store says now.
+    pub(crate) fn command(&self, request: RequestId, store: &Store) -> Command {
+        match self {
+            Self::Submit { flow, submission, parts, at } => {
+                let jobs = parts[*at].clone();
+                let named = jobs.iter().flat_map(|job| job.depends_on.iter().copied().chain([job.id]));
+                let mut facts = store.facts(named, Some(*flow));
+                facts.submission_sealed =
+                    submission.and_then(|id| store.submissions.get(&id)).is_some_and(|record| record.sealed);
+                let part = submission.map(|submission| Part {
+                    submission,
+                    index: u32::try_from(*at).unwrap(),
+                    seal: *at + 1 == parts.len(),
+                });
+                let flow_name = Arc::from("flow");
+                Command::Submit(Submit { request, flow: *flow, flow_name, part, jobs, facts })
+            }
+            Self::CancelJobs(jobs) => Command::Cancel(Cancel {
+                request,
+                scope: Scope::Jobs(jobs.clone()),
+                facts: store.facts(jobs.iter().copied(), None),
+            }),
+            Self::CancelFlow(flow) => Command::Cancel(Cancel {
+                request,
+                scope: Scope::Flow(*flow),
+                facts: store.facts([], Some(*flow)),
+            }),
+            Self::Retry(named) => {
+                let jobs: Vec<_> = named.iter().filter_map(|id| store.revivable(*id)).collect();
+                let dependents = store.upstream_failed_dependents(named);
+                let dependents: Vec<_> = dependents.iter().filter_map(|id| store.revivable(*id)).collect();
+                let all = || jobs.iter().chain(&dependents);
+                let facts = store.facts(all().flat_map(|job| job.depends_on.iter().copied()), None);
+                let flows = all().filter_map(|job| store.flows.get(&job.flow).cloned()).collect();
+                Command::Retry(Retry { request, jobs, dependents, facts, flows })
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A process that serves an elf, as a runtime would.
+
+use std::collections::BTreeMap;
+
+use mycelium_core::command::{OutcomeResult, Window};
+use mycelium_core::ids::{AssignNumber, InstanceId, SessionId, Timestamp, Token};
+
+/// Where an attempt stands in an elf's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// It waits for a place to run.
+    Waiting,
+    /// It runs.
+    Running,
+    /// It is over, and the broker has not acknowledged what it came to.
+    Over(OutcomeResult),
+}
+
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) instance: InstanceId,
+    pub(crate) elf: usize,
+    pub(crate) is_alive: bool,
+    pub(crate) session: Option<SessionId>,
+    /// The open stream; messages of others are lost.
+    pub(crate) stream: Option<u64>,
+    /// Whether `Welcome` has come on this stream.
+    pub(crate) is_welcome: bool,
+    pub(crate) window: Window,
+    /// The largest window it has ever announced: a smaller one takes nothing back.
+    pub(crate) window_max: u32,
+    pub(crate) held: BTreeMap<Token, Attempt>,
+    /// The order in which attempts came, to start them in.
+    pub(crate) order: Vec<Token>,
+    pub(crate) cancelled: Vec<Token>,
+    pub(crate) received: AssignNumber,
+    /// The last sign of life that the broker is known to have heard.
+    pub(crate) heard_at: Timestamp,
+}
+
+impl Process {
+    pub(crate) fn new(instance: InstanceId, elf: usize, window: Window) -> Self {
+        Self {
+            instance,
+            elf,
+            is_alive: true,
+            session: None,
+            stream: None,
+            is_welcome: false,
+            window,
+            window_max: window.jobs,
+            held: BTreeMap::new(),
+            order: Vec::new(),
+            cancelled: Vec::new(),
+            received: AssignNumber(0),
+            heard_at: Timestamp(0),
+        }
+    }
+
+    /// Takes an assignment. Invariant: windows are never exceeded.
+    pub(crate) fn take(&mut self, token: Token) {
+        assert!(self.held.insert(token, Attempt::Waiting).is_none(), "{token:?} is assigned twice");
+        self.order.push(token);
+        let unfinished = self.held.values().filter(|attempt| !matches!(attempt, Attempt::Over(_))).count();
+        assert!(
+            unfinished <= self.window_max as usize,
+            "window exceeded: {unfinished} held, {} allowed",
+            self.window_max
+        );
+    }
+
+    /// Starts what there is room for, in the order of assignment. Returns what was started.
+    pub(crate) fn start(&mut self) -> Vec<Token> {
+        let running = self.held.values().filter(|attempt| **attempt == Attempt::Running).count();
+        let room = (self.window.concurrency as usize).saturating_sub(running);
+        let mut started = Vec::new();
+        for token in &self.order {
+            if started.len() == room {
+                break;
+            }
+            if let Some(attempt) = self.held.get_mut(token)
+                && *attempt == Attempt::Waiting
+            {
+                *attempt = Attempt::Running;
+                started.push(*token);
+            }
+        }
+        started
+    }
+
+    pub(crate) fn forget(&mut self, token: Token) {
+        self.held.remove(&token);
+        self.order.retain(|other| *other != token);
+        self.cancelled.retain(|other| *other != token);
+    }
+
+    pub(crate) fn keep_only(&mut self, keep: &[Token]) {
+        self.held.retain(|token, _| keep.contains(token));
+        self.order.retain(|token| keep.contains(token));
+        self.cancelled.retain(|token| keep.contains(token));
+    }
+
+    pub(crate) fn held_tokens(&self) -> Vec<Token> {
+        self.held.keys().copied().collect()
+    }
+}

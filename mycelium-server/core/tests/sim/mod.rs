@@ -1,0 +1,14 @@
+//! A seeded simulation: the core, a fake store, fake elves, a client, a network and a clock, all driven by one seed.
+//!
+//! A run has two phases. In the first everything goes wrong that can: commits fail or are uncertain, the broker and
+//! the elves are killed, streams are cut, messages are late, lost or doubled. In the second there are no faults and
+//! no new jobs, and everything must end. Throughout, what [`oracle`] and [`store`] say must hold.
+
+mod client;
+mod elf;
+mod oracle;
+mod rng;
+mod store;
+mod world;
+
+pub(crate) use world::run;

@@ -1,0 +1,120 @@
+//! What must hold whatever happens, one function each.
+
+use std::collections::BTreeMap;
+
+use mycelium_core::command::OutcomeResult;
+use mycelium_core::effects::{Assignment, Effects, End, FailedBy, JobRecord, Verdict};
+use mycelium_core::ids::{Attachment, Attempt, ContentDigest, JobId, SessionId, Token};
+use mycelium_core::status::FinalStatus;
+
+use super::store::Store;
+
+/// What the world has seen, as someone outside would.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    /// Digest of every job that anyone tried to submit.
+    pub(crate) digests: BTreeMap<JobId, ContentDigest>,
+    /// Jobs whose submission was acknowledged.
+    pub(crate) acknowledged: Vec<JobId>,
+    /// What each attachment of an outcome was reported for.
+    pub(crate) reports: BTreeMap<Attachment, (SessionId, Token, OutcomeResult)>,
+    /// What each session reported last of each attempt.
+    pub(crate) last_reports: BTreeMap<(SessionId, Token), OutcomeResult>,
+    /// The highest attempt dispatched, by job.
+    dispatched: BTreeMap<JobId, Attempt>,
+    /// Final outcomes accepted, by job.
+    accepted: BTreeMap<JobId, u32>,
+    /// Retries that were stored, by job.
+    revived: BTreeMap<JobId, u32>,
+}
+
+impl Oracle {
+    /// A job whose submission was acknowledged is in the store, for ever.
+    pub(crate) fn acknowledged_jobs_are_kept(&self, store: &Store) {
+        for id in &self.acknowledged {
+            let is_kept = store.live.contains_key(id) || store.finished.contains_key(id);
+            assert!(is_kept, "acknowledged job {id} is lost");
+        }
+    }
+
+    /// Every outcome that ends a job is accepted once, and once more for each retry.
+    pub(crate) fn one_outcome_per_job(&mut self, token: Token, verdict: Verdict, ended_by: OutcomeResult) {
+        let is_accepted = match verdict {
+            Verdict::Recorded | Verdict::Refused => true,
+            Verdict::Duplicate | Verdict::Stale => false,
+        };
+        let is_final = match ended_by {
+            OutcomeResult::Outputs(_) | OutcomeResult::Failure(_) | OutcomeResult::Refused(_) => true,
+            OutcomeResult::Released | OutcomeResult::Cancelled => false,
+        };
+        if is_accepted && is_final {
+            let accepted = self.accepted.entry(token.job).or_default();
+            *accepted += 1;
+            let allowed = 1 + self.revived.get(&token.job).copied().unwrap_or_default();
+            assert!(*accepted <= allowed, "job {} has {accepted} accepted outcomes", token.job);
+        }
+    }
+
+    /// Nothing is dispatched before the store has it as running there.
+    pub(crate) fn dispatched_is_durable(&self, store: &Store, session: SessionId, assignment: &Assignment) {
+        let Token { job, attempt } = assignment.token;
+        let live = store.live.get(&job);
+        let is_stored = live.is_some_and(|live| {
+            live.attempt == attempt && live.running.is_some_and(|running| running.session == session)
+        });
+        assert!(is_stored, "job {job} is dispatched, and stored as {live:?}");
+    }
+
+    /// Attempt numbers only rise, and none is dispatched twice.
+    pub(crate) fn attempts_only_rise(&mut self, token: Token) {
+        let before = self.dispatched.insert(token.job, token.attempt).unwrap_or_default();
+        assert!(token.attempt > before, "attempt {} of job {} after {before}", token.attempt, token.job);
+    }
+
+    /// A job runs only after all it depends on is done.
+    pub(crate) fn dependencies_are_done(&self, store: &Store, job: JobId) {
+        for on in &store.specs[&job].depends_on {
+            let status = store.finished.get(on).map(|finished| finished.end.status());
+            assert_eq!(status, Some(FinalStatus::Done), "job {job} runs, and depends on {on}");
+        }
+    }
+
+    /// What a job came to is what the attempt that the store had as running reported.
+    pub(crate) fn outcomes_are_as_reported(&self, before: &Store, effects: &Effects) {
+        for write in &effects.jobs {
+            let JobRecord::Finished(finished) = &write.after else { continue };
+            let attachment = match finished.end {
+                End::Done(outputs) => outputs,
+                End::Failed(FailedBy::Reported(failure)) => failure,
+                End::Failed(FailedBy::ElvesLost(_)) | End::UpstreamFailed(_) | End::Cancelled => continue,
+            };
+            let Some((session, token, result)) = self.reports.get(&attachment) else {
+                panic!("job {} ended with something nobody reported", write.id);
+            };
+            let expected = Token { job: write.id, attempt: finished.attempt };
+            assert_eq!(*token, expected, "the report was for another attempt");
+            let running = before.live.get(&write.id).and_then(|live| live.running);
+            assert_eq!(running.map(|running| running.session), Some(*session), "reported by its holder");
+            let is_as_reported = match result {
+                OutcomeResult::Outputs(_) => matches!(finished.end, End::Done(_)),
+                OutcomeResult::Failure(_) | OutcomeResult::Refused(_) => {
+                    matches!(finished.end, End::Failed(_))
+                }
+                OutcomeResult::Released | OutcomeResult::Cancelled => false,
+            };
+            assert!(is_as_reported, "job {} ended {:?}, reported was {result:?}", write.id, finished.end);
+        }
+    }
+
+    pub(crate) fn count_retries(&mut self, effects: &Effects) {
+        for write in effects.jobs.iter().filter(|write| write.revived.is_some()) {
+            *self.revived.entry(write.id).or_default() += 1;
+        }
+    }
+
+    /// After a while without faults every job has ended.
+    pub(crate) fn everything_has_ended(store: &Store) {
+        assert!(store.live.is_empty(), "without faults, these do not end: {:?}", store.live);
+        assert!(store.settling.is_empty(), "settlings do not end: {:?}", store.settling);
+    }
+}

@@ -1,0 +1,707 @@
+//! The clock, the network, and the broker's shell.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mycelium_core::command::{Command, ElfOffer, Hello, Outcome as Report, OutcomeResult, Window};
+use mycelium_core::effects::{Assignment, Effects, Refusal, Reply, Send, Verdict};
+use mycelium_core::ids::{
+    AssignNumber, Attachment, InstanceId, RequestId, Revision, SessionId, Timestamp, Token,
+};
+use mycelium_core::{Config, Core};
+
+use super::client::{Client, ELVES, Request, TASKS, Wish};
+use super::elf::{Attempt, Process};
+use super::oracle::Oracle;
+use super::rng::Rng;
+use super::store::Store;
+
+const MS: u64 = 1_000;
+const SECOND: u64 = 1_000 * MS;
+/// How long things go wrong.
+const FAULTS_UNTIL: u64 = 240 * SECOND;
+/// When everything must have ended.
+const END: u64 = FAULTS_UNTIL + 3_600 * SECOND;
+/// How many batches a run may take: more means that the core keeps itself busy.
+const BATCHES_MAX: u64 = 200_000;
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Outcome {
+    pub(crate) batches: u64,
+    pub(crate) rebuilds: u64,
+    pub(crate) jobs: usize,
+    /// Everything that went into the core and came out of it, if asked for.
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    /// The broker takes a batch of what has come.
+    Batch,
+    /// The client has an idea.
+    Idea,
+    /// The client asks again for what was not answered.
+    AskAgain,
+    /// An answer reaches the client.
+    Answer(RequestId, Result<Reply, Refusal>),
+    /// A message of an elf reaches the broker.
+    FromElf { stream: u64, message: FromElf },
+    /// The broker sees that a stream is gone.
+    StreamGone { stream: u64 },
+    /// A message of the broker reaches an elf.
+    ToElf { stream: u64, message: ToElf },
+    /// A command comes a second time, late.
+    Late(Command),
+    /// A process opens a stream.
+    Connect { process: usize, instance: InstanceId },
+    /// A process gives a sign of life.
+    Beat { process: usize, instance: InstanceId },
+    /// A task ends.
+    TaskEnds { process: usize, instance: InstanceId, token: Token },
+    /// Something happens to a process or its stream.
+    Mishap,
+}
+
+#[derive(Debug, Clone)]
+enum FromElf {
+    Hello { resume: Option<SessionId>, held: Vec<Token>, window: Window },
+    SetWindow(Window),
+    Beat { held: Vec<Token>, received: AssignNumber },
+    Outcomes(Vec<Report>),
+    Draining,
+    Goodbye,
+}
+
+#[derive(Debug, Clone)]
+enum ToElf {
+    Welcome { session: SessionId, keep: Vec<Token> },
+    Assign { first: AssignNumber, assignments: Vec<Assignment> },
+    Cancel(Vec<Token>),
+    Acks(Vec<(Token, Verdict)>),
+    Unknown(Vec<Token>),
+    Closed,
+}
+
+/// A stream, from the broker's side.
+#[derive(Debug, Clone, Copy)]
+struct Stream {
+    process: usize,
+    session: Option<SessionId>,
+    /// When its latest message in either direction arrives: messages of a stream stay in order.
+    busy_until: [u64; 2],
+}
+
+struct World {
+    rng: Rng,
+    now: u64,
+    config: Config,
+    core: Core,
+    store: Store,
+    oracle: Oracle,
+    client: Client,
+    requests: BTreeMap<RequestId, Request>,
+    next_request: u64,
+    processes: Vec<Process>,
+    streams: BTreeMap<u64, Stream>,
+    next_stream: u64,
+    hellos: BTreeMap<RequestId, u64>,
+    of_session: BTreeMap<SessionId, u64>,
+    inbox: VecDeque<Command>,
+    events: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    is_batch_due: bool,
+    next_attachment: u32,
+    has_faults: bool,
+    keeps_log: bool,
+    outcome: Outcome,
+}
+
+/// Runs one seed. Panics where something does not hold.
+pub(crate) fn run(seed: u64, keeps_log: bool, adjust: impl FnOnce(&mut Config)) -> Outcome {
+    let mut config = Config {
+        lease: Duration::from_secs(30),
+        submission_idle_max: Duration::from_secs(60),
+        finished_kept: 6,
+        step_max: 3,
+        unfinished_max: 150,
+        ..Config::default()
+    };
+    adjust(&mut config);
+    let mut world = World::new(seed, config, keeps_log);
+    world.run();
+    world.outcome
+}
+
+impl World {
+    fn new(seed: u64, config: Config, keeps_log: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let processes = (0..4)
+            .map(|index| {
+                let window = Window { jobs: 1 + index % 3, concurrency: 1 + index % 2 };
+                Process::new(InstanceId::new(rng.id()), (index % 2) as usize, window)
+            })
+            .collect();
+        Self {
+            core: Core::new(config.clone()),
+            rng,
+            now: SECOND,
+            config,
+            store: Store::default(),
+            oracle: Oracle::default(),
+            client: Client::default(),
+            requests: BTreeMap::new(),
+            next_request: 0,
+            processes,
+            streams: BTreeMap::new(),
+            next_stream: 0,
+            hellos: BTreeMap::new(),
+            of_session: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            is_batch_due: false,
+            next_attachment: 0,
+            has_faults: true,
+            keeps_log,
+            outcome: Outcome::default(),
+        }
+    }
+
+    fn at(&mut self, time: u64, event: Event) {
+        self.next_event += 1;
+        self.events.insert((time, self.next_event), event);
+    }
+
+    fn after(&mut self, delay_max: u64, event: Event) {
+        let time = self.now + 1 + self.rng.below(delay_max);
+        self.at(time, event);
+    }
+
+    fn run(&mut self) {
+        for process in 0..self.processes.len() {
+            let instance = self.processes[process].instance;
+            self.after(SECOND, Event::Connect { process, instance });
+        }
+        self.after(SECOND, Event::Idea);
+        self.after(SECOND, Event::AskAgain);
+        self.after(5 * SECOND, Event::Mishap);
+        loop {
+            let Some(((time, _), event)) = self.events.pop_first() else { break };
+            if let Some(due) = self.core.next_deadline()
+                && due.0 < time
+                && !self.is_batch_due
+            {
+                self.next_event += 1;
+                self.events.insert((time, self.next_event), event);
+                self.now = self.now.max(due.0);
+                self.is_batch_due = true;
+                self.at(self.now, Event::Batch);
+                continue;
+            }
+            self.now = self.now.max(time);
+            if self.has_faults && self.now > FAULTS_UNTIL {
+                self.heal();
+            }
+            let is_idle = self.inbox.is_empty() && !self.core.has_work();
+            if !self.has_faults && self.store.live.is_empty() && is_idle {
+                break;
+            }
+            if self.now > END {
+                break;
+            }
+            self.handle(event);
+            if (!self.inbox.is_empty() || self.core.has_work()) && !self.is_batch_due {
+                self.is_batch_due = true;
+                self.after(5 * MS, Event::Batch);
+            }
+        }
+        self.oracle.acknowledged_jobs_are_kept(&self.store);
+        self.store.check_flow_counts();
+        Oracle::everything_has_ended(&self.store);
+        self.outcome.jobs = self.store.finished.len();
+    }
+
+    /// Faults end: every stream is opened anew, since what was lost on the old ones stays lost.
+    fn heal(&mut self) {
+        self.has_faults = false;
+        for index in 0..self.processes.len() {
+            self.processes[index].window = Window { jobs: 2, concurrency: 2 };
+            self.processes[index].window_max = self.processes[index].window_max.max(2);
+            if let Some(stream) = self.processes[index].stream {
+                self.cut(stream);
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Batch => self.batch(),
+            Event::Idea => self.idea(),
+            Event::AskAgain => self.ask_again(),
+            Event::Answer(request, answer) => self.on_answer(request, answer),
+            Event::FromElf { stream, message } => self.on_message(stream, message),
+            Event::StreamGone { stream } => self.on_stream_gone(stream),
+            Event::ToElf { stream, message } => self.on_elf_message(stream, message),
+            Event::Late(command) => self.inbox.push_back(command),
+            Event::Connect { process, instance } => self.connect(process, instance),
+            Event::Beat { process, instance } => self.beat(process, instance),
+            Event::TaskEnds { process, instance, token } => self.task_ends(process, instance, token),
+            Event::Mishap => self.mishap(),
+        }
+    }
+
+    // The client.
+
+    fn idea(&mut self) {
+        if !self.has_faults {
+            return;
+        }
+        if self.store.live.len() < 120
+            && let Some(wish) = self.client.make_wish(&mut self.rng, &self.store, &mut self.oracle)
+        {
+            self.ask(wish);
+        }
+        self.after(1_500 * MS, Event::Idea);
+    }
+
+    fn ask(&mut self, wish: Wish) {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        let again_at = Timestamp(self.now + 10 * SECOND);
+        self.inbox.push_back(wish.command(request, &self.store));
+        if self.rng.percent(3) {
+            let command = wish.command(request, &self.store);
+            self.after(20 * SECOND, Event::Late(command));
+        }
+        self.requests.insert(request, Request { wish, again_at });
+    }
+
+    fn ask_again(&mut self) {
+        let due: Vec<RequestId> = self
+            .requests
+            .iter()
+            .filter(|(_, request)| request.again_at.0 <= self.now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            if let Some(request) = self.requests.remove(&id)
+                && (self.has_faults || matches!(request.wish, Wish::Submit { .. }))
+            {
+                self.ask(request.wish);
+            }
+        }
+        self.after(2 * SECOND, Event::AskAgain);
+    }
+
+    fn on_answer(&mut self, request: RequestId, answer: Result<Reply, Refusal>) {
+        let Some(Request { wish, .. }) = self.requests.remove(&request) else { return };
+        match (answer, wish) {
+            (Err(Refusal::FactsStale), wish) => self.ask(wish),
+            (Err(_), _) => {}
+            (Ok(_), Wish::Submit { flow, submission, parts, at }) if at + 1 < parts.len() => {
+                if !self.rng.percent(10) {
+                    self.ask(Wish::Submit { flow, submission, parts, at: at + 1 });
+                }
+            }
+            (Ok(_), Wish::Submit { parts, .. }) => {
+                let ids = parts.iter().flatten().map(|job| job.id);
+                self.client.known.extend(ids.clone());
+                self.oracle.acknowledged.extend(ids);
+                self.oracle.acknowledged_jobs_are_kept(&self.store);
+            }
+            (Ok(_), Wish::CancelJobs(_) | Wish::CancelFlow(_) | Wish::Retry(_)) => {}
+        }
+    }
+
+    // The broker's shell.
+
+    fn batch(&mut self) {
+        self.is_batch_due = false;
+        self.outcome.batches += 1;
+        assert!(self.outcome.batches < BATCHES_MAX, "the core keeps itself busy");
+        let now = Timestamp(self.now);
+        let mut effects = Effects::default();
+        for _ in 0..1 + self.rng.below(8) {
+            let Some(command) = self.inbox.pop_front() else { break };
+            if self.keeps_log {
+                writeln!(self.outcome.log, "{now:?} {command:?}").unwrap();
+            }
+            self.core.apply(now, command, &mut effects);
+        }
+        self.core.finish_batch(now, &mut effects);
+        self.core.check_invariants().unwrap();
+        if self.keeps_log {
+            writeln!(self.outcome.log, "{now:?} {effects:?}").unwrap();
+        }
+        let fate = if self.has_faults { self.rng.below(1_000) } else { 999 };
+        if fate < 20 && effects.counters.is_some() {
+            // Failed, or uncertain and applied all the same, or the broker dies around the commit: in each case the
+            // shell goes back to what the store has.
+            if fate < 10 {
+                self.commit(&effects);
+            }
+            self.rebuild();
+            return;
+        }
+        self.commit(&effects);
+        self.release(effects);
+    }
+
+    fn commit(&mut self, effects: &Effects) {
+        self.oracle.outcomes_are_as_reported(&self.store, effects);
+        self.oracle.count_retries(effects);
+        self.store.commit(effects, &self.oracle.digests);
+    }
+
+    /// The broker starts again from its store. Everything on its way is lost.
+    fn rebuild(&mut self) {
+        self.outcome.rebuilds += 1;
+        self.inbox.clear();
+        self.hellos.clear();
+        self.of_session.clear();
+        let streams: Vec<u64> = self.streams.keys().copied().collect();
+        for stream in streams {
+            self.cut(stream);
+        }
+        self.streams.clear();
+        let (image, jobs) = self.store.image();
+        let mut restore = Core::restore(self.config.clone(), image, Timestamp(self.now));
+        for job in jobs {
+            restore.job(job).unwrap();
+        }
+        self.core = restore.finish().unwrap();
+        self.core.check_invariants().unwrap();
+        let counts = self.core.status();
+        let unfinished = counts.pending + counts.ready + counts.running + counts.unsealed;
+        assert_eq!(unfinished, self.store.live.len() as u64, "a rebuilt core has every job");
+        self.oracle.acknowledged_jobs_are_kept(&self.store);
+    }
+
+    fn release(&mut self, effects: Effects) {
+        for (request, answer) in effects.replies {
+            if let Some(stream) = self.hellos.remove(&request) {
+                if let Ok(Reply::Welcome { session, keep, .. }) = answer
+                    && let Some(entry) = self.streams.get_mut(&stream)
+                {
+                    entry.session = Some(session);
+                    self.of_session.insert(session, stream);
+                    self.send_to_elf(stream, ToElf::Welcome { session, keep });
+                }
+            } else {
+                self.after(20 * MS, Event::Answer(request, answer));
+            }
+        }
+        for send in effects.sends {
+            self.release_send(send);
+        }
+    }
+
+    fn release_send(&mut self, send: Send) {
+        let (session, message) = match send {
+            Send::Assign { session, assignments, first } => {
+                for assignment in &assignments {
+                    self.oracle.dispatched_is_durable(&self.store, session, assignment);
+                    self.oracle.attempts_only_rise(assignment.token);
+                    self.oracle.dependencies_are_done(&self.store, assignment.token.job);
+                }
+                (session, ToElf::Assign { first, assignments })
+            }
+            Send::Cancel { session, tokens } => (session, ToElf::Cancel(tokens)),
+            Send::OutcomeAcks { session, acks } => (session, ToElf::Acks(acks)),
+            Send::HeartbeatAck { session, unknown } => (session, ToElf::Unknown(unknown)),
+            Send::SessionOver { session } => (session, ToElf::Closed),
+        };
+        if let ToElf::Acks(acks) = &message {
+            for (token, verdict) in acks {
+                if let Some(&result) = self.oracle.last_reports.get(&(session, *token)) {
+                    self.oracle.one_outcome_per_job(*token, *verdict, result);
+                }
+            }
+        }
+        let may_be_lost = !matches!(message, ToElf::Assign { .. } | ToElf::Closed);
+        if may_be_lost && self.has_faults && self.rng.percent(4) {
+            return;
+        }
+        if let Some(&stream) = self.of_session.get(&session) {
+            self.send_to_elf(stream, message);
+        }
+    }
+
+    fn on_message(&mut self, stream: u64, message: FromElf) {
+        let Some(entry) = self.streams.get(&stream).copied() else { return };
+        let process = &self.processes[entry.process];
+        if let FromElf::Hello { resume, held, window } = message {
+            self.next_request += 1;
+            let request = RequestId(self.next_request);
+            self.hellos.insert(request, stream);
+            let tasks = if entry.process == 3 { &TASKS[..1] } else { &TASKS[..] };
+            let revision = Revision::new([1; 32]);
+            let offer = ElfOffer {
+                elf: Arc::from(ELVES[process.elf]),
+                tasks: tasks.iter().map(|task| (Arc::from(*task), revision)).collect(),
+                window,
+            };
+            let instance = process.instance;
+            let elves = vec![offer];
+            self.inbox.push_back(Command::Hello(Hello { request, instance, resume, elves, held }));
+            return;
+        }
+        let Some(session) = entry.session else { return };
+        let command = match message {
+            FromElf::Hello { .. } => return,
+            FromElf::SetWindow(window) => {
+                Command::SetWindow { session, elf: Arc::from(ELVES[process.elf]), window }
+            }
+            FromElf::Beat { held, received } => Command::Heartbeat { session, held, received },
+            FromElf::Outcomes(outcomes) => {
+                for report in &outcomes {
+                    self.oracle.last_reports.insert((session, report.token), report.result);
+                    if let OutcomeResult::Outputs(tag)
+                    | OutcomeResult::Failure(tag)
+                    | OutcomeResult::Refused(tag) = report.result
+                    {
+                        self.oracle.reports.insert(tag, (session, report.token, report.result));
+                    }
+                }
+                if self.has_faults && self.rng.percent(12) {
+                    let outcomes = outcomes.clone();
+                    self.after(20 * SECOND, Event::Late(Command::Outcomes { session, outcomes }));
+                }
+                Command::Outcomes { session, outcomes }
+            }
+            FromElf::Draining => Command::Draining { session },
+            FromElf::Goodbye => Command::Goodbye { session },
+        };
+        self.inbox.push_back(command);
+    }
+
+    fn on_stream_gone(&mut self, stream: u64) {
+        if let Some(entry) = self.streams.remove(&stream)
+            && let Some(session) = entry.session
+            && self.of_session.get(&session) == Some(&stream)
+        {
+            self.of_session.remove(&session);
+            self.inbox.push_back(Command::StreamClosed { session });
+        }
+    }
+
+    // The network.
+
+    fn send_to_elf(&mut self, stream: u64, message: ToElf) {
+        let delay = self.rng.below(if self.has_faults { 200 * MS } else { 5 * MS });
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        entry.busy_until[0] = entry.busy_until[0].max(self.now + delay) + 1;
+        let time = entry.busy_until[0];
+        self.at(time, Event::ToElf { stream, message });
+    }
+
+    fn send_to_broker(&mut self, stream: u64, message: FromElf) {
+        let delay = self.rng.below(if self.has_faults { 200 * MS } else { 5 * MS });
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        entry.busy_until[1] = entry.busy_until[1].max(self.now + delay) + 1;
+        let time = entry.busy_until[1];
+        self.at(time, Event::FromElf { stream, message });
+    }
+
+    /// Cuts a stream: what is on its way is lost. The two sides notice at different times.
+    fn cut(&mut self, stream: u64) {
+        let is_of_it = |event: &Event| match event {
+            Event::FromElf { stream: other, .. } | Event::ToElf { stream: other, .. } => *other == stream,
+            _ => false,
+        };
+        self.events.retain(|_, event| !is_of_it(event));
+        let slow = if self.has_faults { 15 * SECOND } else { SECOND };
+        self.after(slow, Event::StreamGone { stream });
+        let index = self.processes.iter().position(|process| process.stream == Some(stream));
+        if let Some(process) = index {
+            self.processes[process].stream = None;
+            self.processes[process].is_welcome = false;
+            let instance = self.processes[process].instance;
+            self.after(slow, Event::Connect { process, instance });
+        }
+    }
+
+    fn mishap(&mut self) {
+        if !self.has_faults {
+            return;
+        }
+        let process = usize::try_from(self.rng.below(self.processes.len() as u64)).unwrap();
+        match self.rng.below(10) {
+            0..4 => {
+                if let Some(stream) = self.processes[process].stream {
+                    self.cut(stream);
+                }
+            }
+            4..6 => self.kill(process),
+            6..8 => {
+                let window = Window {
+                    jobs: u32::try_from(self.rng.below(5)).unwrap(),
+                    concurrency: u32::try_from(1 + self.rng.below(2)).unwrap(),
+                };
+                self.processes[process].window = window;
+                self.processes[process].window_max = self.processes[process].window_max.max(window.jobs);
+                self.say(process, FromElf::SetWindow(window));
+            }
+            8 => {
+                let waiting = self.processes[process].held.iter();
+                let waiting =
+                    waiting.filter(|(_, attempt)| **attempt == Attempt::Waiting).map(|(token, _)| *token);
+                if let Some(token) = waiting.last() {
+                    self.report(process, token, OutcomeResult::Released);
+                }
+            }
+            _ => {
+                self.say(process, FromElf::Draining);
+                if self.rng.percent(50) {
+                    self.say(process, FromElf::Goodbye);
+                    let keep = [];
+                    self.processes[process].keep_only(&keep);
+                }
+            }
+        }
+        self.after(8 * SECOND, Event::Mishap);
+    }
+
+    // The elves.
+
+    fn kill(&mut self, process: usize) {
+        if let Some(stream) = self.processes[process].stream {
+            self.cut(stream);
+        }
+        let elf = self.processes[process].elf;
+        let window = Window { jobs: 2, concurrency: 1 };
+        let instance = InstanceId::new(self.rng.id());
+        self.processes[process] = Process::new(instance, elf, window);
+        self.after(10 * SECOND, Event::Connect { process, instance });
+    }
+
+    fn connect(&mut self, process: usize, instance: InstanceId) {
+        let entry = &self.processes[process];
+        if entry.instance != instance || entry.stream.is_some() {
+            return;
+        }
+        self.next_stream += 1;
+        let stream = self.next_stream;
+        self.streams.insert(stream, Stream { process, session: None, busy_until: [self.now; 2] });
+        let hello = FromElf::Hello { resume: entry.session, held: entry.held_tokens(), window: entry.window };
+        self.processes[process].stream = Some(stream);
+        self.processes[process].is_welcome = false;
+        self.send_to_broker(stream, hello);
+        // If no answer comes, or the stream is lost without a word, the next beat finds out.
+        self.after(5 * SECOND, Event::Beat { process, instance });
+    }
+
+    /// Says something, if there is a stream to say it on.
+    fn say(&mut self, process: usize, message: FromElf) {
+        if self.processes[process].is_welcome
+            && let Some(stream) = self.processes[process].stream
+        {
+            self.send_to_broker(stream, message);
+        }
+    }
+
+    fn beat(&mut self, process: usize, instance: InstanceId) {
+        let entry = &self.processes[process];
+        if entry.instance != instance || entry.stream.is_none() {
+            return;
+        }
+        let is_open = entry.stream.is_some_and(|stream| self.streams.contains_key(&stream));
+        if !is_open || !entry.is_welcome {
+            if let Some(stream) = entry.stream {
+                self.cut(stream);
+            }
+            return;
+        }
+        let beat = FromElf::Beat { held: entry.held_tokens(), received: entry.received };
+        self.say(process, beat);
+        self.at(self.now + 5 * SECOND, Event::Beat { process, instance });
+    }
+
+    fn on_elf_message(&mut self, stream: u64, message: ToElf) {
+        let index = self.processes.iter().position(|process| process.stream == Some(stream));
+        let Some(process) = index else { return };
+        let entry = &mut self.processes[process];
+        match message {
+            ToElf::Welcome { session, keep } => {
+                // What was received on other streams says nothing here: a restarted broker numbers anew.
+                entry.received = AssignNumber(0);
+                entry.session = Some(session);
+                entry.is_welcome = true;
+                entry.keep_only(&keep);
+                let again: Vec<Report> = entry
+                    .held
+                    .iter()
+                    .filter_map(|(token, attempt)| match attempt {
+                        Attempt::Over(result) => Some(Report { token: *token, result: *result }),
+                        Attempt::Waiting | Attempt::Running => None,
+                    })
+                    .collect();
+                if !again.is_empty() {
+                    self.say(process, FromElf::Outcomes(again));
+                }
+            }
+            ToElf::Assign { first, assignments } => {
+                entry.received = AssignNumber(first.0 + assignments.len() as u64 - 1);
+                for assignment in assignments {
+                    assert_eq!(&*assignment.elf, ELVES[entry.elf], "jobs go to their elf");
+                    entry.take(assignment.token);
+                }
+            }
+            ToElf::Cancel(tokens) => {
+                for token in tokens {
+                    if entry.held.contains_key(&token) {
+                        entry.cancelled.push(token);
+                    }
+                }
+            }
+            ToElf::Acks(acks) => acks.into_iter().for_each(|(token, _)| entry.forget(token)),
+            ToElf::Unknown(tokens) => tokens.into_iter().for_each(|token| entry.forget(token)),
+            ToElf::Closed => {
+                entry.keep_only(&[]);
+                self.cut(stream);
+            }
+        }
+        self.start_tasks(process);
+    }
+
+    fn start_tasks(&mut self, process: usize) {
+        let instance = self.processes[process].instance;
+        for token in self.processes[process].start() {
+            let time = if self.rng.percent(5) { 20 * SECOND } else { 1_500 * MS };
+            self.after(time, Event::TaskEnds { process, instance, token });
+        }
+    }
+
+    fn task_ends(&mut self, process: usize, instance: InstanceId, token: Token) {
+        let entry = &self.processes[process];
+        if entry.instance != instance || entry.held.get(&token) != Some(&Attempt::Running) {
+            return;
+        }
+        // Some jobs kill every elf they meet.
+        if token.job.as_bytes()[15] < 6 {
+            self.kill(process);
+            return;
+        }
+        self.next_attachment += 1;
+        let tag = Attachment(self.next_attachment);
+        let is_cancelled = entry.cancelled.contains(&token);
+        let result = match self.rng.below(100) {
+            _ if is_cancelled => OutcomeResult::Cancelled,
+            0..75 => OutcomeResult::Outputs(tag),
+            75..90 => OutcomeResult::Failure(tag),
+            90..95 => OutcomeResult::Refused(tag),
+            _ if self.has_faults => OutcomeResult::Cancelled,
+            _ => OutcomeResult::Outputs(tag),
+        };
+        self.report(process, token, result);
+        self.start_tasks(process);
+    }
+
+    fn report(&mut self, process: usize, token: Token, result: OutcomeResult) {
+        self.processes[process].held.insert(token, Attempt::Over(result));
+        self.say(process, FromElf::Outcomes(vec![Report { token, result }]));
+    }
+}
