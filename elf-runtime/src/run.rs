@@ -91,8 +91,10 @@ impl Run {
     pub async fn result<T: Output>(&self, job: &Job<T>) -> Result<T, Error> {
         let job_id = job.id();
         let outputs = self.outputs(job_id).await?;
-        T::from_outputs(outputs)
-            .map_err(|source| Error::Decode { what: format!("the result of job {job_id}"), source: Arc::new(source) })
+        T::from_outputs(outputs).map_err(|source| Error::Decode {
+            what: format!("the result of job {job_id}"),
+            source: Arc::new(source),
+        })
     }
 
     /// Waits for a job of the flow and returns its outputs.
@@ -150,7 +152,8 @@ impl Run {
     /// As [`Mycelium::get_flow`].
     pub async fn counts(&self) -> Result<v1::JobCounts, Error> {
         let flow = Some(v1::get_flow_request::Flow::FlowId(self.flow_id.to_wire()));
-        let answer = self.mycelium.get_flow(v1::GetFlowRequest { flow, ..v1::GetFlowRequest::default() }).await?;
+        let answer =
+            self.mycelium.get_flow(v1::GetFlowRequest { flow, ..v1::GetFlowRequest::default() }).await?;
         Ok(answer.flow.and_then(|flow| flow.counts).unwrap_or_default())
     }
 

@@ -60,13 +60,13 @@ fn no_op_jobs_per_second() {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(threads).thread_name(name).enable_all().build().unwrap()
     };
-    let brokers = runtime("broker", 1);
+    let scripts = runtime("fake-script", 1);
     let workers = runtime("tasks", 2);
-    let mut broker = brokers.block_on(brokers.spawn(FakeBroker::start())).unwrap();
-    let client = brokers.block_on(async { broker.client() });
+    let mut broker = scripts.block_on(FakeBroker::start());
+    let client = scripts.block_on(async { broker.client() });
     let worker = client.serve().elf("tester", Idler).concurrency(2);
     let worker = workers.spawn(worker.run());
-    brokers.block_on(brokers.spawn(async move {
+    let script = scripts.spawn(async move {
         let mut stream = broker.accept().await;
         stream.hello().await;
         stream.welcome(1).await;
@@ -94,9 +94,9 @@ fn no_op_jobs_per_second() {
             JOBS as f64 / f64::from(n_messages),
             per_job("elf-connection"),
             per_job("tasks"),
-            per_job("broker"),
+            per_job("fake"),
         );
-    }))
-    .unwrap();
+    });
+    scripts.block_on(script).unwrap();
     worker.abort();
 }

@@ -36,7 +36,8 @@ macro_rules! calls {
                     let call = |mut client: super::MyceliumServiceClient<_>, request: Request<_>| async move {
                         client.$call(request).await
                     };
-                    self.call(self.in_mycelium(request), call).await
+                    let request = self.in_mycelium(request);
+                    self.call(|| request.clone(), call).await
                 }
             )*
         }

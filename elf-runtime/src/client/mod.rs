@@ -92,9 +92,8 @@ impl Builder {
     pub async fn connect(self) -> Result<Mycelium, Error> {
         let wait = self.wait_for_broker;
         let mycelium = self.connect_lazy()?;
-        mycelium
-            .call_with_patience(wait, mycelium.in_mycelium(v1::GetStatusRequest::default()), get_status)
-            .await?;
+        let request = || mycelium.in_mycelium(v1::GetStatusRequest::default());
+        mycelium.call_with_patience(wait, request, get_status).await?;
         tracing::debug!(url = mycelium.url(), mycelium = mycelium.name(), "connected");
         Ok(mycelium)
     }
@@ -163,10 +162,13 @@ impl Mycelium {
         self.inner.patience
     }
 
-    /// Makes a call, and repeats it while that may help.
-    pub(crate) async fn call<Req, Resp, Call, Answer>(&self, request: Req, call: Call) -> Result<Resp, Error>
+    /// Makes a call, and repeats it while that may help. `request` makes the request anew for each try.
+    pub(crate) async fn call<Req, Resp, Call, Answer>(
+        &self,
+        request: impl Fn() -> Req,
+        call: Call,
+    ) -> Result<Resp, Error>
     where
-        Req: Clone,
         Call: Fn(MyceliumServiceClient<Channel>, Request<Req>) -> Answer,
         Answer: Future<Output = Result<Response<Resp>, Status>>,
     {
@@ -176,18 +178,17 @@ impl Mycelium {
     async fn call_with_patience<Req, Resp, Call, Answer>(
         &self,
         patience: Duration,
-        request: Req,
+        request: impl Fn() -> Req,
         call: Call,
     ) -> Result<Resp, Error>
     where
-        Req: Clone,
         Call: Fn(MyceliumServiceClient<Channel>, Request<Req>) -> Answer,
         Answer: Future<Output = Result<Response<Resp>, Status>>,
     {
         // A call that hangs is given as long as one that is repeated, and never less than a slow commit may take.
         let mut retry = Retry::new(patience);
         loop {
-            let answer = call(self.raw(), Request::new(request.clone()));
+            let answer = call(self.raw(), Request::new(request()));
             let error = match tokio::time::timeout(retry.time_left().max(CALL_TIMEOUT_MIN), answer).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => Error::from_status(&self.inner.url, status),

@@ -31,8 +31,9 @@ async fn send_parts(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -
         _ => prost::bytes::Bytes::copy_from_slice(Uuid::now_v7().as_bytes()),
     };
     for (part, jobs) in (0_u32..).zip(submission.parts()) {
-        let request = v1::SubmitJobsRequest {
-            mycelium: String::new(),
+        // Made anew for each try, so that the jobs are copied once and not twice.
+        let request = || v1::SubmitJobsRequest {
+            mycelium: mycelium.name().to_owned(),
             flow_id: flow.id().to_wire(),
             flow_name: flow.name().to_owned(),
             submission_id: submission_id.clone(),
@@ -40,7 +41,9 @@ async fn send_parts(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -
             seal: part as usize + 1 == n_parts,
             jobs: jobs.to_vec(),
         };
-        mycelium.submit_jobs(request).await?;
+        mycelium
+            .call(request, |mut client, request| async move { client.submit_jobs(request).await })
+            .await?;
     }
     Ok(())
 }

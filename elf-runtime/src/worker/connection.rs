@@ -153,8 +153,12 @@ impl Connection {
         let opened = tokio::select! {
             opened = tokio::time::timeout(WELCOME_TIMEOUT, open) => opened,
             () = self.give_up.cancelled() => return StreamEnd::Left,
-            // A worker that was never welcomed owes nothing, and need not wait for a broker that may never answer.
-            () = self.drain.cancelled(), if !was_welcomed_before => return StreamEnd::Left,
+            // A worker that was never welcomed owes nothing, and need not wait long for a broker that may never
+            // answer; but one that is about to welcome it should hear the goodbye.
+            () = async {
+                self.drain.cancelled().await;
+                tokio::time::sleep(GOODBYE_TIMEOUT).await;
+            }, if !was_welcomed_before => return StreamEnd::Left,
         };
         let (mut inbound, first) = match opened {
             Ok(Ok(opened)) => opened,
@@ -205,7 +209,7 @@ impl Connection {
         let mut beats = tokio::time::interval(intervals.beat);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_heard = Instant::now();
-        let mut is_draining = self.drain.is_cancelled();
+        let mut is_draining = false;
         loop {
             if self.shared.ledger().is_settled() {
                 return self.say_goodbye(inbound).await;

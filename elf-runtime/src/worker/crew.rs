@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 use super::attempt::{Finished, Work};
+use crate::client::Mycelium;
 use crate::context::{TaskContext, TaskContextParts};
 use crate::service::{self, BoxElfService, TaskRequest};
 
@@ -49,6 +50,8 @@ pub(super) struct Crew {
     concurrency: usize,
     cancel_grace: Duration,
     outbox: Arc<Outbox>,
+    /// What tasks reach through their context.
+    client: Mycelium,
     /// Where tasks run: the runtime of the worker's caller.
     runtime: Handle,
     queue: Mutex<Queue>,
@@ -68,13 +71,23 @@ pub(super) struct CrewParts {
     pub(super) concurrency: usize,
     pub(super) cancel_grace: Duration,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) client: Mycelium,
     pub(super) runtime: Handle,
 }
 
 impl Crew {
     pub(super) fn new(parts: CrewParts) -> Arc<Self> {
-        let CrewParts { name, service, concurrency, cancel_grace, outbox, runtime } = parts;
-        Arc::new(Self { name, service, concurrency, cancel_grace, outbox, runtime, queue: Mutex::default() })
+        let CrewParts { name, service, concurrency, cancel_grace, outbox, client, runtime } = parts;
+        Arc::new(Self {
+            name,
+            service,
+            concurrency,
+            cancel_grace,
+            outbox,
+            client,
+            runtime,
+            queue: Mutex::default(),
+        })
     }
 
     /// Queues attempts, and sees to it that enough runners are there.
@@ -163,7 +176,8 @@ impl Crew {
             elf: Arc::clone(&self.name),
             task,
             cancellation: cancel.clone(),
-        });
+        })
+        .with_client(self.client.clone());
         tokio::select! {
             biased;
             result = service::run_attempt(self.service.clone(), TaskRequest { call, context }) => match result {

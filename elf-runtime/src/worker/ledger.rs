@@ -3,6 +3,9 @@
 //! Pure bookkeeping: no I/O, no clock, no waiting. The connection feeds it what arrives and asks it what to send, so
 //! that everything about resuming, repeating and forgetting stands in one place and is tested without a network.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -365,6 +368,9 @@ impl Ledger {
     }
 
     fn next_kind(&mut self) -> Option<connect_request::Kind> {
+        if self.leaving == Leaving::Gone {
+            return None;
+        }
         match self.stream {
             Stream::Closed | Stream::Waiting => return None,
             Stream::Hello => {

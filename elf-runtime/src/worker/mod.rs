@@ -251,6 +251,7 @@ impl Worker {
                 concurrency: account.concurrency as usize,
                 cancel_grace,
                 outbox: Arc::clone(&outbox),
+                client: mycelium.clone(),
                 runtime: Handle::current(),
             }));
             accounts.push(account);

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use elf_runtime::Mycelium;
+use mycelium_proto::limits;
 use mycelium_proto::v1::elf_service_server::ElfServiceServer;
 use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 pub use elf_stream::{ElfStream, assignment, token};
@@ -41,7 +42,7 @@ pub fn must<T>(what: &'static str, future: impl Future<Output = T>) -> impl Futu
 pub struct FakeBroker {
     address: SocketAddr,
     streams: mpsc::Receiver<ElfStream>,
-    stop: CancellationToken,
+    runtime: Option<Runtime>,
     script: Arc<Mutex<Script>>,
 }
 
@@ -57,32 +58,30 @@ impl FakeBroker {
 
     /// As `start_at`, and knows from the first moment how to answer calls.
     pub async fn start_scripted(address: SocketAddr, script: Script) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        // On a runtime of its own, so that stopping it breaks all connections at once.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("fake-broker")
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.spawn(TcpListener::bind(address)).await.unwrap().unwrap();
         let address = listener.local_addr().unwrap();
         let (accept, streams) = mpsc::channel(16);
-        let stop = CancellationToken::new();
         let script = Arc::new(Mutex::new(script));
+        let elves = service::Service { accept, script: Arc::clone(&script) };
+        let calls = service::Calls(Arc::clone(&script));
         let server = Server::builder()
             .initial_stream_window_size(4 * 1024 * 1024)
             .initial_connection_window_size(8 * 1024 * 1024)
             .tcp_nodelay(true)
+            .add_service(ElfServiceServer::new(elves).max_decoding_message_size(limits::MESSAGE_BYTES_MAX))
             .add_service(
-                ElfServiceServer::new(service::Service { accept, script: Arc::clone(&script) })
-                    .max_decoding_message_size(mycelium_proto::limits::MESSAGE_BYTES_MAX),
-            )
-            .add_service(
-                MyceliumServiceServer::new(service::Calls(Arc::clone(&script)))
-                    .max_decoding_message_size(mycelium_proto::limits::MESSAGE_BYTES_MAX),
+                MyceliumServiceServer::new(calls).max_decoding_message_size(limits::MESSAGE_BYTES_MAX),
             )
             .serve_with_incoming(TcpListenerStream::new(listener));
-        let stopped = stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                result = server => result.unwrap(),
-                () = stopped.cancelled() => {}
-            }
-        });
-        Self { address, streams, stop, script }
+        runtime.spawn(server);
+        Self { address, streams, runtime: Some(runtime), script }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -115,7 +114,6 @@ impl FakeBroker {
 
     /// Stops listening, and waits until the port is free.
     pub async fn stop(self) -> SocketAddr {
-        self.stop.cancel();
         let address = self.address;
         drop(self);
         must("the port to be free", async {
@@ -125,5 +123,13 @@ impl FakeBroker {
         })
         .await;
         address
+    }
+}
+
+impl Drop for FakeBroker {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }

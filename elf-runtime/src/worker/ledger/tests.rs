@@ -1,0 +1,107 @@
+use super::*;
+use crate::ids::JobId;
+
+fn ledger(window: u32) -> Ledger {
+    let identity =
+        Identity { mycelium: String::new(), instance_id: [1; 16], process_id: 1, host: String::new() };
+    let account = ElfAccount {
+        name: Arc::from("scale"),
+        declaration: v1::ElfDeclaration::default(),
+        window,
+        concurrency: 1,
+        tasks: HashMap::new(),
+        unfinished: 0,
+    };
+    let mut ledger = Ledger::new(identity, vec![account]);
+    ledger.on_stream_opened();
+    ledger.next_message().unwrap();
+    ledger.on_welcome(&v1::Welcome { session: 1, ..v1::Welcome::default() });
+    ledger
+}
+
+fn assign(ledger: &mut Ledger, tokens: &[Token]) -> Vec<Work> {
+    let assignment = |token: &Token| v1::Assignment {
+        token: Some(token.to_wire()),
+        elf: "scale".to_owned(),
+        task: "task_weigh".to_owned(),
+        ..v1::Assignment::default()
+    };
+    ledger.on_assign(v1::Assign { assignments: tokens.iter().map(assignment).collect() }).start
+}
+
+fn tokens(n: usize) -> Vec<Token> {
+    (0..n).map(|_| Token { job_id: JobId::generate(), attempt: 1 }).collect()
+}
+
+fn done(work: &Work, bytes: usize) -> Finished {
+    let outcome = outcome::Result::Outputs(v1::Outputs::default());
+    Finished { bytes, ..work.unstarted(outcome) }
+}
+
+fn sizes(ledger: &mut Ledger) -> Vec<usize> {
+    std::iter::from_fn(|| ledger.next_message())
+        .map(|message| match message.kind {
+            Some(connect_request::Kind::Outcomes(outcomes)) => outcomes.outcomes.len(),
+            other => panic!("outcomes were expected, and not {other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn outcomes_go_in_messages_of_bounded_number_and_size() {
+    let mut ledger = ledger(5_000);
+    let work = assign(&mut ledger, &tokens(OUTCOMES_PER_MESSAGE_MAX + 1));
+    ledger.on_finished(work.iter().map(|work| done(work, 64)));
+    assert_eq!(sizes(&mut ledger), [OUTCOMES_PER_MESSAGE_MAX, 1]);
+
+    let work = assign(&mut ledger, &tokens(5));
+    ledger.on_finished(work.iter().map(|work| done(work, OUTCOME_BYTES_PER_MESSAGE_TARGET / 2)));
+    assert_eq!(sizes(&mut ledger), [2, 2, 1]);
+}
+
+#[test]
+fn an_outcome_of_an_earlier_holding_is_thrown_away() {
+    let mut ledger = ledger(10);
+    let token = tokens(1);
+    let earlier = assign(&mut ledger, &token).remove(0);
+    let unknown = v1::HeartbeatAck { unknown: vec![token[0].to_wire()] };
+    assert_eq!(ledger.on_heartbeat_ack(&unknown).cancel.len(), 1);
+    let later = assign(&mut ledger, &token).remove(0);
+    ledger.on_finished([done(&earlier, 64)]);
+    assert_eq!(ledger.counts(), Counts { running: 1, unacknowledged: 0 });
+    assert_eq!(ledger.next_message(), None);
+    ledger.on_finished([done(&later, 64)]);
+    assert_eq!(ledger.counts(), Counts { running: 0, unacknowledged: 1 });
+}
+
+#[test]
+fn nothing_is_sent_before_the_welcome_and_after_the_goodbye() {
+    let mut ledger = ledger(10);
+    let work = assign(&mut ledger, &tokens(1));
+    ledger.on_finished([done(&work[0], 64)]);
+    let first = ledger.on_stream_opened();
+    assert!(ledger.next_message().is_some_and(|hello| hello.sequence == 1));
+    ledger.on_beat();
+    assert_eq!(ledger.next_message(), None);
+    let welcome = v1::Welcome {
+        session: 1,
+        resumed: true,
+        keep: vec![work[0].token.to_wire()],
+        ..v1::Welcome::default()
+    };
+    ledger.on_welcome(&welcome);
+    // The beat, though it came before, and the outcome, once.
+    ledger.on_beat();
+    assert!(matches!(ledger.next_message().unwrap().kind, Some(connect_request::Kind::Heartbeat(_))));
+    assert_eq!(sizes(&mut ledger), [1]);
+    ledger.leave();
+    assert!(matches!(ledger.next_message().unwrap().kind, Some(connect_request::Kind::Goodbye(_))));
+    ledger.on_beat();
+    assert_eq!(ledger.next_message(), None);
+    assert!(ledger.is_gone());
+    // A writer of an earlier stream gets nothing either.
+    let second = ledger.on_stream_opened();
+    assert!(ledger.is_over(first) && !ledger.is_over(second));
+    ledger.on_stream_closed();
+    assert!(ledger.is_over(second));
+}
