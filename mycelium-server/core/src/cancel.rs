@@ -153,3 +153,6 @@ impl Core {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,3 +148,6 @@ impl Core {
         self.config.step_max.max(1)
     }
 }
+
+#[cfg(test)]
+mod tests;

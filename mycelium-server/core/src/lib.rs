@@ -42,6 +42,9 @@ mod submit;
 mod transitions;
 mod views;
 
+#[cfg(test)]
+mod testing;
+
 pub use config::Config;
 #[cfg(feature = "planted-bugs")]
 pub use config::PlantedBug;

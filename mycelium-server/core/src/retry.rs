@@ -192,3 +192,6 @@ impl Core {
         self.unpark_dependents(slot);
     }
 }
+
+#[cfg(test)]
+mod tests;

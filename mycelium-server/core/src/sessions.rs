@@ -417,3 +417,6 @@ impl Core {
             .then_some((slot, assign))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -524,3 +524,6 @@ fn topological_order(
     }
     Err(Refusal::DependencyCycle(submit.jobs[at].id))
 }
+
+#[cfg(test)]
+mod tests;

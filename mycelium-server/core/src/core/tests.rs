@@ -1,0 +1,164 @@
+use std::sync::Arc;
+
+use crate::command::OutcomeResult;
+use crate::effects::{
+    Assignment, Change, Created, Effects, End, FinishedJob, JobRecord, JobWrite, Ran, Reply, Send, Verdict,
+};
+use crate::ids::{
+    AssignNumber, Attachment, Attempt, Commit, ContentDigest, FinishNumber, FlowNumber, JobNumber, RequestId,
+    SessionId, Timestamp,
+};
+use crate::image::{Counters, FlowRecord, LiveJob, Running};
+use crate::status::{FinalCounts, FinalStatus, Status};
+use crate::testing::{FLOW, REVISION, SECOND, TestEnv, id, instance, job, offer, token};
+
+fn flow_record(done: u64) -> FlowRecord {
+    FlowRecord {
+        id: FLOW,
+        name: Arc::from("flow"),
+        number: FlowNumber(1),
+        created_at: Timestamp(SECOND),
+        finished: FinalCounts { done, ..FinalCounts::default() },
+    }
+}
+
+fn live(number: u8, waits_for: &[u8]) -> LiveJob {
+    LiveJob {
+        id: id(number),
+        flow: FLOW,
+        elf: Arc::from("elf"),
+        task: Arc::from("task_run"),
+        priority: 0,
+        number: JobNumber(number.into()),
+        submitted_at: Timestamp(SECOND),
+        digest: ContentDigest(number.into()),
+        waits_for: waits_for.iter().map(|&number| id(number)).collect(),
+        submission: None,
+        attempt: Attempt(0),
+        elves_lost: 0,
+        running: None,
+    }
+}
+
+fn running(number: u8) -> LiveJob {
+    let running = Running {
+        session: SessionId(1),
+        instance: instance(1),
+        revision: REVISION,
+        since: Timestamp(SECOND),
+    };
+    LiveJob { attempt: Attempt(1), running: Some(running), ..live(number, &[]) }
+}
+
+fn write(number: u8, after: JobRecord) -> JobWrite {
+    JobWrite { id: id(number), flow: FLOW, created: None, revived: None, after }
+}
+
+fn created(number: u8, depends_on: &[u8]) -> Option<Created> {
+    let depends_on = depends_on.iter().map(|&number| id(number)).collect();
+    Some(Created { spec: Attachment(number.into()), depends_on })
+}
+
+fn change(number: u8, status: Status, attempt: u32) -> Change {
+    Change { job: id(number), flow: FLOW, status, attempt: Attempt(attempt), end: None }
+}
+
+fn assign(number: u8, assign: u64) -> Send {
+    let assignment = Assignment {
+        token: token(number, 1),
+        flow: FLOW,
+        elf: Arc::from("elf"),
+        task: Arc::from("task_run"),
+    };
+    Send::Assign { session: SessionId(1), assignments: vec![assignment], first: AssignNumber(assign) }
+}
+
+/// 1 -> 2: submitted, run and done, with every effect on the way.
+#[test]
+fn a_hop_in_a_chain_is_one_batch() {
+    let mut env = TestEnv::new();
+    let effects = env.submit(vec![job(1, &[]), job(2, &[1])]);
+    let mut counters =
+        Counters { commit: Commit(1), job: JobNumber(2), flow: FlowNumber(1), ..Counters::default() };
+    let expected = Effects {
+        jobs: vec![
+            JobWrite { created: created(1, &[]), ..write(1, JobRecord::Live(live(1, &[]))) },
+            JobWrite { created: created(2, &[1]), ..write(2, JobRecord::Live(live(2, &[1]))) },
+        ],
+        flows: vec![flow_record(0)],
+        counters: Some(counters),
+        replies: vec![(RequestId(1), Ok(Reply::Submitted { created: 2, existing: 0 }))],
+        changes: vec![change(1, Status::Ready, 0), change(2, Status::Pending, 0)],
+        ..Effects::default()
+    };
+    assert_eq!(effects, expected);
+
+    let effects = env.hello(1, None, vec![offer(1, 1)], vec![]);
+    counters = Counters { commit: Commit(2), session: SessionId(1), ..counters };
+    let welcome = Reply::Welcome { session: SessionId(1), resumed: false, keep: vec![] };
+    let expected = Effects {
+        jobs: vec![write(1, JobRecord::Live(running(1)))],
+        sessions_opened: vec![crate::image::SessionRecord { id: SessionId(1), instance: instance(1) }],
+        counters: Some(counters),
+        sends: vec![assign(1, 1)],
+        replies: vec![(RequestId(2), Ok(welcome))],
+        changes: vec![change(1, Status::Running, 1)],
+        ..Effects::default()
+    };
+    assert_eq!(effects, expected);
+
+    let effects = env.outcome(1, token(1, 1), OutcomeResult::Outputs(Attachment(77)));
+    counters = Counters { commit: Commit(3), finish: FinishNumber(1), ..counters };
+    let end = End::Done(Attachment(77));
+    let finished = FinishedJob {
+        elf: Arc::from("elf"),
+        task: Arc::from("task_run"),
+        priority: 0,
+        number: JobNumber(1),
+        finish_number: FinishNumber(1),
+        end,
+        submitted_at: Timestamp(SECOND),
+        finished_at: Timestamp(SECOND),
+        attempt: Attempt(1),
+        elves_lost: 0,
+        ran: Some(Ran { instance: instance(1), revision: REVISION, since: Timestamp(SECOND) }),
+    };
+    let done = Change { end: Some(end), ..change(1, Status::Final(FinalStatus::Done), 1) };
+    let acks = vec![(token(1, 1), Verdict::Recorded)];
+    let expected = Effects {
+        jobs: vec![write(1, JobRecord::Finished(finished)), write(2, JobRecord::Live(running(2)))],
+        flows: vec![flow_record(1)],
+        counters: Some(counters),
+        sends: vec![Send::OutcomeAcks { session: SessionId(1), acks }, assign(2, 2)],
+        changes: vec![done, change(2, Status::Running, 1)],
+        ..Effects::default()
+    };
+    assert_eq!(effects, expected);
+}
+
+#[test]
+fn a_batch_without_commands_changes_nothing() {
+    let mut env = TestEnv::new();
+    assert_eq!(env.batch([]), Effects::default());
+    assert_eq!(env.core.next_deadline(), None);
+    assert!(!env.core.has_work());
+}
+
+#[test]
+fn an_outcome_counts_once() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[])]);
+    env.hello(1, None, vec![offer(1, 1)], vec![]);
+    env.outcome(1, token(1, 1), OutcomeResult::Outputs(Attachment(1)));
+
+    let effects = env.outcome(1, token(1, 1), OutcomeResult::Failure(Attachment(2)));
+    let acks = vec![(token(1, 1), Verdict::Duplicate)];
+    let sends = vec![Send::OutcomeAcks { session: SessionId(1), acks }];
+    assert_eq!(effects, Effects { sends, ..Effects::default() });
+
+    let effects = env.outcome(1, token(1, 2), OutcomeResult::Failure(Attachment(2)));
+    let acks = vec![(token(1, 2), Verdict::Stale)];
+    let sends = vec![Send::OutcomeAcks { session: SessionId(1), acks }];
+    assert_eq!(effects, Effects { sends, ..Effects::default() });
+    assert_eq!(env.core.status().outcomes_stale, 1);
+}

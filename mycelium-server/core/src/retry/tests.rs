@@ -1,0 +1,95 @@
+use crate::command::{Command, FinishedFact, OutcomeResult, Retry, RevivableJob, Scope};
+use crate::effects::{Effects, JobRecord, Refusal, Reply, Revived};
+use crate::ids::Attachment;
+use crate::status::{FinalStatus, Status};
+use crate::testing::{FLOW, TestEnv, ends, id, job, offer, reply, token};
+
+/// What the store would say of a job that ended in these effects.
+fn revivable(effects: &Effects, number: u8, depends_on: &[u8]) -> RevivableJob {
+    let write = effects.jobs.iter().find(|write| write.id == id(number)).unwrap();
+    let JobRecord::Finished(finished) = &write.after else { panic!("{write:?}") };
+    RevivableJob {
+        id: id(number),
+        flow: FLOW,
+        elf: finished.elf.clone(),
+        task: finished.task.clone(),
+        priority: 0,
+        number: finished.number,
+        submitted_at: finished.submitted_at,
+        depends_on: depends_on.iter().map(|&number| id(number)).collect(),
+        digest: job(number, &[]).digest,
+        attempt: finished.attempt,
+        status: finished.end.status(),
+        finish_number: finished.finish_number,
+    }
+}
+
+fn retry(env: &mut TestEnv, jobs: Vec<RevivableJob>, dependents: Vec<RevivableJob>) -> Effects {
+    let request = env.request();
+    let facts = env.facts();
+    env.batch([Command::Retry(Retry { request, jobs, dependents, facts, flows: vec![] })])
+}
+
+/// 1 failed -> 2 -> 4, and 3 cancelled -> 4: with 1 come back 1 and 2, and 4 only together with 3.
+#[test]
+fn dependents_come_back_when_all_they_depend_on_does() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[1]), job(3, &[]), job(4, &[2, 3])]);
+    let third = env.cancel(Scope::Jobs(vec![id(3)]));
+    env.hello(1, None, vec![offer(9, 9)], vec![]);
+    let first = env.outcome(1, token(1, 1), OutcomeResult::Failure(Attachment(1)));
+    assert_eq!(ends(std::slice::from_ref(&first)).len(), 2);
+    let four = revivable(&third, 4, &[2, 3]);
+
+    let dependents = vec![revivable(&first, 2, &[1]), four.clone()];
+    let effects = {
+        let jobs = vec![revivable(&first, 1, &[])];
+        retry(&mut env, jobs, dependents)
+    };
+    assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 1, revived: 1 })));
+    let write = effects.jobs.iter().find(|write| write.id == id(1)).unwrap();
+    let was = revivable(&first, 1, &[]);
+    assert_eq!(write.revived, Some(Revived { finish_number: was.finish_number, status: was.status }));
+    assert_eq!(env.core.job(id(1)).unwrap().attempt.0, 2, "attempts go on rising");
+    assert_eq!(env.status(2), Some(Status::Pending));
+    assert_eq!(env.core.flow(FLOW).unwrap().record.finished.failed, 0);
+
+    let effects = retry(&mut env, vec![revivable(&third, 3, &[])], vec![four]);
+    assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 1, revived: 1 })));
+    assert_eq!(env.core.job(id(4)).unwrap().waiting_for, 2);
+}
+
+#[test]
+fn what_is_done_or_changed_since_is_refused_and_what_is_unfinished_left_alone() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[])]);
+    env.hello(1, None, vec![offer(9, 9)], vec![]);
+    let failed = env.outcome(1, token(1, 1), OutcomeResult::Failure(Attachment(1)));
+    let done = env.outcome(1, token(2, 1), OutcomeResult::Outputs(Attachment(1)));
+    let effects = retry(&mut env, vec![revivable(&done, 2, &[])], vec![]);
+    assert_eq!(reply(&effects), Some(&Err(Refusal::NotRetryable(id(2)))));
+
+    let old = revivable(&failed, 1, &[]);
+    retry(&mut env, vec![old.clone()], vec![]);
+    let effects = retry(&mut env, vec![old.clone()], vec![]);
+    assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 0, revived: 0 })));
+    env.cancel(Scope::Jobs(vec![id(1)]));
+    let effects = retry(&mut env, vec![old], vec![]);
+    assert_eq!(reply(&effects), Some(&Err(Refusal::FactsStale)));
+}
+
+#[test]
+fn a_job_whose_cause_is_not_retried_stays() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[1])]);
+    let ended = env.cancel(Scope::Jobs(vec![id(1)]));
+    let request = env.request();
+    let mut facts = env.facts();
+    let (flow, status) = (FLOW, FinalStatus::Cancelled);
+    facts.finished.push(FinishedFact { id: id(1), flow, status, digest: job(1, &[]).digest });
+    let jobs = vec![revivable(&ended, 2, &[1])];
+    let effects =
+        env.batch([Command::Retry(Retry { request, jobs, dependents: vec![], facts, flows: vec![] })]);
+    assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 0, revived: 0 })));
+    assert!(effects.is_nothing_to_store());
+}

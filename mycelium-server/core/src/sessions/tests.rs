@@ -1,0 +1,168 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::{Command, ElfOffer, OutcomeResult, Window};
+use crate::effects::{End, FailedBy, Reply, Send};
+use crate::ids::{AssignNumber, Attachment, SessionId, Token};
+use crate::status::{FinalStatus, Status};
+use crate::testing::{TestEnv, after, assigned, ends, id, job, offer, reply, token};
+
+const LEASE: Duration = Duration::from_secs(30);
+const S1: SessionId = SessionId(1);
+
+fn beat(env: &mut TestEnv, held: Vec<Token>, received: u64) -> Vec<Send> {
+    let received = AssignNumber(received);
+    env.batch([Command::Heartbeat { session: S1, held, received }]).sends
+}
+
+#[test]
+fn a_window_is_filled_and_never_exceeded() {
+    let mut env = TestEnv::new();
+    env.submit((1..=5).map(|number| job(number, &[])).collect());
+    let effects = env.hello(1, None, vec![offer(2, 1)], vec![]);
+    assert_eq!(assigned(&effects), [(1, token(1, 1)), (1, token(2, 1))]);
+    let set = |jobs| {
+        let window = Window { jobs, concurrency: 1 };
+        Command::SetWindow { session: S1, elf: Arc::from("elf"), window }
+    };
+    assert_eq!(assigned(&env.batch([set(1)])), [], "a lower window takes nothing back");
+    assert_eq!(env.core.status().running, 2);
+    assert_eq!(assigned(&env.batch([set(3)])), [(1, token(3, 1))]);
+    assert_eq!(assigned(&env.batch([Command::Draining { session: S1 }, set(9)])), []);
+}
+
+#[test]
+fn the_highest_priority_goes_first_and_then_the_earliest() {
+    let mut env = TestEnv::new();
+    let mut urgent = job(3, &[]);
+    urgent.priority = 5;
+    env.submit(vec![job(1, &[]), job(2, &[]), urgent]);
+    let effects = env.hello(1, None, vec![offer(9, 1)], vec![]);
+    assert_eq!(assigned(&effects), [(1, token(3, 1)), (1, token(1, 1)), (1, token(2, 1))]);
+}
+
+#[test]
+fn instances_of_one_elf_share_its_jobs() {
+    let mut env = TestEnv::new();
+    env.hello(1, None, vec![offer(3, 1)], vec![]);
+    env.hello(2, None, vec![offer(3, 1)], vec![]);
+    let effects = env.submit((1..=4).map(|number| job(number, &[])).collect());
+    let mut taken = assigned(&effects);
+    taken.sort_unstable();
+    assert_eq!(taken, [(1, token(1, 1)), (1, token(3, 1)), (2, token(2, 1)), (2, token(4, 1))]);
+}
+
+#[test]
+fn an_instance_gets_only_tasks_that_it_offers() {
+    let mut env = TestEnv::new();
+    let other = ElfOffer { tasks: vec![(Arc::from("task_other"), crate::testing::REVISION)], ..offer(3, 1) };
+    env.hello(1, None, vec![other], vec![]);
+    assert_eq!(assigned(&env.submit(vec![job(1, &[])])), []);
+    assert_eq!(assigned(&env.hello(2, None, vec![offer(3, 1)], vec![])), [(2, token(1, 1))]);
+}
+
+#[test]
+fn a_session_outlives_its_stream_and_goes_on() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[])]);
+    env.hello(1, None, vec![offer(2, 1)], vec![]);
+    env.batch([Command::StreamClosed { session: S1 }]);
+    assert_eq!(env.core.status().running, 2);
+    assert_eq!(assigned(&env.submit(vec![job(3, &[])])), [], "nothing is assigned without a stream");
+    // Job 2 never arrived: it returns to its place, before job 3, and is not held against the elf.
+    let effects = env.hello(1, Some(1), vec![offer(2, 1)], vec![token(1, 1), token(9, 9)]);
+    let welcome = Reply::Welcome { session: S1, resumed: true, keep: vec![token(1, 1)] };
+    assert_eq!(reply(&effects), Some(&Ok(welcome)));
+    assert_eq!(assigned(&effects), [(1, token(2, 2))]);
+    assert_eq!(env.core.job(id(2)).unwrap().elves_lost, 0);
+}
+
+#[test]
+fn a_lease_that_runs_out_returns_what_was_held_and_counts_what_can_have_started() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[])]);
+    env.hello(1, None, vec![offer(2, 1)], vec![]);
+    assert_eq!(env.core.next_deadline(), Some(env.now.after(LEASE)));
+    after(&mut env, LEASE);
+    let effects = env.batch([]);
+    assert_eq!(effects.sessions_ended, [S1]);
+    assert_eq!(effects.sends, [Send::SessionOver { session: S1 }]);
+    assert_eq!((env.status(1), env.status(2)), (Some(Status::Ready), Some(Status::Ready)));
+    assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 1);
+    assert_eq!(env.core.job(id(2)).unwrap().elves_lost, 0, "it runs one at a time, in order");
+    env.outcome(1, token(1, 1), OutcomeResult::Outputs(Attachment(1)));
+    assert_eq!((env.status(1), env.core.status().outcomes_stale), (Some(Status::Ready), 1));
+}
+
+#[test]
+fn a_sign_of_life_renews_the_lease() {
+    let mut env = TestEnv::new();
+    env.hello(1, None, vec![offer(2, 1)], vec![]);
+    after(&mut env, LEASE - Duration::from_secs(1));
+    beat(&mut env, vec![], 0);
+    after(&mut env, LEASE - Duration::from_secs(1));
+    assert_eq!(env.batch([]).sessions_ended, []);
+}
+
+#[test]
+fn a_job_that_kills_every_elf_ends_at_its_limit() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[1])]);
+    for elf in 1..=4 {
+        env.hello(elf, None, vec![offer(1, 1)], vec![]);
+        after(&mut env, LEASE);
+        assert_eq!(ends(&[env.batch([])]), []);
+    }
+    env.hello(5, None, vec![offer(1, 1)], vec![]);
+    after(&mut env, LEASE);
+    let lost = End::Failed(FailedBy::ElvesLost(5));
+    let effects = env.batch([]);
+    assert_eq!(ends(&[effects]), [(id(1), lost), (id(2), End::UpstreamFailed(id(1)))]);
+}
+
+#[test]
+fn a_goodbye_is_not_held_against_a_job_and_a_new_session_of_the_instance_is() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[])]);
+    env.hello(1, None, vec![offer(1, 1)], vec![]);
+    env.batch([Command::Goodbye { session: S1 }]);
+    assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 0);
+    env.hello(1, None, vec![offer(1, 1)], vec![]);
+    let effects = env.hello(1, None, vec![offer(1, 1)], vec![]);
+    assert_eq!(effects.sessions_ended, [SessionId(2)]);
+    assert_eq!(assigned(&effects), [(3, token(1, 3))]);
+    assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 1);
+}
+
+#[test]
+fn a_heartbeat_finds_what_was_lost_on_the_way_and_what_is_not_known() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[])]);
+    env.hello(1, None, vec![offer(2, 1)], vec![]);
+    let sends = beat(&mut env, vec![token(9, 1)], 0);
+    assert_eq!(sends, [Send::HeartbeatAck { session: S1, unknown: vec![token(9, 1)] }]);
+    assert_eq!(env.core.status().running, 2, "nothing has been received yet");
+    beat(&mut env, vec![token(1, 1)], 2);
+    assert_eq!(env.core.job(id(2)).unwrap().attempt.0, 2, "lost, and assigned again");
+    assert_eq!(env.core.job(id(2)).unwrap().elves_lost, 0);
+}
+
+#[test]
+fn an_attempt_handed_back_returns_to_its_place() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[])]);
+    env.hello(1, None, vec![offer(1, 1)], vec![]);
+    let effects = env.outcome(1, token(1, 1), OutcomeResult::Released);
+    assert_eq!(assigned(&effects), [(1, token(1, 2))], "before job 2, with a new number");
+}
+
+#[test]
+fn arguments_that_fail_fail_the_job() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[])]);
+    env.hello(1, None, vec![offer(1, 1)], vec![]);
+    let failure = Attachment(5);
+    let effects = env.batch([Command::ArgumentsFailed { session: S1, token: token(1, 1), failure }]);
+    assert_eq!(effects.sends, []);
+    assert_eq!(effects.changes[0].status, Status::Final(FinalStatus::Failed));
+}

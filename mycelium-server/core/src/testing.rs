@@ -1,0 +1,186 @@
+//! What the tests beside the code have in common: a core whose invariants are checked after every step, and builders.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::{
+    Cancel, Command, ElfOffer, Facts, Hello, NewJob, Outcome, OutcomeResult, Part, Scope, Submit, Window,
+};
+use crate::effects::{Effects, End, JobRecord, Refusal, Reply, Send};
+use crate::ids::{
+    Attachment, Attempt, Commit, ContentDigest, FlowId, InstanceId, JobId, RequestId, Revision, SessionId,
+    SubmissionId, Timestamp, Token,
+};
+use crate::status::Status;
+use crate::{Config, Core};
+
+pub(crate) const FLOW: FlowId = FlowId::new([200; 16]);
+pub(crate) const SUBMISSION: SubmissionId = SubmissionId::new([201; 16]);
+pub(crate) const REVISION: Revision = Revision::new([9; 32]);
+pub(crate) const SECOND: u64 = 1_000_000;
+
+pub(crate) fn id(number: u8) -> JobId {
+    JobId::new([number; 16])
+}
+
+pub(crate) fn instance(number: u8) -> InstanceId {
+    InstanceId::new([number; 16])
+}
+
+pub(crate) fn token(job: u8, attempt: u32) -> Token {
+    Token { job: id(job), attempt: Attempt(attempt) }
+}
+
+/// A job of the elf `elf` with the task `task_run`; its spec and digest are its number.
+pub(crate) fn job(number: u8, depends_on: &[u8]) -> NewJob {
+    NewJob {
+        id: id(number),
+        elf: Arc::from("elf"),
+        task: Arc::from("task_run"),
+        priority: 0,
+        depends_on: depends_on.iter().map(|&number| id(number)).collect(),
+        digest: ContentDigest(number.into()),
+        spec: Attachment(number.into()),
+    }
+}
+
+pub(crate) fn offer(window: u32, concurrency: u32) -> ElfOffer {
+    ElfOffer {
+        elf: Arc::from("elf"),
+        tasks: vec![(Arc::from("task_run"), REVISION)],
+        window: Window { jobs: window, concurrency },
+    }
+}
+
+/// A core, the time, and what the last batch came to.
+pub(crate) struct TestEnv {
+    pub(crate) core: Core,
+    pub(crate) now: Timestamp,
+    requests: u64,
+}
+
+impl TestEnv {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(adjust: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        adjust(&mut config);
+        Self { core: Core::new(config), now: Timestamp(SECOND), requests: 0 }
+    }
+
+    /// One batch of these commands.
+    pub(crate) fn batch(&mut self, commands: impl IntoIterator<Item = Command>) -> Effects {
+        let mut effects = Effects::default();
+        for command in commands {
+            self.core.apply(self.now, command, &mut effects);
+        }
+        self.core.finish_batch(self.now, &mut effects);
+        self.core.check_invariants().unwrap();
+        effects
+    }
+
+    pub(crate) fn request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    /// What a store that is up to date would say.
+    pub(crate) fn facts(&self) -> Facts {
+        Facts { as_of: self.commit(), ..Facts::default() }
+    }
+
+    pub(crate) fn commit(&self) -> Commit {
+        self.core.status().counters.commit
+    }
+
+    pub(crate) fn submit_command(&mut self, jobs: Vec<NewJob>) -> Submit {
+        Submit {
+            request: self.request(),
+            flow: FLOW,
+            flow_name: Arc::from("flow"),
+            part: None,
+            jobs,
+            facts: self.facts(),
+        }
+    }
+
+    pub(crate) fn submit(&mut self, jobs: Vec<NewJob>) -> Effects {
+        let command = self.submit_command(jobs);
+        self.batch([Command::Submit(command)])
+    }
+
+    pub(crate) fn submit_part(&mut self, index: u32, seal: bool, jobs: Vec<NewJob>) -> Effects {
+        let mut command = self.submit_command(jobs);
+        command.part = Some(Part { submission: SUBMISSION, index, seal });
+        self.batch([Command::Submit(command)])
+    }
+
+    /// Opens a session, or resumes one.
+    pub(crate) fn hello(
+        &mut self,
+        number: u8,
+        resume: Option<u64>,
+        offers: Vec<ElfOffer>,
+        held: Vec<Token>,
+    ) -> Effects {
+        let request = self.request();
+        let resume = resume.map(SessionId);
+        let hello = Hello { request, instance: instance(number), resume, elves: offers, held };
+        self.batch([Command::Hello(hello)])
+    }
+
+    pub(crate) fn outcome(&mut self, session: u64, token: Token, result: OutcomeResult) -> Effects {
+        let outcomes = vec![Outcome { token, result }];
+        self.batch([Command::Outcomes { session: SessionId(session), outcomes }])
+    }
+
+    pub(crate) fn cancel(&mut self, scope: Scope) -> Effects {
+        let command = Cancel { request: self.request(), scope, facts: self.facts() };
+        self.batch([Command::Cancel(command)])
+    }
+
+    pub(crate) fn status(&self, number: u8) -> Option<Status> {
+        self.core.job(id(number)).map(|job| job.status)
+    }
+
+    /// Runs batches until no work is left; all their effects one after the other.
+    pub(crate) fn run_out(&mut self) -> Vec<Effects> {
+        let mut all = Vec::new();
+        while self.core.has_work() {
+            all.push(self.batch([]));
+            assert!(all.len() < 1_000, "the core keeps itself busy");
+        }
+        all
+    }
+}
+
+/// How jobs ended in these effects.
+pub(crate) fn ends(effects: &[Effects]) -> Vec<(JobId, End)> {
+    let writes = effects.iter().flat_map(|effects| &effects.jobs);
+    writes
+        .filter_map(|write| match &write.after {
+            JobRecord::Finished(finished) => Some((write.id, finished.end)),
+            JobRecord::Live(_) | JobRecord::Dropped => None,
+        })
+        .collect()
+}
+
+pub(crate) fn assigned(effects: &Effects) -> Vec<(u64, Token)> {
+    let mut all = Vec::new();
+    for send in &effects.sends {
+        if let Send::Assign { session, assignments, .. } = send {
+            all.extend(assignments.iter().map(|assignment| (session.0, assignment.token)));
+        }
+    }
+    all
+}
+
+pub(crate) fn reply(effects: &Effects) -> Option<&Result<Reply, Refusal>> {
+    effects.replies.last().map(|(_, answer)| answer)
+}
+
+pub(crate) fn after(env: &mut TestEnv, time: Duration) {
+    env.now = env.now.after(time);
+}
