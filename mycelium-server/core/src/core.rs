@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::effects::Effects;
 use crate::flows::Flows;
 use crate::ids::{Commit, JobId, Timestamp};
-use crate::image::{Counters, Image};
+use crate::image::Counters;
 use crate::names::Names;
 use crate::recent::Recents;
 use crate::restore::Restore;
@@ -55,16 +55,7 @@ pub struct Core {
 impl Core {
     /// A core that knows nothing yet: for a new, empty store.
     pub fn new(config: Config) -> Self {
-        Self::with_counters(config, Counters::default())
-    }
-
-    /// Begins to rebuild a core from what the store holds. `now` is when all leases, and the idle time of unsealed
-    /// submissions, begin anew.
-    pub fn restore(config: Config, image: Image, now: Timestamp) -> Restore {
-        Restore::new(config, image, now)
-    }
-
-    pub(crate) fn with_counters(config: Config, counters: Counters) -> Self {
+        let counters = Counters::default();
         Self {
             counters,
             forgotten: counters.commit,
@@ -85,6 +76,19 @@ impl Core {
             batch: Batch::default(),
             config,
         }
+    }
+
+    /// Begins to rebuild a core from what the store holds. `now` is when all leases, and the idle time of unsealed
+    /// submissions, begin anew.
+    pub fn restore(config: Config, now: Timestamp) -> Restore {
+        Restore::new(config, now)
+    }
+
+    /// For a core that knows nothing yet: goes on from these numbers.
+    pub(crate) fn begin_at(&mut self, counters: Counters) {
+        self.counters = counters;
+        self.forgotten = counters.commit;
+        self.submissions = Submissions::new(counters.commit);
     }
 
     /// Applies one command. Replies that need no further work, and messages that answer the command, go to `effects`

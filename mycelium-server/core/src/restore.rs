@@ -2,8 +2,8 @@
 
 use crate::config::Config;
 use crate::core::Core;
-use crate::ids::{AssignNumber, FlowId, JobId, SessionId, SubmissionId, Timestamp, Token};
-use crate::image::{Image, LiveJob, Running, Settling};
+use crate::ids::{AssignNumber, FlowId, JobId, JobNumber, SessionId, SubmissionId, Timestamp, Token};
+use crate::image::{FlowRecord, Image, LiveJob, Running, SessionRecord, SubmissionRecord};
 use crate::sessions::Held;
 use crate::settle::{Frame, Open, Settle};
 use crate::slab::{Edge, Job, Slot, State, UNTOUCHED};
@@ -58,77 +58,33 @@ pub enum RestoreError {
     },
 }
 
-/// A core that is being rebuilt.
+/// A core that is being rebuilt: takes in the jobs first, one by one, and then the rest, so that a store can find out
+/// on the way which flows and submissions are needed.
 #[derive(Debug)]
 pub struct Restore {
     core: Core,
-    error: Option<RestoreError>,
-    /// The submissions, with whether they are sealed.
-    submissions: BTreeMap<SubmissionId, (u32, bool)>,
+    now: Timestamp,
+    /// The flows of the jobs; until the end a job's flow is an index into this.
+    flows: Vec<FlowId>,
+    flows_by_id: BTreeMap<FlowId, u32>,
+    /// The submissions of the jobs that have one.
+    submissions: Vec<(Slot, SubmissionId)>,
     /// What each job waits for, until all are there.
     waits_for: Vec<(Slot, Vec<JobId>)>,
     running: Vec<(Slot, Running)>,
-    settling: BTreeSet<Settling>,
-    numbers: BTreeSet<crate::ids::JobNumber>,
+    numbers: BTreeSet<JobNumber>,
 }
 
 impl Restore {
-    pub(crate) fn new(config: Config, image: Image, now: Timestamp) -> Self {
-        let Image { counters, flows, sessions, submissions, settling } = image;
-        let mut core = Core::with_counters(config, counters);
-        let mut error = None;
-        for record in flows {
-            if core.flows.find(record.id).is_some() || core.flows.by_number.contains_key(&record.number) {
-                error.get_or_insert(RestoreError::Twice(format!("flow {}", record.id)));
-                continue;
-            }
-            if record.number > counters.flow {
-                error.get_or_insert(RestoreError::NumberNotGiven(format!("flow {}", record.id)));
-            }
-            core.flows.insert(record, counters.commit);
-        }
-        let lease_until = now.after(core.config.lease);
-        for record in sessions {
-            if core.sessions.by_id.contains_key(&record.id)
-                || core.sessions.by_instance.contains_key(&record.instance)
-            {
-                error.get_or_insert(RestoreError::Twice(format!("session {}", record.id)));
-                continue;
-            }
-            if record.id > counters.session {
-                error.get_or_insert(RestoreError::NumberNotGiven(format!("session {}", record.id)));
-            }
-            core.sessions.insert(record.id, record.instance, lease_until);
-        }
-        let mut known = BTreeMap::new();
-        for record in submissions {
-            let mut index = u32::MAX;
-            if !record.sealed {
-                let Some(flow) = core.flows.find(record.flow) else {
-                    let (submission, flow) = (record.id, record.flow);
-                    error.get_or_insert(RestoreError::SubmissionFlowMissing { submission, flow });
-                    continue;
-                };
-                let idle_until = now.after(core.config.submission_idle_max);
-                index = core.insert_submission(Submission {
-                    id: record.id,
-                    flow,
-                    next_part: record.next_part,
-                    phase: Phase::Open { idle_until },
-                    jobs: Vec::new(),
-                });
-            }
-            if known.insert(record.id, (index, record.sealed)).is_some() {
-                error.get_or_insert(RestoreError::Twice(format!("submission {}", record.id)));
-            }
-        }
+    pub(crate) fn new(config: Config, now: Timestamp) -> Self {
         Self {
-            core,
-            error,
-            submissions: known,
+            core: Core::new(config),
+            now,
+            flows: Vec::new(),
+            flows_by_id: BTreeMap::new(),
+            submissions: Vec::new(),
             waits_for: Vec::new(),
             running: Vec::new(),
-            settling: settling.into_iter().collect(),
             numbers: BTreeSet::new(),
         }
     }
@@ -143,47 +99,31 @@ impl Restore {
         if core.slab.find(&live.id).is_some() || !self.numbers.insert(live.number) {
             return Err(RestoreError::Twice(format!("job {} or its number", live.id)));
         }
-        if live.number > core.counters.job {
-            return Err(RestoreError::NumberNotGiven(format!("job {}", live.id)));
-        }
-        let flow = core.flows.find(live.flow);
-        let flow = flow.ok_or(RestoreError::FlowMissing { job: live.id, flow: live.flow })?;
-        let submission = match live.submission.map(|id| (id, self.submissions.get(&id).copied())) {
-            None | Some((_, Some((_, true)))) => None,
-            Some((_, Some((index, false)))) => Some(index),
-            Some((id, None)) => {
-                // Its record is gone and its jobs are not yet: it was being dropped.
-                let index = core.insert_submission(Submission {
-                    id,
-                    flow,
-                    next_part: 0,
-                    phase: Phase::Dropping,
-                    jobs: Vec::new(),
-                });
-                self.submissions.insert(id, (index, false));
-                Some(index)
-            }
-        };
         if live.running.is_some()
-            && (submission.is_some() || !live.waits_for.is_empty() || live.attempt.0 == 0)
+            && (!live.waits_for.is_empty() || live.attempt.0 == 0)
         {
             return Err(RestoreError::RunningImpossible(live.id));
         }
+        let flow = match self.flows_by_id.get(&live.flow) {
+            Some(&flow) => flow,
+            None => {
+                let flow = index(self.flows.len());
+                self.flows.push(live.flow);
+                self.flows_by_id.insert(live.flow, flow);
+                flow
+            }
+        };
 
         let elf = core.names.intern_elf(&live.elf);
         let task = core.names.use_task(elf, &live.task);
-        // Which state it has is known only when all jobs are there.
-        let state = match submission {
-            Some(submission) => State::Unsealed { submission, waiting: 0 },
-            None => State::Pending { waiting: 0 },
-        };
         let slot = core.slab.insert(Job {
             id: live.id,
             number: live.number,
             submitted_at: live.submitted_at,
             digest: live.digest,
             dependents: Vec::new(),
-            state,
+            // Which state it has is known only when all jobs are there.
+            state: State::Pending { waiting: 0 },
             flow,
             task,
             priority: live.priority,
@@ -192,8 +132,8 @@ impl Restore {
             generation: 0,
             touch: UNTOUCHED,
         });
-        if let Some(submission) = submission {
-            core.submissions.arena[submission].jobs.push(slot);
+        if let Some(submission) = live.submission {
+            self.submissions.push((slot, submission));
         }
         if !live.waits_for.is_empty() {
             self.waits_for.push((slot, live.waits_for));
@@ -204,16 +144,23 @@ impl Restore {
         Ok(())
     }
 
-    /// Puts everything in its place.
+    /// Puts everything in its place. All leases, and the idle time of unsealed submissions, begin anew.
     ///
     /// # Errors
     ///
     /// If the records contradict each other.
-    pub fn finish(self) -> Result<Core, RestoreError> {
-        let Self { mut core, error, submissions: _, waits_for, mut running, settling, numbers: _ } = self;
-        if let Some(error) = error {
-            return Err(error);
+    pub fn finish(self, image: Image) -> Result<Core, RestoreError> {
+        let Self { mut core, now, flows: job_flows, submissions: job_submissions, waits_for, mut running, numbers, .. } =
+            self;
+        let Image { counters, flows, sessions, submissions, settling } = image;
+        core.begin_at(counters);
+        if let Some(number) = numbers.last().filter(|&&number| number > counters.job) {
+            return Err(RestoreError::NumberNotGiven(format!("the job numbered {number}")));
         }
+        restore_flows(&mut core, flows)?;
+        restore_sessions(&mut core, sessions, now)?;
+        enter_flows(&mut core, &job_flows)?;
+        restore_submissions(&mut core, submissions, job_submissions, now)?;
         let mut failed: BTreeMap<JobId, Vec<Edge>> =
             settling.into_iter().map(|settling| (settling.cause, Vec::new())).collect();
         for key in failed.keys() {
@@ -233,10 +180,104 @@ impl Restore {
             let stack = vec![Frame { job: None, edges, next: 0 }];
             core.settles.push_back(Settle { key: cause, cause, stack });
         }
-        restore_submissions(&mut core);
+        order_submissions(&mut core);
         core.flows.forget_idle();
         Ok(core)
     }
+}
+
+fn restore_flows(core: &mut Core, flows: Vec<FlowRecord>) -> Result<(), RestoreError> {
+    for record in flows {
+        if core.flows.find(record.id).is_some() || core.flows.by_number.contains_key(&record.number) {
+            return Err(RestoreError::Twice(format!("flow {}", record.id)));
+        }
+        if record.number > core.counters.flow {
+            return Err(RestoreError::NumberNotGiven(format!("flow {}", record.id)));
+        }
+        core.flows.insert(record, core.counters.commit);
+    }
+    Ok(())
+}
+
+fn restore_sessions(
+    core: &mut Core,
+    sessions: Vec<SessionRecord>,
+    now: Timestamp,
+) -> Result<(), RestoreError> {
+    let lease_until = now.after(core.config.lease);
+    for record in sessions {
+        if core.sessions.by_id.contains_key(&record.id)
+            || core.sessions.by_instance.contains_key(&record.instance)
+        {
+            return Err(RestoreError::Twice(format!("session {}", record.id)));
+        }
+        if record.id > core.counters.session {
+            return Err(RestoreError::NumberNotGiven(format!("session {}", record.id)));
+        }
+        core.sessions.insert(record.id, record.instance, lease_until);
+    }
+    Ok(())
+}
+
+/// Puts the real flow into every job, in place of the index that stood for it.
+fn enter_flows(core: &mut Core, job_flows: &[FlowId]) -> Result<(), RestoreError> {
+    let known: Vec<Option<u32>> = job_flows.iter().map(|&id| core.flows.find(id)).collect();
+    for job in core.slab.iter_mut() {
+        let provisional = job.flow as usize;
+        job.flow = known[provisional]
+            .ok_or(RestoreError::FlowMissing { job: job.id, flow: job_flows[provisional] })?;
+    }
+    Ok(())
+}
+
+/// Takes in the submissions that are not sealed, and gives them their jobs.
+fn restore_submissions(
+    core: &mut Core,
+    submissions: Vec<SubmissionRecord>,
+    jobs: Vec<(Slot, SubmissionId)>,
+    now: Timestamp,
+) -> Result<(), RestoreError> {
+    // Each with its index, or none if it is sealed.
+    let mut known: BTreeMap<SubmissionId, Option<u32>> = BTreeMap::new();
+    let idle_until = now.after(core.config.submission_idle_max);
+    for record in submissions {
+        let (id, next_part) = (record.id, record.next_part);
+        let index = if record.sealed {
+            None
+        } else {
+            let flow = core
+                .flows
+                .find(record.flow)
+                .ok_or(RestoreError::SubmissionFlowMissing { submission: id, flow: record.flow })?;
+            let phase = Phase::Open { idle_until };
+            Some(core.insert_submission(Submission { id, flow, next_part, phase, jobs: Vec::new() }))
+        };
+        if known.insert(id, index).is_some() {
+            return Err(RestoreError::Twice(format!("submission {id}")));
+        }
+    }
+    for (slot, id) in jobs {
+        let index = match known.get(&id) {
+            Some(&index) => index,
+            None => {
+                // Its record is gone and its jobs are not yet: it was being dropped.
+                let flow = core.slab[slot].flow;
+                let phase = Phase::Dropping;
+                let index = core.insert_submission(Submission { id, flow, next_part: 0, phase, jobs: Vec::new() });
+                known.insert(id, Some(index));
+                Some(index)
+            }
+        };
+        if let Some(submission) = index {
+            core.slab[slot].state = State::Unsealed { submission, waiting: 0 };
+            core.submissions.arena[submission].jobs.push(slot);
+        }
+    }
+    Ok(())
+}
+
+fn index(n: usize) -> u32 {
+    u32::try_from(n).expect("fewer than 2^32 entries fit into memory")
 }
 
 fn restore_edges(
@@ -269,6 +310,9 @@ fn restore_edges(
 
 fn restore_running(core: &mut Core, slot: Slot, running: Running) -> Result<(), RestoreError> {
     let job = &mut core.slab[slot];
+    if let State::Unsealed { .. } = job.state {
+        return Err(RestoreError::RunningImpossible(job.id));
+    }
     let missing = RestoreError::SessionMissing { job: job.id, session: running.session };
     let Some(&session) = core.sessions.by_id.get(&running.session) else { return Err(missing) };
     let entry = &mut core.sessions.arena[session];
@@ -289,7 +333,7 @@ fn restore_running(core: &mut Core, slot: Slot, running: Running) -> Result<(), 
 
 /// Counts, lists and queues all jobs.
 fn enter_all(core: &mut Core) {
-    let mut slots: Vec<(crate::ids::JobNumber, Slot)> =
+    let mut slots: Vec<(JobNumber, Slot)> =
         core.slab.iter().map(|(slot, job)| (job.number, slot)).collect();
     // In ascending order trees fill up from one end, which is fast.
     slots.sort_unstable();
@@ -307,7 +351,7 @@ fn enter_all(core: &mut Core) {
     }
 }
 
-fn restore_submissions(core: &mut Core) {
+fn order_submissions(core: &mut Core) {
     let indexes: Vec<u32> = core.submissions.arena.iter().map(|(index, _)| index).collect();
     for index in indexes {
         let mut jobs = std::mem::take(&mut core.submissions.arena[index].jobs);

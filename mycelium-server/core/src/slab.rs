@@ -184,6 +184,10 @@ impl Slab {
         self[from].dependents = dependents;
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+        self.chunks.iter_mut().flatten().filter(|job| job.state != State::Vacant)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Job)> {
         let slots = (0..).zip(self.chunks.iter().flatten());
         slots.filter(|(_, job)| job.state != State::Vacant)

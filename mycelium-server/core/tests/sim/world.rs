@@ -368,11 +368,11 @@ impl World {
         }
         self.streams.clear();
         let (image, jobs) = self.store.image();
-        let mut restore = Core::restore(self.config.clone(), image, Timestamp(self.now));
+        let mut restore = Core::restore(self.config.clone(), Timestamp(self.now));
         for job in jobs {
             restore.job(job).unwrap();
         }
-        self.core = restore.finish().unwrap();
+        self.core = restore.finish(image).unwrap();
         self.core.check_invariants().unwrap();
         let counts = self.core.status();
         let unfinished = counts.pending + counts.ready + counts.running + counts.unsealed;

@@ -1,0 +1,348 @@
+//! The core against a model that knows no indexes, no queues and no counts: it looks at everything each time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mycelium_core::command::{
+    Cancel, Command, ElfOffer, Facts, Hello, NewJob, Outcome, OutcomeResult, Scope, Submit, Window,
+};
+use mycelium_core::effects::{Effects, JobRecord};
+use mycelium_core::ids::{
+    Attachment, Attempt, ContentDigest, FlowId, InstanceId, JobId, RequestId, Revision, SessionId, Timestamp,
+    Token,
+};
+use mycelium_core::status::{FinalStatus, Status};
+use mycelium_core::{Config, Core};
+use proptest::prelude::*;
+
+const TASKS: [&str; 2] = ["task_one", "task_two"];
+
+/// Something that happens. Numbers are taken modulo what there is.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Jobs with their flow, task, priority, and how far back the jobs lie that they depend on.
+    Submit(u8, Vec<(u8, i32, Vec<u8>)>),
+    CancelJob(u8),
+    CancelFlow(u8),
+    Connect {
+        window: u32,
+        tasks: u8,
+    },
+    Disconnect(u8),
+    Goodbye(u8),
+    SetWindow(u8, u32),
+    /// A running job ends; which one, and how.
+    End(u8, u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let job = (0..2_u8, 0..3_i32, prop::collection::vec(1..6_u8, 0..3));
+    prop_oneof![
+        4 => (0..3_u8, prop::collection::vec(job, 1..5)).prop_map(|(flow, jobs)| Step::Submit(flow, jobs)),
+        1 => any::<u8>().prop_map(Step::CancelJob),
+        1 => (0..3_u8).prop_map(Step::CancelFlow),
+        2 => (0..4_u32, 1..4_u8).prop_map(|(window, tasks)| Step::Connect { window, tasks }),
+        1 => any::<u8>().prop_map(Step::Disconnect),
+        1 => any::<u8>().prop_map(Step::Goodbye),
+        1 => (any::<u8>(), 0..4_u32).prop_map(|(session, window)| Step::SetWindow(session, window)),
+        8 => (any::<u8>(), 0..4_u8).prop_map(|(job, how)| Step::End(job, how)),
+    ]
+}
+
+#[derive(Debug, Clone)]
+struct ModelJob {
+    flow: u8,
+    task: u8,
+    priority: i32,
+    depends_on: Vec<usize>,
+    status: Status,
+    attempt: u32,
+    session: u64,
+}
+
+#[derive(Debug, Clone)]
+struct ModelSession {
+    is_connected: bool,
+    window: u32,
+    tasks: u8,
+    /// Cancelled attempts that it still holds.
+    zombies: u32,
+}
+
+/// The naive scheduler. Jobs are known by their place in the order of submission.
+#[derive(Debug, Default)]
+struct Model {
+    jobs: Vec<ModelJob>,
+    sessions: BTreeMap<u64, ModelSession>,
+    last_session: u64,
+}
+
+impl Model {
+    fn settle(&mut self) {
+        loop {
+            let before: Vec<Status> = self.jobs.iter().map(|job| job.status).collect();
+            for job in &mut self.jobs {
+                if job.status != Status::Pending {
+                    continue;
+                }
+                let is = |on: &usize, status| before[*on] == Status::Final(status);
+                let has_failed = job
+                    .depends_on
+                    .iter()
+                    .any(|on| matches!(before[*on], Status::Final(_)) && !is(on, FinalStatus::Done));
+                if has_failed {
+                    job.status = Status::Final(FinalStatus::UpstreamFailed);
+                } else if job.depends_on.iter().all(|on| is(on, FinalStatus::Done)) {
+                    job.status = Status::Ready;
+                }
+            }
+            if self.jobs.iter().map(|job| job.status).eq(before) {
+                return;
+            }
+        }
+    }
+
+    fn held(&self, id: u64) -> u32 {
+        let is_held = |job: &&ModelJob| job.status == Status::Running && job.session == id;
+        u32::try_from(self.jobs.iter().filter(is_held).count()).unwrap() + self.sessions[&id].zombies
+    }
+
+    fn place(&mut self) {
+        self.settle();
+        loop {
+            let mut open: Vec<(u32, u64)> = self
+                .sessions
+                .iter()
+                .map(|(id, session)| (self.held(*id), *id, session))
+                .filter(|(held, _, session)| session.is_connected && *held < session.window)
+                .map(|(held, id, _)| (held, id))
+                .collect();
+            open.sort_unstable();
+            let best = open.iter().find_map(|(_, id)| {
+                let offered = self.sessions[id].tasks;
+                let takes = |job: &ModelJob| job.status == Status::Ready && offered & (1 << job.task) != 0;
+                let ready = self.jobs.iter().enumerate().filter(|(_, job)| takes(job));
+                let best = ready.min_by_key(|(number, job)| (-job.priority, *number));
+                best.map(|(number, _)| (number, *id))
+            });
+            let Some((number, id)) = best else { return };
+            let job = &mut self.jobs[number];
+            job.status = Status::Running;
+            job.attempt += 1;
+            job.session = id;
+        }
+    }
+
+    fn cancel(&mut self, which: impl Fn(usize, &ModelJob) -> bool) {
+        for number in 0..self.jobs.len() {
+            let job = &mut self.jobs[number];
+            if matches!(job.status, Status::Final(_)) || !which(number, job) {
+                continue;
+            }
+            if job.status == Status::Running
+                && let Some(session) = self.sessions.get_mut(&job.session)
+            {
+                session.zombies += 1;
+            }
+            job.status = Status::Final(FinalStatus::Cancelled);
+        }
+    }
+}
+
+fn id(number: usize) -> JobId {
+    let mut bytes = [0; 16];
+    bytes[8..].copy_from_slice(&(number as u64).to_be_bytes());
+    JobId::new(bytes)
+}
+
+fn flow(number: u8) -> FlowId {
+    FlowId::new([number + 1; 16])
+}
+
+fn nth<T: Copy>(items: &[T], number: u8) -> Option<T> {
+    items.get(usize::from(number).checked_rem(items.len())?).copied()
+}
+
+/// The core with its model.
+struct Pair {
+    core: Core,
+    model: Model,
+    finished: BTreeMap<JobId, FinalStatus>,
+    requests: u64,
+}
+
+impl Pair {
+    fn take(&mut self, step: Step) {
+        let sessions: Vec<u64> = self.model.sessions.keys().copied().collect();
+        let command = match step {
+            Step::Submit(flow_number, jobs) => Some(self.submit(flow_number, jobs)),
+            Step::CancelJob(number) => {
+                let number = usize::from(number).checked_rem(self.model.jobs.len());
+                number.map(|number| {
+                    self.model.cancel(|other, _| other == number);
+                    self.cancel(Scope::Jobs(vec![id(number)]))
+                })
+            }
+            Step::CancelFlow(number) => {
+                self.model.cancel(|_, job| job.flow == number);
+                Some(self.cancel(Scope::Flow(flow(number))))
+            }
+            Step::Connect { window, tasks } => Some(self.connect(window, tasks)),
+            Step::Disconnect(number) => nth(&sessions, number).map(|session| {
+                self.model.sessions.get_mut(&session).unwrap().is_connected = false;
+                Command::StreamClosed { session: SessionId(session) }
+            }),
+            Step::Goodbye(number) => nth(&sessions, number).map(|session| {
+                self.model.sessions.remove(&session);
+                for job in self.model.jobs.iter_mut().filter(|job| job.session == session) {
+                    if job.status == Status::Running {
+                        job.status = Status::Ready;
+                    }
+                }
+                Command::Goodbye { session: SessionId(session) }
+            }),
+            Step::SetWindow(number, jobs) => nth(&sessions, number).map(|session| {
+                self.model.sessions.get_mut(&session).unwrap().window = jobs;
+                let window = Window { jobs, concurrency: 1 };
+                Command::SetWindow { session: SessionId(session), elf: Arc::from("elf"), window }
+            }),
+            Step::End(number, how) => self.end(number, how),
+        };
+        self.model.place();
+        self.batches(command);
+    }
+
+    fn request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    /// What an up-to-date store would say of everything.
+    fn facts(&self) -> Facts {
+        Facts { as_of: self.core.status().counters.commit, ..Facts::default() }
+    }
+
+    fn submit(&mut self, flow_number: u8, jobs: Vec<(u8, i32, Vec<u8>)>) -> Command {
+        let mut new = Vec::new();
+        for (task, priority, back) in jobs {
+            let number = self.model.jobs.len();
+            let mut depends_on: Vec<usize> =
+                back.iter().filter_map(|back| number.checked_sub(usize::from(*back))).collect();
+            depends_on.sort_unstable();
+            depends_on.dedup();
+            new.push(NewJob {
+                id: id(number),
+                elf: Arc::from("elf"),
+                task: Arc::from(TASKS[usize::from(task)]),
+                priority,
+                depends_on: depends_on.iter().map(|on| id(*on)).collect(),
+                digest: ContentDigest(number as u64),
+                spec: Attachment(0),
+            });
+            let status = Status::Pending;
+            let flow = flow_number;
+            let job = ModelJob { flow, task, priority, depends_on, status, attempt: 0, session: 0 };
+            self.model.jobs.push(job);
+        }
+        Command::Submit(Submit {
+            request: self.request(),
+            flow: flow(flow_number),
+            flow_name: Arc::from("flow"),
+            part: None,
+            jobs: new,
+            facts: self.facts(),
+        })
+    }
+
+    fn cancel(&mut self, scope: Scope) -> Command {
+        Command::Cancel(Cancel { request: self.request(), scope, facts: self.facts() })
+    }
+
+    fn connect(&mut self, window: u32, tasks: u8) -> Command {
+        self.model.last_session += 1;
+        let session = self.model.last_session;
+        self.model.sessions.insert(session, ModelSession { is_connected: true, window, tasks, zombies: 0 });
+        let offered = TASKS.iter().enumerate().filter(|(task, _)| tasks & (1 << task) != 0);
+        let offer = ElfOffer {
+            elf: Arc::from("elf"),
+            tasks: offered.map(|(_, name)| (Arc::from(*name), Revision::new([0; 32]))).collect(),
+            window: Window { jobs: window, concurrency: 1 },
+        };
+        let mut instance = [0; 16];
+        instance[..8].copy_from_slice(&session.to_be_bytes());
+        Command::Hello(Hello {
+            request: self.request(),
+            instance: InstanceId::new(instance),
+            resume: None,
+            elves: vec![offer],
+            held: vec![],
+        })
+    }
+
+    fn end(&mut self, number: u8, how: u8) -> Option<Command> {
+        let jobs = &self.model.jobs;
+        let running: Vec<usize> =
+            (0..jobs.len()).filter(|&number| jobs[number].status == Status::Running).collect();
+        let number = nth(&running, number)?;
+        let (status, result) = match how {
+            0 => (Status::Final(FinalStatus::Failed), OutcomeResult::Failure(Attachment(0))),
+            1 => (Status::Ready, OutcomeResult::Released),
+            _ => (Status::Final(FinalStatus::Done), OutcomeResult::Outputs(Attachment(0))),
+        };
+        let job = &mut self.model.jobs[number];
+        job.status = status;
+        let token = Token { job: id(number), attempt: Attempt(job.attempt) };
+        let outcomes = vec![Outcome { token, result }];
+        Some(Command::Outcomes { session: SessionId(job.session), outcomes })
+    }
+
+    fn batches(&mut self, command: Option<Command>) {
+        let now = Timestamp(1);
+        let mut effects = Effects::default();
+        if let Some(command) = command {
+            self.core.apply(now, command, &mut effects);
+        }
+        loop {
+            self.core.finish_batch(now, &mut effects);
+            self.core.check_invariants().unwrap();
+            for write in effects.jobs {
+                if let JobRecord::Finished(finished) = write.after {
+                    self.finished.insert(write.id, finished.end.status());
+                }
+            }
+            if !self.core.has_work() {
+                break;
+            }
+            effects = Effects::default();
+        }
+        for (number, job) in self.model.jobs.iter().enumerate() {
+            let found = match (self.core.job(id(number)), self.finished.get(&id(number))) {
+                (Some(view), None) => {
+                    let session = view.running.map(|running| running.session.0);
+                    (view.status, Some(view.attempt.0), session)
+                }
+                (None, Some(status)) => (Status::Final(*status), None, None),
+                (live, finished) => panic!("job {number} is {live:?} and {finished:?}"),
+            };
+            let is_live = !matches!(job.status, Status::Final(_));
+            let session = (job.status == Status::Running).then_some(job.session);
+            assert_eq!(found, (job.status, is_live.then_some(job.attempt), session), "job {number}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_core_does_what_the_model_does(
+        step_max in 1..5_usize,
+        steps in prop::collection::vec(step(), 1..50),
+    ) {
+        let core = Core::new(Config { step_max, ..Config::default() });
+        let mut pair = Pair { core, model: Model::default(), finished: BTreeMap::new(), requests: 0 };
+        for step in steps {
+            pair.take(step);
+        }
+    }
+}
