@@ -99,9 +99,7 @@ impl Restore {
         if core.slab.find(&live.id).is_some() || !self.numbers.insert(live.number) {
             return Err(RestoreError::Twice(format!("job {} or its number", live.id)));
         }
-        if live.running.is_some()
-            && (!live.waits_for.is_empty() || live.attempt.0 == 0)
-        {
+        if live.running.is_some() && (!live.waits_for.is_empty() || live.attempt.0 == 0) {
             return Err(RestoreError::RunningImpossible(live.id));
         }
         let flow = match self.flows_by_id.get(&live.flow) {
@@ -150,8 +148,16 @@ impl Restore {
     ///
     /// If the records contradict each other.
     pub fn finish(self, image: Image) -> Result<Core, RestoreError> {
-        let Self { mut core, now, flows: job_flows, submissions: job_submissions, waits_for, mut running, numbers, .. } =
-            self;
+        let Self {
+            mut core,
+            now,
+            flows: job_flows,
+            submissions: job_submissions,
+            waits_for,
+            mut running,
+            numbers,
+            ..
+        } = self;
         let Image { counters, flows, sessions, submissions, settling } = image;
         core.begin_at(counters);
         if let Some(number) = numbers.last().filter(|&&number| number > counters.job) {
@@ -263,7 +269,8 @@ fn restore_submissions(
                 // Its record is gone and its jobs are not yet: it was being dropped.
                 let flow = core.slab[slot].flow;
                 let phase = Phase::Dropping;
-                let index = core.insert_submission(Submission { id, flow, next_part: 0, phase, jobs: Vec::new() });
+                let index =
+                    core.insert_submission(Submission { id, flow, next_part: 0, phase, jobs: Vec::new() });
                 known.insert(id, Some(index));
                 Some(index)
             }
@@ -333,8 +340,7 @@ fn restore_running(core: &mut Core, slot: Slot, running: Running) -> Result<(), 
 
 /// Counts, lists and queues all jobs.
 fn enter_all(core: &mut Core) {
-    let mut slots: Vec<(JobNumber, Slot)> =
-        core.slab.iter().map(|(slot, job)| (job.number, slot)).collect();
+    let mut slots: Vec<(JobNumber, Slot)> = core.slab.iter().map(|(slot, job)| (job.number, slot)).collect();
     // In ascending order trees fill up from one end, which is fast.
     slots.sort_unstable();
     for (_, slot) in slots {
@@ -364,3 +370,6 @@ fn order_submissions(core: &mut Core) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

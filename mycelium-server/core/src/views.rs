@@ -388,3 +388,6 @@ struct Scan<'a> {
     left: usize,
     limit: usize,
 }
+
+#[cfg(test)]
+mod tests;

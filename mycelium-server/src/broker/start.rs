@@ -30,14 +30,18 @@ pub(crate) fn load_core(
     config: &Config,
     clock: &Clock,
 ) -> Result<(Core, Counters), StartError> {
-    let mut jobs = Vec::new();
-    let image = store.load(&mut |job| jobs.push(job))?;
-    let counters = image.counters;
-    let mut restore = Core::restore(core_config(config), image, clock.now());
-    for job in jobs {
-        restore.job(job)?;
+    let mut restore = Core::restore(core_config(config), clock.now());
+    let mut refused = None;
+    let image = store.load(&mut |job| {
+        if refused.is_none() {
+            refused = restore.job(job).err();
+        }
+    })?;
+    if let Some(error) = refused {
+        return Err(error.into());
     }
-    Ok((restore.finish()?, counters))
+    let counters = image.counters;
+    Ok((restore.finish(image)?, counters))
 }
 
 fn core_config(config: &Config) -> mycelium_core::Config {

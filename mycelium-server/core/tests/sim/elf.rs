@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mycelium_core::command::{OutcomeResult, Window};
-use mycelium_core::ids::{AssignNumber, InstanceId, SessionId, Timestamp, Token};
+use mycelium_core::ids::{AssignNumber, InstanceId, SessionId, Token};
 
 /// Where an attempt stands in an elf's hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,6 @@ pub(crate) enum Attempt {
 pub(crate) struct Process {
     pub(crate) instance: InstanceId,
     pub(crate) elf: usize,
-    pub(crate) is_alive: bool,
     pub(crate) session: Option<SessionId>,
     /// The open stream; messages of others are lost.
     pub(crate) stream: Option<u64>,
@@ -34,8 +33,6 @@ pub(crate) struct Process {
     pub(crate) order: Vec<Token>,
     pub(crate) cancelled: Vec<Token>,
     pub(crate) received: AssignNumber,
-    /// The last sign of life that the broker is known to have heard.
-    pub(crate) heard_at: Timestamp,
 }
 
 impl Process {
@@ -43,7 +40,6 @@ impl Process {
         Self {
             instance,
             elf,
-            is_alive: true,
             session: None,
             stream: None,
             is_welcome: false,
@@ -53,7 +49,6 @@ impl Process {
             order: Vec::new(),
             cancelled: Vec::new(),
             received: AssignNumber(0),
-            heard_at: Timestamp(0),
         }
     }
 

@@ -1,0 +1,53 @@
+use crate::command::{Command, Scope};
+use crate::ids::{FlowId, JobId};
+use crate::status::Status;
+use crate::testing::{FLOW, TestEnv, id, job, offer, token};
+use crate::{Explanation, ListFilter};
+
+#[test]
+fn every_unfinished_job_is_explained() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[]), job(3, &[1, 2])]);
+    assert_eq!(env.core.explain(id(1)), Some(Explanation::NoInstance { instances: 0 }));
+    env.hello(1, None, vec![offer(1, 1)], vec![]);
+    assert_eq!(env.core.explain(id(3)), Some(Explanation::WaitsForJobs { count: 2 }));
+    let full = Explanation::NoFreeWindow { instances: 1, window: 1, held: 1, jobs_before: 0 };
+    assert_eq!(env.core.explain(id(2)), Some(full));
+    let Some(Explanation::Held { connected, .. }) = env.core.explain(id(1)) else { panic!() };
+    assert!(connected);
+    assert_eq!(env.core.token_task(crate::ids::SessionId(1), token(1, 1)), Some(("elf", "task_run")));
+    assert_eq!(env.core.token_task(crate::ids::SessionId(1), token(1, 2)), None);
+    env.cancel(Scope::Jobs(vec![id(1)]));
+    assert_eq!(env.core.explain(id(1)), None);
+}
+
+/// Two flows; the newest flow and the newest job come first.
+#[test]
+fn lists_go_page_by_page_within_their_bounds() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[1]), job(3, &[])]);
+    let mut other = env.submit_command(vec![job(4, &[]), job(5, &[])]);
+    other.flow = FlowId::new([1; 16]);
+    env.batch([Command::Submit(other)]);
+
+    let list = |filter: &ListFilter, limit, scan_max| {
+        let (mut found, mut pages, mut after) = (Vec::new(), 0, None);
+        loop {
+            let page = env.core.list_unfinished(filter, after, limit, scan_max);
+            assert!(page.jobs.len() <= limit);
+            found.extend(page.jobs.into_iter().map(|job| job.id));
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                return (found, pages);
+            }
+        }
+    };
+    let ids = |numbers: &[u8]| numbers.iter().map(|&number| id(number)).collect::<Vec<JobId>>();
+    assert_eq!(list(&ListFilter::default(), 2, 100), (ids(&[5, 4, 3, 2, 1]), 3));
+    assert_eq!(list(&ListFilter::default(), 100, 1).0, ids(&[5, 4, 3, 2, 1]));
+    let filter = ListFilter { flow: Some(FLOW), ..ListFilter::default() };
+    assert_eq!(list(&filter, 100, 100), (ids(&[3, 2, 1]), 1));
+    let filter = ListFilter { statuses: vec![Status::Pending], ..ListFilter::default() };
+    assert_eq!(list(&filter, 100, 100), (ids(&[2]), 1));
+}
