@@ -1,0 +1,51 @@
+//! `mycelium cancel`.
+
+use elf_runtime::Mycelium;
+use mycelium_proto::v1::{CancelJobsRequest, cancel_jobs_request};
+use serde::Serialize;
+
+use super::scope::{Scope, ScopeArgs};
+use crate::output::Output;
+use crate::output::format::count;
+
+/// Cancels jobs, or all unfinished jobs of a flow.
+///
+/// When the command is done they are CANCELLED for good, and the elves that run some have been told. Unfinished jobs
+/// that depend on them and were not named end UPSTREAM_FAILED.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "JSON: {jobs_cancelled, jobs_final}: how many were cancelled, and how many had ended before.\n\n\
+    Example: mycelium cancel --flow 'daily report'"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    scope: ScopeArgs,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Cancelled {
+    jobs_cancelled: u64,
+    jobs_final: u64,
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let scopes = match args.scope.find(mycelium).await? {
+        Scope::Flow(flow_id) => vec![cancel_jobs_request::Scope::FlowId(flow_id)],
+        Scope::Jobs(lists) => lists.into_iter().map(cancel_jobs_request::Scope::Jobs).collect(),
+    };
+    let mut sum = Cancelled::default();
+    for scope in scopes {
+        let request = CancelJobsRequest { scope: Some(scope), ..CancelJobsRequest::default() };
+        let answer = mycelium.cancel_jobs(request).await?;
+        sum.jobs_cancelled += answer.jobs_cancelled;
+        sum.jobs_final += answer.jobs_final;
+    }
+    if output.is_json() {
+        return Ok(output.json(&sum)?);
+    }
+    let mut sentence = format!("cancelled {}", count(sum.jobs_cancelled, "job"));
+    if sum.jobs_final > 0 {
+        sentence.push_str(&format!("; {} had ended before", count(sum.jobs_final, "job")));
+    }
+    Ok(output.line(&sentence)?)
+}

@@ -1,0 +1,65 @@
+//! What the commands that talk to a broker share.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use elf_runtime::{Error, FlowId, JobId, Mycelium};
+use mycelium_proto::{limits, reason, v1};
+
+use crate::args::ClientArgs;
+
+/// How long calls are repeated when a broker that answered is busy or restarts.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Connects; a broker that does not answer at once is told of at once.
+pub(super) async fn connect(args: &ClientArgs) -> Result<Mycelium, Error> {
+    Mycelium::builder(&args.url).mycelium(&args.mycelium).patience(PATIENCE).connect().await
+}
+
+/// An id as the contract takes it.
+pub(super) fn job_bytes(id: JobId) -> Bytes {
+    Bytes::copy_from_slice(id.as_bytes())
+}
+
+/// The flow that people name: by its id, or by its name, where the newest of that name is meant.
+pub(super) async fn find_flow(mycelium: &Mycelium, flow: &str) -> anyhow::Result<v1::Flow> {
+    use v1::get_flow_request::Flow;
+    if let Ok(id) = flow.parse::<FlowId>() {
+        match get_flow(mycelium, Flow::FlowId(Bytes::copy_from_slice(id.as_bytes()))).await {
+            // A name may look like an id.
+            Err(error) if error.reason() == Some(reason::FLOW_NOT_FOUND) => {}
+            found => return Ok(found?),
+        }
+    }
+    Ok(get_flow(mycelium, Flow::Name(flow.to_owned())).await?)
+}
+
+async fn get_flow(mycelium: &Mycelium, flow: v1::get_flow_request::Flow) -> Result<v1::Flow, Error> {
+    let request = v1::GetFlowRequest { flow: Some(flow), ..v1::GetFlowRequest::default() };
+    let answer = mycelium.get_flow(request).await?;
+    answer.flow.ok_or_else(|| Error::Protocol { message: "GetFlow came back without the flow".to_owned() })
+}
+
+/// How many entries to ask for on the next page of a list, of which `left` are still wanted.
+pub(super) fn page_size(left: usize) -> u32 {
+    u32::try_from(left).unwrap_or(u32::MAX).min(limits::PAGE_SIZE_MAX)
+}
+
+/// Follows the pages of a list until it has `limit` entries: calls `page` with a size and a token, which answers with
+/// entries and the next token.
+pub(super) async fn pages<T>(
+    limit: usize,
+    mut page: impl AsyncFnMut(u32, String) -> Result<(Vec<T>, String), Error>,
+) -> Result<Vec<T>, Error> {
+    let mut entries = Vec::new();
+    let mut token = String::new();
+    loop {
+        let left = limit - entries.len();
+        let (more, next) = page(page_size(left), token).await?;
+        entries.extend(more.into_iter().take(left));
+        if next.is_empty() || entries.len() == limit {
+            return Ok(entries);
+        }
+        token = next;
+    }
+}

@@ -1,0 +1,145 @@
+//! `mycelium elf`.
+
+use std::fmt::Write as _;
+
+use anyhow::bail;
+use elf_runtime::{Error, Mycelium};
+use mycelium_proto::v1::{Elf, ElfDeclaration, GetElfRequest, ListRevisionsRequest, TaskDeclaration};
+
+use super::client;
+use crate::output::format;
+use crate::output::{Output, Table};
+use crate::views::{ElfView, RevisionView, SourceView};
+
+/// Shows an elf: its documentation, tasks and processes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "JSON: {name, docs, language, revision, first_seen, last_seen, jobs_ready, jobs_running, \
+    instances: [{instance_id, session, connected, window, held, process_id, host}], tasks: [{name, docs, signature, \
+    revision, parameters: [{name, optional, schema}], outputs: [{name, schema}]}]}.\n\
+    JSON with --source: {elf, language, revision, source}.\n\
+    JSON with --revisions: an array of {revision, elf, task, first_seen, signature}; task is null for the elf as a \
+    whole.\n\n\
+    Example: mycelium elf 'animals creator' --source"
+)]
+pub(crate) struct Args {
+    /// The elf's name.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Prints its source text exactly as it was written, and nothing else.
+    #[arg(long, conflicts_with = "revisions")]
+    source: bool,
+    /// Lists every revision of the elf and its tasks that was ever seen, newest first.
+    #[arg(long)]
+    revisions: bool,
+    /// The most revisions to list.
+    #[arg(long, default_value_t = 100, requires = "revisions", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    if args.revisions {
+        return revisions(&args, mycelium, output).await;
+    }
+    let request = GetElfRequest { name: args.name, ..GetElfRequest::default() };
+    let answer = mycelium.get_elf(request).await?;
+    let missing = || Error::Protocol { message: "GetElf came back without the elf".to_owned() };
+    let elf = answer.elf.ok_or_else(missing)?;
+    let declaration = elf.declaration.as_ref().ok_or_else(missing)?;
+    if args.source {
+        return source(declaration, output);
+    }
+    if output.is_json() {
+        return Ok(output.json(&ElfView::new(&elf, declaration))?);
+    }
+    Ok(output.text(&describe(&elf, declaration))?)
+}
+
+fn source(declaration: &ElfDeclaration, output: Output) -> anyhow::Result<()> {
+    if declaration.source.is_empty() {
+        bail!("the elf `{}` does not send its source", declaration.name);
+    }
+    if output.is_json() {
+        return Ok(output.json(&SourceView::new(declaration))?);
+    }
+    Ok(output.text(&declaration.source)?)
+}
+
+async fn revisions(args: &Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let revisions = client::pages(args.limit as usize, async |page_size, page_token| {
+        let request =
+            ListRevisionsRequest { elf: args.name.clone(), page_size, page_token, ..Default::default() };
+        let page = mycelium.list_revisions(request).await?;
+        Ok((page.revisions, page.next_page_token))
+    })
+    .await?;
+    if output.is_json() {
+        return Ok(output.json(&revisions.iter().map(RevisionView::from).collect::<Vec<_>>())?);
+    }
+    let mut table = Table::new(["REVISION", "FIRST SEEN (UTC)", "OF"]);
+    for revision in &revisions {
+        let of = if revision.task.is_empty() { "the elf" } else { &revision.task };
+        table.row([
+            format::short_digest(&revision.revision),
+            format::utc(revision.first_seen.as_ref()),
+            of.to_owned(),
+        ]);
+    }
+    Ok(output.table(table, "no revisions")?)
+}
+
+fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {
+    let mut text = format!("{}\n", format::one_line(&declaration.name));
+    push_indented(&mut text, "  ", &declaration.docs);
+    let mut fact = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(text, "  {name:<12}{}", format::one_line(&value));
+    };
+    fact("revision", format::short_digest(&declaration.revision));
+    if !declaration.language.is_empty() {
+        fact("language", declaration.language.clone());
+    }
+    fact("first seen", format!("{} UTC", format::utc(elf.first_seen.as_ref())));
+    fact("last seen", format!("{} UTC", format::utc(elf.last_seen.as_ref())));
+    fact("jobs", format!("{} ready, {} running", elf.jobs_ready, elf.jobs_running));
+    for instance in &elf.instances {
+        let mut process = match instance.process_id {
+            0 => "unknown".to_owned(),
+            process_id => process_id.to_string(),
+        };
+        if !instance.host.is_empty() {
+            process.push_str(&format!(" on {}", instance.host));
+        }
+        let connected = if instance.connected { "connected" } else { "not connected" };
+        fact("process", format!("{process}, {connected}, holds {} of {}", instance.held, instance.window));
+    }
+    for task in &declaration.tasks {
+        text.push('\n');
+        describe_task(&mut text, task);
+    }
+    text
+}
+
+fn describe_task(text: &mut String, task: &TaskDeclaration) {
+    let head = if task.signature.is_empty() { &task.name } else { &task.signature };
+    push_indented(text, "  ", head);
+    push_indented(text, "      ", &task.docs);
+    for parameter in &task.parameters {
+        let optional = if parameter.optional { " (may be left out)" } else { "" };
+        push_value(text, "takes", &format!("{}{optional}", parameter.name), &parameter.schema);
+    }
+    for output in &task.outputs {
+        push_value(text, "returns", &output.name, &output.schema);
+    }
+}
+
+fn push_value(text: &mut String, verb: &str, name: &str, schema: &str) {
+    let schema = format::shorten(if schema.is_empty() { "anything" } else { schema }, 100);
+    let _infallible = writeln!(text, "      {verb:<8}{}: {schema}", format::one_line(name));
+}
+
+fn push_indented(text: &mut String, indent: &str, lines: &str) {
+    for line in format::lines(lines).trim().lines() {
+        let _infallible = writeln!(text, "{}", format!("{indent}{line}").trim_end());
+    }
+}

@@ -1,0 +1,55 @@
+//! `mycelium elves`.
+
+use elf_runtime::Mycelium;
+use mycelium_proto::v1::{Elf, ElfDeclaration, ListElvesRequest};
+
+use super::client;
+use crate::output::format;
+use crate::output::{Output, Table};
+use crate::views::ElfSummary;
+
+/// Lists all elves ever seen, by name.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "JSON: an array of {name, docs, language, revision, first_seen, last_seen, jobs_ready, \
+    jobs_running, instances: [{instance_id, session, connected, window, held, process_id, host}], tasks: [name]}."
+)]
+pub(crate) struct Args {
+    /// The most elves to list.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let elves = client::pages(args.limit as usize, async |page_size, page_token| {
+        let request = ListElvesRequest { page_size, page_token, ..Default::default() };
+        let page = mycelium.list_elves(request).await?;
+        Ok((page.elves, page.next_page_token))
+    })
+    .await?;
+    let nothing = ElfDeclaration::default();
+    if output.is_json() {
+        let views = elves.iter().map(|elf| ElfSummary::new(elf, said(elf, &nothing)));
+        return Ok(output.json(&views.collect::<Vec<_>>())?);
+    }
+    let columns = ["ELF", "TASKS", "PROCESSES", "READY", "RUNNING", "LAST SEEN (UTC)", "DOCUMENTATION"];
+    let mut table = Table::new(columns).numbers([1, 2, 3, 4]);
+    for elf in &elves {
+        let declaration = said(elf, &nothing);
+        table.row([
+            declaration.name.clone(),
+            declaration.tasks.len().to_string(),
+            elf.instances.iter().filter(|instance| instance.connected).count().to_string(),
+            elf.jobs_ready.to_string(),
+            elf.jobs_running.to_string(),
+            format::utc(elf.last_seen.as_ref()),
+            format::shorten(declaration.docs.lines().next().unwrap_or_default(), 60),
+        ]);
+    }
+    Ok(output.table(table, "no elf has ever connected")?)
+}
+
+/// What an elf says of itself; a broker leaves that out for none.
+fn said<'a>(elf: &'a Elf, nothing: &'a ElfDeclaration) -> &'a ElfDeclaration {
+    elf.declaration.as_ref().unwrap_or(nothing)
+}

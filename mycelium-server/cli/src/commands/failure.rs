@@ -1,0 +1,101 @@
+//! `mycelium failure`.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use elf_runtime::{Error, Mycelium};
+use mycelium_proto::v1::{FailureGroup, FailureOccurrence, GetFailureRequest};
+
+use super::client;
+use crate::output::format::{self, count};
+use crate::output::{Output, Table};
+use crate::views::{FailureDetails, FailureSummary};
+
+/// Shows a failure: where it was raised, what caused it, and which jobs it met.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "JSON: as in `mycelium failures`, and occurrences: [{job_id, attempt, at, message, details}], \
+    last first."
+)]
+pub(crate) struct Args {
+    /// The failure's id.
+    #[arg(value_name = "FAILURE")]
+    failure: uuid::Uuid,
+    /// The most occurrences to show.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let (group, occurrences) = fetch(mycelium, args.failure, args.limit as usize).await?;
+    let failure = FailureSummary::new(&group).context("the broker's answer lacks the failure")?;
+    if output.is_json() {
+        let occurrences = occurrences.iter().map(Into::into).collect();
+        return Ok(output.json(&FailureDetails { failure, occurrences })?);
+    }
+    let mut text = describe(&failure);
+    let _infallible = writeln!(
+        text,
+        "\nseen {}, first {} and last {} UTC",
+        count(group.occurrences, "time"),
+        format::utc(group.first_seen.as_ref()),
+        format::utc(group.last_seen.as_ref()),
+    );
+    let mut table = Table::new(["JOB", "ATTEMPT", "AT (UTC)", "MESSAGE"]).numbers([1]);
+    for occurrence in &occurrences {
+        table.row([
+            format::id(&occurrence.job_id),
+            occurrence.attempt.to_string(),
+            format::utc(occurrence.at.as_ref()),
+            format::shorten(&occurrence.message, 100),
+        ]);
+    }
+    if !table.is_empty() {
+        text.push_str(&table.text());
+    }
+    Ok(output.text(&text)?)
+}
+
+async fn fetch(
+    mycelium: &Mycelium,
+    failure: uuid::Uuid,
+    limit: usize,
+) -> Result<(FailureGroup, Vec<FailureOccurrence>), Error> {
+    let failure_id = Bytes::copy_from_slice(failure.as_bytes());
+    let mut group = None;
+    let occurrences = client::pages(limit, async |page_size, page_token| {
+        let failure_id = failure_id.clone();
+        let request = GetFailureRequest { failure_id, page_size, page_token, ..Default::default() };
+        let page = mycelium.get_failure(request).await?;
+        group = page.failure;
+        Ok((page.occurrences, page.next_page_token))
+    })
+    .await?;
+    let missing = || Error::Protocol { message: "GetFailure came back without the failure".to_owned() };
+    Ok((group.ok_or_else(missing)?, occurrences))
+}
+
+/// A failure on several lines: type and message, causes, frames, details.
+pub(super) fn describe(failure: &FailureSummary<'_>) -> String {
+    let mut text = format!(
+        "{}: {}\n",
+        format::one_line(failure.failure_type),
+        format::lines(failure.message).trim_end()
+    );
+    for cause in &failure.causes {
+        let (of_type, message) = (format::one_line(cause.cause_type), format::lines(cause.message));
+        let _infallible = writeln!(text, "  caused by {of_type}: {}", message.trim_end());
+    }
+    for frame in &failure.frames {
+        let place = format::one_line(&frame.place());
+        let _infallible = match frame.function {
+            Some(function) => writeln!(text, "  at {place} in {}", format::one_line(function)),
+            None => writeln!(text, "  at {place}"),
+        };
+    }
+    for line in failure.details.map(format::lines).iter().flat_map(|details| details.lines()) {
+        let _infallible = writeln!(text, "  {line}");
+    }
+    text
+}

@@ -1,0 +1,50 @@
+//! `mycelium failures`.
+
+use elf_runtime::Mycelium;
+use mycelium_proto::v1::ListFailuresRequest;
+
+use super::client;
+use crate::output::format;
+use crate::output::{Output, Table};
+use crate::views::FailureSummary;
+
+/// Lists failures, equal ones as one, last seen first.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "JSON: an array of {failure_id, type, message, details, frames: [{function, file, line}], \
+    causes: [{type, message}], occurrences_count, first_seen, last_seen, elf, task}; message and details are those of \
+    the latest occurrence, frames stand innermost first."
+)]
+pub(crate) struct Args {
+    /// The most failures to list.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let groups = client::pages(args.limit as usize, async |page_size, page_token| {
+        let request = ListFailuresRequest { page_size, page_token, ..Default::default() };
+        let page = mycelium.list_failures(request).await?;
+        Ok((page.failures, page.next_page_token))
+    })
+    .await?;
+    let failures = groups.iter().filter_map(|group| Some((FailureSummary::new(group)?, group)));
+    if output.is_json() {
+        return Ok(output.json(&failures.map(|(failure, _)| failure).collect::<Vec<_>>())?);
+    }
+    let columns = ["FAILURE", "TIMES", "LAST SEEN (UTC)", "ELF", "TASK", "WHERE", "TYPE", "MESSAGE"];
+    let mut table = Table::new(columns).numbers([1]);
+    for (failure, group) in failures {
+        table.row([
+            failure.failure_id.clone(),
+            failure.occurrences_count.to_string(),
+            format::utc(group.last_seen.as_ref()),
+            failure.elf.to_owned(),
+            failure.task.to_owned(),
+            failure.place(),
+            failure.failure_type.to_owned(),
+            format::shorten(failure.message, 80),
+        ]);
+    }
+    Ok(output.table(table, "no failures")?)
+}

@@ -1,0 +1,57 @@
+//! `mycelium flows`.
+
+use elf_runtime::Mycelium;
+use mycelium_proto::v1::{Flow, ListFlowsRequest};
+
+use super::client;
+use crate::output::format;
+use crate::output::{Output, Table};
+use crate::views::FlowView;
+
+/// Lists flows and how their jobs stand, newest first.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "JSON: an array of {flow_id, name, created_at, counts: {pending, ready, running, done, failed, \
+    upstream_failed, cancelled}}.\n\nExample: mycelium flows --name 'daily report'"
+)]
+pub(crate) struct Args {
+    /// Only flows of this name.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The most flows to list.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let name = args.name.unwrap_or_default();
+    let flows = client::pages(args.limit as usize, async |page_size, page_token| {
+        let request = ListFlowsRequest { name: name.clone(), page_size, page_token, ..Default::default() };
+        let page = mycelium.list_flows(request).await?;
+        Ok((page.flows, page.next_page_token))
+    })
+    .await?;
+    if output.is_json() {
+        return Ok(output.json(&flows.iter().map(FlowView::from).collect::<Vec<_>>())?);
+    }
+    Ok(output.table(table(&flows), "no flows")?)
+}
+
+fn table(flows: &[Flow]) -> Table {
+    let columns = ["FLOW", "NAME", "CREATED (UTC)", "WAITING", "RUNNING", "DONE", "FAILED", "CANCELLED"];
+    let mut table = Table::new(columns).numbers([3, 4, 5, 6, 7]);
+    for flow in flows {
+        let counts = flow.counts.unwrap_or_default();
+        table.row([
+            format::id(&flow.flow_id),
+            flow.name.clone(),
+            format::utc(flow.created_at.as_ref()),
+            (counts.pending + counts.ready).to_string(),
+            counts.running.to_string(),
+            counts.done.to_string(),
+            (counts.failed + counts.upstream_failed).to_string(),
+            counts.cancelled.to_string(),
+        ]);
+    }
+    table
+}

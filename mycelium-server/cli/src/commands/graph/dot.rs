@@ -1,0 +1,95 @@
+//! A graph in the language of Graphviz.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use mycelium_proto::v1::{JobEdgeKind, JobStatus};
+
+use super::Graph;
+use crate::output::format;
+use crate::views::status_name;
+
+/// The graph as DOT.
+pub(super) fn render(graph: &Graph) -> String {
+    let mut text = format!("digraph {} {{\n", quote(&graph.title));
+    text.push_str("  rankdir=LR;\n");
+    text.push_str("  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n");
+    text.push_str("  edge [fontname=\"sans-serif\", fontsize=10];\n");
+    for job in &graph.jobs {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(
+            text,
+            "  {} [label={}, tooltip={}, fillcolor={}];",
+            quote(&format::id(&job.job_id)),
+            quote(&format!("{}\n{}", job.task, job.elf)),
+            quote(status_name(job.status())),
+            quote(colour(job.status())),
+        );
+    }
+    let shown: BTreeSet<_> = graph.jobs.iter().map(|job| &job.job_id).collect();
+    let beyond: BTreeSet<_> =
+        graph.edges.iter().map(|edge| &edge.from_job_id).filter(|from| !shown.contains(from)).collect();
+    for job_id in beyond {
+        let id = format::id(job_id);
+        let label = quote(&format!("job of another flow\n{id}"));
+        let _infallible = writeln!(text, "  {} [label={label}, style=\"rounded,dotted\"];", quote(&id));
+    }
+    for edge in &graph.edges {
+        let attribute = match edge.kind() {
+            JobEdgeKind::Value => {
+                format!("label={}", quote(format!("{} -> {}", edge.output, edge.parameter).trim_start()))
+            }
+            JobEdgeKind::After => "style=dashed".to_owned(),
+            JobEdgeKind::Unspecified => "style=dotted".to_owned(),
+        };
+        let (from, to) = (format::id(&edge.from_job_id), format::id(&edge.to_job_id));
+        let _infallible = writeln!(text, "  {} -> {} [{attribute}];", quote(&from), quote(&to));
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// A quoted string: line breaks as Graphviz writes them, other control characters written out.
+fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            // The backslash of a written-out character is text, and so stands for itself.
+            control if control.is_control() => {
+                let _infallible = write!(quoted, "\\\\u{{{:x}}}", u32::from(control));
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn colour(status: JobStatus) -> &'static str {
+    match status {
+        JobStatus::Unspecified => "#ffffff",
+        JobStatus::Pending => "#eceff1",
+        JobStatus::Ready => "#fff3c4",
+        JobStatus::Running => "#bbdefb",
+        JobStatus::Done => "#c8e6c9",
+        JobStatus::Failed => "#ef9a9a",
+        JobStatus::UpstreamFailed => "#ffcdd2",
+        JobStatus::Cancelled => "#cfd8dc",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_any_kind_are_quoted() {
+        assert_eq!(quote("the \"elf\""), r#""the \"elf\"""#);
+        assert_eq!(quote(r"c:\n\"), r#""c:\\n\\""#);
+        assert_eq!(quote("a\nb\u{1b}"), r#""a\nb\\u{1b}""#);
+    }
+}

@@ -1,0 +1,152 @@
+//! `mycelium graph`.
+
+mod dot;
+mod text;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use clap::ValueEnum;
+use elf_runtime::{Error, JobId, Mycelium};
+use mycelium_proto::limits;
+use mycelium_proto::v1::{GetGraphRequest, Job, JobEdge, get_graph_request};
+
+use super::client;
+use crate::errors::Misuse;
+use crate::output::{Output, note};
+use crate::views::{EdgeView, GraphView, JobView};
+
+/// Shows jobs and the values that flow between them: of a whole flow, or around one job.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "DOT: jobs are nodes, coloured by status; a value that flows is an edge labelled `output -> \
+    parameter` (`-> parameter` for the whole of what a job returned), and an order without a value is a dashed edge.\n\
+    JSON: {jobs (as in `mycelium jobs`), edges: [{kind: VALUE or AFTER, from_job_id, to_job_id, output, parameter}], \
+    truncated}.\n\n\
+    Example: mycelium graph --flow 'daily report' --format dot | dot -Tsvg > report.svg"
+)]
+#[group(id = "root", required = true, multiple = false, args = ["flow", "job"])]
+pub(crate) struct Args {
+    /// All jobs of this flow, named by its id or its name; of several flows of one name the newest is meant.
+    #[arg(long, value_name = "NAME|ID")]
+    flow: Option<String>,
+    /// The jobs around this one.
+    #[arg(long, value_name = "ID")]
+    job: Option<JobId>,
+    /// How many edges away from the job to look, up and down.
+    #[arg(long, default_value_t = 1, requires = "job", value_parser = clap::value_parser!(u32).range(1..=100))]
+    depth: u32,
+    /// Whether to print the graph for people, or in the language of Graphviz. Default: text.
+    #[arg(long, value_enum)]
+    format: Option<GraphFormat>,
+}
+
+/// How a graph is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum GraphFormat {
+    /// For people: jobs in the order of their values, each with what it takes from which.
+    Text,
+    /// For Graphviz.
+    Dot,
+}
+
+/// How the graph is printed, all told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Text,
+    Dot,
+    Json,
+}
+
+impl Args {
+    /// How to print.
+    ///
+    /// # Errors
+    /// If two ways are asked for.
+    pub(crate) fn style(&self, output: Output) -> Result<Style, Misuse> {
+        match (self.format, output.is_json()) {
+            (None, true) => Ok(Style::Json),
+            (Some(_), true) => Err(Misuse("--format and --output json exclude each other".to_owned())),
+            (None | Some(GraphFormat::Text), false) => Ok(Style::Text),
+            (Some(GraphFormat::Dot), false) => Ok(Style::Dot),
+        }
+    }
+}
+
+/// Jobs and the edges that end in them.
+#[derive(Debug, Default)]
+struct Graph {
+    title: String,
+    jobs: Vec<Job>,
+    edges: Vec<JobEdge>,
+    truncated: bool,
+}
+
+pub(crate) async fn run(args: Args, style: Style, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let (title, root, depth) = match (&args.flow, args.job) {
+        (Some(flow), _) => {
+            let flow = client::find_flow(mycelium, flow).await?;
+            (flow.name, get_graph_request::Root::FlowId(flow.flow_id), 0)
+        }
+        (None, Some(job)) => {
+            (format!("around job {job}"), get_graph_request::Root::JobId(client::job_bytes(job)), args.depth)
+        }
+        (None, None) => return Err(Misuse("give --flow or --job".to_owned()).into()),
+    };
+    let graph = fetch(mycelium, title, root, depth).await?;
+    match style {
+        Style::Json => output.json(&GraphView {
+            jobs: graph.jobs.iter().map(JobView::from).collect(),
+            edges: graph.edges.iter().map(EdgeView::from).collect(),
+            truncated: graph.truncated,
+        })?,
+        Style::Dot => output.text(&dot::render(&graph))?,
+        Style::Text => output.text(&text::render(&graph))?,
+    }
+    if graph.truncated {
+        note(&format!(
+            "Only the nearest {} jobs are shown; there are more within this depth.",
+            graph.jobs.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Follows all pages.
+async fn fetch(
+    mycelium: &Mycelium,
+    title: String,
+    root: get_graph_request::Root,
+    depth: u32,
+) -> Result<Graph, Error> {
+    let mut graph = Graph { title, ..Graph::default() };
+    let mut places: HashMap<Bytes, usize> = HashMap::new();
+    let mut request = GetGraphRequest {
+        root: Some(root),
+        depth,
+        page_size: limits::PAGE_SIZE_MAX,
+        ..GetGraphRequest::default()
+    };
+    loop {
+        let page = mycelium.get_graph(request.clone()).await?;
+        // A job that finishes between two pages is on both. The later word on it is the true one; its edges, which
+        // never change, are there already.
+        let known = places.len();
+        for job in page.jobs {
+            match places.get(&job.job_id) {
+                Some(&place) => graph.jobs[place] = job,
+                None => {
+                    places.insert(job.job_id.clone(), graph.jobs.len());
+                    graph.jobs.push(job);
+                }
+            }
+        }
+        let is_new = |edge: &JobEdge| places.get(&edge.to_job_id).is_none_or(|place| *place >= known);
+        graph.edges.extend(page.edges.into_iter().filter(is_new));
+        graph.truncated |= page.truncated;
+        if page.next_page_token.is_empty() {
+            return Ok(graph);
+        }
+        request.page_token = page.next_page_token;
+    }
+}

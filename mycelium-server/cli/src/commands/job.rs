@@ -1,0 +1,242 @@
+//! `mycelium job`.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use elf_runtime::{JobId, Mycelium};
+use mycelium_proto::v1::{
+    FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec, JobStatus,
+    Output as JobOutput, ValueNode, get_flow_request, value_node,
+};
+
+use super::{client, failure};
+use crate::output::Output;
+use crate::output::format::{self, count};
+use crate::views::{FailureSummary, JobDetails, JobView, PayloadView, status_name};
+
+/// The most characters of one value that people are shown; programs get all of it.
+const VALUE_CHARS_MAX: usize = 1_000;
+/// How many of a failure's latest occurrences are searched for the job's own.
+const OCCURRENCES_MAX: u32 = 1_000;
+
+/// Shows a job: how it stands, what it was given, what it returned, and why it failed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "JSON: a job as in `mycelium jobs`, and arguments: [{parameter, node}], nodes, after: [job_id], \
+    outputs: [{name, encoding, bytes, value}], failure (null, or as in `mycelium failures`, with the message of this \
+    job). Nodes are {kind: literal, encoding, bytes, value}, {kind: output, job_id, output}, {kind: list, items: \
+    [node]} or {kind: map, entries: [{key, node}]}, where a node is an index into nodes. A value is null if its \
+    encoding is not application/json."
+)]
+pub(crate) struct Args {
+    /// The job's id.
+    #[arg(value_name = "JOB")]
+    job: JobId,
+}
+
+/// All there is to show about a job.
+struct Facts {
+    job: Job,
+    spec: JobSpec,
+    outputs: Vec<JobOutput>,
+    failure: Option<FailureGroup>,
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let facts = fetch(mycelium, args.job).await?;
+    if output.is_json() {
+        return Ok(output.json(&view(&facts))?);
+    }
+    let flow = get_flow_request::Flow::FlowId(facts.job.flow_id.clone());
+    let request = GetFlowRequest { flow: Some(flow), ..GetFlowRequest::default() };
+    let flow = mycelium.get_flow(request).await?.flow.unwrap_or_default();
+    Ok(output.text(&describe(&facts, &flow.name))?)
+}
+
+async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
+    let request =
+        GetJobRequest { job_id: client::job_bytes(id), include_spec: true, ..GetJobRequest::default() };
+    let answer = mycelium.get_job(request).await?;
+    let job = answer.job.context("the broker's answer lacks the job")?;
+    let spec = answer.spec.unwrap_or_default();
+    let outputs = match job.status() {
+        JobStatus::Done => mycelium.outputs(id).await?.outputs,
+        JobStatus::Unspecified
+        | JobStatus::Pending
+        | JobStatus::Ready
+        | JobStatus::Running
+        | JobStatus::Failed
+        | JobStatus::UpstreamFailed
+        | JobStatus::Cancelled => Vec::new(),
+    };
+    let failure = if job.failure_id.is_empty() { None } else { own_failure(mycelium, &job).await? };
+    Ok(Facts { job, spec, outputs, failure })
+}
+
+/// The failure of a job, with the message and details of its own occurrence where that is among the latest.
+async fn own_failure(mycelium: &Mycelium, job: &Job) -> anyhow::Result<Option<FailureGroup>> {
+    let request = GetFailureRequest {
+        failure_id: job.failure_id.clone(),
+        page_size: OCCURRENCES_MAX,
+        ..GetFailureRequest::default()
+    };
+    let answer = mycelium.get_failure(request).await?;
+    let Some(mut group) = answer.failure else { return Ok(None) };
+    let own = answer.occurrences.into_iter().find(|occurrence| occurrence.job_id == job.job_id);
+    if let (Some(failure), Some(own)) = (&mut group.failure, own) {
+        failure.message = own.message;
+        failure.details = own.details;
+    }
+    Ok(Some(group))
+}
+
+fn view(facts: &Facts) -> JobDetails<'_> {
+    JobDetails {
+        job: JobView::from(&facts.job),
+        arguments: facts.spec.arguments.iter().map(Into::into).collect(),
+        nodes: facts.spec.nodes.iter().map(Into::into).collect(),
+        after: facts.spec.after.iter().map(|id| format::id(id)).collect(),
+        outputs: facts.outputs.iter().map(Into::into).collect(),
+        failure: facts.failure.as_ref().and_then(FailureSummary::new),
+    }
+}
+
+fn describe(facts: &Facts, flow_name: &str) -> String {
+    let Facts { job, spec, outputs, failure } = facts;
+    let mut text = format!("{} of {}\n", format::one_line(&job.task), format::one_line(&job.elf));
+    let mut fact = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(text, "  {name:<11}{}", format::one_line(&value));
+    };
+    fact("job", format::id(&job.job_id));
+    fact("flow", format!("{} ({flow_name})", format::id(&job.flow_id)));
+    fact("status", status_name(job.status()).to_owned());
+    if job.waiting_for > 0 {
+        fact("waits for", count(job.waiting_for.into(), "job"));
+    }
+    if job.priority != 0 {
+        fact("priority", job.priority.to_string());
+    }
+    fact("attempt", job.attempt.to_string());
+    if job.elves_lost > 0 {
+        fact("elves lost", job.elves_lost.to_string());
+    }
+    fact("submitted", format!("{} UTC", format::utc(job.submitted_at.as_ref())));
+    if job.started_at.is_some() {
+        fact("started", format!("{} UTC", format::utc(job.started_at.as_ref())));
+    }
+    if job.finished_at.is_some() {
+        let ran = format::between(job.started_at.as_ref(), job.finished_at.as_ref());
+        fact("finished", format!("{} UTC, ran {ran}", format::utc(job.finished_at.as_ref())));
+    }
+    if !job.revision.is_empty() {
+        fact("revision", format::short_digest(&job.revision));
+    }
+    if let Some(cause) = format::id_if_any(&job.cause_job_id) {
+        fact("because of", cause);
+    }
+    for after in &spec.after {
+        fact("after", format::id(after));
+    }
+    for argument in &spec.arguments {
+        let mut value = String::new();
+        render(&mut value, &spec.nodes, argument.node, u32::MAX);
+        push_value(&mut text, "takes", &argument.parameter, &value);
+    }
+    for output in outputs {
+        let value =
+            output.payload.as_ref().map(|payload| PayloadView::from(payload).text()).unwrap_or_default();
+        push_value(&mut text, "returned", &output.name, &value);
+    }
+    if let Some(failure) = failure.as_ref().and_then(FailureSummary::new) {
+        let _infallible = write!(text, "\nfailure {}\n{}", failure.failure_id, failure::describe(&failure));
+    }
+    text
+}
+
+fn push_value(text: &mut String, verb: &str, name: &str, value: &str) {
+    let (name, value) = (format::one_line(name), format::shorten(value, VALUE_CHARS_MAX));
+    let _infallible = writeln!(text, "  {verb:<11}{name} = {value}");
+}
+
+/// Writes a node of a value graph as an expression. A node may be used many times over, so the length of the text is
+/// what bounds the work; nodes refer to earlier ones only, and one that does not is not followed.
+fn render(text: &mut String, nodes: &[ValueNode], index: u32, parent: u32) {
+    if text.len() > VALUE_CHARS_MAX * 4 {
+        return;
+    }
+    let node = nodes.get(index as usize).filter(|_| index < parent);
+    match node.and_then(|node| node.kind.as_ref()) {
+        Some(value_node::Kind::Literal(payload)) => text.push_str(&PayloadView::from(payload).text()),
+        Some(value_node::Kind::Output(output)) => {
+            text.push_str(&format::id(&output.job_id));
+            if !output.name.is_empty() {
+                text.push('.');
+                text.push_str(&output.name);
+            }
+        }
+        Some(value_node::Kind::List(list)) => {
+            text.push('[');
+            for (position, item) in list.items.iter().enumerate() {
+                if text.len() > VALUE_CHARS_MAX * 4 {
+                    break;
+                }
+                text.push_str(if position == 0 { "" } else { ", " });
+                render(text, nodes, *item, index);
+            }
+            text.push(']');
+        }
+        Some(value_node::Kind::Map(map)) => {
+            text.push('{');
+            for (position, entry) in map.entries.iter().enumerate() {
+                if text.len() > VALUE_CHARS_MAX * 4 {
+                    break;
+                }
+                text.push_str(if position == 0 { "" } else { ", " });
+                let _infallible = write!(text, "{:?}: ", entry.key);
+                render(text, nodes, entry.node, index);
+            }
+            text.push('}');
+        }
+        None => text.push('?'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mycelium_proto::v1::{ListNode, OutputRef, Payload, payload};
+
+    use super::*;
+
+    fn node(kind: value_node::Kind) -> ValueNode {
+        ValueNode { kind: Some(kind) }
+    }
+
+    fn list(items: &[u32]) -> ValueNode {
+        node(value_node::Kind::List(ListNode { items: items.to_vec() }))
+    }
+
+    #[test]
+    fn a_value_graph_reads_as_an_expression() {
+        let literal =
+            Payload { content: Some(payload::Content::Inline("\"bee\"".into())), ..Payload::default() };
+        let output = OutputRef { job_id: vec![0x11; 16].into(), name: "weight".to_owned() };
+        let nodes =
+            [node(value_node::Kind::Literal(literal)), node(value_node::Kind::Output(output)), list(&[0, 1])];
+        let mut text = String::new();
+        render(&mut text, &nodes, 2, u32::MAX);
+        assert_eq!(text, "[\"bee\", 11111111-1111-1111-1111-111111111111.weight]");
+    }
+
+    #[test]
+    fn a_graph_that_doubles_with_each_node_or_refers_to_itself_is_cut() {
+        let doubling: Vec<ValueNode> = (0..100_u32).map(|n| list(&[n.saturating_sub(1); 2])).collect();
+        let mut text = String::new();
+        render(&mut text, &doubling, 99, u32::MAX);
+        assert!(text.len() < VALUE_CHARS_MAX * 8, "{}", text.len());
+
+        let mut text = String::new();
+        render(&mut text, &[list(&[0])], 0, u32::MAX);
+        assert_eq!(text, "[?]");
+    }
+}

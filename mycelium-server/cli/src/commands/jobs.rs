@@ -1,0 +1,144 @@
+//! `mycelium jobs`.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use clap::ValueEnum;
+use elf_runtime::Mycelium;
+use mycelium_proto::v1::{Job, JobStatus, ListJobsRequest};
+
+use super::client;
+use crate::output::format;
+use crate::output::{Output, Table, note};
+use crate::views::{JobView, status_name};
+
+/// Lists jobs: first the unfinished ones, then the finished ones, last finished first.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "JSON: an array of {job_id, flow_id, elf, task, status, priority, attempt, elves_lost, \
+    waiting_for, submitted_at, started_at, finished_at, instance_id, revision, failure_id, cause_job_id}.\n\n\
+    Example: mycelium jobs --flow 'daily report' --status failed --status upstream_failed"
+)]
+pub(crate) struct Args {
+    /// Only jobs of this flow, named by its id or its name; of several flows of one name the newest is meant.
+    #[arg(long, value_name = "NAME|ID")]
+    flow: Option<String>,
+    /// Only jobs of this elf.
+    #[arg(long, value_name = "NAME")]
+    elf: Option<String>,
+    /// Only jobs of this task.
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+    /// Only jobs that stand so; may be given several times.
+    #[arg(long, value_enum, ignore_case = true)]
+    status: Vec<Status>,
+    /// The most jobs to list.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Status {
+    /// Waits for other jobs.
+    Pending,
+    /// Stands in its elf's queue.
+    Ready,
+    /// An elf holds it.
+    Running,
+    /// Its outputs are stored.
+    Done,
+    /// It ended with a failure.
+    Failed,
+    /// A job that it depends on did not end DONE.
+    UpstreamFailed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl From<Status> for JobStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Pending => Self::Pending,
+            Status::Ready => Self::Ready,
+            Status::Running => Self::Running,
+            Status::Done => Self::Done,
+            Status::Failed => Self::Failed,
+            Status::UpstreamFailed => Self::UpstreamFailed,
+            Status::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let flow_id = match &args.flow {
+        Some(flow) => client::find_flow(mycelium, flow).await?.flow_id,
+        None => Bytes::new(),
+    };
+    let request = ListJobsRequest {
+        flow_id,
+        elf: args.elf.unwrap_or_default(),
+        task: args.task.unwrap_or_default(),
+        statuses: args.status.into_iter().map(|status| JobStatus::from(status).into()).collect(),
+        ..ListJobsRequest::default()
+    };
+    let limit = args.limit as usize;
+    let (jobs, are_more) = list(mycelium, request, limit).await?;
+    if output.is_json() {
+        output.json(&jobs.iter().map(JobView::from).collect::<Vec<_>>())?;
+    } else {
+        output.table(table(&jobs), "no jobs")?;
+        if are_more {
+            note(&format!("There are more than these {limit}; see them with --limit."));
+        }
+    }
+    Ok(())
+}
+
+/// Follows the pages up to `limit` jobs, and tells whether there are more.
+async fn list(
+    mycelium: &Mycelium,
+    mut request: ListJobsRequest,
+    limit: usize,
+) -> Result<(Vec<Job>, bool), elf_runtime::Error> {
+    let mut jobs: Vec<Job> = Vec::new();
+    // A job that finishes between two pages is on both: the later word is the true one.
+    let mut places: HashMap<Bytes, usize> = HashMap::new();
+    loop {
+        request.page_size = client::page_size(limit - jobs.len() + 1);
+        let page = mycelium.list_jobs(request.clone()).await?;
+        for job in page.jobs {
+            match places.get(&job.job_id) {
+                Some(&place) => jobs[place] = job,
+                None if jobs.len() == limit => return Ok((jobs, true)),
+                None => {
+                    places.insert(job.job_id.clone(), jobs.len());
+                    jobs.push(job);
+                }
+            }
+        }
+        if page.next_page_token.is_empty() {
+            return Ok((jobs, false));
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// Jobs as people read them.
+pub(super) fn table(jobs: &[Job]) -> Table {
+    let columns = ["JOB", "STATUS", "ELF", "TASK", "ATTEMPT", "SUBMITTED (UTC)", "RAN"];
+    let mut table = Table::new(columns).numbers([4, 6]);
+    for job in jobs {
+        table.row([
+            format::id(&job.job_id),
+            status_name(job.status()).to_owned(),
+            job.elf.clone(),
+            job.task.clone(),
+            job.attempt.to_string(),
+            format::utc(job.submitted_at.as_ref()),
+            format::between(job.started_at.as_ref(), job.finished_at.as_ref()),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,57 @@
+//! The commands: one file each, with its arguments, its calls and its way of printing.
+
+pub(crate) mod cancel;
+mod client;
+pub(crate) mod elf;
+pub(crate) mod elves;
+pub(crate) mod failure;
+pub(crate) mod failures;
+pub(crate) mod flows;
+pub(crate) mod graph;
+pub(crate) mod job;
+pub(crate) mod jobs;
+pub(crate) mod retry;
+mod scope;
+pub(crate) mod serve;
+pub(crate) mod watch;
+pub(crate) mod why;
+
+use crate::args::{Cli, Command};
+use crate::bench;
+use crate::output::{Output, Table};
+
+/// Runs a command to its end.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
+    let output = Output::new(cli.client.output);
+    let client = cli.client;
+    match cli.command {
+        Command::Serve(args) => serve::run(*args, output).await,
+        Command::Bench(args) => {
+            let report = bench::run(args).await?;
+            if output.is_json() {
+                return Ok(output.json_line(&report)?);
+            }
+            let mut table = Table::new(["MEASURE", "VALUE"]);
+            for (measure, value) in report.rows() {
+                table.row([measure.to_owned(), value]);
+            }
+            Ok(output.table(table, "")?)
+        }
+        Command::BenchElf(args) => bench::serve_elf(args).await,
+        Command::Jobs(args) => jobs::run(args, &client::connect(&client).await?, output).await,
+        Command::Job(args) => job::run(args, &client::connect(&client).await?, output).await,
+        Command::Graph(args) => {
+            let style = args.style(output)?;
+            graph::run(args, style, &client::connect(&client).await?, output).await
+        }
+        Command::Flows(args) => flows::run(args, &client::connect(&client).await?, output).await,
+        Command::Elves(args) => elves::run(args, &client::connect(&client).await?, output).await,
+        Command::Elf(args) => elf::run(args, &client::connect(&client).await?, output).await,
+        Command::Failures(args) => failures::run(args, &client::connect(&client).await?, output).await,
+        Command::Failure(args) => failure::run(args, &client::connect(&client).await?, output).await,
+        Command::Why(args) => why::run(args, &client::connect(&client).await?, output).await,
+        Command::Cancel(args) => cancel::run(args, &client::connect(&client).await?, output).await,
+        Command::Retry(args) => retry::run(args, &client::connect(&client).await?, output).await,
+        Command::Watch(args) => watch::run(args, &client::connect(&client).await?, output).await,
+    }
+}

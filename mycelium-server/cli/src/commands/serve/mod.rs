@@ -1,0 +1,99 @@
+//! `mycelium serve`: the broker.
+//!
+//! Standard output gets exactly one line, when the broker answers:
+//!
+//! ```text
+//! mycelium ready: listening on 127.0.0.1:7420, store embedded in ./mycelium-data, pid 123
+//! mycelium ready: listening on 127.0.0.1:7420, store memory, pid 123
+//! ```
+//!
+//! The address is the bound one, also where port 0 was asked for. Logs go to standard error.
+
+mod logging;
+mod settings;
+mod signals;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use mycelium_server::Broker;
+use mycelium_server::store::MemoryStore;
+use tokio::net::{TcpListener, TcpSocket};
+
+pub(crate) use self::settings::Args;
+use self::settings::{Settings, StoreKind};
+use crate::output::Output;
+
+/// How many connections may wait to be taken.
+const ACCEPT_QUEUE: u32 = 1_024;
+
+/// Runs the broker until it is told to stop.
+pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
+    let print_config = args.print_config;
+    let settings = Settings::read(args)?;
+    if print_config {
+        return Ok(settings.print(output)?);
+    }
+    logging::start(&settings)?;
+    // The port is taken first, so that a second broker leaves the folder alone; but nobody is answered before the
+    // store is read.
+    let socket = reserve(settings.listen)?;
+    let broker = open(&settings)?;
+    let stop = signals::stop_signal().context("cannot wait for signals")?;
+    let listener = socket.listen(ACCEPT_QUEUE).map_err(|error| cannot_listen(settings.listen, error))?;
+    announce(&settings, &listener, output)?;
+    Box::pin(broker.serve(listener, stop)).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Takes the address without listening yet.
+fn reserve(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A broker that starts again need not wait for the last connections of the one before.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    };
+    bind().map_err(|error| cannot_listen(address, error))
+}
+
+fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let problem = format!("cannot listen on {address}");
+    if error.kind() == io::ErrorKind::AddrInUse {
+        anyhow::anyhow!("{problem}: the port is taken; choose another with --listen")
+    } else {
+        anyhow::Error::new(error).context(problem)
+    }
+}
+
+fn open(settings: &Settings) -> Result<Broker, mycelium_server::Error> {
+    let config = settings.config.clone();
+    match settings.store {
+        StoreKind::Embedded => Broker::open_with(config, &settings.data_dir),
+        StoreKind::Memory => {
+            tracing::warn!("everything is kept in memory and lost when the broker stops");
+            Broker::with_store(config, Arc::new(MemoryStore::new()))
+        }
+    }
+}
+
+fn announce(settings: &Settings, listener: &TcpListener, output: Output) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("cannot tell the address that is listened on")?;
+    let store = match settings.store {
+        StoreKind::Embedded => format!("embedded in {}", settings.data_dir.display()),
+        StoreKind::Memory => "memory".to_owned(),
+    };
+    let pid = std::process::id();
+    tracing::info!(%address, store, pid, "ready");
+    // A broker serves on even if whoever started it does not read.
+    if let Err(error) =
+        output.line(&format!("mycelium ready: listening on {address}, store {store}, pid {pid}"))
+    {
+        tracing::warn!(%error, "the ready line could not be printed");
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! `mycelium watch`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use elf_runtime::{Error, Mycelium};
+use mycelium_proto::v1::{GetJobRequest, JobChange, JobStatus, WatchJobsRequest, watch_jobs_request};
+use serde::Serialize;
+
+use super::scope::{Scope, ScopeArgs};
+use crate::errors::Misuse;
+use crate::output::Output;
+use crate::output::format::{self, count};
+use crate::views::status_name;
+
+/// The most names of jobs that are kept at hand; beyond it they are asked for again.
+const NAMES_MAX: usize = 100_000;
+
+/// Shows how jobs stand and then each change, until all of them have ended.
+///
+/// A watch goes on through restarts of the broker.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "JSON: one object a line for each change, {job_id, status, attempt, snapshot, commit, \
+    failure_id, cause_job_id, failure_message}; snapshot is true for the state that the watch begins with, and commit \
+    the number of the commit that the line is true for (0 within a snapshot, but for its last lines).\n\n\
+    Example: mycelium watch --flow 'daily report'"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// Goes on when all jobs have ended: more may be added to a flow, and jobs may be retried.
+    #[arg(long)]
+    follow: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ChangeView<'a> {
+    job_id: String,
+    status: &'static str,
+    attempt: u32,
+    snapshot: bool,
+    commit: u64,
+    failure_id: Option<String>,
+    cause_job_id: Option<String>,
+    failure_message: Option<&'a str>,
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let scope = match args.scope.find(mycelium).await? {
+        Scope::Flow(flow_id) => watch_jobs_request::Scope::FlowId(flow_id),
+        Scope::Jobs(mut lists) if lists.len() == 1 => watch_jobs_request::Scope::Jobs(lists.swap_remove(0)),
+        Scope::Jobs(_) => {
+            let max = mycelium_proto::limits::JOB_IDS_MAX;
+            return Err(Misuse(format!("at most {max} jobs can be watched by their ids")).into());
+        }
+    };
+    let request =
+        WatchJobsRequest { scope: Some(scope), until_final: !args.follow, ..WatchJobsRequest::default() };
+    let mut watch = mycelium.watch_jobs(request);
+    let mut people = (!output.is_json()).then(|| ForPeople::new(mycelium, output));
+    while let Some(message) = watch.next().await? {
+        match &mut people {
+            Some(people) => people.show(message.snapshot, message.commit, &message.changes).await?,
+            None => {
+                for change in &message.changes {
+                    output.json_line(&view(message.snapshot, message.commit, change))?;
+                }
+            }
+        }
+    }
+    if let Some(people) = people {
+        people.end()?;
+    }
+    Ok(())
+}
+
+fn view(snapshot: bool, commit: u64, change: &JobChange) -> ChangeView<'_> {
+    ChangeView {
+        job_id: format::id(&change.job_id),
+        status: status_name(change.status()),
+        attempt: change.attempt,
+        snapshot,
+        commit,
+        failure_id: format::id_if_any(&change.failure_id),
+        cause_job_id: format::id_if_any(&change.cause_job_id),
+        failure_message: (!change.failure_message.is_empty()).then_some(&change.failure_message),
+    }
+}
+
+/// Tells people of a watch: the state as a sentence, and each change as a line.
+struct ForPeople<'a> {
+    mycelium: &'a Mycelium,
+    output: Output,
+    /// The last status of each job.
+    statuses: HashMap<Bytes, JobStatus>,
+    /// Elf and task of jobs that changed.
+    names: HashMap<Bytes, String>,
+}
+
+impl<'a> ForPeople<'a> {
+    fn new(mycelium: &'a Mycelium, output: Output) -> Self {
+        Self { mycelium, output, statuses: HashMap::new(), names: HashMap::new() }
+    }
+
+    async fn show(&mut self, snapshot: bool, commit: u64, changes: &[JobChange]) -> anyhow::Result<()> {
+        for change in changes {
+            self.statuses.insert(change.job_id.clone(), change.status());
+            if !snapshot {
+                let line = self.line(change).await?;
+                self.output.line(&line)?;
+            }
+        }
+        // The last message of a snapshot is the one that names its commit.
+        if snapshot && commit > 0 {
+            self.output.line(&self.summary())?;
+        }
+        Ok(())
+    }
+
+    async fn line(&mut self, change: &JobChange) -> Result<String, Error> {
+        let name = self.name(&change.job_id).await?;
+        let (id, status) = (format::id(&change.job_id), status_name(change.status()));
+        let mut line = format!("{id}  {status:<15}  {name}");
+        if !change.failure_message.is_empty() {
+            line.push_str(": ");
+            line.push_str(&format::shorten(&change.failure_message, 200));
+        }
+        Ok(line)
+    }
+
+    async fn name(&mut self, job_id: &Bytes) -> Result<String, Error> {
+        if let Some(name) = self.names.get(job_id) {
+            return Ok(name.clone());
+        }
+        let request = GetJobRequest { job_id: job_id.clone(), ..GetJobRequest::default() };
+        let job = self.mycelium.get_job(request).await?.job.unwrap_or_default();
+        let name = format!("{} of {}", format::one_line(&job.task), format::one_line(&job.elf));
+        if self.names.len() >= NAMES_MAX {
+            self.names.clear();
+        }
+        self.names.insert(job_id.clone(), name.clone());
+        Ok(name)
+    }
+
+    /// `3 jobs: 2 DONE, 1 RUNNING`.
+    fn summary(&self) -> String {
+        let mut counts: BTreeMap<i32, (JobStatus, usize)> = BTreeMap::new();
+        for status in self.statuses.values() {
+            counts.entry((*status).into()).or_insert((*status, 0)).1 += 1;
+        }
+        let parts: Vec<String> =
+            counts.values().map(|(status, count)| format!("{count} {}", status_name(*status))).collect();
+        let jobs = count(self.statuses.len() as u64, "job");
+        if parts.is_empty() { jobs } else { format!("{jobs}: {}", parts.join(", ")) }
+    }
+
+    /// Told once all watched jobs have ended.
+    fn end(&self) -> anyhow::Result<()> {
+        Ok(self.output.line(&format!("all have ended; {}", self.summary()))?)
+    }
+}

@@ -1,0 +1,114 @@
+//! `mycelium why`.
+
+use anyhow::Context as _;
+use elf_runtime::{JobId, Mycelium};
+use mycelium_proto::v1::reason::Kind;
+use mycelium_proto::v1::{ExplainJobRequest, Job, JobStatus, Reason};
+use serde::Serialize;
+
+use super::{client, jobs};
+use crate::output::Output;
+use crate::output::format::{self, count};
+use crate::views::{JobView, ReasonView, status_name};
+
+/// Says why a job is where it is: what holds it, or how it ended.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "JSON: {job (as in `mycelium jobs`), reason}, where reason is one of\n  \
+    {kind: waits_for_jobs, count, jobs}\n  \
+    {kind: not_sealed, submission_id}\n  \
+    {kind: no_instance, elf_known, instances}\n  \
+    {kind: no_free_window, instances, window, held, jobs_before}\n  \
+    {kind: held, instance_id, connected, since}\n  \
+    {kind: ended, status, failure_id, cause_job_id}")]
+pub(crate) struct Args {
+    /// The job's id.
+    #[arg(value_name = "JOB")]
+    job: JobId,
+}
+
+#[derive(Debug, Serialize)]
+struct Explanation<'a> {
+    job: JobView<'a>,
+    reason: ReasonView<'a>,
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let request = ExplainJobRequest { job_id: client::job_bytes(args.job), ..ExplainJobRequest::default() };
+    let answer = mycelium.explain_job(request).await?;
+    let job = answer.job.context("the broker's answer lacks the job")?;
+    let reason = answer.reason.unwrap_or_default();
+    if output.is_json() {
+        return Ok(output.json(&Explanation { job: (&job).into(), reason: (&reason).into() })?);
+    }
+    output.line(&format::one_line(&sentence(&job, &reason)))?;
+    if let Some(Kind::WaitsForJobs(waits)) = &reason.kind {
+        output.table(jobs::table(&waits.jobs), "")?;
+        if (waits.jobs.len() as u64) < u64::from(waits.count) {
+            output.line("…")?;
+        }
+    }
+    Ok(())
+}
+
+/// The reason in words.
+fn sentence(job: &Job, reason: &Reason) -> String {
+    let (elf, task) = (&job.elf, &job.task);
+    let status = status_name(job.status());
+    let why = match &reason.kind {
+        Some(Kind::WaitsForJobs(waits)) => {
+            format!("it waits for {} to end DONE:", count(waits.count.into(), "job"))
+        }
+        Some(Kind::NotSealed(open)) => {
+            let id = format::id(&open.submission_id);
+            format!("its submission {id} is not complete; more parts of it are to come")
+        }
+        Some(Kind::NoInstance(none)) => match (none.elf_known, none.instances) {
+            (false, _) => format!("no elf named `{elf}` has ever connected"),
+            (true, 0) => format!("no process that serves the elf `{elf}` is connected"),
+            (true, 1) => {
+                format!("the one process of the elf `{elf}` that is connected does not offer `{task}`")
+            }
+            (true, n) => {
+                format!("of the {n} processes of the elf `{elf}` that are connected none offers `{task}`")
+            }
+        },
+        Some(Kind::NoFreeWindow(full)) => format!(
+            "the elf `{elf}` is busy: it holds {} of at most {}, and {} before this one",
+            count(full.held.into(), "job"),
+            full.window,
+            match full.jobs_before {
+                1 => "1 job stands".to_owned(),
+                1_000.. => "1000 jobs or more stand".to_owned(),
+                n => format!("{n} jobs stand"),
+            },
+        ),
+        Some(Kind::Held(held)) => {
+            let since = format::utc(held.since.as_ref());
+            let instance = format::id(&held.instance_id);
+            if held.connected {
+                format!("a process of the elf `{elf}` has held it since {since} UTC (instance {instance})")
+            } else {
+                format!(
+                    "a process of the elf `{elf}` has held it since {since} UTC (instance {instance}); it is not \
+                     connected now, and keeps the job until its lease runs out"
+                )
+            }
+        }
+        Some(Kind::Ended(ended)) => match ended.status() {
+            JobStatus::Failed => {
+                format!("it failed; see: mycelium failure {}", format::id(&ended.failure_id))
+            }
+            JobStatus::UpstreamFailed => format!(
+                "a job that it depends on did not end DONE; see: mycelium job {}",
+                format::id(&ended.cause_job_id)
+            ),
+            JobStatus::Cancelled => "it was cancelled".to_owned(),
+            JobStatus::Done => "its outputs are stored".to_owned(),
+            JobStatus::Unspecified | JobStatus::Pending | JobStatus::Ready | JobStatus::Running => {
+                "it has ended".to_owned()
+            }
+        },
+        None => "the broker gives a reason that this program does not know".to_owned(),
+    };
+    format!("{status}: {why}")
+}

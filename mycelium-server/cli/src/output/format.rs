@@ -1,0 +1,146 @@
+//! How single values are written.
+
+use std::time::Duration;
+
+use prost_types::Timestamp;
+
+/// What a table shows where there is nothing to show.
+pub(crate) const NOTHING: &str = "-";
+
+/// An id of 16 bytes as the UUID that commands take; other lengths, which a broker does not send, in hexadecimal.
+pub(crate) fn id(bytes: &[u8]) -> String {
+    uuid::Uuid::from_slice(bytes).map_or_else(|_other| hex(bytes), |uuid| uuid.to_string())
+}
+
+/// As [`id`]; `None` if there is none.
+pub(crate) fn id_if_any(bytes: &[u8]) -> Option<String> {
+    (!bytes.is_empty()).then(|| id(bytes))
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.extend([byte >> 4, byte & 0xf].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')));
+    }
+    text
+}
+
+/// The beginning of a digest: enough to tell revisions apart by eye.
+pub(crate) fn short_digest(bytes: &[u8]) -> String {
+    hex(&bytes[..bytes.len().min(6)])
+}
+
+/// A time as programs read it (RFC 3339, UTC).
+pub(crate) fn rfc3339(time: Option<&Timestamp>) -> Option<String> {
+    time.map(Timestamp::to_string)
+}
+
+/// A time as people read it, in UTC, to the second.
+pub(crate) fn utc(time: Option<&Timestamp>) -> String {
+    match time {
+        // Whole seconds: the text is then `2026-11-22T21:26:23Z`, whatever the length of the year.
+        Some(time) => {
+            Timestamp { seconds: time.seconds, nanos: 0 }.to_string().replace('T', " ").replace('Z', "")
+        }
+        None => NOTHING.to_owned(),
+    }
+}
+
+/// How long it is from one time to another; nothing if either is missing.
+pub(crate) fn between(from: Option<&Timestamp>, to: Option<&Timestamp>) -> String {
+    let (Some(from), Some(to)) = (from, to) else { return NOTHING.to_owned() };
+    let nanos = |time: &Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+    // Clocks may be set back between two events; that is no reason to show a negative time.
+    let nanos = u64::try_from((nanos(to) - nanos(from)).max(0)).unwrap_or(u64::MAX);
+    span(Duration::from_nanos(nanos))
+}
+
+/// A span of time, to about three digits.
+pub(crate) fn span(span: Duration) -> String {
+    if span < Duration::from_millis(10) {
+        format!("{:.1} ms", span.as_secs_f64() * 1e3)
+    } else if span < Duration::from_secs(1) {
+        format!("{} ms", span.as_millis())
+    } else if span < Duration::from_secs(60) {
+        format!("{:.1} s", span.as_secs_f64())
+    } else {
+        humantime::format_duration(Duration::from_secs(span.as_secs())).to_string()
+    }
+}
+
+/// Text of unknown origin on one line: control characters, which could steer a terminal, are written out.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => line.push(' '),
+            control if control.is_control() => line.extend(control.escape_default()),
+            other => line.push(other),
+        }
+    }
+    line
+}
+
+/// Text of unknown origin on its own lines: control characters but for line breaks and tabs are written out.
+pub(crate) fn lines(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => lines.push(character),
+            control if control.is_control() => lines.extend(control.escape_default()),
+            other => lines.push(other),
+        }
+    }
+    lines
+}
+
+/// One line of at most `max` characters.
+pub(crate) fn shorten(text: &str, max: usize) -> String {
+    let line = one_line(text);
+    match line.char_indices().nth(max) {
+        None => line,
+        Some(_) => line.chars().take(max.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+/// `1 job`, `2 jobs`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_readable_and_in_utc() {
+        let time = Timestamp { seconds: 1_795_382_783, nanos: 120_000_000 };
+        assert_eq!(utc(Some(&time)), "2026-11-22 21:26:23");
+        assert_eq!(rfc3339(Some(&time)).unwrap(), "2026-11-22T21:26:23.120Z");
+        assert_eq!(utc(None), "-");
+        let later = Timestamp { seconds: time.seconds + 3, nanos: 0 };
+        assert_eq!(between(Some(&time), Some(&later)), "2.9 s");
+        assert_eq!(between(Some(&later), Some(&time)), "0.0 ms");
+        assert_eq!(between(Some(&later), None), "-");
+        assert_eq!(span(Duration::from_millis(12)), "12 ms");
+        assert_eq!(span(Duration::from_secs(3_661)), "1h 1m 1s");
+    }
+
+    #[test]
+    fn ids_are_written_as_commands_take_them() {
+        assert_eq!(id(&[0x11; 16]), "11111111-1111-1111-1111-111111111111");
+        assert_eq!(id(&[0x1f, 0]), "1f00");
+        assert_eq!(id_if_any(&[]), None);
+        assert_eq!(short_digest(&[0xab; 32]), "abababababab");
+    }
+
+    #[test]
+    fn foreign_text_cannot_steer_the_terminal_nor_break_a_line() {
+        assert_eq!(one_line("a\n\u{1b}[2J"), "a \\u{1b}[2J");
+        assert_eq!(lines("a\n\u{1b}[2J\tb"), "a\n\\u{1b}[2J\tb");
+        assert_eq!(shorten("elephant", 8), "elephant");
+        assert_eq!(shorten("elephants", 8), "elephan…");
+        assert_eq!(count(1, "job") + &count(0, "job"), "1 job0 jobs");
+    }
+}

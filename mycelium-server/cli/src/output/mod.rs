@@ -1,0 +1,106 @@
+//! What commands print: tables and sentences for people, JSON for programs. Standard output holds nothing but data;
+//! notes and errors go to standard error.
+
+pub(crate) mod format;
+mod table;
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+pub(crate) use self::table::Table;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Tables and sentences, for people.
+    Table,
+    /// JSON, for programs.
+    Json,
+}
+
+/// Why nothing more can be printed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Whoever read has seen enough and gone, as `head` does. No reason to complain.
+    #[error("standard output was closed")]
+    Closed,
+    /// Standard output failed.
+    #[error("cannot write to standard output")]
+    Failed(#[source] io::Error),
+    /// A result cannot be written as JSON.
+    #[error("cannot write the result as JSON")]
+    Json(#[source] serde_json::Error),
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Closed } else { Self::Failed(error) }
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        match error.io_error_kind() {
+            Some(kind) => Self::from(io::Error::from(kind)),
+            None => Self::Json(error),
+        }
+    }
+}
+
+/// The one way to standard output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    format: Format,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// Whether a program reads.
+    pub(crate) fn is_json(self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Prints text exactly as it is, and hands it on at once.
+    pub(crate) fn text(self, text: &str) -> Result<(), Error> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Prints a line.
+    pub(crate) fn line(self, line: &str) -> Result<(), Error> {
+        self.text(&format!("{line}\n"))
+    }
+
+    /// Prints a table, or a sentence if it is empty.
+    pub(crate) fn table(self, table: Table, if_empty: &str) -> Result<(), Error> {
+        if table.is_empty() { self.line(if_empty) } else { self.text(&table.text()) }
+    }
+
+    /// Prints a value as JSON over several lines.
+    pub(crate) fn json(self, value: &impl Serialize) -> Result<(), Error> {
+        let mut stdout = io::BufWriter::new(io::stdout().lock());
+        serde_json::to_writer_pretty(&mut stdout, value)?;
+        stdout.write_all(b"\n")?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Prints a value as one line of JSON, and hands it on at once.
+    pub(crate) fn json_line(self, value: &impl Serialize) -> Result<(), Error> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&line)?;
+        Ok(stdout.flush()?)
+    }
+}
+
+/// Tells people something beside the data, on standard error.
+pub(crate) fn note(text: &str) {
+    // If standard error is gone there is nobody left to tell.
+    let _gone = writeln!(io::stderr().lock(), "{text}");
+}

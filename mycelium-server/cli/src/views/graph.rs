@@ -1,0 +1,46 @@
+//! Graphs of jobs.
+
+use mycelium_proto::v1;
+use serde::Serialize;
+
+use super::{JobView, text_if_any};
+use crate::output::format;
+
+/// Jobs and the edges that end in them.
+#[derive(Debug, Serialize)]
+pub(crate) struct GraphView<'a> {
+    pub(crate) jobs: Vec<JobView<'a>>,
+    pub(crate) edges: Vec<EdgeView<'a>>,
+    /// Around a job: whether jobs were left out because there are too many.
+    pub(crate) truncated: bool,
+}
+
+/// One job depends on another.
+#[derive(Debug, Serialize)]
+pub(crate) struct EdgeView<'a> {
+    /// `VALUE` or `AFTER`.
+    pub(crate) kind: &'static str,
+    pub(crate) from_job_id: String,
+    pub(crate) to_job_id: String,
+    /// Null for the whole of what the job returned, and for `AFTER`.
+    pub(crate) output: Option<&'a str>,
+    /// Null for `AFTER`.
+    pub(crate) parameter: Option<&'a str>,
+}
+
+impl<'a> From<&'a v1::JobEdge> for EdgeView<'a> {
+    fn from(edge: &'a v1::JobEdge) -> Self {
+        let kind = match edge.kind() {
+            v1::JobEdgeKind::Unspecified => "UNKNOWN",
+            v1::JobEdgeKind::Value => "VALUE",
+            v1::JobEdgeKind::After => "AFTER",
+        };
+        Self {
+            kind,
+            from_job_id: format::id(&edge.from_job_id),
+            to_job_id: format::id(&edge.to_job_id),
+            output: text_if_any(&edge.output),
+            parameter: text_if_any(&edge.parameter),
+        }
+    }
+}
