@@ -1,12 +1,14 @@
 //! What the client promises, against a broker that answers as it is told.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by it")]
+
 mod fake_broker;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use elf_runtime::{Error, Flow, FlowId, Job, JobId, Mycelium, TaskOutputs, args};
-use fake_broker::{DEADLINE, FakeBroker, Script, must, refusal};
+use fake_broker::{DEADLINE, FakeBroker, Handler, Script, must, refusal};
 use futures::StreamExt as _;
 use mycelium_proto::v1::{self, JobStatus};
 use mycelium_proto::{limits, reason};
@@ -167,11 +169,11 @@ async fn a_call_survives_a_restart_of_the_broker() {
     record_one(&flow);
     let submitting = tokio::spawn(async move { flow.submit().await.map(|run| run.flow_id()) });
     let (submissions, record) = recorder();
-    let mut script = Script::default();
-    script.submit_jobs = Some(Box::new(move |request| {
+    let submit_jobs: Handler<_, _> = Box::new(move |request| {
         record(request);
         Ok(v1::SubmitJobsResponse::default())
-    }));
+    });
+    let script = Script { submit_jobs: Some(submit_jobs), ..Script::default() };
     let _broker = FakeBroker::start_scripted(address, script).await;
     let flow_id = must("the submission", submitting).await.unwrap().unwrap();
     let submissions = submissions.lock().unwrap();

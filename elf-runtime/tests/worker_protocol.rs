@@ -1,5 +1,7 @@
 //! What a worker promises on its stream, against a broker that is moved by hand.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by it")]
+
 mod fake_broker;
 mod support;
 

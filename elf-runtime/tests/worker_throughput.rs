@@ -1,6 +1,8 @@
 //! How many no-op jobs a second a worker takes, with nothing but a fake broker behind it. To be run by hand:
 //! `cargo test --release -p elf-runtime --test worker_throughput -- --ignored --nocapture`.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by it")]
+
 mod fake_broker;
 
 use std::sync::Arc;

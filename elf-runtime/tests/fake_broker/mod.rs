@@ -21,7 +21,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 pub use elf_stream::{ElfStream, assignment, token};
-pub use service::{Script, refusal};
+pub use service::{Handler, Script, refusal};
 
 /// How long a test waits for something that must happen.
 pub const DEADLINE: Duration = Duration::from_secs(20);
