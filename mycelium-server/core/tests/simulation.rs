@@ -1,4 +1,5 @@
 //! The core against a hostile world, many times over. `SIM_SEED=n` replays one run, `SIM_SEEDS=n` runs that many.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod sim;
 

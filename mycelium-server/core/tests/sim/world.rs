@@ -188,8 +188,7 @@ impl World {
         self.after(SECOND, Event::Idea);
         self.after(SECOND, Event::AskAgain);
         self.after(5 * SECOND, Event::Mishap);
-        loop {
-            let Some(((time, _), event)) = self.events.pop_first() else { break };
+        while let Some(((time, _), event)) = self.events.pop_first() {
             if let Some(due) = self.core.next_deadline()
                 && due.0 < time
                 && !self.is_batch_due
@@ -549,7 +548,7 @@ impl World {
                 let waiting = self.processes[process].held.iter();
                 let waiting =
                     waiting.filter(|(_, attempt)| **attempt == Attempt::Waiting).map(|(token, _)| *token);
-                if let Some(token) = waiting.last() {
+                if let Some(token) = waiting.max() {
                     self.report(process, token, OutcomeResult::Released);
                 }
             }
