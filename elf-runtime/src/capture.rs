@@ -345,16 +345,15 @@ mod tests {
 
     #[tokio::test]
     async fn payloads_of_any_kind_are_a_failure() {
-        let number = catch_panic(async { panic::panic_any(7) }).await.map(|()| ()).unwrap_err();
+        let number = catch_panic(async { panic::panic_any(7) }).await.unwrap_err();
         assert_eq!(number.message_text(), "a panic whose payload is not a text");
-        let resumed =
-            catch_panic(async { panic::resume_unwind(Box::new("resumed")) }).await.map(|()| ()).unwrap_err();
+        let resumed = catch_panic(async { panic::resume_unwind(Box::new("resumed")) }).await.unwrap_err();
         assert_eq!((resumed.message_text(), resumed.frames()), ("resumed", &[][..]));
     }
 
     #[tokio::test]
     async fn a_blocking_panic_is_a_failure() {
-        let failure = run_blocking(|| panic!("blocked {}", 1)).await.map(|()| ()).unwrap_err();
+        let failure = run_blocking(|| panic!("blocked {}", 1)).await.unwrap_err();
         assert_eq!((failure.failure_type(), failure.message_text()), ("Panic", "blocked 1"));
         assert!(failure.frames()[0].file.ends_with("capture.rs"), "{failure:?}");
         assert_eq!(run_blocking(|| 7).await.unwrap(), 7);

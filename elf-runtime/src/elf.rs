@@ -100,7 +100,7 @@ impl TaskCall {
     pub fn argument<T: DeserializeOwned>(&mut self, parameter: &str) -> Result<T, TaskError> {
         match self.take(parameter) {
             Some(payload) => self.read(parameter, &payload),
-            None => Err(self.argument_error(format!(
+            None => Err(Self::argument_error(format!(
                 "the argument for the parameter `{parameter}` of `{}` is missing",
                 self.task
             ))),
@@ -135,7 +135,9 @@ impl TaskCall {
     pub fn finish(&self) -> Result<(), TaskError> {
         match self.arguments.first() {
             None => Ok(()),
-            Some((name, _)) => Err(self.argument_error(format!("`{}` has no parameter `{name}`", self.task))),
+            Some((name, _)) => {
+                Err(Self::argument_error(format!("`{}` has no parameter `{name}`", self.task)))
+            }
         }
     }
 
@@ -147,15 +149,14 @@ impl TaskCall {
 
     fn read<T: DeserializeOwned>(&self, parameter: &str, payload: &Payload) -> Result<T, TaskError> {
         payload.read().map_err(|error| {
-            self.argument_error(format!(
+            Self::argument_error(format!(
                 "the argument for the parameter `{parameter}` of `{}` does not fit: {error}",
                 self.task
             ))
         })
     }
 
-    #[expect(clippy::unused_self, reason = "reads as a failure of this call")]
-    fn argument_error(&self, message: String) -> TaskError {
+    fn argument_error(message: String) -> TaskError {
         TaskError::of_runtime(failure_type::ARGUMENT, message)
     }
 }

@@ -43,6 +43,13 @@ macro_rules! id {
             }
         }
 
+        impl From<$name> for Bytes {
+            /// The id as messages of the contract carry it.
+            fn from(id: $name) -> Self {
+                id.to_wire()
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
@@ -91,6 +98,7 @@ mod tests {
         let id = JobId::generate();
         assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
         assert_eq!(JobId::try_from(&id.as_bytes()[..]).unwrap(), id);
+        assert_eq!(JobId::try_from(&Bytes::from(id)[..]).unwrap(), id);
     }
 
     #[test]

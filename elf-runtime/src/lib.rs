@@ -35,6 +35,8 @@ pub use elf_macros::{Output, machine_elf};
 pub use error::{Error, FailedJob, JobFailure, SourceError, Violation};
 pub use flow::{Flow, FlowError, Job, Problem, ProblemKind};
 pub use ids::{FlowId, InvalidId, JobId};
+// The messages of the contract are part of our interface: calls take and return them, errors carry them.
+pub use mycelium_proto::{reason, v1};
 pub use output::{Element, Fields, Json, NoFields, Output, TaskReturn};
 pub use run::Run;
 pub use service::{BoxElfService, BoxError, ElfService, TaskRequest, run_attempt};

@@ -36,8 +36,9 @@ impl Tasks {
     }
 
     /// Records a call.
+    #[expect(clippy::needless_pass_by_value, reason = "they are made for this call")]
     pub fn call<T: Output>(&self, task: &'static str, arguments: Arguments) -> Job<T> {
-        self.flow.record(&self.elf, task, arguments)
+        self.flow.record(&self.elf, task, &arguments)
     }
 }
 

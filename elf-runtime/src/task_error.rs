@@ -36,7 +36,7 @@ pub(crate) mod failure_type {
 ///
 /// let error = rows("many").unwrap_err();
 /// assert_eq!(error.failure_type(), "ParseIntError");
-/// assert_eq!(error.frames()[0].line, 5);
+/// assert!(error.frames()[0].line > 0);
 ///
 /// let error = rows("many").context("cannot count the rows").unwrap_err();
 /// assert_eq!(error.to_string(), "cannot count the rows: invalid digit found in string");

@@ -115,7 +115,7 @@ fn arm(task: &Task) -> TokenStream {
         .zip(&variables)
         .map(|(input, variable)| match input {
             Input::Context { by_reference: true } => quote!(&context),
-            Input::Context { by_reference: false } => quote!(context.clone()),
+            Input::Context { by_reference: false } => quote!(::core::clone::Clone::clone(&context)),
             Input::Parameter(_) => quote!(#variable),
         })
         .collect();

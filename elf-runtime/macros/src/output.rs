@@ -97,7 +97,7 @@ fn record(
     let declarations = fields.iter().map(|Field { output, ty, .. }| {
         quote_spanned! {ty.span()=>
             ::elf_runtime::OutputDeclaration {
-                name: #output.into(),
+                name: ::std::borrow::Cow::Borrowed(#output),
                 schema: ::elf_runtime::__private::schema_of::<#ty>(),
             }
         }
@@ -120,7 +120,7 @@ fn record(
         quote_spanned!(ty.span()=> #field: impl ::elf_runtime::IntoValue<#ty, #places::#field>)
     });
     let entries = fields.iter().map(|Field { name: field, output, .. }| {
-        quote!((::std::borrow::Cow::Borrowed(#output), #field.into_value().node().clone()))
+        quote!((::std::borrow::Cow::Borrowed(#output), ::core::clone::Clone::clone(#field.into_value().node())))
     });
     Ok(quote! {
         #[automatically_derived]

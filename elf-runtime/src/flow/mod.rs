@@ -134,12 +134,13 @@ impl Flow {
     /// let ant = flow.call("scale", "task_weigh", args! { species: "ant" });
     /// flow.call("animals data store", "task_save", args! { weight: ant.output("weight") });
     /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "`args!` is written in place")]
     pub fn call(&self, elf: &str, task: &str, arguments: Arguments) -> Job<serde_json::Value> {
-        self.record(elf, task, arguments)
+        self.record(elf, task, &arguments)
     }
 
-    pub(crate) fn record<T: Output>(&self, elf: &str, task: &str, arguments: Arguments) -> Job<T> {
-        Job::new(self.recording.record(elf, task, arguments.into_inner()))
+    pub(crate) fn record<T: Output>(&self, elf: &str, task: &str, arguments: &Arguments) -> Job<T> {
+        Job::new(self.recording.record(elf, task, arguments.as_slice()))
     }
 
     /// Takes the jobs that are recorded to submit them. Waits for a submission that is under way.
@@ -162,7 +163,7 @@ impl Recording {
         self: &Arc<Self>,
         elf: &str,
         task: &str,
-        arguments: Vec<(Cow<'static, str>, Node)>,
+        arguments: &[(Cow<'static, str>, Node)],
     ) -> Arc<RecordedJob> {
         let mut foreign = Vec::new();
         let flattened = flatten(arguments, |origin| {

@@ -76,7 +76,7 @@ impl Arguments {
         self
     }
 
-    pub(crate) fn into_inner(self) -> Vec<(Cow<'static, str>, Node)> {
-        self.arguments
+    pub(crate) fn as_slice(&self) -> &[(Cow<'static, str>, Node)] {
+        &self.arguments
     }
 }

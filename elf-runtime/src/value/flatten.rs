@@ -25,7 +25,7 @@ pub(crate) struct Flattened {
 /// # Errors
 /// The first mistake, with its parameter.
 pub(crate) fn flatten(
-    arguments: Vec<(Cow<'static, str>, Node)>,
+    arguments: &[(Cow<'static, str>, Node)],
     mut origin: impl FnMut(&Arc<RecordedJob>),
 ) -> Result<Flattened, (Option<String>, ProblemKind)> {
     if arguments.len() > limits::PARAMETERS_MAX {
@@ -33,7 +33,7 @@ pub(crate) fn flatten(
     }
     let mut table = Table::default();
     let mut flattened = Vec::with_capacity(arguments.len());
-    for (parameter, root) in &arguments {
+    for (parameter, root) in arguments {
         let in_parameter = |problem| (Some(parameter.to_string()), problem);
         if parameter.is_empty() || parameter.len() > limits::NAME_BYTES_MAX {
             return Err(in_parameter(ProblemKind::InvalidName {

@@ -33,7 +33,6 @@ pub trait IntoValue<T: Output, Place = AnyPlace> {
 
 /// A place without a name: an element of a list, for example.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::exhaustive_structs, reason = "a marker")]
 pub struct AnyPlace;
 
 /// A parameter that may be left out. The macro marks those with `#[task(default = …)]`.
@@ -61,7 +60,6 @@ pub trait OptionalPlace {}
 /// scale.task_weigh("bee", UseDefault);
 /// ```
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::exhaustive_structs, reason = "a marker")]
 pub struct UseDefault;
 
 impl<T: Output, Place: OptionalPlace> IntoValue<T, Place> for UseDefault {

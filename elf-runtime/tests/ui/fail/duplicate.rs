@@ -5,7 +5,7 @@ struct Scale;
 #[machine_elf]
 impl Scale {
     async fn task_weigh(&self) {}
-    async fn task_weigh(&self, again: i64) {}
+    async fn task_weigh(&self, _again: i64) {}
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ struct Scale;
 
 #[machine_elf]
 impl Scale {
-    async fn task_weigh<T: Send>(&self, item: T) {}
+    async fn task_weigh<T: Send>(&self, _item: T) {}
 }
 
 fn main() {}

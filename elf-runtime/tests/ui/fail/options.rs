@@ -4,7 +4,7 @@ struct Scale;
 
 #[machine_elf(sauce = false)]
 impl Scale {
-    async fn task_weigh(&self, #[task(standard = 1)] n: i64) {}
+    async fn task_weigh(&self, #[task(standard = 1)] _n: i64) {}
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ struct Scale;
 
 #[machine_elf]
 impl Scale {
-    async fn task_weigh(&self, (low, high): (i64, i64), _: i64) {}
+    async fn task_weigh(&self, (_low, _high): (i64, i64), _: i64) {}
 }
 
 fn main() {}

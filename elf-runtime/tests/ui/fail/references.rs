@@ -4,7 +4,7 @@ struct Scale;
 
 #[machine_elf]
 impl Scale {
-    async fn task_weigh(&self, species: &str, weights: &[i64]) {}
+    async fn task_weigh(&self, _species: &str, _weights: &[i64]) {}
 }
 
 fn main() {}

@@ -1,8 +1,4 @@
 //! Names of the user's own that are like ours do not get in the way.
-#![no_implicit_prelude]
-extern crate elf_runtime;
-extern crate serde;
-extern crate std;
 
 #[allow(dead_code)]
 struct Result;
