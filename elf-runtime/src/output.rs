@@ -53,10 +53,6 @@ pub trait Output: Serialize + DeserializeOwned + JsonSchema + Send + Sync + Size
     /// # Errors
     /// [`PayloadError`] if an output is missing or does not fit.
     fn from_outputs(outputs: TaskOutputs) -> Result<Self, PayloadError>;
-
-    /// The name of the output of a field, as serde writes it, for structs whose fields are outputs.
-    #[doc(hidden)]
-    const IS_RECORD: bool = false;
 }
 
 /// The fields of a value that is not there yet, as values of their own. `#[derive(Output)]` writes one for each
