@@ -1,0 +1,128 @@
+//! Six elves in six processes measure animals, keep the measurements in a file, and report on them.
+//!
+//! ```text
+//! cargo run --release --bin animals
+//! ```
+//!
+//! One command starts everything: a broker on the folder `./mycelium-data`, the six elves (this program runs itself
+//! again in each role), and the orchestrator, which says what is to be done. Run it again: the history stays, and
+//! the measurements go on where they ended.
+//!
+//! | file | what a newcomer finds there |
+//! |---|---|
+//! | `elves.rs` | the tasks: ordinary methods of ordinary types |
+//! | `orchestration.rs` | the flow: 280 jobs, written as a loop of ordinary calls |
+//! | `measurements.rs` | how a task stays right when it runs twice |
+//! | `processes.rs` | six child processes that never outlive this one |
+//! | `summary.rs` | asking the broker what happened |
+
+#![expect(clippy::print_stdout, reason = "an example talks to people")]
+
+mod elves;
+mod measurements;
+mod orchestration;
+mod processes;
+mod summary;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+use clap::{Parser, Subcommand};
+use elf_runtime::Mycelium;
+use mycelium_server::Broker;
+
+use crate::processes::ElfProcesses;
+
+/// Everything the broker knows. It belongs to the broker, which shares it with no other files and no other broker.
+const DATA_FOLDER: &str = "./mycelium-data";
+/// The measurements, which belong to the elves.
+const MEASUREMENTS_FILE: &str = "./animals.json";
+
+/// Measures animals with six elves in six processes.
+#[derive(Debug, Parser)]
+struct Options {
+    /// How many animals to measure. A report is made after every fifth.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(5..=100_000))]
+    animals: u32,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Serves one elf: what this program starts itself as, six times.
+    #[command(hide = true)]
+    Elf {
+        /// The elf.
+        #[arg(long)]
+        name: String,
+        /// The broker.
+        #[arg(long)]
+        url: String,
+        /// The file with the measurements.
+        #[arg(long)]
+        file: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let (who, result) = match options.role {
+        None => ("animals".to_owned(), run_everything(options.animals).await),
+        Some(Role::Elf { name, url, file }) => {
+            let result = elves::serve(&name, url, file).await;
+            (format!("elf `{name}`"), result)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{who}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_everything(animals: u32) -> Result<()> {
+    let told_to_stop = processes::told_to_stop()?;
+    let broker = Broker::open(DATA_FOLDER)
+        .context("cannot start a broker (is one running on this folder, `mycelium serve` for example?)")?
+        .bind("127.0.0.1:0")
+        .await?;
+    println!("broker at {} on {DATA_FOLDER}", broker.url());
+    let mut elves = ElfProcesses::start(&broker.url(), Path::new(MEASUREMENTS_FILE))?;
+
+    let outcome = tokio::select! {
+        outcome = orchestrate(broker.url(), animals) => outcome,
+        error = elves.first_to_end() => Err(error),
+        signal = told_to_stop => Err(anyhow!("{signal}: what was submitted stays and goes on with the next run")),
+    };
+
+    // Whatever happened, elves leave while the broker still takes their last words, and the broker leaves last.
+    let elves_stopped = elves.stop().await;
+    let broker_stopped = broker.stop().await;
+    outcome?;
+    elves_stopped?;
+    broker_stopped?;
+    Ok(())
+}
+
+/// This part needs nothing but the URL of the broker: it could be a program of its own, on another host.
+async fn orchestrate(url: String, animals: u32) -> Result<()> {
+    let mycelium = Mycelium::connect(url).await?;
+    let (flow_id, last_report) = orchestration::run(&mycelium, animals).await?;
+    println!("\n{last_report}\n");
+    summary::tell(&mycelium, flow_id).await?;
+
+    println!(
+        "\nThe measurements of all runs are in {MEASUREMENTS_FILE}, their history is in {DATA_FOLDER}. Look at it with"
+    );
+    println!("  cargo run --release --bin mycelium -- serve --data-dir {DATA_FOLDER}");
+    println!("and then, in another terminal, with");
+    println!("  cargo run --release --bin mycelium -- graph --flow {flow_id}");
+    println!("  cargo run --release --bin mycelium -- jobs --flow {flow_id}");
+    println!("  cargo run --release --bin mycelium -- elf \"{}\" --source", elves::CREATOR);
+    Ok(())
+}
