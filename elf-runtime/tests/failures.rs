@@ -1,4 +1,5 @@
 //! How tasks fail: what becomes of errors, panics and layers.
+#![expect(clippy::unwrap_used, reason = "what is unexpected fails the test")]
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -426,11 +426,22 @@ fn input_attributes(input: &FnArg) -> &[Attribute] {
     }
 }
 
-/// Takes `#[task(…)]` off the parameters: the compiler does not know it.
+/// Takes `#[task(…)]` off the parameters, for the compiler does not know it, and silences lints that ask of a task what
+/// we do not allow: to borrow its arguments, or not to take `&self`.
 struct WithoutOurs;
 
 impl VisitMut for WithoutOurs {
     fn visit_impl_item_fn_mut(&mut self, method: &mut ImplItemFn) {
+        if method.sig.ident.to_string().starts_with("task_") {
+            method.attrs.push(syn::parse_quote! {
+                #[allow(
+                    clippy::needless_pass_by_value,
+                    clippy::unused_self,
+                    clippy::unused_async,
+                    reason = "what a task takes and that it is async is part of being a task"
+                )]
+            });
+        }
         for input in &mut method.sig.inputs {
             if let FnArg::Typed(typed) = input {
                 typed.attrs.retain(|attribute| !is_ours(attribute));
