@@ -63,7 +63,7 @@ mod tests {
         assert!(!table.is_empty());
         assert_eq!(
             table.text(),
-            "NAME                 JOBS\nscale                   7\nthe report printer     12\n"
+            "NAME                JOBS\nscale                  7\nthe report printer    12\n"
         );
     }
 }

@@ -25,20 +25,27 @@ use crate::views::{EdgeView, GraphView, JobView};
     truncated}.\n\n\
     Example: mycelium graph --flow 'daily report' --format dot | dot -Tsvg > report.svg"
 )]
-#[group(id = "root", required = true, multiple = false, args = ["flow", "job"])]
 pub(crate) struct Args {
-    /// All jobs of this flow, named by its id or its name; of several flows of one name the newest is meant.
-    #[arg(long, value_name = "NAME|ID")]
-    flow: Option<String>,
-    /// The jobs around this one.
-    #[arg(long, value_name = "ID")]
-    job: Option<JobId>,
+    #[command(flatten)]
+    root: RootArgs,
     /// How many edges away from the job to look, up and down.
     #[arg(long, default_value_t = 1, requires = "job", value_parser = clap::value_parser!(u32).range(1..=100))]
     depth: u32,
     /// Whether to print the graph for people, or in the language of Graphviz. Default: text.
     #[arg(long, value_enum)]
     format: Option<GraphFormat>,
+}
+
+/// Which part of the graph.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct RootArgs {
+    /// All jobs of this flow, named by its id or its name; of several flows of one name the newest is meant.
+    #[arg(long, value_name = "NAME|ID")]
+    flow: Option<String>,
+    /// The jobs around this one.
+    #[arg(long, value_name = "ID")]
+    job: Option<JobId>,
 }
 
 /// How a graph is printed.
@@ -83,7 +90,7 @@ struct Graph {
 }
 
 pub(crate) async fn run(args: Args, style: Style, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
-    let (title, root, depth) = match (&args.flow, args.job) {
+    let (title, root, depth) = match (&args.root.flow, args.root.job) {
         (Some(flow), _) => {
             let flow = client::find_flow(mycelium, flow).await?;
             (flow.name, get_graph_request::Root::FlowId(flow.flow_id), 0)

@@ -120,9 +120,6 @@ impl Settings {
     pub(super) fn read(args: Args) -> Result<Self, Misuse> {
         let mut problems = Vec::new();
         let config = read_config(&args, &mut problems);
-        if args.data_dir.as_os_str().is_empty() {
-            problems.push("--data-dir is empty".to_owned());
-        }
         let listen = read_listen(&args.listen, args.insecure).unwrap_or_else(|problem| {
             problems.push(problem);
             SocketAddr::from(([127, 0, 0, 1], 0))
@@ -331,16 +328,9 @@ mod tests {
 
     #[test]
     fn all_problems_are_told_at_once() {
-        let flags = [
-            "--lease=soon",
-            "--queue-max=0",
-            "--batch-max=-1",
-            "--listen=0.0.0.0:1",
-            "--log=a=b=c",
-            "--data-dir=",
-        ];
+        let flags = ["--lease=soon", "--queue-max=0", "--batch-max=-1", "--listen=0.0.0.0:1", "--log=a=b=c"];
         let problem = read(&flags).unwrap_err().to_string();
-        for part in ["`soon`", "queue_max", "`-1`", "--insecure", "`a=b=c`", "--data-dir"] {
+        for part in ["`soon`", "queue_max", "`-1`", "--insecure", "`a=b=c`"] {
             assert!(problem.contains(part), "{part} is missing: {problem}");
         }
         assert!(!problem.contains("heartbeat"), "an unreadable lease is not held against others: {problem}");

@@ -1,0 +1,369 @@
+//! The commands that look: what they show is what the broker holds, for people and for programs.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+use elf_runtime::{Arguments, Elf as _, Mycelium, args, list};
+use serde_json::{Value, json};
+use support::dot::{self, Dot};
+use support::scale::{Scale, Served};
+use support::{Broker, Ended, mycelium, run, within};
+
+/// Names that are hard to quote.
+const FLOW: &str = "the \"daily\" \\ report\\n";
+const ELF: &str = "scale \"A\" -> {b};";
+
+async fn connect(broker: &Broker) -> Mycelium {
+    Mycelium::connect(broker.url()).await.unwrap()
+}
+
+/// The edges of a graph in DOT: from, to, label, style.
+fn edges_of(dot: &Dot) -> BTreeSet<(String, String, Option<String>, Option<String>)> {
+    let edge = |(from, to, attributes): &(String, String, dot::Attributes)| {
+        (from.clone(), to.clone(), attributes.get("label").cloned(), attributes.get("style").cloned())
+    };
+    let edges: BTreeSet<_> = dot.edges.iter().map(edge).collect();
+    assert_eq!(edges.len(), dot.edges.len(), "each edge once");
+    edges
+}
+
+#[tokio::test]
+async fn jobs_are_listed_by_what_is_asked_for_and_shown_with_their_values() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let served = Served::start(&mycelium, ELF, 8).await;
+    let flow = mycelium.flow(FLOW);
+    let scale = Scale::tasks(&flow, ELF);
+    let bee = scale.task_weigh("bee");
+    let sum = scale.task_sum(list![bee.weight(), i64::MAX - 3]);
+    let run = flow.submit().await.unwrap();
+    within(run.wait()).await.unwrap();
+
+    let jobs = broker.json(&["jobs", "--flow", FLOW]).await;
+    let ids = |jobs: &Value| -> BTreeSet<String> {
+        jobs.as_array().unwrap().iter().map(|job| job["job_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&jobs), BTreeSet::from([bee.id().to_string(), sum.id().to_string()]));
+    for filter in [
+        vec!["--task", "task_weigh"],
+        vec!["--task", "task_weigh", "--elf", ELF, "--status", "DONE", "--status", "failed"],
+    ] {
+        let jobs = broker.json(&[&["jobs"], &filter[..]].concat()).await;
+        assert_eq!(ids(&jobs), BTreeSet::from([bee.id().to_string()]), "{filter:?}");
+    }
+    for filter in [["--elf", "scale"], ["--status", "pending"], ["--task", "task_break"]] {
+        assert_eq!(broker.json(&[&["jobs"], &filter[..]].concat()).await, json!([]), "{filter:?}");
+    }
+
+    let first = &jobs[0];
+    assert_eq!(
+        (&first["status"], &first["elf"], &first["attempt"]),
+        (&json!("DONE"), &json!(ELF), &json!(1))
+    );
+    assert_eq!(first["failure_id"], Value::Null);
+    assert!(first["submitted_at"].as_str().unwrap().ends_with('Z'), "{first}");
+
+    let job = broker.json(&["job", &sum.id().to_string()]).await;
+    assert_eq!(job["task"], "task_sum");
+    assert_eq!(
+        job["outputs"],
+        json!([{
+            "name": "value", "encoding": "application/json", "bytes": 19, "value": i64::MAX
+        }])
+    );
+    let nodes = job["nodes"].as_array().unwrap();
+    let top = usize::try_from(job["arguments"][0]["node"].as_u64().unwrap()).unwrap();
+    assert_eq!((&job["arguments"][0]["parameter"], &nodes[top]["kind"]), (&json!("weights"), &json!("list")));
+    let output = json!({ "kind": "output", "job_id": bee.id().to_string(), "output": "weight" });
+    assert!(nodes.contains(&output), "{nodes:?}");
+
+    let text = broker.run(&["job", &sum.id().to_string()]).await.good();
+    for part in [
+        "task_sum of scale".to_owned(),
+        format!("takes      weights = [{}.weight, {}]", bee.id(), i64::MAX - 3),
+        format!("returned   value = {}", i64::MAX),
+    ] {
+        assert!(text.contains(&part), "{part} is missing: {text}");
+    }
+    let flows = broker.json(&["flows", "--name", FLOW]).await;
+    assert_eq!((flows.as_array().unwrap().len(), &flows[0]["counts"]["done"]), (1, &json!(2)));
+    assert!(broker.run(&["flows"]).await.good().contains("the \"daily\""));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn pages_are_followed_up_to_the_limit_and_a_graph_is_shown_whole() {
+    const JOBS: usize = 2_100;
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let flow = mycelium.flow("long chain");
+    let mut last = flow.call("nobody", "task_begin", args! {});
+    let mut expected = BTreeSet::new();
+    for _ in 1..JOBS {
+        let next = flow.call("nobody", "task_go_on", args! { from: last.value().clone() });
+        let label = Some("-> from".to_owned());
+        expected.insert((last.id().to_string(), next.id().to_string(), label, None));
+        last = next;
+    }
+    flow.submit().await.unwrap();
+
+    assert_eq!(broker.json(&["jobs", "--limit", "5000"]).await.as_array().unwrap().len(), JOBS);
+    assert_eq!(broker.json(&["jobs", "--limit", "1001"]).await.as_array().unwrap().len(), 1_001);
+    let Ended { code, stdout, stderr } = broker.run(&["jobs", "--limit", "7"]).await;
+    assert_eq!((code, stdout.lines().count()), (Some(0), 8), "a line of heads, and the jobs");
+    assert_eq!(stderr, "There are more than these 7; see them with --limit.\n");
+
+    let text = broker.run(&["graph", "--flow", "long chain", "--format", "dot"]).await.good();
+    let graph = dot::parse(&text);
+    assert_eq!((graph.name.as_str(), graph.nodes.len()), ("long chain", JOBS));
+    assert_eq!(edges_of(&graph), expected);
+    let graph = broker.json(&["graph", "--flow", &flow.id().to_string()]).await;
+    let count = |what: &str| graph[what].as_array().unwrap().len();
+    assert_eq!((count("jobs"), count("edges"), &graph["truncated"]), (JOBS, JOBS - 1, &json!(false)));
+}
+
+#[tokio::test]
+async fn the_edges_of_a_graph_in_dot_are_exactly_the_dependencies() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let served = Served::start(&mycelium, ELF, 8).await;
+    let flow = mycelium.flow(FLOW);
+    let scale = Scale::tasks(&flow, ELF);
+    let bee = scale.task_weigh("bee");
+    let ant = scale.task_weigh(bee.species());
+    let sum = scale.task_sum(list![bee.weight(), ant.weight(), bee.weight(), 1]);
+    let strange =
+        flow.call("a\\b", "task_\"x\"", Arguments::new().with("p\\", sum.value().clone())).after(&ant);
+    flow.submit().await.unwrap();
+
+    let value = |from: String, to: String, label: &str| (from, to, Some(label.to_owned()), None);
+    let weight_of_bee = bee.weight();
+    let [bee, ant, sum, strange] = [bee.id(), ant.id(), sum.id(), strange.id()].map(|id| id.to_string());
+    let expected = BTreeSet::from([
+        value(bee.clone(), ant.clone(), "species -> species"),
+        value(bee.clone(), sum.clone(), "weight -> weights"),
+        value(ant.clone(), sum.clone(), "weight -> weights"),
+        value(sum.clone(), strange.clone(), "-> p\\"),
+        (ant.clone(), strange.clone(), None, Some("dashed".to_owned())),
+    ]);
+    let graph = dot::parse(&broker.run(&["graph", "--flow", FLOW, "--format", "dot"]).await.good());
+    assert_eq!(edges_of(&graph), expected);
+    assert_eq!(graph.name, FLOW);
+    assert_eq!(graph.nodes.keys().cloned().collect::<Vec<_>>(), {
+        let mut ids = vec![bee.clone(), ant.clone(), sum.clone(), strange.clone()];
+        ids.sort();
+        ids
+    });
+    assert_eq!(graph.nodes[&strange]["label"], "task_\"x\"\na\\b");
+    assert_eq!(graph.nodes[&bee]["label"], format!("task_weigh\n{ELF}"));
+    let colour = |id: &String| graph.nodes[id]["fillcolor"].clone();
+    assert_ne!(colour(&strange), colour(&bee), "a job without an elf stands elsewhere than one that is done");
+
+    // Around a job: only what is within the depth, and no edge leads out of it.
+    let around = ["graph", "--job", &ant, "--format", "dot"];
+    let near = edges_of(&dot::parse(&broker.run(&around).await.good()));
+    assert!(near.is_subset(&expected) && near.len() == 5, "{near:?}");
+    let around = ["graph", "--job", &bee, "--depth", "1", "--format", "dot"];
+    let near = edges_of(&dot::parse(&broker.run(&around).await.good()));
+    assert!(near.is_subset(&expected) && near.len() == 3, "{near:?}");
+
+    let text = broker.run(&["graph", "--job", &bee, "--depth", "9"]).await.good();
+    let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} is missing: {text}"));
+    assert!(place(&format!("{bee}  ")) < place(&format!("{sum}  ")), "{text}");
+    place(&format!("weights <- task_weigh.weight ({ant})"));
+    place(&format!("after task_weigh ({ant})"));
+
+    // A value from another flow comes from a node of its own look.
+    let other = mycelium.flow("other");
+    let total = Scale::tasks(&other, ELF).task_sum(list![weight_of_bee]);
+    other.submit().await.unwrap();
+    let graph = dot::parse(&broker.run(&["graph", "--flow", "other", "--format", "dot"]).await.good());
+    let total = total.id().to_string();
+    assert_eq!(edges_of(&graph), BTreeSet::from([value(bee.clone(), total.clone(), "weight -> weights")]));
+    assert_eq!(graph.nodes[&bee]["style"], "rounded,dotted");
+    assert!(!graph.nodes[&total].contains_key("style"));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn an_elf_is_shown_with_its_tasks_and_its_source_as_it_was_written() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let served = Served::start(&mycelium, ELF, 8).await;
+
+    let source = broker.run(&["elf", ELF, "--source"]).await.good();
+    assert_eq!(source, declared_source());
+    assert!(include_str!("support/scale.rs").contains(&source), "as it stands in the file: {source}");
+    assert!(source.contains("// A comment that belongs to the source, \"quotes\" and all.\n"), "{source}");
+    let view = broker.json(&["elf", ELF, "--source"]).await;
+    assert_eq!((&view["source"], &view["language"]), (&json!(source), &json!("rust")));
+
+    let elf = broker.json(&["elf", ELF]).await;
+    assert_eq!(
+        (&elf["name"], &elf["docs"]),
+        (&json!(ELF), &json!("Weighs animals, and\nfails when it is told to."))
+    );
+    assert_eq!(elf["instances"][0]["process_id"], std::process::id());
+    let weigh = &elf["tasks"][0];
+    assert_eq!((&weigh["name"], &weigh["docs"]), (&json!("task_weigh"), &json!("Weighs one animal.")));
+    assert_eq!(weigh["parameters"][0]["name"], "species");
+    assert_eq!(weigh["parameters"][0]["schema"]["type"], "string");
+    let outputs: Vec<&Value> =
+        weigh["outputs"].as_array().unwrap().iter().map(|output| &output["name"]).collect();
+    assert_eq!(outputs, ["species", "weight"]);
+
+    let text = broker.run(&["elf", ELF]).await.good();
+    let process = format!("{} on ", std::process::id());
+    for part in
+        ["  Weighs animals, and\n", "task_weigh(&self, species: String)", "takes   species: ", &process]
+    {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+
+    let elves = broker.json(&["elves"]).await;
+    assert_eq!(elves[0]["tasks"], json!(["task_weigh", "task_sum", "task_break", "task_hold"]));
+    assert!(broker.run(&["elves"]).await.good().contains("Weighs animals, and"));
+
+    let revisions = broker.json(&["elf", ELF, "--revisions"]).await;
+    let of_elf: Vec<&Value> =
+        revisions.as_array().unwrap().iter().filter(|revision| revision["task"].is_null()).collect();
+    assert_eq!((of_elf.len(), &of_elf[0]["revision"]), (1, &elf["revision"]));
+    assert_eq!(broker.json(&["elf", ELF, "--revisions", "--limit", "2"]).await.as_array().unwrap().len(), 2);
+    assert!(broker.run(&["elf", ELF, "--revisions"]).await.good().contains("task_break"));
+    served.stop().await;
+}
+
+/// The source that the elf declares.
+fn declared_source() -> String {
+    Scale::new().0.declaration().source().to_owned()
+}
+
+#[tokio::test]
+async fn failures_are_grouped_and_name_file_and_line() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let served = Served::start(&mycelium, ELF, 1).await;
+    assert_eq!(broker.run(&["failures"]).await.good(), "no failures\n");
+    let flow = mycelium.flow("breaks");
+    let scale = Scale::tasks(&flow, ELF);
+    let jobs = ["whale", "\u{1b}[31mcat"].map(|what| scale.task_break(what));
+    within(flow.submit().await.unwrap().wait()).await.unwrap();
+
+    let failures = broker.json(&["failures"]).await;
+    assert_eq!(failures.as_array().unwrap().len(), 1, "equal ones are one: {failures}");
+    let failure = &failures[0];
+    let line = 1 + include_str!("support/scale.rs")
+        .lines()
+        .position(|line| line.contains("TaskError::from(error).context"))
+        .unwrap();
+    let frames = failure["frames"].as_array().unwrap();
+    let is_there = |frame: &Value| {
+        frame["file"].as_str().is_some_and(|file| file.ends_with("tests/support/scale.rs"))
+            && frame["line"] == line
+    };
+    assert!(frames.iter().any(is_there), "line {line}: {frames:?}");
+    assert_eq!((&failure["occurrences_count"], &failure["task"]), (&json!(2), &json!("task_break")));
+
+    let id = failure["failure_id"].as_str().unwrap();
+    let table = broker.run(&["failures"]).await.good();
+    let place = format!("tests/support/scale.rs:{line}");
+    assert!(table.contains(id) && table.contains(&place), "{place} is missing: {table}");
+
+    let details = broker.json(&["failure", id]).await;
+    let occurrences = details["occurrences"].as_array().unwrap();
+    let seen: BTreeSet<&str> = occurrences.iter().map(|one| one["job_id"].as_str().unwrap()).collect();
+    let expected = jobs.map(|job| job.id().to_string());
+    assert_eq!(seen, expected.iter().map(String::as_str).collect());
+    assert_eq!(
+        broker.json(&["failure", id, "--limit", "1"]).await["occurrences"].as_array().unwrap().len(),
+        1
+    );
+
+    let text = broker.run(&["failure", id]).await.good();
+    for part in [&place, "cannot weigh whale", "caused by ", "seen 2 times", &expected[0], &expected[1]] {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+    assert!(!text.contains('\u{1b}'), "messages cannot steer the terminal: {text}");
+
+    let job = broker.json(&["job", &expected[0]]).await;
+    assert_eq!((&job["status"], &job["failure_id"]), (&json!("FAILED"), &json!(id)));
+    assert!(job["failure"]["message"].as_str().unwrap().contains("whale"), "its own message: {job}");
+    let text = broker.run(&["job", &expected[0]]).await.good();
+    assert!(text.contains("cannot weigh whale") && text.contains(&place), "{text}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_broker_every_command_says_how_to_start_one() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let id = uuid::Uuid::nil().to_string();
+    let commands: [&[&str]; 13] = [
+        &["jobs"],
+        &["job", &id],
+        &["graph", "--job", &id],
+        &["flows"],
+        &["elves"],
+        &["elf", "scale"],
+        &["failures"],
+        &["failure", &id],
+        &["why", &id],
+        &["cancel", &id],
+        &["retry", &id],
+        &["watch", &id],
+        &["watch", "--flow", "x"],
+    ];
+    for command in commands {
+        let line = run(mycelium().args(command).args(["--url", &url])).await.bad(1);
+        let expected = format!("error: no broker answers at {url}; start one with: mycelium serve");
+        assert_eq!(line, expected, "{command:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_told_by_name_and_what_is_no_id_is_refused() {
+    let broker = Broker::in_memory().await;
+    let id = uuid::Uuid::nil().to_string();
+    let unknown: [(&[&str], &str, &str); 10] = [
+        (&["job", &id], &id, "see: mycelium jobs"),
+        (&["why", &id], &id, "see: mycelium jobs"),
+        (&["cancel", &id], &id, "see: mycelium jobs"),
+        (&["retry", &id], &id, "see: mycelium jobs"),
+        (&["watch", &id], &id, "see: mycelium jobs"),
+        (&["graph", "--job", &id], &id, "see: mycelium jobs"),
+        (&["jobs", "--flow", "daily"], "daily", "see: mycelium flows"),
+        (&["graph", "--flow", &id], &id, "see: mycelium flows"),
+        (&["elf", "scale"], "scale", "see: mycelium elves"),
+        (&["failure", &id], &id, "see: mycelium failures"),
+    ];
+    for (command, name, hint) in unknown {
+        let line = broker.run(command).await.bad(1);
+        assert!(line.starts_with("error: ") && line.contains(name) && line.ends_with(hint), "{line}");
+    }
+    let line = broker.run(&["jobs", "--mycelium", "other"]).await.bad(1);
+    assert!(line.contains("`other`"), "{line}");
+    for command in [["job", "bee"], ["failure", "bee"], ["watch", "bee"]] {
+        let ended = broker.run(&command).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{command:?}");
+        assert!(ended.stderr.starts_with("error: invalid value 'bee'"), "{}", ended.stderr);
+    }
+    let both = ["graph", "--job", &id, "--format", "dot", "--output", "json"];
+    assert_eq!(broker.run(&both).await.bad(2), "error: --format and --output json exclude each other");
+    let line = run(mycelium().args(["jobs", "--url", "not a url"])).await.bad(1);
+    assert!(line.contains("`not a url` is not the URL of a broker"), "{line}");
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_reason_to_complain() {
+    let broker = Broker::in_memory().await;
+    for format in ["table", "json"] {
+        let mut command = broker.command(&["jobs", "--output", format]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = within(child.wait_with_output()).await.unwrap();
+        assert_eq!((ended.status.code(), ended.stderr.len()), (Some(0), 0), "{format}");
+    }
+}

@@ -1,0 +1,272 @@
+//! The commands that steer and wait: `why`, `cancel`, `retry` and `watch`.
+
+mod support;
+
+use std::process::Stdio;
+
+use elf_runtime::{JobId, Mycelium, any_list, args, list};
+use mycelium_proto::v1::{JobSpec, SubmitJobsRequest};
+use serde_json::{Value, json};
+use support::scale::{Scale, Served};
+use support::{Broker, within};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
+
+const ELF: &str = "scale";
+
+async fn connect(broker: &Broker) -> Mycelium {
+    Mycelium::connect(broker.url()).await.unwrap()
+}
+
+/// Why a job is where it is, for programs and for people.
+async fn why(broker: &Broker, job: JobId) -> (Value, String) {
+    let job = job.to_string();
+    let explanation = broker.json(&["why", &job]).await;
+    assert_eq!(explanation["job"]["job_id"], json!(job));
+    (explanation["reason"].clone(), broker.run(&["why", &job]).await.good())
+}
+
+#[tokio::test]
+async fn why_names_what_holds_a_job() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let flow = mycelium.flow("reasons");
+    let early = flow.call(ELF, "task_hold", args! { name: "early" });
+    flow.submit().await.unwrap();
+    let (reason, text) = why(&broker, early.id()).await;
+    assert_eq!(reason, json!({ "kind": "no_instance", "elf_known": false, "instances": 0 }));
+    assert_eq!(text, "READY: no elf named `scale` has ever connected\n");
+
+    let mut served = Served::start(&mycelium, ELF, 1).await;
+    assert_eq!(served.next_start().await, "early");
+    let (reason, text) = why(&broker, early.id()).await;
+    assert_eq!((&reason["kind"], &reason["connected"]), (&json!("held"), &json!(true)));
+    assert!(text.starts_with("RUNNING: a process of the elf `scale` has held it since 20"), "{text}");
+
+    let scale = Scale::tasks(&flow, ELF);
+    let queued = scale.task_hold("queued");
+    let waits = scale.task_sum(list![1]).after(&queued);
+    flow.submit().await.unwrap();
+    let (reason, text) = why(&broker, queued.id()).await;
+    let full = json!({ "kind": "no_free_window", "instances": 1, "window": 1, "held": 1, "jobs_before": 0 });
+    assert_eq!(reason, full);
+    assert_eq!(
+        text,
+        "READY: the elf `scale` is busy: it holds 1 job of at most 1, and 0 jobs stand before this one\n"
+    );
+    let (reason, text) = why(&broker, waits.id()).await;
+    assert_eq!((&reason["kind"], &reason["count"]), (&json!("waits_for_jobs"), &json!(1)));
+    assert_eq!(reason["jobs"][0]["job_id"], json!(queued.id().to_string()));
+    assert!(text.starts_with("PENDING: it waits for 1 job to end DONE:\n"), "{text}");
+    assert!(text.contains(&queued.id().to_string()), "{text}");
+
+    served.let_go(2);
+    assert_eq!(served.next_start().await, "queued");
+    within(mycelium.run(flow.id()).wait()).await.unwrap();
+    let (reason, text) = why(&broker, early.id()).await;
+    assert_eq!((&reason["kind"], &reason["status"]), (&json!("ended"), &json!("DONE")));
+    assert_eq!(text, "DONE: its outputs are stored\n");
+
+    let breaks = scale.task_break("whale");
+    let upstream = scale.task_sum(list![breaks.value().clone()]);
+    within(flow.submit().await.unwrap().wait()).await.unwrap();
+    let (reason, text) = why(&broker, breaks.id()).await;
+    let failure = reason["failure_id"].as_str().unwrap();
+    assert_eq!(text, format!("FAILED: it failed; see: mycelium failure {failure}\n"));
+    let (reason, text) = why(&broker, upstream.id()).await;
+    assert_eq!(reason["cause_job_id"], json!(breaks.id().to_string()));
+    assert!(text.starts_with("UPSTREAM_FAILED: a job that it depends on did not end DONE"), "{text}");
+
+    served.stop().await;
+    let late = scale.task_hold("late");
+    flow.submit().await.unwrap();
+    let (reason, text) = why(&broker, late.id()).await;
+    assert_eq!(reason, json!({ "kind": "no_instance", "elf_known": true, "instances": 0 }));
+    assert_eq!(text, "READY: no process that serves the elf `scale` is connected\n");
+    broker.run(&["cancel", &late.id().to_string()]).await.good();
+    assert_eq!(why(&broker, late.id()).await.1, "CANCELLED: it was cancelled\n");
+}
+
+#[tokio::test]
+async fn why_tells_of_a_submission_that_is_not_complete() {
+    let broker = Broker::in_memory().await;
+    let (job, flow, submission) = (JobId::generate(), JobId::generate(), JobId::generate());
+    let bytes = |id: JobId| bytes::Bytes::copy_from_slice(id.as_bytes());
+    let spec = JobSpec {
+        job_id: bytes(job),
+        elf: ELF.to_owned(),
+        task: "task_hold".to_owned(),
+        ..JobSpec::default()
+    };
+    let request = SubmitJobsRequest {
+        flow_id: bytes(flow),
+        submission_id: bytes(submission),
+        jobs: vec![spec],
+        ..SubmitJobsRequest::default()
+    };
+    connect(&broker).await.submit_jobs(request).await.unwrap();
+    let (reason, text) = why(&broker, job).await;
+    assert_eq!(reason, json!({ "kind": "not_sealed", "submission_id": submission.to_string() }));
+    assert!(text.contains("is not complete; more parts of it are to come"), "{text}");
+}
+
+#[tokio::test]
+async fn jobs_are_cancelled_and_brought_back_with_their_dependents() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let flow = mycelium.flow("steered");
+    let first = flow.call(ELF, "task_weigh", args! { species: "bee" });
+    let then = flow.call(ELF, "task_sum", args! { weights: any_list![first.output("weight")] });
+    let other = flow.call(ELF, "task_weigh", args! { species: "ant" });
+    flow.submit().await.unwrap();
+    let status = async |job: JobId| broker.json(&["job", &job.to_string()]).await["status"].clone();
+
+    let first_id = first.id().to_string();
+    assert_eq!(broker.run(&["cancel", &first_id]).await.good(), "cancelled 1 job\n");
+    assert_eq!(
+        (status(first.id()).await, status(then.id()).await),
+        (json!("CANCELLED"), json!("UPSTREAM_FAILED"))
+    );
+    assert_eq!(status(other.id()).await, json!("READY"), "what was not named goes on");
+    let again = broker.run(&["cancel", &first_id]).await.good();
+    assert_eq!(again, "cancelled 0 jobs; 1 job had ended before\n");
+    let flow_cancelled = broker.json(&["cancel", "--flow", "steered"]).await;
+    assert_eq!(flow_cancelled, json!({ "jobs_cancelled": 1, "jobs_final": 2 }));
+
+    let retried = broker.run(&["retry", &first_id]).await.good();
+    assert_eq!(retried, "brought back 1 job, and 1 dependent of theirs\n");
+    assert_eq!((status(first.id()).await, status(other.id()).await), (json!("READY"), json!("CANCELLED")));
+    let retried = broker.json(&["retry", "--flow", &flow.id().to_string()]).await;
+    assert_eq!(retried, json!({ "jobs_retried": 1, "dependents_revived": 0 }));
+
+    let served = Served::start(&mycelium, ELF, 4).await;
+    let counts = within(mycelium.run(flow.id()).wait()).await.unwrap();
+    assert_eq!(counts.done, 3);
+    let line = broker.run(&["retry", &first_id]).await.bad(1);
+    assert!(line.contains(&first_id) && line.contains("only jobs that ended without a result"), "{line}");
+
+    for command in [&["cancel"][..], &["retry"], &["watch"], &["cancel", &first_id, "--flow", "steered"]] {
+        let ended = broker.run(command).await;
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(2), ""),
+            "{command:?} says not, or twice, which jobs"
+        );
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_task_notices() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let mut served = Served::start(&mycelium, ELF, 4).await;
+    let flow = mycelium.flow("endless");
+    let scale = Scale::tasks(&flow, ELF);
+    let _holds: Vec<_> = (0..4).map(|n| scale.task_hold(n.to_string())).collect();
+    flow.submit().await.unwrap();
+    for _ in 0..4 {
+        served.next_start().await;
+    }
+    assert_eq!(broker.run(&["cancel", "--flow", "endless"]).await.good(), "cancelled 4 jobs\n");
+    // Nothing lets the tasks go but the word that they are cancelled.
+    served.stop().await;
+}
+
+struct Watch {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watch {
+    fn start(broker: &Broker, args: &[&str]) -> Self {
+        let mut child = broker.command(args).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    async fn line(&mut self) -> String {
+        within(self.lines.next_line()).await.unwrap().expect("the watch ended")
+    }
+
+    async fn json(&mut self) -> Value {
+        serde_json::from_str(&self.line().await).unwrap()
+    }
+
+    /// The end: no more lines, and a good exit code.
+    async fn end(mut self) {
+        assert_eq!(within(self.lines.next_line()).await.unwrap(), None);
+        assert_eq!(within(self.child.wait()).await.unwrap().code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_watch_tells_each_change_and_ends_with_the_last_job() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let mut served = Served::start(&mycelium, ELF, 1).await;
+    let flow = mycelium.flow("watched");
+    let scale = Scale::tasks(&flow, ELF);
+    let hold = scale.task_hold("it");
+    let breaks = scale.task_break("whale").after(&hold);
+    flow.submit().await.unwrap();
+    served.next_start().await;
+
+    let (hold, breaks) = (hold.id().to_string(), breaks.id().to_string());
+    let mut people = Watch::start(&broker, &["watch", "--flow", "watched"]);
+    assert_eq!(people.line().await, "2 jobs: 1 PENDING, 1 RUNNING");
+    let mut programs = Watch::start(&broker, &["watch", &hold, &breaks, "--output", "json"]);
+    for _ in 0..2 {
+        let change = programs.json().await;
+        assert_eq!(change["snapshot"], json!(true), "{change}");
+    }
+    served.let_go(1);
+
+    assert_eq!(people.line().await, format!("{hold}  DONE             task_hold of scale"));
+    let mut line = people.line().await;
+    while !line.contains("FAILED") {
+        line = people.line().await;
+    }
+    assert!(line.starts_with(&format!("{breaks}  FAILED           task_break of scale: ")), "{line}");
+    assert_eq!(people.line().await, "all have ended; 2 jobs: 1 DONE, 1 FAILED");
+    people.end().await;
+
+    let done = programs.json().await;
+    assert_eq!((&done["job_id"], &done["status"]), (&json!(hold), &json!("DONE")));
+    assert!(done["commit"].as_u64().unwrap() > 0, "{done}");
+    let mut last = programs.json().await;
+    while last["status"] != "FAILED" {
+        last = programs.json().await;
+    }
+    assert_eq!(last["job_id"], json!(breaks));
+    assert!(
+        last["failure_id"].is_string() && last["failure_message"].as_str().unwrap().contains("whale"),
+        "{last}"
+    );
+    programs.end().await;
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_follows_sees_jobs_added_later() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let served = Served::start(&mycelium, ELF, 1).await;
+    let flow = mycelium.flow("growing");
+    flow.call(ELF, "task_weigh", args! { species: "bee" });
+    within(flow.submit().await.unwrap().wait()).await.unwrap();
+
+    let mut ends = Watch::start(&broker, &["watch", "--flow", "growing"]);
+    assert_eq!(ends.line().await, "1 job: 1 DONE");
+    assert_eq!(ends.line().await, "all have ended; 1 job: 1 DONE");
+    ends.end().await;
+
+    let mut follows = Watch::start(&broker, &["watch", "--flow", "growing", "--follow"]);
+    assert_eq!(follows.line().await, "1 job: 1 DONE");
+    let next = flow.call(ELF, "task_sum", args! { weights: any_list![1] });
+    flow.submit().await.unwrap();
+    let expected = format!("{}  DONE             task_sum of scale", next.id());
+    while follows.line().await != expected {}
+    assert_eq!(follows.child.try_wait().unwrap(), None, "it goes on");
+    served.stop().await;
+}
