@@ -18,7 +18,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::batch::{self, Built};
 use super::message::{
-    Body, CallError, HelloMessage, Message, Query, ReplySender, StreamAttachment, ToStream, shift_attachments,
+    Assigned, Body, CallError, HelloMessage, Message, Query, ReplySender, StreamAttachment, ToStream,
+    shift_attachments,
 };
 use super::outputs::{Fit, fit};
 use super::start::{StartError, load_core};
@@ -284,15 +285,9 @@ impl Driver {
         }
         let mut cut_off = Vec::new();
         for sent in effects.sends {
-            let session = session_of(&sent);
-            let over = matches!(sent, Sent::SessionOver { .. });
-            if let Some(attached) = self.streams.get(&session)
-                && attached.outbox.try_send(ToStream::Send(sent)).is_err()
-            {
+            let (session, passed_on) = self.pass_on(sent);
+            if !passed_on {
                 cut_off.push(session);
-            }
-            if over {
-                self.streams.remove(&session);
             }
         }
         self.watches.tell(self.commit, &effects.changes, &bodies, &built.failures, &self.core);
@@ -315,6 +310,30 @@ impl Driver {
                 });
             }
         }
+    }
+
+    /// Hands a message to the stream of its session, if that has one. `false`: the stream does not take it.
+    fn pass_on(&mut self, sent: Sent) -> (SessionId, bool) {
+        let (session, message) = match sent {
+            Sent::Assign { session, assignments, first } => {
+                let taken = self
+                    .streams
+                    .get(&session)
+                    .is_none_or(|stream| stream.assigned.try_send(Assigned { assignments, first }).is_ok());
+                return (session, taken);
+            }
+            Sent::Cancel { session, tokens } => (session, ToStream::Cancel(tokens)),
+            Sent::OutcomeAcks { session, acks } => (session, ToStream::OutcomeAcks(acks)),
+            Sent::HeartbeatAck { session, unknown } => (session, ToStream::HeartbeatAck(unknown)),
+            Sent::SessionOver { session } => {
+                if let Some(stream) = self.streams.remove(&session) {
+                    // A full outbox needs no word: the stream ends when its attachment is dropped.
+                    let _full = stream.outbox.try_send(ToStream::SessionOver(session));
+                }
+                return (session, true);
+            }
+        };
+        (session, self.streams.get(&session).is_none_or(|stream| stream.outbox.try_send(message).is_ok()))
     }
 
     /// A commit failed, or nobody knows whether it did: memory may be ahead of the disk or behind it. Forgets all of
@@ -422,16 +441,6 @@ fn name_request(command: &mut Command, request: RequestId) {
         | Command::ArgumentsFailed { .. }
         | Command::Draining { .. }
         | Command::Goodbye { .. } => {}
-    }
-}
-
-fn session_of(sent: &Sent) -> SessionId {
-    match sent {
-        Sent::Assign { session, .. }
-        | Sent::Cancel { session, .. }
-        | Sent::OutcomeAcks { session, .. }
-        | Sent::HeartbeatAck { session, .. }
-        | Sent::SessionOver { session } => *session,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_core::Core;
@@ -21,7 +22,11 @@ use crate::config::Config;
 use crate::store::{FinishedRecord, Store};
 
 /// How often a request reads its facts again when the core has forgotten more than they say.
-const FACTS_TRIES_MAX: usize = 10;
+const FACTS_TRIES_MAX: usize = 20;
+/// How long to wait for the next commit before facts are read again.
+const FACTS_PAUSE: Duration = Duration::from_millis(50);
+/// Submissions of up to so many jobs read their facts without switching threads.
+const JOBS_READ_HERE_MAX: usize = 16;
 
 /// A mycelium, as the services see it. Cheap to clone.
 #[derive(Clone)]
@@ -146,7 +151,10 @@ impl Handle {
         let submission = Arc::new(submission);
         for _ in 0..FACTS_TRIES_MAX {
             let asked = Arc::clone(&submission);
-            let facts = self.read_at(move |store, as_of| submit_facts(store, as_of, &asked)).await?;
+            let as_of = self.commit();
+            let read = move |store: &dyn Store| submit_facts(store, as_of, &asked);
+            let is_short = submission.jobs.len() <= JOBS_READ_HERE_MAX;
+            let facts = if is_short { self.read_here(read)? } else { self.read(read).await? };
             let bodies =
                 submission.jobs.iter().map(|job| Body::Spec { body: job.body.clone(), digest: job.digest });
             let command = Command::Submit(Submit {
@@ -158,7 +166,7 @@ impl Handle {
                 facts,
             });
             match self.request(command, bodies.collect()).await {
-                Err(CallError::Refused(Refusal::FactsStale)) => {}
+                Err(CallError::Refused(Refusal::FactsStale)) => self.next_commit().await,
                 Err(error) => return Err(error),
                 Ok((Reply::Submitted { created, existing }, commit)) => {
                     return Ok(Submitted { created, existing, commit });
@@ -173,10 +181,11 @@ impl Handle {
     pub(crate) async fn cancel(&self, scope: Scope) -> Result<Cancelled, CallError> {
         for _ in 0..FACTS_TRIES_MAX {
             let asked = scope.clone();
-            let facts = self.read_at(move |store, as_of| scope_facts(store, as_of, &asked)).await?;
+            let as_of = self.commit();
+            let facts = self.read(move |store| scope_facts(store, as_of, &asked)).await?;
             let cancel = Cancel { request: RequestId::default(), scope: scope.clone(), facts };
             match self.request(Command::Cancel(cancel), Vec::new()).await {
-                Err(CallError::Refused(Refusal::FactsStale)) => {}
+                Err(CallError::Refused(Refusal::FactsStale)) => self.next_commit().await,
                 Err(error) => return Err(error),
                 Ok((Reply::Cancelled { cancelled, already_final }, _)) => {
                     return Ok(Cancelled { cancelled, already_final });
@@ -256,13 +265,21 @@ impl Handle {
         }
     }
 
-    /// Reads the store, and tells the newest commit that it had completed before.
-    async fn read_at<T: Send + 'static>(
+    /// Reads the store where the caller is: for a few records in the way of somebody who waits. Most are served from
+    /// memory, and switching threads twice would cost several times what the read does.
+    pub(crate) fn read_here<T>(
         &self,
-        read: impl FnOnce(&dyn Store, Commit) -> Result<T, CallError> + Send + 'static,
+        read: impl FnOnce(&dyn Store) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let as_of = self.commit();
-        self.read(move |store| read(store, as_of)).await
+        read(&*self.inner.store)
+    }
+
+    /// Waits for the next commit, or a moment if there is none: until then the same question has the same answer.
+    pub(crate) async fn next_commit(&self) {
+        let mut progress = self.inner.progress.clone();
+        progress.mark_unchanged();
+        // If the owner of the core has stopped, the next request finds out.
+        let _elapsed_or_stopped = tokio::time::timeout(FACTS_PAUSE, progress.changed()).await;
     }
 
     fn try_send(&self, message: Message) -> Result<(), CallError> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mycelium_core::Core;
 use mycelium_core::command::{Command, Hello, OutcomeResult};
-use mycelium_core::effects::{Refusal, Reply, Send as Sent};
-use mycelium_core::ids::{Attachment, Commit, ContentDigest, FailureId, SessionId};
+use mycelium_core::effects::{Assignment, Refusal, Reply, Verdict};
+use mycelium_core::ids::{AssignNumber, Attachment, Commit, ContentDigest, FailureId, SessionId, Token};
 use mycelium_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,19 +48,33 @@ pub(crate) struct HelloMessage {
 /// A stream that is attached to a session.
 pub(crate) struct StreamAttachment {
     pub(crate) stream: StreamId,
-    pub(crate) outbox: Outbox,
+    /// What is passed on as it is. A stream whose queues are full is cut off.
+    pub(crate) outbox: mpsc::Sender<ToStream>,
+    /// What needs arguments first, and so must not hold up the rest.
+    pub(crate) assigned: mpsc::Sender<Assigned>,
     pub(crate) outputs: DeclaredOutputs,
 }
 
-/// What the owner of the core sends to a stream. A stream whose outbox is full is cut off.
-pub(crate) type Outbox = mpsc::Sender<ToStream>;
+/// Assignments on their way to a stream.
+#[derive(Debug)]
+pub(crate) struct Assigned {
+    pub(crate) assignments: Vec<Assignment>,
+    /// The number of the first.
+    pub(crate) first: AssignNumber,
+}
 
-/// One thing for a stream to do.
+/// One thing for a stream to pass on.
 #[derive(Debug)]
 pub(crate) enum ToStream {
-    /// Pass a message on.
-    Send(Sent),
-    /// Close, because the broker stops.
+    /// These attempts are no longer wanted.
+    Cancel(Vec<Token>),
+    /// These outcomes are settled.
+    OutcomeAcks(Vec<(Token, Verdict)>),
+    /// A sign of life was heard; these attempts are not the session's.
+    HeartbeatAck(Vec<Token>),
+    /// The session is over: close.
+    SessionOver(SessionId),
+    /// The broker stops: close.
     GoAway,
 }
 

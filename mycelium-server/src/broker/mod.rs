@@ -26,7 +26,8 @@ pub(crate) use driver::Report;
 pub(crate) use failure::cut;
 pub(crate) use handle::{Handle, Permit, PreparedJob, Submission};
 pub(crate) use message::{
-    Body, CallError, DeclaredOutputs, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,
+    Assigned, Body, CallError, DeclaredOutputs, FailureBody, HelloMessage, StreamAttachment, StreamId,
+    ToStream,
 };
 pub(crate) use processes::Process;
 pub(crate) use registry::{ElfSignature, Misfit};

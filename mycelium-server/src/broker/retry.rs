@@ -17,7 +17,8 @@ const ROOTS_PER_COMMAND: usize = 500;
 /// The most dependents that come back with one command. Beyond it the rest stays as it is, and comes back when the
 /// call is repeated.
 const DEPENDENTS_MAX: usize = 200_000;
-const TRIES_MAX: usize = 10;
+/// How often the facts are read again while jobs concerned are on the move.
+const TRIES_MAX: usize = 40;
 
 /// What became of a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,7 +63,7 @@ impl Handle {
                 return Ok(Retried::default());
             }
             match self.request(Command::Retry(retry), Vec::new()).await {
-                Err(CallError::Refused(Refusal::FactsStale)) => {}
+                Err(CallError::Refused(Refusal::FactsStale)) => self.next_commit().await,
                 Err(error) => return Err(error),
                 Ok((Reply::Retried { retried, revived }, _)) => return Ok(Retried { retried, revived }),
                 Ok((other, _)) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use mycelium_core::command::Command;
-use mycelium_core::effects::{Reply, Send as Sent};
+use mycelium_core::effects::Reply;
 use mycelium_core::ids::{AssignNumber, SessionId};
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, connect_request, connect_response};
@@ -52,8 +52,9 @@ pub(crate) async fn connect(
 
     let stream = handle.next_stream();
     let (outbox, inbox) = mpsc::channel(OUTBOX_MAX);
+    let (assign, assigned) = mpsc::channel(OUTBOX_MAX);
     let Declared { hello, elves: elf_records, revisions, outputs } = declared;
-    let attachment = StreamAttachment { stream, outbox, outputs };
+    let attachment = StreamAttachment { stream, outbox, assigned: assign, outputs };
     let answered = handle
         .hello(|reply| HelloMessage { hello, elves: elf_records, revisions, attachment, reply })
         .await
@@ -71,7 +72,7 @@ pub(crate) async fn connect(
 
     let shared = Arc::new(Shared { received: AtomicU64::new(sequence), assigned: Mutex::default() });
     let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
-    let (dispatched, dispatched_receiver) = mpsc::channel(OUTGOING_MAX);
+    let (out, dispatched) = mpsc::channel(OUTGOING_MAX);
     let (faults, faults_receiver) = mpsc::channel(OUTGOING_MAX);
     let welcome = v1::Welcome {
         session: session.0,
@@ -86,13 +87,14 @@ pub(crate) async fn connect(
     let writer = Writer {
         outgoing,
         inbox,
-        dispatched: dispatched_receiver,
+        dispatched,
         faults: faults_receiver,
-        dispatcher: Dispatcher::spawn(handle.clone(), session, stream, dispatched),
         shared: Arc::clone(&shared),
         sequence: 0,
     };
     let closing = CancellationToken::new();
+    let dispatcher = Dispatcher { handle: handle.clone(), session, stream, assigned, out };
+    tokio::spawn(dispatcher.run());
     tokio::spawn(writer.run(welcome, drain.clone(), closing.clone(), permit));
     let reader = Reader { handle, session, stream, incoming, faults, shared };
     tokio::spawn(reader.run(drain, closing));
@@ -236,7 +238,6 @@ struct Writer {
     dispatched: mpsc::Receiver<Dispatched>,
     /// From the reader.
     faults: mpsc::Receiver<v1::Fault>,
-    dispatcher: mpsc::Sender<Sent>,
     shared: Arc<Shared>,
     sequence: u64,
 }
@@ -261,12 +262,7 @@ impl Writer {
                     false
                 }
                 message = self.inbox.recv() => match message {
-                    Some(ToStream::Send(sent)) => self.pass_on(sent, &mut last_word).await,
-                    Some(ToStream::GoAway) => {
-                        last_word = Some(Error::from(CallError::Stopping));
-                        self.go_away().await;
-                        false
-                    }
+                    Some(message) => self.pass_on(message, &mut last_word).await,
                     // The owner of the core has let go of the stream.
                     None => {
                         last_word = Some(Error::from(CallError::StoreUnavailable));
@@ -295,25 +291,29 @@ impl Writer {
         closing.cancel();
     }
 
-    async fn pass_on(&mut self, sent: Sent, last_word: &mut Option<Error>) -> bool {
-        match sent {
-            Sent::Assign { .. } => self.dispatcher.send(sent).await.is_ok(),
-            Sent::Cancel { tokens, .. } => {
+    async fn pass_on(&mut self, message: ToStream, last_word: &mut Option<Error>) -> bool {
+        match message {
+            ToStream::Cancel(tokens) => {
                 let tokens = tokens.iter().map(convert::token).collect();
                 self.send(connect_response::Kind::Cancel(v1::Cancel { tokens })).await
             }
-            Sent::OutcomeAcks { acks, .. } => {
+            ToStream::OutcomeAcks(acks) => {
                 let acks =
                     acks.iter().map(|(token, verdict)| convert::outcome_ack(token, *verdict)).collect();
                 self.send(connect_response::Kind::OutcomeAcks(v1::OutcomeAcks { acks })).await
             }
-            Sent::HeartbeatAck { unknown, .. } => {
+            ToStream::HeartbeatAck(unknown) => {
                 let unknown = unknown.iter().map(convert::token).collect();
                 self.send(connect_response::Kind::HeartbeatAck(v1::HeartbeatAck { unknown })).await
             }
-            Sent::SessionOver { session } => {
-                *last_word =
-                    Some(Error::ProtocolViolation(format!("session {session} is over; open a new one")));
+            // The stream ends without an error: an elf that is still there opens a new session.
+            ToStream::SessionOver(session) => {
+                tracing::info!(%session, "a session is over");
+                false
+            }
+            ToStream::GoAway => {
+                *last_word = Some(Error::from(CallError::Stopping));
+                self.go_away().await;
                 false
             }
         }

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use mycelium_core::command::Command;
-use mycelium_core::effects::{Assignment, Send as Sent};
+use mycelium_core::effects::Assignment;
 use mycelium_core::ids::{AssignNumber, Attachment, JobId, SessionId, Token};
 use mycelium_proto::v1::{self, payload};
 use prost::Message as _;
 use tokio::sync::mpsc;
 
 use super::convert;
-use crate::broker::{Body, CallError, FailureBody, Handle, Report, StreamId};
+use crate::broker::{Assigned, Body, CallError, FailureBody, Handle, Report, StreamId};
 use crate::store::Store;
 use crate::values::{OutputsByJob, derive_arguments};
 
@@ -20,8 +20,8 @@ const ASSIGN_BYTES_TARGET: usize = 1024 * 1024;
 const ASSIGNMENTS_PER_MESSAGE: usize = 1_024;
 /// How many assignments are read from the store at once.
 const CHUNK: usize = 256;
-/// How many batches of assignments may wait to be put together.
-const WAITING_MAX: usize = 1_024;
+/// Up to so many assignments are put together without switching threads.
+const READ_HERE_MAX: u64 = 16;
 
 /// Assignments of one message.
 pub(crate) struct Dispatched {
@@ -32,32 +32,21 @@ pub(crate) struct Dispatched {
 
 /// Puts arguments together, in the order of assignment.
 pub(crate) struct Dispatcher {
-    handle: Handle,
-    session: SessionId,
-    stream: StreamId,
-    out: mpsc::Sender<Dispatched>,
+    pub(crate) handle: Handle,
+    pub(crate) session: SessionId,
+    pub(crate) stream: StreamId,
+    pub(crate) assigned: mpsc::Receiver<Assigned>,
+    pub(crate) out: mpsc::Sender<Dispatched>,
 }
 
 impl Dispatcher {
-    /// Starts it; it ends when the sender returned is dropped, or the receiver of `out`.
-    pub(crate) fn spawn(
-        handle: Handle,
-        session: SessionId,
-        stream: StreamId,
-        out: mpsc::Sender<Dispatched>,
-    ) -> mpsc::Sender<Sent> {
-        let (sender, mut receiver) = mpsc::channel::<Sent>(WAITING_MAX);
-        let dispatcher = Self { handle, session, stream, out };
-        tokio::spawn(async move {
-            while let Some(sent) = receiver.recv().await {
-                if let Sent::Assign { assignments, first, .. } = sent
-                    && !dispatcher.dispatch(assignments, first).await
-                {
-                    break;
-                }
+    /// Runs until the owner of the core lets go of the stream, or the stream is gone.
+    pub(crate) async fn run(mut self) {
+        while let Some(Assigned { assignments, first }) = self.assigned.recv().await {
+            if !self.dispatch(assignments, first).await {
+                break;
             }
-        });
-        sender
+        }
     }
 
     /// `false`: the stream is gone.
@@ -67,8 +56,10 @@ impl Dispatcher {
             let rest = assignments.split_off(assignments.len().min(CHUNK));
             let chunk = std::mem::replace(&mut assignments, rest);
             let n = chunk.len() as u64;
-            let put_together = self.handle.read(move |store| put_together(store, chunk)).await;
-            let put_together = match put_together {
+            let read = move |store: &dyn Store| put_together(store, chunk);
+            let is_short = n <= READ_HERE_MAX;
+            let result = if is_short { self.handle.read_here(read) } else { self.handle.read(read).await };
+            let put_together = match result {
                 Ok(put_together) => put_together,
                 Err(error) => {
                     // The attempts are not delivered. Closing the stream gives them back to the queue when the elf
