@@ -75,6 +75,9 @@ fn a_session_outlives_its_stream_and_goes_on() {
     assert_eq!(reply(&effects), Some(&Ok(welcome)));
     assert_eq!(assigned(&effects), [(1, token(2, 2))]);
     assert_eq!(env.core.job(id(2)).unwrap().elves_lost, 0);
+    // What an instance offers is kept by the shell, with a commit even where nothing else has changed.
+    let effects = env.hello(1, Some(1), vec![offer(2, 1)], vec![token(1, 1), token(2, 2)]);
+    assert!(effects.jobs.is_empty() && effects.counters.is_some(), "{effects:?}");
 }
 
 #[test]
