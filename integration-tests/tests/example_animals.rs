@@ -5,7 +5,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use elf_runtime::Mycelium;
-use elf_runtime::v1::{GetGraphRequest, JobEdgeKind, ListFlowsRequest, get_graph_request};
+use elf_runtime::v1::{
+    Elf, GetGraphRequest, JobEdgeKind, ListElvesRequest, ListFlowsRequest, get_graph_request,
+};
 use integration_tests::{example, until};
 use mycelium_server::Broker;
 use nix::sys::signal::{Signal, kill};
@@ -176,6 +178,30 @@ async fn animals_that_is_interrupted_takes_its_elves_with_it() -> anyhow::Result
         assert!(example::processes_with(&["animals elf ", &url])?.is_empty(), "they ended before it did");
     }
     Ok(())
+}
+
+/// Ctrl-C in a terminal reaches every process in it: the elves leave it to the one that started them.
+#[tokio::test]
+async fn an_interrupt_of_all_processes_ends_them_in_good_order() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (running, url) = start_long(folder.path()).await?;
+    let mycelium = Mycelium::connect(url.trim().trim_start_matches("--url ")).await?;
+    until("six elves that are connected", || async {
+        let elves = mycelium.list_elves(ListElvesRequest::default()).await?.elves;
+        let is_connected = |elf: &Elf| elf.instances.iter().any(|instance| instance.connected);
+        Ok((elves.iter().filter(|elf| is_connected(elf)).count() == 6).then_some(()))
+    })
+    .await?;
+    drop(mycelium);
+    for elf in example::processes_with(&["animals elf ", &url])? {
+        send(Signal::SIGINT, elf)?;
+    }
+    send(Signal::SIGINT, running.pid()?)?;
+    let ended = running.end().await?;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr.starts_with("animals: interrupted: "), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    no_elf_is_left(&url).await
 }
 
 #[tokio::test]
