@@ -1,0 +1,128 @@
+//! `mycelium bench`: measures a broker, an elf and a client, each in a process of its own, with real fsync, and checks
+//! afterwards that everything survived the broker's sudden death.
+
+mod elf;
+mod processes;
+mod report;
+mod verify;
+mod workloads;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args as ClapArgs, ValueEnum};
+use elf_runtime::Mycelium;
+
+pub(crate) use elf::{ElfArgs, serve_elf};
+use processes::{BrokerProcess, ElfProcess};
+pub(crate) use report::Report;
+
+/// How long a broker or an elf may take to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// Measures jobs per second, latency, and memory on this machine.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Args {
+    /// What to measure.
+    #[arg(value_enum)]
+    workload: Workload,
+    /// How many jobs. Default: 100000 for throughput, 1000 for latency and chain, 10000 for fan, 1000000 for backlog.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    jobs: Option<u64>,
+    /// Measure this broker instead of starting one on an embedded store in a temporary folder. It is neither killed
+    /// nor started again, so that part of the check is left out.
+    #[arg(long, value_name = "URL")]
+    connect: Option<String>,
+    /// How many jobs the elf runs at once.
+    #[arg(long, default_value_t = 16)]
+    concurrency: u32,
+    /// How many jobs the elf holds at once.
+    #[arg(long, default_value_t = 4096)]
+    window: u32,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Workload {
+    /// Independent jobs that return what they are given, as many a second as possible.
+    Throughput,
+    /// One job at a time, from its submission to its output.
+    Latency,
+    /// Jobs that each take the output of the one before.
+    Chain,
+    /// One job, then many that take its output, then one that adds up all of theirs.
+    Fan,
+    /// Jobs that wait for an elf that is not there: memory per job, and how long a restart takes.
+    Backlog,
+}
+
+impl Workload {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Throughput => "throughput",
+            Self::Latency => "latency",
+            Self::Chain => "chain",
+            Self::Fan => "fan",
+            Self::Backlog => "backlog",
+        }
+    }
+
+    fn jobs_default(self) -> u64 {
+        match self {
+            Self::Throughput => 100_000,
+            Self::Latency | Self::Chain => 1_000,
+            Self::Fan => 10_000,
+            Self::Backlog => 1_000_000,
+        }
+    }
+}
+
+/// Runs a workload and checks what it left behind.
+pub(crate) async fn run(args: Args) -> anyhow::Result<Report> {
+    let n = args.jobs.unwrap_or_else(|| args.workload.jobs_default());
+    let mut broker = match &args.connect {
+        Some(url) => BrokerProcess::foreign(url.clone()),
+        None => BrokerProcess::start().await?,
+    };
+    let mycelium = Mycelium::connect(broker.url()).await?;
+    let status = mycelium.get_status(Default::default()).await?;
+
+    let (mut report, expected) = match args.workload {
+        Workload::Backlog => {
+            if args.connect.is_some() {
+                bail!("backlog starts and kills its own broker: leave out --connect");
+            }
+            workloads::backlog(&mut broker, &mycelium, n).await?
+        }
+        workload => {
+            let elf = ElfProcess::start(broker.url(), args.concurrency, args.window).await?;
+            let measured = match workload {
+                Workload::Throughput => workloads::throughput(&mycelium, n).await,
+                Workload::Latency => workloads::latency(&mycelium, n).await,
+                Workload::Chain => workloads::chain(&mycelium, n).await,
+                Workload::Fan => workloads::fan(&mycelium, n).await,
+                Workload::Backlog => bail!("backlog has no elf"),
+            };
+            elf.stop().await?;
+            measured.with_context(|| format!("the workload {} did not end well", workload.name()))?
+        }
+    };
+    report.durable = status.durable;
+    if broker.is_ours() {
+        if args.workload != Workload::Backlog {
+            broker.kill_and_restart().await?;
+        }
+        let mycelium = Mycelium::connect(broker.url()).await?;
+        verify::outputs(&mycelium, &expected)
+            .await
+            .context("after the broker was killed and started again")?;
+        report.notes.push(
+            "broker killed with SIGKILL and started again afterwards: all outputs there and right".to_owned(),
+        );
+        broker.stop().await?;
+    } else {
+        verify::outputs(&mycelium, &expected).await?;
+        report.notes.push("all outputs there and right; the broker is not ours to kill".to_owned());
+    }
+    Ok(report)
+}
