@@ -1,6 +1,12 @@
 //! A broker that does what a test tells it, on a port of its own.
 
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses its own part of this")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses its own part of this, and fails at once where something is wrong"
+)]
 
 mod elf_stream;
 mod service;
