@@ -1,5 +1,7 @@
 //! The commands that look: what they show is what the broker holds, for people and for programs.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets an error should fail at once")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! `mycelium serve` starts with one line, stops in good order, and refuses a bad start with one clear line.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets an error should fail at once")]
+
 mod support;
 
 use std::fs;

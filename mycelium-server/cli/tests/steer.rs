@@ -1,5 +1,7 @@
 //! The commands that steer and wait: `why`, `cancel`, `retry` and `watch`.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets an error should fail at once")]
+
 mod support;
 
 use std::process::Stdio;

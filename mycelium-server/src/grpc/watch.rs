@@ -156,13 +156,16 @@ impl Watch {
                 }
             }
         }
-        let unfinished = self.flow_unfinished().await?;
+        let mut unfinished = self.flow_unfinished().await?;
         // Whatever was committed before the question just answered is in the queue by now.
         let as_of = self.handle.commit();
         let mut later = Vec::new();
         let mut newest = as_of;
         while let Ok(event) = events.try_recv() {
             newest = newest.max(event.commit);
+            // The queue may hold what was committed since the question too: its word on the flow is the later one,
+            // and if that was the flow's last change, no other will come.
+            unfinished = Some(event.flow_unfinished);
             later.extend(event.changes);
         }
         self.send_changes(coalesce(later), newest, true, unfinished).await

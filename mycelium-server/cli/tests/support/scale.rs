@@ -48,7 +48,7 @@ impl Scale {
     /// Always fails, in one place, with a cause.
     async fn task_break(&self, what: String) -> Result<i64, TaskError> {
         let cause = "heavy".parse::<i64>();
-        Ok(cause.map_err(|error| TaskError::from(error).context(format!("cannot weigh {what}")))?)
+        cause.map_err(|error| TaskError::from(error).context(format!("cannot weigh {what}")))
     }
 
     /// Tells that it has started, and waits to be let go or cancelled.
