@@ -195,7 +195,7 @@ impl Run {
         Ok(Some(JobFailure { job, cause, failure }))
     }
 
-    /// The failure of a job, with the message of its own occurrence as far as that is known.
+    /// The failure of a job, with the messages of its own occurrence as far as that is known.
     async fn failure(&self, job: &v1::Job, message: &str) -> Result<Option<v1::Failure>, Error> {
         if job.failure_id.is_empty() {
             return Ok(None);
@@ -211,6 +211,9 @@ impl Run {
             Some(occurrence) => {
                 failure.message = occurrence.message;
                 failure.details = occurrence.details;
+                for (cause, message) in failure.causes.iter_mut().zip(occurrence.cause_messages) {
+                    cause.message = message;
+                }
             }
             None if !message.is_empty() => message.clone_into(&mut failure.message),
             None => {}

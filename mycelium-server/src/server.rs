@@ -237,6 +237,20 @@ impl RunningBroker {
         format!("http://{}", self.address)
     }
 
+    /// Waits until it ends by itself, which it does if its store fails for good.
+    ///
+    /// # Errors
+    /// Whatever [`Broker::serve`] ended with.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn ended(&mut self) -> Result<(), Error> {
+        match (&mut self.served).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Stopped { why: error.to_string() }),
+        }
+    }
+
     /// Stops it, and waits until it has stopped.
     ///
     /// # Errors

@@ -184,6 +184,7 @@ fn add_failure(failure: FailureBody, record: &mut FinishedRecord, built: &mut Bu
             at,
             message: failure.message,
             details: failure.details,
+            cause_messages: failure.cause_messages,
         },
         elf: Arc::clone(&record.elf),
         task: Arc::clone(&record.task),

@@ -67,6 +67,7 @@ impl FailureBody {
             encoded: Bytes::from(failure.encode_to_vec()),
             message: failure.message,
             details: failure.details,
+            cause_messages: failure.causes.into_iter().map(|cause| cause.message).collect(),
         }
     }
 

@@ -103,6 +103,7 @@ pub(crate) struct FailureBody {
     pub(crate) encoded: Bytes,
     pub(crate) message: String,
     pub(crate) details: String,
+    pub(crate) cause_messages: Vec<String>,
 }
 
 /// Why a call came to nothing.

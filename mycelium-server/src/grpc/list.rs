@@ -378,6 +378,7 @@ pub(crate) async fn get_failure(
         at: Some(convert::timestamp(occurrence.at)),
         message: occurrence.message,
         details: occurrence.details,
+        cause_messages: occurrence.cause_messages,
     });
     Ok(v1::GetFailureResponse {
         failure: Some(failure_message(&record)?),

@@ -187,6 +187,8 @@ pub struct OccurrenceRecord {
     pub message: String,
     /// The details of this occurrence.
     pub details: String,
+    /// The messages of the causes in this occurrence, nearest first.
+    pub cause_messages: Vec<String>,
 }
 
 /// A failure, and how often it was seen.

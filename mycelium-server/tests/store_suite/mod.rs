@@ -154,6 +154,7 @@ pub(crate) fn seen(failure_number: u8, job_number: u8, at: u64, message: &str) -
             at: Timestamp(at),
             message: message.to_owned(),
             details: "details".to_owned(),
+            cause_messages: vec!["cause".to_owned()],
         },
         elf: "scale".into(),
         task: "task_weigh".into(),

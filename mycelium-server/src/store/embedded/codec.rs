@@ -429,6 +429,7 @@ impl Record for OccurrenceRecord {
             at: self.at.0,
             message: self.message.clone(),
             details: self.details.clone(),
+            cause_messages: self.cause_messages.clone(),
         }
     }
 
@@ -439,6 +440,7 @@ impl Record for OccurrenceRecord {
             at: Timestamp(message.at),
             message: message.message,
             details: message.details,
+            cause_messages: message.cause_messages,
         })
     }
 }

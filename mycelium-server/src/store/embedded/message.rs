@@ -215,6 +215,8 @@ pub(super) struct Occurrence {
     pub(super) message: String,
     #[prost(string, tag = "5")]
     pub(super) details: String,
+    #[prost(string, repeated, tag = "6")]
+    pub(super) cause_messages: Vec<String>,
 }
 
 /// Of `catalog`.
