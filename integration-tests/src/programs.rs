@@ -1,0 +1,68 @@
+//! Finds the programs that tests start.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context as _, bail, ensure};
+
+/// The binary `mycelium`; `MYCELIUM_BIN` names another. Built once by each test program, which costs little when it
+/// is there already.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn mycelium() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    if let Some(path) = std::env::var_os("MYCELIUM_BIN") {
+        return Ok(PathBuf::from(path));
+    }
+    let built = BUILT.get_or_init(|| build("mycelium-cli", "mycelium").map_err(|error| format!("{error:#}")));
+    if let Err(error) = built {
+        bail!("{error}");
+    }
+    beside_tests("mycelium")
+}
+
+/// The binary `test-elf`, which cargo builds with the tests of this package.
+///
+/// # Errors
+/// If it is not there.
+pub fn test_elf() -> anyhow::Result<PathBuf> {
+    beside_tests("test-elf")
+}
+
+/// The binary of an example, built once by each test program.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn example(name: &str) -> anyhow::Result<PathBuf> {
+    static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    // Held while it is built: other tests wait for it here.
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !built.contains(name) {
+        build("mycelium-examples", name)?;
+        built.insert(name.to_owned());
+    }
+    beside_tests(name)
+}
+
+fn build(package: &str, binary: &str) -> anyhow::Result<()> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--quiet", "--package", package, "--bin", binary]);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
+
+/// Test programs are in `target/<profile>/deps`, binaries one folder above.
+fn beside_tests(binary: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let path = test.parent().and_then(Path::parent).context("a test program has no folder")?.join(binary);
+    ensure!(path.exists(), "there is no {}", path.display());
+    Ok(path)
+}
