@@ -200,6 +200,9 @@ impl Driver {
             Message::FromStream { session, stream, mut command, bodies } => {
                 let current = self.streams.get(&session).is_some_and(|attached| attached.stream == stream);
                 match &command {
+                    // Without a stream nobody knows what its tasks have declared, and nobody would hear the
+                    // acknowledgement: the elf reports again on its next stream.
+                    Command::Outcomes { .. } if !self.streams.contains_key(&session) => return,
                     // An outcome is fenced by its token, whichever stream it came on.
                     Command::Outcomes { .. } | Command::ArgumentsFailed { .. } => {}
                     Command::StreamClosed { .. } if current => drop(self.streams.remove(&session)),
