@@ -253,6 +253,8 @@ fn is_useful(frame: &Frame) -> bool {
     is_known
         && !is_runtime
         && !frame.function.contains(" as elf_runtime::")
+        // Inlined, the block that the macro puts around a task has no more name than this.
+        && !frame.function.starts_with("{async_block")
         && !frame.file.starts_with("/rustc/")
 }
 

@@ -71,8 +71,9 @@ pub(crate) struct Args {
     /// How long a stop waits for calls that are under way. Default: 10s.
     #[arg(long, env = "MYCELIUM_DRAIN_GRACE", value_name = "TIME")]
     drain_grace: Option<String>,
-    /// What is logged, such as `info` or `warn,mycelium_server=debug`.
-    #[arg(long, env = "MYCELIUM_LOG", default_value = "info", value_name = "FILTER")]
+    /// What is logged, such as `warn` or `warn,mycelium_server=debug`. The default leaves out what the embedded
+    /// store's own crates say of their work.
+    #[arg(long, env = "MYCELIUM_LOG", default_value = "info,fjall=warn,lsm_tree=warn", value_name = "FILTER")]
     log: String,
     /// How logs are written.
     #[arg(long, env = "MYCELIUM_LOG_FORMAT", value_enum, default_value_t = LogFormat::Pretty)]
