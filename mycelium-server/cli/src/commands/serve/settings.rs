@@ -73,7 +73,12 @@ pub(crate) struct Args {
     drain_grace: Option<String>,
     /// What is logged, such as `warn` or `warn,mycelium_server=debug`. The default leaves out what the embedded
     /// store's own crates say of their work.
-    #[arg(long, env = "MYCELIUM_LOG", default_value = "info,fjall=warn,lsm_tree=warn", value_name = "FILTER")]
+    #[arg(
+        long,
+        env = "MYCELIUM_LOG",
+        default_value = "info,fjall=warn,lsm_tree=warn",
+        value_name = "FILTER"
+    )]
     log: String,
     /// How logs are written.
     #[arg(long, env = "MYCELIUM_LOG_FORMAT", value_enum, default_value_t = LogFormat::Pretty)]
