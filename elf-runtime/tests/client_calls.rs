@@ -37,7 +37,7 @@ fn ended(job_id: JobId, status: JobStatus) -> v1::JobChange {
 }
 
 fn message(commit: u64, changes: Vec<v1::JobChange>) -> Result<v1::WatchJobsResponse, Status> {
-    Ok(v1::WatchJobsResponse { commit, snapshot: false, changes })
+    Ok(v1::WatchJobsResponse { commit, changes, ..v1::WatchJobsResponse::default() })
 }
 
 /// Counts what it is called with.

@@ -43,7 +43,7 @@ impl Watch {
             let message = self.next().await?.context("the watch ended within its snapshot")?;
             ensure!(message.snapshot, "a change comes before the snapshot is over: {message:?}");
             changes.extend(message.changes);
-            if message.commit > 0 {
+            if message.snapshot_end {
                 return Ok((message.commit, changes));
             }
         }

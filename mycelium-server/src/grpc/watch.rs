@@ -231,7 +231,7 @@ impl Watch {
         if changes.is_empty() {
             return Ok(Go::On);
         }
-        Ok(self.send(v1::WatchJobsResponse { commit: 0, snapshot: true, changes }).await)
+        Ok(self.send(response(Commit(0), true, changes)).await)
     }
 
     /// Sends what one or several commits have changed, cut into messages of moderate size.
@@ -266,9 +266,8 @@ impl Watch {
                         if bytes + size > OUTPUTS_PER_MESSAGE_BYTES && !current.is_empty() {
                             let changes =
                                 self.fill_in(&mut without_outputs, std::mem::take(&mut current)).await?;
-                            let message =
-                                v1::WatchJobsResponse { commit: 0, snapshot: ends_snapshot, changes };
-                            if self.send(message).await == Go::Home {
+                            let response = response(Commit(0), ends_snapshot, changes);
+                            if self.send(response).await == Go::Home {
                                 return Ok(Go::Home);
                             }
                             bytes = 0;
@@ -288,8 +287,12 @@ impl Watch {
         let mut go = Go::On;
         if !current.is_empty() || ends_snapshot || is_done {
             let changes = self.fill_in(&mut without_outputs, current).await?;
-            go =
-                self.send(v1::WatchJobsResponse { commit: commit.0, snapshot: ends_snapshot, changes }).await;
+            go = self
+                .send(v1::WatchJobsResponse {
+                    snapshot_end: ends_snapshot,
+                    ..response(commit, ends_snapshot, changes)
+                })
+                .await;
         }
         if is_done { Ok(Go::Home) } else { Ok(go) }
     }
@@ -315,6 +318,10 @@ impl Watch {
     async fn send(&self, message: v1::WatchJobsResponse) -> Go {
         if self.outgoing.send(Ok(message)).await.is_ok() { Go::On } else { Go::Home }
     }
+}
+
+fn response(commit: Commit, snapshot: bool, changes: Vec<v1::JobChange>) -> v1::WatchJobsResponse {
+    v1::WatchJobsResponse { commit: commit.0, snapshot, changes, snapshot_end: false }
 }
 
 /// Keeps the last change of each job, in the order of first changes.

@@ -1,7 +1,7 @@
 //! The store that a broker uses unless told otherwise: a database in a local folder, no other service.
 //!
 //! A commit is one write batch of the database, synced before [`commit`](Store::commit) returns; its number is written
-//! with it, and into a [high-water mark](mark) outside the database's journal. A store whose newest commit is older
+//! with it, and into a high-water mark (`mark.rs`) outside the database's journal. A store whose newest commit is older
 //! than its mark has lost something it had acknowledged, and is not opened.
 
 mod codec;
