@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -47,16 +48,47 @@ pub fn example(name: &str) -> anyhow::Result<PathBuf> {
     beside_tests(name)
 }
 
+/// Builds a binary, unless it is newer than every source: `cargo test --workspace` has built it then, and building it
+/// by itself would build its dependencies again with other features.
 fn build(package: &str, binary: &str) -> anyhow::Result<()> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    if let Ok(path) = beside_tests(binary)
+        && std::fs::metadata(&path)?.modified()? > newest_source(&workspace)?
+    {
+        return Ok(());
+    }
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--quiet", "--package", package, "--bin", binary]);
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    command.current_dir(workspace);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
+}
+
+/// When a source that a program can be built from was last changed.
+fn newest_source(workspace: &Path) -> anyhow::Result<SystemTime> {
+    let mut folders: Vec<PathBuf> =
+        ["proto", "mycelium-server", "elf-runtime", "examples"].map(|name| workspace.join(name)).into();
+    let mut newest = std::fs::metadata(workspace.join("Cargo.lock"))?.modified()?;
+    while let Some(folder) = folders.pop() {
+        for entry in
+            std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
+        {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                // Tests write into their own `tests` folders only.
+                if entry.file_name() != "tests" {
+                    folders.push(entry.path());
+                }
+            } else {
+                newest = newest.max(entry.metadata()?.modified()?);
+            }
+        }
+    }
+    Ok(newest)
 }
 
 /// Test programs are in `target/<profile>/deps`, binaries one folder above.
