@@ -417,10 +417,10 @@ fn a_store_of_format_version_1_is_read_and_written() {
         memory.list_revisions("scale", None, 9).unwrap()
     );
     assert_eq!(store.list_failures(None, 9).unwrap(), memory.list_failures(None, 9).unwrap());
-    assert_eq!(
-        store.list_occurrences(failure(1), None, 9).unwrap(),
-        memory.list_occurrences(failure(1), None, 9).unwrap()
-    );
+    // The fixture was written before the messages of causes were kept with each occurrence: they read as none.
+    let mut occurrences = memory.list_occurrences(failure(1), None, 9).unwrap();
+    occurrences.iter_mut().for_each(|(_, occurrence)| occurrence.cause_messages.clear());
+    assert_eq!(store.list_occurrences(failure(1), None, 9).unwrap(), occurrences);
     let query =
         FinishedQuery { flow: Some(flow(1)), statuses: vec![Failed], limit: 9, ..FinishedQuery::default() };
     assert_eq!(store.list_finished(&query).unwrap().jobs, memory.list_finished(&query).unwrap().jobs);
