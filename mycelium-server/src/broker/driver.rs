@@ -461,3 +461,6 @@ impl std::fmt::Display for Report<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,19 +156,10 @@ impl Watch {
                 }
             }
         }
-        let mut unfinished = self.flow_unfinished().await?;
+        let unfinished = self.flow_unfinished().await?;
         // Whatever was committed before the question just answered is in the queue by now.
-        let as_of = self.handle.commit();
-        let mut later = Vec::new();
-        let mut newest = as_of;
-        while let Ok(event) = events.try_recv() {
-            newest = newest.max(event.commit);
-            // The queue may hold what was committed since the question too: its word on the flow is the later one,
-            // and if that was the flow's last change, no other will come.
-            unfinished = Some(event.flow_unfinished);
-            later.extend(event.changes);
-        }
-        self.send_changes(coalesce(later), newest, true, unfinished).await
+        let meanwhile = Meanwhile::of(events, self.handle.commit(), unfinished);
+        self.send_changes(meanwhile.changes, meanwhile.commit, true, meanwhile.unfinished).await
     }
 
     async fn snapshot_flow(&mut self, flow: FlowId) -> Result<Go, CallError> {
@@ -320,6 +311,34 @@ impl Watch {
     }
 }
 
+/// What happened while a snapshot was taken.
+struct Meanwhile {
+    /// The last change of each job.
+    changes: Vec<WatchedChange>,
+    /// The newest commit they come from.
+    commit: Commit,
+    /// How many jobs of the watched flow are unfinished after it.
+    unfinished: Option<u64>,
+}
+
+impl Meanwhile {
+    /// Takes what is in the queue. `commit` and `unfinished` are what was true when the snapshot had been taken.
+    ///
+    /// The queue may hold what was committed since, too: its word on the flow is the later one, and if that was the
+    /// flow's last change, no other will come.
+    fn of(events: &mut mpsc::Receiver<WatchEvent>, commit: Commit, unfinished: Option<u64>) -> Self {
+        let mut meanwhile = Self { changes: Vec::new(), commit, unfinished };
+        let mut changes = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            meanwhile.commit = meanwhile.commit.max(event.commit);
+            meanwhile.unfinished = Some(event.flow_unfinished);
+            changes.extend(event.changes);
+        }
+        meanwhile.changes = coalesce(changes);
+        meanwhile
+    }
+}
+
 fn response(commit: Commit, snapshot: bool, changes: Vec<v1::JobChange>) -> v1::WatchJobsResponse {
     v1::WatchJobsResponse { commit: commit.0, snapshot, changes, snapshot_end: false }
 }
@@ -368,5 +387,49 @@ fn change_of_job(job: v1::Job) -> v1::JobChange {
         failure_id: job.failure_id,
         cause_job_id: job.cause_job_id,
         failure_message: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mycelium_core::ids::Attempt;
+
+    use super::*;
+
+    fn change(job: u8, status: Status) -> WatchedChange {
+        WatchedChange {
+            job: JobId::new([job; 16]),
+            status,
+            attempt: Attempt(1),
+            cause: None,
+            failure: None,
+            failure_message: None,
+            outputs: None,
+        }
+    }
+
+    fn event(commit: u64, changes: Vec<WatchedChange>, flow_unfinished: u64) -> WatchEvent {
+        WatchEvent { commit: Commit(commit), changes, flow_unfinished }
+    }
+
+    #[test]
+    fn a_flow_that_ends_right_behind_its_snapshot_is_seen_to_end() {
+        let done = Status::Final(FinalStatus::Done);
+        let (queue, mut events) = mpsc::channel(4);
+        queue.try_send(event(6, vec![change(1, Status::Running)], 2)).unwrap();
+        // Committed after the flow was asked how many jobs are unfinished, and the answer was 2.
+        queue.try_send(event(8, vec![change(1, done), change(2, done)], 0)).unwrap();
+        let meanwhile = Meanwhile::of(&mut events, Commit(7), Some(2));
+        assert_eq!((meanwhile.commit, meanwhile.unfinished), (Commit(8), Some(0)));
+        let seen: Vec<_> = meanwhile.changes.iter().map(|change| (change.job, change.status)).collect();
+        assert_eq!(seen, [(JobId::new([1; 16]), done), (JobId::new([2; 16]), done)]);
+    }
+
+    #[test]
+    fn nothing_meanwhile_leaves_what_the_snapshot_said() {
+        let (_queue, mut events) = mpsc::channel(4);
+        let meanwhile = Meanwhile::of(&mut events, Commit(7), Some(2));
+        assert_eq!((meanwhile.commit, meanwhile.unfinished), (Commit(7), Some(2)));
+        assert!(meanwhile.changes.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! A store for tests of what stands on a store: it fails when it is told to.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use mycelium_core::ids::{FailureId, FlowId, JobId, Revision, SubmissionId};
@@ -28,6 +28,8 @@ pub enum Fault {
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
     state: Mutex<State>,
+    /// Told when a commit arrives at a hold, and when the hold ends.
+    hold_changed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -37,12 +39,15 @@ struct State {
     /// Whether nothing can be read or written.
     is_away: bool,
     has_failed: bool,
+    /// Whether commits wait, and how many do.
+    is_held: bool,
+    held: usize,
 }
 
 impl FaultyStore {
     /// Wraps `inner`; without further orders, every call passes.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, state: Mutex::default() }
+        Self { inner, state: Mutex::default(), hold_changed: Condvar::new() }
     }
 
     /// Lets the commit fail that comes after `passing` more that pass, counted from the last that was planned.
@@ -60,6 +65,36 @@ impl FaultyStore {
     /// Takes the store away, or brings it back: while it is away, every call fails.
     pub fn set_away(&self, is_away: bool) {
         self.state().is_away = is_away;
+    }
+
+    /// Lets commits wait before they do anything, until [`release_commits`](Self::release_commits).
+    pub fn hold_commits(&self) {
+        self.state().is_held = true;
+    }
+
+    /// Blocks until a commit waits.
+    pub fn wait_for_held_commit(&self) {
+        let _held = self
+            .hold_changed
+            .wait_while(self.state(), |state| state.held == 0)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// Lets the commits go on that wait, and those to come.
+    pub fn release_commits(&self) {
+        self.state().is_held = false;
+        self.hold_changed.notify_all();
+    }
+
+    fn pass_hold(&self) {
+        let mut state = self.state();
+        state.held += 1;
+        self.hold_changed.notify_all();
+        let mut state = self
+            .hold_changed
+            .wait_while(state, |state| state.is_held)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.held -= 1;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,6 +126,7 @@ impl Store for FaultyStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), Error> {
+        self.pass_hold();
         let inner = self.present()?;
         let fault = {
             let mut state = self.state();

@@ -1,0 +1,132 @@
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mycelium_core::command::{ElfOffer, Hello, Outcome, Window};
+use mycelium_core::ids::{ContentDigest, FlowId, InstanceId, JobId, Revision, Token};
+use mycelium_core::status::Status;
+use mycelium_proto::v1;
+
+use super::*;
+use crate::broker::handle::{Handle, PreparedJob, Submission};
+use crate::broker::message::{DeclaredOutputs, StreamId};
+use crate::store::MemoryStore;
+use crate::store::faulty::{Fault, FaultyStore};
+
+const JOB: JobId = JobId::new([1; 16]);
+
+/// An instance whose stream nobody reads but the test.
+struct Instance {
+    session: SessionId,
+    stream: StreamId,
+    assigned: mpsc::Receiver<Assigned>,
+    _outbox: mpsc::Receiver<ToStream>,
+}
+
+/// Says hello for an elf `e` with a task `t` that declares the output `value`.
+async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -> Instance {
+    let (elf, task): (Arc<str>, Arc<str>) = (Arc::from("e"), Arc::from("t"));
+    let stream = handle.next_stream();
+    let (outbox, _outbox) = mpsc::channel(16);
+    let (assign, assigned) = mpsc::channel(16);
+    let declared = BTreeMap::from([(Arc::clone(&task), Arc::from(["value".to_owned()]))]);
+    let outputs = DeclaredOutputs::from([(Arc::clone(&elf), declared)]);
+    let offer = ElfOffer {
+        elf,
+        tasks: vec![(task, Revision::new([0; 32]))],
+        window: Window { jobs: 1, concurrency: 1 },
+    };
+    let hello = Hello {
+        request: RequestId::default(),
+        instance: InstanceId::new([7; 16]),
+        resume,
+        elves: vec![offer],
+        held,
+    };
+    let answered = handle
+        .hello(|reply| HelloMessage {
+            hello,
+            elves: Vec::new(),
+            revisions: Vec::new(),
+            attachment: StreamAttachment { stream, outbox, assigned: assign, outputs },
+            reply,
+        })
+        .await;
+    match answered {
+        Ok((Reply::Welcome { session, .. }, _)) => Instance { session, stream, assigned, _outbox },
+        other => panic!("`Hello` was answered with {other:?}"),
+    }
+}
+
+fn submission(id: JobId) -> Submission {
+    Submission {
+        flow: FlowId::new([9; 16]),
+        flow_name: Arc::from("flow"),
+        part: None,
+        jobs: vec![PreparedJob {
+            id,
+            elf: Arc::from("e"),
+            task: Arc::from("t"),
+            priority: 0,
+            depends_on: Vec::new(),
+            body: Bytes::new(),
+            digest: ContentDigest::default(),
+        }],
+    }
+}
+
+/// The report of an output that the task has not declared.
+fn undeclared(session: SessionId, token: Token) -> (Command, Vec<Body>) {
+    let output = v1::Output { name: "other".to_owned(), payload: Some(v1::Payload::default()) };
+    let outputs = Arc::new(v1::Outputs { outputs: vec![output] });
+    let outcome = Outcome { token, result: OutcomeResult::Outputs(Attachment(0)) };
+    (
+        Command::Outcomes { session, outcomes: vec![outcome] },
+        vec![Body::Outputs { outputs, encoded: Bytes::new() }],
+    )
+}
+
+/// Where the job stands, once the broker answers again; `None` if it is final.
+async fn status(handle: &Handle) -> Option<Status> {
+    loop {
+        match handle.query(|core, _| core.job(JOB).map(|job| job.status)).await {
+            Ok(status) => return status,
+            Err(CallError::StoreUnavailable) => handle.next_commit().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_queued_behind_a_failing_commit_waits_for_the_next_stream() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let running = super::super::start(store.clone(), Config::default()).unwrap();
+    let handle = running.handle.clone();
+    let mut first = connect(&handle, None, Vec::new()).await;
+    handle.submit(submission(JOB)).await.unwrap();
+    let token = first.assigned.recv().await.unwrap().assignments[0].token;
+
+    store.hold_commits();
+    store.fail_commit_after(0, Fault::NotApplied);
+    let submitter = handle.clone();
+    let refused = tokio::spawn(async move { submitter.submit(submission(JobId::new([2; 16]))).await });
+    let held = Arc::clone(&store);
+    tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
+    let (report, bodies) = undeclared(first.session, token);
+    handle.pass_on(first.session, first.stream, report, bodies).await.unwrap();
+    store.release_commits();
+
+    assert!(matches!(refused.await.unwrap(), Err(CallError::StoreUnavailable)));
+    // The broker no longer knows what the tasks of the cut stream have declared, so it must not take the outcome.
+    assert_eq!(status(&handle).await, Some(Status::Running));
+
+    // The elf keeps it, and reports it again; by then the broker sees that it does not fit.
+    let second = connect(&handle, Some(first.session), vec![token]).await;
+    assert_eq!(second.session, first.session);
+    let (report, bodies) = undeclared(second.session, token);
+    handle.pass_on(second.session, second.stream, report, bodies).await.unwrap();
+    assert_eq!(status(&handle).await, None, "the job is final");
+    let finished = store.finished(&[JOB]).unwrap().remove(0).unwrap();
+    assert!(finished.failure.is_some(), "{finished:?}");
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}
