@@ -2,8 +2,8 @@
 //! then lets anybody know.
 //!
 //! While one batch is written the next one collects in the queue, so that commits grow with the load: that is all
-//! the group commit there is. The task runs on a thread of its own, because a commit blocks it for as long as the disk
-//! takes.
+//! the group commit there is. A commit blocks the thread for as long as the disk takes;
+//! [`SchedulerPlace`](crate::config::SchedulerPlace) says which thread that is.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -41,8 +41,6 @@ pub(crate) enum DriverError {
     Store(#[source] store::Error),
     #[error("the scheduler cannot be rebuilt from the store")]
     Start(#[source] StartError),
-    #[error("the broker's thread cannot run")]
-    Thread(#[source] std::io::Error),
 }
 
 /// What the task shows of itself to others.
@@ -287,7 +285,11 @@ impl Driver {
                 pending.reply.send(reply.map(|reply| (reply, self.commit)).map_err(CallError::Refused));
         }
         let mut cut_off = Vec::new();
-        for sent in effects.sends {
+        // Assignments first: while they are put together, what else there is for the same stream is queued behind
+        // them, and leaves with them.
+        let (assignments, others): (Vec<_>, Vec<_>) =
+            effects.sends.into_iter().partition(|sent| matches!(sent, Sent::Assign { .. }));
+        for sent in assignments.into_iter().chain(others) {
             let (session, passed_on) = self.pass_on(sent);
             if !passed_on {
                 cut_off.push(session);

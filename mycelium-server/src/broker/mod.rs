@@ -34,12 +34,12 @@ pub(crate) use registry::{ElfSignature, Misfit};
 pub(crate) use watch::{WatchEvent, WatchScope, WatchedChange};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, SchedulerPlace};
 use crate::store::Store;
 use driver::{Driver, Progress};
 use registry::Registry;
 
-/// A mycelium that runs: the thread that owns its core, and the handle to it.
+/// A mycelium that runs: the task that owns its core, and the handle to it.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) handle: Handle,
@@ -47,7 +47,7 @@ pub(crate) struct Running {
     pub(crate) ended: oneshot::Receiver<Result<(), DriverError>>,
 }
 
-/// Rebuilds a core from `store` and starts the thread that owns it. Blocks while the store is read.
+/// Rebuilds a core from `store` and starts the task that owns it. Blocks while the store is read.
 pub(crate) fn start(store: Arc<dyn Store>, config: Config) -> Result<Running, StartError> {
     let clock = Clock::start(mycelium_core::ids::Timestamp::default());
     let registry = load_registry(&*store)?;
@@ -57,19 +57,26 @@ pub(crate) fn start(store: Arc<dyn Store>, config: Config) -> Result<Running, St
     let (inbox_sender, inbox) = mpsc::channel(config.queue_max);
     let handle =
         Handle::new(inbox_sender, Arc::clone(&store), progress_seen, registry, clock, config.clone());
-    let driver = Driver::new(core, counters, store, clock, config, inbox, progress);
     let (end, ended) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("mycelium-broker".to_owned())
-        .spawn(move || {
-            let result = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-                Ok(runtime) => runtime.block_on(driver.run()),
-                Err(error) => Err(DriverError::Thread(error)),
-            };
-            // Whoever started the broker may have stopped listening.
-            let _gone = end.send(result);
-        })
-        .map_err(StartError::Thread)?;
+    let place = config.scheduler;
+    let driver = Driver::new(core, counters, store, clock, config, inbox, progress);
+    // Whoever started the broker may have stopped listening to how it ended.
+    let run = async move { drop(end.send(driver.run().await)) };
+    match place {
+        SchedulerPlace::Runtime => {
+            tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?.spawn(run);
+        }
+        SchedulerPlace::OwnThread => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .map_err(StartError::Thread)?;
+            std::thread::Builder::new()
+                .name("mycelium-broker".to_owned())
+                .spawn(move || runtime.block_on(run))
+                .map_err(StartError::Thread)?;
+        }
+    }
     Ok(Running { handle, ended })
 }
 

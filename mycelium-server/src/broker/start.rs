@@ -22,6 +22,9 @@ pub enum StartError {
     /// The thread that was to own the scheduler cannot be started.
     #[error("cannot start the broker's thread")]
     Thread(#[source] std::io::Error),
+    /// The scheduler was to run as a task of the current runtime, and there is none.
+    #[error("the scheduler is to run in the current runtime, and there is none")]
+    NoRuntime,
 }
 
 /// Rebuilds the core, and tells the numbers to go on from.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
-use mycelium_server::Config;
+use mycelium_server::{Config, SchedulerPlace};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
@@ -164,6 +164,8 @@ impl Settings {
             queue_max,
             batch_max,
             drain_grace,
+            // Not for people to set: this program does nothing but serve.
+            scheduler: _,
         } = self.config;
         let time = |time| json!(humantime::format_duration(time).to_string().replace(' ', ""));
         let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
@@ -223,6 +225,7 @@ fn read_config(args: &Args, problems: &mut Vec<String>) -> Config {
         drain_grace: reader
             .time("--drain-grace", args.drain_grace.as_deref(), default.drain_grace)
             .unwrap_or(default.drain_grace),
+        scheduler: SchedulerPlace::Runtime,
     };
     if let Err(error) = config.validate() {
         problems.extend(error.problems);
@@ -296,7 +299,8 @@ mod tests {
     #[test]
     fn without_flags_everything_is_as_the_library_has_it() {
         let settings = read(&[]).unwrap();
-        assert_eq!(settings.config, Config::default());
+        let expected = Config { scheduler: SchedulerPlace::Runtime, ..Config::default() };
+        assert_eq!(settings.config, expected);
         assert_eq!(settings.listen, "127.0.0.1:7420".parse().unwrap());
         assert_eq!(settings.data_dir, PathBuf::from("./mycelium-data"));
         assert_eq!(settings.store, StoreKind::Embedded);
@@ -328,6 +332,7 @@ mod tests {
             queue_max: 7,
             batch_max: 8,
             drain_grace: Duration::ZERO,
+            scheduler: SchedulerPlace::Runtime,
         };
         assert_eq!(settings.config, expected);
     }
