@@ -5,6 +5,8 @@
 mod fake_broker;
 mod support;
 
+use std::time::Duration;
+
 use elf_runtime::{Error, JobId};
 use fake_broker::{FakeBroker, assignment, must, refusal, token};
 use mycelium_proto::v1::outcome::Result as Outcome;
@@ -458,6 +460,35 @@ async fn go_away_moves_the_worker_to_the_next_stream() {
     assert_eq!(next.outcome().await.token.as_ref(), Some(&job));
     next.ack(vec![job]).await;
     worker.stop_on(next).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_left_and_one_that_answers_is_not() {
+    let mut broker = FakeBroker::start().await;
+    let (elf, _gates) = TestElf::new();
+    let worker = serve(broker.client().serve().elf("tester", elf));
+    let mut stream = broker.accept().await;
+    stream.hello().await;
+    // Half a lease of silence is taken for the end of a stream, and a beat comes twenty times in it.
+    let duration = |millis| prost_types::Duration::try_from(Duration::from_millis(millis)).unwrap();
+    let welcome = v1::Welcome {
+        session: 5,
+        protocol: limits::PROTOCOL_VERSION,
+        lease: Some(duration(2_000)),
+        heartbeat_interval: Some(duration(50)),
+        ..v1::Welcome::default()
+    };
+    stream.send(connect_response::Kind::Welcome(welcome)).await;
+    for _ in 0..25 {
+        stream.heartbeat().await;
+        stream.send(connect_response::Kind::HeartbeatAck(v1::HeartbeatAck::default())).await;
+    }
+    // From here on the broker neither answers nor closes.
+    let mut second = broker.accept().await;
+    assert_eq!(second.hello().await.resume_session, 5);
+    second.welcome_back(5, Vec::new()).await;
+    worker.stop_on(second).await.unwrap();
+    drop(stream);
 }
 
 #[tokio::test]

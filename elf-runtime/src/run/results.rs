@@ -214,3 +214,40 @@ fn is_final(status: JobStatus) -> bool {
         JobStatus::Unspecified | JobStatus::Pending | JobStatus::Ready | JobStatus::Running => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn end(serial: u64, bytes: usize) -> End {
+        let content = v1::payload::Content::Inline(Bytes::from(vec![b'1'; bytes]));
+        let payload = v1::Payload { encoding: String::new(), content: Some(content) };
+        let outputs = vec![v1::Output { name: "value".to_owned(), payload: Some(payload) }];
+        End { status: JobStatus::Done, outputs: Some(outputs), failure_message: String::new(), serial }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_oldest_goes_first() {
+        const BIG: usize = KEPT_BYTES_MAX / 4;
+        let jobs: Vec<JobId> = (0..4).map(|_| JobId::generate()).collect();
+        let mut state = State::default();
+        for (serial, job_id) in (1..).zip(&jobs[..3]) {
+            state.insert(*job_id, end(serial, BIG));
+        }
+        assert!(!state.has_evicted, "all three fit");
+        // Later news of a job replaces the earlier, and takes no room beside it.
+        state.insert(jobs[0], end(4, BIG));
+        assert!(!state.has_evicted && state.ends.len() == 3);
+        state.insert(jobs[3], end(5, BIG));
+        assert!(state.has_evicted, "whoever waits for a job that is gone has to ask for it");
+        assert!(!state.ends.contains_key(&jobs[0]), "the oldest made room");
+        assert!(jobs[1..].iter().all(|job_id| state.ends.contains_key(job_id)));
+        assert!(state.bytes <= KEPT_BYTES_MAX);
+        for job_id in jobs {
+            state.remove(job_id);
+        }
+        assert_eq!(state.bytes, 0);
+    }
+}
