@@ -13,6 +13,7 @@ use crate::effects::{Effects, End};
 use crate::ids::{JobId, Timestamp};
 use crate::image::Settling;
 use crate::slab::{Edge, Slot, State};
+use crate::status::FinalStatus;
 use crate::transitions::Ending;
 
 /// A settling under way: a walk through the dependents of one job, depth first.
@@ -102,6 +103,14 @@ impl Core {
         }
     }
 
+    /// The job to name as the cause in those that depend on `failed`, which ended because of `cause`. That one may have
+    /// been brought back since, while `failed` was not, because it depends on another that did not end done: then it
+    /// is `failed` itself.
+    pub(crate) fn cause_to_name(&self, failed: JobId, cause: JobId) -> JobId {
+        let is_still_true = self.recents.get(&cause).is_some_and(|recent| recent.status != FinalStatus::Done);
+        if is_still_true { cause } else { failed }
+    }
+
     /// Keeps in mind that an unsealed job waits for one that did not end done.
     pub(crate) fn park(&mut self, slot: Slot, failed: JobId, cause: JobId) {
         if self.parked.insert((slot, failed), cause).is_none() {
@@ -112,6 +121,7 @@ impl Core {
     /// The submission of a job is sealed: if it was parked, it is settled now.
     pub(crate) fn settle_parked(&mut self, slot: Slot) {
         for (key, cause) in self.take_parked(slot) {
+            let cause = self.cause_to_name(key, cause);
             let edges = vec![self.slab.edge_to(slot)];
             self.settle_dependents(key, cause, edges);
             self.close_settling(key);

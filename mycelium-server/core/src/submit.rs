@@ -255,7 +255,7 @@ impl Core {
         Some(match status {
             FinalStatus::Done => Dependency::Done,
             FinalStatus::Failed | FinalStatus::UpstreamFailed | FinalStatus::Cancelled => {
-                Dependency::Ended { id: *id, cause }
+                Dependency::Ended { id: *id, cause: self.cause_to_name(*id, cause) }
             }
         })
     }

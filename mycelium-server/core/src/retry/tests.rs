@@ -1,5 +1,5 @@
 use crate::command::{Command, FinishedFact, OutcomeResult, Retry, RevivableJob, Scope};
-use crate::effects::{Effects, JobRecord, Refusal, Reply, Revived};
+use crate::effects::{Effects, End, JobRecord, Refusal, Reply, Revived};
 use crate::ids::Attachment;
 use crate::status::{FinalStatus, Status};
 use crate::testing::{FLOW, TestEnv, ends, id, job, offer, reply, token};
@@ -92,4 +92,27 @@ fn a_job_whose_cause_is_not_retried_stays() {
         env.batch([Command::Retry(Retry { request, jobs, dependents: vec![], facts, flows: vec![] })]);
     assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 0, revived: 0 })));
     assert!(effects.is_nothing_to_store());
+}
+
+/// 1 failed -> 3, and 2 cancelled -> 3: 3 names 2, and stays when 2 alone comes back. What comes to depend on 3 then
+/// must not name 2, which may yet end done.
+#[test]
+fn a_cause_that_came_back_is_not_named_any_more() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[]), job(3, &[1, 2])]);
+    let second = env.cancel(Scope::Jobs(vec![id(2)]));
+    env.hello(1, None, vec![offer(9, 9)], vec![]);
+    env.outcome(1, token(1, 1), OutcomeResult::Failure(Attachment(1)));
+    let three = revivable(&second, 3, &[1, 2]);
+    let named_before = env.submit(vec![job(4, &[3])]);
+    assert_eq!(ends(&[named_before]), [(id(4), End::UpstreamFailed(id(2)))]);
+
+    let effects = retry(&mut env, vec![revivable(&second, 2, &[])], vec![three]);
+    assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 1, revived: 0 })));
+    let named_after = env.submit(vec![job(5, &[3])]);
+    assert_eq!(ends(&[named_after]), [(id(5), End::UpstreamFailed(id(3)))]);
+    let done = env.outcome(1, token(2, 1), OutcomeResult::Outputs(Attachment(1)));
+    assert_eq!(ends(&[done]), [(id(2), End::Done(Attachment(1)))]);
+    let named_last = env.submit(vec![job(6, &[3])]);
+    assert_eq!(ends(&[named_last]), [(id(6), End::UpstreamFailed(id(3)))]);
 }
