@@ -62,18 +62,12 @@ pub(crate) struct Driver {
     progress: watch::Sender<Progress>,
     /// Messages taken from the inbox for which the last batch had no room.
     waiting: VecDeque<Message>,
-    pending: HashMap<RequestId, Pending>,
+    /// Requests whose replies have not been released.
+    pending: HashMap<RequestId, ReplySender>,
     next_request: u64,
     streams: HashMap<SessionId, StreamAttachment>,
     watches: Watches,
     stopping: bool,
-}
-
-/// A request whose reply has not been released.
-struct Pending {
-    reply: ReplySender,
-    /// For `Hello`: the stream to attach to the session.
-    attachment: Option<StreamAttachment>,
 }
 
 /// What one batch collects besides what the core does.
@@ -182,7 +176,7 @@ impl Driver {
         let now = self.clock.now();
         match message {
             Message::Request { mut command, bodies, reply } => {
-                let request = self.expect_reply(Pending { reply, attachment: None });
+                let request = self.expect_reply(reply);
                 name_request(&mut command, request);
                 shift_attachments(&mut command, gathered.bodies.len());
                 gathered.bodies.extend(bodies);
@@ -190,10 +184,18 @@ impl Driver {
             }
             Message::Hello(hello) => {
                 let HelloMessage { mut hello, elves, revisions, attachment, reply } = *hello;
-                hello.request = self.expect_reply(Pending { reply, attachment: Some(attachment) });
+                let request = self.expect_reply(reply);
+                hello.request = request;
                 gathered.elves.extend(elves);
                 gathered.revisions.extend(revisions);
                 self.core.apply(now, Command::Hello(hello), effects);
+                // From here on, and not only once it is durable: that the stream before it closes may be the next
+                // message, and must not be taken for the end of this one.
+                if let Some((answered, Ok(Reply::Welcome { session, .. }))) = effects.replies.last()
+                    && *answered == request
+                {
+                    self.streams.insert(*session, attachment);
+                }
             }
             Message::FromStream { session, stream, mut command, bodies } => {
                 let current = self.streams.get(&session).is_some_and(|attached| attached.stream == stream);
@@ -229,10 +231,10 @@ impl Driver {
         }
     }
 
-    fn expect_reply(&mut self, pending: Pending) -> RequestId {
+    fn expect_reply(&mut self, reply: ReplySender) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
-        self.pending.insert(request, pending);
+        self.pending.insert(request, reply);
         request
     }
 
@@ -276,13 +278,9 @@ impl Driver {
     fn release(&mut self, effects: Effects, stored: Stored) {
         let Stored { bodies, built, queries, watches } = stored;
         for (request, reply) in effects.replies {
-            let Some(pending) = self.pending.remove(&request) else { continue };
-            if let (Ok(Reply::Welcome { session, .. }), Some(attachment)) = (&reply, pending.attachment) {
-                self.streams.insert(*session, attachment);
-            }
+            let Some(caller) = self.pending.remove(&request) else { continue };
             // A caller who has gone does not want to know.
-            let _gone =
-                pending.reply.send(reply.map(|reply| (reply, self.commit)).map_err(CallError::Refused));
+            let _gone = caller.send(reply.map(|reply| (reply, self.commit)).map_err(CallError::Refused));
         }
         let mut cut_off = Vec::new();
         // Assignments first: while they are put together, what else there is for the same stream is queued behind
@@ -395,8 +393,8 @@ impl Driver {
 
     /// Answers everybody who waits with `error`.
     fn refuse_all(&mut self, error: &CallError) {
-        for (_, pending) in self.pending.drain() {
-            let _gone = pending.reply.send(Err(error.clone()));
+        for (_, caller) in self.pending.drain() {
+            let _gone = caller.send(Err(error.clone()));
         }
         for message in self.waiting.drain(..) {
             match message {

@@ -109,7 +109,7 @@ struct World {
     next_stream: u64,
     hellos: BTreeMap<RequestId, u64>,
     of_session: BTreeMap<SessionId, u64>,
-    inbox: VecDeque<Command>,
+    inbox: VecDeque<Waiting>,
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     is_batch_due: bool,
@@ -117,6 +117,17 @@ struct World {
     has_faults: bool,
     keeps_log: bool,
     outcome: Outcome,
+}
+
+/// What waits for the core.
+#[derive(Debug)]
+enum Waiting {
+    Command(Command),
+    /// The stream closed, which says something of the session only as long as it has no other.
+    Closed {
+        session: SessionId,
+        stream: u64,
+    },
 }
 
 /// Runs one seed. Panics where something does not hold.
@@ -244,7 +255,7 @@ impl World {
             Event::FromElf { stream, message } => self.on_message(stream, message),
             Event::StreamGone { stream } => self.on_stream_gone(stream),
             Event::ToElf { stream, message } => self.on_elf_message(stream, message),
-            Event::Late(command) => self.inbox.push_back(command),
+            Event::Late(command) => self.inbox.push_back(Waiting::Command(command)),
             Event::Connect { process, instance } => self.connect(process, instance),
             Event::Beat { process, instance } => self.beat(process, instance),
             Event::TaskEnds { process, instance, token } => self.task_ends(process, instance, token),
@@ -270,7 +281,7 @@ impl World {
         self.next_request += 1;
         let request = RequestId(self.next_request);
         let again_at = Timestamp(self.now + 10 * SECOND);
-        self.inbox.push_back(wish.command(request, &self.store));
+        self.inbox.push_back(Waiting::Command(wish.command(request, &self.store)));
         if self.rng.percent(3) {
             let command = wish.command(request, &self.store);
             self.after(20 * SECOND, Event::Late(command));
@@ -324,11 +335,25 @@ impl World {
         let now = Timestamp(self.now);
         let mut effects = Effects::default();
         for _ in 0..1 + self.rng.below(8) {
-            let Some(command) = self.inbox.pop_front() else { break };
+            let command = match self.inbox.pop_front() {
+                None => break,
+                Some(Waiting::Command(command)) => command,
+                // A stream that was replaced may close when it likes.
+                Some(Waiting::Closed { session, stream })
+                    if self.of_session.get(&session) != Some(&stream) =>
+                {
+                    continue;
+                }
+                Some(Waiting::Closed { session, .. }) => {
+                    self.of_session.remove(&session);
+                    Command::StreamClosed { session }
+                }
+            };
             if self.keeps_log {
                 writeln!(self.outcome.log, "{now:?} {command:?}").unwrap();
             }
             self.core.apply(now, command, &mut effects);
+            self.attach(&effects);
         }
         self.core.finish_batch(now, &mut effects);
         self.core.check_invariants().unwrap();
@@ -347,6 +372,16 @@ impl World {
         }
         self.commit(&effects);
         self.release(effects);
+    }
+
+    /// If the last command was a `Hello`, its session has this stream from now on, and not only once that is durable.
+    fn attach(&mut self, effects: &Effects) {
+        if let Some((request, Ok(Reply::Welcome { session, .. }))) = effects.replies.last()
+            && let Some(stream) = self.hellos.get(request)
+            && self.streams.contains_key(stream)
+        {
+            self.of_session.insert(*session, *stream);
+        }
     }
 
     fn commit(&mut self, effects: &Effects) {
@@ -386,7 +421,6 @@ impl World {
                     && let Some(entry) = self.streams.get_mut(&stream)
                 {
                     entry.session = Some(session);
-                    self.of_session.insert(session, stream);
                     self.send_to_elf(stream, ToElf::Welcome { session, keep });
                 }
             } else {
@@ -445,7 +479,8 @@ impl World {
             };
             let instance = process.instance;
             let elves = vec![offer];
-            self.inbox.push_back(Command::Hello(Hello { request, instance, resume, elves, held }));
+            let hello = Hello { request, instance, resume, elves, held };
+            self.inbox.push_back(Waiting::Command(Command::Hello(hello)));
             return;
         }
         let Some(session) = entry.session else { return };
@@ -474,16 +509,12 @@ impl World {
             FromElf::Draining => Command::Draining { session },
             FromElf::Goodbye => Command::Goodbye { session },
         };
-        self.inbox.push_back(command);
+        self.inbox.push_back(Waiting::Command(command));
     }
 
     fn on_stream_gone(&mut self, stream: u64) {
-        if let Some(entry) = self.streams.remove(&stream)
-            && let Some(session) = entry.session
-            && self.of_session.get(&session) == Some(&stream)
-        {
-            self.of_session.remove(&session);
-            self.inbox.push_back(Command::StreamClosed { session });
+        if let Some(Stream { session: Some(session), .. }) = self.streams.remove(&stream) {
+            self.inbox.push_back(Waiting::Closed { session, stream });
         }
     }
 

@@ -130,3 +130,36 @@ async fn an_outcome_queued_behind_a_failing_commit_waits_for_the_next_stream() {
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
 }
+
+/// The network cut a stream, and the elf was quicker to open the next than the broker to notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_closes_late_does_not_take_its_successor_with_it() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let running = super::super::start(store.clone(), Config::default()).unwrap();
+    let handle = running.handle.clone();
+    let first = connect(&handle, None, Vec::new()).await;
+
+    store.hold_commits();
+    let submitter = handle.clone();
+    let submitted = tokio::spawn(async move { submitter.submit(submission(JobId::new([2; 16]))).await });
+    let held = Arc::clone(&store);
+    tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
+    // Both wait for the same batch, the greeting first.
+    let session = first.session;
+    let mut hello = Box::pin(connect(&handle, Some(session), Vec::new()));
+    assert!(futures::poll!(&mut hello).is_pending());
+    let closed = Command::StreamClosed { session };
+    handle.pass_on(session, first.stream, closed, Vec::new()).await.unwrap();
+    store.release_commits();
+    submitted.await.unwrap().unwrap();
+    let mut second = hello.await;
+    assert_eq!(second.session, session);
+
+    let connected =
+        handle.query(|core, _| core.elf("e").map(|elf| elf.instances[0].connected)).await.unwrap();
+    assert_eq!(connected, Some(true));
+    let assigned = second.assigned.recv().await.unwrap();
+    assert_eq!(assigned.assignments[0].token.job, JobId::new([2; 16]), "jobs come on the new stream");
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}
