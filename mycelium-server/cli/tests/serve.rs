@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::net::TcpListener;
+use std::process::Stdio;
 
 use elf_runtime::Mycelium;
 use nix::sys::signal::Signal;
@@ -52,6 +53,23 @@ async fn a_second_signal_stops_at_once() {
     assert_eq!(status(within(watch.message()).await.unwrap()), ServingStatus::NotServing);
     broker.signal(Signal::SIGINT);
     assert_eq!(broker.ended().await.0, Some(128 + 2));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_broker_whose_logs_nobody_takes_serves_on() {
+    let flags = ["serve", "--listen", "127.0.0.1:0", "--store", "memory", "--log", "trace"];
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    for reader_leaves in [false, true] {
+        let mut command = mycelium();
+        command.args(flags).stderr(if reader_leaves { Stdio::piped() } else { full() });
+        let mut broker = Broker::start_command(command).await;
+        drop(broker.take_stderr());
+        let mycelium = Mycelium::connect(broker.url()).await.unwrap();
+        mycelium.get_status(Default::default()).await.unwrap();
+        broker.signal(Signal::SIGTERM);
+        assert_eq!(broker.ended().await, (Some(0), String::new()), "reader leaves: {reader_leaves}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 /// How long anything in these tests may take. Far more than is needed, so that only a hang meets it.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -91,7 +91,15 @@ impl Broker {
     /// A broker on any free port, once it is ready.
     pub async fn start(flags: &[&str]) -> Self {
         let mut command = mycelium();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error"]).args(flags);
+        command.args(["serve", "--log", "error"]).args(flags);
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        Self::start_command(command).await
+    }
+
+    /// A broker by a command of one's own, once it is ready.
+    pub async fn start_command(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready_line =
@@ -107,6 +115,11 @@ impl Broker {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
+    }
+
+    /// The reading end of its standard error, if the command has piped it.
+    pub fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
     }
 
     pub fn process_id(&self) -> u32 {
