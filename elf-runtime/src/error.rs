@@ -34,9 +34,9 @@ pub enum Error {
     Unreachable {
         /// The broker's URL.
         url: String,
-        /// What the transport says.
+        /// What the connection met in the end, such as a refused connection.
         #[source]
-        source: Box<Status>,
+        source: SourceError,
     },
     /// The broker answers, but cannot take the call now. Nothing was done; repeat it later.
     #[error("broker cannot take the call now: {message} ({reason})")]
@@ -85,12 +85,12 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// A worker was told to stop and could not hand everything over within its grace. The broker returns what it
-    /// still held to the queue.
-    #[error("worker stopped after {} s of grace with {outcomes} outcomes unacknowledged and {running} tasks running",
-        .grace.as_secs_f64())]
+    /// A worker has left, and could not hand over everything first: its grace was over, or the connection to the
+    /// broker was. The broker returns what the worker still held to the queue.
+    #[error("worker left with {} still running and {} not acknowledged by the broker, which gives those jobs out again",
+        Count(*.running, "task"), Count(*.outcomes, "outcome"))]
     DrainIncomplete {
-        /// The grace.
+        /// How long it would have waited at most.
         grace: Duration,
         /// How many outcomes the broker did not acknowledge.
         outcomes: usize,
@@ -119,6 +119,32 @@ pub struct Violation {
     pub field: String,
     /// What is wrong with it.
     pub description: String,
+}
+
+/// `1 task`, `2 tasks`.
+struct Count(usize, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, noun) = self;
+        write!(formatter, "{number} {noun}{}", if *number == 1 { "" } else { "s" })
+    }
+}
+
+/// Why nobody answers, in the words of whoever met it first. The statuses and errors that wrap it on its way repeat
+/// themselves and each other, and show their insides.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoAnswer(String);
+
+impl NoAnswer {
+    fn of(status: &Status) -> Self {
+        let mut innermost: Option<&(dyn StdError + 'static)> = status.source();
+        while let Some(source) = innermost.and_then(StdError::source) {
+            innermost = Some(source);
+        }
+        Self(innermost.map_or_else(|| status.message().to_owned(), ToString::to_string))
+    }
 }
 
 struct ViolationList<'a>(&'a [Violation]);
@@ -238,12 +264,17 @@ impl Error {
         }
     }
 
+    /// Nobody answers, as this status of the transport says.
+    pub(crate) fn unreachable(url: &str, status: &Status) -> Self {
+        Self::Unreachable { url: url.to_owned(), source: Arc::new(NoAnswer::of(status)) }
+    }
+
     /// Reads a status: the mirror of the broker's mapping from its refusals.
-    pub(crate) fn from_status(url: &str, status: Status) -> Self {
+    pub(crate) fn from_status(url: &str, status: &Status) -> Self {
         let details = status.get_error_details();
         let reason = details.error_info().map(|info| info.reason.clone());
-        if reason.is_none() && is_of_transport(&status) {
-            return Self::Unreachable { url: url.to_owned(), source: Box::new(status) };
+        if reason.is_none() && is_of_transport(status) {
+            return Self::unreachable(url, status);
         }
         let reason = reason.unwrap_or_default();
         let retry_after = details.retry_info().and_then(|info| info.retry_delay);
@@ -296,7 +327,7 @@ mod tests {
     const NIL: JobId = JobId::from_bytes([0; 16]);
 
     fn refusal(code: Code, details: ErrorDetails) -> Error {
-        Error::from_status("http://broker", Status::with_error_details(code, "no", details))
+        Error::from_status("http://broker", &Status::with_error_details(code, "no", details))
     }
 
     fn details(reason: &str) -> ErrorDetails {
@@ -335,15 +366,43 @@ mod tests {
 
     #[test]
     fn only_a_broken_connection_counts_as_unreachable() {
-        let from_server = Error::from_status("http://broker", Status::internal("bug"));
+        let from_server = Error::from_status("http://broker", &Status::internal("bug"));
         assert!(matches!(from_server, Error::Refused { code: Code::Internal, .. }), "{from_server:?}");
 
         let broken: Box<dyn StdError + Send + Sync> =
             Box::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
-        let local = Error::from_status("http://broker", Status::from_error(broken));
+        let local = Error::from_status("http://broker", &Status::from_error(broken));
         assert!(matches!(local, Error::Unreachable { .. }), "{local:?}");
         assert!(local.is_retryable());
         assert!(local.to_string().contains("mycelium serve"), "{local}");
+    }
+
+    #[test]
+    fn what_the_connection_met_is_told_once_and_without_the_insides_of_the_transport() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("transport error")]
+        struct Transport(#[source] std::io::Error);
+
+        let refused = Transport(std::io::Error::other("Connection refused (os error 111)"));
+        let mut status = Status::unavailable("tcp connect error");
+        status.set_source(Arc::new(refused));
+        let error = Error::from_status("http://broker", &status);
+        let source = StdError::source(&error).unwrap();
+        assert_eq!(source.to_string(), "Connection refused (os error 111)");
+        assert!(source.source().is_none(), "the chain ends there");
+
+        let error = Error::from_status("http://broker", &Status::deadline_exceeded("no answer in time"));
+        assert_eq!(StdError::source(&error).unwrap().to_string(), "no answer in time");
+    }
+
+    #[test]
+    fn a_worker_that_left_too_early_says_what_it_left_behind() {
+        let error = Error::DrainIncomplete { grace: Duration::from_secs(2), outcomes: 1, running: 0 };
+        assert_eq!(
+            error.to_string(),
+            "worker left with 0 tasks still running and 1 outcome not acknowledged by the broker, which gives those \
+             jobs out again"
+        );
     }
 
     #[test]

@@ -119,8 +119,8 @@ async fn get_status(
 }
 
 impl Mycelium {
-    /// Connects to the mycelium `default` of the broker at `url` (such as `http://127.0.0.1:7420`), and makes sure
-    /// that it answers.
+    /// Connects to the mycelium `default` of the broker at `url` (such as `http://127.0.0.1:7420`; the scheme is
+    /// `http`, since TLS is not there yet), and makes sure that it answers.
     ///
     /// # Errors
     /// As [`Builder::connect`].
@@ -191,10 +191,9 @@ impl Mycelium {
             let answer = call(self.raw(), Request::new(request()));
             let error = match tokio::time::timeout(retry.time_left().max(CALL_TIMEOUT_MIN), answer).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
-                Ok(Err(status)) => Error::from_status(&self.inner.url, status),
+                Ok(Err(status)) => Error::from_status(&self.inner.url, &status),
                 Err(_elapsed) => {
-                    let status = Status::deadline_exceeded("no answer in time");
-                    Error::Unreachable { url: self.inner.url.clone(), source: Box::new(status) }
+                    Error::unreachable(&self.inner.url, &Status::deadline_exceeded("no answer in time"))
                 }
             };
             retry.pause_or_give_up(error).await?;

@@ -51,7 +51,7 @@ impl JobWatch {
                     message: "the broker ended the watch".to_owned(),
                     retry_after: None,
                 },
-                Err(status) => Error::from_status(self.mycelium.url(), status),
+                Err(status) => Error::from_status(self.mycelium.url(), &status),
             };
             self.stream = None;
             if error.reason() == Some(reason::COMMIT_UNKNOWN) && self.request.from_commit > 0 {

@@ -163,7 +163,7 @@ impl Connection {
         let (mut inbound, first) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(status)) if is_fatal(&status, was_welcomed_before) => {
-                return StreamEnd::Fatal(Error::from_status(&self.url, status));
+                return StreamEnd::Fatal(Error::from_status(&self.url, &status));
             }
             Ok(Err(status)) => return StreamEnd::Cut(status),
             Err(_elapsed) => return StreamEnd::Cut(Status::deadline_exceeded("no welcome in time")),

@@ -204,7 +204,7 @@ impl Worker {
     ///
     /// # Errors
     /// As [`run`](Self::run); [`Error::DrainIncomplete`] if tasks did not finish, or the broker did not take all
-    /// outcomes, within the grace. What was still held then returns to the queue.
+    /// outcomes, before the grace or the connection was over. What was still held then returns to the queue.
     pub async fn run_until<Stop: Future>(self, stop: Stop) -> Result<(), Error> {
         let drain = CancellationToken::new();
         let abandon = CancellationToken::new();

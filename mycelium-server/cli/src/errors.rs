@@ -26,7 +26,11 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     output::note(&format!("error: {}", sentence(error)));
-    ExitCode::from(if error.is::<Misuse>() { MISUSED } else { FAILED })
+    ExitCode::from(if is_misuse(error) { MISUSED } else { FAILED })
+}
+
+fn is_misuse(error: &anyhow::Error) -> bool {
+    error.is::<Misuse>() || matches!(error.downcast_ref(), Some(ClientError::InvalidUrl { .. }))
 }
 
 /// A failure on one line: what was attempted, and each cause that says something new.
@@ -57,6 +61,8 @@ fn of_client(error: &ClientError) -> String {
         ClientError::Unreachable { url, .. } => {
             format!("no broker answers at {url}; start one with: mycelium serve")
         }
+        // What is wrong with it says more than what one looks like.
+        ClientError::InvalidUrl { source, .. } => format!("{error}: {source}"),
         ClientError::Refused { reason, message, violations, .. } if violations.is_empty() => {
             match hint(reason) {
                 Some(hint) => format!("{message}; {hint}"),
@@ -82,6 +88,8 @@ fn hint(refusal: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use anyhow::Context as _;
     use tonic::{Code, Status};
 
@@ -89,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_does_not_run_is_told_with_the_way_to_start_it() {
-        let source = Box::new(Status::unavailable("tcp connect error"));
+        let source = Arc::new(Status::unavailable("tcp connect error"));
         let error = ClientError::Unreachable { url: "http://127.0.0.1:7420".to_owned(), source };
         assert_eq!(
             sentence(&anyhow::Error::new(error)),
