@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
 
-use crate::error::Error;
+use crate::error::{Error, SourceError};
 
 /// How long the connection itself may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,9 +19,11 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where and how to connect.
 pub(crate) fn endpoint(url: &str) -> Result<Endpoint, Error> {
+    let invalid = |source: SourceError| Error::InvalidUrl { url: url.to_owned(), source };
     let endpoint = Endpoint::from_shared(url.to_owned())
         .and_then(|endpoint| endpoint.user_agent(concat!("elf-runtime/", env!("CARGO_PKG_VERSION"))))
-        .map_err(|source| Error::InvalidUrl { url: url.to_owned(), source: Arc::new(source) })?;
+        .map_err(|_unparsable| invalid(Arc::new(UrlProblem::Unparsable)))?;
+    check(&endpoint).map_err(|problem| invalid(Arc::new(problem)))?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -30,6 +32,44 @@ pub(crate) fn endpoint(url: &str) -> Result<Endpoint, Error> {
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true))
+}
+
+/// What is wrong with a URL.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum UrlProblem {
+    #[error("it cannot be read as a URL")]
+    Unparsable,
+    #[error("it does not begin with http://")]
+    NoScheme,
+    #[error("TLS is not there yet, only http://")]
+    Tls,
+    #[error("a broker speaks http://, not {0}://")]
+    Scheme(String),
+    #[error("it names no host")]
+    NoHost,
+    #[error("its port is not a number from 1 to 65535")]
+    Port,
+}
+
+/// Refuses what the transport would take and then ignore: it speaks plain HTTP/2 whatever the scheme says, which must
+/// not happen to somebody who asked for TLS, and takes port 80 for a port that it cannot read.
+fn check(endpoint: &Endpoint) -> Result<(), UrlProblem> {
+    let uri = endpoint.uri();
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err(UrlProblem::Tls),
+        Some(other) => return Err(UrlProblem::Scheme(other.to_owned())),
+        None => return Err(UrlProblem::NoScheme),
+    }
+    let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
+        return Err(UrlProblem::NoHost);
+    };
+    let says_port = authority.as_str().len()
+        > authority.as_str().rfind(authority.host()).unwrap_or_default() + authority.host().len();
+    if says_port && authority.port_u16().is_none_or(|port| port == 0) {
+        return Err(UrlProblem::Port);
+    }
+    Ok(())
 }
 
 /// Sets the limits of the contract on a generated client, which knows smaller ones by itself.
@@ -45,4 +85,39 @@ pub(crate) use with_limits;
 /// A channel that connects when it is first used, and again after every cut.
 pub(crate) fn lazy_channel(url: &str) -> Result<Channel, Error> {
     Ok(endpoint(url)?.connect_lazy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_brokers_are_taken() {
+        for url in
+            ["http://127.0.0.1:7420", "http://localhost", "HTTP://[::1]:1/", "http://broker.example:65535"]
+        {
+            assert!(endpoint(url).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_a_broker_does_not_speak_is_refused_with_the_reason() {
+        for (url, expected) in [
+            ("https://127.0.0.1:7420", UrlProblem::Tls),
+            ("ftp://127.0.0.1:7420", UrlProblem::Scheme("ftp".to_owned())),
+            ("127.0.0.1:7420", UrlProblem::NoScheme),
+            ("nonsense", UrlProblem::NoScheme),
+            ("", UrlProblem::Unparsable),
+            ("not a url", UrlProblem::Unparsable),
+            ("http://127.0.0.1:99999", UrlProblem::Port),
+            ("http://127.0.0.1:0", UrlProblem::Port),
+            ("http://127.0.0.1:", UrlProblem::Port),
+            ("http://:7420", UrlProblem::NoHost),
+        ] {
+            let Err(Error::InvalidUrl { url: named, source }) = endpoint(url) else {
+                panic!("`{url}` is taken")
+            };
+            assert_eq!((named.as_str(), source.to_string()), (url, expected.to_string()));
+        }
+    }
 }
