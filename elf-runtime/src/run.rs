@@ -41,7 +41,8 @@ impl Flow {
 }
 
 impl Mycelium {
-    /// Begins to record a flow. The name is for people, and need not be unique.
+    /// Begins to record a flow. The name is for people: at most 255 bytes, not necessarily unique, and it may be
+    /// empty.
     #[must_use]
     pub fn flow(&self, name: impl Into<String>) -> Flow {
         Flow::new(self.clone(), name)
@@ -82,7 +83,9 @@ impl Run {
         self.flow_id
     }
 
-    /// Waits for a job of the flow and returns its result.
+    /// Waits for a job of the flow and returns its result, for as long as that takes. A broker that is away meanwhile
+    /// is waited for too, but no longer at once than the handle's [patience](crate::Builder::patience) (30 s
+    /// unless it was built otherwise). After that the jobs go on, and their results can be asked for again.
     ///
     /// # Errors
     /// [`Error::JobFailed`] if the job failed, was cancelled, or could not run because another did not end well;

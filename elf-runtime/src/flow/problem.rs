@@ -97,8 +97,9 @@ pub enum ProblemKind {
     /// The value graph has too many nodes.
     #[error("the value has more than {} nodes", limits::VALUE_NODES_MAX)]
     TooManyNodes,
-    /// A name is empty or too long.
-    #[error("the name of the {what} has {} bytes, and 1 to {} are allowed", name.len(), limits::NAME_BYTES_MAX)]
+    /// A name is too long, or the name of an elf or a task is empty; that of a flow may be.
+    #[error("the name of the {what} has {} bytes, and {} to {} are allowed",
+        name.len(), u8::from(*what != "flow"), limits::NAME_BYTES_MAX)]
     InvalidName {
         /// Of what.
         what: &'static str,

@@ -228,6 +228,13 @@ async fn values_that_cannot_be_sent_are_told_with_task_and_parameter() {
 }
 
 #[tokio::test]
+async fn the_name_of_a_flow_may_be_empty_and_not_too_long() {
+    assert!(Flow::detached("").begin_submission().await.is_ok());
+    let told = problems(&Flow::detached("x".repeat(256))).await;
+    assert_eq!(told, ["the name of the flow has 256 bytes, and 0 to 255 are allowed"]);
+}
+
+#[tokio::test]
 async fn arguments_are_limited_together_and_mistakes_are_counted_beyond_a_number() {
     let (flow, zoo) = zoo();
     let large = "x".repeat(1_000_000);

@@ -44,7 +44,7 @@ fn table(flows: &[Flow]) -> Table {
         let counts = flow.counts.unwrap_or_default();
         table.row([
             format::id(&flow.flow_id),
-            flow.name.clone(),
+            format::name(&flow.name).to_owned(),
             format::utc(flow.created_at.as_ref()),
             (counts.pending + counts.ready).to_string(),
             counts.running.to_string(),

@@ -109,7 +109,7 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
         let _infallible = writeln!(text, "  {name:<11}{}", format::one_line(&value));
     };
     fact("job", format::id(&job.job_id));
-    fact("flow", format!("{} ({flow_name})", format::id(&job.flow_id)));
+    fact("flow", format!("{} ({})", format::id(&job.flow_id), format::name(flow_name)));
     fact("status", status_name(job.status()).to_owned());
     if job.waiting_for > 0 {
         fact("waits for", count(job.waiting_for.into(), "job"));

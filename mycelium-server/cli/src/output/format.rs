@@ -104,6 +104,11 @@ pub(crate) fn shorten(text: &str, max: usize) -> String {
     }
 }
 
+/// A name, which may be empty.
+pub(crate) fn name(name: &str) -> &str {
+    if name.is_empty() { NOTHING } else { name }
+}
+
 /// `1 job`, `2 jobs`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
