@@ -1,6 +1,11 @@
 //! The command line.
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{
+    ArgMatches, Command as ClapCommand, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+};
 
 use crate::bench;
 use crate::commands::{
@@ -49,6 +54,64 @@ pub(crate) struct ClientArgs {
     pub(crate) output: Format,
 }
 
+/// Commands that do not talk to the broker that the options name, but start their own.
+const LOCAL_COMMANDS: [&str; 2] = ["serve", "bench"];
+
+impl Cli {
+    /// Reads the command line and the environment, or ends the process with what is wrong with them.
+    pub(crate) fn read() -> Self {
+        Self::try_read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn try_read(
+        arguments: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let mut command = command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let Some((name, own)) = matches.subcommand() else { return Self::from_arg_matches(&matches) };
+        if LOCAL_COMMANDS.contains(&name)
+            && let Some(option) = CLIENT_OPTIONS.into_iter().find(|option| is_given(&matches, own, option))
+        {
+            let problem = match name {
+                "bench" => {
+                    format!("`{name}` takes no --{option}; the broker to measure is named with --connect")
+                }
+                _ => format!("`{name}` takes no --{option}: it is for commands that talk to a broker"),
+            };
+            return Err(command.error(ErrorKind::ArgumentConflict, problem));
+        }
+        Self::from_arg_matches(&matches)
+    }
+}
+
+/// The options of [`ClientArgs`] that say which broker is meant.
+const CLIENT_OPTIONS: [&str; 2] = ["url", "mycelium"];
+
+fn is_given(matches: &ArgMatches, own: &ArgMatches, option: &str) -> bool {
+    [matches, own].iter().any(|matches| matches.value_source(option) == Some(ValueSource::CommandLine))
+}
+
+/// The command line as it is read, which differs in two things from what is derived: a variable that is set and empty
+/// counts as one that is not set, and commands that make no use of the options of [`ClientArgs`] do not show them.
+fn command() -> ClapCommand {
+    fn without_empty_variables(command: ClapCommand) -> ClapCommand {
+        let is_empty = |argument: &clap::Arg| {
+            argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+        };
+        command
+            .mut_args(|argument| if is_empty(&argument) { argument.env(Resettable::Reset) } else { argument })
+            .mut_subcommands(without_empty_variables)
+    }
+    let mut command = without_empty_variables(Cli::command());
+    for name in LOCAL_COMMANDS {
+        // An argument of the command's own takes the place of the one that all commands have.
+        command = command.mut_subcommand(name, |own| {
+            own.args(CLIENT_OPTIONS.map(|option| clap::Arg::new(option).long(option).hide(true)))
+        });
+    }
+    command
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -73,13 +136,28 @@ pub(crate) enum Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn commands_that_start_their_own_broker_refuse_to_be_told_of_another() {
+        for arguments in [
+            &["mycelium", "serve", "--url", "http://127.0.0.1:1"][..],
+            &["mycelium", "--url", "http://127.0.0.1:1", "serve"],
+            &["mycelium", "bench", "--mycelium", "default", "chain"],
+        ] {
+            let error = Cli::try_read(arguments).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+            assert!(error.to_string().contains("` takes no --"), "{error}");
+        }
+        let own = ["mycelium", "bench-elf", "--url", "http://127.0.0.1:1", "--concurrency=1", "--window=1"];
+        assert!(Cli::try_read(own).is_ok());
+        let flows = Cli::try_read(["mycelium", "flows", "--url", "http://127.0.0.1:1"]).unwrap();
+        assert_eq!(flows.client.url, "http://127.0.0.1:1");
     }
 
     #[test]

@@ -9,14 +9,12 @@ mod views;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 // The broker makes and drops many small pieces from several threads, which this allocator is good at.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
+    let cli = args::Cli::read();
     // A commit of the broker blocks one thread: another has to be left that reads and writes, on one core as well.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
