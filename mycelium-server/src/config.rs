@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The most that [`Config::queue_max`] and [`Config::batch_max`] may be. Far beyond what is of use, and far below what
+/// the channels that they size can take.
+const QUEUE_MAX: usize = 1 << 20;
+
 /// Settings of a broker. [`Config::default`] suits one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -19,10 +23,10 @@ pub struct Config {
     pub sessions_max: usize,
     /// The most watches at once. Default 10,000; beyond it `WatchJobs` is refused with `BROKER_BUSY`.
     pub watches_max: usize,
-    /// The most requests and reports that wait for the scheduler. Default 1,024; when it is full, requests are refused
-    /// with `BROKER_BUSY`, and streams of elves are read no further.
+    /// The most requests and reports that wait for the scheduler. Default 1,024, range 1 to 1,048,576; when it is full,
+    /// requests are refused with `BROKER_BUSY`, and streams of elves are read no further.
     pub queue_max: usize,
-    /// About how many jobs and outcomes go into one commit. Default 2,048.
+    /// About how many jobs and outcomes go into one commit. Default 2,048, range 1 to 1,048,576.
     pub batch_max: usize,
     /// How long a stop waits for streams and calls to end. Default 10 s.
     pub drain_grace: Duration,
@@ -67,48 +71,100 @@ impl Config {
     /// All problems at once, in words.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         let mut problems = Vec::new();
-        let mut check = |holds: bool, problem: &str| {
+        let mut check = |holds: bool, field: &'static str, problem: &dyn Fn() -> String| {
             if !holds {
-                problems.push(problem.to_owned());
+                problems.push(ConfigProblem { field, problem: problem() });
             }
+            holds
         };
-        check(
-            (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.lease),
-            "the lease must be between 1 s and 1 h",
-        );
-        check(!self.heartbeat_interval.is_zero(), "the heartbeat interval must not be zero");
-        check(
-            self.heartbeat_interval * 3 <= self.lease,
-            "the heartbeat interval must be at most a third of the lease",
-        );
-        check(self.elves_lost_max >= 1, "elves_lost_max must be at least 1");
-        check(self.unfinished_max >= 1, "unfinished_max must be at least 1");
-        check(!self.submission_idle_max.is_zero(), "submission_idle_max must not be zero");
-        check(self.sessions_max >= 1, "sessions_max must be at least 1");
-        check(self.watches_max >= 1, "watches_max must be at least 1");
-        check(self.queue_max >= 1, "queue_max must be at least 1");
-        check(self.batch_max >= 1, "batch_max must be at least 1");
+        let Self { lease, heartbeat_interval, .. } = *self;
+        let lease_holds =
+            check((Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&lease), "lease", &|| {
+                "must be between 1 s and 1 h".to_owned()
+            });
+        let beats =
+            check(!heartbeat_interval.is_zero(), "heartbeat_interval", &|| "must not be zero".to_owned());
+        // What is wrong by itself is not held against the other.
+        if lease_holds && beats {
+            check(heartbeat_interval <= lease / 3, "heartbeat_interval", &|| {
+                format!(
+                    "must be at most a third of the lease, and {heartbeat_interval:?} is more than that of {lease:?}"
+                )
+            });
+        }
+        let at_least_1 = || "must be at least 1".to_owned();
+        check(self.elves_lost_max >= 1, "elves_lost_max", &at_least_1);
+        check(self.unfinished_max >= 1, "unfinished_max", &at_least_1);
+        check(!self.submission_idle_max.is_zero(), "submission_idle_max", &|| "must not be zero".to_owned());
+        check(self.sessions_max >= 1, "sessions_max", &at_least_1);
+        check(self.watches_max >= 1, "watches_max", &at_least_1);
+        let queue_range = || format!("must be between 1 and {QUEUE_MAX}");
+        check((1..=QUEUE_MAX).contains(&self.queue_max), "queue_max", &queue_range);
+        check((1..=QUEUE_MAX).contains(&self.batch_max), "batch_max", &queue_range);
         if problems.is_empty() { Ok(()) } else { Err(InvalidConfig { problems }) }
     }
 }
 
 /// Settings that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid configuration: {}", problems.join("; "))]
+#[error("invalid configuration: {}", sentences(problems))]
 pub struct InvalidConfig {
-    /// What is wrong, one sentence each.
-    pub problems: Vec<String>,
+    /// What is wrong.
+    pub problems: Vec<ConfigProblem>,
+}
+
+/// What is wrong with one setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// The field of [`Config`].
+    pub field: &'static str,
+    /// What is wrong with it: the rest of a sentence that begins with its name.
+    pub problem: String,
+}
+
+fn sentences(problems: &[ConfigProblem]) -> String {
+    let sentences = problems.iter().map(|ConfigProblem { field, problem }| format!("{field} {problem}"));
+    sentences.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn problems(config: &Config) -> Vec<&'static str> {
+        let problems = config.validate().map_or_else(|error| error.problems, |()| Vec::new());
+        problems.into_iter().map(|problem| problem.field).collect()
+    }
+
     #[test]
     fn defaults_are_valid_and_every_problem_is_named_at_once() {
         assert_eq!(Config::default().validate(), Ok(()));
-        let bad = Config { lease: Duration::ZERO, batch_max: 0, ..Config::default() };
-        let problems = bad.validate().unwrap_err().problems;
-        assert_eq!(problems.len(), 3, "lease range, heartbeat relation, batch size: {problems:?}");
+        let bad = Config { lease: Duration::ZERO, batch_max: 0, elves_lost_max: 0, ..Config::default() };
+        assert_eq!(problems(&bad), ["lease", "elves_lost_max", "batch_max"], "and no consequence of another");
+        let text = bad.validate().unwrap_err().to_string();
+        assert!(
+            text.contains("lease must be between 1 s and 1 h; elves_lost_max must be at least 1"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn lease_and_heartbeat_have_to_fit_each_other() {
+        let endless = Config { heartbeat_interval: Duration::MAX, ..Config::default() };
+        assert_eq!(problems(&endless), ["heartbeat_interval"]);
+        let just = Config { heartbeat_interval: Duration::from_secs(10), ..Config::default() };
+        assert_eq!(just.validate(), Ok(()));
+    }
+
+    #[test]
+    fn sizes_of_queues_are_bounded() {
+        for size in [QUEUE_MAX + 1, usize::MAX] {
+            let endless = Config { queue_max: size, batch_max: size, ..Config::default() };
+            assert_eq!(problems(&endless), ["queue_max", "batch_max"]);
+        }
+        let large = Config { queue_max: QUEUE_MAX, batch_max: QUEUE_MAX, ..Config::default() };
+        assert_eq!(large.validate(), Ok(()));
+        // Whether channels can be as large.
+        drop(tokio::sync::mpsc::channel::<()>(large.queue_max));
     }
 }

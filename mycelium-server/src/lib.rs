@@ -15,5 +15,5 @@ pub mod store;
 mod values;
 
 pub use broker::StartError;
-pub use config::{Config, InvalidConfig, SchedulerPlace};
+pub use config::{Config, ConfigProblem, InvalidConfig, SchedulerPlace};
 pub use server::{Broker, Error, RunningBroker};

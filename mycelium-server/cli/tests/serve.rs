@@ -130,9 +130,13 @@ async fn wrong_settings_are_all_told_before_anything_is_done() {
         .args(["serve", "--lease", "soon", "--queue-max", "0", "--listen", "0.0.0.0:0", "--data-dir"])
         .arg(&data);
     let line = run(command.env("MYCELIUM_BATCH_MAX", "many")).await.bad(2);
-    for part in
-        ["error: invalid settings: ", "--lease: `soon`", "queue_max", "--insecure", "--batch-max: `many`"]
-    {
+    for part in [
+        "error: invalid settings: ",
+        "--lease: `soon`",
+        "--queue-max must be",
+        "--insecure",
+        "--batch-max: `many`",
+    ] {
         assert!(line.contains(part), "{part} is missing: {line}");
     }
     assert!(!data.exists(), "nothing was made");
@@ -175,4 +179,30 @@ async fn flags_win_over_the_environment_and_that_over_the_defaults() {
     let text = run(&mut print("table")).await.good();
     assert!(text.contains("lease = \"40s\"\n") && text.contains("queue_max = 1024\n"), "{text}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was started");
+}
+
+#[tokio::test]
+async fn a_variable_that_is_empty_is_as_good_as_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let print = || {
+        let mut command = mycelium();
+        command.current_dir(folder.path()).args(["serve", "--print-config"]);
+        command
+    };
+    let mut with_empty = print();
+    for name in ["DATA_DIR", "LISTEN", "STORE", "INSECURE", "LEASE", "QUEUE_MAX", "LOG", "LOG_FORMAT", "URL"]
+    {
+        with_empty.env(format!("MYCELIUM_{name}"), "");
+    }
+    assert_eq!(run(&mut with_empty).await.good(), run(&mut print()).await.good());
+    let broker = Broker::in_memory().await;
+    let empty = run(broker.command(&["jobs", "--url", &broker.url()]).env("MYCELIUM_URL", "")).await;
+    assert_eq!(empty.good(), "no jobs\n");
+}
+
+#[tokio::test]
+async fn a_size_that_no_memory_has_is_refused_before_anything_is_done() {
+    let line =
+        run(mycelium().args(["serve", "--store", "memory", "--queue-max", "18446744073709551615"])).await;
+    assert_eq!(line.bad(2), "error: invalid settings: --queue-max must be between 1 and 1048576");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
-use mycelium_server::{Config, SchedulerPlace};
+use mycelium_server::{Config, ConfigProblem, SchedulerPlace};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
@@ -44,7 +44,8 @@ pub(crate) struct Args {
     /// How long a process that serves elves is waited for when nothing is heard of it. Default: 30s; 1s to 1h.
     #[arg(long, env = "MYCELIUM_LEASE", value_name = "TIME")]
     lease: Option<String>,
-    /// How often such a process gives a sign of life. Default: 5s; at most a third of the lease.
+    /// How often such a process gives a sign of life; at most a third of the lease. Default: 5s, or a third of a lease
+    /// that is shorter than 15s.
     #[arg(long, env = "MYCELIUM_HEARTBEAT_INTERVAL", value_name = "TIME")]
     heartbeat_interval: Option<String>,
     /// How many processes a job may be lost with before it ends FAILED. Default: 5.
@@ -62,10 +63,10 @@ pub(crate) struct Args {
     /// The most watches at once. Default: 10000.
     #[arg(long, env = "MYCELIUM_WATCHES_MAX", value_name = "NUMBER")]
     watches_max: Option<String>,
-    /// The most requests that wait for the scheduler. Default: 1024.
+    /// The most requests that wait for the scheduler. Default: 1024; at most 1048576.
     #[arg(long, env = "MYCELIUM_QUEUE_MAX", value_name = "NUMBER")]
     queue_max: Option<String>,
-    /// About how many jobs go into one commit. Default: 2048.
+    /// About how many jobs go into one commit. Default: 2048; at most 1048576.
     #[arg(long, env = "MYCELIUM_BATCH_MAX", value_name = "NUMBER")]
     batch_max: Option<String>,
     /// How long a stop waits for calls that are under way. Default: 10s.
@@ -197,8 +198,12 @@ fn read_config(args: &Args, problems: &mut Vec<String>) -> Config {
     let default = Config::default();
     let mut reader = Reader { problems };
     let lease = reader.time("--lease", args.lease.as_deref(), default.lease);
+    // Whoever asks for a short lease alone need not know of the heartbeat.
+    let third = lease.map(|lease| lease / 3).filter(|third| !third.is_zero());
+    let heartbeat_default =
+        third.map_or(default.heartbeat_interval, |third| third.min(default.heartbeat_interval));
     let heartbeat =
-        reader.time("--heartbeat-interval", args.heartbeat_interval.as_deref(), default.heartbeat_interval);
+        reader.time("--heartbeat-interval", args.heartbeat_interval.as_deref(), heartbeat_default);
     // Lease and heartbeat have to fit each other: what cannot be read is not held against the other.
     let (lease, heartbeat_interval) =
         lease.zip(heartbeat).unwrap_or((default.lease, default.heartbeat_interval));
@@ -227,8 +232,15 @@ fn read_config(args: &Args, problems: &mut Vec<String>) -> Config {
             .unwrap_or(default.drain_grace),
         scheduler: SchedulerPlace::Runtime,
     };
-    if let Err(error) = config.validate() {
-        problems.extend(error.problems);
+    // Every field of the configuration has the flag of its name.
+    for ConfigProblem { field, problem } in
+        config.validate().err().map(|error| error.problems).unwrap_or_default()
+    {
+        let mut sentence = format!("--{} {problem}", field.replace('_', "-"));
+        if field == "heartbeat_interval" && !heartbeat_interval.is_zero() && args.lease.is_none() {
+            sentence.push_str(", the default of --lease");
+        }
+        problems.push(sentence);
     }
     config
 }
@@ -341,7 +353,7 @@ mod tests {
     fn all_problems_are_told_at_once() {
         let flags = ["--lease=soon", "--queue-max=0", "--batch-max=-1", "--listen=0.0.0.0:1", "--log=a=b=c"];
         let problem = read(&flags).unwrap_err().to_string();
-        for part in ["`soon`", "queue_max", "`-1`", "--insecure", "`a=b=c`"] {
+        for part in ["`soon`", "--queue-max must be between", "`-1`", "--insecure", "`a=b=c`"] {
             assert!(problem.contains(part), "{part} is missing: {problem}");
         }
         assert!(!problem.contains("heartbeat"), "an unreadable lease is not held against others: {problem}");
@@ -349,10 +361,43 @@ mod tests {
 
     #[test]
     fn relations_are_checked_and_endless_times_refused() {
-        assert!(read(&["--lease=2s"]).unwrap_err().0.contains("a third of the lease"));
+        let problem = |flags: &[&str]| read(flags).unwrap_err().0;
+        assert_eq!(
+            problem(&["--lease=9s", "--heartbeat-interval=4s"]),
+            "invalid settings: --heartbeat-interval must be at most a third of the lease, and 4s is more than that of 9s"
+        );
+        assert_eq!(
+            problem(&["--heartbeat-interval=20s"]),
+            "invalid settings: --heartbeat-interval must be at most a third of the lease, and 20s is more than that of \
+             30s, the default of --lease"
+        );
+        assert_eq!(
+            problem(&["--lease=2h"]),
+            "invalid settings: --lease must be between 1 s and 1 h",
+            "and no consequence of it"
+        );
+        assert_eq!(problem(&["--lease=0s"]), "invalid settings: --lease must be between 1 s and 1 h");
+        assert_eq!(
+            problem(&["--heartbeat-interval=0s"]),
+            "invalid settings: --heartbeat-interval must not be zero"
+        );
         assert!(
             read(&["--heartbeat-interval=500000000000y"]).unwrap_err().0.contains("--heartbeat-interval")
         );
+    }
+
+    #[test]
+    fn a_short_lease_shortens_the_heartbeat_that_nobody_asked_for() {
+        assert_eq!(read(&["--lease=3s"]).unwrap().config.heartbeat_interval, Duration::from_secs(1));
+        assert_eq!(read(&["--lease=1h"]).unwrap().config.heartbeat_interval, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn sizes_without_measure_are_refused() {
+        let problem = read(&["--queue-max=18446744073709551615", "--batch-max=1048577"]).unwrap_err().0;
+        for flag in ["--queue-max", "--batch-max"] {
+            assert!(problem.contains(&format!("{flag} must be between 1 and 1048576")), "{problem}");
+        }
     }
 
     #[test]
