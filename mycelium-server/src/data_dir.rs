@@ -28,7 +28,16 @@ pub(crate) fn mycelium_dir(dir: &Path, name: &str) -> Result<PathBuf, Error> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return Err(Error::Foreign { folder, why: "it is not a folder".to_owned() });
+            // Either it, or what it is said to be in.
+            let file = dir.ancestors().find(|path| path.exists()).unwrap_or(dir);
+            if file == dir {
+                return Err(Error::Foreign { folder, why: "it is not a folder".to_owned() });
+            }
+            return Err(Error::Unavailable {
+                what: format!("the data folder {folder} cannot be made: {} is not a folder", file.display()),
+                certainly_not_applied: true,
+                source: None,
+            });
         }
         Err(error) => return Err(away(error)),
     }
@@ -53,6 +62,9 @@ mod tests {
         assert!(matches!(mycelium_dir(&foreign, "default"), Err(Error::Foreign { .. })));
         assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1, "nothing was made in it");
 
-        assert!(matches!(mycelium_dir(&foreign.join("letter.txt"), "default"), Err(Error::Foreign { .. })));
+        let file = foreign.join("letter.txt");
+        assert!(matches!(mycelium_dir(&file, "default"), Err(Error::Foreign { .. })));
+        let below = mycelium_dir(&file.join("a/b"), "default").unwrap_err().to_string();
+        assert!(below.contains(&format!("{} is not a folder", file.display())), "{below}");
     }
 }

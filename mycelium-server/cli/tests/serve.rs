@@ -100,6 +100,21 @@ async fn foreign_folders_are_refused_and_left_as_they_are() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was made");
 }
 
+#[tokio::test]
+async fn a_folder_that_would_be_in_a_file_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let letter = folder.path().join("letter.txt");
+    fs::write(&letter, "dear").unwrap();
+    let data = letter.join("x");
+    let ended = run(mycelium().args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data)).await;
+    let (data, letter) = (data.display(), letter.display());
+    let line = ended.bad(1);
+    assert!(
+        line.ends_with(&format!("the data folder {data} cannot be made: {letter} is not a folder")),
+        "{line}"
+    );
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_unwritable_folder_is_told() {
