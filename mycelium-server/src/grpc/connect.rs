@@ -32,6 +32,9 @@ const OUTGOING_MAX: usize = 16;
 /// How long a new stream may take to say `Hello`.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
+/// How many names of elves one line of the log shows.
+const LOGGED_NAMES_MAX: usize = 4;
+
 /// Opens the stream of an instance.
 pub(crate) async fn connect(
     mycelia: Mycelia,
@@ -68,7 +71,8 @@ pub(crate) async fn connect(
         handle.registry().put(elf);
     }
     handle.processes().put(session, process);
-    tracing::info!(%session, resumed, "an elf connected");
+    let elves = names(elves.iter().map(|elf| elf.name.as_str()));
+    tracing::info!(%session, resumed, elves = elves.as_str(), "an elf connected");
 
     let shared = Arc::new(Shared { received: AtomicU64::new(sequence), assigned: Mutex::default() });
     let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
@@ -96,9 +100,19 @@ pub(crate) async fn connect(
     let dispatcher = Dispatcher { handle: handle.clone(), session, stream, assigned, out };
     tokio::spawn(dispatcher.run());
     tokio::spawn(writer.run(welcome, drain.clone(), closing.clone(), permit));
-    let reader = Reader { handle, session, stream, incoming, faults, shared };
+    let reader = Reader { handle, session, elves, stream, incoming, faults, shared };
     tokio::spawn(reader.run(drain, closing));
     Ok(ReceiverStream::new(outgoing_receiver))
+}
+
+/// The names of the elves of an instance as logs show them: the first few.
+fn names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(LOGGED_NAMES_MAX);
+    let mut text = names.take(LOGGED_NAMES_MAX).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
 }
 
 fn violation(message: &str) -> Error {
@@ -143,6 +157,8 @@ impl Shared {
 struct Reader {
     handle: Handle,
     session: SessionId,
+    /// For logs.
+    elves: String,
     stream: StreamId,
     incoming: Streaming<v1::ConnectRequest>,
     faults: mpsc::Sender<v1::Fault>,
@@ -165,7 +181,13 @@ impl Reader {
                 }
                 Ok(None) => break,
                 Err(status) => {
-                    tracing::info!(session = %self.session, %status, "the stream of an elf was cut");
+                    tracing::info!(
+                        session = %self.session,
+                        elves = self.elves.as_str(),
+                        code = ?status.code(),
+                        error = status.message(),
+                        "the stream of an elf was cut"
+                    );
                     break;
                 }
             }
@@ -330,5 +352,17 @@ impl Writer {
         let received = self.shared.received.load(Ordering::Relaxed);
         let message = v1::ConnectResponse { sequence: self.sequence, received, kind: Some(kind) };
         self.outgoing.send(Ok(message)).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_name_the_first_elves_of_an_instance() {
+        assert_eq!(names(["mean"].into_iter()), "mean");
+        assert_eq!(names(["a", "b", "c", "d"].into_iter()), "a, b, c, d");
+        assert_eq!(names(["a", "b", "c", "d", "e", "f"].into_iter()), "a, b, c, d and 2 more");
     }
 }
