@@ -12,10 +12,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use elf_runtime::Mycelium;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use elf::{ElfArgs, serve_elf};
 use processes::{BrokerProcess, ElfProcess};
 pub(crate) use report::Report;
+
+use crate::errors::Misuse;
 
 /// How long a broker or an elf may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -34,11 +37,30 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     connect: Option<String>,
     /// How many jobs the elf runs at once.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=WINDOW_MAX))]
     concurrency: u32,
-    /// How many jobs the elf holds at once.
-    #[arg(long, default_value_t = 4096)]
+    /// How many jobs the elf holds at once; at least those that it runs.
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=WINDOW_MAX))]
     window: u32,
+}
+
+/// The largest window that a broker allows.
+const WINDOW_MAX: i64 = mycelium_proto::limits::WINDOW_MAX as i64;
+
+impl Args {
+    /// Checks what the flags say together.
+    fn check(&self) -> Result<(), Misuse> {
+        let Self { concurrency, window, .. } = self;
+        if window < concurrency {
+            return Err(Misuse(format!(
+                "--window {window} is less than --concurrency {concurrency}: an elf holds what it runs"
+            )));
+        }
+        if self.workload == Workload::Backlog && self.connect.is_some() {
+            return Err(Misuse("backlog starts and kills its own broker: leave out --connect".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// What can be measured.
@@ -77,8 +99,21 @@ impl Workload {
     }
 }
 
-/// Runs a workload and checks what it left behind.
+/// Runs a workload and checks what it left behind. When it is interrupted, nothing is left behind.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Report> {
+    args.check()?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        // An interrupt reaches the processes that are measured as well; that they are gone is then not the news.
+        biased;
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("told to terminate"),
+        report = measure(args) => report,
+    }
+}
+
+async fn measure(args: Args) -> anyhow::Result<Report> {
     let n = args.jobs.unwrap_or_else(|| args.workload.jobs_default());
     let mut broker = match &args.connect {
         Some(url) => BrokerProcess::foreign(url.clone()),
@@ -88,12 +123,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Report> {
     let status = mycelium.get_status(Default::default()).await?;
 
     let (mut report, expected) = match args.workload {
-        Workload::Backlog => {
-            if args.connect.is_some() {
-                bail!("backlog starts and kills its own broker: leave out --connect");
-            }
-            workloads::backlog(&mut broker, &mycelium, n).await?
-        }
+        Workload::Backlog => workloads::backlog(&mut broker, &mycelium, n).await?,
         workload => {
             let elf = ElfProcess::start(broker.url(), args.concurrency, args.window).await?;
             let measured = match workload {

@@ -1,7 +1,7 @@
 //! The processes that are measured: this program again, in other roles.
 
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
@@ -18,10 +18,69 @@ pub(super) struct BrokerProcess {
     ours: Option<Ours>,
 }
 
+/// The process is dropped, and dead, before its folder is removed.
 struct Ours {
-    child: Child,
+    process: Process,
     folder: TempDir,
 }
+
+/// A process that is gone when this is dropped.
+struct Process {
+    what: &'static str,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a process and waits for the first line it prints.
+    async fn start(mut command: Command, what: &'static str) -> anyhow::Result<(Self, String)> {
+        let said = std::env::var("MYCELIUM_LOG").ok().filter(|said| !said.is_empty());
+        command.env("MYCELIUM_LOG", said.as_deref().unwrap_or("warn"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = command.spawn().with_context(|| format!("cannot start {what}"))?;
+        let mut process = Self { what, child };
+        let stdout =
+            process.child.stdout.take().context("the output of a process that was started is missing")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let line = tokio::time::timeout(READY_WITHIN, lines.next_line())
+            .await
+            .with_context(|| format!("{what} was not ready in time"))??
+            .with_context(|| format!("{what} ended before it was ready"))?;
+        Ok((process, line))
+    }
+
+    /// Stops it in good order.
+    async fn terminate(mut self) -> anyhow::Result<()> {
+        let what = self.what;
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.with_context(|| format!("{what} has ended"))?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("cannot stop {what}"))?;
+        let status = tokio::time::timeout(READY_WITHIN, self.child.wait())
+            .await
+            .with_context(|| format!("{what} did not stop in time"))??;
+        if !status.success() {
+            bail!("{what} ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.start_kill().is_err() {
+            // It has ended already.
+            return;
+        }
+        // While it lives it may write into a folder that is about to be removed. This does not take long: nothing can
+        // be done about SIGKILL, unless the disk hangs.
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < GONE_WITHIN {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// How long a process that is killed is waited for.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 impl BrokerProcess {
     /// A broker that somebody else has started.
@@ -32,8 +91,8 @@ impl BrokerProcess {
     /// Starts a broker on an embedded store in a temporary folder.
     pub(super) async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let (child, url) = start_broker(&folder).await?;
-        Ok(Self { url, ours: Some(Ours { child, folder }) })
+        let (process, url) = start_broker(&folder).await?;
+        Ok(Self { url, ours: Some(Ours { process, folder }) })
     }
 
     pub(super) fn url(&self) -> &str {
@@ -46,7 +105,7 @@ impl BrokerProcess {
 
     /// Resident memory in bytes.
     pub(super) fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let Some(pid) = self.ours.as_ref().and_then(|ours| ours.child.id()) else {
+        let Some(pid) = self.ours.as_ref().and_then(|ours| ours.process.child.id()) else {
             bail!("the broker has ended")
         };
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -59,10 +118,10 @@ impl BrokerProcess {
     /// Kills the broker with SIGKILL and starts it again on the same folder; how many seconds until it was ready.
     pub(super) async fn kill_and_restart(&mut self) -> anyhow::Result<f64> {
         let Some(ours) = &mut self.ours else { bail!("the broker is not ours to kill") };
-        ours.child.kill().await.context("cannot kill the broker")?;
+        ours.process.child.kill().await.context("cannot kill the broker")?;
         let begun = Instant::now();
-        let (child, url) = start_broker(&ours.folder).await?;
-        ours.child = child;
+        let (process, url) = start_broker(&ours.folder).await?;
+        ours.process = process;
         self.url = url;
         Ok(begun.elapsed().as_secs_f64())
     }
@@ -70,65 +129,36 @@ impl BrokerProcess {
     /// Stops the broker in good order.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         match self.ours {
-            Some(ours) => terminate(ours.child, "the broker").await,
+            Some(ours) => ours.process.terminate().await,
             None => Ok(()),
         }
     }
 }
 
-async fn start_broker(folder: &TempDir) -> anyhow::Result<(Child, String)> {
+async fn start_broker(folder: &TempDir) -> anyhow::Result<(Process, String)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path().join("data"));
-    let (child, line) = start(command, "the broker").await?;
+    let (process, line) = Process::start(command, "the broker").await?;
     let address = line
         .split_once("listening on ")
         .and_then(|(_, rest)| rest.split([',', ' ']).next())
         .with_context(|| format!("the broker's ready line names no address: {line}"))?;
-    Ok((child, format!("http://{address}")))
-}
-
-/// Starts a process and waits for the first line it prints.
-async fn start(mut command: Command, what: &str) -> anyhow::Result<(Child, String)> {
-    let quiet = std::env::var("MYCELIUM_LOG").unwrap_or_else(|_unset| "warn".to_owned());
-    command.env("MYCELIUM_LOG", quiet).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().with_context(|| format!("cannot start {what}"))?;
-    let stdout = child.stdout.take().context("the output of a process that was started is missing")?;
-    let mut lines = BufReader::new(stdout).lines();
-    let line = tokio::time::timeout(READY_WITHIN, lines.next_line())
-        .await
-        .with_context(|| format!("{what} was not ready in time"))??
-        .with_context(|| format!("{what} ended before it was ready"))?;
-    Ok((child, line))
-}
-
-async fn terminate(mut child: Child, what: &str) -> anyhow::Result<()> {
-    let pid =
-        child.id().and_then(|pid| i32::try_from(pid).ok()).with_context(|| format!("{what} has ended"))?;
-    kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("cannot stop {what}"))?;
-    let status = tokio::time::timeout(READY_WITHIN, child.wait())
-        .await
-        .with_context(|| format!("{what} did not stop in time"))??;
-    if !status.success() {
-        bail!("{what} ended with {status}");
-    }
-    Ok(())
+    Ok((process, format!("http://{address}")))
 }
 
 /// An elf that serves the benchmarks.
-pub(super) struct ElfProcess {
-    child: Child,
-}
+pub(super) struct ElfProcess(Process);
 
 impl ElfProcess {
     pub(super) async fn start(url: &str, concurrency: u32, window: u32) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench-elf", "--url", url]);
         command.args(["--concurrency", &concurrency.to_string(), "--window", &window.to_string()]);
-        let (child, _ready) = start(command, "the elf").await?;
-        Ok(Self { child })
+        let (process, _ready) = Process::start(command, "the elf").await?;
+        Ok(Self(process))
     }
 
     pub(super) async fn stop(self) -> anyhow::Result<()> {
-        terminate(self.child, "the elf").await
+        self.0.terminate().await
     }
 }
