@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use elf_runtime::{JobId, Mycelium, any_list, args, list};
 use mycelium_proto::v1::{JobSpec, SubmitJobsRequest};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::scale::{Scale, Served};
 use support::{Broker, within};
@@ -123,8 +124,8 @@ async fn jobs_are_cancelled_and_brought_back_with_their_dependents() {
     flow.submit().await.unwrap();
     let status = async |job: JobId| broker.json(&["job", &job.to_string()]).await["status"].clone();
 
-    let first_id = first.id().to_string();
-    assert_eq!(broker.run(&["cancel", &first_id]).await.good(), "cancelled 1 job\n");
+    let (first_id, then_id) = (first.id().to_string(), then.id().to_string());
+    assert_eq!(broker.run(&["cancel", &first_id, &first_id]).await.good(), "cancelled 1 job\n", "it is one");
     assert_eq!(
         (status(first.id()).await, status(then.id()).await),
         (json!("CANCELLED"), json!("UPSTREAM_FAILED"))
@@ -135,6 +136,8 @@ async fn jobs_are_cancelled_and_brought_back_with_their_dependents() {
     let flow_cancelled = broker.json(&["cancel", "--flow", "steered"]).await;
     assert_eq!(flow_cancelled, json!({ "jobs_cancelled": 1, "jobs_final": 2 }));
 
+    let why = format!("job {then_id} depends on job {first_id}, which ended CANCELLED: retry that one");
+    assert_eq!(broker.run(&["retry", &then_id]).await.bad(1), format!("error: {why}"));
     let retried = broker.run(&["retry", &first_id]).await.good();
     assert_eq!(retried, "brought back 1 job, and 1 dependent of theirs\n");
     assert_eq!((status(first.id()).await, status(other.id()).await), (json!("READY"), json!("CANCELLED")));
@@ -247,6 +250,33 @@ async fn a_watch_tells_each_change_and_ends_with_the_last_job() {
     );
     programs.end().await;
     served.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_says_that_the_broker_is_away_and_goes_on_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::on(folder.path()).await;
+    let address = broker.address();
+    let flow = connect(&broker).await.flow("interrupted");
+    let bee = flow.call(ELF, "task_weigh", args! { species: "bee" });
+    flow.submit().await.unwrap();
+
+    let mut command = broker.command(&["watch", "--flow", "interrupted"]);
+    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut notes = BufReader::new(watch.stderr.take().unwrap()).lines();
+    assert_eq!(within(lines.next_line()).await.unwrap().unwrap(), "1 job: 1 READY");
+    broker.signal(Signal::SIGKILL);
+    assert_eq!(broker.ended().await.0, None);
+    let note = within(notes.next_line()).await.unwrap().unwrap();
+    assert_eq!(note, "the broker is away; waiting for it for 15 s");
+
+    let broker = Broker::start(&["--data-dir", folder.path().to_str().unwrap(), "--listen", &address]).await;
+    let cancelled = broker.run(&["cancel", &bee.id().to_string()]).await.good();
+    assert_eq!(cancelled, "cancelled 1 job\n");
+    assert_eq!(within(notes.next_line()).await.unwrap().unwrap(), "the broker is back");
+    assert_eq!(within(notes.next_line()).await.unwrap(), None);
+    assert_eq!(within(watch.wait()).await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]

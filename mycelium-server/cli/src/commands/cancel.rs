@@ -10,8 +10,8 @@ use crate::output::format::count;
 
 /// Cancels jobs, or all unfinished jobs of a flow.
 ///
-/// When the command is done they are CANCELLED for good, and the elves that run some have been told. Unfinished jobs
-/// that depend on them and were not named end UPSTREAM_FAILED.
+/// When the command is done they are CANCELLED, durably, and the elves that run some have been told. Unfinished jobs
+/// that depend on them and were not named end UPSTREAM_FAILED. They stay so unless `mycelium retry` brings them back.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: {jobs_cancelled, jobs_final}: how many were cancelled, and how many had ended before.\n\n\

@@ -9,11 +9,16 @@ use mycelium_proto::{limits, reason, v1};
 use crate::args::ClientArgs;
 
 /// How long calls are repeated when a broker that answered is busy or restarts.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Connects; a broker that does not answer at once is told of at once.
 pub(super) async fn connect(args: &ClientArgs) -> Result<Mycelium, Error> {
     Mycelium::builder(&args.url).mycelium(&args.mycelium).patience(PATIENCE).connect().await
+}
+
+/// As [`connect`], for one call or watch at a time that the command itself repeats.
+pub(super) fn without_patience(mycelium: &Mycelium) -> Result<Mycelium, Error> {
+    Mycelium::builder(mycelium.url()).mycelium(mycelium.name()).patience(Duration::ZERO).connect_lazy()
 }
 
 /// An id as the contract takes it.
@@ -24,14 +29,18 @@ pub(super) fn job_bytes(id: JobId) -> Bytes {
 /// The flow that people name: by its id, or by its name, where the newest of that name is meant.
 pub(super) async fn find_flow(mycelium: &Mycelium, flow: &str) -> anyhow::Result<v1::Flow> {
     use v1::get_flow_request::Flow;
-    if let Ok(id) = flow.parse::<FlowId>() {
-        match get_flow(mycelium, Flow::FlowId(Bytes::copy_from_slice(id.as_bytes()))).await {
-            // A name may look like an id.
-            Err(error) if error.reason() == Some(reason::FLOW_NOT_FOUND) => {}
-            found => return Ok(found?),
-        }
+    let is_unknown = |error: &Error| error.reason() == Some(reason::FLOW_NOT_FOUND);
+    let Ok(id) = flow.parse::<FlowId>() else {
+        return Ok(get_flow(mycelium, Flow::Name(flow.to_owned())).await?);
+    };
+    match get_flow(mycelium, Flow::FlowId(Bytes::copy_from_slice(id.as_bytes()))).await {
+        // A name may look like an id; if there is none of that name either, it is the id that was meant.
+        Err(by_id) if is_unknown(&by_id) => match get_flow(mycelium, Flow::Name(flow.to_owned())).await {
+            Err(by_name) if is_unknown(&by_name) => Err(by_id.into()),
+            found => Ok(found?),
+        },
+        found => Ok(found?),
     }
-    Ok(get_flow(mycelium, Flow::Name(flow.to_owned())).await?)
 }
 
 async fn get_flow(mycelium: &Mycelium, flow: v1::get_flow_request::Flow) -> Result<v1::Flow, Error> {

@@ -1,17 +1,25 @@
 //! `mycelium retry`.
 
-use elf_runtime::Mycelium;
-use mycelium_proto::v1::{RetryJobsRequest, retry_jobs_request};
+use anyhow::bail;
+use elf_runtime::{Error, JobId, Mycelium};
+use mycelium_proto::v1::{Job, JobStatus, RetryJobsRequest, retry_jobs_request};
 use serde::Serialize;
 
 use super::scope::{Scope, ScopeArgs};
-use crate::output::Output;
 use crate::output::format::count;
+use crate::output::{Output, note};
+use crate::views::status_name;
+
+/// Of how many jobs that stay as they are people are told why.
+const STUCK_MAX: usize = 10;
+/// The most links from a job to the job that is to blame for it.
+const CAUSES_MAX: usize = 128;
 
 /// Brings jobs that ended without a result back: all such jobs of a flow, or some.
 ///
-/// The jobs that ended UPSTREAM_FAILED because of them come back with them. Jobs that are unfinished are left alone,
-/// and a job that is DONE cannot be retried.
+/// The jobs that ended UPSTREAM_FAILED because of them come back with them. Jobs that are unfinished are left alone, and
+/// a job that is DONE cannot be retried. A job that is UPSTREAM_FAILED itself comes back only with the job that it
+/// depends on: name that one, or the flow.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: {jobs_retried, dependents_revived}.\n\nExample: mycelium retry --flow 'daily report'"
@@ -28,6 +36,7 @@ struct Retried {
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let named = args.scope.jobs();
     let scopes = match args.scope.find(mycelium).await? {
         Scope::Flow(flow_id) => vec![retry_jobs_request::Scope::FlowId(flow_id)],
         Scope::Jobs(lists) => lists.into_iter().map(retry_jobs_request::Scope::Jobs).collect(),
@@ -39,12 +48,63 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         sum.jobs_retried += answer.jobs_retried;
         sum.dependents_revived += answer.dependents_revived;
     }
+    // Whoever got back all that they named need not be told more.
+    let is_short = sum.jobs_retried < named.len() as u64;
+    let stuck = if is_short { why_not(mycelium, &named).await? } else { Vec::new() };
     if output.is_json() {
-        return Ok(output.json(&sum)?);
+        output.json(&sum)?;
+    } else if sum.jobs_retried > 0 || stuck.is_empty() {
+        let mut sentence = format!("brought back {}", count(sum.jobs_retried, "job"));
+        if sum.dependents_revived > 0 {
+            sentence.push_str(&format!(", and {} of theirs", count(sum.dependents_revived, "dependent")));
+        }
+        output.line(&sentence)?;
     }
-    let mut sentence = format!("brought back {}", count(sum.jobs_retried, "job"));
-    if sum.dependents_revived > 0 {
-        sentence.push_str(&format!(", and {} of theirs", count(sum.dependents_revived, "dependent")));
+    if sum.jobs_retried == 0 && !stuck.is_empty() {
+        bail!(stuck.join("; "));
     }
-    Ok(output.line(&sentence)?)
+    for sentence in &stuck {
+        note(sentence);
+    }
+    Ok(())
+}
+
+/// Why jobs did not come back: because of others that were not named.
+async fn why_not(mycelium: &Mycelium, jobs: &[JobId]) -> Result<Vec<String>, Error> {
+    let mut sentences = Vec::new();
+    for &id in jobs {
+        let job = mycelium.job(id).await?;
+        if let Some((cause, status)) = cause(mycelium, job).await? {
+            let ended = status_name(status);
+            sentences.push(format!("job {id} depends on job {cause}, which ended {ended}: retry that one"));
+        }
+        if sentences.len() == STUCK_MAX {
+            break;
+        }
+    }
+    Ok(sentences)
+}
+
+/// The job that is to blame for one that is UPSTREAM_FAILED, and how it ended.
+async fn cause(mycelium: &Mycelium, mut job: Job) -> Result<Option<(JobId, JobStatus)>, Error> {
+    let mut found = None;
+    for _ in 0..CAUSES_MAX {
+        if job.status() != JobStatus::UpstreamFailed {
+            break;
+        }
+        let Ok(id) = JobId::try_from(job.cause_job_id.as_ref()) else { break };
+        job = mycelium.job(id).await?;
+        found = match job.status() {
+            status @ (JobStatus::Failed | JobStatus::Cancelled | JobStatus::UpstreamFailed) => {
+                Some((id, status))
+            }
+            // It came back meanwhile.
+            JobStatus::Unspecified
+            | JobStatus::Pending
+            | JobStatus::Ready
+            | JobStatus::Running
+            | JobStatus::Done => None,
+        };
+    }
+    Ok(found)
 }

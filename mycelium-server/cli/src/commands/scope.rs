@@ -1,5 +1,7 @@
 //! Which jobs a command is about: those of a flow, or some by their ids.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::limits;
@@ -29,12 +31,19 @@ pub(super) enum Scope {
 }
 
 impl ScopeArgs {
+    /// The jobs that are named, each once.
+    pub(super) fn jobs(&self) -> Vec<JobId> {
+        let mut seen = HashSet::new();
+        self.jobs.iter().copied().filter(|job| seen.insert(*job)).collect()
+    }
+
     /// Finds out which jobs are meant.
     pub(super) async fn find(&self, mycelium: &Mycelium) -> anyhow::Result<Scope> {
         match &self.flow {
             Some(flow) => Ok(Scope::Flow(client::find_flow(mycelium, flow).await?.flow_id)),
             None => {
-                let lists = self.jobs.chunks(limits::JOB_IDS_MAX);
+                let jobs = self.jobs();
+                let lists = jobs.chunks(limits::JOB_IDS_MAX);
                 let list = |jobs: &[JobId]| v1::JobIds {
                     job_ids: jobs.iter().copied().map(client::job_bytes).collect(),
                 };

@@ -1,24 +1,31 @@
 //! `mycelium watch`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use elf_runtime::{Error, Mycelium};
-use mycelium_proto::v1::{GetJobRequest, JobChange, JobStatus, WatchJobsRequest, watch_jobs_request};
+use elf_runtime::{Error, JobWatch, Mycelium};
+use mycelium_proto::v1::{
+    GetJobRequest, JobChange, JobStatus, WatchJobsRequest, WatchJobsResponse, watch_jobs_request,
+};
 use serde::Serialize;
 
+use super::client;
 use super::scope::{Scope, ScopeArgs};
 use crate::errors::Misuse;
-use crate::output::Output;
 use crate::output::format::{self, count};
+use crate::output::{Output, note};
 use crate::views::status_name;
 
 /// The most names of jobs that are kept at hand; beyond it they are asked for again.
 const NAMES_MAX: usize = 100_000;
+/// The pause between two tries to reach a broker that is away.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Shows how jobs stand and then each change, until all of them have ended.
 ///
-/// A watch goes on through restarts of the broker.
+/// A watch goes on through restarts of the broker: when it goes away it is waited for, 15 seconds at most, and standard
+/// error says so.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: one object a line for each change, {job_id, status, attempt, snapshot, commit, \
@@ -57,9 +64,9 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     };
     let request =
         WatchJobsRequest { scope: Some(scope), until_final: !args.follow, ..WatchJobsRequest::default() };
-    let mut watch = mycelium.watch_jobs(request);
+    let mut watch = client::without_patience(mycelium)?.watch_jobs(request);
     let mut people = (!output.is_json()).then(|| ForPeople::new(mycelium, output));
-    while let Some(message) = watch.next().await? {
+    while let Some(message) = next(&mut watch).await? {
         match &mut people {
             Some(people) => people.show(message.snapshot, message.commit, &message.changes).await?,
             None => {
@@ -73,6 +80,30 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         people.end()?;
     }
     Ok(())
+}
+
+/// The next message. A broker that is away is waited for, and people are told.
+async fn next(watch: &mut JobWatch) -> Result<Option<WatchJobsResponse>, Error> {
+    let mut away_since = None;
+    loop {
+        let error = match watch.next().await {
+            Err(error) if error.is_retryable() => error,
+            message => {
+                if away_since.is_some() && message.is_ok() {
+                    note("the broker is back");
+                }
+                return message;
+            }
+        };
+        let since = *away_since.get_or_insert_with(|| {
+            note(&format!("the broker is away; waiting for it for {} s", client::PATIENCE.as_secs()));
+            Instant::now()
+        });
+        if since.elapsed() >= client::PATIENCE {
+            return Err(error);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 fn view(snapshot: bool, commit: u64, change: &JobChange) -> ChangeView<'_> {
