@@ -351,11 +351,54 @@ async fn what_is_not_known_is_told_by_name_and_what_is_no_id_is_refused() {
         let ended = broker.run(&command).await;
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{command:?}");
         assert!(ended.stderr.starts_with("error: invalid value 'bee'"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("`bee` is not an id: expected a UUID"), "{}", ended.stderr);
     }
     let both = ["graph", "--job", &id, "--format", "dot", "--output", "json"];
     assert_eq!(broker.run(&both).await.bad(2), "error: --format and --output json exclude each other");
-    let line = run(mycelium().args(["jobs", "--url", "not a url"])).await.bad(1);
-    assert!(line.contains("`not a url` is not the URL of a broker"), "{line}");
+    let named = broker.run(&["jobs", "--flow", &id]).await.bad(1);
+    assert!(!named.contains("named"), "an id is no name: {named}");
+    let deep = broker.run(&["graph", "--flow", "daily", "--depth", "4"]).await;
+    assert_eq!((deep.code, deep.stdout.as_str()), (Some(2), ""));
+    assert!(
+        deep.stderr.contains("'--flow <NAME|ID>' cannot be used with '--depth <DEPTH>'"),
+        "{}",
+        deep.stderr
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_url_of_a_broker_is_a_wrong_command_line() {
+    for (url, why) in [
+        ("not a url", "it cannot be read as a URL"),
+        ("127.0.0.1:7420", "it does not begin with http://"),
+        ("nonsense", "it does not begin with http://"),
+        ("https://127.0.0.1:7420", "TLS is not there yet, only http://"),
+        ("ftp://127.0.0.1:7420", "a broker speaks http://, not ftp://"),
+        ("http://127.0.0.1:99999", "its port is not a number from 1 to 65535"),
+    ] {
+        let expected = format!(
+            "error: `{url}` is not the URL of a broker (one looks like http://127.0.0.1:7420): {why}"
+        );
+        assert_eq!(run(mycelium().args(["flows", "--url", url])).await.bad(2), expected);
+        assert_eq!(run(mycelium().args(["flows"]).env("MYCELIUM_URL", url)).await.bad(2), expected);
+    }
+}
+
+#[tokio::test]
+async fn one_is_not_told_as_many_and_a_flow_without_a_name_is_seen() {
+    let broker = Broker::in_memory().await;
+    let flow = connect(&broker).await.flow("");
+    let bee = flow.call(ELF, "task_weigh", args! { species: "bee" });
+    flow.call(ELF, "task_weigh", args! { species: "ant" });
+    flow.submit().await.unwrap();
+
+    let ended = broker.run(&["jobs", "--limit", "1"]).await;
+    assert_eq!(ended.stderr, "There are more than this one; see them with --limit.\n");
+    let flows = broker.run(&["flows"]).await.good();
+    let row = flows.lines().find(|line| line.starts_with(&flow.id().to_string())).unwrap();
+    assert_eq!(row.split_whitespace().nth(1), Some("-"), "{row}");
+    let job = broker.run(&["job", &bee.id().to_string()]).await.good();
+    assert!(job.contains(&format!("{} (-)", flow.id())), "{job}");
 }
 
 #[tokio::test]

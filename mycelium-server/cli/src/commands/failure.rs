@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use elf_runtime::{Error, Mycelium};
+use elf_runtime::{Error, InvalidId, JobId, Mycelium};
 use mycelium_proto::v1::{FailureGroup, FailureOccurrence, GetFailureRequest};
 
 use super::client;
@@ -20,11 +20,16 @@ use crate::views::{FailureDetails, FailureSummary};
 )]
 pub(crate) struct Args {
     /// The failure's id.
-    #[arg(value_name = "FAILURE")]
+    #[arg(value_name = "FAILURE", value_parser = failure_id)]
     failure: uuid::Uuid,
     /// The most occurrences to show.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+}
+
+/// Reads the id, and says of what is none what is said of jobs.
+fn failure_id(text: &str) -> Result<uuid::Uuid, InvalidId> {
+    text.parse::<JobId>().map(|id| uuid::Uuid::from_bytes(*id.as_bytes()))
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {

@@ -90,7 +90,8 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     } else {
         output.table(table(&jobs), "no jobs")?;
         if are_more {
-            note(&format!("There are more than these {limit}; see them with --limit."));
+            let these = if limit == 1 { "this one".to_owned() } else { format!("these {limit}") };
+            note(&format!("There are more than {these}; see them with --limit."));
         }
     }
     Ok(())

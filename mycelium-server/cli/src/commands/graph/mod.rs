@@ -13,6 +13,7 @@ use mycelium_proto::v1::{GetGraphRequest, Job, JobEdge, get_graph_request};
 
 use super::client;
 use crate::errors::Misuse;
+use crate::output::format::count;
 use crate::output::{Output, note};
 use crate::views::{EdgeView, GraphView, JobView};
 
@@ -28,9 +29,9 @@ use crate::views::{EdgeView, GraphView, JobView};
 pub(crate) struct Args {
     #[command(flatten)]
     root: RootArgs,
-    /// How many edges away from the job to look, up and down.
-    #[arg(long, default_value_t = 1, requires = "job", value_parser = clap::value_parser!(u32).range(1..=100))]
-    depth: u32,
+    /// How many edges away from the job to look, up and down. Default: 1. A flow is shown whole.
+    #[arg(long, conflicts_with = "flow", value_parser = clap::value_parser!(u32).range(1..=100))]
+    depth: Option<u32>,
     /// Whether to print the graph for people, or in the language of Graphviz. Default: text.
     #[arg(long, value_enum)]
     format: Option<GraphFormat>,
@@ -95,9 +96,11 @@ pub(crate) async fn run(args: Args, style: Style, mycelium: &Mycelium, output: O
             let flow = client::find_flow(mycelium, flow).await?;
             (flow.name, get_graph_request::Root::FlowId(flow.flow_id), 0)
         }
-        (None, Some(job)) => {
-            (format!("around job {job}"), get_graph_request::Root::JobId(client::job_bytes(job)), args.depth)
-        }
+        (None, Some(job)) => (
+            format!("around job {job}"),
+            get_graph_request::Root::JobId(client::job_bytes(job)),
+            args.depth.unwrap_or(1),
+        ),
         (None, None) => return Err(Misuse("give --flow or --job".to_owned()).into()),
     };
     let graph = fetch(mycelium, title, root, depth).await?;
@@ -111,10 +114,8 @@ pub(crate) async fn run(args: Args, style: Style, mycelium: &Mycelium, output: O
         Style::Text => output.text(&text::render(&graph))?,
     }
     if graph.truncated {
-        note(&format!(
-            "Only the nearest {} jobs are shown; there are more within this depth.",
-            graph.jobs.len()
-        ));
+        let jobs = count(graph.jobs.len() as u64, "job");
+        note(&format!("Only the nearest {jobs} can be shown; there are more within this depth."));
     }
     Ok(())
 }
