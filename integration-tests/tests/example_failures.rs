@@ -33,7 +33,7 @@ async fn failures_tells_place_causes_and_dependents_and_equal_ones_are_one() -> 
         for line in [
             "    ReadingError: the scale shows `125O`, which is no weight".to_owned(),
             "    ReadingError: the scale shows `l250`, which is no weight".to_owned(),
-            format!("    at {FILE}:{question_mark} "),
+            format!("    at {FILE}:{question_mark}"),
             "    caused by ParseIntError: invalid digit found in string".to_owned(),
             "    Panic: attempt to divide by zero".to_owned(),
             format!("    at {FILE}:{division} failures::Kitchen::task_cut"),
@@ -41,6 +41,7 @@ async fn failures_tells_place_causes_and_dependents_and_equal_ones_are_one() -> 
         ] {
             assert!(ended.stdout.contains(&line), "no `{line}` in\n{}", ended.stdout);
         }
+        assert!(ended.stdout.lines().all(|line| !line.ends_with(' ')), "{}", ended.stdout);
         let dependents: Vec<_> =
             ended.stdout.lines().filter(|line| line.contains(" UPSTREAM_FAILED  because of ")).collect();
         assert_eq!(dependents.len(), 5, "{dependents:?}");

@@ -6,9 +6,8 @@
 //! cargo run --bin failures -- --url http://127.0.0.1:7420 # with one that runs: `mycelium serve`
 //! ```
 
-#![expect(clippy::print_stdout, reason = "an example talks to people")]
-
 use std::fmt::Debug;
+use std::io::{self, Write as _};
 use std::num::ParseIntError;
 use std::process::ExitCode;
 
@@ -66,14 +65,17 @@ async fn main() -> ExitCode {
     match run(Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // `eprintln!` would panic where standard error cannot be written to.
+            let _untold = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
-    let broker = match &options.url {
+    // A variable that is set and empty is as good as none.
+    let url = options.url.filter(|url| !url.is_empty());
+    let broker = match &url {
         Some(_) => None,
         None => {
             let broker =
@@ -81,22 +83,26 @@ async fn run(options: Options) -> anyhow::Result<()> {
             Some(broker.bind("127.0.0.1:0").await?)
         }
     };
-    let url = options.url.or(broker.as_ref().map(RunningBroker::url)).unwrap_or_default();
+    let url = url.or(broker.as_ref().map(RunningBroker::url)).unwrap_or_default();
 
     let mycelium = Mycelium::connect(url).await?;
     let mut outcome = Ok(());
     let worker = mycelium.serve().elf("kitchen", Kitchen);
     worker.run_until(async { outcome = orchestrate(&mycelium).await }).await?;
 
+    let is_own = broker.is_some();
     if let Some(broker) = broker {
         broker.stop().await?;
-        println!("\nThe failures stay. Look at them again, equal ones as one, with");
-        println!("  cargo run --release --bin mycelium -- serve --data-dir {DATA_FOLDER}");
-    } else {
-        println!("\nLook at the failures again, equal ones as one, with");
     }
-    println!("  cargo run --release --bin mycelium -- failures");
-    outcome
+    outcome?;
+    if is_own {
+        writeln!(io::stdout(), "\nThe failures stay. Look at them again, equal ones as one, with")?;
+        writeln!(io::stdout(), "  cargo run --release --bin mycelium -- serve --data-dir {DATA_FOLDER}")?;
+    } else {
+        writeln!(io::stdout(), "\nLook at the failures again, equal ones as one, with")?;
+    }
+    writeln!(io::stdout(), "  cargo run --release --bin mycelium -- failures")?;
+    Ok(())
 }
 
 async fn orchestrate(mycelium: &Mycelium) -> anyhow::Result<()> {
@@ -121,40 +127,51 @@ async fn orchestrate(mycelium: &Mycelium) -> anyhow::Result<()> {
     let run = flow.submit().await?;
     let counts = run.wait().await?;
     for (what, weighed, cut, served) in &jobs {
-        println!("\n{what}");
+        writeln!(io::stdout(), "\n{what}")?;
         tell(&run, "weigh", weighed).await?;
         tell(&run, "cut", cut).await?;
         tell(&run, "serve", served).await?;
     }
-    println!(
+    writeln!(
+        io::stdout(),
         "\n{} jobs DONE, {} FAILED, {} UPSTREAM_FAILED",
-        counts.done, counts.failed, counts.upstream_failed
-    );
+        counts.done,
+        counts.failed,
+        counts.upstream_failed
+    )?;
     Ok(())
 }
 
 /// Prints how a job ended. Only *its failing* is expected here; any other error is returned.
-async fn tell<T: Output + Debug>(run: &Run, name: &str, job: &Job<T>) -> Result<(), Error> {
+async fn tell<T: Output + Debug>(run: &Run, name: &str, job: &Job<T>) -> anyhow::Result<()> {
     match run.result(job).await {
-        Ok(result) => println!("  {name:<6} DONE             {result:?}"),
-        Err(Error::JobFailed(failure)) => tell_failure(name, &failure),
-        Err(error) => return Err(error),
+        Ok(result) => writeln!(io::stdout(), "  {name:<6} DONE             {result:?}")?,
+        Err(Error::JobFailed(failure)) => tell_failure(name, &failure)?,
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }
 
-fn tell_failure(name: &str, JobFailure { cause, failure, .. }: &JobFailure) {
+fn tell_failure(name: &str, JobFailure { cause, failure, .. }: &JobFailure) -> io::Result<()> {
     if let Some(cause) = cause {
-        println!("  {name:<6} UPSTREAM_FAILED  because of {}, job {}", cause.task, cause.job_id);
-        return;
+        writeln!(
+            io::stdout(),
+            "  {name:<6} UPSTREAM_FAILED  because of {}, job {}",
+            cause.task,
+            cause.job_id
+        )?;
+        return Ok(());
     }
-    println!("  {name:<6} FAILED");
-    let Some(failure) = failure else { return };
-    println!("    {}: {}", failure.r#type, failure.message);
+    writeln!(io::stdout(), "  {name:<6} FAILED")?;
+    let Some(failure) = failure else { return Ok(()) };
+    writeln!(io::stdout(), "    {}: {}", failure.r#type, failure.message)?;
     for frame in &failure.frames {
-        println!("    at {}:{} {}", frame.file, frame.line, frame.function);
+        // In release builds the function may be unknown.
+        let place = format!("{}:{} {}", frame.file, frame.line, frame.function);
+        writeln!(io::stdout(), "    at {}", place.trim_end())?;
     }
     for cause in &failure.causes {
-        println!("    caused by {}: {}", cause.r#type, cause.message);
+        writeln!(io::stdout(), "    caused by {}: {}", cause.r#type, cause.message)?;
     }
+    Ok(())
 }

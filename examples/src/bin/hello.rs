@@ -7,6 +7,7 @@
 
 #![expect(clippy::print_stdout, reason = "an example talks to people")]
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -50,18 +51,21 @@ async fn main() -> ExitCode {
     match run(Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // `eprintln!` would panic where standard error cannot be written to.
+            let _untold = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
-    let broker = match &options.url {
+    // A variable that is set and empty is as good as none.
+    let url = options.url.filter(|url| !url.is_empty());
+    let broker = match &url {
         Some(_) => None,
         None => Some(Broker::in_memory()?.bind("127.0.0.1:0").await?),
     };
-    let url = options.url.or(broker.as_ref().map(RunningBroker::url)).unwrap_or_default();
+    let url = url.or(broker.as_ref().map(RunningBroker::url)).unwrap_or_default();
 
     // A worker serves elves, each under a name. Here both are served by this process, until the flow has ended;
     // they could as well be processes of their own, on other hosts: then only the URL is shared.
@@ -89,6 +93,6 @@ async fn orchestrate(mycelium: &Mycelium) -> anyhow::Result<()> {
 
     // One call stores both jobs, all or nothing. From here on they run even if this program ends.
     let run = flow.submit().await?;
-    println!("{} letters were printed", run.result(&letters).await?);
+    writeln!(io::stdout(), "{} letters were printed", run.result(&letters).await?)?;
     Ok(())
 }

@@ -16,14 +16,14 @@
 //! | `processes.rs` | six child processes that never outlive this one |
 //! | `summary.rs` | asking the broker what happened |
 
-#![expect(clippy::print_stdout, reason = "an example talks to people")]
-
 mod elves;
 mod measurements;
 mod orchestration;
 mod processes;
 mod summary;
 
+use std::cell::Cell;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,11 +78,18 @@ async fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads what we print has seen enough and gone, as `head` does: no reason to complain.
+        Err(error) if is_closed_output(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{who}: {error:#}");
+            // `eprintln!` would panic where standard error cannot be written to.
+            let _untold = writeln!(io::stderr(), "{who}: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_closed_output(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 async fn run_everything(animals: u32) -> Result<()> {
@@ -91,13 +98,15 @@ async fn run_everything(animals: u32) -> Result<()> {
         .context("cannot start a broker (is one running on this folder, `mycelium serve` for example?)")?
         .bind("127.0.0.1:0")
         .await?;
-    println!("broker at {} on {DATA_FOLDER}", broker.url());
+    // Not `println!`, which panics if nobody reads it.
+    writeln!(io::stdout(), "broker at {} on {DATA_FOLDER}", broker.url())?;
     let mut elves = ElfProcesses::start(&broker.url(), Path::new(MEASUREMENTS_FILE))?;
 
+    let is_submitted = Cell::new(false);
     let outcome = tokio::select! {
-        outcome = orchestrate(broker.url(), animals) => outcome,
+        outcome = orchestrate(broker.url(), animals, &is_submitted) => outcome,
         error = elves.first_to_end() => Err(error),
-        signal = told_to_stop => Err(anyhow!("{signal}: what was submitted stays and goes on with the next run")),
+        signal = told_to_stop => Err(interrupted(signal, is_submitted.get())),
     };
 
     // Whatever happened, elves leave while the broker still takes their last words, and the broker leaves last.
@@ -109,20 +118,34 @@ async fn run_everything(animals: u32) -> Result<()> {
     Ok(())
 }
 
+fn interrupted(signal: &str, is_submitted: bool) -> anyhow::Error {
+    if is_submitted {
+        anyhow!(
+            "{signal}: what was submitted stays in {DATA_FOLDER}, and continues whenever a broker on that folder has \
+             these elves again"
+        )
+    } else {
+        anyhow!("{signal}: nothing was submitted yet")
+    }
+}
+
 /// This part needs nothing but the URL of the broker: it could be a program of its own, on another host.
-async fn orchestrate(url: String, animals: u32) -> Result<()> {
+async fn orchestrate(url: String, animals: u32, is_submitted: &Cell<bool>) -> Result<()> {
     let mycelium = Mycelium::connect(url).await?;
-    let (flow_id, last_report) = orchestration::run(&mycelium, animals).await?;
-    println!("\n{last_report}\n");
+    let (flow_id, last_report) = orchestration::run(&mycelium, animals, is_submitted).await?;
+    let mut out = io::stdout();
+    writeln!(out, "\n{last_report}\n")?;
     summary::tell(&mycelium, flow_id).await?;
 
-    println!(
-        "\nThe measurements of all runs are in {MEASUREMENTS_FILE}, their history is in {DATA_FOLDER}. Look at it with"
-    );
-    println!("  cargo run --release --bin mycelium -- serve --data-dir {DATA_FOLDER}");
-    println!("and then, in another terminal, with");
-    println!("  cargo run --release --bin mycelium -- graph --flow {flow_id}");
-    println!("  cargo run --release --bin mycelium -- jobs --flow {flow_id}");
-    println!("  cargo run --release --bin mycelium -- elf \"{}\" --source", elves::CREATOR);
+    let elf = elves::CREATOR;
+    writeln!(
+        out,
+        "\nThe measurements of all runs are in {MEASUREMENTS_FILE}, their history is in {DATA_FOLDER}. Look at it with\n  \
+         cargo run --release --bin mycelium -- serve --data-dir {DATA_FOLDER}\n\
+         and then, in another terminal, with\n  \
+         cargo run --release --bin mycelium -- graph --flow {flow_id}\n  \
+         cargo run --release --bin mycelium -- jobs --flow {flow_id}\n  \
+         cargo run --release --bin mycelium -- elf \"{elf}\" --source"
+    )?;
     Ok(())
 }

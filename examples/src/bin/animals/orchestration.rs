@@ -1,5 +1,7 @@
 //! The flow: what is to be done, said in ordinary calls.
 
+use std::cell::Cell;
+
 use anyhow::{Context as _, Result};
 use elf_runtime::{FlowId, Job, Mycelium, Value};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,8 +11,12 @@ use crate::elves::{self, AnimalsCreator, AnimalsDataStore, ReportPrinter, Statis
 /// A report is made whenever so many animals have been measured.
 const ANIMALS_PER_REPORT: u32 = 5;
 
-/// Measures animals, and returns the flow and the last report.
-pub(crate) async fn run(mycelium: &Mycelium, animals: u32) -> Result<(FlowId, String)> {
+/// Measures animals, and returns the flow and the last report. Sets `is_submitted` as soon as it may be.
+pub(crate) async fn run(
+    mycelium: &Mycelium,
+    animals: u32,
+    is_submitted: &Cell<bool>,
+) -> Result<(FlowId, String)> {
     let flow = mycelium.flow("animals");
     let creator = AnimalsCreator::tasks(&flow, elves::CREATOR);
     let store = AnimalsDataStore::tasks(&flow, elves::DATA_STORE);
@@ -34,6 +40,7 @@ pub(crate) async fn run(mycelium: &Mycelium, animals: u32) -> Result<(FlowId, St
     }
 
     // From here on the jobs are the broker's: they would be done even if this process ended.
+    is_submitted.set(true);
     let run = flow.submit().await?;
     let bar = ProgressBar::new(reports.len() as u64)
         .with_style(ProgressStyle::with_template("{bar:40} {pos} of {len} reports, {elapsed}")?);
@@ -45,6 +52,8 @@ pub(crate) async fn run(mycelium: &Mycelium, animals: u32) -> Result<(FlowId, St
         last = Some(run.result(report).await?);
         bar.inc(1);
     }
+    // The animals after the last report are measured and saved, too.
+    run.wait().await?;
     bar.finish_and_clear();
     Ok((flow.id(), last.context("no report was asked for")?))
 }

@@ -1,6 +1,7 @@
 //! What happened, as the broker tells it: nothing here comes from the orchestrator's own memory.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
@@ -28,18 +29,26 @@ pub(crate) async fn tell(mycelium: &Mycelium, flow_id: FlowId) -> Result<()> {
     for column in table.column_iter_mut().skip(4) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    println!("{table}\n");
-    println!("{} jobs in {:.2} s, by {} processes", jobs.len(), seconds(&jobs), processes.len());
+    let mut out = io::stdout();
+    writeln!(out, "{table}\n")?;
+    let (jobs_in_all, seconds) = (count(jobs.len(), "job"), seconds(&jobs));
+    writeln!(out, "{jobs_in_all} in {seconds:.2} s, by {} processes", processes.len())?;
 
     let reports = jobs.iter().filter(|job| job.elf == elves::PRINTER).count();
     let done = |job: &&Job| job.status() == JobStatus::Done;
     let reports_done = jobs.iter().filter(|job| job.elf == elves::PRINTER).filter(done).count();
     let failed = jobs.len() - jobs.iter().filter(done).count();
     if failed > 0 {
-        bail!("{reports_done} of {reports} reports DONE, {failed} jobs did not end well");
+        let failed = count(failed, "job");
+        bail!("{reports_done} of {} DONE, {failed} did not end well", count(reports, "report"));
     }
-    println!("{reports_done} of {reports} reports DONE, none failed");
+    writeln!(out, "{reports_done} of {} DONE, none failed", count(reports, "report"))?;
     Ok(())
+}
+
+/// `1 job`, `2 jobs`.
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// All jobs of the flow. Lists come in pages, so that neither side ever holds an answer without bounds.
