@@ -130,7 +130,8 @@ async fn after_a_cut_running_jobs_go_on_and_unacknowledged_outcomes_come_again()
     assert_eq!((outcome.token.as_ref(), value_of(&outcome).as_str()), (Some(&running), "9"));
     assert_eq!(gates.starts(9), 1, "a job that runs is not started again");
     stream.ack(vec![unacknowledged, running]).await;
-    assert_eq!(stream.heartbeat().await.held, []);
+    // A beat may have been on its way when the acknowledgement was.
+    while !stream.heartbeat().await.held.is_empty() {}
     worker.stop_on(stream).await.unwrap();
 }
 
