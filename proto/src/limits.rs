@@ -2,6 +2,8 @@
 
 /// The protocol version that these sources speak; `Hello` carries a range.
 pub const PROTOCOL_VERSION: u32 = 1;
+/// The version of the operations on values that these sources know; `JobSpec.operations_version` tells it.
+pub const OPERATIONS_VERSION: u32 = 1;
 /// The largest gRPC message either side sends or accepts, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest inline payload (one literal, one output), in bytes.
@@ -16,6 +18,8 @@ pub const SUBMIT_BYTES_TARGET: usize = 2 * 1024 * 1024;
 pub const VALUE_NODES_MAX: usize = 1_000_000;
 /// The most nested lists and maps in a value graph.
 pub const VALUE_DEPTH_MAX: usize = 128;
+/// The most bodies of operations in each other.
+pub const BODY_DEPTH_MAX: usize = 8;
 /// The most parameters of a task, and arguments of a job.
 pub const PARAMETERS_MAX: usize = 256;
 /// The most named outputs of a task.

@@ -9,7 +9,7 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    cancel, elf, elves, failure, failures, flows, graph, job, jobs, retry, serve, watch, why,
+    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, retry, serve, watch, why,
 };
 use crate::output::Format;
 
@@ -54,8 +54,8 @@ pub(crate) struct ClientArgs {
     pub(crate) output: Format,
 }
 
-/// Commands that do not talk to the broker that the options name, but start their own.
-const LOCAL_COMMANDS: [&str; 2] = ["serve", "bench"];
+/// Commands that do not talk to the broker that the options name: they start their own, or need none.
+const LOCAL_COMMANDS: [&str; 3] = ["serve", "bench", "eval"];
 
 impl Cli {
     /// Reads the command line and the environment, or ends the process with what is wrong with them.
@@ -128,6 +128,7 @@ pub(crate) enum Command {
     Cancel(cancel::Args),
     Retry(retry::Args),
     Watch(watch::Args),
+    Eval(eval::Args),
     Bench(bench::Args),
     /// Serves the elf of `mycelium bench`, which starts this command itself.
     #[command(hide = true)]

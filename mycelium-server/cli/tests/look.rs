@@ -412,3 +412,61 @@ async fn a_reader_that_goes_away_is_no_reason_to_complain() {
         assert_eq!((ended.status.code(), ended.stderr.len()), (Some(0), 0), "{format}");
     }
 }
+
+#[tokio::test]
+async fn values_that_are_computed_are_shown_as_they_were_written() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let served = Served::start(&mycelium, "scale", 8).await;
+    let flow = mycelium.flow(FLOW);
+    let scale = Scale::tasks(&flow, "scale");
+    let bee = scale.task_weigh("bee");
+    let sum = scale.task_sum(list![bee.weight() * 2 + 1]);
+    let run = flow.submit().await.unwrap();
+    within(run.wait()).await.unwrap();
+    let shown = broker.run(&["job", &sum.id().to_string()]).await.good();
+    let expected = format!("= [{}.weight * 2 + 1]", bee.id());
+    assert!(shown.contains(&expected), "{shown}");
+    let json = broker.json(&["job", &sum.id().to_string()]).await;
+    let nodes = json["nodes"].as_array().unwrap();
+    let operations: Vec<_> = nodes.iter().filter(|node| node["kind"] == "operation").collect();
+    assert_eq!(operations.len(), 2, "{json}");
+    assert_eq!((&operations[0]["name"], &operations[1]["name"]), (&json!("multiply"), &json!("add")));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn eval_computes_a_graph_without_a_broker() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("graph.json");
+    let graph = |key: &str| {
+        json!({
+            "name": "a weight",
+            "nodes": [{"input": "bee"}, {"literal": key}, {"operation": "get", "inputs": [0, 1]}],
+            "result": 2,
+            "inputs": {"bee": {"weight": 7}},
+        })
+    };
+    std::fs::write(&file, json!([graph("weight")]).to_string()).unwrap();
+    let eval = |flags: &[&str]| {
+        let mut command = mycelium();
+        command.arg("eval").arg(&file).args(flags);
+        command
+    };
+    assert_eq!(run(&mut eval(&[])).await.good(), "a weight: 7\n");
+    let printed = run(&mut eval(&["--output", "json"])).await.good();
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(printed, json!([{"name": "a weight", "value": 7, "error": null}]));
+
+    std::fs::write(&file, graph("height").to_string()).unwrap();
+    let ended = run(&mut eval(&[])).await;
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(
+        ended.stdout,
+        "a weight: failed at node 2, get(map, string): the map has no key \"height\" (missing_key)\n"
+    );
+    assert!(ended.stderr.contains("1 of 1 value graph could not be computed"), "{}", ended.stderr);
+    std::fs::write(&file, "{}").unwrap();
+    let problem = run(&mut eval(&[])).await.bad(1);
+    assert!(problem.contains("not a value graph"), "{problem}");
+}

@@ -1,6 +1,7 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
 use std::collections::HashSet;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use mycelium_core::Core;
 use mycelium_core::command::{Cancel, Command, Facts, FinishedFact, NewJob, Part, Scope, Submit};
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId, SessionId};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::driver::Progress;
 use super::message::{Body, CallError, HelloMessage, Message, StreamId};
@@ -45,6 +46,8 @@ struct Inner {
     next_stream: AtomicU64,
     sessions: AtomicUsize,
     watches: AtomicUsize,
+    /// Evaluations at once: each may take memory up to its limit, and all of a core.
+    evaluations: Semaphore,
 }
 
 /// A job that was checked and encoded, ready to be submitted.
@@ -104,6 +107,7 @@ impl Handle {
                 next_stream: AtomicU64::new(1),
                 sessions: AtomicUsize::new(0),
                 watches: AtomicUsize::new(0),
+                evaluations: Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
             }),
         }
     }
@@ -263,6 +267,15 @@ impl Handle {
             Ok(result) => result,
             Err(_panicked_or_stopping) => Err(CallError::Stopping),
         }
+    }
+
+    /// Computes values on a thread that may block, not more than one for each core at once.
+    pub(crate) async fn evaluate<T: Send + 'static>(
+        &self,
+        compute: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let _permit = self.inner.evaluations.acquire().await.map_err(|_closed| CallError::Stopping)?;
+        tokio::task::spawn_blocking(compute).await.map_err(|_panicked_or_stopping| CallError::Stopping)
     }
 
     /// Reads the store where the caller is: for a few records in the way of somebody who waits. Most are served from

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::convert;
 use crate::broker::{Assigned, Body, CallError, FailureBody, Handle, Report, StreamId};
 use crate::store::Store;
-use crate::values::{OutputsByJob, derive_arguments};
+use crate::values::{OutputsByJob, derive_arguments, has_operations};
 
 /// A message grows to about so many bytes of arguments before the next begins.
 const ASSIGN_BYTES_TARGET: usize = 1024 * 1024;
@@ -21,7 +21,7 @@ const ASSIGNMENTS_PER_MESSAGE: usize = 1_024;
 /// How many assignments are read from the store at once.
 const CHUNK: usize = 256;
 /// Up to so many assignments are put together without switching threads.
-const READ_HERE_MAX: u64 = 16;
+const READ_HERE_MAX: usize = 16;
 
 /// Assignments of one message.
 pub(crate) struct Dispatched {
@@ -56,10 +56,7 @@ impl Dispatcher {
             let rest = assignments.split_off(assignments.len().min(CHUNK));
             let chunk = std::mem::replace(&mut assignments, rest);
             let n = chunk.len() as u64;
-            let read = move |store: &dyn Store| put_together(store, chunk);
-            let is_short = n <= READ_HERE_MAX;
-            let result = if is_short { self.handle.read_here(read) } else { self.handle.read(read).await };
-            let put_together = match result {
+            let put_together = match self.put_together(chunk).await {
                 Ok(put_together) => put_together,
                 Err(error) => {
                     // The attempts are not delivered. Closing the stream gives them back to the queue when the elf
@@ -86,6 +83,26 @@ impl Dispatcher {
         }
         true
     }
+
+    async fn put_together(&self, assignments: Vec<Assignment>) -> Result<PutTogether, CallError> {
+        let is_short = assignments.len() <= READ_HERE_MAX;
+        let read = move |store: &dyn Store| Inputs::read(store, assignments);
+        let inputs = if is_short { self.handle.read_here(read)? } else { self.handle.read(read).await? };
+        if inputs.specs.iter().any(has_operations) {
+            self.handle.evaluate(move || inputs.derive()).await
+        } else if is_short {
+            Ok(inputs.derive())
+        } else {
+            self.handle.read(move |_| Ok(inputs.derive())).await
+        }
+    }
+}
+
+/// What the arguments of assignments are computed from.
+struct Inputs {
+    assignments: Vec<Assignment>,
+    specs: Vec<v1::JobSpec>,
+    outputs: OutputsByJob,
 }
 
 struct PutTogether {
@@ -93,38 +110,46 @@ struct PutTogether {
     failures: Vec<(Token, FailureBody)>,
 }
 
-fn put_together(store: &dyn Store, assignments: Vec<Assignment>) -> Result<PutTogether, CallError> {
-    let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
-    let records = store.specs(&ids)?;
-    let mut specs = Vec::with_capacity(records.len());
-    let mut sources: HashSet<JobId> = HashSet::new();
-    for (id, record) in ids.iter().zip(records) {
-        let record = record.ok_or_else(|| CallError::Unreadable(format!("job {id} has no specification")))?;
-        let spec = v1::JobSpec::decode(record.body)
-            .map_err(|error| CallError::Unreadable(format!("the specification of job {id}: {error}")))?;
-        if !spec.nodes.is_empty() {
-            sources.extend(&record.depends_on);
+impl Inputs {
+    fn read(store: &dyn Store, assignments: Vec<Assignment>) -> Result<Self, CallError> {
+        let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
+        let records = store.specs(&ids)?;
+        let mut specs = Vec::with_capacity(records.len());
+        let mut sources: HashSet<JobId> = HashSet::new();
+        for (id, record) in ids.iter().zip(records) {
+            let record =
+                record.ok_or_else(|| CallError::Unreadable(format!("job {id} has no specification")))?;
+            let spec = v1::JobSpec::decode(record.body)
+                .map_err(|error| CallError::Unreadable(format!("the specification of job {id}: {error}")))?;
+            if !spec.nodes.is_empty() {
+                sources.extend(&record.depends_on);
+            }
+            specs.push(spec);
         }
-        specs.push(spec);
+        let outputs = read_outputs(store, sources)?;
+        Ok(Self { assignments, specs, outputs })
     }
-    let outputs = read_outputs(store, sources)?;
 
-    let mut done = PutTogether { assignments: Vec::with_capacity(assignments.len()), failures: Vec::new() };
-    for (assignment, spec) in assignments.into_iter().zip(specs) {
-        match derive_arguments(&spec, &outputs) {
-            Ok(arguments) => done.assignments.push(v1::Assignment {
-                token: Some(convert::token(&assignment.token)),
-                elf: spec.elf,
-                task: spec.task,
-                arguments,
-                flow_id: convert::id(assignment.flow.as_bytes()),
-            }),
-            Err(error) => {
-                done.failures.push((assignment.token, FailureBody::value_derivation(error.to_string())));
+    fn derive(self) -> PutTogether {
+        let Self { assignments, specs, outputs } = self;
+        let mut done =
+            PutTogether { assignments: Vec::with_capacity(assignments.len()), failures: Vec::new() };
+        for (assignment, spec) in assignments.into_iter().zip(specs) {
+            match derive_arguments(&spec, &outputs) {
+                Ok(arguments) => done.assignments.push(v1::Assignment {
+                    token: Some(convert::token(&assignment.token)),
+                    elf: spec.elf,
+                    task: spec.task,
+                    arguments,
+                    flow_id: convert::id(assignment.flow.as_bytes()),
+                }),
+                Err(error) => {
+                    done.failures.push((assignment.token, FailureBody::value_derivation(error.to_string())));
+                }
             }
         }
+        done
     }
-    Ok(done)
 }
 
 fn read_outputs(store: &dyn Store, jobs: HashSet<JobId>) -> Result<OutputsByJob, CallError> {

@@ -9,6 +9,7 @@ mod graph;
 mod jobs;
 mod list;
 mod mycelium_service;
+mod operations;
 mod outcomes;
 mod page;
 mod status;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::status::Error;
-use super::{Mycelia, convert, graph, jobs, list, submit, watch};
+use super::{Mycelia, convert, graph, jobs, list, operations, submit, watch};
 use crate::broker::Handle;
 
 /// Serves those who orchestrate and watch.
@@ -74,6 +74,7 @@ unary! {
     list_failures(ListFailuresRequest) -> ListFailuresResponse = list::list_failures;
     get_failure(GetFailureRequest) -> GetFailureResponse = list::get_failure;
     get_status(GetStatusRequest) -> GetStatusResponse = get_status;
+    list_operations(ListOperationsRequest) -> ListOperationsResponse = operations::list_operations;
 }
 
 async fn get_status(handle: &Handle, _request: v1::GetStatusRequest) -> Result<v1::GetStatusResponse, Error> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
+use mycelium_values::{Types, check_operation};
 
 use super::{is_json, is_json_encoding};
 
@@ -59,7 +60,8 @@ pub(crate) fn check_spec(spec: &v1::JobSpec) -> Result<CheckedSpec, SpecError> {
     }
 
     let mut depends_on = BTreeSet::new();
-    check_nodes(&spec.nodes, &mut depends_on)?;
+    let has_operations = check_nodes(&spec.nodes, &mut depends_on)?;
+    check_operations_version(spec.operations_version, has_operations)?;
     check_arguments(spec)?;
     for (index, job) in spec.after.iter().enumerate() {
         let job =
@@ -109,11 +111,30 @@ fn check_arguments(spec: &v1::JobSpec) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn check_nodes(nodes: &[v1::ValueNode], depends_on: &mut BTreeSet<JobId>) -> Result<(), SpecError> {
+fn check_operations_version(version: u32, has_operations: bool) -> Result<(), SpecError> {
+    let newest = mycelium_values::VERSION;
+    match (version, has_operations) {
+        (0, false) => Ok(()),
+        (0, true) => Err(field("operations_version", "must be given for a value graph with operations")),
+        (_, false) => Err(field("operations_version", "must be 0 for a value graph without operations")),
+        (version, true) if version > newest => Err(field(
+            "operations_version",
+            format!("is {version}, and this broker knows those up to {newest}"),
+        )),
+        (_, true) => Ok(()),
+    }
+}
+
+/// Gives whether there are operations among them.
+fn check_nodes(nodes: &[v1::ValueNode], depends_on: &mut BTreeSet<JobId>) -> Result<bool, SpecError> {
     if nodes.len() > limits::VALUE_NODES_MAX {
         return Err(field("nodes", format!("must be at most {}", limits::VALUE_NODES_MAX)));
     }
     let mut depths: Vec<usize> = Vec::with_capacity(nodes.len());
+    // Only operations ask for the types of what stands before them.
+    let has_operations = nodes.iter().any(|node| matches!(node.kind, Some(value_node::Kind::Operation(_))));
+    let mut types: Vec<Types> = Vec::with_capacity(if has_operations { nodes.len() } else { 0 });
+    let mut node_count = nodes.len();
     let mut literal_bytes = 0usize;
     for (index, node) in nodes.iter().enumerate() {
         let kind = node.kind.as_ref().ok_or_else(|| graph(index, "says nothing"))?;
@@ -150,7 +171,26 @@ fn check_nodes(nodes: &[v1::ValueNode], depends_on: &mut BTreeSet<JobId>) -> Res
                 }
                 deepest
             }
+            value_node::Kind::Operation(operation) => {
+                for input in &operation.inputs {
+                    depth_of(*input)?;
+                }
+                let operands: Vec<Types> =
+                    operation.inputs.iter().map(|input| types[*input as usize]).collect();
+                let result = check_operation(operation, &operands, &mut node_count)
+                    .map_err(|problem| graph(index, problem.to_string()))?;
+                types.push(result);
+                literal_bytes += body_bytes(operation);
+                // How deep its result nests is known when it is computed.
+                0
+            }
+            value_node::Kind::BodyInput(_) => {
+                return Err(graph(index, "is the input of a body, and stands in none"));
+            }
         };
+        if has_operations && let Some(known) = mycelium_values::result_types(kind) {
+            types.push(known);
+        }
         if depth > limits::VALUE_DEPTH_MAX {
             return Err(graph(index, format!("nests more than {} deep", limits::VALUE_DEPTH_MAX)));
         }
@@ -163,7 +203,22 @@ fn check_nodes(nodes: &[v1::ValueNode], depends_on: &mut BTreeSet<JobId>) -> Res
             max: limits::JOB_BYTES_MAX,
         });
     }
-    Ok(())
+    Ok(has_operations)
+}
+
+/// The bytes of the literals in the bodies of an operation, whose depth was checked before.
+fn body_bytes(operation: &v1::Operation) -> usize {
+    let nodes = operation.body.iter().flat_map(|body| &body.nodes);
+    nodes
+        .map(|node| match &node.kind {
+            Some(value_node::Kind::Literal(v1::Payload {
+                content: Some(payload::Content::Inline(bytes)),
+                ..
+            })) => bytes.len(),
+            Some(value_node::Kind::Operation(inner)) => body_bytes(inner),
+            Some(_) | None => 0,
+        })
+        .sum()
 }
 
 /// Checks a payload and gives its size in bytes.
@@ -228,7 +283,17 @@ mod tests {
             nodes,
             after: vec![],
             priority: 0,
+            operations_version: 0,
         }
+    }
+
+    fn operation(name: &str, inputs: &[u32], body: Option<v1::Body>) -> v1::ValueNode {
+        let inputs = inputs.to_vec();
+        node(value_node::Kind::Operation(v1::Operation { name: name.to_owned(), inputs, body }))
+    }
+
+    fn with_operations(nodes: Vec<v1::ValueNode>) -> v1::JobSpec {
+        v1::JobSpec { operations_version: 1, ..spec(nodes) }
     }
 
     fn refused(spec: &v1::JobSpec) -> String {
@@ -277,6 +342,90 @@ mod tests {
         let mut twice = spec(vec![literal("1")]);
         twice.arguments.push(twice.arguments[0].clone());
         assert_eq!(refused(&twice), "arguments[1].parameter: `x` is given twice");
+    }
+
+    #[test]
+    fn operations_that_cannot_be_computed_are_refused_with_their_reason() {
+        let input = |index| node(value_node::Kind::BodyInput(index));
+        let body = |nodes, result| Some(v1::Body { nodes, result });
+        assert!(check_spec(&with_operations(vec![output(9), operation("add", &[0, 0], None)])).is_ok());
+        for (nodes, reason) in [
+            (
+                vec![operation("explode", &[], None)],
+                "nodes[0]: there is no operation `explode`; `ListOperations` tells those there are",
+            ),
+            (
+                vec![output(9), operation("add", &[0], None)],
+                "nodes[1]: `add` takes 2 operands, and 1 are given",
+            ),
+            (
+                vec![operation("add", &[0, 0], None)],
+                "nodes[0]: refers to node 0, which does not stand before it",
+            ),
+            (
+                vec![literal("\"a\""), operation("add", &[0, 0], None)],
+                "nodes[1]: `add`: `left` is string, and must be int or float",
+            ),
+            (vec![output(9), operation("list.map", &[0], None)], "nodes[1]: `list.map` needs a body"),
+            (
+                vec![output(9), operation("add", &[0, 0], body(vec![input(0)], 0))],
+                "nodes[1]: `add` takes no body",
+            ),
+            (
+                vec![output(9), operation("list.map", &[0], body(vec![output(9)], 0))],
+                "nodes[1]: node 0 of the body of `list.map`: is the output of a job, and a body sees only its \
+                 inputs: pass it on as an operand",
+            ),
+            (
+                vec![output(9), operation("list.map", &[0], body(vec![input(1)], 0))],
+                "nodes[1]: node 0 of the body of `list.map`: is input 1, and the body has 1, from 0",
+            ),
+            (
+                vec![output(9), operation("list.map", &[0], body(vec![input(0)], 1))],
+                "nodes[1]: node 1 of the body of `list.map`: is the result of the body, and does not exist",
+            ),
+            (vec![input(0)], "nodes[0]: is the input of a body, and stands in none"),
+        ] {
+            let version =
+                u32::from(nodes.iter().any(|node| matches!(node.kind, Some(value_node::Kind::Operation(_)))));
+            let spec = v1::JobSpec { operations_version: version, ..spec(nodes) };
+            assert_eq!(refused(&spec), reason);
+        }
+    }
+
+    #[test]
+    fn bodies_nest_no_deeper_than_their_limit() {
+        let nested = |depth: usize| {
+            let mut body = v1::Body { nodes: vec![node(value_node::Kind::BodyInput(0))], result: 0 };
+            for _ in 1..depth {
+                let nodes =
+                    vec![node(value_node::Kind::BodyInput(0)), operation("list.map", &[0], Some(body))];
+                body = v1::Body { nodes, result: 1 };
+            }
+            with_operations(vec![output(9), operation("list.map", &[0], Some(body))])
+        };
+        assert!(check_spec(&nested(limits::BODY_DEPTH_MAX)).is_ok());
+        assert_eq!(
+            refused(&nested(limits::BODY_DEPTH_MAX + 1)),
+            "nodes[1]: bodies stand more than 8 deep in each other"
+        );
+    }
+
+    #[test]
+    fn a_graph_names_the_version_of_its_operations() {
+        let nodes = || vec![output(9), operation("negate", &[0], None)];
+        assert_eq!(
+            refused(&spec(nodes())),
+            "operations_version: must be given for a value graph with operations"
+        );
+        assert_eq!(
+            refused(&v1::JobSpec { operations_version: 2, ..spec(nodes()) }),
+            "operations_version: is 2, and this broker knows those up to 1"
+        );
+        assert_eq!(
+            refused(&with_operations(vec![literal("1")])),
+            "operations_version: must be 0 for a value graph without operations"
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Computes a job's arguments from its value graph and the outputs of the jobs it depends on.
 //!
-//! Values are never parsed: lists and maps are put together from the bytes of their parts. The size of the result is
-//! computed before a byte of it is allocated, so that a small graph that doubles itself thirty times is refused and
-//! not built.
+//! A graph without operations is never parsed: lists and maps are put together from the bytes of their parts. The size
+//! of the result is computed before a byte of it is allocated, so that a small graph that doubles itself thirty times
+//! is refused and not built. A graph with operations is left to [`mycelium_values::evaluate`].
 
 use std::collections::HashMap;
 
@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
+use mycelium_values::{EvaluationError, Limits, Value};
 
 use super::is_json_encoding;
 
@@ -24,6 +25,8 @@ pub(crate) enum DerivationError {
     NotJson { parameter: String, node: usize, encoding: String },
     #[error("parameter `{parameter}` comes to {bytes} bytes, and all arguments of a job may come to {max}")]
     TooLarge { parameter: String, bytes: usize, max: usize },
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
 }
 
 /// Outputs of jobs that are DONE.
@@ -35,14 +38,26 @@ pub(crate) fn derive_arguments(
     outputs: &OutputsByJob,
 ) -> Result<Vec<v1::ArgumentValue>, DerivationError> {
     let graph = Graph { nodes: &spec.nodes, outputs };
+    let mut computed = if has_operations(spec) { graph.compute(spec)? } else { HashMap::new() };
     let mut sizes: Option<Vec<Result<usize, NodeError>>> = None;
     let mut arguments = Vec::with_capacity(spec.arguments.len());
     let mut bytes_total = 0usize;
     for argument in &spec.arguments {
         let root = argument.node as usize;
-        let payload = match graph.leaf(root) {
-            Some(leaf) => leaf.map(Leaf::into_payload),
-            None => {
+        let payload = match (graph.leaf(root), computed.remove(&argument.parameter)) {
+            (Some(leaf), _) => leaf.map(Leaf::into_payload),
+            (None, Some(value)) => {
+                let bytes = value.encoded_len();
+                if bytes_total.saturating_add(bytes) > limits::JOB_BYTES_MAX {
+                    Err(NodeError::TooLarge(bytes))
+                } else {
+                    Ok(v1::Payload {
+                        encoding: String::new(),
+                        content: Some(payload::Content::Inline(value.to_json())),
+                    })
+                }
+            }
+            (None, None) => {
                 let sizes = sizes.get_or_insert_with(|| graph.sizes());
                 match sizes.get(root).cloned().unwrap_or(Err(NodeError::Malformed(root))) {
                     Ok(bytes) if bytes_total.saturating_add(bytes) > limits::JOB_BYTES_MAX => {
@@ -68,6 +83,11 @@ pub(crate) fn derive_arguments(
         arguments.push(v1::ArgumentValue { parameter: argument.parameter.clone(), payload: Some(payload) });
     }
     Ok(arguments)
+}
+
+/// Whether a job's values take more to compute than putting bytes together.
+pub(crate) fn has_operations(spec: &v1::JobSpec) -> bool {
+    spec.operations_version != 0
 }
 
 /// What went wrong at a node, before it is known for which parameter.
@@ -188,9 +208,20 @@ impl<'a> Graph<'a> {
         match self.nodes.get(index).and_then(|node| node.kind.as_ref()) {
             Some(value_node::Kind::Literal(payload)) => Some(Ok(Leaf::Payload(payload))),
             Some(value_node::Kind::Output(output)) => Some(self.output(index, output)),
-            Some(value_node::Kind::List(_) | value_node::Kind::Map(_)) => None,
-            None => Some(Err(NodeError::Malformed(index))),
+            Some(value_node::Kind::List(_) | value_node::Kind::Map(_) | value_node::Kind::Operation(_)) => {
+                None
+            }
+            Some(value_node::Kind::BodyInput(_)) | None => Some(Err(NodeError::Malformed(index))),
         }
+    }
+
+    /// The values of the arguments that are no leaves, by parameter.
+    fn compute(&self, spec: &v1::JobSpec) -> Result<HashMap<String, Value>, EvaluationError> {
+        let wanted: Vec<&v1::Argument> =
+            spec.arguments.iter().filter(|argument| self.leaf(argument.node as usize).is_none()).collect();
+        let nodes: Vec<u32> = wanted.iter().map(|argument| argument.node).collect();
+        let values = mycelium_values::evaluate(self.nodes, &nodes, self, Limits::default())?;
+        Ok(wanted.into_iter().map(|argument| argument.parameter.clone()).zip(values).collect())
     }
 
     fn output(&self, node: usize, output: &v1::OutputRef) -> Result<Leaf<'a>, NodeError> {
@@ -260,9 +291,13 @@ impl<'a> Graph<'a> {
                     Ok(sum.saturating_add(string_len(&entry.key) + 1).saturating_add(part(entry.node)?))
                 })
             }
-            Some(value_node::Kind::Literal(_) | value_node::Kind::Output(_)) | None => {
-                Err(NodeError::Malformed(index))
-            }
+            Some(
+                value_node::Kind::Literal(_)
+                | value_node::Kind::Output(_)
+                | value_node::Kind::Operation(_)
+                | value_node::Kind::BodyInput(_),
+            )
+            | None => Err(NodeError::Malformed(index)),
         }
     }
 
@@ -316,13 +351,43 @@ impl<'a> Graph<'a> {
                             }
                         }
                     }
-                    Some(value_node::Kind::Literal(_) | value_node::Kind::Output(_)) | None => {}
+                    Some(
+                        value_node::Kind::Literal(_)
+                        | value_node::Kind::Output(_)
+                        | value_node::Kind::Operation(_)
+                        | value_node::Kind::BodyInput(_),
+                    )
+                    | None => {}
                 },
             }
         }
         debug_assert_eq!(buffer.len(), bytes, "the size computed is the size written");
         buffer.freeze()
     }
+}
+
+impl mycelium_values::Outputs for Graph<'_> {
+    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, String> {
+        let leaf = self.output(0, output).map_err(|error| match error {
+            NodeError::OutputMissing { job, output, available, .. } => {
+                format!("job {job} has no output `{output}`; it has {available}")
+            }
+            NodeError::NotJson { encoding, .. } => not_json(&encoding),
+            NodeError::TooLarge(_) | NodeError::Malformed(_) => "the value graph is malformed".to_owned(),
+        })?;
+        let payload = leaf.into_payload();
+        if !is_json_encoding(&payload.encoding) {
+            return Err(not_json(&payload.encoding));
+        }
+        match payload.content {
+            Some(payload::Content::Inline(json)) => Ok(json),
+            None => Ok(Bytes::from_static(b"null")),
+        }
+    }
+}
+
+fn not_json(encoding: &str) -> String {
+    format!("a value encoded as `{encoding}` can be passed on as a whole only")
 }
 
 /// Brackets and commas around `n` parts.

@@ -36,7 +36,9 @@ pub(crate) fn edges_of(spec: &v1::JobSpec) -> Vec<Edge> {
                 }
                 Some(value_node::Kind::List(list)) => stack.extend(&list.items),
                 Some(value_node::Kind::Map(map)) => stack.extend(map.entries.iter().map(|entry| entry.node)),
-                Some(value_node::Kind::Literal(_)) | None => {}
+                // What a body takes from outside is an operand of its operation.
+                Some(value_node::Kind::Operation(operation)) => stack.extend(&operation.inputs),
+                Some(value_node::Kind::Literal(_) | value_node::Kind::BodyInput(_)) | None => {}
             }
         }
     }

@@ -8,7 +8,7 @@ mod edges;
 mod json;
 
 pub(crate) use check::{SpecError, check_name, check_payload, check_spec};
-pub(crate) use derive::{OutputsByJob, derive_arguments};
+pub(crate) use derive::{OutputsByJob, derive_arguments, has_operations};
 pub(crate) use edges::{Edge, edges_of};
 pub(crate) use json::is_json;
 

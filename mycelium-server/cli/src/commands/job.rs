@@ -6,13 +6,13 @@ use anyhow::Context as _;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::v1::{
     FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec, JobStatus,
-    Output as JobOutput, ValueNode, get_flow_request, value_node,
+    Output as JobOutput, get_flow_request,
 };
 
 use super::{client, failure};
 use crate::output::Output;
 use crate::output::format::{self, count};
-use crate::views::{FailureSummary, JobDetails, JobView, PayloadView, status_name};
+use crate::views::{FailureSummary, JobDetails, JobView, PayloadView, expression, status_name};
 
 /// The most characters of one value that people are shown; programs get all of it.
 const VALUE_CHARS_MAX: usize = 1_000;
@@ -25,7 +25,8 @@ const OCCURRENCES_MAX: u32 = 1_000;
     after_help = "JSON: a job as in `mycelium jobs`, and arguments: [{parameter, node}], nodes, after: [job_id], \
     outputs: [{name, encoding, bytes, value}], failure (null, or as in `mycelium failures`, with the message of this \
     job). Nodes are {kind: literal, encoding, bytes, value}, {kind: output, job_id, output}, {kind: list, items: \
-    [node]} or {kind: map, entries: [{key, node}]}, where a node is an index into nodes. A value is null if its \
+    [node]}, {kind: map, entries: [{key, node}]}, {kind: operation, name, inputs: [node], body (null, or {nodes, \
+    result})} or, in a body, {kind: body_input, input}, where a node is an index into nodes. A value is null if its \
     encoding is not application/json."
 )]
 pub(crate) struct Args {
@@ -139,8 +140,7 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
         fact("after", format::id(after));
     }
     for argument in &spec.arguments {
-        let mut value = String::new();
-        render(&mut value, &spec.nodes, argument.node, u32::MAX);
+        let value = expression(&spec.nodes, argument.node);
         push_value(&mut text, "takes", &argument.parameter, &value);
     }
     for output in outputs {
@@ -157,86 +157,4 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
 fn push_value(text: &mut String, verb: &str, name: &str, value: &str) {
     let (name, value) = (format::one_line(name), format::shorten(value, VALUE_CHARS_MAX));
     let _infallible = writeln!(text, "  {verb:<11}{name} = {value}");
-}
-
-/// Writes a node of a value graph as an expression. A node may be used many times over, so the length of the text is
-/// what bounds the work; nodes refer to earlier ones only, and one that does not is not followed.
-fn render(text: &mut String, nodes: &[ValueNode], index: u32, parent: u32) {
-    if text.len() > VALUE_CHARS_MAX * 4 {
-        return;
-    }
-    let node = nodes.get(index as usize).filter(|_| index < parent);
-    match node.and_then(|node| node.kind.as_ref()) {
-        Some(value_node::Kind::Literal(payload)) => text.push_str(&PayloadView::from(payload).text()),
-        Some(value_node::Kind::Output(output)) => {
-            text.push_str(&format::id(&output.job_id));
-            if !output.name.is_empty() {
-                text.push('.');
-                text.push_str(&output.name);
-            }
-        }
-        Some(value_node::Kind::List(list)) => {
-            text.push('[');
-            for (position, item) in list.items.iter().enumerate() {
-                if text.len() > VALUE_CHARS_MAX * 4 {
-                    break;
-                }
-                text.push_str(if position == 0 { "" } else { ", " });
-                render(text, nodes, *item, index);
-            }
-            text.push(']');
-        }
-        Some(value_node::Kind::Map(map)) => {
-            text.push('{');
-            for (position, entry) in map.entries.iter().enumerate() {
-                if text.len() > VALUE_CHARS_MAX * 4 {
-                    break;
-                }
-                text.push_str(if position == 0 { "" } else { ", " });
-                let _infallible = write!(text, "{:?}: ", entry.key);
-                render(text, nodes, entry.node, index);
-            }
-            text.push('}');
-        }
-        None => text.push('?'),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use mycelium_proto::v1::{ListNode, OutputRef, Payload, payload};
-
-    use super::*;
-
-    fn node(kind: value_node::Kind) -> ValueNode {
-        ValueNode { kind: Some(kind) }
-    }
-
-    fn list(items: &[u32]) -> ValueNode {
-        node(value_node::Kind::List(ListNode { items: items.to_vec() }))
-    }
-
-    #[test]
-    fn a_value_graph_reads_as_an_expression() {
-        let literal =
-            Payload { content: Some(payload::Content::Inline("\"bee\"".into())), ..Payload::default() };
-        let output = OutputRef { job_id: vec![0x11; 16].into(), name: "weight".to_owned() };
-        let nodes =
-            [node(value_node::Kind::Literal(literal)), node(value_node::Kind::Output(output)), list(&[0, 1])];
-        let mut text = String::new();
-        render(&mut text, &nodes, 2, u32::MAX);
-        assert_eq!(text, "[\"bee\", 11111111-1111-1111-1111-111111111111.weight]");
-    }
-
-    #[test]
-    fn a_graph_that_doubles_with_each_node_or_refers_to_itself_is_cut() {
-        let doubling: Vec<ValueNode> = (0..100_u32).map(|n| list(&[n.saturating_sub(1); 2])).collect();
-        let mut text = String::new();
-        render(&mut text, &doubling, 99, u32::MAX);
-        assert!(text.len() < VALUE_CHARS_MAX * 8, "{}", text.len());
-
-        let mut text = String::new();
-        render(&mut text, &[list(&[0])], 0, u32::MAX);
-        assert_eq!(text, "[?]");
-    }
 }

@@ -4,6 +4,7 @@ pub(crate) mod cancel;
 mod client;
 pub(crate) mod elf;
 pub(crate) mod elves;
+pub(crate) mod eval;
 pub(crate) mod failure;
 pub(crate) mod failures;
 pub(crate) mod flows;
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
             }
             Ok(output.table(table, "")?)
         }
+        Command::Eval(args) => eval::run(&args, output),
         Command::BenchElf(args) => bench::serve_elf(args).await,
         Command::Jobs(args) => jobs::run(args, &client::connect(&client).await?, output).await,
         Command::Job(args) => job::run(args, &client::connect(&client).await?, output).await,

@@ -101,8 +101,24 @@ pub(crate) enum NodeView<'a> {
     Map {
         entries: Vec<EntryView<'a>>,
     },
+    Operation {
+        name: &'a str,
+        inputs: &'a [u32],
+        body: Option<BodyView<'a>>,
+    },
+    /// What a body is given: its own inputs first, then captured values.
+    BodyInput {
+        input: u32,
+    },
     /// A kind that this program does not know.
     Unknown,
+}
+
+/// What is done with each element of a list.
+#[derive(Debug, Serialize)]
+pub(crate) struct BodyView<'a> {
+    nodes: Vec<NodeView<'a>>,
+    result: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,6 +139,15 @@ impl<'a> From<&'a v1::ValueNode> for NodeView<'a> {
                 let entry = |entry: &'a v1::MapEntry| EntryView { key: &entry.key, node: entry.node };
                 Self::Map { entries: map.entries.iter().map(entry).collect() }
             }
+            Some(value_node::Kind::Operation(operation)) => Self::Operation {
+                name: &operation.name,
+                inputs: &operation.inputs,
+                body: operation.body.as_ref().map(|body| BodyView {
+                    nodes: body.nodes.iter().map(NodeView::from).collect(),
+                    result: body.result,
+                }),
+            },
+            Some(value_node::Kind::BodyInput(input)) => Self::BodyInput { input: *input },
             None => Self::Unknown,
         }
     }

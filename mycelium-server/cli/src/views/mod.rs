@@ -3,12 +3,14 @@
 //! without their prefix, and what is not set is null.
 
 mod elf;
+mod expression;
 mod failure;
 mod graph;
 mod job;
 mod reason;
 
 pub(crate) use self::elf::{ElfSummary, ElfView, RevisionView, SourceView};
+pub(crate) use self::expression::expression;
 pub(crate) use self::failure::{FailureDetails, FailureSummary};
 pub(crate) use self::graph::{EdgeView, GraphView};
 pub(crate) use self::job::{FlowView, JobDetails, JobView, PayloadView};

@@ -134,3 +134,61 @@ fn the_length_of_a_string_is_what_the_writer_writes() {
         assert_eq!(string_len(text), serde_json::to_string(text).unwrap().len(), "{text:?}");
     }
 }
+
+/// As [`derive`], with operations.
+fn compute(nodes: Vec<v1::ValueNode>, outputs: &OutputsByJob) -> Result<String, DerivationError> {
+    let node = u32::try_from(nodes.len() - 1).unwrap();
+    let arguments = vec![v1::Argument { parameter: "x".to_owned(), node }];
+    let spec = v1::JobSpec { nodes, arguments, operations_version: 1, ..v1::JobSpec::default() };
+    let derived = derive_arguments(&spec, outputs)?;
+    Ok(String::from_utf8(inline(derived[0].payload.as_ref().unwrap()).to_vec()).unwrap())
+}
+
+fn operation(name: &str, inputs: &[u32]) -> v1::ValueNode {
+    let operation = v1::Operation { name: name.to_owned(), inputs: inputs.to_vec(), body: None };
+    v1::ValueNode { kind: Some(value_node::Kind::Operation(operation)) }
+}
+
+#[test]
+fn operations_are_computed_from_outputs_and_the_rest_is_spliced() {
+    let outputs = OutputsByJob::from([done(1, &[("weight", "7"), ("note", r#"{"a": 1.10}"#)])]);
+    let nodes = vec![
+        output(1, "weight"),
+        literal("2"),
+        operation("multiply", &[0, 1]),
+        output(1, "note"),
+        list(vec![2, 3, 0]),
+        map(&[("all", 4)]),
+    ];
+    assert_eq!(compute(nodes, &outputs).unwrap(), r#"{"all":[14,{"a": 1.10},7]}"#);
+    // Several outputs together are a map of them.
+    let nodes = vec![output(1, ""), literal("\"weight\""), operation("get", &[0, 1])];
+    assert_eq!(compute(nodes, &outputs).unwrap(), "7");
+}
+
+#[test]
+fn a_failing_operation_names_its_node_and_the_types_of_its_operands() {
+    let outputs = OutputsByJob::from([done(1, &[("names", r#"["ant"]"#)])]);
+    let nodes = vec![output(1, "names"), literal("3"), operation("get", &[0, 1])];
+    assert_eq!(
+        compute(nodes, &outputs).unwrap_err().to_string(),
+        "node 2, get(list, int): the index 3 lies outside of a list of 1 element (bad_index)"
+    );
+    let nodes = vec![output(1, "weights"), operation("length", &[0])];
+    assert_eq!(
+        compute(nodes, &outputs).unwrap_err().to_string(),
+        "node 0: job 01010101-0101-0101-0101-010101010101 has no output `weights`; it has names (invalid_value)"
+    );
+}
+
+#[test]
+fn a_value_that_is_not_json_passes_beside_operations_and_is_no_operand() {
+    let (job, mut raw) = done(1, &[("image", "1")]);
+    raw.outputs[0].payload = Some(payload("\u{1}png", "image/png"));
+    let outputs = OutputsByJob::from([(job, raw)]);
+    let nodes = vec![output(1, "image"), operation("length", &[0])];
+    assert_eq!(
+        compute(nodes, &outputs).unwrap_err().to_string(),
+        "node 0: a value encoded as `image/png` can be passed on as a whole only (invalid_value)"
+    );
+}

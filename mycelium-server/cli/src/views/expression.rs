@@ -1,0 +1,295 @@
+//! A value graph as people would write it: `job.weight * 2 + 1`.
+
+use std::fmt::Write as _;
+
+use mycelium_proto::v1::{Body, Operation, ValueNode, value_node};
+
+use super::job::PayloadView;
+use crate::output::format;
+
+/// Longer texts are not gone on with. A node may be used many times over, so the length of the text is what bounds the
+/// work.
+const TEXT_BYTES_MAX: usize = 2_000;
+/// Nodes in each other beyond these are not shown.
+const LEVELS_MAX: u32 = 64;
+
+/// How tightly the parts of an expression hold together: what is looser needs parentheses.
+const LOOSEST: u8 = 0;
+const CONDITION: u8 = 1;
+const TIGHTEST: u8 = 9;
+
+/// Writes a node as an expression.
+pub(crate) fn expression(nodes: &[ValueNode], index: u32) -> String {
+    let mut writer = Writer { text: String::new(), bodies: 0 };
+    writer.node(nodes, index, u32::MAX, LOOSEST, LEVELS_MAX);
+    writer.text
+}
+
+struct Writer {
+    text: String,
+    /// How many bodies stand around what is being written: names their inputs apart.
+    bodies: usize,
+}
+
+/// The sign of an operation between two operands, and how tightly it binds.
+fn infix(name: &str) -> Option<(&'static str, u8)> {
+    Some(match name {
+        "or" => ("or", 2),
+        "and" => ("and", 3),
+        "equal" => ("==", 5),
+        "not_equal" => ("!=", 5),
+        "less" => ("<", 5),
+        "less_or_equal" => ("<=", 5),
+        "greater" => (">", 5),
+        "greater_or_equal" => (">=", 5),
+        "add" | "string.concat" => ("+", 6),
+        "subtract" => ("-", 6),
+        "multiply" => ("*", 7),
+        "divide" => ("/", 7),
+        "integer_divide" => ("//", 7),
+        "modulo" => ("%", 7),
+        _ => return None,
+    })
+}
+
+impl Writer {
+    fn is_full(&self) -> bool {
+        self.text.len() > TEXT_BYTES_MAX
+    }
+
+    /// Writes a node; nodes refer to earlier ones only, and one that does not is not followed.
+    fn node(&mut self, nodes: &[ValueNode], index: u32, parent: u32, binding: u8, levels: u32) {
+        if self.is_full() {
+            return;
+        }
+        if levels == 0 {
+            self.text.push('…');
+            return;
+        }
+        let node = nodes.get(index as usize).filter(|_| index < parent);
+        match node.and_then(|node| node.kind.as_ref()) {
+            Some(value_node::Kind::Literal(payload)) => {
+                self.text.push_str(&PayloadView::from(payload).text())
+            }
+            Some(value_node::Kind::Output(output)) => {
+                self.text.push_str(&format::id(&output.job_id));
+                if !output.name.is_empty() {
+                    self.text.push('.');
+                    self.text.push_str(&output.name);
+                }
+            }
+            Some(value_node::Kind::List(list)) => {
+                self.text.push('[');
+                self.separated(&list.items, |writer, item| {
+                    writer.node(nodes, *item, index, LOOSEST, levels - 1);
+                });
+                self.text.push(']');
+            }
+            Some(value_node::Kind::Map(map)) => {
+                self.text.push('{');
+                self.separated(&map.entries, |writer, entry| {
+                    let _infallible = write!(writer.text, "{:?}: ", entry.key);
+                    writer.node(nodes, entry.node, index, LOOSEST, levels - 1);
+                });
+                self.text.push('}');
+            }
+            Some(value_node::Kind::Operation(operation)) => {
+                self.operation(nodes, operation, index, binding, levels - 1);
+            }
+            Some(value_node::Kind::BodyInput(input)) => {
+                let name = input_name(self.bodies, *input);
+                self.text.push_str(&name);
+            }
+            None => self.text.push('?'),
+        }
+    }
+
+    fn separated<T>(&mut self, parts: &[T], mut write: impl FnMut(&mut Self, &T)) {
+        for (position, part) in parts.iter().enumerate() {
+            if self.is_full() {
+                return;
+            }
+            self.text.push_str(if position == 0 { "" } else { ", " });
+            write(self, part);
+        }
+    }
+
+    fn operation(
+        &mut self,
+        nodes: &[ValueNode],
+        operation: &Operation,
+        index: u32,
+        binding: u8,
+        levels: u32,
+    ) {
+        let inputs = operation.inputs.as_slice();
+        let part = |writer: &mut Self, input: u32, binding: u8| {
+            writer.node(nodes, input, index, binding, levels);
+        };
+        if let (Some((sign, own)), [left, right]) = (infix(&operation.name), inputs) {
+            self.text.push_str(if own < binding { "(" } else { "" });
+            part(self, *left, own);
+            let _infallible = write!(self.text, " {sign} ");
+            part(self, *right, own + 1);
+            self.text.push_str(if own < binding { ")" } else { "" });
+            return;
+        }
+        match (operation.name.as_str(), inputs) {
+            ("negate", [value]) => {
+                self.text.push('-');
+                part(self, *value, 8);
+            }
+            ("not", [value]) => {
+                self.text.push_str("not ");
+                part(self, *value, 4);
+            }
+            ("select", [condition, then, otherwise]) => {
+                self.text.push_str(if CONDITION < binding { "(" } else { "" });
+                part(self, *then, CONDITION + 1);
+                self.text.push_str(" if ");
+                part(self, *condition, CONDITION + 1);
+                self.text.push_str(" else ");
+                part(self, *otherwise, CONDITION);
+                self.text.push_str(if CONDITION < binding { ")" } else { "" });
+            }
+            ("get", [value, key]) => {
+                part(self, *value, TIGHTEST);
+                self.text.push('[');
+                part(self, *key, LOOSEST);
+                self.text.push(']');
+            }
+            ("slice", [value, ends @ ..]) => {
+                part(self, *value, TIGHTEST);
+                self.text.push('[');
+                for (position, end) in ends.iter().enumerate() {
+                    self.text.push_str(if position == 0 { "" } else { ":" });
+                    if !is_null(nodes, *end) {
+                        part(self, *end, LOOSEST);
+                    }
+                }
+                self.text.push(']');
+            }
+            (name, [value, rest @ ..]) if name.contains('.') && name != "list.range" => {
+                part(self, *value, TIGHTEST);
+                let _infallible =
+                    write!(self.text, ".{}(", format::one_line(name.rsplit('.').next().unwrap_or(name)));
+                self.call(nodes, rest, operation.body.as_ref(), index, levels);
+            }
+            (name, inputs) => {
+                let _infallible = write!(self.text, "{}(", format::one_line(name));
+                self.call(nodes, inputs, operation.body.as_ref(), index, levels);
+            }
+        }
+    }
+
+    /// The operands behind the parenthesis, and the body.
+    fn call(&mut self, nodes: &[ValueNode], inputs: &[u32], body: Option<&Body>, index: u32, levels: u32) {
+        self.separated(inputs, |writer, input| writer.node(nodes, *input, index, LOOSEST, levels));
+        if let Some(body) = body {
+            self.text.push_str(if inputs.is_empty() { "" } else { ", " });
+            self.bodies += 1;
+            let name = input_name(self.bodies, 0);
+            let _infallible = write!(self.text, "{name} -> ");
+            self.node(&body.nodes, body.result, u32::MAX, LOOSEST, levels);
+            self.bodies -= 1;
+        }
+        self.text.push(')');
+    }
+}
+
+/// `x` for the first input of a body, `y` for that of a body within; `x1`, `x2`... for the other inputs.
+fn input_name(bodies: usize, input: u32) -> String {
+    let letter = ["x", "y", "z", "u", "v", "w"][bodies.saturating_sub(1) % 6];
+    if input == 0 { letter.to_owned() } else { format!("{letter}{input}") }
+}
+
+fn is_null(nodes: &[ValueNode], index: u32) -> bool {
+    match nodes.get(index as usize).and_then(|node| node.kind.as_ref()) {
+        Some(value_node::Kind::Literal(payload)) => PayloadView::from(payload).text() == "null",
+        Some(_) | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mycelium_proto::v1::{ListNode, OutputRef, Payload, payload};
+
+    use super::*;
+
+    fn node(kind: value_node::Kind) -> ValueNode {
+        ValueNode { kind: Some(kind) }
+    }
+
+    fn list(items: &[u32]) -> ValueNode {
+        node(value_node::Kind::List(ListNode { items: items.to_vec() }))
+    }
+
+    fn literal(json: &'static str) -> ValueNode {
+        let content = Some(payload::Content::Inline(json.into()));
+        node(value_node::Kind::Literal(Payload { content, ..Payload::default() }))
+    }
+
+    fn weight() -> ValueNode {
+        let output = OutputRef { job_id: vec![0x11; 16].into(), name: "weight".to_owned() };
+        node(value_node::Kind::Output(output))
+    }
+
+    fn operation(name: &str, inputs: &[u32], body: Option<Body>) -> ValueNode {
+        let inputs = inputs.to_vec();
+        node(value_node::Kind::Operation(Operation { name: name.to_owned(), inputs, body }))
+    }
+
+    fn last(nodes: &[ValueNode]) -> String {
+        expression(nodes, u32::try_from(nodes.len() - 1).unwrap())
+            .replace("11111111-1111-1111-1111-111111111111.weight", "w")
+    }
+
+    #[test]
+    fn a_value_graph_reads_as_an_expression() {
+        assert_eq!(last(&[literal("\"bee\""), weight(), list(&[0, 1])]), "[\"bee\", w]");
+        let doubled = [weight(), literal("2"), operation("multiply", &[0, 1], None)];
+        let plus_one = [&doubled[..], &[operation("add", &[2, 1], None)]].concat();
+        assert_eq!(last(&plus_one), "w * 2 + 2");
+        let squared = [&plus_one[..], &[operation("multiply", &[3, 3], None)]].concat();
+        assert_eq!(last(&squared), "(w * 2 + 2) * (w * 2 + 2)");
+        assert_eq!(
+            last(&[
+                weight(),
+                literal("1"),
+                operation("subtract", &[1, 0], None),
+                operation("subtract", &[1, 2], None)
+            ]),
+            "1 - (1 - w)"
+        );
+        assert_eq!(last(&[weight(), literal("0"), operation("get", &[0, 1], None)]), "w[0]");
+        assert_eq!(
+            last(&[weight(), literal("1"), literal("null"), operation("slice", &[0, 1, 2], None)]),
+            "w[1:]"
+        );
+        assert_eq!(last(&[weight(), operation("string.upper", &[0], None)]), "w.upper()");
+        assert_eq!(
+            last(&[weight(), literal("true"), operation("select", &[1, 0, 1], None)]),
+            "w if true else true"
+        );
+        let body = Body {
+            nodes: vec![
+                node(value_node::Kind::BodyInput(0)),
+                literal("2"),
+                operation("multiply", &[0, 1], None),
+            ],
+            result: 2,
+        };
+        assert_eq!(last(&[weight(), operation("list.map", &[0], Some(body))]), "w.map(x -> x * 2)");
+    }
+
+    #[test]
+    fn a_graph_that_doubles_with_each_node_or_refers_to_itself_is_cut() {
+        let doubling: Vec<ValueNode> = (0..100_u32).map(|n| list(&[n.saturating_sub(1); 2])).collect();
+        assert!(last(&doubling).len() < TEXT_BYTES_MAX * 2);
+        assert_eq!(last(&[list(&[0])]), "[?]");
+        let chain: Vec<ValueNode> = std::iter::once(literal("1"))
+            .chain((0..100_000_u32).map(|n| operation("negate", &[n], None)))
+            .collect();
+        assert!(last(&chain).ends_with('…'));
+    }
+}

@@ -1,0 +1,541 @@
+//! Computes nodes of a value graph.
+//!
+//! What is computed is what the wanted nodes need, each node once, in a loop over a stack of work: neither long chains
+//! nor bodies within bodies recurse.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mycelium_proto::v1::{self, payload, value_node};
+
+use crate::budget::{Budget, Limits};
+use crate::error::{ErrorKind, EvaluationError, Failure};
+use crate::operations::generic::get;
+use crate::operations::operand::{truth, with_article};
+use crate::operations::whole::{group_key, sorted};
+use crate::table::{Lazy, Loop, Operation, Run};
+use crate::types::{Type, Types};
+use crate::value::{Entries, List, Value, string_len};
+
+/// Where the outputs of jobs come from: valid JSON text, or in words why there is none.
+pub trait Outputs {
+    /// The output that a node stands for.
+    ///
+    /// # Errors
+    /// In words, if there is no such output or if it is not JSON.
+    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, String>;
+}
+
+/// Computes the values of `wanted` nodes. The graph has passed the check; one that has not fails and does no harm.
+///
+/// # Errors
+/// The first failure, with the node where it happened.
+pub fn evaluate(
+    nodes: &[v1::ValueNode],
+    wanted: &[u32],
+    outputs: &dyn Outputs,
+    limits: Limits,
+) -> Result<Vec<Value>, EvaluationError> {
+    let mut machine = Machine {
+        scopes: vec![Scope::new(nodes, Vec::new())],
+        work: Vec::new(),
+        outputs,
+        budget: Budget::new(limits),
+    };
+    wanted.iter().map(|node| machine.compute(*node)).collect()
+}
+
+/// A table of nodes that is being computed: that of the job, or of a body for one element.
+struct Scope<'a> {
+    nodes: &'a [v1::ValueNode],
+    values: Vec<Option<Value>>,
+    /// For a body: what it is given.
+    inputs: Vec<Value>,
+    /// For a body: the node outside that it belongs to.
+    owner: u32,
+}
+
+/// Something to do in the innermost scope.
+enum Work<'a> {
+    /// Compute a node.
+    Compute(u32),
+    /// The parts of a node are computed: put it together.
+    Finish(u32),
+    /// The newest operand of a lazy operation is computed: go on.
+    GoOn { node: u32, operand: usize },
+    /// The body was computed for one element, or has to be for the first.
+    Loop(Box<LoopState<'a>>),
+}
+
+/// A body on its way through a list.
+struct LoopState<'a> {
+    node: u32,
+    run: Loop,
+    body: &'a v1::Body,
+    list: Arc<List>,
+    /// How many elements the body was computed for.
+    done: usize,
+    is_in_body: bool,
+    results: Vec<Value>,
+    accumulator: Value,
+    captured: Vec<Value>,
+    descending: bool,
+}
+
+struct Machine<'a> {
+    scopes: Vec<Scope<'a>>,
+    work: Vec<Work<'a>>,
+    outputs: &'a dyn Outputs,
+    budget: Budget,
+}
+
+impl<'a> Scope<'a> {
+    fn new(nodes: &'a [v1::ValueNode], inputs: Vec<Value>) -> Self {
+        Self { nodes, values: vec![None; nodes.len()], inputs, owner: 0 }
+    }
+
+    fn kind(&self, node: u32) -> Option<&'a value_node::Kind> {
+        self.nodes.get(node as usize)?.kind.as_ref()
+    }
+
+    fn value(&self, node: u32) -> Option<&Value> {
+        self.values.get(node as usize)?.as_ref()
+    }
+
+    fn set(&mut self, node: u32, value: Value) {
+        if let Some(place) = self.values.get_mut(node as usize) {
+            *place = Some(value);
+        }
+    }
+}
+
+/// A node that the check would have refused.
+fn malformed() -> Failure {
+    Failure::new(ErrorKind::InvalidValue, "the value graph is malformed")
+}
+
+impl<'a> Machine<'a> {
+    fn compute(&mut self, wanted: u32) -> Result<Value, EvaluationError> {
+        self.work.push(Work::Compute(wanted));
+        while let Some(work) = self.work.pop() {
+            let (node, done) = match work {
+                Work::Compute(node) => (node, self.begin(node)),
+                Work::Finish(node) => (node, self.finish(node)),
+                Work::GoOn { node, operand } => (node, self.go_on(node, operand)),
+                Work::Loop(state) => (state.node, self.next_element(state)),
+            };
+            done.map_err(|failure| self.locate(node, failure))?;
+        }
+        let value = self.scopes.first().and_then(|scope| scope.value(wanted)).cloned();
+        value.ok_or_else(|| self.locate(wanted, malformed()))
+    }
+
+    fn scope(&mut self) -> Result<&mut Scope<'a>, Failure> {
+        self.scopes.last_mut().ok_or_else(malformed)
+    }
+
+    /// A node whose value is wanted: computes it, or what it needs first.
+    fn begin(&mut self, node: u32) -> Result<(), Failure> {
+        let scope = self.scopes.last().ok_or_else(malformed)?;
+        if scope.value(node).is_some() {
+            return Ok(());
+        }
+        self.budget.steps(1)?;
+        let value = match scope.kind(node).ok_or_else(malformed)? {
+            value_node::Kind::Literal(literal) => literal_value(literal)?,
+            value_node::Kind::Output(output) => {
+                let json = self.outputs.output(output);
+                Value::raw(&json.map_err(|message| Failure::new(ErrorKind::InvalidValue, message))?)
+            }
+            value_node::Kind::BodyInput(input) => {
+                scope.inputs.get(*input as usize).cloned().ok_or_else(malformed)?
+            }
+            value_node::Kind::List(list) => {
+                self.budget.steps(list.items.len())?;
+                self.need(node, &list.items)?;
+                return Ok(());
+            }
+            value_node::Kind::Map(map) => {
+                self.budget.steps(map.entries.len())?;
+                let inner: Vec<u32> = map.entries.iter().map(|entry| entry.node).collect();
+                self.need(node, &inner)?;
+                return Ok(());
+            }
+            value_node::Kind::Operation(operation) => {
+                let known = Operation::find(&operation.name).ok_or_else(|| unknown(&operation.name))?;
+                self.budget.steps(operation.inputs.len())?;
+                match known.run {
+                    Run::Eager(_) | Run::Loop(_) => self.need(node, &operation.inputs)?,
+                    Run::Lazy(Lazy::GetOr) => {
+                        // The value and the key; the default only if they lead nowhere.
+                        self.want(node, *operation.inputs.first().ok_or_else(malformed)?)?;
+                        self.want(node, *operation.inputs.get(1).ok_or_else(malformed)?)?;
+                        let at = self.work.len() - 2;
+                        self.work.insert(at, Work::GoOn { node, operand: 1 });
+                    }
+                    Run::Lazy(_) => {
+                        self.work.push(Work::GoOn { node, operand: 0 });
+                        self.want(node, *operation.inputs.first().ok_or_else(malformed)?)?;
+                    }
+                }
+                return Ok(());
+            }
+        };
+        self.scope()?.set(node, value);
+        Ok(())
+    }
+
+    /// Puts off a node until others are computed.
+    fn need(&mut self, node: u32, inner: &[u32]) -> Result<(), Failure> {
+        self.work.push(Work::Finish(node));
+        // The first on top, so that of several failures the first is told.
+        for inner in inner.iter().rev() {
+            self.want(node, *inner)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a node that `of` refers to: an earlier one, so that there are no circles.
+    fn want(&mut self, of: u32, node: u32) -> Result<(), Failure> {
+        if node >= of {
+            return Err(malformed());
+        }
+        self.work.push(Work::Compute(node));
+        Ok(())
+    }
+
+    /// All that a node needs is computed.
+    fn finish(&mut self, node: u32) -> Result<(), Failure> {
+        let scope = self.scopes.last_mut().ok_or_else(malformed)?;
+        let value = match scope.kind(node).ok_or_else(malformed)? {
+            value_node::Kind::List(list) => {
+                let values = || list.items.iter().map(|item| scope.value(*item).ok_or_else(malformed));
+                let mut bytes = 2usize;
+                for value in values() {
+                    bytes = bytes.saturating_add(value?.encoded_len() + 1);
+                }
+                self.budget
+                    .value(list.items.len(), bytes.saturating_sub(usize::from(!list.items.is_empty())))?;
+                Value::list(values().map(|value| value.cloned()).collect::<Result<_, _>>()?, &self.budget)?
+            }
+            value_node::Kind::Map(map) => {
+                let mut bytes = 2usize;
+                for entry in &map.entries {
+                    let value = scope.value(entry.node).ok_or_else(malformed)?;
+                    bytes =
+                        bytes.saturating_add(string_len(&entry.key)).saturating_add(value.encoded_len() + 2);
+                }
+                self.budget.value(map.entries.len().saturating_mul(2), bytes)?;
+                let mut entries = Entries::with_capacity(map.entries.len());
+                for entry in &map.entries {
+                    let value = scope.value(entry.node).ok_or_else(malformed)?.clone();
+                    entries.insert(Arc::from(entry.key.as_str()), value);
+                }
+                Value::map(entries, &self.budget)?
+            }
+            value_node::Kind::Operation(operation) => {
+                let known = Operation::find(&operation.name).ok_or_else(|| unknown(&operation.name))?;
+                let mut operands = Vec::with_capacity(operation.inputs.len());
+                for (index, input) in operation.inputs.iter().enumerate() {
+                    let value = scope.values.get_mut(*input as usize).and_then(Option::as_mut);
+                    let value = value.ok_or_else(malformed)?;
+                    look_as_parameter(known, index, value, &mut self.budget)?;
+                    operands.push(value.clone());
+                }
+                match known.run {
+                    Run::Eager(function) => {
+                        if operands.len() < known.operands_min() {
+                            return Err(malformed());
+                        }
+                        function(&mut operands, &mut self.budget)?
+                    }
+                    Run::Loop(run) => return self.begin_loop(node, run, operation, known, operands),
+                    Run::Lazy(_) => return Err(malformed()),
+                }
+            }
+            value_node::Kind::Literal(_) | value_node::Kind::Output(_) | value_node::Kind::BodyInput(_) => {
+                return Err(malformed());
+            }
+        };
+        self.scope()?.set(node, value);
+        Ok(())
+    }
+
+    /// One more operand of a lazy operation is computed.
+    fn go_on(&mut self, node: u32, operand: usize) -> Result<(), Failure> {
+        let scope = self.scopes.last().ok_or_else(malformed)?;
+        let Some(value_node::Kind::Operation(operation)) = scope.kind(node) else { return Err(malformed()) };
+        let Some(Operation { run: Run::Lazy(lazy), .. }) = Operation::find(&operation.name) else {
+            return Err(malformed());
+        };
+        let value_of = |operand: usize| {
+            operation.inputs.get(operand).and_then(|input| scope.value(*input)).cloned().ok_or_else(malformed)
+        };
+        let value = value_of(operand)?;
+        let is_last = operand + 1 >= operation.inputs.len();
+        let result = match (lazy, operand) {
+            (Lazy::Select, 0) => {
+                let taken = if truth(&value, &mut self.budget)? { 1 } else { 2 };
+                Err(taken)
+            }
+            (Lazy::Select, _) => Ok(value),
+            (Lazy::Coalesce, _) if is_last || value.kind() != Type::Null => Ok(value),
+            (Lazy::And, _) => {
+                let is_true = truth(&value, &mut self.budget)?;
+                if is_last || !is_true { Ok(Value::Bool(is_true)) } else { Err(operand + 1) }
+            }
+            (Lazy::Or, _) => {
+                let is_true = truth(&value, &mut self.budget)?;
+                if is_last || is_true { Ok(Value::Bool(is_true)) } else { Err(operand + 1) }
+            }
+            (Lazy::GetOr, 1) => self.get_or(node, value_of(0)?, value)?.ok_or(2),
+            (Lazy::GetOr, _) => Ok(value),
+            (Lazy::Coalesce, _) => Err(operand + 1),
+        };
+        match result {
+            Ok(value) => self.scope()?.set(node, value),
+            Err(next) => {
+                self.work.push(Work::GoOn { node, operand: next });
+                self.want(node, *operation.inputs.get(next).ok_or_else(malformed)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The element, or `None` if there is none and the default is wanted.
+    fn get_or(&mut self, node: u32, mut value: Value, mut key: Value) -> Result<Option<Value>, Failure> {
+        let known = Operation::find("get_or").ok_or_else(malformed)?;
+        look_as_parameter(known, 0, &mut value, &mut self.budget)?;
+        look_as_parameter(known, 1, &mut key, &mut self.budget)?;
+        // Looked into once: other operations on the same value find it so.
+        if let Some(value_node::Kind::Operation(operation)) = self.scope()?.kind(node)
+            && let Some(input) = operation.inputs.first()
+        {
+            let input = *input;
+            self.scope()?.set(input, value.clone());
+        }
+        if value.kind() == Type::Null {
+            return Ok(None);
+        }
+        match get(&value, &key, &mut self.budget) {
+            Ok(found) => Ok(Some(found)),
+            Err(Failure { kind: ErrorKind::MissingKey | ErrorKind::BadIndex, .. }) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn begin_loop(
+        &mut self,
+        node: u32,
+        run: Loop,
+        operation: &'a v1::Operation,
+        known: &Operation,
+        mut operands: Vec<Value>,
+    ) -> Result<(), Failure> {
+        let Some(Value::List(list)) = operands.first() else { return Err(malformed()) };
+        let list = Arc::clone(list);
+        let descending = run == Loop::Sort && matches!(operands.get(1), Some(Value::Bool(true)));
+        let Some(body) = &operation.body else {
+            if run != Loop::Sort {
+                return Err(malformed());
+            }
+            let keys = list.items().to_vec();
+            return self.end_sort(node, &list, keys, descending);
+        };
+        let captured = operands.split_off(known.parameters.len().min(operands.len()));
+        let accumulator =
+            if run == Loop::Reduce { operands.pop().ok_or_else(malformed)? } else { Value::Null };
+        self.budget.value(list.items().len(), 0)?;
+        // The table of values of the body, which is used again for each element.
+        self.budget.value(body.nodes.len(), 0)?;
+        let state = LoopState {
+            node,
+            run,
+            body,
+            results: Vec::with_capacity(if run == Loop::Reduce { 0 } else { list.items().len() }),
+            list,
+            done: 0,
+            is_in_body: false,
+            accumulator,
+            captured,
+            descending,
+        };
+        self.work.push(Work::Loop(Box::new(state)));
+        Ok(())
+    }
+
+    /// Takes what the body gave for the last element, and begins with the next or ends.
+    fn next_element(&mut self, mut state: Box<LoopState<'a>>) -> Result<(), Failure> {
+        if state.is_in_body {
+            let result = self.scope()?.value(state.body.result).cloned().ok_or_else(malformed)?;
+            if state.run == Loop::Reduce {
+                state.accumulator = result;
+            } else {
+                state.results.push(result);
+            }
+            state.done += 1;
+        }
+        let Some(element) = state.list.items().get(state.done).cloned() else {
+            if state.is_in_body {
+                self.scopes.pop();
+            }
+            return self.end_loop(*state);
+        };
+        if let Err(failure) = self.budget.steps(1 + state.body.nodes.len()) {
+            // The failure is that of the operation, which stands outside of the body.
+            if state.is_in_body {
+                self.scopes.pop();
+            }
+            return Err(failure);
+        }
+        let mut inputs = Vec::with_capacity(2 + state.captured.len());
+        if state.run == Loop::Reduce {
+            inputs.push(std::mem::replace(&mut state.accumulator, Value::Null));
+        }
+        inputs.push(element);
+        inputs.extend(state.captured.iter().cloned());
+        if state.is_in_body {
+            let scope = self.scope()?;
+            scope.inputs = inputs;
+            scope.values.fill(None);
+        } else {
+            let mut scope = Scope::new(&state.body.nodes, inputs);
+            scope.owner = state.node;
+            self.scopes.push(scope);
+            state.is_in_body = true;
+        }
+        let result = state.body.result;
+        self.work.push(Work::Loop(state));
+        self.work.push(Work::Compute(result));
+        Ok(())
+    }
+
+    /// The body was computed for all elements.
+    fn end_loop(&mut self, state: LoopState<'a>) -> Result<(), Failure> {
+        let LoopState { node, run, list, results, accumulator, descending, .. } = state;
+        let value = match run {
+            Loop::Reduce => accumulator,
+            Loop::Map => self.new_list(results)?,
+            Loop::Filter => {
+                let mut kept = Vec::new();
+                for (item, keeps) in list.items().iter().zip(results) {
+                    match keeps.looked(&mut self.budget)? {
+                        Value::Bool(true) => kept.push(item.clone()),
+                        Value::Bool(false) => {}
+                        other => {
+                            return Err(Failure::new(
+                                ErrorKind::WrongType,
+                                format!("the body gave {}, and must give a bool", with_article(other.kind())),
+                            ));
+                        }
+                    }
+                }
+                self.new_list(kept)?
+            }
+            Loop::GroupBy => {
+                let mut groups: indexmap::IndexMap<Arc<str>, Vec<Value>> = indexmap::IndexMap::new();
+                for (item, key) in list.items().iter().zip(results) {
+                    let key = group_key(&key, &mut self.budget)?;
+                    self.budget.value(3, key.len())?;
+                    groups.entry(key).or_default().push(item.clone());
+                }
+                let mut entries = Entries::with_capacity(groups.len());
+                for (key, items) in groups {
+                    entries.insert(key, self.new_list(items)?);
+                }
+                let map = Value::map(entries, &self.budget)?;
+                self.budget.value(0, map.encoded_len())?;
+                map
+            }
+            Loop::Sort => return self.end_sort(node, &list, results, descending),
+        };
+        self.scope()?.set(node, value);
+        Ok(())
+    }
+
+    fn end_sort(
+        &mut self,
+        node: u32,
+        list: &List,
+        keys: Vec<Value>,
+        descending: bool,
+    ) -> Result<(), Failure> {
+        self.budget.value(list.items().len().saturating_mul(2), 0)?;
+        let order = sorted(keys, descending, &mut self.budget)?;
+        let items = order.into_iter().filter_map(|place| list.items().get(place).cloned()).collect();
+        let value = self.new_list(items)?;
+        self.scope()?.set(node, value);
+        Ok(())
+    }
+
+    /// A list of values that are there; the place of each was counted before.
+    fn new_list(&mut self, items: Vec<Value>) -> Result<Value, Failure> {
+        let bytes = items.iter().fold(2usize, |sum, item| sum.saturating_add(item.encoded_len() + 1));
+        self.budget.value(0, bytes - usize::from(!items.is_empty()))?;
+        Value::list(items, &self.budget)
+    }
+
+    /// Says where a failure happened: at which node of the job, and of bodies below it.
+    fn locate(&self, node: u32, failure: Failure) -> EvaluationError {
+        let mut path: Vec<usize> = self.scopes.iter().skip(1).map(|scope| scope.owner as usize).collect();
+        // While a body is computed its own operation is the owner of the innermost scope, and may be what failed.
+        let failing_scope = self.scopes.last();
+        path.push(node as usize);
+        let (operation, operands) = match failing_scope.and_then(|scope| Some((scope, scope.kind(node)?))) {
+            Some((scope, value_node::Kind::Operation(operation))) => {
+                let known = operation.inputs.iter().filter_map(|input| scope.value(*input));
+                (operation.name.clone(), known.map(Value::kind).collect())
+            }
+            Some(_) | None => (String::new(), Vec::new()),
+        };
+        let mut path = path.into_iter();
+        EvaluationError {
+            node: path.next().unwrap_or_default(),
+            body_nodes: path.collect(),
+            operation,
+            operands,
+            failure,
+        }
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::new(ErrorKind::InvalidValue, format!("there is no operation `{}`", crate::value::shorten(name)))
+}
+
+fn literal_value(literal: &v1::Payload) -> Result<Value, Failure> {
+    match &literal.content {
+        Some(payload::Content::Inline(json)) if is_json(&literal.encoding) => Ok(Value::raw(json)),
+        Some(payload::Content::Inline(_)) => Err(Failure::new(
+            ErrorKind::WrongType,
+            format!("a value encoded as `{}` is no operand", crate::value::shorten(&literal.encoding)),
+        )),
+        None => Err(malformed()),
+    }
+}
+
+fn is_json(encoding: &str) -> bool {
+    encoding.is_empty() || encoding == "application/json"
+}
+
+/// Holds an operand against its parameter, and looks into it if that asks for a type.
+fn look_as_parameter(
+    operation: &Operation,
+    index: usize,
+    value: &mut Value,
+    budget: &mut Budget,
+) -> Result<(), Failure> {
+    // Operands beyond the parameters are for the body.
+    let Some(parameter) = operation.parameter(index) else { return Ok(()) };
+    if parameter.types == Types::ANY {
+        return Ok(());
+    }
+    let kind = value.kind();
+    if !parameter.types.contains(kind) {
+        return Err(Failure::new(
+            ErrorKind::WrongType,
+            format!("`{}` is {}, and must be {}", parameter.name, with_article(kind), parameter.types),
+        ));
+    }
+    value.look(budget)
+}

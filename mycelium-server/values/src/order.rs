@@ -1,0 +1,161 @@
+//! Equality and order over all values.
+//!
+//! null < false < true < numbers < strings by code point < lists < maps as sorted lists of entries. Numbers compare by
+//! what they are, int or float. Works in a loop: values may be as deep as their text.
+
+use std::cmp::Ordering;
+
+use crate::budget::Budget;
+use crate::error::{ErrorKind, Failure};
+use crate::value::Value;
+
+/// One step of a comparison under way, innermost last.
+enum Step {
+    Pair(Value, Value, u32),
+    /// If all before was equal, this decides.
+    Lengths(usize, usize),
+    /// Two keys of maps.
+    Keys(std::sync::Arc<str>, std::sync::Arc<str>),
+}
+
+/// Compares two values.
+pub(crate) fn compare(left: &Value, right: &Value, budget: &mut Budget) -> Result<Ordering, Failure> {
+    // Most comparisons are of numbers.
+    if let (Value::Int(left), Value::Int(right)) = (left, right) {
+        budget.steps(1)?;
+        return Ok(left.get().cmp(&right.get()));
+    }
+    let mut steps = vec![Step::Pair(left.clone(), right.clone(), 0)];
+    while let Some(step) = steps.pop() {
+        let ordering = match step {
+            Step::Lengths(left, right) => left.cmp(&right),
+            Step::Keys(left, right) => left.cmp(&right),
+            Step::Pair(mut left, mut right, depth) => {
+                budget.steps(1)?;
+                if depth > budget.depth_max() {
+                    return Err(Failure::new(
+                        ErrorKind::LimitExceeded,
+                        format!(
+                            "the values nest more than {} deep, and are compared no deeper",
+                            budget.depth_max()
+                        ),
+                    ));
+                }
+                left.look(budget)?;
+                right.look(budget)?;
+                one_level(&left, &right, depth, &mut steps, budget)?
+            }
+        };
+        if ordering != Ordering::Equal {
+            return Ok(ordering);
+        }
+    }
+    Ok(Ordering::Equal)
+}
+
+/// Whether two values are equal.
+pub(crate) fn equal(left: &Value, right: &Value, budget: &mut Budget) -> Result<bool, Failure> {
+    Ok(compare(left, right, budget)? == Ordering::Equal)
+}
+
+fn one_level(
+    left: &Value,
+    right: &Value,
+    depth: u32,
+    steps: &mut Vec<Step>,
+    budget: &mut Budget,
+) -> Result<Ordering, Failure> {
+    Ok(match (left, right) {
+        (Value::Bool(left), Value::Bool(right)) => left.cmp(right),
+        (Value::Text(left), Value::Text(right)) => {
+            budget.scan(left.len().min(right.len()))?;
+            // UTF-8 keeps the order of code points.
+            left.as_bytes().cmp(right.as_bytes())
+        }
+        (Value::List(left), Value::List(right)) => {
+            let (left, right) = (left.items(), right.items());
+            steps.push(Step::Lengths(left.len(), right.len()));
+            budget.memory(left.len().min(right.len()).saturating_mul(2 * size_of::<Value>()))?;
+            let pairs = left.iter().zip(right);
+            steps.extend(pairs.rev().map(|(left, right)| Step::Pair(left.clone(), right.clone(), depth + 1)));
+            Ordering::Equal
+        }
+        (Value::Map(left), Value::Map(right)) => {
+            let (left, right) = (left.entries(), right.entries());
+            budget.memory(left.len().saturating_add(right.len()).saturating_mul(3 * size_of::<Value>()))?;
+            budget.steps(left.len().saturating_add(right.len()))?;
+            let sorted = |entries: &crate::value::Entries| {
+                let mut sorted: Vec<_> =
+                    entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                sorted.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+                sorted
+            };
+            steps.push(Step::Lengths(left.len(), right.len()));
+            // Pairs up to the shorter one's end, the last of them deepest in the stack.
+            let pairs: Vec<_> = sorted(left).into_iter().zip(sorted(right)).collect();
+            for ((left_key, left), (right_key, right)) in pairs.into_iter().rev() {
+                steps.push(Step::Pair(left, right, depth + 1));
+                steps.push(Step::Keys(left_key, right_key));
+            }
+            Ordering::Equal
+        }
+        (left, right) => match (number(left), number(right)) {
+            (Some(left), Some(right)) => compare_numbers(left, right),
+            _ => rank(left).cmp(&rank(right)),
+        },
+    })
+}
+
+fn rank(value: &Value) -> u8 {
+    match value {
+        Value::Null => 0,
+        Value::Bool(_) => 1,
+        Value::Int(_) | Value::Float(_) | Value::Raw(_) => 2,
+        Value::Text(_) => 3,
+        Value::List(_) => 4,
+        Value::Map(_) => 5,
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Number {
+    Int(i128),
+    Float(f64),
+}
+
+fn number(value: &Value) -> Option<Number> {
+    match value {
+        Value::Int(int) => Some(Number::Int(int.get())),
+        Value::Float(float) => Some(Number::Float(*float)),
+        Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) | Value::Raw(_) => {
+            None
+        }
+    }
+}
+
+fn compare_numbers(left: Number, right: Number) -> Ordering {
+    match (left, right) {
+        (Number::Int(left), Number::Int(right)) => left.cmp(&right),
+        (Number::Float(left), Number::Float(right)) => left.partial_cmp(&right).unwrap_or(Ordering::Equal),
+        (Number::Int(left), Number::Float(right)) => compare_exactly(left, right),
+        (Number::Float(left), Number::Int(right)) => compare_exactly(right, left).reverse(),
+    }
+}
+
+/// Compares without rounding: 2^53 + 1 is greater than 2.0^53.
+fn compare_exactly(int: i128, float: f64) -> Ordering {
+    // 2^100 is beyond every int here, and what lies below fits an i128.
+    const BEYOND: f64 = 1.267_650_600_228_229_4e30;
+    if float >= BEYOND {
+        return Ordering::Less;
+    }
+    if float <= -BEYOND {
+        return Ordering::Greater;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it lies within 2^100, and the fraction is looked at next"
+    )]
+    let whole = float.trunc() as i128;
+    int.cmp(&whole).then_with(|| 0.0f64.partial_cmp(&float.fract()).unwrap_or(Ordering::Equal))
+}

@@ -1,0 +1,474 @@
+//! Values while they are computed.
+//!
+//! A value stays the text it came as until an operation looks into it, and then is parsed by one level only: the
+//! elements of a list are texts again. So what is passed on untouched keeps its bytes, and nothing recurses however
+//! deep a text is. What operations build themselves is at most [`Limits::depth`](crate::Limits::depth) deep.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use indexmap::IndexMap;
+use serde::Deserializer as _;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::budget::Budget;
+use crate::error::{ErrorKind, Failure};
+use crate::types::Type;
+
+/// How much of a value is shown in a message, in bytes.
+const SHOWN_BYTES: usize = 64;
+
+/// A value.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// `null`.
+    Null,
+    /// A bool.
+    Bool(bool),
+    /// A number without fraction.
+    Int(Int),
+    /// A finite number.
+    Float(f64),
+    /// A string.
+    Text(Arc<str>),
+    /// A list whose elements are told apart.
+    List(Arc<List>),
+    /// A map whose entries are told apart.
+    Map(Arc<Map>),
+    /// JSON text that was not looked into: one valid value without blanks around it.
+    Raw(Bytes),
+}
+
+/// An integer between −2^63 and 2^64−1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Int {
+    // Two halves, so that values stay small: an i128 would have to be aligned to 16 bytes.
+    high: i64,
+    low: u64,
+}
+
+impl Int {
+    /// The least.
+    pub const MIN: i128 = i64::MIN as i128;
+    /// The greatest.
+    pub const MAX: i128 = u64::MAX as i128;
+
+    /// None if it is out of range.
+    #[must_use]
+    pub fn new(value: i128) -> Option<Self> {
+        if !(Self::MIN..=Self::MAX).contains(&value) {
+            return None;
+        }
+        let bytes = value.to_le_bytes();
+        let (low, high) = bytes.split_at(8);
+        Some(Self {
+            high: i64::from_le_bytes(high.try_into().ok()?),
+            low: u64::from_le_bytes(low.try_into().ok()?),
+        })
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> i128 {
+        (i128::from(self.high) << 64) | i128::from(self.low)
+    }
+}
+
+impl fmt::Debug for Int {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// A list whose elements are told apart.
+#[derive(Debug, Default)]
+pub struct List {
+    items: Vec<Value>,
+    /// Its length as JSON text.
+    encoded_len: usize,
+    depth: u32,
+}
+
+/// A map whose entries are told apart.
+#[derive(Debug, Default)]
+pub struct Map {
+    entries: Entries,
+    encoded_len: usize,
+    depth: u32,
+}
+
+/// The entries of a map, in order.
+pub(crate) type Entries = IndexMap<Arc<str>, Value>;
+
+impl List {
+    /// The elements.
+    #[must_use]
+    pub fn items(&self) -> &[Value] {
+        &self.items
+    }
+}
+
+impl Map {
+    /// The entries, in order.
+    pub(crate) fn entries(&self) -> &Entries {
+        &self.entries
+    }
+}
+
+/// Brackets and commas around `n` parts.
+fn separators(n: usize) -> usize {
+    2 + n.saturating_sub(1)
+}
+
+/// How many bytes a text takes as a JSON string.
+pub(crate) fn string_len(text: &str) -> usize {
+    let escaped: usize = text
+        .bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+            0x00..0x20 => 5,
+            _ => 0,
+        })
+        .sum();
+    text.len() + escaped + 2
+}
+
+fn write_string(buffer: &mut BytesMut, text: &str) {
+    // Strings always serialise; an error could only come from the writer, and a buffer in memory has none.
+    let written = serde_json::to_writer(buffer.writer(), text);
+    debug_assert!(written.is_ok());
+}
+
+impl Value {
+    /// An int, if it is within the range.
+    pub(crate) fn int(value: i128) -> Result<Self, Failure> {
+        Int::new(value).map(Self::Int).ok_or_else(|| {
+            Failure::new(
+                ErrorKind::Overflow,
+                format!("{value} lies beyond what an int holds, −2^63 to 2^64−1"),
+            )
+        })
+    }
+
+    /// A count, which is always within the range.
+    pub(crate) fn count(value: usize) -> Self {
+        Self::Int(Int { high: 0, low: value as u64 })
+    }
+
+    pub(crate) fn float(value: f64) -> Result<Self, Failure> {
+        if value.is_finite() {
+            Ok(Self::Float(value))
+        } else {
+            Err(Failure::new(ErrorKind::Overflow, "the result is beyond what a float holds"))
+        }
+    }
+
+    pub(crate) fn text(text: impl Into<Arc<str>>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// A list of these, whose memory was taken before.
+    pub(crate) fn list(items: Vec<Self>, budget: &Budget) -> Result<Self, Failure> {
+        let depth = 1 + items.iter().map(Self::depth).max().unwrap_or(0);
+        budget.depth(depth)?;
+        let encoded_len =
+            items.iter().fold(separators(items.len()), |sum, item| sum.saturating_add(item.encoded_len()));
+        Ok(Self::List(Arc::new(List { items, encoded_len, depth })))
+    }
+
+    /// A map of these, whose memory was taken before.
+    pub(crate) fn map(entries: Entries, budget: &Budget) -> Result<Self, Failure> {
+        let depth = 1 + entries.values().map(Self::depth).max().unwrap_or(0);
+        budget.depth(depth)?;
+        let encoded_len = entries.iter().fold(separators(entries.len()), |sum, (key, value)| {
+            sum.saturating_add(string_len(key) + 1).saturating_add(value.encoded_len())
+        });
+        Ok(Self::Map(Arc::new(Map { entries, encoded_len, depth })))
+    }
+
+    /// Valid JSON text.
+    #[must_use]
+    pub fn raw(json: &Bytes) -> Self {
+        let start = json.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
+        let end =
+            json.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(json.len(), |last| last + 1);
+        Self::part(json.slice(start..end.max(start)))
+    }
+
+    /// Valid JSON text without blanks around it. What is small enough is read at once.
+    fn part(json: Bytes) -> Self {
+        match json.first() {
+            None | Some(b'n') => Self::Null,
+            Some(b't') => Self::Bool(true),
+            Some(b'f') => Self::Bool(false),
+            Some(b'-' | b'0'..=b'9') => read_int(&json).map_or(Self::Raw(json), Self::Int),
+            Some(_) => Self::Raw(json),
+        }
+    }
+
+    /// Its type.
+    #[must_use]
+    pub fn kind(&self) -> Type {
+        match self {
+            Self::Null => Type::Null,
+            Self::Bool(_) => Type::Bool,
+            Self::Int(_) => Type::Int,
+            Self::Float(_) => Type::Float,
+            Self::Text(_) => Type::String,
+            Self::List(_) => Type::List,
+            Self::Map(_) => Type::Map,
+            Self::Raw(json) => match json.first() {
+                Some(b'"') => Type::String,
+                Some(b'[') => Type::List,
+                Some(b'{') => Type::Map,
+                // An integer beyond the range is told when it is looked into.
+                Some(b'-' | b'0'..=b'9') if json.iter().all(|byte| matches!(byte, b'-' | b'0'..=b'9')) => {
+                    Type::Int
+                }
+                Some(_) | None => Type::Float,
+            },
+        }
+    }
+
+    /// How many lists and maps that were told apart stand in each other here.
+    fn depth(&self) -> u32 {
+        match self {
+            Self::List(list) => list.depth,
+            Self::Map(map) => map.depth,
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Text(_) | Self::Raw(_) => 0,
+        }
+    }
+
+    /// Its length as JSON text, in bytes.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Self::Null => 4,
+            Self::Bool(true) => 4,
+            Self::Bool(false) => 5,
+            Self::Int(int) => int_len(int.get()),
+            Self::Float(float) => float_text(*float).len(),
+            Self::Text(text) => string_len(text),
+            Self::List(list) => list.encoded_len,
+            Self::Map(map) => map.encoded_len,
+            Self::Raw(json) => json.len(),
+        }
+    }
+
+    /// Parses it by one level, if it is text still.
+    pub(crate) fn look(&mut self, budget: &mut Budget) -> Result<(), Failure> {
+        let kind = self.kind();
+        let Self::Raw(json) = &*self else { return Ok(()) };
+        budget.scan(json.len())?;
+        let looked = match json.first() {
+            Some(b'"') => {
+                budget.memory(json.len())?;
+                let text: Cow<'_, str> = read(json)?;
+                Self::text(text)
+            }
+            Some(b'[') => read_list(json, budget)?,
+            Some(b'{') => read_map(json, budget)?,
+            Some(_) | None if kind == Type::Int => {
+                return Err(Failure::new(
+                    ErrorKind::Overflow,
+                    format!("{} lies beyond what an int holds, −2^63 to 2^64−1", self.shown()),
+                ));
+            }
+            // The standard parser is exact; that of serde_json may miss by the last bit.
+            Some(_) | None => {
+                let float = std::str::from_utf8(json).ok().and_then(|text| text.parse().ok());
+                Self::float(float.unwrap_or(f64::INFINITY)).map_err(|_| {
+                    Failure::new(
+                        ErrorKind::Overflow,
+                        format!("{} is beyond what a float holds", self.shown()),
+                    )
+                })?
+            }
+        };
+        *self = looked;
+        Ok(())
+    }
+
+    /// As [`look`](Self::look), on a copy.
+    pub(crate) fn looked(&self, budget: &mut Budget) -> Result<Self, Failure> {
+        let mut copy = self.clone();
+        copy.look(budget)?;
+        Ok(copy)
+    }
+
+    /// Its JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> Bytes {
+        if let Self::Raw(json) = self {
+            return json.clone();
+        }
+        let len = self.encoded_len();
+        let mut buffer = BytesMut::with_capacity(len);
+        self.write(&mut buffer);
+        debug_assert_eq!(buffer.len(), len, "the length computed is the length written");
+        buffer.freeze()
+    }
+
+    /// Writes it as JSON text. Recurses as deep as operations build, which is limited.
+    fn write(&self, buffer: &mut BytesMut) {
+        match self {
+            Self::Null => buffer.put_slice(b"null"),
+            Self::Bool(true) => buffer.put_slice(b"true"),
+            Self::Bool(false) => buffer.put_slice(b"false"),
+            Self::Int(int) => buffer.put_slice(int.get().to_string().as_bytes()),
+            Self::Float(float) => buffer.put_slice(float_text(*float).as_bytes()),
+            Self::Text(text) => write_string(buffer, text),
+            Self::Raw(json) => buffer.put_slice(json),
+            Self::List(list) => {
+                buffer.put_u8(b'[');
+                for (index, item) in list.items.iter().enumerate() {
+                    if index > 0 {
+                        buffer.put_u8(b',');
+                    }
+                    item.write(buffer);
+                }
+                buffer.put_u8(b']');
+            }
+            Self::Map(map) => {
+                buffer.put_u8(b'{');
+                for (index, (key, value)) in map.entries.iter().enumerate() {
+                    if index > 0 {
+                        buffer.put_u8(b',');
+                    }
+                    write_string(buffer, key);
+                    buffer.put_u8(b':');
+                    value.write(buffer);
+                }
+                buffer.put_u8(b'}');
+            }
+        }
+    }
+
+    /// The beginning of its text, for messages.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::List(list) => format!("a list of {}", list.items.len()),
+            Self::Map(map) => format!("a map of {}", map.entries.len()),
+            Self::Text(text) => shorten(&format!("{:?}", shorten(text))),
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Raw(_) => {
+                let json = self.to_json();
+                shorten(&String::from_utf8_lossy(&json[..json.len().min(4 * SHOWN_BYTES)]))
+            }
+        }
+    }
+}
+
+/// The beginning of a text, for messages.
+pub(crate) fn shorten(text: &str) -> String {
+    match text.char_indices().find(|(index, _)| *index >= SHOWN_BYTES) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn int_len(value: i128) -> usize {
+    let digits = value.unsigned_abs().checked_ilog10().map_or(1, |log| log as usize + 1);
+    digits + usize::from(value < 0)
+}
+
+/// A finite float as JSON text: the shortest that reads back as the same number.
+fn float_text(value: f64) -> String {
+    serde_json::to_string(&value).unwrap_or_default()
+}
+
+/// An int within the range, from a JSON number; `None` for floats and for what is out of range.
+fn read_int(json: &[u8]) -> Option<Int> {
+    // 21 characters are enough for any int in range.
+    if json.len() > 21 {
+        return None;
+    }
+    let value: i128 = std::str::from_utf8(json).ok()?.parse().ok()?;
+    // `-0` is the float.
+    if value == 0 && json.first() == Some(&b'-') {
+        return None;
+    }
+    Int::new(value)
+}
+
+fn read<'a, T: serde::Deserialize<'a>>(json: &'a [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(json).map_err(|error| unreadable(&error))
+}
+
+/// Reads a list by one level, and takes the memory of each element before it is kept.
+struct Elements<'a> {
+    json: &'a Bytes,
+    budget: &'a mut Budget,
+    refused: &'a mut Option<Failure>,
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = Vec<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(part) = elements.next_element::<&RawValue>()? {
+            self.budget.value(1, 0).map_err(|failure| refuse(self.refused, failure))?;
+            items.push(slice(self.json, part));
+        }
+        Ok(items)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Elements<'_> {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        #[derive(serde::Deserialize)]
+        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        let mut entries = Entries::new();
+        while let Some((Key(key), part)) = map.next_entry::<Key<'_>, &RawValue>()? {
+            let taken = self.budget.value(2, 0).and_then(|()| self.budget.memory(key.len()));
+            taken.map_err(|failure| refuse(self.refused, failure))?;
+            // Of a key that is there twice the later value counts.
+            entries.insert(Arc::from(key), slice(self.json, part));
+        }
+        Ok(entries)
+    }
+}
+
+fn refuse<E: serde::de::Error>(refused: &mut Option<Failure>, failure: Failure) -> E {
+    *refused = Some(failure);
+    E::custom("a limit is reached")
+}
+
+fn read_list(json: &Bytes, budget: &mut Budget) -> Result<Value, Failure> {
+    let mut refused = None;
+    let elements = Elements { json, budget, refused: &mut refused };
+    let read = serde_json::Deserializer::from_slice(json).deserialize_seq(elements);
+    let items = read.map_err(|error| refused.unwrap_or_else(|| unreadable(&error)))?;
+    Value::list(items, budget)
+}
+
+fn read_map(json: &Bytes, budget: &mut Budget) -> Result<Value, Failure> {
+    let mut refused = None;
+    let mut elements = Elements { json, budget, refused: &mut refused };
+    let read = serde_json::Deserializer::from_slice(json).deserialize_map(&mut elements);
+    let entries = read.map_err(|error| refused.unwrap_or_else(|| unreadable(&error)))?;
+    Value::map(entries, budget)
+}
+
+fn unreadable(error: &serde_json::Error) -> Failure {
+    Failure::new(ErrorKind::InvalidValue, format!("the value is no JSON that can be read: {error}"))
+}
+
+/// A part of a text, without copying it.
+fn slice(json: &Bytes, part: &RawValue) -> Value {
+    Value::part(json.slice_ref(part.get().as_bytes()))
+}

@@ -1,0 +1,17 @@
+//! The page for people says what the table says.
+
+use std::path::PathBuf;
+
+#[test]
+fn the_page_is_made_from_the_table() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/value-graphs.md");
+    let page = mycelium_values::documentation();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).expect("the page can be written");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == page,
+        "docs/value-graphs.md is not what the table says: run this test with UPDATE_DOCS=1"
+    );
+}
