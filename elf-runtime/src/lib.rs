@@ -42,5 +42,8 @@ pub use run::Run;
 pub use service::{BoxElfService, BoxError, ElfService, TaskRequest, run_attempt};
 pub use task_error::{Cause, Frame, ResultExt, TaskError};
 pub use value::payload::{Payload, PayloadError};
-pub use value::{AnyPlace, Arguments, IntoAnyValue, IntoValue, OptionalPlace, UseDefault, Value};
+pub use value::{
+    AnyPlace, Arguments, Computed, GroupKey, IntoAnyValue, IntoValue, Key, Number, OptionalPlace, Ordered,
+    Signed, UseDefault, Value,
+};
 pub use worker::{Worker, WorkerBuilder};

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use elf_runtime::{
     Elf, ElfService, Flow, Job, Output, Payload, TaskCall, TaskContext, TaskDeclaration, TaskError,
     TaskOutputs, TaskRequest, UseDefault, Value, args, list, machine_elf, map, revision_of, run_attempt,
+    text,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,16 @@ struct Clashing {
     fields: i64,
     clone: i64,
     r#type: i64,
+}
+
+/// Fields whose names are those of operations.
+#[derive(Debug, Clone, PartialEq, Output, Serialize, Deserialize)]
+struct Worded {
+    equals: i64,
+    length: i64,
+    map: String,
+    to_text: bool,
+    untyped: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Output, Serialize, Deserialize)]
@@ -265,6 +276,46 @@ fn fields_whose_names_are_taken_are_reached_all_the_same() {
     let field: Value<i64> = job.fields().clone();
     assert_eq!(field.to_string(), format!("job {}/clone", job.id()));
     assert_eq!(job.value().fields().r#type().to_string(), job.r#type().to_string());
+}
+
+#[test]
+fn operations_do_not_hide_the_fields_of_structs() {
+    let literal =
+        Value::literal(&Worded { equals: 1, length: 2, map: "m".to_owned(), to_text: true, untyped: 3 });
+    let equals: Value<i64> = literal.equals();
+    let length: Value<i64> = literal.length();
+    let map: Value<String> = literal.map();
+    let to_text: Value<bool> = literal.to_text();
+    let untyped: Value<i64> = literal.fields().untyped();
+    let shown =
+        [equals.to_string(), length.to_string(), map.to_string(), to_text.to_string(), untyped.to_string()];
+    assert_eq!(shown, ["1", "2", "\"m\"", "true", "3"]);
+    let whole: Value<bool> = literal.untyped().equals(Value::any(&1));
+    assert!(whole.to_string().ends_with(" == 1"), "{whole}");
+}
+
+#[test]
+fn orchestrations_compute_with_what_is_not_there_yet() {
+    let flow = Flow::detached("daily report");
+    let scale = Scale::tasks(&flow, "scale");
+    let (bee, dog) = (scale.task_weigh("bee"), scale.task_weigh("dog"));
+    let mut weights: Value<Vec<i64>> = list![bee.weight(), dog.weight()];
+    weights.push(3);
+    let mean = weights.mean();
+    let heavy = weights.filter(|weight| weight.to_float().greater_than(&mean));
+    let name = Value::select(bee.weight().less_than(dog.weight()), dog.species(), bee.species());
+    let sum = scale.task_sum(heavy.map(|weight| weight * 2 + bee.weight()), 2 * dog.weight() - 1);
+    scale.task_weigh(text!("{}, of {}", name.upper(), weights.length()));
+    scale.task_sum(list![sum.value() + 1, -bee.weight(), weights.get(-1)], sum.value() % 2);
+    assert_eq!(flow.pending(), 5);
+    let (bee, dog) = (bee.id(), dog.id());
+    assert_eq!(
+        heavy.to_string(),
+        format!(
+            "[job {bee}/grams, job {dog}/grams, 3].filter(x -> to_float(x) > [job {bee}/grams, job {dog}/grams, \
+             3].mean())"
+        )
+    );
 }
 
 #[test]

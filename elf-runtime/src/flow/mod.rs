@@ -193,6 +193,7 @@ impl Recording {
             nodes: flattened.nodes,
             after: Vec::new(),
             priority: 0,
+            operations_version: flattened.operations_version,
         };
         let bytes = spec.encoded_len();
         if bytes > SPEC_BYTES_MAX {

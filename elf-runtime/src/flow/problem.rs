@@ -70,7 +70,8 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProblemKind {
-    /// A value cannot be sent: it has no JSON form, is too large, or takes apart what is not there yet.
+    /// A value cannot be sent: it has no JSON form, is too large, has no such field, or is the element that a closure
+    /// was given, outside of that closure.
     #[error("{0}")]
     InvalidValue(String),
     /// The arguments take more together than what travels.

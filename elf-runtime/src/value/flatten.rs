@@ -1,4 +1,4 @@
-//! From shared nodes to the one table of nodes that a job carries.
+//! From shared nodes to the one table of nodes that a job carries, or a body.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,6 +8,7 @@ use mycelium_proto::{limits, v1};
 use v1::value_node::Kind as WireKind;
 
 use super::node::{Node, NodeKind};
+use super::scopes::Scope;
 use crate::flow::{ProblemKind, RecordedJob};
 
 /// The value graph of one job as it travels.
@@ -15,10 +16,12 @@ use crate::flow::{ProblemKind, RecordedJob};
 pub(crate) struct Flattened {
     pub(crate) arguments: Vec<v1::Argument>,
     pub(crate) nodes: Vec<v1::ValueNode>,
+    /// The version of the operations that it uses; 0 if it uses none.
+    pub(crate) operations_version: u32,
 }
 
-/// Writes the arguments of a job as one table of nodes in which every node comes after those it refers to. A node that
-/// several others share stands in it once. Works in a loop, not by recursion.
+/// Writes the arguments of a job as one table of nodes in which every node comes after those it refers to. A node
+/// that several others share stands in it once. Works in a loop, not by recursion.
 ///
 /// `origin` is told of every job that a value comes from.
 ///
@@ -26,12 +29,12 @@ pub(crate) struct Flattened {
 /// The first mistake, with its parameter.
 pub(crate) fn flatten(
     arguments: &[(Cow<'static, str>, Node)],
-    mut origin: impl FnMut(&Arc<RecordedJob>),
+    origin: impl FnMut(&Arc<RecordedJob>),
 ) -> Result<Flattened, (Option<String>, ProblemKind)> {
     if arguments.len() > limits::PARAMETERS_MAX {
         return Err((None, ProblemKind::TooManyArguments { count: arguments.len() }));
     }
-    let mut table = Table::default();
+    let mut table = Table::new(OfJob(origin));
     let mut flattened = Vec::with_capacity(arguments.len());
     for (parameter, root) in arguments {
         let in_parameter = |problem| (Some(parameter.to_string()), problem);
@@ -44,35 +47,97 @@ pub(crate) fn flatten(
         if flattened.iter().any(|other: &v1::Argument| other.parameter == *parameter) {
             return Err(in_parameter(ProblemKind::GivenTwice));
         }
-        let node = table.add(root, &mut origin).map_err(in_parameter)?;
+        if root.depth() as usize > limits::VALUE_DEPTH_MAX {
+            return Err(in_parameter(ProblemKind::TooDeep { depth: root.depth() }));
+        }
+        let node = table.add(root).map_err(in_parameter)?;
         flattened.push(v1::Argument { parameter: parameter.to_string(), node });
     }
-    Ok(Flattened { arguments: flattened, nodes: table.nodes })
+    let operations_version = if table.has_operations { limits::OPERATIONS_VERSION } else { 0 };
+    Ok(Flattened { arguments: flattened, nodes: table.nodes, operations_version })
 }
 
-#[derive(Default)]
-struct Table {
-    nodes: Vec<v1::ValueNode>,
+/// Where a table of nodes belongs, which decides what may stand in it.
+pub(super) trait Place {
+    /// What stands in the table for a node that is computed elsewhere; none if it is computed here.
+    fn elsewhere(&mut self, node: &Node) -> Option<WireKind>;
+
+    /// A value of this job stands in the table.
+    fn origin(&mut self, job: &Arc<RecordedJob>);
+
+    /// # Errors
+    /// The element is none of this table.
+    fn body_input(&mut self, scope: Scope, index: u32) -> Result<WireKind, ProblemKind>;
+}
+
+/// The table of a job, and who is told of the jobs that its values come from.
+struct OfJob<F>(F);
+
+impl<F: FnMut(&Arc<RecordedJob>)> Place for OfJob<F> {
+    fn elsewhere(&mut self, _node: &Node) -> Option<WireKind> {
+        None
+    }
+
+    fn origin(&mut self, job: &Arc<RecordedJob>) {
+        (self.0)(job);
+    }
+
+    fn body_input(&mut self, _scope: Scope, _index: u32) -> Result<WireKind, ProblemKind> {
+        Err(escaped())
+    }
+}
+
+/// What is wrong with the element of a closure outside of that closure.
+pub(super) fn escaped() -> ProblemKind {
+    ProblemKind::InvalidValue(
+        "it uses what a closure was given (an element of a list, say) outside of that closure: only what the closure \
+         returns can be used there"
+            .to_owned(),
+    )
+}
+
+/// A table of nodes while it is made.
+pub(super) struct Table<P> {
+    pub(super) nodes: Vec<v1::ValueNode>,
+    pub(super) place: P,
     /// Where each shared node stands in the table, by its address. The nodes live as long as the table is made.
     placed: HashMap<usize, u32>,
-    literal_bytes: usize,
+    has_operations: bool,
+    /// How many nodes there are, with those of the bodies.
+    pub(super) node_count: usize,
+    pub(super) literal_bytes: usize,
+    /// How many bodies stand in each other here at most.
+    pub(super) bodies_nested: u32,
 }
 
-impl Table {
-    fn add(&mut self, root: &Node, origin: &mut impl FnMut(&Arc<RecordedJob>)) -> Result<u32, ProblemKind> {
-        if root.depth() as usize > limits::VALUE_DEPTH_MAX {
-            return Err(ProblemKind::TooDeep { depth: root.depth() });
+impl<P: Place> Table<P> {
+    pub(super) fn new(place: P) -> Self {
+        Self {
+            nodes: Vec::new(),
+            place,
+            placed: HashMap::new(),
+            has_operations: false,
+            node_count: 0,
+            literal_bytes: 0,
+            bodies_nested: 0,
         }
+    }
+
+    /// Adds a node with all that it refers to.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub(super) fn add(&mut self, root: &Node) -> Result<u32, ProblemKind> {
         // Each level is a node whose children are being placed, with the places of those that are.
         let mut levels: Vec<(&Node, Vec<u32>)> = Vec::new();
         let mut next = root;
         loop {
             // Down to a node that is placed or has no (more) children...
-            let mut place = match self.placed_or_leaf(next, origin)? {
+            let mut place = match self.placed_or_leaf(next)? {
                 Some(place) => place,
                 None => {
-                    levels.push((next, Vec::with_capacity(child_count(next))));
-                    match child(next, 0) {
+                    levels.push((next, Vec::with_capacity(next.kind().child_count())));
+                    match next.kind().child(0) {
                         Some(first) => {
                             next = first;
                             continue;
@@ -85,7 +150,7 @@ impl Table {
             loop {
                 let Some((parent, places)) = levels.last_mut() else { return Ok(place) };
                 places.push(place);
-                if let Some(sibling) = child(parent, places.len()) {
+                if let Some(sibling) = parent.kind().child(places.len()) {
                     next = sibling;
                     break;
                 }
@@ -96,40 +161,44 @@ impl Table {
 
     /// Places a node that refers to no others, or finds one that is placed. `None` for one that has to wait for its
     /// children.
-    fn placed_or_leaf(
-        &mut self,
-        node: &Node,
-        origin: &mut impl FnMut(&Arc<RecordedJob>),
-    ) -> Result<Option<u32>, ProblemKind> {
+    fn placed_or_leaf(&mut self, node: &Node) -> Result<Option<u32>, ProblemKind> {
         if node.is_shared()
             && let Some(place) = self.placed.get(&node.address())
         {
             return Ok(Some(*place));
         }
+        if let NodeKind::Invalid(message) = node.kind() {
+            return Err(ProblemKind::InvalidValue(message.clone()));
+        }
+        if let Some(kind) = self.place.elsewhere(node) {
+            return self.put(node, kind).map(Some);
+        }
         let kind = match node.kind() {
+            NodeKind::List(_) | NodeKind::Map(_) | NodeKind::Operation { .. } => return Ok(None),
             NodeKind::Invalid(message) => return Err(ProblemKind::InvalidValue(message.clone())),
-            NodeKind::List(_) | NodeKind::Map(_) => return Ok(None),
             NodeKind::Literal(payload) => {
-                self.literal_bytes += payload.bytes().len();
-                if self.literal_bytes > limits::JOB_BYTES_MAX {
-                    return Err(ProblemKind::ArgumentsTooLarge { bytes: self.literal_bytes });
-                }
+                self.count_literals(payload.bytes().len())?;
                 WireKind::Literal(payload.clone().into())
             }
             NodeKind::Output { job, name } => {
                 if name.len() > limits::NAME_BYTES_MAX {
                     return Err(ProblemKind::InvalidName { what: "output", name: name.to_string() });
                 }
-                origin(job);
+                self.place.origin(job);
                 WireKind::Output(v1::OutputRef { job_id: job.id().to_wire(), name: name.to_string() })
             }
+            NodeKind::BodyInput { scope, index } => self.place.body_input(*scope, *index)?,
         };
-        self.place(node, kind).map(Some)
+        self.put(node, kind).map(Some)
     }
 
     /// Places the node of the last level, whose children are all placed.
     fn close(&mut self, levels: &mut Vec<(&Node, Vec<u32>)>) -> Result<u32, ProblemKind> {
         let (node, places) = levels.pop().unwrap_or_else(|| unreachable!("closed without an open node"));
+        // The root's depth says nothing of what stands below an operation.
+        if node.depth() as usize > limits::VALUE_DEPTH_MAX {
+            return Err(ProblemKind::TooDeep { depth: node.depth() });
+        }
         let kind = match node.kind() {
             NodeKind::List(_) => WireKind::List(v1::ListNode { items: places }),
             NodeKind::Map(entries) => {
@@ -140,15 +209,43 @@ impl Table {
                         .collect(),
                 })
             }
-            NodeKind::Literal(_) | NodeKind::Output { .. } | NodeKind::Invalid(_) => {
+            NodeKind::Operation { name, body, .. } => {
+                if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
+                    return Err(ProblemKind::InvalidName { what: "operation", name: name.to_string() });
+                }
+                self.has_operations = true;
+                if let Some(body) = body {
+                    self.node_count += body.node_count();
+                    self.bodies_nested = self.bodies_nested.max(body.nested());
+                    self.count_literals(body.literal_bytes())?;
+                }
+                WireKind::Operation(v1::Operation {
+                    name: name.to_string(),
+                    inputs: places,
+                    body: body.as_ref().map(|body| body.wire().clone()),
+                })
+            }
+            NodeKind::Literal(_)
+            | NodeKind::Output { .. }
+            | NodeKind::BodyInput { .. }
+            | NodeKind::Invalid(_) => {
                 unreachable!("only nodes with children are kept open")
             }
         };
-        self.place(node, kind)
+        self.put(node, kind)
     }
 
-    fn place(&mut self, node: &Node, kind: WireKind) -> Result<u32, ProblemKind> {
-        if self.nodes.len() >= limits::VALUE_NODES_MAX {
+    fn count_literals(&mut self, bytes: usize) -> Result<(), ProblemKind> {
+        self.literal_bytes += bytes;
+        if self.literal_bytes > limits::JOB_BYTES_MAX {
+            return Err(ProblemKind::ArgumentsTooLarge { bytes: self.literal_bytes });
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, node: &Node, kind: WireKind) -> Result<u32, ProblemKind> {
+        self.node_count += 1;
+        if self.node_count > limits::VALUE_NODES_MAX {
             return Err(ProblemKind::TooManyNodes);
         }
         let place = u32::try_from(self.nodes.len()).map_err(|_| ProblemKind::TooManyNodes)?;
@@ -157,21 +254,5 @@ impl Table {
             self.placed.insert(node.address(), place);
         }
         Ok(place)
-    }
-}
-
-fn child_count(node: &Node) -> usize {
-    match node.kind() {
-        NodeKind::Literal(_) | NodeKind::Output { .. } | NodeKind::Invalid(_) => 0,
-        NodeKind::List(items) => items.len(),
-        NodeKind::Map(entries) => entries.len(),
-    }
-}
-
-fn child(node: &Node, index: usize) -> Option<&Node> {
-    match node.kind() {
-        NodeKind::Literal(_) | NodeKind::Output { .. } | NodeKind::Invalid(_) => None,
-        NodeKind::List(items) => items.get(index),
-        NodeKind::Map(entries) => entries.get(index).map(|(_, node)| node),
     }
 }

@@ -67,6 +67,25 @@ macro_rules! any_map {
     };
 }
 
+/// Makes a text of a template and values of any types: a `Value<String>`. `{}` stands for the values in turn, `{0}`
+/// for one by its number, `{{` and `}}` for braces.
+///
+/// ```
+/// # use elf_runtime::{text, Value};
+/// let heavy: Value<i64> = Value::literal(&9);
+/// let line: Value<String> = text!("{} weighs {} g", "bee", &heavy);
+/// assert_eq!(line.to_string(), r#""{} weighs {} g".format("bee", 9)"#);
+/// ```
+#[macro_export]
+macro_rules! text {
+    ($template:expr $(, $value:expr)* $(,)?) => {
+        $crate::Value::<::std::string::String>::format_nodes(
+            $template,
+            ::std::vec![$($crate::IntoAnyValue::into_any_node($value)),*],
+        )
+    };
+}
+
 /// Makes the [`Arguments`](crate::Arguments) of [`Flow::call`](crate::Flow::call).
 ///
 /// ```

@@ -1,11 +1,26 @@
 //! Values that are not there yet: what a program that orchestrates passes from task to task.
 
 mod any;
+mod body;
+mod edit;
+mod entries;
 mod flatten;
 mod into;
+mod kinds;
+mod list;
+mod logic;
 mod macros;
+mod map;
 mod node;
+mod number;
+mod operation;
 pub(crate) mod payload;
+mod scopes;
+mod show;
+#[cfg(test)]
+mod tests;
+mod text;
+mod untyped;
 
 use std::fmt;
 use std::ops::Deref;
@@ -17,13 +32,17 @@ use crate::output::{Fields, Output};
 pub use any::{Arguments, IntoAnyValue};
 pub(crate) use flatten::{Flattened, flatten};
 pub use into::{AnyPlace, IntoValue, OptionalPlace, UseDefault};
+pub use kinds::{GroupKey, Number, Ordered, Signed};
 pub use node::Node;
+pub use operation::Computed;
+pub use untyped::Key;
 
-/// A value of the type `T` that may not be there yet: what a job returns, a part of that, a literal, or lists, maps
-/// and structs of those. Recorded when it is made, computed by the broker when the job that takes it begins.
+/// A value of the type `T` that may not be there yet: what a job returns, a literal, lists, maps and structs of
+/// those, and what is computed of them. Recorded when it is made, computed by the broker when the job that takes it
+/// begins.
 ///
-/// Wherever a task takes a `T`, a flow takes a `T`, a `Value<T>` or a `Job<T>`. Values never change and are cheap to
-/// clone. The fields of a derived struct are values too, by methods of their names:
+/// Wherever a task takes a `T`, a flow takes a `T`, a `Value<T>` or a `Job<T>`. Values are cheap to clone. The fields
+/// of a derived struct are values too, by methods of their names:
 ///
 /// ```
 /// use elf_runtime::{list, Flow, Output, Value};
@@ -40,6 +59,25 @@ pub use node::Node;
 /// let all: Value<Vec<Measurement>> = list![bee, Measurement { species: "dog".into(), weight: 9 }];
 /// assert_eq!(all.to_string(), r#"[{"species":"bee","weight":7}, {"species":"dog","weight":9}]"#);
 /// ```
+///
+/// One computes with values as with what they stand for: with operators, with methods by their type, with closures.
+/// Nothing is computed while that is recorded; a mistake that only shows then (a division by zero, a key that is not
+/// there) is a failure of the job that takes the result. Of a job it is [`Job::value`](crate::Job::value) that one
+/// computes with.
+///
+/// ```
+/// use elf_runtime::{list, Value};
+///
+/// let bee: Value<i64> = Value::literal(&7);
+/// let mut weights: Value<Vec<i64>> = list![&bee, 9];
+/// weights.push(2 * &bee + 1);
+/// let heavy = weights.filter(|weight| weight.greater_than(&bee));
+/// let size = Value::select(heavy.length().less_than(2), "few", "many");
+/// assert_eq!(size.to_string(), r#""few" if length([7, 9, 2 * 7 + 1].filter(x -> x > 7)) < 2 else "many""#);
+/// ```
+///
+/// Methods that change a value (`push`, `insert`, `+=`) make the handle stand for the changed value; clones of it,
+/// and what was recorded with it, keep what they had.
 pub struct Value<T: Output> {
     /// The node, inside of the companion whose methods are reached through `Deref`.
     fields: T::Fields,

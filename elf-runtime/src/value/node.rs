@@ -2,26 +2,31 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::body::Body;
+use super::entries::Entries;
 use super::payload::Payload;
+use super::scopes::{Scope, Scopes};
 use crate::flow::RecordedJob;
 
-/// A node of a value graph: how a value is computed. Shared and never changed.
+/// A node of a value graph: how a value is computed. Shared, and never changed while it is.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
 struct Inner {
     kind: NodeKind,
-    /// How many lists and maps stand in each other here, this one included.
+    /// How many lists and maps stand in each other here, this one included. How deep the result of an operation nests
+    /// is known to the broker that computes it.
     depth: u32,
+    /// The closures whose elements it uses.
+    scopes: Scopes,
 }
 
-/// What a node is. Operations on values take their place here, with the nodes they work on.
+/// What a node is.
 pub(crate) enum NodeKind {
     /// A value that was known when it was recorded.
     Literal(Payload),
@@ -30,19 +35,35 @@ pub(crate) enum NodeKind {
     /// A list.
     List(Vec<Node>),
     /// A map, its entries in order.
-    Map(Vec<(Cow<'static, str>, Node)>),
+    Map(Entries),
+    /// An operation. The operands that its body has captured come last.
+    Operation { name: Cow<'static, str>, inputs: Vec<Node>, body: Option<Box<Body>> },
+    /// What a closure is given while it is recorded.
+    BodyInput {
+        /// The call of the closure.
+        scope: Scope,
+        /// Its place among what the closure is given, from 0.
+        index: u32,
+    },
     /// A mistake that the flow tells of when it is submitted, because values are made where no error can be returned.
     Invalid(String),
 }
 
 impl Node {
-    fn new(kind: NodeKind) -> Self {
-        let depth = match &kind {
-            NodeKind::Literal(_) | NodeKind::Output { .. } | NodeKind::Invalid(_) => 0,
-            NodeKind::List(items) => 1 + deepest(items.iter()),
-            NodeKind::Map(entries) => 1 + deepest(entries.iter().map(|(_, node)| node)),
-        };
-        Self(Arc::new(Inner { kind, depth }))
+    pub(super) fn new(kind: NodeKind) -> Self {
+        let mut inner = Inner { kind, depth: 0, scopes: Scopes::default() };
+        if let NodeKind::BodyInput { scope, .. } = &inner.kind {
+            inner.scopes = Scopes::of(*scope);
+        }
+        let mut deepest = 0;
+        for child in inner.kind.children() {
+            deepest = deepest.max(child.depth());
+            inner.scopes.merge(child.scopes());
+        }
+        if inner.kind.nests() {
+            inner.depth = deepest.saturating_add(1);
+        }
+        Self(Arc::new(inner))
     }
 
     pub(crate) fn literal<T: Serialize + ?Sized>(value: &T) -> Self {
@@ -68,16 +89,24 @@ impl Node {
         Self::new(NodeKind::Invalid(message))
     }
 
+    pub(super) fn operation(name: impl Into<Cow<'static, str>>, inputs: Vec<Self>) -> Self {
+        Self::new(NodeKind::Operation { name: name.into(), inputs, body: None })
+    }
+
+    /// A node that stands where another one was taken away. Made once.
+    pub(super) fn placeholder() -> Self {
+        static PLACEHOLDER: LazyLock<Node> = LazyLock::new(|| Node::invalid("it was taken away".to_owned()));
+        PLACEHOLDER.clone()
+    }
+
     /// A map of these entries. A key that is there twice is a mistake.
     #[doc(hidden)]
     #[must_use]
     pub fn map(entries: Vec<(Cow<'static, str>, Self)>) -> Self {
-        let mut keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_ref()).collect();
-        keys.sort_unstable();
-        if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Self::invalid(format!("the key `{}` is in the map twice", pair[0]));
+        match Entries::new(entries) {
+            Ok(entries) => Self::new(NodeKind::Map(entries)),
+            Err(key) => Self::invalid(format!("the key `{key}` is in the map twice")),
         }
-        Self::new(NodeKind::Map(entries))
     }
 
     /// The field of a struct, for the companions that `#[derive(Output)]` writes.
@@ -89,12 +118,11 @@ impl Node {
             NodeKind::Output { job, name: whole } if whole.is_empty() => {
                 Self::output(Arc::clone(job), Cow::Borrowed(name))
             }
-            NodeKind::Output { name: output, .. } => Self::invalid(format!(
-                "the field `{name}` of the output `{output}` cannot be taken apart before it is there: pass the \
-                 whole output"
-            )),
-            NodeKind::Map(entries) => match entries.iter().find(|(key, _)| key == name) {
-                Some((_, node)) => node.clone(),
+            NodeKind::Output { .. } | NodeKind::Operation { .. } | NodeKind::BodyInput { .. } => {
+                Self::operation("get", vec![self.clone(), Self::literal(name)])
+            }
+            NodeKind::Map(entries) => match entries.get(name) {
+                Some(node) => node.clone(),
                 None => Self::invalid(format!("there is no field `{name}` in {self}")),
             },
             NodeKind::Literal(payload) => {
@@ -117,6 +145,10 @@ impl Node {
         self.0.depth
     }
 
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.0.scopes
+    }
+
     /// Tells shared nodes from equal ones.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.0) as usize
@@ -125,10 +157,30 @@ impl Node {
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
+
+    /// Changes the node, if nobody else holds it: `change` adds children, which it returns, or does nothing and
+    /// returns none. Tells whether it did something.
+    pub(super) fn grow(&mut self, change: impl FnOnce(&mut NodeKind) -> Option<Added>) -> bool {
+        let Some(inner) = Arc::get_mut(&mut self.0) else { return false };
+        let Some(added) = change(&mut inner.kind) else { return false };
+        if inner.kind.nests() {
+            inner.depth = inner.depth.max(added.depth.saturating_add(1));
+        }
+        inner.scopes.merge(&added.scopes);
+        true
+    }
 }
 
-fn deepest<'a>(nodes: impl Iterator<Item = &'a Node>) -> u32 {
-    nodes.map(Node::depth).max().unwrap_or(0)
+/// What matters of the children that a node was given, to the nodes above.
+pub(super) struct Added {
+    depth: u32,
+    scopes: Scopes,
+}
+
+impl Added {
+    pub(super) fn of(node: &Node) -> Self {
+        Self { depth: node.depth(), scopes: node.scopes().clone() }
+    }
 }
 
 /// Drops the nodes below in a loop: dropped one inside of the other, a long chain would overflow the stack.
@@ -145,52 +197,48 @@ impl Drop for Inner {
 }
 
 impl NodeKind {
-    fn take_nodes(&mut self, into: &mut Vec<Node>) {
+    /// Whether its value is a list or a map of what stands below.
+    fn nests(&self) -> bool {
         match self {
-            Self::Literal(_) | Self::Output { .. } | Self::Invalid(_) => {}
-            Self::List(items) => into.append(items),
-            Self::Map(entries) => into.extend(entries.drain(..).map(|(_, node)| node)),
+            Self::List(_) | Self::Map(_) => true,
+            Self::Literal(_)
+            | Self::Output { .. }
+            | Self::Operation { .. }
+            | Self::BodyInput { .. }
+            | Self::Invalid(_) => false,
         }
     }
-}
 
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LEVELS_MAX: usize = 4;
-        self.show(f, LEVELS_MAX)
+    pub(super) fn child_count(&self) -> usize {
+        match self {
+            Self::Literal(_) | Self::Output { .. } | Self::BodyInput { .. } | Self::Invalid(_) => 0,
+            Self::List(items) => items.len(),
+            Self::Map(entries) => entries.len(),
+            Self::Operation { inputs, .. } => inputs.len(),
+        }
     }
-}
 
-impl fmt::Debug for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Node({self})")
+    pub(super) fn child(&self, index: usize) -> Option<&Node> {
+        match self {
+            Self::Literal(_) | Self::Output { .. } | Self::BodyInput { .. } | Self::Invalid(_) => None,
+            Self::List(items) => items.get(index),
+            Self::Map(entries) => entries.at(index).map(|(_, node)| node),
+            Self::Operation { inputs, .. } => inputs.get(index),
+        }
     }
-}
 
-impl Node {
-    fn show(&self, f: &mut fmt::Formatter<'_>, levels: usize) -> fmt::Result {
-        const ITEMS_MAX: usize = 8;
-        match self.kind() {
-            NodeKind::Literal(payload) => write!(f, "{payload}"),
-            NodeKind::Output { job, name } if name.is_empty() => write!(f, "job {}", job.id()),
-            NodeKind::Output { job, name } => write!(f, "job {}/{name}", job.id()),
-            NodeKind::Invalid(message) => write!(f, "<{message}>"),
-            NodeKind::List(_) | NodeKind::Map(_) if levels == 0 => f.write_str("…"),
-            NodeKind::List(items) => {
-                f.write_str("[")?;
-                for (index, item) in items.iter().take(ITEMS_MAX).enumerate() {
-                    f.write_str(if index > 0 { ", " } else { "" })?;
-                    item.show(f, levels - 1)?;
-                }
-                f.write_str(if items.len() > ITEMS_MAX { ", …]" } else { "]" })
-            }
-            NodeKind::Map(entries) => {
-                f.write_str("{")?;
-                for (index, (key, node)) in entries.iter().take(ITEMS_MAX).enumerate() {
-                    write!(f, "{}{key:?}: ", if index > 0 { ", " } else { "" })?;
-                    node.show(f, levels - 1)?;
-                }
-                f.write_str(if entries.len() > ITEMS_MAX { ", …}" } else { "}" })
+    fn children(&self) -> impl Iterator<Item = &Node> {
+        (0..self.child_count()).filter_map(|index| self.child(index))
+    }
+
+    fn take_nodes(&mut self, into: &mut Vec<Node>) {
+        match self {
+            Self::Literal(_) | Self::Output { .. } | Self::BodyInput { .. } | Self::Invalid(_) => {}
+            Self::List(items) => into.append(items),
+            Self::Map(entries) => entries.take_nodes(into),
+            Self::Operation { inputs, body, .. } => {
+                into.append(inputs);
+                into.extend(body.take().map(|body| body.into_result()));
             }
         }
     }

@@ -116,4 +116,5 @@ script! {
     list_failures(ListFailuresRequest) -> ListFailuresResponse;
     get_failure(GetFailureRequest) -> GetFailureResponse;
     get_status(GetStatusRequest) -> GetStatusResponse;
+    list_operations(ListOperationsRequest) -> ListOperationsResponse;
 }

@@ -1,0 +1,314 @@
+//! Operations on lists. Those that change a list are in `edit`.
+
+use std::collections::BTreeMap;
+
+use super::body::with_body;
+use super::kinds::{GroupKey, Number, Ordered};
+use super::operation::{Computed, operand, record, record_each};
+use super::{IntoValue, Node, Value};
+use crate::output::Output;
+
+/// Operations on lists. Positions count from 0; negative ones from the end, as in Python.
+///
+/// Closures are called once, while the flow is recorded, with an element that stands for all. What they return is
+/// computed by the broker for each element. They may use values from outside:
+///
+/// ```
+/// # use elf_runtime::{list, Value};
+/// let factor: Value<i64> = Value::literal(&3);
+/// let weights: Value<Vec<i64>> = list![1, 2, 3];
+/// let scaled = weights.map(|weight| weight * &factor + 1);
+/// assert_eq!(scaled.to_string(), "[1, 2, 3].map(x -> x * 3 + 1)");
+/// ```
+impl<T: Output> Value<Vec<T>> {
+    /// How many elements it has.
+    #[must_use]
+    pub fn length(&self) -> Value<i64> {
+        record("length", vec![self.node().clone()])
+    }
+
+    /// The element at a position. The job that takes it fails with `bad_index` if there is none.
+    #[must_use]
+    pub fn get(&self, index: impl IntoValue<i64>) -> Value<T> {
+        record("get", vec![self.node().clone(), operand(index)])
+    }
+
+    /// The element at a position, or another value if the list is not as long. The other value is computed only then.
+    #[must_use]
+    pub fn get_or(&self, index: impl IntoValue<i64>, otherwise: impl IntoValue<T>) -> Value<T> {
+        record("get_or", vec![self.node().clone(), operand(index), operand::<T>(otherwise)])
+    }
+
+    /// The first element. The job that takes it fails with `bad_index` if there is none.
+    #[must_use]
+    pub fn first(&self) -> Value<T> {
+        self.get(0)
+    }
+
+    /// The last element. The job that takes it fails with `bad_index` if there is none.
+    #[must_use]
+    pub fn last(&self) -> Value<T> {
+        self.get(-1)
+    }
+
+    /// The elements from one position up to, and without, another. What is beyond the ends is left out.
+    #[must_use]
+    pub fn slice(&self, start: impl IntoValue<i64>, stop: impl IntoValue<i64>) -> Self {
+        record("slice", vec![self.node().clone(), operand(start), operand(stop)])
+    }
+
+    /// The elements from a position on.
+    #[must_use]
+    pub fn slice_from(&self, start: impl IntoValue<i64>) -> Self {
+        record("slice", vec![self.node().clone(), operand(start), Node::literal(&())])
+    }
+
+    /// The elements up to, and without, a position.
+    #[must_use]
+    pub fn slice_to(&self, stop: impl IntoValue<i64>) -> Self {
+        record("slice", vec![self.node().clone(), Node::literal(&()), operand(stop)])
+    }
+
+    /// Every so many-th element from one position up to another, as Python's `[start:stop:step]`: `None` is where the
+    /// list begins or ends, a negative step goes backwards. The job that takes it fails with `invalid_value` if the
+    /// step is 0.
+    #[must_use]
+    pub fn slice_step(
+        &self,
+        start: impl IntoValue<Option<i64>>,
+        stop: impl IntoValue<Option<i64>>,
+        step: impl IntoValue<i64>,
+    ) -> Self {
+        record("slice", vec![self.node().clone(), operand(start), operand(stop), operand(step)])
+    }
+
+    /// Whether an element is equal to this.
+    #[must_use]
+    pub fn contains(&self, item: impl IntoValue<T>) -> Value<bool> {
+        record("contains", vec![self.node().clone(), operand::<T>(item)])
+    }
+
+    /// The position of the first element that is equal to this; none if there is none.
+    #[must_use]
+    pub fn index_of(&self, item: impl IntoValue<T>) -> Value<Option<i64>> {
+        record("list.index_of", vec![self.node().clone(), operand::<T>(item)])
+    }
+
+    /// How many elements are equal to this.
+    #[must_use]
+    pub fn count(&self, item: impl IntoValue<T>) -> Value<i64> {
+        record("list.count", vec![self.node().clone(), operand::<T>(item)])
+    }
+
+    /// Whether an element is true, in the sense of [`Value::to_bool`].
+    #[must_use]
+    pub fn any_true(&self) -> Value<bool> {
+        record("list.any", vec![self.node().clone()])
+    }
+
+    /// Whether all elements are true, in the sense of [`Value::to_bool`].
+    #[must_use]
+    pub fn all_true(&self) -> Value<bool> {
+        record("list.all", vec![self.node().clone()])
+    }
+
+    /// The list from its end to its beginning.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        record("list.reverse", vec![self.node().clone()])
+    }
+
+    /// The list without the elements that are equal to an earlier one.
+    #[must_use]
+    pub fn unique(&self) -> Self {
+        record("list.unique", vec![self.node().clone()])
+    }
+
+    /// The elements of this list, and then those of another one.
+    #[must_use]
+    pub fn concat(&self, other: impl IntoValue<Vec<T>>) -> Self {
+        record("list.concat", vec![self.node().clone(), operand::<Vec<T>>(other)])
+    }
+
+    /// The elements of several lists, one list after the other.
+    #[must_use]
+    pub fn concat_of(lists: impl IntoIterator<Item: IntoValue<Vec<T>>>) -> Self {
+        record("list.concat", lists.into_iter().map(operand::<Vec<T>>).collect())
+    }
+
+    /// The list so many times, one after the other; an empty one for numbers below 1.
+    #[must_use]
+    pub fn repeat(&self, count: impl IntoValue<i64>) -> Self {
+        record("list.repeat", vec![self.node().clone(), operand(count)])
+    }
+
+    /// Pairs of the elements of two lists at the same position, as many as the shorter one has.
+    #[must_use]
+    pub fn zip<C, U: Output>(&self, other: C) -> Value<Vec<(T, U)>>
+    where
+        C: Computed<Type = Vec<U>>,
+    {
+        record("list.zip", vec![self.node().clone(), other.into_computed().into_node()])
+    }
+
+    /// Pairs of positions and elements.
+    #[must_use]
+    pub fn enumerate(&self) -> Value<Vec<(i64, T)>> {
+        record("list.enumerate", vec![self.node().clone()])
+    }
+
+    /// Pairs of numbers and elements; the numbers begin with this one.
+    #[must_use]
+    pub fn enumerate_from(&self, start: impl IntoValue<i64>) -> Value<Vec<(i64, T)>> {
+        record("list.enumerate", vec![self.node().clone(), operand(start)])
+    }
+
+    /// The list of what the closure makes of each element.
+    #[must_use]
+    pub fn map<C: Computed>(&self, closure: impl FnOnce(Value<T>) -> C) -> Value<Vec<C::Type>> {
+        record_each("list.map", vec![self.node().clone()], closure)
+    }
+
+    /// The elements for which the closure gives true.
+    #[must_use]
+    pub fn filter<C: Computed<Type = bool>>(&self, closure: impl FnOnce(Value<T>) -> C) -> Self {
+        record_each("list.filter", vec![self.node().clone()], closure)
+    }
+
+    /// All elements brought together into one of their type: the closure is given what there is so far, at first
+    /// `initial`, and the next element. [`Value::fold`] is for results of other types.
+    ///
+    /// ```
+    /// # use elf_runtime::{list, Value};
+    /// let weights: Value<Vec<i64>> = list![1, 2, 3];
+    /// let product = weights.reduce(1, |product, weight| product * weight);
+    /// assert_eq!(product.to_string(), "[1, 2, 3].reduce(1, (x, y) -> x * y)");
+    /// ```
+    #[must_use]
+    pub fn reduce<C: Computed<Type = T>>(
+        &self,
+        initial: impl IntoValue<T>,
+        closure: impl FnOnce(Value<T>, Value<T>) -> C,
+    ) -> Value<T> {
+        self.fold(initial.into_value(), closure)
+    }
+
+    /// All elements brought together into a value of any type: the closure is given what there is so far, at first
+    /// `initial`, and the next element.
+    #[must_use]
+    pub fn fold<A: Computed, C: Computed<Type = A::Type>>(
+        &self,
+        initial: A,
+        closure: impl FnOnce(Value<A::Type>, Value<T>) -> C,
+    ) -> Value<A::Type> {
+        let operands = vec![self.node().clone(), initial.into_computed().into_node()];
+        Value::from_node(with_body("list.reduce", operands, |[so_far, element]| {
+            closure(Value::from_node(so_far), Value::from_node(element)).into_computed().into_node()
+        }))
+    }
+
+    /// The elements in lists by what the closure makes of them, in a map whose keys are the texts of that, in the
+    /// order in which they first appear.
+    #[must_use]
+    pub fn group_by<C: Computed<Type: GroupKey>>(
+        &self,
+        closure: impl FnOnce(Value<T>) -> C,
+    ) -> Value<BTreeMap<String, Vec<T>>> {
+        record_each("list.group_by", vec![self.node().clone()], closure)
+    }
+
+    /// The elements in the order of what the closure makes of them. Equal ones stay in the order they are in.
+    #[must_use]
+    pub fn sorted_by<C: Computed<Type: Ordered>>(&self, closure: impl FnOnce(Value<T>) -> C) -> Self {
+        self.sorted_by_key(false, closure)
+    }
+
+    /// The elements in the order of what the closure makes of them, the greatest first. Equal ones stay in the order
+    /// they are in.
+    #[must_use]
+    pub fn sorted_by_descending<C: Computed<Type: Ordered>>(
+        &self,
+        closure: impl FnOnce(Value<T>) -> C,
+    ) -> Self {
+        self.sorted_by_key(true, closure)
+    }
+
+    fn sorted_by_key<C: Computed>(&self, descending: bool, closure: impl FnOnce(Value<T>) -> C) -> Self {
+        record_each("list.sort", vec![self.node().clone(), Node::literal(&descending)], closure)
+    }
+}
+
+impl<T: Ordered> Value<Vec<T>> {
+    /// The elements in their order. Equal ones stay in the order they are in.
+    #[must_use]
+    pub fn sorted(&self) -> Self {
+        record("list.sort", vec![self.node().clone()])
+    }
+
+    /// The elements in their order, the greatest first. Equal ones stay in the order they are in.
+    #[must_use]
+    pub fn sorted_descending(&self) -> Self {
+        record("list.sort", vec![self.node().clone(), Node::literal(&true)])
+    }
+
+    /// The least element, the first of equal ones. The job that takes it fails with `empty` if there is none.
+    #[must_use]
+    pub fn min(&self) -> Value<T> {
+        record("list.min", vec![self.node().clone()])
+    }
+
+    /// The greatest element, the first of equal ones. The job that takes it fails with `empty` if there is none.
+    #[must_use]
+    pub fn max(&self) -> Value<T> {
+        record("list.max", vec![self.node().clone()])
+    }
+}
+
+impl<N: Number> Value<Vec<N>> {
+    /// The sum of all elements; 0 if there are none.
+    #[must_use]
+    pub fn sum(&self) -> Value<N> {
+        record("list.sum", vec![self.node().clone()])
+    }
+
+    /// The mean of all elements. The job that takes it fails with `empty` if there are none.
+    #[must_use]
+    pub fn mean(&self) -> Value<f64> {
+        record("list.mean", vec![self.node().clone()])
+    }
+}
+
+impl Value<Vec<i64>> {
+    /// The integers from one up to, and without, another.
+    #[must_use]
+    pub fn range(start: impl IntoValue<i64>, stop: impl IntoValue<i64>) -> Self {
+        record("list.range", vec![operand(start), operand(stop)])
+    }
+
+    /// Every so many-th integer from one up to, and without, another. A negative step goes down. The job that takes
+    /// it fails with `invalid_value` if the step is 0.
+    #[must_use]
+    pub fn range_step(
+        start: impl IntoValue<i64>,
+        stop: impl IntoValue<i64>,
+        step: impl IntoValue<i64>,
+    ) -> Self {
+        record("list.range", vec![operand(start), operand(stop), operand(step)])
+    }
+}
+
+impl<T: Output> Value<Vec<Vec<T>>> {
+    /// The elements of all its lists, one list after the other.
+    #[must_use]
+    pub fn flatten(&self) -> Value<Vec<T>> {
+        record("list.flatten", vec![self.node().clone()])
+    }
+}
+
+impl Value<Vec<String>> {
+    /// All its texts, with a separator between each two.
+    #[must_use]
+    pub fn join(&self, separator: impl IntoValue<String>) -> Value<String> {
+        record("string.join", vec![self.node().clone(), operand(separator)])
+    }
+}

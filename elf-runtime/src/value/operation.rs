@@ -1,0 +1,139 @@
+//! How operations are recorded, whatever they do.
+
+use std::borrow::Cow;
+
+use super::Value;
+use super::any::IntoAnyValue;
+use super::body::with_body;
+use super::into::IntoValue;
+use super::node::{Added, Node, NodeKind};
+use crate::flow::Job;
+use crate::output::{Fields, Output};
+
+/// What has a type of its own, so that the type of a result can follow from it: what closures return, and where a
+/// [`Value`] is made of a first operand. A `T`, a [`Value<T>`], a [`Job<T>`], references to those two, or a `&str`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a value, nor a job, nor something that travels between tasks",
+    note = "write a `Value<T>`, a `Job<T>`, or a `T` that travels between tasks"
+)]
+pub trait Computed {
+    /// What it is, or will be.
+    type Type: Output;
+
+    /// The value.
+    fn into_computed(self) -> Value<Self::Type>;
+}
+
+impl<T: Output> Computed for T {
+    type Type = T;
+
+    fn into_computed(self) -> Value<T> {
+        Value::literal(&self)
+    }
+}
+
+impl Computed for &str {
+    type Type = String;
+
+    fn into_computed(self) -> Value<String> {
+        Value::from_node(Node::literal(self))
+    }
+}
+
+macro_rules! computed {
+    ($($value:ty),*) => {
+        $(impl<T: Output> Computed for $value {
+            type Type = T;
+
+            fn into_computed(self) -> Value<T> {
+                IntoValue::<T>::into_value(self)
+            }
+        })*
+    };
+}
+computed!(Value<T>, &Value<T>, Job<T>, &Job<T>);
+
+/// Records an operation.
+pub(super) fn record<R: Output>(name: &'static str, inputs: Vec<Node>) -> Value<R> {
+    Value::from_node(Node::operation(name, inputs))
+}
+
+/// The node of an operand.
+pub(super) fn operand<T: Output>(value: impl IntoValue<T>) -> Node {
+    value.into_value().into_node()
+}
+
+/// Records an operation with a body that is given one element.
+pub(super) fn record_each<T: Output, C: Computed, R: Output>(
+    name: &'static str,
+    operands: Vec<Node>,
+    closure: impl FnOnce(Value<T>) -> C,
+) -> Value<R> {
+    Value::from_node(with_body(name, operands, |[element]| {
+        closure(Value::from_node(element)).into_computed().into_node()
+    }))
+}
+
+/// Records an operation that takes any number of operands, and of which `f(f(a, b), c)` is `f(a, b, c)`: what is
+/// already such an operation, and is held by nobody else, is given one operand more. So a long chain is one
+/// operation.
+pub(super) fn chain<R: Output>(name: &'static str, mut first: Node, next: Node) -> Value<R> {
+    let mut next = Some(next);
+    let has_grown = first.grow(|kind| match kind {
+        NodeKind::Operation { name: own, inputs, body: None } if own == name => {
+            let added = next.take()?;
+            let told = Added::of(&added);
+            inputs.push(added);
+            Some(told)
+        }
+        _ => None,
+    });
+    match next {
+        Some(next) if !has_grown => record(name, vec![first, next]),
+        Some(_) | None => Value::from_node(first),
+    }
+}
+
+impl<T: Output> Value<T> {
+    /// The node, held by nobody else if the value was the only one.
+    pub(super) fn into_node(self) -> Node {
+        let node = self.node().clone();
+        drop(self);
+        node
+    }
+
+    /// Takes the node out, to put another one in its place.
+    pub(super) fn take_node(&mut self) -> Node {
+        std::mem::replace(self, Self::from_node(Node::placeholder())).into_node()
+    }
+
+    /// Makes the handle stand for another value. Clones of it keep theirs.
+    pub(super) fn rebind(&mut self, node: Node) {
+        self.fields = T::Fields::from_node(node);
+    }
+
+    /// The same value, of another type.
+    pub(super) fn retyped<U: Output>(&self) -> Value<U> {
+        Value::from_node(self.node().clone())
+    }
+}
+
+impl Value<serde_json::Value> {
+    /// Records an operation by its name, for those that this runtime has no method for. Nothing is checked here: the
+    /// broker refuses what it does not know, and the job fails if the operands are of the wrong types.
+    ///
+    /// ```
+    /// # use elf_runtime::{any_list, Value};
+    /// let weight: Value<i64> = Value::literal(&7);
+    /// let rounded: Value<i64> = Value::operation("floor", [any_list![weight].get(0)]).typed();
+    /// assert_eq!(rounded.to_string(), "floor([7][0])");
+    /// ```
+    #[must_use]
+    pub fn operation<V: IntoAnyValue>(
+        name: impl Into<Cow<'static, str>>,
+        inputs: impl IntoIterator<Item = V>,
+    ) -> Self {
+        let inputs = inputs.into_iter().map(IntoAnyValue::into_any_node).collect();
+        Self::from_node(Node::operation(name, inputs))
+    }
+}

@@ -1,0 +1,126 @@
+//! Operations on values whose types are not known here.
+
+use super::any::IntoAnyValue;
+use super::operation::{operand, record};
+use super::{IntoValue, Node, Value};
+
+/// What a value of any type can be looked up by: a key of a map (`&str`, `String`, a value of one) or a position in a
+/// list or a text (`i64`, a value of one).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a key nor a position",
+    note = "keys are texts or values of texts, positions are `i64` or values of those"
+)]
+pub trait Key {
+    #[doc(hidden)]
+    fn into_key(self) -> Node;
+}
+
+macro_rules! keys {
+    ($($key:ty),*) => {
+        $(impl Key for $key {
+            fn into_key(self) -> Node {
+                self.into_any_node()
+            }
+        })*
+    };
+}
+keys!(&str, String, &String, i64, Value<String>, &Value<String>, Value<i64>, &Value<i64>);
+
+/// Operations on values of any type. [`Value::typed`] gives those of one type.
+impl Value<serde_json::Value> {
+    /// The value of a key, the element or the code point at a position. The job that takes it fails with
+    /// `missing_key`, `bad_index` or `wrong_type`.
+    ///
+    /// ```
+    /// # use elf_runtime::{args, Flow, Value};
+    /// # let flow = Flow::detached("docs");
+    /// let ant = flow.call("scale", "task_weigh", args! { species: "ant" });
+    /// let first: Value<i64> = ant.output("weights").get(0).get("grams").typed();
+    /// ```
+    #[must_use]
+    pub fn get(&self, key: impl Key) -> Self {
+        record("get", vec![self.node().clone(), key.into_key()])
+    }
+
+    /// As `get`, but another value if there is nothing at that key or position, or this value is null itself. The
+    /// other value is computed only then.
+    #[must_use]
+    pub fn get_or(&self, key: impl Key, otherwise: impl IntoAnyValue) -> Self {
+        record("get_or", vec![self.node().clone(), key.into_key(), otherwise.into_any_node()])
+    }
+
+    /// What is found by several keys and positions, each in what the one before gave: `get_path(("animals", 0,
+    /// "name"))`.
+    #[must_use]
+    pub fn get_path(&self, path: impl IntoAnyValue) -> Self {
+        record("get_path", vec![self.node().clone(), path.into_any_node()])
+    }
+
+    /// How many elements, entries or code points it has.
+    #[must_use]
+    pub fn length(&self) -> Value<i64> {
+        record("length", vec![self.node().clone()])
+    }
+
+    /// Whether this is an element, a key or a part of it.
+    #[must_use]
+    pub fn contains(&self, item: impl IntoAnyValue) -> Value<bool> {
+        record("contains", vec![self.node().clone(), item.into_any_node()])
+    }
+
+    /// The part of a list or a text from one position up to, and without, another. What is beyond the ends is left
+    /// out.
+    #[must_use]
+    pub fn slice(&self, start: impl IntoValue<i64>, stop: impl IntoValue<i64>) -> Self {
+        record("slice", vec![self.node().clone(), operand(start), operand(stop)])
+    }
+
+    /// The part of a list or a text from a position on.
+    #[must_use]
+    pub fn slice_from(&self, start: impl IntoValue<i64>) -> Self {
+        record("slice", vec![self.node().clone(), operand(start), Node::literal(&())])
+    }
+
+    /// The part of a list or a text up to, and without, a position.
+    #[must_use]
+    pub fn slice_to(&self, stop: impl IntoValue<i64>) -> Self {
+        record("slice", vec![self.node().clone(), Node::literal(&()), operand(stop)])
+    }
+
+    /// Every so many-th element or code point from one position up to another, as Python's `[start:stop:step]`:
+    /// `None` is where it begins or ends, a negative step goes backwards. The job that takes it fails with
+    /// `invalid_value` if the step is 0.
+    #[must_use]
+    pub fn slice_step(
+        &self,
+        start: impl IntoValue<Option<i64>>,
+        stop: impl IntoValue<Option<i64>>,
+        step: impl IntoValue<i64>,
+    ) -> Self {
+        record("slice", vec![self.node().clone(), operand(start), operand(stop), operand(step)])
+    }
+
+    /// Whether it is null.
+    #[must_use]
+    pub fn is_null(&self) -> Value<bool> {
+        record("is_null", vec![self.node().clone()])
+    }
+
+    /// The value, or another one if it is null. The other one is computed only then.
+    #[must_use]
+    pub fn unwrap_or(&self, otherwise: impl IntoAnyValue) -> Self {
+        record("coalesce", vec![self.node().clone(), otherwise.into_any_node()])
+    }
+
+    /// The value as an integer: of a bool, a number, or a text of decimal digits.
+    #[must_use]
+    pub fn to_int(&self) -> Value<i64> {
+        record("to_int", vec![self.node().clone()])
+    }
+
+    /// The value as a float: of a bool, a number, or the text of a decimal number.
+    #[must_use]
+    pub fn to_float(&self) -> Value<f64> {
+        record("to_float", vec![self.node().clone()])
+    }
+}
