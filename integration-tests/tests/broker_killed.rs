@@ -43,6 +43,10 @@ async fn a_broker_killed_five_times_loses_nothing_and_runs_nothing_twice() -> an
                     (Some((above, sum)), Some((beside, more))) if (depth + place) % 10 == 0 => {
                         (tasks.task_add(list![above, beside, 1u64], PAUSE_MS), sum + more + 1)
                     }
+                    // A value that the broker computes when it dispatches the job.
+                    (Some((above, sum)), _) if place % 2 == 0 => {
+                        (tasks.task_add(list![above.value() + 1], PAUSE_MS), sum + 1)
+                    }
                     (Some((above, sum)), _) => (tasks.task_add(list![above, 1u64], PAUSE_MS), sum + 1),
                     (None, _) => (tasks.task_add(list![place as u64], PAUSE_MS), place as u64),
                 };

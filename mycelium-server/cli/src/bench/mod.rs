@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// How many jobs the elf holds at once; at least those that it runs.
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=WINDOW_MAX))]
     window: u32,
+    /// For throughput: each job takes a value on which an operation is recorded, and which the broker computes.
+    #[arg(long)]
+    with_operation: bool,
 }
 
 /// The largest window that a broker allows.
@@ -55,6 +58,9 @@ impl Args {
             return Err(Misuse(format!(
                 "--window {window} is less than --concurrency {concurrency}: an elf holds what it runs"
             )));
+        }
+        if self.with_operation && self.workload != Workload::Throughput {
+            return Err(Misuse("--with-operation is for throughput".to_owned()));
         }
         if self.workload == Workload::Backlog && self.connect.is_some() {
             return Err(Misuse("backlog starts and kills its own broker: leave out --connect".to_owned()));
@@ -127,7 +133,7 @@ async fn measure(args: Args) -> anyhow::Result<Report> {
         workload => {
             let elf = ElfProcess::start(broker.url(), args.concurrency, args.window).await?;
             let measured = match workload {
-                Workload::Throughput => workloads::throughput(&mycelium, n).await,
+                Workload::Throughput => workloads::throughput(&mycelium, n, args.with_operation).await,
                 Workload::Latency => workloads::latency(&mycelium, n).await,
                 Workload::Chain => workloads::chain(&mycelium, n).await,
                 Workload::Fan => workloads::fan(&mycelium, n).await,

@@ -21,8 +21,9 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 type Measured = anyhow::Result<(Report, Expected)>;
 
-/// Independent jobs: submitted in several submissions to one flow, while one watch brings the outputs.
-pub(super) async fn throughput(mycelium: &Mycelium, n: u64) -> Measured {
+/// Independent jobs: submitted in several submissions to one flow, while one watch brings the outputs. With an
+/// operation, each job takes one less than its number, and one added to that.
+pub(super) async fn throughput(mycelium: &Mycelium, n: u64, with_operation: bool) -> Measured {
     warm_up(mycelium).await?;
     let flow = mycelium.flow("bench throughput");
     let tasks = Bench::tasks(&flow, ELF);
@@ -40,7 +41,12 @@ pub(super) async fn throughput(mycelium: &Mycelium, n: u64) -> Measured {
             let end = (next + JOBS_PER_SUBMISSION).min(n);
             for number in next..end {
                 let number = i64::try_from(number)?;
-                jobs.push((tasks.task_echo(number).id(), Some(number)));
+                let job = if with_operation {
+                    tasks.task_echo(Value::literal(&(number - 1)) + 1)
+                } else {
+                    tasks.task_echo(number)
+                };
+                jobs.push((job.id(), Some(number)));
             }
             flow.submit().await?;
             next = end;
@@ -67,7 +73,11 @@ pub(super) async fn throughput(mycelium: &Mycelium, n: u64) -> Measured {
             bail!("the output of job {id} is not what it was given");
         }
     }
-    Ok((Report::new("throughput", n, elapsed.as_secs_f64()), Expected { jobs }))
+    let mut report = Report::new("throughput", n, elapsed.as_secs_f64());
+    if with_operation {
+        report.notes.push("with one operation in each job".to_owned());
+    }
+    Ok((report, Expected { jobs }))
 }
 
 /// Runs a few jobs, so that connections and caches are there when the clock starts.
