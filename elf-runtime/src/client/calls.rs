@@ -79,6 +79,8 @@ calls! {
     get_failure(GetFailureRequest) -> GetFailureResponse;
     /// The broker and this mycelium at a glance.
     get_status(GetStatusRequest) -> GetStatusResponse;
+    /// The operations that values may use, with what each takes and gives.
+    list_operations(ListOperationsRequest) -> ListOperationsResponse;
 }
 
 impl NamesMycelium for v1::WatchJobsRequest {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::Parser;
-use elf_runtime::{Flow, Job, Mycelium, Output, Value, any_list, any_map, list, machine_elf, text};
+use elf_runtime::{Flow, Job, Mycelium, Output, Value, any_list, any_map, list, machine_elf, text, v1};
 use mycelium_server::{Broker, RunningBroker};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -109,17 +109,6 @@ async fn run(options: Options) -> anyhow::Result<()> {
     outcome
 }
 
-/// The operations there are. The tour is checked to leave none out.
-const OPERATIONS: &str = "get get_path get_or slice length contains equal not_equal less less_or_equal greater \
-    greater_or_equal is_null coalesce select type_of and or not add subtract multiply divide integer_divide modulo \
-    negate absolute floor ceil round power minimum maximum to_int to_float to_string to_bool list.append list.extend \
-    list.insert list.set list.delete list.pop list.remove list.reverse list.sort list.unique list.concat list.repeat \
-    list.flatten list.zip list.enumerate list.range list.sum list.min list.max list.mean list.index_of list.count \
-    list.any list.all list.map list.filter list.reduce list.group_by map.set map.remove map.merge map.keys map.values \
-    map.items map.from_items map.pick map.omit string.concat string.upper string.lower string.trim string.split \
-    string.join string.replace string.starts_with string.ends_with string.find string.pad_start string.pad_end \
-    string.repeat string.format json.encode json.decode base64.encode base64.decode sha256";
-
 /// One stop: a value that was recorded, and what it should come to.
 struct Stop {
     operation: &'static str,
@@ -171,7 +160,9 @@ async fn tour(mycelium: &Mycelium) -> anyhow::Result<()> {
         ensure!(computed == stop.expected, "`{}` should be {}", stop.recorded, stop.expected);
     }
     let toured: BTreeSet<&str> = tour.stops.iter().map(|stop| stop.operation).collect();
-    let left_out: Vec<&str> = OPERATIONS.split(' ').filter(|operation| !toured.contains(operation)).collect();
+    let known = mycelium.list_operations(v1::ListOperationsRequest::default()).await?.operations;
+    let left_out: Vec<&str> =
+        known.iter().map(|info| info.name.as_str()).filter(|name| !toured.contains(name)).collect();
     ensure!(left_out.is_empty(), "the tour leaves out {left_out:?}");
     println!("{} values, {} operations, all as in plain Rust", tour.stops.len(), toured.len());
     Ok(())

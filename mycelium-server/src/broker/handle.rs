@@ -47,7 +47,7 @@ struct Inner {
     sessions: AtomicUsize,
     watches: AtomicUsize,
     /// Evaluations at once: each may take memory up to its limit, and all of a core.
-    evaluations: Semaphore,
+    evaluations: Arc<Semaphore>,
 }
 
 /// A job that was checked and encoded, ready to be submitted.
@@ -107,7 +107,9 @@ impl Handle {
                 next_stream: AtomicU64::new(1),
                 sessions: AtomicUsize::new(0),
                 watches: AtomicUsize::new(0),
-                evaluations: Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
+                evaluations: Arc::new(Semaphore::new(
+                    std::thread::available_parallelism().map_or(1, NonZero::get),
+                )),
             }),
         }
     }
@@ -274,7 +276,13 @@ impl Handle {
         &self,
         compute: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, CallError> {
-        let _permit = self.inner.evaluations.acquire().await.map_err(|_closed| CallError::Stopping)?;
+        let permit = Arc::clone(&self.inner.evaluations).acquire_owned().await;
+        let permit = permit.map_err(|_closed| CallError::Stopping)?;
+        let compute = move || {
+            // Held until it is done, even if nobody waits for it any more.
+            let _permit = permit;
+            compute()
+        };
         tokio::task::spawn_blocking(compute).await.map_err(|_panicked_or_stopping| CallError::Stopping)
     }
 

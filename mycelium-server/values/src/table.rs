@@ -1,6 +1,9 @@
 //! The table of operations: what each is called, takes, gives, and how it fails. The checks at submission, the
 //! evaluation, the documentation and `ListOperations` all come from it.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
 use crate::operations;
@@ -93,7 +96,9 @@ impl Operation {
     /// The operation of this name.
     #[must_use]
     pub fn find(name: &str) -> Option<&'static Self> {
-        Self::all().find(|operation| operation.name == name)
+        static BY_NAME: LazyLock<HashMap<&'static str, &'static Operation>> =
+            LazyLock::new(|| Operation::all().map(|operation| (operation.name, operation)).collect());
+        BY_NAME.get(name).copied()
     }
 
     /// All operations, by family.
