@@ -5,6 +5,7 @@
 mod fake_broker;
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use elf_runtime::{Error, JobId};
@@ -12,7 +13,7 @@ use fake_broker::{FakeBroker, assignment, must, refusal, token};
 use mycelium_proto::v1::outcome::Result as Outcome;
 use mycelium_proto::v1::{self, connect_request, connect_response};
 use mycelium_proto::{limits, reason};
-use support::{TestElf, serve};
+use support::{Gates, TestElf, serve};
 use tonic::Code;
 
 fn tokens(n: usize) -> Vec<v1::Token> {
@@ -313,6 +314,13 @@ async fn jobs_start_in_the_order_they_were_assigned_and_never_more_than_the_conc
 
 #[test]
 fn beats_go_on_while_tasks_burn_every_thread() {
+    /// Lets the tasks end before their runtime is dropped, which waits for them: a test that fails must not hang.
+    struct Opened(Arc<Gates>);
+    impl Drop for Opened {
+        fn drop(&mut self) {
+            (0..4).for_each(|n| self.0.open(n));
+        }
+    }
     // The worker's runtime is not the broker's, so that only the worker is starved.
     let (elf, gates) = TestElf::new();
     let brokers_runtime =
@@ -320,6 +328,7 @@ fn beats_go_on_while_tasks_burn_every_thread() {
     let mut broker = brokers_runtime.block_on(FakeBroker::start());
     let workers_runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let _opened = Opened(Arc::clone(&gates));
     let worker = {
         let _entered = workers_runtime.enter();
         serve(broker.client().serve().elf("tester", elf).concurrency(4))
