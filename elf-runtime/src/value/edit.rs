@@ -45,7 +45,7 @@ impl<T: Output> Value<Vec<T>> {
         self.rebind(Node::operation("list.set", vec![list, operand(index), operand::<T>(item)]));
     }
 
-    /// Takes the last element out and returns it. The jobs that take the list or the element fail with `bad_index` if
+    /// Takes the last element out and returns it. The jobs that take the list or the element fail (`bad_index`, `empty`) if
     /// there is none.
     pub fn pop(&mut self) -> Value<T> {
         let list = self.take_node();

@@ -46,7 +46,8 @@ struct Inner {
     next_stream: AtomicU64,
     sessions: AtomicUsize,
     watches: AtomicUsize,
-    /// Evaluations at once: each may take memory up to its limit, and all of a core.
+    /// Evaluations at once: each takes all of a core, and one after the other of its jobs may take memory up to the
+    /// limit.
     evaluations: Arc<Semaphore>,
 }
 

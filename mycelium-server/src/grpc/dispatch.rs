@@ -1,6 +1,7 @@
 //! Puts the arguments of assigned jobs together, off the task that owns the core.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mycelium_core::command::Command;
 use mycelium_core::effects::Assignment;
@@ -135,7 +136,15 @@ impl Inputs {
         let mut done =
             PutTogether { assignments: Vec::with_capacity(assignments.len()), failures: Vec::new() };
         for (assignment, spec) in assignments.into_iter().zip(specs) {
-            match derive_arguments(&spec, &outputs) {
+            // A defect must not keep the jobs beside it, and this one for ever, from running.
+            let derived = catch_unwind(AssertUnwindSafe(|| derive_arguments(&spec, &outputs)));
+            let derived = match derived {
+                Ok(derived) => derived.map_err(|error| error.to_string()),
+                Err(_panic) => {
+                    Err("the broker could not compute the values: a defect of the broker".to_owned())
+                }
+            };
+            match derived {
                 Ok(arguments) => done.assignments.push(v1::Assignment {
                     token: Some(convert::token(&assignment.token)),
                     elf: spec.elf,
@@ -144,7 +153,7 @@ impl Inputs {
                     flow_id: convert::id(assignment.flow.as_bytes()),
                 }),
                 Err(error) => {
-                    done.failures.push((assignment.token, FailureBody::value_derivation(error.to_string())));
+                    done.failures.push((assignment.token, FailureBody::value_derivation(error)));
                 }
             }
         }

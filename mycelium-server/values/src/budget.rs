@@ -98,6 +98,16 @@ impl Budget {
         }
     }
 
+    /// What is left of the memory, to be restored once what was taken since is let go.
+    pub(crate) fn memory_left(&self) -> usize {
+        self.memory_left
+    }
+
+    /// What was taken since `memory_left` was asked for is let go, but for `kept` bytes.
+    pub(crate) fn restore_memory(&mut self, memory_left: usize, kept: usize) {
+        self.memory_left = self.memory_left.max(memory_left.saturating_sub(kept));
+    }
+
     pub(crate) fn depth(&self, depth: u32) -> Result<(), Failure> {
         let max = self.limits.depth;
         if depth > max { Err(limit(format!("the value would nest more than {max} deep"))) } else { Ok(()) }

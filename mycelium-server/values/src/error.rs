@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::types::Type;
 
+/// The types of so many operands are shown in a message.
+const OPERANDS_SHOWN: usize = 8;
+
 /// How an operation failed: what test vectors name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -96,10 +99,11 @@ impl fmt::Display for EvaluationError {
         }
         if !self.operation.is_empty() {
             write!(f, ", {}(", self.operation)?;
-            for (index, operand) in self.operands.iter().enumerate() {
+            for (index, operand) in self.operands.iter().take(OPERANDS_SHOWN).enumerate() {
                 write!(f, "{}{operand}", if index > 0 { ", " } else { "" })?;
             }
-            f.write_str(")")?;
+            let more = self.operands.len().saturating_sub(OPERANDS_SHOWN);
+            if more > 0 { write!(f, ", and {more} more)")? } else { f.write_str(")")? }
         }
         write!(f, ": {} ({})", self.failure.message, self.failure.kind.name())
     }

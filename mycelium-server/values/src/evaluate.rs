@@ -3,19 +3,20 @@
 //! What is computed is what the wanted nodes need, each node once, in a loop over a stack of work: neither long chains
 //! nor bodies within bodies recurse.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_proto::v1::{self, payload, value_node};
 
-use crate::budget::{Budget, Limits};
+use crate::budget::{Budget, ELEMENT_BYTES, Limits};
 use crate::error::{ErrorKind, EvaluationError, Failure};
 use crate::operations::generic::get;
 use crate::operations::operand::{truth, with_article};
 use crate::operations::whole::{group_key, sorted};
 use crate::table::{Lazy, Loop, Operation, Run};
 use crate::types::{Type, Types};
-use crate::value::{Entries, List, Value, string_len};
+use crate::value::{Entries, List, Text, Value, string_len};
 
 /// Where the outputs of jobs come from: valid JSON text, or in words why there is none.
 pub trait Outputs {
@@ -51,6 +52,11 @@ struct Scope<'a> {
     values: Vec<Option<Value>>,
     /// For a body: what it is given.
     inputs: Vec<Value>,
+    /// Operands that an operation has looked into. Kept beside the values and not in their place, so that what one
+    /// operation gives does not depend on which others were computed before it.
+    looked: HashMap<u32, Value>,
+    /// For a body: how many of its inputs are its own, and change with each element.
+    own_inputs: usize,
     /// For a body: the node outside that it belongs to.
     owner: u32,
 }
@@ -80,6 +86,10 @@ struct LoopState<'a> {
     accumulator: Value,
     captured: Vec<Value>,
     descending: bool,
+    /// What was left of the memory before the first element...
+    memory_left: usize,
+    /// ...and what of it is taken by results. All else that a body makes is let go with its element.
+    kept: usize,
 }
 
 struct Machine<'a> {
@@ -91,7 +101,8 @@ struct Machine<'a> {
 
 impl<'a> Scope<'a> {
     fn new(nodes: &'a [v1::ValueNode], inputs: Vec<Value>) -> Self {
-        Self { nodes, values: vec![None; nodes.len()], inputs, owner: 0 }
+        let values = vec![None; nodes.len()];
+        Self { nodes, values, inputs, looked: HashMap::new(), own_inputs: 0, owner: 0 }
     }
 
     fn kind(&self, node: u32) -> Option<&'a value_node::Kind> {
@@ -100,6 +111,23 @@ impl<'a> Scope<'a> {
 
     fn value(&self, node: u32) -> Option<&Value> {
         self.values.get(node as usize)?.as_ref()
+    }
+
+    /// Forgets what was computed for the last element. Literals and captured values are the same for the next.
+    fn begin_again(&mut self) {
+        let own_inputs = self.own_inputs;
+        let nodes = self.nodes;
+        let stays = |node: usize| match nodes.get(node).and_then(|node| node.kind.as_ref()) {
+            Some(value_node::Kind::Literal(_)) => true,
+            Some(value_node::Kind::BodyInput(input)) => *input as usize >= own_inputs,
+            Some(_) | None => false,
+        };
+        for (node, value) in self.values.iter_mut().enumerate() {
+            if !stays(node) {
+                *value = None;
+            }
+        }
+        self.looked.retain(|node, _| stays(*node as usize));
     }
 
     fn set(&mut self, node: u32, value: Value) {
@@ -142,7 +170,7 @@ impl<'a> Machine<'a> {
         }
         self.budget.steps(1)?;
         let value = match scope.kind(node).ok_or_else(malformed)? {
-            value_node::Kind::Literal(literal) => literal_value(literal)?,
+            value_node::Kind::Literal(literal) => literal_value(literal, &mut self.budget)?,
             value_node::Kind::Output(output) => {
                 let json = self.outputs.output(output);
                 Value::raw(&json.map_err(|message| Failure::new(ErrorKind::InvalidValue, message))?)
@@ -151,19 +179,19 @@ impl<'a> Machine<'a> {
                 scope.inputs.get(*input as usize).cloned().ok_or_else(malformed)?
             }
             value_node::Kind::List(list) => {
-                self.budget.steps(list.items.len())?;
+                self.take_operands(list.items.len())?;
                 self.need(node, &list.items)?;
                 return Ok(());
             }
             value_node::Kind::Map(map) => {
-                self.budget.steps(map.entries.len())?;
+                self.take_operands(map.entries.len())?;
                 let inner: Vec<u32> = map.entries.iter().map(|entry| entry.node).collect();
                 self.need(node, &inner)?;
                 return Ok(());
             }
             value_node::Kind::Operation(operation) => {
                 let known = Operation::find(&operation.name).ok_or_else(|| unknown(&operation.name))?;
-                self.budget.steps(operation.inputs.len())?;
+                self.take_operands(operation.inputs.len())?;
                 match known.run {
                     Run::Eager(_) | Run::Loop(_) => self.need(node, &operation.inputs)?,
                     Run::Lazy(Lazy::GetOr) => {
@@ -183,6 +211,12 @@ impl<'a> Machine<'a> {
         };
         self.scope()?.set(node, value);
         Ok(())
+    }
+
+    /// Takes what it costs to gather so many operands.
+    fn take_operands(&mut self, count: usize) -> Result<(), Failure> {
+        self.budget.steps(count)?;
+        self.budget.memory(count.saturating_mul(2 * ELEMENT_BYTES))
     }
 
     /// Puts off a node until others are computed.
@@ -229,7 +263,7 @@ impl<'a> Machine<'a> {
                 let mut entries = Entries::with_capacity(map.entries.len());
                 for entry in &map.entries {
                     let value = scope.value(entry.node).ok_or_else(malformed)?.clone();
-                    entries.insert(Arc::from(entry.key.as_str()), value);
+                    entries.insert(Text::from(entry.key.as_str()), value);
                 }
                 Value::map(entries, &self.budget)?
             }
@@ -237,10 +271,7 @@ impl<'a> Machine<'a> {
                 let known = Operation::find(&operation.name).ok_or_else(|| unknown(&operation.name))?;
                 let mut operands = Vec::with_capacity(operation.inputs.len());
                 for (index, input) in operation.inputs.iter().enumerate() {
-                    let value = scope.values.get_mut(*input as usize).and_then(Option::as_mut);
-                    let value = value.ok_or_else(malformed)?;
-                    look_as_parameter(known, index, value, &mut self.budget)?;
-                    operands.push(value.clone());
+                    operands.push(scope.operand(known, index, *input, &mut self.budget)?);
                 }
                 match known.run {
                     Run::Eager(function) => {
@@ -288,7 +319,10 @@ impl<'a> Machine<'a> {
                 let is_true = truth(&value, &mut self.budget)?;
                 if is_last || is_true { Ok(Value::Bool(is_true)) } else { Err(operand + 1) }
             }
-            (Lazy::GetOr, 1) => self.get_or(node, value_of(0)?, value)?.ok_or(2),
+            (Lazy::GetOr, 1) => match operation.inputs.as_slice() {
+                [value, key, ..] => self.get_or(*value, *key)?.ok_or(2),
+                _ => return Err(malformed()),
+            },
             (Lazy::GetOr, _) => Ok(value),
             (Lazy::Coalesce, _) => Err(operand + 1),
         };
@@ -303,17 +337,11 @@ impl<'a> Machine<'a> {
     }
 
     /// The element, or `None` if there is none and the default is wanted.
-    fn get_or(&mut self, node: u32, mut value: Value, mut key: Value) -> Result<Option<Value>, Failure> {
+    fn get_or(&mut self, value: u32, key: u32) -> Result<Option<Value>, Failure> {
         let known = Operation::find("get_or").ok_or_else(malformed)?;
-        look_as_parameter(known, 0, &mut value, &mut self.budget)?;
-        look_as_parameter(known, 1, &mut key, &mut self.budget)?;
-        // Looked into once: other operations on the same value find it so.
-        if let Some(value_node::Kind::Operation(operation)) = self.scope()?.kind(node)
-            && let Some(input) = operation.inputs.first()
-        {
-            let input = *input;
-            self.scope()?.set(input, value.clone());
-        }
+        let scope = self.scopes.last_mut().ok_or_else(malformed)?;
+        let value = scope.operand(known, 0, value, &mut self.budget)?;
+        let key = scope.operand(known, 1, key, &mut self.budget)?;
         if value.kind() == Type::Null {
             return Ok(None);
         }
@@ -359,6 +387,8 @@ impl<'a> Machine<'a> {
             accumulator,
             captured,
             descending,
+            memory_left: self.budget.memory_left(),
+            kept: 0,
         };
         self.work.push(Work::Loop(Box::new(state)));
         Ok(())
@@ -368,12 +398,19 @@ impl<'a> Machine<'a> {
     fn next_element(&mut self, mut state: Box<LoopState<'a>>) -> Result<(), Failure> {
         if state.is_in_body {
             let result = self.scope()?.value(state.body.result).cloned().ok_or_else(malformed)?;
+            let memory = result.memory();
             if state.run == Loop::Reduce {
+                state.kept = memory;
                 state.accumulator = result;
             } else {
+                state.kept = state.kept.saturating_add(memory);
                 state.results.push(result);
             }
             state.done += 1;
+            let scope = self.scope()?;
+            scope.begin_again();
+            let looked = scope.looked.values().fold(0usize, |sum, value| sum.saturating_add(value.memory()));
+            self.budget.restore_memory(state.memory_left, state.kept.saturating_add(looked));
         }
         let Some(element) = state.list.items().get(state.done).cloned() else {
             if state.is_in_body {
@@ -381,26 +418,31 @@ impl<'a> Machine<'a> {
             }
             return self.end_loop(*state);
         };
-        if let Err(failure) = self.budget.steps(1 + state.body.nodes.len()) {
+        let inputs_count = if state.is_in_body { 2 } else { 2 + state.captured.len() };
+        if let Err(failure) = self.budget.steps(inputs_count + state.body.nodes.len()) {
             // The failure is that of the operation, which stands outside of the body.
             if state.is_in_body {
                 self.scopes.pop();
             }
             return Err(failure);
         }
-        let mut inputs = Vec::with_capacity(2 + state.captured.len());
-        if state.run == Loop::Reduce {
-            inputs.push(std::mem::replace(&mut state.accumulator, Value::Null));
-        }
-        inputs.push(element);
-        inputs.extend(state.captured.iter().cloned());
+        let own = if state.run == Loop::Reduce {
+            vec![std::mem::replace(&mut state.accumulator, Value::Null), element]
+        } else {
+            vec![element]
+        };
         if state.is_in_body {
             let scope = self.scope()?;
-            scope.inputs = inputs;
-            scope.values.fill(None);
+            for (place, input) in scope.inputs.iter_mut().zip(own) {
+                *place = input;
+            }
         } else {
+            let own_inputs = own.len();
+            let mut inputs = own;
+            inputs.append(&mut state.captured);
             let mut scope = Scope::new(&state.body.nodes, inputs);
             scope.owner = state.node;
+            scope.own_inputs = own_inputs;
             self.scopes.push(scope);
             state.is_in_body = true;
         }
@@ -433,10 +475,11 @@ impl<'a> Machine<'a> {
                 self.new_list(kept)?
             }
             Loop::GroupBy => {
-                let mut groups: indexmap::IndexMap<Arc<str>, Vec<Value>> = indexmap::IndexMap::new();
+                let mut groups: indexmap::IndexMap<Text, Vec<Value>> = indexmap::IndexMap::new();
                 for (item, key) in list.items().iter().zip(results) {
                     let key = group_key(&key, &mut self.budget)?;
-                    self.budget.value(3, key.len())?;
+                    self.budget.steps(1)?;
+                    self.budget.memory(6 * ELEMENT_BYTES + key.len())?;
                     groups.entry(key).or_default().push(item.clone());
                 }
                 let mut entries = Entries::with_capacity(groups.len());
@@ -503,9 +546,12 @@ fn unknown(name: &str) -> Failure {
     Failure::new(ErrorKind::InvalidValue, format!("there is no operation `{}`", crate::value::shorten(name)))
 }
 
-fn literal_value(literal: &v1::Payload) -> Result<Value, Failure> {
+fn literal_value(literal: &v1::Payload, budget: &mut Budget) -> Result<Value, Failure> {
     match &literal.content {
-        Some(payload::Content::Inline(json)) if is_json(&literal.encoding) => Ok(Value::raw(json)),
+        Some(payload::Content::Inline(json)) if is_json(&literal.encoding) => {
+            budget.scan(json.len())?;
+            Ok(Value::raw(json))
+        }
         Some(payload::Content::Inline(_)) => Err(Failure::new(
             ErrorKind::WrongType,
             format!("a value encoded as `{}` is no operand", crate::value::shorten(&literal.encoding)),
@@ -518,24 +564,37 @@ fn is_json(encoding: &str) -> bool {
     encoding.is_empty() || encoding == "application/json"
 }
 
-/// Holds an operand against its parameter, and looks into it if that asks for a type.
-fn look_as_parameter(
-    operation: &Operation,
-    index: usize,
-    value: &mut Value,
-    budget: &mut Budget,
-) -> Result<(), Failure> {
-    // Operands beyond the parameters are for the body.
-    let Some(parameter) = operation.parameter(index) else { return Ok(()) };
-    if parameter.types == Types::ANY {
-        return Ok(());
+impl Scope<'_> {
+    /// An operand, held against its parameter, and looked into if that asks for a type.
+    fn operand(
+        &mut self,
+        operation: &Operation,
+        index: usize,
+        node: u32,
+        budget: &mut Budget,
+    ) -> Result<Value, Failure> {
+        let value = self.value(node).ok_or_else(malformed)?;
+        // Operands beyond the parameters are for the body.
+        let Some(parameter) = operation.parameter(index) else { return Ok(value.clone()) };
+        if parameter.types == Types::ANY {
+            return Ok(value.clone());
+        }
+        let kind = value.kind();
+        if !parameter.types.contains(kind) {
+            return Err(Failure::new(
+                ErrorKind::WrongType,
+                format!("`{}` is {}, and must be {}", parameter.name, with_article(kind), parameter.types),
+            ));
+        }
+        let Value::Raw(_) = value else {
+            // Tells of an integer that is too wide; anything else is as it should be.
+            return value.looked(budget);
+        };
+        if let Some(looked) = self.looked.get(&node) {
+            return Ok(looked.clone());
+        }
+        let looked = value.looked(budget)?;
+        self.looked.insert(node, looked.clone());
+        Ok(looked)
     }
-    let kind = value.kind();
-    if !parameter.types.contains(kind) {
-        return Err(Failure::new(
-            ErrorKind::WrongType,
-            format!("`{}` is {}, and must be {}", parameter.name, with_article(kind), parameter.types),
-        ));
-    }
-    value.look(budget)
 }

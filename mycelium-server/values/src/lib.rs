@@ -23,4 +23,4 @@ pub use error::{ErrorKind, EvaluationError, Failure};
 pub use evaluate::{Outputs, evaluate};
 pub use table::{BodyShape, Family, Operation, Parameter, VERSION, families};
 pub use types::{Type, Types};
-pub use value::{Int, List, Map, Value};
+pub use value::{Int, List, Map, Text, Value};

@@ -4,18 +4,21 @@
 //! what they are, int or float. Works in a loop: values may be as deep as their text.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
-use crate::value::Value;
+use crate::value::{List, Text, Value};
 
 /// One step of a comparison under way, innermost last.
 enum Step {
     Pair(Value, Value, u32),
+    /// The elements of two lists from this one on.
+    Items(Arc<List>, Arc<List>, usize, u32),
     /// If all before was equal, this decides.
     Lengths(usize, usize),
     /// Two keys of maps.
-    Keys(std::sync::Arc<str>, std::sync::Arc<str>),
+    Keys(Text, Text),
 }
 
 /// Compares two values.
@@ -25,11 +28,27 @@ pub(crate) fn compare(left: &Value, right: &Value, budget: &mut Budget) -> Resul
         budget.steps(1)?;
         return Ok(left.get().cmp(&right.get()));
     }
+    // What is parsed and held on the way is let go in the end.
+    let memory_left = budget.memory_left();
+    let ordering = compare_deeply(left, right, budget);
+    budget.restore_memory(memory_left, 0);
+    ordering
+}
+
+fn compare_deeply(left: &Value, right: &Value, budget: &mut Budget) -> Result<Ordering, Failure> {
     let mut steps = vec![Step::Pair(left.clone(), right.clone(), 0)];
     while let Some(step) = steps.pop() {
         let ordering = match step {
             Step::Lengths(left, right) => left.cmp(&right),
             Step::Keys(left, right) => left.cmp(&right),
+            Step::Items(left, right, at, depth) => {
+                if let (Some(one), Some(other)) = (left.items().get(at), right.items().get(at)) {
+                    let pair = Step::Pair(one.clone(), other.clone(), depth);
+                    steps.push(Step::Items(left, right, at + 1, depth));
+                    steps.push(pair);
+                }
+                Ordering::Equal
+            }
             Step::Pair(mut left, mut right, depth) => {
                 budget.steps(1)?;
                 if depth > budget.depth_max() {
@@ -73,11 +92,8 @@ fn one_level(
             left.as_bytes().cmp(right.as_bytes())
         }
         (Value::List(left), Value::List(right)) => {
-            let (left, right) = (left.items(), right.items());
-            steps.push(Step::Lengths(left.len(), right.len()));
-            budget.memory(left.len().min(right.len()).saturating_mul(2 * size_of::<Value>()))?;
-            let pairs = left.iter().zip(right);
-            steps.extend(pairs.rev().map(|(left, right)| Step::Pair(left.clone(), right.clone(), depth + 1)));
+            steps.push(Step::Lengths(left.items().len(), right.items().len()));
+            steps.push(Step::Items(Arc::clone(left), Arc::clone(right), 0, depth + 1));
             Ordering::Equal
         }
         (Value::Map(left), Value::Map(right)) => {
@@ -110,7 +126,7 @@ fn rank(value: &Value) -> u8 {
     match value {
         Value::Null => 0,
         Value::Bool(_) => 1,
-        Value::Int(_) | Value::Float(_) | Value::Raw(_) => 2,
+        Value::Int(_) | Value::Float(_) | Value::Raw(_) | Value::Wide(_) => 2,
         Value::Text(_) => 3,
         Value::List(_) => 4,
         Value::Map(_) => 5,
@@ -127,9 +143,13 @@ fn number(value: &Value) -> Option<Number> {
     match value {
         Value::Int(int) => Some(Number::Int(int.get())),
         Value::Float(float) => Some(Number::Float(*float)),
-        Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_) | Value::Raw(_) => {
-            None
-        }
+        Value::Null
+        | Value::Bool(_)
+        | Value::Text(_)
+        | Value::List(_)
+        | Value::Map(_)
+        | Value::Raw(_)
+        | Value::Wide(_) => None,
     }
 }
 

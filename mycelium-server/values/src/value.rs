@@ -14,10 +14,14 @@ use serde::Deserializer as _;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, ELEMENT_BYTES};
 use crate::error::{ErrorKind, Failure};
 use crate::types::Type;
 
+/// What an element takes while its list is read, which grows as it goes.
+const PARSED_BYTES: usize = 96;
+/// What a list or a map takes beside its elements.
+const LIST_BYTES: usize = 112;
 /// How much of a value is shown in a message, in bytes.
 const SHOWN_BYTES: usize = 64;
 
@@ -33,13 +37,85 @@ pub enum Value {
     /// A finite number.
     Float(f64),
     /// A string.
-    Text(Arc<str>),
+    Text(Text),
     /// A list whose elements are told apart.
     List(Arc<List>),
     /// A map whose entries are told apart.
     Map(Arc<Map>),
     /// JSON text that was not looked into: one valid value without blanks around it.
     Raw(Bytes),
+    /// An integer beyond the range of ints, as its text: it is passed on, and is no operand.
+    Wide(Bytes),
+}
+
+/// A string, with its length as JSON text: that is asked for again and again.
+#[derive(Clone)]
+pub struct Text(Arc<(Box<str>, usize)>);
+
+impl Text {
+    fn encoded_len(&self) -> usize {
+        self.0.1
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(Arc::new((Box::from(text), string_len(text))))
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        let encoded_len = string_len(&text);
+        Self(Arc::new((text.into_boxed_str(), encoded_len)))
+    }
+}
+
+impl std::ops::Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0.0
+    }
+}
+
+impl std::borrow::Borrow<str> for Text {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text {}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Text {
+    /// UTF-8 keeps the order of code points.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        str::cmp(self, other)
+    }
+}
+
+impl std::hash::Hash for Text {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        str::hash(self, state);
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
 }
 
 /// An integer between −2^63 and 2^64−1.
@@ -89,6 +165,8 @@ pub struct List {
     items: Vec<Value>,
     /// Its length as JSON text.
     encoded_len: usize,
+    /// About what it takes in memory.
+    memory: usize,
     depth: u32,
 }
 
@@ -97,11 +175,12 @@ pub struct List {
 pub struct Map {
     entries: Entries,
     encoded_len: usize,
+    memory: usize,
     depth: u32,
 }
 
 /// The entries of a map, in order.
-pub(crate) type Entries = IndexMap<Arc<str>, Value>;
+pub(crate) type Entries = IndexMap<Text, Value>;
 
 impl List {
     /// The elements.
@@ -166,7 +245,7 @@ impl Value {
         }
     }
 
-    pub(crate) fn text(text: impl Into<Arc<str>>) -> Self {
+    pub(crate) fn text(text: impl Into<Text>) -> Self {
         Self::Text(text.into())
     }
 
@@ -176,7 +255,10 @@ impl Value {
         budget.depth(depth)?;
         let encoded_len =
             items.iter().fold(separators(items.len()), |sum, item| sum.saturating_add(item.encoded_len()));
-        Ok(Self::List(Arc::new(List { items, encoded_len, depth })))
+        let memory = items
+            .iter()
+            .fold(LIST_BYTES + items.len() * ELEMENT_BYTES, |sum, item| sum.saturating_add(item.memory()));
+        Ok(Self::List(Arc::new(List { items, encoded_len, memory, depth })))
     }
 
     /// A map of these, whose memory was taken before.
@@ -184,9 +266,13 @@ impl Value {
         let depth = 1 + entries.values().map(Self::depth).max().unwrap_or(0);
         budget.depth(depth)?;
         let encoded_len = entries.iter().fold(separators(entries.len()), |sum, (key, value)| {
-            sum.saturating_add(string_len(key) + 1).saturating_add(value.encoded_len())
+            sum.saturating_add(key.encoded_len() + 1).saturating_add(value.encoded_len())
         });
-        Ok(Self::Map(Arc::new(Map { entries, encoded_len, depth })))
+        let memory =
+            entries.iter().fold(LIST_BYTES + entries.len() * 2 * ELEMENT_BYTES, |sum, (key, value)| {
+                sum.saturating_add(key.len()).saturating_add(value.memory())
+            });
+        Ok(Self::Map(Arc::new(Map { entries, encoded_len, memory, depth })))
     }
 
     /// Valid JSON text.
@@ -204,7 +290,11 @@ impl Value {
             None | Some(b'n') => Self::Null,
             Some(b't') => Self::Bool(true),
             Some(b'f') => Self::Bool(false),
-            Some(b'-' | b'0'..=b'9') => read_int(&json).map_or(Self::Raw(json), Self::Int),
+            Some(b'-' | b'0'..=b'9') => match read_int(&json) {
+                Some(int) => Self::Int(int),
+                None if json.iter().all(|byte| matches!(byte, b'-' | b'0'..=b'9')) => Self::Wide(json),
+                None => Self::Raw(json),
+            },
             Some(_) => Self::Raw(json),
         }
     }
@@ -224,12 +314,19 @@ impl Value {
                 Some(b'"') => Type::String,
                 Some(b'[') => Type::List,
                 Some(b'{') => Type::Map,
-                // An integer beyond the range is told when it is looked into.
-                Some(b'-' | b'0'..=b'9') if json.iter().all(|byte| matches!(byte, b'-' | b'0'..=b'9')) => {
-                    Type::Int
-                }
                 Some(_) | None => Type::Float,
             },
+            Self::Wide(_) => Type::Int,
+        }
+    }
+
+    /// About what it takes in memory beyond its place in a list.
+    pub(crate) fn memory(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Raw(_) | Self::Wide(_) => 0,
+            Self::Text(text) => text.len() + ELEMENT_BYTES,
+            Self::List(list) => list.memory,
+            Self::Map(map) => map.memory,
         }
     }
 
@@ -238,7 +335,13 @@ impl Value {
         match self {
             Self::List(list) => list.depth,
             Self::Map(map) => map.depth,
-            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Text(_) | Self::Raw(_) => 0,
+            Self::Null
+            | Self::Bool(_)
+            | Self::Int(_)
+            | Self::Float(_)
+            | Self::Text(_)
+            | Self::Raw(_)
+            | Self::Wide(_) => 0,
         }
     }
 
@@ -251,32 +354,31 @@ impl Value {
             Self::Bool(false) => 5,
             Self::Int(int) => int_len(int.get()),
             Self::Float(float) => float_text(*float).len(),
-            Self::Text(text) => string_len(text),
+            Self::Text(text) => text.encoded_len(),
             Self::List(list) => list.encoded_len,
             Self::Map(map) => map.encoded_len,
-            Self::Raw(json) => json.len(),
+            Self::Raw(json) | Self::Wide(json) => json.len(),
         }
     }
 
     /// Parses it by one level, if it is text still.
     pub(crate) fn look(&mut self, budget: &mut Budget) -> Result<(), Failure> {
-        let kind = self.kind();
+        if let Self::Wide(_) = self {
+            return Err(Failure::new(
+                ErrorKind::Overflow,
+                format!("{} lies beyond what an int holds, −2^63 to 2^64−1", self.shown()),
+            ));
+        }
         let Self::Raw(json) = &*self else { return Ok(()) };
         budget.scan(json.len())?;
         let looked = match json.first() {
             Some(b'"') => {
                 budget.memory(json.len())?;
-                let text: Cow<'_, str> = read(json)?;
+                let text: String = read(json)?;
                 Self::text(text)
             }
             Some(b'[') => read_list(json, budget)?,
             Some(b'{') => read_map(json, budget)?,
-            Some(_) | None if kind == Type::Int => {
-                return Err(Failure::new(
-                    ErrorKind::Overflow,
-                    format!("{} lies beyond what an int holds, −2^63 to 2^64−1", self.shown()),
-                ));
-            }
             // The standard parser is exact; that of serde_json may miss by the last bit.
             Some(_) | None => {
                 let float = std::str::from_utf8(json).ok().and_then(|text| text.parse().ok());
@@ -302,7 +404,7 @@ impl Value {
     /// Its JSON text.
     #[must_use]
     pub fn to_json(&self) -> Bytes {
-        if let Self::Raw(json) = self {
+        if let Self::Raw(json) | Self::Wide(json) = self {
             return json.clone();
         }
         let len = self.encoded_len();
@@ -321,7 +423,7 @@ impl Value {
             Self::Int(int) => buffer.put_slice(int.get().to_string().as_bytes()),
             Self::Float(float) => buffer.put_slice(float_text(*float).as_bytes()),
             Self::Text(text) => write_string(buffer, text),
-            Self::Raw(json) => buffer.put_slice(json),
+            Self::Raw(json) | Self::Wide(json) => buffer.put_slice(json),
             Self::List(list) => {
                 buffer.put_u8(b'[');
                 for (index, item) in list.items.iter().enumerate() {
@@ -353,7 +455,7 @@ impl Value {
             Self::List(list) => format!("a list of {}", list.items.len()),
             Self::Map(map) => format!("a map of {}", map.entries.len()),
             Self::Text(text) => shorten(&format!("{:?}", shorten(text))),
-            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Raw(_) => {
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Raw(_) | Self::Wide(_) => {
                 let json = self.to_json();
                 shorten(&String::from_utf8_lossy(&json[..json.len().min(4 * SHOWN_BYTES)]))
             }
@@ -386,10 +488,6 @@ fn read_int(json: &[u8]) -> Option<Int> {
         return None;
     }
     let value: i128 = std::str::from_utf8(json).ok()?.parse().ok()?;
-    // `-0` is the float.
-    if value == 0 && json.first() == Some(&b'-') {
-        return None;
-    }
     Int::new(value)
 }
 
@@ -414,7 +512,8 @@ impl<'de> Visitor<'de> for Elements<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
         while let Some(part) = elements.next_element::<&RawValue>()? {
-            self.budget.value(1, 0).map_err(|failure| refuse(self.refused, failure))?;
+            let taken = self.budget.steps(1).and_then(|()| self.budget.memory(PARSED_BYTES));
+            taken.map_err(|failure| refuse(self.refused, failure))?;
             items.push(slice(self.json, part));
         }
         Ok(items)
@@ -434,10 +533,10 @@ impl<'de> Visitor<'de> for &mut Elements<'_> {
 
         let mut entries = Entries::new();
         while let Some((Key(key), part)) = map.next_entry::<Key<'_>, &RawValue>()? {
-            let taken = self.budget.value(2, 0).and_then(|()| self.budget.memory(key.len()));
+            let taken = self.budget.steps(2).and_then(|()| self.budget.memory(2 * PARSED_BYTES + key.len()));
             taken.map_err(|failure| refuse(self.refused, failure))?;
             // Of a key that is there twice the later value counts.
-            entries.insert(Arc::from(key), slice(self.json, part));
+            entries.insert(Text::from(key.into_owned()), slice(self.json, part));
         }
         Ok(entries)
     }

@@ -115,3 +115,61 @@ fn a_chain_of_a_hundred_thousand_operations_does_not_recurse() {
     let json = format!(r#"{{"nodes":[{}],"result":{times}}}"#, nodes.join(","));
     assert_eq!(gives(&json, Limits::default()), "100001");
 }
+
+/// A map over the numbers up to `n`, with a text of 2.7 MB captured by its body.
+fn over_a_long_text(n: usize, body: &str) -> String {
+    format!(
+        r#"{{"nodes":[{{"literal":"{}"}},{{"literal":2700}},{{"operation":"string.repeat","inputs":[0,1]}},{{"literal":0}},{{"literal":{n}}},{{"operation":"list.range","inputs":[3,4]}},{{"operation":"list.map","inputs":[5,2],"body":{{"nodes":[{body}],"result":1}}}}],"result":6}}"#,
+        "a".repeat(1_000)
+    )
+}
+
+#[test]
+fn what_is_read_again_and_again_is_paid_again_and_again() {
+    let captured = r#"{"body_input":1}"#;
+    for body in [
+        format!(r#"{captured},{{"list":[0]}}"#),
+        format!(r#"{captured},{{"operation":"string.starts_with","inputs":[0,0]}}"#),
+        format!(r#"{captured},{{"operation":"string.find","inputs":[0,0]}}"#),
+        format!(r#"{captured},{{"operation":"string.upper","inputs":[0]}}"#),
+    ] {
+        fails(&over_a_long_text(100_000, &body), Limits::default());
+    }
+}
+
+#[test]
+fn so_many_operands_are_refused_before_they_are_gathered() {
+    let inputs = vec!["0"; 2_000_000].join(",");
+    let json = format!(
+        r#"{{"nodes":[{{"literal":[1]}},{{"operation":"list.concat","inputs":[{inputs}]}}],"result":1}}"#
+    );
+    fails(&json, Limits::default());
+}
+
+#[test]
+fn a_table_that_a_body_looks_into_is_parsed_once() {
+    let table: Vec<String> = (0..100_000).map(|number| number.to_string()).collect();
+    let json = format!(
+        r#"{{"nodes":[{{"input":"table"}},{{"literal":0}},{{"literal":1000}},{{"operation":"list.range","inputs":[1,2]}},{{"operation":"list.map","inputs":[3,0],"body":{{"nodes":[{{"body_input":1}},{{"body_input":0}},{{"operation":"get","inputs":[0,1]}}],"result":2}}}},{{"operation":"list.sum","inputs":[4]}}],"result":5,"inputs":{{"table":[{}]}}}}"#,
+        table.join(",")
+    );
+    assert_eq!(gives(&json, Limits::default()), (0..1_000).sum::<u32>().to_string());
+}
+
+#[test]
+fn a_list_that_grows_by_an_element_at_a_time_lets_go_of_what_it_was() {
+    let json = r#"{"nodes":[{"literal":0},{"literal":3000},{"operation":"list.range","inputs":[0,1]},{"literal":[]},{"operation":"list.reduce","inputs":[2,3],"body":{"nodes":[{"body_input":0},{"body_input":1},{"operation":"list.append","inputs":[0,1]}],"result":2}},{"operation":"length","inputs":[4]}],"result":5}"#;
+    assert_eq!(gives(json, Limits::default()), "3000");
+}
+
+#[test]
+fn what_an_operation_gives_does_not_depend_on_which_was_computed_before() {
+    let of = |first: &str, second: &str| {
+        format!(
+            r#"{{"nodes":[{{"input":"x"}},{{"literal":1}},{first},{second},{{"list":[2,3]}}],"result":4,"inputs":{{"x":1.50}}}}"#
+        )
+    };
+    let (add, text) = (r#"{"operation":"add","inputs":[0,1]}"#, r#"{"operation":"to_string","inputs":[0]}"#);
+    assert_eq!(gives(&of(add, text), Limits::default()), r#"[2.5,"1.5"]"#);
+    assert_eq!(gives(&of(text, add), Limits::default()), r#"["1.5",2.5]"#);
+}

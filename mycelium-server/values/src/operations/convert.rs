@@ -31,8 +31,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         result: Types::of(&[Type::Float]),
         errors: &[ErrorKind::InvalidValue, ErrorKind::Overflow],
         cost: "0",
-        docs: "The nearest float to an int; false and true as 0.0 and 1.0; a string that is a decimal number, with \
-               blanks around it if need be.",
+        docs: "The nearest float to an int; false and true as 0.0 and 1.0; a string of at most 400 bytes that is a \
+               decimal number, with blanks around it if need be.",
         run: Run::Eager(to_float),
     },
     Operation {
@@ -118,8 +118,13 @@ pub(crate) fn to_string(value: &Value, budget: &mut Budget) -> Result<Value, Fai
 }
 
 /// The JSON text of a value without blanks.
+///
+/// A number or a string is written in one way, however it came. Within lists and maps they stay as they came.
 pub(crate) fn compact(value: &Value, budget: &mut Budget) -> Result<bytes::Bytes, Failure> {
-    let json = value.to_json();
+    let json = match value.kind() {
+        Type::Float | Type::String => value.looked(budget)?.to_json(),
+        Type::Null | Type::Bool | Type::Int | Type::List | Type::Map => value.to_json(),
+    };
     budget.scan(json.len())?;
     // Most texts have no blank that could go.
     let mut place = Place::default();

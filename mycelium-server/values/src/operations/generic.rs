@@ -1,7 +1,5 @@
 //! Operations on values of several types.
 
-use std::sync::Arc;
-
 use super::operand::{any, bad_index, int_or, list, place, text, with_article, wrong_type};
 use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
@@ -205,7 +203,7 @@ fn slice(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> 
             let (first, step, count) = indexes(start, stop, step, points.len())?;
             budget.value(count, text.len())?;
             let taken: String = places(first, step, count).filter_map(|place| points.get(place)).collect();
-            Ok(Value::Text(Arc::from(taken)))
+            Ok(Value::text(taken))
         }
         other => Err(wrong_type("`value`", other.kind(), "a list or a string")),
     }
@@ -216,7 +214,7 @@ fn places(first: i128, step: i128, count: usize) -> impl Iterator<Item = usize> 
 }
 
 fn contains(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> {
-    let item = any(operands, 1)?;
+    let item = &any(operands, 1)?.looked(budget)?;
     let found = match any(operands, 0)? {
         Value::List(list) => {
             let mut found = false;
@@ -236,8 +234,8 @@ fn contains(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failur
             let whole = text(operands, 0)?;
             match item.looked(budget)? {
                 Value::Text(part) => {
-                    budget.scan(whole.len())?;
-                    whole.contains(&*part)
+                    budget.scan(whole.len().saturating_add(part.len()))?;
+                    part.len() <= whole.len() && whole.contains(&*part)
                 }
                 other => return Err(wrong_type("a part of a string", other.kind(), "a string")),
             }

@@ -107,8 +107,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         docs: "The list without the first element that equals the item.",
         run: Run::Eager(|operands, budget| {
             let list = list(operands, 0)?;
-            let item = any(operands, 1)?;
-            match position(&list, item, budget)? {
+            let item = any(operands, 1)?.looked(budget)?;
+            match position(&list, &item, budget)? {
                 Some(at) => spliced(&list, at, 1, &[], budget),
                 None => Err(Failure::new(
                     ErrorKind::NotFound,
@@ -131,7 +131,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         cost: "1 for each part that is compared",
         docs: "The index of the first element that equals the item; null if there is none.",
         run: Run::Eager(|operands, budget| {
-            let found = position(&*list(operands, 0)?, any(operands, 1)?, budget)?;
+            let item = any(operands, 1)?.looked(budget)?;
+            let found = position(&*list(operands, 0)?, &item, budget)?;
             Ok(found.map_or(Value::Null, Value::count))
         }),
     },
@@ -144,7 +145,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         cost: "1 for each part that is compared",
         docs: "How many elements equal the item.",
         run: Run::Eager(|operands, budget| {
-            let item = any(operands, 1)?;
+            let item = &any(operands, 1)?.looked(budget)?;
             let mut count = 0;
             for element in list(operands, 0)?.items() {
                 count += usize::from(equal(element, item, budget)?);

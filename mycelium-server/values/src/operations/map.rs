@@ -1,15 +1,14 @@
 //! Maps.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use super::generic::missing_key;
-use super::operand::{any, list, map, text, wrong_type};
+use super::operand::{any, list, map, take_list, text, wrong_type};
 use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
 use crate::table::{Function, Operation, Parameter, Run};
 use crate::types::{Type, Types};
-use crate::value::{Entries, Map, Value, string_len};
+use crate::value::{Entries, Map, Text, Value, string_len};
 
 const MAP: Types = Types::of(&[Type::Map]);
 const LIST: Types = Types::of(&[Type::List]);
@@ -84,12 +83,15 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     ),
     operation("map.keys", &[MAP_PARAMETER], LIST, &[], "The keys, in order.", |operands, budget| {
         let map = map(operands, 0)?;
-        take_map(map.entries().len(), any(operands, 0)?.encoded_len(), budget)?;
-        Value::list(map.entries().keys().map(|key| Value::Text(Arc::clone(key))).collect(), budget)
+        let bytes = map.entries().keys().fold(0usize, |sum, key| sum.saturating_add(string_len(key) + 1));
+        take_list(map.entries().len(), bytes, budget)?;
+        Value::list(map.entries().keys().map(|key| Value::Text(key.clone())).collect(), budget)
     }),
     operation("map.values", &[MAP_PARAMETER], LIST, &[], "The values, in order.", |operands, budget| {
         let map = map(operands, 0)?;
-        take_map(map.entries().len(), any(operands, 0)?.encoded_len(), budget)?;
+        let values = map.entries().values();
+        let bytes = values.fold(0usize, |sum, value| sum.saturating_add(value.encoded_len() + 1));
+        take_list(map.entries().len(), bytes, budget)?;
         Value::list(map.entries().values().cloned().collect(), budget)
     }),
     operation(
@@ -105,7 +107,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             take_map(count.saturating_mul(2), size, budget)?;
             let mut items = Vec::with_capacity(count);
             for (key, value) in map.entries() {
-                items.push(Value::list(vec![Value::Text(Arc::clone(key)), value.clone()], budget)?);
+                items.push(Value::list(vec![Value::Text(key.clone()), value.clone()], budget)?);
             }
             Value::list(items, budget)
         },
@@ -147,13 +149,14 @@ fn take_map(entries: usize, bytes: usize, budget: &mut Budget) -> Result<(), Fai
     budget.value(entries.saturating_mul(2), bytes)
 }
 
-fn filtered(map: &Map, keeps: impl Fn(&Arc<str>) -> bool, budget: &mut Budget) -> Result<Value, Failure> {
+fn filtered(map: &Map, keeps: impl Fn(&Text) -> bool, budget: &mut Budget) -> Result<Value, Failure> {
+    budget.steps(map.entries().len())?;
     let kept = || map.entries().iter().filter(|(key, _)| keeps(key));
     let (count, bytes) = kept().fold((0usize, 2usize), |(count, bytes), (key, value)| {
         (count + 1, bytes.saturating_add(string_len(key)).saturating_add(value.encoded_len() + 2))
     });
     take_map(count, bytes - usize::from(count > 0), budget)?;
-    Value::map(kept().map(|(key, value)| (Arc::clone(key), value.clone())).collect(), budget)
+    Value::map(kept().map(|(key, value)| (key.clone(), value.clone())).collect(), budget)
 }
 
 fn merge(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> {
@@ -171,7 +174,7 @@ fn merge(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> 
     take_map(count, bytes - commas, budget)?;
     let mut entries = Entries::with_capacity(count);
     for map in maps {
-        entries.extend(map.entries().iter().map(|(key, value)| (Arc::clone(key), value.clone())));
+        entries.extend(map.entries().iter().map(|(key, value)| (key.clone(), value.clone())));
     }
     Value::map(entries, budget)
 }
@@ -200,7 +203,7 @@ fn from_items(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Fail
 }
 
 /// The keys that are listed.
-fn keys(operands: &[Value], budget: &mut Budget) -> Result<HashSet<Arc<str>>, Failure> {
+fn keys(operands: &[Value], budget: &mut Budget) -> Result<HashSet<Text>, Failure> {
     let list = list(operands, 1)?;
     budget.value(list.items().len(), 0)?;
     let mut keys = HashSet::with_capacity(list.items().len());

@@ -63,7 +63,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
                     let rounds_down = left % right != 0 && (left < 0) != (right < 0);
                     Some(left / right - i128::from(rounds_down))
                 },
-                |left, right| (left - modulo(left, right)) / right,
+                floor_divide,
             )
         },
     ),
@@ -222,6 +222,13 @@ fn modulo(left: f64, right: f64) -> f64 {
     if rest != 0.0 && (rest < 0.0) != (right < 0.0) { rest + right } else { rest }
 }
 
+/// The quotient rounded down. What is left of a division is exact, so that the quotient of the rest is nearly whole.
+fn floor_divide(left: f64, right: f64) -> f64 {
+    let quotient = (left - modulo(left, right)) / right;
+    let floor = quotient.floor();
+    if quotient - floor > 0.5 { floor + 1.0 } else { floor }
+}
+
 /// A float without fraction as an int.
 pub(crate) fn int_of(float: f64) -> Result<Value, Failure> {
     // Beyond 2^64 there is no int, and below it the conversion is exact.
@@ -250,6 +257,8 @@ fn round(operands: &mut [Value], _: &mut Budget) -> Result<Value, Failure> {
         ));
     };
     match any(operands, 0)? {
+        // From 2^53 on a float has no fraction.
+        Value::Float(value) if has_digits && value.abs() >= 9_007_199_254_740_992.0 => Value::float(*value),
         Value::Float(value) if has_digits => {
             // Formatting rounds the exact value, and half to even.
             let rounded = format!("{value:.places$}").parse::<f64>();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
 use crate::types::Type;
-use crate::value::{List, Map, Value};
+use crate::value::{List, Map, Text, Value};
 
 /// An operand is not what its parameter asks for: those that are computed are checked before, so this is for elements.
 pub(crate) fn wrong_type(what: &str, is: Type, wanted: &str) -> Failure {
@@ -38,9 +38,9 @@ pub(crate) fn map(operands: &[Value], index: usize) -> Result<Arc<Map>, Failure>
 }
 
 /// The string that an operand is.
-pub(crate) fn text(operands: &[Value], index: usize) -> Result<Arc<str>, Failure> {
+pub(crate) fn text(operands: &[Value], index: usize) -> Result<Text, Failure> {
     match operands.get(index) {
-        Some(Value::Text(text)) => Ok(Arc::clone(text)),
+        Some(Value::Text(text)) => Ok(text.clone()),
         other => Err(not_as_checked(other, "a string")),
     }
 }
@@ -86,7 +86,10 @@ pub(crate) fn bad_index(index: i128, len: usize, of: &str) -> Failure {
 
 /// The truth of a value: false are null, false, 0, and what is empty.
 pub(crate) fn truth(value: &Value, budget: &mut Budget) -> Result<bool, Failure> {
-    Ok(match value.looked(budget)? {
+    let memory_left = budget.memory_left();
+    let looked = value.looked(budget)?;
+    budget.restore_memory(memory_left, 0);
+    Ok(match looked {
         Value::Null => false,
         Value::Bool(truth) => truth,
         Value::Int(int) => int.get() != 0,
@@ -95,7 +98,7 @@ pub(crate) fn truth(value: &Value, budget: &mut Budget) -> Result<bool, Failure>
         Value::List(list) => !list.items().is_empty(),
         Value::Map(map) => !map.entries().is_empty(),
         // What was looked into is text no longer.
-        Value::Raw(_) => true,
+        Value::Raw(_) | Value::Wide(_) => true,
     })
 }
 

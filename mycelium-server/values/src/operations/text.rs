@@ -125,10 +125,13 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             if old.is_empty() {
                 return Err(Failure::new(ErrorKind::InvalidValue, "the part to replace is empty"));
             }
-            budget.scan(whole.len())?;
-            let count = whole.matches(&*old).count();
+            budget.scan(whole.len().saturating_add(old.len()))?;
+            let count = if old.len() > whole.len() { 0 } else { whole.matches(&*old).count() };
             let size = (whole.len() - count * old.len()).saturating_add(count.saturating_mul(new.len()));
             take_text(size, whole.len(), budget)?;
+            if count == 0 {
+                return Ok(Value::Text(whole));
+            }
             Ok(Value::text(whole.replace(&*old, &new)))
         },
     ),
@@ -138,7 +141,11 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         BOOL,
         &[],
         "Whether it begins with the prefix.",
-        |operands, _| Ok(Value::Bool(text(operands, 0)?.starts_with(&*text(operands, 1)?))),
+        |operands, budget| {
+            let (whole, prefix) = (text(operands, 0)?, text(operands, 1)?);
+            budget.scan(prefix.len())?;
+            Ok(Value::Bool(whole.starts_with(&*prefix)))
+        },
     ),
     operation(
         "string.ends_with",
@@ -146,7 +153,11 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         BOOL,
         &[],
         "Whether it ends with the suffix.",
-        |operands, _| Ok(Value::Bool(text(operands, 0)?.ends_with(&*text(operands, 1)?))),
+        |operands, budget| {
+            let (whole, suffix) = (text(operands, 0)?, text(operands, 1)?);
+            budget.scan(suffix.len())?;
+            Ok(Value::Bool(whole.ends_with(&*suffix)))
+        },
     ),
     operation(
         "string.find",
@@ -156,7 +167,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         "The index of the first code point of the first such part; null if there is none.",
         |operands, budget| {
             let (whole, part) = (text(operands, 0)?, text(operands, 1)?);
-            budget.scan(whole.len())?;
+            budget.scan(whole.len().saturating_add(part.len()))?;
+            if part.len() > whole.len() {
+                return Ok(Value::Null);
+            }
             Ok(whole.find(&*part).map_or(Value::Null, |at| Value::count(whole[..at].chars().count())))
         },
     ),
@@ -188,7 +202,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
                 return Ok(Value::Text(text));
             }
             let count = usize::try_from(int(operands, 1)?.max(0)).unwrap_or(usize::MAX);
-            take_text(string_len(&text).saturating_mul(count), 0, budget)?;
+            take_text((string_len(&text) - 2).saturating_mul(count).saturating_add(2), 0, budget)?;
             Ok(Value::text(text.repeat(count)))
         },
     ),
@@ -222,6 +236,10 @@ fn split(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> 
         let separator = text(operands, 1)?;
         if separator.is_empty() {
             return Err(Failure::new(ErrorKind::InvalidValue, "the separator is empty"));
+        }
+        budget.scan(separator.len())?;
+        if separator.len() > whole.len() {
+            return parts(&whole, std::iter::once(&*whole), budget);
         }
         parts(&whole, whole.split(&*separator), budget)
     } else {

@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, Failure};
 use crate::order::compare;
 use crate::table::{BodyShape, Function, Loop, Operation, Parameter, Run};
 use crate::types::{Type, Types};
-use crate::value::{List, Value};
+use crate::value::{List, Text, Value};
 
 const LIST: Types = Types::of(&[Type::List]);
 const INT: Types = Types::of(&[Type::Int]);
@@ -105,7 +105,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         body: None,
         result: LIST,
         errors: &[],
-        cost: "log2(n) for each of n elements, and 1 for each part that is compared",
+        cost: "1 for each part that is compared, about log2(n) times for each of n elements",
         docs: "The elements without those that equal an earlier one.",
         run: Run::Eager(unique),
     },
@@ -273,11 +273,12 @@ fn zip(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> {
     // Brackets for each row, and a comma behind each element and each row but the last.
     let bytes = items.fold(rows.saturating_mul(2), |sum, item| sum.saturating_add(item.encoded_len() + 1));
     budget.steps(rows.saturating_mul(lists.len()))?;
-    budget.memory(rows.saturating_mul(lists.len()).saturating_mul(ELEMENT_BYTES))?;
+    budget.memory(rows.saturating_mul(lists.len() + 3).saturating_mul(ELEMENT_BYTES))?;
     take_list(rows, bytes, budget)?;
     let mut zipped = Vec::with_capacity(rows);
     for row in 0..rows {
-        let items = lists.iter().filter_map(|list| list.items().get(row)).cloned().collect();
+        let mut items = Vec::with_capacity(lists.len());
+        items.extend(lists.iter().filter_map(|list| list.items().get(row)).cloned());
         zipped.push(Value::list(items, budget)?);
     }
     Value::list(zipped, budget)
@@ -293,7 +294,7 @@ fn enumerate(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failu
         let number = Value::int(start + index as i128)?;
         bytes = bytes.saturating_add(number.encoded_len() + 4).saturating_add(item.encoded_len());
     }
-    budget.memory(count.saturating_mul(2 * ELEMENT_BYTES))?;
+    budget.memory(count.saturating_mul(5 * ELEMENT_BYTES))?;
     take_list(count, bytes, budget)?;
     let mut pairs = Vec::with_capacity(count);
     for (index, item) in list.items().iter().enumerate() {
@@ -337,10 +338,14 @@ fn sum(list: &List, budget: &mut Budget) -> Result<Value, Failure> {
 fn extreme(list: &List, wanted: Ordering, what: &str, budget: &mut Budget) -> Result<Value, Failure> {
     let mut items = list.items().iter();
     let mut best = items.next().ok_or_else(|| empty(&format!("{what} element")))?;
+    let memory_left = budget.memory_left();
+    let mut best_looked = best.looked(budget)?;
     for candidate in items {
-        if compare(candidate, best, budget)? == wanted {
-            best = candidate;
+        let looked = candidate.looked(budget)?;
+        if compare(&looked, &best_looked, budget)? == wanted {
+            (best, best_looked) = (candidate, looked);
         }
+        budget.restore_memory(memory_left, best_looked.memory());
     }
     Ok(best.clone())
 }
@@ -368,7 +373,6 @@ pub(crate) fn sorted(
     budget: &mut Budget,
 ) -> Result<Vec<usize>, Failure> {
     let n = keys.len();
-    budget.steps(n.saturating_mul(n.checked_ilog2().unwrap_or(0) as usize))?;
     for key in &mut keys {
         // Looked into once, and not for each comparison.
         key.look(budget)?;
@@ -395,12 +399,12 @@ pub(crate) fn sorted(
 }
 
 /// The key of a group, from what a body made of an element.
-pub(crate) fn group_key(key: &Value, budget: &mut Budget) -> Result<std::sync::Arc<str>, Failure> {
+pub(crate) fn group_key(key: &Value, budget: &mut Budget) -> Result<Text, Failure> {
     let key = key.looked(budget)?;
     match key {
         Value::Text(text) => Ok(text),
-        Value::Int(int) => Ok(int.get().to_string().into()),
-        Value::Bool(truth) => Ok(truth.to_string().into()),
+        Value::Int(int) => Ok(Text::from(int.get().to_string())),
+        Value::Bool(truth) => Ok(Text::from(truth.to_string())),
         other => Err(Failure::new(
             ErrorKind::WrongType,
             format!(
