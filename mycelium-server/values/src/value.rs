@@ -4,19 +4,21 @@
 //! elements of a list are texts again. So what is passed on untouched keeps its bytes, and nothing recurses however
 //! deep a text is. What operations build themselves is at most [`Limits::depth`](crate::Limits::depth) deep.
 
-use std::borrow::Cow;
+mod read;
+mod text;
+
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use indexmap::IndexMap;
-use serde::Deserializer as _;
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
 use crate::budget::{Budget, ELEMENT_BYTES};
 use crate::error::{ErrorKind, Failure};
 use crate::types::Type;
+use read::{read, read_int, read_list, read_map};
+
+pub use text::Text;
 
 /// What an element takes while its list is read, which grows as it goes.
 const PARSED_BYTES: usize = 96;
@@ -46,76 +48,6 @@ pub enum Value {
     Raw(Bytes),
     /// An integer beyond the range of ints, as its text: it is passed on, and is no operand.
     Wide(Bytes),
-}
-
-/// A string, with its length as JSON text: that is asked for again and again.
-#[derive(Clone)]
-pub struct Text(Arc<(Box<str>, usize)>);
-
-impl Text {
-    fn encoded_len(&self) -> usize {
-        self.0.1
-    }
-}
-
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        Self(Arc::new((Box::from(text), string_len(text))))
-    }
-}
-
-impl From<String> for Text {
-    fn from(text: String) -> Self {
-        let encoded_len = string_len(&text);
-        Self(Arc::new((text.into_boxed_str(), encoded_len)))
-    }
-}
-
-impl std::ops::Deref for Text {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0.0
-    }
-}
-
-impl std::borrow::Borrow<str> for Text {
-    fn borrow(&self) -> &str {
-        self
-    }
-}
-
-impl PartialEq for Text {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for Text {}
-
-impl PartialOrd for Text {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Text {
-    /// UTF-8 keeps the order of code points.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        str::cmp(self, other)
-    }
-}
-
-impl std::hash::Hash for Text {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        str::hash(self, state);
-    }
-}
-
-impl fmt::Debug for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
-    }
 }
 
 /// An integer between −2^63 and 2^64−1.
@@ -479,95 +411,4 @@ fn int_len(value: i128) -> usize {
 /// A finite float as JSON text: the shortest that reads back as the same number.
 fn float_text(value: f64) -> String {
     serde_json::to_string(&value).unwrap_or_default()
-}
-
-/// An int within the range, from a JSON number; `None` for floats and for what is out of range.
-fn read_int(json: &[u8]) -> Option<Int> {
-    // 21 characters are enough for any int in range.
-    if json.len() > 21 {
-        return None;
-    }
-    let value: i128 = std::str::from_utf8(json).ok()?.parse().ok()?;
-    Int::new(value)
-}
-
-fn read<'a, T: serde::Deserialize<'a>>(json: &'a [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(json).map_err(|error| unreadable(&error))
-}
-
-/// Reads a list by one level, and takes the memory of each element before it is kept.
-struct Elements<'a> {
-    json: &'a Bytes,
-    budget: &'a mut Budget,
-    refused: &'a mut Option<Failure>,
-}
-
-impl<'de> Visitor<'de> for Elements<'_> {
-    type Value = Vec<Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(part) = elements.next_element::<&RawValue>()? {
-            let taken = self.budget.steps(1).and_then(|()| self.budget.memory(PARSED_BYTES));
-            taken.map_err(|failure| refuse(self.refused, failure))?;
-            items.push(slice(self.json, part));
-        }
-        Ok(items)
-    }
-}
-
-impl<'de> Visitor<'de> for &mut Elements<'_> {
-    type Value = Entries;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        #[derive(serde::Deserialize)]
-        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-        let mut entries = Entries::new();
-        while let Some((Key(key), part)) = map.next_entry::<Key<'_>, &RawValue>()? {
-            let taken = self.budget.steps(2).and_then(|()| self.budget.memory(2 * PARSED_BYTES + key.len()));
-            taken.map_err(|failure| refuse(self.refused, failure))?;
-            // Of a key that is there twice the later value counts.
-            entries.insert(Text::from(key.into_owned()), slice(self.json, part));
-        }
-        Ok(entries)
-    }
-}
-
-fn refuse<E: serde::de::Error>(refused: &mut Option<Failure>, failure: Failure) -> E {
-    *refused = Some(failure);
-    E::custom("a limit is reached")
-}
-
-fn read_list(json: &Bytes, budget: &mut Budget) -> Result<Value, Failure> {
-    let mut refused = None;
-    let elements = Elements { json, budget, refused: &mut refused };
-    let read = serde_json::Deserializer::from_slice(json).deserialize_seq(elements);
-    let items = read.map_err(|error| refused.unwrap_or_else(|| unreadable(&error)))?;
-    Value::list(items, budget)
-}
-
-fn read_map(json: &Bytes, budget: &mut Budget) -> Result<Value, Failure> {
-    let mut refused = None;
-    let mut elements = Elements { json, budget, refused: &mut refused };
-    let read = serde_json::Deserializer::from_slice(json).deserialize_map(&mut elements);
-    let entries = read.map_err(|error| refused.unwrap_or_else(|| unreadable(&error)))?;
-    Value::map(entries, budget)
-}
-
-fn unreadable(error: &serde_json::Error) -> Failure {
-    Failure::new(ErrorKind::InvalidValue, format!("the value is no JSON that can be read: {error}"))
-}
-
-/// A part of a text, without copying it.
-fn slice(json: &Bytes, part: &RawValue) -> Value {
-    Value::part(json.slice_ref(part.get().as_bytes()))
 }
