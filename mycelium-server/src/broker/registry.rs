@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use mycelium_proto::v1::{self, payload, value_node};
 
-use crate::values::is_json_encoding;
+use mycelium_values::json::is_json_encoding;
 
 /// The signatures of all elves ever seen.
 #[derive(Debug, Default)]

@@ -171,7 +171,7 @@ fn distinct<'a>(
         let field = format!("{field}[{index}]");
         named(&format!("{field}.name"), name)?;
         at_most(&format!("{field}.schema"), schema.len(), limits::SOURCE_BYTES_MAX)?;
-        if !schema.is_empty() && !crate::values::is_json(schema.as_bytes()) {
+        if !schema.is_empty() && !mycelium_values::json::is_json(schema.as_bytes()) {
             return Err(Error::field(format!("{field}.schema"), "is not valid JSON"));
         }
         if !seen.insert(name) {

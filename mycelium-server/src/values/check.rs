@@ -7,7 +7,7 @@ use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
 use mycelium_values::{Types, check_operation};
 
-use super::{is_json, is_json_encoding};
+use mycelium_values::json::{is_json, is_json_encoding};
 
 /// What was read from a specification on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]

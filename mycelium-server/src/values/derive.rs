@@ -13,7 +13,7 @@ use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
 use mycelium_values::{EvaluationError, Limits, Value};
 
-use super::is_json_encoding;
+use mycelium_values::json::{is_json_encoding, separators, string_len, write_string};
 
 /// Why an argument could not be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -176,26 +176,6 @@ fn write_outputs(buffer: &mut BytesMut, outputs: &[v1::Output]) {
         buffer.put_slice(output_bytes(output));
     }
     buffer.put_u8(b'}');
-}
-
-/// Writes `text` as a JSON string.
-fn write_string(buffer: &mut BytesMut, text: &str) {
-    // Strings always serialise; an error could only come from the writer, and a buffer in memory has none.
-    let written = serde_json::to_writer(buffer.writer(), text);
-    debug_assert!(written.is_ok());
-}
-
-/// How many bytes `text` takes as a JSON string.
-fn string_len(text: &str) -> usize {
-    let escaped: usize = text
-        .bytes()
-        .map(|byte| match byte {
-            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
-            0x00..0x20 => 5,
-            _ => 0,
-        })
-        .sum();
-    text.len() + escaped + 2
 }
 
 struct Graph<'a> {
@@ -406,11 +386,6 @@ impl mycelium_values::Outputs for Source<'_> {
 
 fn not_json(encoding: &str) -> String {
     format!("a value encoded as `{encoding}` can be passed on as a whole only")
-}
-
-/// Brackets and commas around `n` parts.
-fn separators(n: usize) -> usize {
-    2 + n.saturating_sub(1)
 }
 
 fn check_all_json(node: usize, outputs: &[v1::Output]) -> Result<(), NodeError> {

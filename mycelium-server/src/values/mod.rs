@@ -5,14 +5,7 @@
 mod check;
 mod derive;
 mod edges;
-mod json;
 
 pub(crate) use check::{SpecError, check_name, check_payload, check_spec};
 pub(crate) use derive::{OutputsByJob, derive_arguments, has_operations};
 pub(crate) use edges::{Edge, edges_of};
-pub(crate) use json::is_json;
-
-/// Whether an encoding is JSON, which is the only one that can be put into lists and maps.
-pub(crate) fn is_json_encoding(encoding: &str) -> bool {
-    encoding.is_empty() || encoding == "application/json"
-}

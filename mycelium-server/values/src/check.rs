@@ -3,6 +3,7 @@
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
 
+use crate::json::{is_json, is_json_encoding};
 use crate::table::Operation;
 use crate::types::{Type, Types};
 
@@ -217,12 +218,10 @@ fn check_literal(literal: &v1::Payload) -> Result<(), String> {
     if bytes.len() > limits::PAYLOAD_BYTES_MAX {
         return Err(format!("has {} bytes, and the most is {}", bytes.len(), limits::PAYLOAD_BYTES_MAX));
     }
-    if !literal.encoding.is_empty() && literal.encoding != "application/json" {
+    if !is_json_encoding(&literal.encoding) {
         return Err("is not encoded as JSON".to_owned());
     }
-    let is_json = std::str::from_utf8(bytes)
-        .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
-    if is_json { Ok(()) } else { Err("is not valid JSON".to_owned()) }
+    if is_json(bytes) { Ok(()) } else { Err("is not valid JSON".to_owned()) }
 }
 
 /// The types that the value of a node may have, as far as the node alone tells; `None` for operations.

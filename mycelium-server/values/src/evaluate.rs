@@ -12,11 +12,12 @@ use mycelium_proto::v1::{self, payload, value_node};
 
 use crate::budget::{Budget, ELEMENT_BYTES, Limits};
 use crate::error::{ErrorKind, EvaluationError, Failure};
+use crate::json::{is_json_encoding, string_len};
 use crate::operations::generic::get;
 use crate::operations::operand::{truth, with_article};
 use crate::table::{Lazy, Operation, Run};
 use crate::types::{Type, Types};
-use crate::value::{Entries, Text, Value, string_len};
+use crate::value::{Entries, Text, Value};
 use loops::LoopState;
 
 /// Where the outputs of jobs come from: valid JSON text, or in words why there is none.
@@ -364,7 +365,7 @@ fn unknown(name: &str) -> Failure {
 
 fn literal_value(literal: &v1::Payload, budget: &mut Budget) -> Result<Value, Failure> {
     match &literal.content {
-        Some(payload::Content::Inline(json)) if is_json(&literal.encoding) => {
+        Some(payload::Content::Inline(json)) if is_json_encoding(&literal.encoding) => {
             budget.scan(json.len())?;
             Ok(Value::raw(json))
         }
@@ -374,10 +375,6 @@ fn literal_value(literal: &v1::Payload, budget: &mut Budget) -> Result<Value, Fa
         )),
         None => Err(malformed()),
     }
-}
-
-fn is_json(encoding: &str) -> bool {
-    encoding.is_empty() || encoding == "application/json"
 }
 
 impl Scope<'_> {

@@ -9,6 +9,7 @@ mod check;
 mod docs;
 mod error;
 mod evaluate;
+pub mod json;
 mod operations;
 mod order;
 mod table;

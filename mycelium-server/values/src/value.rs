@@ -15,6 +15,7 @@ use indexmap::IndexMap;
 
 use crate::budget::{Budget, ELEMENT_BYTES};
 use crate::error::{ErrorKind, Failure};
+use crate::json::{separators, write_string};
 use crate::types::Type;
 use read::{read, read_int, read_list, read_map};
 
@@ -127,30 +128,6 @@ impl Map {
     pub(crate) fn entries(&self) -> &Entries {
         &self.entries
     }
-}
-
-/// Brackets and commas around `n` parts.
-fn separators(n: usize) -> usize {
-    2 + n.saturating_sub(1)
-}
-
-/// How many bytes a text takes as a JSON string.
-pub(crate) fn string_len(text: &str) -> usize {
-    let escaped: usize = text
-        .bytes()
-        .map(|byte| match byte {
-            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
-            0x00..0x20 => 5,
-            _ => 0,
-        })
-        .sum();
-    text.len() + escaped + 2
-}
-
-fn write_string(buffer: &mut BytesMut, text: &str) {
-    // Strings always serialise; an error could only come from the writer, and a buffer in memory has none.
-    let written = serde_json::to_writer(buffer.writer(), text);
-    debug_assert!(written.is_ok());
 }
 
 impl Value {

@@ -8,27 +8,17 @@ use sha2::{Digest as _, Sha256};
 
 use super::convert::compact;
 use super::operand::{any, text};
+use super::plain;
 use crate::error::{ErrorKind, Failure};
-use crate::table::{Function, Operation, Parameter, Run};
+use crate::table::{Operation, Parameter};
 use crate::types::{Type, Types};
 use crate::value::Value;
 
 const STRING: Types = Types::of(&[Type::String]);
 const TEXT: &[Parameter] = &[Parameter::new("string", STRING)];
 
-const fn operation(
-    name: &'static str,
-    parameters: &'static [Parameter],
-    result: Types,
-    errors: &'static [ErrorKind],
-    docs: &'static str,
-    run: Function,
-) -> Operation {
-    Operation { name, parameters, body: None, result, errors, cost: "0", docs, run: Run::Eager(run) }
-}
-
 pub(crate) const OPERATIONS: &[Operation] = &[
-    operation(
+    plain(
         "json.encode",
         &[Parameter::any("value")],
         STRING,
@@ -40,7 +30,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             utf8(&compact(value, budget)?)
         },
     ),
-    operation(
+    plain(
         "json.decode",
         TEXT,
         Types::ANY,
@@ -57,7 +47,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             }
         },
     ),
-    operation(
+    plain(
         "base64.encode",
         TEXT,
         STRING,
@@ -69,7 +59,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             Ok(Value::text(BASE64_STANDARD.encode(text.as_bytes())))
         },
     ),
-    operation(
+    plain(
         "base64.decode",
         TEXT,
         STRING,
@@ -84,7 +74,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             utf8(&bytes)
         },
     ),
-    operation(
+    plain(
         "sha256",
         TEXT,
         STRING,

@@ -6,9 +6,10 @@ use super::generic::missing_key;
 use super::operand::{any, list, map, take_list, text, wrong_type};
 use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
+use crate::json::string_len;
 use crate::table::{Function, Operation, Parameter, Run};
 use crate::types::{Type, Types};
-use crate::value::{Entries, Map, Text, Value, string_len};
+use crate::value::{Entries, Map, Text, Value};
 
 const MAP: Types = Types::of(&[Type::Map]);
 const LIST: Types = Types::of(&[Type::List]);

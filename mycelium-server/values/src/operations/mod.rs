@@ -10,3 +10,19 @@ pub(crate) mod number;
 pub(crate) mod operand;
 pub(crate) mod text;
 pub(crate) mod whole;
+
+use crate::error::ErrorKind;
+use crate::table::{Function, Operation, Parameter, Run};
+use crate::types::Types;
+
+/// An operation that takes no more steps than the text it reads and writes.
+const fn plain(
+    name: &'static str,
+    parameters: &'static [Parameter],
+    result: Types,
+    errors: &'static [ErrorKind],
+    docs: &'static str,
+    run: Function,
+) -> Operation {
+    Operation { name, parameters, body: None, result, errors, cost: "0", docs, run: Run::Eager(run) }
+}

@@ -3,10 +3,11 @@
 //! Ints are exact. Where an int meets a float it becomes a float first. Nothing becomes infinite.
 
 use super::operand::{any, int, wrong_type};
+use super::plain;
 use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
 use crate::order::compare;
-use crate::table::{Function, Operation, Parameter, Run};
+use crate::table::{Operation, Parameter, Run};
 use crate::types::{Type, Types};
 use crate::value::{Int, Value};
 
@@ -17,28 +18,17 @@ const ONE: &[Parameter] = &[Parameter::new("value", Types::NUMBER)];
 /// The most digits that `round` keeps: a float has no more that matter.
 const DIGITS_MAX: i128 = 22;
 
-const fn operation(
-    name: &'static str,
-    parameters: &'static [Parameter],
-    result: Types,
-    errors: &'static [ErrorKind],
-    docs: &'static str,
-    run: Function,
-) -> Operation {
-    Operation { name, parameters, body: None, result, errors, cost: "0", docs, run: Run::Eager(run) }
-}
-
 pub(crate) const OPERATIONS: &[Operation] = &[
-    operation("add", TWO, Types::NUMBER, &[ErrorKind::Overflow], "The sum.", |operands, _| {
+    plain("add", TWO, Types::NUMBER, &[ErrorKind::Overflow], "The sum.", |operands, _| {
         two(operands)?.exactly(|left, right| Some(left + right), |left, right| left + right)
     }),
-    operation("subtract", TWO, Types::NUMBER, &[ErrorKind::Overflow], "The difference.", |operands, _| {
+    plain("subtract", TWO, Types::NUMBER, &[ErrorKind::Overflow], "The difference.", |operands, _| {
         two(operands)?.exactly(|left, right| Some(left - right), |left, right| left - right)
     }),
-    operation("multiply", TWO, Types::NUMBER, &[ErrorKind::Overflow], "The product.", |operands, _| {
+    plain("multiply", TWO, Types::NUMBER, &[ErrorKind::Overflow], "The product.", |operands, _| {
         two(operands)?.exactly(i128::checked_mul, |left, right| left * right)
     }),
-    operation(
+    plain(
         "divide",
         TWO,
         FLOAT,
@@ -50,7 +40,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             Value::float(left / right)
         },
     ),
-    operation(
+    plain(
         "integer_divide",
         TWO,
         Types::NUMBER,
@@ -67,7 +57,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             )
         },
     ),
-    operation(
+    plain(
         "modulo",
         TWO,
         Types::NUMBER,
@@ -84,7 +74,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             )
         },
     ),
-    operation(
+    plain(
         "negate",
         ONE,
         Types::NUMBER,
@@ -95,13 +85,13 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             _ => Value::int(-int(operands, 0)?),
         },
     ),
-    operation("absolute", ONE, Types::NUMBER, &[], "The number without its sign.", |operands, _| match any(
-        operands, 0,
-    )? {
-        Value::Float(value) => Value::float(value.abs()),
-        _ => Value::int(int(operands, 0)?.abs()),
+    plain("absolute", ONE, Types::NUMBER, &[], "The number without its sign.", |operands, _| {
+        match any(operands, 0)? {
+            Value::Float(value) => Value::float(value.abs()),
+            _ => Value::int(int(operands, 0)?.abs()),
+        }
     }),
-    operation(
+    plain(
         "floor",
         ONE,
         INT,
@@ -109,10 +99,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         "The greatest int that is not greater.",
         |operands, _| to_int(operands, f64::floor),
     ),
-    operation("ceil", ONE, INT, &[ErrorKind::Overflow], "The least int that is not less.", |operands, _| {
+    plain("ceil", ONE, INT, &[ErrorKind::Overflow], "The least int that is not less.", |operands, _| {
         to_int(operands, f64::ceil)
     }),
-    operation(
+    plain(
         "round",
         &[Parameter::new("value", Types::NUMBER), Parameter::new("digits", INT).optional()],
         Types::NUMBER,
@@ -121,7 +111,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
          the point, and an int stays as it is.",
         round,
     ),
-    operation(
+    plain(
         "power",
         TWO,
         Types::NUMBER,

@@ -2,11 +2,13 @@
 
 use super::convert::to_string;
 use super::operand::{any, int, list, place, take_list, text, wrong_type};
+use super::plain;
 use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
-use crate::table::{Function, Operation, Parameter, Run};
+use crate::json::string_len;
+use crate::table::{Operation, Parameter};
 use crate::types::{Type, Types};
-use crate::value::{Value, shorten, string_len};
+use crate::value::{Value, shorten};
 
 const STRING: Types = Types::of(&[Type::String]);
 const BOOL: Types = Types::of(&[Type::Bool]);
@@ -15,19 +17,8 @@ const LIST: Types = Types::of(&[Type::List]);
 const TEXT: Parameter = Parameter::new("string", STRING);
 const INVALID: &[ErrorKind] = &[ErrorKind::InvalidValue];
 
-const fn operation(
-    name: &'static str,
-    parameters: &'static [Parameter],
-    result: Types,
-    errors: &'static [ErrorKind],
-    docs: &'static str,
-    run: Function,
-) -> Operation {
-    Operation { name, parameters, body: None, result, errors, cost: "0", docs, run: Run::Eager(run) }
-}
-
 pub(crate) const OPERATIONS: &[Operation] = &[
-    operation(
+    plain(
         "string.concat",
         &[Parameter::new("strings", STRING).variadic()],
         STRING,
@@ -39,33 +30,19 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             new_text(&texts.iter().map(|text| &**text).collect::<Vec<_>>(), "", budget)
         },
     ),
-    operation(
-        "string.upper",
-        &[TEXT],
-        STRING,
-        &[],
-        "In upper case, as Unicode has it.",
-        |operands, budget| {
-            let text = text(operands, 0)?;
-            let size = text.chars().flat_map(char::to_uppercase).map(char::len_utf8).sum();
-            take_text(size, text.len(), budget)?;
-            Ok(Value::text(text.to_uppercase()))
-        },
-    ),
-    operation(
-        "string.lower",
-        &[TEXT],
-        STRING,
-        &[],
-        "In lower case, as Unicode has it.",
-        |operands, budget| {
-            let text = text(operands, 0)?;
-            let size = text.chars().flat_map(char::to_lowercase).map(char::len_utf8).sum();
-            take_text(size, text.len(), budget)?;
-            Ok(Value::text(text.to_lowercase()))
-        },
-    ),
-    operation(
+    plain("string.upper", &[TEXT], STRING, &[], "In upper case, as Unicode has it.", |operands, budget| {
+        let text = text(operands, 0)?;
+        let size = text.chars().flat_map(char::to_uppercase).map(char::len_utf8).sum();
+        take_text(size, text.len(), budget)?;
+        Ok(Value::text(text.to_uppercase()))
+    }),
+    plain("string.lower", &[TEXT], STRING, &[], "In lower case, as Unicode has it.", |operands, budget| {
+        let text = text(operands, 0)?;
+        let size = text.chars().flat_map(char::to_lowercase).map(char::len_utf8).sum();
+        take_text(size, text.len(), budget)?;
+        Ok(Value::text(text.to_lowercase()))
+    }),
+    plain(
         "string.trim",
         &[TEXT, Parameter::new("characters", STRING).optional()],
         STRING,
@@ -86,7 +63,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             Ok(Value::text(trimmed))
         },
     ),
-    operation(
+    plain(
         "string.split",
         &[TEXT, Parameter::new("separator", STRING).optional()],
         LIST,
@@ -95,7 +72,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
          invalid.",
         split,
     ),
-    operation(
+    plain(
         "string.join",
         &[Parameter::new("strings", LIST), Parameter::new("separator", STRING)],
         STRING,
@@ -114,7 +91,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             new_text(&texts.iter().map(|text| &**text).collect::<Vec<_>>(), &separator, budget)
         },
     ),
-    operation(
+    plain(
         "string.replace",
         &[TEXT, Parameter::new("old", STRING), Parameter::new("new", STRING)],
         STRING,
@@ -135,7 +112,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             Ok(Value::text(whole.replace(&*old, &new)))
         },
     ),
-    operation(
+    plain(
         "string.starts_with",
         &[TEXT, Parameter::new("prefix", STRING)],
         BOOL,
@@ -147,7 +124,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             Ok(Value::Bool(whole.starts_with(&*prefix)))
         },
     ),
-    operation(
+    plain(
         "string.ends_with",
         &[TEXT, Parameter::new("suffix", STRING)],
         BOOL,
@@ -159,7 +136,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             Ok(Value::Bool(whole.ends_with(&*suffix)))
         },
     ),
-    operation(
+    plain(
         "string.find",
         &[TEXT, Parameter::new("part", STRING)],
         Types::of(&[Type::Int, Type::Null]),
@@ -174,7 +151,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             Ok(whole.find(&*part).map_or(Value::Null, |at| Value::count(whole[..at].chars().count())))
         },
     ),
-    operation(
+    plain(
         "string.pad_start",
         &[TEXT, Parameter::new("width", INT), Parameter::new("fill", STRING).optional()],
         STRING,
@@ -182,7 +159,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         "With so many blanks, or other single code points, before it that it has the width.",
         |operands, budget| pad(operands, true, budget),
     ),
-    operation(
+    plain(
         "string.pad_end",
         &[TEXT, Parameter::new("width", INT), Parameter::new("fill", STRING).optional()],
         STRING,
@@ -190,7 +167,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         "With so many blanks, or other single code points, behind it that it has the width.",
         |operands, budget| pad(operands, false, budget),
     ),
-    operation(
+    plain(
         "string.repeat",
         &[TEXT, Parameter::new("count", INT)],
         STRING,
@@ -206,7 +183,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             Ok(Value::text(text.repeat(count)))
         },
     ),
-    operation(
+    plain(
         "string.format",
         &[Parameter::new("template", STRING), Parameter::any("values").variadic()],
         STRING,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::string_len;
+use crate::json::string_len;
 
 /// A string, with its length as JSON text: that is asked for again and again.
 #[derive(Clone)]
