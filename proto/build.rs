@@ -6,13 +6,14 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "mycelium/v1/value.proto",
     "mycelium/v1/failure.proto",
     "mycelium/v1/job.proto",
     "mycelium/v1/elf.proto",
     "mycelium/v1/mycelium_service.proto",
     "mycelium/v1/elf_service.proto",
+    "mycelium/v1/blob_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

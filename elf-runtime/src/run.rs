@@ -119,7 +119,7 @@ impl Run {
                         self.results.forget(job_id, ended.serial);
                     }
                 },
-                JobStatus::Failed | JobStatus::UpstreamFailed | JobStatus::Cancelled => {
+                JobStatus::Failed | JobStatus::UpstreamFailed | JobStatus::Cancelled | JobStatus::Skipped => {
                     match self.explain(job_id, &ended.failure_message).await? {
                         Some(failure) => return Err(Error::JobFailed(Box::new(failure))),
                         // It was brought back meanwhile.
@@ -228,7 +228,7 @@ impl Run {
 fn failed(job_id: JobId, job: &v1::Job) -> Option<FailedJob> {
     let status = job.status();
     match status {
-        JobStatus::Failed | JobStatus::Cancelled | JobStatus::UpstreamFailed => {
+        JobStatus::Failed | JobStatus::Cancelled | JobStatus::UpstreamFailed | JobStatus::Skipped => {
             Some(FailedJob { job_id, elf: job.elf.clone(), task: job.task.clone(), status })
         }
         JobStatus::Unspecified

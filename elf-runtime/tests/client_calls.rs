@@ -339,7 +339,7 @@ async fn a_failed_job_tells_its_failure_and_its_dependents_name_it() {
                 job.set_status(JobStatus::UpstreamFailed);
                 job.cause_job_id = wire(weigh_id);
             }
-            Ok(v1::GetJobResponse { job: Some(job), spec: None })
+            Ok(v1::GetJobResponse { job: Some(job), ..v1::GetJobResponse::default() })
         }));
         script.get_failure = Some(Box::new(move |request| {
             assert_eq!(request.failure_id, failure_of_group);
@@ -395,7 +395,7 @@ async fn a_job_that_was_brought_back_is_waited_for_again() {
             asked.send(message(2, vec![done(id, "8")])).unwrap();
             let mut job = v1::Job { job_id: request.job_id, ..v1::Job::default() };
             job.set_status(JobStatus::Running);
-            Ok(v1::GetJobResponse { job: Some(job), spec: None })
+            Ok(v1::GetJobResponse { job: Some(job), ..v1::GetJobResponse::default() })
         }));
     });
     more.send(message(1, vec![ended(id, JobStatus::Failed)])).unwrap();

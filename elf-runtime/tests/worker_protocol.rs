@@ -24,7 +24,7 @@ fn value_of(outcome: &v1::Outcome) -> String {
     match &outcome.result {
         Some(Outcome::Outputs(outputs)) => match &outputs.outputs[0].payload.as_ref().unwrap().content {
             Some(v1::payload::Content::Inline(bytes)) => String::from_utf8(bytes.to_vec()).unwrap(),
-            None => panic!("an output without content"),
+            Some(v1::payload::Content::Blob(_)) | None => panic!("an output without content"),
         },
         other => panic!("outputs were expected, and not {other:?}"),
     }

@@ -54,6 +54,8 @@ pub fn read_number(outputs: &[v1::Output]) -> anyhow::Result<u64> {
     let [output] = outputs else { anyhow::bail!("expected one output, and there are {}", outputs.len()) };
     match output.payload.as_ref().and_then(|payload| payload.content.as_ref()) {
         Some(v1::payload::Content::Inline(bytes)) => Ok(serde_json::from_slice(bytes)?),
-        None => anyhow::bail!("the output `{}` has no content", output.name),
+        Some(v1::payload::Content::Blob(_)) | None => {
+            anyhow::bail!("the output `{}` has no inline content", output.name)
+        }
     }
 }

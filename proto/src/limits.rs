@@ -6,10 +6,24 @@ pub const PROTOCOL_VERSION: u32 = 1;
 pub const OPERATIONS_VERSION: u32 = 1;
 /// The largest gRPC message either side sends or accepts, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The largest inline payload (one literal, one output), in bytes.
+/// The largest inline payload (one literal, one argument, one output), in bytes; larger ones are blobs.
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
-/// The most that the arguments of one job, or its outputs, may come to together, in bytes.
+/// The most that the inline arguments of one job, or its inline outputs, may come to together, in bytes.
 pub const JOB_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The most that the inline literals in the specification of one job may come to together, in bytes.
+pub const SPEC_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The largest blob, in bytes.
+pub const BLOB_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// The most bytes of a blob in one message.
+pub const BLOB_CHUNK_BYTES_MAX: usize = 1024 * 1024;
+/// The bytes of a blob that a runtime puts into one message, and the broker too.
+pub const BLOB_CHUNK_BYTES: usize = 256 * 1024;
+/// The most blobs in one `FindMissingBlobs` call.
+pub const BLOB_DIGESTS_MAX: usize = 10_000;
+/// The most elements that one `for_each` is expanded for.
+pub const FOR_EACH_ELEMENTS_MAX: usize = 100_000;
+/// The most bytes that are shown of one value, in `GetJob`, `GetGraph` and `GetLineage`.
+pub const VALUE_PREVIEW_BYTES_MAX: usize = 1024;
 /// The most jobs in one `SubmitJobs` call; a larger submission goes in parts.
 pub const SUBMIT_JOBS_MAX: usize = 8_192;
 /// The most bytes a runtime puts into one `SubmitJobs` call before it begins the next part.

@@ -14,6 +14,12 @@ pub const INVALID_VALUE_GRAPH: &str = "INVALID_VALUE_GRAPH";
 pub const DEPENDENCY_CYCLE: &str = "DEPENDENCY_CYCLE";
 /// A payload is larger than the broker takes inline. `INVALID_ARGUMENT`.
 pub const PAYLOAD_TOO_LARGE: &str = "PAYLOAD_TOO_LARGE";
+/// The bytes written are not those that the header of the blob names. `INVALID_ARGUMENT`.
+pub const BLOB_DIFFERS: &str = "BLOB_DIFFERS";
+/// No such blob is kept. `NOT_FOUND`.
+pub const BLOB_NOT_FOUND: &str = "BLOB_NOT_FOUND";
+/// What is stored of a blob is not what was written. `DATA_LOSS`.
+pub const BLOB_DAMAGED: &str = "BLOB_DAMAGED";
 /// Arguments do not fit the signature that the elf has declared. `INVALID_ARGUMENT`.
 pub const SIGNATURE_MISMATCH: &str = "SIGNATURE_MISMATCH";
 /// A job, or a job that a value comes from, is not known. `NOT_FOUND`.

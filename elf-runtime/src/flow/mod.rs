@@ -194,6 +194,7 @@ impl Recording {
             after: Vec::new(),
             priority: 0,
             operations_version: flattened.operations_version,
+            ..v1::JobSpec::default()
         };
         let bytes = spec.encoded_len();
         if bytes > SPEC_BYTES_MAX {

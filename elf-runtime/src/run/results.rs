@@ -210,7 +210,11 @@ fn bytes_of(end: &End) -> usize {
 
 fn is_final(status: JobStatus) -> bool {
     match status {
-        JobStatus::Done | JobStatus::Failed | JobStatus::UpstreamFailed | JobStatus::Cancelled => true,
+        JobStatus::Done
+        | JobStatus::Failed
+        | JobStatus::UpstreamFailed
+        | JobStatus::Cancelled
+        | JobStatus::Skipped => true,
         JobStatus::Unspecified | JobStatus::Pending | JobStatus::Ready | JobStatus::Running => false,
     }
 }

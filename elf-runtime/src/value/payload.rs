@@ -148,7 +148,7 @@ impl From<v1::Payload> for Payload {
         };
         let bytes = match wire.content {
             Some(v1::payload::Content::Inline(bytes)) => bytes,
-            None => Bytes::new(),
+            Some(v1::payload::Content::Blob(_)) | None => Bytes::new(),
         };
         Self { encoding, bytes }
     }

@@ -97,6 +97,7 @@ pub(crate) fn finished_job(record: &FinishedRecord) -> v1::Job {
         revision: record.ran.map(revision).unwrap_or_default(),
         failure_id: record.failure.map(|failure| id(failure.as_bytes())).unwrap_or_default(),
         cause_job_id: record.cause.map(|cause| id(cause.as_bytes())).unwrap_or_default(),
+        elements: None,
     }
 }
 
@@ -138,6 +139,7 @@ pub(crate) fn unfinished_job(view: &JobView) -> v1::Job {
             .unwrap_or_default(),
         failure_id: Bytes::new(),
         cause_job_id: Bytes::new(),
+        elements: None,
     }
 }
 

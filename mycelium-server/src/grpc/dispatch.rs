@@ -208,7 +208,7 @@ fn size_of_arguments(assignment: &v1::Assignment) -> usize {
     payloads
         .map(|payload| match &payload.content {
             Some(payload::Content::Inline(bytes)) => bytes.len() + 32,
-            None => 32,
+            Some(payload::Content::Blob(_)) | None => 32,
         })
         .sum::<usize>()
         + 128

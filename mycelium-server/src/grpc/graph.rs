@@ -62,6 +62,7 @@ async fn of_flow(
         edges,
         next_page_token: next.map(JobCursor::token).unwrap_or_default(),
         truncated: false,
+        values: Vec::new(),
     })
 }
 
@@ -112,6 +113,7 @@ async fn around(
         edges,
         next_page_token: String::new(),
         truncated,
+        values: Vec::new(),
     })
 }
 

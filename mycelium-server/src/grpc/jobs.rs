@@ -80,7 +80,7 @@ pub(crate) async fn get_job(
     let found = find(handle, id).await?;
     let spec =
         if request.include_spec { handle.read(move |store| read_spec(store, id)).await? } else { None };
-    Ok(v1::GetJobResponse { job: Some(found.to_message()), spec })
+    Ok(v1::GetJobResponse { job: Some(found.to_message()), spec, values: None })
 }
 
 /// The specification of a job, as it was submitted.

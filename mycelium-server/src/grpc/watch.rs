@@ -365,7 +365,8 @@ fn is_final(status: i32) -> bool {
             v1::JobStatus::Done
             | v1::JobStatus::Failed
             | v1::JobStatus::UpstreamFailed
-            | v1::JobStatus::Cancelled,
+            | v1::JobStatus::Cancelled
+            | v1::JobStatus::Skipped,
         ) => true,
         Ok(
             v1::JobStatus::Unspecified

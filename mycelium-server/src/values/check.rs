@@ -282,8 +282,7 @@ mod tests {
             arguments,
             nodes,
             after: vec![],
-            priority: 0,
-            operations_version: 0,
+            ..v1::JobSpec::default()
         }
     }
 

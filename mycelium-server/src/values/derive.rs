@@ -75,7 +75,7 @@ pub(crate) fn derive_arguments(
         .map_err(|error| error.of(&argument.parameter))?;
         let bytes = match &payload.content {
             Some(payload::Content::Inline(bytes)) => bytes.len(),
-            None => 0,
+            Some(payload::Content::Blob(_)) | None => 0,
         };
         bytes_total = bytes_total.saturating_add(bytes);
         if bytes_total > limits::JOB_BYTES_MAX {
@@ -157,7 +157,7 @@ impl Leaf<'_> {
 fn inline(payload: &v1::Payload) -> &[u8] {
     match &payload.content {
         Some(payload::Content::Inline(bytes)) => bytes,
-        None => b"null",
+        Some(payload::Content::Blob(_)) | None => b"null",
     }
 }
 
@@ -375,7 +375,7 @@ impl mycelium_values::Outputs for Source<'_> {
         }
         let json = match payload.content {
             Some(payload::Content::Inline(json)) => json,
-            None => Bytes::from_static(b"null"),
+            Some(payload::Content::Blob(_)) | None => Bytes::from_static(b"null"),
         };
         if output.name.is_empty() {
             self.wholes.borrow_mut().insert(output.job_id.clone(), json.clone());

@@ -232,7 +232,7 @@ pub fn result_types(kind: &value_node::Kind) -> Option<Types> {
             Some(payload::Content::Inline(json)) if literal.encoding.is_empty() => {
                 Some(Types::of(&[crate::Value::raw(json).kind()]))
             }
-            Some(payload::Content::Inline(_)) | None => Some(Types::ANY),
+            Some(payload::Content::Inline(_) | payload::Content::Blob(_)) | None => Some(Types::ANY),
         },
         value_node::Kind::Output(_) | value_node::Kind::BodyInput(_) => Some(Types::ANY),
         value_node::Kind::List(_) => Some(Types::of(&[Type::List])),

@@ -373,7 +373,7 @@ fn literal_value(literal: &v1::Payload, budget: &mut Budget) -> Result<Value, Fa
             ErrorKind::WrongType,
             format!("a value encoded as `{}` is no operand", crate::value::shorten(&literal.encoding)),
         )),
-        None => Err(malformed()),
+        Some(payload::Content::Blob(_)) | None => Err(malformed()),
     }
 }
 

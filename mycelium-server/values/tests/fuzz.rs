@@ -24,7 +24,7 @@ fn is_json(payload: &v1::Payload) -> bool {
     match &payload.content {
         Some(v1::payload::Content::Inline(json)) => std::str::from_utf8(json)
             .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()),
-        None => false,
+        Some(v1::payload::Content::Blob(_)) | None => false,
     }
 }
 

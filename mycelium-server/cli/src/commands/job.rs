@@ -68,7 +68,8 @@ async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
         | JobStatus::Running
         | JobStatus::Failed
         | JobStatus::UpstreamFailed
-        | JobStatus::Cancelled => Vec::new(),
+        | JobStatus::Cancelled
+        | JobStatus::Skipped => Vec::new(),
     };
     let failure = if job.failure_id.is_empty() { None } else { own_failure(mycelium, &job).await? };
     Ok(Facts { job, spec, outputs, failure })

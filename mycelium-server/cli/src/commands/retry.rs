@@ -103,7 +103,8 @@ async fn cause(mycelium: &Mycelium, mut job: Job) -> Result<Option<(JobId, JobSt
             | JobStatus::Pending
             | JobStatus::Ready
             | JobStatus::Running
-            | JobStatus::Done => None,
+            | JobStatus::Done
+            | JobStatus::Skipped => None,
         };
     }
     Ok(found)

@@ -103,12 +103,17 @@ fn sentence(job: &Job, reason: &Reason) -> String {
                 format::id(&ended.cause_job_id)
             ),
             JobStatus::Cancelled => "it was cancelled".to_owned(),
+            JobStatus::Skipped => {
+                "its condition was not met, or it needs a value of a job that was skipped".to_owned()
+            }
             JobStatus::Done => "its outputs are stored".to_owned(),
             JobStatus::Unspecified | JobStatus::Pending | JobStatus::Ready | JobStatus::Running => {
                 "it has ended".to_owned()
             }
         },
-        None => "the broker gives a reason that this program does not know".to_owned(),
+        Some(Kind::Evaluating(_) | Kind::WaitsForElements(_)) | None => {
+            "the broker gives a reason that this program does not know".to_owned()
+        }
     };
     format!("{status}: {why}")
 }

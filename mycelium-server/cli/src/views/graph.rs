@@ -34,6 +34,9 @@ impl<'a> From<&'a v1::JobEdge> for EdgeView<'a> {
             v1::JobEdgeKind::Unspecified => "UNKNOWN",
             v1::JobEdgeKind::Value => "VALUE",
             v1::JobEdgeKind::After => "AFTER",
+            v1::JobEdgeKind::Condition => "CONDITION",
+            v1::JobEdgeKind::Element => "ELEMENT",
+            v1::JobEdgeKind::Gather => "GATHER",
         };
         Self {
             kind,

@@ -179,7 +179,7 @@ impl<'a> From<&'a v1::Payload> for PayloadView<'a> {
         let encoding = if payload.encoding.is_empty() { "application/json" } else { &payload.encoding };
         let bytes: &[u8] = match &payload.content {
             Some(payload::Content::Inline(bytes)) => bytes,
-            None => &[],
+            Some(payload::Content::Blob(_)) | None => &[],
         };
         let value = if encoding == "application/json" { serde_json::from_slice(bytes).ok() } else { None };
         Self { encoding, bytes: bytes.len(), value }
@@ -235,7 +235,8 @@ pub(crate) struct CountsView {
 
 impl From<v1::JobCounts> for CountsView {
     fn from(counts: v1::JobCounts) -> Self {
-        let v1::JobCounts { pending, ready, running, done, failed, upstream_failed, cancelled } = counts;
+        let v1::JobCounts { pending, ready, running, done, failed, upstream_failed, cancelled, skipped: _ } =
+            counts;
         Self { pending, ready, running, done, failed, upstream_failed, cancelled }
     }
 }

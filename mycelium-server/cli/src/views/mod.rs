@@ -29,6 +29,7 @@ pub(crate) fn status_name(status: JobStatus) -> &'static str {
         JobStatus::Done => "DONE",
         JobStatus::Failed => "FAILED",
         JobStatus::UpstreamFailed => "UPSTREAM_FAILED",
+        JobStatus::Skipped => "SKIPPED",
         JobStatus::Cancelled => "CANCELLED",
     }
 }

@@ -54,7 +54,7 @@ impl<'a> From<&'a v1::Reason> for ReasonView<'a> {
                 failure_id: format::id_if_any(&ended.failure_id),
                 cause_job_id: format::id_if_any(&ended.cause_job_id),
             },
-            None => Self::Unknown,
+            Some(Kind::Evaluating(_) | Kind::WaitsForElements(_)) | None => Self::Unknown,
         }
     }
 }

@@ -40,7 +40,10 @@ pub(super) fn render(graph: &Graph) -> String {
                 format!("label={}", quote(format!("{} -> {}", edge.output, edge.parameter).trim_start()))
             }
             JobEdgeKind::After => "style=dashed".to_owned(),
-            JobEdgeKind::Unspecified => "style=dotted".to_owned(),
+            JobEdgeKind::Condition
+            | JobEdgeKind::Element
+            | JobEdgeKind::Gather
+            | JobEdgeKind::Unspecified => "style=dotted".to_owned(),
         };
         let (from, to) = (format::id(&edge.from_job_id), format::id(&edge.to_job_id));
         let _infallible = writeln!(text, "  {} -> {} [{attribute}];", quote(&from), quote(&to));
@@ -78,6 +81,7 @@ fn colour(status: JobStatus) -> &'static str {
         JobStatus::Done => "#c8e6c9",
         JobStatus::Failed => "#ef9a9a",
         JobStatus::UpstreamFailed => "#ffcdd2",
+        JobStatus::Skipped => "#eeeeee",
         JobStatus::Cancelled => "#cfd8dc",
     }
 }

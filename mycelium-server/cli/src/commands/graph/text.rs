@@ -42,7 +42,11 @@ pub(super) fn render(graph: &Graph) -> String {
                     format!("{} <- {source} ({from})", edge.parameter)
                 }
                 JobEdgeKind::Value => format!("{} <- {source}.{} ({from})", edge.parameter, edge.output),
-                JobEdgeKind::After | JobEdgeKind::Unspecified => format!("after {source} ({from})"),
+                JobEdgeKind::After
+                | JobEdgeKind::Condition
+                | JobEdgeKind::Element
+                | JobEdgeKind::Gather
+                | JobEdgeKind::Unspecified => format!("after {source} ({from})"),
             };
             let _infallible = writeln!(text, "    {}", format::one_line(&line));
         }
