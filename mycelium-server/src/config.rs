@@ -28,6 +28,8 @@ pub struct Config {
     pub queue_max: usize,
     /// About how many jobs and outcomes go into one commit. Default 2,048, range 1 to 1,048,576.
     pub batch_max: usize,
+    /// How long a blob that nothing names stays after it was written or asked for. Default 1 h, at least 1 s.
+    pub blob_grace: Duration,
     /// How long a stop waits for streams and calls to end. Default 10 s.
     pub drain_grace: Duration,
     /// Where the scheduler runs. Default: on a thread of its own.
@@ -58,6 +60,7 @@ impl Default for Config {
             watches_max: 10_000,
             queue_max: 1_024,
             batch_max: 2_048,
+            blob_grace: Duration::from_secs(3600),
             drain_grace: Duration::from_secs(10),
             scheduler: SchedulerPlace::OwnThread,
         }
@@ -96,6 +99,7 @@ impl Config {
         check(self.elves_lost_max >= 1, "elves_lost_max", &at_least_1);
         check(self.unfinished_max >= 1, "unfinished_max", &at_least_1);
         check(!self.submission_idle_max.is_zero(), "submission_idle_max", &|| "must not be zero".to_owned());
+        check(self.blob_grace >= Duration::from_secs(1), "blob_grace", &|| "must be at least 1 s".to_owned());
         check(self.sessions_max >= 1, "sessions_max", &at_least_1);
         check(self.watches_max >= 1, "watches_max", &at_least_1);
         let queue_range = || format!("must be between 1 and {QUEUE_MAX}");

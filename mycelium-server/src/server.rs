@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mycelium_proto::limits::MESSAGE_BYTES_MAX;
+use mycelium_proto::limits::{BLOB_CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
+use mycelium_proto::v1::blob_service_server::BlobServiceServer;
 use mycelium_proto::v1::elf_service_server::ElfServiceServer;
 use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
 use tokio::net::{TcpListener, ToSocketAddrs};
@@ -17,12 +18,17 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::broker::{self, Handle, Report, StartError};
+use crate::blobs::Blobs;
+use crate::broker::{self, Handle, Report, StartError, collect_blobs};
 use crate::config::{Config, InvalidConfig};
 use crate::data_dir;
-use crate::grpc::{ElfServer, Mycelia, MyceliumServer};
+use crate::grpc::{BlobServer, ElfServer, Mycelia, MyceliumServer};
 use crate::store::{self, MemoryStore, Store};
 
+/// Where blobs are, in the folder of a mycelium.
+const BLOBS_FOLDER: &str = "blobs";
+/// The largest message of `BlobService`: a chunk, or 10,000 digests.
+const BLOB_MESSAGE_BYTES_MAX: usize = BLOB_CHUNK_BYTES_MAX + 64 * 1024;
 /// How much a peer may send on one stream before it has to wait.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// How much a peer may send on one connection before it has to wait.
@@ -90,7 +96,9 @@ impl Broker {
     /// # Errors
     /// If its thread cannot be started.
     pub fn in_memory() -> Result<Self, Error> {
-        Self::with_store(Config::default(), Arc::new(MemoryStore::new()))
+        let config = Config::default();
+        let blobs = Blobs::in_memory(config.blob_grace);
+        Self::with_stores(config, Arc::new(MemoryStore::new()), blobs)
     }
 
     /// A broker on the embedded store in `dir`, which is made if it is not there. Blocks while the store is read.
@@ -109,16 +117,23 @@ impl Broker {
         config.validate()?;
         let dir: PathBuf = data_dir::mycelium_dir(dir.as_ref(), "default")?;
         let store = crate::store::EmbeddedStore::open(&dir)?;
-        Self::with_store(config, Arc::new(store))
+        let blobs = Blobs::open(&dir.join(BLOBS_FOLDER), config.blob_grace)?;
+        Self::with_stores(config, Arc::new(store), blobs)
     }
 
-    /// A broker on a store of the caller's.
+    /// A broker on a store of the caller's. Values too large to travel inline are kept in memory, and are gone with the
+    /// process.
     ///
     /// # Errors
     /// [`Error::Config`], [`Error::Start`].
     pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
         config.validate()?;
-        let running = broker::start(store, config.clone())?;
+        let blobs = Blobs::in_memory(config.blob_grace);
+        Self::with_stores(config, store, blobs)
+    }
+
+    fn with_stores(config: Config, store: Arc<dyn Store>, blobs: Blobs) -> Result<Self, Error> {
+        let running = broker::start(store, blobs, config.clone())?;
         Ok(Self { config, handle: running.handle, ended: running.ended })
     }
 
@@ -153,6 +168,7 @@ impl Broker {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<MyceliumServiceServer<MyceliumServer>>().await;
         health.set_serving::<ElfServiceServer<ElfServer>>().await;
+        health.set_serving::<BlobServiceServer<BlobServer>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(mycelium_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -162,6 +178,9 @@ impl Broker {
             MyceliumServiceServer::new(MyceliumServer::new(mycelia.clone(), drain.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let blob_service = BlobServiceServer::new(BlobServer::new(mycelia.clone(), drain.clone()))
+            .max_decoding_message_size(BLOB_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(BLOB_MESSAGE_BYTES_MAX);
         let elf_service = ElfServiceServer::new(ElfServer::new(mycelia, drain.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -174,7 +193,8 @@ impl Broker {
             .add_service(health_service)
             .add_service(reflection)
             .add_service(mycelium_service)
-            .add_service(elf_service);
+            .add_service(elf_service)
+            .add_service(blob_service);
         let incoming = TcpListenerStream::new(listener);
         let incoming = futures::StreamExt::map(incoming, |connection| {
             connection.inspect(|socket| {
@@ -185,6 +205,8 @@ impl Broker {
         let server = router.serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned());
         let mut server = Box::pin(server);
 
+        let collector = tokio::spawn(collect_blobs(handle.clone(), drain.clone()));
+
         let result = tokio::select! {
             served = &mut server => served.map_err(Error::from),
             ended = &mut ended => Err(stopped(ended)),
@@ -192,11 +214,13 @@ impl Broker {
         };
         health.set_not_serving::<MyceliumServiceServer<MyceliumServer>>().await;
         health.set_not_serving::<ElfServiceServer<ElfServer>>().await;
+        health.set_not_serving::<BlobServiceServer<BlobServer>>().await;
         drain.cancel();
         if result.is_ok() && tokio::time::timeout(config.drain_grace, &mut server).await.is_err() {
             tracing::warn!("calls were still under way after the drain grace and are cut");
         }
         drop(server);
+        collector.abort();
         handle.stop().await;
         drop(handle);
         match result {

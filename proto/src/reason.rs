@@ -20,6 +20,8 @@ pub const BLOB_DIFFERS: &str = "BLOB_DIFFERS";
 pub const BLOB_NOT_FOUND: &str = "BLOB_NOT_FOUND";
 /// What is stored of a blob is not what was written. `DATA_LOSS`.
 pub const BLOB_DAMAGED: &str = "BLOB_DAMAGED";
+/// A transfer of a blob stood still for too long. `DEADLINE_EXCEEDED`.
+pub const BLOB_STALLED: &str = "BLOB_STALLED";
 /// Arguments do not fit the signature that the elf has declared. `INVALID_ARGUMENT`.
 pub const SIGNATURE_MISMATCH: &str = "SIGNATURE_MISMATCH";
 /// A job, or a job that a value comes from, is not known. `NOT_FOUND`.

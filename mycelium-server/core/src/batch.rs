@@ -13,8 +13,9 @@ use crate::status::Status;
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) touched: Vec<Touched>,
-    /// An instance has said what it offers, which the shell keeps: there is a commit even if nothing else changes.
-    pub(crate) has_hello: bool,
+    /// The shell has something to store beside (what an instance has said it offers): there is a commit even if nothing
+    /// else changes.
+    pub(crate) must_commit: bool,
     pub(crate) sessions_opened: Vec<SessionRecord>,
     pub(crate) sessions_ended: Vec<SessionId>,
     pub(crate) submissions: BTreeMap<crate::ids::SubmissionId, SubmissionRecord>,
@@ -118,7 +119,7 @@ impl Core {
             && effects.submissions_dropped.is_empty()
             && effects.settling_begun.is_empty()
             && effects.settling_ended.is_empty());
-        if has_records || batch.has_hello {
+        if has_records || batch.must_commit {
             self.counters.commit = self.commit_next();
             effects.counters = Some(self.counters);
         }

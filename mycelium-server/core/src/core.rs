@@ -119,6 +119,11 @@ impl Core {
         }
     }
 
+    /// Lets the batch have a commit even if nothing of the core changes: the shell has something to store with it.
+    pub fn require_commit(&mut self) {
+        self.batch.must_commit = true;
+    }
+
     /// Ends a batch, once after its commands: ends sessions whose lease has run out and submissions that were left
     /// alone, goes on with what is done in bounded pieces, places ready jobs into free windows, and puts everything
     /// that has changed since the last batch into `effects`.

@@ -121,7 +121,7 @@ impl Core {
 
     pub(crate) fn on_hello(&mut self, now: Timestamp, hello: Hello, effects: &mut Effects) {
         let Hello { request, instance, resume, elves, held } = hello;
-        self.batch.has_hello = true;
+        self.batch.must_commit = true;
         let resumed = resume
             .and_then(|id| self.sessions.by_id.get(&id).copied())
             .filter(|&session| self.sessions.arena[session].instance == instance);

@@ -10,8 +10,8 @@ use mycelium_core::image::Counters;
 
 use super::message::{Body, FailureBody};
 use crate::store::{
-    Batch, ElfRecord, Finish, FinishedRecord, JobAfter, JobChange, NewFailure, NewSpec, OccurrenceRecord,
-    RevisionRecord, SpecRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Finish, FinishedRecord, JobAfter, JobChange, NewFailure,
+    NewSpec, OccurrenceRecord, RevisionRecord, SpecRecord,
 };
 
 /// The core named a body that its commands did not carry: a defect in the broker, which it answers by rebuilding.
@@ -58,6 +58,8 @@ pub(crate) fn build(
             failures: Vec::new(),
             elves,
             revisions,
+            blob_uses_begun: Vec::new(),
+            blob_uses_ended: Vec::new(),
         },
         failures: HashMap::new(),
     };
@@ -73,7 +75,10 @@ fn job_change(write: JobWrite, bodies: &[Body], built: &mut Built) -> Result<Job
     let created = match created {
         None => None,
         Some(created) => {
-            let (body, digest) = spec_body(id, created.spec, bodies)?;
+            let (body, digest, blobs) = spec_body(id, created.spec, bodies)?;
+            if !matches!(after, JobRecord::Dropped) {
+                keep_blobs(id, blobs, built);
+            }
             let spec = match &after {
                 JobRecord::Live(live) => Some(SpecRecord {
                     flow,
@@ -110,13 +115,19 @@ fn job_change(write: JobWrite, bodies: &[Body], built: &mut Built) -> Result<Job
     Ok(JobChange { id, flow, created, revived, after })
 }
 
+/// A job names blobs in what is stored of it.
+fn keep_blobs(job: JobId, blobs: &[BlobDigest], built: &mut Built) {
+    let uses = blobs.iter().map(|blob| BlobUse { blob: *blob, job, role: BlobRole::Kept });
+    built.batch.blob_uses_begun.extend(uses);
+}
+
 fn spec_body(
     job: JobId,
     attachment: Attachment,
     bodies: &[Body],
-) -> Result<(Bytes, ContentDigest), AttachmentMismatch> {
+) -> Result<(Bytes, ContentDigest, &[BlobDigest]), AttachmentMismatch> {
     match bodies.get(attachment.0 as usize) {
-        Some(Body::Spec { body, digest }) => Ok((body.clone(), *digest)),
+        Some(Body::Spec { body, digest, blobs }) => Ok((body.clone(), *digest, blobs)),
         Some(Body::Outputs { .. } | Body::Failure(_)) | None => Err(AttachmentMismatch { job, attachment }),
     }
 }
@@ -149,7 +160,10 @@ fn finish(
     let mut outputs = None;
     match finished.end {
         End::Done(attachment) => match bodies.get(attachment.0 as usize) {
-            Some(Body::Outputs { encoded, .. }) => outputs = Some(encoded.clone()),
+            Some(Body::Outputs { encoded, blobs, .. }) => {
+                outputs = Some(encoded.clone());
+                keep_blobs(id, blobs, built);
+            }
             Some(Body::Spec { .. } | Body::Failure(_)) | None => {
                 return Err(AttachmentMismatch { job: id, attachment });
             }

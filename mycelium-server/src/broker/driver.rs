@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::batch::{self, Built};
 use super::message::{
-    Assigned, Body, CallError, HelloMessage, Message, Query, ReplySender, StreamAttachment, ToStream,
-    shift_attachments,
+    Assigned, BlobUses, Body, CallError, HelloMessage, Message, Query, ReplySender, StreamAttachment,
+    ToStream, shift_attachments,
 };
 use super::outputs::{Fit, fit};
 use super::start::{StartError, load_core};
@@ -76,6 +76,7 @@ struct Gathered {
     bodies: Vec<Body>,
     elves: Vec<ElfRecord>,
     revisions: Vec<RevisionRecord>,
+    blob_uses: Vec<BlobUses>,
     queries: Vec<Query>,
     watches: Vec<WatchStart>,
 }
@@ -225,6 +226,10 @@ impl Driver {
                 self.fit_outputs(&mut command, &mut gathered.bodies);
                 self.core.apply(now, command, effects);
             }
+            Message::BlobUses(uses) => {
+                self.core.require_commit();
+                gathered.blob_uses.push(uses);
+            }
             Message::Query(query) => gathered.queries.push(query),
             Message::Watch(start) => gathered.watches.push(start),
             Message::Stop => self.stopping = true,
@@ -261,26 +266,36 @@ impl Driver {
     }
 
     fn store_batch(&mut self, effects: &mut Effects, gathered: Gathered) -> Result<Stored, store::Error> {
-        let Gathered { bodies, elves, revisions, queries, watches } = gathered;
+        let Gathered { bodies, elves, revisions, blob_uses, queries, watches } = gathered;
         let Some(counters) = effects.counters.take() else {
-            debug_assert!(elves.is_empty() && revisions.is_empty(), "every `Hello` has something to store");
-            return Ok(Stored { bodies, built: Built::default(), queries, watches });
+            debug_assert!(
+                elves.is_empty() && revisions.is_empty() && blob_uses.is_empty(),
+                "what is to be stored beside the core has required a commit"
+            );
+            return Ok(Stored { bodies, built: Built::default(), blob_uses, queries, watches });
         };
-        let built = batch::build(effects, counters, &bodies, elves, revisions)
+        let mut built = batch::build(effects, counters, &bodies, elves, revisions)
             .map_err(|mismatch| store::Error::Damaged { what: mismatch.to_string() })?;
+        for uses in &blob_uses {
+            built.batch.blob_uses_begun.extend(&uses.begun);
+            built.batch.blob_uses_ended.extend(&uses.ended);
+        }
         self.store.commit(&built.batch)?;
         self.commit = counters.commit;
         self.progress.send_replace(Progress { commit: self.commit, store_away: false });
-        Ok(Stored { bodies, built, queries, watches })
+        Ok(Stored { bodies, built, blob_uses, queries, watches })
     }
 
     /// Lets everybody know what is durable now.
     fn release(&mut self, effects: Effects, stored: Stored) {
-        let Stored { bodies, built, queries, watches } = stored;
+        let Stored { bodies, built, blob_uses, queries, watches } = stored;
         for (request, reply) in effects.replies {
             let Some(caller) = self.pending.remove(&request) else { continue };
             // A caller who has gone does not want to know.
             let _gone = caller.send(reply.map(|reply| (reply, self.commit)).map_err(CallError::Refused));
+        }
+        for uses in blob_uses {
+            let _gone = uses.reply.send(());
         }
         let mut cut_off = Vec::new();
         // Assignments first: while they are put together, what else there is for the same stream is queued behind
@@ -401,7 +416,7 @@ impl Driver {
                 Message::Request { reply, .. } => drop(reply.send(Err(error.clone()))),
                 Message::Hello(hello) => drop(hello.reply.send(Err(error.clone()))),
                 // Their callers see that the answer will not come.
-                Message::Query(_) | Message::Watch(_) => {}
+                Message::Query(_) | Message::Watch(_) | Message::BlobUses(_) => {}
                 // Elves keep what they reported until it is acknowledged, and report it again.
                 Message::FromStream { .. } => {}
                 Message::Stop => self.stopping = true,
@@ -427,6 +442,7 @@ impl Driver {
 struct Stored {
     bodies: Vec<Body>,
     built: Built,
+    blob_uses: Vec<BlobUses>,
     queries: Vec<Query>,
     watches: Vec<WatchStart>,
 }

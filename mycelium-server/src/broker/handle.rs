@@ -14,13 +14,14 @@ use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, Reque
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::driver::Progress;
-use super::message::{Body, CallError, HelloMessage, Message, StreamId};
+use super::message::{BlobUses, Body, CallError, HelloMessage, Message, StreamId};
 use super::processes::Processes;
 use super::registry::Registry;
 use super::watch::{WatchScope, WatchStart, WatchStarted};
+use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::{FinishedRecord, Store};
+use crate::store::{BlobDigest, BlobUse, FinishedRecord, Store};
 
 /// How often a request reads its facts again when the core has forgotten more than they say.
 const FACTS_TRIES_MAX: usize = 20;
@@ -43,6 +44,7 @@ struct Inner {
     processes: Processes,
     clock: Clock,
     config: Config,
+    blobs: Blobs,
     next_stream: AtomicU64,
     sessions: AtomicUsize,
     watches: AtomicUsize,
@@ -61,6 +63,8 @@ pub(crate) struct PreparedJob {
     pub(crate) depends_on: Vec<JobId>,
     pub(crate) body: Bytes,
     pub(crate) digest: ContentDigest,
+    /// The blobs it names, which are there.
+    pub(crate) blobs: Vec<BlobDigest>,
 }
 
 /// Jobs that were checked, ready to be submitted.
@@ -95,6 +99,7 @@ impl Handle {
         registry: Registry,
         clock: Clock,
         config: Config,
+        blobs: Blobs,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -105,6 +110,7 @@ impl Handle {
                 processes: Processes::new(config.sessions_max.saturating_mul(2)),
                 clock,
                 config,
+                blobs,
                 next_stream: AtomicU64::new(1),
                 sessions: AtomicUsize::new(0),
                 watches: AtomicUsize::new(0),
@@ -135,6 +141,10 @@ impl Handle {
         &self.inner.store
     }
 
+    pub(crate) fn blobs(&self) -> &Blobs {
+        &self.inner.blobs
+    }
+
     pub(crate) fn commit(&self) -> Commit {
         self.inner.progress.borrow().commit
     }
@@ -162,8 +172,11 @@ impl Handle {
             let read = move |store: &dyn Store| submit_facts(store, as_of, &asked);
             let is_short = submission.jobs.len() <= JOBS_READ_HERE_MAX;
             let facts = if is_short { self.read_here(read)? } else { self.read(read).await? };
-            let bodies =
-                submission.jobs.iter().map(|job| Body::Spec { body: job.body.clone(), digest: job.digest });
+            let bodies = submission.jobs.iter().map(|job| Body::Spec {
+                body: job.body.clone(),
+                digest: job.digest,
+                blobs: job.blobs.clone(),
+            });
             let command = Command::Submit(Submit {
                 request: RequestId::default(),
                 flow: submission.flow,
@@ -246,6 +259,22 @@ impl Handle {
             let _gone = reply.send(read(core, commit));
         })))?;
         answer.await.map_err(|_closed| CallError::StoreUnavailable)
+    }
+
+    /// Stores uses of blobs beside those that come with jobs, and waits until that is durable.
+    pub(crate) async fn change_blob_uses(
+        &self,
+        begun: Vec<BlobUse>,
+        ended: Vec<BlobUse>,
+    ) -> Result<(), CallError> {
+        if begun.is_empty() && ended.is_empty() {
+            return Ok(());
+        }
+        let (reply, answer) = oneshot::channel();
+        let message = Message::BlobUses(BlobUses { begun, ended, reply });
+        // Waits for room: what is computed already is not thrown away because others are busy too.
+        self.inner.inbox.send(message).await.map_err(|_closed| CallError::Stopping)?;
+        answer.await.map_err(|_dropped| CallError::StoreUnavailable)
     }
 
     /// Begins a watch.

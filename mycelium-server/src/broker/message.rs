@@ -12,7 +12,8 @@ use mycelium_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use super::watch::WatchStart;
-use crate::store::{self, ElfRecord, RevisionRecord};
+use crate::blobs::BlobError;
+use crate::store::{self, BlobDigest, BlobUse, ElfRecord, RevisionRecord};
 
 /// One thing for the owner of the core to do.
 pub(crate) enum Message {
@@ -22,12 +23,22 @@ pub(crate) enum Message {
     Hello(Box<HelloMessage>),
     /// A command from the stream of a session.
     FromStream { session: SessionId, stream: StreamId, command: Command, bodies: Vec<Body> },
+    /// Uses of blobs to store.
+    BlobUses(BlobUses),
     /// Something to read from the core, at a moment when all it knows is durable.
     Query(Query),
     /// A caller wants to watch jobs.
     Watch(WatchStart),
     /// The broker is to stop.
     Stop,
+}
+
+/// Uses of blobs that begin and end beside those that come and go with jobs.
+pub(crate) struct BlobUses {
+    pub(crate) begun: Vec<BlobUse>,
+    pub(crate) ended: Vec<BlobUse>,
+    /// Told once they are durable; dropped if that failed.
+    pub(crate) reply: oneshot::Sender<()>,
 }
 
 /// A reading of the core.
@@ -88,10 +99,10 @@ pub(crate) type DeclaredOutputs = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<[Str
 /// What a command carries past the core. Attachments in a message number its own bodies from 0; the owner of the core
 /// renumbers them within the batch.
 pub(crate) enum Body {
-    /// The specification of a new job.
-    Spec { body: Bytes, digest: ContentDigest },
-    /// Outputs of an attempt: as they came, and as they are stored.
-    Outputs { outputs: Arc<v1::Outputs>, encoded: Bytes },
+    /// The specification of a new job, and the blobs it names.
+    Spec { body: Bytes, digest: ContentDigest, blobs: Vec<BlobDigest> },
+    /// Outputs of an attempt: as they came, and as they are stored; and the blobs they name.
+    Outputs { outputs: Arc<v1::Outputs>, encoded: Bytes, blobs: Vec<BlobDigest> },
     /// A failure.
     Failure(FailureBody),
 }
@@ -121,6 +132,8 @@ pub(crate) enum CallError {
     Read(#[source] Arc<store::Error>),
     #[error("the store holds a record that cannot be read: {0}")]
     Unreadable(String),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
     #[error("no flow is named `{0}`")]
     FlowNameNotFound(String),
     #[error("elf `{0}` is not known: none of that name has ever connected")]
@@ -143,6 +156,7 @@ impl Message {
         match self {
             Self::Request { command, .. } | Self::FromStream { command, .. } => 1 + command_weight(command),
             Self::Hello(hello) => 1 + hello.hello.held.len(),
+            Self::BlobUses(uses) => 1 + (uses.begun.len() + uses.ended.len()) / 8,
             Self::Query(_) | Self::Watch(_) | Self::Stop => 1,
         }
     }

@@ -1,11 +1,14 @@
 //! The task that owns a core, and how the services reach it.
 
 mod batch;
+mod collect;
 mod driver;
 mod failure;
 mod handle;
 mod message;
+mod operands;
 mod outputs;
+mod payloads;
 mod processes;
 mod registry;
 mod retry;
@@ -22,6 +25,7 @@ pub use start::StartError;
 
 pub(crate) use driver::DriverError;
 
+pub(crate) use collect::collect_blobs;
 pub(crate) use driver::Report;
 pub(crate) use failure::cut;
 pub(crate) use handle::{Handle, Permit, PreparedJob, Submission};
@@ -29,10 +33,13 @@ pub(crate) use message::{
     Assigned, Body, CallError, DeclaredOutputs, FailureBody, HelloMessage, StreamAttachment, StreamId,
     ToStream,
 };
+pub(crate) use operands::Operands;
+pub(crate) use payloads::Payloads;
 pub(crate) use processes::Process;
 pub(crate) use registry::{ElfSignature, Misfit};
 pub(crate) use watch::{WatchEvent, WatchScope, WatchedChange};
 
+use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Config, SchedulerPlace};
 use crate::store::Store;
@@ -48,7 +55,7 @@ pub(crate) struct Running {
 }
 
 /// Rebuilds a core from `store` and starts the task that owns it. Blocks while the store is read.
-pub(crate) fn start(store: Arc<dyn Store>, config: Config) -> Result<Running, StartError> {
+pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Result<Running, StartError> {
     let clock = Clock::start(mycelium_core::ids::Timestamp::default());
     let registry = load_registry(&*store)?;
     let (core, counters) = start::load_core(&*store, &config, &clock)?;
@@ -56,7 +63,7 @@ pub(crate) fn start(store: Arc<dyn Store>, config: Config) -> Result<Running, St
         watch_channel::channel(Progress { commit: counters.commit, store_away: false });
     let (inbox_sender, inbox) = mpsc::channel(config.queue_max);
     let handle =
-        Handle::new(inbox_sender, Arc::clone(&store), progress_seen, registry, clock, config.clone());
+        Handle::new(inbox_sender, Arc::clone(&store), progress_seen, registry, clock, config.clone(), blobs);
     let (end, ended) = oneshot::channel();
     let place = config.scheduler;
     let driver = Driver::new(core, counters, store, clock, config, inbox, progress);

@@ -20,7 +20,7 @@ pub(crate) enum Fit {
 
 /// Compares `body`, if it holds outputs, with the names `declared`.
 pub(crate) fn fit(body: &Body, declared: &[String]) -> Fit {
-    let Body::Outputs { outputs, .. } = body else { return Fit::AsItIs };
+    let Body::Outputs { outputs, blobs, .. } = body else { return Fit::AsItIs };
     let reported = &outputs.outputs;
     if reported.len() == declared.len()
         && reported.iter().zip(declared).all(|(output, name)| output.name == *name)
@@ -45,7 +45,7 @@ pub(crate) fn fit(body: &Body, declared: &[String]) -> Fit {
     }
     let outputs = v1::Outputs { outputs: ordered };
     let encoded = Bytes::from(outputs.encode_to_vec());
-    Fit::Reordered(Body::Outputs { outputs: Arc::new(outputs), encoded })
+    Fit::Reordered(Body::Outputs { outputs: Arc::new(outputs), encoded, blobs: blobs.clone() })
 }
 
 fn refused(message: String) -> Fit {
@@ -61,14 +61,14 @@ mod tests {
             .iter()
             .map(|name| v1::Output { name: (*name).to_owned(), payload: Some(v1::Payload::default()) })
             .collect();
-        Body::Outputs { outputs: Arc::new(v1::Outputs { outputs }), encoded: Bytes::new() }
+        Body::Outputs { outputs: Arc::new(v1::Outputs { outputs }), encoded: Bytes::new(), blobs: Vec::new() }
     }
 
     fn found(names: &[&str], declared: &[&str]) -> String {
         let declared: Vec<String> = declared.iter().map(|name| (*name).to_owned()).collect();
         match fit(&body(names), &declared) {
             Fit::AsItIs => "as it is".to_owned(),
-            Fit::Reordered(Body::Outputs { outputs, encoded }) => {
+            Fit::Reordered(Body::Outputs { outputs, encoded, .. }) => {
                 assert_eq!(v1::Outputs::decode(encoded).unwrap(), *outputs);
                 let names: Vec<&str> = outputs.outputs.iter().map(|output| output.name.as_str()).collect();
                 format!("reordered to {}", names.join(", "))

@@ -19,10 +19,12 @@ use tonic::{Status, Streaming};
 
 use super::declare::{Declared, checked_window, declared, tokens};
 use super::dispatch::{Dispatched, Dispatcher};
-use super::outcomes::outcomes;
+use super::outcomes::{Outcomes, outcomes, refuse_missing};
 use super::status::Error;
 use super::{Mycelia, convert};
-use crate::broker::{CallError, Handle, HelloMessage, Permit, Process, StreamAttachment, StreamId, ToStream};
+use crate::broker::{
+    CallError, Handle, HelloMessage, Permit, Process, Report, StreamAttachment, StreamId, ToStream,
+};
 
 /// How many messages from the owner of the core may wait for a stream. An elf that reads so slowly that more come
 /// together is cut off; windows bound what can wait in them.
@@ -204,8 +206,13 @@ impl Reader {
         self.shared.received.fetch_max(sequence, Ordering::Relaxed);
         let session = self.session;
         let (command, bodies) = match message.kind {
-            Some(connect_request::Kind::Outcomes(reported)) => match outcomes(session, reported) {
-                Ok(read) => read,
+            Some(connect_request::Kind::Outcomes(reported)) => match self.read_outcomes(reported).await {
+                Ok(Outcomes { outcomes, bodies, .. }) => (Command::Outcomes { session, outcomes }, bodies),
+                // The elf reports again on its next stream.
+                Err(Error::Call(CallError::Blob(error))) => {
+                    tracing::error!(%session, error = %Report(&error), "cannot look for the blobs of outputs");
+                    return false;
+                }
                 Err(error) => return self.fault(sequence, &error).await,
             },
             Some(connect_request::Kind::Heartbeat(heartbeat)) => {
@@ -237,6 +244,12 @@ impl Reader {
             }
         };
         self.handle.pass_on(session, self.stream, command, bodies).await.is_ok()
+    }
+
+    async fn read_outcomes(&self, reported: v1::Outcomes) -> Result<Outcomes, Error> {
+        let mut read = outcomes(reported)?;
+        refuse_missing(&self.handle, &mut read).await?;
+        Ok(read)
     }
 
     /// Tells the elf what is wrong with a message; the stream goes on.

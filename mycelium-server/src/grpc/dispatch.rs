@@ -8,12 +8,14 @@ use mycelium_core::effects::Assignment;
 use mycelium_core::ids::{AssignNumber, Attachment, JobId, SessionId, Token};
 use mycelium_proto::v1::{self, payload};
 use prost::Message as _;
+use tokio::runtime;
 use tokio::sync::mpsc;
 
 use super::convert;
-use crate::broker::{Assigned, Body, CallError, FailureBody, Handle, Report, StreamId};
-use crate::store::Store;
-use crate::values::{OutputsByJob, derive_arguments, has_operations};
+use crate::blobs::Blobs;
+use crate::broker::{Assigned, Body, CallError, FailureBody, Handle, Operands, Payloads, Report, StreamId};
+use crate::store::{BlobRole, BlobUse, Store};
+use crate::values::{Derived, OutputsByJob, derive_arguments, has_operations};
 
 /// A message grows to about so many bytes of arguments before the next begins.
 const ASSIGN_BYTES_TARGET: usize = 1024 * 1024;
@@ -89,13 +91,40 @@ impl Dispatcher {
         let is_short = assignments.len() <= READ_HERE_MAX;
         let read = move |store: &dyn Store| Inputs::read(store, assignments);
         let inputs = if is_short { self.handle.read_here(read)? } else { self.handle.read(read).await? };
-        if inputs.specs.iter().any(has_operations) {
-            self.handle.evaluate(move || inputs.derive()).await
+        let blobs = self.handle.blobs().clone();
+        let derived = if inputs.specs.iter().any(has_operations) {
+            let runtime = tokio::runtime::Handle::current();
+            self.handle.evaluate(move || inputs.derive(&blobs, &runtime)).await??
         } else if is_short {
-            Ok(inputs.derive())
+            inputs.derive(&blobs, &tokio::runtime::Handle::current())?
         } else {
-            self.handle.read(move |_| Ok(inputs.derive())).await
+            let runtime = tokio::runtime::Handle::current();
+            self.handle.read(move |_| inputs.derive(&blobs, &runtime)).await?
+        };
+        self.make_payloads(derived).await
+    }
+
+    /// Turns values into payloads, and stores the uses of the blobs that are made for them.
+    async fn make_payloads(&self, derived: DerivedAssignments) -> Result<PutTogether, CallError> {
+        let DerivedAssignments { assignments, failures } = derived;
+        let mut done = PutTogether { assignments: Vec::with_capacity(assignments.len()), failures };
+        let mut uses = Vec::new();
+        for (mut assignment, token, arguments) in assignments {
+            let (parameters, values): (Vec<_>, Vec<_>) =
+                arguments.into_iter().map(|Derived { parameter, value }| (parameter, value)).unzip();
+            let Payloads { payloads, made } = Payloads::of(self.handle.blobs(), values).await?;
+            let arguments = parameters.into_iter().zip(payloads);
+            assignment.arguments = arguments
+                .map(|(parameter, payload)| v1::ArgumentValue { parameter, payload: Some(payload) })
+                .collect();
+            let job = token.job;
+            let role = BlobRole::Argument;
+            uses.extend(made.iter().map(|blob| BlobUse { blob: blob.digest, job, role }));
+            done.assignments.push(assignment);
         }
+        // Before they are sent: an elf may take its time to read them.
+        self.handle.change_blob_uses(uses, Vec::new()).await?;
+        Ok(done)
     }
 }
 
@@ -104,6 +133,12 @@ struct Inputs {
     assignments: Vec<Assignment>,
     specs: Vec<v1::JobSpec>,
     outputs: OutputsByJob,
+}
+
+/// Assignments without their arguments, and what those come to.
+struct DerivedAssignments {
+    assignments: Vec<(v1::Assignment, Token, Vec<Derived>)>,
+    failures: Vec<(Token, FailureBody)>,
 }
 
 struct PutTogether {
@@ -131,13 +166,17 @@ impl Inputs {
         Ok(Self { assignments, specs, outputs })
     }
 
-    fn derive(self) -> PutTogether {
+    fn derive(self, blobs: &Blobs, runtime: &runtime::Handle) -> Result<DerivedAssignments, CallError> {
         let Self { assignments, specs, outputs } = self;
         let mut done =
-            PutTogether { assignments: Vec::with_capacity(assignments.len()), failures: Vec::new() };
+            DerivedAssignments { assignments: Vec::with_capacity(assignments.len()), failures: Vec::new() };
         for (assignment, spec) in assignments.into_iter().zip(specs) {
+            let operands = Operands::new(blobs, runtime.clone());
             // A defect must not keep the jobs beside it, and this one for ever, from running.
-            let derived = catch_unwind(AssertUnwindSafe(|| derive_arguments(&spec, &outputs)));
+            let derived = catch_unwind(AssertUnwindSafe(|| derive_arguments(&spec, &outputs, &operands)));
+            if let Some(away) = operands.away() {
+                return Err(away.into());
+            }
             let derived = match derived {
                 Ok(derived) => derived.map_err(|error| error.to_string()),
                 Err(_panic) => {
@@ -145,19 +184,22 @@ impl Inputs {
                 }
             };
             match derived {
-                Ok(arguments) => done.assignments.push(v1::Assignment {
-                    token: Some(convert::token(&assignment.token)),
-                    elf: spec.elf,
-                    task: spec.task,
-                    arguments,
-                    flow_id: convert::id(assignment.flow.as_bytes()),
-                }),
+                Ok(arguments) => {
+                    let message = v1::Assignment {
+                        token: Some(convert::token(&assignment.token)),
+                        elf: spec.elf,
+                        task: spec.task,
+                        arguments: Vec::new(),
+                        flow_id: convert::id(assignment.flow.as_bytes()),
+                    };
+                    done.assignments.push((message, assignment.token, arguments));
+                }
                 Err(error) => {
                     done.failures.push((assignment.token, FailureBody::value_derivation(error)));
                 }
             }
         }
-        done
+        Ok(done)
     }
 }
 

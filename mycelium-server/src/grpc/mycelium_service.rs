@@ -94,6 +94,5 @@ async fn get_status(handle: &Handle, _request: v1::GetStatusRequest) -> Result<v
         sessions: u32::try_from(counts.sessions).unwrap_or(u32::MAX),
         process_id: std::process::id(),
         outcomes_stale: counts.outcomes_stale,
-        ..v1::GetStatusResponse::default()
     })
 }

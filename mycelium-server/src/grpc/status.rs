@@ -7,6 +7,7 @@ use mycelium_proto::reason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::blobs::BlobError;
 use crate::broker::{CallError, Misfit, Report};
 use crate::values::SpecError;
 
@@ -42,6 +43,12 @@ impl Error {
     }
 }
 
+impl From<BlobError> for Error {
+    fn from(error: BlobError) -> Self {
+        Self::Call(CallError::Blob(error))
+    }
+}
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         Self::Call(CallError::Refused(refusal))
@@ -72,6 +79,13 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
             CallError::Stopping => (Code::Unavailable, reason::BROKER_STOPPING),
             CallError::Read(error) if error.is_retryable() => (Code::Unavailable, reason::STORE_UNAVAILABLE),
             CallError::Read(_) | CallError::Unreadable(_) => (Code::Internal, reason::INTERNAL),
+            CallError::Blob(error) => match error {
+                BlobError::NotFound(_) => (Code::NotFound, reason::BLOB_NOT_FOUND),
+                BlobError::Differs(_) => (Code::InvalidArgument, reason::BLOB_DIFFERS),
+                BlobError::Damaged { .. } => (Code::DataLoss, reason::BLOB_DAMAGED),
+                BlobError::Stalled => (Code::DeadlineExceeded, reason::BLOB_STALLED),
+                BlobError::Away(_) => (Code::Unavailable, reason::STORE_UNAVAILABLE),
+            },
             CallError::FlowNameNotFound(_) => (Code::NotFound, reason::FLOW_NOT_FOUND),
             CallError::ElfNotFound(_) => (Code::NotFound, reason::ELF_NOT_FOUND),
             CallError::RevisionNotFound => (Code::NotFound, reason::REVISION_NOT_FOUND),

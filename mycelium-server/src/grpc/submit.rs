@@ -12,6 +12,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::status::Error;
+use crate::blobs::Blob;
 use crate::broker::{Handle, PreparedJob, Submission, cut};
 use crate::values::check_spec;
 
@@ -22,7 +23,7 @@ pub(crate) async fn submit(
     handle: &Handle,
     request: v1::SubmitJobsRequest,
 ) -> Result<v1::SubmitJobsResponse, Error> {
-    let submission = if request.jobs.len() <= JOBS_INLINE_MAX {
+    let (submission, blobs) = if request.jobs.len() <= JOBS_INLINE_MAX {
         prepare(handle, request)?
     } else {
         let handle = handle.clone();
@@ -31,6 +32,7 @@ pub(crate) async fn submit(
             Err(_panicked_or_stopping) => return Err(crate::broker::CallError::Stopping.into()),
         }
     };
+    handle.blobs().require(&blobs).await?;
     let submitted = handle.submit(submission).await?;
     Ok(v1::SubmitJobsResponse {
         jobs_created: submitted.created,
@@ -39,7 +41,8 @@ pub(crate) async fn submit(
     })
 }
 
-fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Submission, Error> {
+/// Checks and encodes the jobs, and gives the blobs that they name.
+fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<(Submission, Vec<Blob>), Error> {
     let flow =
         FlowId::from_slice(&request.flow_id).ok_or_else(|| Error::field("flow_id", "must be 16 bytes"))?;
     if request.flow_name.len() > limits::NAME_BYTES_MAX {
@@ -59,6 +62,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Submission
     let mut names = Names::default();
     let mut seen = HashSet::with_capacity(request.jobs.len());
     let mut jobs = Vec::with_capacity(request.jobs.len());
+    let mut blobs = Vec::new();
     for (index, spec) in request.jobs.iter().enumerate() {
         let prefix = || format!("jobs[{index}]");
         let checked = check_spec(spec).map_err(|error| Error::Spec { prefix: prefix(), error })?;
@@ -77,11 +81,13 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Submission
             depends_on: checked.depends_on,
             digest: digest(&body),
             body,
+            blobs: checked.blobs.iter().map(|blob| blob.digest).collect(),
         });
+        blobs.extend(checked.blobs);
     }
     let mut flow_name = request.flow_name;
     cut(&mut flow_name, limits::NAME_BYTES_MAX);
-    Ok(Submission { flow, flow_name: Arc::from(flow_name), part, jobs })
+    Ok((Submission { flow, flow_name: Arc::from(flow_name), part, jobs }, blobs))
 }
 
 fn part_of(request: &v1::SubmitJobsRequest) -> Result<Option<Part>, Error> {

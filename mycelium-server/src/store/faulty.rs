@@ -8,8 +8,8 @@ use mycelium_core::ids::{FailureId, FlowId, JobId, Revision, SubmissionId};
 use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 
 use super::{
-    Batch, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord,
-    OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store,
+    Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
+    FinishedRecord, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store,
 };
 
 /// How a commit fails.
@@ -166,6 +166,15 @@ impl Store for FaultyStore {
 
     fn dependents(&self, job: JobId, after: Option<JobId>, limit: usize) -> Result<Vec<JobId>, Error> {
         self.present()?.dependents(job, after, limit)
+    }
+
+    fn blob_uses(
+        &self,
+        blob: BlobDigest,
+        after: Option<&BlobUse>,
+        limit: usize,
+    ) -> Result<Vec<BlobUse>, Error> {
+        self.present()?.blob_uses(blob, after, limit)
     }
 
     fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, Error> {

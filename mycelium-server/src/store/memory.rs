@@ -10,9 +10,9 @@ use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId, Revision, Sessi
 use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
 
 use super::{
-    Batch, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord,
-    JobAfter, JobChange, NewFailure, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store,
-    cursor,
+    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
+    FinishedQuery, FinishedRecord, JobAfter, JobChange, NewFailure, OccurrenceRecord, RevisionCursor,
+    RevisionRecord, SpecRecord, Store, cursor,
 };
 
 /// A store that keeps everything in memory.
@@ -41,6 +41,7 @@ struct Tables {
     occurrences: BTreeMap<(FailureId, u64), OccurrenceRecord>,
     elves: BTreeMap<Arc<str>, ElfRecord>,
     revisions: BTreeMap<(Arc<str>, Arc<str>, Revision), RevisionRecord>,
+    blob_uses: BTreeSet<BlobUse>,
 }
 
 impl MemoryStore {
@@ -144,6 +145,19 @@ impl Store for MemoryStore {
         };
         let end = Bound::Included((job, JobId::new([0xff; 16])));
         Ok(tables.dependents.range((begin, end)).take(limit).map(|(_, dependent)| *dependent).collect())
+    }
+
+    fn blob_uses(
+        &self,
+        blob: BlobDigest,
+        after: Option<&BlobUse>,
+        limit: usize,
+    ) -> Result<Vec<BlobUse>, Error> {
+        let first = BlobUse { blob, job: JobId::new([0; 16]), role: BlobRole::Kept };
+        let begin = after.map_or(Bound::Included(first), |after| Bound::Excluded(*after));
+        let tables = self.read();
+        let uses = tables.blob_uses.range((begin, Bound::Unbounded)).take_while(|used| used.blob == blob);
+        Ok(uses.take(limit).copied().collect())
     }
 
     fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, Error> {
@@ -262,6 +276,10 @@ impl Tables {
             self.sessions.remove(id);
         }
         self.submissions.extend(batch.submissions.iter().map(|submission| (submission.id, *submission)));
+        self.blob_uses.extend(&batch.blob_uses_begun);
+        for used in &batch.blob_uses_ended {
+            self.blob_uses.remove(used);
+        }
         for id in &batch.submissions_dropped {
             self.submissions.remove(id);
         }

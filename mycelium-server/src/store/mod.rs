@@ -20,8 +20,8 @@ pub use embedded::EmbeddedStore;
 pub use faulty::FaultyStore;
 pub use memory::MemoryStore;
 pub use record::{
-    Batch, ElfRecord, FailureRecord, Finish, FinishedRecord, JobAfter, JobChange, NewFailure, NewSpec,
-    OccurrenceRecord, RevisionRecord, SpecRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, FailureRecord, Finish, FinishedRecord, JobAfter,
+    JobChange, NewFailure, NewSpec, OccurrenceRecord, RevisionRecord, SpecRecord,
 };
 
 /// What a store does for the broker.
@@ -126,6 +126,15 @@ pub trait Store: Send + Sync + fmt::Debug {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<(u64, OccurrenceRecord)>, Error>;
+
+    /// Jobs that use a blob, in the order of [`BlobUse`], beginning after `after`; at most `limit`. Those of jobs that
+    /// have ended, or whose submission was dropped, are among them until a batch removes them.
+    fn blob_uses(
+        &self,
+        blob: BlobDigest,
+        after: Option<&BlobUse>,
+        limit: usize,
+    ) -> Result<Vec<BlobUse>, Error>;
 
     /// Writes out what is still in memory, before the process ends. Nothing acknowledged depends on it.
     fn close(&self) -> Result<(), Error>;

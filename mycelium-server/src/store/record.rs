@@ -1,5 +1,7 @@
 //! What is stored: the records, and the batch that changes them.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,6 +40,86 @@ pub struct Batch {
     pub elves: Vec<ElfRecord>,
     /// Revisions to keep, unless they are kept already.
     pub revisions: Vec<RevisionRecord>,
+    /// Uses of blobs to write.
+    pub blob_uses_begun: Vec<BlobUse>,
+    /// Uses of blobs to remove, written before or not.
+    pub blob_uses_ended: Vec<BlobUse>,
+}
+
+/// SHA-256 of the bytes of a blob: its name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobDigest([u8; 32]);
+
+impl BlobDigest {
+    /// The digest with these bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The digest with these bytes; `None` unless there are 32.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The digest's bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for BlobDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BlobDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobDigest({self})")
+    }
+}
+
+/// A text that is not the digest of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the digest of a blob is 64 hexadecimal digits")]
+pub struct ParseBlobDigestError;
+
+impl FromStr for BlobDigest {
+    type Err = ParseBlobDigestError;
+
+    fn from_str(text: &str) -> Result<Self, ParseBlobDigestError> {
+        let digits = text.as_bytes();
+        let mut bytes = [0; 32];
+        if digits.len() != 2 * bytes.len() {
+            return Err(ParseBlobDigestError);
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |digit: u8| char::from(digit).to_digit(16).ok_or(ParseBlobDigestError);
+            // Two digits of 16 fit a byte.
+            *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).map_err(|_| ParseBlobDigestError)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// What a job uses a blob for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BlobRole {
+    /// It stands in the job's specification or outputs, and is needed for as long as the job is known.
+    Kept,
+    /// It was made for an attempt of the job, and is needed until the job has ended.
+    Argument,
+}
+
+/// A job that needs a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobUse {
+    /// The blob.
+    pub blob: BlobDigest,
+    /// The job.
+    pub job: JobId,
+    /// For what.
+    pub role: BlobRole,
 }
 
 /// A change of a job.

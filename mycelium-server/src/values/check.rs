@@ -9,12 +9,16 @@ use mycelium_values::{Types, check_operation};
 
 use mycelium_values::json::{is_json, is_json_encoding};
 
+use crate::blobs::Blob;
+
 /// What was read from a specification on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CheckedSpec {
     pub(crate) id: JobId,
     /// The jobs it depends on, each once, in the order of their ids.
     pub(crate) depends_on: Vec<JobId>,
+    /// The blobs that its literals name.
+    pub(crate) blobs: Vec<Blob>,
 }
 
 /// What is wrong with a specification.
@@ -24,7 +28,7 @@ pub(crate) enum SpecError {
     Field { field: String, problem: String },
     #[error("{problem}")]
     Graph { field: String, problem: String },
-    #[error("the payload has {bytes} bytes, and the most is {max}")]
+    #[error("the payload has {bytes} bytes inline, and the most is {max}: send what is larger as a blob")]
     PayloadTooLarge { field: String, bytes: usize, max: usize },
     #[error("the job waits for itself")]
     WaitsForItself,
@@ -60,7 +64,8 @@ pub(crate) fn check_spec(spec: &v1::JobSpec) -> Result<CheckedSpec, SpecError> {
     }
 
     let mut depends_on = BTreeSet::new();
-    let has_operations = check_nodes(&spec.nodes, &mut depends_on)?;
+    let mut blobs = Vec::new();
+    let has_operations = check_nodes(&spec.nodes, &mut depends_on, &mut blobs)?;
     check_operations_version(spec.operations_version, has_operations)?;
     check_arguments(spec)?;
     for (index, job) in spec.after.iter().enumerate() {
@@ -71,7 +76,7 @@ pub(crate) fn check_spec(spec: &v1::JobSpec) -> Result<CheckedSpec, SpecError> {
     if depends_on.contains(&id) {
         return Err(SpecError::WaitsForItself);
     }
-    Ok(CheckedSpec { id, depends_on: depends_on.into_iter().collect() })
+    Ok(CheckedSpec { id, depends_on: depends_on.into_iter().collect(), blobs })
 }
 
 /// Checks a name of an elf, a task, a flow...: not empty, not too long, no control characters.
@@ -126,7 +131,11 @@ fn check_operations_version(version: u32, has_operations: bool) -> Result<(), Sp
 }
 
 /// Gives whether there are operations among them.
-fn check_nodes(nodes: &[v1::ValueNode], depends_on: &mut BTreeSet<JobId>) -> Result<bool, SpecError> {
+fn check_nodes(
+    nodes: &[v1::ValueNode],
+    depends_on: &mut BTreeSet<JobId>,
+    blobs: &mut Vec<Blob>,
+) -> Result<bool, SpecError> {
     if nodes.len() > limits::VALUE_NODES_MAX {
         return Err(field("nodes", format!("must be at most {}", limits::VALUE_NODES_MAX)));
     }
@@ -145,7 +154,10 @@ fn check_nodes(nodes: &[v1::ValueNode], depends_on: &mut BTreeSet<JobId>) -> Res
         };
         let depth = match kind {
             value_node::Kind::Literal(literal) => {
-                literal_bytes += check_payload(&format!("nodes[{index}].literal"), literal)?;
+                match check_payload(&format!("nodes[{index}].literal"), literal)? {
+                    Checked::Inline(bytes) => literal_bytes += bytes,
+                    Checked::Blob(blob) => blobs.push(blob),
+                }
                 0
             }
             value_node::Kind::Output(output) => {
@@ -196,11 +208,11 @@ fn check_nodes(nodes: &[v1::ValueNode], depends_on: &mut BTreeSet<JobId>) -> Res
         }
         depths.push(depth);
     }
-    if literal_bytes > limits::JOB_BYTES_MAX {
+    if literal_bytes > limits::SPEC_BYTES_MAX {
         return Err(SpecError::PayloadTooLarge {
             field: "nodes".to_owned(),
             bytes: literal_bytes,
-            max: limits::JOB_BYTES_MAX,
+            max: limits::SPEC_BYTES_MAX,
         });
     }
     Ok(has_operations)
@@ -221,10 +233,26 @@ fn body_bytes(operation: &v1::Operation) -> usize {
         .sum()
 }
 
-/// Checks a payload and gives its size in bytes.
-pub(crate) fn check_payload(of: &str, payload: &v1::Payload) -> Result<usize, SpecError> {
-    let Some(payload::Content::Inline(bytes)) = &payload.content else {
-        return Err(field(of, "has no content"));
+/// A payload that was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// It stands in the message, with so many bytes.
+    Inline(usize),
+    /// It is a blob, of which nothing is known but its name.
+    Blob(Blob),
+}
+
+/// Checks a payload.
+pub(crate) fn check_payload(of: &str, payload: &v1::Payload) -> Result<Checked, SpecError> {
+    if payload.encoding.len() > limits::NAME_BYTES_MAX {
+        return Err(field(of, format!("`encoding` must be at most {} bytes", limits::NAME_BYTES_MAX)));
+    }
+    let bytes = match &payload.content {
+        Some(payload::Content::Inline(bytes)) => bytes,
+        Some(payload::Content::Blob(blob)) => {
+            return Blob::from_message(blob).map(Checked::Blob).map_err(|problem| field(of, problem));
+        }
+        None => return Err(field(of, "has no content")),
     };
     if bytes.len() > limits::PAYLOAD_BYTES_MAX {
         return Err(SpecError::PayloadTooLarge {
@@ -233,13 +261,10 @@ pub(crate) fn check_payload(of: &str, payload: &v1::Payload) -> Result<usize, Sp
             max: limits::PAYLOAD_BYTES_MAX,
         });
     }
-    if payload.encoding.len() > limits::NAME_BYTES_MAX {
-        return Err(field(of, format!("`encoding` must be at most {} bytes", limits::NAME_BYTES_MAX)));
-    }
     if is_json_encoding(&payload.encoding) && !is_json(bytes) {
         return Err(field(of, "is not valid JSON"));
     }
-    Ok(bytes.len())
+    Ok(Checked::Inline(bytes.len()))
 }
 
 #[cfg(test)]
@@ -432,7 +457,7 @@ mod tests {
         let big = format!("\"{}\"", "x".repeat(limits::PAYLOAD_BYTES_MAX));
         assert_eq!(
             refused(&spec(vec![literal(&big)])),
-            "nodes[0].literal: the payload has 1048578 bytes, and the most is 1048576"
+            "nodes[0].literal: the payload has 65538 bytes inline, and the most is 65536: send what is larger as a blob"
         );
     }
 

@@ -1,19 +1,25 @@
 //! Computes a job's arguments from its value graph and the outputs of the jobs it depends on.
 //!
-//! A graph without operations is never parsed: lists and maps are put together from the bytes of their parts. The size
-//! of the result is computed before a byte of it is allocated, so that a small graph that doubles itself thirty times
-//! is refused and not built. A graph with operations is left to [`mycelium_values::evaluate`].
+//! A graph without operations is never parsed: lists and maps are put together from the bytes of their parts, of which
+//! blobs stay where they are. The size of the result is computed before a byte of it is allocated, so that a small graph
+//! that doubles itself thirty times is refused and not built. A graph with operations is left to
+//! [`mycelium_values::evaluate`].
+
+mod splice;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
 use mycelium_values::{EvaluationError, Limits, Value};
 
-use mycelium_values::json::{is_json_encoding, separators, string_len, write_string};
+use mycelium_values::json::{is_json_encoding, write_string};
+
+use crate::blobs::Piece;
+use splice::Sizes;
 
 /// Why an argument could not be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,8 +30,10 @@ pub(crate) enum DerivationError {
         "parameter `{parameter}`, node {node}: a value encoded as `{encoding}` cannot be part of a list or a map"
     )]
     NotJson { parameter: String, node: usize, encoding: String },
-    #[error("parameter `{parameter}` comes to {bytes} bytes, and all arguments of a job may come to {max}")]
-    TooLarge { parameter: String, bytes: usize, max: usize },
+    #[error(
+        "parameter `{parameter}` comes to {bytes} bytes, and what is put together for a job may come to {max}"
+    )]
+    TooLarge { parameter: String, bytes: u64, max: u64 },
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
 }
@@ -33,55 +41,59 @@ pub(crate) enum DerivationError {
 /// Outputs of jobs that are DONE.
 pub(crate) type OutputsByJob = HashMap<JobId, v1::Outputs>;
 
-/// Computes the arguments of a job. `spec` has passed [`check_spec`](super::check_spec).
+/// An argument that was computed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Derived {
+    pub(crate) parameter: String,
+    pub(crate) value: DerivedValue,
+}
+
+/// What an argument comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum DerivedValue {
+    /// A value that was there already, passed on as it is.
+    Payload(v1::Payload),
+    /// JSON put together from pieces, with its size in bytes.
+    Spliced { pieces: Vec<Piece>, bytes: u64 },
+}
+
+/// Where operations read blobs.
+pub(crate) trait ReadBlob {
+    /// All of a blob; in words if it is too large for an operation or cannot be read.
+    fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, String>;
+}
+
+/// Computes the arguments of a job. `spec` has passed [`check_spec`](super::check_spec). Blocks while operations read
+/// blobs; without operations none is read.
 pub(crate) fn derive_arguments(
     spec: &v1::JobSpec,
     outputs: &OutputsByJob,
-) -> Result<Vec<v1::ArgumentValue>, DerivationError> {
-    let graph = Graph { nodes: &spec.nodes, outputs };
-    let mut computed = if has_operations(spec) { graph.compute(spec)? } else { HashMap::new() };
-    let mut sizes: Option<Vec<Result<usize, NodeError>>> = None;
+    blobs: &dyn ReadBlob,
+) -> Result<Vec<Derived>, DerivationError> {
+    let mut graph = Graph { nodes: &spec.nodes, outputs, computed: HashMap::new() };
+    if has_operations(spec) {
+        graph.compute(spec, blobs)?;
+    }
+    let mut sizes: Option<Sizes> = None;
     let mut arguments = Vec::with_capacity(spec.arguments.len());
-    let mut bytes_total = 0usize;
+    let mut bytes_total = 0u64;
     for argument in &spec.arguments {
         let root = argument.node as usize;
-        let payload = match (graph.leaf(root), computed.remove(&argument.parameter)) {
-            (Some(leaf), _) => leaf.map(Leaf::into_payload),
-            (None, Some(value)) => {
-                let bytes = value.encoded_len();
-                if bytes_total.saturating_add(bytes) > limits::JOB_BYTES_MAX {
-                    Err(NodeError::TooLarge(bytes))
-                } else {
-                    Ok(v1::Payload {
-                        encoding: String::new(),
-                        content: Some(payload::Content::Inline(value.to_json())),
-                    })
-                }
-            }
-            (None, None) => {
+        let value = match graph.leaf(root) {
+            Some(Ok(Leaf::Payload(payload))) => DerivedValue::Payload(payload.clone()),
+            Some(Err(error)) => return Err(error.of(&argument.parameter)),
+            Some(Ok(Leaf::Computed(_) | Leaf::Map(_) | Leaf::Null)) | None => {
                 let sizes = sizes.get_or_insert_with(|| graph.sizes());
-                match sizes.get(root).cloned().unwrap_or(Err(NodeError::Malformed(root))) {
-                    Ok(bytes) if bytes_total.saturating_add(bytes) > limits::JOB_BYTES_MAX => {
-                        Err(NodeError::TooLarge(bytes))
-                    }
-                    Ok(bytes) => Ok(v1::Payload {
-                        encoding: String::new(),
-                        content: Some(payload::Content::Inline(graph.write(root, bytes))),
-                    }),
-                    Err(error) => Err(error),
+                let bytes = sizes.of(root).map_err(|error| error.of(&argument.parameter))?;
+                let max = graph.spliced_bytes_max();
+                if bytes_total.saturating_add(bytes) > max {
+                    return Err(NodeError::TooLarge { bytes, max }.of(&argument.parameter));
                 }
+                bytes_total += bytes;
+                DerivedValue::Spliced { pieces: graph.splice(root), bytes }
             }
-        }
-        .map_err(|error| error.of(&argument.parameter))?;
-        let bytes = match &payload.content {
-            Some(payload::Content::Inline(bytes)) => bytes.len(),
-            Some(payload::Content::Blob(_)) | None => 0,
         };
-        bytes_total = bytes_total.saturating_add(bytes);
-        if bytes_total > limits::JOB_BYTES_MAX {
-            return Err(NodeError::TooLarge(bytes).of(&argument.parameter));
-        }
-        arguments.push(v1::ArgumentValue { parameter: argument.parameter.clone(), payload: Some(payload) });
+        arguments.push(Derived { parameter: argument.parameter.clone(), value });
     }
     Ok(arguments)
 }
@@ -104,7 +116,10 @@ enum NodeError {
         node: usize,
         encoding: String,
     },
-    TooLarge(usize),
+    TooLarge {
+        bytes: u64,
+        max: u64,
+    },
     /// The table does not keep the rules that were checked at submission: as if the output were missing.
     Malformed(usize),
 }
@@ -117,9 +132,7 @@ impl NodeError {
                 DerivationError::OutputMissing { parameter, node, job, output, available }
             }
             Self::NotJson { node, encoding } => DerivationError::NotJson { parameter, node, encoding },
-            Self::TooLarge(bytes) => {
-                DerivationError::TooLarge { parameter, bytes, max: limits::JOB_BYTES_MAX }
-            }
+            Self::TooLarge { bytes, max } => DerivationError::TooLarge { parameter, bytes, max },
             Self::Malformed(node) => DerivationError::OutputMissing {
                 parameter,
                 node,
@@ -134,76 +147,69 @@ impl NodeError {
 /// A node that is a value by itself.
 enum Leaf<'a> {
     Payload(&'a v1::Payload),
+    /// What an operation gave, as JSON.
+    Computed(&'a Bytes),
     /// All outputs of a job, as a map.
     Map(&'a [v1::Output]),
     Null,
 }
 
-impl Leaf<'_> {
-    fn into_payload(self) -> v1::Payload {
-        let bytes = match self {
-            Self::Payload(payload) => return payload.clone(),
-            Self::Null => Bytes::from_static(b"null"),
-            Self::Map(outputs) => {
-                let mut buffer = BytesMut::new();
-                write_outputs(&mut buffer, outputs);
-                buffer.freeze()
-            }
-        };
-        v1::Payload { encoding: String::new(), content: Some(payload::Content::Inline(bytes)) }
-    }
-}
-
-fn inline(payload: &v1::Payload) -> &[u8] {
-    match &payload.content {
-        Some(payload::Content::Inline(bytes)) => bytes,
-        Some(payload::Content::Blob(_)) | None => b"null",
-    }
-}
-
-fn output_bytes(output: &v1::Output) -> &[u8] {
-    output.payload.as_ref().map_or(b"null", inline)
-}
-
-fn write_outputs(buffer: &mut BytesMut, outputs: &[v1::Output]) {
-    buffer.put_u8(b'{');
-    for (index, output) in outputs.iter().enumerate() {
-        if index > 0 {
-            buffer.put_u8(b',');
-        }
-        write_string(buffer, &output.name);
-        buffer.put_u8(b':');
-        buffer.put_slice(output_bytes(output));
-    }
-    buffer.put_u8(b'}');
-}
-
 struct Graph<'a> {
     nodes: &'a [v1::ValueNode],
     outputs: &'a OutputsByJob,
+    /// What the operations gave that arguments are made of, by node.
+    computed: HashMap<usize, Bytes>,
 }
 
 impl<'a> Graph<'a> {
     /// The node's value, if it is one by itself; `None` for lists and maps.
-    fn leaf(&self, index: usize) -> Option<Result<Leaf<'a>, NodeError>> {
+    fn leaf(&self, index: usize) -> Option<Result<Leaf<'_>, NodeError>> {
         match self.nodes.get(index).and_then(|node| node.kind.as_ref()) {
             Some(value_node::Kind::Literal(payload)) => Some(Ok(Leaf::Payload(payload))),
             Some(value_node::Kind::Output(output)) => Some(self.output(index, output)),
-            Some(value_node::Kind::List(_) | value_node::Kind::Map(_) | value_node::Kind::Operation(_)) => {
-                None
+            Some(value_node::Kind::List(_) | value_node::Kind::Map(_)) => None,
+            Some(value_node::Kind::Operation(_)) => {
+                Some(self.computed.get(&index).map(Leaf::Computed).ok_or(NodeError::Malformed(index)))
             }
             Some(value_node::Kind::BodyInput(_)) | None => Some(Err(NodeError::Malformed(index))),
         }
     }
 
-    /// The values of the arguments that are no leaves, by parameter.
-    fn compute(&self, spec: &v1::JobSpec) -> Result<HashMap<String, Value>, EvaluationError> {
-        let wanted: Vec<&v1::Argument> =
-            spec.arguments.iter().filter(|argument| self.leaf(argument.node as usize).is_none()).collect();
-        let nodes: Vec<u32> = wanted.iter().map(|argument| argument.node).collect();
-        let source = Source { graph: self, wholes: RefCell::default() };
-        let values = mycelium_values::evaluate(self.nodes, &nodes, &source, Limits::default())?;
-        Ok(wanted.into_iter().map(|argument| argument.parameter.clone()).zip(values).collect())
+    /// Computes the operations whose results stand in arguments: by themselves, or in lists and maps.
+    fn compute(&mut self, spec: &v1::JobSpec, blobs: &dyn ReadBlob) -> Result<(), EvaluationError> {
+        let wanted = self.operations_in(spec.arguments.iter().map(|argument| argument.node));
+        let source = Source { graph: self, blobs, wholes: RefCell::default() };
+        let values = mycelium_values::evaluate(self.nodes, &wanted, &source, Limits::default())?;
+        self.computed =
+            wanted.iter().map(|node| *node as usize).zip(values.iter().map(Value::to_json)).collect();
+        Ok(())
+    }
+
+    /// The operations that values are put together from, without those that other operations need.
+    fn operations_in(&self, roots: impl Iterator<Item = u32>) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut seen = HashSet::new();
+        let mut waiting: Vec<u32> = roots.collect();
+        waiting.reverse();
+        while let Some(node) = waiting.pop() {
+            if !seen.insert(node) {
+                continue;
+            }
+            match self.nodes.get(node as usize).and_then(|node| node.kind.as_ref()) {
+                Some(value_node::Kind::Operation(_)) => found.push(node),
+                Some(value_node::Kind::List(list)) => waiting.extend(list.items.iter().rev()),
+                Some(value_node::Kind::Map(map)) => {
+                    waiting.extend(map.entries.iter().rev().map(|entry| entry.node));
+                }
+                Some(
+                    value_node::Kind::Literal(_)
+                    | value_node::Kind::Output(_)
+                    | value_node::Kind::BodyInput(_),
+                )
+                | None => {}
+            }
+        }
+        found
     }
 
     fn output(&self, node: usize, output: &v1::OutputRef) -> Result<Leaf<'a>, NodeError> {
@@ -234,125 +240,44 @@ impl<'a> Graph<'a> {
             }
         }
     }
-
-    /// The size in bytes of every node's value as part of a larger one.
-    fn sizes(&self) -> Vec<Result<usize, NodeError>> {
-        let mut sizes: Vec<Result<usize, NodeError>> = Vec::with_capacity(self.nodes.len());
-        for index in 0..self.nodes.len() {
-            let size = self.size(index, &sizes);
-            sizes.push(size);
-        }
-        sizes
-    }
-
-    fn size(&self, index: usize, sizes: &[Result<usize, NodeError>]) -> Result<usize, NodeError> {
-        if let Some(leaf) = self.leaf(index) {
-            return match leaf? {
-                Leaf::Payload(payload) if is_json_encoding(&payload.encoding) => Ok(inline(payload).len()),
-                Leaf::Payload(payload) => {
-                    Err(NodeError::NotJson { node: index, encoding: payload.encoding.clone() })
-                }
-                Leaf::Null => Ok(4),
-                Leaf::Map(outputs) => Ok(outputs.iter().fold(separators(outputs.len()), |sum, output| {
-                    sum + string_len(&output.name) + 1 + output_bytes(output).len()
-                })),
-            };
-        }
-        let part = |inner: u32| match sizes.get(inner as usize) {
-            Some(Ok(size)) => Ok(*size),
-            Some(Err(error)) => Err(error.clone()),
-            None => Err(NodeError::Malformed(index)),
-        };
-        match self.nodes.get(index).and_then(|node| node.kind.as_ref()) {
-            Some(value_node::Kind::List(list)) => list
-                .items
-                .iter()
-                .try_fold(separators(list.items.len()), |sum, item| Ok(sum.saturating_add(part(*item)?))),
-            Some(value_node::Kind::Map(map)) => {
-                map.entries.iter().try_fold(separators(map.entries.len()), |sum, entry| {
-                    Ok(sum.saturating_add(string_len(&entry.key) + 1).saturating_add(part(entry.node)?))
-                })
-            }
-            Some(
-                value_node::Kind::Literal(_)
-                | value_node::Kind::Output(_)
-                | value_node::Kind::Operation(_)
-                | value_node::Kind::BodyInput(_),
-            )
-            | None => Err(NodeError::Malformed(index)),
-        }
-    }
-
-    /// Writes the value of a list or map whose size was computed before. The work is bounded by that size: every
-    /// list and map writes at least two bytes.
-    fn write(&self, root: usize, bytes: usize) -> Bytes {
-        enum Step<'a> {
-            Node(usize),
-            Byte(u8),
-            Key(&'a str),
-        }
-        let mut buffer = BytesMut::with_capacity(bytes);
-        let mut steps = vec![Step::Node(root)];
-        while let Some(step) = steps.pop() {
-            let index = match step {
-                Step::Byte(byte) => {
-                    buffer.put_u8(byte);
-                    continue;
-                }
-                Step::Key(key) => {
-                    write_string(&mut buffer, key);
-                    buffer.put_u8(b':');
-                    continue;
-                }
-                Step::Node(index) => index,
-            };
-            match self.leaf(index) {
-                Some(Ok(Leaf::Payload(payload))) => buffer.put_slice(inline(payload)),
-                Some(Ok(Leaf::Map(outputs))) => write_outputs(&mut buffer, outputs),
-                // A leaf with an error has no size, so nothing that contains it is written.
-                Some(Ok(Leaf::Null) | Err(_)) => buffer.put_slice(b"null"),
-                None => match self.nodes.get(index).and_then(|node| node.kind.as_ref()) {
-                    Some(value_node::Kind::List(list)) => {
-                        buffer.put_u8(b'[');
-                        steps.push(Step::Byte(b']'));
-                        for (position, item) in list.items.iter().enumerate().rev() {
-                            steps.push(Step::Node(*item as usize));
-                            if position > 0 {
-                                steps.push(Step::Byte(b','));
-                            }
-                        }
-                    }
-                    Some(value_node::Kind::Map(map)) => {
-                        buffer.put_u8(b'{');
-                        steps.push(Step::Byte(b'}'));
-                        for (position, entry) in map.entries.iter().enumerate().rev() {
-                            steps.push(Step::Node(entry.node as usize));
-                            steps.push(Step::Key(&entry.key));
-                            if position > 0 {
-                                steps.push(Step::Byte(b','));
-                            }
-                        }
-                    }
-                    Some(
-                        value_node::Kind::Literal(_)
-                        | value_node::Kind::Output(_)
-                        | value_node::Kind::Operation(_)
-                        | value_node::Kind::BodyInput(_),
-                    )
-                    | None => {}
-                },
-            }
-        }
-        debug_assert_eq!(buffer.len(), bytes, "the size computed is the size written");
-        buffer.freeze()
-    }
 }
 
 /// What the evaluator takes outputs from.
 struct Source<'a> {
     graph: &'a Graph<'a>,
+    blobs: &'a dyn ReadBlob,
     /// All outputs of a job as one map, which is written once however many nodes stand for it.
     wholes: RefCell<HashMap<Bytes, Bytes>>,
+}
+
+impl Source<'_> {
+    fn json(&self, payload: &v1::Payload) -> Result<Bytes, String> {
+        match &payload.content {
+            _ if !is_json_encoding(&payload.encoding) => Err(not_json(&payload.encoding)),
+            Some(payload::Content::Inline(json)) => Ok(json.clone()),
+            Some(payload::Content::Blob(blob)) => self.blobs.read(blob),
+            None => Ok(Bytes::from_static(b"null")),
+        }
+    }
+
+    fn whole(&self, outputs: &[v1::Output]) -> Result<Bytes, String> {
+        let mut buffer = BytesMut::new();
+        for (index, output) in outputs.iter().enumerate() {
+            buffer.extend_from_slice(if index > 0 { b"," } else { b"{" });
+            write_string(&mut buffer, &output.name);
+            buffer.extend_from_slice(b":");
+            match &output.payload {
+                Some(payload) => buffer.extend_from_slice(&self.json(payload)?),
+                None => buffer.extend_from_slice(b"null"),
+            }
+            if buffer.len() > limits::OPERAND_BYTES_MAX {
+                let max = limits::OPERAND_BYTES_MAX;
+                return Err(format!("the outputs of the job come to more than {max} bytes together"));
+            }
+        }
+        buffer.extend_from_slice(b"}");
+        Ok(buffer.freeze())
+    }
 }
 
 impl mycelium_values::Outputs for Source<'_> {
@@ -367,20 +292,22 @@ impl mycelium_values::Outputs for Source<'_> {
                 format!("job {job} has no output `{output}`; it has {available}")
             }
             NodeError::NotJson { encoding, .. } => not_json(&encoding),
-            NodeError::TooLarge(_) | NodeError::Malformed(_) => "the value graph is malformed".to_owned(),
+            NodeError::TooLarge { .. } | NodeError::Malformed(_) => "the value graph is malformed".to_owned(),
         })?;
-        let payload = leaf.into_payload();
-        if !is_json_encoding(&payload.encoding) {
-            return Err(not_json(&payload.encoding));
-        }
-        let json = match payload.content {
-            Some(payload::Content::Inline(json)) => json,
-            Some(payload::Content::Blob(_)) | None => Bytes::from_static(b"null"),
+        let json = match leaf {
+            Leaf::Payload(payload) => self.json(payload)?,
+            Leaf::Computed(json) => json.clone(),
+            Leaf::Null => Bytes::from_static(b"null"),
+            Leaf::Map(outputs) => self.whole(outputs)?,
         };
         if output.name.is_empty() {
             self.wholes.borrow_mut().insert(output.job_id.clone(), json.clone());
         }
         Ok(json)
+    }
+
+    fn blob(&self, blob: &v1::BlobRef) -> Result<Bytes, String> {
+        self.blobs.read(blob)
     }
 }
 

@@ -6,6 +6,6 @@ mod check;
 mod derive;
 mod edges;
 
-pub(crate) use check::{SpecError, check_name, check_payload, check_spec};
-pub(crate) use derive::{OutputsByJob, derive_arguments, has_operations};
+pub(crate) use check::{Checked, SpecError, check_name, check_payload, check_spec};
+pub(crate) use derive::{Derived, DerivedValue, OutputsByJob, ReadBlob, derive_arguments, has_operations};
 pub(crate) use edges::{Edge, edges_of};

@@ -11,7 +11,8 @@ use mycelium_core::ids::{
 use mycelium_core::image::{Counters, SessionRecord, Settling};
 use mycelium_core::status::FinalStatus::{self, Cancelled, Done, Failed, UpstreamFailed};
 use mycelium_server::store::{
-    Batch, ElfRecord, Error, Finish, FinishedQuery, FinishedRecord, JobAfter, RevisionRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Error, Finish, FinishedQuery, FinishedRecord, JobAfter,
+    RevisionRecord,
 };
 
 use super::*;
@@ -35,6 +36,7 @@ macro_rules! suite {
             a_job_created_and_dropped_in_one_batch_leaves_nothing,
             reads_of_many_keep_their_order,
             dependents_are_listed_in_pages,
+            uses_of_blobs_come_and_go_and_are_listed_in_pages,
             flows_are_found_and_listed,
             the_image_has_what_unfinished_jobs_need,
             sessions_submissions_and_settlings_come_and_go,
@@ -291,6 +293,30 @@ pub(crate) fn dependents_are_listed_in_pages(world: &mut World) {
     assert_eq!(store.dependents(job(9), Some(job(5)), 2).unwrap(), []);
     assert_eq!(store.dependents(job(8), Some(job(4)), 9).unwrap(), [job(5), job(6)]);
     assert_eq!(store.dependents(job(10), None, 9).unwrap(), []);
+}
+
+pub(crate) fn uses_of_blobs_come_and_go_and_are_listed_in_pages(world: &mut World) {
+    let used = |blob: u8, number, role| BlobUse { blob: BlobDigest::new([blob; 32]), job: job(number), role };
+    let all = [
+        used(1, 1, BlobRole::Kept),
+        used(1, 1, BlobRole::Argument),
+        used(1, 2, BlobRole::Argument),
+        used(1, 3, BlobRole::Kept),
+    ];
+    let begun = [vec![used(0, 1, BlobRole::Kept), used(2, 1, BlobRole::Kept)], all.to_vec()].concat();
+    world.commit(Batch { blob_uses_begun: begun, ..Batch::default() });
+    world.reopen();
+    let blob = BlobDigest::new([1; 32]);
+    assert_eq!(world.store().blob_uses(blob, None, 3).unwrap(), all[..3]);
+    assert_eq!(world.store().blob_uses(blob, Some(&all[2]), 3).unwrap(), all[3..]);
+    assert_eq!(world.store().blob_uses(BlobDigest::new([3; 32]), None, 3).unwrap(), []);
+
+    // One that was never there goes as well.
+    let ended = vec![all[1], used(1, 9, BlobRole::Kept)];
+    world.commit(Batch { blob_uses_ended: ended, ..Batch::default() });
+    world.reopen();
+    assert_eq!(world.store().blob_uses(blob, None, 9).unwrap(), [all[0], all[2], all[3]]);
+    assert_eq!(world.store().blob_uses(BlobDigest::new([0; 32]), None, 9).unwrap().len(), 1);
 }
 
 pub(crate) fn flows_are_found_and_listed(world: &mut World) {

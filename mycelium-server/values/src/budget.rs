@@ -25,7 +25,7 @@ impl Limits {
     pub const CONTRACT: Self = Self {
         steps: 5_000_000,
         memory_bytes: 128 * 1024 * 1024,
-        value_bytes: mycelium_proto::limits::JOB_BYTES_MAX,
+        value_bytes: mycelium_proto::limits::OPERAND_BYTES_MAX,
         depth: 128,
     };
 }

@@ -27,6 +27,12 @@ pub trait Outputs {
     /// # Errors
     /// In words, if there is no such output or if it is not JSON.
     fn output(&self, output: &v1::OutputRef) -> Result<Bytes, String>;
+
+    /// All of a blob that a literal names.
+    ///
+    /// # Errors
+    /// In words, if it cannot be read, or is more than an operation may take.
+    fn blob(&self, blob: &v1::BlobRef) -> Result<Bytes, String>;
 }
 
 /// Computes the values of `wanted` nodes. The graph has passed the check; one that has not fails and does no harm.
@@ -153,7 +159,7 @@ impl<'a> Machine<'a> {
         }
         self.budget.steps(1)?;
         let value = match scope.kind(node).ok_or_else(malformed)? {
-            value_node::Kind::Literal(literal) => literal_value(literal, &mut self.budget)?,
+            value_node::Kind::Literal(literal) => literal_value(literal, self.outputs, &mut self.budget)?,
             value_node::Kind::Output(output) => {
                 let json = self.outputs.output(output);
                 Value::raw(&json.map_err(|message| Failure::new(ErrorKind::InvalidValue, message))?)
@@ -363,17 +369,27 @@ fn unknown(name: &str) -> Failure {
     Failure::new(ErrorKind::InvalidValue, format!("there is no operation `{}`", crate::value::shorten(name)))
 }
 
-fn literal_value(literal: &v1::Payload, budget: &mut Budget) -> Result<Value, Failure> {
+fn literal_value(
+    literal: &v1::Payload,
+    outputs: &dyn Outputs,
+    budget: &mut Budget,
+) -> Result<Value, Failure> {
     match &literal.content {
         Some(payload::Content::Inline(json)) if is_json_encoding(&literal.encoding) => {
             budget.scan(json.len())?;
             Ok(Value::raw(json))
         }
-        Some(payload::Content::Inline(_)) => Err(Failure::new(
+        Some(payload::Content::Blob(blob)) if is_json_encoding(&literal.encoding) => {
+            let json =
+                outputs.blob(blob).map_err(|message| Failure::new(ErrorKind::InvalidValue, message))?;
+            budget.scan(json.len())?;
+            Ok(Value::raw(&json))
+        }
+        Some(payload::Content::Inline(_) | payload::Content::Blob(_)) => Err(Failure::new(
             ErrorKind::WrongType,
             format!("a value encoded as `{}` is no operand", crate::value::shorten(&literal.encoding)),
         )),
-        Some(payload::Content::Blob(_)) | None => Err(malformed()),
+        None => Err(malformed()),
     }
 }
 

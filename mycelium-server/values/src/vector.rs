@@ -124,6 +124,10 @@ impl Outputs for Vector {
             None => Err(format!("there is no input `{}`", output.name)),
         }
     }
+
+    fn blob(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
+        Err("a test vector has no blobs".to_owned())
+    }
 }
 
 /// Checks what a submission is checked for.

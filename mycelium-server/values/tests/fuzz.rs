@@ -18,6 +18,10 @@ impl Outputs for Anything {
             name => Ok(Bytes::from(serde_json::to_vec(name).unwrap())),
         }
     }
+
+    fn blob(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
+        Err("there is none".to_owned())
+    }
 }
 
 fn is_json(payload: &v1::Payload) -> bool {

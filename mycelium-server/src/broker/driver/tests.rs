@@ -14,6 +14,10 @@ use crate::store::faulty::{Fault, FaultyStore};
 
 const JOB: JobId = JobId::new([1; 16]);
 
+fn blobs() -> crate::blobs::Blobs {
+    crate::blobs::Blobs::in_memory(Duration::from_secs(3600))
+}
+
 /// An instance whose stream nobody reads but the test.
 struct Instance {
     session: SessionId,
@@ -63,6 +67,7 @@ fn submission(id: JobId) -> Submission {
         flow_name: Arc::from("flow"),
         part: None,
         jobs: vec![PreparedJob {
+            blobs: Vec::new(),
             id,
             elf: Arc::from("e"),
             task: Arc::from("t"),
@@ -81,7 +86,7 @@ fn undeclared(session: SessionId, token: Token) -> (Command, Vec<Body>) {
     let outcome = Outcome { token, result: OutcomeResult::Outputs(Attachment(0)) };
     (
         Command::Outcomes { session, outcomes: vec![outcome] },
-        vec![Body::Outputs { outputs, encoded: Bytes::new() }],
+        vec![Body::Outputs { outputs, encoded: Bytes::new(), blobs: Vec::new() }],
     )
 }
 
@@ -99,7 +104,7 @@ async fn status(handle: &Handle) -> Option<Status> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_queued_behind_a_failing_commit_waits_for_the_next_stream() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
-    let running = super::super::start(store.clone(), Config::default()).unwrap();
+    let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
     let handle = running.handle.clone();
     let mut first = connect(&handle, None, Vec::new()).await;
     handle.submit(submission(JOB)).await.unwrap();
@@ -135,7 +140,7 @@ async fn an_outcome_queued_behind_a_failing_commit_waits_for_the_next_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_closes_late_does_not_take_its_successor_with_it() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
-    let running = super::super::start(store.clone(), Config::default()).unwrap();
+    let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
     let handle = running.handle.clone();
     let first = connect(&handle, None, Vec::new()).await;
 
@@ -162,4 +167,22 @@ async fn a_stream_that_closes_late_does_not_take_its_successor_with_it() {
     assert_eq!(assigned.assignments[0].token.job, JobId::new([2; 16]), "jobs come on the new stream");
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn uses_of_blobs_are_stored_with_a_commit_of_their_own_or_refused() {
+    let faulty = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let store: Arc<dyn Store> = faulty.clone();
+    let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
+    let blob = crate::store::BlobDigest::new([3; 32]);
+    let used = crate::store::BlobUse { blob, job: JOB, role: crate::store::BlobRole::Argument };
+
+    running.handle.change_blob_uses(vec![used], Vec::new()).await.unwrap();
+    assert_eq!(store.blob_uses(blob, None, 9).unwrap(), [used]);
+    assert_eq!(running.handle.commit(), Commit(1));
+
+    faulty.fail_commit_after(0, Fault::NotApplied);
+    let refused = running.handle.change_blob_uses(Vec::new(), vec![used]).await;
+    assert!(matches!(refused, Err(CallError::StoreUnavailable)), "{refused:?}");
+    assert_eq!(store.blob_uses(blob, None, 9).unwrap(), [used]);
 }

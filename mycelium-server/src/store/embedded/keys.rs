@@ -68,6 +68,8 @@ pub(super) mod index {
     use mycelium_core::ids::Timestamp;
     use mycelium_core::status::FinalStatus;
 
+    use crate::store::{BlobDigest, BlobRole, BlobUse};
+
     const FLOW: u8 = b'f';
     const FLOW_AND_STATUS: u8 = b'F';
     const ELF: u8 = b'e';
@@ -75,6 +77,7 @@ pub(super) mod index {
     const STATUS: u8 = b's';
     const TIME: u8 = b't';
     const DEPENDENT: u8 = b'd';
+    const BLOB: u8 = b'b';
 
     /// Finished jobs of a flow, with one status or any; ends with the finish number.
     pub(in super::super) fn of_flow(flow: FlowId, status: Option<FinalStatus>) -> Key {
@@ -132,6 +135,32 @@ pub(super) mod index {
     /// The dependent of an edge.
     pub(in super::super) fn dependent_of(key: &[u8]) -> Option<JobId> {
         JobId::from_slice(key.last_chunk::<16>()?)
+    }
+
+    /// A use of a blob.
+    pub(in super::super) fn blob_use(used: &BlobUse) -> Key {
+        blob_uses(used.blob).with(used.job.as_bytes()).with(&[role_tag(used.role)])
+    }
+
+    /// The uses of a blob; they end with the job and the role.
+    pub(in super::super) fn blob_uses(blob: BlobDigest) -> Key {
+        Key::new(BLOB).with(blob.as_bytes())
+    }
+
+    /// The use that a key stands for.
+    pub(in super::super) fn blob_use_of(blob: BlobDigest, key: &[u8]) -> Option<BlobUse> {
+        let (tag, rest) = key.split_last()?;
+        let job = JobId::from_slice(rest.last_chunk::<16>()?)?;
+        let role = [BlobRole::Kept, BlobRole::Argument].into_iter().find(|role| role_tag(*role) == *tag)?;
+        Some(BlobUse { blob, job, role })
+    }
+
+    /// Part of the format.
+    fn role_tag(role: BlobRole) -> u8 {
+        match role {
+            BlobRole::Kept => 1,
+            BlobRole::Argument => 2,
+        }
     }
 
     /// How a status stands in keys and records. Part of the format.

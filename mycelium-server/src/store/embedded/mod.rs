@@ -30,8 +30,8 @@ use self::mark::HighWaterMark;
 use self::tables::{Tables, View, damaged};
 use self::write::Writes;
 use super::{
-    Batch, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord,
-    OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store, cursor,
+    Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
+    FinishedRecord, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store, cursor,
 };
 
 /// A store in a local folder.
@@ -265,6 +265,23 @@ impl Store for EmbeddedStore {
                 table.expect(&key, index::dependent_of(&key), "the key is too short")
             };
             view.scan(table, index::dependents(job).as_bytes(), after).take(limit).map(dependent).collect()
+        })
+    }
+
+    fn blob_uses(
+        &self,
+        blob: BlobDigest,
+        after: Option<&BlobUse>,
+        limit: usize,
+    ) -> Result<Vec<BlobUse>, Error> {
+        self.read(|view| {
+            let table = &view.tables.index;
+            let used = |entry: Result<(fjall::Slice, _), Error>| {
+                let (key, _) = entry?;
+                table.expect(&key, index::blob_use_of(blob, &key), "it is not the use of a blob")
+            };
+            let uses = view.scan(table, index::blob_uses(blob).as_bytes(), after.map(index::blob_use));
+            uses.take(limit).map(used).collect()
         })
     }
 

@@ -212,6 +212,12 @@ impl<'a> Writes<'a> {
         for submission in &batch.submissions {
             self.put(table, catalog::submission(submission.id).into_bytes(), submission);
         }
+        for used in &batch.blob_uses_begun {
+            self.write.insert(&tables.index.keyspace, index::blob_use(used).into_bytes(), b"");
+        }
+        for used in &batch.blob_uses_ended {
+            self.write.remove(&tables.index.keyspace, index::blob_use(used).into_bytes());
+        }
         for id in &batch.submissions_dropped {
             self.write.remove(&table.keyspace, catalog::submission(*id).into_bytes());
         }

@@ -36,15 +36,40 @@ fn done(job: u8, outputs: &[(&str, &str)]) -> (JobId, v1::Outputs) {
     (JobId::new([job; 16]), v1::Outputs { outputs })
 }
 
+struct NoBlobs;
+
+impl ReadBlob for NoBlobs {
+    fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
+        Err("there is none".to_owned())
+    }
+}
+
+/// A value as text, with `<n>` for a blob of n bytes. What it says of its size is true.
+fn text_of(value: &DerivedValue) -> String {
+    let (pieces, bytes) = match value {
+        DerivedValue::Payload(payload) => {
+            let Some(payload::Content::Inline(bytes)) = &payload.content else { panic!("a blob") };
+            return String::from_utf8(bytes.to_vec()).unwrap();
+        }
+        DerivedValue::Spliced { pieces, bytes } => (pieces, *bytes),
+    };
+    assert_eq!(splice::pieces_len(pieces), bytes);
+    let text = |piece: &Piece| match piece {
+        Piece::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+        Piece::Blob(blob) => format!("<{}>", blob.size),
+    };
+    pieces.iter().map(text).collect()
+}
+
 /// The argument that the last node of `nodes` gives.
 fn derive(nodes: Vec<v1::ValueNode>, outputs: impl Borrow<OutputsByJob>) -> Result<String, DerivationError> {
     let node = u32::try_from(nodes.len() - 1).unwrap();
     let arguments = vec![v1::Argument { parameter: "x".to_owned(), node }];
     let spec = v1::JobSpec { nodes, arguments, ..v1::JobSpec::default() };
-    let derived = derive_arguments(&spec, outputs.borrow())?;
+    let derived = derive_arguments(&spec, outputs.borrow(), &NoBlobs)?;
     assert_eq!(derived.len(), 1);
     assert_eq!(derived[0].parameter, "x");
-    Ok(String::from_utf8(inline(derived[0].payload.as_ref().unwrap()).to_vec()).unwrap())
+    Ok(text_of(&derived[0].value))
 }
 
 #[test]
@@ -112,27 +137,94 @@ fn a_graph_that_doubles_itself_is_refused_before_it_is_built() {
     let mut nodes = vec![literal("1")];
     nodes.extend((0..100).map(|inner| list(vec![inner, inner])));
     let error = derive(nodes, OutputsByJob::new()).unwrap_err();
-    assert!(matches!(error, DerivationError::TooLarge { bytes: usize::MAX, .. }), "{error}");
+    assert!(matches!(error, DerivationError::TooLarge { bytes: u64::MAX, .. }), "{error}");
+}
+
+fn blob(size: u64) -> v1::Payload {
+    let digest = Bytes::copy_from_slice(&[7; 32]);
+    v1::Payload {
+        encoding: String::new(),
+        content: Some(payload::Content::Blob(v1::BlobRef { digest, size })),
+    }
 }
 
 #[test]
-fn arguments_together_stop_at_the_limit_of_a_job() {
-    let text = format!("\"{}\"", "x".repeat(limits::PAYLOAD_BYTES_MAX - 2));
-    let spec_with = |n: u32| v1::JobSpec {
-        nodes: vec![literal(&text)],
-        arguments: (0..n).map(|i| v1::Argument { parameter: format!("p{i}"), node: 0 }).collect(),
+fn what_is_put_together_comes_to_8_mib_or_to_eight_times_its_parts() {
+    let derived = |times: u32, part: v1::Payload| {
+        let literal = v1::ValueNode { kind: Some(value_node::Kind::Literal(part)) };
+        let spec = v1::JobSpec {
+            nodes: vec![literal, list(vec![0; 8])],
+            arguments: (0..times).map(|i| v1::Argument { parameter: format!("p{i}"), node: 1 }).collect(),
+            ..v1::JobSpec::default()
+        };
+        derive_arguments(&spec, &OutputsByJob::new(), &NoBlobs).map(|arguments| arguments.len())
+    };
+    // With its brackets and commas, a list of 8 is 9 bytes more than they.
+    let small = payload(&"x".repeat(64 * 1024), "");
+    assert_eq!(derived(15, small.clone()), Ok(15));
+    let error = derived(16, small).unwrap_err();
+    assert!(
+        matches!(&error, DerivationError::TooLarge { parameter, max: 8_388_608, .. } if parameter == "p15"),
+        "{error}"
+    );
+
+    let gib = 1 << 30;
+    assert_eq!(
+        derive(
+            vec![v1::ValueNode { kind: Some(value_node::Kind::Literal(blob(gib))) }, list(vec![0; 7])],
+            OutputsByJob::new()
+        )
+        .unwrap(),
+        format!("[{}]", vec![format!("<{gib}>"); 7].join(","))
+    );
+    assert!(matches!(derived(1, blob(gib)), Err(DerivationError::TooLarge { .. })));
+}
+
+#[test]
+fn blobs_are_pieces_and_operations_read_those_they_look_into() {
+    struct OneBlob;
+    impl ReadBlob for OneBlob {
+        fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, String> {
+            if blob.size == 5 {
+                Ok(Bytes::from_static(b"[1,2]"))
+            } else {
+                Err("it was not to be read".to_owned())
+            }
+        }
+    }
+    let large = v1::Output { name: "large".to_owned(), payload: Some(blob(1 << 30)) };
+    let small = v1::Output { name: "small".to_owned(), payload: Some(blob(5)) };
+    let outputs = v1::Outputs { outputs: vec![large, small] };
+    let outputs = OutputsByJob::from([(JobId::new([1; 16]), outputs)]);
+    let nodes = vec![
+        output(1, "large"),
+        output(1, "small"),
+        operation("length", &[1]),
+        list(vec![0, 2, 1]),
+        output(1, ""),
+        map(&[("parts", 3), ("whole", 4)]),
+    ];
+    let argument = |parameter: &str, node| v1::Argument { parameter: parameter.to_owned(), node };
+    let spec = v1::JobSpec {
+        nodes,
+        arguments: vec![argument("whole", 0), argument("parts", 5)],
+        operations_version: 1,
         ..v1::JobSpec::default()
     };
-    assert_eq!(derive_arguments(&spec_with(8), &OutputsByJob::new()).unwrap().len(), 8);
-    let error = derive_arguments(&spec_with(9), &OutputsByJob::new()).unwrap_err();
-    assert!(matches!(&error, DerivationError::TooLarge { parameter, .. } if parameter == "p8"), "{error}");
-}
-
-#[test]
-fn the_length_of_a_string_is_what_the_writer_writes() {
-    for text in ["", "plain", "\"\\\n\r\t\u{8}\u{c}", "\u{0}\u{1}\u{1f}\u{7f}", "ä€😀"] {
-        assert_eq!(string_len(text), serde_json::to_string(text).unwrap().len(), "{text:?}");
-    }
+    let derived = derive_arguments(&spec, &outputs, &OneBlob).unwrap();
+    assert_eq!(derived[0].value, DerivedValue::Payload(blob(1 << 30)));
+    assert_eq!(
+        text_of(&derived[1].value),
+        r#"{"parts":[<1073741824>,2,<5>],"whole":{"large":<1073741824>,"small":<5>}}"#
+    );
+    // What an operation looks into has to be read.
+    let spec = v1::JobSpec {
+        nodes: vec![output(1, ""), operation("length", &[0])],
+        arguments: vec![argument("x", 1)],
+        ..spec
+    };
+    let error = derive_arguments(&spec, &outputs, &OneBlob).unwrap_err().to_string();
+    assert_eq!(error, "node 0: it was not to be read (invalid_value)");
 }
 
 /// As [`derive`], with operations.
@@ -140,8 +232,8 @@ fn compute(nodes: Vec<v1::ValueNode>, outputs: &OutputsByJob) -> Result<String, 
     let node = u32::try_from(nodes.len() - 1).unwrap();
     let arguments = vec![v1::Argument { parameter: "x".to_owned(), node }];
     let spec = v1::JobSpec { nodes, arguments, operations_version: 1, ..v1::JobSpec::default() };
-    let derived = derive_arguments(&spec, outputs)?;
-    Ok(String::from_utf8(inline(derived[0].payload.as_ref().unwrap()).to_vec()).unwrap())
+    let derived = derive_arguments(&spec, outputs, &NoBlobs)?;
+    Ok(text_of(&derived[0].value))
 }
 
 fn operation(name: &str, inputs: &[u32]) -> v1::ValueNode {

@@ -1,0 +1,290 @@
+//! Values too large to travel inline: kept beside the store, named by the SHA-256 of their bytes.
+//!
+//! What a blob is for stands in the store (its *uses*, written with the jobs that name it); here are only bytes. A blob
+//! without a use is removed, but not while somebody may be about to name it: whoever writes one, or asks whether it is
+//! there, has it *pinned* for the grace period. Pins are not stored; after a start, everything is pinned for one period.
+
+mod pins;
+mod read;
+mod write;
+
+use std::ops::Range;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use mycelium_proto::{limits, v1};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
+
+use crate::store::{BlobDigest, Error as StoreError};
+use pins::Pins;
+pub(crate) use write::{Begun, Piece, Upload};
+
+/// How many blobs are written at once. Each takes up to 8 MiB of memory, so all take up to 64 MiB.
+const UPLOADS_MAX: usize = 8;
+/// How many blobs are read at once. Each takes up to 3 MiB of memory, so all take up to 48 MiB.
+const READS_MAX: usize = 16;
+/// Where bytes are gathered whose digest is not known yet.
+const STAGING: &str = "staging";
+
+/// A blob: its name and its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Blob {
+    pub(crate) digest: BlobDigest,
+    /// In bytes.
+    pub(crate) size: u64,
+}
+
+impl Blob {
+    /// The blob that a message names; in words if it cannot name one.
+    pub(crate) fn from_message(blob: &v1::BlobRef) -> Result<Self, String> {
+        let digest = BlobDigest::from_slice(&blob.digest).ok_or("`blob.digest` must be 32 bytes")?;
+        if blob.size > limits::BLOB_BYTES_MAX {
+            return Err(format!("`blob.size` is {}, and the most is {}", blob.size, limits::BLOB_BYTES_MAX));
+        }
+        Ok(Self { digest, size: blob.size })
+    }
+
+    pub(crate) fn to_message(self) -> v1::BlobRef {
+        v1::BlobRef { digest: Bytes::copy_from_slice(self.digest.as_bytes()), size: self.size }
+    }
+}
+
+/// What can go wrong with a blob.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum BlobError {
+    #[error("blob {0} is not there")]
+    NotFound(BlobDigest),
+    #[error("the blob is not what its header says: {0}")]
+    Differs(String),
+    #[error("blob {digest} is damaged: {why}")]
+    Damaged { digest: BlobDigest, why: String },
+    #[error("the transfer of a blob stood still for too long")]
+    Stalled,
+    #[error("the blobs cannot be read or written")]
+    Away(#[source] Arc<object_store::Error>),
+}
+
+impl From<object_store::Error> for BlobError {
+    fn from(error: object_store::Error) -> Self {
+        Self::Away(Arc::new(error))
+    }
+}
+
+/// The blobs of a mycelium. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Blobs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    objects: Arc<dyn ObjectStore>,
+    /// The folder they are in, if it is one of this machine.
+    folder: Option<PathBuf>,
+    grace: Duration,
+    /// Before this, nothing is removed.
+    grace_until: Instant,
+    pins: Mutex<Pins>,
+    /// Taken for writing while a blob is removed, and for reading from the moment a blob is found or made until it is
+    /// pinned.
+    removing: RwLock<()>,
+    uploads: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Blobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Blobs").field("objects", &self.inner.objects).finish_non_exhaustive()
+    }
+}
+
+impl Blobs {
+    /// Blobs that are gone with the process.
+    pub(crate) fn in_memory(grace: Duration) -> Self {
+        Self::new(Arc::new(InMemory::new()), None, grace)
+    }
+
+    /// Blobs in a folder, which is made if it is not there. What uploads of an earlier process left in pieces goes.
+    pub(crate) fn open(folder: &FilePath, grace: Duration) -> Result<Self, StoreError> {
+        let away = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Unavailable {
+            what: format!("the folder of blobs {} cannot be used", folder.display()),
+            certainly_not_applied: true,
+            source: Some(source),
+        };
+        let staging = folder.join(STAGING);
+        match std::fs::remove_dir_all(&staging) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(away(error.into())),
+            Ok(()) | Err(_) => {}
+        }
+        std::fs::create_dir_all(&staging).map_err(|error| away(error.into()))?;
+        let objects =
+            LocalFileSystem::new_with_prefix(folder).map_err(|error| away(error.into()))?.with_fsync(true);
+        Ok(Self::new(Arc::new(objects), Some(folder.to_owned()), grace))
+    }
+
+    fn new(objects: Arc<dyn ObjectStore>, folder: Option<PathBuf>, grace: Duration) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                objects,
+                folder,
+                grace,
+                grace_until: Instant::now() + grace,
+                pins: Mutex::default(),
+                removing: RwLock::new(()),
+                uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+                reads: Arc::new(Semaphore::new(READS_MAX)),
+            }),
+        }
+    }
+
+    /// The size of a blob, if it is there. It then stays for the grace period.
+    pub(crate) async fn find(&self, digest: BlobDigest) -> Result<Option<Blob>, BlobError> {
+        let _stays = self.inner.removing.read().await;
+        self.find_guarded(digest).await
+    }
+
+    /// As [`find`](Self::find), for those who keep blobs from being removed.
+    async fn find_guarded(&self, digest: BlobDigest) -> Result<Option<Blob>, BlobError> {
+        if let Some(size) = self.pins().renew(digest, self.inner.grace) {
+            return Ok(Some(Blob { digest, size }));
+        }
+        let path = path_of(digest);
+        match self.inner.objects.head(&path).await {
+            Ok(found) => {
+                self.sync_folder_of(digest).await?;
+                self.pins().pin(digest, found.size, self.inner.grace);
+                Ok(Some(Blob { digest, size: found.size }))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A process that died between giving a blob its name and syncing that to the disk has left one that this process
+    /// sees and a power cut would take.
+    async fn sync_folder_of(&self, digest: BlobDigest) -> Result<(), BlobError> {
+        let Some(folder) = &self.inner.folder else { return Ok(()) };
+        let folder = folder.join(shard_of(digest));
+        let synced = tokio::task::spawn_blocking(move || std::fs::File::open(folder)?.sync_all()).await;
+        let synced = synced.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        synced.map_err(|error| {
+            BlobError::from(object_store::Error::Generic {
+                store: "LocalFileSystem",
+                source: Box::new(error),
+            })
+        })
+    }
+
+    /// Sees to it that blobs are there and stay for the grace period: they are about to be named in the store.
+    ///
+    /// # Errors
+    /// [`BlobError::NotFound`] for the first that is not there, [`BlobError::Differs`] for one of another size.
+    pub(crate) async fn require(&self, blobs: &[Blob]) -> Result<(), BlobError> {
+        for blob in blobs {
+            match self.find(blob.digest).await? {
+                None => return Err(BlobError::NotFound(blob.digest)),
+                Some(found) if found.size != blob.size => {
+                    let (given, size) = (blob.size, found.size);
+                    let why = format!("blob {} has {size} bytes, and not {given}", blob.digest);
+                    return Err(BlobError::Differs(why));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of a blob, in order. A blob that is read whole is verified: what is damaged ends with an error.
+    pub(crate) async fn read(
+        &self,
+        blob: Blob,
+        range: Range<u64>,
+    ) -> BoxStream<'static, Result<Bytes, BlobError>> {
+        let permit = self.read_permit().await;
+        read::read(Arc::clone(&self.inner.objects), blob, range, permit).boxed()
+    }
+
+    async fn read_permit(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.inner.reads).acquire_owned().await.ok()
+    }
+
+    /// All of a blob, which the caller has found to be small enough.
+    pub(crate) async fn read_all(&self, blob: Blob) -> Result<Bytes, BlobError> {
+        let mut chunks = self.read(blob, 0..blob.size).await;
+        let mut all = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
+        while let Some(chunk) = chunks.next().await {
+            all.extend_from_slice(&chunk?);
+        }
+        Ok(Bytes::from(all))
+    }
+
+    fn pins(&self) -> MutexGuard<'_, Pins> {
+        self.inner.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Blobs whose pins have run out, at most `limit`: to be looked at whether they have a use.
+    pub(crate) fn expired(&self, limit: usize) -> Vec<BlobDigest> {
+        self.pins().take_expired(Instant::now(), limit)
+    }
+
+    /// Whether the first grace period is over.
+    pub(crate) fn may_remove(&self) -> bool {
+        Instant::now() >= self.inner.grace_until
+    }
+
+    /// All blobs there are.
+    pub(crate) fn list(&self) -> BoxStream<'static, Result<Blob, BlobError>> {
+        let listed = self.inner.objects.list(None);
+        let blobs = listed.filter_map(|listed| async move {
+            match listed {
+                Ok(meta) => digest_of(&meta.location).map(|digest| Ok(Blob { digest, size: meta.size })),
+                Err(error) => Some(Err(error.into())),
+            }
+        });
+        blobs.boxed()
+    }
+
+    /// Removes a blob, unless somebody has pinned it, or `is_unused` says that it has a use. Nobody can find it or make
+    /// it meanwhile.
+    pub(crate) async fn remove_if(
+        &self,
+        digest: BlobDigest,
+        is_unused: impl AsyncFnOnce() -> bool,
+    ) -> Result<bool, BlobError> {
+        let _alone = self.inner.removing.write().await;
+        if self.pins().is_pinned(digest) || !is_unused().await {
+            return Ok(false);
+        }
+        match self.inner.objects.delete(&path_of(digest)).await {
+            Ok(()) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Blobs stand in 256 folders, so that none gets too large.
+fn shard_of(digest: BlobDigest) -> String {
+    format!("{:02x}", digest.as_bytes()[0])
+}
+
+fn path_of(digest: BlobDigest) -> Path {
+    Path::from_iter([shard_of(digest), digest.to_string()])
+}
+
+/// The digest of a stored blob; `None` for what is none.
+fn digest_of(path: &Path) -> Option<BlobDigest> {
+    let digest: BlobDigest = path.filename()?.parse().ok()?;
+    (path_of(digest) == *path).then_some(digest)
+}
+
+#[cfg(test)]
+mod tests;

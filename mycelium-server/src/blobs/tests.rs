@@ -1,0 +1,157 @@
+use futures::TryStreamExt as _;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+
+const GRACE: Duration = Duration::from_secs(3600);
+
+/// Bytes that do not repeat, lest parts that are mixed up go unnoticed.
+fn bytes(length: usize) -> Bytes {
+    (0..length.div_ceil(4)).flat_map(|n| (n as u32).to_le_bytes()).take(length).collect()
+}
+
+fn blob_of(bytes: &[u8]) -> Blob {
+    Blob { digest: BlobDigest::new(Sha256::digest(bytes).into()), size: bytes.len() as u64 }
+}
+
+async fn write(blobs: &Blobs, bytes: &Bytes, chunk: usize) -> Blob {
+    let blob = blob_of(bytes);
+    let Begun::Upload(mut upload) = blobs.begin(blob).await.unwrap() else { panic!("it is there already") };
+    let mut rest = bytes.clone();
+    while !rest.is_empty() {
+        upload.write(rest.split_to(rest.len().min(chunk))).await.unwrap();
+    }
+    assert_eq!(upload.finish().await.unwrap(), blob);
+    blob
+}
+
+async fn read(blobs: &Blobs, blob: Blob, range: Range<u64>) -> Result<Bytes, BlobError> {
+    let pieces: Vec<Bytes> = blobs.read(blob, range).await.try_collect().await?;
+    Ok(pieces.concat().into())
+}
+
+fn files_in(folder: &FilePath) -> Vec<String> {
+    let mut files = Vec::new();
+    for shard in std::fs::read_dir(folder).unwrap() {
+        for file in std::fs::read_dir(shard.unwrap().path()).unwrap() {
+            files.push(file.unwrap().file_name().into_string().unwrap());
+        }
+    }
+    files
+}
+
+#[tokio::test]
+async fn blobs_of_any_size_are_kept_and_read_in_ranges() {
+    let temp = tempfile::tempdir().unwrap();
+    for blobs in [Blobs::in_memory(GRACE), Blobs::open(temp.path(), GRACE).unwrap()] {
+        for length in [0, 1, 300_000, 4 * 1024 * 1024, 9 * 1024 * 1024 + 1] {
+            let bytes = bytes(length);
+            let blob = write(&blobs, &bytes, 100_000).await;
+            assert_eq!(read(&blobs, blob, 0..blob.size).await.unwrap(), bytes);
+            assert_eq!(blobs.read_all(blob).await.unwrap(), bytes);
+            let size = blob.size;
+            for range in [size / 3..size / 2, size / 2..size, size..size, size / 2..size + 9] {
+                let expected = &bytes[range.start as usize..range.end.min(size) as usize];
+                assert_eq!(read(&blobs, blob, range).await.unwrap(), expected);
+            }
+        }
+    }
+    // What was acknowledged is there for the next process.
+    let reopened = Blobs::open(temp.path(), GRACE).unwrap();
+    let blob = blob_of(&bytes(300_000));
+    assert_eq!(reopened.find(blob.digest).await.unwrap(), Some(blob));
+    assert_eq!(reopened.list().try_collect::<Vec<_>>().await.unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn equal_bytes_are_stored_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(temp.path(), GRACE).unwrap();
+    let bytes = bytes(5 * 1024 * 1024);
+    let blob = blob_of(&bytes);
+    // Two at once: both are told that it is not there.
+    let (first, second) = (blobs.begin(blob).await.unwrap(), blobs.begin(blob).await.unwrap());
+    for begun in [first, second] {
+        let Begun::Upload(mut upload) = begun else { panic!("nobody has written it") };
+        upload.write(bytes.clone()).await.unwrap();
+        assert_eq!(upload.finish().await.unwrap(), blob);
+    }
+    assert!(matches!(blobs.begin(blob).await.unwrap(), Begun::Exists));
+    let half = bytes.len() / 2;
+    let pieces = [bytes.slice(..half), bytes.slice(half..)].map(Piece::Bytes).to_vec();
+    assert_eq!(blobs.compose(pieces).await.unwrap(), blob);
+    assert_eq!(blobs.list().try_collect::<Vec<_>>().await.unwrap(), [blob]);
+}
+
+#[tokio::test]
+async fn what_is_not_as_it_was_said_to_be_is_refused_and_leaves_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(temp.path(), GRACE).unwrap();
+    for length in [10, 6 * 1024 * 1024] {
+        let good = bytes(length);
+        let blob = blob_of(&good);
+        let mut other = good.to_vec();
+        other[length / 2] ^= 1;
+        for (sent, why) in [
+            (Bytes::from(other), "the bytes sent hash to"),
+            (good.slice(1..), "bytes were sent"),
+            (bytes(length + 1), "more than its"),
+        ] {
+            let Begun::Upload(mut upload) = blobs.begin(blob).await.unwrap() else { panic!("it is there") };
+            let refused = match upload.write(sent).await {
+                Ok(()) => upload.finish().await.unwrap_err(),
+                Err(refused) => refused,
+            };
+            assert!(matches!(&refused, BlobError::Differs(text) if text.contains(why)), "{refused}");
+            assert_eq!(blobs.find(blob.digest).await.unwrap(), None);
+        }
+    }
+    assert_eq!(blobs.list().try_collect::<Vec<_>>().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_uploads_left_unfinished_is_not_listed_and_goes_with_the_next_start() {
+    let temp = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(temp.path(), GRACE).unwrap();
+    let staged = temp.path().join(STAGING).join("0123");
+    std::fs::write(&staged, "half").unwrap();
+    assert_eq!(blobs.list().try_collect::<Vec<_>>().await.unwrap(), []);
+    drop(blobs);
+    Blobs::open(temp.path(), GRACE).unwrap();
+    assert_eq!(files_in(temp.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn damage_is_found_when_a_blob_is_read_whole() {
+    let temp = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(temp.path(), GRACE).unwrap();
+    let good = bytes(2_000_000);
+    let blob = write(&blobs, &good, 250_000).await;
+    let file = temp.path().join(path_of(blob.digest).as_ref());
+    let mut damaged = good.to_vec();
+    damaged[1_234_567] ^= 4;
+    std::fs::write(&file, &damaged).unwrap();
+    assert!(matches!(blobs.read_all(blob).await, Err(BlobError::Damaged { .. })));
+    assert!(matches!(blobs.compose(vec![Piece::Blob(blob)]).await, Err(BlobError::Damaged { .. })));
+
+    std::fs::write(&file, &good[..1_500_000]).unwrap();
+    let error = blobs.read_all(blob).await.unwrap_err();
+    assert!(matches!(error, BlobError::Damaged { .. } | BlobError::Away(_)), "{error}");
+    std::fs::remove_file(&file).unwrap();
+    assert!(matches!(blobs.read_all(blob).await, Err(BlobError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn a_blob_is_removed_only_if_it_is_neither_pinned_nor_used() {
+    let blobs = Blobs::in_memory(Duration::ZERO);
+    let blob = write(&blobs, &bytes(10), 10).await;
+    assert!(!blobs.remove_if(blob.digest, async || true).await.unwrap(), "it is pinned");
+    assert_eq!(blobs.expired(9), [blob.digest]);
+    assert!(!blobs.remove_if(blob.digest, async || false).await.unwrap(), "it is used");
+    assert_eq!(blobs.find(blob.digest).await.unwrap(), Some(blob), "and pinned again");
+    assert!(!blobs.remove_if(blob.digest, async || true).await.unwrap());
+    assert_eq!(blobs.expired(9), [blob.digest]);
+    assert!(blobs.remove_if(blob.digest, async || true).await.unwrap());
+    assert_eq!(blobs.find(blob.digest).await.unwrap(), None);
+    assert!(matches!(blobs.require(&[blob]).await, Err(BlobError::NotFound(_))));
+}

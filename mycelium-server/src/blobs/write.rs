@@ -1,0 +1,188 @@
+//! Writing blobs: those that come from outside, and those that the broker puts together from others.
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
+
+use super::{Blob, BlobError, Blobs, STAGING, path_of};
+use crate::store::BlobDigest;
+
+/// A blob up to this size is gathered in memory and written at once; a larger one goes to the disk in parts of this size,
+/// of which one is written while the next is gathered.
+const PART_BYTES: usize = 4 * 1024 * 1024;
+
+/// What begins with the header of a blob.
+pub(crate) enum Begun {
+    /// It is there already.
+    Exists,
+    /// Its bytes are to be written.
+    Upload(Box<Upload>),
+}
+
+/// A part of a value that is put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Bytes(Bytes),
+    Blob(Blob),
+}
+
+/// A blob that is being written. Dropped before [`finish`](Self::finish), nothing of it stays.
+pub(crate) struct Upload {
+    blobs: Blobs,
+    /// None if it gets its name when it is whole.
+    expected: Option<Blob>,
+    hasher: Sha256,
+    written: u64,
+    gathered: Vec<Bytes>,
+    gathered_bytes: usize,
+    parts: Option<Parts>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What is on its way to the disk.
+struct Parts {
+    upload: Box<dyn MultipartUpload>,
+    path: Path,
+    under_way: Option<JoinHandle<object_store::Result<()>>>,
+}
+
+impl Parts {
+    /// Waits until the last part is written.
+    async fn settle(&mut self) -> Result<(), BlobError> {
+        let Some(under_way) = self.under_way.take() else { return Ok(()) };
+        match under_way.await {
+            Ok(written) => Ok(written?),
+            Err(source) => Err(object_store::Error::JoinError { source }.into()),
+        }
+    }
+}
+
+impl Blobs {
+    /// Begins to write a blob that somebody names.
+    pub(crate) async fn begin(&self, blob: Blob) -> Result<Begun, BlobError> {
+        match self.find(blob.digest).await? {
+            Some(found) if found.size == blob.size => Ok(Begun::Exists),
+            Some(found) => Err(BlobError::Differs(format!("blob {} has {} bytes", blob.digest, found.size))),
+            None => Ok(Begun::Upload(Box::new(self.upload(Some(blob)).await))),
+        }
+    }
+
+    async fn upload(&self, expected: Option<Blob>) -> Upload {
+        let permit = std::sync::Arc::clone(&self.inner.uploads).acquire_owned().await;
+        Upload {
+            blobs: self.clone(),
+            expected,
+            hasher: Sha256::new(),
+            written: 0,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            parts: None,
+            // It is never closed.
+            _permit: permit.ok(),
+        }
+    }
+
+    /// Writes a blob that is put together from pieces, of which other blobs are read as it goes and verified.
+    pub(crate) async fn compose(&self, pieces: Vec<Piece>) -> Result<Blob, BlobError> {
+        let mut upload = self.upload(None).await;
+        for piece in pieces {
+            match piece {
+                Piece::Bytes(bytes) => upload.write(bytes).await?,
+                Piece::Blob(blob) => {
+                    let mut chunks = self.read(blob, 0..blob.size).await;
+                    while let Some(chunk) = chunks.next().await {
+                        upload.write(chunk?).await?;
+                    }
+                }
+            }
+        }
+        upload.finish().await
+    }
+}
+
+impl Upload {
+    /// Adds bytes.
+    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        self.written += bytes.len() as u64;
+        if let Some(expected) = self.expected
+            && self.written > expected.size
+        {
+            return Err(BlobError::Differs(format!("more than its {} bytes were sent", expected.size)));
+        }
+        self.hasher.update(&bytes);
+        self.gathered_bytes += bytes.len();
+        self.gathered.push(bytes);
+        if self.gathered_bytes >= PART_BYTES { self.write_part().await } else { Ok(()) }
+    }
+
+    async fn write_part(&mut self) -> Result<(), BlobError> {
+        let mut parts = match self.parts.take() {
+            Some(mut parts) => {
+                parts.settle().await?;
+                parts
+            }
+            None => {
+                let path = match self.expected {
+                    Some(blob) => path_of(blob.digest),
+                    None => Path::from_iter([STAGING, &uuid::Uuid::now_v7().simple().to_string()]),
+                };
+                let upload = self.blobs.inner.objects.put_multipart(&path).await?;
+                Parts { upload, path, under_way: None }
+            }
+        };
+        let payload = PutPayload::from_iter(std::mem::take(&mut self.gathered));
+        self.gathered_bytes = 0;
+        parts.under_way = Some(tokio::spawn(parts.upload.put_part(payload)));
+        self.parts = Some(parts);
+        Ok(())
+    }
+
+    /// Makes the blob durable, and pins it.
+    ///
+    /// # Errors
+    /// [`BlobError::Differs`] if it is not what it was said to be.
+    pub(crate) async fn finish(mut self) -> Result<Blob, BlobError> {
+        let digest = BlobDigest::new(std::mem::take(&mut self.hasher).finalize().into());
+        let blob = Blob { digest, size: self.written };
+        match self.expected {
+            Some(expected) if expected.size != blob.size => {
+                let why = format!("{} of its {} bytes were sent", blob.size, expected.size);
+                return Err(BlobError::Differs(why));
+            }
+            Some(expected) if expected.digest != digest => {
+                return Err(BlobError::Differs(format!("the bytes sent hash to {digest}")));
+            }
+            Some(_) | None => {}
+        }
+        if self.parts.is_some() && self.gathered_bytes > 0 {
+            self.write_part().await?;
+        }
+        let blobs = self.blobs.clone();
+        let objects = &blobs.inner.objects;
+        let path = path_of(digest);
+        // From its first moment on it is pinned.
+        let _stays = blobs.inner.removing.read().await;
+        if blobs.find_guarded(digest).await?.is_some() {
+            return Ok(blob);
+        }
+        match self.parts.take() {
+            None => {
+                let payload = PutPayload::from_iter(std::mem::take(&mut self.gathered));
+                objects.put(&path, payload).await?;
+            }
+            Some(mut parts) => {
+                parts.settle().await?;
+                parts.upload.complete().await?;
+                if parts.path != path {
+                    objects.rename(&parts.path, &path).await?;
+                }
+            }
+        }
+        blobs.pins().pin(digest, blob.size, blobs.inner.grace);
+        Ok(blob)
+    }
+}
