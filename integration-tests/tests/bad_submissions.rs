@@ -5,7 +5,7 @@ use bytes::Bytes;
 use integration_tests::wire::{self, WireElf};
 use integration_tests::{Bystander, Tester, Worker};
 use mycelium_proto::limits::{
-    JOB_BYTES_MAX, MESSAGE_BYTES_MAX, PARAMETERS_MAX, PAYLOAD_BYTES_MAX, SUBMIT_JOBS_MAX, VALUE_DEPTH_MAX,
+    MESSAGE_BYTES_MAX, PARAMETERS_MAX, PAYLOAD_BYTES_MAX, SPEC_BYTES_MAX, SUBMIT_JOBS_MAX, VALUE_DEPTH_MAX,
 };
 use mycelium_proto::reason;
 use mycelium_proto::v1::mycelium_service_client::MyceliumServiceClient;
@@ -109,7 +109,7 @@ async fn each_malformed_field_of_a_job_is_named() -> anyhow::Result<()> {
         (nodes(nested()), reason::INVALID_VALUE_GRAPH, &too_deep),
         (nodes(vec![big(PAYLOAD_BYTES_MAX + 1)]), reason::PAYLOAD_TOO_LARGE, "nodes[0].literal"),
         (
-            nodes((0..=JOB_BYTES_MAX / PAYLOAD_BYTES_MAX).map(|_| big(PAYLOAD_BYTES_MAX)).collect()),
+            nodes((0..=SPEC_BYTES_MAX / PAYLOAD_BYTES_MAX).map(|_| big(PAYLOAD_BYTES_MAX)).collect()),
             reason::PAYLOAD_TOO_LARGE,
             "nodes",
         ),
