@@ -80,11 +80,11 @@ async fn failures_and_panics_are_outcomes_and_harm_nobody_else() {
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
-    let jobs = tokens(5);
-    let tasks = ["task_fail", "task_panic", "task_nowhere", "task_huge", "task_double"];
+    let jobs = tokens(4);
+    let tasks = ["task_fail", "task_panic", "task_nowhere", "task_double"];
     let assignments = jobs.iter().zip(tasks).map(|(job, task)| assignment(job, task, 1)).collect();
     stream.assign(assignments).await;
-    for (job, expected) in jobs.iter().zip(["Broken", "Panic", "TaskNotFoundError", "ResultTypeError"]) {
+    for (job, expected) in jobs.iter().zip(["Broken", "Panic", "TaskNotFoundError"]) {
         let outcome = stream.outcome().await;
         assert_eq!(outcome.token.as_ref(), Some(job));
         match outcome.result {

@@ -7,9 +7,9 @@ pub const OPERATIONS_VERSION: u32 = 1;
 /// The largest gRPC message either side sends or accepts, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest inline payload (one literal, one argument, one output), in bytes; larger ones are blobs.
-pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// The most that the inline arguments of one job, or its inline outputs, may come to together, in bytes.
-pub const JOB_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const JOB_BYTES_MAX: usize = 1024 * 1024;
 /// The most that the inline literals in the specification of one job may come to together, in bytes.
 pub const SPEC_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The largest blob, in bytes.

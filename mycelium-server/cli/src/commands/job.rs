@@ -61,7 +61,7 @@ async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
     let job = answer.job.context("the broker's answer lacks the job")?;
     let spec = answer.spec.unwrap_or_default();
     let outputs = match job.status() {
-        JobStatus::Done => mycelium.outputs(id).await?.outputs,
+        JobStatus::Done => mycelium.outputs_unread(id).await?.outputs,
         JobStatus::Unspecified
         | JobStatus::Pending
         | JobStatus::Ready
