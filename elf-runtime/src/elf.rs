@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use mycelium_proto::{limits, v1};
+use mycelium_proto::v1;
 use serde::de::DeserializeOwned;
 
 use crate::context::TaskContext;
@@ -209,19 +209,20 @@ impl TaskOutputs {
     /// # Errors
     /// A failure of the type `ResultTypeError` that names the output.
     pub(crate) fn check_limits(&self) -> Result<(), TaskError> {
-        let refuse = |message| Err(TaskError::of_runtime(failure_type::RESULT, message));
-        let mut bytes = 0;
         for (name, payload) in &self.outputs {
-            if let Err(error) = payload.check_size() {
-                return refuse(format!("the output `{name}` cannot be sent: {error}"));
-            }
-            bytes += payload.bytes().len();
-        }
-        if bytes > limits::JOB_BYTES_MAX {
-            let max = limits::JOB_BYTES_MAX;
-            return refuse(format!("the outputs take {bytes} bytes together, and at most {max} travel"));
+            payload.check_size().map_err(|error| {
+                let message = format!("the output `{name}` cannot be sent: {error}");
+                TaskError::of_runtime(failure_type::RESULT, message)
+            })?;
         }
         Ok(())
+    }
+
+    /// The outputs as they travel inline, whatever their size.
+    pub(crate) fn into_inline(self) -> v1::Outputs {
+        let output =
+            |(name, payload): (String, Payload)| v1::Output { name, payload: Some(payload.into_inline()) };
+        v1::Outputs { outputs: self.outputs.into_iter().map(output).collect() }
     }
 
     pub(crate) fn result_error(error: &PayloadError) -> TaskError {
@@ -232,25 +233,6 @@ impl TaskOutputs {
 impl FromIterator<(String, Payload)> for TaskOutputs {
     fn from_iter<I: IntoIterator<Item = (String, Payload)>>(outputs: I) -> Self {
         Self { outputs: outputs.into_iter().collect() }
-    }
-}
-
-impl From<TaskOutputs> for v1::Outputs {
-    fn from(outputs: TaskOutputs) -> Self {
-        let outputs = outputs
-            .outputs
-            .into_iter()
-            .map(|(name, payload)| v1::Output { name, payload: Some(payload.into()) })
-            .collect();
-        Self { outputs }
-    }
-}
-
-impl From<Vec<v1::Output>> for TaskOutputs {
-    fn from(wire: Vec<v1::Output>) -> Self {
-        wire.into_iter()
-            .map(|output| (output.name, Payload::from(output.payload.unwrap_or_default())))
-            .collect()
     }
 }
 
@@ -294,20 +276,5 @@ mod tests {
         assert_eq!(unknown.failure_type(), "ArgumentTypeError");
         assert_eq!(unknown.to_string(), "`task_weigh` has no parameter `weight`");
         assert_eq!(call.unknown_task().failure_type(), "TaskNotFoundError");
-    }
-
-    #[test]
-    fn outputs_over_a_limit_are_refused_by_name() {
-        let of = |size| Payload::from_json_bytes(bytes::Bytes::from(vec![b'1'; size]));
-        TaskOutputs::new().with("x", of(limits::PAYLOAD_BYTES_MAX)).check_limits().unwrap();
-        let error =
-            TaskOutputs::new().with("x", of(limits::PAYLOAD_BYTES_MAX + 1)).check_limits().unwrap_err();
-        assert_eq!(error.failure_type(), "ResultTypeError");
-        assert!(
-            error.to_string().starts_with("the output `x` cannot be sent: it takes 1048577 bytes"),
-            "{error}"
-        );
-        let many: TaskOutputs = (0..9).map(|n| (n.to_string(), of(limits::PAYLOAD_BYTES_MAX))).collect();
-        assert!(many.check_limits().unwrap_err().to_string().contains("together"));
     }
 }

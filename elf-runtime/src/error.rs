@@ -85,6 +85,15 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// A blob, which holds a value above 64 KiB, is not what its name says: it was damaged where the broker keeps it, or
+    /// on its way. Nothing of it is used.
+    #[error("blob {digest} is damaged: {problem}")]
+    DamagedBlob {
+        /// The SHA-256 that its bytes should have, in hexadecimal digits.
+        digest: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A worker has left, and could not hand over everything first: its grace was over, or the connection to the
     /// broker was. The broker returns what the worker still held to the queue.
     #[error("worker left with {} still running and {} not acknowledged by the broker, which gives those jobs out again",
@@ -222,6 +231,7 @@ impl Error {
             | Self::NoBroker
             | Self::Decode { .. }
             | Self::Protocol { .. }
+            | Self::DamagedBlob { .. }
             | Self::DrainIncomplete { .. }
             | Self::InvalidWorker { .. }
             | Self::Worker { .. } => false,
@@ -240,6 +250,7 @@ impl Error {
             | Self::NoBroker
             | Self::Decode { .. }
             | Self::Protocol { .. }
+            | Self::DamagedBlob { .. }
             | Self::DrainIncomplete { .. }
             | Self::InvalidWorker { .. }
             | Self::Worker { .. } => None,
@@ -258,6 +269,7 @@ impl Error {
             | Self::NoBroker
             | Self::Decode { .. }
             | Self::Protocol { .. }
+            | Self::DamagedBlob { .. }
             | Self::DrainIncomplete { .. }
             | Self::InvalidWorker { .. }
             | Self::Worker { .. } => None,

@@ -4,6 +4,7 @@
 #[allow(unused_extern_crates, reason = "only the tests that use the macros need it")]
 extern crate self as elf_runtime;
 
+mod blobs;
 mod capture;
 mod client;
 mod context;

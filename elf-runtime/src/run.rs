@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mycelium_proto::v1::{self, JobStatus};
 
 use self::results::Results;
-use crate::client::Mycelium;
+use crate::client::{Mycelium, Retry};
 use crate::elf::TaskOutputs;
 use crate::error::{Error, FailedJob, JobFailure};
 use crate::flow::{Flow, Job};
@@ -33,8 +33,8 @@ impl Flow {
     /// patience of the handle is at its end; [`Error::NoBroker`] for a detached flow.
     pub async fn submit(&self) -> Result<Run, Error> {
         let mycelium = self.client().ok_or(Error::NoBroker)?;
-        let submission = self.begin_submission().await?;
-        submit::send(mycelium, self, &submission).await?;
+        let mut submission = self.begin_submission().await?;
+        submit::send(mycelium, self, &mut submission).await?;
         submission.commit();
         Ok(Run::new(mycelium.clone(), self.id()))
     }
@@ -58,7 +58,8 @@ impl Mycelium {
 /// A flow that was submitted.
 ///
 /// Results are waited for on one watch, which begins with the first of them and ends when the run is dropped. Outputs
-/// that arrive before they are asked for are kept, up to 64 MiB; those beyond are fetched again.
+/// that arrive before they are asked for are kept, up to 64 MiB; those beyond are fetched again. Large values, above
+/// 64 KiB, are fetched when they are asked for.
 pub struct Run {
     mycelium: Mycelium,
     flow_id: FlowId,
@@ -89,7 +90,7 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::JobFailed`] if the job failed, was cancelled, or could not run because another did not end well;
-    /// [`Error::Decode`] if what it returned is no `T`; [`Error::Busy`] and [`Error::Unreachable`] if the broker
+    /// [`Error::Decode`] if what it returned is no `T`; [`Error::DamagedBlob`] if a large output is not what it was; [`Error::Busy`] and [`Error::Unreachable`] if the broker
     /// stays away for longer than the handle's patience; [`Error::Refused`] if the broker does not know the job.
     pub async fn result<T: Output>(&self, job: &Job<T>) -> Result<T, Error> {
         let job_id = job.id();
@@ -109,11 +110,11 @@ impl Run {
             let ended = self.results.wait(job_id).await?;
             match ended.status {
                 JobStatus::Done => match ended.outputs {
-                    Some(outputs) => return Ok(TaskOutputs::from(outputs)),
+                    Some(outputs) => return self.resolve(outputs).await,
                     None => {
-                        let fetched = self.mycelium.outputs(job_id).await?;
+                        let fetched = self.mycelium.outputs_unread(job_id).await?;
                         if fetched.status() == JobStatus::Done {
-                            return Ok(TaskOutputs::from(fetched.outputs));
+                            return self.resolve(fetched.outputs).await;
                         }
                         // A job that is DONE stays so, unless a broker was set back to an earlier store.
                         self.results.forget(job_id, ended.serial);
@@ -131,6 +132,12 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Outputs with their large values, which are read now.
+    async fn resolve(&self, outputs: Vec<v1::Output>) -> Result<TaskOutputs, Error> {
+        let retry = || Retry::new(self.mycelium.patience());
+        self.mycelium.blobs().resolve_outputs(outputs, retry).await
     }
 
     /// Waits until all jobs of the flow are final, those added meanwhile too, and returns how many ended how. That

@@ -13,6 +13,7 @@ use crate::type_name;
 pub(crate) mod failure_type {
     pub(crate) const ARGUMENT: &str = "ArgumentTypeError";
     pub(crate) const RESULT: &str = "ResultTypeError";
+    pub(crate) const BLOB: &str = "BlobError";
     pub(crate) const TASK_NOT_FOUND: &str = "TaskNotFoundError";
     pub(crate) const PANIC: &str = "Panic";
     pub(crate) const TIMEOUT: &str = "Timeout";

@@ -80,11 +80,11 @@ async fn failures_and_panics_are_outcomes_and_harm_nobody_else() {
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
-    let jobs = tokens(5);
-    let tasks = ["task_fail", "task_panic", "task_nowhere", "task_huge", "task_double"];
+    let jobs = tokens(4);
+    let tasks = ["task_fail", "task_panic", "task_nowhere", "task_double"];
     let assignments = jobs.iter().zip(tasks).map(|(job, task)| assignment(job, task, 1)).collect();
     stream.assign(assignments).await;
-    for (job, expected) in jobs.iter().zip(["Broken", "Panic", "TaskNotFoundError", "ResultTypeError"]) {
+    for (job, expected) in jobs.iter().zip(["Broken", "Panic", "TaskNotFoundError"]) {
         let outcome = stream.outcome().await;
         assert_eq!(outcome.token.as_ref(), Some(job));
         match outcome.result {
@@ -341,6 +341,8 @@ fn beats_go_on_while_tasks_burn_every_thread() {
         let burn = |(n, job)| assignment(job, "task_burn", n);
         stream.assign((0..).zip(&jobs).map(burn).collect()).await;
         must("two burning tasks", async { gates.started(0).await + gates.started(1).await }).await;
+        // The first beat may have been on its way before the jobs.
+        while stream.heartbeat().await.held.len() < 4 {}
         for _ in 0..10 {
             assert_eq!(stream.heartbeat().await.held.len(), 4);
         }

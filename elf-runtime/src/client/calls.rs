@@ -3,7 +3,7 @@
 use mycelium_proto::v1;
 use tonic::Request;
 
-use super::{JobWatch, Mycelium};
+use super::{JobWatch, Mycelium, Retry};
 use crate::error::Error;
 use crate::ids::{FlowId, JobId};
 
@@ -51,7 +51,8 @@ calls! {
     get_job(GetJobRequest) -> GetJobResponse;
     /// Jobs by flow, elf, task, status and time, in pages.
     list_jobs(ListJobsRequest) -> ListJobsResponse;
-    /// Outputs of jobs, for the first of them if all would be too much for one message.
+    /// Outputs of jobs, for the first of them if all would be too much for one message. Large values are named and not
+    /// read.
     get_outputs(GetOutputsRequest) -> GetOutputsResponse;
     /// A flow, and how its jobs stand.
     get_flow(GetFlowRequest) -> GetFlowResponse;
@@ -117,11 +118,23 @@ impl Mycelium {
         Ok(self.cancel_jobs(request).await?.jobs_cancelled)
     }
 
-    /// The outputs of one job, or how it stands if it is not DONE.
+    /// The outputs of one job, or how it stands if it is not DONE. Large values are read, so that all are inline.
+    ///
+    /// # Errors
+    /// As [`get_outputs`](Self::get_outputs); [`Error::DamagedBlob`] if a large value is not what it was.
+    pub async fn outputs(&self, job_id: JobId) -> Result<v1::JobOutputs, Error> {
+        let mut answer = self.outputs_unread(job_id).await?;
+        let outputs = std::mem::take(&mut answer.outputs);
+        let outputs = self.blobs().resolve_outputs(outputs, || Retry::new(self.patience())).await?;
+        answer.outputs = outputs.into_inline().outputs;
+        Ok(answer)
+    }
+
+    /// As [`outputs`](Self::outputs), but large values are named and not read, as the broker answers.
     ///
     /// # Errors
     /// As [`get_outputs`](Self::get_outputs).
-    pub async fn outputs(&self, job_id: JobId) -> Result<v1::JobOutputs, Error> {
+    pub async fn outputs_unread(&self, job_id: JobId) -> Result<v1::JobOutputs, Error> {
         let request = v1::GetOutputsRequest { mycelium: String::new(), job_ids: vec![job_id.to_wire()] };
         let answer = self.get_outputs(request).await?;
         answer.jobs.into_iter().next().ok_or_else(|| Error::Protocol {

@@ -16,8 +16,9 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 pub(crate) use self::backoff::Backoff;
-pub(crate) use self::transport::{endpoint, with_limits};
+pub(crate) use self::transport::{blob_channel, endpoint, with_limits};
 pub use self::watch::JobWatch;
+use crate::blobs::Blobs;
 use crate::error::Error;
 
 /// How long calls are repeated, unless the builder says otherwise.
@@ -28,7 +29,8 @@ const CALL_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// A handle on one mycelium of a broker. Cloning it is cheap; clones share one connection.
 ///
-/// The connection is made when it is first needed and again after every cut. Calls that the broker cannot take at
+/// The connection is made when it is first needed and again after every cut; so is a second one, for values above
+/// 64 KiB, which are written and read beside the calls that name them. Calls that the broker cannot take at
 /// the moment, or that a broken connection interrupts, are repeated with growing, jittered pauses for as long as the
 /// handle's *patience* lasts (30 s by default). That is harmless: every call of the contract may be repeated.
 #[derive(Clone)]
@@ -41,6 +43,7 @@ struct Inner {
     name: String,
     patience: Duration,
     client: MyceliumServiceClient<Channel>,
+    blobs: Blobs,
 }
 
 impl fmt::Debug for Mycelium {
@@ -107,7 +110,8 @@ impl Builder {
         let channel = transport::lazy_channel(&self.url)?;
         let client = with_limits!(MyceliumServiceClient::new(channel));
         let Self { url, name, patience, .. } = self;
-        Ok(Mycelium { inner: Arc::new(Inner { url, name, patience, client }) })
+        let blobs = Blobs::new(&url, &name)?;
+        Ok(Mycelium { inner: Arc::new(Inner { url, name, patience, client, blobs }) })
     }
 }
 
@@ -155,6 +159,11 @@ impl Mycelium {
     #[must_use]
     pub fn raw(&self) -> MyceliumServiceClient<Channel> {
         self.inner.client.clone()
+    }
+
+    /// Where values go that are too large to travel inline.
+    pub(crate) fn blobs(&self) -> &Blobs {
+        &self.inner.blobs
     }
 
     /// How long calls are repeated.
@@ -207,18 +216,26 @@ const CALL_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 /// Decides whether, and when, something that failed is tried again.
 #[derive(Debug)]
 pub(crate) struct Retry {
-    deadline: Instant,
+    /// None: there is none.
+    deadline: Option<Instant>,
     backoff: Backoff,
 }
 
 impl Retry {
     /// Tries for as long as `patience` lasts, from now.
     pub(crate) fn new(patience: Duration) -> Self {
-        Self { deadline: Instant::now() + patience, backoff: Backoff::new(CALL_PAUSE_MIN, CALL_PAUSE_MAX) }
+        // A patience beyond what a clock can count has no end.
+        let deadline = Instant::now().checked_add(patience);
+        Self { deadline, backoff: Backoff::new(CALL_PAUSE_MIN, CALL_PAUSE_MAX) }
+    }
+
+    /// Tries for as long as it takes, or until the caller loses interest.
+    pub(crate) fn endless() -> Self {
+        Self { deadline: None, backoff: Backoff::new(CALL_PAUSE_MIN, CALL_PAUSE_MAX) }
     }
 
     fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+        self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Waits until the next try is due, or gives the error back if trying again cannot help or the time is up.

@@ -13,6 +13,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// large messages does not wait for the other side's permission after each.
 const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// The same on the connection of blobs. Many chunks fit, and what a slow reader leaves lying there stays small.
+const BLOB_STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+const BLOB_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// After how long without traffic the other side is asked whether it is there, and how long it has to answer.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,6 +88,15 @@ pub(crate) use with_limits;
 /// A channel that connects when it is first used, and again after every cut.
 pub(crate) fn lazy_channel(url: &str) -> Result<Channel, Error> {
     Ok(endpoint(url)?.connect_lazy())
+}
+
+/// A channel for bulk bytes: a connection of its own, so that calls and beats never wait behind them.
+pub(crate) fn blob_channel(url: &str) -> Result<Channel, Error> {
+    Ok(endpoint(url)?
+        .initial_stream_window_size(BLOB_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(BLOB_CONNECTION_WINDOW_BYTES)
+        .keep_alive_while_idle(false)
+        .connect_lazy())
 }
 
 #[cfg(test)]

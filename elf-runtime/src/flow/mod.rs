@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use mycelium_proto::{limits, v1};
 use prost::Message as _;
 
@@ -77,8 +78,19 @@ struct State {
     submitted: u64,
     /// Jobs of other flows that pending jobs need, with the number of the one that needs them.
     foreign: Vec<(u64, Arc<RecordedJob>)>,
+    /// Literals of pending jobs that travel as blobs, in the order of the jobs.
+    large: Vec<LargeLiteral>,
     /// Mistakes that were made while recording.
     problems: FlowError,
+}
+
+/// A literal that travels as a blob. Its bytes are shared with the value that it was recorded from.
+pub(crate) struct LargeLiteral {
+    /// The number of the job in its flow.
+    number: u64,
+    /// The index of its node in the job's table.
+    node: u32,
+    bytes: Bytes,
 }
 
 impl Flow {
@@ -205,6 +217,11 @@ impl Recording {
         }
         let number = state.pending_from + state.pending.len() as u64;
         state.pending.push(spec);
+        state.large.extend(flattened.large.into_iter().map(|(node, bytes)| LargeLiteral {
+            number,
+            node,
+            bytes,
+        }));
         state.foreign.extend(foreign.into_iter().map(|job| (number, job)));
         Arc::new(RecordedJob::new(id, number, Arc::clone(self)))
     }

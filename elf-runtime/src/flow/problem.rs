@@ -74,8 +74,8 @@ pub enum ProblemKind {
     /// was given, outside of that closure.
     #[error("{0}")]
     InvalidValue(String),
-    /// The arguments take more together than what travels.
-    #[error("the arguments take {bytes} bytes together, and at most {} travel", limits::JOB_BYTES_MAX)]
+    /// The arguments take more together than what travels. Large values do not count: each is sent by itself.
+    #[error("the arguments take {bytes} bytes together, and at most {} travel", limits::SPEC_BYTES_MAX)]
     ArgumentsTooLarge {
         /// What they take, as far as it was counted.
         bytes: usize,

@@ -1,19 +1,28 @@
 //! The jobs of a flow on their way to the broker.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
 use mycelium_proto::{limits, v1};
 use prost::Message as _;
 use tokio::sync::OwnedMutexGuard;
+use v1::payload::Content;
+use v1::value_node::Kind;
 
-use super::{FlowError, Problem, ProblemKind, Recording};
+use super::{FlowError, LargeLiteral, Problem, ProblemKind, Recording};
+use crate::blobs::{Blob, Digest};
 
 /// The jobs of a flow on their way to the broker. Unless it is committed, they return to the flow when it is dropped,
 /// to be submitted again; their ids stay, so that it does no harm if they had arrived after all.
 pub(crate) struct Submission {
     recording: Arc<Recording>,
     jobs: Vec<v1::JobSpec>,
+    /// The number of the first of them in the flow.
+    jobs_from: u64,
+    /// Their literals that travel as blobs.
+    large: Vec<LargeLiteral>,
     parts: Vec<Range<usize>>,
     /// Whether the broker has acknowledged them.
     committed: bool,
@@ -47,17 +56,46 @@ impl Submission {
             return Err(error);
         }
         let jobs = std::mem::take(&mut state.pending);
+        let large = std::mem::take(&mut state.large);
+        let jobs_from = state.pending_from;
         state.pending_from += jobs.len() as u64;
         let taken_to = state.pending_from;
         state.foreign.retain(|(number, _)| *number >= taken_to);
         drop(state);
         let parts = split(&jobs);
-        Ok(Self { recording, jobs, parts, committed: false, _turn: turn })
+        Ok(Self { recording, jobs, jobs_from, large, parts, committed: false, _turn: turn })
     }
 
     /// The jobs in the order they were recorded, in parts that fit a call each. None if there are no jobs.
     pub(crate) fn parts(&self) -> impl ExactSizeIterator<Item = &[v1::JobSpec]> {
         self.parts.iter().map(|part| &self.jobs[part.clone()])
+    }
+
+    /// Gives the literals that travel as blobs their names, and returns what is to be written before the jobs are sent,
+    /// each once.
+    pub(crate) async fn name_large(&mut self) -> Vec<Blob> {
+        let mut blobs: HashMap<Digest, Blob> = HashMap::new();
+        // A value that several jobs share is hashed once.
+        let mut named: HashMap<(usize, usize), v1::BlobRef> = HashMap::new();
+        for LargeLiteral { number, node, bytes } in &self.large {
+            let place = (bytes.as_ptr() as usize, bytes.len());
+            let name = match named.entry(place) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let blob = Blob::of(bytes.clone()).await;
+                    let name = blob.to_wire();
+                    blobs.entry(blob.digest()).or_insert(blob);
+                    entry.insert(name)
+                }
+            };
+            let spec =
+                usize::try_from(number - self.jobs_from).ok().and_then(|index| self.jobs.get_mut(index));
+            let node = spec.and_then(|spec| spec.nodes.get_mut(*node as usize));
+            if let Some(Kind::Literal(payload)) = node.and_then(|node| node.kind.as_mut()) {
+                payload.content = Some(Content::Blob(name.clone()));
+            }
+        }
+        blobs.into_values().collect()
     }
 
     /// How many jobs there are.
@@ -82,6 +120,8 @@ impl Drop for Submission {
         state.pending_from -= self.jobs.len() as u64;
         self.jobs.append(&mut state.pending);
         state.pending = std::mem::take(&mut self.jobs);
+        self.large.append(&mut state.large);
+        state.large = std::mem::take(&mut self.large);
     }
 }
 

@@ -76,7 +76,7 @@ impl Results {
             (end, state.has_evicted)
         };
         if may_have_ended {
-            let outputs = self.mycelium.outputs(job_id).await?;
+            let outputs = self.mycelium.outputs_unread(job_id).await?;
             if is_final(outputs.status()) {
                 return Ok(End {
                     status: outputs.status(),

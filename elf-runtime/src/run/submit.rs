@@ -7,20 +7,33 @@ use crate::client::{Mycelium, Retry};
 use crate::error::Error;
 use crate::flow::{Flow, Submission};
 
-/// Sends all jobs. When it returns `Ok` they are durable.
-pub(super) async fn send(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -> Result<(), Error> {
+/// How often blobs are written again because the broker has not kept them until they were named.
+const WRITES_MAX: usize = 3;
+
+/// Sends all jobs, and before them the blobs that they name. When it returns `Ok` they are durable.
+pub(super) async fn send(mycelium: &Mycelium, flow: &Flow, submission: &mut Submission) -> Result<(), Error> {
+    let blobs = submission.name_large().await;
     let mut retry = Retry::new(mycelium.patience());
+    let mut writes = 0;
     loop {
+        // Those that were written before are not written again.
+        mycelium.blobs().write(&blobs, Retry::new(mycelium.patience())).await?;
         let Err(error) = send_parts(mycelium, flow, submission).await else {
-            tracing::debug!(flow_id = %flow.id(), jobs = submission.len(), "submitted");
+            tracing::debug!(flow_id = %flow.id(), jobs = submission.len(), blobs = blobs.len(), "submitted");
             return Ok(());
         };
-        // The broker dropped the earlier parts, or never had them because another one has taken over: begin again.
-        // Jobs that it has after all are recognised by their ids.
-        if error.reason() != Some(reason::SUBMISSION_OUT_OF_ORDER) {
-            return Err(error);
+        match error.reason() {
+            // The broker dropped the earlier parts, or never had them because another one has taken over: begin again.
+            // Jobs that it has after all are recognised by their ids.
+            Some(reason::SUBMISSION_OUT_OF_ORDER) => retry.pause(error).await?,
+            // They were written longer ago than was thought, or to another broker.
+            Some(reason::BLOB_NOT_FOUND) if writes < WRITES_MAX && !blobs.is_empty() => {
+                writes += 1;
+                mycelium.blobs().forget(&blobs);
+                tracing::debug!(flow_id = %flow.id(), error = %error, "blobs are written again");
+            }
+            _ => return Err(error),
         }
-        retry.pause(error).await?;
     }
 }
 

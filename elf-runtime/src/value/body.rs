@@ -68,7 +68,7 @@ impl Body {
 
 /// Records an operation with a body. The closure is called once, with nodes that stand for what it will be given.
 ///
-/// What it uses from outside, literals aside, is computed outside: the largest parts that do not depend on what it is
+/// What it uses from outside, small literals aside, is computed outside: the largest parts that do not depend on what it is
 /// given become operands of the operation, each once, and inputs of the body after its own.
 pub(super) fn with_body<const N: usize>(
     name: &'static str,
@@ -127,7 +127,10 @@ struct OfBody {
 
 impl Place for OfBody {
     fn elsewhere(&mut self, node: &Node) -> Option<WireKind> {
-        if matches!(node.kind(), NodeKind::Literal(_)) || node.scopes().contains(self.scope) {
+        // A large literal comes from outside as well, so that only the table of a job has blobs.
+        if matches!(node.kind(), NodeKind::Literal(payload) if !payload.is_large())
+            || node.scopes().contains(self.scope)
+        {
             return None;
         }
         // Held here it is shared, so that the table finds it again where it is met again.

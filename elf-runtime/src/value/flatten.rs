@@ -4,11 +4,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mycelium_proto::{limits, v1};
+use v1::payload::Content;
 use v1::value_node::Kind as WireKind;
 
 use super::node::{Node, NodeKind};
 use super::scopes::Scope;
+use crate::blobs::choose_large;
 use crate::flow::{ProblemKind, RecordedJob};
 
 /// The value graph of one job as it travels.
@@ -16,6 +19,8 @@ use crate::flow::{ProblemKind, RecordedJob};
 pub(crate) struct Flattened {
     pub(crate) arguments: Vec<v1::Argument>,
     pub(crate) nodes: Vec<v1::ValueNode>,
+    /// Literals that travel as blobs: the index of each in `nodes`, where it still lacks its name, and its bytes.
+    pub(crate) large: Vec<(u32, Bytes)>,
     /// The version of the operations that it uses; 0 if it uses none.
     pub(crate) operations_version: u32,
 }
@@ -53,8 +58,9 @@ pub(crate) fn flatten(
         let node = table.add(root).map_err(in_parameter)?;
         flattened.push(v1::Argument { parameter: parameter.to_string(), node });
     }
+    table.make_large().map_err(|problem| (None, problem))?;
     let operations_version = if table.has_operations { limits::OPERATIONS_VERSION } else { 0 };
-    Ok(Flattened { arguments: flattened, nodes: table.nodes, operations_version })
+    Ok(Flattened { arguments: flattened, nodes: table.nodes, large: table.large, operations_version })
 }
 
 /// Where a table of nodes belongs, which decides what may stand in it.
@@ -105,7 +111,9 @@ pub(super) struct Table<P> {
     has_operations: bool,
     /// How many nodes there are, with those of the bodies.
     pub(super) node_count: usize,
+    /// How many bytes the literals take that travel inline, those in bodies included.
     pub(super) literal_bytes: usize,
+    large: Vec<(u32, Bytes)>,
     /// How many bodies stand in each other here at most.
     pub(super) bodies_nested: u32,
 }
@@ -119,6 +127,7 @@ impl<P: Place> Table<P> {
             has_operations: false,
             node_count: 0,
             literal_bytes: 0,
+            large: Vec::new(),
             bodies_nested: 0,
         }
     }
@@ -177,8 +186,8 @@ impl<P: Place> Table<P> {
             NodeKind::List(_) | NodeKind::Map(_) | NodeKind::Operation { .. } => return Ok(None),
             NodeKind::Invalid(message) => return Err(ProblemKind::InvalidValue(message.clone())),
             NodeKind::Literal(payload) => {
-                self.count_literals(payload.bytes().len())?;
-                WireKind::Literal(payload.clone().into())
+                self.literal_bytes += payload.bytes().len();
+                WireKind::Literal(payload.clone().into_inline())
             }
             NodeKind::Output { job, name } => {
                 if name.len() > limits::NAME_BYTES_MAX {
@@ -217,7 +226,7 @@ impl<P: Place> Table<P> {
                 if let Some(body) = body {
                     self.node_count += body.node_count();
                     self.bodies_nested = self.bodies_nested.max(body.nested());
-                    self.count_literals(body.literal_bytes())?;
+                    self.literal_bytes += body.literal_bytes();
                 }
                 WireKind::Operation(v1::Operation {
                     name: name.to_string(),
@@ -235,10 +244,40 @@ impl<P: Place> Table<P> {
         self.put(node, kind)
     }
 
-    fn count_literals(&mut self, bytes: usize) -> Result<(), ProblemKind> {
-        self.literal_bytes += bytes;
-        if self.literal_bytes > limits::JOB_BYTES_MAX {
-            return Err(ProblemKind::ArgumentsTooLarge { bytes: self.literal_bytes });
+    /// Turns literals into blobs: those that are too large to travel inline, and the largest of the others until the
+    /// rest fits into one job. Their names are found when they are written.
+    ///
+    /// # Errors
+    /// What stands in bodies, which never is a blob, is too much by itself.
+    pub(super) fn make_large(&mut self) -> Result<(), ProblemKind> {
+        let mut literals = Vec::new();
+        let mut inline_bytes_max = limits::SPEC_BYTES_MAX;
+        if self.literal_bytes > limits::PAYLOAD_BYTES_MAX {
+            let in_bodies =
+                self.literal_bytes - self.nodes.iter().filter_map(inline).map(Bytes::len).sum::<usize>();
+            inline_bytes_max = inline_bytes_max
+                .checked_sub(in_bodies)
+                .ok_or(ProblemKind::ArgumentsTooLarge { bytes: in_bodies })?;
+            literals.extend(
+                (0_u32..).zip(&self.nodes).filter(|(_, node)| inline(node).is_some()).map(|(place, _)| place),
+            );
+        }
+        let bytes_of = |place: &u32| self.nodes.get(*place as usize).and_then(inline).map_or(0, Bytes::len);
+        let sizes: Vec<usize> = literals.iter().map(bytes_of).collect();
+        for index in choose_large(&sizes, inline_bytes_max) {
+            let place = literals[index];
+            if let Some(WireKind::Literal(v1::Payload { content: Some(content), .. })) =
+                self.nodes.get_mut(place as usize).and_then(|node| node.kind.as_mut())
+                && let Content::Inline(bytes) = content
+            {
+                let bytes = std::mem::take(bytes);
+                *content = Content::Blob(v1::BlobRef {
+                    digest: Bytes::from_static(&[0; 32]),
+                    size: bytes.len() as u64,
+                });
+                self.literal_bytes -= bytes.len();
+                self.large.push((place, bytes));
+            }
         }
         Ok(())
     }
@@ -255,4 +294,11 @@ impl<P: Place> Table<P> {
         }
         Ok(place)
     }
+}
+
+/// The bytes of a literal that travels inline.
+fn inline(node: &v1::ValueNode) -> Option<&Bytes> {
+    let Some(WireKind::Literal(payload)) = &node.kind else { return None };
+    let Some(Content::Inline(bytes)) = &payload.content else { return None };
+    Some(bytes)
 }

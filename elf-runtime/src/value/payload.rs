@@ -14,7 +14,8 @@ const JSON: &str = "application/json";
 /// The bytes of one value and how they are encoded. JSON unless said otherwise; payloads of other encodings pass
 /// from task to task untouched, as whole values only.
 ///
-/// At most 1 MiB ([`limits::PAYLOAD_BYTES_MAX`]) travels; larger ones are refused before they are sent.
+/// It may be large: what is above 64 KiB ([`limits::PAYLOAD_BYTES_MAX`]) travels beside the jobs and outcomes that name
+/// it, unseen. At most 64 GiB ([`limits::BLOB_BYTES_MAX`]) travel; larger ones are refused before they are sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload {
     encoding: Cow<'static, str>,
@@ -40,8 +41,8 @@ pub enum PayloadError {
     /// The payload is not JSON.
     #[error("it is encoded as `{0}`, not as JSON")]
     OtherEncoding(String),
-    /// The payload is larger than what travels inline.
-    #[error("it takes {bytes} bytes, and at most {} travel", limits::PAYLOAD_BYTES_MAX)]
+    /// The payload is larger than what travels.
+    #[error("it takes {bytes} bytes, and at most {} travel", limits::BLOB_BYTES_MAX)]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -104,11 +105,31 @@ impl Payload {
     /// # Errors
     /// [`PayloadError::TooLarge`] if it is larger than what travels.
     pub(crate) fn check_size(&self) -> Result<(), PayloadError> {
-        if self.bytes.len() > limits::PAYLOAD_BYTES_MAX {
-            return Err(PayloadError::TooLarge { bytes: self.bytes.len() });
-        }
-        Ok(())
+        check_size(self.bytes.len())
     }
+
+    /// Whether it is too large to travel inline.
+    pub(crate) fn is_large(&self) -> bool {
+        self.bytes.len() > limits::PAYLOAD_BYTES_MAX
+    }
+
+    /// A payload whose encoding is written as on the wire: empty for JSON.
+    pub(crate) fn from_wire(encoding: String, bytes: Bytes) -> Self {
+        let encoding =
+            if encoding.is_empty() || encoding == JSON { Cow::Borrowed(JSON) } else { Cow::Owned(encoding) };
+        Self { encoding, bytes }
+    }
+
+    /// The payload as it travels inline, whatever its size.
+    pub(crate) fn into_inline(self) -> v1::Payload {
+        // On the wire an empty encoding means JSON, which saves 16 bytes a value.
+        let encoding = if self.is_json() { String::new() } else { self.encoding.into_owned() };
+        v1::Payload { encoding, content: Some(v1::payload::Content::Inline(self.bytes)) }
+    }
+}
+
+fn check_size(bytes: usize) -> Result<(), PayloadError> {
+    if bytes as u64 > limits::BLOB_BYTES_MAX { Err(PayloadError::TooLarge { bytes }) } else { Ok(()) }
 }
 
 impl fmt::Debug for Payload {
@@ -131,29 +152,6 @@ impl fmt::Display for Payload {
     }
 }
 
-impl From<Payload> for v1::Payload {
-    fn from(payload: Payload) -> Self {
-        // On the wire an empty encoding means JSON, which saves 16 bytes a value.
-        let encoding = if payload.is_json() { String::new() } else { payload.encoding.into_owned() };
-        Self { encoding, content: Some(v1::payload::Content::Inline(payload.bytes)) }
-    }
-}
-
-impl From<v1::Payload> for Payload {
-    fn from(wire: v1::Payload) -> Self {
-        let encoding = if wire.encoding.is_empty() || wire.encoding == JSON {
-            Cow::Borrowed(JSON)
-        } else {
-            Cow::Owned(wire.encoding)
-        };
-        let bytes = match wire.content {
-            Some(v1::payload::Content::Inline(bytes)) => bytes,
-            Some(v1::payload::Content::Blob(_)) | None => Bytes::new(),
-        };
-        Self { encoding, bytes }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,12 +166,14 @@ mod tests {
 
     #[test]
     fn json_is_the_default_on_the_wire_and_others_keep_their_name() {
-        let wire = v1::Payload::from(Payload::json("bee").unwrap());
+        let json = Payload::json("bee").unwrap();
+        let wire = json.clone().into_inline();
         assert_eq!(wire.encoding, "");
-        assert_eq!(Payload::from(wire).read::<String>().unwrap(), "bee");
+        let back = Payload::from_wire(wire.encoding, json.bytes().clone());
+        assert_eq!(back.read::<String>().unwrap(), "bee");
 
         let other = Payload::encoded("image/png", Bytes::from_static(b"x"));
-        let back = Payload::from(v1::Payload::from(other.clone()));
+        let back = Payload::from_wire(other.clone().into_inline().encoding, other.bytes().clone());
         assert_eq!(back, other);
         assert_eq!(
             back.read::<String>().unwrap_err().to_string(),
@@ -188,11 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn the_size_limit_is_exact() {
-        let of = |size| Payload::from_json_bytes(Bytes::from(vec![b'1'; size])).check_size();
-        of(limits::PAYLOAD_BYTES_MAX).unwrap();
-        let error = of(limits::PAYLOAD_BYTES_MAX + 1).unwrap_err();
-        assert_eq!(error.to_string(), "it takes 1048577 bytes, and at most 1048576 travel");
+    fn the_size_limits_are_exact() {
+        let of = |size| Payload::from_json_bytes(Bytes::from(vec![b'1'; size]));
+        assert!(!of(limits::PAYLOAD_BYTES_MAX).is_large());
+        assert!(of(limits::PAYLOAD_BYTES_MAX + 1).is_large());
+        let max = usize::try_from(limits::BLOB_BYTES_MAX).unwrap();
+        check_size(max).unwrap();
+        let error = check_size(max + 1).unwrap_err();
+        assert_eq!(error.to_string(), "it takes 68719476737 bytes, and at most 68719476736 travel");
     }
 
     #[test]

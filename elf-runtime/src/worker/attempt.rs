@@ -5,7 +5,6 @@ use std::sync::Arc;
 use mycelium_proto::v1;
 use tokio_util::sync::CancellationToken;
 
-use crate::elf::TaskCall;
 use crate::ids::{FlowId, JobId};
 
 /// Which of the worker's elves.
@@ -40,7 +39,8 @@ pub(super) struct Work {
     /// The name of the task, shared by all jobs of it.
     pub(super) task: Arc<str>,
     pub(super) flow_id: FlowId,
-    pub(super) call: TaskCall,
+    /// As they came: some may have to be read first.
+    pub(super) arguments: Vec<v1::ArgumentValue>,
     pub(super) cancel: CancellationToken,
 }
 

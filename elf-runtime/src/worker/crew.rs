@@ -7,12 +7,16 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use mycelium_proto::v1::{self, outcome};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::attempt::{Finished, Work};
 use crate::client::Mycelium;
 use crate::context::{TaskContext, TaskContextParts};
+use crate::elf::{TaskCall, TaskOutputs};
+use crate::error::Error;
 use crate::service::{self, BoxElfService, TaskRequest};
+use crate::task_error::{TaskError, failure_type};
 
 /// Outcomes on their way from the threads of the tasks to the connection. Bounded by the windows: an attempt has one
 /// outcome.
@@ -165,10 +169,21 @@ impl Crew {
     }
 
     async fn attempt(&self, work: Work) -> outcome::Result {
-        let Work { token, serial: _, elf: _, task, flow_id, call, cancel } = work;
+        let Work { token, serial: _, elf: _, task, flow_id, arguments, cancel } = work;
         if cancel.is_cancelled() {
             return outcome::Result::Cancelled(v1::Cancelled {});
         }
+        // What is large is read in the place that the attempt has among those that run, and its outputs are written in
+        // it: so no more large values are held at once than there are places.
+        let arguments = tokio::select! {
+            biased;
+            resolved = self.client.blobs().resolve_arguments(arguments) => match resolved {
+                Ok(arguments) => arguments,
+                Err((parameter, error)) => return unreadable(&parameter, &error),
+            },
+            () = cancel.cancelled() => return outcome::Result::Cancelled(v1::Cancelled {}),
+        };
+        let call = TaskCall::new(&*task, arguments);
         let context = TaskContext::new(TaskContextParts {
             job_id: token.job_id,
             flow_id,
@@ -181,7 +196,7 @@ impl Crew {
         tokio::select! {
             biased;
             result = service::run_attempt(self.service.clone(), TaskRequest { call, context }) => match result {
-                Ok(outputs) => outcome::Result::Outputs(outputs.into()),
+                Ok(outputs) => self.store(outputs, &cancel).await,
                 // What a task that was told to stop makes of it is not worth a failure.
                 Err(_) if cancel.is_cancelled() => outcome::Result::Cancelled(v1::Cancelled {}),
                 Err(error) => outcome::Result::Failure(error.into()),
@@ -195,6 +210,30 @@ impl Crew {
             }
         }
     }
+
+    /// Makes the outcome of what a task returned: what is large is written before anybody is told of it. A broker that
+    /// is away is waited for.
+    async fn store(&self, outputs: TaskOutputs, cancel: &CancellationToken) -> outcome::Result {
+        tokio::select! {
+            biased;
+            stored = self.client.blobs().store_outputs(outputs) => match stored {
+                Ok(outputs) => outcome::Result::Outputs(outputs),
+                Err(error) => {
+                    tracing::warn!(error = %error, "the outputs of a job cannot be written");
+                    let message = format!("what the task returned cannot be written: {error}");
+                    outcome::Result::Failure(TaskError::of_runtime(failure_type::BLOB, message).into())
+                }
+            },
+            () = cancel.cancelled() => outcome::Result::Cancelled(v1::Cancelled {}),
+        }
+    }
+}
+
+/// The failure of a job whose argument is a blob that cannot be had, now or later.
+fn unreadable(parameter: &str, error: &Error) -> outcome::Result {
+    tracing::warn!(parameter, error = %error, "the argument of a job cannot be read");
+    let message = format!("the argument for the parameter `{parameter}` cannot be read: {error}");
+    outcome::Result::Failure(TaskError::of_runtime(failure_type::BLOB, message).into())
 }
 
 /// About how many bytes an outcome takes in a message.

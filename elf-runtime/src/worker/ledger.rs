@@ -13,9 +13,7 @@ use mycelium_proto::v1::{self, connect_request, outcome};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{ElfIndex, Finished, Token, Work};
-use crate::elf::TaskCall;
 use crate::ids::FlowId;
-use crate::value::payload::Payload;
 
 /// The most outcomes in one message, and the most bytes of them before the next message begins.
 const OUTCOMES_PER_MESSAGE_MAX: usize = 1_024;
@@ -245,10 +243,6 @@ impl Ledger {
             // The elf answers that it has no such task.
             None => Arc::from(assignment.task.as_str()),
         };
-        let argument = |argument: v1::ArgumentValue| {
-            (argument.parameter, Payload::from(argument.payload.unwrap_or_default()))
-        };
-        let call = TaskCall::new(assignment.task, assignment.arguments.into_iter().map(argument).collect());
         orders.start.push(Work {
             token,
             serial,
@@ -256,7 +250,7 @@ impl Ledger {
             task,
             // For the task's information only.
             flow_id: FlowId::try_from(assignment.flow_id.as_ref()).unwrap_or(FlowId::from_bytes([0; 16])),
-            call,
+            arguments: assignment.arguments,
             cancel,
         });
     }

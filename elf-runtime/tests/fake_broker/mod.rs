@@ -8,6 +8,7 @@
     reason = "each test file uses its own part of this, and fails at once where something is wrong"
 )]
 
+mod blobs;
 mod elf_stream;
 mod service;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use elf_runtime::Mycelium;
 use mycelium_proto::limits;
+use mycelium_proto::v1::blob_service_server::BlobServiceServer;
 use mycelium_proto::v1::elf_service_server::ElfServiceServer;
 use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
 use tokio::net::TcpListener;
@@ -26,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
+pub use blobs::{BlobScript, blob_ref};
 pub use elf_stream::{ElfStream, assignment, token};
 pub use service::{Handler, Script, refusal};
 
@@ -77,6 +80,7 @@ impl FakeBroker {
         let script = Arc::new(Mutex::new(script));
         let elves = service::Service { accept, script: Arc::clone(&script) };
         let calls = service::Calls(Arc::clone(&script));
+        let blobs = blobs::BlobCalls(Arc::clone(&script));
         let server = Server::builder()
             .initial_stream_window_size(4 * 1024 * 1024)
             .initial_connection_window_size(8 * 1024 * 1024)
@@ -85,6 +89,7 @@ impl FakeBroker {
             .add_service(
                 MyceliumServiceServer::new(calls).max_decoding_message_size(limits::MESSAGE_BYTES_MAX),
             )
+            .add_service(BlobServiceServer::new(blobs).max_decoding_message_size(limits::MESSAGE_BYTES_MAX))
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(server);
         Self { address, streams, runtime: Some(runtime), script }

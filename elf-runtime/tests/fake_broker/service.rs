@@ -1,4 +1,4 @@
-//! The two services, answering as the script says.
+//! The services of jobs and elves, answering as the script says.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::ElfStream;
+use super::{BlobScript, ElfStream};
 
 /// Answers one call.
 pub type Handler<Req, Resp> = Box<dyn FnMut(Req) -> Result<Resp, Status> + Send>;
@@ -68,6 +68,7 @@ macro_rules! script {
         #[derive(Default)]
         pub struct Script {
             pub refuse_connect: Option<Status>,
+            pub blobs: BlobScript,
             pub watch_jobs: Option<Handler<v1::WatchJobsRequest, Watch>>,
             $(pub $call: Option<Handler<v1::$request, v1::$response>>,)*
         }

@@ -29,6 +29,10 @@ async fn flags_that_make_no_sense_are_refused_before_anything_is_started() {
         &["chain", "--mycelium", "other"],
         &["chain", "--connect", "127.0.0.1:1"],
         &["backlog", "--connect", "http://127.0.0.1:1"],
+        &["chain", "--elements", "5"],
+        &["latency", "--rounds", "5"],
+        &["payload", "--jobs", "5"],
+        &["payload", "--elements", "0"],
     ] {
         let ended = run(mycelium().arg("bench").args(flags).env("TMPDIR", folder.path())).await;
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{flags:?}: {}", ended.stderr);

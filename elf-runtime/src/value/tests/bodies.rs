@@ -88,9 +88,9 @@ fn an_element_that_escapes_its_closure_is_a_mistake_that_submit_tells() {
 #[test]
 fn mistakes_in_a_closure_are_those_of_the_value() {
     let v = outputs();
-    let large = "x".repeat(2_000_000);
-    let value = v.words.map(|word| word + &large);
-    assert_eq!(flat(&value).unwrap_err(), "it takes 2000002 bytes, and at most 1048576 travel");
+    let keys = std::collections::BTreeMap::from([(vec![1], 1)]);
+    let unwritable = v.words.map(|word| crate::any_list![word, Value::any(&keys)]);
+    assert_eq!(flat(&unwritable).unwrap_err(), "it cannot be written as JSON: key must be a string");
     let outside = Value::<i64>::from_node(crate::value::Node::invalid("no such thing".to_owned()));
     assert_eq!(flat(&v.xs.map(|x| x + &outside)).unwrap_err(), "no such thing");
 }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use mycelium_proto::v1;
 use v1::value_node::Kind;
 
+use super::payload::Payload;
 use super::{Flattened, Node, Value, flatten};
 use crate::flow::Flow;
 use crate::output::Output;
@@ -78,7 +79,13 @@ fn written(nodes: &[v1::ValueNode], place: u32) -> String {
         places.iter().map(|place| written(nodes, *place)).collect::<Vec<_>>().join(", ")
     };
     match nodes[place as usize].kind.as_ref().unwrap() {
-        Kind::Literal(payload) => super::payload::Payload::from(payload.clone()).to_string(),
+        Kind::Literal(payload) => match &payload.content {
+            Some(v1::payload::Content::Inline(bytes)) => {
+                Payload::from_wire(payload.encoding.clone(), bytes.clone()).to_string()
+            }
+            Some(v1::payload::Content::Blob(blob)) => format!("<blob of {} bytes>", blob.size),
+            None => panic!("a literal without content"),
+        },
         Kind::Output(output) => output.name.clone(),
         Kind::List(list) => format!("[{}]", all(&list.items)),
         Kind::Map(map) => {

@@ -1,7 +1,7 @@
 //! The elf of the benchmarks, in a process of its own.
 
 use clap::Args as ClapArgs;
-use elf_runtime::{Mycelium, machine_elf};
+use elf_runtime::{Mycelium, TaskError, machine_elf};
 
 /// The name it serves under.
 pub(super) const ELF: &str = "bench";
@@ -34,6 +34,24 @@ impl Bench {
     /// Returns one more than it is given.
     async fn task_increment(&self, n: i64) -> i64 {
         n.wrapping_add(1)
+    }
+
+    /// Returns the list that it is given with one of its elements changed.
+    async fn task_replace(
+        &self,
+        mut list: Vec<i64>,
+        index: usize,
+        value: i64,
+    ) -> Result<Vec<i64>, TaskError> {
+        let length = list.len();
+        let element = list.get_mut(index).ok_or_else(|| {
+            TaskError::new(
+                "NoSuchElement",
+                format!("there are {length} elements, and none with the index {index}"),
+            )
+        })?;
+        *element = value;
+        Ok(list)
     }
 
     /// Adds up what it is given.

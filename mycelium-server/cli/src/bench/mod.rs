@@ -2,6 +2,7 @@
 //! afterwards that everything survived the broker's sudden death.
 
 mod elf;
+mod payload;
 mod processes;
 mod report;
 mod verify;
@@ -29,7 +30,7 @@ pub(crate) struct Args {
     /// What to measure.
     #[arg(value_enum)]
     workload: Workload,
-    /// How many jobs. Default: 100000 for throughput, 1000 for latency and chain, 10000 for fan, 1000000 for backlog.
+    /// How many jobs (of payload, see --rounds). Default: 100000 for throughput, 1000 for latency and chain, 10000 for fan, 1000000 for backlog.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     jobs: Option<u64>,
     /// Measure this broker instead of starting one on an embedded store in a temporary folder. It is neither killed
@@ -42,10 +43,20 @@ pub(crate) struct Args {
     /// How many jobs the elf holds at once; at least those that it runs.
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=WINDOW_MAX))]
     window: u32,
+    /// For payload: how many integers the list has. Default: 100000.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    elements: Option<u32>,
+    /// For payload: how many times it is sent and returned; three times more before the clock starts. Default: 20.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rounds: Option<u32>,
     /// For throughput: each job takes a value on which an operation is recorded, and which the broker computes.
     #[arg(long)]
     with_operation: bool,
 }
+
+/// What payload sends unless it is told otherwise, and how often.
+const ELEMENTS_DEFAULT: u32 = 100_000;
+const ROUNDS_DEFAULT: u32 = 20;
 
 /// The largest window that a broker allows.
 const WINDOW_MAX: i64 = mycelium_proto::limits::WINDOW_MAX as i64;
@@ -61,6 +72,16 @@ impl Args {
         }
         if self.with_operation && self.workload != Workload::Throughput {
             return Err(Misuse("--with-operation is for throughput".to_owned()));
+        }
+        if self.workload == Workload::Payload {
+            if self.jobs.is_some() {
+                return Err(Misuse(
+                    "--jobs is not for payload, which takes --elements and --rounds".to_owned(),
+                ));
+            }
+        } else if self.elements.is_some() || self.rounds.is_some() {
+            let flag = if self.elements.is_some() { "--elements" } else { "--rounds" };
+            return Err(Misuse(format!("{flag} is for payload")));
         }
         if self.workload == Workload::Backlog && self.connect.is_some() {
             return Err(Misuse("backlog starts and kills its own broker: leave out --connect".to_owned()));
@@ -80,6 +101,8 @@ enum Workload {
     Chain,
     /// One job, then many that take its output, then one that adds up all of theirs.
     Fan,
+    /// A long list of integers, one at a time, to a task and back, as the program that calls it sees it.
+    Payload,
     /// Jobs that wait for an elf that is not there: memory per job, and how long a restart takes.
     Backlog,
 }
@@ -91,6 +114,7 @@ impl Workload {
             Self::Latency => "latency",
             Self::Chain => "chain",
             Self::Fan => "fan",
+            Self::Payload => "payload",
             Self::Backlog => "backlog",
         }
     }
@@ -99,6 +123,7 @@ impl Workload {
         match self {
             Self::Throughput => 100_000,
             Self::Latency | Self::Chain => 1_000,
+            Self::Payload => ROUNDS_DEFAULT.into(),
             Self::Fan => 10_000,
             Self::Backlog => 1_000_000,
         }
@@ -137,6 +162,10 @@ async fn measure(args: Args) -> anyhow::Result<Report> {
                 Workload::Latency => workloads::latency(&mycelium, n).await,
                 Workload::Chain => workloads::chain(&mycelium, n).await,
                 Workload::Fan => workloads::fan(&mycelium, n).await,
+                Workload::Payload => {
+                    let elements = args.elements.unwrap_or(ELEMENTS_DEFAULT);
+                    payload::run(&mycelium, elements, args.rounds.unwrap_or(ROUNDS_DEFAULT)).await
+                }
                 Workload::Backlog => bail!("backlog has no elf"),
             };
             elf.stop().await?;

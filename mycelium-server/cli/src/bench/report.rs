@@ -13,9 +13,12 @@ pub(crate) struct Report {
     /// From the first submission to the last output.
     pub(crate) seconds: f64,
     pub(crate) per_s: f64,
-    /// Milliseconds of one job (latency) or one hop (chain); null for others.
+    /// Milliseconds of one job (latency), one hop (chain) or one round (payload); null for others.
     pub(crate) p50_ms: Option<f64>,
     pub(crate) p99_ms: Option<f64>,
+    /// The longest round (payload).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_ms: Option<f64>,
     /// Whether the broker says that what it acknowledges survives its death.
     pub(crate) durable: bool,
     /// Resident bytes that a waiting job adds to the broker.
@@ -39,6 +42,7 @@ impl Report {
             per_s,
             p50_ms: None,
             p99_ms: None,
+            max_ms: None,
             durable: false,
             bytes_per_job: None,
             restart_seconds: None,
@@ -74,6 +78,7 @@ impl Report {
         };
         optional("p50 ms", self.p50_ms, 3);
         optional("p99 ms", self.p99_ms, 3);
+        optional("max ms", self.max_ms, 3);
         optional("bytes/job", self.bytes_per_job, 0);
         optional("restart s", self.restart_seconds, 2);
         rows.push(("durable", self.durable.to_string()));

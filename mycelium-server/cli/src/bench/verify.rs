@@ -2,7 +2,10 @@
 
 use anyhow::{Context as _, bail};
 use elf_runtime::{JobId, Mycelium};
-use mycelium_proto::v1::{self, payload};
+use mycelium_proto::v1::{self, payload::Content};
+use serde::de::DeserializeOwned;
+
+use super::payload::{self, Round};
 
 /// How many outputs are asked for at once.
 const CHUNK: usize = 5_000;
@@ -11,6 +14,8 @@ const CHUNK: usize = 5_000;
 pub(super) struct Expected {
     /// Each job, and the integer in its output `value`; `None` if it is still waiting.
     pub(super) jobs: Vec<(JobId, Option<i64>)>,
+    /// Each job that returned a list, and what it was asked.
+    pub(super) lists: Vec<(JobId, Round)>,
 }
 
 /// Checks all of them.
@@ -34,7 +39,7 @@ pub(super) async fn outputs(mycelium: &Mycelium, expected: &Expected) -> anyhow:
             rest = unanswered;
         }
     }
-    Ok(())
+    payload::verify(mycelium, &expected.lists).await
 }
 
 fn check(job: &v1::JobOutputs, expected: Option<i64>) -> anyhow::Result<()> {
@@ -47,7 +52,7 @@ fn check(job: &v1::JobOutputs, expected: Option<i64>) -> anyhow::Result<()> {
             if job.status() != v1::JobStatus::Done {
                 bail!("it is {}, and should be DONE", job.status().as_str_name());
             }
-            let value = value_of(&job.outputs)?;
+            let value: i64 = value_of(&job.outputs)?;
             if value != expected {
                 bail!("its output is {value}, and should be {expected}");
             }
@@ -56,13 +61,12 @@ fn check(job: &v1::JobOutputs, expected: Option<i64>) -> anyhow::Result<()> {
     }
 }
 
-/// The integer in the output `value`.
-pub(super) fn value_of(outputs: &[v1::Output]) -> anyhow::Result<i64> {
+/// What is in the only output, which has to be inline.
+pub(super) fn value_of<T: DeserializeOwned>(outputs: &[v1::Output]) -> anyhow::Result<T> {
     let [output] = outputs else { bail!("it has {} outputs, and should have one", outputs.len()) };
-    let Some(payload::Content::Inline(bytes)) =
-        output.payload.as_ref().and_then(|payload| payload.content.as_ref())
+    let Some(Content::Inline(bytes)) = output.payload.as_ref().and_then(|payload| payload.content.as_ref())
     else {
         bail!("its output has no value");
     };
-    serde_json::from_slice(bytes).context("its output is not an integer")
+    serde_json::from_slice(bytes).context("its output is of another type")
 }

@@ -77,7 +77,7 @@ pub(super) async fn throughput(mycelium: &Mycelium, n: u64, with_operation: bool
     if with_operation {
         report.notes.push("with one operation in each job".to_owned());
     }
-    Ok((report, Expected { jobs }))
+    Ok((report, Expected { jobs, lists: Vec::new() }))
 }
 
 /// Runs a few jobs, so that connections and caches are there when the clock starts.
@@ -113,7 +113,7 @@ pub(super) async fn latency(mycelium: &Mycelium, n: u64) -> Measured {
         jobs.push((job.id(), Some(number)));
     }
     let report = Report::new("latency", n, begun.elapsed().as_secs_f64()).with_times(times_ms);
-    Ok((report, Expected { jobs }))
+    Ok((report, Expected { jobs, lists: Vec::new() }))
 }
 
 /// Each job takes the output of the one before.
@@ -140,7 +140,7 @@ pub(super) async fn chain(mycelium: &Mycelium, n: u64) -> Measured {
     let mut report = Report::new("chain", n, seconds);
     report.p50_ms = Some(hop_ms);
     report.notes.push("p50_ms is the mean of a hop".to_owned());
-    Ok((report, Expected { jobs }))
+    Ok((report, Expected { jobs, lists: Vec::new() }))
 }
 
 /// One job, then many, then one.
@@ -162,7 +162,7 @@ pub(super) async fn fan(mycelium: &Mycelium, n: u64) -> Measured {
     }
     let mut jobs = vec![(first.id(), Some(1)), (sum.id(), Some(total))];
     jobs.extend(many.iter().map(|job| (job.id(), Some(2))));
-    Ok((Report::new("fan", n, seconds), Expected { jobs }))
+    Ok((Report::new("fan", n, seconds), Expected { jobs, lists: Vec::new() }))
 }
 
 /// Jobs that wait for an elf that is not there.
@@ -190,7 +190,7 @@ pub(super) async fn backlog(broker: &mut BrokerProcess, mycelium: &Mycelium, n: 
     report.bytes_per_job = Some(bytes_per_job);
     report.restart_seconds = Some(restart_seconds);
     report.notes.push(format!("resident: {empty} bytes empty, {full} bytes with the backlog"));
-    Ok((report, Expected { jobs }))
+    Ok((report, Expected { jobs, lists: Vec::new() }))
 }
 
 /// Resident bytes of the broker once they have stopped moving.

@@ -23,11 +23,11 @@ const OCCURRENCES_MAX: u32 = 1_000;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: a job as in `mycelium jobs`, and arguments: [{parameter, node}], nodes, after: [job_id], \
-    outputs: [{name, encoding, bytes, value}], failure (null, or as in `mycelium failures`, with the message of this \
-    job). Nodes are {kind: literal, encoding, bytes, value}, {kind: output, job_id, output}, {kind: list, items: \
+    outputs: [{name, encoding, bytes, value, blob}], failure (null, or as in `mycelium failures`, with the message of this \
+    job). Nodes are {kind: literal, encoding, bytes, value, blob}, {kind: output, job_id, output}, {kind: list, items: \
     [node]}, {kind: map, entries: [{key, node}]}, {kind: operation, name, inputs: [node], body (null, or {nodes, \
     result})} or, in a body, {kind: body_input, input}, where a node is an index into nodes. A value is null if its \
-    encoding is not application/json."
+    encoding is not application/json, or if it is large: then blob is the SHA-256 of its bytes, and else null."
 )]
 pub(crate) struct Args {
     /// The job's id.
@@ -61,7 +61,7 @@ async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
     let job = answer.job.context("the broker's answer lacks the job")?;
     let spec = answer.spec.unwrap_or_default();
     let outputs = match job.status() {
-        JobStatus::Done => mycelium.outputs(id).await?.outputs,
+        JobStatus::Done => mycelium.outputs_unread(id).await?.outputs,
         JobStatus::Unspecified
         | JobStatus::Pending
         | JobStatus::Ready

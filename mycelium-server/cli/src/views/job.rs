@@ -159,17 +159,21 @@ pub(crate) struct PayloadView<'a> {
     /// `application/json` unless the runtime chose another.
     pub(crate) encoding: &'a str,
     /// How many bytes it takes.
-    pub(crate) bytes: usize,
-    /// The value itself, exactly as it travelled, if it is JSON.
+    pub(crate) bytes: u64,
+    /// The value itself, exactly as it travelled, if it is JSON and no blob.
     pub(crate) value: Option<&'a RawValue>,
+    /// If it is a blob, too large to be shown: the SHA-256 of its bytes.
+    pub(crate) blob: Option<String>,
 }
 
 impl PayloadView<'_> {
     /// The value as people read it.
     pub(crate) fn text(&self) -> String {
-        match self.value {
-            Some(value) => value.get().to_owned(),
-            None => format!("<{} of {}>", format::count(self.bytes as u64, "byte"), self.encoding),
+        let bytes = || format::count(self.bytes, "byte");
+        match (self.value, &self.blob) {
+            (Some(value), _) => value.get().to_owned(),
+            (None, Some(digest)) => format!("<{}, blob {}…>", bytes(), digest.get(..8).unwrap_or(digest)),
+            (None, None) => format!("<{} of {}>", bytes(), self.encoding),
         }
     }
 }
@@ -177,12 +181,20 @@ impl PayloadView<'_> {
 impl<'a> From<&'a v1::Payload> for PayloadView<'a> {
     fn from(payload: &'a v1::Payload) -> Self {
         let encoding = if payload.encoding.is_empty() { "application/json" } else { &payload.encoding };
-        let bytes: &[u8] = match &payload.content {
+        let inline: &[u8] = match &payload.content {
             Some(payload::Content::Inline(bytes)) => bytes,
-            Some(payload::Content::Blob(_)) | None => &[],
+            Some(payload::Content::Blob(blob)) => {
+                return Self {
+                    encoding,
+                    bytes: blob.size,
+                    value: None,
+                    blob: Some(format::hex(&blob.digest)),
+                };
+            }
+            None => &[],
         };
-        let value = if encoding == "application/json" { serde_json::from_slice(bytes).ok() } else { None };
-        Self { encoding, bytes: bytes.len(), value }
+        let value = if encoding == "application/json" { serde_json::from_slice(inline).ok() } else { None };
+        Self { encoding, bytes: inline.len() as u64, value, blob: None }
     }
 }
 
@@ -196,7 +208,7 @@ pub(crate) struct OutputView<'a> {
 
 impl<'a> From<&'a v1::Output> for OutputView<'a> {
     fn from(output: &'a v1::Output) -> Self {
-        let absent = PayloadView { encoding: "application/json", bytes: 0, value: None };
+        let absent = PayloadView { encoding: "application/json", bytes: 0, value: None, blob: None };
         Self { name: &output.name, payload: output.payload.as_ref().map_or(absent, PayloadView::from) }
     }
 }
@@ -238,5 +250,23 @@ impl From<v1::JobCounts> for CountsView {
         let v1::JobCounts { pending, ready, running, done, failed, upstream_failed, cancelled, skipped: _ } =
             counts;
         Self { pending, ready, running, done, failed, upstream_failed, cancelled }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_shown_by_its_size_and_the_beginning_of_its_name() {
+        let blob = v1::BlobRef { digest: vec![0xab; 32].into(), size: 1_234_567 };
+        let payload = v1::Payload { encoding: String::new(), content: Some(payload::Content::Blob(blob)) };
+        let view = PayloadView::from(&payload);
+        assert_eq!(view.text(), "<1234567 bytes, blob abababab…>");
+        let json = serde_json::to_value(&view).unwrap();
+        let expected = serde_json::json!({
+            "encoding": "application/json", "bytes": 1_234_567, "value": null, "blob": "ab".repeat(32),
+        });
+        assert_eq!(json, expected);
     }
 }

@@ -1,0 +1,153 @@
+//! The calls of `BlobService`, each made once.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mycelium_proto::limits::{BLOB_CHUNK_BYTES, BLOB_CHUNK_BYTES_MAX};
+use mycelium_proto::v1::{self, write_blob_request};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::SemaphorePermit;
+use tonic::{Request, Status};
+
+use super::{Blob, Digest, Inner, hex};
+use crate::error::Error;
+
+/// How long nothing may move before a transfer is given up and tried again. The broker's disk may take its time.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+/// How much memory is taken at once for a blob of which nothing has come yet.
+const READ_CAPACITY_BYTES: usize = 1024 * 1024;
+
+impl Inner {
+    /// Its turn among the transfers.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.transfers
+            .acquire()
+            .await
+            .map_err(|closed| Error::Protocol { message: format!("transfers of blobs have ended: {closed}") })
+    }
+
+    /// Reads a blob from its beginning to its end. Memory is taken as bytes arrive, whatever `size` says.
+    pub(super) async fn download(&self, digest: &Digest, size: u64) -> Result<Bytes, Error> {
+        let _turn = self.turn().await?;
+        let damaged = |problem| Err(Error::DamagedBlob { digest: hex(digest), problem });
+        let size = usize::try_from(size)
+            .map_err(|_| Error::Protocol { message: format!("a blob of {size} bytes has no room here") })?;
+        let request = v1::ReadBlobRequest {
+            mycelium: self.mycelium.clone(),
+            digest: Bytes::copy_from_slice(digest),
+            offset: 0,
+            length: 0,
+        };
+        let mut client = self.client.clone();
+        let opened = self.moving(digest, client.read_blob(Request::new(request))).await?;
+        let mut chunks = opened.into_inner();
+        let mut bytes: Vec<u8> = Vec::with_capacity(size.min(READ_CAPACITY_BYTES));
+        let mut hasher = Sha256::new();
+        while let Some(v1::ReadBlobResponse { chunk }) = self.moving(digest, chunks.message()).await? {
+            let rest = size - bytes.len();
+            if chunk.len() > rest {
+                return damaged(format!("more came than its {size} bytes"));
+            }
+            if bytes.capacity() - bytes.len() < chunk.len() {
+                // Doubled, but never beyond what it should come to.
+                bytes.reserve_exact(bytes.len().max(chunk.len()).min(rest));
+            }
+            for step in chunk.chunks(BLOB_CHUNK_BYTES_MAX) {
+                hasher.update(step);
+            }
+            bytes.extend_from_slice(&chunk);
+            tokio::task::coop::consume_budget().await;
+        }
+        if bytes.len() < size {
+            return damaged(format!("only {} of its {size} bytes came", bytes.len()));
+        }
+        let found: Digest = hasher.finalize().into();
+        if found != *digest {
+            return damaged(format!("what came has the digest {}", hex(&found)));
+        }
+        Ok(Bytes::from(bytes))
+    }
+
+    /// Writes a blob. The broker may say that it has it before all is sent.
+    pub(super) async fn upload(&self, blob: &Blob) -> Result<(), Error> {
+        let _turn = self.turn().await?;
+        let sent = Arc::new(AtomicUsize::new(0));
+        let header = v1::WriteBlobHeader { mycelium: self.mycelium.clone(), blob: Some(blob.to_wire()) };
+        let header = v1::WriteBlobRequest { kind: Some(write_blob_request::Kind::Header(header)) };
+        let chunks = (0..blob.bytes.len()).step_by(BLOB_CHUNK_BYTES);
+        let chunks = chunks.map({
+            let (bytes, sent) = (blob.bytes.clone(), Arc::clone(&sent));
+            move |start| {
+                let end = bytes.len().min(start + BLOB_CHUNK_BYTES);
+                sent.store(end, Ordering::Relaxed);
+                let chunk = bytes.slice(start..end);
+                v1::WriteBlobRequest { kind: Some(write_blob_request::Kind::Chunk(chunk)) }
+            }
+        });
+        let mut client = self.client.clone();
+        let call = client.write_blob(futures::stream::iter(std::iter::once(header).chain(chunks)));
+        tokio::pin!(call);
+        loop {
+            let sent_before = sent.load(Ordering::Relaxed);
+            match tokio::time::timeout(STANDSTILL_MAX, &mut call).await {
+                Ok(Ok(_written)) => return Ok(()),
+                Ok(Err(status)) => return Err(self.error(&blob.digest, &status)),
+                Err(_elapsed) if sent.load(Ordering::Relaxed) != sent_before => {}
+                Err(_elapsed) => return Err(self.standstill()),
+            }
+        }
+    }
+
+    /// Which of some blobs the broker does not have.
+    pub(super) async fn find_missing(
+        &self,
+        digests: impl Iterator<Item = Digest>,
+    ) -> Result<HashSet<Digest>, Error> {
+        let digests = digests.map(|digest| Bytes::copy_from_slice(&digest)).collect();
+        let request = v1::FindMissingBlobsRequest { mycelium: self.mycelium.clone(), digests };
+        let mut client = self.client.clone();
+        let call = client.find_missing_blobs(Request::new(request));
+        let answer = match tokio::time::timeout(STANDSTILL_MAX, call).await {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => return Err(Error::from_status(&self.url, &status)),
+            Err(_elapsed) => return Err(self.standstill()),
+        };
+        let missing = answer.missing.iter().map(|digest| {
+            Digest::try_from(digest.as_ref()).map_err(|_| Error::Protocol {
+                message: format!("a blob that is missing has a name of {} bytes", digest.len()),
+            })
+        });
+        missing.collect()
+    }
+
+    /// Waits for a step of a transfer.
+    async fn moving<T>(
+        &self,
+        digest: &Digest,
+        step: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(STANDSTILL_MAX, step).await {
+            Ok(step) => step.map_err(|status| self.error(digest, &status)),
+            Err(_elapsed) => Err(self.standstill()),
+        }
+    }
+
+    fn standstill(&self) -> Error {
+        Error::unreachable(&self.url, &Status::deadline_exceeded("nothing of a blob moves"))
+    }
+
+    /// The error of a call that is about one blob, which a refusal names.
+    fn error(&self, digest: &Digest, status: &Status) -> Error {
+        match Error::from_status(&self.url, status) {
+            Error::Refused { code, reason, message, violations } => {
+                let message = format!("blob {}: {message}", hex(digest));
+                Error::Refused { code, reason, message, violations }
+            }
+            other => other,
+        }
+    }
+}
