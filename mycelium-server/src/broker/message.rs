@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::Core;
-use mycelium_core::command::{Command, Hello, OutcomeResult};
+use mycelium_core::command::{Command, EvaluationResult, Hello, OutcomeResult};
 use mycelium_core::effects::{Assignment, Refusal, Reply, Verdict};
-use mycelium_core::ids::{AssignNumber, Attachment, Commit, ContentDigest, FailureId, SessionId, Token};
+use mycelium_core::ids::{
+    AssignNumber, Attachment, Commit, ContentDigest, FailureId, JobId, SessionId, Token,
+};
 use mycelium_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,6 +24,8 @@ pub(crate) enum Message {
     Hello(Box<HelloMessage>),
     /// A command from the stream of a session.
     FromStream { session: SessionId, stream: StreamId, command: Command, bodies: Vec<Body> },
+    /// What evaluations came to. Nobody waits for an answer.
+    Evaluated { command: Command, bodies: Vec<Body> },
     /// Something to read from the core, at a moment when all it knows is durable.
     Query(Query),
     /// A caller wants to watch jobs.
@@ -89,7 +93,14 @@ pub(crate) type DeclaredOutputs = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<[Str
 /// renumbers them within the batch.
 pub(crate) enum Body {
     /// The specification of a new job.
-    Spec { body: Bytes, digest: ContentDigest },
+    Spec {
+        body: Bytes,
+        digest: ContentDigest,
+        /// Whether it has a condition or a list to be run over.
+        evaluate: bool,
+        /// If it is the job of an element of a list: the job that has the list.
+        gathered_by: Option<JobId>,
+    },
     /// Outputs of an attempt: as they came, and as they are stored.
     Outputs { outputs: Arc<v1::Outputs>, encoded: Bytes },
     /// A failure.
@@ -141,7 +152,9 @@ impl Message {
     /// How many jobs or outcomes it brings, at least 1: what batches are measured by.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::Request { command, .. } | Self::FromStream { command, .. } => 1 + command_weight(command),
+            Self::Request { command, .. }
+            | Self::FromStream { command, .. }
+            | Self::Evaluated { command, .. } => 1 + command_weight(command),
             Self::Hello(hello) => 1 + hello.hello.held.len(),
             Self::Query(_) | Self::Watch(_) | Self::Stop => 1,
         }
@@ -153,6 +166,7 @@ fn command_weight(command: &Command) -> usize {
         Command::Submit(submit) => submit.jobs.len(),
         Command::Outcomes { outcomes, .. } => outcomes.len(),
         Command::Retry(retry) => retry.jobs.len() + retry.dependents.len(),
+        Command::Evaluated { evaluated } => evaluated.len(),
         Command::Heartbeat { held, .. } => held.len(),
         Command::Hello(hello) => hello.held.len(),
         Command::Cancel(_)
@@ -182,6 +196,19 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
             }
         }
         Command::ArgumentsFailed { failure, .. } => shift(failure),
+        Command::Evaluated { evaluated } => {
+            for evaluated in evaluated {
+                match &mut evaluated.result {
+                    EvaluationResult::Failed(attachment) | EvaluationResult::Gathered(attachment) => {
+                        shift(attachment);
+                    }
+                    EvaluationResult::Run
+                    | EvaluationResult::Skip
+                    | EvaluationResult::Expanded { .. }
+                    | EvaluationResult::Again => {}
+                }
+            }
+        }
         Command::Cancel(_)
         | Command::Retry(_)
         | Command::Hello(_)

@@ -161,7 +161,7 @@ impl Inputs {
     }
 }
 
-fn read_outputs(store: &dyn Store, jobs: HashSet<JobId>) -> Result<OutputsByJob, CallError> {
+pub(crate) fn read_outputs(store: &dyn Store, jobs: HashSet<JobId>) -> Result<OutputsByJob, CallError> {
     if jobs.is_empty() {
         return Ok(HashMap::new());
     }

@@ -3,7 +3,7 @@
 mod connect;
 mod convert;
 mod declare;
-mod dispatch;
+pub(crate) mod dispatch;
 mod elf_service;
 mod graph;
 mod jobs;

@@ -75,13 +75,14 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Submission
             task: names.shared(&spec.task),
             priority: spec.priority,
             depends_on: checked.depends_on,
+            evaluate: spec.run_if.is_some() || spec.for_each.is_some(),
             digest: digest(&body),
             body,
         });
     }
     let mut flow_name = request.flow_name;
     cut(&mut flow_name, limits::NAME_BYTES_MAX);
-    Ok(Submission { flow, flow_name: Arc::from(flow_name), part, jobs })
+    Ok(Submission { flow, flow_name: Arc::from(flow_name), part, elements: None, jobs })
 }
 
 fn part_of(request: &v1::SubmitJobsRequest) -> Result<Option<Part>, Error> {

@@ -4,6 +4,8 @@
 //! of the result is computed before a byte of it is allocated, so that a small graph that doubles itself thirty times
 //! is refused and not built. A graph with operations is left to [`mycelium_values::evaluate`].
 
+mod nodes;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -29,6 +31,8 @@ pub(crate) enum DerivationError {
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
 }
+
+pub(crate) use nodes::{Uncomputed, compute_nodes, whole_outputs};
 
 /// Outputs of jobs that are DONE.
 pub(crate) type OutputsByJob = HashMap<JobId, v1::Outputs>;
