@@ -10,13 +10,15 @@ use mycelium_proto::v1;
 use mycelium_values::Value;
 use prost::Message as _;
 
-use super::Answer;
+use super::{AGAIN_PAUSE, Answer};
 use crate::broker::{CallError, Handle, PreparedJob, Report, Submission};
 use crate::store::SpecRecord;
 use crate::values::{Template, element_digest, element_id};
 
 /// How many jobs are submitted at once.
 const CHUNK: usize = 1_024;
+/// How often jobs are submitted for which there is no room, before other lists get their turn.
+const TRIES_MAX: usize = 10;
 /// About how many bytes of specifications are submitted at once.
 const CHUNK_BYTES_TARGET: usize = 8 * 1024 * 1024;
 
@@ -70,27 +72,46 @@ impl Expansion {
             };
             let elements = Elements { of: this.list, number: evaluation.number, first: index(first) };
             first += jobs.len();
-            let submission = Submission {
-                flow: this.flow,
-                flow_name: Arc::from(""),
-                part: None,
-                elements: Some(elements),
-                jobs,
-            };
-            match handle.submit(submission).await {
-                Ok(_) => {}
-                Err(CallError::Refused(Refusal::ContentDiffers(id))) => {
-                    return Answer::Failed(format!(
-                        "the id of the job for an element of the list, {id}, is that of another job"
-                    ));
-                }
-                Err(error) => {
-                    tracing::debug!(job = %this.list, error = %Report(&error), "a list is expanded later");
-                    return Answer::Again;
-                }
+            if let Err(answer) = this.submit_some(handle, elements, jobs).await {
+                return answer;
             }
         }
         Answer::Expanded { elements: index(this.elements.len()) }
+    }
+
+    /// Submits jobs, and waits a while for room. Else: what to answer.
+    async fn submit_some(
+        &self,
+        handle: &Handle,
+        elements: Elements,
+        jobs: Vec<PreparedJob>,
+    ) -> Result<(), Answer> {
+        for _ in 0..TRIES_MAX {
+            let submission = Submission {
+                flow: self.flow,
+                // The flow is there.
+                flow_name: Arc::from(""),
+                part: None,
+                elements: Some(elements),
+                jobs: jobs.clone(),
+            };
+            match handle.submit(submission).await {
+                Ok(_) => return Ok(()),
+                Err(CallError::Refused(Refusal::BacklogFull { .. }) | CallError::Busy) => {
+                    tokio::time::sleep(AGAIN_PAUSE).await;
+                }
+                Err(CallError::Refused(Refusal::ContentDiffers(id))) => {
+                    return Err(Answer::Failed(format!(
+                        "the id of the job for an element of the list, {id}, is that of another job"
+                    )));
+                }
+                Err(error) => {
+                    tracing::debug!(job = %self.list, error = %Report(&error), "a list is expanded later");
+                    return Err(Answer::Again);
+                }
+            }
+        }
+        Err(Answer::Again)
     }
 
     /// The jobs for the elements from `first` on, as many as are submitted at once.

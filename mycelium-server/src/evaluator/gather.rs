@@ -1,5 +1,7 @@
 //! Puts together what the jobs for the elements of a list returned.
 
+use std::sync::Arc;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
@@ -15,7 +17,7 @@ const CHUNK: usize = 64;
 
 /// All of them have ended, done or skipped.
 pub(super) async fn gather(handle: &Handle, list: JobId, elements: u32) -> Answer {
-    let store = std::sync::Arc::clone(handle.store());
+    let store = Arc::clone(handle.store());
     let put_together = handle.evaluate(move || put_together(&*store, list, elements)).await;
     match put_together.and_then(|list| list) {
         Ok(Ok(list)) => match gathered(list) {

@@ -9,6 +9,7 @@ mod gather;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_core::command::{Evaluated, EvaluationResult};
@@ -17,7 +18,7 @@ use mycelium_core::ids::{Attachment, JobId};
 use mycelium_core::status::FinalStatus;
 use mycelium_proto::v1;
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::broker::{Body, CallError, FailureBody, Handle, Report};
 use crate::grpc::dispatch::read_outputs;
@@ -27,6 +28,8 @@ use expand::Expansion;
 
 /// How many evaluations are done in one piece.
 const CHUNK: usize = 16;
+/// How many lists are in memory at once, to be expanded.
+const LISTS_MAX: usize = 4;
 /// How long to wait before an evaluation that cannot be done now is asked for again.
 const AGAIN_PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,6 +49,8 @@ enum Answer {
 /// What has come of an evaluation.
 enum Step {
     Answer(Answer),
+    /// There is a list, which is computed when there is room for it.
+    List,
     /// Jobs have to be submitted first.
     Expand(Box<Expansion>),
     /// The outputs of jobs have to be read first.
@@ -57,15 +62,16 @@ enum Step {
 /// Runs until the owner of the core is gone. Each piece is a task of its own; how many there are at once is bounded by
 /// what the core hands out.
 pub(crate) async fn run(handle: Handle, mut evaluations: mpsc::Receiver<Evaluation>) {
+    let lists = Arc::new(Semaphore::new(LISTS_MAX));
     let mut taken = Vec::with_capacity(CHUNK);
     while evaluations.recv_many(&mut taken, CHUNK).await > 0 {
-        tokio::spawn(evaluate(handle.clone(), std::mem::take(&mut taken)));
+        tokio::spawn(evaluate(handle.clone(), Arc::clone(&lists), std::mem::take(&mut taken)));
     }
 }
 
-async fn evaluate(handle: Handle, evaluations: Vec<Evaluation>) {
+async fn evaluate(handle: Handle, lists: Arc<Semaphore>, evaluations: Vec<Evaluation>) {
     let asked = evaluations.clone();
-    let store = std::sync::Arc::clone(handle.store());
+    let store = Arc::clone(handle.store());
     let steps = handle.evaluate(move || steps(&*store, &asked)).await.and_then(|steps| steps);
     let steps = match steps {
         Ok(steps) => steps,
@@ -79,9 +85,10 @@ async fn evaluate(handle: Handle, evaluations: Vec<Evaluation>) {
         let handle = handle.clone();
         match step {
             Step::Answer(answer) => answers.push((evaluation, answer)),
-            Step::Expand(expansion) => {
+            Step::List | Step::Expand(_) => {
+                let lists = Arc::clone(&lists);
                 tokio::spawn(async move {
-                    let answer = expansion.submit(&handle, evaluation).await;
+                    let answer = expand_list(&handle, &lists, evaluation).await;
                     send(&handle, vec![(evaluation, answer)]).await;
                 });
             }
@@ -94,6 +101,23 @@ async fn evaluate(handle: Handle, evaluations: Vec<Evaluation>) {
         }
     }
     send(&handle, answers).await;
+}
+
+/// Computes a list and submits the jobs for its elements, when there is room for it.
+async fn expand_list(handle: &Handle, lists: &Semaphore, evaluation: Evaluation) -> Answer {
+    let Ok(_room) = lists.acquire().await else { return Answer::Again };
+    let store = Arc::clone(handle.store());
+    let decided = handle.evaluate(move || decide_list(&*store, evaluation.job)).await;
+    match decided.and_then(|decided| decided) {
+        Ok(Step::Answer(answer)) => answer,
+        Ok(Step::Expand(expansion)) => expansion.submit(handle, evaluation).await,
+        // What was decided is decided, and nothing is gathered before.
+        Ok(Step::List | Step::Gather { .. }) => Answer::Again,
+        Err(error) => {
+            tracing::error!(job = %evaluation.job, error = %Report(&error), "cannot read what to evaluate");
+            Answer::Again
+        }
+    }
 }
 
 /// Answers the core. What is to be tried again is answered after a pause, and the rest does not wait for that.
@@ -143,22 +167,46 @@ fn steps(store: &dyn Store, evaluations: &[Evaluation]) -> Result<Vec<Step>, Cal
         steps.push(match evaluation.what {
             EvaluationWhat::Gather { elements } => Step::Gather { elements },
             EvaluationWhat::Decide => {
-                // A defect must not keep the jobs beside it, and this one for ever, from going on.
-                let decided = catch_unwind(AssertUnwindSafe(|| decide_job(store, evaluation.job, record)));
-                decided.unwrap_or_else(|_panic| {
-                    let problem = "the broker could not compute the values: a defect of the broker";
-                    Ok(Step::Answer(Answer::Failed(problem.to_owned())))
-                })?
+                let (record, spec) = read_spec(evaluation.job, record)?;
+                if spec.for_each.is_some() {
+                    Step::List
+                } else {
+                    unless_panicking(|| decide_job(store, evaluation.job, &record, spec))?
+                }
             }
         });
     }
     Ok(steps)
 }
 
-fn decide_job(store: &dyn Store, job: JobId, record: Option<SpecRecord>) -> Result<Step, CallError> {
+/// Blocks.
+fn decide_list(store: &dyn Store, job: JobId) -> Result<Step, CallError> {
+    let record = store.specs(&[job])?.pop().flatten();
+    let (record, spec) = read_spec(job, record)?;
+    unless_panicking(|| decide_job(store, job, &record, spec))
+}
+
+fn read_spec(job: JobId, record: Option<SpecRecord>) -> Result<(SpecRecord, v1::JobSpec), CallError> {
     let record = record.ok_or_else(|| CallError::Unreadable(format!("job {job} has no specification")))?;
     let spec = v1::JobSpec::decode(record.body.clone())
         .map_err(|error| CallError::Unreadable(format!("the specification of job {job}: {error}")))?;
+    Ok((record, spec))
+}
+
+/// A defect must not keep the jobs beside it, and this one for ever, from going on.
+fn unless_panicking(decide: impl FnOnce() -> Result<Step, CallError>) -> Result<Step, CallError> {
+    catch_unwind(AssertUnwindSafe(decide)).unwrap_or_else(|_panic| {
+        let problem = "the broker could not compute the values: a defect of the broker";
+        Ok(Step::Answer(Answer::Failed(problem.to_owned())))
+    })
+}
+
+fn decide_job(
+    store: &dyn Store,
+    job: JobId,
+    record: &SpecRecord,
+    spec: v1::JobSpec,
+) -> Result<Step, CallError> {
     let named: Vec<JobId> = jobs_named(&spec).into_iter().collect();
     let skipped: HashSet<JobId> = store
         .finished(&named)?
@@ -172,7 +220,7 @@ fn decide_job(store: &dyn Store, job: JobId, record: Option<SpecRecord>) -> Resu
         Decision::Run => Step::Answer(Answer::Run),
         Decision::Skip => Step::Answer(Answer::Skip),
         Decision::Fail(problem) => Step::Answer(Answer::Failed(problem)),
-        Decision::Expand(elements) => match Expansion::new(job, &record, spec, elements) {
+        Decision::Expand(elements) => match Expansion::new(job, record, spec, elements) {
             Ok(expansion) => Step::Expand(Box::new(expansion)),
             Err(problem) => Step::Answer(Answer::Failed(problem)),
         },

@@ -79,7 +79,7 @@ const ALL: FinishedQuery = FinishedQuery {
 };
 
 pub(crate) fn a_live_job_is_to_be_evaluated(world: &mut World) {
-    let waiting = LiveJob { waits_for: vec![job(7), job(8)], submission: Some(submission(1)), ..live(1) };
+    let waiting = LiveJob { waits_for: vec![job(7), job(8)], attempt: Attempt(3), ..live(1) };
     world.commit(jobs(vec![created(1, &[7, 8], JobAfter::Live(waiting.clone()))]));
     world.commit(jobs(vec![change(1, JobAfter::Evaluate)]));
     for _ in 0..2 {
@@ -224,7 +224,7 @@ pub(crate) fn a_live_job_finishes(world: &mut World) {
             world.reopen();
         }
     }
-    assert_eq!(world.listed(&ALL), [4, 3, 2, 1]);
+    assert_eq!(world.listed(&ALL), [5, 4, 3, 2, 1]);
 }
 
 pub(crate) fn a_finished_job_is_revived(world: &mut World) {

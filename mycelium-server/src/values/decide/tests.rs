@@ -73,7 +73,10 @@ fn a_condition_is_a_bool() {
     assert_eq!(decided(&conditional, &[], &[1]), "skip", "its condition is gone");
     let computed = v1::JobSpec { run_if: Some(1), ..spec(vec![output(1), operation("not", &[0])], None) };
     assert_eq!(decided(&computed, &[(1, "false")], &[]), "run");
-    assert!(decided(&computed, &[(1, "[]")], &[]).starts_with("the condition: node 1, not(list): "));
+    let nodes = vec![output(1), operation("subtract", &[0, 0])];
+    let computed = v1::JobSpec { run_if: Some(1), ..spec(nodes, None) };
+    let problem = decided(&computed, &[(1, "[]")], &[]);
+    assert!(problem.starts_with("the condition: node 1, subtract(list, list): "), "{problem}");
 }
 
 #[test]
