@@ -164,6 +164,7 @@ impl World {
             submission: None,
             attempt: Attempt(running.map_or(0, |_| 1)),
             elves_lost: 0,
+            evaluate: false,
             running,
         };
         let running =
@@ -178,6 +179,8 @@ impl World {
                 submitted_at,
                 digest,
                 depends_on: Vec::new(),
+                evaluate: false,
+                gathered_by: None,
                 body: self.body.clone(),
             },
         };
@@ -203,6 +206,7 @@ impl World {
                     attempt: Attempt(1),
                     elves_lost: 0,
                     ran: Some(Ran { instance: INSTANCE, revision: REVISION, since: submitted_at }),
+                    elements: None,
                 };
                 let outputs = Some(self.body.slice(..self.body.len().min(100)));
                 (None, JobAfter::Finished(Finish { record, outputs }))

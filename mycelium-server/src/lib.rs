@@ -10,6 +10,7 @@ mod broker;
 mod clock;
 mod config;
 mod data_dir;
+mod evaluator;
 mod grpc;
 mod server;
 pub mod store;

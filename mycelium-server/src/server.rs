@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mycelium_core::effects::Evaluation;
 use mycelium_proto::limits::{BLOB_CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
 use mycelium_proto::v1::blob_service_server::BlobServiceServer;
 use mycelium_proto::v1::elf_service_server::ElfServiceServer;
 use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
 use tokio::net::{TcpListener, ToSocketAddrs};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use crate::blobs::Blobs;
 use crate::broker::{self, Handle, Report, StartError, collect_blobs};
 use crate::config::{Config, InvalidConfig};
 use crate::data_dir;
+use crate::evaluator;
 use crate::grpc::{BlobServer, ElfServer, Mycelia, MyceliumServer};
 use crate::store::{self, MemoryStore, Store};
 
@@ -87,6 +89,7 @@ pub enum Error {
 pub struct Broker {
     config: Config,
     handle: Handle,
+    evaluations: mpsc::Receiver<Evaluation>,
     ended: oneshot::Receiver<Result<(), broker::DriverError>>,
 }
 
@@ -134,7 +137,8 @@ impl Broker {
 
     fn with_stores(config: Config, store: Arc<dyn Store>, blobs: Blobs) -> Result<Self, Error> {
         let running = broker::start(store, blobs, config.clone())?;
-        Ok(Self { config, handle: running.handle, ended: running.ended })
+        let broker::Running { handle, evaluations, ended } = running;
+        Ok(Self { config, handle, evaluations, ended })
     }
 
     /// Listens on `address` (port 0: any that is free) and serves from tasks of the current runtime.
@@ -161,7 +165,9 @@ impl Broker {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
-        let Self { config, handle, mut ended } = self;
+        let Self { config, handle, evaluations, mut ended } = self;
+        // Ends by itself when the owner of the core has.
+        tokio::spawn(evaluator::run(handle.clone(), evaluations));
         let drain = CancellationToken::new();
         let mycelia = Mycelia::new(BTreeMap::from([("default".to_owned(), handle.clone())]));
 

@@ -119,7 +119,7 @@ impl Model {
                 }
             };
             self.jobs[usize::from(*number)] = match after {
-                JobAfter::Live(_) => State::Live,
+                JobAfter::Live(_) | JobAfter::Evaluate => State::Live,
                 JobAfter::Finished(end) => State::Finished(Box::new(end.record)),
                 JobAfter::Dropped => State::Absent,
             };

@@ -28,6 +28,7 @@ fn job(number: u64, elf: &Arc<str>, task: &Arc<str>, depends_on: Vec<JobId>) -> 
         task: task.clone(),
         priority: 0,
         depends_on,
+        evaluate: false,
         digest: ContentDigest(number),
         spec: Attachment(0),
     }

@@ -35,9 +35,19 @@ pub(crate) struct Touched {
     pub(crate) revived: Option<Revived>,
     /// The jobs to be written as those it waits for.
     pub(crate) waits_for: Vec<JobId>,
-    /// Whether its record is to be stored; else only its status has changed.
-    pub(crate) is_stored: bool,
+    pub(crate) stored: Stored,
     pub(crate) now: Now,
+}
+
+/// What of a job that was touched is to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stored {
+    /// Nothing: only its status has changed.
+    Nothing,
+    /// That it is to be evaluated. The jobs it waits for are not known any more; they stay as they were stored.
+    Flag,
+    /// Its record.
+    Record,
 }
 
 /// Where a job that was touched is now.
@@ -56,7 +66,9 @@ impl Core {
     pub(crate) fn status_shown(job: &Job) -> Option<Status> {
         match job.state {
             State::Vacant | State::Unsealed { .. } => None,
-            State::Pending { .. } | State::Doomed => Some(Status::Pending),
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::Doomed => {
+                Some(Status::Pending)
+            }
             State::Ready { .. } => Some(Status::Ready),
             State::Running { .. } => Some(Status::Running),
         }
@@ -75,7 +87,7 @@ impl Core {
                 created: None,
                 revived: None,
                 waits_for: Vec::new(),
-                is_stored: false,
+                stored: Stored::Nothing,
                 now: Now::Live(slot),
             });
         }
@@ -85,8 +97,14 @@ impl Core {
     /// Notes that a job's record is to be stored.
     pub(crate) fn touch_record(&mut self, slot: Slot) -> &mut Touched {
         let touched = self.touch(slot);
-        touched.is_stored = true;
+        touched.stored = Stored::Record;
         touched
+    }
+
+    /// Notes that it is to be stored that a job is to be evaluated.
+    pub(crate) fn touch_flag(&mut self, slot: Slot) {
+        let touched = self.touch(slot);
+        touched.stored = touched.stored.max(Stored::Flag);
     }
 
     /// Puts everything that the batch has changed into its effects.
@@ -126,7 +144,7 @@ impl Core {
     }
 
     fn emit_touched(&mut self, touched: Touched, effects: &mut Effects) {
-        let Touched { id, flow, before, created, revived, waits_for, is_stored, now } = touched;
+        let Touched { id, flow, before, created, revived, waits_for, stored, now } = touched;
         match now {
             Now::Live(slot) => {
                 self.slab[slot].touch = UNTOUCHED;
@@ -137,10 +155,12 @@ impl Core {
                 {
                     effects.changes.push(Change { job: id, flow, status, attempt, end: None });
                 }
-                if is_stored {
-                    let after = JobRecord::Live(self.live_record(slot, waits_for));
-                    effects.jobs.push(JobWrite { id, flow, created, revived, after });
-                }
+                let after = match stored {
+                    Stored::Nothing => return,
+                    Stored::Flag => JobRecord::Evaluate,
+                    Stored::Record => JobRecord::Live(self.live_record(slot, waits_for)),
+                };
+                effects.jobs.push(JobWrite { id, flow, created, revived, after });
             }
             Now::Finished(record) => {
                 effects.changes.push(Change {
@@ -167,7 +187,11 @@ impl Core {
         let (waits_for, submission) = match job.state {
             State::Unsealed { submission, .. } => (waits_for, Some(self.submissions.arena[submission].id)),
             State::Pending { .. } | State::Doomed => (waits_for, None),
-            State::Vacant | State::Ready { .. } | State::Running { .. } => (Vec::new(), None),
+            State::Vacant
+            | State::Evaluating { .. }
+            | State::Gathering
+            | State::Ready { .. }
+            | State::Running { .. } => (Vec::new(), None),
         };
         LiveJob {
             id: job.id,
@@ -182,6 +206,7 @@ impl Core {
             submission,
             attempt: job.attempt,
             elves_lost: job.elves_lost,
+            evaluate: job.evaluate,
             running: self.running(job),
         }
     }

@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::effects::{Effects, End, Refusal, Reply};
 use crate::flows::finished_total;
 use crate::ids::{FlowId, JobId, JobNumber, RequestId, Timestamp};
-use crate::slab::{Slot, State};
+use crate::slab::{Edge, Slot, State};
 use crate::submissions::Work;
 use crate::transitions::Ending;
 
@@ -19,6 +19,17 @@ pub(crate) struct CancelFlow {
     pub(crate) flow: u32,
     /// Jobs up to this number; those added later are not touched.
     pub(crate) upto: JobNumber,
+    pub(crate) cancelled: u64,
+    pub(crate) already_final: u64,
+}
+
+/// The cancellation of jobs that were expanded over a list, under way. The jobs of the elements go first: should the
+/// broker end in between, each of the others is expanded again, and ends because of one that was cancelled.
+#[derive(Debug)]
+pub(crate) struct CancelExpanded {
+    pub(crate) request: RequestId,
+    /// The jobs that have the lists, the next one last.
+    pub(crate) jobs: Vec<Edge>,
     pub(crate) cancelled: u64,
     pub(crate) already_final: u64,
 }
@@ -89,15 +100,25 @@ impl Core {
         slots.dedup();
         let mut cancelled = 0;
         let mut is_settling = false;
+        let mut expanded = Vec::new();
         for (_, slot) in slots {
             if self.slab[slot].state == State::Doomed {
                 // It is about to end UPSTREAM_FAILED: final, as far as anyone can tell once this is answered.
                 already_final += 1;
                 is_settling = true;
+            } else if let Some(expansion) = self.expansions.get_mut(&slot) {
+                expansion.is_closed = true;
+                expansion.is_cancelling = true;
+                expanded.push(self.slab.edge_to(slot));
             } else {
                 self.cancel_job(now, slot);
                 cancelled += 1;
             }
+        }
+        if !expanded.is_empty() {
+            let cancel = CancelExpanded { request, jobs: expanded, cancelled, already_final };
+            self.work.push_back(Work::CancelExpanded(cancel));
+            return Ok(None);
         }
         let reply = Reply::Cancelled { cancelled, already_final };
         if is_settling {
@@ -142,7 +163,8 @@ impl Core {
         let flow = &self.flows.arena[cancel.flow];
         let last = flow.jobs.range(..=(cancel.upto, Slot::MAX)).next_back();
         if let Some(&(_, slot)) = last {
-            self.cancel_job(now, slot);
+            let next = self.pop_unfinished_element(slot).unwrap_or(slot);
+            self.cancel_job(now, next);
             cancel.cancelled += 1;
             return false;
         }
@@ -151,6 +173,35 @@ impl Core {
         let reply = Reply::Cancelled { cancelled: cancel.cancelled, already_final: cancel.already_final };
         effects.replies.push((cancel.request, Ok(reply)));
         true
+    }
+}
+
+impl Core {
+    /// Goes on by one job. Says whether that was the last.
+    pub(crate) fn go_on_cancelling_expanded(
+        &mut self,
+        now: Timestamp,
+        cancel: &mut CancelExpanded,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(&edge) = cancel.jobs.last() else {
+            let reply = Reply::Cancelled { cancelled: cancel.cancelled, already_final: cancel.already_final };
+            effects.replies.push((cancel.request, Ok(reply)));
+            return true;
+        };
+        let next = if self.slab.follow(edge).is_none() {
+            cancel.jobs.pop();
+            cancel.already_final += 1;
+            return false;
+        } else if let Some(element) = self.pop_unfinished_element(edge.slot) {
+            element
+        } else {
+            cancel.jobs.pop();
+            edge.slot
+        };
+        self.cancel_job(now, next);
+        cancel.cancelled += 1;
+        false
     }
 }
 

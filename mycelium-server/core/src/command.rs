@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::ids::{
-    AssignNumber, Attachment, Attempt, Commit, ContentDigest, FinishNumber, FlowId, InstanceId, JobId,
-    JobNumber, RequestId, Revision, SessionId, SubmissionId, Timestamp, Token,
+    AssignNumber, Attachment, Attempt, Commit, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
+    InstanceId, JobId, JobNumber, RequestId, Revision, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::image::FlowRecord;
 use crate::status::FinalStatus;
@@ -59,6 +59,11 @@ pub enum Command {
         /// The failure, held by the shell.
         failure: Attachment,
     },
+    /// Evaluations came to something.
+    Evaluated {
+        /// To what.
+        evaluated: Vec<Evaluated>,
+    },
     /// An instance takes no more jobs.
     Draining {
         /// Its session.
@@ -82,6 +87,8 @@ pub struct Submit {
     pub flow_name: Arc<str>,
     /// Which part of which submission it is; `None` if it is a submission of its own.
     pub part: Option<Part>,
+    /// Set if they are jobs for elements of a list.
+    pub elements: Option<Elements>,
     /// The jobs. Each id at most once.
     pub jobs: Vec<NewJob>,
     /// What the store knows of the flow and of jobs that the core may have forgotten.
@@ -99,6 +106,18 @@ pub struct Part {
     pub seal: bool,
 }
 
+/// For which elements of which list jobs are submitted. They come in order from the first, in one call or several, all
+/// of them during one evaluation of the job that has the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elements {
+    /// The job that has the list.
+    pub of: JobId,
+    /// The evaluation, under way.
+    pub number: EvaluationNumber,
+    /// The index of the first job's element, from 0.
+    pub first: u32,
+}
+
 /// A job as the core sees it.
 #[derive(Debug, Clone)]
 pub struct NewJob {
@@ -112,6 +131,8 @@ pub struct NewJob {
     pub priority: i32,
     /// The jobs it depends on, each once.
     pub depends_on: Vec<JobId>,
+    /// Whether it has a condition or a list to be run over.
+    pub evaluate: bool,
     /// Digest of its content.
     pub digest: ContentDigest,
     /// Its specification, held by the shell.
@@ -201,6 +222,8 @@ pub struct RevivableJob {
     pub submitted_at: Timestamp,
     /// The jobs it depends on.
     pub depends_on: Vec<JobId>,
+    /// Whether it has a condition or a list to be run over.
+    pub evaluate: bool,
     /// Digest of its content.
     pub digest: ContentDigest,
     /// Its last attempt; the next one is higher.
@@ -244,6 +267,37 @@ pub struct Window {
     pub jobs: u32,
     /// How many it runs at once, starting them in the order of assignment; 0 if not known.
     pub concurrency: u32,
+}
+
+/// What an evaluation came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evaluated {
+    /// The job.
+    pub job: JobId,
+    /// The evaluation.
+    pub number: EvaluationNumber,
+    /// To what.
+    pub result: EvaluationResult,
+}
+
+/// What an evaluation came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvaluationResult {
+    /// The job is to run.
+    Run,
+    /// It is skipped.
+    Skip,
+    /// It could not be computed; the failure is held by the shell.
+    Failed(Attachment),
+    /// The list was computed, and the jobs for its elements have all been submitted.
+    Expanded {
+        /// How many there are.
+        elements: u32,
+    },
+    /// The list of what the jobs for its elements returned, held by the shell: the job's outputs.
+    Gathered(Attachment),
+    /// It could not be done now, and is to be tried again.
+    Again,
 }
 
 /// What became of one attempt.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ids::EvaluationNumber;
+
 /// The limits and durations of a core.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -20,6 +22,12 @@ pub struct Config {
     /// How many jobs one batch settles, cancels, seals or drops at most; what is left is done in the next ones.
     /// A batch assigns at most four times as many. Default: 4,096; 0 is taken as 1.
     pub step_max: usize,
+    /// How many evaluations are in the shell's hands at most; the other jobs that need one wait. Default: 256; 0 is
+    /// taken as 1.
+    pub evaluations_max: usize,
+    /// Evaluations are numbered upwards from the one after this, so that the result of one that an earlier core of the
+    /// same shell handed out is not taken for one of this core's. Default: 0.
+    pub evaluations_after: EvaluationNumber,
     /// Seeds the hash of job ids. Without effect on what the core does. Default: 0; give something an attacker
     /// cannot know.
     pub hash_seed: u64,
@@ -37,6 +45,8 @@ impl Default for Config {
             submission_idle_max: Duration::from_secs(10 * 60),
             finished_kept: 65_536,
             step_max: 4_096,
+            evaluations_max: 256,
+            evaluations_after: EvaluationNumber(0),
             hash_seed: 0,
             #[cfg(feature = "planted-bugs")]
             planted: None,

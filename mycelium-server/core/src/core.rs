@@ -6,6 +6,7 @@ use crate::batch::Batch;
 use crate::command::Command;
 use crate::config::Config;
 use crate::effects::Effects;
+use crate::evaluate::{Evaluations, Expansions};
 use crate::flows::Flows;
 use crate::ids::{Commit, JobId, Timestamp};
 use crate::image::Counters;
@@ -47,6 +48,8 @@ pub struct Core {
     pub(crate) settlings_touched: BTreeSet<JobId>,
     pub(crate) parked: Parked,
     pub(crate) work: VecDeque<Work>,
+    pub(crate) evaluations: Evaluations,
+    pub(crate) expansions: Expansions,
     /// The elves for which there may be both a job and room.
     pub(crate) dirty: BTreeSet<u32>,
     pub(crate) batch: Batch,
@@ -72,6 +75,8 @@ impl Core {
             settlings_touched: BTreeSet::new(),
             parked: Parked::new(),
             work: VecDeque::new(),
+            evaluations: Evaluations::after(config.evaluations_after),
+            expansions: Expansions::new(),
             dirty: BTreeSet::new(),
             batch: Batch::default(),
             config,
@@ -114,6 +119,7 @@ impl Core {
             Command::ArgumentsFailed { session, token, failure } => {
                 self.on_arguments_failed(now, session, token, failure);
             }
+            Command::Evaluated { evaluated } => self.on_evaluated(now, &evaluated),
             Command::Draining { session } => self.on_draining(now, session),
             Command::Goodbye { session } => self.on_goodbye(now, session, effects),
         }
@@ -132,6 +138,7 @@ impl Core {
         self.drop_idle_submissions(now);
         self.go_on_with_work(now, effects);
         self.place(now);
+        self.hand_out_evaluations(effects);
         self.emit_batch(effects);
         self.forget();
     }

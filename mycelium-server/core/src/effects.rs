@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use crate::ids::{
-    AssignNumber, Attachment, Attempt, FinishNumber, FlowId, InstanceId, JobId, JobNumber, RequestId,
-    Revision, SessionId, SubmissionId, Timestamp, Token,
+    AssignNumber, Attachment, Attempt, EvaluationNumber, FinishNumber, FlowId, InstanceId, JobId, JobNumber,
+    RequestId, Revision, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::image::{Counters, FlowRecord, LiveJob, SessionRecord, Settling, SubmissionRecord};
 use crate::status::{FinalStatus, Status};
@@ -39,6 +39,9 @@ pub struct Effects {
     pub replies: Vec<(RequestId, Result<Reply, Refusal>)>,
     /// Jobs whose status changed, each once, with the status at the end of the batch.
     pub changes: Vec<Change>,
+    /// Jobs to be evaluated, in order. Each is to be answered with one
+    /// [`Evaluated`](crate::command::Evaluated), by as many as [`Config::evaluations_max`](crate::Config) at once.
+    pub evaluations: Vec<Evaluation>,
 }
 
 impl Effects {
@@ -87,6 +90,8 @@ pub struct Revived {
 pub enum JobRecord {
     /// It is unfinished.
     Live(LiveJob),
+    /// It is unfinished, and its live record stays as it is but for [`LiveJob::evaluate`], which is set.
+    Evaluate,
     /// It has ended. Its live record, if it had one, goes.
     Finished(FinishedJob),
     /// Its submission was dropped: nothing of it stays.
@@ -118,6 +123,8 @@ pub struct FinishedJob {
     pub elves_lost: u32,
     /// Who held it when it ended. `None` if it ended while nobody did, even if it had run before.
     pub ran: Option<Ran>,
+    /// If it was expanded over a list: into how many jobs.
+    pub elements: Option<u32>,
 }
 
 /// Who ran the last attempt of a job.
@@ -138,10 +145,12 @@ pub enum End {
     Done(Attachment),
     /// With a failure.
     Failed(FailedBy),
-    /// Because this job, which it depends on directly or not, did not end done.
+    /// Because this job, which it depends on directly or not, ended otherwise than done or skipped.
     UpstreamFailed(JobId),
     /// By request.
     Cancelled,
+    /// Its condition was not met, or it needed a value of a job that was skipped.
+    Skipped,
 }
 
 impl End {
@@ -152,6 +161,7 @@ impl End {
             Self::Failed(_) => FinalStatus::Failed,
             Self::UpstreamFailed(_) => FinalStatus::UpstreamFailed,
             Self::Cancelled => FinalStatus::Cancelled,
+            Self::Skipped => FinalStatus::Skipped,
         }
     }
 }
@@ -216,6 +226,29 @@ pub struct Assignment {
     pub elf: Arc<str>,
     /// The task.
     pub task: Arc<str>,
+}
+
+/// Something to compute before a job can go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evaluation {
+    /// The job.
+    pub job: JobId,
+    /// Numbers the evaluation, for the answer.
+    pub number: EvaluationNumber,
+    /// What to compute.
+    pub what: EvaluationWhat,
+}
+
+/// What to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvaluationWhat {
+    /// Whether the job is to run, and if it has a list: the jobs for its elements.
+    Decide,
+    /// The list of what the jobs for its elements returned. All have ended, done or skipped.
+    Gather {
+        /// How many there are.
+        elements: u32,
+    },
 }
 
 /// What was made of an outcome.
@@ -318,7 +351,10 @@ pub enum Refusal {
         /// How many there may be.
         limit: u64,
     },
-    /// The job is done, so there is nothing to retry.
-    #[error("job {0} cannot be retried: it is done")]
+    /// The job is done or was skipped, so there is nothing to retry.
+    #[error("job {0} cannot be retried: it is done or was skipped")]
     NotRetryable(JobId),
+    /// The evaluation for which elements of this job were submitted is over, or was never handed out.
+    #[error("the evaluation of job {0} is over")]
+    EvaluationOver(JobId),
 }

@@ -101,6 +101,8 @@ number! {
     FinishNumber(u64);
     /// Numbers the assignments of one session, in the order they were made, from 1.
     AssignNumber(u64);
+    /// Numbers the evaluations that a core hands out, from 1. A job that has to be evaluated anew gets a new one.
+    EvaluationNumber(u64);
     /// What a caller gave to find its request again in the replies.
     RequestId(u64);
     /// A tag that the shell hangs on a command and finds again in the effects: how payloads pass the core by.

@@ -43,8 +43,9 @@ pub struct LiveJob {
     /// Digest of its content.
     pub digest: ContentDigest,
     /// The jobs it depended on when this was written, and that were not done then. Those that are no longer among
-    /// the unfinished jobs are done now: had one ended otherwise, this job would have been settled with it, or the
-    /// store would hold an intent to do so ([`Image::settling`]).
+    /// the unfinished jobs are done or skipped now: had one ended otherwise, this job would have been settled with it,
+    /// or the store would hold an intent to do so ([`Image::settling`]). The jobs that one with a list was expanded
+    /// into are not among them: it is evaluated again.
     pub waits_for: Vec<JobId>,
     /// The submission it came with, if that had several parts and was not sealed when this was written. If
     /// [`Image::submissions`] does not have it, it was being dropped, and so is this job.
@@ -53,6 +54,9 @@ pub struct LiveJob {
     pub attempt: Attempt,
     /// How many of its attempts ended because their elf was lost.
     pub elves_lost: u32,
+    /// Whether it is evaluated when all it waits for has ended, before anything else: it has a condition or a list to
+    /// be run over, or a job that it depends on was skipped.
+    pub evaluate: bool,
     /// The attempt in an instance's hands, if one is.
     pub running: Option<Running>,
 }

@@ -32,6 +32,7 @@ impl Core {
     pub fn check_invariants(&self) -> Result<(), InvariantViolation> {
         self.check_jobs()?;
         self.check_waiting()?;
+        self.check_evaluations()?;
         self.check_flows()?;
         self.check_queues()?;
         self.check_sessions()?;
@@ -59,7 +60,9 @@ impl Core {
             match job.state {
                 State::Vacant => {}
                 State::Unsealed { .. } => counts.unsealed += 1,
-                State::Pending { .. } | State::Doomed => counts.pending += 1,
+                State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::Doomed => {
+                    counts.pending += 1;
+                }
                 State::Ready { .. } => counts.ready += 1,
                 State::Running { .. } => counts.running += 1,
             }
@@ -90,6 +93,13 @@ impl Core {
             let holds = match job.state {
                 State::Pending { waiting } => waiting > 0 && waiting == leading,
                 State::Unsealed { waiting, .. } => waiting == leading,
+                State::Evaluating { .. } => {
+                    self.expansions.get(&slot).map_or(0, |of| of.unfinished) == leading
+                }
+                State::Gathering => {
+                    (leading > 0 || self.is_cancelling_elements(slot))
+                        && self.expansions.get(&slot).map_or(0, |of| of.unfinished) == leading
+                }
                 State::Doomed => job.dependents.is_empty(),
                 State::Ready { .. } | State::Running { .. } => leading == 0,
                 State::Vacant => false,
@@ -99,10 +109,44 @@ impl Core {
             })?;
         }
         let later = self.slab.iter().find_map(|(_, job)| {
-            let dependents = job.dependents.iter().filter_map(|&edge| self.slab.follow(edge));
+            // But for those that have a list of which this is an element.
+            let dependents = job.dependents.iter().filter(|edge| !self.expansions.contains_key(&edge.slot));
+            let dependents = dependents.filter_map(|&edge| self.slab.follow(edge));
             dependents.into_iter().find(|dependent| dependent.number <= job.number)
         });
         check(later.is_none(), "dependents have higher numbers", || format!("{later:?}"))
+    }
+
+    /// Every evaluation waits or was handed out, and every expansion is of a job that waits for it.
+    fn check_evaluations(&self) -> Result<(), InvariantViolation> {
+        let waiting: BTreeSet<_> = self.evaluations.waiting.iter().copied().collect();
+        for (slot, job) in self.slab.iter() {
+            if let State::Evaluating { number } = job.state {
+                let is_known =
+                    waiting.contains(&(slot, number)) || self.evaluations.handed_out.contains(&number);
+                check(is_known && job.evaluate, "evaluations wait or are handed out", || {
+                    format!("{} is in evaluation {number}", job.id)
+                })?;
+            }
+            if job.state == State::Gathering {
+                let elements = self.expansions.get(&slot).and_then(|expansion| expansion.elements);
+                check(elements.is_some(), "what is gathered was expanded", || job.id.to_string())?;
+            }
+        }
+        for (&slot, expansion) in &self.expansions {
+            let job = &self.slab[slot];
+            let holds = match job.state {
+                State::Evaluating { .. } | State::Gathering | State::Doomed => true,
+                State::Vacant
+                | State::Unsealed { .. }
+                | State::Pending { .. }
+                | State::Ready { .. }
+                | State::Running { .. } => false,
+            };
+            check(holds, "expansions are of jobs that wait for them", || format!("{expansion:?}"))?;
+        }
+        let (handed_out, max) = (self.evaluations.handed_out.len(), self.config.evaluations_max.max(1));
+        check(handed_out <= max, "evaluations are bounded", || format!("{handed_out}"))
     }
 
     /// Every flow lists and counts its jobs, and is kept only for as long as it must be.
@@ -114,7 +158,9 @@ impl Core {
             match job.state {
                 State::Vacant => {}
                 State::Unsealed { .. } => count[3] += 1,
-                State::Pending { .. } | State::Doomed => count[0] += 1,
+                State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::Doomed => {
+                    count[0] += 1;
+                }
                 State::Ready { .. } => count[1] += 1,
                 State::Running { .. } => count[2] += 1,
             }
@@ -334,7 +380,7 @@ impl Core {
                     listed.extend(left.iter().map(|&slot| (seal.submission, slot)));
                 }
                 Work::Drop(drop) => listed.extend(drop.jobs.iter().map(|&slot| (drop.submission, slot))),
-                Work::Cancel(_) | Work::Reply { .. } => {}
+                Work::Cancel(_) | Work::CancelExpanded(_) | Work::Reply { .. } => {}
             }
         }
         let unsealed: BTreeSet<(u32, Slot)> = self
@@ -344,6 +390,8 @@ impl Core {
                 State::Unsealed { submission, .. } => Some((submission, slot)),
                 State::Vacant
                 | State::Pending { .. }
+                | State::Evaluating { .. }
+                | State::Gathering
                 | State::Doomed
                 | State::Ready { .. }
                 | State::Running { .. } => None,

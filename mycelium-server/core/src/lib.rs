@@ -26,6 +26,7 @@ mod batch;
 mod cancel;
 mod config;
 mod core;
+mod evaluate;
 mod flows;
 mod invariants;
 mod names;

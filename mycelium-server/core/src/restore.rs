@@ -129,6 +129,7 @@ impl Restore {
             elves_lost: live.elves_lost,
             generation: 0,
             touch: UNTOUCHED,
+            evaluate: live.evaluate,
         });
         if let Some(submission) = live.submission {
             self.submissions.push((slot, submission));
@@ -305,12 +306,17 @@ fn restore_edges(
             edges.push(core.slab.edge_to(slot));
             count += 1;
         }
-        // Otherwise it is done.
+        // Otherwise it is done or skipped.
     }
     let job = &mut core.slab[slot];
     match &mut job.state {
         State::Unsealed { waiting, .. } | State::Pending { waiting } => *waiting = count,
-        State::Vacant | State::Doomed | State::Ready { .. } | State::Running { .. } => {}
+        State::Vacant
+        | State::Evaluating { .. }
+        | State::Gathering
+        | State::Doomed
+        | State::Ready { .. }
+        | State::Running { .. } => {}
     }
     Ok(())
 }
@@ -345,10 +351,12 @@ fn enter_all(core: &mut Core) {
     slots.sort_unstable();
     for (_, slot) in slots {
         let state = match core.slab[slot].state {
-            State::Pending { waiting: 0 } => State::Ready { queued: true },
+            State::Pending { waiting: 0 } => core.waited(slot),
             state @ (State::Vacant
             | State::Unsealed { .. }
             | State::Pending { .. }
+            | State::Evaluating { .. }
+            | State::Gathering
             | State::Doomed
             | State::Ready { .. }
             | State::Running { .. }) => state,

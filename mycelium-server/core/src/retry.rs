@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch::{Now, Touched};
+use crate::batch::{Now, Stored, Touched};
 use crate::command::{Retry, RevivableJob};
 use crate::core::Core;
 use crate::effects::{Effects, Refusal, Reply, Revived};
@@ -53,7 +53,7 @@ impl Core {
         let retried = back.iter().filter(|&&index| index < candidates.named).count() as u64;
         let revived = back.len() as u64 - retried;
         for index in back {
-            self.bring_back(&candidates.jobs[index]);
+            self.bring_back(&candidates.jobs[index], &facts);
         }
         Ok(Reply::Retried { retried, revived })
     }
@@ -97,7 +97,7 @@ impl Core {
             {
                 return Err(Refusal::FactsStale);
             }
-            if job.status == FinalStatus::Done {
+            if job.status.lets_dependents_go_on() {
                 if is_named {
                     return Err(Refusal::NotRetryable(job.id));
                 }
@@ -110,7 +110,7 @@ impl Core {
         Ok(candidates)
     }
 
-    /// Those of the candidates all of whose dependencies are unfinished, done, or come back too. Begins with all and
+    /// Those of the candidates all of whose dependencies are unfinished, done or skipped, or come back too. Begins with all and
     /// strikes out, so that the order does not matter.
     fn which_come_back(&self, candidates: &Candidates, facts: &FinishedFacts) -> Result<Vec<usize>, Refusal> {
         let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); candidates.jobs.len()];
@@ -120,7 +120,10 @@ impl Core {
             for id in &job.depends_on {
                 if let Some(&on) = candidates.by_id.get(id) {
                     dependents[on].push(index);
-                } else if self.slab.find(id).is_none() && !self.is_done(id, facts)? && comes_back[index] {
+                } else if self.slab.find(id).is_none()
+                    && !self.ended_as(id, facts)?.lets_dependents_go_on()
+                    && comes_back[index]
+                {
                     comes_back[index] = false;
                     struck.push(index);
                 }
@@ -136,15 +139,15 @@ impl Core {
         Ok((0..candidates.jobs.len()).filter(|&index| comes_back[index]).collect())
     }
 
-    fn is_done(&self, id: &JobId, facts: &FinishedFacts) -> Result<bool, Refusal> {
+    fn ended_as(&self, id: &JobId, facts: &FinishedFacts) -> Result<FinalStatus, Refusal> {
         let status = match self.recents.get(id) {
             Some(recent) => recent.status,
             None => facts.find(id).ok_or(Refusal::JobNotFound(*id))?.status,
         };
-        Ok(status == FinalStatus::Done)
+        Ok(status)
     }
 
-    fn bring_back(&mut self, job: &RevivableJob) {
+    fn bring_back(&mut self, job: &RevivableJob, facts: &FinishedFacts) {
         let Some(flow) = self.flows.find(job.flow) else { return };
         let commit = self.commit_next();
         let entry = &mut self.flows.arena[flow];
@@ -155,6 +158,8 @@ impl Core {
         }
         self.flows.touch(flow, commit);
 
+        let depends_on_skipped =
+            job.depends_on.iter().any(|id| self.ended_as(id, facts) == Ok(FinalStatus::Skipped));
         let elf = self.names.intern_elf(&job.elf);
         let task = self.names.use_task(elf, &job.task);
         let touch = u32::try_from(self.batch.touched.len()).expect("a batch is bounded");
@@ -172,6 +177,7 @@ impl Core {
             elves_lost: 0,
             generation: 0,
             touch,
+            evaluate: job.evaluate || depends_on_skipped,
         });
         let on: Vec<(JobId, Slot)> =
             job.depends_on.iter().filter_map(|id| Some((*id, self.slab.find(id)?))).collect();
@@ -182,12 +188,12 @@ impl Core {
             created: None,
             revived: Some(Revived { finish_number: job.finish_number, status: job.status }),
             waits_for: on.iter().map(|(id, _)| *id).collect(),
-            is_stored: true,
+            stored: Stored::Record,
             now: Now::Live(slot),
         });
         let waiting = u32::try_from(on.len()).expect("a job's dependencies are bounded");
         on.into_iter().for_each(|(_, on)| self.slab.add_dependent(on, slot));
-        let state = if waiting == 0 { State::Ready { queued: true } } else { State::Pending { waiting } };
+        let state = if waiting == 0 { self.waited(slot) } else { State::Pending { waiting } };
         self.enter_new(slot, state);
         self.unpark_dependents(slot);
     }

@@ -1,8 +1,8 @@
-//! What becomes of the jobs that wait for one that did not end done.
+//! What becomes of the jobs that wait for one that ended otherwise than done or skipped.
 //!
 //! They end UPSTREAM_FAILED, dependents before what they depend on. That order is what makes it safe to stop
 //! anywhere: of a job that is no longer unfinished, and that no settling names, all dependents have been dealt with,
-//! so a core that is rebuilt may take it to be done. Only the job at the root breaks that rule while its settling is
+//! so a core that is rebuilt may take it to be done or skipped. Only the job at the root breaks that rule while its settling is
 //! under way, and therefore a settling that outlives its batch is stored.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,6 @@ use crate::effects::{Effects, End};
 use crate::ids::{JobId, Timestamp};
 use crate::image::Settling;
 use crate::slab::{Edge, Slot, State};
-use crate::status::FinalStatus;
 use crate::transitions::Ending;
 
 /// A settling under way: a walk through the dependents of one job, depth first.
@@ -86,7 +85,11 @@ impl Core {
     fn visit(&mut self, edge: Edge, key: JobId, cause: JobId) {
         let Some(job) = self.slab.follow(edge) else { return };
         match job.state {
-            State::Pending { .. } => {
+            // It is about to be cancelled itself, after the jobs of its elements.
+            State::Evaluating { .. } | State::Gathering if self.is_cancelling_elements(edge.slot) => {
+                self.element_ended(edge.slot);
+            }
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering => {
                 self.set_state(edge.slot, State::Doomed);
                 let edges = std::mem::take(&mut self.slab[edge.slot].dependents);
                 if let Some(settle) = self.settles.front_mut() {
@@ -107,7 +110,8 @@ impl Core {
     /// been brought back since, while `failed` was not, because it depends on another that did not end done: then it
     /// is `failed` itself.
     pub(crate) fn cause_to_name(&self, failed: JobId, cause: JobId) -> JobId {
-        let is_still_true = self.recents.get(&cause).is_some_and(|recent| recent.status != FinalStatus::Done);
+        let is_still_true =
+            self.recents.get(&cause).is_some_and(|recent| !recent.status.lets_dependents_go_on());
         if is_still_true { cause } else { failed }
     }
 

@@ -4,7 +4,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::ids::{AssignNumber, Attempt, ContentDigest, JobId, JobNumber, Timestamp};
+use crate::ids::{AssignNumber, Attempt, ContentDigest, EvaluationNumber, JobId, JobNumber, Timestamp};
 
 /// The index of an unfinished job.
 pub(crate) type Slot = u32;
@@ -39,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) generation: u32,
     /// Its index among the jobs touched in this batch, or [`UNTOUCHED`].
     pub(crate) touch: u32,
+    /// Whether it is evaluated when all it waits for has ended, before anything else.
+    pub(crate) evaluate: bool,
 }
 
 const _: () = assert!(size_of::<Job>() <= 112, "a job grew: ten million of them must fit one broker");
@@ -46,9 +48,13 @@ const _: () = assert!(size_of::<Job>() <= 112, "a job grew: ten million of them 
 /// Where an unfinished job stands.
 ///
 /// ```text
-/// Unsealed --seal--> Pending --last dependency done--> Ready <--returned--> Running
-///                       |                                                      |
-///                       +--a dependency did not end done--> Doomed        (finished: gone)
+/// Unsealed --seal--> Pending --all it waits for has ended--> Ready <--returned--> Running
+///                     |    |                                  ^                     |
+///                     |    +--if it has `evaluate`--> Evaluating --> (skipped, failed, finished: gone)
+///                     |                                  ^ |
+///                     |                                  | +--a list--> Gathering
+///                     |                                  +-all have ended--+  |
+///                     +--one of them did not end well--> Doomed <-------------+
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -66,6 +72,13 @@ pub(crate) enum State {
         /// How many; at least one.
         waiting: u32,
     },
+    /// What decides how it goes on is being computed, or waits for that.
+    Evaluating {
+        /// The number of the evaluation.
+        number: EvaluationNumber,
+    },
+    /// It was expanded over a list and waits for the jobs of its elements; its expansion counts them.
+    Gathering,
     /// It waits for others and will end UPSTREAM_FAILED as soon as its own dependents have.
     Doomed,
     /// It waits for an instance.
@@ -213,6 +226,7 @@ fn vacant(generation: u32) -> Job {
         elves_lost: 0,
         generation,
         touch: UNTOUCHED,
+        evaluate: false,
     }
 }
 

@@ -20,15 +20,26 @@ pub enum FinalStatus {
     Done,
     /// It ended with a failure.
     Failed,
-    /// A job that it depends on did not end done.
+    /// A job that it depends on ended otherwise than done or skipped.
     UpstreamFailed,
     /// It was cancelled.
     Cancelled,
+    /// Its condition was not met, or a value it needs comes from a job that was skipped.
+    Skipped,
 }
 
 impl FinalStatus {
     /// Every final status, in a fixed order.
-    pub const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::UpstreamFailed, Self::Cancelled];
+    pub const ALL: [Self; 5] =
+        [Self::Done, Self::Failed, Self::UpstreamFailed, Self::Cancelled, Self::Skipped];
+
+    /// Whether the jobs that depend on one that ended so go on; else they end UPSTREAM_FAILED.
+    pub fn lets_dependents_go_on(self) -> bool {
+        match self {
+            Self::Done | Self::Skipped => true,
+            Self::Failed | Self::UpstreamFailed | Self::Cancelled => false,
+        }
+    }
 }
 
 /// How many jobs stand where.
@@ -42,6 +53,8 @@ pub struct FinalCounts {
     pub upstream_failed: u64,
     /// Cancelled.
     pub cancelled: u64,
+    /// Skipped.
+    pub skipped: u64,
 }
 
 impl FinalCounts {
@@ -52,6 +65,7 @@ impl FinalCounts {
             FinalStatus::Failed => &mut self.failed,
             FinalStatus::UpstreamFailed => &mut self.upstream_failed,
             FinalStatus::Cancelled => &mut self.cancelled,
+            FinalStatus::Skipped => &mut self.skipped,
         }
     }
 }

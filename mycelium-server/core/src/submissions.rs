@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::arena::Arena;
 use crate::batch::Now;
-use crate::cancel::CancelFlow;
+use crate::cancel::{CancelExpanded, CancelFlow};
 use crate::core::Core;
 use crate::effects::{Effects, Refusal, Reply};
 use crate::ids::{Commit, RequestId, SubmissionId, Timestamp};
@@ -112,6 +112,8 @@ impl Submissions {
 pub(crate) enum Work {
     /// A flow is cancelled.
     Cancel(CancelFlow),
+    /// Jobs are cancelled that were expanded over a list, and before them the jobs of its elements.
+    CancelExpanded(CancelExpanded),
     /// The jobs of a sealed submission are let into the queues.
     Seal(Seal),
     /// The jobs of a dropped submission are removed, the latest first.
@@ -213,6 +215,7 @@ impl Core {
             budget -= 1;
             let is_done = match &mut work {
                 Work::Cancel(cancel) => self.go_on_cancelling(now, cancel, effects),
+                Work::CancelExpanded(cancel) => self.go_on_cancelling_expanded(now, cancel, effects),
                 Work::Seal(seal) => self.go_on_sealing(seal, effects),
                 Work::Drop(drop) => self.go_on_dropping(drop, effects),
                 Work::Reply { request, answer } => {
@@ -245,7 +248,7 @@ impl Core {
 
     fn unseal_job(&mut self, slot: Slot) {
         let State::Unsealed { waiting, .. } = self.slab[slot].state else { return };
-        let state = if waiting == 0 { State::Ready { queued: true } } else { State::Pending { waiting } };
+        let state = if waiting == 0 { self.waited(slot) } else { State::Pending { waiting } };
         self.set_state(slot, state);
         self.list_if_shown(slot);
         self.settle_parked(slot);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use crate::batch::{Now, Touched};
+use crate::batch::{Now, Stored, Touched};
 use crate::command::{Facts, FinishedFact, NewJob, Part, Submit};
 use crate::core::Core;
 use crate::effects::{Created, Effects, End, Refusal, Reply};
@@ -52,6 +52,8 @@ enum Dependency {
     Live(Slot),
     /// A job that is done.
     Done,
+    /// A job that was skipped.
+    Skipped,
     /// A job that ended otherwise, and the cause to name.
     Ended { id: JobId, cause: JobId },
 }
@@ -75,6 +77,11 @@ impl Core {
             Ok(intake) => intake,
             Err(refusal) => return self.refuse_submit(request, part, refusal, effects),
         };
+        if let Some(elements) = submit.elements
+            && let Err(refusal) = self.check_elements(elements)
+        {
+            return self.refuse_submit(request, part, refusal, effects);
+        }
         match self.plan(intake, &submit) {
             Ok(plan) => self.take_in(now, intake, submit, plan, effects),
             Err(refusal) => self.refuse_submit(request, part, refusal, effects),
@@ -244,6 +251,8 @@ impl Core {
                 State::Vacant => None,
                 State::Unsealed { .. }
                 | State::Pending { .. }
+                | State::Evaluating { .. }
+                | State::Gathering
                 | State::Ready { .. }
                 | State::Running { .. } => Some(Dependency::Live(slot)),
             };
@@ -254,6 +263,7 @@ impl Core {
         };
         Some(match status {
             FinalStatus::Done => Dependency::Done,
+            FinalStatus::Skipped => Dependency::Skipped,
             FinalStatus::Failed | FinalStatus::UpstreamFailed | FinalStatus::Cancelled => {
                 Dependency::Ended { id: *id, cause: self.cause_to_name(*id, cause) }
             }
@@ -261,7 +271,7 @@ impl Core {
     }
 
     fn take_in(&mut self, now: Timestamp, intake: Intake, submit: Submit, plan: Plan, effects: &mut Effects) {
-        let Submit { request, flow, flow_name, part, jobs, facts } = submit;
+        let Submit { request, flow, flow_name, part, elements, jobs, facts } = submit;
         let Plan { order, dependencies, ranges, existing } = plan;
         let created = u32::try_from(order.len()).unwrap_or(u32::MAX);
         let reply = Reply::Submitted { created, existing };
@@ -269,6 +279,10 @@ impl Core {
             effects.replies.push((request, Ok(reply)));
             return;
         }
+        let elements = elements.map(|elements| {
+            let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+            (elements, ids, FinishedFacts::new(&facts))
+        });
         let flow = self.flow_for(now, flow, flow_name, facts.flow);
         let submission = match (intake, part) {
             (Intake::NextPart(index), _) => Some(index),
@@ -289,6 +303,10 @@ impl Core {
             let Some(job) = jobs[index].take() else { continue };
             let dependencies = &dependencies[ranges[index].clone()];
             places[index] = self.take_in_job(now, flow, submission, job, dependencies, &places);
+        }
+
+        if let Some((elements, ids, facts)) = elements {
+            self.link_elements(elements, &ids, &facts);
         }
 
         let Some((index, part)) = submission.zip(part) else {
@@ -338,7 +356,7 @@ impl Core {
         dependencies: &[Dependency],
         places: &[Placed],
     ) -> Placed {
-        let NewJob { id, elf, task, priority, depends_on, digest, spec } = job;
+        let NewJob { id, elf, task, priority, depends_on, evaluate, digest, spec } = job;
         let number = JobNumber(self.counters.job.0 + 1);
         self.counters.job = number;
         let elf = self.names.intern_elf(&elf);
@@ -357,6 +375,8 @@ impl Core {
             elves_lost: 0,
             generation: 0,
             touch: UNTOUCHED,
+            evaluate: evaluate
+                || dependencies.iter().any(|dependency| matches!(dependency, Dependency::Skipped)),
         };
 
         let ended = dependencies.iter().find_map(|dependency| match dependency {
@@ -365,7 +385,7 @@ impl Core {
                 Placed::Ended(cause) => Some(cause),
                 Placed::Not | Placed::At(_) => None,
             },
-            Dependency::Live(_) | Dependency::Done => None,
+            Dependency::Live(_) | Dependency::Done | Dependency::Skipped => None,
         });
         if submission.is_none()
             && let Some(cause) = ended
@@ -380,7 +400,7 @@ impl Core {
         let mut waits_for = Vec::new();
         for (dependency, id) in dependencies.iter().zip(&depends_on) {
             let on = match dependency {
-                Dependency::Done => continue,
+                Dependency::Done | Dependency::Skipped => continue,
                 Dependency::Live(on) => Some(*on),
                 Dependency::New(index) => match places[*index] {
                     Placed::At(on) => Some(on),
@@ -404,12 +424,12 @@ impl Core {
             created: Some(Created { spec, depends_on }),
             revived: None,
             waits_for,
-            is_stored: true,
+            stored: Stored::Record,
             now: Now::Live(slot),
         });
         let state = match (submission, waiting) {
             (Some(submission), waiting) => State::Unsealed { submission, waiting },
-            (None, 0) => State::Ready { queued: true },
+            (None, 0) => self.waited(slot),
             (None, waiting) => State::Pending { waiting },
         };
         if let Some(submission) = submission {
@@ -430,7 +450,7 @@ impl Core {
             created: Some(created),
             revived: None,
             waits_for: Vec::new(),
-            is_stored: true,
+            stored: Stored::Record,
             now: Now::Finished(Box::new(record)),
         });
         self.names.unuse_task(job.task);
@@ -492,7 +512,7 @@ fn topological_order(
     let new_dependencies = |index: usize| {
         dependencies[ranges[index].clone()].iter().filter_map(|dependency| match dependency {
             Dependency::New(place) => Some(*place),
-            Dependency::Live(_) | Dependency::Done | Dependency::Ended { .. } => None,
+            Dependency::Live(_) | Dependency::Done | Dependency::Skipped | Dependency::Ended { .. } => None,
         })
     };
     let mut waiting = vec![0_usize; submit.jobs.len()];

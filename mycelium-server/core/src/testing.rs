@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{
-    Cancel, Command, ElfOffer, Facts, Hello, NewJob, Outcome, OutcomeResult, Part, Scope, Submit, Window,
+    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Facts, Hello, NewJob, Outcome,
+    OutcomeResult, Part, Scope, Submit, Window,
 };
-use crate::effects::{Effects, End, JobRecord, Refusal, Reply, Send};
+use crate::effects::{Effects, End, EvaluationWhat, JobRecord, Refusal, Reply, Send};
 use crate::ids::{
-    Attachment, Attempt, Commit, ContentDigest, FlowId, InstanceId, JobId, RequestId, Revision, SessionId,
-    SubmissionId, Timestamp, Token,
+    Attachment, Attempt, Commit, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId, RequestId,
+    Revision, SessionId, SubmissionId, Timestamp, Token,
 };
+use crate::image::{FlowRecord, Image, LiveJob};
 use crate::status::Status;
 use crate::{Config, Core};
 
@@ -39,6 +41,7 @@ pub(crate) fn job(number: u8, depends_on: &[u8]) -> NewJob {
         task: Arc::from("task_run"),
         priority: 0,
         depends_on: depends_on.iter().map(|&number| id(number)).collect(),
+        evaluate: false,
         digest: ContentDigest(number.into()),
         spec: Attachment(number.into()),
     }
@@ -101,6 +104,7 @@ impl TestEnv {
             flow: FLOW,
             flow_name: Arc::from("flow"),
             part: None,
+            elements: None,
             jobs,
             facts: self.facts(),
         }
@@ -162,7 +166,7 @@ pub(crate) fn ends(effects: &[Effects]) -> Vec<(JobId, End)> {
     writes
         .filter_map(|write| match &write.after {
             JobRecord::Finished(finished) => Some((write.id, finished.end)),
-            JobRecord::Live(_) | JobRecord::Dropped => None,
+            JobRecord::Live(_) | JobRecord::Evaluate | JobRecord::Dropped => None,
         })
         .collect()
 }
@@ -183,4 +187,51 @@ pub(crate) fn reply(effects: &Effects) -> Option<&Result<Reply, Refusal>> {
 
 pub(crate) fn after(env: &mut TestEnv, time: Duration) {
     env.now = env.now.after(time);
+}
+
+/// A job with a condition or a list.
+pub(crate) fn evaluated_job(number: u8, depends_on: &[u8]) -> NewJob {
+    NewJob { evaluate: true, ..job(number, depends_on) }
+}
+
+impl TestEnv {
+    /// Answers an evaluation.
+    pub(crate) fn answer(&mut self, number: u8, evaluation: u64, result: EvaluationResult) -> Effects {
+        let evaluated = Evaluated { job: id(number), number: EvaluationNumber(evaluation), result };
+        self.batch([Command::Evaluated { evaluated: vec![evaluated] }])
+    }
+
+    /// Submits jobs for the elements of a list, from the first on.
+    pub(crate) fn submit_elements(
+        &mut self,
+        of: u8,
+        evaluation: u64,
+        first: u32,
+        jobs: Vec<NewJob>,
+    ) -> Effects {
+        let mut command = self.submit_command(jobs);
+        command.elements = Some(Elements { of: id(of), number: EvaluationNumber(evaluation), first });
+        self.batch([Command::Submit(command)])
+    }
+
+    /// Rebuilds the core from records: what a restart does.
+    pub(crate) fn restart(&mut self, jobs: Vec<LiveJob>, flows: Vec<FlowRecord>) {
+        let counters = self.core.status().counters;
+        let config = Config { evaluations_after: self.core.last_evaluation(), ..Config::default() };
+        let mut restore = Core::restore(config, self.now);
+        for job in jobs {
+            restore.job(job).unwrap();
+        }
+        self.core = restore.finish(Image { counters, flows, ..Image::default() }).unwrap();
+        self.core.check_invariants().unwrap();
+    }
+}
+
+/// The evaluations that were handed out.
+pub(crate) fn handed_out(effects: &Effects) -> Vec<(JobId, u64, EvaluationWhat)> {
+    effects
+        .evaluations
+        .iter()
+        .map(|evaluation| (evaluation.job, evaluation.number.0, evaluation.what))
+        .collect()
 }

@@ -50,7 +50,7 @@ impl Core {
                 self.counts.unsealed -= 1;
                 return;
             }
-            State::Pending { .. } | State::Doomed => {
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::Doomed => {
                 flow.pending -= 1;
                 self.counts.pending -= 1;
             }
@@ -84,7 +84,7 @@ impl Core {
                 flow.unsealed += 1;
                 self.counts.unsealed += 1;
             }
-            State::Pending { .. } | State::Doomed => {
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::Doomed => {
                 flow.pending += 1;
                 self.counts.pending += 1;
             }
@@ -122,10 +122,22 @@ impl Core {
         }
     }
 
-    /// One of the jobs that this one waits for is done.
+    /// One of the jobs that this one waits for was skipped: whether it needs its outputs is evaluated before it goes on.
+    fn dependency_skipped(&mut self, edge: Edge) {
+        if let Some(job) = self.slab.follow(edge)
+            && !job.evaluate
+        {
+            self.slab[edge.slot].evaluate = true;
+            self.touch_flag(edge.slot);
+        }
+        self.dependency_done(edge);
+    }
+
+    /// One of the jobs that this one waits for has ended, and is no reason for it to end.
     pub(crate) fn dependency_done(&mut self, edge: Edge) {
         let Some(job) = self.slab.follow(edge) else { return };
         match job.state {
+            State::Pending { waiting: 1 } if job.evaluate => self.evaluate(edge.slot),
             State::Pending { waiting: 1 } => self.set_state(edge.slot, State::Ready { queued: true }),
             // Only a status that shows is worth a touch.
             State::Pending { waiting } => {
@@ -134,6 +146,7 @@ impl Core {
             State::Unsealed { submission, waiting } => {
                 self.slab[edge.slot].state = State::Unsealed { submission, waiting: waiting - 1 };
             }
+            State::Evaluating { .. } | State::Gathering => self.element_ended(edge.slot),
             State::Doomed => {}
             State::Vacant | State::Ready { .. } | State::Running { .. } => {
                 debug_assert!(false, "job {} waits for nothing", job.id);
@@ -147,7 +160,10 @@ impl Core {
         self.set_state(slot, State::Vacant);
         let mut job = self.slab.remove(slot);
         let dependents = std::mem::take(&mut job.dependents);
-        let record = self.finished_record(now, &job, ending);
+        // Only what was evaluated can have been expanded.
+        let expansion = if job.evaluate { self.expansions.remove(&slot) } else { None };
+        let mut record = self.finished_record(now, &job, ending);
+        record.elements = expansion.and_then(|expansion| expansion.elements);
         let touch = job.touch as usize;
         self.batch.touched[touch].now = crate::batch::Now::Finished(Box::new(record));
         self.names.unuse_task(job.task);
@@ -155,6 +171,7 @@ impl Core {
 
         match ending.end.status() {
             FinalStatus::Done => dependents.into_iter().for_each(|edge| self.dependency_done(edge)),
+            FinalStatus::Skipped => dependents.into_iter().for_each(|edge| self.dependency_skipped(edge)),
             FinalStatus::Failed | FinalStatus::Cancelled => {
                 self.settle_dependents(job.id, job.id, dependents);
             }
@@ -178,6 +195,7 @@ impl Core {
             attempt: job.attempt,
             elves_lost: job.elves_lost,
             ran: ending.ran,
+            elements: None,
         }
     }
 
@@ -220,6 +238,6 @@ impl Core {
 fn cause_of(id: JobId, end: End) -> JobId {
     match end {
         End::UpstreamFailed(cause) => cause,
-        End::Done(_) | End::Failed(_) | End::Cancelled => id,
+        End::Done(_) | End::Failed(_) | End::Cancelled | End::Skipped => id,
     }
 }

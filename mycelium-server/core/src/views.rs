@@ -15,6 +15,9 @@ use crate::status::Status;
 /// How far [`Explanation::NoFreeWindow::jobs_before`] counts.
 const JOBS_BEFORE_MAX: usize = 1_000;
 
+/// How many jobs [`Explanation::WaitsForElements`] names.
+const ELEMENTS_SHOWN_MAX: usize = 100;
+
 /// An unfinished job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobView {
@@ -42,6 +45,8 @@ pub struct JobView {
     pub elves_lost: u32,
     /// How many jobs it still waits for. 0 while it is about to end UPSTREAM_FAILED.
     pub waiting_for: u32,
+    /// If it has been expanded over a list since the core was made: into how many jobs.
+    pub elements: Option<u32>,
     /// Who holds it, if it is running.
     pub running: Option<Running>,
     /// The submission it waits for to be sealed, if that is what it waits for.
@@ -55,6 +60,20 @@ pub enum Explanation {
     WaitsForJobs {
         /// How many.
         count: u32,
+    },
+    /// What decides how it goes on is being computed, or waits for that.
+    Evaluating {
+        /// Whether that is the list of what the jobs of its elements returned.
+        is_gathering: bool,
+    },
+    /// It was expanded over a list, and waits for the jobs of its elements.
+    WaitsForElements {
+        /// How many there are.
+        elements: u32,
+        /// How many of them have not ended.
+        unfinished: u32,
+        /// Some of those, at most 100.
+        jobs: Vec<JobView>,
     },
     /// A job that it depends on did not end done, and it ends UPSTREAM_FAILED within moments.
     Settling,
@@ -194,18 +213,34 @@ impl Core {
             State::Unsealed { submission, .. } => {
                 Explanation::NotSealed { submission: self.submissions.arena[submission].id }
             }
-            State::Pending { .. } | State::Ready { .. }
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::Ready { .. }
                 if self.flows.arena[job.flow].is_cancelling(job.number) =>
             {
                 Explanation::Cancelling
             }
             State::Pending { waiting } => Explanation::WaitsForJobs { count: waiting },
+            State::Evaluating { .. } => {
+                let expansion = self.expansions.get(&slot);
+                let is_gathering = expansion.is_some_and(|expansion| expansion.elements.is_some());
+                Explanation::Evaluating { is_gathering }
+            }
+            State::Gathering => self.explain_gathering(slot)?,
             State::Doomed => Explanation::Settling,
             State::Ready { .. } => self.explain_ready(slot, job),
             State::Running { session, .. } => Explanation::Held {
                 running: self.running(job)?,
                 connected: self.sessions.arena[session].is_connected,
             },
+        })
+    }
+
+    fn explain_gathering(&self, slot: Slot) -> Option<Explanation> {
+        let expansion = self.expansions.get(&slot)?;
+        let jobs = expansion.jobs.iter().filter_map(|&edge| self.slab.follow(edge));
+        Some(Explanation::WaitsForElements {
+            elements: expansion.elements?,
+            unfinished: expansion.unfinished,
+            jobs: jobs.take(ELEMENTS_SHOWN_MAX).map(|job| self.view(job)).collect(),
         })
     }
 
@@ -358,10 +393,20 @@ impl Core {
 
     fn view(&self, job: &Job) -> JobView {
         let task = &self.names.tasks[job.task];
+        let expansion = if job.evaluate {
+            self.slab.find(&job.id).and_then(|slot| self.expansions.get(&slot))
+        } else {
+            None
+        };
         let (waiting_for, unsealed) = match job.state {
             State::Unsealed { submission, waiting } => (waiting, Some(self.submissions.arena[submission].id)),
             State::Pending { waiting } => (waiting, None),
-            State::Vacant | State::Doomed | State::Ready { .. } | State::Running { .. } => (0, None),
+            State::Gathering => (expansion.map_or(0, |expansion| expansion.unfinished), None),
+            State::Vacant
+            | State::Evaluating { .. }
+            | State::Doomed
+            | State::Ready { .. }
+            | State::Running { .. } => (0, None),
         };
         JobView {
             id: job.id,
@@ -376,6 +421,7 @@ impl Core {
             attempt: job.attempt,
             elves_lost: job.elves_lost,
             waiting_for,
+            elements: expansion.and_then(|expansion| expansion.elements),
             running: self.running(job),
             unsealed,
         }

@@ -1,16 +1,19 @@
 //! The core against a model that knows no indexes, no queues and no counts: it looks at everything each time.
+//!
+//! What an evaluation comes to follows from the number of its job.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mycelium_core::command::{
-    Cancel, Command, ElfOffer, Facts, Hello, NewJob, Outcome, OutcomeResult, Scope, Submit, Window,
+    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Facts, FinishedFact, Hello, NewJob,
+    Outcome, OutcomeResult, Scope, Submit, Window,
 };
-use mycelium_core::effects::{Effects, JobRecord};
+use mycelium_core::effects::{Effects, Evaluation, EvaluationWhat, JobRecord};
 use mycelium_core::ids::{
-    Attachment, Attempt, ContentDigest, FlowId, InstanceId, JobId, RequestId, Revision, SessionId, Timestamp,
-    Token,
+    Attachment, Attempt, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId, RequestId, Revision,
+    SessionId, Timestamp, Token,
 };
 use mycelium_core::status::{FinalStatus, Status};
 use mycelium_core::{Config, Core};
@@ -21,8 +24,8 @@ const TASKS: [&str; 2] = ["task_one", "task_two"];
 /// Something that happens. Numbers are taken modulo what there is.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Jobs with their flow, task, priority, and how far back the jobs lie that they depend on.
-    Submit(u8, Vec<(u8, i32, Vec<u8>)>),
+    /// Jobs with their flow, task, priority, kind, and how far back the jobs lie that they depend on.
+    Submit(u8, Vec<(u8, i32, Kind, Vec<u8>)>),
     CancelJob(u8),
     CancelFlow(u8),
     Connect {
@@ -36,8 +39,17 @@ enum Step {
     End(u8, u8),
 }
 
+/// What is special about a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Condition,
+    List,
+}
+
 fn step() -> impl Strategy<Value = Step> {
-    let job = (0..2_u8, 0..3_i32, prop::collection::vec(1..6_u8, 0..3));
+    let kind = prop_oneof![4 => Just(Kind::Plain), 1 => Just(Kind::Condition), 1 => Just(Kind::List)];
+    let job = (0..2_u8, 0..3_i32, kind, prop::collection::vec(1..6_u8, 0..3));
     prop_oneof![
         4 => (0..3_u8, prop::collection::vec(job, 1..5)).prop_map(|(flow, jobs)| Step::Submit(flow, jobs)),
         1 => any::<u8>().prop_map(Step::CancelJob),
@@ -56,6 +68,9 @@ struct ModelJob {
     task: u8,
     priority: i32,
     depends_on: Vec<usize>,
+    kind: Kind,
+    /// The jobs of the elements of its list, as far as they were submitted.
+    elements: Vec<usize>,
     status: Status,
     attempt: u32,
     session: u64,
@@ -78,6 +93,15 @@ struct Model {
     last_session: u64,
 }
 
+/// Whether the jobs that depend on one go on.
+fn ended_well(status: Status) -> bool {
+    matches!(status, Status::Final(end) if end.lets_dependents_go_on())
+}
+
+fn ended_badly(status: Status) -> bool {
+    matches!(status, Status::Final(end) if !end.lets_dependents_go_on())
+}
+
 impl Model {
     fn settle(&mut self) {
         loop {
@@ -86,14 +110,10 @@ impl Model {
                 if job.status != Status::Pending {
                     continue;
                 }
-                let is = |on: &usize, status| before[*on] == Status::Final(status);
-                let has_failed = job
-                    .depends_on
-                    .iter()
-                    .any(|on| matches!(before[*on], Status::Final(_)) && !is(on, FinalStatus::Done));
-                if has_failed {
+                let is_done = |on: &usize| before[*on] == Status::Final(FinalStatus::Done);
+                if job.depends_on.iter().chain(&job.elements).any(|on| ended_badly(before[*on])) {
                     job.status = Status::Final(FinalStatus::UpstreamFailed);
-                } else if job.depends_on.iter().all(|on| is(on, FinalStatus::Done)) {
+                } else if job.kind == Kind::Plain && job.depends_on.iter().all(is_done) {
                     job.status = Status::Ready;
                 }
             }
@@ -134,6 +154,24 @@ impl Model {
         }
     }
 
+    /// Whether the core may ask for this.
+    fn may_be_evaluated(&self, number: usize, what: EvaluationWhat) -> bool {
+        let job = &self.jobs[number];
+        let status = |on: &usize| self.jobs[*on].status;
+        let is_skipped = |on: &usize| status(on) == Status::Final(FinalStatus::Skipped);
+        let elements_ended = match what {
+            EvaluationWhat::Decide => true,
+            EvaluationWhat::Gather { elements } => {
+                elements as usize == job.elements.len()
+                    && job.elements.iter().all(|element| ended_well(status(element)))
+            }
+        };
+        job.status == Status::Pending
+            && job.depends_on.iter().all(|on| ended_well(status(on)))
+            && (job.kind != Kind::Plain || job.depends_on.iter().any(is_skipped))
+            && elements_ended
+    }
+
     fn cancel(&mut self, which: impl Fn(usize, &ModelJob) -> bool) {
         for number in 0..self.jobs.len() {
             let job = &mut self.jobs[number];
@@ -160,6 +198,23 @@ fn flow(number: u8) -> FlowId {
     FlowId::new([number + 1; 16])
 }
 
+fn digest(id: JobId) -> ContentDigest {
+    ContentDigest(u64::from_be_bytes(id.as_bytes()[8..].try_into().unwrap()))
+}
+
+fn new_job(number: usize, job: &ModelJob) -> NewJob {
+    NewJob {
+        id: id(number),
+        elf: Arc::from("elf"),
+        task: Arc::from(TASKS[usize::from(job.task)]),
+        priority: job.priority,
+        depends_on: job.depends_on.iter().map(|on| id(*on)).collect(),
+        evaluate: job.kind != Kind::Plain,
+        digest: digest(id(number)),
+        spec: Attachment(0),
+    }
+}
+
 fn nth<T: Copy>(items: &[T], number: u8) -> Option<T> {
     items.get(usize::from(number).checked_rem(items.len())?).copied()
 }
@@ -170,6 +225,7 @@ struct Pair {
     model: Model,
     finished: BTreeMap<JobId, FinalStatus>,
     requests: u64,
+    answers: u64,
 }
 
 impl Pair {
@@ -180,7 +236,10 @@ impl Pair {
             Step::CancelJob(number) => {
                 let number = usize::from(number).checked_rem(self.model.jobs.len());
                 number.map(|number| {
-                    self.model.cancel(|other, _| other == number);
+                    let job = &self.model.jobs[number];
+                    let is_final = matches!(job.status, Status::Final(_));
+                    let elements = if is_final { vec![] } else { job.elements.clone() };
+                    self.model.cancel(|other, _| other == number || elements.contains(&other));
                     self.cancel(Scope::Jobs(vec![id(number)]))
                 })
             }
@@ -210,7 +269,97 @@ impl Pair {
             Step::End(number, how) => self.end(number, how),
         };
         self.model.place();
-        self.batches(command);
+        let mut evaluations = self.batches(command.into_iter().collect());
+        while !evaluations.is_empty() {
+            let mut commands = Vec::new();
+            for evaluation in evaluations {
+                self.evaluate(evaluation, &mut commands);
+            }
+            self.model.place();
+            evaluations = self.batches(commands);
+        }
+        self.compare();
+    }
+
+    /// Answers an evaluation. Now and then it cannot be done at once, with some of the elements submitted already.
+    fn evaluate(&mut self, evaluation: Evaluation, commands: &mut Vec<Command>) {
+        let Evaluation { job, number, what } = evaluation;
+        let place = usize::try_from(u64::from_be_bytes(job.as_bytes()[8..].try_into().unwrap())).unwrap();
+        self.answers += 1;
+        let result = if matches!(self.model.jobs[place].status, Status::Final(_)) {
+            // It ended meanwhile, and what it comes to changes nothing.
+            EvaluationResult::Run
+        } else {
+            assert!(self.model.may_be_evaluated(place, what), "job {place} is evaluated: {what:?}");
+            let is_put_off = self.answers.is_multiple_of(5);
+            match (what, self.model.jobs[place].kind) {
+                (EvaluationWhat::Decide, Kind::List) => {
+                    let elements = place % 4;
+                    self.submit_elements(
+                        place,
+                        number,
+                        elements - elements.min(usize::from(is_put_off)),
+                        commands,
+                    );
+                    EvaluationResult::Expanded { elements: u32::try_from(elements).unwrap() }
+                }
+                (EvaluationWhat::Decide, _) if place.is_multiple_of(7) => {
+                    EvaluationResult::Failed(Attachment(0))
+                }
+                (EvaluationWhat::Decide, _) if place.is_multiple_of(2) => EvaluationResult::Skip,
+                (EvaluationWhat::Decide, _) => EvaluationResult::Run,
+                (EvaluationWhat::Gather { .. }, _) => EvaluationResult::Gathered(Attachment(0)),
+            }
+        };
+        let result = if self.answers.is_multiple_of(5) { EvaluationResult::Again } else { result };
+        if let Some(status) = match result {
+            EvaluationResult::Run => Some(Status::Ready),
+            EvaluationResult::Skip => Some(Status::Final(FinalStatus::Skipped)),
+            EvaluationResult::Failed(_) => Some(Status::Final(FinalStatus::Failed)),
+            EvaluationResult::Gathered(_) => Some(Status::Final(FinalStatus::Done)),
+            EvaluationResult::Expanded { .. } | EvaluationResult::Again => None,
+        } && self.model.jobs[place].status == Status::Pending
+        {
+            self.model.jobs[place].status = status;
+        }
+        commands.push(Command::Evaluated { evaluated: vec![Evaluated { job, number, result }] });
+    }
+
+    fn submit_elements(
+        &mut self,
+        of: usize,
+        number: EvaluationNumber,
+        elements: usize,
+        commands: &mut Vec<Command>,
+    ) {
+        while self.model.jobs[of].elements.len() < elements {
+            let element = self.model.jobs.len();
+            let job = ModelJob {
+                depends_on: vec![],
+                kind: Kind::Plain,
+                elements: vec![],
+                ..self.model.jobs[of].clone()
+            };
+            self.model.jobs.push(job);
+            self.model.jobs[of].elements.push(element);
+        }
+        let job = self.model.jobs[of].clone();
+        let new =
+            job.elements.iter().take(elements).map(|element| new_job(*element, &self.model.jobs[*element]));
+        let new: Vec<NewJob> = new.collect();
+        let mut submit = self.submit_command(job.flow, new);
+        submit.elements = Some(Elements { of: id(of), number, first: 0 });
+        submit.facts.finished = self
+            .finished
+            .iter()
+            .map(|(id, status)| FinishedFact {
+                id: *id,
+                flow: flow(job.flow),
+                status: *status,
+                digest: digest(*id),
+            })
+            .collect();
+        commands.push(Command::Submit(submit));
     }
 
     fn request(&mut self) -> RequestId {
@@ -223,36 +372,41 @@ impl Pair {
         Facts { as_of: self.core.status().counters.commit, ..Facts::default() }
     }
 
-    fn submit(&mut self, flow_number: u8, jobs: Vec<(u8, i32, Vec<u8>)>) -> Command {
+    fn submit(&mut self, flow_number: u8, jobs: Vec<(u8, i32, Kind, Vec<u8>)>) -> Command {
         let mut new = Vec::new();
-        for (task, priority, back) in jobs {
+        for (task, priority, kind, back) in jobs {
             let number = self.model.jobs.len();
             let mut depends_on: Vec<usize> =
                 back.iter().filter_map(|back| number.checked_sub(usize::from(*back))).collect();
             depends_on.sort_unstable();
             depends_on.dedup();
-            new.push(NewJob {
-                id: id(number),
-                elf: Arc::from("elf"),
-                task: Arc::from(TASKS[usize::from(task)]),
+            let job = ModelJob {
+                flow: flow_number,
+                task,
                 priority,
-                depends_on: depends_on.iter().map(|on| id(*on)).collect(),
-                digest: ContentDigest(number as u64),
-                spec: Attachment(0),
-            });
-            let status = Status::Pending;
-            let flow = flow_number;
-            let job = ModelJob { flow, task, priority, depends_on, status, attempt: 0, session: 0 };
+                depends_on,
+                kind,
+                elements: vec![],
+                status: Status::Pending,
+                attempt: 0,
+                session: 0,
+            };
+            new.push(new_job(number, &job));
             self.model.jobs.push(job);
         }
-        Command::Submit(Submit {
+        Command::Submit(self.submit_command(flow_number, new))
+    }
+
+    fn submit_command(&mut self, flow_number: u8, jobs: Vec<NewJob>) -> Submit {
+        Submit {
             request: self.request(),
             flow: flow(flow_number),
             flow_name: Arc::from("flow"),
             part: None,
-            jobs: new,
+            elements: None,
+            jobs,
             facts: self.facts(),
-        })
+        }
     }
 
     fn cancel(&mut self, scope: Scope) -> Command {
@@ -297,10 +451,12 @@ impl Pair {
         Some(Command::Outcomes { session: SessionId(job.session), outcomes })
     }
 
-    fn batches(&mut self, command: Option<Command>) {
+    /// Gives what was handed out to be evaluated.
+    fn batches(&mut self, commands: Vec<Command>) -> Vec<Evaluation> {
         let now = Timestamp(1);
         let mut effects = Effects::default();
-        if let Some(command) = command {
+        let mut evaluations = Vec::new();
+        for command in commands {
             self.core.apply(now, command, &mut effects);
         }
         loop {
@@ -311,11 +467,15 @@ impl Pair {
                     self.finished.insert(write.id, finished.end.status());
                 }
             }
+            evaluations.append(&mut effects.evaluations);
             if !self.core.has_work() {
-                break;
+                return evaluations;
             }
             effects = Effects::default();
         }
+    }
+
+    fn compare(&self) {
         for (number, job) in self.model.jobs.iter().enumerate() {
             let found = match (self.core.job(id(number)), self.finished.get(&id(number))) {
                 (Some(view), None) => {
@@ -340,8 +500,9 @@ proptest! {
         step_max in 1..5_usize,
         steps in prop::collection::vec(step(), 1..50),
     ) {
-        let core = Core::new(Config { step_max, ..Config::default() });
-        let mut pair = Pair { core, model: Model::default(), finished: BTreeMap::new(), requests: 0 };
+        let core = Core::new(Config { step_max, evaluations_max: step_max, ..Config::default() });
+        let model = Model::default();
+        let mut pair = Pair { core, model, finished: BTreeMap::new(), requests: 0, answers: 0 };
         for step in steps {
             pair.take(step);
         }

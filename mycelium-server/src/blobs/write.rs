@@ -86,25 +86,37 @@ impl Blobs {
         }
     }
 
-    /// Writes a blob that is put together from pieces, of which other blobs are read as it goes and verified.
+    /// Begins to write a blob that gets its name when it is whole.
+    pub(crate) async fn begin_unnamed(&self) -> Upload {
+        self.upload(None).await
+    }
+
+    /// Writes a blob that is put together from pieces.
+    #[cfg(test)]
     pub(crate) async fn compose(&self, pieces: Vec<Piece>) -> Result<Blob, BlobError> {
-        let mut upload = self.upload(None).await;
+        let mut upload = self.begin_unnamed().await;
         for piece in pieces {
-            match piece {
-                Piece::Bytes(bytes) => upload.write(bytes).await?,
-                Piece::Blob(blob) => {
-                    let mut chunks = self.read(blob, 0..blob.size).await;
-                    while let Some(chunk) = chunks.next().await {
-                        upload.write(chunk?).await?;
-                    }
-                }
-            }
+            upload.add(piece).await?;
         }
         upload.finish().await
     }
 }
 
 impl Upload {
+    /// Adds a piece. Another blob is read as it goes, and verified.
+    pub(crate) async fn add(&mut self, piece: Piece) -> Result<(), BlobError> {
+        match piece {
+            Piece::Bytes(bytes) => self.write(bytes).await,
+            Piece::Blob(blob) => {
+                let mut chunks = self.blobs.read(blob, 0..blob.size).await;
+                while let Some(chunk) = chunks.next().await {
+                    self.write(chunk?).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Adds bytes.
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         self.written += bytes.len() as u64;

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mycelium_core::effects::{Effects, End, FailedBy, FinishedJob, JobRecord, JobWrite};
-use mycelium_core::ids::{Attachment, ContentDigest, FailureId, FlowId, JobId, Timestamp};
+use mycelium_core::ids::{Attachment, FailureId, FlowId, JobId, Timestamp};
 use mycelium_core::image::Counters;
 
 use super::message::{Body, FailureBody};
@@ -75,10 +74,15 @@ fn job_change(write: JobWrite, bodies: &[Body], built: &mut Built) -> Result<Job
     let created = match created {
         None => None,
         Some(created) => {
-            let (body, digest, blobs) = spec_body(id, created.spec, bodies)?;
+            let Some(Body::Spec { body, digest, evaluate, gathered_by, blobs }) =
+                bodies.get(created.spec.0 as usize)
+            else {
+                return Err(AttachmentMismatch { job: id, attachment: created.spec });
+            };
             if !matches!(after, JobRecord::Dropped) {
                 keep_blobs(id, blobs, built);
             }
+            let (body, digest, evaluate, gathered_by) = (body.clone(), *digest, *evaluate, *gathered_by);
             let spec = match &after {
                 JobRecord::Live(live) => Some(SpecRecord {
                     flow,
@@ -89,6 +93,8 @@ fn job_change(write: JobWrite, bodies: &[Body], built: &mut Built) -> Result<Job
                     submitted_at: live.submitted_at,
                     digest,
                     depends_on: created.depends_on,
+                    evaluate,
+                    gathered_by,
                     body,
                 }),
                 JobRecord::Finished(finished) => Some(SpecRecord {
@@ -100,15 +106,19 @@ fn job_change(write: JobWrite, bodies: &[Body], built: &mut Built) -> Result<Job
                     submitted_at: finished.submitted_at,
                     digest,
                     depends_on: created.depends_on,
+                    evaluate,
+                    gathered_by,
                     body,
                 }),
-                JobRecord::Dropped => None,
+                // A job that is new has a record of its own.
+                JobRecord::Evaluate | JobRecord::Dropped => None,
             };
             spec.map(|spec| NewSpec { spec })
         }
     };
     let after = match after {
         JobRecord::Live(live) => JobAfter::Live(live),
+        JobRecord::Evaluate => JobAfter::Evaluate,
         JobRecord::Dropped => JobAfter::Dropped,
         JobRecord::Finished(finished) => JobAfter::Finished(finish(id, flow, finished, bodies, built)?),
     };
@@ -119,17 +129,6 @@ fn job_change(write: JobWrite, bodies: &[Body], built: &mut Built) -> Result<Job
 fn keep_blobs(job: JobId, blobs: &[BlobDigest], built: &mut Built) {
     let uses = blobs.iter().map(|blob| BlobUse { blob: *blob, job, role: BlobRole::Kept });
     built.batch.blob_uses_begun.extend(uses);
-}
-
-fn spec_body(
-    job: JobId,
-    attachment: Attachment,
-    bodies: &[Body],
-) -> Result<(Bytes, ContentDigest, &[BlobDigest]), AttachmentMismatch> {
-    match bodies.get(attachment.0 as usize) {
-        Some(Body::Spec { body, digest, blobs }) => Ok((body.clone(), *digest, blobs)),
-        Some(Body::Outputs { .. } | Body::Failure(_)) | None => Err(AttachmentMismatch { job, attachment }),
-    }
 }
 
 fn finish(
@@ -156,6 +155,7 @@ fn finish(
         attempt: finished.attempt,
         elves_lost: finished.elves_lost,
         ran: finished.ran,
+        elements: finished.elements,
     };
     let mut outputs = None;
     match finished.end {
@@ -178,7 +178,7 @@ fn finish(
             add_failure(FailureBody::elves_lost(times), &mut record, built);
         }
         End::UpstreamFailed(cause) => record.cause = Some(cause),
-        End::Cancelled => {}
+        End::Cancelled | End::Skipped => {}
     }
     Ok(Finish { record, outputs })
 }

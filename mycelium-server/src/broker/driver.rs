@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use mycelium_core::Core;
 use mycelium_core::command::{Command, OutcomeResult};
-use mycelium_core::effects::{Effects, Reply, Send as Sent};
+use mycelium_core::effects::{Effects, Evaluation, Reply, Send as Sent};
 use mycelium_core::ids::{Attachment, Commit, RequestId, SessionId};
-use mycelium_core::image::Counters;
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{self, Built};
@@ -67,6 +66,9 @@ pub(crate) struct Driver {
     next_request: u64,
     streams: HashMap<SessionId, StreamAttachment>,
     watches: Watches,
+    evaluator: mpsc::Sender<Evaluation>,
+    /// Evaluations for which the evaluator had no room yet: at most as many as a core hands out.
+    to_evaluate: VecDeque<Evaluation>,
     stopping: bool,
 }
 
@@ -84,16 +86,17 @@ struct Gathered {
 impl Driver {
     pub(crate) fn new(
         core: Core,
-        counters: Counters,
         store: Arc<dyn Store>,
         clock: Clock,
         config: Config,
         inbox: mpsc::Receiver<Message>,
         progress: watch::Sender<Progress>,
+        evaluator: mpsc::Sender<Evaluation>,
     ) -> Self {
+        let commit = core.status().counters.commit;
         Self {
             core,
-            commit: counters.commit,
+            commit,
             store,
             clock,
             config,
@@ -103,7 +106,9 @@ impl Driver {
             pending: HashMap::new(),
             next_request: 0,
             streams: HashMap::new(),
-            watches: Watches::new(counters.commit),
+            watches: Watches::new(commit),
+            evaluator,
+            to_evaluate: VecDeque::new(),
             stopping: false,
         }
     }
@@ -211,6 +216,7 @@ impl Driver {
                     | Command::Submit(_)
                     | Command::Cancel(_)
                     | Command::Retry(_)
+                    | Command::Evaluated { .. }
                     | Command::Hello(_)
                     | Command::SetWindow { .. }
                     | Command::Heartbeat { .. }
@@ -229,6 +235,11 @@ impl Driver {
             Message::BlobUses(uses) => {
                 self.core.require_commit();
                 gathered.blob_uses.push(uses);
+            }
+            Message::Evaluated { mut command, bodies } => {
+                shift_attachments(&mut command, gathered.bodies.len());
+                gathered.bodies.extend(bodies);
+                self.core.apply(now, command, effects);
             }
             Message::Query(query) => gathered.queries.push(query),
             Message::Watch(start) => gathered.watches.push(start),
@@ -308,6 +319,7 @@ impl Driver {
                 cut_off.push(session);
             }
         }
+        self.hand_over(effects.evaluations);
         self.watches.tell(self.commit, &effects.changes, &bodies, &built.failures, &self.core);
         for query in queries {
             query(&self.core, self.commit);
@@ -326,6 +338,18 @@ impl Driver {
                     command: Command::StreamClosed { session },
                     bodies: Vec::new(),
                 });
+            }
+        }
+    }
+
+    /// Hands evaluations to the evaluator, as far as it has room. Whenever it has not, it is at work, and what it answers
+    /// leads here again.
+    fn hand_over(&mut self, evaluations: Vec<Evaluation>) {
+        self.to_evaluate.extend(evaluations);
+        while let Some(evaluation) = self.to_evaluate.pop_front() {
+            if self.evaluator.try_send(evaluation).is_err() {
+                self.to_evaluate.push_front(evaluation);
+                return;
             }
         }
     }
@@ -361,12 +385,13 @@ impl Driver {
         self.progress.send_modify(|progress| progress.store_away = true);
         self.refuse_all(&CallError::StoreUnavailable);
         self.streams.clear();
+        self.to_evaluate.clear();
         if !error.is_retryable() {
             return Err(DriverError::Store(error));
         }
         let mut pause = REBUILD_PAUSE_MIN;
         loop {
-            match load_core(&*self.store, &self.config, &self.clock) {
+            match load_core(&*self.store, &self.config, &self.clock, self.core.last_evaluation()) {
                 Ok((core, counters)) => {
                     self.core = core;
                     self.commit = counters.commit;
@@ -417,6 +442,8 @@ impl Driver {
                 Message::Hello(hello) => drop(hello.reply.send(Err(error.clone()))),
                 // Their callers see that the answer will not come.
                 Message::Query(_) | Message::Watch(_) | Message::BlobUses(_) => {}
+                // The core that asked for it is gone, and its successor asks anew.
+                Message::Evaluated { .. } => {}
                 // Elves keep what they reported until it is acknowledged, and report it again.
                 Message::FromStream { .. } => {}
                 Message::Stop => self.stopping = true,
@@ -458,6 +485,7 @@ fn name_request(command: &mut Command, request: RequestId) {
         | Command::Heartbeat { .. }
         | Command::Outcomes { .. }
         | Command::ArgumentsFailed { .. }
+        | Command::Evaluated { .. }
         | Command::Draining { .. }
         | Command::Goodbye { .. } => {}
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_core::Core;
-use mycelium_core::command::{Cancel, Command, Facts, FinishedFact, NewJob, Part, Scope, Submit};
+use mycelium_core::command::{
+    Cancel, Command, Elements, Evaluated, Facts, FinishedFact, NewJob, Part, Scope, Submit,
+};
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId, SessionId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -61,6 +63,8 @@ pub(crate) struct PreparedJob {
     pub(crate) task: Arc<str>,
     pub(crate) priority: i32,
     pub(crate) depends_on: Vec<JobId>,
+    /// Whether it has a condition or a list to be run over.
+    pub(crate) evaluate: bool,
     pub(crate) body: Bytes,
     pub(crate) digest: ContentDigest,
     /// The blobs it names, which are there.
@@ -73,6 +77,8 @@ pub(crate) struct Submission {
     pub(crate) flow: FlowId,
     pub(crate) flow_name: Arc<str>,
     pub(crate) part: Option<Part>,
+    /// Set if they are jobs for elements of a list.
+    pub(crate) elements: Option<Elements>,
     pub(crate) jobs: Vec<PreparedJob>,
 }
 
@@ -172,16 +178,20 @@ impl Handle {
             let read = move |store: &dyn Store| submit_facts(store, as_of, &asked);
             let is_short = submission.jobs.len() <= JOBS_READ_HERE_MAX;
             let facts = if is_short { self.read_here(read)? } else { self.read(read).await? };
+            let gathered_by = submission.elements.map(|elements| elements.of);
             let bodies = submission.jobs.iter().map(|job| Body::Spec {
                 body: job.body.clone(),
                 digest: job.digest,
                 blobs: job.blobs.clone(),
+                evaluate: job.evaluate,
+                gathered_by,
             });
             let command = Command::Submit(Submit {
                 request: RequestId::default(),
                 flow: submission.flow,
                 flow_name: Arc::clone(&submission.flow_name),
                 part: submission.part,
+                elements: submission.elements,
                 jobs: submission.jobs.iter().zip(0..).map(|(job, index)| new_job(job, index)).collect(),
                 facts,
             });
@@ -246,6 +256,16 @@ impl Handle {
         bodies: Vec<Body>,
     ) -> Result<(), CallError> {
         let message = Message::FromStream { session, stream, command, bodies };
+        self.inner.inbox.send(message).await.map_err(|_closed| CallError::Stopping)
+    }
+
+    /// Passes on what evaluations came to. Waits for room.
+    pub(crate) async fn evaluated(
+        &self,
+        evaluated: Vec<Evaluated>,
+        bodies: Vec<Body>,
+    ) -> Result<(), CallError> {
+        let message = Message::Evaluated { command: Command::Evaluated { evaluated }, bodies };
         self.inner.inbox.send(message).await.map_err(|_closed| CallError::Stopping)
     }
 
@@ -387,6 +407,7 @@ fn new_job(job: &PreparedJob, index: u32) -> NewJob {
         task: Arc::clone(&job.task),
         priority: job.priority,
         depends_on: job.depends_on.clone(),
+        evaluate: job.evaluate,
         digest: job.digest,
         spec: Attachment(index),
     }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::Core;
-use mycelium_core::command::{Command, Hello, OutcomeResult};
+use mycelium_core::command::{Command, EvaluationResult, Hello, OutcomeResult};
 use mycelium_core::effects::{Assignment, Refusal, Reply, Verdict};
-use mycelium_core::ids::{AssignNumber, Attachment, Commit, ContentDigest, FailureId, SessionId, Token};
+use mycelium_core::ids::{
+    AssignNumber, Attachment, Commit, ContentDigest, FailureId, JobId, SessionId, Token,
+};
 use mycelium_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +27,8 @@ pub(crate) enum Message {
     FromStream { session: SessionId, stream: StreamId, command: Command, bodies: Vec<Body> },
     /// Uses of blobs to store.
     BlobUses(BlobUses),
+    /// What evaluations came to. Nobody waits for an answer.
+    Evaluated { command: Command, bodies: Vec<Body> },
     /// Something to read from the core, at a moment when all it knows is durable.
     Query(Query),
     /// A caller wants to watch jobs.
@@ -99,8 +103,17 @@ pub(crate) type DeclaredOutputs = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<[Str
 /// What a command carries past the core. Attachments in a message number its own bodies from 0; the owner of the core
 /// renumbers them within the batch.
 pub(crate) enum Body {
-    /// The specification of a new job, and the blobs it names.
-    Spec { body: Bytes, digest: ContentDigest, blobs: Vec<BlobDigest> },
+    /// The specification of a new job.
+    Spec {
+        body: Bytes,
+        digest: ContentDigest,
+        /// Whether it has a condition or a list to be run over.
+        evaluate: bool,
+        /// If it is the job of an element of a list: the job that has the list.
+        gathered_by: Option<JobId>,
+        /// The blobs that it names.
+        blobs: Vec<BlobDigest>,
+    },
     /// Outputs of an attempt: as they came, and as they are stored; and the blobs they name.
     Outputs { outputs: Arc<v1::Outputs>, encoded: Bytes, blobs: Vec<BlobDigest> },
     /// A failure.
@@ -154,7 +167,9 @@ impl Message {
     /// How many jobs or outcomes it brings, at least 1: what batches are measured by.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::Request { command, .. } | Self::FromStream { command, .. } => 1 + command_weight(command),
+            Self::Request { command, .. }
+            | Self::FromStream { command, .. }
+            | Self::Evaluated { command, .. } => 1 + command_weight(command),
             Self::Hello(hello) => 1 + hello.hello.held.len(),
             Self::BlobUses(uses) => 1 + (uses.begun.len() + uses.ended.len()) / 8,
             Self::Query(_) | Self::Watch(_) | Self::Stop => 1,
@@ -167,6 +182,7 @@ fn command_weight(command: &Command) -> usize {
         Command::Submit(submit) => submit.jobs.len(),
         Command::Outcomes { outcomes, .. } => outcomes.len(),
         Command::Retry(retry) => retry.jobs.len() + retry.dependents.len(),
+        Command::Evaluated { evaluated } => evaluated.len(),
         Command::Heartbeat { held, .. } => held.len(),
         Command::Hello(hello) => hello.held.len(),
         Command::Cancel(_)
@@ -196,6 +212,19 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
             }
         }
         Command::ArgumentsFailed { failure, .. } => shift(failure),
+        Command::Evaluated { evaluated } => {
+            for evaluated in evaluated {
+                match &mut evaluated.result {
+                    EvaluationResult::Failed(attachment) | EvaluationResult::Gathered(attachment) => {
+                        shift(attachment);
+                    }
+                    EvaluationResult::Run
+                    | EvaluationResult::Skip
+                    | EvaluationResult::Expanded { .. }
+                    | EvaluationResult::Again => {}
+                }
+            }
+        }
         Command::Cancel(_)
         | Command::Retry(_)
         | Command::Hello(_)

@@ -17,6 +17,8 @@ mod watch;
 
 use std::sync::Arc;
 
+use mycelium_core::effects::Evaluation;
+use mycelium_core::ids::EvaluationNumber;
 use mycelium_proto::v1;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch as watch_channel};
@@ -33,8 +35,8 @@ pub(crate) use message::{
     Assigned, Body, CallError, DeclaredOutputs, FailureBody, HelloMessage, StreamAttachment, StreamId,
     ToStream,
 };
-pub(crate) use operands::Operands;
-pub(crate) use payloads::Payloads;
+pub(crate) use operands::{Operands, read_outputs};
+pub(crate) use payloads::{PayloadWriter, Payloads};
 pub(crate) use processes::Process;
 pub(crate) use registry::{ElfSignature, Misfit};
 pub(crate) use watch::{WatchEvent, WatchScope, WatchedChange};
@@ -46,10 +48,15 @@ use crate::store::Store;
 use driver::{Driver, Progress};
 use registry::Registry;
 
+/// How many evaluations wait for the evaluator; more stay with the owner of the core.
+const EVALUATIONS_QUEUED_MAX: usize = 64;
+
 /// A mycelium that runs: the task that owns its core, and the handle to it.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) handle: Handle,
+    /// The evaluations that the core hands out, each once it is durable that it is due.
+    pub(crate) evaluations: mpsc::Receiver<Evaluation>,
     /// How the owner of the core ended.
     pub(crate) ended: oneshot::Receiver<Result<(), DriverError>>,
 }
@@ -58,15 +65,16 @@ pub(crate) struct Running {
 pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Result<Running, StartError> {
     let clock = Clock::start(mycelium_core::ids::Timestamp::default());
     let registry = load_registry(&*store)?;
-    let (core, counters) = start::load_core(&*store, &config, &clock)?;
+    let (core, counters) = start::load_core(&*store, &config, &clock, EvaluationNumber(0))?;
     let (progress, progress_seen) =
         watch_channel::channel(Progress { commit: counters.commit, store_away: false });
     let (inbox_sender, inbox) = mpsc::channel(config.queue_max);
     let handle =
         Handle::new(inbox_sender, Arc::clone(&store), progress_seen, registry, clock, config.clone(), blobs);
+    let (evaluator, evaluations) = mpsc::channel(EVALUATIONS_QUEUED_MAX);
     let (end, ended) = oneshot::channel();
     let place = config.scheduler;
-    let driver = Driver::new(core, counters, store, clock, config, inbox, progress);
+    let driver = Driver::new(core, store, clock, config, inbox, progress, evaluator);
     // Whoever started the broker may have stopped listening to how it ended.
     let run = async move { drop(end.send(driver.run().await)) };
     match place {
@@ -84,7 +92,7 @@ pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Resu
                 .map_err(StartError::Thread)?;
         }
     }
-    Ok(Running { handle, ended })
+    Ok(Running { handle, evaluations, ended })
 }
 
 fn load_registry(store: &dyn Store) -> Result<Registry, StartError> {

@@ -1,17 +1,20 @@
-//! Blobs that operations look into.
+//! What values are computed from: outputs of jobs, and blobs that operations look into.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
+use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1;
 use mycelium_values::json::is_json;
+use prost::Message as _;
 use tokio::runtime;
 
+use super::message::CallError;
 use crate::blobs::{Blob, BlobError, Blobs};
-use crate::store::BlobDigest;
-use crate::values::ReadBlob;
+use crate::store::{BlobDigest, Store};
+use crate::values::{OutputsByJob, ReadBlob};
 
 /// The most that the operations of one job read of blobs, in bytes. Each blob is read once, and is in memory for as long
 /// as they are computed.
@@ -70,4 +73,24 @@ impl ReadBlob for Operands<'_> {
         self.read.borrow_mut().insert(blob.digest, read.clone());
         Ok(read)
     }
+}
+
+/// The outputs of jobs, as far as they have any.
+pub(crate) fn read_outputs(store: &dyn Store, jobs: HashSet<JobId>) -> Result<OutputsByJob, CallError> {
+    if jobs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let jobs: Vec<JobId> = jobs.into_iter().collect();
+    let encoded = store.outputs(&jobs)?;
+    let mut outputs = HashMap::with_capacity(jobs.len());
+    for (job, encoded) in jobs.into_iter().zip(encoded) {
+        // A job named in `after` alone may have been cancelled and retried meanwhile; a value that is missing is
+        // found when it is looked for.
+        if let Some(encoded) = encoded {
+            let decoded = v1::Outputs::decode(encoded)
+                .map_err(|error| CallError::Unreadable(format!("the outputs of job {job}: {error}")))?;
+            outputs.insert(job, decoded);
+        }
+    }
+    Ok(outputs)
 }

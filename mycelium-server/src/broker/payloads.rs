@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload};
 
-use crate::blobs::{Blob, BlobError, Blobs, Piece};
+use crate::blobs::{Blob, BlobError, Blobs, Piece, Upload};
 use crate::values::DerivedValue;
 
 /// Payloads of one job.
@@ -23,10 +23,7 @@ impl Payloads {
         for value in values {
             let payload = match value {
                 DerivedValue::Payload(payload) => payload,
-                DerivedValue::Spliced { pieces, .. } => match inline(&pieces) {
-                    Some(bytes) => json(payload::Content::Inline(bytes)),
-                    None => made.write(blobs, pieces).await?,
-                },
+                DerivedValue::Spliced { pieces, .. } => made.write(blobs, pieces, false).await?,
             };
             made.payloads.push(payload);
         }
@@ -34,10 +31,22 @@ impl Payloads {
         Ok(made)
     }
 
-    async fn write(&mut self, blobs: &Blobs, pieces: Vec<Piece>) -> Result<v1::Payload, BlobError> {
-        let blob = blobs.compose(pieces).await?;
-        self.made.push(blob);
-        Ok(json(payload::Content::Blob(blob.to_message())))
+    async fn write(
+        &mut self,
+        blobs: &Blobs,
+        pieces: Vec<Piece>,
+        as_blob: bool,
+    ) -> Result<v1::Payload, BlobError> {
+        let mut writer = PayloadWriter::new(blobs.clone());
+        if as_blob {
+            writer.begin_upload().await?;
+        }
+        for piece in pieces {
+            writer.write(piece).await?;
+        }
+        let (payload, made) = writer.finish().await?;
+        self.made.extend(made);
+        Ok(payload)
     }
 
     /// Many values that are small enough each may come to too much together: then the largest become blobs.
@@ -52,7 +61,7 @@ impl Payloads {
             let payload = self.payloads[largest].clone();
             let Some(payload::Content::Inline(bytes)) = payload.content else { return Ok(()) };
             total -= bytes.len();
-            let written = self.write(blobs, vec![Piece::Bytes(bytes)]).await?;
+            let written = self.write(blobs, vec![Piece::Bytes(bytes)], true).await?;
             self.payloads[largest] = v1::Payload { encoding: payload.encoding, ..written };
         }
         Ok(())
@@ -70,28 +79,67 @@ fn inline_len(payload: &v1::Payload) -> usize {
     }
 }
 
-/// The bytes of pieces that are to travel inline; `None` if they are to be a blob.
-fn inline(pieces: &[Piece]) -> Option<Bytes> {
-    let mut bytes = 0usize;
-    for piece in pieces {
-        match piece {
-            Piece::Bytes(part) => bytes += part.len(),
-            Piece::Blob(_) => return None,
-        }
-        if bytes > limits::PAYLOAD_BYTES_MAX {
-            return None;
-        }
+/// Puts a payload of JSON together from pieces that come one after the other. Takes no more memory than a blob that is
+/// written, however large it becomes.
+pub(crate) struct PayloadWriter {
+    blobs: Blobs,
+    inline: Bytes,
+    /// What came after the first bytes.
+    more: BytesMut,
+    upload: Option<Box<Upload>>,
+}
+
+impl PayloadWriter {
+    pub(crate) fn new(blobs: Blobs) -> Self {
+        Self { blobs, inline: Bytes::new(), more: BytesMut::new(), upload: None }
     }
-    if let [Piece::Bytes(only)] = pieces {
-        return Some(only.clone());
-    }
-    let mut buffer = BytesMut::with_capacity(bytes);
-    for piece in pieces {
-        if let Piece::Bytes(part) = piece {
-            buffer.extend_from_slice(part);
+
+    /// Adds a piece at the end.
+    pub(crate) async fn write(&mut self, piece: Piece) -> Result<(), BlobError> {
+        let fits = match &piece {
+            Piece::Bytes(bytes) => {
+                self.inline.len() + self.more.len() + bytes.len() <= limits::PAYLOAD_BYTES_MAX
+            }
+            Piece::Blob(_) => false,
+        };
+        if self.upload.is_none() && !fits {
+            self.begin_upload().await?;
         }
+        match (&mut self.upload, piece) {
+            (Some(upload), piece) => upload.add(piece).await?,
+            (None, Piece::Bytes(bytes)) if self.inline.is_empty() => self.inline = bytes,
+            (None, Piece::Bytes(bytes)) => self.more.extend_from_slice(&bytes),
+            (None, Piece::Blob(_)) => {}
+        }
+        Ok(())
     }
-    Some(buffer.freeze())
+
+    async fn begin_upload(&mut self) -> Result<(), BlobError> {
+        let mut upload = self.blobs.begin_unnamed().await;
+        for bytes in [std::mem::take(&mut self.inline), self.more.split().freeze()] {
+            upload.add(Piece::Bytes(bytes)).await?;
+        }
+        self.upload = Some(Box::new(upload));
+        Ok(())
+    }
+
+    /// The payload, and the blob that was made for it if it is one.
+    pub(crate) async fn finish(self) -> Result<(v1::Payload, Option<Blob>), BlobError> {
+        let Self { inline, more, upload, .. } = self;
+        if let Some(upload) = upload {
+            let blob = upload.finish().await?;
+            return Ok((json(payload::Content::Blob(blob.to_message())), Some(blob)));
+        }
+        let bytes = if more.is_empty() {
+            inline
+        } else {
+            let mut whole = BytesMut::with_capacity(inline.len() + more.len());
+            whole.extend_from_slice(&inline);
+            whole.extend_from_slice(&more);
+            whole.freeze()
+        };
+        Ok((json(payload::Content::Inline(bytes)), None))
+    }
 }
 
 #[cfg(test)]

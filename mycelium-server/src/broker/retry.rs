@@ -109,10 +109,10 @@ fn gather(
             None if unfinished.contains(id) => {}
             None if strict => return Err(Refusal::JobNotFound(*id).into()),
             None => {}
-            Some(record) if record.status == FinalStatus::Done && strict => {
+            Some(record) if record.status.lets_dependents_go_on() && strict => {
                 return Err(Refusal::NotRetryable(*id).into());
             }
-            Some(record) if record.status == FinalStatus::Done => {}
+            Some(record) if record.status.lets_dependents_go_on() => {}
             Some(record) => {
                 if let Some(job) = revivable(store, &record)? {
                     named.insert(*id, job);
@@ -191,6 +191,7 @@ fn revivable(store: &dyn Store, record: &FinishedRecord) -> Result<Option<Reviva
         number: spec.number,
         submitted_at: spec.submitted_at,
         depends_on: spec.depends_on,
+        evaluate: spec.evaluate,
         digest: spec.digest,
         attempt: record.attempt,
         status: record.status,

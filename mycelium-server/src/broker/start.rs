@@ -3,6 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 
+use mycelium_core::ids::EvaluationNumber;
 use mycelium_core::image::Counters;
 use mycelium_core::{Core, RestoreError};
 
@@ -27,13 +28,16 @@ pub enum StartError {
     NoRuntime,
 }
 
-/// Rebuilds the core, and tells the numbers to go on from.
+/// Rebuilds the core, and tells the numbers to go on from. Its evaluations are numbered on from those of the core before
+/// it.
 pub(crate) fn load_core(
     store: &dyn Store,
     config: &Config,
     clock: &Clock,
+    evaluations_after: EvaluationNumber,
 ) -> Result<(Core, Counters), StartError> {
-    let mut restore = Core::restore(core_config(config), clock.now());
+    let core_config = mycelium_core::Config { evaluations_after, ..core_config(config) };
+    let mut restore = Core::restore(core_config, clock.now());
     let mut refused = None;
     let image = store.load(&mut |job| {
         if refused.is_none() {

@@ -239,7 +239,7 @@ fn watched_change(change: &Change, failures: &HashMap<JobId, EndedBy>) -> Watche
     let (cause, failure) = match change.end {
         Some(End::UpstreamFailed(cause)) => (Some(cause), None),
         Some(End::Failed(_)) => (None, failures.get(&change.job)),
-        Some(End::Done(_) | End::Cancelled) | None => (None, None),
+        Some(End::Done(_) | End::Cancelled | End::Skipped) | None => (None, None),
     };
     WatchedChange {
         job: change.job,
@@ -258,6 +258,6 @@ fn outputs_of(change: &Change, bodies: &[Body]) -> Option<Arc<v1::Outputs>> {
             Some(Body::Outputs { outputs, .. }) => Some(Arc::clone(outputs)),
             Some(Body::Spec { .. } | Body::Failure(_)) | None => None,
         },
-        Some(End::Failed(_) | End::UpstreamFailed(_) | End::Cancelled) | None => None,
+        Some(End::Failed(_) | End::UpstreamFailed(_) | End::Cancelled | End::Skipped) | None => None,
     }
 }

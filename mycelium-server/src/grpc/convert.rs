@@ -76,6 +76,7 @@ pub(crate) fn final_status(status: FinalStatus) -> v1::JobStatus {
         FinalStatus::Failed => v1::JobStatus::Failed,
         FinalStatus::UpstreamFailed => v1::JobStatus::UpstreamFailed,
         FinalStatus::Cancelled => v1::JobStatus::Cancelled,
+        FinalStatus::Skipped => v1::JobStatus::Skipped,
     }
 }
 
@@ -97,7 +98,7 @@ pub(crate) fn finished_job(record: &FinishedRecord) -> v1::Job {
         revision: record.ran.map(revision).unwrap_or_default(),
         failure_id: record.failure.map(|failure| id(failure.as_bytes())).unwrap_or_default(),
         cause_job_id: record.cause.map(|cause| id(cause.as_bytes())).unwrap_or_default(),
-        elements: None,
+        elements: record.elements,
     }
 }
 
@@ -139,7 +140,7 @@ pub(crate) fn unfinished_job(view: &JobView) -> v1::Job {
             .unwrap_or_default(),
         failure_id: Bytes::new(),
         cause_job_id: Bytes::new(),
-        elements: None,
+        elements: view.elements,
     }
 }
 
@@ -165,6 +166,7 @@ pub(crate) fn finished_flow(record: &FlowRecord) -> v1::Flow {
             failed: record.finished.failed,
             upstream_failed: record.finished.upstream_failed,
             cancelled: record.finished.cancelled,
+            skipped: record.finished.skipped,
             ..v1::JobCounts::default()
         }),
     }

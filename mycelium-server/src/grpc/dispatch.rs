@@ -1,6 +1,6 @@
 //! Puts the arguments of assigned jobs together, off the task that owns the core.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mycelium_core::command::Command;
@@ -201,25 +201,6 @@ impl Inputs {
         }
         Ok(done)
     }
-}
-
-fn read_outputs(store: &dyn Store, jobs: HashSet<JobId>) -> Result<OutputsByJob, CallError> {
-    if jobs.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let jobs: Vec<JobId> = jobs.into_iter().collect();
-    let encoded = store.outputs(&jobs)?;
-    let mut outputs = HashMap::with_capacity(jobs.len());
-    for (job, encoded) in jobs.into_iter().zip(encoded) {
-        // A job named in `after` alone may have been cancelled and retried meanwhile; a value that is missing is
-        // found when it is looked for.
-        if let Some(encoded) = encoded {
-            let decoded = v1::Outputs::decode(encoded)
-                .map_err(|error| CallError::Unreadable(format!("the outputs of job {job}: {error}")))?;
-            outputs.insert(job, decoded);
-        }
-    }
-    Ok(outputs)
 }
 
 /// Cuts assignments into messages of moderate size.

@@ -1,18 +1,19 @@
 //! `GetGraph`: jobs and the edges between them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use mycelium_core::ids::{FlowId, JobId};
 use mycelium_proto::v1;
 
 use super::convert;
-use super::jobs::{decode_spec, find, find_all};
+use super::jobs::{decode_spec, find, find_all, read_spec};
 use super::list::{JobCursor, JobFilter, jobs_page};
 use super::page;
 use super::status::Error;
 use crate::broker::{CallError, Handle};
 use crate::store::{FinishedQuery, Store};
-use crate::values::{Edge, edges_of};
+use crate::values::{Edge, edges_of, element_id, list_edges_of};
 
 /// The farthest that a graph around a job reaches.
 const DEPTH_MAX: u32 = 100;
@@ -66,14 +67,31 @@ async fn of_flow(
     })
 }
 
-/// Every edge that ends in one of `jobs`.
+/// Every edge that ends in one of `jobs`, and those from jobs for elements among them to the jobs that gather what they
+/// return.
 fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<Vec<v1::JobEdge>, CallError> {
     let mut edges = Vec::new();
+    // What flows into the lists that jobs for elements among them belong to.
+    let mut lists: HashMap<JobId, Vec<Edge>> = HashMap::new();
     for (id, record) in jobs.iter().zip(store.specs(jobs)?) {
-        if let Some(record) = record {
-            let spec = decode_spec(*id, record.body)?;
-            edges.extend(edges_of(&spec).into_iter().map(|edge| edge_message(*id, edge)));
-        }
+        let Some(record) = record else { continue };
+        let spec = decode_spec(*id, record.body)?;
+        edges.extend(edges_of(&spec).into_iter().map(|edge| edge_message(*id, edge)));
+        let Some(list) = record.gathered_by else { continue };
+        let into_list = match lists.entry(list) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let spec = read_spec(store, list)?;
+                new.insert(spec.as_ref().map(list_edges_of).unwrap_or_default())
+            }
+        };
+        edges.extend(into_list.iter().map(|edge| edge_message(*id, edge.clone())));
+        edges.push(v1::JobEdge {
+            from_job_id: convert::id(id.as_bytes()),
+            to_job_id: convert::id(list.as_bytes()),
+            kind: v1::JobEdgeKind::Gather.into(),
+            ..v1::JobEdge::default()
+        });
     }
     Ok(edges)
 }
@@ -81,6 +99,8 @@ fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<Vec<v1::JobEdge>, Cal
 fn edge_message(to: JobId, edge: Edge) -> v1::JobEdge {
     let (from, output, parameter, kind) = match edge {
         Edge::Value { from, output, parameter } => (from, output, parameter, v1::JobEdgeKind::Value),
+        Edge::Condition { from, output } => (from, output, String::new(), v1::JobEdgeKind::Condition),
+        Edge::Element { from, output } => (from, output, String::new(), v1::JobEdgeKind::Element),
         Edge::After { from } => (from, String::new(), String::new(), v1::JobEdgeKind::After),
     };
     v1::JobEdge {
@@ -106,7 +126,8 @@ async fn around(
     let shown: Vec<JobId> = ids.into_iter().filter(|id| jobs.contains_key(id)).collect();
     let asked = shown.clone();
     let mut edges = handle.read(move |store| edges_into(store, &asked)).await?;
-    edges.retain(|edge| JobId::from_slice(&edge.from_job_id).is_some_and(|from| jobs.contains_key(&from)));
+    let is_shown = |id: &[u8]| JobId::from_slice(id).is_some_and(|id| jobs.contains_key(&id));
+    edges.retain(|edge| is_shown(&edge.from_job_id) && is_shown(&edge.to_job_id));
     let mut jobs = jobs;
     Ok(v1::GetGraphResponse {
         jobs: shown.iter().filter_map(|id| jobs.remove(id)).collect(),
@@ -115,6 +136,23 @@ async fn around(
         truncated,
         values: Vec::new(),
     })
+}
+
+/// The first jobs that a job was expanded into, at most `limit`.
+fn elements_of(store: &dyn Store, list: JobId, limit: usize) -> Result<Vec<JobId>, CallError> {
+    const CHUNK: usize = 64;
+    let mut found = Vec::new();
+    while found.len() < limit {
+        let first = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        let asked: Vec<JobId> =
+            (first..).take(CHUNK.min(limit - found.len())).map(|index| element_id(list, index)).collect();
+        let known = store.specs(&asked)?.into_iter().take_while(Option::is_some).count();
+        found.extend(&asked[..known]);
+        if known < asked.len() {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// The jobs at most `depth` edges away, nearest first, at most `limit`; whether some were left out.
@@ -132,10 +170,16 @@ fn neighbours(
             continue;
         }
         let room = limit.saturating_sub(found.len());
-        let up = store.specs(&[job])?.pop().flatten().map(|spec| spec.depends_on).unwrap_or_default();
+        let spec = store.specs(&[job])?.pop().flatten();
+        // One more than there is room for tells that some are left out.
+        let elements = match &spec {
+            Some(spec) if spec.evaluate => elements_of(store, job, room + 1)?,
+            Some(_) | None => Vec::new(),
+        };
+        let up = spec.map(|spec| spec.depends_on).unwrap_or_default();
         // One more than there is room for tells that some are left out; those seen already come on top.
         let down = store.dependents(job, None, room + seen.len() + 1)?;
-        for next in up.into_iter().chain(down) {
+        for next in up.into_iter().chain(elements).chain(down) {
             if seen.contains(&next) {
                 continue;
             }

@@ -214,6 +214,15 @@ pub(crate) async fn explain(
             count: view.waiting_for,
             jobs: waited_for(handle, id).await?,
         }),
+        Explanation::Evaluating { is_gathering } => {
+            let what =
+                if is_gathering { v1::EvaluatingWhat::Outputs } else { decided_by(handle, id).await? };
+            Kind::Evaluating(v1::Evaluating { what: what.into() })
+        }
+        Explanation::WaitsForElements { elements, unfinished, jobs } => {
+            let jobs = jobs.iter().map(convert::unfinished_job).collect();
+            Kind::WaitsForElements(v1::WaitsForElements { elements, unfinished, jobs })
+        }
         Explanation::NotSealed { submission } => {
             Kind::NotSealed(v1::NotSealed { submission_id: convert::id(submission.as_bytes()) })
         }
@@ -238,6 +247,15 @@ pub(crate) async fn explain(
     Ok(v1::ExplainJobResponse {
         job: Some(convert::unfinished_job(&view)),
         reason: Some(v1::Reason { kind: Some(kind) }),
+    })
+}
+
+/// What is computed to decide how a job goes on.
+async fn decided_by(handle: &Handle, id: JobId) -> Result<v1::EvaluatingWhat, Error> {
+    let spec = handle.read(move |store| read_spec(store, id)).await?;
+    Ok(match spec.and_then(|spec| spec.for_each) {
+        Some(_) => v1::EvaluatingWhat::Elements,
+        None => v1::EvaluatingWhat::Condition,
     })
 }
 

@@ -125,8 +125,7 @@ fn job_filter(request: &v1::ListJobsRequest) -> Result<JobFilter, Error> {
             Ok(v1::JobStatus::Failed) => finished.push(FinalStatus::Failed),
             Ok(v1::JobStatus::UpstreamFailed) => finished.push(FinalStatus::UpstreamFailed),
             Ok(v1::JobStatus::Cancelled) => finished.push(FinalStatus::Cancelled),
-            // No job ends so yet.
-            Ok(v1::JobStatus::Skipped) => {}
+            Ok(v1::JobStatus::Skipped) => finished.push(FinalStatus::Skipped),
             Ok(v1::JobStatus::Unspecified) | Err(_) => {
                 return Err(Error::field(format!("statuses[{index}]"), "is not a status"));
             }

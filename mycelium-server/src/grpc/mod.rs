@@ -4,7 +4,7 @@ mod blob_service;
 mod connect;
 mod convert;
 mod declare;
-mod dispatch;
+pub(crate) mod dispatch;
 mod elf_service;
 mod graph;
 mod jobs;

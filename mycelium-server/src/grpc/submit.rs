@@ -79,6 +79,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<(Submissio
             task: names.shared(&spec.task),
             priority: spec.priority,
             depends_on: checked.depends_on,
+            evaluate: spec.run_if.is_some() || spec.for_each.is_some(),
             digest: digest(&body),
             body,
             blobs: checked.blobs.iter().map(|blob| blob.digest).collect(),
@@ -87,7 +88,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<(Submissio
     }
     let mut flow_name = request.flow_name;
     cut(&mut flow_name, limits::NAME_BYTES_MAX);
-    Ok((Submission { flow, flow_name: Arc::from(flow_name), part, jobs }, blobs))
+    Ok((Submission { flow, flow_name: Arc::from(flow_name), part, elements: None, jobs }, blobs))
 }
 
 fn part_of(request: &v1::SubmitJobsRequest) -> Result<Option<Part>, Error> {

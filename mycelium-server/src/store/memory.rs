@@ -302,6 +302,7 @@ impl Tables {
         if let Some(created) = &change.created {
             let edges = created.spec.depends_on.iter().map(|dependency| (*dependency, change.id));
             self.dependents.extend(edges);
+            self.dependents.extend(created.spec.gathered_by.map(|list| (change.id, list)));
             self.specs.insert(change.id, created.spec.clone());
         }
         if let Some(revived) = &change.revived {
@@ -315,6 +316,11 @@ impl Tables {
         match &change.after {
             JobAfter::Live(job) => {
                 self.live.insert(change.id, job.clone());
+            }
+            JobAfter::Evaluate => {
+                if let Some(job) = self.live.get_mut(&change.id) {
+                    job.evaluate = true;
+                }
             }
             JobAfter::Finished(finish) => {
                 let record = &finish.record;
@@ -332,6 +338,9 @@ impl Tables {
                 if let Some(spec) = self.specs.remove(&change.id) {
                     for dependency in spec.depends_on {
                         self.dependents.remove(&(dependency, change.id));
+                    }
+                    if let Some(list) = spec.gathered_by {
+                        self.dependents.remove(&(change.id, list));
                     }
                 }
             }

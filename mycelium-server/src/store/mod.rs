@@ -69,7 +69,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Finished jobs, last finished first.
     fn list_finished(&self, query: &FinishedQuery) -> Result<FinishedPage, Error>;
 
-    /// Jobs that depend directly on `job`, in the order of their ids, beginning after `after`; at most `limit`.
+    /// Jobs that depend directly on `job`, and the one that gathers its outputs in a list, in the order of their ids, beginning after `after`; at most `limit`.
     /// Ids of jobs whose submission was dropped may be among them.
     fn dependents(&self, job: JobId, after: Option<JobId>, limit: usize) -> Result<Vec<JobId>, Error>;
 

@@ -142,6 +142,8 @@ pub struct JobChange {
 pub enum JobAfter {
     /// Unfinished.
     Live(LiveJob),
+    /// Unfinished, and its live record, which is there, stays as it is but for `evaluate`, which is set.
+    Evaluate,
     /// Finished: its live record, if it has one, goes.
     Finished(Finish),
     /// Never submitted: its specification, edges and live record go.
@@ -176,6 +178,11 @@ pub struct SpecRecord {
     ///
     /// [`Store::dependents`]: super::Store::dependents
     pub depends_on: Vec<JobId>,
+    /// Whether it has a condition or a list to be run over.
+    pub evaluate: bool,
+    /// If it is the job of an element of a list: the job that has the list, which waits for this one. The store keeps
+    /// an edge from this one to that.
+    pub gathered_by: Option<JobId>,
     /// The specification as submitted, opaque to the store.
     pub body: Bytes,
 }
@@ -210,7 +217,7 @@ pub struct FinishedRecord {
     pub status: FinalStatus,
     /// If it failed: its failure.
     pub failure: Option<FailureId>,
-    /// If a job that it depends on did not end DONE: which.
+    /// If a job that it depends on ended otherwise than DONE or SKIPPED: which.
     pub cause: Option<JobId>,
     /// When it was submitted.
     pub submitted_at: Timestamp,
@@ -222,6 +229,8 @@ pub struct FinishedRecord {
     pub elves_lost: u32,
     /// Who ran its newest attempt.
     pub ran: Option<Ran>,
+    /// If it was expanded over a list: into how many jobs.
+    pub elements: Option<u32>,
 }
 
 /// A failure that was seen.

@@ -5,10 +5,11 @@ use std::collections::{BTreeSet, HashSet};
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
-use mycelium_values::{Types, check_operation};
+use mycelium_values::{Type, Types, check_operation};
 
 use mycelium_values::json::{is_json, is_json_encoding};
 
+use super::expand::below;
 use crate::blobs::Blob;
 
 /// What was read from a specification on the way.
@@ -64,9 +65,13 @@ pub(crate) fn check_spec(spec: &v1::JobSpec) -> Result<CheckedSpec, SpecError> {
     }
 
     let mut depends_on = BTreeSet::new();
+    if spec.element_of.is_some() {
+        return Err(field("element_of", "is set by the broker alone"));
+    }
     let mut blobs = Vec::new();
-    let has_operations = check_nodes(&spec.nodes, &mut depends_on, &mut blobs)?;
-    check_operations_version(spec.operations_version, has_operations)?;
+    let types = check_nodes(&spec.nodes, spec.for_each.is_some(), &mut depends_on, &mut blobs)?;
+    check_operations_version(spec.operations_version, types.is_some())?;
+    check_decision(spec, types.as_deref())?;
     check_arguments(spec)?;
     for (index, job) in spec.after.iter().enumerate() {
         let job =
@@ -89,6 +94,34 @@ pub(crate) fn check_name(of: &str, name: &str) -> Result<(), SpecError> {
     }
     if name.chars().any(char::is_control) {
         return Err(field(of, "must not contain control characters"));
+    }
+    Ok(())
+}
+
+/// Checks the nodes of the condition and of the list, if there are any.
+fn check_decision(spec: &v1::JobSpec, types: Option<&[Types]>) -> Result<(), SpecError> {
+    let list = spec.for_each.map(|for_each| for_each.list);
+    let condition = ("run_if", spec.run_if, Types::of(&[Type::Bool]));
+    let list = ("for_each.list", list, Types::of(&[Type::List]));
+    for (name, root, wanted) in [condition, list] {
+        let Some(root) = root else { continue };
+        let problem = |problem: String| SpecError::Graph { field: name.to_owned(), problem };
+        let node = spec.nodes.get(root as usize).and_then(|node| node.kind.as_ref());
+        let kind = node.ok_or_else(|| problem(format!("there is no node {root}")))?;
+        let is = match types {
+            Some(types) => types.get(root as usize).copied(),
+            None => mycelium_values::result_types(kind),
+        };
+        if let Some(is) = is.filter(|is| !is.meets(wanted)) {
+            return Err(problem(format!("is {is}, and must be {wanted}")));
+        }
+        let input = below(&spec.nodes, vec![root]).into_iter().find(|index| {
+            let node = spec.nodes.get(*index as usize).and_then(|node| node.kind.as_ref());
+            matches!(node, Some(value_node::Kind::BodyInput(_)))
+        });
+        if let Some(index) = input {
+            return Err(problem(format!("needs node {index}, which is there for each element alone")));
+        }
     }
     Ok(())
 }
@@ -130,12 +163,13 @@ fn check_operations_version(version: u32, has_operations: bool) -> Result<(), Sp
     }
 }
 
-/// Gives whether there are operations among them.
+/// Gives the types that their values may have, if there are operations among them.
 fn check_nodes(
     nodes: &[v1::ValueNode],
+    has_elements: bool,
     depends_on: &mut BTreeSet<JobId>,
     blobs: &mut Vec<Blob>,
-) -> Result<bool, SpecError> {
+) -> Result<Option<Vec<Types>>, SpecError> {
     if nodes.len() > limits::VALUE_NODES_MAX {
         return Err(field("nodes", format!("must be at most {}", limits::VALUE_NODES_MAX)));
     }
@@ -196,6 +230,11 @@ fn check_nodes(
                 // How deep its result nests is known when it is computed.
                 0
             }
+            value_node::Kind::BodyInput(0 | 1) if has_elements => 0,
+            value_node::Kind::BodyInput(input) if has_elements => {
+                let problem = format!("is input {input}, and there are 0, the element, and 1, its index");
+                return Err(graph(index, problem));
+            }
             value_node::Kind::BodyInput(_) => {
                 return Err(graph(index, "is the input of a body, and stands in none"));
             }
@@ -215,7 +254,7 @@ fn check_nodes(
             max: limits::SPEC_BYTES_MAX,
         });
     }
-    Ok(has_operations)
+    Ok(has_operations.then_some(types))
 }
 
 /// The bytes of the literals in the bodies of an operation, whose depth was checked before.
@@ -366,6 +405,47 @@ mod tests {
         let mut twice = spec(vec![literal("1")]);
         twice.arguments.push(twice.arguments[0].clone());
         assert_eq!(refused(&twice), "arguments[1].parameter: `x` is given twice");
+    }
+
+    #[test]
+    fn conditions_and_lists_are_nodes_that_can_be_them() {
+        let input = |index| node(value_node::Kind::BodyInput(index));
+        let with = |nodes: Vec<v1::ValueNode>, run_if: Option<u32>, list: Option<u32>| v1::JobSpec {
+            run_if,
+            for_each: list.map(|list| v1::ForEach { list }),
+            ..spec(nodes)
+        };
+        let over_elements = with(vec![output(9), input(0), input(1), list(vec![1, 2])], None, Some(0));
+        assert_eq!(check_spec(&over_elements).unwrap().depends_on, [JobId::new([9; 16])]);
+        assert!(check_spec(&with(vec![literal("true"), list(vec![])], Some(0), Some(1))).is_ok());
+        let computed = with(vec![output(9), operation("not", &[0], None)], Some(1), None);
+        assert!(check_spec(&v1::JobSpec { operations_version: 1, ..computed }).is_ok());
+        for (spec, reason) in [
+            (with(vec![output(9)], Some(1), None), "run_if: there is no node 1"),
+            (with(vec![output(9)], None, Some(7)), "for_each.list: there is no node 7"),
+            (with(vec![literal("1")], Some(0), None), "run_if: is int, and must be bool"),
+            (with(vec![literal("{}")], None, Some(0)), "for_each.list: is map, and must be list"),
+            (with(vec![input(0)], Some(0), None), "nodes[0]: is the input of a body, and stands in none"),
+            (
+                with(vec![output(9), input(2)], None, Some(0)),
+                "nodes[1]: is input 2, and there are 0, the element, and 1, its index",
+            ),
+            (
+                with(vec![output(9), input(0)], Some(1), Some(0)),
+                "run_if: needs node 1, which is there for each element alone",
+            ),
+            (
+                with(vec![input(1), list(vec![0])], None, Some(1)),
+                "for_each.list: needs node 0, which is there for each element alone",
+            ),
+        ] {
+            assert_eq!(refused(&spec), reason);
+        }
+        let computed = with(vec![output(9), operation("add", &[0, 0], None)], Some(1), None);
+        let computed = v1::JobSpec { operations_version: 1, ..computed };
+        assert_eq!(refused(&computed), "run_if: is int or float, and must be bool");
+        let forged = v1::JobSpec { element_of: Some(v1::ElementOf::default()), ..spec(vec![]) };
+        assert_eq!(refused(&forged), "element_of: is set by the broker alone");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! that doubles itself thirty times is refused and not built. A graph with operations is left to
 //! [`mycelium_values::evaluate`].
 
+mod nodes;
 mod splice;
 
 use std::cell::RefCell;
@@ -37,6 +38,8 @@ pub(crate) enum DerivationError {
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
 }
+
+pub(crate) use nodes::{Uncomputed, compute_nodes, splice_whole};
 
 /// Outputs of jobs that are DONE.
 pub(crate) type OutputsByJob = HashMap<JobId, v1::Outputs>;
@@ -125,6 +128,17 @@ enum NodeError {
 }
 
 impl NodeError {
+    /// For an output by itself.
+    fn in_words(self) -> String {
+        match self {
+            Self::OutputMissing { job, output, available, .. } => {
+                format!("job {job} has no output `{output}`; it has {available}")
+            }
+            Self::NotJson { encoding, .. } => not_json(&encoding),
+            Self::TooLarge { .. } | Self::Malformed(_) => "the value graph is malformed".to_owned(),
+        }
+    }
+
     fn of(self, parameter: &str) -> DerivationError {
         let parameter = parameter.to_owned();
         match self {
@@ -287,13 +301,7 @@ impl mycelium_values::Outputs for Source<'_> {
         {
             return Ok(written.clone());
         }
-        let leaf = self.graph.output(0, output).map_err(|error| match error {
-            NodeError::OutputMissing { job, output, available, .. } => {
-                format!("job {job} has no output `{output}`; it has {available}")
-            }
-            NodeError::NotJson { encoding, .. } => not_json(&encoding),
-            NodeError::TooLarge { .. } | NodeError::Malformed(_) => "the value graph is malformed".to_owned(),
-        })?;
+        let leaf = self.graph.output(0, output).map_err(NodeError::in_words)?;
         let json = match leaf {
             Leaf::Payload(payload) => self.json(payload)?,
             Leaf::Computed(json) => json.clone(),

@@ -1,47 +1,65 @@
 //! The edges of the graph of jobs, as a specification tells them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use mycelium_core::ids::JobId;
 use mycelium_proto::v1::{self, value_node};
+
+use super::expand::below;
 
 /// One job depends on another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Edge {
     /// A value flows: from an output (empty: the whole) into a parameter.
     Value { from: JobId, output: String, parameter: String },
+    /// A value flows into the condition.
+    Condition { from: JobId, output: String },
+    /// A value flows into the list, or the element was taken from it.
+    Element { from: JobId, output: String },
     /// It was named in `after`.
     After { from: JobId },
 }
 
-/// The edges that end in a job, each once, in a fixed order.
+/// The edges that end in a job, each once, in a fixed order. Of the job for an element they do not tell what the element was
+/// taken from: those are the [`list_edges_of`] the job that has the list.
 pub(crate) fn edges_of(spec: &v1::JobSpec) -> Vec<Edge> {
     let mut edges = BTreeSet::new();
     for argument in &spec.arguments {
-        let mut seen = HashSet::new();
-        let mut stack = vec![argument.node];
-        while let Some(index) = stack.pop() {
-            if !seen.insert(index) {
-                continue;
-            }
-            match spec.nodes.get(index as usize).and_then(|node| node.kind.as_ref()) {
-                Some(value_node::Kind::Output(output)) => {
-                    if let Some(from) = JobId::from_slice(&output.job_id) {
-                        edges.insert(Edge::Value {
-                            from,
-                            output: output.name.clone(),
-                            parameter: argument.parameter.clone(),
-                        });
-                    }
-                }
-                Some(value_node::Kind::List(list)) => stack.extend(&list.items),
-                Some(value_node::Kind::Map(map)) => stack.extend(map.entries.iter().map(|entry| entry.node)),
-                // What a body takes from outside is an operand of its operation.
-                Some(value_node::Kind::Operation(operation)) => stack.extend(&operation.inputs),
-                Some(value_node::Kind::Literal(_) | value_node::Kind::BodyInput(_)) | None => {}
-            }
-        }
+        let parameter = &argument.parameter;
+        edges.extend(outputs_below(spec, argument.node).map(|(from, output)| Edge::Value {
+            from,
+            output,
+            parameter: parameter.clone(),
+        }));
     }
+    if let Some(condition) = spec.run_if {
+        edges.extend(outputs_below(spec, condition).map(|(from, output)| Edge::Condition { from, output }));
+    }
+    edges.extend(list_edges_of(spec));
     edges.extend(spec.after.iter().filter_map(|id| JobId::from_slice(id)).map(|from| Edge::After { from }));
     edges.into_iter().collect()
+}
+
+/// The edges by which values flow into the list that a job is run over, each once, in a fixed order.
+pub(crate) fn list_edges_of(spec: &v1::JobSpec) -> Vec<Edge> {
+    let Some(v1::ForEach { list }) = spec.for_each else { return Vec::new() };
+    let edges: BTreeSet<Edge> =
+        outputs_below(spec, list).map(|(from, output)| Edge::Element { from, output }).collect();
+    edges.into_iter().collect()
+}
+
+/// The outputs that a node is made of, with the jobs they come from.
+fn outputs_below(spec: &v1::JobSpec, root: u32) -> impl Iterator<Item = (JobId, String)> {
+    below(&spec.nodes, vec![root]).into_iter().filter_map(|index| {
+        match spec.nodes.get(index as usize)?.kind.as_ref()? {
+            value_node::Kind::Output(output) => {
+                Some((JobId::from_slice(&output.job_id)?, output.name.clone()))
+            }
+            value_node::Kind::Literal(_)
+            | value_node::Kind::List(_)
+            | value_node::Kind::Map(_)
+            | value_node::Kind::Operation(_)
+            | value_node::Kind::BodyInput(_) => None,
+        }
+    })
 }

@@ -1,11 +1,18 @@
-//! Value graphs: checked when a job is submitted, computed when it is dispatched.
+//! Value graphs: checked when a job is submitted, computed when it is dispatched, or before if a value decides how the
+//! job goes on.
 //!
 //! Nothing here recurses: graphs come from outside, and may be as deep as their limits allow.
 
 mod check;
+mod decide;
 mod derive;
 mod edges;
+mod expand;
 
 pub(crate) use check::{Checked, SpecError, check_name, check_payload, check_spec};
-pub(crate) use derive::{Derived, DerivedValue, OutputsByJob, ReadBlob, derive_arguments, has_operations};
-pub(crate) use edges::{Edge, edges_of};
+pub(crate) use decide::{Decision, decide, jobs_computed, jobs_named};
+pub(crate) use derive::{
+    Derived, DerivedValue, OutputsByJob, ReadBlob, derive_arguments, has_operations, splice_whole,
+};
+pub(crate) use edges::{Edge, edges_of, list_edges_of};
+pub(crate) use expand::{Template, element_digest, element_id};

@@ -28,6 +28,9 @@ macro_rules! suite {
             a_job_is_created_and_waits,
             a_live_job_is_replaced,
             a_job_is_created_and_finishes_in_one_batch,
+            a_live_job_is_to_be_evaluated,
+            the_job_that_gathers_an_element_is_its_dependent,
+            what_a_job_was_expanded_into_and_how_many_were_skipped_is_kept,
             a_live_job_finishes,
             a_finished_job_is_revived,
             a_job_is_revived_and_finishes_in_one_batch,
@@ -76,6 +79,48 @@ const ALL: FinishedQuery = FinishedQuery {
     after: None,
     limit: 100,
 };
+
+pub(crate) fn a_live_job_is_to_be_evaluated(world: &mut World) {
+    let waiting = LiveJob { waits_for: vec![job(7), job(8)], attempt: Attempt(3), ..live(1) };
+    world.commit(jobs(vec![created(1, &[7, 8], JobAfter::Live(waiting.clone()))]));
+    world.commit(jobs(vec![change(1, JobAfter::Evaluate)]));
+    for _ in 0..2 {
+        assert_eq!(world.live_job(1), Some(LiveJob { evaluate: true, ..waiting.clone() }));
+        world.reopen();
+    }
+    world.commit(jobs(vec![change(1, finish(finished(1, 1, FinalStatus::Skipped)))]));
+    assert_eq!(world.live_job(1), None);
+}
+
+pub(crate) fn the_job_that_gathers_an_element_is_its_dependent(world: &mut World) {
+    let list = SpecRecord { evaluate: true, ..spec(9, &[]) };
+    let element = SpecRecord { gathered_by: Some(job(9)), ..spec(2, &[5]) };
+    let new = |number: u8, spec: &SpecRecord| JobChange {
+        created: Some(NewSpec { spec: spec.clone() }),
+        ..change(number, JobAfter::Live(live(number)))
+    };
+    world.commit(jobs(vec![new(9, &list), new(2, &element)]));
+    world.commit(jobs(vec![created(3, &[2], JobAfter::Live(live(3)))]));
+    for _ in 0..2 {
+        assert_eq!((world.spec(9), world.spec(2)), (Some(list.clone()), Some(element.clone())));
+        assert_eq!(world.store().dependents(job(2), None, 10).unwrap(), [job(3), job(9)]);
+        assert_eq!(world.store().dependents(job(5), None, 10).unwrap(), [job(2)]);
+        world.reopen();
+    }
+    world.commit(jobs(vec![change(2, JobAfter::Dropped)]));
+    assert_eq!(world.store().dependents(job(2), None, 10).unwrap(), [job(3)]);
+}
+
+pub(crate) fn what_a_job_was_expanded_into_and_how_many_were_skipped_is_kept(world: &mut World) {
+    let record = FinishedRecord { elements: Some(0), ..finished(1, 1, Done) };
+    let finished_counts = FinalCounts { skipped: 7, ..FinalCounts::default() };
+    let flow_record = FlowRecord { finished: finished_counts, ..flow_record(1, "daily report") };
+    let batch = jobs(vec![created(1, &[], finish(record.clone()))]);
+    world.commit(Batch { flows: vec![flow_record.clone()], ..batch });
+    world.reopen();
+    assert_eq!(world.finished_record(1), Some(record));
+    assert_eq!(world.store().flow(flow(1)).unwrap(), Some(flow_record));
+}
 
 pub(crate) fn a_new_store_is_empty(world: &mut World) {
     let (jobs, image) = world.load();
@@ -181,7 +226,7 @@ pub(crate) fn a_live_job_finishes(world: &mut World) {
             world.reopen();
         }
     }
-    assert_eq!(world.listed(&ALL), [4, 3, 2, 1]);
+    assert_eq!(world.listed(&ALL), [5, 4, 3, 2, 1]);
 }
 
 pub(crate) fn a_finished_job_is_revived(world: &mut World) {
@@ -478,7 +523,7 @@ pub(crate) fn failures_are_listed_last_seen_first(world: &mut World) {
 fn finish_many(world: &mut World, step: u64) -> Vec<FinishedRecord> {
     let mut records = Vec::new();
     for number in 1..=120_u8 {
-        let status = FinalStatus::ALL[usize::from(number) % 7 % 4];
+        let status = FinalStatus::ALL[usize::from(number) % 7 % 5];
         let record = FinishedRecord {
             flow: flow(number % 3),
             elf: ["scale", "storage"][usize::from(number % 2)].into(),

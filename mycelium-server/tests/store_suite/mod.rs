@@ -45,7 +45,13 @@ pub(crate) fn flow_record(number: u8, name: &str) -> FlowRecord {
         name: name.into(),
         number: FlowNumber(u64::from(number)),
         created_at: Timestamp(u64::from(number) * 1_000),
-        finished: FinalCounts { done: 1, failed: 2, upstream_failed: 3, cancelled: u64::from(number) },
+        finished: FinalCounts {
+            done: 1,
+            failed: 2,
+            upstream_failed: 3,
+            cancelled: u64::from(number),
+            skipped: 0,
+        },
     }
 }
 
@@ -63,6 +69,8 @@ pub(crate) fn spec(number: u8, depends_on: &[u8]) -> SpecRecord {
         submitted_at: Timestamp(1_000 + u64::from(number)),
         digest: ContentDigest(u64::MAX - u64::from(number)),
         depends_on: depends_on.iter().copied().map(job).collect(),
+        evaluate: false,
+        gathered_by: None,
         body: Bytes::from(vec![number; 100]),
     }
 }
@@ -82,6 +90,7 @@ pub(crate) fn live(number: u8) -> LiveJob {
         submission: None,
         attempt: Attempt(0),
         elves_lost: 0,
+        evaluate: false,
         running: None,
     }
 }
@@ -117,6 +126,7 @@ pub(crate) fn finished(number: u8, finish_number: u64, status: FinalStatus) -> F
             revision: revision(0xdd),
             since: Timestamp(2_000),
         }),
+        elements: None,
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use indexmap::IndexMap;
 
-use crate::budget::{Budget, ELEMENT_BYTES};
+use crate::budget::{Budget, ELEMENT_BYTES, Limits};
 use crate::error::{ErrorKind, Failure};
 use crate::json::{separators, write_string};
 use crate::types::Type;
@@ -226,6 +226,48 @@ impl Value {
                 Some(_) | None => Type::Float,
             },
             Self::Wide(_) => Type::Int,
+        }
+    }
+
+    /// The bool, if it is one.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Self::Bool(bool) => Some(*bool),
+            Self::Null
+            | Self::Int(_)
+            | Self::Float(_)
+            | Self::Text(_)
+            | Self::List(_)
+            | Self::Map(_)
+            | Self::Raw(_)
+            | Self::Wide(_) => None,
+        }
+    }
+
+    /// The elements of a list, each as the text it came as unless an operation has looked into it.
+    ///
+    /// # Errors
+    /// If it is no list, or one that takes more to read than `limits` allow.
+    pub fn into_elements(mut self, limits: Limits) -> Result<Vec<Self>, Failure> {
+        let kind = self.kind();
+        if kind == Type::List {
+            self.look(&mut Budget::new(limits))?;
+        }
+        match self {
+            Self::List(list) => {
+                Ok(Arc::try_unwrap(list).map_or_else(|list| list.items.clone(), |list| list.items))
+            }
+            Self::Null
+            | Self::Bool(_)
+            | Self::Int(_)
+            | Self::Float(_)
+            | Self::Text(_)
+            | Self::Map(_)
+            | Self::Raw(_)
+            | Self::Wide(_) => {
+                Err(Failure::new(ErrorKind::WrongType, format!("the value is {kind}, and must be list")))
+            }
         }
     }
 

@@ -36,6 +36,7 @@ fn live(number: u8, waits_for: &[u8]) -> LiveJob {
         submission: None,
         attempt: Attempt(0),
         elves_lost: 0,
+        evaluate: false,
         running: None,
     }
 }
@@ -122,6 +123,7 @@ fn a_hop_in_a_chain_is_one_batch() {
         attempt: Attempt(1),
         elves_lost: 0,
         ran: Some(Ran { instance: instance(1), revision: REVISION, since: Timestamp(SECOND) }),
+        elements: None,
     };
     let done = Change { end: Some(end), ..change(1, Status::Final(FinalStatus::Done), 1) };
     let acks = vec![(token(1, 1), Verdict::Recorded)];

@@ -17,6 +17,7 @@ fn revivable(effects: &Effects, number: u8, depends_on: &[u8]) -> RevivableJob {
         number: finished.number,
         submitted_at: finished.submitted_at,
         depends_on: depends_on.iter().map(|&number| id(number)).collect(),
+        evaluate: false,
         digest: job(number, &[]).digest,
         attempt: finished.attempt,
         status: finished.end.status(),

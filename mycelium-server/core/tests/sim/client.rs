@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mycelium_core::command::{Cancel, Command, NewJob, Part, Retry, Scope, Submit};
 use mycelium_core::ids::{Attachment, ContentDigest, FlowId, JobId, RequestId, SubmissionId, Timestamp};
 
+use super::evaluator::{Kind, kind};
 use super::oracle::Oracle;
 use super::rng::Rng;
 use super::store::Store;
@@ -37,6 +38,8 @@ pub(crate) struct Client {
     flows: Vec<FlowId>,
     /// Jobs that new ones may depend on, and that may be cancelled or retried.
     pub(crate) known: Vec<JobId>,
+    /// Jobs with a list that anyone tried to submit.
+    pub(crate) new_lists: Vec<NewJob>,
     next_spec: u32,
 }
 
@@ -91,15 +94,20 @@ impl Client {
         let digest = ContentDigest(rng.next());
         oracle.digests.insert(id, digest);
         self.next_spec += 1;
-        NewJob {
+        let job = NewJob {
             id,
             elf: Arc::from(rng.pick(&ELVES).unwrap()),
             task: Arc::from(rng.pick(&TASKS).unwrap()),
             priority: i32::try_from(rng.below(3)).unwrap(),
             depends_on,
+            evaluate: kind(id) != Kind::Plain,
             digest,
             spec: Attachment(self.next_spec),
+        };
+        if kind(id) == Kind::List {
+            self.new_lists.push(job.clone());
         }
+        job
     }
 }
 
@@ -119,7 +127,7 @@ impl Wish {
                     seal: *at + 1 == parts.len(),
                 });
                 let flow_name = Arc::from("flow");
-                Command::Submit(Submit { request, flow: *flow, flow_name, part, jobs, facts })
+                Command::Submit(Submit { request, flow: *flow, flow_name, part, elements: None, jobs, facts })
             }
             Self::CancelJobs(jobs) => Command::Cancel(Cancel {
                 request,

@@ -6,6 +6,7 @@
 
 mod client;
 mod elf;
+mod evaluator;
 mod oracle;
 mod rng;
 mod store;

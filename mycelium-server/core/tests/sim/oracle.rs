@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mycelium_core::command::OutcomeResult;
-use mycelium_core::effects::{Assignment, Effects, End, FailedBy, JobRecord, Verdict};
+use mycelium_core::command::{EvaluationResult, OutcomeResult};
+use mycelium_core::effects::{Assignment, Effects, End, FailedBy, FinishedJob, JobRecord, Verdict};
 use mycelium_core::ids::{Attachment, Attempt, ContentDigest, JobId, SessionId, Token};
 use mycelium_core::status::FinalStatus;
 
+use super::evaluator::{Kind, decision, element, elements_of, kind};
 use super::store::Store;
 
 /// What the world has seen, as someone outside would.
@@ -20,6 +21,8 @@ pub(crate) struct Oracle {
     pub(crate) reports: BTreeMap<Attachment, (SessionId, Token, OutcomeResult)>,
     /// What each session reported last of each attempt.
     pub(crate) last_reports: BTreeMap<(SessionId, Token), OutcomeResult>,
+    /// What each attachment of an evaluation was made for.
+    pub(crate) evaluations: BTreeMap<Attachment, JobId>,
     /// The highest attempt dispatched, by job.
     dispatched: BTreeMap<JobId, Attempt>,
     /// Final outcomes accepted, by job.
@@ -71,11 +74,18 @@ impl Oracle {
         assert!(token.attempt > before, "attempt {} of job {} after {before}", token.attempt, token.job);
     }
 
-    /// A job runs only after all it depends on is done.
+    /// A job runs only after all it depends on is done or skipped, and only if that is what its evaluation comes to.
     pub(crate) fn dependencies_are_done(&self, store: &Store, job: JobId) {
+        let mut is_evaluated = kind(job) == Kind::Condition;
         for on in &store.specs[&job].depends_on {
             let status = store.finished.get(on).map(|finished| finished.end.status());
-            assert_eq!(status, Some(FinalStatus::Done), "job {job} runs, and depends on {on}");
+            let has_ended_well = status.is_some_and(FinalStatus::lets_dependents_go_on);
+            assert!(has_ended_well, "job {job} runs, and depends on {on}, which is {status:?}");
+            is_evaluated |= status == Some(FinalStatus::Skipped);
+        }
+        assert_ne!(kind(job), Kind::List, "job {job} has a list, and runs");
+        if is_evaluated {
+            assert_eq!(decision(job), EvaluationResult::Run, "job {job} runs");
         }
     }
 
@@ -86,8 +96,16 @@ impl Oracle {
             let attachment = match finished.end {
                 End::Done(outputs) => outputs,
                 End::Failed(FailedBy::Reported(failure)) => failure,
-                End::Failed(FailedBy::ElvesLost(_)) | End::UpstreamFailed(_) | End::Cancelled => continue,
+                End::Failed(FailedBy::ElvesLost(_))
+                | End::UpstreamFailed(_)
+                | End::Cancelled
+                | End::Skipped => continue,
             };
+            if let Some(evaluated) = self.evaluations.get(&attachment) {
+                assert_eq!(*evaluated, write.id, "evaluated was another job");
+                self.lists_end_after_their_elements(before, write.id, finished);
+                continue;
+            }
             let Some((session, token, result)) = self.reports.get(&attachment) else {
                 panic!("job {} ended with something nobody reported", write.id);
             };
@@ -103,6 +121,17 @@ impl Oracle {
                 OutcomeResult::Released | OutcomeResult::Cancelled => false,
             };
             assert!(is_as_reported, "job {} ended {:?}, reported was {result:?}", write.id, finished.end);
+        }
+    }
+
+    /// A job with a list is done only after all the jobs of its elements have ended well.
+    fn lists_end_after_their_elements(&self, before: &Store, job: JobId, finished: &FinishedJob) {
+        let End::Done(_) = finished.end else { return };
+        assert_eq!(finished.elements, Some(elements_of(job)));
+        for index in 0..elements_of(job) {
+            let status = before.finished.get(&element(job, index)).map(|end| end.end.status());
+            let has_ended_well = status.is_some_and(FinalStatus::lets_dependents_go_on);
+            assert!(has_ended_well, "job {job} is done, and element {index} is {status:?}");
         }
     }
 

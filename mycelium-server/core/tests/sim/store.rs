@@ -8,6 +8,14 @@ use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
 use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
 use mycelium_core::status::{FinalCounts, FinalStatus};
 
+use super::evaluator::{Kind, element, elements_of, kind};
+
+/// The jobs of the elements of a job's list.
+fn elements(job: JobId) -> impl Iterator<Item = JobId> {
+    let elements = if kind(job) == Kind::List { elements_of(job) } else { 0 };
+    (0..elements).map(move |index| element(job, index))
+}
+
 /// What never changes of a job.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
@@ -74,7 +82,8 @@ impl Store {
         digests: &BTreeMap<JobId, ContentDigest>,
     ) {
         let id = write.id;
-        let was_live = self.live.remove(&id).is_some();
+        let before = self.live.remove(&id);
+        let was_live = before.is_some();
         let was_finished = self.finished.remove(&id);
         match &write.created {
             Some(created) => {
@@ -92,7 +101,8 @@ impl Store {
                     "job {id} is revived from what it was"
                 );
                 assert_eq!(before.end.status(), revived.status);
-                assert_ne!(revived.status, FinalStatus::Done, "job {id} was done and is revived");
+                let is_final = revived.status.lets_dependents_go_on();
+                assert!(!is_final, "job {id} was {:?} and is revived", revived.status);
             }
             (Some(before), None) => panic!("job {id} ended {:?} and changes without a retry", before.end),
             (None, Some(_)) => panic!("job {id} is revived and was not finished"),
@@ -102,6 +112,10 @@ impl Store {
             JobRecord::Live(live) => {
                 assert_eq!(live.id, id);
                 self.live.insert(id, live.clone());
+            }
+            JobRecord::Evaluate => {
+                let live = before.expect("only the record of an unfinished job is amended");
+                self.live.insert(id, LiveJob { evaluate: true, ..live });
             }
             JobRecord::Finished(finished) => {
                 self.finished.insert(id, finished.clone());
@@ -119,7 +133,7 @@ impl Store {
             if let JobRecord::Finished(FinishedJob { end: End::UpstreamFailed(cause), .. }) = &write.after {
                 let status = self.finished.get(cause).map(|cause| cause.end.status());
                 assert!(
-                    status.is_some_and(|status| status != FinalStatus::Done),
+                    status.is_some_and(|status| !status.lets_dependents_go_on()),
                     "job {} failed because of {cause}, which is {status:?}",
                     write.id
                 );
@@ -164,6 +178,7 @@ impl Store {
             number: finished.number,
             submitted_at: finished.submitted_at,
             depends_on: spec.depends_on.clone(),
+            evaluate: kind(id) != Kind::Plain,
             digest: spec.digest,
             attempt: finished.attempt,
             status: finished.end.status(),
@@ -184,7 +199,7 @@ impl Store {
                     .is_some_and(|finished| finished.end.status() == FinalStatus::UpstreamFailed);
                 if is_upstream_failed
                     && !reached.contains(id)
-                    && spec.depends_on.iter().any(|on| reached.contains(on))
+                    && spec.depends_on.iter().copied().chain(elements(*id)).any(|on| reached.contains(&on))
                 {
                     reached.insert(*id);
                     found.push(*id);

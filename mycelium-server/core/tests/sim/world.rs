@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mycelium_core::command::{Command, ElfOffer, Hello, Outcome as Report, OutcomeResult, Window};
-use mycelium_core::effects::{Assignment, Effects, Refusal, Reply, Send, Verdict};
+use mycelium_core::command::{
+    Command, ElfOffer, EvaluationResult, Hello, Outcome as Report, OutcomeResult, Window,
+};
+use mycelium_core::effects::{Assignment, Effects, Evaluation, Refusal, Reply, Send, Verdict};
 use mycelium_core::ids::{
     AssignNumber, Attachment, InstanceId, RequestId, Revision, SessionId, Timestamp, Token,
 };
@@ -14,6 +16,7 @@ use mycelium_core::{Config, Core};
 
 use super::client::{Client, ELVES, Request, TASKS, Wish};
 use super::elf::{Attempt, Process};
+use super::evaluator::{self, Evaluator, Next, digest, element, elements_of};
 use super::oracle::Oracle;
 use super::rng::Rng;
 use super::store::Store;
@@ -53,7 +56,9 @@ enum Event {
     StreamGone { stream: u64 },
     /// A message of the broker reaches an elf.
     ToElf { stream: u64, message: ToElf },
-    /// A command comes a second time, late.
+    /// An evaluation that was handed out begins.
+    Evaluate(Evaluation),
+    /// A command comes, or comes a second time, late.
     Late(Command),
     /// A process opens a stream.
     Connect { process: usize, instance: InstanceId },
@@ -102,6 +107,7 @@ struct World {
     store: Store,
     oracle: Oracle,
     client: Client,
+    evaluator: Evaluator,
     requests: BTreeMap<RequestId, Request>,
     next_request: u64,
     processes: Vec<Process>,
@@ -138,6 +144,7 @@ pub(crate) fn run(seed: u64, keeps_log: bool, adjust: impl FnOnce(&mut Config)) 
         finished_kept: 6,
         step_max: 3,
         unfinished_max: 150,
+        evaluations_max: 2,
         ..Config::default()
     };
     adjust(&mut config);
@@ -163,6 +170,7 @@ impl World {
             store: Store::default(),
             oracle: Oracle::default(),
             client: Client::default(),
+            evaluator: Evaluator::default(),
             requests: BTreeMap::new(),
             next_request: 0,
             processes,
@@ -255,6 +263,7 @@ impl World {
             Event::FromElf { stream, message } => self.on_message(stream, message),
             Event::StreamGone { stream } => self.on_stream_gone(stream),
             Event::ToElf { stream, message } => self.on_elf_message(stream, message),
+            Event::Evaluate(evaluation) => self.evaluate(evaluation),
             Event::Late(command) => self.inbox.push_back(Waiting::Command(command)),
             Event::Connect { process, instance } => self.connect(process, instance),
             Event::Beat { process, instance } => self.beat(process, instance),
@@ -307,6 +316,9 @@ impl World {
     }
 
     fn on_answer(&mut self, request: RequestId, answer: Result<Reply, Refusal>) {
+        if let Some((evaluation, submitted)) = self.evaluator.answered(request) {
+            return self.on_elements_answer(evaluation, submitted, answer);
+        }
         let Some(Request { wish, .. }) = self.requests.remove(&request) else { return };
         match (answer, wish) {
             (Err(Refusal::FactsStale), wish) => self.ask(wish),
@@ -324,6 +336,52 @@ impl World {
             }
             (Ok(_), Wish::CancelJobs(_) | Wish::CancelFlow(_) | Wish::Retry(_)) => {}
         }
+    }
+
+    // The evaluator.
+
+    fn evaluate(&mut self, evaluation: Evaluation) {
+        if self.has_faults && self.rng.percent(10) {
+            return self.evaluated(evaluation, EvaluationResult::Again);
+        }
+        for list in self.client.new_lists.drain(..) {
+            for index in 0..elements_of(list.id) {
+                self.oracle.digests.insert(element(list.id, index), digest(list.id, index));
+            }
+            self.evaluator.lists.insert(list.id, list);
+        }
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        self.next_attachment += 1;
+        let tag = Attachment(self.next_attachment);
+        self.oracle.evaluations.insert(tag, evaluation.job);
+        let next = self.evaluator.begin(evaluation, request, tag, &self.store);
+        self.go_on_evaluating(evaluation, next);
+    }
+
+    fn go_on_evaluating(&mut self, evaluation: Evaluation, next: Next) {
+        match next {
+            Next::Submit(command) => self.after(200 * MS, Event::Late(command)),
+            Next::Answer(result) => self.evaluated(evaluation, result),
+        }
+    }
+
+    fn on_elements_answer(&mut self, evaluation: Evaluation, submitted: u32, answer: Result<Reply, Refusal>) {
+        if answer.is_err() {
+            return self.evaluated(evaluation, EvaluationResult::Again);
+        }
+        let ids = (0..submitted).map(|index| element(evaluation.job, index));
+        self.oracle.acknowledged.extend(ids.clone());
+        self.client.known.extend(ids);
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        let next = self.evaluator.go_on(evaluation, submitted, request, &self.store);
+        self.go_on_evaluating(evaluation, next);
+    }
+
+    fn evaluated(&mut self, evaluation: Evaluation, result: EvaluationResult) {
+        let slow = if self.has_faults { 5 * SECOND } else { SECOND };
+        self.after(slow, Event::Late(evaluator::answer(evaluation, result)));
     }
 
     // The broker's shell.
@@ -402,6 +460,7 @@ impl World {
         }
         self.streams.clear();
         let (image, jobs) = self.store.image();
+        self.config.evaluations_after = self.core.last_evaluation();
         let mut restore = Core::restore(self.config.clone(), Timestamp(self.now));
         for job in jobs {
             restore.job(job).unwrap();
@@ -429,6 +488,9 @@ impl World {
         }
         for send in effects.sends {
             self.release_send(send);
+        }
+        for evaluation in effects.evaluations {
+            self.after(500 * MS, Event::Evaluate(evaluation));
         }
     }
 

@@ -66,6 +66,7 @@ fn submission(id: JobId) -> Submission {
         flow: FlowId::new([9; 16]),
         flow_name: Arc::from("flow"),
         part: None,
+        elements: None,
         jobs: vec![PreparedJob {
             blobs: Vec::new(),
             id,
@@ -73,6 +74,7 @@ fn submission(id: JobId) -> Submission {
             task: Arc::from("t"),
             priority: 0,
             depends_on: Vec::new(),
+            evaluate: false,
             body: Bytes::new(),
             digest: ContentDigest::default(),
         }],

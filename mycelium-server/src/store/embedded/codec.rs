@@ -119,6 +119,8 @@ impl Record for SpecRecord {
             digest: self.digest.0,
             depends_on: pack(&self.depends_on),
             body: self.body.clone(),
+            evaluate: self.evaluate,
+            gathered_by: self.gathered_by.map(|job| job.as_bytes().to_vec()),
         }
     }
 
@@ -132,6 +134,8 @@ impl Record for SpecRecord {
             submitted_at: Timestamp(message.submitted_at),
             digest: ContentDigest(message.digest),
             depends_on: unpack(&message.depends_on)?,
+            evaluate: message.evaluate,
+            gathered_by: optional(message.gathered_by.as_ref(), JobId::from_slice, "job")?,
             body: message.body,
         })
     }
@@ -160,6 +164,7 @@ impl Record for LiveJob {
                 revision: running.revision.as_bytes().to_vec(),
                 since: running.since.0,
             }),
+            evaluate: self.evaluate,
         }
     }
 
@@ -185,6 +190,7 @@ impl Record for LiveJob {
             submission: optional(message.submission.as_ref(), SubmissionId::from_slice, "submission")?,
             attempt: Attempt(message.attempt),
             elves_lost: message.elves_lost,
+            evaluate: message.evaluate,
             running: message.running.map(running).transpose()?,
         })
     }
@@ -214,6 +220,7 @@ impl Record for FinishedRecord {
                 revision: ran.revision.as_bytes().to_vec(),
                 since: ran.since.0,
             }),
+            elements: self.elements,
         }
     }
 
@@ -241,6 +248,7 @@ impl Record for FinishedRecord {
             attempt: Attempt(message.attempt),
             elves_lost: message.elves_lost,
             ran: message.ran.map(ran).transpose()?,
+            elements: message.elements,
         })
     }
 }
@@ -335,7 +343,7 @@ impl Record for FlowRecord {
     type Key = FlowId;
 
     fn to_message(&self) -> message::Flow {
-        let FinalCounts { done, failed, upstream_failed, cancelled } = self.finished;
+        let FinalCounts { done, failed, upstream_failed, cancelled, skipped } = self.finished;
         message::Flow {
             name: self.name.to_string(),
             number: self.number.0,
@@ -344,17 +352,19 @@ impl Record for FlowRecord {
             failed,
             upstream_failed,
             cancelled,
+            skipped,
         }
     }
 
     fn from_message(key: FlowId, message: message::Flow) -> Result<Self, Malformed> {
-        let message::Flow { name, number, created_at, done, failed, upstream_failed, cancelled } = message;
+        let message::Flow { name, number, created_at, done, failed, upstream_failed, cancelled, skipped } =
+            message;
         Ok(Self {
             id: key,
             name: name.into(),
             number: FlowNumber(number),
             created_at: Timestamp(created_at),
-            finished: FinalCounts { done, failed, upstream_failed, cancelled },
+            finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
         })
     }
 }
@@ -532,6 +542,7 @@ mod tests {
             submission: Some(SubmissionId::new([5; 16])),
             attempt: Attempt(u32::MAX),
             elves_lost: 6,
+            evaluate: true,
             running: Some(Running {
                 session: SessionId(7),
                 instance: InstanceId::new([8; 16]),

@@ -170,6 +170,7 @@ pub(super) mod index {
             FinalStatus::Failed => 2,
             FinalStatus::UpstreamFailed => 3,
             FinalStatus::Cancelled => 4,
+            FinalStatus::Skipped => 5,
         }
     }
 }

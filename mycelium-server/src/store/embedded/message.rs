@@ -25,6 +25,10 @@ pub(super) struct Spec {
     pub(super) depends_on: Vec<u8>,
     #[prost(bytes = "bytes", tag = "9")]
     pub(super) body: Bytes,
+    #[prost(bool, tag = "10")]
+    pub(super) evaluate: bool,
+    #[prost(bytes = "vec", optional, tag = "11")]
+    pub(super) gathered_by: Option<Vec<u8>>,
 }
 
 /// Of `live`.
@@ -54,6 +58,8 @@ pub(super) struct Live {
     pub(super) elves_lost: u32,
     #[prost(message, optional, tag = "12")]
     pub(super) running: Option<Running>,
+    #[prost(bool, tag = "13")]
+    pub(super) evaluate: bool,
 }
 
 /// Within [`Live`].
@@ -100,6 +106,8 @@ pub(super) struct Finished {
     pub(super) elves_lost: u32,
     #[prost(message, optional, tag = "14")]
     pub(super) ran: Option<Ran>,
+    #[prost(uint32, optional, tag = "15")]
+    pub(super) elements: Option<u32>,
 }
 
 /// Within [`Finished`].
@@ -165,6 +173,8 @@ pub(super) struct Flow {
     pub(super) upstream_failed: u64,
     #[prost(uint64, tag = "7")]
     pub(super) cancelled: u64,
+    #[prost(uint64, tag = "8")]
+    pub(super) skipped: u64,
 }
 
 /// Of `catalog`.

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 
 use fjall::{OwnedWriteBatch, PersistMode, UserKey};
 use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId, Timestamp};
+use mycelium_core::image::LiveJob;
 use mycelium_core::status::FinalStatus;
 
 use super::codec::{self, EndRecord, Head, Outputs, Record};
@@ -77,6 +78,15 @@ impl<'a> Writes<'a> {
         let may_be_live = change.created.is_none() && change.revived.is_none();
         match &change.after {
             JobAfter::Live(job) => self.put(&tables.live, id, job),
+            JobAfter::Evaluate => {
+                let Some(job) = self.view.get::<LiveJob>(&tables.live, id, change.id)? else {
+                    return Err(damaged(format!(
+                        "job {} is to be evaluated, and is not among the unfinished ones",
+                        change.id
+                    )));
+                };
+                self.put(&tables.live, id, &LiveJob { evaluate: true, ..job });
+            }
             JobAfter::Finished(finish) => {
                 if may_be_live {
                     self.write.remove(&tables.live.keyspace, id);
@@ -100,6 +110,10 @@ impl<'a> Writes<'a> {
             let edge = index::dependent(*dependency, job).into_bytes();
             self.write.insert(&tables.index.keyspace, edge, b"");
         }
+        if let Some(list) = created.spec.gathered_by {
+            let edge = index::dependent(job, list).into_bytes();
+            self.write.insert(&tables.index.keyspace, edge, b"");
+        }
     }
 
     fn drop_spec(&mut self, job: JobId) -> Result<(), Error> {
@@ -109,6 +123,9 @@ impl<'a> Writes<'a> {
         };
         for dependency in spec.depends_on {
             self.write.remove(&tables.index.keyspace, index::dependent(dependency, job).into_bytes());
+        }
+        if let Some(list) = spec.gathered_by {
+            self.write.remove(&tables.index.keyspace, index::dependent(job, list).into_bytes());
         }
         self.write.remove(&tables.specs.keyspace, job.as_bytes());
         Ok(())
@@ -165,7 +182,7 @@ impl<'a> Writes<'a> {
             .iter()
             .filter_map(|change| match &change.after {
                 JobAfter::Finished(finish) => Some((finish.record.finish_number, finish.record.finished_at)),
-                JobAfter::Live(_) | JobAfter::Dropped => None,
+                JobAfter::Live(_) | JobAfter::Evaluate | JobAfter::Dropped => None,
             })
             .collect();
         finishes.sort_unstable();
@@ -301,11 +318,13 @@ fn list_entries(
 ) -> impl Iterator<Item = keys::Key> {
     let rare = match status {
         FinalStatus::Done => None,
-        FinalStatus::Failed | FinalStatus::UpstreamFailed | FinalStatus::Cancelled => Some([
-            index::of_status(status),
-            index::of_flow(flow, Some(status)),
-            index::of_elf(elf, Some(status)),
-        ]),
+        FinalStatus::Failed | FinalStatus::UpstreamFailed | FinalStatus::Cancelled | FinalStatus::Skipped => {
+            Some([
+                index::of_status(status),
+                index::of_flow(flow, Some(status)),
+                index::of_elf(elf, Some(status)),
+            ])
+        }
     };
     let always = [index::of_flow(flow, None), index::of_elf(elf, None)];
     always.into_iter().chain(rare.into_iter().flatten()).map(move |list| list.at(number))
@@ -315,7 +334,7 @@ fn list_entries(
 fn check_names(batch: &Batch) -> Result<(), Error> {
     let finished = batch.jobs.iter().filter_map(|change| match &change.after {
         JobAfter::Finished(finish) => Some(&finish.record.elf),
-        JobAfter::Live(_) | JobAfter::Dropped => None,
+        JobAfter::Live(_) | JobAfter::Evaluate | JobAfter::Dropped => None,
     });
     let flows = batch.flows.iter().map(|flow| &flow.name);
     let elves = batch.elves.iter().map(|elf| &elf.name);

@@ -102,6 +102,20 @@ fn outputs_len(outputs: &[v1::Output]) -> u64 {
     })
 }
 
+impl Leaf<'_> {
+    /// The pieces of a value by itself.
+    pub(super) fn splice(self) -> Vec<Piece> {
+        let mut pieces = Pieces::default();
+        match self {
+            Leaf::Payload(payload) => pieces.payload(payload),
+            Leaf::Computed(json) => pieces.bytes(json),
+            Leaf::Map(outputs) => pieces.outputs(outputs),
+            Leaf::Null => pieces.buffer.put_slice(b"null"),
+        }
+        pieces.finish()
+    }
+}
+
 impl Graph<'_> {
     pub(super) fn sizes(&self) -> Sizes {
         let mut sizes = Sizes(Vec::with_capacity(self.nodes.len()));

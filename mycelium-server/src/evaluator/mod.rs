@@ -1,0 +1,254 @@
+//! Computes what decides how jobs go on: conditions, the lists that they are run over, and the lists of what the jobs for
+//! their elements returned.
+//!
+//! The core hands out a bounded number of evaluations, once it is durable that they are due, and is answered each of
+//! them. Nothing is lost with an answer: after a restart, and after a commit that failed, the core asks anew.
+
+mod expand;
+mod gather;
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mycelium_core::command::{Evaluated, EvaluationResult};
+use mycelium_core::effects::{Evaluation, EvaluationWhat};
+use mycelium_core::ids::{Attachment, JobId};
+use mycelium_core::status::FinalStatus;
+use mycelium_proto::v1;
+use prost::Message as _;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::blobs::Blobs;
+use crate::broker::{Body, CallError, FailureBody, Handle, Operands, Report, read_outputs};
+use crate::store::{SpecRecord, Store};
+use crate::values::{Decision, decide, jobs_computed, jobs_named};
+use expand::Expansion;
+use gather::Gathered;
+
+/// How many evaluations are done in one piece.
+const CHUNK: usize = 16;
+/// How many lists are in memory at once, to be expanded.
+const LISTS_MAX: usize = 4;
+/// How long to wait before an evaluation that cannot be done now is asked for again.
+const AGAIN_PAUSE: Duration = Duration::from_millis(100);
+
+/// An answer to the core.
+enum Answer {
+    Run,
+    Skip,
+    /// It cannot be computed, and why, in words.
+    Failed(String),
+    Expanded {
+        elements: u32,
+    },
+    Gathered(Box<Gathered>),
+    Again,
+}
+
+/// What has come of an evaluation.
+enum Step {
+    Answer(Answer),
+    /// There is a list, which is computed when there is room for it.
+    List,
+    /// Jobs have to be submitted first.
+    Expand(Box<Expansion>),
+    /// The outputs of jobs have to be read first.
+    Gather {
+        elements: u32,
+    },
+}
+
+/// Where values come from, for threads that may block.
+struct Source {
+    store: Arc<dyn Store>,
+    blobs: Blobs,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Source {
+    fn of(handle: &Handle) -> Self {
+        Self {
+            store: Arc::clone(handle.store()),
+            blobs: handle.blobs().clone(),
+            runtime: tokio::runtime::Handle::current(),
+        }
+    }
+}
+
+/// Runs until the owner of the core is gone. Each piece is a task of its own; how many there are at once is bounded by
+/// what the core hands out.
+pub(crate) async fn run(handle: Handle, mut evaluations: mpsc::Receiver<Evaluation>) {
+    let lists = Arc::new(Semaphore::new(LISTS_MAX));
+    let mut taken = Vec::with_capacity(CHUNK);
+    while evaluations.recv_many(&mut taken, CHUNK).await > 0 {
+        tokio::spawn(evaluate(handle.clone(), Arc::clone(&lists), std::mem::take(&mut taken)));
+    }
+}
+
+async fn evaluate(handle: Handle, lists: Arc<Semaphore>, evaluations: Vec<Evaluation>) {
+    let asked = evaluations.clone();
+    let source = Source::of(&handle);
+    let steps = handle.evaluate(move || steps(&source, &asked)).await.and_then(|steps| steps);
+    let steps = match steps {
+        Ok(steps) => steps,
+        Err(error) => {
+            tracing::error!(error = %Report(&error), "cannot read what to evaluate");
+            evaluations.iter().map(|_| Step::Answer(Answer::Again)).collect()
+        }
+    };
+    let mut answers = Vec::with_capacity(steps.len());
+    for (evaluation, step) in evaluations.into_iter().zip(steps) {
+        let handle = handle.clone();
+        match step {
+            Step::Answer(answer) => answers.push((evaluation, answer)),
+            Step::List | Step::Expand(_) => {
+                let lists = Arc::clone(&lists);
+                tokio::spawn(async move {
+                    let answer = expand_list(&handle, &lists, evaluation).await;
+                    send(&handle, vec![(evaluation, answer)]).await;
+                });
+            }
+            Step::Gather { elements } => {
+                tokio::spawn(async move {
+                    let answer = gather::gather(&handle, evaluation.job, elements).await;
+                    send(&handle, vec![(evaluation, answer)]).await;
+                });
+            }
+        }
+    }
+    send(&handle, answers).await;
+}
+
+/// Computes a list and submits the jobs for its elements, when there is room for it.
+async fn expand_list(handle: &Handle, lists: &Semaphore, evaluation: Evaluation) -> Answer {
+    let Ok(_room) = lists.acquire().await else { return Answer::Again };
+    let source = Source::of(handle);
+    let decided = handle.evaluate(move || decide_list(&source, evaluation.job)).await;
+    match decided.and_then(|decided| decided) {
+        Ok(Step::Answer(answer)) => answer,
+        Ok(Step::Expand(expansion)) => expansion.submit(handle, evaluation).await,
+        // What was decided is decided, and nothing is gathered before.
+        Ok(Step::List | Step::Gather { .. }) => Answer::Again,
+        Err(error) => {
+            tracing::error!(job = %evaluation.job, error = %Report(&error), "cannot read what to evaluate");
+            Answer::Again
+        }
+    }
+}
+
+/// Answers the core. What is to be tried again is answered after a pause, and the rest does not wait for that.
+async fn send(handle: &Handle, answers: Vec<(Evaluation, Answer)>) {
+    let (again, answers): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|(_, answer)| matches!(answer, Answer::Again));
+    for (answers, pause) in [(answers, Duration::ZERO), (again, AGAIN_PAUSE)] {
+        if answers.is_empty() {
+            continue;
+        }
+        tokio::time::sleep(pause).await;
+        let mut evaluated = Vec::with_capacity(answers.len());
+        let mut bodies = Vec::new();
+        for (Evaluation { job, number, .. }, answer) in answers {
+            // A piece has far fewer bodies than 2^32.
+            let attachment = Attachment(u32::try_from(bodies.len()).unwrap_or(u32::MAX));
+            let result = match answer {
+                Answer::Run => EvaluationResult::Run,
+                Answer::Skip => EvaluationResult::Skip,
+                Answer::Expanded { elements } => EvaluationResult::Expanded { elements },
+                Answer::Again => EvaluationResult::Again,
+                Answer::Failed(message) => {
+                    bodies.push(Body::Failure(FailureBody::value_derivation(message)));
+                    EvaluationResult::Failed(attachment)
+                }
+                Answer::Gathered(gathered) => {
+                    let Gathered { outputs, blob } = *gathered;
+                    let encoded = outputs.encode_to_vec().into();
+                    let blobs = blob.into_iter().map(|blob| blob.digest).collect();
+                    bodies.push(Body::Outputs { outputs: outputs.into(), encoded, blobs });
+                    EvaluationResult::Gathered(attachment)
+                }
+            };
+            evaluated.push(Evaluated { job, number, result });
+        }
+        if handle.evaluated(evaluated, bodies).await.is_err() {
+            // The broker stops: the next one asks anew.
+            return;
+        }
+    }
+}
+
+/// Does what can be done without the core. Blocks.
+fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallError> {
+    let jobs: Vec<JobId> = evaluations.iter().map(|evaluation| evaluation.job).collect();
+    let records = source.store.specs(&jobs)?;
+    let mut steps = Vec::with_capacity(evaluations.len());
+    for (evaluation, record) in evaluations.iter().zip(records) {
+        steps.push(match evaluation.what {
+            EvaluationWhat::Gather { elements } => Step::Gather { elements },
+            EvaluationWhat::Decide => {
+                let (record, spec) = read_spec(evaluation.job, record)?;
+                if spec.for_each.is_some() {
+                    Step::List
+                } else {
+                    unless_panicking(|| decide_job(source, evaluation.job, &record, spec))?
+                }
+            }
+        });
+    }
+    Ok(steps)
+}
+
+/// Blocks.
+fn decide_list(source: &Source, job: JobId) -> Result<Step, CallError> {
+    let record = source.store.specs(&[job])?.pop().flatten();
+    let (record, spec) = read_spec(job, record)?;
+    unless_panicking(|| decide_job(source, job, &record, spec))
+}
+
+fn read_spec(job: JobId, record: Option<SpecRecord>) -> Result<(SpecRecord, v1::JobSpec), CallError> {
+    let record = record.ok_or_else(|| CallError::Unreadable(format!("job {job} has no specification")))?;
+    let spec = v1::JobSpec::decode(record.body.clone())
+        .map_err(|error| CallError::Unreadable(format!("the specification of job {job}: {error}")))?;
+    Ok((record, spec))
+}
+
+/// A defect must not keep the jobs beside it, and this one for ever, from going on.
+fn unless_panicking(decide: impl FnOnce() -> Result<Step, CallError>) -> Result<Step, CallError> {
+    catch_unwind(AssertUnwindSafe(decide)).unwrap_or_else(|_panic| {
+        let problem = "the broker could not compute the values: a defect of the broker";
+        Ok(Step::Answer(Answer::Failed(problem.to_owned())))
+    })
+}
+
+fn decide_job(
+    source: &Source,
+    job: JobId,
+    record: &SpecRecord,
+    spec: v1::JobSpec,
+) -> Result<Step, CallError> {
+    let named: Vec<JobId> = jobs_named(&spec).into_iter().collect();
+    let skipped: HashSet<JobId> = source
+        .store
+        .finished(&named)?
+        .into_iter()
+        .flatten()
+        .filter(|finished| finished.status == FinalStatus::Skipped)
+        .map(|finished| finished.id)
+        .collect();
+    let outputs = read_outputs(&*source.store, jobs_computed(&spec, &skipped))?;
+    let operands = Operands::new(&source.blobs, source.runtime.clone());
+    let decision = decide(&spec, &outputs, &skipped, &operands);
+    if let Some(away) = operands.away() {
+        return Err(away.into());
+    }
+    Ok(match decision {
+        Decision::Run => Step::Answer(Answer::Run),
+        Decision::Skip => Step::Answer(Answer::Skip),
+        Decision::Fail(problem) => Step::Answer(Answer::Failed(problem)),
+        Decision::Expand(elements) => match Expansion::new(job, record, spec, elements) {
+            Ok(expansion) => Step::Expand(Box::new(expansion)),
+            Err(problem) => Step::Answer(Answer::Failed(problem)),
+        },
+    })
+}
