@@ -117,18 +117,19 @@ async fn a_condition_that_comes_too_late_or_cannot_be_sent_is_told() {
     );
 }
 
-#[tokio::test]
-async fn a_condition_that_makes_the_table_too_large_is_told() {
-    let (flow, scale) = scale();
-    let many: Vec<Value<i64>> = (0..limits::VALUE_NODES_MAX as i64 - 2).map(|n| Value::literal(&n)).collect();
-    let many: Value<Vec<i64>> = many.into_iter().collect();
-    let call = || flow.call("scale", "task_sum", args! { numbers: &many });
-    call().run_if(scale.task_is_open());
-    assert!(problems(&flow).await.is_empty(), "one node more is just enough");
-    call().run_if(scale.task_weigh("bee", 0).value().greater_than(-1));
-    let told = problems(&flow).await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("its condition: the value has more than"), "{told:?}");
+#[test]
+fn a_condition_that_makes_the_table_too_large_leaves_it_as_it_was() {
+    let (_flow, scale) = scale();
+    let literal = v1::ValueNode { kind: Some(Kind::Literal(v1::Payload::default())) };
+    let nodes = vec![literal; limits::VALUE_NODES_MAX - 1];
+    let mut spec = v1::JobSpec { nodes, ..v1::JobSpec::default() };
+    let two_nodes = !scale.task_is_open().value();
+    let refused = crate::value::append(&mut spec, two_nodes.node(), |_| {});
+    assert_eq!(refused, Err(ProblemKind::TooManyNodes));
+    assert_eq!((spec.nodes.len(), spec.operations_version), (limits::VALUE_NODES_MAX - 1, 0));
+    let one_node = scale.task_is_open();
+    let last = u32::try_from(spec.nodes.len()).unwrap();
+    assert_eq!(crate::value::append(&mut spec, one_node.value().node(), |_| {}), Ok(last));
 }
 
 #[tokio::test]
