@@ -63,6 +63,17 @@ pub enum Error {
     /// The job whose result was asked for ended without one.
     #[error("{0}")]
     JobFailed(Box<JobFailure>),
+    /// The job whose result was asked for was SKIPPED, which is no failure: its condition was not met, or it needs a
+    /// value of a job that was SKIPPED. [`Run::maybe`](crate::Run::maybe) gives none in its place.
+    #[error("job {job_id} (`{task}` of elf `{elf}`) was skipped, and has no result")]
+    JobSkipped {
+        /// Its id.
+        job_id: JobId,
+        /// Its elf.
+        elf: String,
+        /// Its task.
+        task: String,
+    },
     /// The flow was recorded with mistakes, such as a value over the limit. Nothing was sent.
     #[error(transparent)]
     InvalidFlow(#[from] FlowError),
@@ -227,6 +238,7 @@ impl Error {
             Self::InvalidUrl { .. }
             | Self::Refused { .. }
             | Self::JobFailed(_)
+            | Self::JobSkipped { .. }
             | Self::InvalidFlow(_)
             | Self::NoBroker
             | Self::Decode { .. }
@@ -246,6 +258,7 @@ impl Error {
             Self::InvalidUrl { .. }
             | Self::Unreachable { .. }
             | Self::JobFailed(_)
+            | Self::JobSkipped { .. }
             | Self::InvalidFlow(_)
             | Self::NoBroker
             | Self::Decode { .. }
@@ -265,6 +278,7 @@ impl Error {
             | Self::InvalidUrl { .. }
             | Self::Refused { .. }
             | Self::JobFailed(_)
+            | Self::JobSkipped { .. }
             | Self::InvalidFlow(_)
             | Self::NoBroker
             | Self::Decode { .. }

@@ -90,7 +90,8 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::JobFailed`] if the job failed, was cancelled, or could not run because another did not end well;
-    /// [`Error::Decode`] if what it returned is no `T`; [`Error::DamagedBlob`] if a large output is not what it was; [`Error::Busy`] and [`Error::Unreachable`] if the broker
+    /// [`Error::JobSkipped`] if it was skipped; [`Error::Decode`] if what it returned is no `T`; [`Error::DamagedBlob`]
+    /// if a large output is not what it was; [`Error::Busy`] and [`Error::Unreachable`] if the broker
     /// stays away for longer than the handle's patience; [`Error::Refused`] if the broker does not know the job.
     pub async fn result<T: Output>(&self, job: &Job<T>) -> Result<T, Error> {
         let job_id = job.id();
@@ -99,6 +100,18 @@ impl Run {
             what: format!("the result of job {job_id}"),
             source: Arc::new(source),
         })
+    }
+
+    /// As [`result`](Self::result), for a job with a condition: none if it was skipped.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result), but for [`Error::JobSkipped`].
+    pub async fn maybe<T: Output>(&self, job: &Job<T>) -> Result<Option<T>, Error> {
+        match self.result(job).await {
+            Ok(result) => Ok(Some(result)),
+            Err(Error::JobSkipped { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits for a job of the flow and returns its outputs.
@@ -120,7 +133,15 @@ impl Run {
                         self.results.forget(job_id, ended.serial);
                     }
                 },
-                JobStatus::Failed | JobStatus::UpstreamFailed | JobStatus::Cancelled | JobStatus::Skipped => {
+                JobStatus::Skipped => {
+                    let job = self.mycelium.job(job_id).await?;
+                    if job.status() == JobStatus::Skipped {
+                        return Err(Error::JobSkipped { job_id, elf: job.elf, task: job.task });
+                    }
+                    // A job that is SKIPPED stays so, unless a broker was set back to an earlier store.
+                    self.results.forget(job_id, ended.serial);
+                }
+                JobStatus::Failed | JobStatus::UpstreamFailed | JobStatus::Cancelled => {
                     match self.explain(job_id, &ended.failure_message).await? {
                         Some(failure) => return Err(Error::JobFailed(Box::new(failure))),
                         // It was brought back meanwhile.
@@ -235,13 +256,14 @@ impl Run {
 fn failed(job_id: JobId, job: &v1::Job) -> Option<FailedJob> {
     let status = job.status();
     match status {
-        JobStatus::Failed | JobStatus::Cancelled | JobStatus::UpstreamFailed | JobStatus::Skipped => {
+        JobStatus::Failed | JobStatus::Cancelled | JobStatus::UpstreamFailed => {
             Some(FailedJob { job_id, elf: job.elf.clone(), task: job.task.clone(), status })
         }
         JobStatus::Unspecified
         | JobStatus::Pending
         | JobStatus::Ready
         | JobStatus::Running
-        | JobStatus::Done => None,
+        | JobStatus::Done
+        | JobStatus::Skipped => None,
     }
 }

@@ -376,6 +376,50 @@ async fn a_failed_job_tells_its_failure_and_its_dependents_name_it() {
 }
 
 #[tokio::test]
+async fn a_skipped_job_is_told_from_a_failed_one() {
+    let broker = FakeBroker::start().await;
+    take_submissions(&broker);
+    let flow = broker.client().flow("daily");
+    let [weigh, other] = [(); 2].map(|()| record_one(&flow));
+    let lift = flow.call("crane", "task_lift", args! { what: &weigh }).run_if(false);
+    let [weigh_id, other_id, lift_id] = [weigh.id(), other.id(), lift.id()];
+    broker.script(|script| {
+        script.watch_jobs = Some(Box::new(move |_| {
+            let changes = vec![
+                done(weigh_id, "7"),
+                ended(other_id, JobStatus::Cancelled),
+                ended(lift_id, JobStatus::Skipped),
+            ];
+            Ok(futures::stream::iter([message(1, changes)]).chain(futures::stream::pending()).boxed())
+        }));
+        script.get_job = Some(Box::new(move |request| {
+            let mut job = v1::Job { job_id: request.job_id.clone(), ..v1::Job::default() };
+            if request.job_id == wire(lift_id) {
+                (job.elf, job.task) = ("crane".to_owned(), "task_lift".to_owned());
+                job.set_status(JobStatus::Skipped);
+            } else {
+                job.set_status(JobStatus::Cancelled);
+            }
+            Ok(v1::GetJobResponse { job: Some(job), ..v1::GetJobResponse::default() })
+        }));
+    });
+    let run = flow.submit().await.unwrap();
+    let error = must("the error", run.result(&lift)).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("job {lift_id} (`task_lift` of elf `crane`) was skipped, and has no result")
+    );
+    assert!(!error.is_retryable() && error.reason().is_none());
+    let Error::JobSkipped { job_id, .. } = error else { panic!("{error:?}") };
+    assert_eq!(job_id, lift_id);
+
+    assert_eq!(must("no result", run.maybe(&lift)).await.unwrap(), None);
+    assert_eq!(must("a result", run.maybe(&weigh)).await.unwrap(), Some(serde_json::json!(7)));
+    let error = must("the error", run.maybe(&other)).await.unwrap_err();
+    assert!(matches!(error, Error::JobFailed(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_job_that_was_brought_back_is_waited_for_again() {
     let broker = FakeBroker::start().await;
     take_submissions(&broker);

@@ -10,8 +10,12 @@ fn help_of(program: &str) -> String {
 
 #[test]
 fn each_example_explains_itself() {
-    let programs =
-        [env!("CARGO_BIN_EXE_hello"), env!("CARGO_BIN_EXE_animals"), env!("CARGO_BIN_EXE_failures")];
+    let programs = [
+        env!("CARGO_BIN_EXE_hello"),
+        env!("CARGO_BIN_EXE_animals"),
+        env!("CARGO_BIN_EXE_failures"),
+        env!("CARGO_BIN_EXE_branches"),
+    ];
     for program in programs {
         let help = help_of(program);
         assert!(help.contains("Usage:"), "{program}: {help}");

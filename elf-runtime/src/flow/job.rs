@@ -8,14 +8,14 @@ use std::sync::Arc;
 use super::Recording;
 use crate::ids::JobId;
 use crate::output::Output;
-use crate::value::{Node, Value};
+use crate::value::{IntoValue, Node, Value};
 
 /// A job that a flow has recorded: one call of a task that returns a `T`. It stands wherever a [`Value<T>`] does, as
 /// the whole of what the task returns. Cheap to clone.
 ///
 /// The fields of a derived struct are values by methods of their names: `job.weight()`. Where such a name is taken by
-/// a method of this type (`id`, `after`, `priority`, `output`, `value`, `fields`, `clone`), the field is reached
-/// through [`Job::fields`].
+/// a method of this type (`id`, `after`, `priority`, `run_if`, `output`, `value`, `fields`, `clone`), the field is
+/// reached through [`Job::fields`].
 pub struct Job<T: Output> {
     recorded: Arc<RecordedJob>,
     value: Value<T>,
@@ -27,11 +27,23 @@ pub(crate) struct RecordedJob {
     /// Its place in its flow, from 0.
     number: u64,
     recording: Arc<Recording>,
+    /// Whether it stands for one of the jobs that a `for_each` becomes, of which no value is to be had.
+    is_template: bool,
 }
 
 impl RecordedJob {
-    pub(super) fn new(id: JobId, number: u64, recording: Arc<Recording>) -> Self {
-        Self { id, number, recording }
+    pub(super) fn new(id: JobId, number: u64, recording: Arc<Recording>, is_template: bool) -> Self {
+        Self { id, number, recording, is_template }
+    }
+
+    pub(crate) fn is_template(&self) -> bool {
+        self.is_template
+    }
+
+    /// The same job, seen from outside of the closure that recorded it: what it returns is the list of what all
+    /// returned.
+    pub(super) fn gathered(&self) -> Self {
+        Self::new(self.id, self.number, Arc::clone(&self.recording), false)
     }
 
     pub(crate) fn id(&self) -> JobId {
@@ -82,10 +94,40 @@ impl<T: Output> Job<T> {
         self
     }
 
+    /// Makes it run only if a condition holds. The broker computes that when all that the job waits for has ended. If it
+    /// comes to false the job ends SKIPPED, and so does every job that needs a value of it; one that only comes
+    /// [`after`](Self::after) it, or takes another value in its place ([`Value::select`]), runs. Said more than once,
+    /// all conditions have to hold.
+    ///
+    /// The condition of a job that a [`for_each`](super::Flow::for_each) runs is judged once, for all elements, and
+    /// cannot use the element: filter the list.
+    ///
+    /// To be said before the flow is submitted: later, the next submission says that it came too late.
+    ///
+    /// ```
+    /// # use elf_runtime::{args, Flow, Value};
+    /// # let flow = Flow::detached("docs");
+    /// let weight: Value<i64> = flow.call("scale", "task_weigh", args! { species: "ant" }).output("weight").typed();
+    /// let heavy = weight.greater_than(7);
+    /// let crane = flow.call("crane", "task_lift", args! { weight: &weight }).run_if(&heavy);
+    /// let hand = flow.call("hand", "task_lift", args! { weight: &weight }).run_if(!heavy.clone());
+    /// let lifted = Value::select(heavy, &crane, &hand); // of the one that ran
+    /// # let _ = lifted;
+    /// ```
+    pub fn run_if(self, condition: impl IntoValue<bool>) -> Self {
+        let RecordedJob { number, recording, .. } = &*self.recorded;
+        recording.add_condition(*number, condition.into_value().node());
+        self
+    }
+
     /// The output of this name, whatever its type. [`Value::typed`] makes it one of a type.
     #[must_use]
     pub fn output(&self, name: impl Into<Cow<'static, str>>) -> Value<serde_json::Value> {
         Value::from_node(Node::output(Arc::clone(&self.recorded), name))
+    }
+
+    pub(super) fn recorded(&self) -> &Arc<RecordedJob> {
+        &self.recorded
     }
 
     /// The whole of what it returns.

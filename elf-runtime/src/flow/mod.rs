@@ -1,5 +1,7 @@
 //! Recording a flow: calls of tasks become jobs, and nothing runs before `submit`.
 
+mod condition;
+mod for_each;
 mod job;
 mod problem;
 mod submission;
@@ -19,6 +21,7 @@ use crate::ids::{FlowId, JobId};
 use crate::output::Output;
 use crate::value::{Arguments, Node, flatten};
 
+use for_each::OpenForEach;
 pub use job::Job;
 pub(crate) use job::RecordedJob;
 pub use problem::{FlowError, Problem, ProblemKind};
@@ -78,8 +81,10 @@ struct State {
     submitted: u64,
     /// Jobs of other flows that pending jobs need, with the number of the one that needs them.
     foreign: Vec<(u64, Arc<RecordedJob>)>,
-    /// Literals of pending jobs that travel as blobs, in the order of the jobs.
+    /// Literals of pending jobs that travel as blobs.
     large: Vec<LargeLiteral>,
+    /// The closures of `for_each` that are being recorded, the innermost of a thread last.
+    open: Vec<OpenForEach>,
     /// Mistakes that were made while recording.
     problems: FlowError,
 }
@@ -178,13 +183,16 @@ impl Recording {
         arguments: &[(Cow<'static, str>, Node)],
     ) -> Arc<RecordedJob> {
         let mut foreign = Vec::new();
-        let flattened = flatten(arguments, |origin| {
+        let mut origin = |origin: &Arc<RecordedJob>| {
             if !origin.is_of(self) {
                 foreign.push(Arc::clone(origin));
             }
-        });
+        };
+        // The closure of a `for_each` that this thread is in.
+        let open = self.lock().open_here().map(|open| (open.scope(), open.list().clone()));
+        let flattened = flatten(arguments, open.as_ref().map(|(scope, _)| *scope), &mut origin);
         let mut problem = None;
-        let flattened = flattened.unwrap_or_else(|(parameter, kind)| {
+        let mut flattened = flattened.unwrap_or_else(|(parameter, kind)| {
             problem = Some((parameter, kind));
             crate::value::Flattened::default()
         });
@@ -194,11 +202,7 @@ impl Recording {
             }
         }
 
-        // The id is made under the lock, so that ids and places have the same order.
-        let mut state = self.lock();
-        let id = JobId::generate();
-        let spec = v1::JobSpec {
-            job_id: id.to_wire(),
+        let mut spec = v1::JobSpec {
             elf: elf.to_owned(),
             task: task.to_owned(),
             arguments: flattened.arguments,
@@ -208,6 +212,20 @@ impl Recording {
             operations_version: flattened.operations_version,
             ..v1::JobSpec::default()
         };
+        if let Some((_, list)) = &open {
+            match crate::value::append(&mut spec, list, &mut origin) {
+                Ok(list) => {
+                    spec.for_each = Some(v1::ForEach { list: list.node });
+                    flattened.large.extend(list.large);
+                }
+                Err(kind) => problem = Some((None, ProblemKind::ForEachList(Box::new(kind)))),
+            }
+        }
+
+        // The id is made under the lock, so that ids and places have the same order.
+        let mut state = self.lock();
+        let id = JobId::generate();
+        spec.job_id = id.to_wire();
         let bytes = spec.encoded_len();
         if bytes > SPEC_BYTES_MAX {
             problem = Some((None, ProblemKind::ArgumentsTooLarge { bytes }));
@@ -217,23 +235,34 @@ impl Recording {
         }
         let number = state.pending_from + state.pending.len() as u64;
         state.pending.push(spec);
-        state.large.extend(flattened.large.into_iter().map(|(node, bytes)| LargeLiteral {
-            number,
-            node,
-            bytes,
-        }));
+        state.add_large(number, flattened.large);
         state.foreign.extend(foreign.into_iter().map(|job| (number, job)));
-        Arc::new(RecordedJob::new(id, number, Arc::clone(self)))
+        if let Some(open) = state.open_here() {
+            open.on_recorded(id);
+        }
+        Arc::new(RecordedJob::new(id, number, Arc::clone(self), open.is_some()))
     }
 
     /// Changes the specification of a job that is still pending.
     fn change(&self, number: u64, change: impl FnOnce(&mut v1::JobSpec)) {
         let state = &mut *self.lock();
-        let index = number.checked_sub(state.pending_from).and_then(|index| usize::try_from(index).ok());
-        match index.and_then(|index| state.pending.get_mut(index)) {
+        match state.pending_spec(number) {
             Some(spec) => change(spec),
             None => state.problems.push(Problem::of_flow(ProblemKind::AlreadySubmitted)),
         }
+    }
+}
+
+impl State {
+    /// Takes note of literals of a pending job that travel as blobs.
+    fn add_large(&mut self, number: u64, large: Vec<(u32, Bytes)>) {
+        self.large.extend(large.into_iter().map(|(node, bytes)| LargeLiteral { number, node, bytes }));
+    }
+
+    /// The specification of a job that is still pending.
+    fn pending_spec(&mut self, number: u64) -> Option<&mut v1::JobSpec> {
+        let index = number.checked_sub(self.pending_from)?;
+        self.pending.get_mut(usize::try_from(index).ok()?)
     }
 }
 

@@ -114,8 +114,34 @@ pub enum ProblemKind {
         job: JobId,
     },
     /// A job was changed after it was submitted.
-    #[error("`after` or `priority` was said of a job that was submitted already")]
+    #[error("`after`, `priority` or `run_if` was said of a job that was submitted already")]
     AlreadySubmitted,
+    /// The condition of a job is none that can be sent.
+    #[error("its condition: {0}")]
+    Condition(Box<ProblemKind>),
+    /// The list of a `for_each` is none that can be sent.
+    #[error("the list of its `for_each`: {0}")]
+    ForEachList(Box<ProblemKind>),
+    /// The closure of a `for_each` records no job, or several.
+    #[error("the closure of a `for_each` records {count} jobs, and has to record exactly one")]
+    ForEachJobs {
+        /// How many it records.
+        count: usize,
+    },
+    /// The closure of a `for_each` returns another job than the one that it records.
+    #[error(
+        "the closure of a `for_each` returns the job {job}, and has to return the job that it records in its flow"
+    )]
+    ForEachReturns {
+        /// The job that it returns.
+        job: JobId,
+    },
+    /// A `for_each` stands in the closure of another one.
+    #[error(
+        "a `for_each` stands in the closure of another one: run the inner one over a list that the outer one's tasks \
+         return, or over a list of pairs"
+    )]
+    ForEachNested,
 }
 
 impl Problem {

@@ -1,3 +1,5 @@
+mod branches;
+
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
@@ -370,7 +372,10 @@ async fn a_job_that_was_submitted_cannot_be_changed() {
     let job = zoo.task_weigh("a");
     specs(&flow).await;
     let _ = job.priority(1);
-    assert_eq!(problems(&flow).await, ["`after` or `priority` was said of a job that was submitted already"]);
+    assert_eq!(
+        problems(&flow).await,
+        ["`after`, `priority` or `run_if` was said of a job that was submitted already"]
+    );
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ impl Place for OfBody {
         Some(WireKind::BodyInput(self.own_inputs.saturating_add(index)))
     }
 
-    fn origin(&mut self, _job: &Arc<RecordedJob>) {
+    fn origin(&mut self, _job: &Arc<RecordedJob>) -> Result<(), ProblemKind> {
         unreachable!("outputs of jobs depend on no closure, so they are captured");
     }
 

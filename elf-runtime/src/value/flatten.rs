@@ -28,18 +28,20 @@ pub(crate) struct Flattened {
 /// Writes the arguments of a job as one table of nodes in which every node comes after those it refers to. A node
 /// that several others share stands in it once. Works in a loop, not by recursion.
 ///
-/// `origin` is told of every job that a value comes from.
+/// `origin` is told of every job that a value comes from. `element` is the closure of a `for_each` that the job is
+/// recorded in: what that was given may stand in the arguments.
 ///
 /// # Errors
 /// The first mistake, with its parameter.
 pub(crate) fn flatten(
     arguments: &[(Cow<'static, str>, Node)],
+    element: Option<Scope>,
     origin: impl FnMut(&Arc<RecordedJob>),
 ) -> Result<Flattened, (Option<String>, ProblemKind)> {
     if arguments.len() > limits::PARAMETERS_MAX {
         return Err((None, ProblemKind::TooManyArguments { count: arguments.len() }));
     }
-    let mut table = Table::new(OfJob(origin));
+    let mut table = Table::new(OfJob { origin, element });
     let mut flattened = Vec::with_capacity(arguments.len());
     for (parameter, root) in arguments {
         let in_parameter = |problem| (Some(parameter.to_string()), problem);
@@ -69,7 +71,10 @@ pub(super) trait Place {
     fn elsewhere(&mut self, node: &Node) -> Option<WireKind>;
 
     /// A value of this job stands in the table.
-    fn origin(&mut self, job: &Arc<RecordedJob>);
+    ///
+    /// # Errors
+    /// The job has no such value.
+    fn origin(&mut self, job: &Arc<RecordedJob>) -> Result<(), ProblemKind>;
 
     /// # Errors
     /// The element is none of this table.
@@ -77,19 +82,31 @@ pub(super) trait Place {
 }
 
 /// The table of a job, and who is told of the jobs that its values come from.
-struct OfJob<F>(F);
+struct OfJob<F> {
+    origin: F,
+    /// The closure of the `for_each` that the job is recorded in.
+    element: Option<Scope>,
+}
 
 impl<F: FnMut(&Arc<RecordedJob>)> Place for OfJob<F> {
     fn elsewhere(&mut self, _node: &Node) -> Option<WireKind> {
         None
     }
 
-    fn origin(&mut self, job: &Arc<RecordedJob>) {
-        (self.0)(job);
+    fn origin(&mut self, job: &Arc<RecordedJob>) -> Result<(), ProblemKind> {
+        if job.is_template() {
+            return Err(ProblemKind::InvalidValue(
+                "it uses what the job of a `for_each` returns for one element: only the list of all that `for_each` \
+                 returns can be used"
+                    .to_owned(),
+            ));
+        }
+        (self.origin)(job);
+        Ok(())
     }
 
-    fn body_input(&mut self, _scope: Scope, _index: u32) -> Result<WireKind, ProblemKind> {
-        Err(escaped())
+    fn body_input(&mut self, scope: Scope, index: u32) -> Result<WireKind, ProblemKind> {
+        if self.element == Some(scope) { Ok(WireKind::BodyInput(index)) } else { Err(escaped()) }
     }
 }
 
@@ -193,7 +210,7 @@ impl<P: Place> Table<P> {
                 if name.len() > limits::NAME_BYTES_MAX {
                     return Err(ProblemKind::InvalidName { what: "output", name: name.to_string() });
                 }
-                self.place.origin(job);
+                self.place.origin(job)?;
                 WireKind::Output(v1::OutputRef { job_id: job.id().to_wire(), name: name.to_string() })
             }
             NodeKind::BodyInput { scope, index } => self.place.body_input(*scope, *index)?,

@@ -1,6 +1,7 @@
 //! Values that are not there yet: what a program that orchestrates passes from task to task.
 
 mod any;
+mod append;
 mod body;
 mod edit;
 mod entries;
@@ -30,11 +31,13 @@ use serde::Serialize;
 use crate::output::{Fields, Output};
 
 pub use any::{Arguments, IntoAnyValue};
+pub(crate) use append::{Appended, append, node_count};
 pub(crate) use flatten::{Flattened, flatten};
 pub use into::{AnyPlace, IntoValue, OptionalPlace, UseDefault};
 pub use kinds::{GroupKey, Number, Ordered, Signed};
 pub use node::Node;
 pub use operation::Computed;
+pub(crate) use scopes::Scope;
 pub use untyped::Key;
 
 /// A value of the type `T` that may not be there yet: what a job returns, a literal, lists, maps and structs of

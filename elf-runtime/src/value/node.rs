@@ -85,6 +85,11 @@ impl Node {
         Self::new(NodeKind::List(items))
     }
 
+    /// What the closure of this scope is given in this place, from 0.
+    pub(crate) fn body_input(scope: Scope, index: u32) -> Self {
+        Self::new(NodeKind::BodyInput { scope, index })
+    }
+
     pub(crate) fn invalid(message: String) -> Self {
         Self::new(NodeKind::Invalid(message))
     }
@@ -147,6 +152,11 @@ impl Node {
 
     pub(super) fn scopes(&self) -> &Scopes {
         &self.0.scopes
+    }
+
+    /// Whether it uses what a closure is given.
+    pub(crate) fn uses_elements(&self) -> bool {
+        !self.0.scopes.is_empty()
     }
 
     /// Tells shared nodes from equal ones.

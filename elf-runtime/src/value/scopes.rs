@@ -9,7 +9,7 @@ pub(crate) struct Scope(u64);
 
 impl Scope {
     /// One that is like no other of this process.
-    pub(super) fn fresh() -> Self {
+    pub(crate) fn fresh() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
@@ -26,6 +26,10 @@ impl Scopes {
 
     pub(super) fn of(scope: Scope) -> Self {
         Self(Some(Arc::new([scope])))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     pub(super) fn contains(&self, scope: Scope) -> bool {

@@ -64,7 +64,7 @@ fn outputs() -> Outputs {
 
 fn flat<T: Output>(value: &Value<T>) -> Result<Flattened, String> {
     let arguments = [(Cow::Borrowed("x"), value.node().clone())];
-    flatten(&arguments, |_| {}).map_err(|(_, problem)| problem.to_string())
+    flatten(&arguments, None, |_| {}).map_err(|(_, problem)| problem.to_string())
 }
 
 /// The graph of a value as it travels.

@@ -12,7 +12,7 @@ use crate::views::FlowView;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: an array of {flow_id, name, created_at, counts: {pending, ready, running, done, failed, \
-    upstream_failed, cancelled}}.\n\nExample: mycelium flows --name 'daily report'"
+    upstream_failed, cancelled, skipped}}.\n\nExample: mycelium flows --name 'daily report'"
 )]
 pub(crate) struct Args {
     /// Only flows of this name.
@@ -38,8 +38,9 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
 }
 
 fn table(flows: &[Flow]) -> Table {
-    let columns = ["FLOW", "NAME", "CREATED (UTC)", "WAITING", "RUNNING", "DONE", "FAILED", "CANCELLED"];
-    let mut table = Table::new(columns).numbers([3, 4, 5, 6, 7]);
+    let columns =
+        ["FLOW", "NAME", "CREATED (UTC)", "WAITING", "RUNNING", "DONE", "FAILED", "CANCELLED", "SKIPPED"];
+    let mut table = Table::new(columns).numbers([3, 4, 5, 6, 7, 8]);
     for flow in flows {
         let counts = flow.counts.unwrap_or_default();
         table.row([
@@ -51,6 +52,7 @@ fn table(flows: &[Flow]) -> Table {
             counts.done.to_string(),
             (counts.failed + counts.upstream_failed).to_string(),
             counts.cancelled.to_string(),
+            counts.skipped.to_string(),
         ]);
     }
     table

@@ -22,12 +22,14 @@ const OCCURRENCES_MAX: u32 = 1_000;
 /// Shows a job: how it stands, what it was given, what it returned, and why it failed.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "JSON: a job as in `mycelium jobs`, and arguments: [{parameter, node}], nodes, after: [job_id], \
-    outputs: [{name, encoding, bytes, value, blob}], failure (null, or as in `mycelium failures`, with the message of this \
-    job). Nodes are {kind: literal, encoding, bytes, value, blob}, {kind: output, job_id, output}, {kind: list, items: \
-    [node]}, {kind: map, entries: [{key, node}]}, {kind: operation, name, inputs: [node], body (null, or {nodes, \
-    result})} or, in a body, {kind: body_input, input}, where a node is an index into nodes. A value is null if its \
-    encoding is not application/json, or if it is large: then blob is the SHA-256 of its bytes, and else null."
+    after_help = "JSON: a job as in `mycelium jobs`, and arguments: [{parameter, node}], nodes, after: [job_id], run_if \
+    (null or node), for_each (null or {list: node}), element_of (null or {job_id, index}), outputs: [{name, encoding, \
+    bytes, value, blob}], failure (null, or as in `mycelium failures`, with the message of this job). Nodes are {kind: \
+    literal, encoding, bytes, value, blob}, {kind: output, job_id, output}, {kind: list, items: [node]}, {kind: map, \
+    entries: [{key, node}]}, {kind: operation, name, inputs: [node], body (null, or {nodes, result})} or, in a body, \
+    {kind: body_input, input} (outside of a body: 0 is the element that a job with for_each is run for, 1 its index), \
+    where a node is an index into nodes. A value is null if its encoding is not application/json, or if it is large: \
+    then blob is the SHA-256 of its bytes, and else null."
 )]
 pub(crate) struct Args {
     /// The job's id.
@@ -98,6 +100,9 @@ fn view(facts: &Facts) -> JobDetails<'_> {
         arguments: facts.spec.arguments.iter().map(Into::into).collect(),
         nodes: facts.spec.nodes.iter().map(Into::into).collect(),
         after: facts.spec.after.iter().map(|id| format::id(id)).collect(),
+        run_if: facts.spec.run_if,
+        for_each: facts.spec.for_each.as_ref().map(Into::into),
+        element_of: facts.spec.element_of.as_ref().map(Into::into),
         outputs: facts.outputs.iter().map(Into::into).collect(),
         failure: facts.failure.as_ref().and_then(FailureSummary::new),
     }
@@ -140,6 +145,18 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
     for after in &spec.after {
         fact("after", format::id(after));
     }
+    if let Some(element) = &spec.element_of {
+        fact("element", format!("{} of the list of {}", element.index, format::id(&element.job_id)));
+    }
+    if let Some(elements) = job.elements {
+        fact("elements", elements.to_string());
+    }
+    for (name, node) in [("run if", spec.run_if), ("for each", spec.for_each.as_ref().map(|each| each.list))]
+    {
+        if let Some(node) = node {
+            fact(name, format::shorten(&expression(&spec.nodes, node), VALUE_CHARS_MAX));
+        }
+    }
     for argument in &spec.arguments {
         let value = expression(&spec.nodes, argument.node);
         push_value(&mut text, "takes", &argument.parameter, &value);
@@ -158,4 +175,57 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
 fn push_value(text: &mut String, verb: &str, name: &str, value: &str) {
     let (name, value) = (format::one_line(name), format::shorten(value, VALUE_CHARS_MAX));
     let _infallible = writeln!(text, "  {verb:<11}{name} = {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use mycelium_proto::v1::{
+        Argument, ElementOf, ForEach, OutputRef, Payload, ValueNode, payload, value_node::Kind,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    fn facts() -> Facts {
+        let node = |kind| ValueNode { kind: Some(kind) };
+        let content = Some(payload::Content::Inline("true".into()));
+        let list = OutputRef { job_id: vec![0x11; 16].into(), name: String::new() };
+        let spec = JobSpec {
+            nodes: vec![
+                node(Kind::BodyInput(0)),
+                node(Kind::Literal(Payload { content, ..Payload::default() })),
+                node(Kind::Output(list)),
+            ],
+            arguments: vec![Argument { parameter: "species".to_owned(), node: 0 }],
+            run_if: Some(1),
+            for_each: Some(ForEach { list: 2 }),
+            element_of: Some(ElementOf { job_id: vec![0x22; 16].into(), index: 3 }),
+            ..JobSpec::default()
+        };
+        let job = Job { status: JobStatus::Skipped.into(), elements: Some(4), ..Job::default() };
+        Facts { job, spec, outputs: Vec::new(), failure: None }
+    }
+
+    #[test]
+    fn conditions_lists_and_elements_are_shown() {
+        let text = describe(&facts(), "daily");
+        for line in [
+            "  status     SKIPPED\n",
+            "  element    3 of the list of 22222222-2222-2222-2222-222222222222\n",
+            "  elements   4\n",
+            "  run if     true\n",
+            "  for each   11111111-1111-1111-1111-111111111111\n",
+            "  takes      species = element\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        let facts = facts();
+        let shown = serde_json::to_value(view(&facts)).unwrap_or_default();
+        assert_eq!((&shown["status"], &shown["elements"]), (&json!("SKIPPED"), &json!(4)));
+        assert_eq!((&shown["run_if"], &shown["for_each"]), (&json!(1), &json!({"list": 2})));
+        assert_eq!(
+            shown["element_of"],
+            json!({"job_id": "22222222-2222-2222-2222-222222222222", "index": 3})
+        );
+    }
 }

@@ -16,7 +16,7 @@ use crate::views::{JobView, status_name};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: an array of {job_id, flow_id, elf, task, status, priority, attempt, elves_lost, \
-    waiting_for, submitted_at, started_at, finished_at, instance_id, revision, failure_id, cause_job_id}.\n\n\
+    waiting_for, submitted_at, started_at, finished_at, instance_id, revision, failure_id, cause_job_id, elements}.\n\n\
     Example: mycelium jobs --flow 'daily report' --status failed --status upstream_failed"
 )]
 pub(crate) struct Args {
@@ -55,6 +55,8 @@ enum Status {
     UpstreamFailed,
     /// It was cancelled.
     Cancelled,
+    /// Its condition was not met, or it needs a value of a job that was skipped.
+    Skipped,
 }
 
 impl From<Status> for JobStatus {
@@ -67,6 +69,7 @@ impl From<Status> for JobStatus {
             Status::Failed => Self::Failed,
             Status::UpstreamFailed => Self::UpstreamFailed,
             Status::Cancelled => Self::Cancelled,
+            Status::Skipped => Self::Skipped,
         }
     }
 }

@@ -18,7 +18,7 @@ const CAUSES_MAX: usize = 128;
 /// Brings jobs that ended without a result back: all such jobs of a flow, or some.
 ///
 /// The jobs that ended UPSTREAM_FAILED because of them come back with them. Jobs that are unfinished are left alone, and
-/// a job that is DONE cannot be retried. A job that is UPSTREAM_FAILED itself comes back only with the job that it
+/// a job that is DONE or SKIPPED cannot be retried. A job that is UPSTREAM_FAILED itself comes back only with the job that it
 /// depends on: name that one, or the flow.
 #[derive(Debug, clap::Args)]
 #[command(

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::v1::reason::Kind;
-use mycelium_proto::v1::{ExplainJobRequest, Job, JobStatus, Reason};
+use mycelium_proto::v1::{EvaluatingWhat, ExplainJobRequest, Job, JobStatus, Reason};
 use serde::Serialize;
 
 use super::{client, jobs};
@@ -19,6 +19,8 @@ use crate::views::{JobView, ReasonView, status_name};
     {kind: no_instance, elf_known, instances}\n  \
     {kind: no_free_window, instances, window, held, jobs_before}\n  \
     {kind: held, instance_id, connected, since}\n  \
+    {kind: evaluating, what (CONDITION, ELEMENTS or OUTPUTS)}\n  \
+    {kind: waits_for_elements, elements, unfinished, jobs}\n  \
     {kind: ended, status, failure_id, cause_job_id}")]
 pub(crate) struct Args {
     /// The job's id.
@@ -41,9 +43,14 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         return Ok(output.json(&Explanation { job: (&job).into(), reason: (&reason).into() })?);
     }
     output.line(&format::one_line(&sentence(&job, &reason)))?;
-    if let Some(Kind::WaitsForJobs(waits)) = &reason.kind {
-        output.table(jobs::table(&waits.jobs), "")?;
-        if (waits.jobs.len() as u64) < u64::from(waits.count) {
+    let waits_for = match &reason.kind {
+        Some(Kind::WaitsForJobs(waits)) => Some((&waits.jobs, waits.count)),
+        Some(Kind::WaitsForElements(waits)) => Some((&waits.jobs, waits.unfinished)),
+        Some(_) | None => None,
+    };
+    if let Some((jobs, count)) = waits_for.filter(|(jobs, _)| !jobs.is_empty()) {
+        output.table(jobs::table(jobs), "")?;
+        if (jobs.len() as u64) < u64::from(count) {
             output.line("…")?;
         }
     }
@@ -56,7 +63,7 @@ fn sentence(job: &Job, reason: &Reason) -> String {
     let status = status_name(job.status());
     let why = match &reason.kind {
         Some(Kind::WaitsForJobs(waits)) => {
-            format!("it waits for {} to end DONE:", count(waits.count.into(), "job"))
+            format!("it waits for {} to end DONE or SKIPPED:", count(waits.count.into(), "job"))
         }
         Some(Kind::NotSealed(open)) => {
             let id = format::id(&open.submission_id);
@@ -111,9 +118,59 @@ fn sentence(job: &Job, reason: &Reason) -> String {
                 "it has ended".to_owned()
             }
         },
-        Some(Kind::Evaluating(_) | Kind::WaitsForElements(_)) | None => {
-            "the broker gives a reason that this program does not know".to_owned()
+        Some(Kind::Evaluating(evaluating)) => match evaluating.what() {
+            EvaluatingWhat::Condition => "the broker computes whether it is to run",
+            EvaluatingWhat::Elements => {
+                "the broker computes the list that it is run over, and makes a job of each element"
+            }
+            EvaluatingWhat::Outputs => {
+                "the jobs of its elements have ended, and the broker gathers what they returned"
+            }
+            EvaluatingWhat::Unspecified => "the broker computes what decides how it goes on",
         }
+        .to_owned(),
+        Some(Kind::WaitsForElements(waits)) => format!(
+            "it is run for {}, and waits for the jobs of {} to end{}",
+            count(waits.elements.into(), "element"),
+            waits.unfinished,
+            if waits.jobs.is_empty() { "" } else { ":" }
+        ),
+        None => "the broker gives a reason that this program does not know".to_owned(),
     };
     format!("{status}: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use mycelium_proto::v1::{Ended, Evaluating, WaitsForElements};
+
+    use super::*;
+
+    fn told(status: JobStatus, kind: Kind) -> String {
+        sentence(&Job { status: status.into(), ..Job::default() }, &Reason { kind: Some(kind) })
+    }
+
+    #[test]
+    fn what_the_broker_computes_and_what_it_waits_for_is_told() {
+        let evaluating = |what: EvaluatingWhat| {
+            told(JobStatus::Pending, Kind::Evaluating(Evaluating { what: what.into() }))
+        };
+        assert_eq!(
+            evaluating(EvaluatingWhat::Condition),
+            "PENDING: the broker computes whether it is to run"
+        );
+        let all = [EvaluatingWhat::Elements, EvaluatingWhat::Outputs, EvaluatingWhat::Unspecified];
+        let all: std::collections::BTreeSet<String> = all.into_iter().map(evaluating).collect();
+        assert_eq!(all.len(), 3, "each is told apart: {all:?}");
+        let waits = WaitsForElements { elements: 3, unfinished: 1, jobs: vec![Job::default()] };
+        assert_eq!(
+            told(JobStatus::Pending, Kind::WaitsForElements(waits)),
+            "PENDING: it is run for 3 elements, and waits for the jobs of 1 to end:"
+        );
+        let skipped = Ended { status: JobStatus::Skipped.into(), ..Ended::default() };
+        assert_eq!(
+            told(JobStatus::Skipped, Kind::Ended(skipped)),
+            "SKIPPED: its condition was not met, or it needs a value of a job that was skipped"
+        );
+    }
 }

@@ -97,7 +97,12 @@ impl Writer {
                 self.operation(nodes, operation, index, binding, levels - 1);
             }
             Some(value_node::Kind::BodyInput(input)) => {
-                let name = input_name(self.bodies, *input);
+                let name = match (self.bodies, *input) {
+                    // Not in a body: what a job is run for.
+                    (0, 0) => "element".to_owned(),
+                    (0, 1) => "index".to_owned(),
+                    (bodies, input) => input_name(bodies, input),
+                };
                 self.text.push_str(&name);
             }
             None => self.text.push('?'),
@@ -280,6 +285,8 @@ mod tests {
             result: 2,
         };
         assert_eq!(last(&[weight(), operation("list.map", &[0], Some(body))]), "w.map(x -> x * 2)");
+        let [element, index] = [0, 1].map(|input| node(value_node::Kind::BodyInput(input)));
+        assert_eq!(last(&[element, index, operation("get", &[0, 1], None)]), "element[index]");
     }
 
     #[test]

@@ -18,13 +18,13 @@ pub(crate) struct GraphView<'a> {
 /// One job depends on another.
 #[derive(Debug, Serialize)]
 pub(crate) struct EdgeView<'a> {
-    /// `VALUE` or `AFTER`.
+    /// `VALUE`, `AFTER`, `CONDITION`, `ELEMENT` or `GATHER`.
     pub(crate) kind: &'static str,
     pub(crate) from_job_id: String,
     pub(crate) to_job_id: String,
-    /// Null for the whole of what the job returned, and for `AFTER`.
+    /// Null for the whole of what the job returned, and for `AFTER` and `GATHER`.
     pub(crate) output: Option<&'a str>,
-    /// Null for `AFTER`.
+    /// Null but for `VALUE`.
     pub(crate) parameter: Option<&'a str>,
 }
 

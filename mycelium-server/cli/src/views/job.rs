@@ -28,6 +28,8 @@ pub(crate) struct JobView<'a> {
     pub(crate) revision: Option<String>,
     pub(crate) failure_id: Option<String>,
     pub(crate) cause_job_id: Option<String>,
+    /// If it is run for each element of a list, and was expanded: into how many jobs.
+    pub(crate) elements: Option<u32>,
 }
 
 impl<'a> From<&'a v1::Job> for JobView<'a> {
@@ -49,6 +51,7 @@ impl<'a> From<&'a v1::Job> for JobView<'a> {
             revision: (!job.revision.is_empty()).then(|| format::hex(&job.revision)),
             failure_id: format::id_if_any(&job.failure_id),
             cause_job_id: format::id_if_any(&job.cause_job_id),
+            elements: job.elements,
         }
     }
 }
@@ -64,10 +67,42 @@ pub(crate) struct JobDetails<'a> {
     pub(crate) nodes: Vec<NodeView<'a>>,
     /// Ids of jobs that it was told to wait for.
     pub(crate) after: Vec<String>,
+    /// The index of the node that has to be true for it to run.
+    pub(crate) run_if: Option<u32>,
+    /// If it is run for each element of a list.
+    pub(crate) for_each: Option<ForEachView>,
+    /// If it is run for one of them.
+    pub(crate) element_of: Option<ElementOfView>,
     /// What it returned; empty unless DONE.
     pub(crate) outputs: Vec<OutputView<'a>>,
     /// If FAILED.
     pub(crate) failure: Option<FailureSummary<'a>>,
+}
+
+/// What a job is run over.
+#[derive(Debug, Serialize)]
+pub(crate) struct ForEachView {
+    /// The index of the node of the list.
+    list: u32,
+}
+
+impl From<&v1::ForEach> for ForEachView {
+    fn from(for_each: &v1::ForEach) -> Self {
+        Self { list: for_each.list }
+    }
+}
+
+/// Which element of which list a job is run for.
+#[derive(Debug, Serialize)]
+pub(crate) struct ElementOfView {
+    job_id: String,
+    index: u32,
+}
+
+impl From<&v1::ElementOf> for ElementOfView {
+    fn from(element: &v1::ElementOf) -> Self {
+        Self { job_id: format::id(&element.job_id), index: element.index }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -106,7 +141,8 @@ pub(crate) enum NodeView<'a> {
         inputs: &'a [u32],
         body: Option<BodyView<'a>>,
     },
-    /// What a body is given: its own inputs first, then captured values.
+    /// What a body is given: its own inputs first, then captured values. In a job that is run for each element of a
+    /// list: 0 the element, 1 its index.
     BodyInput {
         input: u32,
     },
@@ -243,13 +279,14 @@ pub(crate) struct CountsView {
     failed: u64,
     upstream_failed: u64,
     cancelled: u64,
+    skipped: u64,
 }
 
 impl From<v1::JobCounts> for CountsView {
     fn from(counts: v1::JobCounts) -> Self {
-        let v1::JobCounts { pending, ready, running, done, failed, upstream_failed, cancelled, skipped: _ } =
+        let v1::JobCounts { pending, ready, running, done, failed, upstream_failed, cancelled, skipped } =
             counts;
-        Self { pending, ready, running, done, failed, upstream_failed, cancelled }
+        Self { pending, ready, running, done, failed, upstream_failed, cancelled, skipped }
     }
 }
 

@@ -23,6 +23,11 @@ pub(crate) enum ReasonView<'a> {
     Held { instance_id: String, connected: bool, since: Option<String> },
     /// It has ended.
     Ended { status: &'static str, failure_id: Option<String>, cause_job_id: Option<String> },
+    /// The broker computes what decides how it goes on: its `CONDITION`, the `ELEMENTS` it is run for, or the
+    /// `OUTPUTS` gathered from those.
+    Evaluating { what: &'static str },
+    /// It waits for the jobs of its elements, of which `jobs` shows some that are unfinished.
+    WaitsForElements { elements: u32, unfinished: u32, jobs: Vec<JobView<'a>> },
     /// A reason that this program does not know.
     Unknown,
 }
@@ -54,7 +59,20 @@ impl<'a> From<&'a v1::Reason> for ReasonView<'a> {
                 failure_id: format::id_if_any(&ended.failure_id),
                 cause_job_id: format::id_if_any(&ended.cause_job_id),
             },
-            Some(Kind::Evaluating(_) | Kind::WaitsForElements(_)) | None => Self::Unknown,
+            Some(Kind::Evaluating(evaluating)) => Self::Evaluating {
+                what: match evaluating.what() {
+                    v1::EvaluatingWhat::Unspecified => "UNKNOWN",
+                    v1::EvaluatingWhat::Condition => "CONDITION",
+                    v1::EvaluatingWhat::Elements => "ELEMENTS",
+                    v1::EvaluatingWhat::Outputs => "OUTPUTS",
+                },
+            },
+            Some(Kind::WaitsForElements(waits)) => Self::WaitsForElements {
+                elements: waits.elements,
+                unfinished: waits.unfinished,
+                jobs: waits.jobs.iter().map(JobView::from).collect(),
+            },
+            None => Self::Unknown,
         }
     }
 }

@@ -40,16 +40,21 @@ pub(super) fn render(graph: &Graph) -> String {
                 format!("label={}", quote(format!("{} -> {}", edge.output, edge.parameter).trim_start()))
             }
             JobEdgeKind::After => "style=dashed".to_owned(),
-            JobEdgeKind::Condition
-            | JobEdgeKind::Element
-            | JobEdgeKind::Gather
-            | JobEdgeKind::Unspecified => "style=dotted".to_owned(),
+            JobEdgeKind::Condition => dotted(&edge.output, "if"),
+            JobEdgeKind::Element => dotted(&edge.output, "for each"),
+            JobEdgeKind::Gather => "style=dotted, label=\"gather\"".to_owned(),
+            JobEdgeKind::Unspecified => "style=dotted".to_owned(),
         };
         let (from, to) = (format::id(&edge.from_job_id), format::id(&edge.to_job_id));
         let _infallible = writeln!(text, "  {} -> {} [{attribute}];", quote(&from), quote(&to));
     }
     text.push_str("}\n");
     text
+}
+
+/// The attributes of an edge whose value is no argument.
+fn dotted(output: &str, what: &str) -> String {
+    format!("style=dotted, label={}", quote(format!("{output} -> {what}").trim_start()))
 }
 
 /// A quoted string: line breaks as Graphviz writes them, other control characters written out.
@@ -88,7 +93,40 @@ fn colour(status: JobStatus) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use mycelium_proto::v1::{Job, JobEdge};
+
     use super::*;
+
+    #[test]
+    fn what_decides_how_a_job_goes_on_is_an_edge_of_its_own() {
+        let edge = |kind: JobEdgeKind, output: &str| JobEdge {
+            from_job_id: vec![1; 16].into(),
+            to_job_id: vec![2; 16].into(),
+            output: output.to_owned(),
+            kind: kind.into(),
+            ..JobEdge::default()
+        };
+        let skipped = Job { job_id: vec![2; 16].into(), status: JobStatus::Skipped.into(), ..Job::default() };
+        let text = render(&Graph {
+            jobs: vec![skipped],
+            edges: vec![
+                edge(JobEdgeKind::Condition, "weight"),
+                edge(JobEdgeKind::Condition, ""),
+                edge(JobEdgeKind::Element, ""),
+                edge(JobEdgeKind::Gather, ""),
+            ],
+            ..Graph::default()
+        });
+        for attributes in [
+            "[style=dotted, label=\"weight -> if\"]",
+            "[style=dotted, label=\"-> if\"]",
+            "[style=dotted, label=\"-> for each\"]",
+            "[style=dotted, label=\"gather\"]",
+            "tooltip=\"SKIPPED\"",
+        ] {
+            assert!(text.contains(attributes), "{attributes} in {text}");
+        }
+    }
 
     #[test]
     fn names_of_any_kind_are_quoted() {

@@ -21,8 +21,9 @@ use crate::views::{EdgeView, GraphView, JobView};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "DOT: jobs are nodes, coloured by status; a value that flows is an edge labelled `output -> \
-    parameter` (`-> parameter` for the whole of what a job returned), and an order without a value is a dashed edge.\n\
-    JSON: {jobs (as in `mycelium jobs`), edges: [{kind: VALUE or AFTER, from_job_id, to_job_id, output, parameter}], \
+    parameter` (`-> parameter` for the whole of what a job returned), an order without a value is a dashed edge, and what decides how a job goes on is a dotted edge: `if`, `for each` \
+    and `gather`.\n\
+    JSON: {jobs (as in `mycelium jobs`), edges: [{kind: VALUE, AFTER, CONDITION, ELEMENT or GATHER, from_job_id, to_job_id, output, parameter}], \
     truncated}.\n\n\
     Example: mycelium graph --flow 'daily report' --format dot | dot -Tsvg > report.svg"
 )]

@@ -37,16 +37,13 @@ pub(super) fn render(graph: &Graph) -> String {
             let source = jobs.get(&edge.from_job_id);
             let source = source.map_or_else(|| "a job of another flow".to_owned(), |from| from.task.clone());
             let from = format::id(&edge.from_job_id);
+            let output = if edge.output.is_empty() { String::new() } else { format!(".{}", edge.output) };
             let line = match edge.kind() {
-                JobEdgeKind::Value if edge.output.is_empty() => {
-                    format!("{} <- {source} ({from})", edge.parameter)
-                }
-                JobEdgeKind::Value => format!("{} <- {source}.{} ({from})", edge.parameter, edge.output),
-                JobEdgeKind::After
-                | JobEdgeKind::Condition
-                | JobEdgeKind::Element
-                | JobEdgeKind::Gather
-                | JobEdgeKind::Unspecified => format!("after {source} ({from})"),
+                JobEdgeKind::Value => format!("{} <- {source}{output} ({from})", edge.parameter),
+                JobEdgeKind::Condition => format!("if {source}{output} ({from})"),
+                JobEdgeKind::Element => format!("for each of {source}{output} ({from})"),
+                JobEdgeKind::Gather => format!("gathers {source} ({from})"),
+                JobEdgeKind::After | JobEdgeKind::Unspecified => format!("after {source} ({from})"),
             };
             let _infallible = writeln!(text, "    {}", format::one_line(&line));
         }
@@ -137,5 +134,27 @@ mod tests {
             id(2),
         );
         assert_eq!(render(&graph), expected);
+    }
+
+    #[test]
+    fn what_decides_how_a_job_goes_on_is_told() {
+        let graph = Graph {
+            jobs: vec![job(1, "task_list"), job(2, "task_weigh"), job(3, "task_weigh")],
+            edges: vec![
+                edge(1, 2, JobEdgeKind::Condition, "length", ""),
+                edge(1, 2, JobEdgeKind::Element, "", ""),
+                edge(3, 2, JobEdgeKind::Gather, "", ""),
+            ],
+            ..Graph::default()
+        };
+        let text = render(&graph);
+        let id = |byte: u8| format::id(&[byte; 16]);
+        for line in [
+            format!("    if task_list.length ({})\n", id(1)),
+            format!("    for each of task_list ({})\n", id(1)),
+            format!("    gathers task_weigh ({})\n", id(3)),
+        ] {
+            assert!(text.contains(&line), "{line} in {text}");
+        }
     }
 }
