@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use bytes::Bytes;
 use mycelium_core::ids::{FlowId, JobId};
 use mycelium_proto::v1;
 
@@ -10,6 +11,7 @@ use super::jobs::{decode_spec, find, find_all};
 use super::list::{JobCursor, JobFilter, jobs_page};
 use super::page;
 use super::status::Error;
+use super::values;
 use crate::broker::{CallError, Handle};
 use crate::store::{FinishedQuery, Store};
 use crate::values::{Edge, edges_of};
@@ -23,21 +25,25 @@ pub(crate) async fn get_graph(
 ) -> Result<v1::GetGraphResponse, Error> {
     use v1::get_graph_request::Root;
     let limit = page::size(request.page_size);
-    match &request.root {
+    let mut answer = match &request.root {
         Some(Root::FlowId(id)) => {
             let flow = convert::flow_id("flow_id", id)?;
             let cursor = JobCursor::read(&request.page_token)?;
-            of_flow(handle, flow, cursor, limit).await
+            of_flow(handle, flow, cursor, limit).await?
         }
         Some(Root::JobId(id)) => {
             let job = convert::job_id("job_id", id)?;
             if request.depth > DEPTH_MAX {
                 return Err(Error::field("depth", format!("must be at most {DEPTH_MAX}")));
             }
-            around(handle, job, request.depth.max(1), limit).await
+            around(handle, job, request.depth.max(1), limit).await?
         }
-        None => Err(Error::field("root", "says nothing: give a flow or a job")),
+        None => return Err(Error::field("root", "says nothing: give a flow or a job")),
+    };
+    if request.include_values {
+        answer.values = values::of_jobs(handle, &answer.jobs).await?;
     }
+    Ok(answer)
 }
 
 async fn of_flow(
@@ -71,11 +77,19 @@ fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<Vec<v1::JobEdge>, Cal
     let mut edges = Vec::new();
     for (id, record) in jobs.iter().zip(store.specs(jobs)?) {
         if let Some(record) = record {
-            let spec = decode_spec(*id, record.body)?;
-            edges.extend(edges_of(&spec).into_iter().map(|edge| edge_message(*id, edge)));
+            edges.extend(edges_into_one(*id, record.body)?);
         }
     }
     Ok(edges)
+}
+
+/// Every edge that ends in a job, whose specification is `body`.
+pub(crate) fn edges_into_one(
+    id: JobId,
+    body: Bytes,
+) -> Result<impl Iterator<Item = v1::JobEdge> + use<>, CallError> {
+    let spec = decode_spec(id, body)?;
+    Ok(edges_of(&spec).into_iter().map(move |edge| edge_message(id, edge)))
 }
 
 fn edge_message(to: JobId, edge: Edge) -> v1::JobEdge {

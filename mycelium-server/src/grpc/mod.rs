@@ -7,6 +7,7 @@ mod dispatch;
 mod elf_service;
 mod graph;
 mod jobs;
+mod lineage;
 mod list;
 mod mycelium_service;
 mod operations;
@@ -14,6 +15,7 @@ mod outcomes;
 mod page;
 mod status;
 mod submit;
+mod values;
 mod watch;
 
 use std::collections::BTreeMap;
