@@ -64,6 +64,8 @@ calls! {
     cancel_jobs(CancelJobsRequest) -> CancelJobsResponse;
     /// Brings failed and cancelled jobs back, with the jobs that waited for them.
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse;
+    /// What a result came from, or what was made of it, in pages.
+    get_lineage(GetLineageRequest) -> GetLineageResponse;
     /// Why a job is where it is.
     explain_job(ExplainJobRequest) -> ExplainJobResponse;
     /// All elves ever seen, by name, in pages.

@@ -109,6 +109,7 @@ script! {
     get_graph(GetGraphRequest) -> GetGraphResponse;
     cancel_jobs(CancelJobsRequest) -> CancelJobsResponse;
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse;
+    get_lineage(GetLineageRequest) -> GetLineageResponse;
     explain_job(ExplainJobRequest) -> ExplainJobResponse;
     list_elves(ListElvesRequest) -> ListElvesResponse;
     get_elf(GetElfRequest) -> GetElfResponse;

@@ -9,7 +9,7 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, retry, serve, watch, why,
+    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, retry, serve, watch, why,
 };
 use crate::output::Format;
 
@@ -119,6 +119,7 @@ pub(crate) enum Command {
     Jobs(jobs::Args),
     Job(job::Args),
     Graph(graph::Args),
+    Lineage(lineage::Args),
     Flows(flows::Args),
     Elves(elves::Args),
     Elf(elf::Args),
@@ -159,6 +160,18 @@ mod tests {
         assert!(Cli::try_read(own).is_ok());
         let flows = Cli::try_read(["mycelium", "flows", "--url", "http://127.0.0.1:1"]).unwrap();
         assert_eq!(flows.client.url, "http://127.0.0.1:1");
+    }
+
+    #[test]
+    fn the_output_of_a_lineage_is_an_output_of_the_job() {
+        let id = uuid::Uuid::nil().to_string();
+        let read = |arguments: &[&str]| Cli::try_read([&["mycelium"], arguments].concat()).unwrap();
+        let format = |arguments: &[&str]| read(arguments).client.output;
+        assert_eq!(format(&["lineage", &id, "--output", "json"]), Format::Table, "an output named json");
+        assert_eq!(format(&["lineage", &id, "--output", "weight", "--format", "json"]), Format::Json);
+        assert_eq!(format(&["--output", "json", "lineage", &id]), Format::Json);
+        assert_eq!(format(&["lineage", &id, "--format", "text"]), Format::Table);
+        assert_eq!(format(&["jobs", "--output", "json"]), Format::Json, "as ever");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1;
@@ -40,6 +41,16 @@ impl<'a> Operands<'a> {
     }
 }
 
+impl Operands<'_> {
+    fn failed(&self, error: BlobError) -> String {
+        let message = error.to_string();
+        if let BlobError::Away(_) = error {
+            *self.away.borrow_mut() = Some(error);
+        }
+        message
+    }
+}
+
 impl ReadBlob for Operands<'_> {
     fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, String> {
         let blob = Blob::from_message(blob)?;
@@ -60,18 +71,26 @@ impl ReadBlob for Operands<'_> {
             ));
         }
         self.bytes.set(bytes);
-        let read = self.runtime.block_on(self.blobs.read_all(blob)).map_err(|error| {
-            let message = error.to_string();
-            if let BlobError::Away(_) = error {
-                *self.away.borrow_mut() = Some(error);
-            }
-            message
-        })?;
+        let read = self.runtime.block_on(self.blobs.read_all(blob)).map_err(|error| self.failed(error))?;
         if !is_json(&read) {
             return Err(format!("blob {} is not valid JSON", blob.digest));
         }
         self.read.borrow_mut().insert(blob.digest, read.clone());
         Ok(read)
+    }
+
+    fn begin(&self, blob: &v1::BlobRef, max: usize) -> Result<Bytes, String> {
+        let blob = Blob::from_message(blob)?;
+        let end = blob.size.min(max as u64);
+        let begin = async {
+            let mut begin = Vec::new();
+            let mut pieces = self.blobs.read(blob, 0..end).await;
+            while let Some(piece) = pieces.next().await {
+                begin.extend_from_slice(&piece?);
+            }
+            Ok::<_, BlobError>(Bytes::from(begin))
+        };
+        self.runtime.block_on(begin).map_err(|error| self.failed(error))
     }
 }
 

@@ -11,8 +11,9 @@ use super::jobs::{decode_spec, find, find_all, read_spec};
 use super::list::{JobCursor, JobFilter, jobs_page};
 use super::page;
 use super::status::Error;
+use super::values;
 use crate::broker::{CallError, Handle};
-use crate::store::{FinishedQuery, Store};
+use crate::store::{FinishedQuery, SpecRecord, Store};
 use crate::values::{Edge, edges_of, element_id, list_edges_of};
 
 /// The farthest that a graph around a job reaches.
@@ -24,21 +25,25 @@ pub(crate) async fn get_graph(
 ) -> Result<v1::GetGraphResponse, Error> {
     use v1::get_graph_request::Root;
     let limit = page::size(request.page_size);
-    match &request.root {
+    let mut answer = match &request.root {
         Some(Root::FlowId(id)) => {
             let flow = convert::flow_id("flow_id", id)?;
             let cursor = JobCursor::read(&request.page_token)?;
-            of_flow(handle, flow, cursor, limit).await
+            of_flow(handle, flow, cursor, limit).await?
         }
         Some(Root::JobId(id)) => {
             let job = convert::job_id("job_id", id)?;
             if request.depth > DEPTH_MAX {
                 return Err(Error::field("depth", format!("must be at most {DEPTH_MAX}")));
             }
-            around(handle, job, request.depth.max(1), limit).await
+            around(handle, job, request.depth.max(1), limit).await?
         }
-        None => Err(Error::field("root", "says nothing: give a flow or a job")),
+        None => return Err(Error::field("root", "says nothing: give a flow or a job")),
+    };
+    if request.include_values {
+        answer.values = values::of_jobs(handle, &answer.jobs).await?;
     }
+    Ok(answer)
 }
 
 async fn of_flow(
@@ -71,13 +76,31 @@ async fn of_flow(
 /// return.
 fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<Vec<v1::JobEdge>, CallError> {
     let mut edges = Vec::new();
-    // What flows into the lists that jobs for elements among them belong to.
-    let mut lists: HashMap<JobId, Vec<Edge>> = HashMap::new();
+    let mut lists = IntoLists::new();
     for (id, record) in jobs.iter().zip(store.specs(jobs)?) {
         let Some(record) = record else { continue };
-        let spec = decode_spec(*id, record.body)?;
-        edges.extend(edges_of(&spec).into_iter().map(|edge| edge_message(*id, edge)));
-        let Some(list) = record.gathered_by else { continue };
+        let gathered_by = record.gathered_by;
+        edges.extend(own_edges(store, *id, record, &mut lists)?);
+        let Some(list) = gathered_by else { continue };
+        edges.push(gather_edge(*id, list));
+    }
+    Ok(edges)
+}
+
+/// What flows into the lists that jobs for elements belong to.
+type IntoLists = HashMap<JobId, Vec<Edge>>;
+
+/// The edges that a job's own specification tells of: what flows into it, and into the list if it is for an element.
+fn own_edges(
+    store: &dyn Store,
+    id: JobId,
+    record: SpecRecord,
+    lists: &mut IntoLists,
+) -> Result<Vec<v1::JobEdge>, CallError> {
+    let gathered_by = record.gathered_by;
+    let spec = decode_spec(id, record.body)?;
+    let mut edges: Vec<_> = edges_of(&spec).into_iter().map(|edge| edge_message(id, edge)).collect();
+    if let Some(list) = gathered_by {
         let into_list = match lists.entry(list) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
@@ -85,14 +108,29 @@ fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<Vec<v1::JobEdge>, Cal
                 new.insert(spec.as_ref().map(list_edges_of).unwrap_or_default())
             }
         };
-        edges.extend(into_list.iter().map(|edge| edge_message(*id, edge.clone())));
-        edges.push(v1::JobEdge {
-            from_job_id: convert::id(id.as_bytes()),
-            to_job_id: convert::id(list.as_bytes()),
-            kind: v1::JobEdgeKind::Gather.into(),
-            ..v1::JobEdge::default()
-        });
+        edges.extend(into_list.iter().map(|edge| edge_message(id, edge.clone())));
     }
+    Ok(edges)
+}
+
+fn gather_edge(element: JobId, list: JobId) -> v1::JobEdge {
+    v1::JobEdge {
+        from_job_id: convert::id(element.as_bytes()),
+        to_job_id: convert::id(list.as_bytes()),
+        kind: v1::JobEdgeKind::Gather.into(),
+        ..v1::JobEdge::default()
+    }
+}
+
+/// Every edge that ends in a job: of one with a list, those from the jobs for its elements too, once it is DONE.
+pub(crate) fn edges_into_one(
+    store: &dyn Store,
+    id: JobId,
+    record: SpecRecord,
+) -> Result<Vec<v1::JobEdge>, CallError> {
+    let mut edges = own_edges(store, id, record, &mut IntoLists::new())?;
+    let elements = store.finished(&[id])?.pop().flatten().and_then(|finished| finished.elements);
+    edges.extend((0..elements.unwrap_or(0)).map(|index| gather_edge(element_id(id, index), id)));
     Ok(edges)
 }
 

@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use super::convert;
 use super::status::Error;
+use super::values;
 use crate::broker::{CallError, Handle};
 use crate::store::{FinishedRecord, Store};
 
@@ -80,7 +81,13 @@ pub(crate) async fn get_job(
     let found = find(handle, id).await?;
     let spec =
         if request.include_spec { handle.read(move |store| read_spec(store, id)).await? } else { None };
-    Ok(v1::GetJobResponse { job: Some(found.to_message()), spec, values: None })
+    let job = found.to_message();
+    let values = if request.include_values {
+        values::of_jobs(handle, std::slice::from_ref(&job)).await?.pop()
+    } else {
+        None
+    };
+    Ok(v1::GetJobResponse { job: Some(job), spec, values })
 }
 
 /// The specification of a job, as it was submitted.

@@ -8,6 +8,7 @@ pub(crate) mod dispatch;
 mod elf_service;
 mod graph;
 mod jobs;
+mod lineage;
 mod list;
 mod mycelium_service;
 mod operations;
@@ -15,6 +16,7 @@ mod outcomes;
 mod page;
 mod status;
 mod submit;
+mod values;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::status::Error;
-use super::{Mycelia, convert, graph, jobs, list, operations, submit, watch};
+use super::{Mycelia, convert, graph, jobs, lineage, list, operations, submit, watch};
 use crate::broker::Handle;
 
 /// Serves those who orchestrate and watch.
@@ -66,6 +66,7 @@ unary! {
     get_graph(GetGraphRequest) -> GetGraphResponse = graph::get_graph;
     cancel_jobs(CancelJobsRequest) -> CancelJobsResponse = jobs::cancel;
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry;
+    get_lineage(GetLineageRequest) -> GetLineageResponse = lineage::get_lineage;
     explain_job(ExplainJobRequest) -> ExplainJobResponse = jobs::explain;
     list_elves(ListElvesRequest) -> ListElvesResponse = list::list_elves;
     get_elf(GetElfRequest) -> GetElfResponse = list::get_elf;

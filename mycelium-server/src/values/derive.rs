@@ -64,6 +64,9 @@ pub(crate) enum DerivedValue {
 pub(crate) trait ReadBlob {
     /// All of a blob; in words if it is too large for an operation or cannot be read.
     fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, String>;
+
+    /// The first bytes of a blob of whatever size, at most `max`; in words if it cannot be read.
+    fn begin(&self, blob: &v1::BlobRef, max: usize) -> Result<Bytes, String>;
 }
 
 /// Computes the arguments of a job. `spec` has passed [`check_spec`](super::check_spec). Blocks while operations read

@@ -8,6 +8,7 @@ mod decide;
 mod derive;
 mod edges;
 mod expand;
+mod preview;
 
 pub(crate) use check::{Checked, SpecError, check_name, check_payload, check_spec};
 pub(crate) use decide::{Decision, decide, jobs_computed, jobs_named};
@@ -16,3 +17,4 @@ pub(crate) use derive::{
 };
 pub(crate) use edges::{Edge, edges_of, list_edges_of};
 pub(crate) use expand::{Template, element_digest, element_id};
+pub(crate) use preview::{Preview, Tracer, preview};

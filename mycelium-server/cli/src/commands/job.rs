@@ -5,31 +5,36 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::v1::{
-    FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec, JobStatus,
+    FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec, JobStatus, JobValues,
     Output as JobOutput, get_flow_request,
 };
 
 use super::{client, failure};
 use crate::output::Output;
 use crate::output::format::{self, count};
-use crate::views::{FailureSummary, JobDetails, JobView, PayloadView, expression, status_name};
+use crate::views::{FailureSummary, JobDetails, JobView, Outline, PayloadView, status_name, values_of};
 
 /// The most characters of one value that people are shown; programs get all of it.
 const VALUE_CHARS_MAX: usize = 1_000;
+/// How many of the jobs that its values come from people are shown.
+const ORIGINS_MAX: usize = 20;
 /// How many of a failure's latest occurrences are searched for the job's own.
 const OCCURRENCES_MAX: u32 = 1_000;
 
 /// Shows a job: how it stands, what it was given, what it returned, and why it failed.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "JSON: a job as in `mycelium jobs`, and arguments: [{parameter, node}], nodes, after: [job_id], run_if \
-    (null or node), for_each (null or {list: node}), element_of (null or {job_id, index}), outputs: [{name, encoding, \
-    bytes, value, blob}], failure (null, or as in `mycelium failures`, with the message of this job). Nodes are {kind: \
-    literal, encoding, bytes, value, blob}, {kind: output, job_id, output}, {kind: list, items: [node]}, {kind: map, \
-    entries: [{key, node}]}, {kind: operation, name, inputs: [node], body (null, or {nodes, result})} or, in a body, \
-    {kind: body_input, input} (outside of a body: 0 is the element that a job with for_each is run for, 1 its index), \
-    where a node is an index into nodes. A value is null if its encoding is not application/json, or if it is large: \
-    then blob is the SHA-256 of its bytes, and else null."
+    after_help = "Values are written as expressions: `heavy = weight * 2   where weight = scale.task_weigh#1a2b3c4d.weight`, \
+    where the digits are the end of the job's id; below stands what they come to, once that can be known.\n\n\
+    JSON: a job as in `mycelium jobs`, and arguments: [{parameter, node}], nodes, values: [{kind (VALUE, CONDITION or \
+    ELEMENT), parameter, node, expression, outputs: [{name, job_id, output}], encoding, bytes, begin, value, error, \
+    origin_job_ids}], origins: [job], after: [job_id], run_if (null or node), for_each (null or {list: node}), element_of \
+    (null or {job_id, index}), outputs: [{name, encoding, bytes, value, blob}], failure (null, or as in `mycelium \
+    failures`, with the message of this job). Nodes are {kind: literal, encoding, bytes, value, blob}, {kind: output, \
+    job_id, output}, {kind: list, items: [node]}, {kind: map, entries: [{key, node}]}, {kind: operation, name, inputs: \
+    [node], body (null, or {nodes, result})} or, in a body, {kind: body_input, input} (outside of a body: 0 is the \
+    element that a job with for_each is run for, 1 its index), where a node is an index into nodes. A value is null if \
+    its encoding is not application/json, or if it is large: then blob is the SHA-256 of its bytes, and else null."
 )]
 pub(crate) struct Args {
     /// The job's id.
@@ -41,6 +46,7 @@ pub(crate) struct Args {
 struct Facts {
     job: Job,
     spec: JobSpec,
+    values: JobValues,
     outputs: Vec<JobOutput>,
     failure: Option<FailureGroup>,
 }
@@ -57,11 +63,16 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
 }
 
 async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
-    let request =
-        GetJobRequest { job_id: client::job_bytes(id), include_spec: true, ..GetJobRequest::default() };
+    let request = GetJobRequest {
+        job_id: client::job_bytes(id),
+        include_spec: true,
+        include_values: true,
+        ..GetJobRequest::default()
+    };
     let answer = mycelium.get_job(request).await?;
     let job = answer.job.context("the broker's answer lacks the job")?;
     let spec = answer.spec.unwrap_or_default();
+    let values = answer.values.unwrap_or_default();
     let outputs = match job.status() {
         JobStatus::Done => mycelium.outputs_unread(id).await?.outputs,
         JobStatus::Unspecified
@@ -74,7 +85,7 @@ async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
         | JobStatus::Skipped => Vec::new(),
     };
     let failure = if job.failure_id.is_empty() { None } else { own_failure(mycelium, &job).await? };
-    Ok(Facts { job, spec, outputs, failure })
+    Ok(Facts { job, spec, values, outputs, failure })
 }
 
 /// The failure of a job, with the message and details of its own occurrence where that is among the latest.
@@ -99,6 +110,8 @@ fn view(facts: &Facts) -> JobDetails<'_> {
         job: JobView::from(&facts.job),
         arguments: facts.spec.arguments.iter().map(Into::into).collect(),
         nodes: facts.spec.nodes.iter().map(Into::into).collect(),
+        values: values_of(&facts.values, Some(&facts.spec.nodes)),
+        origins: facts.values.origins.iter().map(JobView::from).collect(),
         after: facts.spec.after.iter().map(|id| format::id(id)).collect(),
         run_if: facts.spec.run_if,
         for_each: facts.spec.for_each.as_ref().map(Into::into),
@@ -109,7 +122,7 @@ fn view(facts: &Facts) -> JobDetails<'_> {
 }
 
 fn describe(facts: &Facts, flow_name: &str) -> String {
-    let Facts { job, spec, outputs, failure } = facts;
+    let Facts { job, spec, values, outputs, failure } = facts;
     let mut text = format!("{} of {}\n", format::one_line(&job.task), format::one_line(&job.elf));
     let mut fact = |name: &str, value: String| {
         // Writing to a string cannot fail.
@@ -151,16 +164,7 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
     if let Some(elements) = job.elements {
         fact("elements", elements.to_string());
     }
-    for (name, node) in [("run if", spec.run_if), ("for each", spec.for_each.as_ref().map(|each| each.list))]
-    {
-        if let Some(node) = node {
-            fact(name, format::shorten(&expression(&spec.nodes, node), VALUE_CHARS_MAX));
-        }
-    }
-    for argument in &spec.arguments {
-        let value = expression(&spec.nodes, argument.node);
-        push_value(&mut text, "takes", &argument.parameter, &value);
-    }
+    push_values(&mut text, job, spec, values);
     for output in outputs {
         let value =
             output.payload.as_ref().map(|payload| PayloadView::from(payload).text()).unwrap_or_default();
@@ -170,6 +174,24 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
         let _infallible = write!(text, "\nfailure {}\n{}", failure.failure_id, failure::describe(&failure));
     }
     text
+}
+
+/// What it was given, or will be, and the jobs that comes from.
+fn push_values(text: &mut String, job: &Job, spec: &JobSpec, values: &JobValues) {
+    let jobs = Outline::of(values.origins.iter().chain([job]));
+    for value in values_of(values, Some(&spec.nodes)) {
+        let _infallible = writeln!(text, "  {:<11}{}", "takes", value.definition(&jobs, VALUE_CHARS_MAX));
+        if let Some(result) = value.result(VALUE_CHARS_MAX) {
+            let _infallible = writeln!(text, "  {:<11}  {result}", "");
+        }
+    }
+    for origin in values.origins.iter().take(ORIGINS_MAX) {
+        let (name, status) = (jobs.name(&origin.job_id), status_name(origin.status()));
+        let _infallible = writeln!(text, "  {:<11}{name}  {status}  {}", "from", format::id(&origin.job_id));
+    }
+    if let Some(more) = values.origins.len().checked_sub(ORIGINS_MAX).filter(|more| *more > 0) {
+        let _infallible = writeln!(text, "  {:<11}{more} more", "from");
+    }
 }
 
 fn push_value(text: &mut String, verb: &str, name: &str, value: &str) {

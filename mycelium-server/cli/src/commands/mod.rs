@@ -11,9 +11,11 @@ pub(crate) mod flows;
 pub(crate) mod graph;
 pub(crate) mod job;
 pub(crate) mod jobs;
+pub(crate) mod lineage;
 pub(crate) mod retry;
 mod scope;
 pub(crate) mod serve;
+mod values;
 pub(crate) mod watch;
 pub(crate) mod why;
 
@@ -46,6 +48,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
             let style = args.style(output)?;
             graph::run(args, style, &client::connect(&client).await?, output).await
         }
+        Command::Lineage(args) => lineage::run(args, &client::connect(&client).await?, output).await,
         Command::Flows(args) => flows::run(args, &client::connect(&client).await?, output).await,
         Command::Elves(args) => elves::run(args, &client::connect(&client).await?, output).await,
         Command::Elf(args) => elf::run(args, &client::connect(&client).await?, output).await,

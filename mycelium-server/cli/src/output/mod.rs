@@ -14,6 +14,7 @@ pub(crate) use self::table::Table;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// Tables and sentences, for people.
+    #[value(alias = "text")]
     Table,
     /// JSON, for programs.
     Json,

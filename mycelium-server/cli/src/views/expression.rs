@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use mycelium_proto::v1::{Body, Operation, ValueNode, value_node};
 
+use super::Names;
 use super::job::PayloadView;
 use crate::output::format;
 
@@ -18,15 +19,16 @@ const LOOSEST: u8 = 0;
 const CONDITION: u8 = 1;
 const TIGHTEST: u8 = 9;
 
-/// Writes a node as an expression.
-pub(crate) fn expression(nodes: &[ValueNode], index: u32) -> String {
-    let mut writer = Writer { text: String::new(), bodies: 0 };
+/// Writes a node as an expression, in which outputs go by the names that they get in `names`.
+pub(crate) fn expression(nodes: &[ValueNode], index: u32, names: &mut Names) -> String {
+    let mut writer = Writer { text: String::new(), bodies: 0, names };
     writer.node(nodes, index, u32::MAX, LOOSEST, LEVELS_MAX);
     writer.text
 }
 
-struct Writer {
+struct Writer<'a> {
     text: String,
+    names: &'a mut Names,
     /// How many bodies stand around what is being written: names their inputs apart.
     bodies: usize,
 }
@@ -52,7 +54,7 @@ fn infix(name: &str) -> Option<(&'static str, u8)> {
     })
 }
 
-impl Writer {
+impl Writer<'_> {
     fn is_full(&self) -> bool {
         self.text.len() > TEXT_BYTES_MAX
     }
@@ -72,11 +74,8 @@ impl Writer {
                 self.text.push_str(&PayloadView::from(payload).text())
             }
             Some(value_node::Kind::Output(output)) => {
-                self.text.push_str(&format::id(&output.job_id));
-                if !output.name.is_empty() {
-                    self.text.push('.');
-                    self.text.push_str(&output.name);
-                }
+                let name = self.names.name(output);
+                self.text.push_str(name);
             }
             Some(value_node::Kind::List(list)) => {
                 self.text.push('[');
@@ -202,8 +201,12 @@ impl Writer {
     }
 }
 
-/// `x` for the first input of a body, `y` for that of a body within; `x1`, `x2`... for the other inputs.
+/// `x` for the first input of a body, `y` for that of a body within; `x1`, `x2`... for the other inputs. Outside of
+/// bodies it is the element that a job is run for, or its index.
 fn input_name(bodies: usize, input: u32) -> String {
+    if bodies == 0 {
+        return if input == 0 { "element".to_owned() } else { "index".to_owned() };
+    }
     let letter = ["x", "y", "z", "u", "v", "w"][bodies.saturating_sub(1) % 6];
     if input == 0 { letter.to_owned() } else { format!("{letter}{input}") }
 }
@@ -245,8 +248,8 @@ mod tests {
     }
 
     fn last(nodes: &[ValueNode]) -> String {
-        expression(nodes, u32::try_from(nodes.len() - 1).unwrap())
-            .replace("11111111-1111-1111-1111-111111111111.weight", "w")
+        expression(nodes, u32::try_from(nodes.len() - 1).unwrap(), &mut Names::default())
+            .replace("weight", "w")
     }
 
     #[test]

@@ -5,7 +5,7 @@ use mycelium_proto::v1::{payload, value_node};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{FailureSummary, status_name};
+use super::{FailureSummary, ValueView, status_name};
 use crate::output::format;
 
 /// A job as it stands.
@@ -65,6 +65,10 @@ pub(crate) struct JobDetails<'a> {
     pub(crate) arguments: Vec<ArgumentView<'a>>,
     /// The value graph of its arguments; nodes refer to earlier ones by index.
     pub(crate) nodes: Vec<NodeView<'a>>,
+    /// What it was given, or will be.
+    pub(crate) values: Vec<ValueView<'a>>,
+    /// The jobs that those values come from.
+    pub(crate) origins: Vec<JobView<'a>>,
     /// Ids of jobs that it was told to wait for.
     pub(crate) after: Vec<String>,
     /// The index of the node that has to be true for it to run.

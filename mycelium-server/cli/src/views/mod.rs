@@ -7,14 +7,18 @@ mod expression;
 mod failure;
 mod graph;
 mod job;
+mod names;
 mod reason;
+mod values;
 
 pub(crate) use self::elf::{ElfSummary, ElfView, RevisionView, SourceView};
 pub(crate) use self::expression::expression;
 pub(crate) use self::failure::{FailureDetails, FailureSummary};
-pub(crate) use self::graph::{EdgeView, GraphView};
+pub(crate) use self::graph::{EdgeView, GraphView, LineageJobView, LineageView, ValuesView};
 pub(crate) use self::job::{FlowView, JobDetails, JobView, PayloadView};
+pub(crate) use self::names::{Names, Outline};
 pub(crate) use self::reason::ReasonView;
+pub(crate) use self::values::{ValueView, values_of};
 
 use mycelium_proto::v1::JobStatus;
 

@@ -42,6 +42,10 @@ impl ReadBlob for NoBlobs {
     fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
         Err("there is none".to_owned())
     }
+
+    fn begin(&self, blob: &v1::BlobRef, _max: usize) -> Result<Bytes, String> {
+        self.read(blob)
+    }
 }
 
 /// A value as text, with `<n>` for a blob of n bytes. What it says of its size is true.
@@ -190,6 +194,10 @@ fn blobs_are_pieces_and_operations_read_those_they_look_into() {
             } else {
                 Err("it was not to be read".to_owned())
             }
+        }
+
+        fn begin(&self, blob: &v1::BlobRef, _max: usize) -> Result<Bytes, String> {
+            self.read(blob)
         }
     }
     let large = v1::Output { name: "large".to_owned(), payload: Some(blob(1 << 30)) };

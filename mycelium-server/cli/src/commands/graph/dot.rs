@@ -9,6 +9,9 @@ use super::Graph;
 use crate::output::format;
 use crate::views::status_name;
 
+/// The most characters of a value in the label of a job.
+const LINE_CHARS_MAX: usize = 60;
+
 /// The graph as DOT.
 pub(super) fn render(graph: &Graph) -> String {
     let mut text = format!("digraph {} {{\n", quote(&graph.title));
@@ -16,12 +19,19 @@ pub(super) fn render(graph: &Graph) -> String {
     text.push_str("  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n");
     text.push_str("  edge [fontname=\"sans-serif\", fontsize=10];\n");
     for job in &graph.jobs {
+        let mut label = format!("{}\n{}", job.task, job.elf);
+        // What their names stand for is seen by the edges.
+        let values = graph.values.iter().flat_map(|values| values.short_lines(&job.job_id, LINE_CHARS_MAX));
+        for line in values {
+            label.push('\n');
+            label.push_str(&line);
+        }
         // Writing to a string cannot fail.
         let _infallible = writeln!(
             text,
             "  {} [label={}, tooltip={}, fillcolor={}];",
             quote(&format::id(&job.job_id)),
-            quote(&format!("{}\n{}", job.task, job.elf)),
+            quote(&label),
             quote(status_name(job.status())),
             quote(colour(job.status())),
         );

@@ -12,19 +12,21 @@ use mycelium_proto::limits;
 use mycelium_proto::v1::{GetGraphRequest, Job, JobEdge, get_graph_request};
 
 use super::client;
+use super::values::Values;
 use crate::errors::Misuse;
-use crate::output::format::count;
+use crate::output::format::{self, count};
 use crate::output::{Output, note};
-use crate::views::{EdgeView, GraphView, JobView};
+use crate::views::{EdgeView, GraphView, JobView, ValuesView, values_of};
 
 /// Shows jobs and the values that flow between them: of a whole flow, or around one job.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "DOT: jobs are nodes, coloured by status; a value that flows is an edge labelled `output -> \
-    parameter` (`-> parameter` for the whole of what a job returned), an order without a value is a dashed edge, and what decides how a job goes on is a dotted edge: `if`, `for each` \
-    and `gather`.\n\
-    JSON: {jobs (as in `mycelium jobs`), edges: [{kind: VALUE, AFTER, CONDITION, ELEMENT or GATHER, from_job_id, to_job_id, output, parameter}], \
-    truncated}.\n\n\
+    parameter` (`-> parameter` for the whole of what a job returned), an order without a value is a dashed edge, and \
+    what decides how a job goes on is a dotted edge: `if`, `for each` and `gather`.\n\
+    JSON: {jobs (as in `mycelium jobs`), edges: [{kind: VALUE, AFTER, CONDITION, ELEMENT or GATHER, from_job_id, \
+    to_job_id, output, parameter}], truncated, and with --values: values: [{job_id, values (as in `mycelium \
+    job`)}]}.\n\n\
     Example: mycelium graph --flow 'daily report' --format dot | dot -Tsvg > report.svg"
 )]
 pub(crate) struct Args {
@@ -36,6 +38,9 @@ pub(crate) struct Args {
     /// Whether to print the graph for people, or in the language of Graphviz. Default: text.
     #[arg(long, value_enum)]
     format: Option<GraphFormat>,
+    /// Whether to show as well what each job was given: how its values are computed, and what they come to.
+    #[arg(long)]
+    values: bool,
 }
 
 /// Which part of the graph.
@@ -89,6 +94,8 @@ struct Graph {
     jobs: Vec<Job>,
     edges: Vec<JobEdge>,
     truncated: bool,
+    /// If they were asked for.
+    values: Option<Values>,
 }
 
 pub(crate) async fn run(args: Args, style: Style, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
@@ -104,12 +111,13 @@ pub(crate) async fn run(args: Args, style: Style, mycelium: &Mycelium, output: O
         ),
         (None, None) => return Err(Misuse("give --flow or --job".to_owned()).into()),
     };
-    let graph = fetch(mycelium, title, root, depth).await?;
+    let graph = fetch(mycelium, title, root, depth, args.values).await?;
     match style {
         Style::Json => output.json(&GraphView {
             jobs: graph.jobs.iter().map(JobView::from).collect(),
             edges: graph.edges.iter().map(EdgeView::from).collect(),
             truncated: graph.truncated,
+            values: graph.values.as_ref().map(|values| values_views(&graph.jobs, values)),
         })?,
         Style::Dot => output.text(&dot::render(&graph))?,
         Style::Text => output.text(&text::render(&graph))?,
@@ -127,13 +135,15 @@ async fn fetch(
     title: String,
     root: get_graph_request::Root,
     depth: u32,
+    include_values: bool,
 ) -> Result<Graph, Error> {
-    let mut graph = Graph { title, ..Graph::default() };
+    let mut graph = Graph { title, values: include_values.then(Values::default), ..Graph::default() };
     let mut places: HashMap<Bytes, usize> = HashMap::new();
     let mut request = GetGraphRequest {
         root: Some(root),
         depth,
         page_size: limits::PAGE_SIZE_MAX,
+        include_values,
         ..GetGraphRequest::default()
     };
     loop {
@@ -153,9 +163,24 @@ async fn fetch(
         let is_new = |edge: &JobEdge| places.get(&edge.to_job_id).is_none_or(|place| *place >= known);
         graph.edges.extend(page.edges.into_iter().filter(is_new));
         graph.truncated |= page.truncated;
+        if let Some(values) = &mut graph.values {
+            values.extend(page.values);
+        }
         if page.next_page_token.is_empty() {
-            return Ok(graph);
+            break;
         }
         request.page_token = page.next_page_token;
     }
+    if let Some(values) = &mut graph.values {
+        values.complete(mycelium, graph.jobs.iter()).await?;
+    }
+    Ok(graph)
+}
+
+fn values_views<'a>(jobs: &'a [Job], values: &'a Values) -> Vec<ValuesView<'a>> {
+    let view = |job: &'a Job| ValuesView {
+        job_id: format::id(&job.job_id),
+        values: values.of(&job.job_id).map(|values| values_of(values, None)).unwrap_or_default(),
+    };
+    jobs.iter().map(view).collect()
 }

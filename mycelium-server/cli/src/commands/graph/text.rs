@@ -23,6 +23,7 @@ pub(super) fn render(graph: &Graph) -> String {
     for edge in &graph.edges {
         edges.entry(&edge.to_job_id).or_default().push(edge);
     }
+    let names = graph.values.as_ref().map(|values| values.outline(graph.jobs.iter()));
     for job in in_order(graph) {
         // Writing to a string cannot fail.
         let _infallible = writeln!(
@@ -46,6 +47,15 @@ pub(super) fn render(graph: &Graph) -> String {
                 JobEdgeKind::After | JobEdgeKind::Unspecified => format!("after {source} ({from})"),
             };
             let _infallible = writeln!(text, "    {}", format::one_line(&line));
+        }
+        let values = graph.values.as_ref().zip(names.as_ref());
+        for (definition, result) in
+            values.into_iter().flat_map(|(values, names)| values.lines(&job.job_id, names))
+        {
+            let _infallible = writeln!(text, "    {definition}");
+            if let Some(result) = result {
+                let _infallible = writeln!(text, "      {result}");
+            }
         }
     }
     text
@@ -120,7 +130,7 @@ mod tests {
                 edge(2, 1, JobEdgeKind::After, "", ""),
                 edge(9, 2, JobEdgeKind::Value, "", "species"),
             ],
-            truncated: false,
+            ..Graph::default()
         };
         let id = |byte: u8| format::id(&[byte; 16]);
         let expected = format!(

@@ -1,0 +1,133 @@
+//! `mycelium lineage`.
+
+use std::fmt::Write as _;
+
+use elf_runtime::{JobId, Mycelium};
+use mycelium_proto::limits;
+use mycelium_proto::v1::{GetLineageRequest, GetLineageResponse, Job};
+
+use super::client;
+use super::values::Values;
+use crate::output::format::{self, count};
+use crate::output::{Format, Output, note};
+use crate::views::{EdgeView, JobView, LineageJobView, LineageView, Outline, status_name, values_of};
+
+/// Jobs farther away than this are not indented any more.
+const INDENTED_MAX: u32 = 12;
+
+/// Shows what a result came from, or what was made of it: jobs, nearest first, with the values they were given.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Each job stands once, indented by its distance, and is referred to by the end of its id where its values \
+    are used: `heavy = weight * 2   where weight = scale.task_weigh#1a2b3c4d.weight`.\n\n\
+    JSON: {jobs: [a job as in `mycelium jobs`, and distance, values (as in `mycelium job`)], edges (as in `mycelium \
+    graph`), truncated}.\n\n\
+    Example: mycelium lineage JOB --output weight --down"
+)]
+pub(crate) struct Args {
+    /// The job's id.
+    #[arg(value_name = "JOB")]
+    job: JobId,
+    /// Only what this output of the job came from, or what was made of it. Default: all that the job returned. (In place
+    /// of the --output that other commands take: see --format.)
+    // An id of its own: `output` is the format, which other commands call so.
+    #[arg(id = "of_output", long = "output", value_name = "NAME")]
+    of_output: Option<String>,
+    /// Show what was made of the result, in place of what it came from.
+    #[arg(long)]
+    down: bool,
+    /// Whether to print for people or for programs; what other commands call --output.
+    #[arg(id = "output", long = "format", value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let (lineage, values) = fetch(mycelium, &args).await?;
+    if output.is_json() {
+        output.json(&view(&lineage, &values))?;
+    } else {
+        output.text(&render(&args, &lineage, &values))?;
+    }
+    if lineage.truncated {
+        let jobs = count(lineage.jobs.len() as u64, "job");
+        note(&format!("Only the nearest {jobs} can be shown; there are more."));
+    }
+    Ok(())
+}
+
+/// Follows all pages.
+async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<(GetLineageResponse, Values)> {
+    let mut lineage = GetLineageResponse::default();
+    let mut values = Values::default();
+    let mut request = GetLineageRequest {
+        job_id: client::job_bytes(args.job),
+        output: args.of_output.clone().unwrap_or_default(),
+        down: args.down,
+        page_size: limits::PAGE_SIZE_MAX,
+        include_values: true,
+        ..GetLineageRequest::default()
+    };
+    loop {
+        let page = mycelium.get_lineage(request.clone()).await?;
+        lineage.jobs.extend(page.jobs);
+        lineage.edges.extend(page.edges);
+        lineage.truncated |= page.truncated;
+        values.extend(page.values);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    values.complete(mycelium, jobs(&lineage)).await?;
+    Ok((lineage, values))
+}
+
+fn jobs(lineage: &GetLineageResponse) -> impl Iterator<Item = &Job> {
+    lineage.jobs.iter().filter_map(|job| job.job.as_ref())
+}
+
+fn view<'a>(lineage: &'a GetLineageResponse, values: &'a Values) -> LineageView<'a> {
+    let job = |found: &'a mycelium_proto::v1::LineageJob| {
+        let job = found.job.as_ref()?;
+        let values = values.of(&job.job_id).map(|values| values_of(values, None)).unwrap_or_default();
+        Some(LineageJobView { job: JobView::from(job), distance: found.distance, values })
+    };
+    LineageView {
+        jobs: lineage.jobs.iter().filter_map(job).collect(),
+        edges: lineage.edges.iter().map(EdgeView::from).collect(),
+        truncated: lineage.truncated,
+    }
+}
+
+fn render(args: &Args, lineage: &GetLineageResponse, values: &Values) -> String {
+    let names: Outline<'_> = values.outline(jobs(lineage));
+    let mut root = names.name(&client::job_bytes(args.job));
+    if let Some(output) = &args.of_output {
+        let _infallible = write!(root, ".{}", format::one_line(output));
+    }
+    let others = count(lineage.jobs.len().saturating_sub(1) as u64, "job");
+    let mut text = match args.down {
+        false => format!("{root} came from {others}\n"),
+        true => format!("of {root} were made {others}\n"),
+    };
+    for found in &lineage.jobs {
+        let Some(job) = &found.job else { continue };
+        let indent = 4 * found.distance.min(INDENTED_MAX) as usize;
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(
+            text,
+            "\n{:indent$}{}  {}  {}",
+            "",
+            names.name(&job.job_id),
+            status_name(job.status()),
+            format::id(&job.job_id),
+        );
+        for (definition, result) in values.lines(&job.job_id, &names) {
+            let _infallible = writeln!(text, "{:indent$}  {definition}", "");
+            if let Some(result) = result {
+                let _infallible = writeln!(text, "{:indent$}    {result}", "");
+            }
+        }
+    }
+    text
+}
