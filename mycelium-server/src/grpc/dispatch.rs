@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 
 use super::convert;
 use crate::blobs::Blobs;
-use crate::broker::{Assigned, Body, CallError, FailureBody, Handle, Operands, Payloads, Report, StreamId};
+use crate::broker::{
+    Assigned, Body, CallError, FailureBody, Handle, Operands, Payloads, Report, StreamId, read_outputs,
+};
 use crate::store::{BlobRole, BlobUse, Store};
 use crate::values::{Derived, OutputsByJob, derive_arguments, has_operations};
 

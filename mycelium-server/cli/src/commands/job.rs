@@ -202,7 +202,8 @@ fn push_value(text: &mut String, verb: &str, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use mycelium_proto::v1::{
-        Argument, ElementOf, ForEach, OutputRef, Payload, ValueNode, payload, value_node::Kind,
+        Argument, ElementOf, ForEach, JobEdgeKind, JobValue, OutputRef, Payload, ValueNode, payload,
+        value_node::Kind,
     };
     use serde_json::json;
 
@@ -225,7 +226,19 @@ mod tests {
             ..JobSpec::default()
         };
         let job = Job { status: JobStatus::Skipped.into(), elements: Some(4), ..Job::default() };
-        Facts { job, spec, outputs: Vec::new(), failure: None }
+        let value = |kind: JobEdgeKind, parameter: &str, node| JobValue {
+            kind: kind.into(),
+            parameter: parameter.to_owned(),
+            node,
+            ..JobValue::default()
+        };
+        let values = vec![
+            value(JobEdgeKind::Value, "species", 0),
+            value(JobEdgeKind::Condition, "", 1),
+            value(JobEdgeKind::Element, "", 2),
+        ];
+        let values = JobValues { values, ..JobValues::default() };
+        Facts { job, spec, values, outputs: Vec::new(), failure: None }
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub(crate) struct Args {
     /// About how many jobs go into one commit. Default: 2048; at most 1048576.
     #[arg(long, env = "MYCELIUM_BATCH_MAX", value_name = "NUMBER")]
     batch_max: Option<String>,
+    /// How long a large value that no job names is kept after it was written or asked for. Default: 1h.
+    #[arg(long, env = "MYCELIUM_BLOB_GRACE", value_name = "TIME")]
+    blob_grace: Option<String>,
     /// How long a stop waits for calls that are under way. Default: 10s.
     #[arg(long, env = "MYCELIUM_DRAIN_GRACE", value_name = "TIME")]
     drain_grace: Option<String>,
@@ -164,6 +167,7 @@ impl Settings {
             watches_max,
             queue_max,
             batch_max,
+            blob_grace,
             drain_grace,
             // Not for people to set: this program does nothing but serve.
             scheduler: _,
@@ -186,6 +190,7 @@ impl Settings {
             ("watches_max", json!(watches_max)),
             ("queue_max", json!(queue_max)),
             ("batch_max", json!(batch_max)),
+            ("blob_grace", time(blob_grace)),
             ("drain_grace", time(drain_grace)),
             ("log", json!(self.log)),
             ("log_format", name(&|| self.log_format.to_possible_value())),
@@ -227,6 +232,9 @@ fn read_config(args: &Args, problems: &mut Vec<String>) -> Config {
         watches_max: reader.number("--watches-max", args.watches_max.as_deref(), default.watches_max),
         queue_max: reader.number("--queue-max", args.queue_max.as_deref(), default.queue_max),
         batch_max: reader.number("--batch-max", args.batch_max.as_deref(), default.batch_max),
+        blob_grace: reader
+            .time("--blob-grace", args.blob_grace.as_deref(), default.blob_grace)
+            .unwrap_or(default.blob_grace),
         drain_grace: reader
             .time("--drain-grace", args.drain_grace.as_deref(), default.drain_grace)
             .unwrap_or(default.drain_grace),
@@ -330,6 +338,7 @@ mod tests {
             "--watches-max=6",
             "--queue-max=7",
             "--batch-max=8",
+            "--blob-grace=9s",
             "--drain-grace=0s",
         ])
         .unwrap();
@@ -343,6 +352,7 @@ mod tests {
             watches_max: 6,
             queue_max: 7,
             batch_max: 8,
+            blob_grace: Duration::from_secs(9),
             drain_grace: Duration::ZERO,
             scheduler: SchedulerPlace::Runtime,
         };
