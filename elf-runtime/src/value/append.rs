@@ -17,7 +17,7 @@ use crate::flow::{ProblemKind, RecordedJob};
 const COMPARED_BYTES_MAX: usize = 1024;
 
 /// A value that was added to the table of a job.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Appended {
     /// Where it stands.
     pub(crate) node: u32,

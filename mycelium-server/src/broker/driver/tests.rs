@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mycelium_core::command::{ElfOffer, Hello, Outcome, Window};
+use mycelium_core::command::{ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, Window};
 use mycelium_core::ids::{ContentDigest, FlowId, InstanceId, JobId, Revision, Token};
 use mycelium_core::status::Status;
 use mycelium_proto::v1;
@@ -187,4 +187,33 @@ async fn uses_of_blobs_are_stored_with_a_commit_of_their_own_or_refused() {
     let refused = running.handle.change_blob_uses(Vec::new(), vec![used]).await;
     assert!(matches!(refused, Err(CallError::StoreUnavailable)), "{refused:?}");
     assert_eq!(store.blob_uses(blob, None, 9).unwrap(), [used]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evaluation_handed_out_before_a_commit_failed_counts_no_more() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let mut running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
+    let handle = running.handle.clone();
+    let mut conditional = submission(JOB);
+    conditional.jobs[0].evaluate = true;
+    handle.submit(conditional).await.unwrap();
+    let before = running.evaluations.recv().await.unwrap();
+
+    store.fail_commit_after(0, Fault::NotApplied);
+    let refused = handle.submit(submission(JobId::new([2; 16]))).await;
+    assert!(matches!(refused, Err(CallError::StoreUnavailable)));
+    let after = running.evaluations.recv().await.unwrap();
+    assert_eq!(after.job, JOB, "the core that is rebuilt asks anew");
+    assert!(after.number > before.number, "{before:?} {after:?}");
+
+    let answer = |evaluation: Evaluation, result| {
+        let Evaluation { job, number, .. } = evaluation;
+        handle.evaluated(vec![Evaluated { job, number, result }], Vec::new())
+    };
+    answer(before, EvaluationResult::Skip).await.unwrap();
+    assert_eq!(status(&handle).await, Some(Status::Pending));
+    answer(after, EvaluationResult::Run).await.unwrap();
+    assert_eq!(status(&handle).await, Some(Status::Ready));
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
 }
