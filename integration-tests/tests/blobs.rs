@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
-use integration_tests::wait::{must, until};
 use integration_tests::wire::{self, WireElf};
+use integration_tests::{must, until};
 use mycelium_proto::limits::{OPERAND_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use mycelium_proto::reason;
 use mycelium_proto::v1::{self, OutcomeVerdict, outcome, payload, value_node, write_blob_request};

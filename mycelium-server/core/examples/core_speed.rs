@@ -53,6 +53,7 @@ fn submit(core: &mut Core, commit: &mut Commit, jobs: Vec<NewJob>, part: Option<
         flow: FlowId::new([1; 16]),
         flow_name: Arc::from("flow"),
         part,
+        elements: None,
         jobs,
         facts,
     };
@@ -102,6 +103,7 @@ fn lives() {
                 flow: FlowId::new([1; 16]),
                 flow_name: Arc::from("flow"),
                 part: None,
+                elements: None,
                 jobs,
                 facts,
             };

@@ -14,7 +14,7 @@ fn live(effects: &Effects, number: u8) -> LiveJob {
     let write = effects.jobs.iter().find(|write| write.id == id(number)).unwrap();
     match &write.after {
         JobRecord::Live(live) => live.clone(),
-        other => panic!("{other:?}"),
+        other @ (JobRecord::Evaluate | JobRecord::Finished(_) | JobRecord::Dropped) => panic!("{other:?}"),
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) struct Evaluator {
 /// What to do next about an evaluation.
 pub(crate) enum Next {
     /// Jobs to be submitted.
-    Submit(Command),
+    Submit(Box<Command>),
     /// An answer.
     Answer(EvaluationResult),
 }
@@ -124,7 +124,7 @@ impl Evaluator {
         let flow = store.specs[&job].flow;
         let facts = store.facts(jobs.iter().map(|job| job.id), Some(flow));
         self.under_way.insert(request, (evaluation, end));
-        Next::Submit(Command::Submit(Submit {
+        Next::Submit(Box::new(Command::Submit(Submit {
             request,
             flow,
             flow_name: "flow".into(),
@@ -132,7 +132,7 @@ impl Evaluator {
             elements: Some(Elements { of: job, number: evaluation.number, first }),
             jobs,
             facts,
-        }))
+        })))
     }
 }
 

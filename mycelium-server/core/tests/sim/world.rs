@@ -128,7 +128,7 @@ struct World {
 /// What waits for the core.
 #[derive(Debug)]
 enum Waiting {
-    Command(Command),
+    Command(Box<Command>),
     /// The stream closed, which says something of the session only as long as it has no other.
     Closed {
         session: SessionId,
@@ -264,7 +264,7 @@ impl World {
             Event::StreamGone { stream } => self.on_stream_gone(stream),
             Event::ToElf { stream, message } => self.on_elf_message(stream, message),
             Event::Evaluate(evaluation) => self.evaluate(evaluation),
-            Event::Late(command) => self.inbox.push_back(Waiting::Command(command)),
+            Event::Late(command) => self.inbox.push_back(Waiting::Command(Box::new(command))),
             Event::Connect { process, instance } => self.connect(process, instance),
             Event::Beat { process, instance } => self.beat(process, instance),
             Event::TaskEnds { process, instance, token } => self.task_ends(process, instance, token),
@@ -290,7 +290,7 @@ impl World {
         self.next_request += 1;
         let request = RequestId(self.next_request);
         let again_at = Timestamp(self.now + 10 * SECOND);
-        self.inbox.push_back(Waiting::Command(wish.command(request, &self.store)));
+        self.inbox.push_back(Waiting::Command(Box::new(wish.command(request, &self.store))));
         if self.rng.percent(3) {
             let command = wish.command(request, &self.store);
             self.after(20 * SECOND, Event::Late(command));
@@ -317,7 +317,7 @@ impl World {
 
     fn on_answer(&mut self, request: RequestId, answer: Result<Reply, Refusal>) {
         if let Some((evaluation, submitted)) = self.evaluator.answered(request) {
-            return self.on_elements_answer(evaluation, submitted, answer);
+            return self.on_elements_answer(evaluation, submitted, answer.is_ok());
         }
         let Some(Request { wish, .. }) = self.requests.remove(&request) else { return };
         match (answer, wish) {
@@ -361,13 +361,13 @@ impl World {
 
     fn go_on_evaluating(&mut self, evaluation: Evaluation, next: Next) {
         match next {
-            Next::Submit(command) => self.after(200 * MS, Event::Late(command)),
+            Next::Submit(command) => self.after(200 * MS, Event::Late(*command)),
             Next::Answer(result) => self.evaluated(evaluation, result),
         }
     }
 
-    fn on_elements_answer(&mut self, evaluation: Evaluation, submitted: u32, answer: Result<Reply, Refusal>) {
-        if answer.is_err() {
+    fn on_elements_answer(&mut self, evaluation: Evaluation, submitted: u32, is_taken: bool) {
+        if !is_taken {
             return self.evaluated(evaluation, EvaluationResult::Again);
         }
         let ids = (0..submitted).map(|index| element(evaluation.job, index));
@@ -395,7 +395,7 @@ impl World {
         for _ in 0..1 + self.rng.below(8) {
             let command = match self.inbox.pop_front() {
                 None => break,
-                Some(Waiting::Command(command)) => command,
+                Some(Waiting::Command(command)) => *command,
                 // A stream that was replaced may close when it likes.
                 Some(Waiting::Closed { session, stream })
                     if self.of_session.get(&session) != Some(&stream) =>
@@ -542,7 +542,7 @@ impl World {
             let instance = process.instance;
             let elves = vec![offer];
             let hello = Hello { request, instance, resume, elves, held };
-            self.inbox.push_back(Waiting::Command(Command::Hello(hello)));
+            self.inbox.push_back(Waiting::Command(Box::new(Command::Hello(hello))));
             return;
         }
         let Some(session) = entry.session else { return };
@@ -571,7 +571,7 @@ impl World {
             FromElf::Draining => Command::Draining { session },
             FromElf::Goodbye => Command::Goodbye { session },
         };
-        self.inbox.push_back(Waiting::Command(command));
+        self.inbox.push_back(Waiting::Command(Box::new(command)));
     }
 
     fn on_stream_gone(&mut self, stream: u64) {
