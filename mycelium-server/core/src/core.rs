@@ -153,6 +153,7 @@ impl Core {
     /// Whether work is left over that did not fit the last batch: then another one is due at once.
     pub fn has_work(&self) -> bool {
         !(self.settles.is_empty() && self.work.is_empty() && self.dirty.is_empty())
+            || self.may_hand_out_evaluations()
     }
 
     /// The commit that will store what is changed now.

@@ -80,6 +80,12 @@ impl Core {
         self.slab[slot].state = self.evaluations.begin(slot);
     }
 
+    /// Whether evaluations wait that may be handed out, as they do in a core that was just rebuilt.
+    pub(crate) fn may_hand_out_evaluations(&self) -> bool {
+        let Evaluations { waiting, handed_out, .. } = &self.evaluations;
+        !waiting.is_empty() && handed_out.len() < self.config.evaluations_max.max(1)
+    }
+
     /// Hands out evaluations, as many as may be in the shell's hands.
     pub(crate) fn hand_out_evaluations(&mut self, effects: &mut Effects) {
         let max = self.config.evaluations_max.max(1);

@@ -220,7 +220,9 @@ fn after_a_restart_the_elements_are_linked_again() {
     // As if it had not been assigned before the broker ended.
     let waiting = LiveJob { running: None, attempt: Attempt(0), ..live(&elements, 2) };
     env.restart(vec![live(&submitted, 1), waiting], vec![flow]);
+    assert!(env.core.has_work(), "it is evaluated without waiting for a command");
     let effects = env.batch([]);
+    assert!(!env.core.has_work());
     assert_eq!(handed_out(&effects), [(id(1), 2, DECIDE)], "numbered on, and not from the beginning");
     assert_eq!(env.answer(1, 1, EvaluationResult::Expanded { elements: 0 }), Effects::default());
 
