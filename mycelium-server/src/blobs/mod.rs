@@ -6,6 +6,7 @@
 
 mod pins;
 mod read;
+mod recent;
 mod write;
 
 use std::ops::Range;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use mycelium_proto::{limits, v1};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -25,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
 
 use crate::store::{BlobDigest, Error as StoreError};
 use pins::Pins;
+use recent::Recent;
 pub(crate) use write::{Begun, Piece, Upload};
 
 /// How many blobs are written at once. Each takes up to 8 MiB of memory, so all take up to 64 MiB.
@@ -92,6 +94,7 @@ struct Inner {
     /// Before this, nothing is removed.
     grace_until: Instant,
     pins: Mutex<Pins>,
+    recent: Mutex<Recent>,
     /// Taken for writing while a blob is removed, and for reading from the moment a blob is found or made until it is
     /// pinned.
     removing: RwLock<()>,
@@ -124,6 +127,7 @@ impl Blobs {
             Ok(()) | Err(_) => {}
         }
         std::fs::create_dir_all(&staging).map_err(|error| away(error.into()))?;
+        make_shards(folder).map_err(|error| away(error.into()))?;
         let objects =
             LocalFileSystem::new_with_prefix(folder).map_err(|error| away(error.into()))?.with_fsync(true);
         Ok(Self::new(Arc::new(objects), Some(folder.to_owned()), grace))
@@ -137,6 +141,7 @@ impl Blobs {
                 grace,
                 grace_until: Instant::now() + grace,
                 pins: Mutex::default(),
+                recent: Mutex::default(),
                 removing: RwLock::new(()),
                 uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
                 reads: Arc::new(Semaphore::new(READS_MAX)),
@@ -201,12 +206,16 @@ impl Blobs {
         Ok(())
     }
 
-    /// Bytes of a blob, in order. A blob that is read whole is verified: what is damaged ends with an error.
+    /// Bytes of a blob, in order. A blob that is read whole is verified, unless it is in memory since it was written: what
+    /// is damaged ends with an error.
     pub(crate) async fn read(
         &self,
         blob: Blob,
         range: Range<u64>,
     ) -> BoxStream<'static, Result<Bytes, BlobError>> {
+        if let Some(parts) = self.recent().get(blob.digest, &range) {
+            return stream::iter(parts).map(Ok).boxed();
+        }
         let permit = self.read_permit().await;
         read::read(Arc::clone(&self.inner.objects), blob, range, permit).boxed()
     }
@@ -224,6 +233,10 @@ impl Blobs {
             all.extend_from_slice(&chunk?);
         }
         Ok(Bytes::from(all))
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pins(&self) -> MutexGuard<'_, Pins> {
@@ -263,12 +276,26 @@ impl Blobs {
         if self.pins().is_pinned(digest) || !is_unused().await {
             return Ok(false);
         }
+        self.recent().forget(digest);
         match self.inner.objects.delete(&path_of(digest)).await {
             Ok(()) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Makes the folders of a new store, so that no blob has to wait until one is synced.
+fn make_shards(folder: &FilePath) -> std::io::Result<()> {
+    let mut is_new = false;
+    for shard in 0..=u8::MAX {
+        match std::fs::create_dir(folder.join(format!("{shard:02x}"))) {
+            Ok(()) => is_new = true,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if is_new { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 /// Blobs stand in 256 folders, so that none gets too large.

@@ -43,16 +43,26 @@ fn files_in(folder: &FilePath) -> Vec<String> {
 #[tokio::test]
 async fn blobs_of_any_size_are_kept_and_read_in_ranges() {
     let temp = tempfile::tempdir().unwrap();
-    for blobs in [Blobs::in_memory(GRACE), Blobs::open(temp.path(), GRACE).unwrap()] {
-        for length in [0, 1, 300_000, 4 * 1024 * 1024, 9 * 1024 * 1024 + 1] {
+    for (blobs, again) in [
+        (Blobs::in_memory(GRACE), None),
+        (Blobs::open(temp.path(), GRACE).unwrap(), Some(Blobs::open(temp.path(), GRACE).unwrap())),
+    ] {
+        for (length, chunk) in
+            [(0, 1), (1, 1), (300_000, 7_000), (4 * 1024 * 1024, 100_000), (9 * 1024 * 1024 + 1, 1 << 20)]
+        {
             let bytes = bytes(length);
-            let blob = write(&blobs, &bytes, 100_000).await;
+            let blob = write(&blobs, &bytes, chunk).await;
             assert_eq!(read(&blobs, blob, 0..blob.size).await.unwrap(), bytes);
             assert_eq!(blobs.read_all(blob).await.unwrap(), bytes);
             let size = blob.size;
-            for range in [size / 3..size / 2, size / 2..size, size..size, size / 2..size + 9] {
+            // From memory, and from the disk.
+            for (blobs, range) in
+                [0..size, size / 3..size / 2, size / 2..size, size..size, size / 2..size + 9]
+                    .iter()
+                    .flat_map(|range| again.iter().chain([&blobs]).map(|blobs| (blobs, range.clone())))
+            {
                 let expected = &bytes[range.start as usize..range.end.min(size) as usize];
-                assert_eq!(read(&blobs, blob, range).await.unwrap(), expected);
+                assert_eq!(read(blobs, blob, range).await.unwrap(), expected);
             }
         }
     }
@@ -127,6 +137,8 @@ async fn damage_is_found_when_a_blob_is_read_whole() {
     let blobs = Blobs::open(temp.path(), GRACE).unwrap();
     let good = bytes(2_000_000);
     let blob = write(&blobs, &good, 250_000).await;
+    // What was just written is in memory; a later process reads it from the disk.
+    let blobs = Blobs::open(temp.path(), GRACE).unwrap();
     let file = temp.path().join(path_of(blob.digest).as_ref());
     let mut damaged = good.to_vec();
     damaged[1_234_567] ^= 4;

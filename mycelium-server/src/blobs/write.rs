@@ -1,6 +1,6 @@
 //! Writing blobs: those that come from outside, and those that the broker puts together from others.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload};
@@ -8,12 +8,15 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
-use super::{Blob, BlobError, Blobs, STAGING, path_of};
+use super::{Blob, BlobError, Blobs, STAGING, path_of, recent};
 use crate::store::BlobDigest;
 
 /// A blob up to this size is gathered in memory and written at once; a larger one goes to the disk in parts of this size,
 /// of which one is written while the next is gathered.
 const PART_BYTES: usize = 4 * 1024 * 1024;
+
+/// Pieces up to this size, in bytes, are copied together.
+const SMALL_BYTES: usize = 16 * 1024;
 
 /// What begins with the header of a blob.
 pub(crate) enum Begun {
@@ -39,6 +42,10 @@ pub(crate) struct Upload {
     written: u64,
     gathered: Vec<Bytes>,
     gathered_bytes: usize,
+    /// Small pieces, lest what there is to know of each takes more memory than they.
+    small: BytesMut,
+    /// All of it, as long as that is little enough to be remembered.
+    whole: Vec<Bytes>,
     parts: Option<Parts>,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -80,6 +87,8 @@ impl Blobs {
             written: 0,
             gathered: Vec::new(),
             gathered_bytes: 0,
+            small: BytesMut::new(),
+            whole: Vec::new(),
             parts: None,
             // It is never closed.
             _permit: permit.ok(),
@@ -126,9 +135,33 @@ impl Upload {
             return Err(BlobError::Differs(format!("more than its {} bytes were sent", expected.size)));
         }
         self.hasher.update(&bytes);
-        self.gathered_bytes += bytes.len();
-        self.gathered.push(bytes);
+        if bytes.len() < SMALL_BYTES {
+            self.small.extend_from_slice(&bytes);
+            if self.small.len() >= SMALL_BYTES {
+                self.gather_small();
+            }
+        } else {
+            self.gather_small();
+            self.gather(bytes);
+        }
         if self.gathered_bytes >= PART_BYTES { self.write_part().await } else { Ok(()) }
+    }
+
+    fn gather_small(&mut self) {
+        if !self.small.is_empty() {
+            let bytes = self.small.split().freeze();
+            self.gather(bytes);
+        }
+    }
+
+    fn gather(&mut self, bytes: Bytes) {
+        self.gathered_bytes += bytes.len();
+        if self.written <= recent::BLOB_BYTES_MAX as u64 {
+            self.whole.push(bytes.clone());
+        } else {
+            self.whole.clear();
+        }
+        self.gathered.push(bytes);
     }
 
     async fn write_part(&mut self) -> Result<(), BlobError> {
@@ -170,6 +203,7 @@ impl Upload {
             }
             Some(_) | None => {}
         }
+        self.gather_small();
         if self.parts.is_some() && self.gathered_bytes > 0 {
             self.write_part().await?;
         }
@@ -195,6 +229,9 @@ impl Upload {
             }
         }
         blobs.pins().pin(digest, blob.size, blobs.inner.grace);
+        if blob.size <= recent::BLOB_BYTES_MAX as u64 {
+            blobs.recent().put(digest, std::mem::take(&mut self.whole));
+        }
         Ok(blob)
     }
 }
