@@ -56,9 +56,9 @@ async fn garbage_and_half_open_connections_disturb_nobody() -> anyhow::Result<()
 
 #[tokio::test]
 async fn a_watcher_that_stops_reading_holds_up_nobody_and_finds_the_end_later() -> anyhow::Result<()> {
-    const JOBS: usize = 400;
+    const JOBS: usize = 1_400;
     /// Of the outputs of each job: together far more than all buffers between broker and watcher hold.
-    const OUTPUT_BYTES: usize = 200 * 1024;
+    const OUTPUT_BYTES: usize = 60 * 1024;
     let broker = Broker::in_memory()?.bind("127.0.0.1:0").await?;
     let bystander = Bystander::start(&broker.url()).await?;
     let mut client = wire::client(&broker.url()).await?;

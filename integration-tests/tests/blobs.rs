@@ -188,7 +188,9 @@ async fn what_is_not_there_or_not_as_it_was_said_to_be_is_refused() -> anyhow::R
 
     // Other bytes, too few, too many; no header, two headers, no bytes in a chunk, a name of the wrong length.
     let messages = wire::blob_messages(blob.clone(), &bytes);
-    let other = wire::blob_messages(blob.clone(), &numbers(100_001).slice(..bytes.len()));
+    let mut changed = bytes.to_vec();
+    changed[1_000] ^= 1;
+    let other = wire::blob_messages(blob.clone(), &Bytes::from(changed));
     let header = |blob: v1::BlobRef| wire::blob_messages(blob, &Bytes::new());
     let empty = v1::WriteBlobRequest { kind: Some(write_blob_request::Kind::Chunk(Bytes::new())) };
     let nothing = v1::WriteBlobRequest { kind: None };

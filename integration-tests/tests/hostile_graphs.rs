@@ -141,7 +141,7 @@ fn failing() -> Vec<(&'static str, Vec<v1::ValueNode>)> {
     let growing = body(vec![input(0), operation("list.extend", &[0, 0])]);
     let nesting = body(vec![input(0), list(&[0])]);
     let doubling_text = body(vec![input(0), operation("string.concat", &[0, 0])]);
-    let long_text = serde_json::to_string(&"[".repeat(100_000)).unwrap_or_default();
+    let long_text = serde_json::to_string(&"[".repeat(60_000)).unwrap_or_default();
     let deep_text =
         serde_json::to_string(&format!("{}{}", "[".repeat(50_000), "]".repeat(50_000))).unwrap_or_default();
     vec![

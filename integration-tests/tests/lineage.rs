@@ -253,12 +253,13 @@ async fn an_answer_has_room_for_values_up_to_its_limit() -> anyhow::Result<()> {
     let (broker, mycelium) = start().await?;
     let flow = mycelium.flow("long names");
     // About 200 KiB of nodes each: more than 4 MiB together, and small enough to be shown.
-    let text = "x".repeat(200 * 1024);
+    let text = "x".repeat(50 * 1024);
+    let texts = || list![text.clone(), text.clone(), text.clone(), text.clone()];
     for _ in 0..40 {
-        flow.call("nobody", "task_read", elf_runtime::args! { text: text.as_str() });
+        flow.call("nobody", "task_read", elf_runtime::args! { text: texts() });
     }
     // And one whose nodes are too many to be shown.
-    let large = flow.call("nobody", "task_read", elf_runtime::args! { text: text.repeat(2).as_str() });
+    let large = flow.call("nobody", "task_read", elf_runtime::args! { text: list![texts(), texts()] });
     flow.submit().await?;
     let request = v1::GetGraphRequest {
         root: Some(v1::get_graph_request::Root::FlowId(Bytes::copy_from_slice(flow.id().as_bytes()))),

@@ -72,7 +72,7 @@ async fn jobs_are_listed_by_what_is_asked_for_and_shown_with_their_values() {
     assert_eq!(
         job["outputs"],
         json!([{
-            "name": "value", "encoding": "application/json", "bytes": 19, "value": i64::MAX
+            "name": "value", "encoding": "application/json", "bytes": 19, "value": i64::MAX, "blob": null
         }])
     );
     let nodes = job["nodes"].as_array().unwrap();

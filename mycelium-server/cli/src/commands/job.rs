@@ -248,8 +248,8 @@ mod tests {
             "  status     SKIPPED\n",
             "  element    3 of the list of 22222222-2222-2222-2222-222222222222\n",
             "  elements   4\n",
-            "  run if     true\n",
-            "  for each   11111111-1111-1111-1111-111111111111\n",
+            "  takes      run_if = true\n",
+            "  takes      for_each = value   where value = #11111111-1111-1111-1111-111111111111\n",
             "  takes      species = element\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");
