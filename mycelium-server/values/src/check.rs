@@ -211,7 +211,7 @@ fn check_body(
     Ok(())
 }
 
-fn check_literal(literal: &v1::Payload) -> Result<(), String> {
+pub(crate) fn check_literal(literal: &v1::Payload) -> Result<(), String> {
     let Some(payload::Content::Inline(bytes)) = &literal.content else {
         return Err("has no content".to_owned());
     };

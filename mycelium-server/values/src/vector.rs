@@ -1,14 +1,15 @@
 //! Value graphs as JSON, for people and for test vectors: `proto/testdata/value-graphs` says what they look like.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
+use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::budget::Limits;
-use crate::check::{check_operation, result_types};
+use crate::check::{check_literal, check_operation, result_types};
 use crate::error::EvaluationError;
 use crate::evaluate::{Outputs, evaluate};
 use crate::types::Types;
@@ -100,7 +101,7 @@ impl Vector {
     /// [`VectorError`].
     pub fn evaluate(&self, limits: Limits) -> Result<Value, VectorError> {
         let nodes = self.nodes.iter().map(Node::to_wire).collect::<Result<Vec<_>, _>>()?;
-        check(&nodes)?;
+        check_nodes(&nodes)?;
         if self.result as usize >= nodes.len() {
             return Err(VectorError::Malformed(format!("there is no node {}", self.result)));
         }
@@ -130,10 +131,18 @@ impl Outputs for Vector {
     }
 }
 
-/// Checks what a submission is checked for.
-fn check(nodes: &[v1::ValueNode]) -> Result<(), VectorError> {
+/// Checks a table of nodes for what a submission is checked for. Its literals have to be JSON, which all but whole
+/// values of a job have to be.
+///
+/// # Errors
+/// [`VectorError::Refused`] with the first problem.
+pub fn check_nodes(nodes: &[v1::ValueNode]) -> Result<(), VectorError> {
     let mut types: Vec<Types> = Vec::with_capacity(nodes.len());
     let mut count = nodes.len();
+    if count > limits::VALUE_NODES_MAX {
+        let problem = format!("the value graph has more than {} nodes", limits::VALUE_NODES_MAX);
+        return Err(VectorError::Refused { node: limits::VALUE_NODES_MAX, problem });
+    }
     for (index, node) in nodes.iter().enumerate() {
         let refused = |problem: String| VectorError::Refused { node: index, problem };
         let earlier = |inner: &u32| {
@@ -151,13 +160,23 @@ fn check(nodes: &[v1::ValueNode]) -> Result<(), VectorError> {
                 Types::ANY
             }
             Some(value_node::Kind::Map(map)) => {
-                map.entries.iter().try_for_each(|entry| earlier(&entry.node).map(drop))?;
+                let mut keys = HashSet::with_capacity(map.entries.len());
+                for entry in &map.entries {
+                    earlier(&entry.node)?;
+                    if !keys.insert(entry.key.as_str()) {
+                        return Err(refused("has a key twice".to_owned()));
+                    }
+                }
                 Types::ANY
             }
             Some(value_node::Kind::BodyInput(_)) => {
                 return Err(refused("is the input of a body, and stands in none".to_owned()));
             }
-            Some(other) => result_types(other).unwrap_or(Types::ANY),
+            Some(other @ value_node::Kind::Literal(literal)) => {
+                check_literal(literal).map_err(refused)?;
+                result_types(other).unwrap_or(Types::ANY)
+            }
+            Some(other @ value_node::Kind::Output(_)) => result_types(other).unwrap_or(Types::ANY),
             None => return Err(refused("says nothing".to_owned())),
         };
         types.push(result);

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use mycelium_proto::v1::{self, value_node};
-use mycelium_values::{Limits, Operation, Outputs, Types, check_operation, evaluate, result_types};
+use mycelium_values::vector::check_nodes;
+use mycelium_values::{Limits, Operation, Outputs, evaluate};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -24,50 +25,10 @@ impl Outputs for Anything {
     }
 }
 
-fn is_json(payload: &v1::Payload) -> bool {
-    match &payload.content {
-        Some(v1::payload::Content::Inline(json)) => std::str::from_utf8(json)
-            .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()),
-        Some(v1::payload::Content::Blob(_)) | None => false,
-    }
-}
-
-/// What passes the check, as a submission is checked.
-fn is_sound(nodes: &[v1::ValueNode]) -> bool {
-    let mut types: Vec<Types> = Vec::new();
-    let mut count = nodes.len();
-    for node in nodes {
-        let result = match &node.kind {
-            Some(value_node::Kind::Operation(operation)) => {
-                let operands: Option<Vec<Types>> =
-                    operation.inputs.iter().map(|input| types.get(*input as usize).copied()).collect();
-                let Some(operands) = operands else { return false };
-                let Ok(result) = check_operation(operation, &operands, &mut count) else { return false };
-                result
-            }
-            Some(value_node::Kind::List(list))
-                if list.items.iter().any(|item| *item as usize >= types.len()) =>
-            {
-                return false;
-            }
-            Some(value_node::Kind::Map(map))
-                if map.entries.iter().any(|entry| entry.node as usize >= types.len()) =>
-            {
-                return false;
-            }
-            Some(value_node::Kind::Literal(literal)) if !is_json(literal) => return false,
-            Some(value_node::Kind::BodyInput(_)) | None => return false,
-            Some(kind) => result_types(kind).unwrap_or(Types::ANY),
-        };
-        types.push(result);
-    }
-    true
-}
-
 /// Computes every node. What a sound graph gives is JSON of the length that was computed for it.
 fn compute(nodes: &[v1::ValueNode]) {
     let wanted: Vec<u32> = (0..nodes.len()).map(|node| u32::try_from(node).unwrap()).collect();
-    let is_sound = is_sound(nodes);
+    let is_sound = check_nodes(nodes).is_ok();
     for node in &wanted {
         match evaluate(nodes, &[*node], &Anything, SMALL) {
             Ok(values) if is_sound => {
