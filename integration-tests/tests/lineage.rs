@@ -259,7 +259,7 @@ async fn an_answer_has_room_for_values_up_to_its_limit() -> anyhow::Result<()> {
         flow.call("nobody", "task_read", elf_runtime::args! { text: texts() });
     }
     // And one whose nodes are too many to be shown.
-    let large = flow.call("nobody", "task_read", elf_runtime::args! { text: list![texts(), texts()] });
+    let large = flow.call("nobody", "task_read", elf_runtime::args! { text: texts().concat(texts()) });
     flow.submit().await?;
     let request = v1::GetGraphRequest {
         root: Some(v1::get_graph_request::Root::FlowId(Bytes::copy_from_slice(flow.id().as_bytes()))),

@@ -53,6 +53,10 @@ impl Outputs for Anything {
             name => serde_json::to_vec(name).map(Bytes::from).map_err(|error| error.to_string()),
         }
     }
+
+    fn blob(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
+        Err("there is none".to_owned())
+    }
 }
 
 /// Computes each node by itself.
