@@ -143,7 +143,7 @@ fn failing() -> Vec<(&'static str, Vec<v1::ValueNode>)> {
     let doubling_text = body(vec![input(0), operation("string.concat", &[0, 0])]);
     let long_text = serde_json::to_string(&"[".repeat(60_000)).unwrap_or_default();
     let deep_text =
-        serde_json::to_string(&format!("{}{}", "[".repeat(50_000), "]".repeat(50_000))).unwrap_or_default();
+        serde_json::to_string(&format!("{}{}", "[".repeat(30_000), "]".repeat(30_000))).unwrap_or_default();
     vec![
         ("a doubling list", chain(literal("[1]"), "list.extend", 60)),
         ("a doubling text", chain(literal("\"ab\""), "string.concat", 60)),

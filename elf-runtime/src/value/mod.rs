@@ -87,7 +87,7 @@ pub struct Value<T: Output> {
 }
 
 impl<T: Output> Value<T> {
-    /// A value that is known now. If it cannot be written, or is larger than what travels (1 MiB), the flow says so
+    /// A value that is known now. If it cannot be written, or is larger than what travels (64 GiB), the flow says so
     /// when it is submitted, with the task and the parameter.
     #[must_use]
     pub fn literal(value: &T) -> Self {

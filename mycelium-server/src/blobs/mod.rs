@@ -12,7 +12,7 @@ mod write;
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -91,6 +91,7 @@ struct Inner {
     /// The folder they are in, if it is one of this machine.
     folder: Option<PathBuf>,
     grace: Duration,
+    started_at: SystemTime,
     /// Before this, nothing is removed.
     grace_until: Instant,
     pins: Mutex<Pins>,
@@ -139,6 +140,7 @@ impl Blobs {
                 objects,
                 folder,
                 grace,
+                started_at: SystemTime::now(),
                 grace_until: Instant::now() + grace,
                 pins: Mutex::default(),
                 recent: Mutex::default(),
@@ -263,6 +265,23 @@ impl Blobs {
             }
         });
         blobs.boxed()
+    }
+
+    /// Removes what processes that died while they wrote small blobs have left of them. Blocks.
+    pub(crate) fn remove_leftovers(&self) -> std::io::Result<()> {
+        let Some(folder) = &self.inner.folder else { return Ok(()) };
+        for shard in 0..=u8::MAX {
+            for entry in std::fs::read_dir(folder.join(format!("{shard:02x}")))? {
+                let entry = entry?;
+                // What this process is writing is newer than the process.
+                let is_leftover = entry.file_name().to_string_lossy().contains('#')
+                    && entry.metadata()?.modified()? < self.inner.started_at;
+                if is_leftover {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes a blob, unless somebody has pinned it, or `is_unused` says that it has a use. Nobody can find it or make

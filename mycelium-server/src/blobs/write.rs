@@ -171,10 +171,8 @@ impl Upload {
                 parts
             }
             None => {
-                let path = match self.expected {
-                    Some(blob) => path_of(blob.digest),
-                    None => Path::from_iter([STAGING, &uuid::Uuid::now_v7().simple().to_string()]),
-                };
+                // Apart from the blobs, so that what a process leaves that dies is found at the next start.
+                let path = Path::from_iter([STAGING, &uuid::Uuid::now_v7().simple().to_string()]);
                 let upload = self.blobs.inner.objects.put_multipart(&path).await?;
                 Parts { upload, path, under_way: None }
             }
@@ -223,9 +221,7 @@ impl Upload {
             Some(mut parts) => {
                 parts.settle().await?;
                 parts.upload.complete().await?;
-                if parts.path != path {
-                    objects.rename(&parts.path, &path).await?;
-                }
+                objects.rename(&parts.path, &path).await?;
             }
         }
         blobs.pins().pin(digest, blob.size, blobs.inner.grace);

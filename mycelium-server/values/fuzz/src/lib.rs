@@ -64,7 +64,7 @@ impl Outputs for Anything {
 /// # Panics
 /// If something is not as it must be: that is what a fuzzer looks for.
 pub fn compute(nodes: &[v1::ValueNode], is_sound: bool) {
-    for node in (0_u32..).take(nodes.len()).rev().take(COMPUTED_MAX) {
+    for node in (0..u32::try_from(nodes.len()).unwrap_or(u32::MAX)).rev().take(COMPUTED_MAX) {
         match evaluate(nodes, &[node], &Anything, SMALL) {
             Ok(values) if is_sound => {
                 assert_eq!(values.len(), 1);
@@ -80,7 +80,7 @@ pub fn compute(nodes: &[v1::ValueNode], is_sound: bool) {
                 let text = error.to_string();
                 assert!(text.len() < 2_000, "messages are cut: {text}");
                 assert!(
-                    !is_sound || error.kind != ErrorKind::InvalidValue || !text.contains("malformed"),
+                    !is_sound || error.failure.kind != ErrorKind::InvalidValue || !text.contains("malformed"),
                     "a graph that passed the check is none that is malformed: {text}"
                 );
             }
