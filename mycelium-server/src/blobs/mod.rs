@@ -12,7 +12,7 @@ mod write;
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -33,6 +33,8 @@ pub(crate) use write::{Begun, Piece, Upload};
 const UPLOADS_MAX: usize = 8;
 /// How many blobs are read at once. Each takes up to 3 MiB of memory, so all take up to 48 MiB.
 const READS_MAX: usize = 16;
+/// How old an unfinished small blob is whose writer must have died: far older than any write takes.
+const LEFTOVER_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Where bytes are gathered whose digest is not known yet.
 const STAGING: &str = "staging";
 
@@ -91,7 +93,6 @@ struct Inner {
     /// The folder they are in, if it is one of this machine.
     folder: Option<PathBuf>,
     grace: Duration,
-    started_at: SystemTime,
     /// Before this, nothing is removed.
     grace_until: Instant,
     pins: Mutex<Pins>,
@@ -140,7 +141,6 @@ impl Blobs {
                 objects,
                 folder,
                 grace,
-                started_at: SystemTime::now(),
                 grace_until: Instant::now() + grace,
                 pins: Mutex::default(),
                 recent: Mutex::default(),
@@ -273,10 +273,17 @@ impl Blobs {
         for shard in 0..=u8::MAX {
             for entry in std::fs::read_dir(folder.join(format!("{shard:02x}")))? {
                 let entry = entry?;
-                // What this process is writing is newer than the process.
-                let is_leftover = entry.file_name().to_string_lossy().contains('#')
-                    && entry.metadata()?.modified()? < self.inner.started_at;
-                if is_leftover {
+                if !entry.file_name().to_string_lossy().contains('#') {
+                    continue;
+                }
+                let modified = match entry.metadata().and_then(|metadata| metadata.modified()) {
+                    Ok(modified) => modified,
+                    // It was finished meanwhile, and has its name now.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                };
+                // One from the future was written before the clock was set back, and is no older.
+                if modified.elapsed().is_ok_and(|age| age > LEFTOVER_AFTER) {
                     std::fs::remove_file(entry.path())?;
                 }
             }

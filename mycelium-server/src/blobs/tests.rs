@@ -128,12 +128,12 @@ async fn what_uploads_left_unfinished_is_not_listed_and_goes_with_the_next_start
     assert_eq!(blobs.list().try_collect::<Vec<_>>().await.unwrap(), []);
     let half = temp.path().join("ab").join("abcd#1");
     std::fs::write(&half, "half").unwrap();
-    let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
+    let long_ago = std::time::SystemTime::now() - LEFTOVER_AFTER - Duration::from_secs(60);
     std::fs::File::options().write(true).open(&half).unwrap().set_modified(long_ago).unwrap();
     drop(blobs);
     let blobs = Blobs::open(temp.path(), GRACE).unwrap();
     assert_eq!(files_in(temp.path()), ["abcd#1"]);
-    // One of this process, under way.
+    // One that is under way.
     std::fs::write(temp.path().join("00").join("0000#1"), "half").unwrap();
     blobs.remove_leftovers().unwrap();
     assert_eq!(files_in(temp.path()), ["0000#1"]);
