@@ -38,7 +38,7 @@ pub async fn blob_client(url: &str) -> anyhow::Result<BlobServiceClient<Channel>
     Ok(BlobServiceClient::new(channel(url).await?).max_encoding_message_size(2 * MESSAGE_BYTES_MAX))
 }
 
-/// The messages that write a blob of these bytes, in chunks of 256 KiB.
+/// The messages that write a blob of these bytes, in chunks as runtimes send them.
 pub fn blob_messages(blob: v1::BlobRef, bytes: &Bytes) -> Vec<v1::WriteBlobRequest> {
     let header = write_blob_request::Kind::Header(v1::WriteBlobHeader {
         blob: Some(blob),

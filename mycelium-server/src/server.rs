@@ -35,6 +35,9 @@ const BLOB_MESSAGE_BYTES_MAX: usize = BLOB_CHUNK_BYTES_MAX + 64 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// How much a peer may send on one connection before it has to wait.
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// The largest HTTP/2 frame that is taken, in bytes: a chunk of a blob is one, instead of many that each cost a call to the
+/// system on both sides.
+const FRAME_BYTES_MAX: u32 = 128 * 1024;
 /// How many calls one connection may have under way.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 /// How often a silent connection is asked whether it is still there, and how long it may take to answer.
@@ -193,6 +196,7 @@ impl Broker {
         let router = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(Some(FRAME_BYTES_MAX))
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

@@ -20,7 +20,7 @@ pub const BLOB_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// The most bytes of a blob in one message.
 pub const BLOB_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// The bytes of a blob that a runtime puts into one message, and the broker too.
-pub const BLOB_CHUNK_BYTES: usize = 256 * 1024;
+pub const BLOB_CHUNK_BYTES: usize = 64 * 1024;
 /// The most blobs in one `FindMissingBlobs` call.
 pub const BLOB_DIGESTS_MAX: usize = 10_000;
 /// The most elements that one `for_each` is expanded for.

@@ -18,8 +18,8 @@ use crate::error::Error;
 
 /// How long nothing may move before a transfer is given up and tried again. The broker's disk may take its time.
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
-/// How much memory is taken at once for a blob of which nothing has come yet.
-const READ_CAPACITY_BYTES: usize = 1024 * 1024;
+/// How much memory is taken at once for a blob of which nothing has come yet: what grows beyond it is copied.
+const READ_CAPACITY_BYTES: usize = 16 * 1024 * 1024;
 
 impl Inner {
     /// Its turn among the transfers.

@@ -16,6 +16,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// The same on the connection of blobs. Many chunks fit, and what a slow reader leaves lying there stays small.
 const BLOB_STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const BLOB_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// The largest HTTP/2 frame that the connection of blobs takes, in bytes: a chunk of a blob is one, instead of many that
+/// each cost a call to the system on both sides.
+const BLOB_FRAME_BYTES_MAX: u32 = 128 * 1024;
 /// After how long without traffic the other side is asked whether it is there, and how long it has to answer.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,6 +98,7 @@ pub(crate) fn blob_channel(url: &str) -> Result<Channel, Error> {
     Ok(endpoint(url)?
         .initial_stream_window_size(BLOB_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(BLOB_CONNECTION_WINDOW_BYTES)
+        .max_frame_size(BLOB_FRAME_BYTES_MAX)
         .keep_alive_while_idle(false)
         .connect_lazy())
 }

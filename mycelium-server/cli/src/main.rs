@@ -14,6 +14,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    keep_to_small_pages();
     let cli = args::Cli::read();
     // A commit of the broker blocks one thread: another has to be left that reads and writes, on one core as well.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
@@ -26,4 +27,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => errors::report(&error),
     }
+}
+
+/// Asks the system not to hand out memory in huge pages. The allocator invites them, and gives buffers of large values
+/// back soon after use: the next one then costs the clearing of 2 MiB, however little of it is written.
+fn keep_to_small_pages() {
+    #[cfg(target_os = "linux")]
+    // A system that does not know of this is slower for it, no more.
+    let _slower = nix::sys::prctl::set_thp_disable(true);
 }

@@ -11,9 +11,11 @@ use tokio::task::JoinHandle;
 use super::{Blob, BlobError, Blobs, STAGING, path_of, recent};
 use crate::store::BlobDigest;
 
-/// A blob up to this size is gathered in memory and written at once; a larger one goes to the disk in parts of this size,
-/// of which one is written while the next is gathered.
-const PART_BYTES: usize = 4 * 1024 * 1024;
+/// A blob up to this size, in bytes, is gathered in memory and written at once.
+const WHOLE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A larger one goes to the disk in parts of this size, in bytes, of which one is written while the next is gathered:
+/// little is left to write when the last byte has come.
+const PART_BYTES: usize = 1024 * 1024;
 
 /// Pieces up to this size, in bytes, are copied together.
 const SMALL_BYTES: usize = 16 * 1024;
@@ -144,7 +146,13 @@ impl Upload {
             self.gather_small();
             self.gather(bytes);
         }
-        if self.gathered_bytes >= PART_BYTES { self.write_part().await } else { Ok(()) }
+        if self.gathered_bytes >= self.part_bytes() { self.write_part().await } else { Ok(()) }
+    }
+
+    /// How much is gathered before it is written.
+    fn part_bytes(&self) -> usize {
+        let is_large = self.expected.is_some_and(|blob| blob.size > WHOLE_BYTES_MAX as u64);
+        if is_large || self.parts.is_some() { PART_BYTES } else { WHOLE_BYTES_MAX }
     }
 
     fn gather_small(&mut self) {

@@ -23,7 +23,7 @@ use crate::store::BlobDigest;
 /// How long a transfer may stand still before it is cut: each takes one of a small number of places.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// How many messages of a blob wait for the connection, beside what HTTP/2 takes.
-const CHUNKS_WAITING_MAX: usize = 4;
+const CHUNKS_WAITING_MAX: usize = 16;
 
 /// Serves those who write and read blobs.
 #[derive(Debug, Clone)]
