@@ -8,6 +8,8 @@ mod decide;
 mod derive;
 mod edges;
 mod expand;
+#[cfg(test)]
+mod fuzz;
 mod preview;
 
 pub(crate) use check::{Checked, SpecError, check_name, check_payload, check_spec};
@@ -18,3 +20,25 @@ pub(crate) use derive::{
 pub(crate) use edges::{Edge, edges_of, list_edges_of};
 pub(crate) use expand::{Template, element_digest, element_id};
 pub(crate) use preview::{Preview, Tracer, preview};
+
+/// What tests share.
+#[cfg(test)]
+mod testing {
+    use bytes::Bytes;
+    use mycelium_proto::v1;
+
+    use super::ReadBlob;
+
+    /// No blob is there.
+    pub(super) struct NoBlobs;
+
+    impl ReadBlob for NoBlobs {
+        fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
+            Err("there is none".to_owned())
+        }
+
+        fn begin(&self, blob: &v1::BlobRef, _max: usize) -> Result<Bytes, String> {
+            self.read(blob)
+        }
+    }
+}

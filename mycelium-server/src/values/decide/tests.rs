@@ -2,6 +2,7 @@ use bytes::Bytes;
 use mycelium_proto::v1::payload;
 
 use super::*;
+use crate::values::testing::NoBlobs;
 
 fn node(kind: value_node::Kind) -> v1::ValueNode {
     v1::ValueNode { kind: Some(kind) }
@@ -39,18 +40,6 @@ fn job(number: u8) -> JobId {
 fn outputs(values: &[(u8, &str)]) -> OutputsByJob {
     let value = |json: &str| v1::Output { name: "value".to_owned(), payload: Some(payload(json)) };
     values.iter().map(|(number, json)| (job(*number), v1::Outputs { outputs: vec![value(json)] })).collect()
-}
-
-struct NoBlobs;
-
-impl ReadBlob for NoBlobs {
-    fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
-        Err("there is none".to_owned())
-    }
-
-    fn begin(&self, blob: &v1::BlobRef, _max: usize) -> Result<Bytes, String> {
-        self.read(blob)
-    }
 }
 
 fn shown(decision: Decision) -> String {

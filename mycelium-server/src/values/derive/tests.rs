@@ -1,6 +1,7 @@
 use std::borrow::Borrow;
 
 use super::*;
+use crate::values::testing::NoBlobs;
 
 fn payload(text: &str, encoding: &str) -> v1::Payload {
     v1::Payload {
@@ -34,18 +35,6 @@ fn done(job: u8, outputs: &[(&str, &str)]) -> (JobId, v1::Outputs) {
         .map(|(name, json)| v1::Output { name: (*name).to_owned(), payload: Some(payload(json, "")) })
         .collect();
     (JobId::new([job; 16]), v1::Outputs { outputs })
-}
-
-struct NoBlobs;
-
-impl ReadBlob for NoBlobs {
-    fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
-        Err("there is none".to_owned())
-    }
-
-    fn begin(&self, blob: &v1::BlobRef, _max: usize) -> Result<Bytes, String> {
-        self.read(blob)
-    }
 }
 
 /// A value as text, with `<n>` for a blob of n bytes. What it says of its size is true.
