@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use elf_runtime::{Error, JobId, Mycelium, Output, TaskError, list, machine_elf};
-use integration_tests::{Worker, must};
+use integration_tests::{Worker, jobs_of, must, until};
 use mycelium_proto::v1::{self, JobEdgeKind, JobStatus, job_value};
 use mycelium_proto::{limits, reason};
 use mycelium_server::{Broker, RunningBroker};
@@ -26,6 +26,11 @@ impl Scale {
     async fn task_weigh(&self, species: String) -> Result<Measurement, TaskError> {
         let weight = i64::try_from(species.len())?;
         Ok(Measurement { species, weight })
+    }
+
+    /// The first numbers from 0 on.
+    fn task_count(&self, numbers: i64) -> Result<Vec<i64>, TaskError> {
+        Ok((0..numbers).collect())
     }
 
     /// Adds up weights.
@@ -188,6 +193,71 @@ async fn a_lineage_follows_values_both_ways_and_nothing_else() -> anyhow::Result
         assert!(error.to_string().contains("species, weight"), "{error}");
     }
     worker.stop().await?;
+    broker.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lineage_leads_through_lists_and_conditions_before_they_are_done_and_after() -> anyhow::Result<()> {
+    let (broker, mycelium) = start().await?;
+    let flow = mycelium.flow("numbers");
+    let scale = Scale::tasks(&flow, "scale");
+    let other = Scale::tasks(&flow, "other scale");
+    let numbers = scale.task_count(3);
+    // The second elf comes later, so that all elements are there and none has ended.
+    let each = flow.for_each(&numbers, |number| other.task_sum(list![number, 1]));
+    let sum = scale.task_sum(&each);
+    let heavy = scale.task_weigh("heavy").run_if(sum.value().greater_than(5));
+    flow.submit().await?;
+    let worker = Worker::start(mycelium.serve().elf("scale", Scale)).await?;
+    let run = mycelium.run(flow.id());
+    must("the numbers", run.result(&numbers)).await??;
+    let [n, e, s, h] = [numbers.id(), each.id(), sum.id(), heavy.id()].map(id_bytes);
+    let elements: Vec<Bytes> = until("the elements to be there", || async {
+        let jobs = jobs_of(&mycelium, flow.id(), &[JobStatus::Ready]).await?;
+        let of_other = jobs.into_iter().filter(|job| job.elf == "other scale" && job.job_id != e);
+        let elements: Vec<Bytes> = of_other.map(|job| job.job_id).collect();
+        Ok((elements.len() == 3).then_some(elements))
+    })
+    .await?;
+
+    let into = |job: &Bytes, from: &[&Bytes], kind: JobEdgeKind| -> Vec<(Bytes, Bytes, JobEdgeKind)> {
+        from.iter().map(|from| ((*from).clone(), job.clone(), kind)).collect()
+    };
+    let mut all = BTreeSet::new();
+    all.extend(into(&e, &[&n], JobEdgeKind::Element));
+    for element in &elements {
+        all.extend(into(element, &[&n], JobEdgeKind::Element));
+        all.extend(into(&e, &[element], JobEdgeKind::Gather));
+    }
+    all.extend(into(&s, &[&e], JobEdgeKind::Value));
+    all.extend(into(&h, &[&s], JobEdgeKind::Condition));
+    let told = |lineage: &v1::GetLineageResponse| -> BTreeSet<(Bytes, Bytes, JobEdgeKind)> {
+        let edges = lineage.edges.iter();
+        edges.map(|edge| (edge.from_job_id.clone(), edge.to_job_id.clone(), edge.kind())).collect()
+    };
+    let mut up = BTreeMap::from([(h.clone(), 0), (s.clone(), 1), (e.clone(), 2), (n.clone(), 3)]);
+    up.extend(elements.iter().map(|element| (element.clone(), 3)));
+    let mut down = BTreeMap::from([(n.clone(), 0), (e.clone(), 1), (s.clone(), 2), (h.clone(), 3)]);
+    down.extend(elements.iter().map(|element| (element.clone(), 1)));
+    let check = async |when: &str| -> anyhow::Result<()> {
+        for page_size in [1, 3, 1_000] {
+            let found = lineage(&mycelium, heavy.id(), "", false, page_size).await?;
+            ensure!(distances(&found) == up, "{when}, up: {found:?}");
+            ensure!(told(&found) == all && !found.truncated, "{when}, up: {:?}", found.edges);
+            let found = lineage(&mycelium, numbers.id(), "", true, page_size).await?;
+            ensure!(distances(&found) == down, "{when}, down: {found:?}");
+            ensure!(told(&found) == all && !found.truncated, "{when}, down: {:?}", found.edges);
+        }
+        Ok(())
+    };
+    check("before the elements have ended").await?;
+    let second = Worker::start(mycelium.serve().elf("other scale", Scale)).await?;
+    must("the end of the flow", run.wait()).await??;
+    ensure!(run.job_status(heavy.id()).await? == JobStatus::Done, "1 + 2 + 3 is more than 5");
+    check("when all is done").await?;
+    worker.stop().await?;
+    second.stop().await?;
     broker.stop().await?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use mycelium_core::ids::{FlowId, JobId};
-use mycelium_proto::v1;
+use mycelium_proto::{limits, v1};
 
 use super::convert;
 use super::jobs::{decode_spec, find, find_all, read_spec};
@@ -122,15 +122,23 @@ fn gather_edge(element: JobId, list: JobId) -> v1::JobEdge {
     }
 }
 
-/// Every edge that ends in a job: of one with a list, those from the jobs for its elements too, once it is DONE.
+/// Every edge that ends in a job: of one with a list, those from the jobs for its elements too, as far as they are there.
 pub(crate) fn edges_into_one(
     store: &dyn Store,
     id: JobId,
     record: SpecRecord,
 ) -> Result<Vec<v1::JobEdge>, CallError> {
+    // Only what is evaluated can have a list.
+    let may_have_elements = record.evaluate;
     let mut edges = own_edges(store, id, record, &mut IntoLists::new())?;
-    let elements = store.finished(&[id])?.pop().flatten().and_then(|finished| finished.elements);
-    edges.extend((0..elements.unwrap_or(0)).map(|index| gather_edge(element_id(id, index), id)));
+    if may_have_elements {
+        let finished = store.finished(&[id])?.pop().flatten();
+        let elements = match finished.and_then(|finished| finished.elements) {
+            Some(count) => (0..count).map(|index| element_id(id, index)).collect(),
+            None => elements_of(store, id, limits::FOR_EACH_ELEMENTS_MAX)?,
+        };
+        edges.extend(elements.into_iter().map(|element| gather_edge(element, id)));
+    }
     Ok(edges)
 }
 

@@ -205,8 +205,17 @@ impl<'a> Walk<'a> {
                         continue;
                     }
                     let Some(edges) = self.edges(*dependent)? else { break 'walk };
-                    if edges.iter().any(|edge| source(edge) == Some(job) && counts(edge)) {
-                        self.find(*dependent, distance + 1);
+                    let mut taken = edges.iter().filter(|edge| source(edge) == Some(job) && counts(edge));
+                    let Some(first) = taken.next() else { continue };
+                    let is_into_list =
+                        [first].into_iter().chain(taken).any(|edge| edge.kind() == v1::JobEdgeKind::Element);
+                    self.find(*dependent, distance + 1);
+                    // Only the list waits for the job; its elements came of it just as well.
+                    if is_into_list {
+                        let gathered = edges.iter().filter(|edge| edge.kind() == v1::JobEdgeKind::Gather);
+                        for element in gathered.filter_map(source) {
+                            self.find(element, distance + 1);
+                        }
                     }
                 }
                 if dependents.len() < DEPENDENTS_CHUNK {
