@@ -20,6 +20,10 @@ use crate::values::{OutputsByJob, ReadBlob};
 /// The most that the operations of one job read of blobs, in bytes. Each blob is read once, and is in memory for as long
 /// as they are computed.
 const OPERANDS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The most that is held at once of what jobs have returned, in bytes. What is a blob counts as its name.
+const OUTPUTS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How many jobs' outputs are read at once. They come to 1 MiB each at the most.
+const OUTPUTS_CHUNK: usize = 64;
 
 /// Reads the blobs that the operations of one job look into. To be used from a thread that may block.
 pub(crate) struct Operands<'a> {
@@ -94,22 +98,30 @@ impl ReadBlob for Operands<'_> {
     }
 }
 
-/// The outputs of jobs, as far as they have any.
-pub(crate) fn read_outputs(store: &dyn Store, jobs: HashSet<JobId>) -> Result<OutputsByJob, CallError> {
-    if jobs.is_empty() {
-        return Ok(HashMap::new());
-    }
+/// The outputs of jobs, as far as they have any; in words if that is more than may be held at once.
+pub(crate) fn read_outputs(
+    store: &dyn Store,
+    jobs: HashSet<JobId>,
+) -> Result<Result<OutputsByJob, String>, CallError> {
     let jobs: Vec<JobId> = jobs.into_iter().collect();
-    let encoded = store.outputs(&jobs)?;
     let mut outputs = HashMap::with_capacity(jobs.len());
-    for (job, encoded) in jobs.into_iter().zip(encoded) {
-        // A job named in `after` alone may have been cancelled and retried meanwhile; a value that is missing is
-        // found when it is looked for.
-        if let Some(encoded) = encoded {
+    let mut bytes = 0;
+    for jobs in jobs.chunks(OUTPUTS_CHUNK) {
+        for (job, encoded) in jobs.iter().zip(store.outputs(jobs)?) {
+            // A job named in `after` alone may have been cancelled and retried meanwhile; a value that is missing is
+            // found when it is looked for.
+            let Some(encoded) = encoded else { continue };
+            bytes += encoded.len();
+            if bytes > OUTPUTS_BYTES_MAX {
+                return Ok(Err(format!(
+                    "what the jobs before returned comes to more than {OUTPUTS_BYTES_MAX} bytes outside of blobs, which is \
+                     the most that values are put together from"
+                )));
+            }
             let decoded = v1::Outputs::decode(encoded)
                 .map_err(|error| CallError::Unreadable(format!("the outputs of job {job}: {error}")))?;
-            outputs.insert(job, decoded);
+            outputs.insert(*job, decoded);
         }
     }
-    Ok(outputs)
+    Ok(Ok(outputs))
 }

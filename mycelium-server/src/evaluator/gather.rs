@@ -67,5 +67,5 @@ async fn put_together(
 /// What jobs returned, in pieces; or in words why it cannot be part of a list.
 fn read_wholes(store: &dyn Store, jobs: &[JobId]) -> Result<Result<Vec<Vec<Piece>>, String>, CallError> {
     let outputs = read_outputs(store, jobs.iter().copied().collect())?;
-    Ok(jobs.iter().map(|job| splice_whole(*job, &outputs)).collect())
+    Ok(outputs.and_then(|outputs| jobs.iter().map(|job| splice_whole(*job, &outputs)).collect()))
 }

@@ -236,7 +236,10 @@ fn decide_job(
         .filter(|finished| finished.status == FinalStatus::Skipped)
         .map(|finished| finished.id)
         .collect();
-    let outputs = read_outputs(&*source.store, jobs_computed(&spec, &skipped))?;
+    let outputs = match read_outputs(&*source.store, jobs_computed(&spec, &skipped))? {
+        Ok(outputs) => outputs,
+        Err(problem) => return Ok(Step::Answer(Answer::Failed(problem))),
+    };
     let operands = Operands::new(&source.blobs, source.runtime.clone());
     let decision = decide(&spec, &outputs, &skipped, &operands);
     if let Some(away) = operands.away() {

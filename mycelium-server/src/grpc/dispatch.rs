@@ -90,9 +90,33 @@ impl Dispatcher {
     }
 
     async fn put_together(&self, assignments: Vec<Assignment>) -> Result<PutTogether, CallError> {
-        let is_short = assignments.len() <= READ_HERE_MAX;
-        let read = move |store: &dyn Store| Inputs::read(store, assignments);
-        let inputs = if is_short { self.handle.read_here(read)? } else { self.handle.read(read).await? };
+        let mut done = PutTogether::default();
+        // The first is the last.
+        let mut parts = vec![assignments];
+        while let Some(part) = parts.pop() {
+            let is_short = part.len() <= READ_HERE_MAX;
+            let read = move |store: &dyn Store| Inputs::read(store, part);
+            let inputs = if is_short { self.handle.read_here(read)? } else { self.handle.read(read).await? };
+            match inputs {
+                Ok(inputs) => {
+                    let more = self.derive(inputs, is_short).await?;
+                    done.assignments.extend(more.assignments);
+                    done.failures.extend(more.failures);
+                }
+                Err(TooMuch { mut assignments, problem }) => match assignments.as_slice() {
+                    [] => {}
+                    [one] => done.failures.push((one.token, FailureBody::value_derivation(problem))),
+                    _ => {
+                        let rest = assignments.split_off(assignments.len() / 2);
+                        parts.extend([rest, assignments]);
+                    }
+                },
+            }
+        }
+        Ok(done)
+    }
+
+    async fn derive(&self, inputs: Inputs, is_short: bool) -> Result<PutTogether, CallError> {
         let blobs = self.handle.blobs().clone();
         let derived = if inputs.specs.iter().any(has_operations) {
             let runtime = tokio::runtime::Handle::current();
@@ -137,19 +161,26 @@ struct Inputs {
     outputs: OutputsByJob,
 }
 
+/// The values of all these are more than may be held at once, and why, in words.
+struct TooMuch {
+    assignments: Vec<Assignment>,
+    problem: String,
+}
+
 /// Assignments without their arguments, and what those come to.
 struct DerivedAssignments {
     assignments: Vec<(v1::Assignment, Token, Vec<Derived>)>,
     failures: Vec<(Token, FailureBody)>,
 }
 
+#[derive(Default)]
 struct PutTogether {
     assignments: Vec<v1::Assignment>,
     failures: Vec<(Token, FailureBody)>,
 }
 
 impl Inputs {
-    fn read(store: &dyn Store, assignments: Vec<Assignment>) -> Result<Self, CallError> {
+    fn read(store: &dyn Store, assignments: Vec<Assignment>) -> Result<Result<Self, TooMuch>, CallError> {
         let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
         let records = store.specs(&ids)?;
         let mut specs = Vec::with_capacity(records.len());
@@ -164,8 +195,10 @@ impl Inputs {
             }
             specs.push(spec);
         }
-        let outputs = read_outputs(store, sources)?;
-        Ok(Self { assignments, specs, outputs })
+        Ok(match read_outputs(store, sources)? {
+            Ok(outputs) => Ok(Self { assignments, specs, outputs }),
+            Err(problem) => Err(TooMuch { assignments, problem }),
+        })
     }
 
     fn derive(self, blobs: &Blobs, runtime: &runtime::Handle) -> Result<DerivedAssignments, CallError> {
