@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use elf_runtime::{Error, JobId, Mycelium, Output, TaskError, list, machine_elf};
+use elf_runtime::{Error, IntoValue, JobId, Mycelium, Output, TaskError, Value, list, machine_elf};
 use integration_tests::{Worker, jobs_of, must, until};
 use mycelium_proto::v1::{self, JobEdgeKind, JobStatus, job_value};
 use mycelium_proto::{limits, reason};
@@ -381,6 +381,44 @@ async fn a_lineage_ends_at_its_limit_and_says_so() -> anyhow::Result<()> {
     let up = all_pages(&mycelium, request(gathers.id(), false)).await?;
     assert_eq!((up.jobs.len(), up.truncated), (JOBS_MAX, true));
     assert_eq!(up.edges.len(), JOBS_MAX, "of the edges none is left out");
+    broker.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_graph_has_room_for_edges_up_to_its_limit() -> anyhow::Result<()> {
+    const BYTES_MAX: usize = 8 * 1024 * 1024;
+    const NAME_BYTES: usize = 250;
+    let (broker, mycelium) = start().await?;
+    let flow = mycelium.flow("long names");
+    let source = flow.call("nobody", "task_read", elf_runtime::Arguments::new());
+    // Each takes 200 outputs of it, whose names take 250 bytes: 55 KiB of edges.
+    for _ in 0..200 {
+        let outputs: Vec<Value<serde_json::Value>> =
+            (0..200).map(|n| source.output(format!("{n:0>width$}", width = NAME_BYTES))).collect();
+        flow.call(
+            "nobody",
+            "task_read",
+            elf_runtime::Arguments::new()
+                .with("all", IntoValue::<Vec<serde_json::Value>>::into_value(outputs)),
+        );
+    }
+    flow.submit().await?;
+    for root in [
+        v1::get_graph_request::Root::FlowId(Bytes::copy_from_slice(flow.id().as_bytes())),
+        v1::get_graph_request::Root::JobId(id_bytes(source.id())),
+    ] {
+        let request = v1::GetGraphRequest {
+            root: Some(root),
+            depth: 1,
+            page_size: 1_000,
+            ..v1::GetGraphRequest::default()
+        };
+        let graph = mycelium.get_graph(request).await?;
+        ensure!(graph.jobs.len() == 201 && graph.truncated, "{} jobs, {}", graph.jobs.len(), graph.truncated);
+        let bytes = graph.edges.len() * NAME_BYTES;
+        ensure!((BYTES_MAX / 2..BYTES_MAX).contains(&bytes), "{} edges", graph.edges.len());
+    }
     broker.stop().await?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use mycelium_core::ids::{FlowId, JobId};
 use mycelium_proto::{limits, v1};
+use prost::Message as _;
 
 use super::convert;
 use super::jobs::{decode_spec, find, find_all, read_spec};
@@ -18,6 +19,8 @@ use crate::values::{Edge, edges_of, element_id, list_edges_of};
 
 /// The farthest that a graph around a job reaches.
 const DEPTH_MAX: u32 = 100;
+/// The most bytes of edges in one answer.
+const EDGES_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 pub(crate) async fn get_graph(
     handle: &Handle,
@@ -62,29 +65,35 @@ async fn of_flow(
     };
     let (jobs, next) = jobs_page(handle, &filter, cursor, limit).await?;
     let ids: Vec<JobId> = jobs.iter().filter_map(|job| JobId::from_slice(&job.job_id)).collect();
-    let edges = handle.read(move |store| edges_into(store, &ids)).await?;
+    let (edges, truncated) = handle.read(move |store| edges_into(store, &ids)).await?;
     Ok(v1::GetGraphResponse {
         jobs,
         edges,
         next_page_token: next.map(JobCursor::token).unwrap_or_default(),
-        truncated: false,
+        truncated,
         values: Vec::new(),
     })
 }
 
 /// Every edge that ends in one of `jobs`, and those from jobs for elements among them to the jobs that gather what they
-/// return.
-fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<Vec<v1::JobEdge>, CallError> {
+/// return; whether some were left out because they take too many bytes.
+fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<(Vec<v1::JobEdge>, bool), CallError> {
     let mut edges = Vec::new();
+    let mut bytes = 0;
     let mut lists = IntoLists::new();
     for (id, record) in jobs.iter().zip(store.specs(jobs)?) {
         let Some(record) = record else { continue };
         let gathered_by = record.gathered_by;
-        edges.extend(own_edges(store, *id, record, &mut lists)?);
-        let Some(list) = gathered_by else { continue };
-        edges.push(gather_edge(*id, list));
+        let own = own_edges(store, *id, record, &mut lists)?;
+        for edge in own.into_iter().chain(gathered_by.map(|list| gather_edge(*id, list))) {
+            bytes += encoded_len_in_list(&edge);
+            if bytes > EDGES_BYTES_MAX {
+                return Ok((edges, true));
+            }
+            edges.push(edge);
+        }
     }
-    Ok(edges)
+    Ok((edges, false))
 }
 
 /// What flows into the lists that jobs for elements belong to.
@@ -142,6 +151,11 @@ pub(crate) fn edges_into_one(
     Ok(edges)
 }
 
+/// What an edge takes in an answer, with its tag and its length, in bytes.
+pub(crate) fn encoded_len_in_list(edge: &v1::JobEdge) -> usize {
+    edge.encoded_len() + 4
+}
+
 fn edge_message(to: JobId, edge: Edge) -> v1::JobEdge {
     let (from, output, parameter, kind) = match edge {
         Edge::Value { from, output, parameter } => (from, output, parameter, v1::JobEdgeKind::Value),
@@ -171,7 +185,7 @@ async fn around(
         ids.iter().zip(found).filter_map(|(id, found)| Some((*id, found?.to_message()))).collect();
     let shown: Vec<JobId> = ids.into_iter().filter(|id| jobs.contains_key(id)).collect();
     let asked = shown.clone();
-    let mut edges = handle.read(move |store| edges_into(store, &asked)).await?;
+    let (mut edges, edges_are_missing) = handle.read(move |store| edges_into(store, &asked)).await?;
     let is_shown = |id: &[u8]| JobId::from_slice(id).is_some_and(|id| jobs.contains_key(&id));
     edges.retain(|edge| is_shown(&edge.from_job_id) && is_shown(&edge.to_job_id));
     let mut jobs = jobs;
@@ -179,7 +193,7 @@ async fn around(
         jobs: shown.iter().filter_map(|id| jobs.remove(id)).collect(),
         edges,
         next_page_token: String::new(),
-        truncated,
+        truncated: truncated || edges_are_missing,
         values: Vec::new(),
     })
 }

@@ -7,9 +7,8 @@ use std::collections::HashMap;
 
 use mycelium_core::ids::JobId;
 use mycelium_proto::v1;
-use prost::Message as _;
 
-use super::graph::edges_into_one;
+use super::graph::{edges_into_one, encoded_len_in_list};
 use super::jobs::{Found, decode_outputs, find, find_all};
 use super::page;
 use super::status::Error;
@@ -256,11 +255,11 @@ impl<'a> Walk<'a> {
 fn push_edges(edges: &mut Vec<v1::JobEdge>, bytes: &mut usize, more: Vec<v1::JobEdge>) -> bool {
     let mut of_job = 0;
     for edge in more {
-        of_job += edge.encoded_len() + 4;
+        of_job += encoded_len_in_list(&edge);
         if of_job > EDGES_BYTES_MAX {
             return true;
         }
-        *bytes += edge.encoded_len() + 4;
+        *bytes += encoded_len_in_list(&edge);
         edges.push(edge);
     }
     false

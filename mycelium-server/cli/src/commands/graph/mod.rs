@@ -124,7 +124,13 @@ pub(crate) async fn run(args: Args, style: Style, mycelium: &Mycelium, output: O
     }
     if graph.truncated {
         let jobs = count(graph.jobs.len() as u64, "job");
-        note(&format!("Only the nearest {jobs} can be shown; there are more within this depth."));
+        if args.root.flow.is_some() {
+            note("Some edges are left out: they take more room than an answer has.");
+        } else {
+            note(&format!(
+                "Only the nearest {jobs} can be shown, or not all edges between them; there are more within this depth."
+            ));
+        }
     }
     Ok(())
 }
