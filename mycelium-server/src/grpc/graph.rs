@@ -200,19 +200,24 @@ async fn around(
 
 /// The first jobs that a job was expanded into, at most `limit`.
 fn elements_of(store: &dyn Store, list: JobId, limit: usize) -> Result<Vec<JobId>, CallError> {
-    const CHUNK: usize = 64;
-    let mut found = Vec::new();
-    while found.len() < limit {
-        let first = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        let asked: Vec<JobId> =
-            (first..).take(CHUNK.min(limit - found.len())).map(|index| element_id(list, index)).collect();
-        let known = store.specs(&asked)?.into_iter().take_while(Option::is_some).count();
-        found.extend(&asked[..known]);
-        if known < asked.len() {
-            break;
-        }
+    let is_there = |index: usize| -> Result<bool, CallError> {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        Ok(store.specs(&[element_id(list, index)])?.pop().flatten().is_some())
+    };
+    // They are submitted in their order, so that all before one that is there are there too: few have to be read to
+    // find where they end.
+    let (mut there, mut step) = (0, 1);
+    while there + step <= limit && is_there(there + step - 1)? {
+        there += step;
+        step *= 2;
     }
-    Ok(found)
+    while step > 0 {
+        if there + step <= limit && is_there(there + step - 1)? {
+            there += step;
+        }
+        step /= 2;
+    }
+    Ok((0..u32::try_from(there).unwrap_or(u32::MAX)).map(|index| element_id(list, index)).collect())
 }
 
 /// The jobs at most `depth` edges away, nearest first, at most `limit`; whether some were left out.
