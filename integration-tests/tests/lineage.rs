@@ -263,6 +263,36 @@ async fn a_lineage_leads_through_lists_and_conditions_before_they_are_done_and_a
 }
 
 #[tokio::test]
+async fn the_elements_of_a_list_are_found_whatever_leads_to_the_list_first() -> anyhow::Result<()> {
+    let (broker, mycelium) = start().await?;
+    let flow = mycelium.flow("numbers");
+    let scale = Scale::tasks(&flow, "scale");
+    let first = scale.task_sum(list![3]);
+    // The condition is submitted before the list, and so comes before it among what was made of the first.
+    let condition = scale.task_sum(list![&first]);
+    let numbers = scale.task_count(&first);
+    let each = flow
+        .for_each(&numbers, |number| scale.task_sum(list![number, 1]))
+        .run_if(condition.value().greater_than(0));
+    flow.submit().await?;
+    let worker = Worker::start(mycelium.serve().elf("scale", Scale)).await?;
+    must("the list", mycelium.run(flow.id()).result(&each)).await??;
+    for page_size in [1, 1_000] {
+        let found = lineage(&mycelium, first.id(), "", true, page_size).await?;
+        let distances = distances(&found);
+        let [c, n, e] =
+            [condition.id(), numbers.id(), each.id()].map(|id| distances.get(&id_bytes(id)).copied());
+        ensure!((c, n, e) == (Some(1), Some(1), Some(2)), "{distances:?}");
+        ensure!(distances.len() == 7, "three of them for the elements: {distances:?}");
+        let gathers = found.edges.iter().filter(|edge| edge.kind() == JobEdgeKind::Gather).count();
+        ensure!(gathers == 3, "{:?}", found.edges);
+    }
+    worker.stop().await?;
+    broker.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn values_are_told_once_they_can_be_known() -> anyhow::Result<()> {
     let (broker, mycelium) = start().await?;
     let flow = mycelium.flow("weights");

@@ -3,7 +3,7 @@
 //! A page does not remember the walk that led to it: the walk is gone again, up to its limits, and a token is a place
 //! in it. What was submitted stays as it was submitted, so the same walk comes by the same jobs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use mycelium_core::ids::JobId;
 use mycelium_proto::v1;
@@ -193,6 +193,8 @@ impl<'a> Walk<'a> {
             let whole = output.is_empty() || edge.output.is_empty();
             source(edge).is_some_and(|from| from != root || whole || edge.output == output)
         };
+        // Lists that were found for another reason than what is in them: their elements are still to be found.
+        let mut lists: HashSet<JobId> = HashSet::new();
         let mut place = 0;
         'walk: while let Some(&(job, distance)) = self.found.get(place) {
             let mut after = None;
@@ -200,20 +202,25 @@ impl<'a> Walk<'a> {
                 let dependents = self.store.dependents(job, after, DEPENDENTS_CHUNK)?;
                 after = dependents.last().copied();
                 for dependent in &dependents {
-                    if self.places.contains_key(dependent) {
+                    if self.places.contains_key(dependent) && !lists.contains(dependent) {
                         continue;
                     }
                     let Some(edges) = self.edges(*dependent)? else { break 'walk };
-                    let mut taken = edges.iter().filter(|edge| source(edge) == Some(job) && counts(edge));
-                    let Some(first) = taken.next() else { continue };
-                    let is_into_list =
-                        [first].into_iter().chain(taken).any(|edge| edge.kind() == v1::JobEdgeKind::Element);
+                    let taken = edges.iter().filter(|edge| source(edge) == Some(job) && counts(edge));
+                    let kinds: Vec<v1::JobEdgeKind> = taken.map(v1::JobEdge::kind).collect();
+                    if kinds.is_empty() {
+                        continue;
+                    }
                     self.find(*dependent, distance + 1);
                     // Only the list waits for the job; its elements came of it just as well.
-                    if is_into_list {
-                        let gathered = edges.iter().filter(|edge| edge.kind() == v1::JobEdgeKind::Gather);
-                        for element in gathered.filter_map(source) {
-                            self.find(element, distance + 1);
+                    let gathered = edges.iter().filter(|edge| edge.kind() == v1::JobEdgeKind::Gather);
+                    let mut elements = gathered.filter_map(source).peekable();
+                    if elements.peek().is_some() {
+                        if kinds.contains(&v1::JobEdgeKind::Element) {
+                            lists.remove(dependent);
+                            elements.for_each(|element| self.find(element, distance + 1));
+                        } else {
+                            lists.insert(*dependent);
                         }
                     }
                 }

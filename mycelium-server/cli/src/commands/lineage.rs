@@ -1,10 +1,13 @@
 //! `mycelium lineage`.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::limits;
-use mycelium_proto::v1::{GetLineageRequest, GetLineageResponse, Job};
+use mycelium_proto::v1::{GetLineageRequest, GetLineageResponse, Job, JobEdge};
 
 use super::client;
 use super::values::Values;
@@ -59,6 +62,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
 async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<(GetLineageResponse, Values)> {
     let mut lineage = GetLineageResponse::default();
     let mut values = Values::default();
+    let mut known: HashMap<Bytes, usize> = HashMap::new();
     let mut request = GetLineageRequest {
         job_id: client::job_bytes(args.job),
         output: args.of_output.clone().unwrap_or_default(),
@@ -69,8 +73,17 @@ async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<(GetLineageRe
     };
     loop {
         let page = mycelium.get_lineage(request.clone()).await?;
-        lineage.jobs.extend(page.jobs);
-        lineage.edges.extend(page.edges);
+        // Jobs that were submitted since the page before may have moved some to this one, which were on that.
+        let earlier = known.len();
+        for found in page.jobs {
+            let id = found.job.as_ref().map(|job| job.job_id.clone()).unwrap_or_default();
+            if let Entry::Vacant(entry) = known.entry(id) {
+                entry.insert(lineage.jobs.len());
+                lineage.jobs.push(found);
+            }
+        }
+        let is_new = |edge: &JobEdge| known.get(&edge.to_job_id).is_none_or(|place| *place >= earlier);
+        lineage.edges.extend(page.edges.into_iter().filter(is_new));
         lineage.truncated |= page.truncated;
         values.extend(page.values);
         if page.next_page_token.is_empty() {
