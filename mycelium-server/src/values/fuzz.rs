@@ -21,10 +21,10 @@ fn literal() -> impl Strategy<Value = value_node::Kind> {
     })
 }
 
-/// A node that mostly refers to nodes before it.
+/// A node that refers to nodes before it; the first, if at all, to itself.
 fn node(before: u32, depth: u32) -> BoxedStrategy<v1::ValueNode> {
     let index = move || 0..before + u32::from(before == 0);
-    // Each with as many operands as it takes, mostly.
+    // What each is called, how many operands it takes, and whether it has a body. One is none.
     const OPERATIONS: [(&str, usize, bool); 8] = [
         ("equal", 2, false),
         ("type_of", 1, false),
