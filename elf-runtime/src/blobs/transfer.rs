@@ -30,7 +30,8 @@ impl Inner {
             .map_err(|closed| Error::Protocol { message: format!("transfers of blobs have ended: {closed}") })
     }
 
-    /// Reads a blob from its beginning to its end. Memory is taken as bytes arrive, whatever `size` says.
+    /// Reads a blob from its beginning to its end. Beyond [`READ_CAPACITY_BYTES`], memory is taken as
+    /// bytes arrive, whatever `size` says.
     pub(super) async fn download(&self, digest: &Digest, size: u64) -> Result<Bytes, Error> {
         let _turn = self.turn().await?;
         let damaged = |problem| Err(Error::DamagedBlob { digest: hex(digest), problem });

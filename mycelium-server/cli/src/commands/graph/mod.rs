@@ -128,7 +128,7 @@ pub(crate) async fn run(args: Args, style: Style, mycelium: &Mycelium, output: O
             note("Some edges are left out: they take more room than an answer has.");
         } else {
             note(&format!(
-                "Only the nearest {jobs} can be shown, or not all edges between them; there are more within this depth."
+                "Not all can be shown: there are more than these {jobs} within this depth, or more edges than an answer has room for."
             ));
         }
     }
