@@ -4,9 +4,11 @@
 //! without a use is removed, but not while somebody may be about to name it: whoever writes one, or asks whether it is
 //! there, has it *pinned* for the grace period. Pins are not stored; after a start, everything is pinned for one period.
 
+mod output;
 mod pins;
 mod read;
 mod recent;
+mod staged;
 mod write;
 
 use std::ops::Range;
@@ -29,14 +31,11 @@ use pins::Pins;
 use recent::Recent;
 pub(crate) use write::{Begun, Piece, Upload};
 
-/// How many blobs are written at once. Each takes up to 8 MiB of memory, so all take up to 64 MiB.
+/// How many blobs are written at once. Each takes up to 10 MiB of memory (2 MiB if it comes in chunks as small as those of
+/// `elf-runtime`) beside what is remembered of it, see `recent`. So all take up to 80 MiB.
 const UPLOADS_MAX: usize = 8;
 /// How many blobs are read at once. Each takes up to 3 MiB of memory, so all take up to 48 MiB.
 const READS_MAX: usize = 16;
-/// How old an unfinished small blob is whose writer must have died: far older than any write takes.
-const LEFTOVER_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// Where bytes are gathered whose digest is not known yet.
-const STAGING: &str = "staging";
 
 /// A blob: its name and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +75,12 @@ pub(crate) enum BlobError {
     Away(#[source] Arc<object_store::Error>),
 }
 
+impl From<std::io::Error> for BlobError {
+    fn from(error: std::io::Error) -> Self {
+        object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(error) }.into()
+    }
+}
+
 impl From<object_store::Error> for BlobError {
     fn from(error: object_store::Error) -> Self {
         Self::Away(Arc::new(error))
@@ -96,7 +101,7 @@ struct Inner {
     /// Before this, nothing is removed.
     grace_until: Instant,
     pins: Mutex<Pins>,
-    recent: Mutex<Recent>,
+    recent: Arc<Mutex<Recent>>,
     /// Taken for writing while a blob is removed, and for reading from the moment a blob is found or made until it is
     /// pinned.
     removing: RwLock<()>,
@@ -123,15 +128,9 @@ impl Blobs {
             certainly_not_applied: true,
             source: Some(source),
         };
-        let staging = folder.join(STAGING);
-        match std::fs::remove_dir_all(&staging) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(away(error.into())),
-            Ok(()) | Err(_) => {}
-        }
-        std::fs::create_dir_all(&staging).map_err(|error| away(error.into()))?;
+        staged::prepare(folder).map_err(|error| away(error.into()))?;
         make_shards(folder).map_err(|error| away(error.into()))?;
-        let objects =
-            LocalFileSystem::new_with_prefix(folder).map_err(|error| away(error.into()))?.with_fsync(true);
+        let objects = LocalFileSystem::new_with_prefix(folder).map_err(|error| away(error.into()))?;
         Ok(Self::new(Arc::new(objects), Some(folder.to_owned()), grace))
     }
 
@@ -143,7 +142,7 @@ impl Blobs {
                 grace,
                 grace_until: Instant::now() + grace,
                 pins: Mutex::default(),
-                recent: Mutex::default(),
+                recent: Arc::default(),
                 removing: RwLock::new(()),
                 uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
                 reads: Arc::new(Semaphore::new(READS_MAX)),
@@ -179,14 +178,8 @@ impl Blobs {
     async fn sync_folder_of(&self, digest: BlobDigest) -> Result<(), BlobError> {
         let Some(folder) = &self.inner.folder else { return Ok(()) };
         let folder = folder.join(shard_of(digest));
-        let synced = tokio::task::spawn_blocking(move || std::fs::File::open(folder)?.sync_all()).await;
-        let synced = synced.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        synced.map_err(|error| {
-            BlobError::from(object_store::Error::Generic {
-                store: "LocalFileSystem",
-                source: Box::new(error),
-            })
-        })
+        let synced = tokio::task::spawn_blocking(move || staged::sync_folder(&folder)).await;
+        Ok(synced.unwrap_or_else(|error| Err(std::io::Error::other(error)))?)
     }
 
     /// Sees to it that blobs are there and stay for the grace period: they are about to be named in the store.
@@ -238,7 +231,7 @@ impl Blobs {
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        recent::lock(&self.inner.recent)
     }
 
     fn pins(&self) -> MutexGuard<'_, Pins> {
@@ -265,30 +258,6 @@ impl Blobs {
             }
         });
         blobs.boxed()
-    }
-
-    /// Removes what processes that died while they wrote small blobs have left of them. Blocks.
-    pub(crate) fn remove_leftovers(&self) -> std::io::Result<()> {
-        let Some(folder) = &self.inner.folder else { return Ok(()) };
-        for shard in 0..=u8::MAX {
-            for entry in std::fs::read_dir(folder.join(format!("{shard:02x}")))? {
-                let entry = entry?;
-                if !entry.file_name().to_string_lossy().contains('#') {
-                    continue;
-                }
-                let modified = match entry.metadata().and_then(|metadata| metadata.modified()) {
-                    Ok(modified) => modified,
-                    // It was finished meanwhile, and has its name now.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                };
-                // One from the future was written before the clock was set back, and is no older.
-                if modified.elapsed().is_ok_and(|age| age > LEFTOVER_AFTER) {
-                    std::fs::remove_file(entry.path())?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Removes a blob, unless somebody has pinned it, or `is_unused` says that it has a use. Nobody can find it or make
@@ -321,7 +290,7 @@ fn make_shards(folder: &FilePath) -> std::io::Result<()> {
             Err(error) => return Err(error),
         }
     }
-    if is_new { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
+    if is_new { staged::sync_folder(folder) } else { Ok(()) }
 }
 
 /// Blobs stand in 256 folders, so that none gets too large.

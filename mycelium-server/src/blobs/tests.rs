@@ -40,6 +40,16 @@ fn files_in(folder: &FilePath) -> Vec<String> {
     files
 }
 
+/// Waits for what another thread does, for ten seconds at most.
+async fn wait_until(mut holds: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    waited.await.expect("it holds within ten seconds");
+}
+
 #[tokio::test]
 async fn blobs_of_any_size_are_kept_and_read_in_ranges() {
     let temp = tempfile::tempdir().unwrap();
@@ -48,7 +58,7 @@ async fn blobs_of_any_size_are_kept_and_read_in_ranges() {
         (Blobs::open(temp.path(), GRACE).unwrap(), Some(Blobs::open(temp.path(), GRACE).unwrap())),
     ] {
         for (length, chunk) in
-            [(0, 1), (1, 1), (300_000, 7_000), (4 * 1024 * 1024, 100_000), (9 * 1024 * 1024 + 1, 1 << 20)]
+            [(0, 1), (1, 1), (300_000, 7_000), (4 * 1024 * 1024, 100_000), (17 * 1024 * 1024 + 1, 1 << 20)]
         {
             let bytes = bytes(length);
             let blob = write(&blobs, &bytes, chunk).await;
@@ -120,23 +130,63 @@ async fn what_is_not_as_it_was_said_to_be_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn what_uploads_left_unfinished_is_not_listed_and_goes_with_the_next_start() {
+async fn what_is_unfinished_is_not_listed_and_goes_with_its_writer_or_the_next_start() {
     let temp = tempfile::tempdir().unwrap();
     let blobs = Blobs::open(temp.path(), GRACE).unwrap();
-    let staged = temp.path().join(STAGING).join("0123");
-    std::fs::write(&staged, "half").unwrap();
+    let bytes = bytes(3 * 1024 * 1024);
+    let Begun::Upload(mut upload) = blobs.begin(blob_of(&bytes)).await.unwrap() else {
+        panic!("it is there")
+    };
+    upload.write(bytes.slice(1..)).await.unwrap();
+    wait_until(|| files_in(temp.path()).len() == 1).await;
     assert_eq!(blobs.list().try_collect::<Vec<_>>().await.unwrap(), []);
-    let half = temp.path().join("ab").join("abcd#1");
-    std::fs::write(&half, "half").unwrap();
-    let long_ago = std::time::SystemTime::now() - LEFTOVER_AFTER - Duration::from_secs(60);
-    std::fs::File::options().write(true).open(&half).unwrap().set_modified(long_ago).unwrap();
+    drop(upload);
+    wait_until(|| files_in(temp.path()).is_empty()).await;
+
+    std::fs::write(temp.path().join("staging").join("0123"), "half").unwrap();
+    assert_eq!(blobs.list().try_collect::<Vec<_>>().await.unwrap(), []);
     drop(blobs);
+    let _blobs = Blobs::open(temp.path(), GRACE).unwrap();
+    assert_eq!(files_in(temp.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_the_disk_refuses_is_refused_and_not_there() {
+    let temp = tempfile::tempdir().unwrap();
     let blobs = Blobs::open(temp.path(), GRACE).unwrap();
-    assert_eq!(files_in(temp.path()), ["abcd#1"]);
-    // One that is under way.
-    std::fs::write(temp.path().join("00").join("0000#1"), "half").unwrap();
-    blobs.remove_leftovers().unwrap();
-    assert_eq!(files_in(temp.path()), ["0000#1"]);
+    let bytes = bytes(3 * 1024 * 1024);
+    let blob = blob_of(&bytes);
+    let upload = async || {
+        let Begun::Upload(mut upload) = blobs.begin(blob).await? else { panic!("it is there") };
+        for begin in (0..bytes.len()).step_by(100_000) {
+            upload.write(bytes.slice(begin..bytes.len().min(begin + 100_000))).await?;
+        }
+        upload.finish().await
+    };
+    // Neither can it be begun, nor get its name.
+    for folder in [temp.path().join("staging"), temp.path().join(shard_of(blob.digest))] {
+        let elsewhere = temp.path().join("elsewhere");
+        std::fs::rename(&folder, &elsewhere).unwrap();
+        let refused = upload().await.unwrap_err();
+        assert!(matches!(refused, BlobError::Away(_)), "{refused}");
+        std::fs::rename(&elsewhere, &folder).unwrap();
+        assert_eq!(blobs.find(blob.digest).await.unwrap(), None);
+    }
+    assert_eq!(upload().await.unwrap(), blob);
+    assert_eq!(files_in(temp.path()), [blob.digest.to_string()]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn files_of_blobs_can_be_read_as_far_as_the_user_lets_others_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let temp = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(temp.path(), GRACE).unwrap();
+    let blob = write(&blobs, &bytes(10), 10).await;
+    let plain = temp.path().join("plain");
+    std::fs::write(&plain, "").unwrap();
+    let mode = |path: &FilePath| std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&temp.path().join(path_of(blob.digest).as_ref())), mode(&plain));
 }
 
 #[tokio::test]

@@ -2,21 +2,17 @@
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
-use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload};
+use object_store::{ObjectStoreExt as _, PutPayload};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinHandle;
 
-use super::{Blob, BlobError, Blobs, STAGING, path_of, recent};
+use super::recent::{self, Unfinished};
+use super::staged::StagedFile;
+use super::{Blob, BlobError, Blobs, path_of};
 use crate::store::BlobDigest;
 
-/// A blob up to this size, in bytes, is gathered in memory and written at once.
-const WHOLE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A larger one goes to the disk in parts of this size, in bytes, of which one is written while the next is gathered:
-/// little is left to write when the last byte has come.
-const PART_BYTES: usize = 1024 * 1024;
-
+/// How much is gathered before it is given to the thread that writes it, in bytes.
+const PART_BYTES: usize = 256 * 1024;
 /// Pieces up to this size, in bytes, are copied together.
 const SMALL_BYTES: usize = 16 * 1024;
 
@@ -46,28 +42,10 @@ pub(crate) struct Upload {
     gathered_bytes: usize,
     /// Small pieces, lest what there is to know of each takes more memory than they.
     small: BytesMut,
-    /// All of it, as long as that is little enough to be remembered.
-    whole: Vec<Bytes>,
-    parts: Option<Parts>,
+    /// All of it, as long as there is room for that.
+    remembered: Option<Unfinished>,
+    file: Option<StagedFile>,
     _permit: Option<OwnedSemaphorePermit>,
-}
-
-/// What is on its way to the disk.
-struct Parts {
-    upload: Box<dyn MultipartUpload>,
-    path: Path,
-    under_way: Option<JoinHandle<object_store::Result<()>>>,
-}
-
-impl Parts {
-    /// Waits until the last part is written.
-    async fn settle(&mut self) -> Result<(), BlobError> {
-        let Some(under_way) = self.under_way.take() else { return Ok(()) };
-        match under_way.await {
-            Ok(written) => Ok(written?),
-            Err(source) => Err(object_store::Error::JoinError { source }.into()),
-        }
-    }
 }
 
 impl Blobs {
@@ -82,6 +60,8 @@ impl Blobs {
 
     async fn upload(&self, expected: Option<Blob>) -> Upload {
         let permit = std::sync::Arc::clone(&self.inner.uploads).acquire_owned().await;
+        // What has no name yet has no known size either.
+        let may_fit = expected.is_none_or(|blob| blob.size <= recent::BLOB_BYTES_MAX as u64);
         Upload {
             blobs: self.clone(),
             expected,
@@ -90,8 +70,8 @@ impl Blobs {
             gathered: Vec::new(),
             gathered_bytes: 0,
             small: BytesMut::new(),
-            whole: Vec::new(),
-            parts: None,
+            remembered: may_fit.then(|| Unfinished::new(&self.inner.recent)),
+            file: None,
             // It is never closed.
             _permit: permit.ok(),
         }
@@ -146,13 +126,7 @@ impl Upload {
             self.gather_small();
             self.gather(bytes);
         }
-        if self.gathered_bytes >= self.part_bytes() { self.write_part().await } else { Ok(()) }
-    }
-
-    /// How much is gathered before it is written.
-    fn part_bytes(&self) -> usize {
-        let is_large = self.expected.is_some_and(|blob| blob.size > WHOLE_BYTES_MAX as u64);
-        if is_large || self.parts.is_some() { PART_BYTES } else { WHOLE_BYTES_MAX }
+        if self.gathered_bytes >= PART_BYTES { self.write_part().await } else { Ok(()) }
     }
 
     fn gather_small(&mut self) {
@@ -164,32 +138,20 @@ impl Upload {
 
     fn gather(&mut self, bytes: Bytes) {
         self.gathered_bytes += bytes.len();
-        if self.written <= recent::BLOB_BYTES_MAX as u64 {
-            self.whole.push(bytes.clone());
-        } else {
-            self.whole.clear();
+        if let Some(remembered) = &mut self.remembered
+            && !remembered.push(bytes.clone())
+        {
+            self.remembered = None;
         }
         self.gathered.push(bytes);
     }
 
+    /// Gives what is gathered to the disk. Without a disk all is gathered.
     async fn write_part(&mut self) -> Result<(), BlobError> {
-        let mut parts = match self.parts.take() {
-            Some(mut parts) => {
-                parts.settle().await?;
-                parts
-            }
-            None => {
-                // Apart from the blobs, so that what a process leaves that dies is found at the next start.
-                let path = Path::from_iter([STAGING, &uuid::Uuid::now_v7().simple().to_string()]);
-                let upload = self.blobs.inner.objects.put_multipart(&path).await?;
-                Parts { upload, path, under_way: None }
-            }
-        };
-        let payload = PutPayload::from_iter(std::mem::take(&mut self.gathered));
+        let Some(folder) = &self.blobs.inner.folder else { return Ok(()) };
+        let file = self.file.get_or_insert_with(|| StagedFile::begin(folder));
         self.gathered_bytes = 0;
-        parts.under_way = Some(tokio::spawn(parts.upload.put_part(payload)));
-        self.parts = Some(parts);
-        Ok(())
+        Ok(file.write(std::mem::take(&mut self.gathered)).await?)
     }
 
     /// Makes the blob durable, and pins it.
@@ -210,31 +172,24 @@ impl Upload {
             Some(_) | None => {}
         }
         self.gather_small();
-        if self.parts.is_some() && self.gathered_bytes > 0 {
-            self.write_part().await?;
-        }
+        self.write_part().await?;
         let blobs = self.blobs.clone();
-        let objects = &blobs.inner.objects;
         let path = path_of(digest);
         // From its first moment on it is pinned.
         let _stays = blobs.inner.removing.read().await;
         if blobs.find_guarded(digest).await?.is_some() {
             return Ok(blob);
         }
-        match self.parts.take() {
+        match self.file.take() {
+            Some(file) => file.finish(path.as_ref().into()).await?,
             None => {
-                let payload = PutPayload::from_iter(std::mem::take(&mut self.gathered));
-                objects.put(&path, payload).await?;
-            }
-            Some(mut parts) => {
-                parts.settle().await?;
-                parts.upload.complete().await?;
-                objects.rename(&parts.path, &path).await?;
+                let all = PutPayload::from_iter(std::mem::take(&mut self.gathered));
+                blobs.inner.objects.put(&path, all).await?;
             }
         }
         blobs.pins().pin(digest, blob.size, blobs.inner.grace);
-        if blob.size <= recent::BLOB_BYTES_MAX as u64 {
-            blobs.recent().put(digest, std::mem::take(&mut self.whole));
+        if let Some(remembered) = self.remembered.take() {
+            remembered.finish(digest);
         }
         Ok(blob)
     }

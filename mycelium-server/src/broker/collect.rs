@@ -63,11 +63,6 @@ pub(crate) async fn collect_blobs(handle: Handle, stop: CancellationToken) {
 }
 
 async fn sweep(handle: &Handle, stop: &CancellationToken) -> Result<(), CallError> {
-    let all = handle.blobs().clone();
-    let removed = handle.read(move |_| Ok(all.remove_leftovers())).await?;
-    if let Err(error) = removed {
-        tracing::warn!(%error, "could not remove what was left of unfinished blobs");
-    }
     let mut blobs = handle.blobs().list();
     while let Some(blob) = blobs.next().await {
         if stop.is_cancelled() {
