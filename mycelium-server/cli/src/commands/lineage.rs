@@ -60,9 +60,8 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
 
 /// Follows all pages.
 async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<(GetLineageResponse, Values)> {
-    let mut lineage = GetLineageResponse::default();
+    let mut pages = Pages::default();
     let mut values = Values::default();
-    let mut known: HashMap<Bytes, usize> = HashMap::new();
     let mut request = GetLineageRequest {
         job_id: client::job_bytes(args.job),
         output: args.of_output.clone().unwrap_or_default(),
@@ -72,27 +71,41 @@ async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<(GetLineageRe
         ..GetLineageRequest::default()
     };
     loop {
-        let page = mycelium.get_lineage(request.clone()).await?;
-        // Jobs that were submitted since the page before may have moved some to this one, which were on that.
-        let earlier = known.len();
-        for found in page.jobs {
-            let id = found.job.as_ref().map(|job| job.job_id.clone()).unwrap_or_default();
-            if let Entry::Vacant(entry) = known.entry(id) {
-                entry.insert(lineage.jobs.len());
-                lineage.jobs.push(found);
-            }
-        }
-        let is_new = |edge: &JobEdge| known.get(&edge.to_job_id).is_none_or(|place| *place >= earlier);
-        lineage.edges.extend(page.edges.into_iter().filter(is_new));
-        lineage.truncated |= page.truncated;
-        values.extend(page.values);
-        if page.next_page_token.is_empty() {
+        let mut page = mycelium.get_lineage(request.clone()).await?;
+        values.extend(std::mem::take(&mut page.values));
+        request.page_token = std::mem::take(&mut page.next_page_token);
+        pages.add(page);
+        if request.page_token.is_empty() {
             break;
         }
-        request.page_token = page.next_page_token;
     }
-    values.complete(mycelium, jobs(&lineage)).await?;
-    Ok((lineage, values))
+    values.complete(mycelium, jobs(&pages.lineage)).await?;
+    Ok((pages.lineage, values))
+}
+
+/// All pages together. Jobs that were submitted between two calls may have moved some to the later page that were on
+/// the earlier one: each stands here once, with its edges.
+#[derive(Default)]
+struct Pages {
+    lineage: GetLineageResponse,
+    /// Where each job stands.
+    known: HashMap<Bytes, usize>,
+}
+
+impl Pages {
+    fn add(&mut self, page: GetLineageResponse) {
+        let earlier = self.known.len();
+        for found in page.jobs {
+            let id = found.job.as_ref().map(|job| job.job_id.clone()).unwrap_or_default();
+            if let Entry::Vacant(entry) = self.known.entry(id) {
+                entry.insert(self.lineage.jobs.len());
+                self.lineage.jobs.push(found);
+            }
+        }
+        let is_new = |edge: &JobEdge| self.known.get(&edge.to_job_id).is_none_or(|place| *place >= earlier);
+        self.lineage.edges.extend(page.edges.into_iter().filter(is_new));
+        self.lineage.truncated |= page.truncated;
+    }
 }
 
 fn jobs(lineage: &GetLineageResponse) -> impl Iterator<Item = &Job> {
@@ -143,4 +156,38 @@ fn render(args: &Args, lineage: &GetLineageResponse, values: &Values) -> String 
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use mycelium_proto::v1::LineageJob;
+
+    use super::*;
+
+    fn page(jobs: &[u8], edges: &[(u8, u8)], truncated: bool) -> GetLineageResponse {
+        let id = |n: u8| Bytes::from(vec![n; 16]);
+        let job = |n: &u8| LineageJob {
+            job: Some(Job { job_id: id(*n), ..Job::default() }),
+            ..LineageJob::default()
+        };
+        let edge = |(from, to): &(u8, u8)| JobEdge {
+            from_job_id: id(*from),
+            to_job_id: id(*to),
+            ..JobEdge::default()
+        };
+        GetLineageResponse {
+            jobs: jobs.iter().map(job).collect(),
+            edges: edges.iter().map(edge).collect(),
+            truncated,
+            ..GetLineageResponse::default()
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_on_two_pages_stands_once_with_its_edges() {
+        let mut pages = Pages::default();
+        pages.add(page(&[1, 2], &[(9, 1), (9, 2)], false));
+        pages.add(page(&[2, 3], &[(9, 2), (9, 3), (8, 3)], true));
+        assert_eq!(pages.lineage, page(&[1, 2, 3], &[(9, 1), (9, 2), (9, 3), (8, 3)], true));
+    }
 }
