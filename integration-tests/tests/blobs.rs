@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
+use futures::StreamExt as _;
+use integration_tests::Proxy;
 use integration_tests::wire::{self, WireElf};
 use integration_tests::{must, until};
 use mycelium_proto::limits::{OPERAND_BYTES_MAX, PAYLOAD_BYTES_MAX};
@@ -275,5 +277,45 @@ async fn blobs_go_when_nothing_needs_them_and_not_before() -> anyhow::Result<()>
     let broker = Broker::open_with(config(), folder.path())?.bind("127.0.0.1:0").await?;
     gone(&orphan).await?;
     ensure!(is_kept(folder.path(), &named) && is_kept(folder.path(), &output));
+    Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn of_a_blob_whose_writer_is_cut_off_nothing_stays_and_it_can_be_written_again() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let broker = Broker::open(folder.path())?.bind("127.0.0.1:0").await?;
+    let proxy = Proxy::start(broker.address()).await?;
+    let bytes = numbers(5_000_000);
+    let blob = wire::blob_of(&bytes);
+    // All but the last chunk is sent, and the end never comes.
+    let mut messages = wire::blob_messages(blob.clone(), &bytes);
+    messages.pop();
+    let endless = futures::stream::iter(messages).chain(futures::stream::pending());
+    let mut through_proxy = wire::blob_client(&proxy.url()).await?;
+    let writing = tokio::spawn(async move { through_proxy.write_blob(endless).await });
+    let staged = || -> anyhow::Result<usize> {
+        let mut bytes = 0;
+        for file in std::fs::read_dir(folder.path().join("default/blobs/staging"))? {
+            // One that is removed meanwhile counts for nothing.
+            bytes += file?.metadata().map_or(0, |metadata| metadata.len() as usize);
+        }
+        Ok(bytes)
+    };
+    until("a part of the blob on the disk", async || Ok((staged()? >= bytes.len() / 2).then_some(())))
+        .await?;
+    proxy.cut();
+    let cut = must("the call to end", writing).await??;
+    ensure!(cut.is_err(), "it cannot have been written");
+    until("the removal of what came", async || Ok((staged()? == 0).then_some(()))).await?;
+
+    let mut blobs = wire::blob_client(&broker.url()).await?;
+    let asked = v1::FindMissingBlobsRequest { digests: vec![blob.digest.clone()], ..Default::default() };
+    ensure!(
+        blobs.find_missing_blobs(asked).await?.into_inner().missing == std::slice::from_ref(&blob.digest)
+    );
+    ensure!(!is_kept(folder.path(), &blob));
+    ensure!(wire::write_blob(&mut blobs, &bytes).await? == blob);
+    ensure!(wire::read_blob(&mut blobs, &blob.digest).await?? == bytes);
+    ensure!(is_kept(folder.path(), &blob) && staged()? == 0);
     Ok(broker.stop().await?)
 }
