@@ -11,31 +11,33 @@ mod recent;
 mod staged;
 mod write;
 
-use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 use mycelium_proto::{limits, v1};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
-use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::sync::{RwLock, Semaphore};
 
 use crate::store::{BlobDigest, Error as StoreError};
 use pins::Pins;
 use recent::Recent;
 pub(crate) use write::{Begun, Piece, Upload};
 
-/// How many blobs are written at once. Each takes up to 10 MiB of memory (2 MiB if it comes in chunks as small as those of
-/// `elf-runtime`) beside what is remembered of it, see `recent`. So all take up to 80 MiB.
+/// How many blobs are written at once. Each takes up to 4 MiB of memory, with a message of the largest size, beside what
+/// is remembered of it, see `recent`. So all take up to 32 MiB.
 const UPLOADS_MAX: usize = 8;
-/// How many blobs are read at once. Each takes up to 3 MiB of memory, so all take up to 48 MiB.
+/// How many blobs are read at once from where they are stored. Each takes up to 3 MiB of memory, so all take up to 48 MiB.
 const READS_MAX: usize = 16;
+/// How many are read at once from memory. Each keeps up to 2 MiB that is on its way and may not be remembered any more,
+/// so all keep up to 48 MiB.
+const RECENT_READS_MAX: usize = 24;
 
 /// A blob: its name and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,6 +109,7 @@ struct Inner {
     removing: RwLock<()>,
     uploads: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    recent_reads: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Blobs {
@@ -146,6 +149,7 @@ impl Blobs {
                 removing: RwLock::new(()),
                 uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
                 reads: Arc::new(Semaphore::new(READS_MAX)),
+                recent_reads: Arc::new(Semaphore::new(RECENT_READS_MAX)),
             }),
         }
     }
@@ -201,35 +205,6 @@ impl Blobs {
         Ok(())
     }
 
-    /// Bytes of a blob, in order. A blob that is read whole is verified, unless it is in memory since it was written: what
-    /// is damaged ends with an error.
-    pub(crate) async fn read(
-        &self,
-        blob: Blob,
-        range: Range<u64>,
-    ) -> BoxStream<'static, Result<Bytes, BlobError>> {
-        if let Some(parts) = self.recent().get(blob.digest, &range) {
-            return stream::iter(parts).map(Ok).boxed();
-        }
-        let permit = self.read_permit().await;
-        read::read(Arc::clone(&self.inner.objects), blob, range, permit).boxed()
-    }
-
-    async fn read_permit(&self) -> Option<OwnedSemaphorePermit> {
-        // It is never closed.
-        Arc::clone(&self.inner.reads).acquire_owned().await.ok()
-    }
-
-    /// All of a blob, which the caller has found to be small enough.
-    pub(crate) async fn read_all(&self, blob: Blob) -> Result<Bytes, BlobError> {
-        let mut chunks = self.read(blob, 0..blob.size).await;
-        let mut all = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
-        while let Some(chunk) = chunks.next().await {
-            all.extend_from_slice(&chunk?);
-        }
-        Ok(Bytes::from(all))
-    }
-
     fn recent(&self) -> MutexGuard<'_, Recent> {
         recent::lock(&self.inner.recent)
     }
@@ -280,17 +255,22 @@ impl Blobs {
     }
 }
 
-/// Makes the folders of a new store, so that no blob has to wait until one is synced.
+/// Makes the folders that blobs stand in, so that none has to wait until its folder is synced. Those of a process that
+/// died before it had synced them are synced all the same.
 fn make_shards(folder: &FilePath) -> std::io::Result<()> {
-    let mut is_new = false;
     for shard in 0..=u8::MAX {
         match std::fs::create_dir(folder.join(format!("{shard:02x}"))) {
-            Ok(()) => is_new = true,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
         }
     }
-    if is_new { staged::sync_folder(folder) } else { Ok(()) }
+    staged::sync_folder(folder)?;
+    // The folder's own name.
+    match folder.parent() {
+        Some(here) if here.as_os_str().is_empty() => staged::sync_folder(FilePath::new(".")),
+        Some(parent) => staged::sync_folder(parent),
+        None => Ok(()),
+    }
 }
 
 /// Blobs stand in 256 folders, so that none gets too large.

@@ -8,8 +8,8 @@ use std::io::{self, Seek as _, SeekFrom, Write as _};
 
 /// How much goes to the disk at once past the system's memory.
 const BLOCK_BYTES: usize = 1024 * 1024;
-/// Where such a block has to begin, in memory and in the file, and of what its length has to be a multiple: no disk asks
-/// for more.
+/// Where such a block has to begin, in memory and in the file, and of what its length has to be a multiple. A disk that
+/// asks for more refuses the first write, and gets the file through the system's memory.
 const ALIGNMENT: usize = 4096;
 
 /// What is known of the file, which is given with each call.
@@ -161,17 +161,52 @@ mod tests {
         check(|_| Output { written: 0, block: None });
     }
 
+    /// Puts what is gathered where no disk takes it from.
+    fn misalign(output: &mut Output) {
+        if let Some(block) = &mut output.block {
+            block.memory.insert(block.start, 0);
+            block.start += 1;
+        }
+    }
+
     #[test]
     fn a_file_system_that_refuses_a_write_past_the_systems_memory_gets_it_through_it() {
         check(|file| {
             let mut output = Output::new(file);
-            if let Some(block) = &mut output.block {
-                // Where no disk takes it from.
-                block.memory.push(0);
-                block.start += 1;
-            }
+            misalign(&mut output);
             output
         });
+    }
+
+    #[test]
+    fn it_may_refuse_after_it_has_taken_some() {
+        let temp = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 9).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect();
+        let path = temp.path().join("file");
+        let file = File::create(&path).unwrap();
+        let mut output = Output::new(&file);
+        let (first, rest) = bytes.split_at(BLOCK_BYTES + 7);
+        output.write(&file, first).unwrap();
+        misalign(&mut output);
+        output.write(&file, rest).unwrap();
+        output.finish(&file).unwrap();
+        assert!(std::fs::read(&path).unwrap() == bytes);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_systems_memory_is_passed_where_the_file_system_can() {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        let file = tempfile::tempfile().unwrap();
+        if set_direct(&file, true).is_err() {
+            eprintln!("SKIPPED: the file system of temporary files writes through the system's memory only");
+            return;
+        }
+        set_direct(&file, false).unwrap();
+        let is_direct = || fcntl(&file, FcntlArg::F_GETFL).unwrap() & OFlag::O_DIRECT.bits() != 0;
+        assert!(!is_direct());
+        let output = Output::new(&file);
+        assert!(is_direct() && output.block.is_some());
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use futures::TryStreamExt as _;
 use sha2::{Digest as _, Sha256};
 
@@ -148,6 +150,106 @@ async fn what_is_unfinished_is_not_listed_and_goes_with_its_writer_or_the_next_s
     drop(blobs);
     let _blobs = Blobs::open(temp.path(), GRACE).unwrap();
     assert_eq!(files_in(temp.path()), [""; 0]);
+}
+
+#[test]
+fn a_blob_is_put_together_from_others_on_a_runtime_with_a_single_thread_that_may_block() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let composed = async {
+        let temp = tempfile::tempdir().unwrap();
+        let piece = write(&Blobs::open(temp.path(), GRACE).unwrap(), &bytes(2_000_000), 100_000).await;
+        // Opened again, it has nothing in memory: what it writes waits for what it reads.
+        let blobs = Blobs::open(temp.path(), GRACE).unwrap();
+        blobs.compose(vec![Piece::Bytes(bytes(1_000_000)), Piece::Blob(piece)]).await.unwrap().size
+    };
+    let size = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), composed).await });
+    // Dropped, it would wait for the threads that hang.
+    runtime.shutdown_background();
+    assert_eq!(size, Ok(3_000_000));
+}
+
+/// Tells when it is dropped.
+struct Watched {
+    bytes: Vec<u8>,
+    _alive: Arc<()>,
+}
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[tokio::test]
+async fn of_what_came_with_a_message_only_the_bytes_of_the_blob_are_held() {
+    let temp = tempfile::tempdir().unwrap();
+    for blobs in [Blobs::in_memory(GRACE), Blobs::open(temp.path(), GRACE).unwrap()] {
+        let bytes = bytes(300_000);
+        let mut upload = blobs.begin_unnamed().await;
+        for begin in (0..bytes.len()).step_by(20_000) {
+            let alive = Arc::new(());
+            let mut message = vec![0; 1_000_000];
+            message[..20_000].copy_from_slice(&bytes[begin..begin + 20_000]);
+            let message = Bytes::from_owner(Watched { bytes: message, _alive: Arc::clone(&alive) });
+            upload.write(message.slice(..20_000)).await.unwrap();
+            drop(message);
+            assert_eq!(Arc::strong_count(&alive), 1, "chunk at {begin}");
+        }
+        let blob = upload.finish().await.unwrap();
+        assert_eq!(blob, blob_of(&bytes));
+        assert_eq!(blobs.read_all(blob).await.unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_while_it_is_finished_is_pinned_all_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(temp.path(), GRACE).unwrap();
+    let mut upload = blobs.begin_unnamed().await;
+    // So little that it does not have to wait for the disk.
+    let bytes = bytes(900_000);
+    upload.write(bytes.clone()).await.unwrap();
+    let mut finishing = Box::pin(upload.finish());
+    assert!(futures::poll!(&mut finishing).is_pending());
+    drop(finishing);
+    let digest = blob_of(&bytes).digest;
+    wait_until(|| blobs.pins().is_pinned(digest)).await;
+    assert_eq!(files_in(temp.path()), [digest.to_string()]);
+}
+
+#[tokio::test]
+async fn a_blob_that_has_to_leave_memory_is_read_on_from_where_it_is_stored() {
+    let bytes = bytes(3_000_000);
+    let size = bytes.len() as u64;
+    for (range, damaged_at, is_found) in [
+        (0..size, None, false),
+        (0..size, Some(10), true),
+        (0..size, Some(2_900_000), true),
+        (1_000_001..size, None, false),
+        (1_000_001..size, Some(10), false),
+        (5..2_222_222, None, false),
+    ] {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(temp.path(), GRACE).unwrap();
+        let blob = write(&blobs, &bytes, 100_000).await;
+        let mut pieces = blobs.read(blob, range.clone()).await;
+        let mut found = pieces.try_next().await.unwrap().unwrap().to_vec();
+        assert!(found.len() <= 256 * 1024, "a reader holds {} bytes", found.len());
+        let mut stored = bytes.to_vec();
+        if let Some(at) = damaged_at {
+            stored[at] ^= 1;
+        }
+        std::fs::write(temp.path().join(path_of(blob.digest).as_ref()), &stored).unwrap();
+        blobs.recent().forget(blob.digest);
+        let rest: Result<Vec<Bytes>, BlobError> = pieces.try_collect().await;
+        if is_found {
+            assert!(matches!(rest, Err(BlobError::Damaged { .. })), "{range:?}, damaged at {damaged_at:?}");
+        } else {
+            found.extend(rest.unwrap().concat());
+            assert!(found == bytes[range.start as usize..range.end as usize], "{range:?}");
+        }
+    }
 }
 
 #[tokio::test]

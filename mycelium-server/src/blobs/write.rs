@@ -1,6 +1,8 @@
 //! Writing blobs: those that come from outside, and those that the broker puts together from others.
 
-use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
 use futures::StreamExt as _;
 use object_store::{ObjectStoreExt as _, PutPayload};
 use sha2::{Digest as _, Sha256};
@@ -13,8 +15,6 @@ use crate::store::BlobDigest;
 
 /// How much is gathered before it is given to the thread that writes it, in bytes.
 const PART_BYTES: usize = 256 * 1024;
-/// Pieces up to this size, in bytes, are copied together.
-const SMALL_BYTES: usize = 16 * 1024;
 
 /// What begins with the header of a blob.
 pub(crate) enum Begun {
@@ -31,21 +31,23 @@ pub(crate) enum Piece {
     Blob(Blob),
 }
 
-/// A blob that is being written. Dropped before [`finish`](Self::finish), nothing of it stays.
+/// A blob that is being written. Dropped before [`finish`](Self::finish), nothing of it stays; what was being finished is.
 pub(crate) struct Upload {
     blobs: Blobs,
     /// None if it gets its name when it is whole.
     expected: Option<Blob>,
     hasher: Sha256,
     written: u64,
-    gathered: Vec<Bytes>,
-    gathered_bytes: usize,
-    /// Small pieces, lest what there is to know of each takes more memory than they.
-    small: BytesMut,
+    /// What is gathered of the next part. It is copied: what came with a message keeps all of the message in memory,
+    /// however little of that is bytes of the blob.
+    part: Vec<u8>,
+    /// All of it, if there is no disk that it could go to.
+    parts: Vec<Bytes>,
     /// All of it, as long as there is room for that.
     remembered: Option<Unfinished>,
     file: Option<StagedFile>,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// Its place among those that are written.
+    place: Arc<Option<OwnedSemaphorePermit>>,
 }
 
 impl Blobs {
@@ -59,7 +61,7 @@ impl Blobs {
     }
 
     async fn upload(&self, expected: Option<Blob>) -> Upload {
-        let permit = std::sync::Arc::clone(&self.inner.uploads).acquire_owned().await;
+        let place = Arc::clone(&self.inner.uploads).acquire_owned().await;
         // What has no name yet has no known size either.
         let may_fit = expected.is_none_or(|blob| blob.size <= recent::BLOB_BYTES_MAX as u64);
         Upload {
@@ -67,13 +69,12 @@ impl Blobs {
             expected,
             hasher: Sha256::new(),
             written: 0,
-            gathered: Vec::new(),
-            gathered_bytes: 0,
-            small: BytesMut::new(),
+            part: Vec::new(),
+            parts: Vec::new(),
             remembered: may_fit.then(|| Unfinished::new(&self.inner.recent)),
             file: None,
             // It is never closed.
-            _permit: permit.ok(),
+            place: Arc::new(place.ok()),
         }
     }
 
@@ -109,49 +110,54 @@ impl Upload {
     }
 
     /// Adds bytes.
-    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
-        self.written += bytes.len() as u64;
+    pub(crate) async fn write(&mut self, mut bytes: Bytes) -> Result<(), BlobError> {
+        let written = self.written + bytes.len() as u64;
         if let Some(expected) = self.expected
-            && self.written > expected.size
+            && written > expected.size
         {
             return Err(BlobError::Differs(format!("more than its {} bytes were sent", expected.size)));
         }
         self.hasher.update(&bytes);
-        if bytes.len() < SMALL_BYTES {
-            self.small.extend_from_slice(&bytes);
-            if self.small.len() >= SMALL_BYTES {
-                self.gather_small();
+        while !bytes.is_empty() {
+            if self.part.is_empty() {
+                self.part = Vec::with_capacity(self.next_part_bytes());
             }
-        } else {
-            self.gather_small();
-            self.gather(bytes);
+            let taken = bytes.split_to(bytes.len().min(PART_BYTES - self.part.len()));
+            self.part.extend_from_slice(&taken);
+            self.written += taken.len() as u64;
+            if self.part.len() == PART_BYTES {
+                self.write_part().await?;
+            }
         }
-        if self.gathered_bytes >= PART_BYTES { self.write_part().await } else { Ok(()) }
+        Ok(())
     }
 
-    fn gather_small(&mut self) {
-        if !self.small.is_empty() {
-            let bytes = self.small.split().freeze();
-            self.gather(bytes);
-        }
+    /// How long the next part will be, as far as that is known.
+    fn next_part_bytes(&self) -> usize {
+        let rest = self.expected.map_or(u64::MAX, |blob| blob.size - self.written);
+        usize::try_from(rest).map_or(PART_BYTES, |rest| rest.min(PART_BYTES))
     }
 
-    fn gather(&mut self, bytes: Bytes) {
-        self.gathered_bytes += bytes.len();
+    /// Gives what is gathered to the disk.
+    async fn write_part(&mut self) -> Result<(), BlobError> {
+        let mut part = std::mem::take(&mut self.part);
+        // The last of a blob whose size was not known takes what it needs.
+        part.shrink_to_fit();
+        let part = Bytes::from(part);
         if let Some(remembered) = &mut self.remembered
-            && !remembered.push(bytes.clone())
+            && !remembered.push(part.clone())
         {
             self.remembered = None;
         }
-        self.gathered.push(bytes);
-    }
-
-    /// Gives what is gathered to the disk. Without a disk all is gathered.
-    async fn write_part(&mut self) -> Result<(), BlobError> {
-        let Some(folder) = &self.blobs.inner.folder else { return Ok(()) };
-        let file = self.file.get_or_insert_with(|| StagedFile::begin(folder));
-        self.gathered_bytes = 0;
-        Ok(file.write(std::mem::take(&mut self.gathered)).await?)
+        let Some(folder) = &self.blobs.inner.folder else {
+            self.parts.push(part);
+            return Ok(());
+        };
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(StagedFile::begin(folder, Arc::clone(&self.place))?),
+        };
+        Ok(file.write(part).await?)
     }
 
     /// Makes the blob durable, and pins it.
@@ -171,25 +177,33 @@ impl Upload {
             }
             Some(_) | None => {}
         }
-        self.gather_small();
-        self.write_part().await?;
+        if !self.part.is_empty() || self.written == 0 {
+            self.write_part().await?;
+        }
+        // It goes on to its end whether or not somebody waits for that: a blob that has its name is pinned.
+        let published = tokio::spawn(self.publish(blob)).await;
+        published.unwrap_or_else(|ended| Err(std::io::Error::other(ended).into()))
+    }
+
+    /// Gives the blob its name.
+    async fn publish(mut self, blob: Blob) -> Result<Blob, BlobError> {
         let blobs = self.blobs.clone();
-        let path = path_of(digest);
+        let path = path_of(blob.digest);
         // From its first moment on it is pinned.
         let _stays = blobs.inner.removing.read().await;
-        if blobs.find_guarded(digest).await?.is_some() {
+        if blobs.find_guarded(blob.digest).await?.is_some() {
             return Ok(blob);
         }
         match self.file.take() {
             Some(file) => file.finish(path.as_ref().into()).await?,
             None => {
-                let all = PutPayload::from_iter(std::mem::take(&mut self.gathered));
+                let all = PutPayload::from_iter(std::mem::take(&mut self.parts));
                 blobs.inner.objects.put(&path, all).await?;
             }
         }
-        blobs.pins().pin(digest, blob.size, blobs.inner.grace);
+        blobs.pins().pin(blob.digest, blob.size, blobs.inner.grace);
         if let Some(remembered) = self.remembered.take() {
-            remembered.finish(digest);
+            remembered.finish(blob.digest);
         }
         Ok(blob)
     }
