@@ -186,7 +186,7 @@ async fn of_what_came_with_a_message_only_the_bytes_of_the_blob_are_held() {
     let temp = tempfile::tempdir().unwrap();
     for blobs in [Blobs::in_memory(GRACE), Blobs::open(temp.path(), GRACE).unwrap()] {
         let bytes = bytes(300_000);
-        let mut upload = blobs.begin_unnamed().await;
+        let mut upload = blobs.begin_unnamed().await.unwrap();
         for begin in (0..bytes.len()).step_by(20_000) {
             let alive = Arc::new(());
             let mut message = vec![0; 1_000_000];
@@ -206,7 +206,7 @@ async fn of_what_came_with_a_message_only_the_bytes_of_the_blob_are_held() {
 async fn what_nobody_waits_for_while_it_is_finished_is_pinned_all_the_same() {
     let temp = tempfile::tempdir().unwrap();
     let blobs = Blobs::open(temp.path(), GRACE).unwrap();
-    let mut upload = blobs.begin_unnamed().await;
+    let mut upload = blobs.begin_unnamed().await.unwrap();
     // So little that it does not have to wait for the disk.
     let bytes = bytes(900_000);
     upload.write(bytes.clone()).await.unwrap();

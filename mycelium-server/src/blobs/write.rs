@@ -45,9 +45,10 @@ pub(crate) struct Upload {
     parts: Vec<Bytes>,
     /// All of it, as long as there is room for that.
     remembered: Option<Unfinished>,
+    /// None if there is no disk that it could go to, and when it is finished.
     file: Option<StagedFile>,
-    /// Its place among those that are written.
-    place: Arc<Option<OwnedSemaphorePermit>>,
+    /// Its place among those that are written, if there is no file that has it.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Blobs {
@@ -56,15 +57,21 @@ impl Blobs {
         match self.find(blob.digest).await? {
             Some(found) if found.size == blob.size => Ok(Begun::Exists),
             Some(found) => Err(BlobError::Differs(format!("blob {} has {} bytes", blob.digest, found.size))),
-            None => Ok(Begun::Upload(Box::new(self.upload(Some(blob)).await))),
+            None => Ok(Begun::Upload(Box::new(self.upload(Some(blob)).await?))),
         }
     }
 
-    async fn upload(&self, expected: Option<Blob>) -> Upload {
-        let place = Arc::clone(&self.inner.uploads).acquire_owned().await;
+    async fn upload(&self, expected: Option<Blob>) -> Result<Upload, BlobError> {
+        // It is never closed.
+        let place = Arc::clone(&self.inner.uploads).acquire_owned().await.ok();
+        // Begun at once: the file is made while the first bytes come.
+        let (file, place) = match &self.inner.folder {
+            Some(folder) => (Some(StagedFile::begin(folder, place)?), None),
+            None => (None, place),
+        };
         // What has no name yet has no known size either.
         let may_fit = expected.is_none_or(|blob| blob.size <= recent::BLOB_BYTES_MAX as u64);
-        Upload {
+        Ok(Upload {
             blobs: self.clone(),
             expected,
             hasher: Sha256::new(),
@@ -72,21 +79,20 @@ impl Blobs {
             part: Vec::new(),
             parts: Vec::new(),
             remembered: may_fit.then(|| Unfinished::new(&self.inner.recent)),
-            file: None,
-            // It is never closed.
-            place: Arc::new(place.ok()),
-        }
+            file,
+            _place: place,
+        })
     }
 
     /// Begins to write a blob that gets its name when it is whole.
-    pub(crate) async fn begin_unnamed(&self) -> Upload {
+    pub(crate) async fn begin_unnamed(&self) -> Result<Upload, BlobError> {
         self.upload(None).await
     }
 
     /// Writes a blob that is put together from pieces.
     #[cfg(test)]
     pub(crate) async fn compose(&self, pieces: Vec<Piece>) -> Result<Blob, BlobError> {
-        let mut upload = self.begin_unnamed().await;
+        let mut upload = self.begin_unnamed().await?;
         for piece in pieces {
             upload.add(piece).await?;
         }
@@ -149,15 +155,11 @@ impl Upload {
         {
             self.remembered = None;
         }
-        let Some(folder) = &self.blobs.inner.folder else {
-            self.parts.push(part);
-            return Ok(());
-        };
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(StagedFile::begin(folder, Arc::clone(&self.place))?),
-        };
-        Ok(file.write(part).await?)
+        match &mut self.file {
+            Some(file) => file.write(part).await?,
+            None => self.parts.push(part),
+        }
+        Ok(())
     }
 
     /// Makes the blob durable, and pins it.
@@ -191,7 +193,9 @@ impl Upload {
         let path = path_of(blob.digest);
         // From its first moment on it is pinned.
         let _stays = blobs.inner.removing.read().await;
-        if blobs.find_guarded(blob.digest).await?.is_some() {
+        // Another writer of it may have been faster. One that is there unseen since its last pin ran out is replaced by
+        // the same bytes, which costs less than to look each time.
+        if blobs.pins().renew(blob.digest, blobs.inner.grace).is_some() {
             return Ok(blob);
         }
         match self.file.take() {

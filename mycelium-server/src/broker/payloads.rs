@@ -115,7 +115,7 @@ impl PayloadWriter {
     }
 
     async fn begin_upload(&mut self) -> Result<(), BlobError> {
-        let mut upload = self.blobs.begin_unnamed().await;
+        let mut upload = self.blobs.begin_unnamed().await?;
         for bytes in [std::mem::take(&mut self.inline), self.more.split().freeze()] {
             upload.add(Piece::Bytes(bytes)).await?;
         }

@@ -91,7 +91,7 @@ impl Expansion {
     async fn write_large(&mut self, blobs: &Blobs) -> Result<(), BlobError> {
         for (element, place) in self.elements.iter().zip(0..) {
             if element.encoded_len() > limits::PAYLOAD_BYTES_MAX {
-                let mut upload = blobs.begin_unnamed().await;
+                let mut upload = blobs.begin_unnamed().await?;
                 upload.add(Piece::Bytes(element.to_json())).await?;
                 self.large.insert(place, upload.finish().await?);
             }
