@@ -252,6 +252,47 @@ async fn a_list_is_explained_shown_and_cancelled_with_its_elements() -> anyhow::
     Ok(broker.stop().await?)
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_flow_with_a_list_comes_back_whole_with_one_retry() -> anyhow::Result<()> {
+    // More than the broker brings back with one command. The list's job is cancelled behind all that need it, and they
+    // cannot come back before it.
+    const USERS: u64 = 1_200;
+    let (broker, client) = start().await?;
+    let each = over("[1,2,3]");
+    let users: Vec<v1::JobSpec> =
+        (0..USERS).map(|_| job(vec![output_of(&each.job_id, "value")], 0)).collect();
+    let jobs: Vec<&v1::JobSpec> = std::iter::once(&each).chain(&users).collect();
+    let flow = submit(&client, &jobs).await?;
+    let all = USERS + 4;
+    until("the elements to be there", || async {
+        let counted = counts(&client, &flow).await?;
+        Ok((counted.ready == 3).then_some(()))
+    })
+    .await?;
+    let scope = Some(v1::cancel_jobs_request::Scope::FlowId(flow.clone()));
+    let request = v1::CancelJobsRequest { mycelium: String::new(), scope };
+    let answer = client.clone().cancel_jobs(request).await?.into_inner();
+    ensure!(answer.jobs_cancelled == all, "cancelled: {answer:?}");
+
+    let retry_flow = || {
+        let scope = Some(v1::retry_jobs_request::Scope::FlowId(flow.clone()));
+        v1::RetryJobsRequest { mycelium: String::new(), scope }
+    };
+    let answer = client.clone().retry_jobs(retry_flow()).await?.into_inner();
+    ensure!((answer.jobs_retried, answer.dependents_revived) == (all, 0), "retried: {answer:?}");
+    let again = client.clone().retry_jobs(retry_flow()).await?.into_inner();
+    ensure!(again == v1::RetryJobsResponse::default(), "retried again: {again:?}");
+    let elf = serve(broker.url());
+    until("all to be DONE", || async {
+        let counted = counts(&client, &flow).await?;
+        Ok((counted == v1::JobCounts { done: all, ..v1::JobCounts::default() }).then_some(()))
+    })
+    .await?;
+    ensure!(value_of(&client, &users[0].job_id).await? == "[1,2,3]", "the list is gathered");
+    elf.abort();
+    Ok(broker.stop().await?)
+}
+
 /// Killed when the first jobs for elements are there, and again when the last of them have ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_killed_while_a_list_is_expanded_and_gathered_comes_to_the_same() -> anyhow::Result<()> {

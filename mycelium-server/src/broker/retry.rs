@@ -77,9 +77,13 @@ impl Handle {
     }
 }
 
-/// All FAILED and CANCELLED jobs of a flow.
+/// All FAILED and CANCELLED jobs of a flow, each behind those that it depends on.
+///
+/// Of two that depend on each other, the one that is depended on ended last, or the other would have ended
+/// UPSTREAM_FAILED. The exception are the jobs of a list's elements, which end before the job that has the list, and
+/// whose own dependencies are done.
 fn failed_jobs_of(store: &dyn Store, flow: FlowId) -> Result<Vec<JobId>, CallError> {
-    let mut jobs = Vec::new();
+    let (mut elements, mut others) = (Vec::new(), Vec::new());
     let mut query = FinishedQuery {
         flow: Some(flow),
         statuses: vec![FinalStatus::Failed, FinalStatus::Cancelled],
@@ -88,12 +92,18 @@ fn failed_jobs_of(store: &dyn Store, flow: FlowId) -> Result<Vec<JobId>, CallErr
     };
     loop {
         let page = store.list_finished(&query)?;
-        jobs.extend(page.jobs.iter().map(|record| record.id));
+        let ids: Vec<JobId> = page.jobs.iter().map(|record| record.id).collect();
+        for (id, spec) in ids.iter().zip(store.specs(&ids)?) {
+            let is_element = spec.is_some_and(|spec| spec.gathered_by.is_some());
+            if is_element { &mut elements } else { &mut others }.push(*id);
+        }
         match page.next {
             Some(next) => query.after = Some(next),
-            None => return Ok(jobs),
+            None => break,
         }
     }
+    elements.append(&mut others);
+    Ok(elements)
 }
 
 fn gather(
