@@ -1,7 +1,7 @@
 //! Values too large to travel inline, spoken by hand: written before they are named, passed on by name, put together
 //! from pieces, looked into by operations, and removed when nothing needs them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -225,10 +225,14 @@ async fn what_is_not_there_or_not_as_it_was_said_to_be_is_refused() -> anyhow::R
     Ok(broker.stop().await?)
 }
 
+fn file_of(folder: &Path, blob: &v1::BlobRef) -> PathBuf {
+    let name: String = blob.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    folder.join("default/blobs").join(&name[..2]).join(&name)
+}
+
 /// Whether the file of a blob is there. Asking the broker would keep it.
 fn is_kept(folder: &Path, blob: &v1::BlobRef) -> bool {
-    let name: String = blob.digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    folder.join("default/blobs").join(&name[..2]).join(&name).is_file()
+    file_of(folder, blob).is_file()
 }
 
 #[tokio::test]
@@ -317,5 +321,39 @@ async fn of_a_blob_whose_writer_is_cut_off_nothing_stays_and_it_can_be_written_a
     ensure!(wire::write_blob(&mut blobs, &bytes).await? == blob);
     ensure!(wire::read_blob(&mut blobs, &blob.digest).await?? == bytes);
     ensure!(is_kept(folder.path(), &blob) && staged()? == 0);
+    Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn a_blob_that_was_damaged_is_told_as_missing_and_can_be_written_again() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let broker = Broker::open(folder.path())?.bind("127.0.0.1:0").await?;
+    let bytes = numbers(500_000);
+    let blob = wire::write_blob(&mut wire::blob_client(&broker.url()).await?, &bytes).await?;
+    must("the broker to stop", broker.stop()).await??;
+    let mut damaged = bytes.to_vec();
+    damaged[100_000] ^= 1;
+    std::fs::write(file_of(folder.path(), &blob), damaged)?;
+
+    let broker = Broker::open(folder.path())?.bind("127.0.0.1:0").await?;
+    let mut client = wire::client(&broker.url()).await?;
+    let mut blobs = wire::blob_client(&broker.url()).await?;
+    for _ in 0..2 {
+        let read = wire::read_blob(&mut blobs, &blob.digest).await?;
+        wire::expect_refusal(read, Code::DataLoss, reason::BLOB_DAMAGED, &[])?;
+    }
+    let asked = v1::FindMissingBlobsRequest { digests: vec![blob.digest.clone()], ..Default::default() };
+    ensure!(blobs.find_missing_blobs(asked.clone()).await?.into_inner().missing == asked.digests);
+    let submission = wire::submission(vec![wire::job("elf", &["x"], vec![blob_literal(&blob)])]);
+    let refused = client.submit_jobs(submission.clone()).await;
+    wire::expect_refusal(refused, Code::NotFound, reason::BLOB_NOT_FOUND, &[])?;
+
+    ensure!(wire::write_blob(&mut blobs, &bytes).await? == blob);
+    ensure!(blobs.find_missing_blobs(asked).await?.into_inner().missing.is_empty());
+    client.submit_jobs(submission).await?;
+    must("the broker to stop", broker.stop()).await??;
+    let broker = Broker::open(folder.path())?.bind("127.0.0.1:0").await?;
+    let mut blobs = wire::blob_client(&broker.url()).await?;
+    ensure!(wire::read_blob(&mut blobs, &blob.digest).await?? == bytes);
     Ok(broker.stop().await?)
 }

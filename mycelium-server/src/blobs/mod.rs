@@ -11,6 +11,7 @@ mod recent;
 mod staged;
 mod write;
 
+use std::collections::HashSet;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ const READS_MAX: usize = 16;
 /// How many are read at once from memory. Each keeps up to 2 MiB that is on its way and may not be remembered any more,
 /// so all keep up to 48 MiB.
 const RECENT_READS_MAX: usize = 24;
+/// Of how many blobs it is known that they are damaged. With more there is more to mend than blobs.
+const DAMAGED_MAX: usize = 10_000;
 
 /// A blob: its name and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,6 +106,8 @@ struct Inner {
     /// Before this, nothing is removed.
     grace_until: Instant,
     pins: Mutex<Pins>,
+    /// What was found to be damaged, or gone, when it was read, and was not written again since.
+    damaged: Mutex<HashSet<BlobDigest>>,
     recent: Arc<Mutex<Recent>>,
     /// Taken for writing while a blob is removed, and for reading from the moment a blob is found or made until it is
     /// pinned.
@@ -145,6 +150,7 @@ impl Blobs {
                 grace,
                 grace_until: Instant::now() + grace,
                 pins: Mutex::default(),
+                damaged: Mutex::default(),
                 recent: Arc::default(),
                 removing: RwLock::new(()),
                 uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
@@ -152,6 +158,12 @@ impl Blobs {
                 recent_reads: Arc::new(Semaphore::new(RECENT_READS_MAX)),
             }),
         }
+    }
+
+    /// As [`find`](Self::find), for those who would write it or name it anew: one that is known to be damaged is not
+    /// there for them, so that whoever has its bytes writes it again.
+    pub(crate) async fn find_sound(&self, digest: BlobDigest) -> Result<Option<Blob>, BlobError> {
+        if self.damaged().contains(&digest) { Ok(None) } else { self.find(digest).await }
     }
 
     /// The size of a blob, if it is there. It then stays for the grace period.
@@ -192,7 +204,7 @@ impl Blobs {
     /// [`BlobError::NotFound`] for the first that is not there, [`BlobError::Differs`] for one of another size.
     pub(crate) async fn require(&self, blobs: &[Blob]) -> Result<(), BlobError> {
         for blob in blobs {
-            match self.find(blob.digest).await? {
+            match self.find_sound(blob.digest).await? {
                 None => return Err(BlobError::NotFound(blob.digest)),
                 Some(found) if found.size != blob.size => {
                     let (given, size) = (blob.size, found.size);
@@ -207,6 +219,20 @@ impl Blobs {
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
         recent::lock(&self.inner.recent)
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, HashSet<BlobDigest>> {
+        self.inner.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What could not be read: it is to be written again by whoever has its bytes.
+    fn note_damage(&self, error: &BlobError) {
+        if let BlobError::Damaged { digest, .. } | BlobError::NotFound(digest) = error {
+            let mut damaged = self.damaged();
+            if damaged.len() < DAMAGED_MAX {
+                damaged.insert(*digest);
+            }
+        }
     }
 
     fn pins(&self) -> MutexGuard<'_, Pins> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
@@ -55,7 +55,10 @@ impl Blobs {
     ) -> BoxStream<'static, Result<Bytes, BlobError>> {
         // It is never closed.
         let place = Arc::clone(&self.inner.reads).acquire_owned().await.ok();
-        read(Arc::clone(&self.inner.objects), blob, range, place).boxed()
+        let blobs = self.clone();
+        read(Arc::clone(&self.inner.objects), blob, range, place)
+            .inspect_err(move |error| blobs.note_damage(error))
+            .boxed()
     }
 }
 

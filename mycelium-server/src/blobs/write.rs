@@ -54,10 +54,10 @@ pub(crate) struct Upload {
 impl Blobs {
     /// Begins to write a blob that somebody names.
     pub(crate) async fn begin(&self, blob: Blob) -> Result<Begun, BlobError> {
-        match self.find(blob.digest).await? {
+        match self.find_sound(blob.digest).await? {
             Some(found) if found.size == blob.size => Ok(Begun::Exists),
-            Some(found) => Err(BlobError::Differs(format!("blob {} has {} bytes", blob.digest, found.size))),
-            None => Ok(Begun::Upload(Box::new(self.upload(Some(blob)).await?))),
+            // One of another size is damaged, or its name is wrong, which shows at the end.
+            Some(_) | None => Ok(Begun::Upload(Box::new(self.upload(Some(blob)).await?))),
         }
     }
 
@@ -195,7 +195,8 @@ impl Upload {
         let _stays = blobs.inner.removing.read().await;
         // Another writer of it may have been faster. One that is there unseen since its last pin ran out is replaced by
         // the same bytes, which costs less than to look each time.
-        if blobs.pins().renew(blob.digest, blobs.inner.grace).is_some() {
+        let is_damaged = blobs.damaged().contains(&blob.digest);
+        if !is_damaged && blobs.pins().renew(blob.digest, blobs.inner.grace) == Some(blob.size) {
             return Ok(blob);
         }
         match self.file.take() {
@@ -205,6 +206,7 @@ impl Upload {
                 blobs.inner.objects.put(&path, all).await?;
             }
         }
+        blobs.damaged().remove(&blob.digest);
         blobs.pins().pin(blob.digest, blob.size, blobs.inner.grace);
         if let Some(remembered) = self.remembered.take() {
             remembered.finish(blob.digest);

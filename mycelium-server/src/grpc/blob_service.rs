@@ -144,7 +144,7 @@ impl BlobService for BlobServer {
         let mut missing = Vec::new();
         for (index, asked) in request.digests.into_iter().enumerate() {
             let digest = digest(&format!("digests[{index}]"), &asked)?;
-            if blobs.find(digest).await.map_err(Error::from)?.is_none() {
+            if blobs.find_sound(digest).await.map_err(Error::from)?.is_none() {
                 missing.push(asked);
             }
         }
