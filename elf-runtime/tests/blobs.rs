@@ -242,6 +242,47 @@ async fn a_broker_that_cannot_take_or_give_a_blob_now_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_blob_that_is_broken_off_is_read_on_from_there() {
+    let mut broker = FakeBroker::start().await;
+    let mut serving = Serving::start(&mut broker, |worker| worker).await;
+    let given = text(5 * MAX);
+    let name = broker.script(|script| {
+        // An error, an end before the end, an error before anything came.
+        script.blobs.cut_reads.extend([(2 * MAX, true), (MAX + 7, false), (0, true)]);
+        script.blobs.keep(given)
+    });
+    let outcome = serving.run(assignment(&job(), "task_repeat", "x", blob(name.clone()))).await;
+    assert!(content(&outcome) == Content::Blob(name));
+    let offsets = [0, 2 * MAX, 3 * MAX + 7, 3 * MAX + 7].map(|offset| offset as u64);
+    broker.script(|script| assert_eq!(std::mem::take(&mut script.blobs.offsets), offsets));
+
+    // What was damaged when the first part was read is read once more from its beginning.
+    let given = text(3 * MAX);
+    let name = broker.script(|script| {
+        let name = script.blobs.keep(given.clone());
+        let mut damaged = given.to_vec();
+        damaged[9] = b'y';
+        script.blobs.kept.insert(name.digest.clone(), damaged.into());
+        script.blobs.cut_reads.extend([(MAX, true)]);
+        name
+    });
+    let token = job();
+    serving.stream.assign(vec![assignment(&token, "task_repeat", "x", blob(name.clone()))]).await;
+    must("the first part", async {
+        while broker.script(|script| script.blobs.offsets.is_empty()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    broker.script(|script| script.blobs.kept.insert(name.digest.clone(), given));
+    let outcome = serving.stream.outcome().await;
+    assert!(content(&outcome) == Content::Blob(name));
+    serving.stream.ack(vec![token]).await;
+    broker.script(|script| assert_eq!(script.blobs.offsets, [0, MAX as u64, 0]));
+    serving.stop().await;
+}
+
+#[tokio::test]
 async fn an_output_that_the_broker_refuses_fails_the_job() {
     let mut broker = FakeBroker::start().await;
     let mut serving = Serving::start(&mut broker, |worker| worker).await;

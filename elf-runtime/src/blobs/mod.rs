@@ -25,6 +25,7 @@ use tonic::transport::Channel;
 
 use self::cache::Cache;
 use self::confirmed::Confirmed;
+use self::transfer::Received;
 pub(crate) use self::values::choose_large;
 use crate::client::{Retry, blob_channel, with_limits};
 use crate::error::Error;
@@ -129,15 +130,17 @@ impl Blobs {
             let message = format!("blob {} is said to have {} bytes", hex(&digest), blob.size);
             return Err(Error::Protocol { message });
         }
+        // What is broken off goes on from there.
+        let received = Arc::default();
         loop {
-            match self.start_reading(digest, blob.size).await {
+            match self.start_reading(digest, blob.size, &received).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => retry.pause_or_give_up(error).await?,
             }
         }
     }
 
-    fn start_reading(&self, digest: Digest, size: u64) -> Transfer<Bytes> {
+    fn start_reading(&self, digest: Digest, size: u64, received: &Arc<Mutex<Received>>) -> Transfer<Bytes> {
         let mut state = self.inner.state();
         // One that is there under another size is read, and found wanting.
         if let Some(bytes) = state.cache.get(&digest)
@@ -148,9 +151,9 @@ impl Blobs {
         if let Some(transfer) = state.reading.get(&(digest, size)).and_then(WeakShared::upgrade) {
             return transfer;
         }
-        let inner = Arc::clone(&self.inner);
+        let (inner, received) = (Arc::clone(&self.inner), Arc::clone(received));
         let transfer = async move {
-            let read = inner.download(&digest, size).await;
+            let read = inner.download(&digest, size, &received).await;
             let mut state = inner.state();
             if let Ok(bytes) = &read {
                 state.cache.insert(digest, bytes.clone());

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +21,13 @@ const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How much memory is taken at once for a blob of which nothing has come yet: what grows beyond it is copied.
 const READ_CAPACITY_BYTES: usize = 16 * 1024 * 1024;
 
+/// What came of a blob so far.
+#[derive(Default)]
+pub(super) struct Received {
+    bytes: Vec<u8>,
+    hasher: Sha256,
+}
+
 impl Inner {
     /// Its turn among the transfers.
     async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
@@ -30,28 +37,82 @@ impl Inner {
             .map_err(|closed| Error::Protocol { message: format!("transfers of blobs have ended: {closed}") })
     }
 
-    /// Reads a blob from its beginning to its end. Beyond [`READ_CAPACITY_BYTES`], memory is taken as
-    /// bytes arrive, whatever `size` says.
-    pub(super) async fn download(&self, digest: &Digest, size: u64) -> Result<Bytes, Error> {
+    /// Reads a blob from where `received` ends to its end. Beyond [`READ_CAPACITY_BYTES`], memory is taken as bytes arrive,
+    /// whatever `size` says. If it is broken off, what came stays in `received`.
+    pub(super) async fn download(
+        &self,
+        digest: &Digest,
+        size: u64,
+        received: &Mutex<Received>,
+    ) -> Result<Bytes, Error> {
         let _turn = self.turn().await?;
-        let damaged = |problem| Err(Error::DamagedBlob { digest: hex(digest), problem });
+        let lock = || received.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut received = std::mem::take(&mut *lock());
         let size = usize::try_from(size)
             .map_err(|_| Error::Protocol { message: format!("a blob of {size} bytes has no room here") })?;
+        let read = self.download_rest(digest, size, &mut received).await;
+        match read {
+            Ok(()) => Ok(Bytes::from(received.bytes)),
+            Err(error) => {
+                *lock() = received;
+                Err(error)
+            }
+        }
+    }
+
+    async fn download_rest(
+        &self,
+        digest: &Digest,
+        size: usize,
+        received: &mut Received,
+    ) -> Result<(), Error> {
+        let damaged = |problem| Err(Error::DamagedBlob { digest: hex(digest), problem });
+        let mut is_resumed = !received.bytes.is_empty();
+        loop {
+            let before = received.bytes.len();
+            self.receive(digest, size, received).await?;
+            let came = received.bytes.len();
+            if came < size {
+                // The broker lets go of a reader that took nothing for a while, and of all when it stops.
+                if came > before {
+                    is_resumed = true;
+                    continue;
+                }
+                return damaged(format!("only {came} of its {size} bytes came"));
+            }
+            let found: Digest = received.hasher.clone().finalize().into();
+            if found == *digest {
+                return Ok(());
+            }
+            if !is_resumed {
+                return damaged(format!("what came has the digest {}", hex(&found)));
+            }
+            // It may have been damaged and written again between the parts.
+            *received = Received::default();
+            is_resumed = false;
+        }
+    }
+
+    /// Adds what one call gives.
+    async fn receive(&self, digest: &Digest, size: usize, received: &mut Received) -> Result<(), Error> {
+        let Received { bytes, hasher } = received;
         let request = v1::ReadBlobRequest {
             mycelium: self.mycelium.clone(),
             digest: Bytes::copy_from_slice(digest),
-            offset: 0,
+            offset: bytes.len() as u64,
             length: 0,
         };
         let mut client = self.client.clone();
         let opened = self.moving(digest, client.read_blob(Request::new(request))).await?;
         let mut chunks = opened.into_inner();
-        let mut bytes: Vec<u8> = Vec::with_capacity(size.min(READ_CAPACITY_BYTES));
-        let mut hasher = Sha256::new();
+        if bytes.is_empty() {
+            *bytes = Vec::with_capacity(size.min(READ_CAPACITY_BYTES));
+        }
         while let Some(v1::ReadBlobResponse { chunk }) = self.moving(digest, chunks.message()).await? {
             let rest = size - bytes.len();
             if chunk.len() > rest {
-                return damaged(format!("more came than its {size} bytes"));
+                let problem = format!("more came than its {size} bytes");
+                return Err(Error::DamagedBlob { digest: hex(digest), problem });
             }
             if bytes.capacity() - bytes.len() < chunk.len() {
                 // Doubled, but never beyond what it should come to.
@@ -63,14 +124,7 @@ impl Inner {
             bytes.extend_from_slice(&chunk);
             tokio::task::coop::consume_budget().await;
         }
-        if bytes.len() < size {
-            return damaged(format!("only {} of its {size} bytes came", bytes.len()));
-        }
-        let found: Digest = hasher.finalize().into();
-        if found != *digest {
-            return damaged(format!("what came has the digest {}", hex(&found)));
-        }
-        Ok(Bytes::from(bytes))
+        Ok(())
     }
 
     /// Writes a blob. The broker may say that it has it before all is sent.

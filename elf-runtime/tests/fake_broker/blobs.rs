@@ -33,6 +33,10 @@ pub struct BlobScript {
     /// The answers to the next calls.
     pub fail_writes: VecDeque<Status>,
     pub fail_reads: VecDeque<Status>,
+    /// Where the reads began.
+    pub offsets: Vec<u64>,
+    /// After how many bytes the next reads end, and whether with an error.
+    pub cut_reads: VecDeque<(usize, bool)>,
     /// Changes the last byte of what is read.
     pub damage: bool,
     /// Goes on after the end of what is read, for as long as anybody listens.
@@ -124,22 +128,30 @@ impl BlobService for BlobCalls {
         request: Request<v1::ReadBlobRequest>,
     ) -> Result<Response<Self::ReadBlobStream>, Status> {
         let request = request.into_inner();
-        assert_eq!((request.offset, request.length), (0, 0), "whole blobs only");
-        let (bytes, damage, overrun, gate) = self.script(|blobs| {
+        assert_eq!(request.length, 0, "to the end");
+        let (bytes, cut, damage, overrun, gate) = self.script(|blobs| {
             blobs.reads += 1;
+            blobs.offsets.push(request.offset);
             if let Some(status) = blobs.fail_reads.pop_front() {
                 return Err(status);
             }
             let missing = || refusal(Code::NotFound, reason::BLOB_NOT_FOUND, None);
             let bytes = blobs.kept.get(&request.digest).cloned().ok_or_else(missing)?;
-            Ok((bytes, blobs.damage, blobs.overrun, blobs.gate.clone()))
+            let cut = blobs.cut_reads.pop_front();
+            Ok((bytes, cut, blobs.damage, blobs.overrun, blobs.gate.clone()))
         })?;
         let mut bytes = bytes.to_vec();
         if damage && let Some(last) = bytes.last_mut() {
             *last ^= 1;
         }
-        let mut chunks: Vec<Bytes> =
-            bytes.chunks(limits::BLOB_CHUNK_BYTES).map(Bytes::copy_from_slice).collect();
+        bytes.drain(..request.offset as usize);
+        let mut end = None;
+        if let Some((length, is_error)) = cut {
+            bytes.truncate(length);
+            end = is_error.then(|| Err(Status::unavailable("cut off")));
+        }
+        let chunks = bytes.chunks(limits::BLOB_CHUNK_BYTES).map(|chunk| Ok(Bytes::copy_from_slice(chunk)));
+        let mut chunks: Vec<Result<Bytes, Status>> = chunks.chain(end).collect();
         chunks.reverse();
         let reading = Reading { script: Arc::clone(&self.0), is_over: false };
         let stream = futures::stream::unfold(
@@ -150,14 +162,15 @@ impl BlobService for BlobCalls {
                 }
                 let chunk = match chunks.pop() {
                     Some(chunk) => chunk,
-                    None if overrun => Bytes::from_static(b"and more"),
+                    None if overrun => Ok(Bytes::from_static(b"and more")),
                     None => {
                         reading.is_over = true;
                         drop(reading);
                         return None;
                     }
                 };
-                Some((Ok(v1::ReadBlobResponse { chunk }), (chunks, gate, sent + 1, reading)))
+                let response = chunk.map(|chunk| v1::ReadBlobResponse { chunk });
+                Some((response, (chunks, gate, sent + 1, reading)))
             },
         );
         Ok(Response::new(stream.boxed()))
