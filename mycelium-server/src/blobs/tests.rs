@@ -316,16 +316,16 @@ async fn damage_is_found_when_a_blob_is_read_whole() {
 #[tokio::test]
 async fn what_is_damaged_is_mended_by_whoever_writes_it_again() {
     let good = bytes(2_000_000);
-    let damages: [(&str, fn(&FilePath)); 3] = [
-        ("changed", |file| {
+    let damage = |name, file: &FilePath| match name {
+        "changed" => {
             let mut bytes = std::fs::read(file).unwrap();
             bytes[7] ^= 1;
             std::fs::write(file, bytes).unwrap();
-        }),
-        ("cut", |file| std::fs::File::options().write(true).open(file).unwrap().set_len(1_500_000).unwrap()),
-        ("gone", |file| std::fs::remove_file(file).unwrap()),
-    ];
-    for (name, damage) in damages {
+        }
+        "cut" => std::fs::File::options().write(true).open(file).unwrap().set_len(1_500_000).unwrap(),
+        _ => std::fs::remove_file(file).unwrap(),
+    };
+    for name in ["changed", "cut", "gone"] {
         for is_read in [true, false] {
             let temp = tempfile::tempdir().unwrap();
             let blob = write(&Blobs::open(temp.path(), GRACE).unwrap(), &good, 250_000).await;
@@ -334,7 +334,7 @@ async fn what_is_damaged_is_mended_by_whoever_writes_it_again() {
                 // Pinned, so it is known to be there.
                 assert!(matches!(blobs.begin(blob).await.unwrap(), Begun::Exists));
             }
-            damage(&temp.path().join(path_of(blob.digest).as_ref()));
+            damage(name, &temp.path().join(path_of(blob.digest).as_ref()));
             if is_read {
                 blobs.read_all(blob).await.unwrap_err();
                 assert_eq!(blobs.find_sound(blob.digest).await.unwrap(), None, "{name}");
