@@ -77,11 +77,9 @@ impl Handle {
     }
 }
 
-/// All FAILED and CANCELLED jobs of a flow, each behind those that it depends on.
-///
-/// Of two that depend on each other, the one that is depended on ended last, or the other would have ended
-/// UPSTREAM_FAILED. The exception are the jobs of a list's elements, which end before the job that has the list, and
-/// whose own dependencies are done.
+/// All FAILED and CANCELLED jobs of a flow, each behind those that it depends on: in the order of their numbers, but for
+/// the jobs of a list's elements. They come first, since the job that has the list was submitted before them and waits for
+/// them; what they depend on themselves is done.
 fn failed_jobs_of(store: &dyn Store, flow: FlowId) -> Result<Vec<JobId>, CallError> {
     let (mut elements, mut others) = (Vec::new(), Vec::new());
     let mut query = FinishedQuery {
@@ -93,17 +91,17 @@ fn failed_jobs_of(store: &dyn Store, flow: FlowId) -> Result<Vec<JobId>, CallErr
     loop {
         let page = store.list_finished(&query)?;
         let ids: Vec<JobId> = page.jobs.iter().map(|record| record.id).collect();
-        for (id, spec) in ids.iter().zip(store.specs(&ids)?) {
+        for (record, spec) in page.jobs.iter().zip(store.specs(&ids)?) {
             let is_element = spec.is_some_and(|spec| spec.gathered_by.is_some());
-            if is_element { &mut elements } else { &mut others }.push(*id);
+            if is_element { &mut elements } else { &mut others }.push((record.number, record.id));
         }
         match page.next {
             Some(next) => query.after = Some(next),
             None => break,
         }
     }
-    elements.append(&mut others);
-    Ok(elements)
+    others.sort_unstable();
+    Ok(elements.into_iter().chain(others).map(|(_, id)| id).collect())
 }
 
 fn gather(
