@@ -16,7 +16,7 @@ pub const DEPENDENCY_CYCLE: &str = "DEPENDENCY_CYCLE";
 pub const PAYLOAD_TOO_LARGE: &str = "PAYLOAD_TOO_LARGE";
 /// The bytes written are not those that the header of the blob names. `INVALID_ARGUMENT`.
 pub const BLOB_DIFFERS: &str = "BLOB_DIFFERS";
-/// No such blob is kept. `NOT_FOUND`.
+/// No such blob is kept, or what is named is known to be damaged and has to be written again. `NOT_FOUND`.
 pub const BLOB_NOT_FOUND: &str = "BLOB_NOT_FOUND";
 /// What is stored of a blob is not what was written. `DATA_LOSS`.
 pub const BLOB_DAMAGED: &str = "BLOB_DAMAGED";

@@ -90,9 +90,10 @@ fn failed_jobs_of(store: &dyn Store, flow: FlowId) -> Result<Vec<JobId>, CallErr
     };
     loop {
         let page = store.list_finished(&query)?;
-        let ids: Vec<JobId> = page.jobs.iter().map(|record| record.id).collect();
-        for (record, spec) in page.jobs.iter().zip(store.specs(&ids)?) {
-            let is_element = spec.is_some_and(|spec| spec.gathered_by.is_some());
+        for record in &page.jobs {
+            // One at a time: a specification may be large, and a page has many.
+            let specs = store.specs(&[record.id])?;
+            let is_element = specs.iter().flatten().any(|spec| spec.gathered_by.is_some());
             if is_element { &mut elements } else { &mut others }.push((record.number, record.id));
         }
         match page.next {
