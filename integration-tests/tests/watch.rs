@@ -145,8 +145,9 @@ async fn a_watch_that_asks_for_ends_tells_ends_with_their_outputs_and_ends_itsel
     let request = wire::submission(vec![before.clone()]);
     let flow = request.flow_id.clone();
 
-    // The flow need not be there yet.
+    // The flow need not be there yet, if the caller says so.
     let request_watch = v1::WatchJobsRequest {
+        may_come: true,
         final_only: true,
         until_final: true,
         include_outputs: true,
@@ -237,5 +238,39 @@ async fn a_watch_of_ten_thousand_jobs_tells_of_those_and_of_no_others() -> anyho
     let answer = client.watch_jobs(wire::watch_jobs(&too_many)).await;
     wire::expect_refusal(answer, Code::InvalidArgument, reason::INVALID_FIELD, &["jobs.job_ids"])?;
     drop(elf);
+    Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn a_watch_of_a_flow_that_is_not_there_is_refused() -> anyhow::Result<()> {
+    let (broker, mut client) = start().await?;
+    let flow = wire::id();
+    for request in [
+        wire::watch_flow(&flow),
+        v1::WatchJobsRequest { until_final: true, final_only: true, ..wire::watch_flow(&flow) },
+        v1::WatchJobsRequest { from_commit: 1, ..wire::watch_flow(&flow) },
+    ] {
+        let answer = client.watch_jobs(request).await;
+        let status = wire::expect_refusal(answer, Code::NotFound, reason::FLOW_NOT_FOUND, &[])?;
+        let id = uuid::Uuid::from_slice(&flow)?;
+        ensure!(status.message() == format!("flow {id} is not known"), "{status:?}");
+    }
+    // That a flow may come is no leave for jobs to be missing.
+    let unknown = wire::id();
+    let request = v1::WatchJobsRequest { may_come: true, ..wire::watch_jobs([&unknown]) };
+    wire::expect_refusal(client.watch_jobs(request).await, Code::NotFound, reason::JOB_NOT_FOUND, &[])?;
+
+    // Once its first job is there the flow is, and stays so when all its jobs have ended.
+    let submission = v1::SubmitJobsRequest { flow_id: flow.clone(), ..wire::submission(vec![job("scale")]) };
+    client.submit_jobs(submission).await?;
+    let until_final = v1::WatchJobsRequest { until_final: true, ..wire::watch_flow(&flow) };
+    let mut watch = Watch::start(&client, until_final.clone()).await?;
+    ensure!(watch.snapshot().await?.1.len() == 1, "the job is told");
+    let scope = Some(v1::cancel_jobs_request::Scope::FlowId(flow));
+    client.cancel_jobs(v1::CancelJobsRequest { scope, ..v1::CancelJobsRequest::default() }).await?;
+    while watch.next().await?.is_some() {}
+    let mut late = Watch::start(&client, until_final).await?;
+    ensure!(late.snapshot().await?.1.len() == 1, "the job is told when all is over");
+    ensure!(late.next().await?.is_none(), "and the watch ends");
     Ok(broker.stop().await?)
 }

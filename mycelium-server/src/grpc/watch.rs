@@ -40,7 +40,13 @@ pub(crate) async fn watch(
     use v1::watch_jobs_request::Scope;
     let permit = handle.admit_watch()?;
     let scope = match &request.scope {
-        Some(Scope::FlowId(id)) => WatchScope::Flow(convert::flow_id("flow_id", id)?),
+        Some(Scope::FlowId(id)) => {
+            let flow = convert::flow_id("flow_id", id)?;
+            if !request.may_come && unfinished_of(&handle, flow).await?.is_none() {
+                return Err(mycelium_core::effects::Refusal::FlowNotFound(flow).into());
+            }
+            WatchScope::Flow(flow)
+        }
         Some(Scope::Jobs(jobs)) => {
             let ids = job_ids("jobs.job_ids", &jobs.job_ids)?;
             let found = find_all(&handle, ids.clone()).await?;
@@ -130,13 +136,9 @@ impl Watch {
 
     /// How many jobs of the watched flow are unfinished; `None` if a watch of jobs, or of a flow that has had none.
     async fn flow_unfinished(&self) -> Result<Option<u64>, CallError> {
-        let WatchScope::Flow(flow) = self.scope else { return Ok(Some(0)) };
-        let unfinished = self
-            .handle
-            .query(move |core, _| core.flow(flow).map(|view| view.pending + view.ready + view.running));
-        match unfinished.await? {
-            Some(unfinished) => Ok(Some(unfinished)),
-            None => self.handle.read(move |store| Ok(store.flow(flow)?.map(|_| 0))).await,
+        match self.scope {
+            WatchScope::Flow(flow) => unfinished_of(&self.handle, flow).await,
+            WatchScope::Jobs(_) => Ok(Some(0)),
         }
     }
 
@@ -308,6 +310,16 @@ impl Watch {
 
     async fn send(&self, message: v1::WatchJobsResponse) -> Go {
         if self.outgoing.send(Ok(message)).await.is_ok() { Go::On } else { Go::Home }
+    }
+}
+
+/// How many jobs of a flow are unfinished; `None` if there is no such flow.
+async fn unfinished_of(handle: &Handle, flow: FlowId) -> Result<Option<u64>, CallError> {
+    let unfinished =
+        handle.query(move |core, _| core.flow(flow).map(|view| view.pending + view.ready + view.running));
+    match unfinished.await? {
+        Some(unfinished) => Ok(Some(unfinished)),
+        None => handle.read(move |store| Ok(store.flow(flow)?.map(|_| 0))).await,
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) async fn throughput(mycelium: &Mycelium, n: u64, with_operation: bool
         scope: Some(v1::watch_jobs_request::Scope::FlowId(flow.id().as_bytes().to_vec().into())),
         include_outputs: true,
         final_only: true,
+        may_come: true,
         ..v1::WatchJobsRequest::default()
     });
     let submit = async {
