@@ -42,9 +42,10 @@ pub enum SchedulerPlace {
     /// On a thread of its own, so that commits never keep other tasks of the program from running.
     #[default]
     OwnThread,
-    /// As a task of the runtime in which the broker is started, of whose threads each commit blocks one for as long as
-    /// the disk takes. Saves two wake-ups of threads a commit; for programs with several such threads that do nothing
-    /// but serve.
+    /// As a task of the runtime in which the broker is started. While a commit waits for the disk, the runtime goes on on
+    /// another thread (`tokio::task::block_in_place`). Saves two wake-ups of threads a commit; for programs that do
+    /// nothing but serve. In a runtime of the kind `current_thread`, which cannot go on elsewhere, the same as
+    /// [`OwnThread`](Self::OwnThread).
     Runtime,
 }
 

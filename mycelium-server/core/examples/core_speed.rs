@@ -12,11 +12,12 @@ use mycelium_core::command::{
 };
 use mycelium_core::effects::{Effects, Send};
 use mycelium_core::ids::{
-    Attachment, Commit, ContentDigest, FlowId, InstanceId, JobId, RequestId, Revision, SessionId,
-    SubmissionId, Timestamp,
+    Attachment, Clocks, Commit, ContentDigest, FlowId, InstanceId, JobId, RequestId, Revision, SessionId,
+    Steady, SubmissionId, Timestamp,
 };
 use mycelium_core::{Config, Core};
 
+const NOW: Clocks = Clocks { steady: Steady(1), wall: Timestamp(1) };
 const JOBS: u64 = 1_000_000;
 const CALL: u64 = 4_096;
 const WINDOW: u32 = 4_096;
@@ -58,9 +59,9 @@ fn submit(core: &mut Core, commit: &mut Commit, jobs: Vec<NewJob>, part: Option<
         facts,
     };
     let mut effects = Effects::default();
-    core.apply(Timestamp(1), Command::Submit(command), &mut effects);
+    core.apply(NOW, Command::Submit(command), &mut effects);
     loop {
-        core.finish_batch(Timestamp(1), &mut effects);
+        core.finish_batch(NOW, &mut effects);
         *commit = effects.counters.map_or(*commit, |counters| counters.commit);
         if !core.has_work() {
             break;
@@ -85,8 +86,8 @@ fn lives() {
         elves: vec![offer],
         held: vec![],
     };
-    core.apply(Timestamp(1), Command::Hello(hello), &mut effects);
-    core.finish_batch(Timestamp(1), &mut effects);
+    core.apply(NOW, Command::Hello(hello), &mut effects);
+    core.finish_batch(NOW, &mut effects);
     let mut commit = effects.counters.map(|counters| counters.commit).unwrap_or_default();
     let started = Instant::now();
     let mut done = 0;
@@ -107,13 +108,13 @@ fn lives() {
                 jobs,
                 facts,
             };
-            core.apply(Timestamp(1), Command::Submit(command), &mut effects);
+            core.apply(NOW, Command::Submit(command), &mut effects);
         }
         done += outcomes.len() as u64;
         let outcomes_now = std::mem::take(&mut outcomes);
         let command = Command::Outcomes { session: SessionId(1), outcomes: outcomes_now };
-        core.apply(Timestamp(1), command, &mut effects);
-        core.finish_batch(Timestamp(1), &mut effects);
+        core.apply(NOW, command, &mut effects);
+        core.finish_batch(NOW, &mut effects);
         commit = effects.counters.map_or(commit, |counters| counters.commit);
         for send in effects.sends {
             if let Send::Assign { assignments, .. } = send {

@@ -7,7 +7,7 @@ use crate::command::{Cancel, Facts, Scope};
 use crate::core::Core;
 use crate::effects::{Effects, End, Refusal, Reply};
 use crate::flows::finished_total;
-use crate::ids::{FlowId, JobId, JobNumber, RequestId, Timestamp};
+use crate::ids::{Clocks, FlowId, JobId, JobNumber, RequestId};
 use crate::slab::{Edge, Slot, State};
 use crate::submissions::Work;
 use crate::transitions::Ending;
@@ -35,7 +35,7 @@ pub(crate) struct CancelExpanded {
 }
 
 impl Core {
-    pub(crate) fn on_cancel(&mut self, now: Timestamp, cancel: Cancel, effects: &mut Effects) {
+    pub(crate) fn on_cancel(&mut self, now: Clocks, cancel: Cancel, effects: &mut Effects) {
         let Cancel { request, scope, facts } = cancel;
         let answer = match scope {
             Scope::Flow(flow) => self.begin_cancel_flow(request, flow, &facts),
@@ -76,7 +76,7 @@ impl Core {
 
     fn cancel_jobs(
         &mut self,
-        now: Timestamp,
+        now: Clocks,
         request: RequestId,
         jobs: &[JobId],
         facts: &Facts,
@@ -134,7 +134,7 @@ impl Core {
 
     /// Ends a job CANCELLED. If an instance holds it, it is told, and keeps the place in its window until it has let
     /// go of it.
-    fn cancel_job(&mut self, now: Timestamp, slot: Slot) {
+    fn cancel_job(&mut self, now: Clocks, slot: Slot) {
         let job = &self.slab[slot];
         let mut ran = None;
         if let State::Running { session, assign } = job.state {
@@ -156,7 +156,7 @@ impl Core {
     /// Goes on with the cancellation of a flow by one job. Says whether that was the last.
     pub(crate) fn go_on_cancelling(
         &mut self,
-        now: Timestamp,
+        now: Clocks,
         cancel: &mut CancelFlow,
         effects: &mut Effects,
     ) -> bool {
@@ -180,7 +180,7 @@ impl Core {
     /// Goes on by one job. Says whether that was the last.
     pub(crate) fn go_on_cancelling_expanded(
         &mut self,
-        now: Timestamp,
+        now: Clocks,
         cancel: &mut CancelExpanded,
         effects: &mut Effects,
     ) -> bool {

@@ -1,6 +1,7 @@
 //! What happens to the core: facts from outside, already decoded and bounded by the shell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::{
     AssignNumber, Attachment, Attempt, Commit, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
@@ -63,6 +64,17 @@ pub enum Command {
     Evaluated {
         /// To what.
         evaluated: Vec<Evaluated>,
+    },
+    /// An instance has said something that is still on its way to the core: it is alive.
+    Heard {
+        /// Its session.
+        session: SessionId,
+    },
+    /// The shell stood still, for a pause of its process or while its disk hung: it heard nobody, so all leases and the
+    /// idle time of unsealed submissions move by so much.
+    Stalled {
+        /// How long; not more than has passed since the command before.
+        by: Duration,
     },
     /// An instance takes no more jobs.
     Draining {

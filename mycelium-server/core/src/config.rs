@@ -64,6 +64,8 @@ pub enum PlantedBug {
     SettlingNotStored,
     /// The place of a cancelled attempt in its instance's window is given away before the instance has let go of it.
     CancelledSlotFreedAtOnce,
+    /// A stall of the shell moves no lease.
+    StallCountsForLeases,
 }
 
 #[cfg(feature = "planted-bugs")]

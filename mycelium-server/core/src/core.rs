@@ -1,6 +1,7 @@
 //! The core: its state, and the way through a batch.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::command::Command;
@@ -8,7 +9,7 @@ use crate::config::Config;
 use crate::effects::Effects;
 use crate::evaluate::{Evaluations, Expansions};
 use crate::flows::Flows;
-use crate::ids::{Commit, JobId, Timestamp};
+use crate::ids::{Clocks, Commit, JobId, Steady};
 use crate::image::Counters;
 use crate::names::Names;
 use crate::recent::Recents;
@@ -52,6 +53,9 @@ pub struct Core {
     pub(crate) expansions: Expansions,
     /// The elves for which there may be both a job and room.
     pub(crate) dirty: BTreeSet<u32>,
+    /// How long the shell has stood still, all in all: time in which it could hear nobody, and which therefore counts
+    /// for nobody's lease. Leases and idle times are kept by a clock without it.
+    pub(crate) stood_still: Duration,
     pub(crate) batch: Batch,
 }
 
@@ -78,6 +82,7 @@ impl Core {
             evaluations: Evaluations::after(config.evaluations_after),
             expansions: Expansions::new(),
             dirty: BTreeSet::new(),
+            stood_still: Duration::ZERO,
             batch: Batch::default(),
             config,
         }
@@ -85,7 +90,7 @@ impl Core {
 
     /// Begins to rebuild a core from what the store holds. `now` is when all leases, and the idle time of unsealed
     /// submissions, begin anew.
-    pub fn restore(config: Config, now: Timestamp) -> Restore {
+    pub fn restore(config: Config, now: Steady) -> Restore {
         Restore::new(config, now)
     }
 
@@ -99,8 +104,9 @@ impl Core {
     /// Applies one command. Replies that need no further work, and messages that answer the command, go to `effects`
     /// at once; records, changes, assignments and the rest with [`finish_batch`](Self::finish_batch).
     ///
-    /// Deterministic: equal state, `now` and command give equal state and effects. `now` must not go back.
-    pub fn apply(&mut self, now: Timestamp, command: Command, effects: &mut Effects) {
+    /// Deterministic: equal state, `now` and command give equal state and effects. `now.steady` must not go back.
+    pub fn apply(&mut self, now: Clocks, command: Command, effects: &mut Effects) {
+        let now = self.attended(now);
         match command {
             Command::Submit(submit) => self.on_submit(now, submit, effects),
             Command::Cancel(cancel) => self.on_cancel(now, cancel, effects),
@@ -120,6 +126,10 @@ impl Core {
                 self.on_arguments_failed(now, session, token, failure);
             }
             Command::Evaluated { evaluated } => self.on_evaluated(now, &evaluated),
+            Command::Heard { session } => {
+                self.session_alive(now, session);
+            }
+            Command::Stalled { by } => self.on_stalled(by),
             Command::Draining { session } => self.on_draining(now, session),
             Command::Goodbye { session } => self.on_goodbye(now, session, effects),
         }
@@ -133,7 +143,8 @@ impl Core {
     /// Ends a batch, once after its commands: ends sessions whose lease has run out and submissions that were left
     /// alone, goes on with what is done in bounded pieces, places ready jobs into free windows, and puts everything
     /// that has changed since the last batch into `effects`.
-    pub fn finish_batch(&mut self, now: Timestamp, effects: &mut Effects) {
+    pub fn finish_batch(&mut self, now: Clocks, effects: &mut Effects) {
+        let now = self.attended(now);
         self.expire_leases(now, effects);
         self.drop_idle_submissions(now);
         self.go_on_with_work(now, effects);
@@ -144,16 +155,29 @@ impl Core {
     }
 
     /// When the next batch is due if no command comes before; `None` if nothing is timed.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
+    pub fn next_deadline(&self) -> Option<Steady> {
         let lease = self.sessions.leases.first().map(|&(until, _)| until);
         let idle = self.submissions.idle.first().map(|&(until, _)| until);
-        lease.into_iter().chain(idle).min()
+        lease.into_iter().chain(idle).min().map(|attended| attended.after(self.stood_still))
     }
 
     /// Whether work is left over that did not fit the last batch: then another one is due at once.
     pub fn has_work(&self) -> bool {
         !(self.settles.is_empty() && self.work.is_empty() && self.dirty.is_empty())
             || self.may_hand_out_evaluations()
+    }
+
+    fn on_stalled(&mut self, by: Duration) {
+        #[cfg(feature = "planted-bugs")]
+        if self.config.leaves_out(crate::config::PlantedBug::StallCountsForLeases) {
+            return;
+        }
+        self.stood_still += by;
+    }
+
+    /// What the clocks show, with the time left out in which the shell stood still.
+    pub(crate) fn attended(&self, now: Clocks) -> Clocks {
+        Clocks { steady: now.steady.before(self.stood_still), ..now }
     }
 
     /// The commit that will store what is changed now.

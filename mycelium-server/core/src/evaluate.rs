@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::command::{Elements, Evaluated, EvaluationResult};
 use crate::core::Core;
 use crate::effects::{Effects, End, Evaluation, EvaluationWhat, FailedBy, Refusal};
-use crate::ids::{EvaluationNumber, JobId, Timestamp};
+use crate::ids::{Clocks, EvaluationNumber, JobId};
 use crate::slab::{Edge, Slot, State};
 use crate::submit::FinishedFacts;
 use crate::transitions::Ending;
@@ -104,7 +104,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_evaluated(&mut self, now: Timestamp, evaluated: &[Evaluated]) {
+    pub(crate) fn on_evaluated(&mut self, now: Clocks, evaluated: &[Evaluated]) {
         for Evaluated { job, number, result } in evaluated {
             self.evaluations.handed_out.remove(number);
             if let Some(slot) = self.slab.find(job)
@@ -115,7 +115,7 @@ impl Core {
         }
     }
 
-    fn go_on_evaluated(&mut self, now: Timestamp, slot: Slot, result: EvaluationResult) {
+    fn go_on_evaluated(&mut self, now: Clocks, slot: Slot, result: EvaluationResult) {
         let end = match result {
             EvaluationResult::Run => return self.set_state(slot, State::Ready { queued: true }),
             EvaluationResult::Again => return self.evaluate(slot),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -153,14 +154,44 @@ pub struct Token {
     pub attempt: Attempt,
 }
 
-/// A moment: microseconds since the Unix epoch. The shell sees to it that it never goes back while it runs.
+/// A moment by the wall clock, for people: microseconds since the Unix epoch. May go back, and jump: nothing is measured
+/// with it, and nothing depends on its order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Timestamp(pub u64);
 
-impl Timestamp {
+/// A moment by a clock that never goes back and counts all time that passes, for intervals: microseconds since a beginning
+/// that means nothing to another process. Never stored.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Steady(pub u64);
+
+impl Steady {
     /// The moment `duration` later.
     #[must_use]
-    pub fn after(self, duration: std::time::Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(micros(duration)))
     }
+
+    /// The moment `duration` earlier.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+
+    /// How long it is since `earlier`; zero if that is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What the shell's two clocks show.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Clocks {
+    /// For intervals.
+    pub steady: Steady,
+    /// For what is shown.
+    pub wall: Timestamp,
 }

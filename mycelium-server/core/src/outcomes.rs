@@ -3,14 +3,14 @@
 use crate::command::{Outcome, OutcomeResult};
 use crate::core::Core;
 use crate::effects::{Effects, End, FailedBy, Ran, Send, Verdict};
-use crate::ids::{AssignNumber, Attachment, SessionId, Timestamp, Token};
+use crate::ids::{AssignNumber, Attachment, Clocks, SessionId, Token};
 use crate::slab::Slot;
 use crate::transitions::Ending;
 
 impl Core {
     pub(crate) fn on_outcomes(
         &mut self,
-        now: Timestamp,
+        now: Clocks,
         id: SessionId,
         outcomes: &[Outcome],
         effects: &mut Effects,
@@ -23,13 +23,7 @@ impl Core {
         effects.sends.push(Send::OutcomeAcks { session: id, acks });
     }
 
-    fn on_outcome(
-        &mut self,
-        now: Timestamp,
-        session: Option<u32>,
-        id: SessionId,
-        outcome: &Outcome,
-    ) -> Verdict {
+    fn on_outcome(&mut self, now: Clocks, session: Option<u32>, id: SessionId, outcome: &Outcome) -> Verdict {
         let token = outcome.token;
         if let Some(session) = session
             && let Some((slot, assign)) = self.held_by(session, token)
@@ -55,7 +49,7 @@ impl Core {
 
     fn settle_attempt(
         &mut self,
-        now: Timestamp,
+        now: Clocks,
         session: u32,
         slot: Slot,
         assign: AssignNumber,
@@ -75,7 +69,7 @@ impl Core {
         verdict
     }
 
-    fn end_attempt(&mut self, now: Timestamp, session: u32, slot: Slot, assign: AssignNumber, end: End) {
+    fn end_attempt(&mut self, now: Clocks, session: u32, slot: Slot, assign: AssignNumber, end: End) {
         let ran = self.ran(session, assign);
         self.free_held(session, assign);
         let settled_by = self.sessions.arena[session].id;
@@ -92,7 +86,7 @@ impl Core {
     /// therefore not renew.
     pub(crate) fn on_arguments_failed(
         &mut self,
-        now: Timestamp,
+        now: Clocks,
         id: SessionId,
         token: Token,
         failure: Attachment,

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use crate::core::Core;
 use crate::effects::Assignment;
-use crate::ids::{AssignNumber, Attempt, Revision, Timestamp, Token};
+use crate::ids::{AssignNumber, Attempt, Clocks, Revision, Token};
 use crate::names::Room;
 use crate::sessions::Held;
 use crate::slab::{Slot, State};
@@ -14,7 +14,7 @@ const ASSIGNMENTS_PER_STEP: usize = 4;
 
 impl Core {
     /// Places jobs for the elves where something has changed. What the bound of a batch leaves over stays dirty.
-    pub(crate) fn place(&mut self, now: Timestamp) {
+    pub(crate) fn place(&mut self, now: Clocks) {
         let mut budget = self.step_max() * ASSIGNMENTS_PER_STEP;
         while let Some(elf) = self.dirty.pop_first() {
             if self.names.elves.get(elf).is_some() {
@@ -31,7 +31,7 @@ impl Core {
     ///
     /// A session that offers none of the tasks with waiting jobs is passed over for the rest of the pass: queues only
     /// shrink meanwhile, and the key of a session that was given a job only rises.
-    fn place_elf(&mut self, now: Timestamp, elf: u32, budget: &mut usize) {
+    fn place_elf(&mut self, now: Clocks, elf: u32, budget: &mut usize) {
         let mut passed: Option<Room> = None;
         while *budget > 0 {
             let entry = &self.names.elves[elf];
@@ -63,7 +63,7 @@ impl Core {
         })
     }
 
-    fn assign(&mut self, now: Timestamp, elf: u32, session: u32, slot: Slot, revision: Revision) {
+    fn assign(&mut self, now: Clocks, elf: u32, session: u32, slot: Slot, revision: Revision) {
         self.touch_record(slot);
         let entry = &mut self.sessions.arena[session];
         let assign = AssignNumber(entry.last_assign.0 + 1);
@@ -77,7 +77,7 @@ impl Core {
             elf: self.names.elves[elf].name.clone(),
             task: self.names.tasks[job.task].name.clone(),
         };
-        entry.held.insert(assign, Held { token, elf, job: Some(slot), revision, since: now });
+        entry.held.insert(assign, Held { token, elf, job: Some(slot), revision, since: now.wall });
         if let Some(offer) = entry.offers.get_mut(&elf) {
             offer.held += 1;
         }

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::core::Core;
-use crate::ids::{AssignNumber, FlowId, JobId, JobNumber, SessionId, SubmissionId, Timestamp, Token};
+use crate::ids::{AssignNumber, FlowId, JobId, JobNumber, SessionId, Steady, SubmissionId, Token};
 use crate::image::{FlowRecord, Image, LiveJob, Running, SessionRecord, SubmissionRecord};
 use crate::sessions::Held;
 use crate::settle::{Frame, Open, Settle};
@@ -63,7 +63,7 @@ pub enum RestoreError {
 #[derive(Debug)]
 pub struct Restore {
     core: Core,
-    now: Timestamp,
+    now: Steady,
     /// The flows of the jobs; until the end a job's flow is an index into this.
     flows: Vec<FlowId>,
     flows_by_id: BTreeMap<FlowId, u32>,
@@ -76,7 +76,7 @@ pub struct Restore {
 }
 
 impl Restore {
-    pub(crate) fn new(config: Config, now: Timestamp) -> Self {
+    pub(crate) fn new(config: Config, now: Steady) -> Self {
         Self {
             core: Core::new(config),
             now,
@@ -206,11 +206,7 @@ fn restore_flows(core: &mut Core, flows: Vec<FlowRecord>) -> Result<(), RestoreE
     Ok(())
 }
 
-fn restore_sessions(
-    core: &mut Core,
-    sessions: Vec<SessionRecord>,
-    now: Timestamp,
-) -> Result<(), RestoreError> {
+fn restore_sessions(core: &mut Core, sessions: Vec<SessionRecord>, now: Steady) -> Result<(), RestoreError> {
     let lease_until = now.after(core.config.lease);
     for record in sessions {
         if core.sessions.by_id.contains_key(&record.id)
@@ -242,7 +238,7 @@ fn restore_submissions(
     core: &mut Core,
     submissions: Vec<SubmissionRecord>,
     jobs: Vec<(Slot, SubmissionId)>,
-    now: Timestamp,
+    now: Steady,
 ) -> Result<(), RestoreError> {
     // Each with its index, or none if it is sealed.
     let mut known: BTreeMap<SubmissionId, Option<u32>> = BTreeMap::new();

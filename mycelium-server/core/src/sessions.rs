@@ -7,7 +7,7 @@ use crate::arena::Arena;
 use crate::command::{ElfOffer, Hello, Window};
 use crate::core::Core;
 use crate::effects::{Effects, End, FailedBy, Ran, Reply, Send};
-use crate::ids::{AssignNumber, Attempt, InstanceId, Revision, SessionId, Timestamp, Token};
+use crate::ids::{AssignNumber, Attempt, Clocks, InstanceId, Revision, SessionId, Steady, Timestamp, Token};
 use crate::image::SessionRecord;
 use crate::names::Room;
 use crate::slab::{Slot, State};
@@ -20,7 +20,7 @@ pub(crate) struct Session {
     pub(crate) instance: InstanceId,
     pub(crate) is_connected: bool,
     pub(crate) is_draining: bool,
-    pub(crate) lease_until: Timestamp,
+    pub(crate) lease_until: Steady,
     /// By elf. An elf that is no longer offered stays until nothing of it is held.
     pub(crate) offers: BTreeMap<u32, Offer>,
     pub(crate) held: BTreeMap<AssignNumber, Held>,
@@ -70,7 +70,7 @@ pub(crate) struct Sessions {
     pub(crate) arena: Arena<Session>,
     pub(crate) by_id: BTreeMap<SessionId, u32>,
     pub(crate) by_instance: BTreeMap<InstanceId, u32>,
-    pub(crate) leases: BTreeSet<(Timestamp, u32)>,
+    pub(crate) leases: BTreeSet<(Steady, u32)>,
 }
 
 impl Sessions {
@@ -83,7 +83,7 @@ impl Sessions {
         }
     }
 
-    pub(crate) fn insert(&mut self, id: SessionId, instance: InstanceId, lease_until: Timestamp) -> u32 {
+    pub(crate) fn insert(&mut self, id: SessionId, instance: InstanceId, lease_until: Steady) -> u32 {
         let session = self.arena.insert(Session {
             id,
             instance,
@@ -105,21 +105,21 @@ impl Sessions {
 
 impl Core {
     /// The session, its lease renewed: it has given a sign of life.
-    pub(crate) fn session_alive(&mut self, now: Timestamp, id: SessionId) -> Option<u32> {
+    pub(crate) fn session_alive(&mut self, now: Clocks, id: SessionId) -> Option<u32> {
         let session = *self.sessions.by_id.get(&id)?;
         self.renew_lease(now, session);
         Some(session)
     }
 
-    fn renew_lease(&mut self, now: Timestamp, session: u32) {
+    fn renew_lease(&mut self, now: Clocks, session: u32) {
         let entry = &mut self.sessions.arena[session];
-        let until = now.after(self.config.lease);
+        let until = now.steady.after(self.config.lease);
         self.sessions.leases.remove(&(entry.lease_until, session));
         entry.lease_until = until;
         self.sessions.leases.insert((until, session));
     }
 
-    pub(crate) fn on_hello(&mut self, now: Timestamp, hello: Hello, effects: &mut Effects) {
+    pub(crate) fn on_hello(&mut self, now: Clocks, hello: Hello, effects: &mut Effects) {
         let Hello { request, instance, resume, elves, held } = hello;
         self.batch.must_commit = true;
         let resumed = resume
@@ -142,14 +142,14 @@ impl Core {
         effects.replies.push((request, Ok(reply)));
     }
 
-    fn open_session(&mut self, now: Timestamp, instance: InstanceId, effects: &mut Effects) -> u32 {
+    fn open_session(&mut self, now: Clocks, instance: InstanceId, effects: &mut Effects) -> u32 {
         if let Some(&old) = self.sessions.by_instance.get(&instance) {
             self.end_session(now, old, SessionEnd::Lost, effects);
         }
         let id = SessionId(self.counters.session.0 + 1);
         self.counters.session = id;
         self.batch.sessions_opened.push(SessionRecord { id, instance });
-        self.sessions.insert(id, instance, now.after(self.config.lease))
+        self.sessions.insert(id, instance, now.steady.after(self.config.lease))
     }
 
     /// An instance has come back and named what it holds: the rest has been lost on the way. Returns what it is to go
@@ -275,14 +275,14 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_stream_closed(&mut self, now: Timestamp, id: SessionId) {
+    pub(crate) fn on_stream_closed(&mut self, now: Clocks, id: SessionId) {
         if let Some(session) = self.session_alive(now, id) {
             self.sessions.arena[session].is_connected = false;
             self.refresh_rooms(session);
         }
     }
 
-    pub(crate) fn on_set_window(&mut self, now: Timestamp, id: SessionId, elf: &Arc<str>, window: Window) {
+    pub(crate) fn on_set_window(&mut self, now: Clocks, id: SessionId, elf: &Arc<str>, window: Window) {
         let Some(session) = self.session_alive(now, id) else { return };
         let Some(elf) = self.names.find_elf(elf) else { return };
         let offer = self.sessions.arena[session].offers.get_mut(&elf).filter(|offer| offer.is_offered);
@@ -292,14 +292,14 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_draining(&mut self, now: Timestamp, id: SessionId) {
+    pub(crate) fn on_draining(&mut self, now: Clocks, id: SessionId) {
         if let Some(session) = self.session_alive(now, id) {
             self.sessions.arena[session].is_draining = true;
             self.refresh_rooms(session);
         }
     }
 
-    pub(crate) fn on_goodbye(&mut self, now: Timestamp, id: SessionId, effects: &mut Effects) {
+    pub(crate) fn on_goodbye(&mut self, now: Clocks, id: SessionId, effects: &mut Effects) {
         if let Some(session) = self.session_alive(now, id) {
             self.end_session(now, session, SessionEnd::Goodbye, effects);
         }
@@ -307,7 +307,7 @@ impl Core {
 
     pub(crate) fn on_heartbeat(
         &mut self,
-        now: Timestamp,
+        now: Clocks,
         id: SessionId,
         named: &[Token],
         received: AssignNumber,
@@ -338,13 +338,7 @@ impl Core {
     }
 
     /// Ends a session: what it holds returns to its place, or ends if it has been the end of too many elves.
-    pub(crate) fn end_session(
-        &mut self,
-        now: Timestamp,
-        session: u32,
-        how: SessionEnd,
-        effects: &mut Effects,
-    ) {
+    pub(crate) fn end_session(&mut self, now: Clocks, session: u32, how: SessionEnd, effects: &mut Effects) {
         self.sessions.arena[session].is_connected = false;
         self.refresh_rooms(session);
 
@@ -384,7 +378,7 @@ impl Core {
         effects.sends.push(Send::SessionOver { session: id });
     }
 
-    fn elf_lost(&mut self, now: Timestamp, slot: Slot, ran: Ran) {
+    fn elf_lost(&mut self, now: Clocks, slot: Slot, ran: Ran) {
         let job = &mut self.slab[slot];
         job.elves_lost += 1;
         let elves_lost = job.elves_lost;
@@ -396,10 +390,17 @@ impl Core {
         }
     }
 
+    /// The sessions whose lease the next [`finish_batch`](Self::finish_batch) at `now` ends, unless it is renewed before.
+    pub fn leases_over(&self, now: Clocks) -> Vec<SessionId> {
+        let now = self.attended(now);
+        let over = self.sessions.leases.iter().take_while(|(until, _)| *until <= now.steady);
+        over.map(|&(_, session)| self.sessions.arena[session].id).collect()
+    }
+
     /// Ends the sessions whose lease has run out.
-    pub(crate) fn expire_leases(&mut self, now: Timestamp, effects: &mut Effects) {
+    pub(crate) fn expire_leases(&mut self, now: Clocks, effects: &mut Effects) {
         while let Some(&(until, session)) = self.sessions.leases.first()
-            && until <= now
+            && until <= now.steady
         {
             self.end_session(now, session, SessionEnd::Lost, effects);
         }

@@ -10,7 +10,7 @@ use std::ops::Bound;
 
 use crate::core::Core;
 use crate::effects::{Effects, End};
-use crate::ids::{JobId, Timestamp};
+use crate::ids::{Clocks, JobId};
 use crate::image::Settling;
 use crate::slab::{Edge, Slot, State};
 use crate::transitions::Ending;
@@ -60,7 +60,7 @@ impl Core {
     }
 
     /// Goes on with the settlings, as far as the budget allows.
-    pub(crate) fn go_on_settling(&mut self, now: Timestamp, budget: &mut usize) {
+    pub(crate) fn go_on_settling(&mut self, now: Clocks, budget: &mut usize) {
         while *budget > 0 {
             let Some(settle) = self.settles.front_mut() else { return };
             let (key, cause) = (settle.key, settle.cause);

@@ -7,7 +7,7 @@ use crate::batch::Now;
 use crate::cancel::{CancelExpanded, CancelFlow};
 use crate::core::Core;
 use crate::effects::{Effects, Refusal, Reply};
-use crate::ids::{Commit, RequestId, SubmissionId, Timestamp};
+use crate::ids::{Clocks, Commit, RequestId, Steady, SubmissionId};
 use crate::image::SubmissionRecord;
 use crate::slab::{Slot, State};
 
@@ -32,7 +32,7 @@ pub(crate) enum Phase {
     /// It waits for parts.
     Open {
         /// When it is dropped if none comes.
-        idle_until: Timestamp,
+        idle_until: Steady,
     },
     /// It is sealed, and its jobs are let into the queues.
     Sealing,
@@ -45,7 +45,7 @@ pub(crate) enum Phase {
 pub(crate) struct Submissions {
     pub(crate) arena: Arena<Submission>,
     pub(crate) by_id: BTreeMap<SubmissionId, u32>,
-    pub(crate) idle: BTreeSet<(Timestamp, u32)>,
+    pub(crate) idle: BTreeSet<(Steady, u32)>,
     sealed: BTreeSet<SubmissionId>,
     sealed_order: VecDeque<(SubmissionId, Commit)>,
     /// The newest commit in which a submission was sealed that is forgotten since.
@@ -194,9 +194,9 @@ impl Core {
     }
 
     /// Drops the submissions that have waited too long for a part.
-    pub(crate) fn drop_idle_submissions(&mut self, now: Timestamp) {
+    pub(crate) fn drop_idle_submissions(&mut self, now: Clocks) {
         while let Some(&(until, index)) = self.submissions.idle.first()
-            && until <= now
+            && until <= now.steady
         {
             self.begin_drop(index, None);
         }
@@ -204,7 +204,7 @@ impl Core {
 
     /// Goes on with what may take long, as far as the bound of a batch allows. Settling goes first: what waits behind
     /// it may count on its end.
-    pub(crate) fn go_on_with_work(&mut self, now: Timestamp, effects: &mut Effects) {
+    pub(crate) fn go_on_with_work(&mut self, now: Clocks, effects: &mut Effects) {
         let mut budget = self.step_max();
         loop {
             self.go_on_settling(now, &mut budget);

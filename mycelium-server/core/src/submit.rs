@@ -7,7 +7,7 @@ use crate::batch::{Now, Stored, Touched};
 use crate::command::{Facts, FinishedFact, NewJob, Part, Submit};
 use crate::core::Core;
 use crate::effects::{Created, Effects, End, Refusal, Reply};
-use crate::ids::{Attempt, FlowId, FlowNumber, JobId, JobNumber, RequestId, Timestamp};
+use crate::ids::{Attempt, Clocks, FlowId, FlowNumber, JobId, JobNumber, RequestId};
 use crate::image::FlowRecord;
 use crate::slab::{Job, Slot, State, UNTOUCHED};
 use crate::status::{FinalCounts, FinalStatus};
@@ -70,7 +70,7 @@ struct Plan {
 }
 
 impl Core {
-    pub(crate) fn on_submit(&mut self, now: Timestamp, submit: Submit, effects: &mut Effects) {
+    pub(crate) fn on_submit(&mut self, now: Clocks, submit: Submit, effects: &mut Effects) {
         let request = submit.request;
         let part = submit.part;
         let intake = match self.intake(part, submit.flow, &submit.facts) {
@@ -270,7 +270,7 @@ impl Core {
         })
     }
 
-    fn take_in(&mut self, now: Timestamp, intake: Intake, submit: Submit, plan: Plan, effects: &mut Effects) {
+    fn take_in(&mut self, now: Clocks, intake: Intake, submit: Submit, plan: Plan, effects: &mut Effects) {
         let Submit { request, flow, flow_name, part, elements, jobs, facts } = submit;
         let Plan { order, dependencies, ranges, existing } = plan;
         let created = u32::try_from(order.len()).unwrap_or(u32::MAX);
@@ -290,7 +290,7 @@ impl Core {
                 id: part.submission,
                 flow,
                 next_part: 0,
-                phase: Phase::Open { idle_until: now.after(self.config.submission_idle_max) },
+                phase: Phase::Open { idle_until: now.steady.after(self.config.submission_idle_max) },
                 jobs: Vec::new(),
             })),
             (Intake::Whole | Intake::FirstPart | Intake::Repeat, _) => None,
@@ -317,7 +317,7 @@ impl Core {
         if part.seal {
             self.begin_seal(index, request, reply);
         } else {
-            let idle_until = now.after(self.config.submission_idle_max);
+            let idle_until = now.steady.after(self.config.submission_idle_max);
             self.submissions.set_phase(index, Phase::Open { idle_until });
             self.touch_submission(index);
             effects.replies.push((request, Ok(reply)));
@@ -327,7 +327,7 @@ impl Core {
     /// The flow of a submission: the one that is there, or a new one.
     fn flow_for(
         &mut self,
-        now: Timestamp,
+        now: Clocks,
         id: FlowId,
         name: std::sync::Arc<str>,
         stored: Option<FlowRecord>,
@@ -342,14 +342,14 @@ impl Core {
         self.counters.flow = number;
         let finished = FinalCounts::default();
         let commit = self.commit_next();
-        let flow = self.flows.insert(FlowRecord { id, name, number, created_at: now, finished }, commit);
+        let flow = self.flows.insert(FlowRecord { id, name, number, created_at: now.wall, finished }, commit);
         self.flows.touch(flow, commit);
         flow
     }
 
     fn take_in_job(
         &mut self,
-        now: Timestamp,
+        now: Clocks,
         flow: u32,
         submission: Option<u32>,
         job: NewJob,
@@ -364,7 +364,7 @@ impl Core {
         let mut job = Job {
             id,
             number,
-            submitted_at: now,
+            submitted_at: now.wall,
             digest,
             dependents: Vec::new(),
             state: State::Vacant,
@@ -440,7 +440,7 @@ impl Core {
     }
 
     /// Takes in a job that depends on one that did not end done: it ends at once.
-    fn take_in_ended(&mut self, now: Timestamp, job: &Job, created: Created, cause: JobId) {
+    fn take_in_ended(&mut self, now: Clocks, job: &Job, created: Created, cause: JobId) {
         let ending = Ending::unreported(End::UpstreamFailed(cause), None);
         let record = self.finished_record(now, job, ending);
         self.batch.touched.push(Touched {

@@ -9,8 +9,8 @@ use crate::command::{
 };
 use crate::effects::{Effects, End, EvaluationWhat, JobRecord, Refusal, Reply, Send};
 use crate::ids::{
-    Attachment, Attempt, Commit, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId, RequestId,
-    Revision, SessionId, SubmissionId, Timestamp, Token,
+    Attachment, Attempt, Clocks, Commit, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId,
+    RequestId, Revision, SessionId, Steady, SubmissionId, Timestamp, Token,
 };
 use crate::image::{FlowRecord, Image, LiveJob};
 use crate::status::Status;
@@ -55,10 +55,15 @@ pub(crate) fn offer(window: u32, concurrency: u32) -> ElfOffer {
     }
 }
 
+/// Both clocks at so many microseconds.
+pub(crate) fn clocks(micros: u64) -> Clocks {
+    Clocks { steady: Steady(micros), wall: Timestamp(micros) }
+}
+
 /// A core, the time, and what the last batch came to.
 pub(crate) struct TestEnv {
     pub(crate) core: Core,
-    pub(crate) now: Timestamp,
+    pub(crate) now: Clocks,
     requests: u64,
 }
 
@@ -70,7 +75,7 @@ impl TestEnv {
     pub(crate) fn with(adjust: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         adjust(&mut config);
-        Self { core: Core::new(config), now: Timestamp(SECOND), requests: 0 }
+        Self { core: Core::new(config), now: clocks(SECOND), requests: 0 }
     }
 
     /// One batch of these commands.
@@ -186,7 +191,7 @@ pub(crate) fn reply(effects: &Effects) -> Option<&Result<Reply, Refusal>> {
 }
 
 pub(crate) fn after(env: &mut TestEnv, time: Duration) {
-    env.now = env.now.after(time);
+    env.now = clocks(env.now.steady.after(time).0);
 }
 
 /// A job with a condition or a list.
@@ -218,7 +223,7 @@ impl TestEnv {
     pub(crate) fn restart(&mut self, jobs: Vec<LiveJob>, flows: Vec<FlowRecord>) {
         let counters = self.core.status().counters;
         let config = Config { evaluations_after: self.core.last_evaluation(), ..Config::default() };
-        let mut restore = Core::restore(config, self.now);
+        let mut restore = Core::restore(config, self.now.steady);
         for job in jobs {
             restore.job(job).unwrap();
         }

@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::effects::{End, FinishedJob, Ran};
-use crate::ids::{FinishNumber, JobId, SessionId, Timestamp};
+use crate::ids::{Clocks, FinishNumber, JobId, SessionId};
 use crate::names::Place;
 use crate::recent::Recent;
 use crate::slab::{Edge, Job, Slot, State};
@@ -155,7 +155,7 @@ impl Core {
     }
 
     /// Ends a job. Whoever holds an attempt of it must have been seen to before.
-    pub(crate) fn finish(&mut self, now: Timestamp, slot: Slot, ending: Ending) {
+    pub(crate) fn finish(&mut self, now: Clocks, slot: Slot, ending: Ending) {
         self.touch_record(slot);
         self.set_state(slot, State::Vacant);
         let mut job = self.slab.remove(slot);
@@ -180,7 +180,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn finished_record(&mut self, now: Timestamp, job: &Job, ending: Ending) -> FinishedJob {
+    pub(crate) fn finished_record(&mut self, now: Clocks, job: &Job, ending: Ending) -> FinishedJob {
         self.counters.finish = FinishNumber(self.counters.finish.0 + 1);
         let task = &self.names.tasks[job.task];
         FinishedJob {
@@ -191,7 +191,7 @@ impl Core {
             finish_number: self.counters.finish,
             end: ending.end,
             submitted_at: job.submitted_at,
-            finished_at: now,
+            finished_at: now.wall,
             attempt: job.attempt,
             elves_lost: job.elves_lost,
             ran: ending.ran,

@@ -12,8 +12,8 @@ use mycelium_core::command::{
 };
 use mycelium_core::effects::{Effects, Evaluation, EvaluationWhat, JobRecord};
 use mycelium_core::ids::{
-    Attachment, Attempt, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId, RequestId, Revision,
-    SessionId, Timestamp, Token,
+    Attachment, Attempt, Clocks, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId, RequestId,
+    Revision, SessionId, Steady, Timestamp, Token,
 };
 use mycelium_core::status::{FinalStatus, Status};
 use mycelium_core::{Config, Core};
@@ -453,7 +453,7 @@ impl Pair {
 
     /// Gives what was handed out to be evaluated.
     fn batches(&mut self, commands: Vec<Command>) -> Vec<Evaluation> {
-        let now = Timestamp(1);
+        let now = Clocks { steady: Steady(1), wall: Timestamp(1) };
         let mut effects = Effects::default();
         let mut evaluations = Vec::new();
         for command in commands {

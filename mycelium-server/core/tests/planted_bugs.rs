@@ -31,6 +31,11 @@ fn a_settling_that_is_not_stored_is_found() {
 }
 
 #[test]
+fn a_stall_that_counts_for_leases_is_found() {
+    is_found(PlantedBug::StallCountsForLeases);
+}
+
+#[test]
 fn a_slot_that_is_freed_too_early_is_found() {
     is_found(PlantedBug::CancelledSlotFreedAtOnce);
 }

@@ -2,26 +2,29 @@
 //! then lets anybody know.
 //!
 //! While one batch is written the next one collects in the queue, so that commits grow with the load: that is all
-//! the group commit there is. A commit blocks the thread for as long as the disk takes;
-//! [`SchedulerPlace`](crate::config::SchedulerPlace) says which thread that is.
+//! the group commit there is. A commit blocks for as long as the disk takes, and holds up nothing but this task;
+//! [`SchedulerPlace`](crate::config::SchedulerPlace) says where that runs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mycelium_core::Core;
 use mycelium_core::command::{Command, OutcomeResult};
 use mycelium_core::effects::{Effects, Evaluation, Reply, Send as Sent};
 use mycelium_core::ids::{Attachment, Commit, RequestId, SessionId};
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{self, Built};
 use super::message::{
     Assigned, BlobUses, Body, CallError, HelloMessage, Message, Query, ReplySender, StreamAttachment,
-    ToStream, shift_attachments,
+    ToStream, shift_attachments, speaker,
 };
 use super::outputs::{Fit, fit};
 use super::start::{StartError, load_core};
+use super::turns::Turns;
 use super::watch::{WatchStart, Watches};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -29,6 +32,9 @@ use crate::store::{self, ElfRecord, RevisionRecord, Store};
 
 /// The most messages taken from the queue at once; the weight of a batch is bounded beside it.
 const MESSAGES_PER_BATCH_MAX: usize = 256;
+/// About how many bytes of what callers and elves send go into one commit, unless a single message brings more. With
+/// what the core adds, a commit stays below 16 MiB.
+const BATCH_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// The first pause before a store that failed is read again; it doubles up to [`REBUILD_PAUSE_MAX`].
 const REBUILD_PAUSE_MIN: Duration = Duration::from_millis(50);
 const REBUILD_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -69,6 +75,7 @@ pub(crate) struct Driver {
     evaluator: mpsc::Sender<Evaluation>,
     /// Evaluations for which the evaluator had no room yet: at most as many as a core hands out.
     to_evaluate: VecDeque<Evaluation>,
+    turns: Turns,
     stopping: bool,
 }
 
@@ -94,6 +101,7 @@ impl Driver {
         evaluator: mpsc::Sender<Evaluation>,
     ) -> Self {
         let commit = core.status().counters.commit;
+        let turns = Turns::new(config.lease);
         Self {
             core,
             commit,
@@ -109,6 +117,7 @@ impl Driver {
             watches: Watches::new(commit),
             evaluator,
             to_evaluate: VecDeque::new(),
+            turns,
             stopping: false,
         }
     }
@@ -120,6 +129,9 @@ impl Driver {
                 break;
             }
             let mut effects = Effects::default();
+            if let Some(by) = self.turns.begin(self.clock.now().steady) {
+                self.stalled(by, &mut effects).await;
+            }
             let gathered = self.apply_waiting(&mut effects);
             let done = match self.store_batch(&mut effects, gathered) {
                 Ok(done) => done,
@@ -133,26 +145,23 @@ impl Driver {
         self.end()
     }
 
-    /// Waits until there is something to do, and takes what is there. `false`: all callers are gone.
+    /// Waits until there is something to do, or a turn is due all the same, and takes what is there. `false`: all callers
+    /// are gone.
     async fn collect(&mut self) -> bool {
         if !self.waiting.is_empty() || self.core.has_work() {
-            while self.waiting.len() < MESSAGES_PER_BATCH_MAX {
-                match self.inbox.try_recv() {
-                    Ok(message) => self.waiting.push_back(message),
-                    Err(_empty_or_closed) => break,
-                }
-            }
+            self.take_up_to(MESSAGES_PER_BATCH_MAX);
             return true;
         }
         let mut taken = Vec::new();
         let deadline = self.core.next_deadline();
-        let pause = deadline.map(|deadline| self.clock.until(deadline));
+        let pause = deadline.map(|deadline| self.clock.until(deadline).min(self.turns.wait_max()));
         let received = self.inbox.recv_many(&mut taken, MESSAGES_PER_BATCH_MAX);
         match pause {
             None => {
                 if received.await == 0 {
                     return false;
                 }
+                self.turns.forget();
             }
             Some(pause) => {
                 if let Ok(0) = tokio::time::timeout(pause, received).await {
@@ -164,18 +173,61 @@ impl Driver {
         true
     }
 
+    /// Takes what has come, until so many messages wait.
+    fn take_up_to(&mut self, max: usize) {
+        while self.waiting.len() < max
+            && let Ok(message) = self.inbox.try_recv()
+        {
+            self.waiting.push_back(message);
+        }
+    }
+
+    /// The broker stood still: leases stand still with it. What elves have said meanwhile waits in their connections, and
+    /// is read before any lease is judged.
+    async fn stalled(&mut self, by: Duration, effects: &mut Effects) {
+        let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(by_ms, "the broker stood still; the leases of sessions move by as much");
+        self.core.apply(self.clock.now(), Command::Stalled { by }, effects);
+        tokio::time::sleep(self.turns.read_pause()).await;
+        self.take_up_to(self.config.queue_max);
+    }
+
     /// Applies waiting messages, up to the weight of one batch.
     fn apply_waiting(&mut self, effects: &mut Effects) -> Gathered {
         let mut gathered = Gathered::default();
-        let mut weight = 0;
+        let (mut weight, mut bytes) = (0, 0);
         while weight < self.config.batch_max
             && let Some(message) = self.waiting.pop_front()
         {
+            bytes += message.bytes();
+            if bytes > BATCH_BYTES_MAX && weight > 0 {
+                self.waiting.push_front(message);
+                break;
+            }
             weight += message.weight();
             self.apply(message, &mut gathered, effects);
         }
+        self.spare_heard(effects);
         self.core.finish_batch(self.clock.now(), effects);
         gathered
+    }
+
+    /// Renews leases that are about to end of elves that have been heard: what they said still waits for its turn.
+    fn spare_heard(&mut self, effects: &mut Effects) {
+        let now = self.clock.now();
+        let over = self.core.leases_over(now);
+        if over.is_empty() {
+            return;
+        }
+        self.take_up_to(self.config.queue_max);
+        let heard: HashSet<SessionId> = self.waiting.iter().filter_map(speaker).collect();
+        for session in over {
+            let is_speaking =
+                self.streams.get(&session).is_some_and(|stream| stream.is_speaking.load(Ordering::Relaxed));
+            if is_speaking || heard.contains(&session) {
+                self.core.apply(now, Command::Heard { session }, effects);
+            }
+        }
     }
 
     fn apply(&mut self, message: Message, gathered: &mut Gathered, effects: &mut Effects) {
@@ -220,6 +272,8 @@ impl Driver {
                     | Command::Hello(_)
                     | Command::SetWindow { .. }
                     | Command::Heartbeat { .. }
+                    | Command::Heard { .. }
+                    | Command::Stalled { .. }
                     | Command::Draining { .. }
                     | Command::Goodbye { .. } => {
                         if !current {
@@ -291,7 +345,7 @@ impl Driver {
             built.batch.blob_uses_begun.extend(&uses.begun);
             built.batch.blob_uses_ended.extend(&uses.ended);
         }
-        self.store.commit(&built.batch)?;
+        blocking(|| self.store.commit(&built.batch))?;
         self.commit = counters.commit;
         self.progress.send_replace(Progress { commit: self.commit, store_away: false });
         Ok(Stored { bodies, built, blob_uses, queries, watches })
@@ -391,9 +445,12 @@ impl Driver {
         }
         let mut pause = REBUILD_PAUSE_MIN;
         loop {
-            match load_core(&*self.store, &self.config, &self.clock, self.core.last_evaluation()) {
+            let last_evaluation = self.core.last_evaluation();
+            match blocking(|| load_core(&*self.store, &self.config, &self.clock, last_evaluation)) {
                 Ok((core, counters)) => {
                     self.core = core;
+                    // Leases began anew while it was read.
+                    self.turns.forget();
                     self.commit = counters.commit;
                     self.watches = Watches::new(counters.commit);
                     self.progress.send_replace(Progress { commit: self.commit, store_away: false });
@@ -461,7 +518,7 @@ impl Driver {
             // A full outbox needs no word: the stream ends when the attachment is dropped.
             let _full = attached.outbox.try_send(ToStream::GoAway);
         }
-        self.store.close().map_err(DriverError::Store)
+        blocking(|| self.store.close()).map_err(DriverError::Store)
     }
 }
 
@@ -486,8 +543,19 @@ fn name_request(command: &mut Command, request: RequestId) {
         | Command::Outcomes { .. }
         | Command::ArgumentsFailed { .. }
         | Command::Evaluated { .. }
+        | Command::Heard { .. }
+        | Command::Stalled { .. }
         | Command::Draining { .. }
         | Command::Goodbye { .. } => {}
+    }
+}
+
+/// Does what blocks: in a runtime of several threads the others' work goes on, on another thread.
+fn blocking<T>(block: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        // The owner's thread is its own: see `place_of`.
+        RuntimeFlavor::CurrentThread => block(),
+        _several_threads => tokio::task::block_in_place(block),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use mycelium_core::Core;
@@ -68,6 +69,8 @@ pub(crate) struct StreamAttachment {
     /// What needs arguments first, and so must not hold up the rest.
     pub(crate) assigned: mpsc::Sender<Assigned>,
     pub(crate) outputs: DeclaredOutputs,
+    /// Whether a message has been read from it that has not come to the queue.
+    pub(crate) is_speaking: Arc<AtomicBool>,
 }
 
 /// Assignments on their way to a stream.
@@ -120,6 +123,20 @@ pub(crate) enum Body {
     Failure(FailureBody),
 }
 
+impl Body {
+    /// How many bytes are stored of it, about.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Spec { body, .. } => body.len(),
+            Self::Outputs { encoded, .. } => encoded.len(),
+            Self::Failure(failure) => {
+                let causes = failure.cause_messages.iter().map(String::len).sum::<usize>();
+                failure.encoded.len() + failure.message.len() + failure.details.len() + causes
+            }
+        }
+    }
+}
+
 /// A failure, ready to be stored.
 #[derive(Debug, Clone)]
 pub(crate) struct FailureBody {
@@ -164,6 +181,21 @@ impl From<store::Error> for CallError {
 }
 
 impl Message {
+    /// How many bytes of it are stored, about.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Request { bodies, .. }
+            | Self::FromStream { bodies, .. }
+            | Self::Evaluated { bodies, .. } => bodies.iter().map(Body::bytes).sum(),
+            Self::Hello(hello) => {
+                let elves = hello.elves.iter().map(|elf| elf.body.len());
+                let revisions = hello.revisions.iter().map(|revision| revision.body.len());
+                elves.chain(revisions).sum()
+            }
+            Self::BlobUses(_) | Self::Query(_) | Self::Watch(_) | Self::Stop => 0,
+        }
+    }
+
     /// How many jobs or outcomes it brings, at least 1: what batches are measured by.
     pub(crate) fn weight(&self) -> usize {
         match self {
@@ -174,6 +206,20 @@ impl Message {
             Self::BlobUses(uses) => 1 + (uses.begun.len() + uses.ended.len()) / 8,
             Self::Query(_) | Self::Watch(_) | Self::Stop => 1,
         }
+    }
+}
+
+/// The session whose elf said it, if it is what an elf says.
+pub(crate) fn speaker(message: &Message) -> Option<SessionId> {
+    match message {
+        Message::FromStream { session, .. } => Some(*session),
+        Message::Hello(hello) => hello.hello.resume,
+        Message::Request { .. }
+        | Message::BlobUses(_)
+        | Message::Evaluated { .. }
+        | Message::Query(_)
+        | Message::Watch(_)
+        | Message::Stop => None,
     }
 }
 
@@ -189,6 +235,8 @@ fn command_weight(command: &Command) -> usize {
         | Command::StreamClosed { .. }
         | Command::SetWindow { .. }
         | Command::ArgumentsFailed { .. }
+        | Command::Heard { .. }
+        | Command::Stalled { .. }
         | Command::Draining { .. }
         | Command::Goodbye { .. } => 0,
     }
@@ -231,6 +279,8 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         | Command::StreamClosed { .. }
         | Command::SetWindow { .. }
         | Command::Heartbeat { .. }
+        | Command::Heard { .. }
+        | Command::Stalled { .. }
         | Command::Draining { .. }
         | Command::Goodbye { .. } => {}
     }

@@ -13,6 +13,7 @@ mod processes;
 mod registry;
 mod retry;
 mod start;
+mod turns;
 mod watch;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use mycelium_core::effects::Evaluation;
 use mycelium_core::ids::EvaluationNumber;
 use mycelium_proto::v1;
 use prost::Message as _;
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 
 pub use start::StartError;
@@ -63,7 +65,7 @@ pub(crate) struct Running {
 
 /// Rebuilds a core from `store` and starts the task that owns it. Blocks while the store is read.
 pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Result<Running, StartError> {
-    let clock = Clock::start(mycelium_core::ids::Timestamp::default());
+    let clock = Clock::start();
     let registry = load_registry(&*store)?;
     let (core, counters) = start::load_core(&*store, &config, &clock, EvaluationNumber(0))?;
     let (progress, progress_seen) =
@@ -73,15 +75,13 @@ pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Resu
         Handle::new(inbox_sender, Arc::clone(&store), progress_seen, registry, clock, config.clone(), blobs);
     let (evaluator, evaluations) = mpsc::channel(EVALUATIONS_QUEUED_MAX);
     let (end, ended) = oneshot::channel();
-    let place = config.scheduler;
+    let place = place_of(config.scheduler)?;
     let driver = Driver::new(core, store, clock, config, inbox, progress, evaluator);
     // Whoever started the broker may have stopped listening to how it ended.
     let run = async move { drop(end.send(driver.run().await)) };
     match place {
-        SchedulerPlace::Runtime => {
-            tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?.spawn(run);
-        }
-        SchedulerPlace::OwnThread => {
+        Place::Task(runtime) => drop(runtime.spawn(run)),
+        Place::OwnThread => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()
@@ -93,6 +93,26 @@ pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Resu
         }
     }
     Ok(Running { handle, evaluations, ended })
+}
+
+/// Where the owner of the core is to run.
+enum Place {
+    Task(tokio::runtime::Handle),
+    OwnThread,
+}
+
+fn place_of(place: SchedulerPlace) -> Result<Place, StartError> {
+    match place {
+        SchedulerPlace::OwnThread => Ok(Place::OwnThread),
+        SchedulerPlace::Runtime => {
+            let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+            // A runtime of one thread cannot go on elsewhere while a commit blocks that thread.
+            Ok(match runtime.runtime_flavor() {
+                RuntimeFlavor::CurrentThread => Place::OwnThread,
+                _several_threads => Place::Task(runtime),
+            })
+        }
+    }
 }
 
 fn load_registry(store: &dyn Store) -> Result<Registry, StartError> {

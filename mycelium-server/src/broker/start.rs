@@ -37,7 +37,7 @@ pub(crate) fn load_core(
     evaluations_after: EvaluationNumber,
 ) -> Result<(Core, Counters), StartError> {
     let core_config = mycelium_core::Config { evaluations_after, ..core_config(config) };
-    let mut restore = Core::restore(core_config, clock.now());
+    let mut restore = Core::restore(core_config, clock.now().steady);
     let mut refused = None;
     let image = store.load(&mut |job| {
         if refused.is_none() {

@@ -2,7 +2,7 @@
 //! and a writer that numbers what goes out. Control messages never wait behind arguments.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub(crate) async fn connect(
     };
     let handle = mycelia.get(&hello.mycelium)?.clone();
     let permit = handle.admit_stream().map_err(Error::from)?;
-    let declared = declared(&hello, handle.clock().now())?;
+    let declared = declared(&hello, handle.clock().now().wall)?;
     let process = Process { id: hello.process_id, host: hello.host };
     let elves = hello.elves;
 
@@ -59,7 +59,9 @@ pub(crate) async fn connect(
     let (outbox, inbox) = mpsc::channel(OUTBOX_MAX);
     let (assign, assigned) = mpsc::channel(OUTBOX_MAX);
     let Declared { hello, elves: elf_records, revisions, outputs } = declared;
-    let attachment = StreamAttachment { stream, outbox, assigned: assign, outputs };
+    let is_speaking = Arc::new(AtomicBool::new(false));
+    let speaking = Arc::clone(&is_speaking);
+    let attachment = StreamAttachment { stream, outbox, assigned: assign, outputs, is_speaking };
     let answered = handle
         .hello(|reply| HelloMessage { hello, elves: elf_records, revisions, attachment, reply })
         .await
@@ -102,7 +104,7 @@ pub(crate) async fn connect(
     let dispatcher = Dispatcher { handle: handle.clone(), session, stream, assigned, out };
     tokio::spawn(dispatcher.run());
     tokio::spawn(writer.run(welcome, drain.clone(), closing.clone(), permit));
-    let reader = Reader { handle, session, elves, stream, incoming, faults, shared };
+    let reader = Reader { handle, session, elves, stream, incoming, faults, shared, speaking };
     tokio::spawn(reader.run(drain, closing));
     Ok(ReceiverStream::new(outgoing_receiver))
 }
@@ -165,6 +167,8 @@ struct Reader {
     incoming: Streaming<v1::ConnectRequest>,
     faults: mpsc::Sender<v1::Fault>,
     shared: Arc<Shared>,
+    /// Set while a message has been read and not passed on: its elf is alive, however long the queue.
+    speaking: Arc<AtomicBool>,
 }
 
 impl Reader {
@@ -177,7 +181,10 @@ impl Reader {
             };
             match message {
                 Ok(Some(message)) => {
-                    if !self.hear(message).await {
+                    self.speaking.store(true, Ordering::Relaxed);
+                    let goes_on = self.hear(message).await;
+                    self.speaking.store(false, Ordering::Relaxed);
+                    if !goes_on {
                         break;
                     }
                 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::command::OutcomeResult;
 use crate::effects::{Effects, End, JobRecord};
-use crate::ids::{Attachment, JobNumber, SessionId, Timestamp};
+use crate::ids::{Attachment, JobNumber, SessionId, Steady};
 use crate::image::{Image, LiveJob, Settling};
 use crate::status::Status;
 use crate::testing::{TestEnv, assigned, ends, id, job, offer, token};
@@ -27,7 +27,7 @@ fn image(all: &[&Effects]) -> (Image, Vec<LiveJob>) {
 }
 
 fn restore(image: Image, jobs: Vec<LiveJob>) -> Result<Core, RestoreError> {
-    let mut restore = Core::restore(Config::default(), Timestamp(5));
+    let mut restore = Core::restore(Config::default(), Steady(5));
     jobs.into_iter().try_for_each(|job| restore.job(job))?;
     restore.finish(image)
 }
@@ -48,7 +48,7 @@ fn a_restart_does_not_restart_what_runs() {
     env.core = restore(image, jobs).unwrap();
     env.core.check_invariants().unwrap();
     assert_eq!((env.status(1), env.status(2)), (Some(Status::Running), Some(Status::Pending)));
-    assert_eq!(env.core.next_deadline(), Some(Timestamp(5).after(Config::default().lease)));
+    assert_eq!(env.core.next_deadline(), Some(Steady(5).after(Config::default().lease)));
     let effects = env.hello(1, Some(1), vec![offer(1, 1)], vec![token(1, 1)]);
     assert_eq!(assigned(&effects), []);
     let effects = env.outcome(1, token(1, 1), OutcomeResult::Outputs(Attachment(1)));

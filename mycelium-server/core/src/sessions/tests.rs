@@ -2,10 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{Command, ElfOffer, OutcomeResult, Window};
-use crate::effects::{End, FailedBy, Reply, Send};
-use crate::ids::{AssignNumber, Attachment, SessionId, Token};
+use crate::effects::{End, FailedBy, JobRecord, Reply, Send};
+use crate::ids::{AssignNumber, Attachment, SessionId, Timestamp, Token};
 use crate::status::{FinalStatus, Status};
-use crate::testing::{TestEnv, after, assigned, ends, id, job, offer, reply, token};
+use crate::testing::{TestEnv, after, assigned, clocks, ends, id, job, offer, reply, token};
 
 const LEASE: Duration = Duration::from_secs(30);
 const S1: SessionId = SessionId(1);
@@ -85,7 +85,7 @@ fn a_lease_that_runs_out_returns_what_was_held_and_counts_what_can_have_started(
     let mut env = TestEnv::new();
     env.submit(vec![job(1, &[]), job(2, &[])]);
     env.hello(1, None, vec![offer(2, 1)], vec![]);
-    assert_eq!(env.core.next_deadline(), Some(env.now.after(LEASE)));
+    assert_eq!(env.core.next_deadline(), Some(env.now.steady.after(LEASE)));
     after(&mut env, LEASE);
     let effects = env.batch([]);
     assert_eq!(effects.sessions_ended, [S1]);
@@ -168,4 +168,51 @@ fn arguments_that_fail_fail_the_job() {
     let effects = env.batch([Command::ArgumentsFailed { session: S1, token: token(1, 1), failure }]);
     assert_eq!(effects.sends, []);
     assert_eq!(effects.changes[0].status, Status::Final(FinalStatus::Failed));
+}
+
+#[test]
+fn a_stall_of_the_broker_moves_every_lease_and_an_early_death_still_ends_in_time() {
+    let mut env = TestEnv::new();
+    env.hello(1, None, vec![offer(9, 1)], vec![]);
+    env.submit(vec![job(1, &[])]);
+    let begun = env.now.steady;
+    env.now = clocks(begun.after(LEASE * 3).0);
+    assert_eq!(env.core.leases_over(env.now), [S1]);
+    let effects = env.batch([Command::Stalled { by: LEASE * 2 + LEASE / 2 }]);
+    assert_eq!((effects.sessions_ended, effects.sends.len()), (vec![], 0), "half of it is left");
+    assert_eq!(env.core.leases_over(env.now), []);
+    assert_eq!(env.core.next_deadline(), Some(begun.after(LEASE * 3 + LEASE / 2)));
+
+    env.now = clocks(begun.after(LEASE * 3 + LEASE / 2).0 - 1);
+    assert_eq!(env.batch([]).sessions_ended, []);
+    env.now = clocks(env.now.steady.0 + 1);
+    let effects = env.batch([]);
+    assert_eq!(effects.sessions_ended, [S1]);
+    assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 1);
+}
+
+#[test]
+fn an_elf_whose_words_are_on_their_way_is_alive() {
+    let mut env = TestEnv::new();
+    env.hello(1, None, vec![offer(9, 1)], vec![]);
+    env.now = clocks(env.now.steady.after(LEASE).0);
+    assert_eq!(env.core.leases_over(env.now), [S1]);
+    assert_eq!(env.batch([Command::Heard { session: S1 }]).sessions_ended, []);
+    assert_eq!(env.core.next_deadline(), Some(env.now.steady.after(LEASE)));
+    assert_eq!(env.batch([Command::Heard { session: SessionId(7) }]).sends, [], "of others nothing is known");
+}
+
+/// Somebody sets the machine's clock.
+#[test]
+fn the_wall_clock_is_shown_and_measures_nothing() {
+    let mut env = TestEnv::new();
+    env.hello(1, None, vec![offer(9, 1)], vec![]);
+    let deadline = env.core.next_deadline();
+    env.now.wall = Timestamp(4_102_444_800_000_000);
+    env.submit(vec![job(1, &[])]);
+    assert_eq!(env.core.next_deadline(), deadline);
+    env.now.wall = Timestamp(5);
+    let effects = env.outcome(1, token(1, 1), OutcomeResult::Outputs(Attachment(1)));
+    let JobRecord::Finished(finished) = &effects.jobs[0].after else { panic!("{effects:?}") };
+    assert_eq!((finished.submitted_at.0, finished.finished_at.0), (4_102_444_800_000_000, 5));
 }

@@ -137,7 +137,7 @@ fn an_idle_submission_is_dropped() {
     let mut env = TestEnv::new();
     env.submit_part(0, false, vec![job(1, &[])]);
     let idle = env.core.config.submission_idle_max;
-    assert_eq!(env.core.next_deadline(), Some(env.now.after(idle)));
+    assert_eq!(env.core.next_deadline(), Some(env.now.steady.after(idle)));
     after(&mut env, idle);
     let effects = env.batch([]);
     assert_eq!(effects.submissions_dropped, [SUBMISSION]);

@@ -33,6 +33,8 @@ pub(crate) struct Process {
     pub(crate) order: Vec<Token>,
     pub(crate) cancelled: Vec<Token>,
     pub(crate) received: AssignNumber,
+    /// When it last said something on its stream.
+    pub(crate) spoke_at: u64,
 }
 
 impl Process {
@@ -49,6 +51,7 @@ impl Process {
             order: Vec::new(),
             cancelled: Vec::new(),
             received: AssignNumber(0),
+            spoke_at: 0,
         }
     }
 

@@ -10,7 +10,7 @@ use mycelium_core::command::{
 };
 use mycelium_core::effects::{Assignment, Effects, Evaluation, Refusal, Reply, Send, Verdict};
 use mycelium_core::ids::{
-    AssignNumber, Attachment, InstanceId, RequestId, Revision, SessionId, Timestamp, Token,
+    AssignNumber, Attachment, Clocks, InstanceId, RequestId, Revision, SessionId, Steady, Timestamp, Token,
 };
 use mycelium_core::{Config, Core};
 
@@ -29,6 +29,10 @@ const FAULTS_UNTIL: u64 = 240 * SECOND;
 const END: u64 = FAULTS_UNTIL + 3_600 * SECOND;
 /// How many batches a run may take: more means that the core keeps itself busy.
 const BATCHES_MAX: u64 = 200_000;
+/// How late a batch may be without being taken for a stall.
+const LATE_MAX: u64 = SECOND;
+/// How long after a stall the broker has read what came meanwhile.
+const READ_AFTER_STALL: u64 = 20 * MS;
 
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -68,6 +72,30 @@ enum Event {
     TaskEnds { process: usize, instance: InstanceId, token: Token },
     /// Something happens to a process or its stream.
     Mishap,
+    /// The broker stands still: its process is paused, or its disk hangs.
+    Stall,
+}
+
+impl Event {
+    /// Whether it needs the broker's process to happen.
+    fn is_of_broker(&self) -> bool {
+        match self {
+            Self::Batch
+            | Self::FromElf { .. }
+            | Self::StreamGone { .. }
+            | Self::Evaluate(_)
+            | Self::Late(_) => true,
+            Self::Idea
+            | Self::AskAgain
+            | Self::Answer(..)
+            | Self::ToElf { .. }
+            | Self::Connect { .. }
+            | Self::Beat { .. }
+            | Self::TaskEnds { .. }
+            | Self::Mishap
+            | Self::Stall => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -119,6 +147,10 @@ struct World {
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     is_batch_due: bool,
+    /// Until when the broker stands still, or stood still last.
+    stalled_until: u64,
+    /// How late the broker's next batch is.
+    late_by: u64,
     next_attachment: u32,
     has_faults: bool,
     keeps_log: bool,
@@ -134,6 +166,26 @@ enum Waiting {
         session: SessionId,
         stream: u64,
     },
+}
+
+/// The session that speaks, if it is one: which is a sign of life.
+fn speaker(command: &Command) -> Option<SessionId> {
+    match command {
+        Command::Hello(hello) => hello.resume,
+        Command::SetWindow { session, .. }
+        | Command::Heartbeat { session, .. }
+        | Command::Outcomes { session, .. }
+        | Command::Draining { session }
+        | Command::Goodbye { session } => Some(*session),
+        Command::Submit(_)
+        | Command::Cancel(_)
+        | Command::Retry(_)
+        | Command::StreamClosed { .. }
+        | Command::ArgumentsFailed { .. }
+        | Command::Evaluated { .. }
+        | Command::Heard { .. }
+        | Command::Stalled { .. } => None,
+    }
 }
 
 /// Runs one seed. Panics where something does not hold.
@@ -182,6 +234,8 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             is_batch_due: false,
+            stalled_until: 0,
+            late_by: 0,
             next_attachment: 0,
             has_faults: true,
             keeps_log,
@@ -207,6 +261,7 @@ impl World {
         self.after(SECOND, Event::Idea);
         self.after(SECOND, Event::AskAgain);
         self.after(5 * SECOND, Event::Mishap);
+        self.after(40 * SECOND, Event::Stall);
         while let Some(((time, _), event)) = self.events.pop_first() {
             if let Some(due) = self.core.next_deadline()
                 && due.0 < time
@@ -229,6 +284,12 @@ impl World {
             }
             if self.now > END {
                 break;
+            }
+            if self.now < self.stalled_until && event.is_of_broker() {
+                // A batch comes first: the broker's other tasks take a moment to read what has come meanwhile.
+                let pause = if matches!(event, Event::Batch) { 0 } else { READ_AFTER_STALL };
+                self.at(self.stalled_until + pause, event);
+                continue;
             }
             self.handle(event);
             if (!self.inbox.is_empty() || self.core.has_work()) && !self.is_batch_due {
@@ -269,6 +330,7 @@ impl World {
             Event::Beat { process, instance } => self.beat(process, instance),
             Event::TaskEnds { process, instance, token } => self.task_ends(process, instance, token),
             Event::Mishap => self.mishap(),
+            Event::Stall => self.stall(),
         }
     }
 
@@ -390,8 +452,13 @@ impl World {
         self.is_batch_due = false;
         self.outcome.batches += 1;
         assert!(self.outcome.batches < BATCHES_MAX, "the core keeps itself busy");
-        let now = Timestamp(self.now);
+        let now = Clocks { steady: Steady(self.now), wall: Timestamp(self.now) };
         let mut effects = Effects::default();
+        let late_by = std::mem::take(&mut self.late_by);
+        if late_by > LATE_MAX {
+            let stalled = Command::Stalled { by: Duration::from_micros(late_by - LATE_MAX) };
+            self.core.apply(now, stalled, &mut effects);
+        }
         for _ in 0..1 + self.rng.below(8) {
             let command = match self.inbox.pop_front() {
                 None => break,
@@ -413,6 +480,7 @@ impl World {
             self.core.apply(now, command, &mut effects);
             self.attach(&effects);
         }
+        self.spare_heard(now, &mut effects);
         self.core.finish_batch(now, &mut effects);
         self.core.check_invariants().unwrap();
         if self.keeps_log {
@@ -430,6 +498,34 @@ impl World {
         }
         self.commit(&effects);
         self.release(effects);
+    }
+
+    /// Renews the leases that are about to end of elves whose words wait to be applied.
+    fn spare_heard(&mut self, now: Clocks, effects: &mut Effects) {
+        for session in self.core.leases_over(now) {
+            let is_heard = self.inbox.iter().any(|waiting| match waiting {
+                Waiting::Command(command) => speaker(command) == Some(session),
+                Waiting::Closed { .. } => false,
+            });
+            if is_heard {
+                self.core.apply(now, Command::Heard { session }, effects);
+            } else {
+                self.who_beats_is_not_lost(session);
+            }
+        }
+    }
+
+    /// Invariant: no lease ends of an elf that has kept beating on an open stream, whether the broker stood still or not.
+    fn who_beats_is_not_lost(&self, session: SessionId) {
+        let is_open = |process: &&Process| {
+            process.is_welcome
+                && process.session == Some(session)
+                && process.stream.is_some_and(|stream| self.streams.contains_key(&stream))
+        };
+        if let Some(process) = self.processes.iter().find(is_open) {
+            let silent_for = self.now - process.spoke_at;
+            assert!(silent_for > 10 * SECOND, "session {session} ends, and was silent for {silent_for} us");
+        }
     }
 
     /// If the last command was a `Hello`, its session has this stream from now on, and not only once that is durable.
@@ -461,7 +557,7 @@ impl World {
         self.streams.clear();
         let (image, jobs) = self.store.image();
         self.config.evaluations_after = self.core.last_evaluation();
-        let mut restore = Core::restore(self.config.clone(), Timestamp(self.now));
+        let mut restore = Core::restore(self.config.clone(), Steady(self.now));
         for job in jobs {
             restore.job(job).unwrap();
         }
@@ -657,6 +753,23 @@ impl World {
         self.after(8 * SECOND, Event::Mishap);
     }
 
+    fn stall(&mut self) {
+        if !self.has_faults {
+            return;
+        }
+        self.stalled_until = self.now + SECOND + self.rng.below(80 * SECOND);
+        self.late_by = self.stalled_until - self.now;
+        if !self.is_batch_due {
+            self.is_batch_due = true;
+            self.at(self.stalled_until, Event::Batch);
+        }
+        for stream in self.streams.values_mut() {
+            stream.busy_until[1] = stream.busy_until[1].max(self.stalled_until + READ_AFTER_STALL);
+        }
+        let next = self.stalled_until + SECOND + self.rng.below(60 * SECOND);
+        self.at(next, Event::Stall);
+    }
+
     // The elves.
 
     fn kill(&mut self, process: usize) {
@@ -677,7 +790,9 @@ impl World {
         }
         self.next_stream += 1;
         let stream = self.next_stream;
-        self.streams.insert(stream, Stream { process, session: None, busy_until: [self.now; 2] });
+        let read_from = self.now.max(self.stalled_until + READ_AFTER_STALL);
+        let busy_until = [self.now, read_from];
+        self.streams.insert(stream, Stream { process, session: None, busy_until });
         let hello = FromElf::Hello { resume: entry.session, held: entry.held_tokens(), window: entry.window };
         self.processes[process].stream = Some(stream);
         self.processes[process].is_welcome = false;
@@ -691,6 +806,7 @@ impl World {
         if self.processes[process].is_welcome
             && let Some(stream) = self.processes[process].stream
         {
+            self.processes[process].spoke_at = self.now;
             self.send_to_broker(stream, message);
         }
     }

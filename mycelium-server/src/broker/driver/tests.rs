@@ -51,7 +51,13 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
             hello,
             elves: Vec::new(),
             revisions: Vec::new(),
-            attachment: StreamAttachment { stream, outbox, assigned: assign, outputs },
+            attachment: StreamAttachment {
+                stream,
+                outbox,
+                assigned: assign,
+                outputs,
+                is_speaking: Arc::default(),
+            },
             reply,
         })
         .await;
