@@ -25,7 +25,7 @@ mod worker;
 #[path = "private.rs"]
 pub mod __private;
 
-pub use client::{Builder, JobWatch, Mycelium};
+pub use client::{Builder, JobWatch, Mycelium, reason_in_words};
 pub use context::{TaskContext, TaskContextParts};
 pub use declaration::{
     DeclarationError, ElfDeclaration, OutputDeclaration, ParameterDeclaration, Revision, TaskDeclaration,

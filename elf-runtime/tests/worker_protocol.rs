@@ -569,3 +569,47 @@ async fn a_layer_wraps_every_attempt() {
     stream.ack(vec![job]).await;
     worker.stop_on(stream).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_worker_whose_threads_are_blocked_says_so_and_says_when_they_are_not() {
+    let mut broker = FakeBroker::start().await;
+    let (elf, gates) = TestElf::new();
+    let worker = broker.client().serve().elf("tester", elf);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    // A runtime of one thread, which is not the one that this test runs on.
+    let blocked = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(worker.run_until(stopped))
+    });
+    let mut stream = broker.accept().await;
+    stream.hello().await;
+    stream.welcome(1).await;
+    assert_eq!(stream.heartbeat().await.late_by, None);
+    let job = token(JobId::generate(), 1);
+    stream.assign(vec![assignment(&job, "task_burn", 1)]).await;
+    let late = must("a beat that says so", async {
+        loop {
+            let beat = stream.heartbeat().await;
+            if let Some(late_by) = beat.late_by {
+                assert_eq!(beat.held, std::slice::from_ref(&job), "it is a beat as any other");
+                break Duration::try_from(late_by).unwrap();
+            }
+        }
+    })
+    .await;
+    assert!(late >= Duration::from_secs(5), "late by {late:?}");
+
+    gates.open(1);
+    let outcome = stream.outcome().await;
+    stream.ack(vec![outcome.token.unwrap()]).await;
+    must("a beat that says that all is well", async { while stream.heartbeat().await.late_by.is_some() {} })
+        .await;
+    stop.send(()).unwrap();
+    stream.goodbye().await;
+    drop(stream);
+    must("the end of the worker", tokio::task::spawn_blocking(|| blocked.join()))
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+}

@@ -412,7 +412,7 @@ impl WireElf {
         &mut self,
         held: Vec<v1::Token>,
     ) -> anyhow::Result<(Vec<connect_response::Kind>, Vec<v1::Token>)> {
-        self.say(connect_request::Kind::Heartbeat(v1::Heartbeat { held })).await?;
+        self.say(connect_request::Kind::Heartbeat(v1::Heartbeat { held, late_by: None })).await?;
         let mut before = Vec::new();
         loop {
             match self.next().await? {

@@ -61,7 +61,7 @@ async fn nonsense_on_a_stream_is_answered_with_a_fault_and_the_stream_goes_on() 
             reason::INVALID_FIELD,
         ),
         (
-            connect_request::Kind::Heartbeat(v1::Heartbeat { held: vec![bad_token.clone()] }),
+            connect_request::Kind::Heartbeat(v1::Heartbeat { held: vec![bad_token.clone()], late_by: None }),
             reason::INVALID_FIELD,
         ),
         (

@@ -130,7 +130,7 @@ async fn an_assignment_that_never_arrived_is_offered_again_long_before_the_lease
 }
 
 fn connect_heartbeat(held: Vec<v1::Token>) -> v1::connect_request::Kind {
-    v1::connect_request::Kind::Heartbeat(v1::Heartbeat { held })
+    v1::connect_request::Kind::Heartbeat(v1::Heartbeat { held, late_by: None })
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_window_of_zero_pauses_and_a_smaller_one_takes_nothing_back() -> anyho
     ensure!(before.is_empty(), "a paused elf is given jobs: {before:?}");
     let explain = v1::ExplainJobRequest { mycelium: String::new(), job_id: waiting.clone() };
     let reason = client.explain_job(explain).await?.into_inner().reason.and_then(|reason| reason.kind);
-    let full = v1::NoFreeWindow { instances: 1, window: 0, held: 0, jobs_before: 0 };
+    let full = v1::NoFreeWindow { instances: 1, window: 0, held: 0, jobs_before: 0, late_by: None };
     ensure!(reason == Some(v1::reason::Kind::NoFreeWindow(full)), "{reason:?}");
 
     elf.set_window("scale", 1).await?;

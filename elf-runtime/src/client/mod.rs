@@ -4,6 +4,7 @@ mod backoff;
 mod calls;
 mod transport;
 mod watch;
+mod why;
 
 use std::fmt;
 use std::future::Future;
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status};
 pub(crate) use self::backoff::Backoff;
 pub(crate) use self::transport::{blob_channel, endpoint, with_limits};
 pub use self::watch::JobWatch;
+pub use self::why::reason_in_words;
 use crate::blobs::Blobs;
 use crate::error::Error;
 

@@ -19,6 +19,7 @@ use tonic::{Code, Status, Streaming};
 use super::attempt::Finished;
 use super::crew::{Crew, Outbox};
 use super::ledger::{Counts, Ledger, Orders};
+use super::pulse::Pulse;
 use crate::client::{Backoff, with_limits};
 use crate::error::Error;
 
@@ -47,6 +48,22 @@ impl Shared {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The runtime that tasks run on is late, or is no longer. The log says so once each time, the broker hears it again
+    /// as it goes on.
+    fn on_late(&self, late_by: Option<Duration>) {
+        let was_late = self.ledger().on_late(late_by);
+        self.outbox.writer.wake();
+        match late_by {
+            Some(late_by) if !was_late => tracing::warn!(
+                late_by_ms = u64::try_from(late_by.as_millis()).unwrap_or(u64::MAX),
+                "all threads of this program's runtime are blocked, so its tasks stand still; what blocks belongs into \
+                 a task that is not `async`, or into spawn_blocking"
+            ),
+            Some(_) => {}
+            None => tracing::info!("the threads of this program's runtime are no longer blocked"),
+        }
     }
 }
 
@@ -83,12 +100,14 @@ enum StreamEnd {
 
 impl Connection {
     /// Runs until the worker has left, or cannot go on.
-    pub(super) async fn run(mut self) -> Result<(), Error> {
+    pub(super) async fn run(mut self, pulse: Pulse) -> Result<(), Error> {
         let (drain, abandon, give_up) = (self.drain.clone(), self.abandon.clone(), self.give_up.clone());
         let grace = self.drain_grace;
+        let shared = Arc::clone(&self.shared);
         let result = tokio::select! {
             biased;
             result = self.stay_connected() => result,
+            never = pulse.watch(|late_by| shared.on_late(late_by)) => match never {},
             never = give_up_in_time(drain, abandon, grace, give_up) => match never {},
         };
         self.stop_all();

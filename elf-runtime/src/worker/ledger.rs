@@ -8,6 +8,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mycelium_proto::v1::{self, connect_request, outcome};
 use tokio_util::sync::CancellationToken;
@@ -107,6 +108,8 @@ pub(super) struct Ledger {
     stream_number: u64,
     leaving: Leaving,
     is_beat_due: bool,
+    /// How long the tasks have stood still, if they do.
+    late_by: Option<Duration>,
     sequence_sent: u64,
     sequence_received: u64,
 }
@@ -126,6 +129,7 @@ impl Ledger {
             stream_number: 0,
             leaving: Leaving::No,
             is_beat_due: false,
+            late_by: None,
             sequence_sent: 0,
             sequence_received: 0,
         }
@@ -326,6 +330,13 @@ impl Ledger {
         self.is_beat_due = true;
     }
 
+    /// For how long the tasks have stood still; none if they do not. The broker is told with a beat of its own. Returns
+    /// whether they stood still before.
+    pub(super) fn on_late(&mut self, late_by: Option<Duration>) -> bool {
+        self.on_beat();
+        std::mem::replace(&mut self.late_by, late_by).is_some()
+    }
+
     /// The worker takes no more jobs.
     pub(super) fn drain(&mut self) {
         if self.leaving == Leaving::No {
@@ -379,7 +390,9 @@ impl Ledger {
         }
         // Beats first: outcomes may be many, and a beat is what keeps the session.
         if std::mem::take(&mut self.is_beat_due) {
-            return Some(connect_request::Kind::Heartbeat(v1::Heartbeat { held: self.inventory() }));
+            let late_by = self.late_by.and_then(|late_by| late_by.try_into().ok());
+            let beat = v1::Heartbeat { held: self.inventory(), late_by };
+            return Some(connect_request::Kind::Heartbeat(beat));
         }
         if let Some(outcomes) = self.next_outcomes() {
             return Some(connect_request::Kind::Outcomes(outcomes));

@@ -4,6 +4,7 @@ mod attempt;
 mod connection;
 mod crew;
 mod ledger;
+mod pulse;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -20,6 +21,7 @@ use tower::{Layer, Service};
 use self::connection::{Connection, OnReady, Shared};
 use self::crew::{Crew, CrewParts, Outbox};
 use self::ledger::{ElfAccount, Identity, Ledger};
+use self::pulse::Pulse;
 use crate::client::{self, Mycelium};
 use crate::elf::{Elf, TaskOutputs};
 use crate::error::Error;
@@ -101,7 +103,9 @@ impl Served {
 ///
 /// [`concurrency`](Self::concurrency), [`window`](Self::window) and [`layer`](Self::layer) speak of the elf named
 /// last. Tasks run on the runtime that [`run`](Self::run) or [`run_until`](Self::run_until) is called on; the
-/// connection has a thread of its own, so that a task that burns CPU never keeps signs of life from the broker.
+/// connection has a thread of its own, so that a task that burns CPU never keeps signs of life from the broker. If all
+/// threads of that runtime are blocked for more than 5 s, the log says so, and the broker tells whoever asks why a job
+/// waits.
 ///
 /// A worker survives its broker: when the connection breaks, tasks go on, outcomes are kept, and both are taken up
 /// again when a broker answers, for as long as it takes.
@@ -209,11 +213,12 @@ impl Worker {
         let drain = CancellationToken::new();
         let abandon = CancellationToken::new();
         let connection = self.into_connection(drain.clone(), abandon.clone())?;
+        let pulse = Pulse::start(&Handle::current());
         let (done, mut result) = oneshot::channel();
         let thread = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let result = match runtime {
-                Ok(runtime) => runtime.block_on(connection.run()),
+                Ok(runtime) => runtime.block_on(connection.run(pulse)),
                 Err(source) => Err(Error::Worker { source: Arc::new(source) }),
             };
             // Nobody may be waiting any more.

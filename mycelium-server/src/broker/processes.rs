@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use mycelium_core::ids::SessionId;
 
@@ -12,6 +13,8 @@ pub(crate) struct Process {
     pub(crate) id: u32,
     /// The host it runs on.
     pub(crate) host: String,
+    /// For how long its tasks have stood still by its latest heartbeat, if they do.
+    pub(crate) late_by: Option<Duration>,
 }
 
 /// The processes of the newest sessions.
@@ -32,6 +35,14 @@ impl Processes {
         by_session.insert(session, process);
         while by_session.len() > self.max {
             by_session.pop_first();
+        }
+    }
+
+    /// A session said in a heartbeat whether its tasks stand still.
+    pub(crate) fn beat(&self, session: SessionId, late_by: Option<Duration>) {
+        let mut by_session = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(process) = by_session.get_mut(&session) {
+            process.late_by = late_by;
         }
     }
 

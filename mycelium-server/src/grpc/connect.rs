@@ -52,7 +52,7 @@ pub(crate) async fn connect(
     let handle = mycelia.get(&hello.mycelium)?.clone();
     let permit = handle.admit_stream().map_err(Error::from)?;
     let declared = declared(&hello, handle.clock().now().wall)?;
-    let process = Process { id: hello.process_id, host: hello.host };
+    let process = Process { id: hello.process_id, host: hello.host, late_by: None };
     let elves = hello.elves;
 
     let stream = handle.next_stream();
@@ -225,6 +225,8 @@ impl Reader {
             Some(connect_request::Kind::Heartbeat(heartbeat)) => {
                 match tokens("heartbeat.held", &heartbeat.held) {
                     Ok(held) => {
+                        let late_by = heartbeat.late_by.and_then(|late_by| late_by.try_into().ok());
+                        self.handle.processes().beat(session, late_by);
                         let received = self.shared.reached(message.received);
                         (Command::Heartbeat { session, held, received }, Vec::new())
                     }

@@ -1,11 +1,13 @@
 //! Reading jobs one by one: `GetJob`, `GetOutputs`, `ExplainJob`, and cancelling and retrying them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_core::command::Scope;
 use mycelium_core::effects::Refusal;
-use mycelium_core::ids::JobId;
+use mycelium_core::ids::{JobId, SessionId};
 use mycelium_core::{Explanation, JobView};
 use mycelium_proto::limits;
 use mycelium_proto::v1;
@@ -243,18 +245,35 @@ pub(crate) async fn explain(
                 window: u32::try_from(window).unwrap_or(u32::MAX),
                 held: u32::try_from(held).unwrap_or(u32::MAX),
                 jobs_before,
+                late_by: late_by_of_elf(handle, view.elf.clone()).await?,
             })
         }
         Explanation::Held { running, connected } => Kind::Held(v1::Held {
             instance_id: convert::id(running.instance.as_bytes()),
             connected,
             since: Some(convert::timestamp(running.since)),
+            late_by: late_by(handle, running.session).map(convert::duration),
         }),
     };
     Ok(v1::ExplainJobResponse {
         job: Some(convert::unfinished_job(&view)),
         reason: Some(v1::Reason { kind: Some(kind) }),
     })
+}
+
+/// For how long the tasks of a session have stood still, if they do.
+fn late_by(handle: &Handle, session: SessionId) -> Option<Duration> {
+    handle.processes().get(session)?.late_by
+}
+
+/// The same of the sessions that serve an elf now: the longest.
+async fn late_by_of_elf(handle: &Handle, elf: Arc<str>) -> Result<Option<prost_types::Duration>, Error> {
+    let view = handle.query(move |core, _| core.elf(&elf)).await?;
+    let instances = view.into_iter().flat_map(|view| view.instances);
+    let late = instances
+        .filter(|instance| instance.connected)
+        .filter_map(|instance| late_by(handle, instance.session));
+    Ok(late.max().map(convert::duration))
 }
 
 /// What is computed to decide how a job goes on.

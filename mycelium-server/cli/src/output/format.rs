@@ -56,6 +56,12 @@ pub(crate) fn between(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Strin
     span(Duration::from_nanos(nanos))
 }
 
+/// A span as programs read it, in milliseconds; nothing if it is not set.
+pub(crate) fn millis(span: Option<&prost_types::Duration>) -> Option<u64> {
+    let span = Duration::try_from(*span?).ok()?;
+    Some(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// A span of time, to about three digits.
 pub(crate) fn span(span: Duration) -> String {
     if span < Duration::from_millis(10) {

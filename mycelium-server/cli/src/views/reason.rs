@@ -18,9 +18,9 @@ pub(crate) enum ReasonView<'a> {
     /// No instance that is connected offers its task.
     NoInstance { elf_known: bool, instances: u32 },
     /// Instances offer its task, and all their windows are full.
-    NoFreeWindow { instances: u32, window: u32, held: u32, jobs_before: u32 },
+    NoFreeWindow { instances: u32, window: u32, held: u32, jobs_before: u32, late_by_ms: Option<u64> },
     /// An instance holds it.
-    Held { instance_id: String, connected: bool, since: Option<String> },
+    Held { instance_id: String, connected: bool, since: Option<String>, late_by_ms: Option<u64> },
     /// It has ended.
     Ended { status: &'static str, failure_id: Option<String>, cause_job_id: Option<String> },
     /// The broker computes what decides how it goes on: its `CONDITION`, the `ELEMENTS` it is run for, or the
@@ -48,11 +48,13 @@ impl<'a> From<&'a v1::Reason> for ReasonView<'a> {
                 window: full.window,
                 held: full.held,
                 jobs_before: full.jobs_before,
+                late_by_ms: format::millis(full.late_by.as_ref()),
             },
             Some(Kind::Held(held)) => Self::Held {
                 instance_id: format::id(&held.instance_id),
                 connected: held.connected,
                 since: format::rfc3339(held.since.as_ref()),
+                late_by_ms: format::millis(held.late_by.as_ref()),
             },
             Some(Kind::Ended(ended)) => Self::Ended {
                 status: status_name(ended.status()),

@@ -1,0 +1,197 @@
+//! Why a job is where it is, in words.
+
+use std::time::Duration;
+
+use mycelium_proto::v1::reason::Kind;
+use mycelium_proto::v1::{self, EvaluatingWhat, Job, JobStatus, Reason};
+use prost_types::Timestamp;
+
+use super::Mycelium;
+use crate::error::Error;
+use crate::ids::JobId;
+
+impl Mycelium {
+    /// Why a job is where it is, in one sentence: what `mycelium why` says of it. Where it names other jobs it only
+    /// counts them; [`explain_job`](Self::explain_job) has them all.
+    ///
+    /// # Errors
+    /// As [`explain_job`](Self::explain_job).
+    pub async fn why(&self, job_id: JobId) -> Result<String, Error> {
+        let request = v1::ExplainJobRequest { job_id: job_id.to_wire(), ..v1::ExplainJobRequest::default() };
+        let answer = self.explain_job(request).await?;
+        Ok(reason_in_words(&answer.job.unwrap_or_default(), &answer.reason.unwrap_or_default()))
+    }
+}
+
+/// The answer of [`explain_job`](Mycelium::explain_job) in one sentence, such as `READY: no elf named `scale` has ever
+/// connected`. Names stand in it as they are.
+#[must_use]
+pub fn reason_in_words(job: &Job, reason: &Reason) -> String {
+    let (elf, task) = (&job.elf, &job.task);
+    let status = status_name(job.status());
+    let why = match &reason.kind {
+        Some(Kind::WaitsForJobs(waits)) => {
+            format!("it waits for {} to end DONE or SKIPPED:", count(waits.count, "job"))
+        }
+        Some(Kind::NotSealed(open)) => {
+            let id = id(&open.submission_id);
+            format!("its submission {id} is not complete; more parts of it are to come")
+        }
+        Some(Kind::NoInstance(none)) => match (none.elf_known, none.instances) {
+            (false, _) => format!("no elf named `{elf}` has ever connected"),
+            (true, 0) => format!("no process that serves the elf `{elf}` is connected"),
+            (true, 1) => {
+                format!("the one process of the elf `{elf}` that is connected does not offer `{task}`")
+            }
+            (true, n) => {
+                format!("of the {n} processes of the elf `{elf}` that are connected none offers `{task}`")
+            }
+        },
+        Some(Kind::NoFreeWindow(full)) => format!(
+            "the elf `{elf}` is busy: it holds {} of at most {}, and {} before this one{}",
+            count(full.held, "job"),
+            full.window,
+            match full.jobs_before {
+                1 => "1 job stands".to_owned(),
+                1_000.. => "1000 jobs or more stand".to_owned(),
+                n => format!("{n} jobs stand"),
+            },
+            late(full.late_by.as_ref()),
+        ),
+        Some(Kind::Held(held)) => {
+            let since = utc(held.since.as_ref());
+            let instance = id(&held.instance_id);
+            let late = late(held.late_by.as_ref());
+            let held_by =
+                format!("a process of the elf `{elf}` has held it since {since} UTC (instance {instance})");
+            if held.connected {
+                format!("{held_by}{late}")
+            } else {
+                format!("{held_by}; it is not connected now, and keeps the job until its lease runs out")
+            }
+        }
+        Some(Kind::Ended(ended)) => match ended.status() {
+            JobStatus::Failed => {
+                format!("it failed; see: mycelium failure {}", id(&ended.failure_id))
+            }
+            JobStatus::UpstreamFailed => format!(
+                "a job that it depends on did not end DONE; see: mycelium job {}",
+                id(&ended.cause_job_id)
+            ),
+            JobStatus::Cancelled => "it was cancelled".to_owned(),
+            JobStatus::Skipped => {
+                "its condition was not met, or it needs a value of a job that was skipped".to_owned()
+            }
+            JobStatus::Done => "its outputs are stored".to_owned(),
+            JobStatus::Unspecified | JobStatus::Pending | JobStatus::Ready | JobStatus::Running => {
+                "it has ended".to_owned()
+            }
+        },
+        Some(Kind::Evaluating(evaluating)) => match evaluating.what() {
+            EvaluatingWhat::Condition => "the broker computes whether it is to run",
+            EvaluatingWhat::Elements => {
+                "the broker computes the list that it is run over, and makes a job of each element"
+            }
+            EvaluatingWhat::Outputs => {
+                "the jobs of its elements have ended, and the broker gathers what they returned"
+            }
+            EvaluatingWhat::Unspecified => "the broker computes what decides how it goes on",
+        }
+        .to_owned(),
+        Some(Kind::WaitsForElements(waits)) => format!(
+            "it is run for {}, and waits for the jobs of {} to end{}",
+            count(waits.elements, "element"),
+            waits.unfinished,
+            if waits.jobs.is_empty() { "" } else { ":" }
+        ),
+        None => "the broker gives a reason that this program does not know".to_owned(),
+    };
+    format!("{status}: {why}")
+}
+
+/// What is to be said of an elf whose tasks stand still; nothing if they do not.
+fn late(late_by: Option<&prost_types::Duration>) -> String {
+    match late_by.and_then(|late_by| Duration::try_from(*late_by).ok()) {
+        Some(late_by) => format!(
+            "; all threads that its tasks run on have been blocked for {} s, so that they stand still",
+            late_by.as_secs()
+        ),
+        None => String::new(),
+    }
+}
+
+/// `1 job`, `2 jobs`.
+fn count(number: u32, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// The name of a status: `DONE`, `UPSTREAM_FAILED`.
+fn status_name(status: JobStatus) -> &'static str {
+    match status {
+        JobStatus::Unspecified => "UNKNOWN",
+        known => known.as_str_name().trim_start_matches("JOB_STATUS_"),
+    }
+}
+
+fn id(bytes: &[u8]) -> String {
+    JobId::try_from(bytes).map_or_else(|_| "?".to_owned(), |id| id.to_string())
+}
+
+/// A time in UTC, to the second.
+fn utc(time: Option<&Timestamp>) -> String {
+    time.map_or_else(
+        || "?".to_owned(),
+        |time| Timestamp { seconds: time.seconds, nanos: 0 }.to_string().replace('T', " ").replace('Z', ""),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use mycelium_proto::v1::{Ended, Evaluating, Held, NoFreeWindow, WaitsForElements};
+
+    use super::*;
+
+    fn told(status: JobStatus, kind: Kind) -> String {
+        reason_in_words(&Job { status: status.into(), ..Job::default() }, &Reason { kind: Some(kind) })
+    }
+
+    #[test]
+    fn what_the_broker_computes_and_what_it_waits_for_is_told() {
+        let evaluating = |what: EvaluatingWhat| {
+            told(JobStatus::Pending, Kind::Evaluating(Evaluating { what: what.into() }))
+        };
+        assert_eq!(
+            evaluating(EvaluatingWhat::Condition),
+            "PENDING: the broker computes whether it is to run"
+        );
+        let all = [EvaluatingWhat::Elements, EvaluatingWhat::Outputs, EvaluatingWhat::Unspecified];
+        let all: std::collections::BTreeSet<String> = all.into_iter().map(evaluating).collect();
+        assert_eq!(all.len(), 3, "each is told apart: {all:?}");
+        let waits = WaitsForElements { elements: 3, unfinished: 1, jobs: vec![Job::default()] };
+        assert_eq!(
+            told(JobStatus::Pending, Kind::WaitsForElements(waits)),
+            "PENDING: it is run for 3 elements, and waits for the jobs of 1 to end:"
+        );
+        let skipped = Ended { status: JobStatus::Skipped.into(), ..Ended::default() };
+        assert_eq!(
+            told(JobStatus::Skipped, Kind::Ended(skipped)),
+            "SKIPPED: its condition was not met, or it needs a value of a job that was skipped"
+        );
+    }
+
+    #[test]
+    fn an_elf_whose_tasks_stand_still_is_told_of() {
+        let late_by = Some(prost_types::Duration { seconds: 7, nanos: 500_000_000 });
+        let held = Held { connected: true, late_by, ..Held::default() };
+        let still = "; all threads that its tasks run on have been blocked for 7 s, so that they stand still";
+        let text = told(JobStatus::Running, Kind::Held(held.clone()));
+        assert!(text.ends_with(still), "{text}");
+        let text = told(JobStatus::Running, Kind::Held(Held { late_by: None, ..held.clone() }));
+        assert!(!text.contains("blocked"), "{text}");
+        let text = told(JobStatus::Running, Kind::Held(Held { connected: false, ..held }));
+        assert!(text.contains("not connected") && !text.contains("blocked"), "{text}");
+        let full = NoFreeWindow { window: 1, held: 1, late_by, ..NoFreeWindow::default() };
+        let text = told(JobStatus::Ready, Kind::NoFreeWindow(full));
+        assert!(text.contains("is busy: it holds 1 job of at most 1") && text.ends_with(still), "{text}");
+    }
+}
