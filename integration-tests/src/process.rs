@@ -89,6 +89,7 @@ pub struct BrokerProcess {
     folder: TempDir,
     address: SocketAddr,
     flags: Vec<String>,
+    descriptors: Option<u32>,
 }
 
 impl BrokerProcess {
@@ -97,14 +98,35 @@ impl BrokerProcess {
     /// # Errors
     /// If it does not become ready.
     pub async fn start(flags: &[&str]) -> anyhow::Result<Self> {
-        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let folder = tempfile::tempdir()?;
-        let (process, address) = Self::spawn(folder.path(), "127.0.0.1:0", &flags).await?;
-        Ok(Self { process: Some(process), folder, address, flags })
+        Self::start_limited(flags, None).await
     }
 
-    async fn spawn(folder: &Path, listen: &str, flags: &[String]) -> anyhow::Result<(Process, SocketAddr)> {
-        let mut command = Command::new(programs::mycelium()?);
+    /// As [`start`](Self::start), in a process that may have no more than so many files and connections open.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn start_limited(flags: &[&str], descriptors: Option<u32>) -> anyhow::Result<Self> {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let folder = tempfile::tempdir()?;
+        let (process, address) = Self::spawn(folder.path(), "127.0.0.1:0", &flags, descriptors).await?;
+        Ok(Self { process: Some(process), folder, address, flags, descriptors })
+    }
+
+    async fn spawn(
+        folder: &Path,
+        listen: &str,
+        flags: &[String],
+        descriptors: Option<u32>,
+    ) -> anyhow::Result<(Process, SocketAddr)> {
+        let program = programs::mycelium()?;
+        let mut command = match descriptors {
+            None => Command::new(program),
+            Some(descriptors) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]).arg(program);
+                shell
+            }
+        };
         command.args(["serve", "--listen", listen, "--data-dir"]).arg(folder.join("data")).args(flags);
         let (process, line) = Process::start("the broker".to_owned(), command, &log_in(folder)).await?;
         let address = line
@@ -119,6 +141,22 @@ impl BrokerProcess {
     /// Where it answers, before and after a restart.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The most resident memory that its process has had, in bytes.
+    ///
+    /// # Errors
+    /// If it is not running, or the system does not tell.
+    pub fn peak_memory_bytes(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
     }
 
     /// A client that gives up after [`DEADLINE`].
@@ -152,7 +190,7 @@ impl BrokerProcess {
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "the broker is running");
         let listen = self.address.to_string();
-        let (process, _) = Self::spawn(self.folder.path(), &listen, &self.flags).await?;
+        let (process, _) = Self::spawn(self.folder.path(), &listen, &self.flags, self.descriptors).await?;
         self.process = Some(process);
         Ok(())
     }

@@ -2,17 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use integration_tests::wire::{self, WireElf};
 use integration_tests::{Bystander, must, until};
+use mycelium_proto::reason;
 use mycelium_proto::v1::mycelium_service_client::MyceliumServiceClient;
 use mycelium_proto::v1::{self, JobStatus};
-use mycelium_server::Broker;
+use mycelium_server::store::MemoryStore;
+use mycelium_server::{Broker, Config};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tonic::Code;
 use tonic::transport::Channel;
+use tonic_types::StatusExt as _;
 
 /// Sends bytes, and reads until the broker has closed the connection.
 async fn send_and_be_closed(address: SocketAddr, bytes: &[u8]) -> anyhow::Result<()> {
@@ -51,6 +57,62 @@ async fn garbage_and_half_open_connections_disturb_nobody() -> anyhow::Result<()
 
     bystander.finish().await?;
     drop(silent);
+    Ok(broker.stop().await?)
+}
+
+/// A watch that has begun. It goes on until its connection ends.
+async fn watch(url: &str) -> anyhow::Result<tonic::Streaming<v1::WatchJobsResponse>> {
+    let mut client = wire::client(url).await?;
+    let request = wire::submission(vec![wire::job("nobody", &[], Vec::new())]);
+    let flow = request.flow_id.clone();
+    must("a submission", client.submit_jobs(request)).await??;
+    let mut watch = must("a watch", client.watch_jobs(wire::watch_flow(&flow))).await??.into_inner();
+    must("the snapshot", watch.message()).await??.context("the watch ended")?;
+    Ok(watch)
+}
+
+#[tokio::test]
+async fn calls_beyond_the_most_are_refused_until_others_have_ended() -> anyhow::Result<()> {
+    let config = Config { calls_max: 2, ..Config::default() };
+    let broker = Broker::with_store(config, Arc::new(MemoryStore::new()))?.bind("127.0.0.1:0").await?;
+    let first = watch(&broker.url()).await?;
+    let _second = watch(&broker.url()).await?;
+    let client = wire::client(&broker.url()).await?;
+    let refused =
+        client.clone().get_status(v1::GetStatusRequest::default()).await.err().context("it was answered")?;
+    ensure!(refused.code() == Code::ResourceExhausted, "{refused:?}");
+    ensure!(refused.message() == "as many calls are under way as there may be", "{refused:?}");
+    let details = refused.get_error_details();
+    ensure!(details.error_info().is_some_and(|info| info.reason == reason::BROKER_BUSY), "{refused:?}");
+    ensure!(details.retry_info().is_some(), "{refused:?}");
+    drop(first);
+    until("a call to be taken", || async {
+        Ok(client.clone().get_status(v1::GetStatusRequest::default()).await.ok())
+    })
+    .await?;
+    Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn a_connection_too_many_replaces_a_silent_one_and_is_closed_if_there_is_none() -> anyhow::Result<()> {
+    let config = Config { connections_max: 2, ..Config::default() };
+    let broker = Broker::with_store(config, Arc::new(MemoryStore::new()))?.bind("127.0.0.1:0").await?;
+    let mut first = watch(&broker.url()).await?;
+    let mut silent = TcpStream::connect(broker.address()).await?;
+    let mut second = watch(&broker.url()).await?;
+    let _reset = must("the silent one to be closed", silent.read_to_end(&mut Vec::new())).await?;
+    // Both have something under way.
+    let mut third = TcpStream::connect(broker.address()).await?;
+    let _reset = must("the third to be closed", third.read_to_end(&mut Vec::new())).await?;
+    for watch in [&mut first, &mut second] {
+        loop {
+            match watch.message().now_or_never() {
+                None => break,
+                Some(Ok(Some(_change))) => {}
+                Some(ended) => anyhow::bail!("a watch was disturbed: {ended:?}"),
+            }
+        }
+    }
     Ok(broker.stop().await?)
 }
 

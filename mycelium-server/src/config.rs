@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The most that [`Config::queue_max`] and [`Config::batch_max`] may be. Far beyond what is of use, and far below what
 /// the channels that they size can take.
 const QUEUE_MAX: usize = 1 << 20;
+/// The least that [`Config::receiving_bytes_max`] and [`Config::answers_bytes_max`] may be: one peer may hold three eighths
+/// of it, which is then more than the largest message.
+const BUDGET_MIN: usize = 64 * 1024 * 1024;
 
 /// Settings of a broker. [`Config::default`] suits one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,19 @@ pub struct Config {
     pub blob_grace: Duration,
     /// How long a stop waits for streams and calls to end. Default 10 s.
     pub drain_grace: Duration,
+    /// The most connections at once. Default 10,000; fewer if this process may not have as many files open. Beyond it, a
+    /// connection that has said nothing yet or has nothing under way gives way to a new one, or the new one is closed.
+    pub connections_max: usize,
+    /// The most calls that one connection may have under way; further ones wait with the client. Default 1,024, at least 1.
+    pub calls_per_connection_max: u32,
+    /// The most calls under way in all, with streams. Default 50,000; beyond it they are refused with `BROKER_BUSY`.
+    pub calls_max: usize,
+    /// How many bytes all messages that are being received may take. Default and least 64 MiB, of which one connection may
+    /// hold three eighths.
+    pub receiving_bytes_max: usize,
+    /// How many bytes all answers may take that are being made, or that nobody has taken yet. Default and least 64 MiB, of
+    /// which one connection may hold three eighths.
+    pub answers_bytes_max: usize,
     /// Where the scheduler runs. Default: on a thread of its own.
     pub scheduler: SchedulerPlace,
 }
@@ -63,6 +79,11 @@ impl Default for Config {
             batch_max: 2_048,
             blob_grace: Duration::from_secs(3600),
             drain_grace: Duration::from_secs(10),
+            connections_max: 10_000,
+            calls_per_connection_max: 1_024,
+            calls_max: 50_000,
+            receiving_bytes_max: BUDGET_MIN,
+            answers_bytes_max: BUDGET_MIN,
             scheduler: SchedulerPlace::OwnThread,
         }
     }
@@ -106,6 +127,12 @@ impl Config {
         let queue_range = || format!("must be between 1 and {QUEUE_MAX}");
         check((1..=QUEUE_MAX).contains(&self.queue_max), "queue_max", &queue_range);
         check((1..=QUEUE_MAX).contains(&self.batch_max), "batch_max", &queue_range);
+        check(self.connections_max >= 1, "connections_max", &at_least_1);
+        check(self.calls_per_connection_max >= 1, "calls_per_connection_max", &at_least_1);
+        check(self.calls_max >= 1, "calls_max", &at_least_1);
+        let budget_min = || format!("must be at least {BUDGET_MIN} bytes");
+        check(self.receiving_bytes_max >= BUDGET_MIN, "receiving_bytes_max", &budget_min);
+        check(self.answers_bytes_max >= BUDGET_MIN, "answers_bytes_max", &budget_min);
         if problems.is_empty() { Ok(()) } else { Err(InvalidConfig { problems }) }
     }
 }

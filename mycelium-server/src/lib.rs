@@ -12,10 +12,13 @@ mod config;
 mod data_dir;
 mod evaluator;
 mod grpc;
+mod reservation;
 mod server;
 pub mod store;
+mod transport;
 mod values;
 
 pub use broker::StartError;
 pub use config::{Config, ConfigProblem, InvalidConfig, SchedulerPlace};
 pub use server::{Broker, Error, RunningBroker};
+pub use transport::raise_descriptor_limit;

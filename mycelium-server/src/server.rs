@@ -15,9 +15,7 @@ use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
 use crate::blobs::Blobs;
 use crate::broker::{self, Handle, Report, StartError, collect_blobs};
@@ -26,23 +24,14 @@ use crate::data_dir;
 use crate::evaluator;
 use crate::grpc::{BlobServer, ElfServer, Mycelia, MyceliumServer};
 use crate::store::{self, MemoryStore, Store};
+use crate::transport::Transport;
 
 /// Where blobs are, in the folder of a mycelium.
 const BLOBS_FOLDER: &str = "blobs";
 /// The largest message of `BlobService`: a chunk, or 10,000 digests.
 const BLOB_MESSAGE_BYTES_MAX: usize = BLOB_CHUNK_BYTES_MAX + 64 * 1024;
-/// How much a peer may send on one stream before it has to wait.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// How much a peer may send on one connection before it has to wait.
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// The largest HTTP/2 frame that is taken, in bytes: a chunk of a blob is one, instead of many that each cost a call to the
-/// system on both sides.
-const FRAME_BYTES_MAX: u32 = 128 * 1024;
-/// How many calls one connection may have under way.
-const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
-/// How often a silent connection is asked whether it is still there, and how long it may take to answer.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connections that are cut may take to close.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a broker could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -193,28 +182,19 @@ impl Broker {
         let elf_service = ElfServiceServer::new(ElfServer::new(mycelia, drain.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let router = Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_frame_size(Some(FRAME_BYTES_MAX))
-            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        let transport = Transport::new(&config);
+        let router = transport
+            .server()
             .add_service(health_service)
             .add_service(reflection)
             .add_service(mycelium_service)
             .add_service(elf_service)
             .add_service(blob_service);
-        let incoming = TcpListenerStream::new(listener);
-        let incoming = futures::StreamExt::map(incoming, |connection| {
-            connection.inspect(|socket| {
-                // Small messages go out at once; where the option fails, they are only later.
-                let _slower = socket.set_nodelay(true);
-            })
-        });
+        let incoming = transport.connections(listener);
         let server = router.serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned());
         let mut server = Box::pin(server);
 
+        let watch = tokio::spawn(transport.clone().watch(drain.clone()));
         let collector = tokio::spawn(collect_blobs(handle.clone(), drain.clone()));
 
         let result = tokio::select! {
@@ -228,8 +208,12 @@ impl Broker {
         drain.cancel();
         if result.is_ok() && tokio::time::timeout(config.drain_grace, &mut server).await.is_err() {
             tracing::warn!("calls were still under way after the drain grace and are cut");
+            transport.cut_all();
+            let _closed_or_not = tokio::time::timeout(CLOSED_WITHIN, &mut server).await;
         }
+        transport.cut_all();
         drop(server);
+        watch.abort();
         collector.abort();
         handle.stop().await;
         drop(handle);

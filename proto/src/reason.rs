@@ -22,6 +22,11 @@ pub const BLOB_NOT_FOUND: &str = "BLOB_NOT_FOUND";
 pub const BLOB_DAMAGED: &str = "BLOB_DAMAGED";
 /// A transfer of a blob stood still for too long. `DEADLINE_EXCEEDED`.
 pub const BLOB_STALLED: &str = "BLOB_STALLED";
+/// A request did not come within 30 s, or a message of a stream stood still on its way: less than 64 KiB in 10 s.
+/// `DEADLINE_EXCEEDED`.
+pub const REQUEST_STALLED: &str = "REQUEST_STALLED";
+/// A read took longer than 30 s, or than its `grpc-timeout`. `DEADLINE_EXCEEDED`.
+pub const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
 /// Arguments do not fit the signature that the elf has declared. `INVALID_ARGUMENT`.
 pub const SIGNATURE_MISMATCH: &str = "SIGNATURE_MISMATCH";
 /// A job, or a job that a value comes from, is not known. `NOT_FOUND`.
@@ -44,7 +49,8 @@ pub const JOB_CONTENT_DIFFERS: &str = "JOB_CONTENT_DIFFERS";
 pub const SUBMISSION_OUT_OF_ORDER: &str = "SUBMISSION_OUT_OF_ORDER";
 /// The job has not ended in a way that can be retried. `FAILED_PRECONDITION`.
 pub const JOB_NOT_RETRYABLE: &str = "JOB_NOT_RETRYABLE";
-/// The broker's queue of requests, or its store of waiting jobs, is full. `RESOURCE_EXHAUSTED`, with `RetryInfo`.
+/// The broker's queue of requests is full, or as many calls are under way, or bytes on their way in or out, as there may
+/// be. `RESOURCE_EXHAUSTED`, with `RetryInfo`.
 pub const BROKER_BUSY: &str = "BROKER_BUSY";
 /// The limit of waiting jobs is reached. `RESOURCE_EXHAUSTED`, with `RetryInfo`.
 pub const BACKLOG_FULL: &str = "BACKLOG_FULL";

@@ -315,7 +315,13 @@ impl Handle {
         read: impl FnOnce(&dyn Store) -> Result<T, CallError> + Send + 'static,
     ) -> Result<T, CallError> {
         let store = Arc::clone(&self.inner.store);
-        match tokio::task::spawn_blocking(move || read(&*store)).await {
+        let reserved = crate::reservation::current();
+        let read = move || {
+            // Held until it is done, even if nobody waits for it any more.
+            let _reserved = reserved;
+            read(&*store)
+        };
+        match tokio::task::spawn_blocking(read).await {
             Ok(result) => result,
             Err(_panicked_or_stopping) => Err(CallError::Stopping),
         }
@@ -328,9 +334,10 @@ impl Handle {
     ) -> Result<T, CallError> {
         let permit = Arc::clone(&self.inner.evaluations).acquire_owned().await;
         let permit = permit.map_err(|_closed| CallError::Stopping)?;
+        let reserved = crate::reservation::current();
         let compute = move || {
             // Held until it is done, even if nobody waits for it any more.
-            let _permit = permit;
+            let _held = (permit, reserved);
             compute()
         };
         tokio::task::spawn_blocking(compute).await.map_err(|_panicked_or_stopping| CallError::Stopping)

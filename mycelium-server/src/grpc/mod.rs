@@ -28,6 +28,7 @@ use status::Error;
 pub(crate) use blob_service::BlobServer;
 pub(crate) use elf_service::ElfServer;
 pub(crate) use mycelium_service::MyceliumServer;
+pub(crate) use status::refuse;
 
 /// The mycelia that a broker hosts, by name.
 #[derive(Debug, Clone)]

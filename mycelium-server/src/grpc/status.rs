@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::blobs::BlobError;
 use crate::broker::{CallError, Misfit, Report};
+use crate::transport::Refusal as Refused;
 use crate::values::SpecError;
 
 /// How long a caller is asked to wait when something is full.
@@ -35,6 +36,9 @@ pub(crate) enum Error {
     ProtocolViolation(String),
     #[error("the elf speaks protocol versions {min} to {max}, and this broker speaks {ours}")]
     ProtocolVersion { min: u32, max: u32, ours: u32 },
+    /// The call did not keep within what calls may take.
+    #[error(transparent)]
+    Transport(#[from] Refused),
 }
 
 impl Error {
@@ -72,6 +76,15 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::MyceliumNotFound(_) => (Code::NotFound, reason::MYCELIUM_NOT_FOUND),
         Error::ProtocolViolation(_) => (Code::FailedPrecondition, reason::PROTOCOL_VIOLATION),
         Error::ProtocolVersion { .. } => (Code::FailedPrecondition, reason::PROTOCOL_VERSION_UNSUPPORTED),
+        Error::Transport(refused) => match refused {
+            Refused::TooManyCalls | Refused::ReceivingFull | Refused::AnswersFull => {
+                (Code::ResourceExhausted, reason::BROKER_BUSY)
+            }
+            Refused::RequestStalled => (Code::DeadlineExceeded, reason::REQUEST_STALLED),
+            Refused::UploadStalled => (Code::DeadlineExceeded, reason::BLOB_STALLED),
+            Refused::ReadTooLong => (Code::DeadlineExceeded, reason::DEADLINE_EXCEEDED),
+            Refused::NoPeer => (Code::Internal, reason::INTERNAL),
+        },
         Error::Call(error) => match error {
             CallError::Refused(refusal) => refusal_code_and_reason(refusal),
             CallError::Busy => (Code::ResourceExhausted, reason::BROKER_BUSY),
@@ -114,6 +127,11 @@ pub(crate) fn reason(error: &Error) -> &'static str {
     code_and_reason(error).1
 }
 
+/// What a call is answered with that did not keep within what calls may take.
+pub(crate) fn refuse(refused: Refused) -> Status {
+    Error::from(refused).into()
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let (code, reason) = code_and_reason(&error);
@@ -134,7 +152,8 @@ impl From<Error> for Status {
             | Error::Call(_)
             | Error::MyceliumNotFound(_)
             | Error::ProtocolViolation(_)
-            | Error::ProtocolVersion { .. } => {}
+            | Error::ProtocolVersion { .. }
+            | Error::Transport(_) => {}
         }
         if code == Code::ResourceExhausted {
             details.set_retry_info(Some(RETRY_AFTER));

@@ -114,6 +114,8 @@ fn large_values() -> KeyspaceCreateOptions {
 fn open_database(path: &Path) -> Result<Database, Error> {
     let builder = Database::builder(path)
         .cache_size(CACHE_BYTES)
+        // Connections need some too.
+        .max_cached_files(Some(crate::transport::store_files()))
         .max_journaling_size(JOURNAL_BYTES_MAX)
         .worker_threads(WORKER_THREADS);
     // The database asserts some of what it reads at start, where it had better answer with an error.

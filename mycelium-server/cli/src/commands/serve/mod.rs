@@ -37,6 +37,9 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
         return Ok(settings.print(output)?);
     }
     logging::start(&settings)?;
+    if let Err(error) = mycelium_server::raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files and connections stays as it was");
+    }
     // The port is taken first, so that a second broker leaves the folder alone; but nobody is answered before the
     // store is read.
     let socket = reserve(settings.listen)?;

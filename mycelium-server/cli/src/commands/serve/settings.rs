@@ -75,6 +75,23 @@ pub(crate) struct Args {
     /// How long a stop waits for calls that are under way. Default: 10s.
     #[arg(long, env = "MYCELIUM_DRAIN_GRACE", value_name = "TIME")]
     drain_grace: Option<String>,
+    /// The most connections at once. Default: 10000, or fewer if the system lets this process have fewer files open.
+    #[arg(long, env = "MYCELIUM_CONNECTIONS_MAX", value_name = "NUMBER")]
+    connections_max: Option<String>,
+    /// The most calls that one connection may have under way. Default: 1024.
+    #[arg(long, env = "MYCELIUM_CALLS_PER_CONNECTION_MAX", value_name = "NUMBER")]
+    calls_per_connection_max: Option<String>,
+    /// The most calls under way in all. Default: 50000.
+    #[arg(long, env = "MYCELIUM_CALLS_MAX", value_name = "NUMBER")]
+    calls_max: Option<String>,
+    /// How many bytes all messages that are being received may take. Default and least: 67108864; one connection may take
+    /// three eighths of it.
+    #[arg(long, env = "MYCELIUM_RECEIVING_BYTES_MAX", value_name = "BYTES")]
+    receiving_bytes_max: Option<String>,
+    /// How many bytes all answers may take that nobody has taken yet. Default and least: 67108864; one connection may take
+    /// three eighths of it.
+    #[arg(long, env = "MYCELIUM_ANSWERS_BYTES_MAX", value_name = "BYTES")]
+    answers_bytes_max: Option<String>,
     /// What is logged, such as `warn` or `warn,mycelium_server=debug`. The default leaves out what the embedded
     /// store's own crates say of their work.
     #[arg(
@@ -169,6 +186,11 @@ impl Settings {
             batch_max,
             blob_grace,
             drain_grace,
+            connections_max,
+            calls_per_connection_max,
+            calls_max,
+            receiving_bytes_max,
+            answers_bytes_max,
             // Not for people to set: this program does nothing but serve.
             scheduler: _,
         } = self.config;
@@ -192,6 +214,11 @@ impl Settings {
             ("batch_max", json!(batch_max)),
             ("blob_grace", time(blob_grace)),
             ("drain_grace", time(drain_grace)),
+            ("connections_max", json!(connections_max)),
+            ("calls_per_connection_max", json!(calls_per_connection_max)),
+            ("calls_max", json!(calls_max)),
+            ("receiving_bytes_max", json!(receiving_bytes_max)),
+            ("answers_bytes_max", json!(answers_bytes_max)),
             ("log", json!(self.log)),
             ("log_format", name(&|| self.log_format.to_possible_value())),
         ]
@@ -238,6 +265,27 @@ fn read_config(args: &Args, problems: &mut Vec<String>) -> Config {
         drain_grace: reader
             .time("--drain-grace", args.drain_grace.as_deref(), default.drain_grace)
             .unwrap_or(default.drain_grace),
+        connections_max: reader.number(
+            "--connections-max",
+            args.connections_max.as_deref(),
+            default.connections_max,
+        ),
+        calls_per_connection_max: reader.number(
+            "--calls-per-connection-max",
+            args.calls_per_connection_max.as_deref(),
+            default.calls_per_connection_max,
+        ),
+        calls_max: reader.number("--calls-max", args.calls_max.as_deref(), default.calls_max),
+        receiving_bytes_max: reader.number(
+            "--receiving-bytes-max",
+            args.receiving_bytes_max.as_deref(),
+            default.receiving_bytes_max,
+        ),
+        answers_bytes_max: reader.number(
+            "--answers-bytes-max",
+            args.answers_bytes_max.as_deref(),
+            default.answers_bytes_max,
+        ),
         scheduler: SchedulerPlace::Runtime,
     };
     // Every field of the configuration has the flag of its name.
@@ -340,6 +388,11 @@ mod tests {
             "--batch-max=8",
             "--blob-grace=9s",
             "--drain-grace=0s",
+            "--connections-max=10",
+            "--calls-per-connection-max=11",
+            "--calls-max=12",
+            "--receiving-bytes-max=67108865",
+            "--answers-bytes-max=67108866",
         ])
         .unwrap();
         let expected = Config {
@@ -354,6 +407,11 @@ mod tests {
             batch_max: 8,
             blob_grace: Duration::from_secs(9),
             drain_grace: Duration::ZERO,
+            connections_max: 10,
+            calls_per_connection_max: 11,
+            calls_max: 12,
+            receiving_bytes_max: 67_108_865,
+            answers_bytes_max: 67_108_866,
             scheduler: SchedulerPlace::Runtime,
         };
         assert_eq!(settings.config, expected);

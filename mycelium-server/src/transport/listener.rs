@@ -1,0 +1,165 @@
+//! Connections as they come in: as many as there may be, and each can be cut.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::transport::server::Connected;
+
+use super::peers::{Peer, Peers};
+
+/// How many bytes a connection has to send before it counts as one that speaks HTTP/2: the preface, and the head of its
+/// first frame. Whether they are right is judged by who reads them.
+const GREETING_BYTES: usize = 24 + 9;
+/// How long nothing is taken in after the system could not give a connection: mostly it has no descriptors left, and would
+/// say so again at once.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How many connections may be open beyond those that may be: they are cut, and not closed yet.
+pub(super) const SURPLUS: usize = 16;
+
+/// The connections that a listener takes in.
+pub(super) fn connections(
+    listener: TcpListener,
+    peers: Arc<Peers>,
+) -> impl Stream<Item = io::Result<Connection>> + Send {
+    let state = (listener, Complaints::default());
+    futures::stream::unfold(state, move |(listener, mut complaints)| {
+        let peers = Arc::clone(&peers);
+        async move {
+            loop {
+                peers.room(SURPLUS).await;
+                match listener.accept().await {
+                    Ok((socket, address)) => {
+                        let Some(peer) = peers.admit(address) else {
+                            complaints
+                                .say("there are as many connections as there may be; new ones are closed");
+                            continue;
+                        };
+                        // Small messages go out at once; where the option fails, they are only later.
+                        let _slower = socket.set_nodelay(true);
+                        let connection = Connection { socket, peer, peers, unread: GREETING_BYTES };
+                        return Some((Ok(connection), (listener, complaints)));
+                    }
+                    // Gone before it was taken in.
+                    Err(error) if is_of_the_connection(&error) => {}
+                    Err(error) => {
+                        complaints.say(&format!("no connection can be taken in: {error}"));
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// What is logged once in a while, however often it happens.
+#[derive(Default)]
+struct Complaints {
+    last: Option<tokio::time::Instant>,
+}
+
+impl Complaints {
+    fn say(&mut self, what: &str) {
+        if self.last.is_none_or(|last| last.elapsed() >= Duration::from_secs(10)) {
+            self.last = Some(tokio::time::Instant::now());
+            tracing::warn!("{what}");
+        }
+    }
+}
+
+/// A connection, which fails for who serves it when it is cut.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: TcpStream,
+    peer: Arc<Peer>,
+    peers: Arc<Peers>,
+    /// How many bytes are missing of the first it has to say.
+    unread: usize,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.peers.leave(self.peer.id);
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Arc<Peer>;
+
+    fn connect_info(&self) -> Arc<Peer> {
+        Arc::clone(&self.peer)
+    }
+}
+
+impl Connection {
+    /// Fails if it is cut; otherwise it wakes whoever waits for it when it is.
+    fn check(&self, context: &Context<'_>) -> io::Result<()> {
+        self.peer.register(context.waker());
+        match self.peer.is_cut() {
+            Some(why) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
+        if self.unread > 0 {
+            self.unread = self.unread.saturating_sub(buffer.filled().len() - before);
+            if self.unread == 0 {
+                self.peer.greet();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+    }
+}
