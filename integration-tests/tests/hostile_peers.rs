@@ -260,6 +260,39 @@ async fn silent_connections_leave_room_for_others_and_are_closed() -> anyhow::Re
     broker.stop().await
 }
 
+/// An upload that brings some bytes and then no more.
+fn stalled_upload(
+    mut client: BlobServiceClient<Channel>,
+    n: u8,
+) -> JoinHandle<Result<tonic::Response<v1::WriteBlobResponse>, Status>> {
+    let bytes = Bytes::from(vec![n; MIB]);
+    let messages = wire::blob_messages(wire::blob_of(&bytes), &bytes.slice(..100 * 1024));
+    let begun = futures::stream::iter(messages).chain(futures::stream::pending());
+    tokio::spawn(async move { client.write_blob(begun).await })
+}
+
+#[tokio::test]
+async fn stalled_uploads_hold_up_no_other_and_are_cut() -> anyhow::Result<()> {
+    let broker = BrokerProcess::start(&[]).await?;
+    let mut stalled = Vec::new();
+    for n in 0..60 {
+        stalled.push(stalled_upload(wire::blob_client(&broker.url()).await?, n));
+    }
+    let began = Instant::now();
+    let small = Bytes::from_static(b"small");
+    let mut client = wire::blob_client(&broker.url()).await?;
+    must("a small blob", wire::write_blob(&mut client, &small)).await??;
+    ensure!(began.elapsed() < Duration::from_secs(8), "a small blob took {:?}", began.elapsed());
+    for upload in stalled {
+        let status = must("the end of a stalled upload", upload).await??.err().context("it ended well")?;
+        ensure!(status.code() == Code::DeadlineExceeded, "{status:?}");
+        let info = status.get_error_details().error_info().map(|info| info.reason.clone());
+        ensure!(info.as_deref() == Some(reason::BLOB_STALLED), "{status:?}");
+    }
+    ensure_bounded(&broker)?;
+    broker.stop().await
+}
+
 #[tokio::test]
 async fn half_open_peers_do_not_hold_up_a_stop() -> anyhow::Result<()> {
     let broker = BrokerProcess::start(&["--drain-grace", "1h"]).await?;

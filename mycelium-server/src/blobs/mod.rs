@@ -6,6 +6,7 @@
 
 mod output;
 mod pins;
+mod places;
 mod read;
 mod recent;
 mod staged;
@@ -28,12 +29,10 @@ use tokio::sync::{RwLock, Semaphore};
 
 use crate::store::{BlobDigest, Error as StoreError};
 use pins::Pins;
+use places::Places;
 use recent::Recent;
 pub(crate) use write::{Begun, Piece, Upload};
 
-/// How many blobs are written at once. Each takes up to 4 MiB of memory, with a message of the largest size, beside what
-/// is remembered of it, see `recent`. So all take up to 32 MiB.
-const UPLOADS_MAX: usize = 8;
 /// How many blobs are read at once from where they are stored. Each takes up to 3 MiB of memory, so all take up to 48 MiB.
 const READS_MAX: usize = 16;
 /// How many are read at once from memory. Each keeps up to 2 MiB that is on its way and may not be remembered any more,
@@ -112,7 +111,7 @@ struct Inner {
     /// Taken for writing while a blob is removed, and for reading from the moment a blob is found or made until it is
     /// pinned.
     removing: RwLock<()>,
-    uploads: Arc<Semaphore>,
+    places: Arc<Places>,
     reads: Arc<Semaphore>,
     recent_reads: Arc<Semaphore>,
 }
@@ -153,7 +152,7 @@ impl Blobs {
                 damaged: Mutex::default(),
                 recent: Arc::default(),
                 removing: RwLock::new(()),
-                uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+                places: Places::new(),
                 reads: Arc::new(Semaphore::new(READS_MAX)),
                 recent_reads: Arc::new(Semaphore::new(RECENT_READS_MAX)),
             }),

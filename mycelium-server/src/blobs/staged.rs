@@ -53,6 +53,11 @@ impl StagedFile {
         Ok(Self { orders, ended: Some(ended) })
     }
 
+    /// Whether nothing waits for the disk.
+    pub(super) fn is_idle(&self) -> bool {
+        self.orders.capacity() == self.orders.max_capacity()
+    }
+
     /// Adds bytes at the end. Waits while many wait for the disk already.
     pub(super) async fn write(&mut self, part: Bytes) -> io::Result<()> {
         match self.orders.send(Order::Write(part)).await {

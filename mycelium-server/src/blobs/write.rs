@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use object_store::{ObjectStoreExt as _, PutPayload};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::places::Place;
 use super::recent::{self, Unfinished};
 use super::staged::StagedFile;
 use super::{Blob, BlobError, Blobs, path_of};
@@ -47,8 +47,8 @@ pub(crate) struct Upload {
     remembered: Option<Unfinished>,
     /// None if there is no disk that it could go to, and when it is finished.
     file: Option<StagedFile>,
-    /// Its place among those that are written, if there is no file that has it.
-    _place: Option<OwnedSemaphorePermit>,
+    /// Its place among those that are written. Its file holds it too, until it takes nothing any more.
+    place: Arc<Place>,
 }
 
 impl Blobs {
@@ -62,12 +62,11 @@ impl Blobs {
     }
 
     async fn upload(&self, expected: Option<Blob>) -> Result<Upload, BlobError> {
-        // It is never closed.
-        let place = Arc::clone(&self.inner.uploads).acquire_owned().await.ok();
+        let place = self.inner.places.begin().await;
         // Begun at once: the file is made while the first bytes come.
-        let (file, place) = match &self.inner.folder {
-            Some(folder) => (Some(StagedFile::begin(folder, place)?), None),
-            None => (None, place),
+        let file = match &self.inner.folder {
+            Some(folder) => Some(StagedFile::begin(folder, Arc::clone(&place))?),
+            None => None,
         };
         // What has no name yet has no known size either.
         let may_fit = expected.is_none_or(|blob| blob.size <= recent::BLOB_BYTES_MAX as u64);
@@ -80,7 +79,7 @@ impl Blobs {
             parts: Vec::new(),
             remembered: may_fit.then(|| Unfinished::new(&self.inner.recent)),
             file,
-            _place: place,
+            place,
         })
     }
 
@@ -115,7 +114,19 @@ impl Upload {
         }
     }
 
-    /// Adds bytes.
+    /// Lets others write until there are bytes again. What the disk has not taken yet keeps its place.
+    pub(crate) fn pause(&self) {
+        if self.file.as_ref().is_none_or(StagedFile::is_idle) {
+            self.place.pause();
+        }
+    }
+
+    /// Ends when it has paused for so long that another has taken what it takes; then it cannot go on.
+    pub(crate) async fn displaced(&self) {
+        self.place.displaced().await;
+    }
+
+    /// Adds bytes, when it has its place.
     pub(crate) async fn write(&mut self, mut bytes: Bytes) -> Result<(), BlobError> {
         let written = self.written + bytes.len() as u64;
         if let Some(expected) = self.expected
@@ -123,6 +134,7 @@ impl Upload {
         {
             return Err(BlobError::Differs(format!("more than its {} bytes were sent", expected.size)));
         }
+        self.place.enter().await?;
         self.hasher.update(&bytes);
         while !bytes.is_empty() {
             if self.part.is_empty() {
@@ -179,6 +191,7 @@ impl Upload {
             }
             Some(_) | None => {}
         }
+        self.place.enter().await?;
         if !self.part.is_empty() || self.written == 0 {
             self.write_part().await?;
         }

@@ -20,8 +20,12 @@ use crate::blobs::{Begun, Blob, BlobError, Blobs, Upload};
 use crate::broker::CallError;
 use crate::store::BlobDigest;
 
-/// How long a transfer may stand still before it is cut: each takes one of a small number of places.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// How long a reader may take nothing before it is cut: each takes one of a small number of places.
+const TAKES_WITHIN: Duration = Duration::from_secs(30);
+/// How long an upload may bring nothing before it lets others write.
+const PAUSED_AFTER: Duration = Duration::from_millis(250);
+/// How long an upload waits to be begun.
+const BEGUN_WITHIN: Duration = Duration::from_secs(10);
 /// How many messages of a blob wait for the connection, beside what HTTP/2 takes.
 const CHUNKS_WAITING_MAX: usize = 16;
 
@@ -51,12 +55,14 @@ impl BlobServer {
         };
         let blob = header.blob.as_ref().ok_or_else(|| Error::field("header.blob", "is missing"))?;
         let blob = Blob::from_message(blob).map_err(|problem| Error::field("header.blob", problem))?;
-        let begun = self.blobs(&header.mycelium)?.begin(blob).await.map_err(Error::from)?;
-        let mut upload: Box<Upload> = match begun {
+        let blobs = self.blobs(&header.mycelium)?;
+        let begun = tokio::time::timeout(BEGUN_WITHIN, blobs.begin(blob)).await;
+        let begun = begun.map_err(|_elapsed| Error::from(CallError::Busy))?;
+        let mut upload: Box<Upload> = match begun.map_err(Error::from)? {
             Begun::Exists => return Ok(v1::WriteBlobResponse { existed: true }),
             Begun::Upload(upload) => upload,
         };
-        while let Some(kind) = next(&mut incoming).await? {
+        while let Some(kind) = next_of(&upload, &mut incoming).await? {
             let Kind::Chunk(chunk) = kind else {
                 return Err(Error::field("kind", "the header is sent once").into());
             };
@@ -72,14 +78,28 @@ impl BlobServer {
     }
 }
 
-/// What the next message says; `None` at the end.
+/// What the next message says; `None` at the end. That it comes in time is seen to where all requests come in.
 async fn next(incoming: &mut Streaming<v1::WriteBlobRequest>) -> Result<Option<Kind>, Status> {
-    match tokio::time::timeout(STALLED_AFTER, incoming.message()).await {
-        Err(_elapsed) => Err(Error::from(BlobError::Stalled).into()),
-        Ok(Err(status)) => Err(status),
-        Ok(Ok(None)) => Ok(None),
-        Ok(Ok(Some(v1::WriteBlobRequest { kind: Some(kind) }))) => Ok(Some(kind)),
-        Ok(Ok(Some(v1::WriteBlobRequest { kind: None }))) => Err(Error::field("kind", "says nothing").into()),
+    match incoming.message().await? {
+        None => Ok(None),
+        Some(v1::WriteBlobRequest { kind: Some(kind) }) => Ok(Some(kind)),
+        Some(v1::WriteBlobRequest { kind: None }) => Err(Error::field("kind", "says nothing").into()),
+    }
+}
+
+/// As [`next`]; while it does not come, others write.
+async fn next_of(
+    upload: &Upload,
+    incoming: &mut Streaming<v1::WriteBlobRequest>,
+) -> Result<Option<Kind>, Status> {
+    let mut next = std::pin::pin!(next(incoming));
+    if let Ok(came) = tokio::time::timeout(PAUSED_AFTER, &mut next).await {
+        return came;
+    }
+    upload.pause();
+    tokio::select! {
+        came = next => came,
+        () = upload.displaced() => Err(Error::from(BlobError::Stalled).into()),
     }
 }
 
@@ -171,7 +191,7 @@ async fn send(blobs: &Blobs, blob: Blob, range: std::ops::Range<u64>, sender: &S
         while !piece.is_empty() {
             let chunk: Bytes = piece.split_to(piece.len().min(limits::BLOB_CHUNK_BYTES));
             let sending = sender.send(Ok(v1::ReadBlobResponse { chunk }));
-            match tokio::time::timeout(STALLED_AFTER, sending).await {
+            match tokio::time::timeout(TAKES_WITHIN, sending).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_gone)) => return,
                 Err(_elapsed) => {
