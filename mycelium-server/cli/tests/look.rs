@@ -594,12 +594,19 @@ async fn eval_computes_a_graph_without_a_broker() {
     let printed: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(printed, json!([{"name": "a weight", "value": 7, "error": null}]));
 
+    // Digits are shown as they are, also those that no number of this program holds.
+    const WIDE: &str = "340282366920938463463374607431768211455";
+    let wide = format!(r#"{{"name":"wide","nodes":[{{"literal":[{WIDE},1.10]}}],"result":0,"inputs":{{}}}}"#);
+    std::fs::write(&file, wide).unwrap();
+    assert_eq!(run(&mut eval(&[])).await.good(), format!("wide: [{WIDE},1.10]\n"));
+    assert!(run(&mut eval(&["--output", "json"])).await.good().contains(WIDE));
+
     std::fs::write(&file, graph("height").to_string()).unwrap();
     let ended = run(&mut eval(&[])).await;
     assert_eq!(ended.code, Some(1));
     assert_eq!(
         ended.stdout,
-        "a weight: failed at node 2, get(map, string): the map has no key \"height\" (missing_key)\n"
+        "a weight: failed at node 2, get(map, string): the map has no such key (missing_key)\n"
     );
     assert!(ended.stderr.contains("1 of 1 value graph could not be computed"), "{}", ended.stderr);
     std::fs::write(&file, "{}").unwrap();

@@ -66,7 +66,7 @@ impl ErrorKind {
 pub struct Failure {
     /// The kind.
     pub kind: ErrorKind,
-    /// What is wrong, for people; values in it are cut.
+    /// What is wrong, for people; it tells types and sizes, and never a value.
     pub message: String,
 }
 

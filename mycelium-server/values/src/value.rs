@@ -134,10 +134,7 @@ impl Value {
     /// An int, if it is within the range.
     pub(crate) fn int(value: i128) -> Result<Self, Failure> {
         Int::new(value).map(Self::Int).ok_or_else(|| {
-            Failure::new(
-                ErrorKind::Overflow,
-                format!("{value} lies beyond what an int holds, −2^63 to 2^64−1"),
-            )
+            Failure::new(ErrorKind::Overflow, "the number lies beyond what an int holds, −2^63 to 2^64−1")
         })
     }
 
@@ -317,7 +314,7 @@ impl Value {
         if let Self::Wide(_) = self {
             return Err(Failure::new(
                 ErrorKind::Overflow,
-                format!("{} lies beyond what an int holds, −2^63 to 2^64−1", self.shown()),
+                "the number lies beyond what an int holds, −2^63 to 2^64−1",
             ));
         }
         let Self::Raw(json) = &*self else { return Ok(()) };
@@ -334,10 +331,7 @@ impl Value {
             Some(_) | None => {
                 let float = std::str::from_utf8(json).ok().and_then(|text| text.parse().ok());
                 Self::float(float.unwrap_or(f64::INFINITY)).map_err(|_| {
-                    Failure::new(
-                        ErrorKind::Overflow,
-                        format!("{} is beyond what a float holds", self.shown()),
-                    )
+                    Failure::new(ErrorKind::Overflow, "the number is beyond what a float holds")
                 })?
             }
         };
@@ -396,19 +390,6 @@ impl Value {
                     value.write(buffer);
                 }
                 buffer.put_u8(b'}');
-            }
-        }
-    }
-
-    /// The beginning of its text, for messages.
-    pub(crate) fn shown(&self) -> String {
-        match self {
-            Self::List(list) => format!("a list of {}", list.items.len()),
-            Self::Map(map) => format!("a map of {}", map.entries.len()),
-            Self::Text(text) => shorten(&format!("{:?}", shorten(text))),
-            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Raw(_) | Self::Wide(_) => {
-                let json = self.to_json();
-                shorten(&String::from_utf8_lossy(&json[..json.len().min(4 * SHOWN_BYTES)]))
             }
         }
     }

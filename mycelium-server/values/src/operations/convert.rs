@@ -6,7 +6,7 @@ use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
 use crate::table::{Operation, Parameter, Run};
 use crate::types::{Type, Types};
-use crate::value::{Value, shorten};
+use crate::value::Value;
 
 const SCALARS: Types = Types::of(&[Type::Bool, Type::Int, Type::Float, Type::String]);
 /// Longer texts are no numbers.
@@ -66,13 +66,13 @@ fn to_int(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure>
             let digits = text.trim();
             let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(digits);
             if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(no_number(text, "an int"));
+                return Err(no_number("an int"));
             }
             match digits.parse::<i128>() {
                 Ok(int) => Value::int(int),
                 Err(_) => Err(Failure::new(
                     ErrorKind::Overflow,
-                    format!("{} lies beyond what an int holds, −2^63 to 2^64−1", shorten(digits)),
+                    "the number lies beyond what an int holds, −2^63 to 2^64−1",
                 )),
             }
         }
@@ -93,15 +93,15 @@ fn to_float(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failur
                 && number.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
             match number.parse::<f64>() {
                 Ok(float) if is_decimal => Value::float(float),
-                Ok(_) | Err(_) => Err(no_number(text, "a number")),
+                Ok(_) | Err(_) => Err(no_number("a number")),
             }
         }
         other => Err(wrong_type("`value`", other.kind(), "a number or a string")),
     }
 }
 
-fn no_number(text: &str, wanted: &str) -> Failure {
-    Failure::new(ErrorKind::InvalidValue, format!("{:?} is not {wanted}", shorten(text)))
+fn no_number(wanted: &str) -> Failure {
+    Failure::new(ErrorKind::InvalidValue, format!("the string is not {wanted}"))
 }
 
 /// A string as it is, anything else as its JSON text.

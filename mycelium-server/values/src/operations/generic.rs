@@ -6,7 +6,7 @@ use crate::error::{ErrorKind, Failure};
 use crate::order::equal;
 use crate::table::{Lazy, Operation, Parameter, Run};
 use crate::types::{Type, Types};
-use crate::value::{Value, shorten};
+use crate::value::Value;
 
 const BOOL: Types = Types::of(&[Type::Bool]);
 const HOLDERS: Types = Types::of(&[Type::List, Type::Map, Type::String]);
@@ -114,7 +114,7 @@ pub(crate) fn get(value: &Value, key: &Value, budget: &mut Budget) -> Result<Val
     match (value, key) {
         (Value::List(list), Value::Int(index)) => match place(index.get(), list.items().len()) {
             Some(place) => Ok(list.items()[place].clone()),
-            None => Err(bad_index(index.get(), list.items().len(), "list")),
+            None => Err(bad_index(list.items().len(), "list")),
         },
         (Value::Text(text), Value::Int(index)) => {
             budget.scan(text.len())?;
@@ -122,12 +122,12 @@ pub(crate) fn get(value: &Value, key: &Value, budget: &mut Budget) -> Result<Val
             let found = place(index.get(), len).and_then(|place| text.chars().nth(place));
             match found {
                 Some(one) => Ok(Value::text(one.to_string())),
-                None => Err(bad_index(index.get(), len, "string")),
+                None => Err(bad_index(len, "string")),
             }
         }
         (Value::Map(map), Value::Text(key)) => match map.entries().get(key) {
             Some(value) => Ok(value.clone()),
-            None => Err(missing_key(key)),
+            None => Err(missing_key()),
         },
         (value, key) => Err(Failure::new(
             ErrorKind::WrongType,
@@ -140,8 +140,8 @@ pub(crate) fn get(value: &Value, key: &Value, budget: &mut Budget) -> Result<Val
     }
 }
 
-pub(crate) fn missing_key(key: &str) -> Failure {
-    Failure::new(ErrorKind::MissingKey, format!("the map has no key {:?}", shorten(key)))
+pub(crate) fn missing_key() -> Failure {
+    Failure::new(ErrorKind::MissingKey, "the map has no such key")
 }
 
 fn get_path(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> {

@@ -110,10 +110,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             let item = any(operands, 1)?.looked(budget)?;
             match position(&list, &item, budget)? {
                 Some(at) => spliced(&list, at, 1, &[], budget),
-                None => Err(Failure::new(
-                    ErrorKind::NotFound,
-                    format!("the list has no element that equals {}", item.shown()),
-                )),
+                None => {
+                    Err(Failure::new(ErrorKind::NotFound, "the list has no element that equals the item"))
+                }
             }
         }),
     },
@@ -156,7 +155,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 ];
 
 fn existing(list: &List, index: i128) -> Result<usize, Failure> {
-    place(index, list.items().len()).ok_or_else(|| bad_index(index, list.items().len(), "list"))
+    place(index, list.items().len()).ok_or_else(|| bad_index(list.items().len(), "list"))
 }
 
 fn position(list: &List, item: &Value, budget: &mut Budget) -> Result<Option<usize>, Failure> {

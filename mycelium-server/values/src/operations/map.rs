@@ -69,7 +69,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         |operands, budget| {
             let (map, key) = (map(operands, 0)?, text(operands, 1)?);
             if !map.entries().contains_key(&key) {
-                return Err(missing_key(&key));
+                return Err(missing_key());
             }
             filtered(&map, |other| **other != *key, budget)
         },

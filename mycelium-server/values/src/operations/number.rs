@@ -223,7 +223,7 @@ fn floor_divide(left: f64, right: f64) -> f64 {
 pub(crate) fn int_of(float: f64) -> Result<Value, Failure> {
     // Beyond 2^64 there is no int, and below it the conversion is exact.
     if float.abs() > float_of(Int::MAX) {
-        return Err(Failure::new(ErrorKind::Overflow, format!("{float} lies beyond what an int holds")));
+        return Err(Failure::new(ErrorKind::Overflow, "the number lies beyond what an int holds"));
     }
     #[expect(clippy::cast_possible_truncation, reason = "it lies within 2^64, and has no fraction")]
     let whole = float as i128;
@@ -241,10 +241,7 @@ fn round(operands: &mut [Value], _: &mut Budget) -> Result<Value, Failure> {
     let has_digits = operands.len() > 1;
     let digits = if has_digits { int(operands, 1)? } else { 0 };
     let Some(places) = usize::try_from(digits).ok().filter(|_| digits <= DIGITS_MAX) else {
-        return Err(Failure::new(
-            ErrorKind::InvalidValue,
-            format!("`digits` is {digits}, and must be 0 to 22"),
-        ));
+        return Err(Failure::new(ErrorKind::InvalidValue, format!("`digits` must be 0 to {DIGITS_MAX}")));
     };
     match any(operands, 0)? {
         // From 2^53 on a float has no fraction.
@@ -281,7 +278,7 @@ fn power(operands: &mut [Value], _: &mut Budget) -> Result<Value, Failure> {
     if base < 0.0 && exponent.fract() != 0.0 {
         return Err(Failure::new(
             ErrorKind::InvalidValue,
-            format!("{base} is negative, and has no power of {exponent}, which is not whole"),
+            "the left is negative, and has no power that is not whole",
         ));
     }
     Value::float(base.powf(exponent))

@@ -79,9 +79,9 @@ pub(crate) fn place(index: i128, len: usize) -> Option<usize> {
     usize::try_from(place).ok().filter(|place| *place < len)
 }
 
-pub(crate) fn bad_index(index: i128, len: usize, of: &str) -> Failure {
+pub(crate) fn bad_index(len: usize, of: &str) -> Failure {
     let s = if len == 1 { "" } else { "s" };
-    Failure::new(ErrorKind::BadIndex, format!("the index {index} lies outside of a {of} of {len} element{s}"))
+    Failure::new(ErrorKind::BadIndex, format!("the index lies outside of a {of} of {len} element{s}"))
 }
 
 /// The truth of a value: false are null, false, 0, and what is empty.

@@ -8,7 +8,7 @@ use crate::error::{ErrorKind, Failure};
 use crate::json::string_len;
 use crate::table::{Operation, Parameter};
 use crate::types::{Type, Types};
-use crate::value::{Value, shorten};
+use crate::value::Value;
 
 const STRING: Types = Types::of(&[Type::String]);
 const BOOL: Types = Types::of(&[Type::Bool]);
@@ -242,10 +242,7 @@ fn pad(operands: &mut [Value], at_start: bool, budget: &mut Budget) -> Result<Va
     let fill = if operands.len() > 2 { text(operands, 2)? } else { " ".into() };
     let mut points = fill.chars();
     let (Some(fill), None) = (points.next(), points.next()) else {
-        return Err(Failure::new(
-            ErrorKind::InvalidValue,
-            format!("{:?} is not one code point to fill with", shorten(&fill)),
-        ));
+        return Err(Failure::new(ErrorKind::InvalidValue, "what to fill with is not one code point"));
     };
     budget.scan(whole.len())?;
     let width = usize::try_from(int(operands, 1)?.max(0)).unwrap_or(usize::MAX);
@@ -272,10 +269,7 @@ fn format(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure>
             continue;
         }
         let Some((name, behind)) = after.split_once('}').filter(|_| brace == "{") else {
-            return Err(invalid(format!(
-                "the template {:?} has a brace without its partner",
-                shorten(&template)
-            )));
+            return Err(invalid("the template has a brace without its partner".to_owned()));
         };
         let number = if name.is_empty() {
             next += 1;
@@ -283,12 +277,14 @@ fn format(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure>
         } else if name.len() <= 9 && name.bytes().all(|byte| byte.is_ascii_digit()) {
             name.parse::<usize>().map_err(|error| invalid(error.to_string()))?
         } else {
-            return Err(invalid(format!("{:?} is not the number of a value", shorten(name))));
+            return Err(invalid(
+                "the template has braces around what is not the number of a value".to_owned(),
+            ));
         };
         let given = operands.len() - 1;
         let Some(place) = place(number as i128, given) else {
             return Err(invalid(format!(
-                "the template asks for value {number}, and {given} are given, from 0"
+                "the template asks for more values than the {given} that are given"
             )));
         };
         let shown = [to_string(any(operands, place + 1)?, budget)?];
