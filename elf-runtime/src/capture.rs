@@ -8,7 +8,7 @@ use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::panic::{self, AssertUnwindSafe, Location, PanicHookInfo};
 use std::pin::Pin;
 use std::sync::Once;
 use std::task::{Context, Poll};
@@ -147,6 +147,22 @@ fn keep(info: &PanicHookInfo<'_>) {
     CAPTURED.with_borrow_mut(|slot| *slot = Some(captured));
 }
 
+/// The place of a call, as the compiler told it. If that is one in the standard library, which calls what it is handed
+/// (`map_err(TaskError::from)`, `into()`), the frames of the stack are looked through for those that people wrote.
+pub(crate) fn frames_at(location: &Location<'_>) -> Vec<Frame> {
+    if is_of_standard_library(location.file()) {
+        let backtrace = format!("{:#}", Backtrace::force_capture());
+        return useful_frames(parse_backtrace(&backtrace), None);
+    }
+    // The compiler tells the place of a caller, not the name of its function.
+    vec![Frame { function: String::new(), file: location.file().to_owned(), line: location.line() }]
+}
+
+/// Whether a file is one of the standard library, where it was built or where its sources are installed.
+fn is_of_standard_library(file: &str) -> bool {
+    file.starts_with("/rustc/") || file.contains("/lib/rustlib/src/rust/library/")
+}
+
 fn message_of(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         (*text).to_owned()
@@ -255,7 +271,7 @@ fn is_useful(frame: &Frame) -> bool {
         && !frame.function.contains(" as elf_runtime::")
         // Inlined, the block that the macro puts around a task has no more name than this.
         && !frame.function.starts_with("{async_block")
-        && !frame.file.starts_with("/rustc/")
+        && !is_of_standard_library(&frame.file)
 }
 
 /// The crate that a file belongs to, if it comes from a registry: `…/registry/src/index…/tokio-1.50.0/src/…`, or if it

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::context::TaskContext;
 use crate::declaration::ElfDeclaration;
 use crate::task_error::{TaskError, failure_type};
+use crate::type_name;
 use crate::value::payload::{Payload, PayloadError};
 
 /// An elf: something that offers tasks. `#[machine_elf]` writes the implementation; it can as well be written by
@@ -97,13 +98,14 @@ impl TaskCall {
     ///
     /// # Errors
     /// A failure of the type `ArgumentTypeError` that names the parameter, if the argument is missing or is no `T`.
+    #[track_caller]
     pub fn argument<T: DeserializeOwned>(&mut self, parameter: &str) -> Result<T, TaskError> {
         match self.take(parameter) {
             Some(payload) => self.read(parameter, &payload),
-            None => Err(Self::argument_error(format!(
-                "the argument for the parameter `{parameter}` of `{}` is missing",
-                self.task
-            ))),
+            None => Err(self.argument_error::<T>(
+                parameter,
+                format!("the argument for the parameter `{parameter}` of `{}` is missing", self.task),
+            )),
         }
     }
 
@@ -111,6 +113,7 @@ impl TaskCall {
     ///
     /// # Errors
     /// A failure of the type `ArgumentTypeError` that names the parameter, if the argument is given and is no `T`.
+    #[track_caller]
     pub fn argument_or_else<T: DeserializeOwned>(
         &mut self,
         parameter: &str,
@@ -132,32 +135,44 @@ impl TaskCall {
     ///
     /// # Errors
     /// A failure of the type `ArgumentTypeError` that names an argument the task has no parameter for.
+    #[track_caller]
     pub fn finish(&self) -> Result<(), TaskError> {
         match self.arguments.first() {
             None => Ok(()),
-            Some((name, _)) => {
-                Err(Self::argument_error(format!("`{}` has no parameter `{name}`", self.task)))
-            }
+            Some((name, _)) => Err(TaskError::of_task(
+                failure_type::ARGUMENT,
+                format!("`{}` has no parameter `{name}`", self.task),
+                self.task.clone(),
+            )),
         }
     }
 
     /// The failure to answer with when the elf has no such task: `TaskNotFoundError`.
     #[must_use]
     pub fn unknown_task(&self) -> TaskError {
-        TaskError::of_runtime(failure_type::TASK_NOT_FOUND, format!("this elf has no task `{}`", self.task))
+        let message = format!("this elf has no task `{}`", self.task);
+        TaskError::of_runtime(failure_type::TASK_NOT_FOUND, message)
     }
 
+    #[track_caller]
     fn read<T: DeserializeOwned>(&self, parameter: &str, payload: &Payload) -> Result<T, TaskError> {
-        payload.read().map_err(|error| {
-            Self::argument_error(format!(
-                "the argument for the parameter `{parameter}` of `{}` does not fit: {error}",
-                self.task
-            ))
-        })
+        match payload.read() {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.argument_error::<T>(
+                parameter,
+                format!(
+                    "the argument for the parameter `{parameter}` of `{}` does not fit: {error}",
+                    self.task
+                ),
+            )),
+        }
     }
 
-    fn argument_error(message: String) -> TaskError {
-        TaskError::of_runtime(failure_type::ARGUMENT, message)
+    /// Failures are told apart by their frames and not by their messages, so the frame names the parameter and its type.
+    #[track_caller]
+    fn argument_error<T>(&self, parameter: &str, message: String) -> TaskError {
+        let expected = type_name::short(std::any::type_name::<T>());
+        TaskError::of_task(failure_type::ARGUMENT, message, format!("{}({parameter}: {expected})", self.task))
     }
 }
 
@@ -225,8 +240,10 @@ impl TaskOutputs {
         v1::Outputs { outputs: self.outputs.into_iter().map(output).collect() }
     }
 
-    pub(crate) fn result_error(error: &PayloadError) -> TaskError {
-        TaskError::of_runtime(failure_type::RESULT, format!("what the task returned cannot be sent: {error}"))
+    #[track_caller]
+    pub(crate) fn result_error(task: &str, error: &PayloadError) -> TaskError {
+        let message = format!("what `{task}` returned cannot be sent: {error}");
+        TaskError::of_task(failure_type::RESULT, message, task.to_owned())
     }
 }
 
@@ -264,11 +281,10 @@ mod tests {
         let mut call = call();
         let wrong = call.argument::<i64>("species").unwrap_err();
         assert_eq!(wrong.failure_type(), "ArgumentTypeError");
-        assert!(
-            wrong.to_string().starts_with(
-                "the argument for the parameter `species` of `task_weigh` does not fit: it cannot"
-            ),
-            "{wrong}"
+        assert_eq!(
+            wrong.to_string(),
+            "the argument for the parameter `species` of `task_weigh` does not fit: it cannot be read as `i64`: expected \
+             i64, found a string"
         );
         let missing = call.argument::<i64>("size").unwrap_err();
         assert_eq!(missing.to_string(), "the argument for the parameter `size` of `task_weigh` is missing");
@@ -276,5 +292,27 @@ mod tests {
         assert_eq!(unknown.failure_type(), "ArgumentTypeError");
         assert_eq!(unknown.to_string(), "`task_weigh` has no parameter `weight`");
         assert_eq!(call.unknown_task().failure_type(), "TaskNotFoundError");
+    }
+
+    #[test]
+    fn failures_of_different_arguments_are_different_failures() {
+        // What the contract tells failures apart by, and the place of the call, which is one here.
+        let of = |task: &str, parameter: &str, read: fn(&mut TaskCall, &str) -> TaskError| {
+            let arguments = vec![("bee".to_owned(), Payload::json(&[1.5]).unwrap())];
+            let error = read(&mut TaskCall::new(task, arguments), parameter);
+            let [frame] = error.frames() else { panic!("one frame expected") };
+            assert!(frame.file.ends_with("elf.rs") && frame.line > 0, "{frame:?}");
+            frame.function.clone()
+        };
+        let int = |call: &mut TaskCall, parameter: &str| call.argument::<i64>(parameter).unwrap_err();
+        let text = |call: &mut TaskCall, parameter: &str| {
+            call.argument_or_else(parameter, || unreachable!("it is given")).map(|_: String| ()).unwrap_err()
+        };
+        let finish = |call: &mut TaskCall, _: &str| call.finish().unwrap_err();
+        assert_eq!(of("task_weigh", "bee", int), "task_weigh(bee: i64)");
+        assert_eq!(of("task_weigh", "bee", text), "task_weigh(bee: String)");
+        assert_eq!(of("task_weigh", "dog", int), "task_weigh(dog: i64)");
+        assert_eq!(of("task_feed", "bee", int), "task_feed(bee: i64)");
+        assert_eq!(of("task_feed", "bee", finish), "task_feed");
     }
 }

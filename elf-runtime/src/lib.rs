@@ -13,6 +13,7 @@ mod elf;
 mod error;
 mod flow;
 mod ids;
+mod json;
 mod output;
 mod run;
 mod service;
@@ -36,6 +37,7 @@ pub use elf_macros::{Output, machine_elf};
 pub use error::{Error, FailedJob, JobFailure, SourceError, Violation};
 pub use flow::{Flow, FlowError, Job, Problem, ProblemKind};
 pub use ids::{FlowId, InvalidId, JobId};
+pub use json::{Mismatch, Unwritable};
 // The messages of the contract are part of our interface: calls take and return them, errors carry them.
 pub use mycelium_proto::{reason, v1};
 pub use output::{Element, Fields, Json, NoFields, Output, TaskReturn};

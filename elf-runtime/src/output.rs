@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::declaration::{OutputDeclaration, schema_of};
 use crate::elf::TaskOutputs;
+use crate::json::{self, Mismatch, Unwritable};
 use crate::task_error::TaskError;
 use crate::value::Node;
 use crate::value::payload::{Payload, PayloadError};
@@ -38,6 +39,10 @@ pub(crate) const VALUE: &str = "value";
 pub trait Output: Serialize + DeserializeOwned + JsonSchema + Send + Sync + Sized + 'static {
     /// What is behind `value.name()`: for a derived struct a companion with one method for each field.
     type Fields: Fields;
+
+    /// Whether it is a number, so that null is no such value and fails where it is compared.
+    #[doc(hidden)]
+    const IS_NUMBER: bool = false;
 
     /// The outputs of a task that returns this type.
     fn declarations() -> Vec<OutputDeclaration>;
@@ -93,7 +98,8 @@ pub trait TaskReturn {
     /// The value or the failure.
     ///
     /// # Errors
-    /// The failure, if the task failed.
+    /// The failure, if the task failed; at the place of the call, if it has none of its own.
+    #[track_caller]
     fn into_result(self) -> Result<Self::Value, TaskError>;
 }
 
@@ -105,11 +111,19 @@ impl<T: Output> TaskReturn for T {
     }
 }
 
-impl<T: Output, E: Into<TaskError>> TaskReturn for Result<T, E> {
+impl<T: Output, E> TaskReturn for Result<T, E>
+where
+    TaskError: From<E>,
+{
     type Value = T;
 
+    #[track_caller]
     fn into_result(self) -> Result<T, TaskError> {
-        self.map_err(Into::into)
+        // Neither a closure nor `Into`: their callers would be the place.
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(TaskError::from(error)),
+        }
     }
 }
 
@@ -151,7 +165,11 @@ pub fn value_declaration<T: JsonSchema>() -> Vec<OutputDeclaration> {
 
 /// The value as the one output `value`.
 pub fn value_into_outputs<T: Serialize>(value: &T) -> Result<TaskOutputs, PayloadError> {
-    Ok(TaskOutputs::new().with(VALUE, Payload::json(value)?))
+    let payload = Payload::json(value).map_err(|error| match error {
+        PayloadError::Unwritable(unwritable) => PayloadError::Unwritable(unwritable.within(VALUE)),
+        other => other,
+    })?;
+    Ok(TaskOutputs::new().with(VALUE, payload))
 }
 
 /// The value from the one output `value`.
@@ -160,7 +178,7 @@ pub fn value_from_outputs<T: DeserializeOwned>(outputs: &TaskOutputs) -> Result<
         Some(payload) => payload.read(),
         None => Err(PayloadError::Unreadable {
             expected: std::any::type_name::<T>(),
-            source: serde::de::Error::missing_field(VALUE),
+            source: Mismatch::new(format!("the output `{VALUE}` is missing")),
         }),
     }
 }
@@ -224,6 +242,17 @@ impl Output for serde_json::Value {
     }
 }
 
+macro_rules! numbers {
+    ($($type:ty),* $(,)?) => {
+        $(impl Output for $type {
+            type Fields = NoFields;
+            const IS_NUMBER: bool = true;
+            $crate::__one_value!();
+        })*
+    };
+}
+numbers! { i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, f32, f64 }
+
 macro_rules! one_value {
     ($([$($generics:tt)*] $type:ty),* $(,)?) => {
         $(impl<$($generics)*> Output for $type {
@@ -239,9 +268,6 @@ impl<T: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static> Eleme
 
 one_value! {
     [] bool, [] char, [] String,
-    [] i8, [] i16, [] i32, [] i64, [] i128, [] isize,
-    [] u8, [] u16, [] u32, [] u64, [] u128, [] usize,
-    [] f32, [] f64,
     [] std::time::Duration, [] std::path::PathBuf, [] std::net::IpAddr,
     [T: Serialize + DeserializeOwned + Send + Sync + 'static] Json<T>,
     [T: Element] Option<T>,
@@ -263,7 +289,9 @@ one_value! {
 /// Splits the JSON of a struct into one output for each field, in order, without copying.
 pub fn record_into_outputs<T: Serialize>(record: &T) -> Result<TaskOutputs, PayloadError> {
     let whole = Payload::json(record)?;
-    let fields: RawFields<'_> = serde_json::from_slice(whole.bytes()).map_err(PayloadError::Unwritable)?;
+    let fields: RawFields<'_> = serde_json::from_slice(whole.bytes()).map_err(|_| {
+        PayloadError::Unwritable(Unwritable::new("it is not written as a struct with named fields"))
+    })?;
     Ok(fields
         .0
         .into_iter()
@@ -273,7 +301,6 @@ pub fn record_into_outputs<T: Serialize>(record: &T) -> Result<TaskOutputs, Payl
 
 /// Reads a struct from one output for each field.
 pub fn record_from_outputs<T: DeserializeOwned>(outputs: &TaskOutputs) -> Result<T, PayloadError> {
-    let unwritable = PayloadError::Unwritable;
     let mut object = Vec::with_capacity(outputs.iter().map(|(n, p)| n.len() + p.bytes().len() + 4).sum());
     object.push(b'{');
     for (index, (name, payload)) in outputs.iter().enumerate() {
@@ -283,7 +310,7 @@ pub fn record_from_outputs<T: DeserializeOwned>(outputs: &TaskOutputs) -> Result
         if index > 0 {
             object.push(b',');
         }
-        serde_json::to_writer(&mut object, name).map_err(unwritable)?;
+        object.append(&mut json::to_vec(name).map_err(PayloadError::Unwritable)?);
         object.push(b':');
         object.extend_from_slice(payload.bytes());
     }
@@ -359,6 +386,6 @@ mod tests {
     #[test]
     fn a_missing_output_is_named() {
         let error = i64::from_outputs(TaskOutputs::new()).unwrap_err();
-        assert_eq!(error.to_string(), "it cannot be read as `i64`: missing field `value`");
+        assert_eq!(error.to_string(), "it cannot be read as `i64`: the output `value` is missing");
     }
 }

@@ -48,17 +48,21 @@ impl fmt::Debug for Tasks {
     }
 }
 
-/// What a task returned, as outputs.
-pub fn outputs<R: TaskReturn>(returned: R) -> Result<TaskOutputs, TaskError> {
-    returned.into_result()?.into_outputs().map_err(|error| TaskOutputs::result_error(&error))
+/// What a task returned, as outputs. A failure has the place of the call, which the macro writes at the task's.
+#[track_caller]
+pub fn outputs<R: TaskReturn>(task: &str, returned: R) -> Result<TaskOutputs, TaskError> {
+    match returned.into_result()?.into_outputs() {
+        Ok(outputs) => Ok(outputs),
+        Err(error) => Err(TaskOutputs::result_error(task, &error)),
+    }
 }
 
 /// Runs a blocking task off the async threads. Its outputs are made there too, so that large ones do not hold others
 /// up.
-pub fn blocking<R: TaskReturn>(
-    task: impl FnOnce() -> R + Send + 'static,
+pub fn blocking(
+    task: impl FnOnce() -> Result<TaskOutputs, TaskError> + Send + 'static,
 ) -> BoxFuture<'static, Result<TaskOutputs, TaskError>> {
-    Box::pin(async move { crate::capture::run_blocking(move || outputs(task())).await? })
+    Box::pin(async move { crate::capture::run_blocking(task).await? })
 }
 
 /// Adds an argument, unless it is left out.

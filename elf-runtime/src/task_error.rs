@@ -6,8 +6,10 @@ use std::panic::Location;
 
 use mycelium_proto::{limits, v1};
 
+use crate::capture;
 use crate::service::BoxError;
 use crate::type_name;
+use crate::value::payload::PayloadError;
 
 /// The types of failures that runtimes make themselves; the contract lists them.
 pub(crate) mod failure_type {
@@ -171,6 +173,18 @@ impl TaskError {
         Self::from_parts(failure_type.to_owned(), message, Vec::new(), Vec::new())
     }
 
+    /// A failure that the runtime finds in what a task takes or returns, at the place of the call: the macro writes it
+    /// so that this is the task's.
+    #[track_caller]
+    pub(crate) fn of_task(failure_type: &str, message: String, function: String) -> Self {
+        let mut failure = Self::at(Location::caller(), failure_type.to_owned(), message);
+        match failure.inner.frames.first_mut() {
+            Some(frame) => frame.function = function,
+            None => failure.inner.frames.push(Frame { function, file: String::new(), line: 0 }),
+        }
+        failure
+    }
+
     pub(crate) fn from_parts(
         failure_type: String,
         message: String,
@@ -181,13 +195,7 @@ impl TaskError {
     }
 
     fn at(location: &Location<'_>, failure_type: String, message: String) -> Self {
-        let frame = Frame {
-            // The compiler tells the place of a caller, not the name of its function.
-            function: String::new(),
-            file: location.file().to_owned(),
-            line: location.line(),
-        };
-        Self::from_parts(failure_type, message, vec![frame], Vec::new())
+        Self::from_parts(failure_type, message, capture::frames_at(location), Vec::new())
     }
 
     fn from_boxed_at<E: Into<BoxError>>(location: &Location<'_>, error: E) -> Self {
@@ -203,6 +211,12 @@ impl TaskError {
                     named
                 };
                 let mut failure = Self::at(location, failure_type, other.to_string());
+                // What a task writes by hand to return it fails as what the macro writes.
+                if let Some(PayloadError::Unwritable(_) | PayloadError::TooLarge { .. }) =
+                    other.downcast_ref()
+                {
+                    failure_type::RESULT.clone_into(&mut failure.inner.failure_type);
+                }
                 failure.inner.causes = causes_of(&*other);
                 failure
             }
@@ -319,14 +333,18 @@ impl<T, E: Into<BoxError>> ResultExt<T> for Result<T, E> {
     }
 }
 
-/// Cuts a text at a character so that it takes at most this many bytes.
+/// Cuts a text at a character so that it takes at most this many bytes, and says at its end that it was cut.
 fn bounded(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {
-        let mut end = bytes_max;
+        let said = format!("… (cut, of {} bytes)", text.len());
+        let mark =
+            [said.as_str(), "…", ""].into_iter().find(|mark| 4 * mark.len() <= bytes_max).unwrap_or_default();
+        let mut end = bytes_max - mark.len();
         while !text.is_char_boundary(end) {
             end -= 1;
         }
         text.truncate(end);
+        text.push_str(mark);
     }
     text
 }
@@ -443,8 +461,12 @@ mod tests {
             error = error.context(n);
         }
         let wire = v1::Failure::from(error);
-        assert_eq!(wire.r#type.len(), limits::NAME_BYTES_MAX);
+        assert!(wire.r#type.len() <= limits::NAME_BYTES_MAX);
         assert!(wire.message.len() <= limits::FAILURE_MESSAGE_BYTES_MAX);
+        for cut in [&wire.r#type, &wire.message, &wire.details, &wire.causes[0].message] {
+            assert!(cut.contains("… (cut, of ") && cut.ends_with(" bytes)"), "{}", &cut[cut.len() - 40..]);
+        }
+        assert!(wire.details.ends_with("d… (cut, of 65537 bytes)"));
         assert_eq!(wire.details.len(), limits::FAILURE_DETAILS_BYTES_MAX);
         assert_eq!(wire.causes.len(), limits::FAILURE_FRAMES_MAX);
         assert!(

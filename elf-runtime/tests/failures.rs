@@ -1,13 +1,15 @@
 //! How tasks fail: what becomes of errors, panics and layers.
 #![expect(clippy::unwrap_used, reason = "what is unexpected fails the test")]
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use elf_runtime::{
-    ElfService, Frame, Payload, ResultExt, TaskCall, TaskContext, TaskError, TaskOutputs, TaskRequest,
-    machine_elf, run_attempt,
+    ElfService, Frame, Json, Output, Payload, ResultExt, TaskCall, TaskContext, TaskError, TaskOutputs,
+    TaskRequest, machine_elf, run_attempt,
 };
+use serde::{Deserialize, Serialize};
 use tower::timeout::TimeoutLayer;
 
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +18,21 @@ struct ScaleError {
     #[source]
     part: std::io::Error,
 }
+
+#[derive(Output, Serialize, Deserialize)]
+struct Sweep {
+    best: f64,
+    trials: Vec<HashMap<String, Trial>>,
+}
+
+#[derive(Output, Serialize, Deserialize)]
+struct Trial {
+    loss: Option<f32>,
+    lost: (),
+}
+
+/// The macro cannot see through it.
+type Lost = Option<Option<i64>>;
 
 struct Trouble;
 
@@ -28,6 +45,45 @@ impl Trouble {
 
     async fn task_own_error(&self) -> Result<i64, ScaleError> {
         broken()
+    }
+
+    fn task_blocking_own_error(&self) -> Result<i64, ScaleError> {
+        broken()
+    }
+
+    async fn task_handed_on(&self) -> Result<i64, TaskError> {
+        broken().map_err(TaskError::from) // handed on here
+    }
+
+    async fn task_converted(&self) -> Result<i64, TaskError> {
+        broken().map_err(Into::into) // converted here
+    }
+
+    #[rustfmt::skip]
+    async fn task_take(
+        &self,
+        weight: i64,
+        #[task(default = 1)]
+        digits: u32,
+    ) -> i64 {
+        weight + i64::from(digits)
+    }
+
+    async fn task_nan(&self) -> f64 {
+        f64::NAN
+    }
+
+    fn task_blocking_infinity(&self) -> Result<Sweep, TaskError> {
+        let trial = Trial { loss: Some(f32::NEG_INFINITY), lost: () };
+        Ok(Sweep { best: 0.5, trials: vec![HashMap::from([("a b".to_owned(), trial)])] })
+    }
+
+    async fn task_level(&self) -> Lost {
+        Some(None)
+    }
+
+    async fn task_json(&self) -> Json<Vec<Trial>> {
+        Json(vec![Trial { loss: Some(f32::NAN), lost: () }])
     }
 
     async fn task_context(&self) -> Result<i64, TaskError> {
@@ -94,6 +150,12 @@ fn is_here(frame: &Frame, mark: &str) -> bool {
     frame.file.ends_with("tests/failures.rs") && frame.line == line_of(mark)
 }
 
+/// Whether it is the first line of this file that has this text.
+fn is_at(frame: &Frame, text: &str) -> bool {
+    let index = include_str!("failures.rs").lines().position(|line| line.contains(text)).unwrap();
+    frame.file.ends_with("tests/failures.rs") && frame.line as usize == index + 1
+}
+
 #[tokio::test]
 async fn an_error_names_its_place_and_its_causes() {
     let error = fail("task_error", vec![]).await;
@@ -108,6 +170,83 @@ async fn an_error_names_its_place_and_its_causes() {
 async fn an_error_type_of_the_authors_own_is_kept() {
     let error = fail("task_own_error", vec![]).await;
     assert_eq!((error.failure_type(), error.causes().len()), ("ScaleError", 1));
+}
+
+/// Its author made it where no one was looking; the nearest place that is his own is the task that returned it.
+#[tokio::test]
+async fn the_place_of_an_error_of_the_authors_own_is_the_task() {
+    let error = fail("task_own_error", vec![]).await;
+    let [frame] = error.frames() else { panic!("one frame expected: {error:?}") };
+    assert!(is_at(frame, "fn task_own_error("), "{error:?}");
+    let error = fail("task_blocking_own_error", vec![]).await;
+    let [frame] = error.frames() else { panic!("one frame expected: {error:?}") };
+    assert!(is_at(frame, "fn task_blocking_own_error("), "{error:?}");
+}
+
+/// The standard library calls what it is handed, and its own file and line say nothing.
+#[tokio::test]
+async fn the_place_of_a_conversion_that_is_handed_on_is_where_that_is_done() {
+    for (task, mark) in [("task_handed_on", "handed on"), ("task_converted", "converted")] {
+        let error = fail(task, vec![]).await;
+        assert_eq!((error.failure_type(), error.causes().len()), ("ScaleError", 1));
+        assert!(is_here(&error.frames()[0], mark), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn arguments_that_do_not_fit_are_failures_of_their_own_at_their_parameter_and_quote_nothing() {
+    let both = |digits: Payload| {
+        vec![("weight".to_owned(), Payload::json(&7).unwrap()), ("digits".to_owned(), digits)]
+    };
+    let weight = fail("task_take", argument("weight", "hunter2")).await;
+    let digits = fail("task_take", both(Payload::json("hunter2").unwrap())).await;
+    let missing = fail("task_take", vec![]).await;
+    for (error, mark, function) in [
+        (&weight, "weight: i64,", "task_take(weight: i64)"),
+        (&digits, "digits: u32,", "task_take(digits: u32)"),
+        (&missing, "weight: i64,", "task_take(weight: i64)"),
+    ] {
+        assert_eq!(error.failure_type(), "ArgumentTypeError");
+        let [frame] = error.frames() else { panic!("one frame expected: {error:?}") };
+        assert_eq!(frame.function, function);
+        assert!(is_at(frame, mark), "{error:?}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+    assert_eq!(
+        weight.message_text(),
+        "the argument for the parameter `weight` of `task_take` does not fit: it cannot be read as `i64`: expected i64, \
+         found a string"
+    );
+}
+
+#[tokio::test]
+async fn what_json_would_make_something_else_of_fails_the_attempt_with_its_place() {
+    let told = |error: &TaskError| {
+        assert_eq!(error.failure_type(), "ResultTypeError");
+        error.message_text().to_owned()
+    };
+    let nan = fail("task_nan", vec![]).await;
+    assert_eq!(
+        told(&nan),
+        "what `task_nan` returned cannot be sent: it cannot be written as JSON: at `value`: NaN is no number that JSON \
+         has"
+    );
+    assert!(is_at(&nan.frames()[0], "fn task_nan(") && nan.frames()[0].function == "task_nan", "{nan:?}");
+    let infinity = fail("task_blocking_infinity", vec![]).await;
+    assert_eq!(
+        told(&infinity),
+        "what `task_blocking_infinity` returned cannot be sent: it cannot be written as JSON: at `trials[0][\"a \
+         b\"].loss`: -inf is no number that JSON has"
+    );
+    assert!(is_at(&infinity.frames()[0], "fn task_blocking_infinity("), "{infinity:?}");
+    assert!(told(&fail("task_json", vec![]).await).contains("at `value[0].loss`: NaN is no number"));
+    assert!(
+        told(&fail("task_level", vec![]).await)
+            .ends_with("at `value`: `Some` of a value that is written as null would be read back as `None`")
+    );
+    // What a task writes by hand, and what it reads back.
+    let by_hand = Payload::json(&f64::NAN).map_err(TaskError::from).unwrap_err();
+    assert_eq!(by_hand.failure_type(), "ResultTypeError");
 }
 
 #[tokio::test]

@@ -120,10 +120,13 @@ fn arm(task: &Task) -> TokenStream {
         })
         .collect();
     let method = quote_spanned!(name.span()=> self.#name(#(#given),*));
+    // At the task's name, which is the place of an error that has none of its own.
+    let outputs = |returned: TokenStream| quote_spanned!(name.span()=> ::elf_runtime::__private::outputs(#text, #returned));
     let run = if *is_async {
-        quote!(::elf_runtime::__private::outputs(#method.await))
+        outputs(quote!(#method.await))
     } else {
-        quote!(::elf_runtime::__private::blocking(move || #method).await)
+        let outputs = outputs(method);
+        quote!(::elf_runtime::__private::blocking(move || #outputs).await)
     };
     quote! {
         #(#cfgs)*
@@ -137,13 +140,17 @@ fn arm(task: &Task) -> TokenStream {
 
 fn read(parameter: &Parameter, variable: &Ident) -> TokenStream {
     let Parameter { name, ty, default } = parameter;
+    // At the parameter, which is the place of an argument that does not fit.
+    let span = name.span();
     let name = name_of(name);
-    match default {
-        Some(default) => quote_spanned! {default.span()=>
-            let #variable: #ty = call.argument_or_else(#name, || #default)?;
-        },
-        None => quote!(let #variable: #ty = call.argument(#name)?;),
-    }
+    let read = match default {
+        Some(default) => {
+            let default = quote_spanned!(default.span()=> || #default);
+            quote_spanned!(span=> argument_or_else(#name, #default))
+        }
+        None => quote_spanned!(span=> argument(#name)),
+    };
+    quote!(let #variable: #ty = call.#read?;)
 }
 
 /// `Type::tasks` and what it returns.

@@ -143,6 +143,24 @@ impl<T: Output> Job<T> {
     }
 }
 
+impl Job<serde_json::Value> {
+    /// The job as one that returns a `T`. Nothing is checked here: if it returns none, asking for its result fails.
+    ///
+    /// A [`serde_json::Value`] holds integers of 64 bits and no wider ones; a `u128` or an `i128` does, and a
+    /// `Json<Box<RawValue>>` ([`Json`](crate::Json), [`RawValue`](serde_json::value::RawValue)) every value as it was
+    /// written.
+    ///
+    /// ```
+    /// # use elf_runtime::{args, Flow, Job};
+    /// # let flow = Flow::detached("docs");
+    /// let count: Job<u128> = flow.call("counter", "task_count", args! {}).typed();
+    /// ```
+    #[must_use]
+    pub fn typed<T: Output>(&self) -> Job<T> {
+        Job::new(Arc::clone(&self.recorded))
+    }
+}
+
 impl<T: Output> Clone for Job<T> {
     fn clone(&self) -> Self {
         Self { recorded: Arc::clone(&self.recorded), value: self.value.clone() }

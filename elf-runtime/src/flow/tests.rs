@@ -217,7 +217,8 @@ async fn values_that_cannot_be_sent_are_told_with_task_and_parameter() {
     assert_eq!(
         told,
         [
-            "call of `task_bytes` of the elf `zoo`: parameter `_x`: it cannot be written as JSON: key must be a string",
+            "call of `task_bytes` of the elf `zoo`: parameter `_x`: it cannot be written as JSON: at `[0]`: key must be a \
+             string",
             "call of `task_weigh` of the elf `zoo`: parameter `a`: it is given twice",
             "call of `task_weigh` of the elf ``: the name of the elf has 0 bytes, and 1 to 255 are allowed",
             "call of `task_save` of the elf `zoo`: parameter `_weights`: the key `a` is in the map twice",

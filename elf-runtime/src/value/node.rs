@@ -128,12 +128,12 @@ impl Node {
             }
             NodeKind::Map(entries) => match entries.get(name) {
                 Some(node) => node.clone(),
-                None => Self::invalid(format!("there is no field `{name}` in {self}")),
+                None => Self::invalid(format!("there is no field `{name}` in the map")),
             },
             NodeKind::Literal(payload) => {
                 match payload.read::<HashMap<String, Box<RawValue>>>().map(|mut fields| fields.remove(name)) {
                     Ok(Some(field)) => Self::literal(&field),
-                    Ok(None) => Self::invalid(format!("there is no field `{name}` in {self}")),
+                    Ok(None) => Self::invalid(format!("there is no field `{name}` in the literal")),
                     Err(error) => Self::invalid(format!("the field `{name}` cannot be read: {error}")),
                 }
             }

@@ -8,6 +8,9 @@ use mycelium_proto::{limits, v1};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::json::{self, Mismatch, Unwritable};
+use crate::type_name;
+
 /// The encoding of values that serde wrote: UTF-8 JSON.
 const JSON: &str = "application/json";
 
@@ -26,17 +29,18 @@ pub struct Payload {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
-    /// The value has no JSON form (a map whose keys are not text, for example).
+    /// The value has no JSON form (a map whose keys are not text, for example), or one that is read back as something
+    /// else: NaN and infinities, which JSON does not have, and `Some` of what is null, which reads as `None`.
     #[error("it cannot be written as JSON: {0}")]
-    Unwritable(#[source] serde_json::Error),
+    Unwritable(#[source] Unwritable),
     /// The payload is not the JSON of a value of this type.
-    #[error("it cannot be read as `{expected}`: {source}")]
+    #[error("it cannot be read as `{}`: {source}", type_name::short(expected))]
     Unreadable {
         /// The Rust type that was expected.
         expected: &'static str,
-        /// What serde found.
+        /// Where it is none. Says nothing of the content.
         #[source]
-        source: serde_json::Error,
+        source: Mismatch,
     },
     /// The payload is not JSON.
     #[error("it is encoded as `{0}`, not as JSON")]
@@ -53,9 +57,9 @@ impl Payload {
     /// Writes a value as JSON.
     ///
     /// # Errors
-    /// [`PayloadError::Unwritable`] if the value has no JSON form.
+    /// [`PayloadError::Unwritable`] if the value has no JSON form that is read back as what it is.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, PayloadError> {
-        let bytes = serde_json::to_vec(value).map_err(PayloadError::Unwritable)?;
+        let bytes = json::to_vec(value).map_err(PayloadError::Unwritable)?;
         Ok(Self::from_json_bytes(Bytes::from(bytes)))
     }
 
@@ -75,12 +79,12 @@ impl Payload {
     ///
     /// # Errors
     /// [`PayloadError::OtherEncoding`] if it is not JSON, [`PayloadError::Unreadable`] if it is not the JSON of a
-    /// `T`.
+    /// `T`, or has an integer beyond 64 bits where a `T` (a [`serde_json::Value`], say) would make a float of it.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, PayloadError> {
         if !self.is_json() {
             return Err(PayloadError::OtherEncoding(self.encoding.clone().into_owned()));
         }
-        serde_json::from_slice(&self.bytes)
+        json::from_slice(&self.bytes)
             .map_err(|source| PayloadError::Unreadable { expected: std::any::type_name::<T>(), source })
     }
 
@@ -132,9 +136,10 @@ fn check_size(bytes: usize) -> Result<(), PayloadError> {
     if bytes as u64 > limits::BLOB_BYTES_MAX { Err(PayloadError::TooLarge { bytes }) } else { Ok(()) }
 }
 
+/// Without the content, which is nobody's business in a log.
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Payload({self})")
+        write!(f, "Payload({}, {} bytes)", self.encoding, self.bytes.len())
     }
 }
 
@@ -184,7 +189,7 @@ mod tests {
     #[test]
     fn a_payload_of_the_wrong_type_says_what_was_expected() {
         let error = Payload::json("bee").unwrap().read::<i64>().unwrap_err().to_string();
-        assert!(error.starts_with("it cannot be read as `i64`: invalid type: string \"bee\""), "{error}");
+        assert_eq!(error, "it cannot be read as `i64`: expected i64, found a string");
     }
 
     #[test]
@@ -196,6 +201,11 @@ mod tests {
         check_size(max).unwrap();
         let error = check_size(max + 1).unwrap_err();
         assert_eq!(error.to_string(), "it takes 68719476737 bytes, and at most 68719476736 travel");
+    }
+
+    #[test]
+    fn what_is_logged_of_a_payload_is_not_its_content() {
+        assert_eq!(format!("{:?}", Payload::json("hunter2").unwrap()), "Payload(application/json, 9 bytes)");
     }
 
     #[test]

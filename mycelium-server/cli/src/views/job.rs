@@ -299,6 +299,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn all_digits_of_a_number_are_shown() {
+        const WIDE: &str = "[340282366920938463463374607431768211455,1.10]";
+        let content = Some(payload::Content::Inline(WIDE.into()));
+        let output = v1::Output {
+            name: "value".to_owned(),
+            payload: Some(v1::Payload { content, ..v1::Payload::default() }),
+        };
+        let view = OutputView::from(&output);
+        assert_eq!(view.payload.text(), WIDE);
+        assert!(serde_json::to_string(&view).unwrap().contains(WIDE));
+    }
+
+    #[test]
     fn a_blob_is_shown_by_its_size_and_the_beginning_of_its_name() {
         let blob = v1::BlobRef { digest: vec![0xab; 32].into(), size: 1_234_567 };
         let payload = v1::Payload { encoding: String::new(), content: Some(payload::Content::Blob(blob)) };

@@ -1,0 +1,17 @@
+//! JSON as it is written and read here: never something else than what the value is, and never a word of the value in
+//! what is said of a mistake.
+//!
+//! serde_json alone writes NaN as null, and quotes what it cannot read. Both are values of our users: the one arrives
+//! changed, and the other in a failure that others see.
+
+mod found;
+mod place;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use read::Mismatch;
+pub(crate) use read::from_slice;
+pub use write::Unwritable;
+pub(crate) use write::to_vec;
