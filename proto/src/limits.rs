@@ -3,7 +3,7 @@
 /// The protocol version that these sources speak; `Hello` carries a range.
 pub const PROTOCOL_VERSION: u32 = 1;
 /// The version of the operations on values that these sources know; `JobSpec.operations_version` tells it.
-pub const OPERATIONS_VERSION: u32 = 1;
+pub const OPERATIONS_VERSION: u32 = 2;
 /// The largest gRPC message either side sends or accepts, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest inline payload (one literal, one argument, one output), in bytes; larger ones are blobs.

@@ -7,7 +7,7 @@ use prost::Message as _;
 use v1::value_node::Kind;
 
 use super::{Problem, ProblemKind, RecordedJob, Recording, SPEC_BYTES_MAX};
-use crate::value::{Appended, Node, append, node_count};
+use crate::value::{Appended, Node, append, node_count, version_of};
 
 impl Recording {
     /// Makes a job that is still pending run only if this holds too.
@@ -60,6 +60,6 @@ fn both(spec: &mut v1::JobSpec, said: u32, added: u32) -> u32 {
     let place = u32::try_from(spec.nodes.len()).unwrap_or(u32::MAX);
     let and = v1::Operation { name: "and".to_owned(), inputs: vec![said, added], body: None };
     spec.nodes.push(v1::ValueNode { kind: Some(Kind::Operation(and)) });
-    spec.operations_version = limits::OPERATIONS_VERSION;
+    spec.operations_version = spec.operations_version.max(version_of("and"));
     place
 }

@@ -23,6 +23,7 @@ pub(crate) struct Body {
     result: Node,
     node_count: usize,
     literal_bytes: usize,
+    operations_version: u32,
     nested: u32,
 }
 
@@ -58,6 +59,11 @@ impl Body {
 
     pub(super) fn literal_bytes(&self) -> usize {
         self.literal_bytes
+    }
+
+    /// The version of the operations that it uses; 0 if it uses none.
+    pub(super) fn operations_version(&self) -> u32 {
+        self.operations_version
     }
 
     /// How many bodies stand in each other, this one included.
@@ -112,6 +118,7 @@ fn close(scope: Scope, own_inputs: u32, result: Node) -> Result<(Body, Vec<Node>
         result,
         node_count: table.node_count,
         literal_bytes: table.literal_bytes,
+        operations_version: table.operations_version,
         nested,
     };
     Ok((body, captured))

@@ -61,8 +61,12 @@ pub(crate) fn flatten(
         flattened.push(v1::Argument { parameter: parameter.to_string(), node });
     }
     table.make_large().map_err(|problem| (None, problem))?;
-    let operations_version = if table.has_operations { limits::OPERATIONS_VERSION } else { 0 };
-    Ok(Flattened { arguments: flattened, nodes: table.nodes, large: table.large, operations_version })
+    Ok(Flattened {
+        arguments: flattened,
+        operations_version: table.operations_version,
+        nodes: table.nodes,
+        large: table.large,
+    })
 }
 
 /// Where a table of nodes belongs, which decides what may stand in it.
@@ -125,7 +129,8 @@ pub(super) struct Table<P> {
     pub(super) place: P,
     /// Where each shared node stands in the table, by its address. The nodes live as long as the table is made.
     placed: HashMap<usize, u32>,
-    has_operations: bool,
+    /// The version of the operations that the table uses; 0 if it uses none.
+    pub(super) operations_version: u32,
     /// How many nodes there are, with those of the bodies.
     pub(super) node_count: usize,
     /// How many bytes the literals take that travel inline, those in bodies included.
@@ -141,7 +146,7 @@ impl<P: Place> Table<P> {
             nodes: Vec::new(),
             place,
             placed: HashMap::new(),
-            has_operations: false,
+            operations_version: 0,
             node_count: 0,
             literal_bytes: 0,
             large: Vec::new(),
@@ -239,8 +244,9 @@ impl<P: Place> Table<P> {
                 if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
                     return Err(ProblemKind::InvalidName { what: "operation", name: name.to_string() });
                 }
-                self.has_operations = true;
+                self.operations_version = self.operations_version.max(version_of(name));
                 if let Some(body) = body {
+                    self.operations_version = self.operations_version.max(body.operations_version());
                     self.node_count += body.node_count();
                     self.bodies_nested = self.bodies_nested.max(body.nested());
                     self.literal_bytes += body.literal_bytes();
@@ -311,6 +317,12 @@ impl<P: Place> Table<P> {
         }
         Ok(place)
     }
+}
+
+/// The version of the operations that has this one, so that a broker of an earlier version refuses only what it does not
+/// know, and says so. Of one that is recorded by its name it is the first: the broker knows whether it has it.
+pub(crate) fn version_of(operation: &str) -> u32 {
+    if operation.starts_with("strict.") { 2 } else { 1 }
 }
 
 /// The bytes of a literal that travels inline.

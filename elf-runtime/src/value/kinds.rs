@@ -26,7 +26,11 @@ pub trait Signed: Number {}
 /// The types whose values have an order: numbers, `String`, `char`, lists of those, and `serde_json::Value`, for
 /// which null < false < true < numbers < strings < lists < maps.
 #[diagnostic::on_unimplemented(message = "values of the type `{Self}` have no order")]
-pub trait Ordered: Output<Fields = NoFields> + Sealed {}
+pub trait Ordered: Output<Fields = NoFields> + Sealed {
+    /// Whether they are of one kind, so that null, or a value of another kind, is no such value and fails.
+    #[doc(hidden)]
+    const IS_STRICT: bool = true;
+}
 
 /// What elements of a list may be grouped by: strings, integers and booleans.
 #[diagnostic::on_unimplemented(
@@ -58,8 +62,14 @@ macro_rules! all {
 }
 all!(Signed: i8, i16, i32, i64, isize, f32, f64);
 all!(Sealed: bool, char, String, serde_json::Value);
-all!(Ordered: char, String, serde_json::Value);
+all!(Ordered: char, String);
 all!(GroupKey: bool, char, String, i8, i16, i32, i64, isize, u8, u16, u32, u64, usize);
 
+impl Ordered for serde_json::Value {
+    const IS_STRICT: bool = false;
+}
+
 impl<T: Element> Sealed for Vec<T> {}
-impl<T: Ordered> Ordered for Vec<T> {}
+impl<T: Ordered> Ordered for Vec<T> {
+    const IS_STRICT: bool = T::IS_STRICT;
+}

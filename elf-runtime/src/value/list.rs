@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::body::with_body;
 use super::kinds::{GroupKey, Number, Ordered};
-use super::operation::{Computed, operand, record, record_each};
+use super::operation::{Computed, operand, ordered, record, record_each};
 use super::{IntoValue, Node, Value};
 use crate::output::Output;
 
@@ -217,7 +217,8 @@ impl<T: Output> Value<Vec<T>> {
         record_each("list.group_by", vec![self.node().clone()], closure)
     }
 
-    /// The elements in the order of what the closure makes of them. Equal ones stay in the order they are in.
+    /// The elements in the order of what the closure makes of them. Equal ones stay in the order they are in. The job that
+    /// takes it fails with `wrong_type` if that is null for one of them.
     #[must_use]
     pub fn sorted_by<C: Computed<Type: Ordered>>(&self, closure: impl FnOnce(Value<T>) -> C) -> Self {
         self.sorted_by_key(false, closure)
@@ -233,8 +234,13 @@ impl<T: Output> Value<Vec<T>> {
         self.sorted_by_key(true, closure)
     }
 
-    fn sorted_by_key<C: Computed>(&self, descending: bool, closure: impl FnOnce(Value<T>) -> C) -> Self {
-        record_each("list.sort", vec![self.node().clone(), Node::literal(&descending)], closure)
+    fn sorted_by_key<C: Computed<Type: Ordered>>(
+        &self,
+        descending: bool,
+        closure: impl FnOnce(Value<T>) -> C,
+    ) -> Self {
+        let name = ordered!(C::Type, "strict.sort" else "list.sort");
+        record_each(name, vec![self.node().clone(), Node::literal(&descending)], closure)
     }
 }
 
@@ -242,25 +248,26 @@ impl<T: Ordered> Value<Vec<T>> {
     /// The elements in their order. Equal ones stay in the order they are in.
     #[must_use]
     pub fn sorted(&self) -> Self {
-        record("list.sort", vec![self.node().clone()])
+        record(ordered!(T, "strict.sort" else "list.sort"), vec![self.node().clone()])
     }
 
     /// The elements in their order, the greatest first. Equal ones stay in the order they are in.
     #[must_use]
     pub fn sorted_descending(&self) -> Self {
-        record("list.sort", vec![self.node().clone(), Node::literal(&true)])
+        let name = ordered!(T, "strict.sort" else "list.sort");
+        record(name, vec![self.node().clone(), Node::literal(&true)])
     }
 
     /// The least element, the first of equal ones. The job that takes it fails with `empty` if there is none.
     #[must_use]
     pub fn min(&self) -> Value<T> {
-        record("list.min", vec![self.node().clone()])
+        record(ordered!(T, "strict.min" else "list.min"), vec![self.node().clone()])
     }
 
     /// The greatest element, the first of equal ones. The job that takes it fails with `empty` if there is none.
     #[must_use]
     pub fn max(&self) -> Value<T> {
-        record("list.max", vec![self.node().clone()])
+        record(ordered!(T, "strict.max" else "list.max"), vec![self.node().clone()])
     }
 }
 

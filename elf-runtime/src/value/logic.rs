@@ -3,7 +3,7 @@
 use std::ops::Not;
 
 use super::kinds::Ordered;
-use super::operation::{Computed, operand, record};
+use super::operation::{Computed, operand, ordered, record};
 use super::{IntoValue, Node, Value};
 use crate::output::{NoFields, Output};
 
@@ -37,16 +37,19 @@ impl<T: Output> Value<T> {
 /// For values of all types but derived structs, whose fields go by these names; those have them behind
 /// [`Value::untyped`].
 impl<T: Output<Fields = NoFields>> Value<T> {
-    /// Whether they are equal. Numbers are by their value: 1 equals 1.0.
+    /// Whether they are equal. Numbers are by their value: 1 equals 1.0; null is no number, and fails the job that takes
+    /// the result with `wrong_type`.
     #[must_use]
     pub fn equals(&self, other: impl IntoValue<T>) -> Value<bool> {
-        record("equal", vec![self.node().clone(), operand::<T>(other)])
+        let name = if T::IS_NUMBER { "strict.equal" } else { "equal" };
+        record(name, vec![self.node().clone(), operand::<T>(other)])
     }
 
     /// Whether they differ.
     #[must_use]
     pub fn not_equals(&self, other: impl IntoValue<T>) -> Value<bool> {
-        record("not_equal", vec![self.node().clone(), operand::<T>(other)])
+        let name = if T::IS_NUMBER { "strict.not_equal" } else { "not_equal" };
+        record(name, vec![self.node().clone(), operand::<T>(other)])
     }
 
     /// Its text: strings as they are, everything else as compact JSON.
@@ -74,53 +77,56 @@ impl<T: Output<Fields = NoFields>> Value<T> {
     }
 }
 
+/// Comparisons. A value that its type says is a number, a text or a list is never null: one that is all the same (of an
+/// `Option` that was taken for [`required`](Value::required), say) is not the least of all, but fails the job that takes
+/// the result with `wrong_type`. The order of all values is that of [`Value::untyped`].
 impl<T: Ordered> Value<T> {
     /// Whether it is less. Strings are ordered by code point.
     #[must_use]
     pub fn less_than(&self, other: impl IntoValue<T>) -> Value<bool> {
-        record("less", vec![self.node().clone(), operand::<T>(other)])
+        record(ordered!(T, "less"), vec![self.node().clone(), operand::<T>(other)])
     }
 
     /// Whether it is less or equal.
     #[must_use]
     pub fn less_or_equal(&self, other: impl IntoValue<T>) -> Value<bool> {
-        record("less_or_equal", vec![self.node().clone(), operand::<T>(other)])
+        record(ordered!(T, "less_or_equal"), vec![self.node().clone(), operand::<T>(other)])
     }
 
     /// Whether it is greater.
     #[must_use]
     pub fn greater_than(&self, other: impl IntoValue<T>) -> Value<bool> {
-        record("greater", vec![self.node().clone(), operand::<T>(other)])
+        record(ordered!(T, "greater"), vec![self.node().clone(), operand::<T>(other)])
     }
 
     /// Whether it is greater or equal.
     #[must_use]
     pub fn greater_or_equal(&self, other: impl IntoValue<T>) -> Value<bool> {
-        record("greater_or_equal", vec![self.node().clone(), operand::<T>(other)])
+        record(ordered!(T, "greater_or_equal"), vec![self.node().clone(), operand::<T>(other)])
     }
 
     /// The lesser of the two; this one if they are equal. For more than two see [`Value::minimum_of`].
     #[must_use]
     pub fn minimum(&self, other: impl IntoValue<T>) -> Self {
-        record("minimum", vec![self.node().clone(), operand::<T>(other)])
+        record(ordered!(T, "minimum"), vec![self.node().clone(), operand::<T>(other)])
     }
 
     /// The greater of the two; this one if they are equal. For more than two see [`Value::maximum_of`].
     #[must_use]
     pub fn maximum(&self, other: impl IntoValue<T>) -> Self {
-        record("maximum", vec![self.node().clone(), operand::<T>(other)])
+        record(ordered!(T, "maximum"), vec![self.node().clone(), operand::<T>(other)])
     }
 
     /// The least of several values. For a list that is not there yet see [`Value::min`].
     #[must_use]
     pub fn minimum_of(first: impl Computed<Type = T>, others: impl IntoIterator<Item: IntoValue<T>>) -> Self {
-        record("minimum", several(first, others))
+        record(ordered!(T, "minimum"), several(first, others))
     }
 
     /// The greatest of several values. For a list that is not there yet see [`Value::max`].
     #[must_use]
     pub fn maximum_of(first: impl Computed<Type = T>, others: impl IntoIterator<Item: IntoValue<T>>) -> Self {
-        record("maximum", several(first, others))
+        record(ordered!(T, "maximum"), several(first, others))
     }
 }
 
@@ -207,9 +213,31 @@ impl<T: Output> Value<Option<T>> {
         self.retyped()
     }
 
-    /// What the closure makes of the value; none if there is none.
+    /// What the closure makes of the value; none if there is none. A closure that gives an `Option` is one for
+    /// [`and_then`](Self::and_then): the two levels would be one null.
     #[must_use]
     pub fn map<C: Computed>(&self, closure: impl FnOnce(Value<T>) -> C) -> Value<Option<C::Type>> {
+        if std::any::type_name::<C::Type>().starts_with("core::option::Option<") {
+            let message =
+                "the closure of `map` gives an `Option`, and of two levels JSON keeps one: use `and_then`";
+            return Value::from_node(Node::invalid(message.to_owned()));
+        }
+        self.map_some(closure)
+    }
+
+    /// What the closure makes of the value, which may be none; none if there is none.
+    #[must_use]
+    pub fn and_then<U: Output, C: Computed<Type = Option<U>>>(
+        &self,
+        closure: impl FnOnce(Value<T>) -> C,
+    ) -> Value<Option<U>>
+    where
+        Option<U>: Output,
+    {
+        self.map_some(closure)
+    }
+
+    fn map_some<C: Computed, R: Output>(&self, closure: impl FnOnce(Value<T>) -> C) -> Value<R> {
         let some = closure(self.required()).into_computed().into_node();
         record("select", vec![self.is_null().into_node(), Node::literal(&()), some])
     }

@@ -32,7 +32,7 @@ use crate::output::{Fields, Output};
 
 pub use any::{Arguments, IntoAnyValue};
 pub(crate) use append::{Appended, append, node_count};
-pub(crate) use flatten::{Flattened, flatten};
+pub(crate) use flatten::{Flattened, flatten, version_of};
 pub use into::{AnyPlace, IntoValue, OptionalPlace, UseDefault};
 pub use kinds::{GroupKey, Number, Ordered, Signed};
 pub use node::Node;

@@ -53,6 +53,17 @@ macro_rules! computed {
 }
 computed!(Value<T>, &Value<T>, Job<T>, &Job<T>);
 
+/// The name of the operation that compares values of a type: of one kind, if they are.
+macro_rules! ordered {
+    ($type:ty, $name:literal) => {
+        if <$type as $crate::value::Ordered>::IS_STRICT { concat!("strict.", $name) } else { $name }
+    };
+    ($type:ty, $strict:literal else $name:literal) => {
+        if <$type as $crate::value::Ordered>::IS_STRICT { $strict } else { $name }
+    };
+}
+pub(super) use ordered;
+
 /// Records an operation.
 pub(super) fn record<R: Output>(name: &'static str, inputs: Vec<Node>) -> Value<R> {
     Value::from_node(Node::operation(name, inputs))

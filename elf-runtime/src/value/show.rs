@@ -94,6 +94,16 @@ enum Form {
     Call,
 }
 
+/// The name of the operation that does the same with values of all kinds, which reads better.
+fn shown_as(name: &str) -> &str {
+    match name {
+        "strict.sort" => "list.sort",
+        "strict.min" => "list.min",
+        "strict.max" => "list.max",
+        _ => name.strip_prefix("strict.").unwrap_or(name),
+    }
+}
+
 fn form(name: &str, operands: usize) -> Form {
     let between = |sign, binds| if operands >= 2 { Form::Between(sign, binds) } else { Form::Call };
     let of = |form, count: std::ops::RangeInclusive<usize>| {
@@ -172,7 +182,9 @@ impl Show<'_, '_> {
                 self.f.write_str(if entries.len() > ITEMS_MAX { ", …}" } else { "}" })
             }
             NodeKind::Operation { .. } if levels.operations == 0 => self.f.write_str("…"),
-            NodeKind::Operation { name, .. } => self.operation(name, node, around, levels.below_operation()),
+            NodeKind::Operation { name, .. } => {
+                self.operation(shown_as(name), node, around, levels.below_operation())
+            }
         }
     }
 

@@ -31,7 +31,7 @@ fn info(operation: &Operation) -> v1::OperationInfo {
         docs: operation.docs.to_owned(),
         errors: operation.errors.iter().map(|kind| kind.name().to_owned()).collect(),
         cost: operation.cost.to_owned(),
-        since: VERSION,
+        since: operation.since(),
     }
 }
 

@@ -2,13 +2,67 @@
 //!
 //! null < false < true < numbers < strings by code point < lists < maps as sorted lists of entries. Numbers compare by
 //! what they are, int or float. Works in a loop: values may be as deep as their text.
+//!
+//! The strict order is that of values of one kind: numbers, strings, or lists whose elements are. All else has none.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
+use crate::operations::operand::{with_article, wrong_type};
 use crate::value::{List, Text, Value};
+
+/// Which values have an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// All of them.
+    All,
+    /// Those of one kind. Others are of the wrong type.
+    Strict,
+}
+
+impl Order {
+    /// Compares two values.
+    pub(crate) fn compare(
+        self,
+        left: &Value,
+        right: &Value,
+        budget: &mut Budget,
+    ) -> Result<Ordering, Failure> {
+        // Most comparisons are of numbers.
+        if let (Value::Int(left), Value::Int(right)) = (left, right) {
+            budget.steps(1)?;
+            return Ok(left.get().cmp(&right.get()));
+        }
+        // What is parsed and held on the way is let go in the end.
+        let memory_left = budget.memory_left();
+        let ordering = compare_deeply(self, left, right, budget);
+        budget.restore_memory(memory_left, 0);
+        ordering
+    }
+
+    /// Checks a value that may have none to be compared with.
+    pub(crate) fn check(self, value: &Value) -> Result<(), Failure> {
+        match (self, rank(value)) {
+            (Self::All, _) | (Self::Strict, NUMBER | STRING | LIST) => Ok(()),
+            (Self::Strict, _) => {
+                Err(wrong_type("a value that is compared", value.kind(), "a number, a string or a list"))
+            }
+        }
+    }
+
+    fn check_both(self, left: &Value, right: &Value) -> Result<(), Failure> {
+        self.check(left)?;
+        self.check(right)?;
+        if self == Self::All || rank(left) == rank(right) {
+            return Ok(());
+        }
+        let (left, right) = (with_article(left.kind()), with_article(right.kind()));
+        let message = format!("{left} is compared with {right}, and both must be of one kind");
+        Err(Failure::new(ErrorKind::WrongType, message))
+    }
+}
 
 /// One step of a comparison under way, innermost last.
 enum Step {
@@ -21,21 +75,17 @@ enum Step {
     Keys(Text, Text),
 }
 
-/// Compares two values.
+/// Compares two values in the order of all.
 pub(crate) fn compare(left: &Value, right: &Value, budget: &mut Budget) -> Result<Ordering, Failure> {
-    // Most comparisons are of numbers.
-    if let (Value::Int(left), Value::Int(right)) = (left, right) {
-        budget.steps(1)?;
-        return Ok(left.get().cmp(&right.get()));
-    }
-    // What is parsed and held on the way is let go in the end.
-    let memory_left = budget.memory_left();
-    let ordering = compare_deeply(left, right, budget);
-    budget.restore_memory(memory_left, 0);
-    ordering
+    Order::All.compare(left, right, budget)
 }
 
-fn compare_deeply(left: &Value, right: &Value, budget: &mut Budget) -> Result<Ordering, Failure> {
+fn compare_deeply(
+    order: Order,
+    left: &Value,
+    right: &Value,
+    budget: &mut Budget,
+) -> Result<Ordering, Failure> {
     let mut steps = vec![Step::Pair(left.clone(), right.clone(), 0)];
     while let Some(step) = steps.pop() {
         let ordering = match step {
@@ -62,6 +112,7 @@ fn compare_deeply(left: &Value, right: &Value, budget: &mut Budget) -> Result<Or
                 }
                 left.look(budget)?;
                 right.look(budget)?;
+                order.check_both(&left, &right)?;
                 one_level(&left, &right, depth, &mut steps, budget)?
             }
         };
@@ -122,13 +173,17 @@ fn one_level(
     })
 }
 
+const NUMBER: u8 = 2;
+const STRING: u8 = 3;
+const LIST: u8 = 4;
+
 fn rank(value: &Value) -> u8 {
     match value {
         Value::Null => 0,
         Value::Bool(_) => 1,
-        Value::Int(_) | Value::Float(_) | Value::Raw(_) | Value::Wide(_) => 2,
-        Value::Text(_) => 3,
-        Value::List(_) => 4,
+        Value::Int(_) | Value::Float(_) | Value::Raw(_) | Value::Wide(_) => NUMBER,
+        Value::Text(_) => STRING,
+        Value::List(_) => LIST,
         Value::Map(_) => 5,
     }
 }

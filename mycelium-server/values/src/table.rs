@@ -7,11 +7,12 @@ use std::sync::LazyLock;
 use crate::budget::Budget;
 use crate::error::{ErrorKind, Failure};
 use crate::operations;
+use crate::order::Order;
 use crate::types::Types;
 use crate::value::Value;
 
 /// The version of the table. A version adds operations; what an operation means never changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// An operation on values.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ pub(crate) enum Loop {
     Filter,
     Reduce,
     GroupBy,
-    Sort,
+    Sort(Order),
 }
 
 impl Operation {
@@ -104,6 +105,12 @@ impl Operation {
     /// All operations, by family.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         families().iter().flat_map(|family| family.operations)
+    }
+
+    /// The version of the table that added it.
+    #[must_use]
+    pub fn since(&self) -> u32 {
+        if self.name.starts_with("strict.") { 2 } else { 1 }
     }
 
     /// The parameter that an operand is for; `None` if there are too many operands.
@@ -169,6 +176,7 @@ pub fn families() -> &'static [Family] {
     &[
         Family { name: "Any value", operations: operations::generic::OPERATIONS },
         Family { name: "Logic", operations: operations::logic::OPERATIONS },
+        Family { name: "Values of one kind", operations: operations::strict::OPERATIONS },
         Family { name: "Numbers", operations: operations::number::OPERATIONS },
         Family { name: "Conversions", operations: operations::convert::OPERATIONS },
         Family { name: "Lists", operations: operations::list::OPERATIONS },

@@ -30,7 +30,13 @@ OPERATIONS = {
     "slice": (3, 4, None), "length": (1, 1, None), "contains": (2, 2, None),
     "equal": (2, 2, None), "not_equal": (2, 2, None), "less": (2, 2, None),
     "less_or_equal": (2, 2, None), "greater": (2, 2, None),
-    "greater_or_equal": (2, 2, None), "is_null": (1, 1, None),
+    "greater_or_equal": (2, 2, None),
+    "strict.equal": (2, 2, None), "strict.not_equal": (2, 2, None),
+    "strict.less": (2, 2, None), "strict.less_or_equal": (2, 2, None),
+    "strict.greater": (2, 2, None), "strict.greater_or_equal": (2, 2, None),
+    "strict.minimum": (1, None, None), "strict.maximum": (1, None, None),
+    "strict.sort": (1, 2, 1), "strict.min": (1, 1, None),
+    "strict.max": (1, 1, None), "is_null": (1, 1, None),
     "coalesce": (1, None, None), "select": (3, 3, None), "type_of": (1, 1, None),
     "and": (1, None, None), "or": (1, None, None), "not": (1, 1, None),
     "add": (2, 2, None), "subtract": (2, 2, None), "multiply": (2, 2, None),
@@ -71,7 +77,7 @@ OPERATIONS = {
     "base64.encode": (1, 1, None), "base64.decode": (1, 1, None),
     "sha256": (1, 1, None),
 }
-BODY_OPTIONAL = {"list.sort"}
+BODY_OPTIONAL = {"list.sort", "strict.sort"}
 
 ERRORS = {"wrong_type", "missing_key", "bad_index", "division_by_zero",
           "overflow", "invalid_value", "not_found", "empty", "limit_exceeded"}
@@ -426,6 +432,62 @@ for text, a, b in [
     case(f"less_or_equal of equals: {text}", True, op("less_or_equal", a, b))
     case(f"greater of equals: {text}", False, op("greater", a, b))
     case(f"greater_or_equal of equals: {text}", True, op("greater_or_equal", a, b))
+
+# ---------------------------------------------------------------- strict
+
+family("strict")
+
+# Of one kind: what Python compares with `<`, but for bools, which are no numbers.
+STRICT_PAIRS = [
+    ("ints", 3, 4), ("equal ints", 3, 3), ("an int and a float", 2, 1.5), ("1 and 1.0", 1, 1.0),
+    ("2^53 + 1 and the float 2^53", 2**53 + 1, 9007199254740992.0),
+    ("strings", "a\uff5e", "a😀"), ("equal strings", "", ""),
+    ("lists", [1, 2.5], [1, 3]), ("a list and a longer one", [1], [1, 2]), ("empty lists", [], []),
+    ("lists of lists", [["a"], ["b"]], [["a"], ["c"]]),
+]
+for text, a, b in STRICT_PAIRS:
+    case(f"strict.equal: {text}", a == b, op("strict.equal", a, b))
+    case(f"strict.not_equal: {text}", a != b, op("strict.not_equal", a, b))
+    case(f"strict.less: {text}", a < b, op("strict.less", a, b))
+    case(f"strict.less_or_equal: {text}", a <= b, op("strict.less_or_equal", a, b))
+    case(f"strict.greater: {text}", a > b, op("strict.greater", a, b))
+    case(f"strict.greater_or_equal: {text}", a >= b, op("strict.greater_or_equal", a, b))
+
+# Nothing else is compared: values of a job, so that it is the evaluation that finds it.
+STRICT_WRONG = [
+    ("null and an int", None, 10), ("an int and null", 10, None), ("null and null", None, None),
+    ("a float and a string", 1.5, "1.5"), ("a string and a list", "a", ["a"]), ("a bool and an int", True, 1),
+    ("bools", False, True), ("maps", {"a": 1}, {"a": 2}),
+    ("lists, one with a null", [1, None], [1, 2]), ("lists of other kinds", ["a"], [1]),
+]
+for text, a, b in STRICT_WRONG:
+    for name in ("equal", "not_equal", "less", "less_or_equal", "greater", "greater_or_equal"):
+        fails(f"strict.{name}: {text}", "wrong_type", op(f"strict.{name}", inp("a"), inp("b")), a=a, b=b)
+    for name in ("minimum", "maximum"):
+        fails(f"strict.{name}: {text}", "wrong_type", op(f"strict.{name}", inp("a"), inp("b")), a=a, b=b)
+    for name in ("min", "max", "sort"):
+        fails(f"strict.{name}: {text}", "wrong_type", op(f"strict.{name}", lst(inp("a"), inp("b"))), a=a, b=b)
+
+case("strict.minimum", lambda: min(3, 1.5, 2), op("strict.minimum", 3, 1.5, 2))
+case("strict.minimum gives the first of equal ones", lambda: min(1.0, 1), op("strict.minimum", 1.0, 1))
+case("strict.maximum of strings", lambda: max("a", "b", "B"), op("strict.maximum", "a", "b", "B"))
+case("strict.maximum of one", lambda: max([7]), op("strict.maximum", 7))
+fails("strict.minimum of null alone", "wrong_type", op("strict.minimum", inp("n")), n=None)
+case("strict.min", lambda: min([3, 1.5, 2]), op("strict.min", [3, 1.5, 2]))
+case("strict.max gives the first of equal ones", lambda: max([1, 1.0]), op("strict.max", [1, 1.0]))
+fails("strict.min of an empty list", "empty", op("strict.min", []))
+fails("strict.max of an empty list", "empty", op("strict.max", []))
+fails("strict.min of null alone", "wrong_type", op("strict.min", [None]))
+fails("strict.max of a list that is null", "wrong_type", op("strict.max", inp("n")), n=None)
+case("strict.sort", lambda: sorted([3, -1, 2.5, 0]), op("strict.sort", [3, -1, 2.5, 0]))
+case("strict.sort an empty list", lambda: sorted([]), op("strict.sort", []))
+case("strict.sort is stable, descending too", lambda: sorted([1.0, 2, 1, 2.0], reverse=True), op("strict.sort", [1.0, 2, 1, 2.0], True))
+case("strict.sort lists", lambda: sorted([[2], [1, 2], [], [1]]), op("strict.sort", [[2], [1, 2], [], [1]]))
+case("strict.sort by a key", lambda: sorted(["ccc", "a", "bb"], key=len), op("strict.sort", ["ccc", "a", "bb"], body=lambda x: op("length", x)))
+case("strict.sort by a key, descending, keeps nulls that are no keys", lambda: sorted([[1, None], [2, None]], key=lambda x: x[0], reverse=True), op("strict.sort", [[1, None], [2, None]], True, body=lambda x: op("get", x, 0)))
+fails("strict.sort of null alone", "wrong_type", op("strict.sort", [None]))
+fails("strict.sort by a key that is null", "wrong_type", op("strict.sort", [{"loss": 0.5}, {"loss": None}], body=lambda x: op("get", x, "loss")))
+fails("strict.sort by keys of two kinds", "wrong_type", op("strict.sort", [[1], ["a"], [2]], body=lambda x: op("get", x, 0)))
 
 # ---------------------------------------------------------------- numbers
 

@@ -11,11 +11,11 @@ fn closures_become_bodies() {
         v.xs.map(|_| 7) => "list.map(xs; 7)";
         v.xs.map(|_| "bee").join("") => r#"string.join(list.map(xs; "bee"), "")"#;
         v.xs.map(|x| any_map! { "x" => x, "one" => 1 }) => "list.map(xs; {x: $0, one: 1})";
-        v.xs.filter(|x| x.greater_than(3)) => "list.filter(xs; greater($0, 3))";
+        v.xs.filter(|x| x.greater_than(3)) => "list.filter(xs; strict.greater($0, 3))";
         v.xs.reduce(0, |sum, x| sum + x) => "list.reduce(xs, 0; add($0, $1))";
         v.xs.fold("", |text, x| text + x.to_text()) => r#"list.reduce(xs, ""; string.concat($0, to_string($1)))"#;
         v.words.group_by(|word| word.length()) => "list.group_by(words; length($0))";
-        v.words.sorted_by(|word| word.length()) => "list.sort(words, false; length($0))";
+        v.words.sorted_by(|word| word.length()) => "strict.sort(words, false; length($0))";
     }
 }
 
@@ -33,7 +33,7 @@ fn what_does_not_depend_on_the_element_is_captured_once() {
         v.xs.map(|_| factor.clone()) => "list.map(xs, multiply(i, 2); $1)";
         v.xs.map(|_| list![1, 2]) => "list.map(xs, [1, 2]; $1)";
         v.xs.reduce(0, |sum, x| sum + x * &v.j) => "list.reduce(xs, 0, j; add($0, multiply($1, $2)))";
-        v.xs.sorted_by(|x| x % &v.i) => "list.sort(xs, false, i; modulo($0, $1))";
+        v.xs.sorted_by(|x| x % &v.i) => "strict.sort(xs, false, i; modulo($0, $1))";
     }
     let captured_once = v.xs.map(|x| (x + &factor) * &factor);
     let nodes = flat(&captured_once).unwrap().nodes;
@@ -90,7 +90,10 @@ fn mistakes_in_a_closure_are_those_of_the_value() {
     let v = outputs();
     let keys = std::collections::BTreeMap::from([(vec![1], 1)]);
     let unwritable = v.words.map(|word| crate::any_list![word, Value::any(&keys)]);
-    assert_eq!(flat(&unwritable).unwrap_err(), "it cannot be written as JSON: key must be a string");
+    assert_eq!(
+        flat(&unwritable).unwrap_err(),
+        "it cannot be written as JSON: at `[0]`: key must be a string"
+    );
     let outside = Value::<i64>::from_node(crate::value::Node::invalid("no such thing".to_owned()));
     assert_eq!(flat(&v.xs.map(|x| x + &outside)).unwrap_err(), "no such thing");
 }

@@ -111,7 +111,12 @@ fn the_version_of_the_operations_is_told_where_there_are_any() {
     let version = |value: Value<serde_json::Value>| flat(&value).unwrap().operations_version;
     assert_eq!(version(v.i.untyped()), 0);
     assert_eq!(version(list![&v.i, 1].untyped()), 0);
-    assert_eq!(version((&v.i + 1).untyped()), limits::OPERATIONS_VERSION);
+    // The one that has them all, so that an earlier broker refuses only what it does not know.
+    assert_eq!(version((&v.i + 1).untyped()), 1);
+    assert_eq!(version(v.any.less_than(Value::any(&1)).untyped()), 1);
+    assert_eq!(version(v.i.less_than(1).untyped()), limits::OPERATIONS_VERSION);
+    assert_eq!(version(v.xs.filter(|x| x.less_than(1)).untyped()), limits::OPERATIONS_VERSION);
+    assert_eq!(version(v.xs.sorted_by(|x| x % 2).untyped()), limits::OPERATIONS_VERSION);
 }
 
 #[test]

@@ -33,10 +33,10 @@ fn lists() {
         v.xs.zip(&v.words).first().second() => "get(get(list.zip(xs, words), 0), 1)";
         v.xs.enumerate() => "list.enumerate(xs)";
         v.xs.enumerate_from(1) => "list.enumerate(xs, 1)";
-        v.xs.sorted() => "list.sort(xs)";
-        v.words.sorted_descending() => "list.sort(words, true)";
-        v.xs.min() => "list.min(xs)";
-        v.words.max() => "list.max(words)";
+        v.xs.sorted() => "strict.sort(xs)";
+        v.words.sorted_descending() => "strict.sort(words, true)";
+        v.xs.min() => "strict.min(xs)";
+        v.words.max() => "strict.max(words)";
         v.xs.sum() => "list.sum(xs)";
         v.xs.mean() => "list.mean(xs)";
         Value::range(0, &v.i) => "list.range(0, i)";
@@ -141,11 +141,11 @@ fn fields_of_structs_are_got_from_what_is_not_there_yet() {
     let heaviest = v.animals.sorted_by_descending(|animal| animal.weight()).first();
     let chosen = Value::select(&v.b, &heaviest, Measurement { species: "ant".into(), weight: 1 });
     graphs! {
-        heaviest.species() => r#"get(get(list.sort(animals, true; get($0, "weight")), 0), "species")"#;
+        heaviest.species() => r#"get(get(strict.sort(animals, true; get($0, "weight")), 0), "species")"#;
         v.animals.filter(|animal| animal.weight().greater_than(3)).map(|animal| animal.species())
-            => r#"list.map(list.filter(animals; greater(get($0, "weight"), 3)); get($0, "species"))"#;
+            => r#"list.map(list.filter(animals; strict.greater(get($0, "weight"), 3)); get($0, "species"))"#;
         chosen.weight() => concat!(
-            r#"get(select(b, get(list.sort(animals, true; get($0, "weight")), 0), "#,
+            r#"get(select(b, get(strict.sort(animals, true; get($0, "weight")), 0), "#,
             r#"{"species":"ant","weight":1}), "weight")"#,
         );
     }

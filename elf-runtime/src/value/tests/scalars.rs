@@ -1,4 +1,4 @@
-use super::{graphs, outputs};
+use super::{flat, graphs, outputs};
 use crate::{Value, any_list, text};
 
 #[test]
@@ -24,10 +24,10 @@ fn numbers() {
         v.f.round() => "round(f)";
         v.f.round_to(2) => "round(f, 2)";
         v.f.to_int() => "to_int(f)";
-        v.i.minimum(&v.j) => "minimum(i, j)";
-        v.i.maximum(3) => "maximum(i, 3)";
-        Value::minimum_of(&v.i, [&v.j, &v.i]) => "minimum(i, j, i)";
-        Value::maximum_of(&v.i, [1, 2]) => "maximum(i, 1, 2)";
+        v.i.minimum(&v.j) => "strict.minimum(i, j)";
+        v.i.maximum(3) => "strict.maximum(i, 3)";
+        Value::minimum_of(&v.i, [&v.j, &v.i]) => "strict.minimum(i, j, i)";
+        Value::maximum_of(&v.i, [1, 2]) => "strict.maximum(i, 1, 2)";
         v.i.to_text() => "to_string(i)";
         v.i.to_bool() => "to_bool(i)";
         v.i.type_of() => "type_of(i)";
@@ -38,13 +38,13 @@ fn numbers() {
 fn comparisons_logic_choices_and_options() {
     let v = outputs();
     graphs! {
-        v.i.equals(1) => "equal(i, 1)";
+        v.i.equals(1) => "strict.equal(i, 1)";
         v.b.equals(&v.c) => "equal(b, c)";
-        v.i.not_equals(&v.j) => "not_equal(i, j)";
-        v.i.less_than(&v.j) => "less(i, j)";
-        v.s.less_or_equal("m") => r#"less_or_equal(s, "m")"#;
-        v.f.greater_than(1.0) => "greater(f, 1.0)";
-        v.xs.greater_or_equal(&v.ys) => "greater_or_equal(xs, ys)";
+        v.i.not_equals(&v.j) => "strict.not_equal(i, j)";
+        v.i.less_than(&v.j) => "strict.less(i, j)";
+        v.s.less_or_equal("m") => r#"strict.less_or_equal(s, "m")"#;
+        v.f.greater_than(1.0) => "strict.greater(f, 1.0)";
+        v.xs.greater_or_equal(&v.ys) => "strict.greater_or_equal(xs, ys)";
         v.b.and(&v.c) => "and(b, c)";
         v.b.or(true) => "or(b, true)";
         v.b.not() => "not(b)";
@@ -53,14 +53,19 @@ fn comparisons_logic_choices_and_options() {
         v.b.to_int() => "to_int(b)";
         v.b.to_float() => "to_float(b)";
         Value::select(&v.b, &v.i, 0) => "select(b, i, 0)";
-        Value::select(v.i.less_than(3), "a", &v.s) => r#"select(less(i, 3), "a", s)"#;
+        Value::select(v.i.less_than(3), "a", &v.s) => r#"select(strict.less(i, 3), "a", s)"#;
         v.o.is_null() => "is_null(o)";
         v.o.unwrap_or(3) + 1 => "add(coalesce(o, 3), 1)";
         v.o.or_else(&v.i) => "coalesce(o, i)";
         v.o.or_else(None) => "coalesce(o, null)";
         v.o.required() + 1 => "add(o, 1)";
         v.o.map(|x| x * 2) => "select(is_null(o), null, multiply(o, 2))";
+        v.o.and_then(|_| v.o.clone()) => "select(is_null(o), null, o)";
     }
+    assert_eq!(
+        flat(&v.o.map(|_| v.o.clone())).unwrap_err(),
+        "the closure of `map` gives an `Option`, and of two levels JSON keeps one: use `and_then`"
+    );
 }
 
 #[test]

@@ -33,6 +33,14 @@ struct Writer<'a> {
     bodies: usize,
 }
 
+/// The name of the operation that does the same with values of all kinds, which reads better.
+fn shown_as(name: &str) -> &str {
+    match name {
+        "strict.sort" | "strict.min" | "strict.max" => name,
+        _ => name.strip_prefix("strict.").unwrap_or(name),
+    }
+}
+
 /// The sign of an operation between two operands, and how tightly it binds.
 fn infix(name: &str) -> Option<(&'static str, u8)> {
     Some(match name {
@@ -130,7 +138,8 @@ impl Writer<'_> {
         let part = |writer: &mut Self, input: u32, binding: u8| {
             writer.node(nodes, input, index, binding, levels);
         };
-        if let (Some((sign, own)), [left, right]) = (infix(&operation.name), inputs) {
+        let name = shown_as(&operation.name);
+        if let (Some((sign, own)), [left, right]) = (infix(name), inputs) {
             self.text.push_str(if own < binding { "(" } else { "" });
             part(self, *left, own);
             let _infallible = write!(self.text, " {sign} ");
@@ -138,7 +147,7 @@ impl Writer<'_> {
             self.text.push_str(if own < binding { ")" } else { "" });
             return;
         }
-        match (operation.name.as_str(), inputs) {
+        match (name, inputs) {
             ("negate", [value]) => {
                 self.text.push('-');
                 part(self, *value, 8);
@@ -275,6 +284,10 @@ mod tests {
             "w[1:]"
         );
         assert_eq!(last(&[weight(), operation("string.upper", &[0], None)]), "w.upper()");
+        let compared = |name| last(&[weight(), literal("7"), operation(name, &[0, 1], None)]);
+        assert_eq!(compared("strict.less_or_equal"), "w <= 7");
+        assert_eq!(compared("strict.minimum"), compared("minimum"));
+        assert_eq!(last(&[weight(), operation("strict.sort", &[0], None)]), "w.sort()");
         assert_eq!(
             last(&[weight(), literal("true"), operation("select", &[1, 0, 1], None)]),
             "w if true else true"

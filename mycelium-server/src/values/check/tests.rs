@@ -203,8 +203,8 @@ fn a_graph_names_the_version_of_its_operations() {
         "operations_version: must be given for a value graph with operations"
     );
     assert_eq!(
-        refused(&v1::JobSpec { operations_version: 2, ..spec(nodes()) }),
-        "operations_version: is 2, and this broker knows those up to 1"
+        refused(&v1::JobSpec { operations_version: 3, ..spec(nodes()) }),
+        "operations_version: is 3, and this broker knows those up to 2"
     );
     assert_eq!(
         refused(&with_operations(vec![literal("1")])),

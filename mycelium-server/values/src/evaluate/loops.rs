@@ -9,6 +9,7 @@ use crate::budget::ELEMENT_BYTES;
 use crate::error::{ErrorKind, Failure};
 use crate::operations::operand::with_article;
 use crate::operations::whole::{group_key, sorted};
+use crate::order::Order;
 use crate::table::{Loop, Operation};
 use crate::value::{Entries, List, Text, Value};
 
@@ -42,13 +43,11 @@ impl<'a> Machine<'a> {
     ) -> Result<(), Failure> {
         let Some(Value::List(list)) = operands.first() else { return Err(malformed()) };
         let list = Arc::clone(list);
-        let descending = run == Loop::Sort && matches!(operands.get(1), Some(Value::Bool(true)));
+        let descending = matches!(run, Loop::Sort(_)) && matches!(operands.get(1), Some(Value::Bool(true)));
         let Some(body) = &operation.body else {
-            if run != Loop::Sort {
-                return Err(malformed());
-            }
+            let Loop::Sort(order) = run else { return Err(malformed()) };
             let keys = list.items().to_vec();
-            return self.end_sort(node, &list, keys, descending);
+            return self.end_sort(node, &list, keys, descending, order);
         };
         let captured = operands.split_off(known.parameters.len().min(operands.len()));
         let accumulator =
@@ -170,7 +169,7 @@ impl<'a> Machine<'a> {
                 self.budget.value(0, map.encoded_len())?;
                 map
             }
-            Loop::Sort => return self.end_sort(node, &list, results, descending),
+            Loop::Sort(order) => return self.end_sort(node, &list, results, descending, order),
         };
         self.scope()?.set(node, value);
         Ok(())
@@ -182,10 +181,11 @@ impl<'a> Machine<'a> {
         list: &List,
         keys: Vec<Value>,
         descending: bool,
+        order: Order,
     ) -> Result<(), Failure> {
         self.budget.value(list.items().len().saturating_mul(2), 0)?;
-        let order = sorted(keys, descending, &mut self.budget)?;
-        let items = order.into_iter().filter_map(|place| list.items().get(place).cloned()).collect();
+        let places = sorted(keys, descending, order, &mut self.budget)?;
+        let items = places.into_iter().filter_map(|place| list.items().get(place).cloned()).collect();
         let value = self.new_list(items)?;
         self.scope()?.set(node, value);
         Ok(())

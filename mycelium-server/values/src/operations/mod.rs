@@ -8,6 +8,7 @@ pub(crate) mod logic;
 pub(crate) mod map;
 pub(crate) mod number;
 pub(crate) mod operand;
+pub(crate) mod strict;
 pub(crate) mod text;
 pub(crate) mod whole;
 

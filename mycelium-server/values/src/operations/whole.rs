@@ -6,7 +6,7 @@ use super::number::{Pair, float_of};
 use super::operand::{any, int, int_or, list, take_list, truth, with_article, wrong_type};
 use crate::budget::{Budget, ELEMENT_BYTES};
 use crate::error::{ErrorKind, Failure};
-use crate::order::compare;
+use crate::order::{Order, compare};
 use crate::table::{BodyShape, Function, Loop, Operation, Parameter, Run};
 use crate::types::{Type, Types};
 use crate::value::{List, Text, Value};
@@ -16,8 +16,8 @@ const INT: Types = Types::of(&[Type::Int]);
 const BOOL: Types = Types::of(&[Type::Bool]);
 const LIST_PARAMETER: Parameter = Parameter::new("list", LIST);
 const EACH: &str = "1 for each element";
-const EACH_BODY: &str = "1 for each element, and what its body takes";
-const ELEMENT: BodyShape = BodyShape { inputs: &["element"], is_optional: false };
+pub(super) const EACH_BODY: &str = "1 for each element, and what its body takes";
+pub(super) const ELEMENT: BodyShape = BodyShape { inputs: &["element"], is_optional: false };
 
 const fn eager(
     name: &'static str,
@@ -97,7 +97,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         &[],
         "The elements in the order of all values, or of what the body makes of them; equal ones keep their order, \
          descending too.",
-        Loop::Sort,
+        Loop::Sort(Order::All),
     ),
     Operation {
         name: "list.unique",
@@ -203,7 +203,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         Types::ANY,
         &[ErrorKind::Empty],
         "The least element in the order of all values; of equal ones the first.",
-        |operands, budget| extreme(&*list(operands, 0)?, Ordering::Less, "least", budget),
+        |operands, budget| extreme(list(operands, 0)?.items(), Ordering::Less, "least", Order::All, budget),
     ),
     eager(
         "list.max",
@@ -211,7 +211,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         Types::ANY,
         &[ErrorKind::Empty],
         "The greatest element in the order of all values; of equal ones the first.",
-        |operands, budget| extreme(&*list(operands, 0)?, Ordering::Greater, "greatest", budget),
+        |operands, budget| {
+            extreme(list(operands, 0)?.items(), Ordering::Greater, "greatest", Order::All, budget)
+        },
     ),
     eager("list.any", &[LIST_PARAMETER], BOOL, &[], "Whether one element is true.", |operands, budget| {
         for item in list(operands, 0)?.items() {
@@ -335,14 +337,21 @@ fn sum(list: &List, budget: &mut Budget) -> Result<Value, Failure> {
     Ok(sum)
 }
 
-fn extreme(list: &List, wanted: Ordering, what: &str, budget: &mut Budget) -> Result<Value, Failure> {
-    let mut items = list.items().iter();
+pub(super) fn extreme(
+    items: &[Value],
+    wanted: Ordering,
+    what: &str,
+    order: Order,
+    budget: &mut Budget,
+) -> Result<Value, Failure> {
+    let mut items = items.iter();
     let mut best = items.next().ok_or_else(|| empty(&format!("{what} element")))?;
     let memory_left = budget.memory_left();
     let mut best_looked = best.looked(budget)?;
+    order.check(&best_looked)?;
     for candidate in items {
         let looked = candidate.looked(budget)?;
-        if compare(&looked, &best_looked, budget)? == wanted {
+        if order.compare(&looked, &best_looked, budget)? == wanted {
             (best, best_looked) = (candidate, looked);
         }
         budget.restore_memory(memory_left, best_looked.memory());
@@ -353,7 +362,7 @@ fn extreme(list: &List, wanted: Ordering, what: &str, budget: &mut Budget) -> Re
 fn unique(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> {
     let list = list(operands, 0)?;
     budget.value(list.items().len().saturating_mul(2), any(operands, 0)?.encoded_len())?;
-    let order = sorted(list.items().to_vec(), false, budget)?;
+    let order = sorted(list.items().to_vec(), false, Order::All, budget)?;
     let mut is_repeated = vec![false; list.items().len()];
     for pair in order.windows(2) {
         if let [before, after] = pair
@@ -370,20 +379,22 @@ fn unique(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure>
 pub(crate) fn sorted(
     mut keys: Vec<Value>,
     descending: bool,
+    order: Order,
     budget: &mut Budget,
 ) -> Result<Vec<usize>, Failure> {
     let n = keys.len();
     for key in &mut keys {
         // Looked into once, and not for each comparison.
         key.look(budget)?;
+        order.check(key)?;
     }
     let mut failure = None;
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|left, right| {
+    let mut places: Vec<usize> = (0..n).collect();
+    places.sort_by(|left, right| {
         if failure.is_some() {
             return Ordering::Equal;
         }
-        match compare(&keys[*left], &keys[*right], budget) {
+        match order.compare(&keys[*left], &keys[*right], budget) {
             Ok(ordering) if descending => ordering.reverse(),
             Ok(ordering) => ordering,
             Err(error) => {
@@ -394,7 +405,7 @@ pub(crate) fn sorted(
     });
     match failure {
         Some(failure) => Err(failure),
-        None => Ok(order),
+        None => Ok(places),
     }
 }
 
