@@ -3,6 +3,7 @@
 use proc_macro::TokenStream;
 
 mod expand;
+mod levels;
 mod output;
 mod parse;
 mod source;
@@ -17,6 +18,7 @@ mod source;
 /// - takes owned values of types that travel (`elf_runtime::Output`): plain names, no patterns, no references;
 /// - may take the context of its attempt at any place, as a parameter of type `&TaskContext` or `TaskContext`;
 /// - may have defaults: with `#[task(default = expression)]` on a parameter a job may leave it out;
+/// - has no `Option<Option<T>>` or `Option<()>` in what it takes and returns: JSON has one null, and would lose a level;
 /// - returns a value that travels, or a `Result` of one with any error that turns into a `TaskError`.
 ///
 /// Sent with the elf are, for itself and for each task, the source text as written with its comments, documentation,
@@ -117,6 +119,9 @@ pub fn machine_elf(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// A struct with named fields is one output for each field, and its fields are values of their own before they are
 /// there: `job.weight()`. Any other type, and a struct with `#[output(value)]`, is one output named `value`.
+///
+/// JSON has one null, so a field that holds an `Option<Option<T>>` or an `Option<()>` is refused: an enum says which of
+/// the cases it is.
 ///
 /// It also implements `schemars::JsonSchema` for the type, so that elves can declare it.
 ///

@@ -5,6 +5,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Attribute, Data, DeriveInput, Error, Fields, Ident, LitStr, Type};
 
+use crate::levels;
 use crate::parse::{docs, name_of};
 
 /// A field that becomes an output.
@@ -38,6 +39,7 @@ pub(crate) fn derive(item: TokenStream) -> Result<TokenStream, Error> {
         ));
     }
     let one_value = is_one_value(&input.attrs)?;
+    keeps_levels(&input.data)?;
     let schema = schema(&input);
     let implementation = match &input.data {
         Data::Struct(data) => match &data.fields {
@@ -53,6 +55,42 @@ pub(crate) fn derive(item: TokenStream) -> Result<TokenStream, Error> {
         #implementation
         #schema
     })
+}
+
+/// Checks that JSON loses no level of a field. One that says itself how it is written is left to its author; if that
+/// loses a value all the same, it is refused when it is written.
+fn keeps_levels(data: &Data) -> Result<(), Error> {
+    let fields: Vec<&syn::Field> = match data {
+        Data::Struct(data) => data.fields.iter().collect(),
+        Data::Enum(data) => data.variants.iter().flat_map(|variant| &variant.fields).collect(),
+        Data::Union(_) => Vec::new(),
+    };
+    let mut lost = fields
+        .iter()
+        .filter(|field| !is_written_otherwise(&field.attrs))
+        .flat_map(|field| levels::lost(&field.ty));
+    match lost.next() {
+        None => Ok(()),
+        Some(mut first) => {
+            lost.for_each(|error| first.combine(error));
+            Err(first)
+        }
+    }
+}
+
+/// Whether a field's own code writes it, or nothing does.
+fn is_written_otherwise(attributes: &[Attribute]) -> bool {
+    let mut is_otherwise = false;
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
+        // What is no attribute of serde is for serde to tell of.
+        let _unreadable = attribute.parse_nested_meta(|meta| {
+            is_otherwise |= ["with", "serialize_with", "skip", "skip_serializing"]
+                .iter()
+                .any(|name| meta.path.is_ident(name));
+            skip_value(&meta)
+        });
+    }
+    is_otherwise
 }
 
 /// Reads `#[output(value)]`.
@@ -423,6 +461,24 @@ mod tests {
             struct A {
                 #[serde(default = "f", with = "m", rename = "y")]
                 x: i64,
+            }
+        ))
+        .unwrap();
+    }
+
+    #[test]
+    fn a_field_that_loses_a_level_is_refused_unless_it_is_written_by_code_of_its_own() {
+        let both = message(quote! {
+            enum A { B { #[serde(default)] x: Option<Option<i64>> }, C(Vec<Option<()>>) }
+        });
+        assert!(
+            both.contains("`Option<Option<i64>>` loses") && both.contains("`Option<()>` loses"),
+            "{both}"
+        );
+        derive(quote!(
+            struct A {
+                #[serde(default, with = "double_option")]
+                x: Option<Option<i64>>,
             }
         ))
         .unwrap();

@@ -8,7 +8,7 @@ use syn::{
     Type,
 };
 
-use crate::source;
+use crate::{levels, source};
 
 /// As in the contract: `mycelium_proto::limits`, which a macro need not depend on.
 const PARAMETERS_MAX: usize = 256;
@@ -314,6 +314,7 @@ fn check_signature(method: &ImplItemFn, mistakes: &mut Mistakes) {
         mistakes.at(token, "a task has named parameters");
     }
     if let ReturnType::Type(_, ty) = &signature.output {
+        levels::lost(ty).into_iter().for_each(|error| mistakes.add(error));
         match &**ty {
             Type::ImplTrait(_) => {
                 mistakes
@@ -336,6 +337,7 @@ fn input(typed: &syn::PatType, mistakes: &mut Mistakes) -> Option<Input> {
         }
         return Some(Input::Context { by_reference });
     }
+    levels::lost(&typed.ty).into_iter().for_each(|error| mistakes.add(error));
     match &*typed.ty {
         Type::Reference(reference) => {
             let owned = owned(&reference.elem);
