@@ -19,6 +19,15 @@ pub(crate) fn cut(text: &mut String, max: usize) {
     }
 }
 
+/// As [`cut`], for what people read: it says at its end that it was cut.
+pub(crate) fn cut_message(text: &mut String, max: usize) {
+    if text.len() > max {
+        let mark = format!("… (cut, of {} bytes)", text.len());
+        cut(text, max.saturating_sub(mark.len()));
+        text.push_str(&mark);
+    }
+}
+
 /// Digest of what makes two failures the same: type, frames, and types of the causes.
 fn identity(failure: &v1::Failure) -> FailureId {
     let mut digest = Sha256::new();
@@ -50,8 +59,8 @@ impl FailureBody {
             "Error".clone_into(&mut failure.r#type);
         }
         cut(&mut failure.r#type, NAME_BYTES_MAX);
-        cut(&mut failure.message, FAILURE_MESSAGE_BYTES_MAX);
-        cut(&mut failure.details, FAILURE_DETAILS_BYTES_MAX);
+        cut_message(&mut failure.message, FAILURE_MESSAGE_BYTES_MAX);
+        cut_message(&mut failure.details, FAILURE_DETAILS_BYTES_MAX);
         failure.frames.truncate(FAILURE_FRAMES_MAX);
         for frame in &mut failure.frames {
             cut(&mut frame.function, 4 * NAME_BYTES_MAX);
@@ -60,7 +69,7 @@ impl FailureBody {
         failure.causes.truncate(FAILURE_FRAMES_MAX);
         for cause in &mut failure.causes {
             cut(&mut cause.r#type, NAME_BYTES_MAX);
-            cut(&mut cause.message, FAILURE_MESSAGE_BYTES_MAX);
+            cut_message(&mut cause.message, FAILURE_MESSAGE_BYTES_MAX);
         }
         Self {
             id: identity(&failure),
@@ -121,8 +130,8 @@ mod tests {
         let mut huge = failure("E", &"ä".repeat(FAILURE_MESSAGE_BYTES_MAX), 1, "C");
         huge.frames = vec![huge.frames[0].clone(); 1_000];
         let body = FailureBody::new(huge);
-        assert_eq!(body.message.len(), FAILURE_MESSAGE_BYTES_MAX);
-        assert!(body.message.chars().all(|character| character == 'ä'));
+        assert!((FAILURE_MESSAGE_BYTES_MAX - 1..=FAILURE_MESSAGE_BYTES_MAX).contains(&body.message.len()));
+        assert!(body.message.ends_with("ä… (cut, of 32768 bytes)"), "{}", &body.message[16_000..]);
         let kept = v1::Failure::decode(body.encoded).unwrap();
         assert_eq!(kept.frames.len(), FAILURE_FRAMES_MAX);
     }

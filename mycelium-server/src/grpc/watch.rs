@@ -17,7 +17,7 @@ use super::convert;
 use super::jobs::{decode_outputs, find_all, job_ids};
 use super::list::{JobCursor, JobFilter, jobs_page};
 use super::status::Error;
-use crate::broker::{CallError, Handle, Permit, WatchEvent, WatchScope, WatchedChange, cut};
+use crate::broker::{CallError, Handle, Permit, WatchEvent, WatchScope, WatchedChange, cut_message};
 use crate::store::FinishedQuery;
 
 /// How many messages may wait for a watcher.
@@ -250,7 +250,7 @@ impl Watch {
                 }
             }
             let mut message = convert::change(&change);
-            cut(&mut message.failure_message, FAILURE_MESSAGE_SHOWN);
+            cut_message(&mut message.failure_message, FAILURE_MESSAGE_SHOWN);
             if self.outputs && change.status == Status::Final(FinalStatus::Done) {
                 match &change.outputs {
                     None => without_outputs.push(current.len()),
