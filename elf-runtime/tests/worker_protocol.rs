@@ -6,7 +6,7 @@ mod fake_broker;
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use elf_runtime::{Error, JobId};
 use fake_broker::{FakeBroker, assignment, must, refusal, token};
@@ -612,4 +612,38 @@ async fn a_worker_whose_threads_are_blocked_says_so_and_says_when_they_are_not()
         .unwrap()
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn streams_that_are_cut_at_once_are_opened_ever_more_slowly() {
+    const CUTS: u32 = 7;
+    let mut broker = FakeBroker::start().await;
+    let (elf, _gates) = TestElf::new();
+    let worker = serve(broker.client().serve().elf("tester", elf));
+    let mut stream = broker.accept().await;
+    stream.hello().await;
+    stream.welcome(5).await;
+    let begun = Instant::now();
+    for _ in 0..CUTS {
+        stream.cut().await;
+        stream = broker.accept().await;
+        stream.hello().await;
+        stream.welcome_back(5, Vec::new()).await;
+    }
+    // Pauses of 25 ms at the least, each twice the one before.
+    let least = Duration::from_millis(25) * (2_u32.pow(CUTS) - 1);
+    assert!(begun.elapsed() >= least, "{CUTS} cuts took {:?}", begun.elapsed());
+
+    // One that has lived for a while is opened again at once.
+    let welcomed = Instant::now();
+    while welcomed.elapsed() < Duration::from_millis(2_500) {
+        stream.heartbeat().await;
+    }
+    let cut = Instant::now();
+    stream.cut().await;
+    let mut stream = broker.accept().await;
+    assert!(cut.elapsed() < Duration::from_millis(1_500), "it came back after {:?}", cut.elapsed());
+    stream.hello().await;
+    stream.welcome_back(5, Vec::new()).await;
+    worker.stop_on(stream).await.unwrap();
 }

@@ -26,6 +26,9 @@ use crate::error::Error;
 /// Pauses between tries to connect.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A stream that has lived for so long since its welcome has proven that connecting works: the next pause is short again.
+/// One that is welcomed and cut at once, again and again, is opened ever more slowly.
+const STREAM_PROVEN_AFTER: Duration = Duration::from_secs(2);
 /// How long the broker may take to answer `Hello`.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait, after `Goodbye`, for the broker to end the stream.
@@ -131,13 +134,17 @@ impl Connection {
             if self.give_up.is_cancelled() || (is_draining && owes_nothing) {
                 return Ok(());
             }
-            let end = self.one_stream(&mut backoff).await;
+            let mut welcomed = None;
+            let end = self.one_stream(&mut welcomed).await;
             self.shared.ledger().on_stream_closed();
+            if welcomed.is_some_and(|welcomed: Instant| welcomed.elapsed() >= STREAM_PROVEN_AFTER) {
+                backoff.reset();
+            }
             let pause = match end {
                 StreamEnd::Left => return Ok(()),
                 StreamEnd::Fatal(error) => return Err(error),
                 // The next broker may be there already.
-                StreamEnd::GoAway => RECONNECT_PAUSE_MIN,
+                StreamEnd::GoAway => backoff.next_pause(),
                 StreamEnd::Cut(status) => {
                     let pause = backoff.next_pause();
                     let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
@@ -159,8 +166,8 @@ impl Connection {
         }
     }
 
-    /// One stream from `Hello` to its end.
-    async fn one_stream(&mut self, backoff: &mut Backoff) -> StreamEnd {
+    /// One stream from `Hello` to its end. Tells in `welcomed` when it was welcomed, if it was.
+    async fn one_stream(&mut self, welcomed: &mut Option<Instant>) -> StreamEnd {
         let was_welcomed_before = self.shared.ledger().session() != 0;
         let writer = Writer::new(Arc::clone(&self.shared));
         let mut client = with_limits!(ElfServiceClient::new(self.endpoint.connect_lazy()));
@@ -196,7 +203,7 @@ impl Connection {
         if welcome.session == 0 {
             return StreamEnd::Cut(Status::internal("the broker's welcome names no session"));
         }
-        backoff.reset();
+        *welcomed = Some(Instant::now());
         self.on_welcome(sequence, &welcome);
         self.read_and_beat(&mut inbound, &Intervals::of(&welcome)).await
     }
