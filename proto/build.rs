@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "mycelium/v1/value.proto",
     "mycelium/v1/failure.proto",
     "mycelium/v1/job.proto",
@@ -14,6 +14,7 @@ const FILES: [&str; 7] = [
     "mycelium/v1/mycelium_service.proto",
     "mycelium/v1/elf_service.proto",
     "mycelium/v1/blob_service.proto",
+    "mycelium/v1/store_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

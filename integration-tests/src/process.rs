@@ -175,6 +175,11 @@ impl BrokerProcess {
         self.process.as_ref().context("the broker is not running")?.pid()
     }
 
+    /// The folder that it keeps everything in.
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Kills it with SIGKILL, and waits until it is gone.
     ///
     /// # Errors
@@ -268,6 +273,14 @@ impl ElfProcess {
     /// The file in which it writes down what it does.
     pub fn diary(&self) -> PathBuf {
         self.folder.path().join("diary")
+    }
+
+    /// What it has logged.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&std::fs::read(log_in(self.folder.path()))?).into_owned())
     }
 
     /// Makes sure that it runs.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::private;
 use crate::store::Error;
 
 /// The folder of the mycelium `name` within the data folder `dir`, which is made if it is not there.
@@ -41,7 +42,13 @@ pub(crate) fn mycelium_dir(dir: &Path, name: &str) -> Result<PathBuf, Error> {
         }
         Err(error) => return Err(away(error)),
     }
-    std::fs::create_dir_all(&ours).map_err(away)?;
+    private::create_dir_all(dir).map_err(away)?;
+    private::create_dir_all(&ours).map_err(away)?;
+    match private::tighten(dir) {
+        // It is somebody else's, who gave it to us to use. Ours in it is closed to others.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        tightened => tightened.map_err(away)?,
+    }
     Ok(ours)
 }
 

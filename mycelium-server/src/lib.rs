@@ -12,6 +12,7 @@ mod config;
 mod data_dir;
 mod evaluator;
 mod grpc;
+mod private;
 mod reservation;
 mod server;
 pub mod store;

@@ -12,22 +12,22 @@ use mycelium_proto::limits::{BLOB_CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
 use mycelium_proto::v1::blob_service_server::BlobServiceServer;
 use mycelium_proto::v1::elf_service_server::ElfServiceServer;
 use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
+use mycelium_proto::v1::store_service_server::StoreServiceServer;
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
 
 use crate::blobs::Blobs;
-use crate::broker::{self, Handle, Report, StartError, collect_blobs};
+use crate::broker::{self, Handle, Report, StartError, StoreState, collect_blobs};
 use crate::config::{Config, InvalidConfig};
 use crate::data_dir;
 use crate::evaluator;
-use crate::grpc::{BlobServer, ElfServer, Mycelia, MyceliumServer};
+use crate::grpc::{BlobServer, ElfServer, Mycelia, MyceliumServer, StoreServer};
 use crate::store::{self, MemoryStore, Store};
 use crate::transport::Transport;
 
-/// Where blobs are, in the folder of a mycelium.
-const BLOBS_FOLDER: &str = "blobs";
 /// The largest message of `BlobService`: a chunk, or 10,000 digests.
 const BLOB_MESSAGE_BYTES_MAX: usize = BLOB_CHUNK_BYTES_MAX + 64 * 1024;
 /// How long connections that are cut may take to close.
@@ -111,19 +111,26 @@ impl Broker {
     pub fn open_with(config: Config, dir: impl AsRef<Path>) -> Result<Self, Error> {
         config.validate()?;
         let dir: PathBuf = data_dir::mycelium_dir(dir.as_ref(), "default")?;
-        let store = crate::store::EmbeddedStore::open(&dir)?;
-        let blobs = Blobs::open(&dir.join(BLOBS_FOLDER), config.blob_grace)?;
-        Self::with_stores(config, Arc::new(store), blobs)
+        Self::with_store(config, Arc::new(crate::store::EmbeddedStore::open(&dir)?))
     }
 
-    /// A broker on a store of the caller's. Values too large to travel inline are kept in memory, and are gone with the
-    /// process.
+    /// A broker on a store of the caller's. Values too large to travel inline are kept where the store says
+    /// ([`Store::blobs_folder`]): a durable store takes its blobs with it.
     ///
     /// # Errors
-    /// [`Error::Config`], [`Error::Start`].
+    /// [`Error::Config`], [`Error::Start`]; [`Error::Store`] if the store is durable and has no folder for blobs, or that
+    /// cannot be used.
     pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
         config.validate()?;
-        let blobs = Blobs::in_memory(config.blob_grace);
+        let blobs = match store.blobs_folder() {
+            Some(folder) => Blobs::open(&folder, config.blob_grace)?,
+            None if store.is_durable() => {
+                let what =
+                    "it is durable and names no folder for blobs, which would be gone with the process";
+                return Err(store::Error::Refused { what: what.to_owned() }.into());
+            }
+            None => Blobs::in_memory(config.blob_grace),
+        };
         Self::with_stores(config, store, blobs)
     }
 
@@ -164,9 +171,8 @@ impl Broker {
         let mycelia = Mycelia::new(BTreeMap::from([("default".to_owned(), handle.clone())]));
 
         let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_serving::<MyceliumServiceServer<MyceliumServer>>().await;
-        health.set_serving::<ElfServiceServer<ElfServer>>().await;
-        health.set_serving::<BlobServiceServer<BlobServer>>().await;
+        set_health(&health, true).await;
+        let told = tokio::spawn(tell_health(handle.clone(), health.clone()));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(mycelium_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -179,6 +185,8 @@ impl Broker {
         let blob_service = BlobServiceServer::new(BlobServer::new(mycelia.clone(), drain.clone()))
             .max_decoding_message_size(BLOB_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(BLOB_MESSAGE_BYTES_MAX);
+        let store_service = StoreServiceServer::new(StoreServer::new(mycelia.clone(), drain.clone()))
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let elf_service = ElfServiceServer::new(ElfServer::new(mycelia, drain.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -189,7 +197,8 @@ impl Broker {
             .add_service(reflection)
             .add_service(mycelium_service)
             .add_service(elf_service)
-            .add_service(blob_service);
+            .add_service(blob_service)
+            .add_service(store_service);
         let incoming = transport.connections(listener);
         let server = router.serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned());
         let mut server = Box::pin(server);
@@ -202,9 +211,8 @@ impl Broker {
             ended = &mut ended => Err(stopped(ended)),
             () = shutdown => Ok(()),
         };
-        health.set_not_serving::<MyceliumServiceServer<MyceliumServer>>().await;
-        health.set_not_serving::<ElfServiceServer<ElfServer>>().await;
-        health.set_not_serving::<BlobServiceServer<BlobServer>>().await;
+        told.abort();
+        set_health(&health, false).await;
         drain.cancel();
         if result.is_ok() && tokio::time::timeout(config.drain_grace, &mut server).await.is_err() {
             tracing::warn!("calls were still under way after the drain grace and are cut");
@@ -224,6 +232,33 @@ impl Broker {
             },
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Tells the health service whether the store takes changes, until the owner of the core is gone. The process itself goes
+/// on serving what can be read.
+async fn tell_health(handle: Handle, health: HealthReporter) {
+    let mut progress = handle.store_state();
+    drop(handle);
+    let mut was_writable = true;
+    while progress.changed().await.is_ok() {
+        let is_writable = progress.borrow_and_update().store == StoreState::Writable;
+        if is_writable != was_writable {
+            was_writable = is_writable;
+            set_health(&health, is_writable).await;
+        }
+    }
+}
+
+async fn set_health(health: &HealthReporter, is_serving: bool) {
+    if is_serving {
+        health.set_serving::<MyceliumServiceServer<MyceliumServer>>().await;
+        health.set_serving::<ElfServiceServer<ElfServer>>().await;
+        health.set_serving::<BlobServiceServer<BlobServer>>().await;
+    } else {
+        health.set_not_serving::<MyceliumServiceServer<MyceliumServer>>().await;
+        health.set_not_serving::<ElfServiceServer<ElfServer>>().await;
+        health.set_not_serving::<BlobServiceServer<BlobServer>>().await;
     }
 }
 

@@ -458,3 +458,125 @@ fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+/// The files of tables, largest first.
+fn table_files(folder: &Path) -> Vec<(u64, PathBuf)> {
+    let mut files = Vec::new();
+    for keyspace in fs::read_dir(folder.join("store").join("keyspaces")).unwrap() {
+        let Ok(tables) = fs::read_dir(keyspace.unwrap().path().join("tables")) else { continue };
+        files.extend(tables.map(|file| {
+            let path = file.unwrap().path();
+            (fs::metadata(&path).unwrap().len(), path)
+        }));
+    }
+    files.sort();
+    files.reverse();
+    files
+}
+
+/// A store whose specifications are in a table on the disk, of which a byte is flipped. Gives the damaged file.
+fn store_with_a_damaged_table(jobs: u64) -> (tempfile::TempDir, EmbeddedStore, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    (1..=jobs).for_each(|number| store.commit(&one_job(number, 20_000)).unwrap());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let (size, path) = loop {
+        match table_files(folder.path()).into_iter().next() {
+            Some((size, path)) if size > 4_000_000 => break (size, path),
+            _ => assert!(Instant::now() < deadline, "no table was written"),
+        }
+        std::thread::yield_now();
+    };
+    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, size / 2).unwrap();
+    file.write_all_at(&[!byte[0]], size / 2).unwrap();
+    (folder, store, path)
+}
+
+#[test]
+fn damage_names_its_file_and_leaves_the_others_readable() {
+    const JOBS: u64 = 700;
+    let (_folder, store, path) = store_with_a_damaged_table(JOBS);
+    let ids: Vec<_> = (1..=JOBS).map(numbered).collect();
+    let Err(together) = store.specs(&ids) else { panic!("all can be read") };
+    assert!(matches!(together, Error::Damaged { .. }), "{together}");
+    let mut damaged = 0;
+    for id in ids {
+        match store.specs(&[id]) {
+            Ok(spec) => assert!(spec[0].is_some()),
+            Err(error @ Error::Damaged { .. }) => {
+                damaged += 1;
+                assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!((1..=4).contains(&damaged), "{damaged} of {JOBS} cannot be read");
+    // Nor does it keep anything from being stored.
+    store.commit(&one_job(JOBS + 1, 1)).unwrap();
+}
+
+#[test]
+fn damage_that_merging_meets_is_named_and_commits_go_on() {
+    // Ids that are scattered, so that tables overlap and have to be merged.
+    let scattered = |number: u64| {
+        let mut id = [9; 16];
+        id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        JobId::new(id)
+    };
+    let job = |number: u64| {
+        let mut batch = one_job(number, 40_000);
+        batch.jobs[0].id = scattered(number);
+        if let JobAfter::Finished(finish) = &mut batch.jobs[0].after {
+            finish.record.id = scattered(number);
+        }
+        batch
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    let mut number = 0;
+    let damaged = loop {
+        number += 1;
+        store.commit(&job(number)).unwrap();
+        if let Some((size, path)) = table_files(folder.path()).into_iter().find(|(size, _)| *size > 4_000_000)
+        {
+            let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, size / 2).unwrap();
+            file.write_all_at(&[!byte[0]], size / 2).unwrap();
+            break path;
+        }
+        assert!(number < 2_000, "no table was written");
+    };
+    let error = loop {
+        number += 1;
+        assert!(number < 4_000, "no merge met the damage");
+        if let Err(error) = store.commit(&job(number)) {
+            break error;
+        }
+    };
+    assert!(error.to_string().contains(&damaged.display().to_string()), "{error}");
+    assert!(error.is_retryable() && error.is_certainly_not_applied(), "{error}");
+    // It is loaded again, and takes what comes.
+    let mut last = store.load(&mut |_| {}).unwrap().counters.commit.0;
+    assert_eq!(last, number - 1);
+    for _ in 0..600 {
+        last += 1;
+        store.commit(&job(last)).unwrap();
+    }
+    let sound = (1..=last).filter(|number| store.specs(&[scattered(*number)]).is_ok()).count() as u64;
+    assert!(sound >= last - 4, "{sound} of {last} can be read");
+    // There is an end to it, which says what to do.
+    let error = loop {
+        last += 1;
+        assert!(last < 20_000, "there is no end");
+        if let Err(error) = store.commit(&job(last)) {
+            break error;
+        }
+    };
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    for part in [&damaged.display().to_string(), "mycelium store salvage"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}

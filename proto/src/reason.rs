@@ -20,6 +20,11 @@ pub const BLOB_DIFFERS: &str = "BLOB_DIFFERS";
 pub const BLOB_NOT_FOUND: &str = "BLOB_NOT_FOUND";
 /// What is stored of a blob is not what was written. `DATA_LOSS`.
 pub const BLOB_DAMAGED: &str = "BLOB_DAMAGED";
+/// A record of the store is damaged; the message names it, and the file where that is known. Others can be read.
+/// `DATA_LOSS`.
+pub const RECORD_DAMAGED: &str = "RECORD_DAMAGED";
+/// What the broker keeps is in memory, and cannot be copied. `FAILED_PRECONDITION`.
+pub const BACKUP_NOT_POSSIBLE: &str = "BACKUP_NOT_POSSIBLE";
 /// A transfer of a blob stood still for too long. `DEADLINE_EXCEEDED`.
 pub const BLOB_STALLED: &str = "BLOB_STALLED";
 /// A request did not come within 30 s, or a message of a stream stood still on its way: less than 64 KiB in 10 s.
@@ -56,6 +61,11 @@ pub const BROKER_BUSY: &str = "BROKER_BUSY";
 pub const BACKLOG_FULL: &str = "BACKLOG_FULL";
 /// The store did not take the change; nothing was acknowledged, and the same call may be repeated. `UNAVAILABLE`.
 pub const STORE_UNAVAILABLE: &str = "STORE_UNAVAILABLE";
+/// The disk is full: nothing is stored until there is space again, and then the broker goes on by itself. What is stored
+/// can be read meanwhile. Nothing was acknowledged, and the same call may be repeated. `UNAVAILABLE`.
+pub const STORE_FULL: &str = "STORE_FULL";
+/// The disk is read-only; otherwise as [`STORE_FULL`]. `UNAVAILABLE`.
+pub const STORE_READ_ONLY: &str = "STORE_READ_ONLY";
 /// The broker is stopping. `UNAVAILABLE`.
 pub const BROKER_STOPPING: &str = "BROKER_STOPPING";
 /// A watch cannot go on from this commit number; begin again without one. `OUT_OF_RANGE`.

@@ -9,7 +9,8 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, retry, serve, watch, why,
+    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, retry, serve, store,
+    watch, why,
 };
 use crate::output::Format;
 
@@ -129,6 +130,7 @@ pub(crate) enum Command {
     Cancel(cancel::Args),
     Retry(retry::Args),
     Watch(watch::Args),
+    Store(store::Args),
     Eval(eval::Args),
     Bench(bench::Args),
     /// Serves the elf of `mycelium bench`, which starts this command itself.

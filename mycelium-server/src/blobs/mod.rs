@@ -14,6 +14,7 @@ mod write;
 
 use std::collections::HashSet;
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,13 @@ pub(crate) enum BlobError {
     Away(#[source] Arc<object_store::Error>),
 }
 
+impl BlobError {
+    /// Whether what is stored of a blob is gone or not what was written: trying again does not help.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::NotFound(_))
+    }
+}
+
 impl From<std::io::Error> for BlobError {
     fn from(error: std::io::Error) -> Self {
         object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(error) }.into()
@@ -111,6 +119,8 @@ struct Inner {
     /// Taken for writing while a blob is removed, and for reading from the moment a blob is found or made until it is
     /// pinned.
     removing: RwLock<()>,
+    /// How many want all blobs to stay.
+    keepers: Arc<AtomicUsize>,
     places: Arc<Places>,
     reads: Arc<Semaphore>,
     recent_reads: Arc<Semaphore>,
@@ -152,6 +162,7 @@ impl Blobs {
                 damaged: Mutex::default(),
                 recent: Arc::default(),
                 removing: RwLock::new(()),
+                keepers: Arc::default(),
                 places: Places::new(),
                 reads: Arc::new(Semaphore::new(READS_MAX)),
                 recent_reads: Arc::new(Semaphore::new(RECENT_READS_MAX)),
@@ -245,7 +256,13 @@ impl Blobs {
 
     /// Whether the first grace period is over.
     pub(crate) fn may_remove(&self) -> bool {
-        Instant::now() >= self.inner.grace_until
+        Instant::now() >= self.inner.grace_until && self.inner.keepers.load(Ordering::SeqCst) == 0
+    }
+
+    /// No blob is removed for as long as this is held.
+    pub(crate) fn keep_all(&self) -> KeepAll {
+        self.inner.keepers.fetch_add(1, Ordering::SeqCst);
+        KeepAll(Arc::clone(&self.inner.keepers))
     }
 
     /// All blobs there are.
@@ -268,7 +285,8 @@ impl Blobs {
         is_unused: impl AsyncFnOnce() -> bool,
     ) -> Result<bool, BlobError> {
         let _alone = self.inner.removing.write().await;
-        if self.pins().is_pinned(digest) || !is_unused().await {
+        let is_kept = self.pins().is_pinned(digest) || self.inner.keepers.load(Ordering::SeqCst) > 0;
+        if is_kept || !is_unused().await {
             return Ok(false);
         }
         self.recent().forget(digest);
@@ -280,11 +298,20 @@ impl Blobs {
     }
 }
 
+/// See [`Blobs::keep_all`].
+pub(crate) struct KeepAll(Arc<AtomicUsize>);
+
+impl Drop for KeepAll {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Makes the folders that blobs stand in, so that none has to wait until its folder is synced. Those of a process that
 /// died before it had synced them are synced all the same.
 fn make_shards(folder: &FilePath) -> std::io::Result<()> {
     for shard in 0..=u8::MAX {
-        match std::fs::create_dir(folder.join(format!("{shard:02x}"))) {
+        match crate::private::create_dir(&folder.join(format!("{shard:02x}"))) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
         }

@@ -91,11 +91,8 @@ impl StagedFile {
 
 /// Writes a file as it is told, until it has its name or is given up.
 fn run(folder: &Path, orders: mpsc::Receiver<Order>) -> io::Result<()> {
-    let mut options = tempfile::Builder::new();
-    // As any other file: its own default is one that nobody else can read.
-    #[cfg(unix)]
-    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let staged = options.tempfile_in(folder.join(STAGING))?;
+    // Nobody else can read it: such is the default of these files.
+    let staged = tempfile::Builder::new().tempfile_in(folder.join(STAGING))?;
     let name = match fill(staged.as_file(), orders) {
         Ok(Some(name)) => name,
         given_up => {
@@ -140,7 +137,8 @@ fn discard(staged: NamedTempFile) {
 /// Makes the place for unfinished files, in which nothing stands that another process left. Blocks.
 pub(super) fn prepare(folder: &Path) -> io::Result<()> {
     let staging = folder.join(STAGING);
-    std::fs::create_dir_all(&staging)?;
+    crate::private::create_dir_all(folder)?;
+    crate::private::create_dir_all(&staging)?;
     for leftover in std::fs::read_dir(&staging)? {
         // Whoever gave it up in this process may be faster.
         match std::fs::remove_file(leftover?.path()) {

@@ -89,7 +89,15 @@ async fn look_at_expired(handle: &Handle, stop: &CancellationToken) -> Result<()
 }
 
 async fn look_at(handle: &Handle, digest: BlobDigest) -> Result<(), CallError> {
-    match handle.read(move |store| judge(store, digest)).await? {
+    let verdict = match handle.read(move |store| judge(store, digest)).await {
+        Err(CallError::Read(error)) if error.is_damage() => {
+            // What cannot be judged stays, and the others are looked at all the same.
+            tracing::error!(blob = %digest, error = %Report(&*error), "cannot read whether a blob is used; it is kept");
+            Verdict::Kept
+        }
+        verdict => verdict?,
+    };
+    match verdict {
         Verdict::Kept => {}
         Verdict::InUse => {
             // Pins it again, so that it is looked at when that may have ended.

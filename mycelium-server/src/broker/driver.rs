@@ -28,7 +28,7 @@ use super::turns::Turns;
 use super::watch::{WatchStart, Watches};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::{self, ElfRecord, RevisionRecord, Store};
+use crate::store::{self, ElfRecord, Lack, RevisionRecord, Store};
 
 /// The most messages taken from the queue at once; the weight of a batch is bounded beside it.
 const MESSAGES_PER_BATCH_MAX: usize = 256;
@@ -53,8 +53,45 @@ pub(crate) enum DriverError {
 pub(crate) struct Progress {
     /// The newest commit.
     pub(crate) commit: Commit,
-    /// Whether a store that failed is being waited for: requests are refused meanwhile.
-    pub(crate) store_away: bool,
+    /// Whether the store takes changes: if not, requests are refused.
+    pub(crate) store: StoreState,
+}
+
+/// Whether the store takes changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreState {
+    Writable,
+    /// It failed, and is waited for.
+    Away,
+    /// There is no space. What is stored can be read.
+    Full,
+    /// What is stored can be read, and not changed.
+    ReadOnly,
+}
+
+impl StoreState {
+    fn after(error: &store::Error) -> Self {
+        match error.lack() {
+            Some(Lack::Space) => Self::Full,
+            Some(Lack::Writing) => Self::ReadOnly,
+            None => Self::Away,
+        }
+    }
+
+    /// Why a change is refused; `None` if it is not.
+    pub(crate) fn refusal(self) -> Option<CallError> {
+        match self {
+            Self::Writable => None,
+            Self::Away => Some(CallError::StoreUnavailable),
+            Self::Full => Some(CallError::StoreFull),
+            Self::ReadOnly => Some(CallError::StoreReadOnly),
+        }
+    }
+
+    /// Whether the core can be asked.
+    pub(crate) fn is_readable(self) -> bool {
+        self != Self::Away
+    }
 }
 
 pub(crate) struct Driver {
@@ -347,7 +384,7 @@ impl Driver {
         }
         blocking(|| self.store.commit(&built.batch))?;
         self.commit = counters.commit;
-        self.progress.send_replace(Progress { commit: self.commit, store_away: false });
+        self.progress.send_replace(Progress { commit: self.commit, store: StoreState::Writable });
         Ok(Stored { bodies, built, blob_uses, queries, watches })
     }
 
@@ -436,8 +473,8 @@ impl Driver {
     /// it, and starts from the store as at the very beginning.
     async fn rebuild(&mut self, error: store::Error) -> Result<(), DriverError> {
         tracing::error!(error = %Report(&error), "a commit failed; starting again from the store");
-        self.progress.send_modify(|progress| progress.store_away = true);
-        self.refuse_all(&CallError::StoreUnavailable);
+        self.set_state(StoreState::after(&error));
+        self.refuse_all();
         self.streams.clear();
         self.to_evaluate.clear();
         if !error.is_retryable() {
@@ -453,24 +490,58 @@ impl Driver {
                     self.turns.forget();
                     self.commit = counters.commit;
                     self.watches = Watches::new(counters.commit);
-                    self.progress.send_replace(Progress { commit: self.commit, store_away: false });
-                    tracing::info!(commit = %self.commit, "the store is back");
-                    return Ok(());
+                    if !self.wait_until_writable().await {
+                        return Ok(());
+                    }
+                    if blocking(|| self.store.check_writable()).is_ok() {
+                        self.set_state(StoreState::Writable);
+                        tracing::info!(commit = %self.commit, "the store is back");
+                        return Ok(());
+                    }
                 }
                 Err(StartError::Store(error)) if error.is_retryable() => {
+                    self.set_state(StoreState::Away);
                     tracing::warn!(error = %Report(&error), "the store is still away");
                 }
                 Err(error) => return Err(DriverError::Start(error)),
             }
-            let refuse = self.refuse_while(pause);
-            if !refuse.await {
+            if !self.refuse_while(pause).await {
                 return Ok(());
             }
             pause = (pause * 2).min(REBUILD_PAUSE_MAX);
         }
     }
 
-    /// Refuses all that comes in for a while. `false`: told to stop.
+    /// Waits while the disk is full or read-only, and answers those who ask what is stored: the core knows just that.
+    /// Nothing else happens meanwhile, or it could not be stored. `false`: told to stop.
+    async fn wait_until_writable(&mut self) -> bool {
+        let mut pause = REBUILD_PAUSE_MIN;
+        let mut told = StoreState::Writable;
+        loop {
+            let Err(error) = blocking(|| self.store.check_writable()) else { return true };
+            if error.lack().is_none() {
+                // It has to be loaded again.
+                return true;
+            }
+            let state = StoreState::after(&error);
+            self.set_state(state);
+            if told != state {
+                told = state;
+                tracing::error!(error = %Report(&error), "nothing can be stored; reads go on");
+            }
+            if !self.refuse_while(pause).await {
+                return false;
+            }
+            pause = (pause * 2).min(REBUILD_PAUSE_MAX);
+        }
+    }
+
+    fn set_state(&self, state: StoreState) {
+        let commit = self.commit;
+        self.progress.send_replace(Progress { commit, store: state });
+    }
+
+    /// Refuses all that comes in for a while, but for questions that can be answered. `false`: told to stop.
     async fn refuse_while(&mut self, pause: Duration) -> bool {
         let until = tokio::time::Instant::now() + pause;
         loop {
@@ -480,16 +551,31 @@ impl Driver {
                     self.stopping = true;
                     return false;
                 }
+                Ok(Some(Message::Query(query))) if self.is_readable() => query(&self.core, self.commit),
+                Ok(Some(Message::Watch(start))) if self.is_readable() => {
+                    self.watches.forget_closed();
+                    self.watches.start(start, self.commit);
+                }
                 Ok(Some(message)) => {
                     self.waiting.push_back(message);
-                    self.refuse_all(&CallError::StoreUnavailable);
+                    self.refuse_all();
                 }
             }
         }
     }
 
+    fn is_readable(&self) -> bool {
+        self.progress.borrow().store.is_readable()
+    }
+
+    /// Answers everybody who waits that the store takes nothing.
+    fn refuse_all(&mut self) {
+        let refusal = self.progress.borrow().store.refusal();
+        self.answer_all(&refusal.unwrap_or(CallError::StoreUnavailable));
+    }
+
     /// Answers everybody who waits with `error`.
-    fn refuse_all(&mut self, error: &CallError) {
+    fn answer_all(&mut self, error: &CallError) {
         for (_, caller) in self.pending.drain() {
             let _gone = caller.send(Err(error.clone()));
         }
@@ -513,12 +599,19 @@ impl Driver {
         while let Ok(message) = self.inbox.try_recv() {
             self.waiting.push_back(message);
         }
-        self.refuse_all(&CallError::Stopping);
+        self.answer_all(&CallError::Stopping);
         for attached in self.streams.values() {
             // A full outbox needs no word: the stream ends when the attachment is dropped.
             let _full = attached.outbox.try_send(ToStream::GoAway);
         }
-        blocking(|| self.store.close()).map_err(DriverError::Store)
+        match blocking(|| self.store.close()) {
+            // Nothing acknowledged depends on it.
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(error = %Report(&error), "the store could not be written out at the end");
+                Ok(())
+            }
+            closed => closed.map_err(DriverError::Store),
+        }
     }
 }
 

@@ -95,6 +95,11 @@ impl FailureBody {
         Self::by_broker("ResultTypeError", message)
     }
 
+    /// A record that the job needs is damaged.
+    pub(crate) fn record_damaged(message: String) -> Self {
+        Self::by_broker("RecordDamagedError", message)
+    }
+
     /// An argument could not be computed.
     pub(crate) fn value_derivation(message: String) -> Self {
         Self::by_broker("ValueDerivationError", message)

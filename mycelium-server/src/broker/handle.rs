@@ -29,6 +29,8 @@ use crate::store::{BlobDigest, BlobUse, FinishedRecord, Store};
 const FACTS_TRIES_MAX: usize = 20;
 /// How long to wait for the next commit before facts are read again.
 const FACTS_PAUSE: Duration = Duration::from_millis(50);
+/// How many backups may be under way.
+const BACKUPS_MAX: usize = 1;
 /// Submissions of up to so many jobs read their facts without switching threads.
 const JOBS_READ_HERE_MAX: usize = 16;
 
@@ -50,6 +52,7 @@ struct Inner {
     next_stream: AtomicU64,
     sessions: AtomicUsize,
     watches: AtomicUsize,
+    backups: AtomicUsize,
     /// Evaluations at once: each takes all of a core, and one after the other of its jobs may take memory up to the
     /// limit.
     evaluations: Arc<Semaphore>,
@@ -120,6 +123,7 @@ impl Handle {
                 next_stream: AtomicU64::new(1),
                 sessions: AtomicUsize::new(0),
                 watches: AtomicUsize::new(0),
+                backups: AtomicUsize::new(0),
                 evaluations: Arc::new(Semaphore::new(
                     std::thread::available_parallelism().map_or(1, NonZero::get),
                 )),
@@ -155,6 +159,11 @@ impl Handle {
         self.inner.progress.borrow().commit
     }
 
+    /// Whether the store takes changes, as that changes.
+    pub(crate) fn store_state(&self) -> watch::Receiver<Progress> {
+        self.inner.progress.clone()
+    }
+
     pub(crate) fn next_stream(&self) -> StreamId {
         StreamId(self.inner.next_stream.fetch_add(1, Ordering::Relaxed))
     }
@@ -167,6 +176,11 @@ impl Handle {
     /// Counts a watch in, for as long as the permit lives.
     pub(crate) fn admit_watch(&self) -> Result<Permit, CallError> {
         Permit::take(Arc::clone(&self.inner), |inner| &inner.watches, self.inner.config.watches_max)
+    }
+
+    /// Counts a backup in, for as long as the permit lives.
+    pub(crate) fn admit_backup(&self) -> Result<Permit, CallError> {
+        Permit::take(Arc::clone(&self.inner), |inner| &inner.backups, BACKUPS_MAX)
     }
 
     /// Adds jobs to a flow.
@@ -361,8 +375,12 @@ impl Handle {
     }
 
     fn try_send(&self, message: Message) -> Result<(), CallError> {
-        if self.inner.progress.borrow().store_away {
-            return Err(CallError::StoreUnavailable);
+        let store = self.inner.progress.borrow().store;
+        let only_asks = matches!(message, Message::Query(_) | Message::Watch(_));
+        if let Some(refusal) = store.refusal()
+            && !(only_asks && store.is_readable())
+        {
+            return Err(refusal);
         }
         self.inner.inbox.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => CallError::Busy,
@@ -404,7 +422,7 @@ impl Drop for Permit {
 }
 
 fn unexpected(reply: &Reply) -> CallError {
-    CallError::Unreadable(format!("the scheduler answered with {reply:?}, which fits another request"))
+    CallError::Defect(format!("the scheduler answered with {reply:?}, which fits another request"))
 }
 
 fn new_job(job: &PreparedJob, index: u32) -> NewJob {

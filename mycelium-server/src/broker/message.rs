@@ -156,12 +156,20 @@ pub(crate) enum CallError {
     Busy,
     #[error("the store did not take the change")]
     StoreUnavailable,
+    #[error("the disk is full: nothing is stored until there is space again, and what is stored can be read")]
+    StoreFull,
+    #[error(
+        "the disk is read-only: nothing is stored until it can be written, and what is stored can be read"
+    )]
+    StoreReadOnly,
     #[error("the broker is stopping")]
     Stopping,
     #[error("the store cannot be read")]
     Read(#[source] Arc<store::Error>),
     #[error("the store holds a record that cannot be read: {0}")]
     Unreadable(String),
+    #[error("the broker contradicts itself: {0}")]
+    Defect(String),
     #[error(transparent)]
     Blob(#[from] BlobError),
     #[error("no flow is named `{0}`")]

@@ -37,7 +37,7 @@ pub(crate) use message::{
     Assigned, Body, CallError, DeclaredOutputs, FailureBody, HelloMessage, StreamAttachment, StreamId,
     ToStream,
 };
-pub(crate) use operands::{Operands, read_outputs};
+pub(crate) use operands::{Operands, ReadOutputs, read_outputs, spec_of};
 pub(crate) use payloads::{PayloadWriter, Payloads};
 pub(crate) use processes::Process;
 pub(crate) use registry::{ElfSignature, Misfit};
@@ -47,6 +47,7 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Config, SchedulerPlace};
 use crate::store::Store;
+pub(crate) use driver::StoreState;
 use driver::{Driver, Progress};
 use registry::Registry;
 
@@ -69,7 +70,7 @@ pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Resu
     let registry = load_registry(&*store)?;
     let (core, counters) = start::load_core(&*store, &config, &clock, EvaluationNumber(0))?;
     let (progress, progress_seen) =
-        watch_channel::channel(Progress { commit: counters.commit, store_away: false });
+        watch_channel::channel(Progress { commit: counters.commit, store: StoreState::Writable });
     let (inbox_sender, inbox) = mpsc::channel(config.queue_max);
     let handle =
         Handle::new(inbox_sender, Arc::clone(&store), progress_seen, registry, clock, config.clone(), blobs);

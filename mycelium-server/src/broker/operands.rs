@@ -14,7 +14,7 @@ use tokio::runtime;
 
 use super::message::CallError;
 use crate::blobs::{Blob, BlobError, Blobs};
-use crate::store::{BlobDigest, Store};
+use crate::store::{BlobDigest, SpecRecord, Store, isolate};
 use crate::values::{OutputsByJob, ReadBlob};
 
 /// The most that the operations of one job read of blobs, in bytes. Each blob is read once, and is in memory for as long
@@ -98,19 +98,65 @@ impl ReadBlob for Operands<'_> {
     }
 }
 
+/// The specification of a job, as it was read and as it was submitted.
+///
+/// # Errors
+/// In words, if it is damaged.
+pub(crate) fn spec_of(
+    job: JobId,
+    record: Result<Option<SpecRecord>, String>,
+) -> Result<(SpecRecord, v1::JobSpec), String> {
+    let record = record
+        .and_then(|record| record.ok_or_else(|| "it is missing".to_owned()))
+        .map_err(|what| format!("the specification of job {job} cannot be read: {what}"))?;
+    let spec = v1::JobSpec::decode(record.body.clone())
+        .map_err(|error| format!("the specification of job {job} cannot be read: {error}"))?;
+    Ok((record, spec))
+}
+
+/// What jobs returned.
+#[derive(Debug, Default)]
+pub(crate) struct ReadOutputs {
+    /// The outputs of those that have any.
+    pub(crate) outputs: OutputsByJob,
+    /// What is wrong, in words, with those that are damaged.
+    damaged: HashMap<JobId, String>,
+}
+
+impl ReadOutputs {
+    /// What is wrong, in words, with the first of `jobs` that is damaged.
+    pub(crate) fn damage_of<'a>(&self, jobs: impl IntoIterator<Item = &'a JobId>) -> Option<String> {
+        if self.damaged.is_empty() {
+            return None;
+        }
+        jobs.into_iter().find_map(|job| {
+            let what = self.damaged.get(job)?;
+            Some(format!("what job {job} returned cannot be read: {what}"))
+        })
+    }
+}
+
 /// The outputs of jobs, as far as they have any; in words if that is more than may be held at once.
 pub(crate) fn read_outputs(
     store: &dyn Store,
     jobs: HashSet<JobId>,
-) -> Result<Result<OutputsByJob, String>, CallError> {
+) -> Result<Result<ReadOutputs, String>, CallError> {
     let jobs: Vec<JobId> = jobs.into_iter().collect();
-    let mut outputs = HashMap::with_capacity(jobs.len());
+    let mut read = ReadOutputs { outputs: HashMap::with_capacity(jobs.len()), ..ReadOutputs::default() };
     let mut bytes = 0;
     for jobs in jobs.chunks(OUTPUTS_CHUNK) {
-        for (job, encoded) in jobs.iter().zip(store.outputs(jobs)?) {
-            // A job named in `after` alone may have been cancelled and retried meanwhile; a value that is missing is
-            // found when it is looked for.
-            let Some(encoded) = encoded else { continue };
+        for (job, encoded) in jobs.iter().zip(isolate(jobs, |jobs| store.outputs(jobs))?) {
+            let encoded = match encoded {
+                Ok(Some(encoded)) => encoded,
+                // A job named in `after` alone may have been cancelled and retried meanwhile; a value that is missing
+                // is found when it is looked for.
+                Ok(None) => continue,
+                // Nor does it matter, unless a value is made of it.
+                Err(what) => {
+                    read.damaged.insert(*job, what);
+                    continue;
+                }
+            };
             bytes += encoded.len();
             if bytes > OUTPUTS_BYTES_MAX {
                 return Ok(Err(format!(
@@ -118,10 +164,11 @@ pub(crate) fn read_outputs(
                      the most that values are put together from"
                 )));
             }
-            let decoded = v1::Outputs::decode(encoded)
-                .map_err(|error| CallError::Unreadable(format!("the outputs of job {job}: {error}")))?;
-            outputs.insert(*job, decoded);
+            match v1::Outputs::decode(encoded) {
+                Ok(outputs) => drop(read.outputs.insert(*job, outputs)),
+                Err(error) => drop(read.damaged.insert(*job, error.to_string())),
+            }
         }
     }
-    Ok(Ok(outputs))
+    Ok(Ok(read))
 }

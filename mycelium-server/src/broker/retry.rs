@@ -10,7 +10,7 @@ use mycelium_core::status::FinalStatus;
 
 use super::handle::{Handle, finished_facts};
 use super::message::CallError;
-use crate::store::{FinishedQuery, FinishedRecord, Store};
+use crate::store::{FinishedQuery, FinishedRecord, Store, isolate};
 
 /// How many of a flow's jobs are brought back with one command.
 const ROOTS_PER_COMMAND: usize = 500;
@@ -67,9 +67,7 @@ impl Handle {
                 Err(error) => return Err(error),
                 Ok((Reply::Retried { retried, revived }, _)) => return Ok(Retried { retried, revived }),
                 Ok((other, _)) => {
-                    return Err(CallError::Unreadable(format!(
-                        "the scheduler answered a retry with {other:?}"
-                    )));
+                    return Err(CallError::Defect(format!("the scheduler answered a retry with {other:?}")));
                 }
             }
         }
@@ -92,8 +90,9 @@ fn failed_jobs_of(store: &dyn Store, flow: FlowId) -> Result<Vec<JobId>, CallErr
         let page = store.list_finished(&query)?;
         for record in &page.jobs {
             // One at a time: a specification may be large, and a page has many.
-            let specs = store.specs(&[record.id])?;
-            let is_element = specs.iter().flatten().any(|spec| spec.gathered_by.is_some());
+            let specs = isolate(&[record.id], |ids| store.specs(ids))?;
+            // One whose specification is damaged cannot run again, which is found out when it is gathered.
+            let is_element = specs.iter().flatten().flatten().any(|spec| spec.gathered_by.is_some());
             if is_element { &mut elements } else { &mut others }.push((record.number, record.id));
         }
         match page.next {
@@ -113,7 +112,12 @@ fn gather(
     strict: bool,
 ) -> Result<Retry, CallError> {
     let mut named: BTreeMap<JobId, RevivableJob> = BTreeMap::new();
-    for (id, record) in jobs.iter().zip(store.finished(jobs)?) {
+    for (id, record) in jobs.iter().zip(isolate(jobs, |jobs| store.finished(jobs))?) {
+        let record = match record {
+            Ok(record) => record,
+            Err(what) if strict => return Err(unreadable(*id, &what)),
+            Err(_) => continue,
+        };
         match record {
             None if unfinished.contains(id) => {}
             None if strict => return Err(Refusal::JobNotFound(*id).into()),
@@ -122,11 +126,11 @@ fn gather(
                 return Err(Refusal::NotRetryable(*id).into());
             }
             Some(record) if record.status.lets_dependents_go_on() => {}
-            Some(record) => {
-                if let Some(job) = revivable(store, &record)? {
-                    named.insert(*id, job);
-                }
-            }
+            Some(record) => match revivable(store, &record)? {
+                Ok(job) => drop(named.insert(*id, job)),
+                Err(what) if strict => return Err(unreadable(*id, &what)),
+                Err(_) => {}
+            },
         }
     }
     let dependents = gather_dependents(store, &named)?;
@@ -171,10 +175,11 @@ fn gather_dependents(
                 .copied()
                 .filter(|id| !roots.contains_key(id) && !found.contains_key(id))
                 .collect();
-            for record in store.finished(&new)?.into_iter().flatten() {
+            // Those that are damaged cannot come back, and the others can.
+            for record in isolate(&new, |new| store.finished(new))?.into_iter().flatten().flatten() {
                 if record.status == FinalStatus::UpstreamFailed
                     && found.len() < DEPENDENTS_MAX
-                    && let Some(revivable) = revivable(store, &record)?
+                    && let Ok(revivable) = revivable(store, &record)?
                 {
                     waiting.push(record.id);
                     found.insert(record.id, revivable);
@@ -189,9 +194,18 @@ fn gather_dependents(
     Ok(found)
 }
 
-fn revivable(store: &dyn Store, record: &FinishedRecord) -> Result<Option<RevivableJob>, CallError> {
-    let Some(spec) = store.specs(&[record.id])?.pop().flatten() else { return Ok(None) };
-    Ok(Some(RevivableJob {
+fn unreadable(job: JobId, what: &str) -> CallError {
+    CallError::Unreadable(format!("job {job}: {what}"))
+}
+
+/// A job as it can come back; in words why not, if its specification is damaged.
+fn revivable(store: &dyn Store, record: &FinishedRecord) -> Result<Result<RevivableJob, String>, CallError> {
+    let spec = isolate(&[record.id], |ids| store.specs(ids))?.pop().unwrap_or(Ok(None));
+    let spec = match spec.and_then(|spec| spec.ok_or_else(|| "its specification is missing".to_owned())) {
+        Ok(spec) => spec,
+        Err(what) => return Ok(Err(what)),
+    };
+    Ok(Ok(RevivableJob {
         id: record.id,
         flow: record.flow,
         elf: spec.elf,

@@ -121,10 +121,14 @@ impl Expansion {
                     tokio::time::sleep(AGAIN_PAUSE).await;
                 }
                 Err(CallError::Refused(Refusal::ContentDiffers(id))) => {
-                    return Err(Answer::Failed(format!(
+                    return Err(Answer::underivable(format!(
                         "the id of the job for an element of the list, {id}, is that of another job"
                     )));
                 }
+                Err(CallError::Read(error)) if error.is_damage() => {
+                    return Err(Answer::damaged(error.to_string()));
+                }
+                Err(error @ CallError::Unreadable(_)) => return Err(Answer::damaged(error.to_string())),
                 Err(error) => {
                     tracing::debug!(job = %self.list, error = %Report(&error), "a list is expanded later");
                     return Err(Answer::Again);

@@ -24,7 +24,8 @@ pub(super) struct Gathered {
 pub(super) async fn gather(handle: &Handle, list: JobId, elements: u32) -> Answer {
     match put_together(handle, list, elements).await {
         Ok(Ok(gathered)) => Answer::Gathered(Box::new(gathered)),
-        Ok(Err(problem)) => Answer::Failed(problem),
+        Ok(Err(answer)) => answer,
+        Err(CallError::Blob(error)) if error.is_damage() => Answer::damaged(error.to_string()),
         Err(error) => {
             tracing::error!(job = %list, error = %Report(&error), "cannot read what a list returned");
             Answer::Again
@@ -36,7 +37,7 @@ async fn put_together(
     handle: &Handle,
     list: JobId,
     elements: u32,
-) -> Result<Result<Gathered, String>, CallError> {
+) -> Result<Result<Gathered, Answer>, CallError> {
     let text = |text: &'static str| Piece::Bytes(Bytes::from_static(text.as_bytes()));
     let mut writer = PayloadWriter::new(handle.blobs().clone());
     writer.write(text("[")).await?;
@@ -46,7 +47,7 @@ async fn put_together(
         let jobs: Vec<JobId> = (first..end).map(|index| element_id(list, index)).collect();
         let wholes = match handle.read(move |store| read_wholes(store, &jobs)).await? {
             Ok(wholes) => wholes,
-            Err(problem) => return Ok(Err(format!("what the jobs for the elements returned: {problem}"))),
+            Err(answer) => return Ok(Err(answer)),
         };
         for whole in wholes {
             if first > 0 {
@@ -64,8 +65,16 @@ async fn put_together(
     Ok(Ok(Gathered { outputs: v1::Outputs { outputs: vec![output] }, blob }))
 }
 
-/// What jobs returned, in pieces; or in words why it cannot be part of a list.
-fn read_wholes(store: &dyn Store, jobs: &[JobId]) -> Result<Result<Vec<Vec<Piece>>, String>, CallError> {
-    let outputs = read_outputs(store, jobs.iter().copied().collect())?;
-    Ok(outputs.and_then(|outputs| jobs.iter().map(|job| splice_whole(*job, &outputs)).collect()))
+/// What jobs returned, in pieces; or why it cannot be part of a list.
+fn read_wholes(store: &dyn Store, jobs: &[JobId]) -> Result<Result<Vec<Vec<Piece>>, Answer>, CallError> {
+    let of_elements = |problem| format!("what the jobs for the elements returned: {problem}");
+    let outputs = match read_outputs(store, jobs.iter().copied().collect())? {
+        Ok(outputs) => outputs,
+        Err(problem) => return Ok(Err(Answer::underivable(of_elements(problem)))),
+    };
+    if let Some(damage) = outputs.damage_of(jobs) {
+        return Ok(Err(Answer::damaged(damage)));
+    }
+    let wholes: Result<_, String> = jobs.iter().map(|job| splice_whole(*job, &outputs.outputs)).collect();
+    Ok(wholes.map_err(|problem| Answer::underivable(of_elements(problem))))
 }

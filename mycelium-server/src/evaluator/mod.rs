@@ -21,8 +21,8 @@ use prost::Message as _;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::blobs::Blobs;
-use crate::broker::{Body, CallError, FailureBody, Handle, Operands, Report, read_outputs};
-use crate::store::{SpecRecord, Store};
+use crate::broker::{Body, CallError, FailureBody, Handle, Operands, Report, read_outputs, spec_of};
+use crate::store::{SpecRecord, Store, isolate};
 use crate::values::{Decision, decide, jobs_computed, jobs_named};
 use expand::Expansion;
 use gather::Gathered;
@@ -38,13 +38,25 @@ const AGAIN_PAUSE: Duration = Duration::from_millis(100);
 enum Answer {
     Run,
     Skip,
-    /// It cannot be computed, and why, in words.
-    Failed(String),
+    /// It cannot be computed.
+    Failed(FailureBody),
     Expanded {
         elements: u32,
     },
     Gathered(Box<Gathered>),
     Again,
+}
+
+impl Answer {
+    /// It cannot be computed, and why, in words.
+    fn underivable(problem: String) -> Self {
+        Self::Failed(FailureBody::value_derivation(problem))
+    }
+
+    /// What it is computed from is damaged, and how, in words.
+    fn damaged(problem: String) -> Self {
+        Self::Failed(FailureBody::record_damaged(problem))
+    }
 }
 
 /// What has come of an evaluation.
@@ -157,8 +169,8 @@ async fn send(handle: &Handle, answers: Vec<(Evaluation, Answer)>) {
                 Answer::Skip => EvaluationResult::Skip,
                 Answer::Expanded { elements } => EvaluationResult::Expanded { elements },
                 Answer::Again => EvaluationResult::Again,
-                Answer::Failed(message) => {
-                    bodies.push(Body::Failure(FailureBody::value_derivation(message)));
+                Answer::Failed(failure) => {
+                    bodies.push(Body::Failure(failure));
                     EvaluationResult::Failed(attachment)
                 }
                 Answer::Gathered(gathered) => {
@@ -181,19 +193,16 @@ async fn send(handle: &Handle, answers: Vec<(Evaluation, Answer)>) {
 /// Does what can be done without the core. Blocks.
 fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallError> {
     let jobs: Vec<JobId> = evaluations.iter().map(|evaluation| evaluation.job).collect();
-    let records = source.store.specs(&jobs)?;
+    let records = isolate(&jobs, |jobs| source.store.specs(jobs))?;
     let mut steps = Vec::with_capacity(evaluations.len());
     for (evaluation, record) in evaluations.iter().zip(records) {
         steps.push(match evaluation.what {
             EvaluationWhat::Gather { elements } => Step::Gather { elements },
-            EvaluationWhat::Decide => {
-                let (record, spec) = read_spec(evaluation.job, record)?;
-                if spec.for_each.is_some() {
-                    Step::List
-                } else {
-                    unless_panicking(|| decide_job(source, evaluation.job, &record, spec))?
-                }
-            }
+            EvaluationWhat::Decide => match spec_of(evaluation.job, record) {
+                Ok((_, spec)) if spec.for_each.is_some() => Step::List,
+                Ok((record, spec)) => unless_panicking(|| decide_job(source, evaluation.job, &record, spec))?,
+                Err(problem) => Step::Answer(Answer::damaged(problem)),
+            },
         });
     }
     Ok(steps)
@@ -201,23 +210,18 @@ fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallE
 
 /// Blocks.
 fn decide_list(source: &Source, job: JobId) -> Result<Step, CallError> {
-    let record = source.store.specs(&[job])?.pop().flatten();
-    let (record, spec) = read_spec(job, record)?;
-    unless_panicking(|| decide_job(source, job, &record, spec))
-}
-
-fn read_spec(job: JobId, record: Option<SpecRecord>) -> Result<(SpecRecord, v1::JobSpec), CallError> {
-    let record = record.ok_or_else(|| CallError::Unreadable(format!("job {job} has no specification")))?;
-    let spec = v1::JobSpec::decode(record.body.clone())
-        .map_err(|error| CallError::Unreadable(format!("the specification of job {job}: {error}")))?;
-    Ok((record, spec))
+    let record = isolate(&[job], |jobs| source.store.specs(jobs))?.pop().unwrap_or(Ok(None));
+    match spec_of(job, record) {
+        Ok((record, spec)) => unless_panicking(|| decide_job(source, job, &record, spec)),
+        Err(problem) => Ok(Step::Answer(Answer::damaged(problem))),
+    }
 }
 
 /// A defect must not keep the jobs beside it, and this one for ever, from going on.
 fn unless_panicking(decide: impl FnOnce() -> Result<Step, CallError>) -> Result<Step, CallError> {
     catch_unwind(AssertUnwindSafe(decide)).unwrap_or_else(|_panic| {
         let problem = "the broker could not compute the values: a defect of the broker";
-        Ok(Step::Answer(Answer::Failed(problem.to_owned())))
+        Ok(Step::Answer(Answer::underivable(problem.to_owned())))
     })
 }
 
@@ -228,30 +232,36 @@ fn decide_job(
     spec: v1::JobSpec,
 ) -> Result<Step, CallError> {
     let named: Vec<JobId> = jobs_named(&spec).into_iter().collect();
-    let skipped: HashSet<JobId> = source
-        .store
-        .finished(&named)?
-        .into_iter()
-        .flatten()
-        .filter(|finished| finished.status == FinalStatus::Skipped)
-        .map(|finished| finished.id)
-        .collect();
+    let mut skipped = HashSet::new();
+    for (id, finished) in named.iter().zip(isolate(&named, |jobs| source.store.finished(jobs))?) {
+        match finished {
+            Ok(Some(finished)) if finished.status == FinalStatus::Skipped => drop(skipped.insert(*id)),
+            Ok(_) => {}
+            Err(what) => {
+                let problem = format!("how job {id} ended cannot be read: {what}");
+                return Ok(Step::Answer(Answer::damaged(problem)));
+            }
+        }
+    }
     let outputs = match read_outputs(&*source.store, jobs_computed(&spec, &skipped))? {
         Ok(outputs) => outputs,
-        Err(problem) => return Ok(Step::Answer(Answer::Failed(problem))),
+        Err(problem) => return Ok(Step::Answer(Answer::underivable(problem))),
     };
     let operands = Operands::new(&source.blobs, source.runtime.clone());
-    let decision = decide(&spec, &outputs, &skipped, &operands);
+    let decision = decide(&spec, &outputs.outputs, &skipped, &operands);
     if let Some(away) = operands.away() {
         return Err(away.into());
     }
     Ok(match decision {
         Decision::Run => Step::Answer(Answer::Run),
         Decision::Skip => Step::Answer(Answer::Skip),
-        Decision::Fail(problem) => Step::Answer(Answer::Failed(problem)),
+        Decision::Fail(problem) => Step::Answer(match outputs.damage_of(&named) {
+            Some(damage) => Answer::damaged(damage),
+            None => Answer::underivable(problem),
+        }),
         Decision::Expand(elements) => match Expansion::new(job, record, spec, elements) {
             Ok(expansion) => Step::Expand(Box::new(expansion)),
-            Err(problem) => Step::Answer(Answer::Failed(problem)),
+            Err(problem) => Step::Answer(Answer::underivable(problem)),
         },
     })
 }

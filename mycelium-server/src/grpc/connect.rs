@@ -68,7 +68,7 @@ pub(crate) async fn connect(
         .map_err(Error::from)?;
     let (Reply::Welcome { session, resumed, keep }, _) = answered else {
         return Err(
-            Error::from(CallError::Unreadable("`Hello` was answered with another reply".to_owned())).into()
+            Error::from(CallError::Defect("`Hello` was answered with another reply".to_owned())).into()
         );
     };
     for elf in &elves {

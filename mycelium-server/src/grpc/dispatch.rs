@@ -7,17 +7,17 @@ use mycelium_core::command::Command;
 use mycelium_core::effects::Assignment;
 use mycelium_core::ids::{AssignNumber, Attachment, JobId, SessionId, Token};
 use mycelium_proto::v1::{self, payload};
-use prost::Message as _;
 use tokio::runtime;
 use tokio::sync::mpsc;
 
 use super::convert;
 use crate::blobs::Blobs;
 use crate::broker::{
-    Assigned, Body, CallError, FailureBody, Handle, Operands, Payloads, Report, StreamId, read_outputs,
+    Assigned, Body, CallError, FailureBody, Handle, Operands, Payloads, ReadOutputs, Report, StreamId,
+    read_outputs, spec_of,
 };
-use crate::store::{BlobRole, BlobUse, Store};
-use crate::values::{Derived, OutputsByJob, derive_arguments, has_operations};
+use crate::store::{BlobRole, BlobUse, Store, isolate};
+use crate::values::{Derived, derive_arguments, has_operations, jobs_named};
 
 /// A message grows to about so many bytes of arguments before the next begins.
 const ASSIGN_BYTES_TARGET: usize = 1024 * 1024;
@@ -97,6 +97,8 @@ impl Dispatcher {
             let is_short = part.len() <= READ_HERE_MAX;
             let read = move |store: &dyn Store| Inputs::read(store, part);
             let inputs = if is_short { self.handle.read_here(read)? } else { self.handle.read(read).await? };
+            let (inputs, damaged) = inputs;
+            done.failures.extend(damaged);
             match inputs {
                 Ok(inputs) => {
                     let more = self.derive(inputs, is_short).await?;
@@ -138,7 +140,13 @@ impl Dispatcher {
         for (mut assignment, token, arguments) in assignments {
             let (parameters, values): (Vec<_>, Vec<_>) =
                 arguments.into_iter().map(|Derived { parameter, value }| (parameter, value)).unzip();
-            let Payloads { payloads, made } = Payloads::of(self.handle.blobs(), values).await?;
+            let Payloads { payloads, made } = match Payloads::of(self.handle.blobs(), values).await {
+                Err(error) if error.is_damage() => {
+                    done.failures.push((token, FailureBody::record_damaged(error.to_string())));
+                    continue;
+                }
+                made => made?,
+            };
             let arguments = parameters.into_iter().zip(payloads);
             assignment.arguments = arguments
                 .map(|(parameter, payload)| v1::ArgumentValue { parameter, payload: Some(payload) })
@@ -158,7 +166,7 @@ impl Dispatcher {
 struct Inputs {
     assignments: Vec<Assignment>,
     specs: Vec<v1::JobSpec>,
-    outputs: OutputsByJob,
+    outputs: ReadOutputs,
 }
 
 /// The values of all these are more than may be held at once, and why, in words.
@@ -179,26 +187,38 @@ struct PutTogether {
     failures: Vec<(Token, FailureBody)>,
 }
 
+/// Attempts that fail before they begin.
+type Failures = Vec<(Token, FailureBody)>;
+
 impl Inputs {
-    fn read(store: &dyn Store, assignments: Vec<Assignment>) -> Result<Result<Self, TooMuch>, CallError> {
+    /// Reads what assignments need. Those whose records are damaged fail, and the others go on.
+    fn read(
+        store: &dyn Store,
+        assignments: Vec<Assignment>,
+    ) -> Result<(Result<Self, TooMuch>, Failures), CallError> {
         let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
-        let records = store.specs(&ids)?;
+        let records = isolate(&ids, |ids| store.specs(ids))?;
+        let mut readable = Vec::with_capacity(records.len());
         let mut specs = Vec::with_capacity(records.len());
         let mut sources: HashSet<JobId> = HashSet::new();
-        for (id, record) in ids.iter().zip(records) {
-            let record =
-                record.ok_or_else(|| CallError::Unreadable(format!("job {id} has no specification")))?;
-            let spec = v1::JobSpec::decode(record.body)
-                .map_err(|error| CallError::Unreadable(format!("the specification of job {id}: {error}")))?;
-            if !spec.nodes.is_empty() {
-                sources.extend(&record.depends_on);
+        let mut failures = Failures::new();
+        for (assignment, record) in assignments.into_iter().zip(records) {
+            match spec_of(assignment.token.job, record) {
+                Ok((record, spec)) => {
+                    if !spec.nodes.is_empty() {
+                        sources.extend(&record.depends_on);
+                    }
+                    specs.push(spec);
+                    readable.push(assignment);
+                }
+                Err(problem) => failures.push((assignment.token, FailureBody::record_damaged(problem))),
             }
-            specs.push(spec);
         }
-        Ok(match read_outputs(store, sources)? {
-            Ok(outputs) => Ok(Self { assignments, specs, outputs }),
-            Err(problem) => Err(TooMuch { assignments, problem }),
-        })
+        let inputs = match read_outputs(store, sources)? {
+            Ok(outputs) => Ok(Self { assignments: readable, specs, outputs }),
+            Err(problem) => Err(TooMuch { assignments: readable, problem }),
+        };
+        Ok((inputs, failures))
     }
 
     fn derive(self, blobs: &Blobs, runtime: &runtime::Handle) -> Result<DerivedAssignments, CallError> {
@@ -208,7 +228,8 @@ impl Inputs {
         for (assignment, spec) in assignments.into_iter().zip(specs) {
             let operands = Operands::new(blobs, runtime.clone());
             // A defect must not keep the jobs beside it, and this one for ever, from running.
-            let derived = catch_unwind(AssertUnwindSafe(|| derive_arguments(&spec, &outputs, &operands)));
+            let derived =
+                catch_unwind(AssertUnwindSafe(|| derive_arguments(&spec, &outputs.outputs, &operands)));
             if let Some(away) = operands.away() {
                 return Err(away.into());
             }
@@ -230,7 +251,11 @@ impl Inputs {
                     done.assignments.push((message, assignment.token, arguments));
                 }
                 Err(error) => {
-                    done.failures.push((assignment.token, FailureBody::value_derivation(error)));
+                    let failure = match outputs.damage_of(&jobs_named(&spec)) {
+                        Some(damage) => FailureBody::record_damaged(damage),
+                        None => FailureBody::value_derivation(error),
+                    };
+                    done.failures.push((assignment.token, failure));
                 }
             }
         }

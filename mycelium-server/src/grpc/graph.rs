@@ -8,7 +8,7 @@ use mycelium_proto::{limits, v1};
 use prost::Message as _;
 
 use super::convert;
-use super::jobs::{decode_spec, find, find_all, read_spec};
+use super::jobs::{decode_spec, find, find_readable, read_spec, readable_specs};
 use super::list::{JobCursor, JobFilter, jobs_page};
 use super::page;
 use super::status::Error;
@@ -81,7 +81,7 @@ fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<(Vec<v1::JobEdge>, bo
     let mut edges = Vec::new();
     let mut bytes = 0;
     let mut lists = IntoLists::new();
-    for (id, record) in jobs.iter().zip(store.specs(jobs)?) {
+    for (id, record) in jobs.iter().zip(readable_specs(store, jobs)?) {
         let Some(record) = record else { continue };
         let gathered_by = record.gathered_by;
         let own = own_edges(store, *id, record, &mut lists)?;
@@ -180,7 +180,7 @@ async fn around(
 ) -> Result<v1::GetGraphResponse, Error> {
     find(handle, job).await?;
     let (ids, truncated) = handle.read(move |store| neighbours(store, job, depth, limit)).await?;
-    let found = find_all(handle, ids.clone()).await?;
+    let found = find_readable(handle, ids.clone()).await?;
     let jobs: HashMap<JobId, v1::Job> =
         ids.iter().zip(found).filter_map(|(id, found)| Some((*id, found?.to_message()))).collect();
     let shown: Vec<JobId> = ids.into_iter().filter(|id| jobs.contains_key(id)).collect();
@@ -235,7 +235,7 @@ fn neighbours(
             continue;
         }
         let room = limit.saturating_sub(found.len());
-        let spec = store.specs(&[job])?.pop().flatten();
+        let spec = readable_specs(store, &[job])?.pop().flatten();
         // One more than there is room for tells that some are left out.
         let elements = match &spec {
             Some(spec) if spec.evaluate => elements_of(store, job, room + 1)?,

@@ -16,8 +16,8 @@ use prost::Message as _;
 use super::convert;
 use super::status::Error;
 use super::values;
-use crate::broker::{CallError, Handle};
-use crate::store::{FinishedRecord, Store};
+use crate::broker::{CallError, Handle, Report};
+use crate::store::{FinishedRecord, SpecRecord, Store, isolate};
 
 /// About how many bytes of outputs go into one answer.
 const OUTPUTS_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -69,6 +69,26 @@ pub(crate) async fn find_all(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<Opt
     Ok(ids.iter().map(|id| found.remove(id)).collect())
 }
 
+/// As [`find_all`], for those who show what can be shown: a job whose record is damaged is left out.
+pub(crate) async fn find_readable(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<Option<Found>>, CallError> {
+    match find_all(handle, ids.clone()).await {
+        Err(CallError::Read(error)) if error.is_damage() => {}
+        found => return found,
+    }
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        found.push(match find_all(handle, vec![id]).await {
+            Ok(mut found) => found.pop().flatten(),
+            Err(CallError::Read(error)) if error.is_damage() => {
+                tracing::error!(job = %id, error = %Report(&*error), "a damaged job is left out");
+                None
+            }
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(found)
+}
+
 /// Finds a job.
 pub(crate) async fn find(handle: &Handle, id: JobId) -> Result<Found, CallError> {
     let found = find_all(handle, vec![id]).await?.pop().flatten();
@@ -98,6 +118,18 @@ pub(crate) fn read_spec(store: &dyn Store, id: JobId) -> Result<Option<v1::JobSp
         None => Ok(None),
         Some(record) => decode_spec(id, record.body).map(Some),
     }
+}
+
+/// Specifications, for those who show what can be shown: one that is damaged is left out.
+pub(crate) fn readable_specs(store: &dyn Store, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, CallError> {
+    let specs = isolate(ids, |ids| store.specs(ids))?;
+    let readable = ids.iter().zip(specs).map(|(id, spec)| {
+        spec.unwrap_or_else(|what| {
+            tracing::error!(job = %id, error = what, "a damaged specification is left out");
+            None
+        })
+    });
+    Ok(readable.collect())
 }
 
 pub(crate) fn decode_spec(id: JobId, body: Bytes) -> Result<v1::JobSpec, CallError> {
@@ -139,10 +171,15 @@ fn outputs_up_to(
     for chunk in jobs.chunks(CHUNK) {
         let done: Vec<JobId> =
             chunk.iter().filter(|(_, status)| *status == v1::JobStatus::Done).map(|(id, _)| *id).collect();
-        let mut encoded: HashMap<JobId, Option<Bytes>> =
-            done.iter().copied().zip(store.outputs(&done)?).collect();
+        let mut encoded: HashMap<JobId, Result<Option<Bytes>, String>> =
+            done.iter().copied().zip(isolate(&done, |done| store.outputs(done))?).collect();
         for (id, status) in chunk {
-            let encoded = encoded.remove(id).flatten().unwrap_or_default();
+            let encoded = match encoded.remove(id).unwrap_or(Ok(None)) {
+                Ok(encoded) => encoded.unwrap_or_default(),
+                // Who goes on asking for the rest is told which one is damaged.
+                Err(_) if !answered.is_empty() => return Ok(answered),
+                Err(what) => return Err(CallError::Unreadable(format!("the outputs of job {id}: {what}"))),
+            };
             if !answered.is_empty() && bytes + encoded.len() > bytes_max {
                 return Ok(answered);
             }

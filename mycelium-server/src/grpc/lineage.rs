@@ -9,7 +9,7 @@ use mycelium_core::ids::JobId;
 use mycelium_proto::v1;
 
 use super::graph::{edges_into_one, encoded_len_in_list};
-use super::jobs::{Found, decode_outputs, find, find_all};
+use super::jobs::{Found, decode_outputs, find, find_readable, readable_specs};
 use super::page;
 use super::status::Error;
 use super::{convert, values};
@@ -49,7 +49,7 @@ pub(crate) async fn get_lineage(
         })
         .await?;
     let Page { jobs: places, edges, next, truncated } = page;
-    let found = find_all(handle, places.iter().map(|(id, _)| *id).collect()).await?;
+    let found = find_readable(handle, places.iter().map(|(id, _)| *id).collect()).await?;
     let jobs: Vec<v1::LineageJob> = places
         .iter()
         .zip(found)
@@ -147,7 +147,8 @@ impl<'a> Walk<'a> {
             self.truncated = true;
             return Ok(None);
         }
-        let Some(record) = self.store.specs(&[job])?.pop().flatten() else { return Ok(Some(Vec::new())) };
+        let record = readable_specs(self.store, &[job])?.pop().flatten();
+        let Some(record) = record else { return Ok(Some(Vec::new())) };
         self.specs += 1;
         self.specs_bytes += record.body.len();
         let mut edges = edges_into_one(self.store, job, record)?;

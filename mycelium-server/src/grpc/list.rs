@@ -94,6 +94,9 @@ pub(crate) async fn jobs_page(
     }
     let query = FinishedQuery { after, limit: limit - jobs.len(), ..finished.clone() };
     let page = handle.read(move |store| Ok(store.list_finished(&query)?)).await?;
+    for what in &page.damaged {
+        tracing::error!(what, "a damaged job is left out of a list");
+    }
     jobs.extend(page.jobs.iter().map(convert::finished_job));
     Ok((jobs, page.next.map(|next| JobCursor::Finished(Some(next)))))
 }

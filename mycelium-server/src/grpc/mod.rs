@@ -1,5 +1,6 @@
 //! The services: they convert a request, call the broker, and convert what it answers.
 
+mod backup;
 mod blob_service;
 mod connect;
 mod convert;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use crate::broker::Handle;
 use status::Error;
 
+pub(crate) use backup::StoreServer;
 pub(crate) use blob_service::BlobServer;
 pub(crate) use elf_service::ElfServer;
 pub(crate) use mycelium_service::MyceliumServer;

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::status::Error;
 use super::{Mycelia, convert, graph, jobs, lineage, list, operations, submit, watch};
-use crate::broker::Handle;
+use crate::broker::{Handle, StoreState};
 
 /// Serves those who orchestrate and watch.
 #[derive(Debug, Clone)]
@@ -95,5 +95,11 @@ async fn get_status(handle: &Handle, _request: v1::GetStatusRequest) -> Result<v
         sessions: u32::try_from(counts.sessions).unwrap_or(u32::MAX),
         process_id: std::process::id(),
         outcomes_stale: counts.outcomes_stale,
+        store_problem: match handle.store_state().borrow().store {
+            StoreState::Full => "disk full".to_owned(),
+            StoreState::ReadOnly => "read-only".to_owned(),
+            // Who is away answers nobody.
+            StoreState::Writable | StoreState::Away => String::new(),
+        },
     })
 }

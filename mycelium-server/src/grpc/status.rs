@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::blobs::BlobError;
 use crate::broker::{CallError, Misfit, Report};
+use crate::store::{self, Lack, lack_in};
 use crate::transport::Refusal as Refused;
 use crate::values::SpecError;
 
@@ -89,15 +90,26 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
             CallError::Refused(refusal) => refusal_code_and_reason(refusal),
             CallError::Busy => (Code::ResourceExhausted, reason::BROKER_BUSY),
             CallError::StoreUnavailable => (Code::Unavailable, reason::STORE_UNAVAILABLE),
+            CallError::StoreFull => (Code::Unavailable, reason::STORE_FULL),
+            CallError::StoreReadOnly => (Code::Unavailable, reason::STORE_READ_ONLY),
             CallError::Stopping => (Code::Unavailable, reason::BROKER_STOPPING),
             CallError::Read(error) if error.is_retryable() => (Code::Unavailable, reason::STORE_UNAVAILABLE),
-            CallError::Read(_) | CallError::Unreadable(_) => (Code::Internal, reason::INTERNAL),
+            CallError::Read(error) if matches!(**error, store::Error::Refused { .. }) => {
+                (Code::FailedPrecondition, reason::BACKUP_NOT_POSSIBLE)
+            }
+            CallError::Read(error) if error.is_damage() => (Code::DataLoss, reason::RECORD_DAMAGED),
+            CallError::Unreadable(_) => (Code::DataLoss, reason::RECORD_DAMAGED),
+            CallError::Read(_) | CallError::Defect(_) => (Code::Internal, reason::INTERNAL),
             CallError::Blob(error) => match error {
                 BlobError::NotFound(_) => (Code::NotFound, reason::BLOB_NOT_FOUND),
                 BlobError::Differs(_) => (Code::InvalidArgument, reason::BLOB_DIFFERS),
                 BlobError::Damaged { .. } => (Code::DataLoss, reason::BLOB_DAMAGED),
                 BlobError::Stalled => (Code::DeadlineExceeded, reason::BLOB_STALLED),
-                BlobError::Away(_) => (Code::Unavailable, reason::STORE_UNAVAILABLE),
+                BlobError::Away(error) => match lack_in(&**error) {
+                    Some(Lack::Space) => (Code::Unavailable, reason::STORE_FULL),
+                    Some(Lack::Writing) => (Code::Unavailable, reason::STORE_READ_ONLY),
+                    None => (Code::Unavailable, reason::STORE_UNAVAILABLE),
+                },
             },
             CallError::FlowNameNotFound(_) => (Code::NotFound, reason::FLOW_NOT_FOUND),
             CallError::ElfNotFound(_) => (Code::NotFound, reason::ELF_NOT_FOUND),

@@ -12,10 +12,10 @@ use prost::Message as _;
 use tokio::runtime;
 
 use super::convert;
-use super::jobs::{decode_outputs, find_all, read_spec};
+use super::jobs::{decode_outputs, find_readable, read_spec};
 use crate::blobs::Blobs;
 use crate::broker::{CallError, Handle, Operands};
-use crate::store::Store;
+use crate::store::{Store, isolate};
 use crate::values::{OutputsByJob, Preview, Tracer, has_operations, preview};
 
 /// The most bytes of values in one answer.
@@ -61,7 +61,7 @@ async fn of_job(handle: &Handle, job: JobId, deadline: Instant) -> Result<v1::Jo
     } else {
         handle.read(move |_| Ok(draft.finish(job, deadline, &blobs, &runtime))).await?
     };
-    let found = find_all(handle, origins).await?;
+    let found = find_readable(handle, origins).await?;
     values.origins = found.into_iter().flatten().map(|found| found.to_message()).collect();
     Ok(values)
 }
@@ -171,8 +171,9 @@ fn read_outputs(store: &dyn Store, jobs: &[JobId], deadline: Instant) -> Result<
         if Instant::now() >= deadline {
             return Ok(HashMap::new());
         }
-        for (job, encoded) in chunk.iter().zip(store.outputs(chunk)?) {
-            let Some(encoded) = encoded else { continue };
+        for (job, encoded) in chunk.iter().zip(isolate(chunk, |jobs| store.outputs(jobs))?) {
+            // What is damaged is not known, and the rest is shown.
+            let Ok(Some(encoded)) = encoded else { continue };
             bytes += encoded.len();
             if bytes > OUTPUTS_BYTES_MAX {
                 return Ok(HashMap::new());

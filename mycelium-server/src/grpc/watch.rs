@@ -18,7 +18,7 @@ use super::jobs::{decode_outputs, find_all, job_ids};
 use super::list::{JobCursor, JobFilter, jobs_page};
 use super::status::Error;
 use crate::broker::{CallError, Handle, Permit, WatchEvent, WatchScope, WatchedChange, cut_message};
-use crate::store::FinishedQuery;
+use crate::store::{FinishedQuery, isolate};
 
 /// How many messages may wait for a watcher.
 const OUTGOING_MAX: usize = 16;
@@ -206,7 +206,13 @@ impl Watch {
                 let ids: Vec<JobId> =
                     done.iter().filter_map(|index| JobId::from_slice(&changes[*index].job_id)).collect();
                 let mut bytes = 0;
-                for ((index, id), encoded) in done.into_iter().zip(&ids).zip(store.outputs(&ids)?) {
+                let outputs = isolate(&ids, |ids| store.outputs(ids))?;
+                for ((index, id), encoded) in done.into_iter().zip(&ids).zip(outputs) {
+                    // What is damaged is told to those who ask for it, and does not end the watch.
+                    let Ok(encoded) = encoded else {
+                        changes[index].outputs_omitted = true;
+                        continue;
+                    };
                     let encoded = encoded.unwrap_or_default();
                     if bytes + encoded.len() > OUTPUTS_PER_MESSAGE_BYTES {
                         changes[index].outputs_omitted = true;

@@ -1,6 +1,7 @@
 //! A store for tests of what stands on a store: it fails when it is told to.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 
 use super::{
     Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
-    FinishedRecord, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store,
+    FinishedRecord, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store, StoreSnapshot,
 };
 
 /// How a commit fails.
@@ -21,6 +22,17 @@ pub enum Fault {
     UncertainNotApplied,
     /// The batch is stored, and the error leaves that open.
     UncertainApplied,
+}
+
+/// What is stored of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobRecord {
+    /// Its specification.
+    Spec,
+    /// How it ended.
+    End,
+    /// What it returned.
+    Outputs,
 }
 
 /// Wraps a store. As with a real one, nothing is written after a failed commit until the store is loaded again.
@@ -38,6 +50,10 @@ struct State {
     plan: VecDeque<Option<Fault>>,
     /// Whether nothing can be read or written.
     is_away: bool,
+    /// Whether there is no space for commits.
+    is_full: bool,
+    /// Records that cannot be read.
+    damaged: HashSet<(JobId, JobRecord)>,
     has_failed: bool,
     /// Whether commits wait, and how many do.
     is_held: bool,
@@ -65,6 +81,24 @@ impl FaultyStore {
     /// Takes the store away, or brings it back: while it is away, every call fails.
     pub fn set_away(&self, is_away: bool) {
         self.state().is_away = is_away;
+    }
+
+    /// Fills the disk, or makes space: while it is full, commits fail, and everything can be read.
+    pub fn set_full(&self, is_full: bool) {
+        self.state().is_full = is_full;
+    }
+
+    /// Damages a record of a job: whoever reads it, alone or with others, is told so.
+    pub fn damage(&self, job: [u8; 16], record: JobRecord) {
+        self.state().damaged.insert((JobId::new(job), record));
+    }
+
+    fn sound(&self, jobs: &[JobId], record: JobRecord) -> Result<(), Error> {
+        let state = self.state();
+        match jobs.iter().find(|job| state.damaged.contains(&(**job, record))) {
+            None => Ok(()),
+            Some(job) => Err(Error::Damaged { what: format!("planned: job {job}, file planned.table") }),
+        }
     }
 
     /// Lets commits wait before they do anything, until [`release_commits`](Self::release_commits).
@@ -106,6 +140,14 @@ impl FaultyStore {
     }
 }
 
+fn full() -> Error {
+    Error::Unavailable {
+        what: "planned: full".to_owned(),
+        certainly_not_applied: true,
+        source: Some(Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull))),
+    }
+}
+
 fn unavailable(what: &str, certainly_not_applied: bool) -> Error {
     Error::Unavailable { what: what.to_owned(), certainly_not_applied, source: None }
 }
@@ -121,7 +163,8 @@ impl Store for FaultyStore {
 
     fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
         let image = self.present()?.load(each)?;
-        self.state().has_failed = false;
+        let mut state = self.state();
+        state.has_failed &= state.is_full;
         Ok(image)
     }
 
@@ -130,6 +173,10 @@ impl Store for FaultyStore {
         let inner = self.present()?;
         let fault = {
             let mut state = self.state();
+            if state.is_full {
+                state.has_failed = true;
+                return Err(full());
+            }
             if state.has_failed {
                 return Err(unavailable("an earlier write failed, and the store was not loaded again", true));
             }
@@ -149,14 +196,17 @@ impl Store for FaultyStore {
     }
 
     fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error> {
+        self.sound(ids, JobRecord::Spec)?;
         self.present()?.specs(ids)
     }
 
     fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error> {
+        self.sound(ids, JobRecord::End)?;
         self.present()?.finished(ids)
     }
 
     fn outputs(&self, ids: &[JobId]) -> Result<Vec<Option<Bytes>>, Error> {
+        self.sound(ids, JobRecord::Outputs)?;
         self.present()?.outputs(ids)
     }
 
@@ -238,6 +288,26 @@ impl Store for FaultyStore {
         limit: usize,
     ) -> Result<Vec<(u64, OccurrenceRecord)>, Error> {
         self.present()?.list_occurrences(id, after, limit)
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        let state = self.state();
+        if state.is_full {
+            return Err(full());
+        }
+        if state.has_failed {
+            return Err(unavailable("the store was not loaded again", true));
+        }
+        drop(state);
+        self.present()?.check_writable()
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn StoreSnapshot>, Error> {
+        self.present()?.snapshot()
+    }
+
+    fn blobs_folder(&self) -> Option<PathBuf> {
+        self.inner.blobs_folder()
     }
 
     fn close(&self) -> Result<(), Error> {

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod record;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use mycelium_core::ids::{Commit, FailureId, FinishNumber, FlowId, JobId, Revision, SubmissionId};
@@ -136,8 +137,78 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<BlobUse>, Error>;
 
+    /// Whether changes can be stored, as far as that can be told without one. After a commit that failed, and after a
+    /// [`load`](Self::load) that could only read, it is an error.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; with an [`Error::lack`] if the disk is full or read-only.
+    fn check_writable(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Keeps this moment, to be read from beginning to end while others go on.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if this store cannot be copied.
+    fn snapshot(&self) -> Result<Box<dyn StoreSnapshot>, Error> {
+        Err(Error::Refused { what: format!("a store of the kind {} cannot be copied", self.kind()) })
+    }
+
+    /// The folder in which a broker on this store keeps its blobs: values too large to travel inline, which what is
+    /// stored names. `None` if it keeps them in memory, which only suits a store that is gone with the process.
+    fn blobs_folder(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// Writes out what is still in memory, before the process ends. Nothing acknowledged depends on it.
     fn close(&self) -> Result<(), Error>;
+}
+
+/// A store at one moment.
+pub trait StoreSnapshot: Send {
+    /// The newest commit in it.
+    fn commit(&self) -> Commit;
+
+    /// The next entries, in the order of tables and keys: about `bytes_max` bytes of them, and at least one. `None`
+    /// after the last.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; [`Error::Unavailable`], after which the snapshot is of no use.
+    fn next(&mut self, bytes_max: usize) -> Result<Option<TableEntries>, Error>;
+}
+
+/// Entries of a table, as they are stored.
+#[derive(Debug)]
+pub struct TableEntries {
+    /// The table.
+    pub table: &'static str,
+    /// Keys and values.
+    pub entries: Vec<(Bytes, Bytes)>,
+}
+
+/// Reads the records of several jobs with `read`, and each by itself if one of them is damaged: what is wrong with one,
+/// in words, does not keep the others from being read.
+///
+/// # Errors
+/// Those of `read`, but for [`Error::Damaged`].
+pub(crate) fn isolate<T>(
+    ids: &[JobId],
+    read: impl Fn(&[JobId]) -> Result<Vec<T>, Error>,
+) -> Result<Vec<Result<T, String>>, Error> {
+    match read(ids) {
+        Ok(records) => return Ok(records.into_iter().map(Ok).collect()),
+        Err(Error::Damaged { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let mut records = Vec::with_capacity(ids.len());
+    for id in ids {
+        match read(std::slice::from_ref(id)) {
+            Ok(record) => records.extend(record.into_iter().map(Ok)),
+            Err(Error::Damaged { what }) => records.push(Err(what)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(records)
 }
 
 /// Which finished jobs to list.
@@ -181,6 +252,8 @@ pub struct FinishedPage {
     /// Where the next page begins; `None` if there are no more. May be set with fewer jobs than asked for, when no
     /// index serves the filters together.
     pub next: Option<FinishNumber>,
+    /// What is wrong, in words, with those that are left out because their records are damaged.
+    pub damaged: Vec<String>,
     /// How many index entries were read.
     pub entries_read: usize,
 }
@@ -244,7 +317,36 @@ pub enum Error {
     },
 }
 
+/// What a store needs to take changes, and does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Space: the disk is full, or a quota is used up.
+    Space,
+    /// A file system that can be written: it is read-only.
+    Writing,
+}
+
+/// Whether an error comes of a disk that is full or read-only, which is told by what it was caused by.
+pub(crate) fn lack_in(error: &(dyn std::error::Error + 'static)) -> Option<Lack> {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let mut next = Some(error);
+    while let Some(error) = next {
+        match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+            Some(StorageFull | QuotaExceeded) => return Some(Lack::Space),
+            Some(ReadOnlyFilesystem) => return Some(Lack::Writing),
+            Some(_) | None => next = error.source(),
+        }
+    }
+    None
+}
+
 impl Error {
+    /// What is missing, if the store cannot be written for want of space, or because it is read-only. What is stored can
+    /// be read all the same.
+    pub fn lack(&self) -> Option<Lack> {
+        lack_in(self)
+    }
+
     /// Whether trying again may help.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -255,6 +357,11 @@ impl Error {
             | Self::OutOfOrder { .. }
             | Self::Refused { .. } => false,
         }
+    }
+
+    /// Whether something that is stored is damaged, while the rest may well be read.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
     }
 
     /// Whether a batch that was being stored has certainly not been stored, not even in part.

@@ -15,6 +15,7 @@ pub(crate) mod lineage;
 pub(crate) mod retry;
 mod scope;
 pub(crate) mod serve;
+pub(crate) mod store;
 mod values;
 pub(crate) mod watch;
 pub(crate) mod why;
@@ -29,6 +30,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
     let client = cli.client;
     match cli.command {
         Command::Serve(args) => serve::run(*args, output).await,
+        Command::Store(args) => store::run(args, &client, output).await,
         Command::Bench(args) => {
             let report = bench::run(args).await?;
             if output.is_json() {

@@ -223,3 +223,33 @@ async fn an_evaluation_handed_out_before_a_commit_failed_counts_no_more() {
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_as_such_is_read_and_goes_on_by_itself() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
+    let handle = running.handle.clone();
+    handle.submit(submission(JOB)).await.unwrap();
+
+    store.set_full(true);
+    for _ in 0..3 {
+        let refused = handle.submit(submission(JobId::new([2; 16]))).await;
+        assert!(matches!(refused, Err(CallError::StoreFull)), "{refused:?}");
+    }
+    assert_eq!(status(&handle).await, Some(Status::Ready), "what is stored can be read");
+    assert_eq!(handle.store_state().borrow().store, StoreState::Full);
+
+    store.set_full(false);
+    let mut progress = handle.store_state();
+    let is_back = progress.wait_for(|progress| progress.store == StoreState::Writable);
+    tokio::time::timeout(Duration::from_secs(20), is_back).await.unwrap().unwrap();
+    handle.submit(submission(JobId::new([2; 16]))).await.unwrap();
+    assert_eq!(status(&handle).await, Some(Status::Ready));
+
+    // Told to stop while it is full, it stops well.
+    store.set_full(true);
+    let refused = handle.submit(submission(JobId::new([3; 16]))).await;
+    assert!(matches!(refused, Err(CallError::StoreFull)), "{refused:?}");
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}

@@ -7,7 +7,10 @@
 //! store/             the database
 //! ```
 //! A new folder is filled under the name `mycelium.creating`, which becomes `mycelium.format` when everything is in
-//! place: a folder whose making was interrupted is recognised, and made anew.
+//! place: a folder whose making was interrupted is recognised, and made anew. A copy that is written has the file
+//! `mycelium.unfinished` until it is whole, and is not opened before.
+//!
+//! No other user can read the folder, or lock it, whatever the umask is; one that an earlier release made is changed.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -15,9 +18,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Error;
+use crate::private;
 
 const FORMAT_FILE: &str = "mycelium.format";
 const CREATING_FILE: &str = "mycelium.creating";
+const PROBE_FILE: &str = "mycelium.probe";
+const UNFINISHED_FILE: &str = "mycelium.unfinished";
 const LOCK_FILE: &str = "mycelium.lock";
 const MARK_FILE: &str = "mycelium.mark";
 const STORE_FOLDER: &str = "store";
@@ -25,9 +31,12 @@ const STORE_FOLDER: &str = "store";
 /// The first line of the format file.
 const MAGIC: &str = "mycelium data folder";
 /// The version of everything in the folder: keys, records, mark.
-const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 1;
 /// The longest format file that is read, in bytes; a longer one is not ours.
 const FORMAT_BYTES_MAX: u64 = 1024;
+
+/// How much is written to find out whether there is space again, in bytes: some commits, and a part of a table.
+const PROBE_BYTES: usize = 1024 * 1024;
 
 /// How long to wait for a broker that is just ending to let go of the folder.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
@@ -44,10 +53,11 @@ pub(super) struct Folder {
 impl Folder {
     /// Takes the folder, after `create` has filled it if it is new.
     pub(super) fn open(path: &Path, create: impl FnOnce(&Self) -> Result<(), Error>) -> Result<Self, Error> {
-        fs::create_dir_all(path).map_err(|error| match error.kind() {
+        private::create_dir_all(path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => foreign(path, "it is not a folder"),
             _ => unavailable(path, "cannot make the data folder", error),
         })?;
+        check_finished(path)?;
         let format = path.join(FORMAT_FILE);
         let creating = path.join(CREATING_FILE);
         // Looked at before anything is written: a folder that is not ours is left as it is.
@@ -56,6 +66,8 @@ impl Folder {
         }
 
         let folder = Self { path: path.to_owned(), _lock: lock(path)? };
+        private::tighten(path)
+            .map_err(|error| unavailable(path, "cannot keep others from reading the folder", error))?;
         if exists(&format)? {
             check_format(path, &format)?;
         } else {
@@ -71,6 +83,18 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Takes a folder that is there, to look into it.
+    pub(super) fn open_existing(path: &Path) -> Result<Self, Error> {
+        let format = path.join(FORMAT_FILE);
+        check_finished(path)?;
+        if !exists(&format)? {
+            return Err(foreign(path, "it holds no `mycelium.format`"));
+        }
+        let folder = Self { path: path.to_owned(), _lock: lock(path)? };
+        check_format(path, &format)?;
+        Ok(folder)
+    }
+
     /// Where the folder is.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -78,12 +102,29 @@ impl Folder {
 
     /// Where the mark is.
     pub(super) fn mark(&self) -> PathBuf {
-        self.path.join(MARK_FILE)
+        mark_in(&self.path)
     }
 
     /// Where the database is.
     pub(super) fn store(&self) -> PathBuf {
-        self.path.join(STORE_FOLDER)
+        store_in(&self.path)
+    }
+
+    /// Finds out whether the folder can be written, by writing and removing a file.
+    pub(super) fn probe(&self) -> Result<(), Error> {
+        let path = self.path.join(PROBE_FILE);
+        let write = || {
+            let mut file = private::create_file(&path)?;
+            file.write_all(&vec![0; PROBE_BYTES])?;
+            file.sync_all()
+        };
+        let written = write().map_err(|error| unavailable(&path, "cannot write the file", error));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                written.and(Err(unavailable(&path, "cannot remove the file", error)))
+            }
+            Ok(()) | Err(_) => written,
+        }
     }
 
     /// Removes what an interrupted making has left.
@@ -102,8 +143,41 @@ impl Folder {
     }
 }
 
+/// Where the mark is in a folder.
+pub(super) fn mark_in(path: &Path) -> PathBuf {
+    path.join(MARK_FILE)
+}
+
+/// Where the database is in a folder.
+pub(super) fn store_in(path: &Path) -> PathBuf {
+    path.join(STORE_FOLDER)
+}
+
+/// Says, durably, that what is in a new folder is a copy that is being written.
+pub(super) fn begin_copy(path: &Path) -> Result<(), Error> {
+    write_durably(&path.join(UNFINISHED_FILE), "a copy that is not finished\n")?;
+    sync_folder(path)
+}
+
+/// Makes a copy valid, all of which is durable.
+pub(super) fn end_copy(path: &Path) -> Result<(), Error> {
+    write_durably(&path.join(FORMAT_FILE), &format!("{MAGIC}\nversion {FORMAT_VERSION}\n"))?;
+    sync_folder(path)?;
+    let unfinished = path.join(UNFINISHED_FILE);
+    fs::remove_file(&unfinished)
+        .map_err(|error| unavailable(&unfinished, "cannot remove the file", error))?;
+    sync_folder(path)
+}
+
+fn check_finished(path: &Path) -> Result<(), Error> {
+    if exists(&path.join(UNFINISHED_FILE))? {
+        return Err(foreign(path, "it is a copy that was not finished; remove it and make the copy again"));
+    }
+    Ok(())
+}
+
 /// Makes the names in a folder durable.
-fn sync_folder(path: &Path) -> Result<(), Error> {
+pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {
     File::open(path)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| unavailable(path, "cannot sync the folder", error))
@@ -111,7 +185,7 @@ fn sync_folder(path: &Path) -> Result<(), Error> {
 
 fn write_durably(path: &Path, text: &str) -> Result<(), Error> {
     let write = || {
-        let mut file = File::create(path)?;
+        let mut file = private::create_file(path)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };
@@ -136,7 +210,7 @@ fn holds_anything(path: &Path) -> Result<bool, Error> {
 fn lock(path: &Path) -> Result<File, Error> {
     let lock_path = path.join(LOCK_FILE);
     let failed = |error| unavailable(&lock_path, "cannot lock the data folder", error);
-    let file = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(failed)?;
+    let file = private::options().create(true).truncate(false).open(&lock_path).map_err(failed)?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         match file.try_lock() {

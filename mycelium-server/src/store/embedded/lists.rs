@@ -79,9 +79,12 @@ pub(super) fn page(view: &View<'_>, query: &FinishedQuery) -> Result<FinishedPag
         if let Some(entry) = newest.head.take() {
             taken += 1;
             last = Some(entry.number);
-            let record = record_of(view, entry)?;
-            if query.fits(&record) {
-                page.jobs.push(record);
+            match record_of(view, entry) {
+                Ok(record) if query.fits(&record) => page.jobs.push(record),
+                Ok(_) => {}
+                // The others of the page can be read.
+                Err(Error::Damaged { what }) => page.damaged.push(what),
+                Err(error) => return Err(error),
             }
         }
     }

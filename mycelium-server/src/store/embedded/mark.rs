@@ -14,6 +14,8 @@ use std::path::Path;
 
 use mycelium_core::ids::Commit;
 
+use crate::private;
+
 /// The distance between the slots, in bytes: no page or sector of usual size holds both.
 const SLOT_DISTANCE: u64 = 4096;
 /// A commit number, and its complement as a check.
@@ -30,7 +32,7 @@ pub(super) struct HighWaterMark {
 impl HighWaterMark {
     /// Makes the file, with the mark at 0, durably.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file = private::options().read(true).create_new(true).open(path)?;
         let mark = Self { file };
         mark.write_slot(Commit(0))?;
         mark.file.sync_all()?;

@@ -4,18 +4,24 @@
 //! with it, and into a high-water mark (`mark.rs`) outside the database's journal. A store whose newest commit is older
 //! than its mark has lost something it had acknowledged, and is not opened.
 
+mod check;
 mod codec;
+mod copy;
+mod damage;
 mod folder;
 mod keys;
 mod lists;
 mod mark;
 mod message;
+mod readable;
+mod salvage;
+mod snapshot;
 mod tables;
 mod write;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
@@ -23,16 +29,25 @@ use fjall::PersistMode;
 use mycelium_core::ids::{FailureId, FlowId, JobId, Revision, SessionId, SubmissionId};
 use mycelium_core::image::{FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
 
+pub use self::check::{Checked, check};
+pub use self::copy::{NewBlob, NewStore};
+pub use self::salvage::{Salvaged, salvage};
+
 use self::codec::{EndRecord, Head, Names, Outputs};
 use self::folder::{Folder, unavailable};
 use self::keys::{catalog, index};
 use self::mark::HighWaterMark;
+use self::snapshot::Snapshots;
 use self::tables::{Tables, View, damaged};
 use self::write::Writes;
 use super::{
     Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
-    FinishedRecord, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store, cursor,
+    FinishedRecord, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store, StoreSnapshot,
+    cursor,
 };
+
+/// Where blobs are, in the folder of a mycelium.
+const BLOBS_FOLDER: &str = "blobs";
 
 /// A store in a local folder.
 pub struct EmbeddedStore {
@@ -40,6 +55,7 @@ pub struct EmbeddedStore {
     /// folder, whose lock guards it.
     tables: RwLock<Option<Tables>>,
     writer: Mutex<Writer>,
+    snapshots: Snapshots,
     folder: Folder,
 }
 
@@ -48,6 +64,9 @@ struct Writer {
     /// What the newest commit wrote.
     head: Head,
     mark: HighWaterMark,
+    /// What damage keeps the database from merging its tables, in words. It is then opened without the threads that
+    /// would, and end with it all that is written; and what they do beside is done by hand, for as long as there is room.
+    damage: Option<String>,
     /// Whether a write failed. The database may then know less than its journal, so nothing is written until it has
     /// been opened again.
     has_failed: bool,
@@ -70,8 +89,9 @@ impl EmbeddedStore {
                 .map_err(|error| unavailable(&new.mark(), "cannot make the file", error))?;
             Ok(())
         })?;
-        let (tables, writer) = open(&folder)?;
-        Ok(Self { tables: RwLock::new(Some(tables)), writer: Mutex::new(writer), folder })
+        let (tables, writer) = open(&folder, None)?;
+        let snapshots = Snapshots::default();
+        Ok(Self { tables: RwLock::new(Some(tables)), writer: Mutex::new(writer), snapshots, folder })
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -87,11 +107,26 @@ impl EmbeddedStore {
     fn reopen(&self, writer: &mut Writer) -> Result<(), Error> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         // Closed before it is opened: it has a lock of its own.
+        self.snapshots.end_all();
         *tables = None;
-        let (opened, reread) = open(&self.folder)?;
+        let (opened, reread) = open(&self.folder, writer.damage.clone())?;
         *tables = Some(opened);
         *writer = reread;
         Ok(())
+    }
+
+    /// An error of a commit, with what the store lacks: the database says of most commits that an earlier write failed,
+    /// and not why.
+    fn with_lack(&self, error: Error) -> Error {
+        let Error::Unavailable { what, certainly_not_applied, .. } = &error else { return error };
+        match (error.lack(), self.folder.probe()) {
+            (None, Err(Error::Unavailable { source, what: probed, .. })) => Error::Unavailable {
+                what: format!("{what}: {probed}"),
+                certainly_not_applied: *certainly_not_applied,
+                source,
+            },
+            _ => error,
+        }
     }
 
     fn read<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, Error>) -> Result<T, Error> {
@@ -108,12 +143,24 @@ fn opened(tables: &Option<Tables>) -> Result<&Tables, Error> {
     tables.as_ref().ok_or_else(|| must_reopen("it could not be opened again after a write that failed"))
 }
 
+/// An error of a store that goes on without merging its tables.
+fn while_damaged(error: Error, damage: &str) -> Error {
+    let help = "tables are not merged any more; stop the broker soon, and save the rest with `mycelium store salvage`";
+    match error {
+        Error::Damaged { what } => damaged(format!("{damage}: {what}; {help}")),
+        Error::Unavailable { what, certainly_not_applied, source } => {
+            Error::Unavailable { what: format!("{damage}: {help} ({what})"), certainly_not_applied, source }
+        }
+        error => error,
+    }
+}
+
 fn must_reopen(what: &str) -> Error {
     Error::Unavailable { what: what.to_owned(), certainly_not_applied: true, source: None }
 }
 
 /// Opens the database in a folder that is ours, and checks that nothing acknowledged is missing.
-fn open(folder: &Folder) -> Result<(Tables, Writer), Error> {
+fn open(folder: &Folder, damage: Option<String>) -> Result<(Tables, Writer), Error> {
     let path = folder.mark();
     let (mark, acknowledged) = match HighWaterMark::open(&path) {
         Ok((mark, Some(acknowledged))) => (mark, acknowledged),
@@ -125,7 +172,10 @@ fn open(folder: &Folder) -> Result<(Tables, Writer), Error> {
         }
         Err(error) => return Err(unavailable(&path, "cannot open the file", error)),
     };
-    let tables = Tables::open(&folder.store())?;
+    let tables = match damage {
+        None => Tables::open(&folder.store())?,
+        Some(_) => Tables::open_to_look(&folder.store())?,
+    };
     let head = tables.view().get::<Head>(&tables.catalog, catalog::COUNTERS, ())?.unwrap_or_default();
     let last = head.counters.commit;
     if last < acknowledged {
@@ -135,8 +185,11 @@ fn open(folder: &Folder) -> Result<(Tables, Writer), Error> {
         )));
     }
     mark.raise(last).map_err(|error| unavailable(&path, "cannot write the file", error))?;
-    Ok((tables, Writer { head, mark, has_failed: false }))
+    Ok((tables, Writer { head, mark, damage, has_failed: false }))
 }
+
+/// The version of what is in a data folder, as copies say it of themselves.
+pub const FORMAT_VERSION: u32 = folder::FORMAT_VERSION;
 
 impl Store for EmbeddedStore {
     fn kind(&self) -> &'static str {
@@ -150,7 +203,11 @@ impl Store for EmbeddedStore {
     fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
         let mut writer = self.writer();
         if writer.has_failed {
-            self.reopen(&mut writer)?;
+            match self.folder.probe() {
+                // It could not be opened again. What is open still has all that was acknowledged.
+                Err(error) if error.lack().is_some() && self.tables().is_some() => {}
+                Ok(()) | Err(_) => self.reopen(&mut writer)?,
+            }
         }
         let counters = writer.head.counters;
         self.read(|view| {
@@ -199,9 +256,23 @@ impl Store for EmbeddedStore {
             return Err(Error::OutOfOrder { last, given });
         }
         let tables = self.tables();
-        let (write, head) = Writes::of(opened(&tables)?, batch, writer.head)?;
+        let tables = opened(&tables)?;
+        if let Some(damage) = &writer.damage {
+            tables.write_out_by_hand().map_err(|error| while_damaged(error, damage))?;
+        }
+        let (write, head) = Writes::of(tables, batch, writer.head)?;
         writer.has_failed = true;
-        write.commit().map_err(tables::commit_error)?;
+        if let Err(error) = write.commit() {
+            let error = self.with_lack(tables::commit_error(error));
+            // The threads that merge tables end at the first damage that they meet, and all writing with them.
+            if writer.damage.is_none() && error.is_certainly_not_applied() && error.lack().is_none() {
+                writer.damage = tables.damage();
+            }
+            return Err(match &writer.damage {
+                Some(damage) => while_damaged(error, damage),
+                None => error,
+            });
+        }
         writer.mark.raise(given).map_err(|error| Error::Unavailable {
             what: format!("cannot write the high-water mark: {error}"),
             certainly_not_applied: false,
@@ -408,8 +479,29 @@ impl Store for EmbeddedStore {
         })
     }
 
+    fn check_writable(&self) -> Result<(), Error> {
+        let writer = self.writer();
+        if writer.has_failed {
+            self.folder.probe()?;
+            return Err(must_reopen("an earlier write failed, and the store was not loaded again"));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn StoreSnapshot>, Error> {
+        Ok(Box::new(self.snapshots.take(opened(&self.tables())?)?))
+    }
+
+    fn blobs_folder(&self) -> Option<PathBuf> {
+        Some(self.folder.path().join(BLOBS_FOLDER))
+    }
+
     fn close(&self) -> Result<(), Error> {
         let writer = self.writer();
+        if writer.has_failed {
+            // What was acknowledged is durable, and nothing else is to be.
+            return Ok(());
+        }
         let tables = self.tables();
         opened(&tables)?.db.persist(PersistMode::SyncAll).map_err(tables::commit_error)?;
         writer.mark.sync().map_err(|error| unavailable(&self.folder.mark(), "cannot sync the file", error))

@@ -7,9 +7,12 @@ use std::path::Path;
 
 use bytes::Bytes;
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, Readable, Slice, Snapshot};
+use fjall::{
+    AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, LsmError, Readable, Slice, Snapshot,
+};
 
 use super::codec::{self, Malformed, Record};
+use super::damage::{damaged_file, files_of};
 use super::keys::Key;
 use crate::store::Error;
 
@@ -27,8 +30,9 @@ const WORKER_THREADS: usize = 1;
 const MEMTABLE_BYTES: u64 = 8 * MIB;
 
 /// A table: a keyspace of the database.
+#[derive(Clone)]
 pub(super) struct Table {
-    name: &'static str,
+    pub(super) name: &'static str,
     pub(super) keyspace: Keyspace,
 }
 
@@ -44,22 +48,35 @@ pub(super) struct Tables {
     pub(super) catalog: Table,
 }
 
+/// How many runs of files a table may collect that are not merged, where damage keeps them from it. The database lets
+/// commits wait from 20 on, and stops them at 30.
+const RUNS_MAX: usize = 16;
+
 /// The names of all tables. Part of the format.
-const NAMES: [&str; 7] = ["specs", "live", "ends", "outputs", "finished", "index", "catalog"];
+pub(super) const NAMES: [&str; 7] = ["specs", "live", "ends", "outputs", "finished", "index", "catalog"];
 
 impl Tables {
     /// Makes the database in a new folder.
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        let database = open_database(path)?;
+        let database = open_database(path, WORKER_THREADS)?;
         Self::with_keyspaces(database)
     }
 
     /// Opens the database that is there.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, WORKER_THREADS)
+    }
+
+    /// Opens the database that is there, of which no table is written out or compacted.
+    pub(super) fn open_to_look(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, 0)
+    }
+
+    fn open_with(path: &Path, worker_threads: usize) -> Result<Self, Error> {
         if !path.is_dir() {
             return Err(damaged(format!("the folder {} is missing", path.display())));
         }
-        let database = open_database(path)?;
+        let database = open_database(path, worker_threads)?;
         // A missing keyspace would be made anew, empty, without a word.
         let present = database.list_keyspace_names();
         if let Some(name) = NAMES.iter().find(|name| !present.iter().any(|present| &**present == **name)) {
@@ -83,6 +100,56 @@ impl Tables {
             catalog: table("catalog", in_order)?,
             db,
         })
+    }
+
+    /// All tables, in the order of [`NAMES`].
+    pub(super) fn all(&self) -> [Table; 7] {
+        [&self.specs, &self.live, &self.ends, &self.outputs, &self.finished, &self.index, &self.catalog]
+            .map(Table::clone)
+    }
+
+    /// Writes out what tables have collected in memory, where no thread of the database does: see
+    /// [`open_to_look`](Self::open_to_look).
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] once too much has been written out that is not merged.
+    pub(super) fn write_out_by_hand(&self) -> Result<(), Error> {
+        for table in self.all() {
+            let tree = &table.keyspace.tree;
+            if tree.active_memtable().size() >= MEMTABLE_BYTES {
+                table.keyspace.rotate_memtable().map_err(commit_error)?;
+            }
+            if tree.sealed_memtable_count() > 0 {
+                let lock = tree.get_flush_lock();
+                // Nothing that was overwritten goes: who reads an earlier moment is not known here.
+                tree.flush(&lock, 0).map_err(|error| commit_error(error.into()))?;
+            }
+            if tree.l0_run_count() >= RUNS_MAX {
+                return Err(damaged(format!(
+                    "table {} cannot be merged, and has no room for more",
+                    table.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which file of any table is damaged, and how, in words; `None` if all are whole. Reads all of them.
+    pub(super) fn damage(&self) -> Option<String> {
+        self.all().into_iter().find_map(|table| {
+            files_of(&table.keyspace).into_iter().find_map(|file| match file.check() {
+                Ok(Err(problem)) => {
+                    Some(format!("{} (table {}): {problem}", file.path.display(), table.name))
+                }
+                // What cannot be read now is not known to be damaged.
+                Ok(Ok(())) | Err(_) => None,
+            })
+        })
+    }
+
+    /// The table of this name.
+    pub(super) fn named(&self, name: &str) -> Option<Table> {
+        self.all().into_iter().find(|table| table.name == name)
     }
 
     /// The store as it is now; commits that come later do not show in it.
@@ -111,21 +178,20 @@ fn large_values() -> KeyspaceCreateOptions {
     by_job().with_kv_separation(Some(fjall::KvSeparationOptions::default()))
 }
 
-fn open_database(path: &Path) -> Result<Database, Error> {
+fn open_database(path: &Path, worker_threads: usize) -> Result<Database, Error> {
     let builder = Database::builder(path)
         .cache_size(CACHE_BYTES)
         // Connections need some too.
         .max_cached_files(Some(crate::transport::store_files()))
         .max_journaling_size(JOURNAL_BYTES_MAX)
-        .worker_threads(WORKER_THREADS);
+        .worker_threads_unchecked(worker_threads);
     // The database asserts some of what it reads at start, where it had better answer with an error.
     match catch_unwind(AssertUnwindSafe(|| builder.open())) {
         Ok(Ok(database)) => Ok(database),
         Ok(Err(fjall::Error::Locked)) => Err(Error::InUse { folder: path.display().to_string() }),
-        Ok(Err(error)) => Err(open_error("database", error)),
+        Ok(Err(error)) => Err(open_error(&format!("the database in {}", path.display()), error)),
         Err(panic) => {
-            let why = panic.downcast_ref::<String>().map(String::as_str);
-            let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+            let why = panic_message(&*panic);
             Err(damaged(format!("the database in {} cannot be opened: {why}", path.display())))
         }
     }
@@ -193,12 +259,38 @@ impl View<'_> {
 
     /// Reads a value.
     pub(super) fn get_raw(&self, table: &Table, key: &[u8]) -> Result<Option<Slice>, Error> {
-        self.snapshot.get(&table.keyspace, key).map_err(|error| table.read_error(Some(key), error))
+        table.reading(Bound::Included(key), Bound::Included(key), || self.snapshot.get(&table.keyspace, key))
+    }
+
+    /// As [`get_raw`](Self::get_raw), without looking for the file that is damaged.
+    pub(super) fn get_quietly(&self, table: &Table, key: &[u8]) -> Result<Option<Slice>, Error> {
+        let read = catch_unwind(AssertUnwindSafe(|| self.snapshot.get(&table.keyspace, key)));
+        match read {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) if is_damage(&error) => Err(damaged(describe(&error))),
+            Ok(Err(error)) => Err(unavailable(format!("cannot read table {}", table.name), true, error)),
+            Err(panic) => Err(damaged(panic_message(&*panic).to_owned())),
+        }
+    }
+
+    /// The keys from `begin` on, in their order. After an error there may be more that can be read.
+    pub(super) fn keys<'t>(
+        &self,
+        table: &'t Table,
+        begin: Bound<Vec<u8>>,
+    ) -> impl Iterator<Item = fjall::Result<Slice>> + use<'t> {
+        self.snapshot.range::<Vec<u8>, _>(&table.keyspace, (begin, Bound::Unbounded)).map(fjall::Guard::key)
+    }
+
+    /// The moment itself.
+    pub(super) fn into_snapshot(self) -> Snapshot {
+        self.snapshot
     }
 
     /// Whether a key is there.
     pub(super) fn contains(&self, table: &Table, key: &[u8]) -> Result<bool, Error> {
-        self.snapshot.contains_key(&table.keyspace, key).map_err(|error| table.read_error(Some(key), error))
+        let contains = || self.snapshot.contains_key(&table.keyspace, key);
+        table.reading(Bound::Included(key), Bound::Included(key), contains)
     }
 
     /// The entries under `prefix` in the order of their keys, beginning after the key `after`.
@@ -222,8 +314,13 @@ impl View<'_> {
         begin: Bound<Vec<u8>>,
         end: Bound<Vec<u8>>,
     ) -> impl DoubleEndedIterator<Item = Result<(Slice, Slice), Error>> + use<'t> {
-        let entries = self.snapshot.range::<Vec<u8>, _>(&table.keyspace, (begin, end));
-        entries.map(|entry| entry.into_inner().map_err(|error| table.read_error(None, error)))
+        let entries = self.snapshot.range::<Vec<u8>, _>(&table.keyspace, (begin.clone(), end.clone()));
+        entries.map(move |entry| {
+            entry.into_inner().map_err(|error| {
+                let (begin, end) = (begin.as_ref().map(Vec::as_slice), end.as_ref().map(Vec::as_slice));
+                table.read_error(begin, end, error)
+            })
+        })
     }
 }
 
@@ -255,15 +352,42 @@ impl Table {
         part.ok_or_else(|| self.malformed(key, &Malformed(why.to_owned())))
     }
 
-    fn read_error(&self, key: Option<&[u8]>, error: fjall::Error) -> Error {
-        let place = match key {
-            Some(key) => format!("table {}, key {}", self.name, hex(key)),
-            None => format!("table {}", self.name),
-        };
+    /// Reads what lies between two keys.
+    fn reading<T>(
+        &self,
+        begin: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+        read: impl FnOnce() -> fjall::Result<T>,
+    ) -> Result<T, Error> {
+        // The database asserts some of what it finds in a block, where it had better answer with an error.
+        match catch_unwind(AssertUnwindSafe(read)) {
+            Ok(read) => read.map_err(|error| self.read_error(begin, end, error)),
+            Err(panic) => Err(self.damage_between(begin, end, panic_message(&*panic))),
+        }
+    }
+
+    pub(super) fn read_error(&self, begin: Bound<&[u8]>, end: Bound<&[u8]>, error: fjall::Error) -> Error {
         if is_damage(&error) {
-            damaged(format!("{place}: {}", describe(&error)))
+            self.damage_between(begin, end, &describe(&error))
         } else {
+            let place = self.place(begin, end);
             unavailable(format!("cannot read {place}: {}", describe(&error)), true, error)
+        }
+    }
+
+    /// The error for what is damaged between two keys, with the file that it is in.
+    fn damage_between(&self, begin: Bound<&[u8]>, end: Bound<&[u8]>, why: &str) -> Error {
+        let file = damaged_file(&self.keyspace, begin, end);
+        let file = file.map(|file| format!(", file {}", file.display())).unwrap_or_default();
+        damaged(format!("{}{file}: {why}", self.place(begin, end)))
+    }
+
+    fn place(&self, begin: Bound<&[u8]>, end: Bound<&[u8]>) -> String {
+        match (begin, end) {
+            (Bound::Included(begin), Bound::Included(end)) if begin == end => {
+                format!("table {}, key {}", self.name, hex(begin))
+            }
+            _ => format!("table {}", self.name),
         }
     }
 }
@@ -272,6 +396,11 @@ impl Table {
 fn into_bytes(value: Slice) -> Bytes {
     const COPIED_BYTES_MAX: usize = 4096;
     if value.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&value) } else { Bytes::from_owner(value) }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let why = panic.downcast_ref::<String>().map(String::as_str);
+    why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
 }
 
 fn hex(key: &[u8]) -> String {

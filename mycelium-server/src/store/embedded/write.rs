@@ -54,6 +54,18 @@ impl<'a> Writes<'a> {
         Ok((writes.write.durability(Some(PersistMode::SyncAll)), head))
     }
 
+    /// What was read of the store before the batch; `None` if it is damaged. What a batch only looks up must not keep
+    /// it, and all that comes after it, from being stored.
+    fn readable<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+        match read {
+            Err(Error::Damaged { what }) => {
+                tracing::error!(what, "a damaged record is passed over by a commit");
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
+    }
+
     fn put(&mut self, table: &Table, key: impl Into<UserKey>, record: &impl Record) {
         codec::encode(record, &mut self.buffer);
         self.write.insert(&table.keyspace, key, self.buffer.as_slice());
@@ -79,13 +91,17 @@ impl<'a> Writes<'a> {
         match &change.after {
             JobAfter::Live(job) => self.put(&tables.live, id, job),
             JobAfter::Evaluate => {
-                let Some(job) = self.view.get::<LiveJob>(&tables.live, id, change.id)? else {
-                    return Err(damaged(format!(
-                        "job {} is to be evaluated, and is not among the unfinished ones",
-                        change.id
-                    )));
-                };
-                self.put(&tables.live, id, &LiveJob { evaluate: true, ..job });
+                match Self::readable(self.view.get::<LiveJob>(&tables.live, id, change.id))? {
+                    Some(Some(job)) => self.put(&tables.live, id, &LiveJob { evaluate: true, ..job }),
+                    Some(None) => {
+                        return Err(damaged(format!(
+                            "job {} is to be evaluated, and is not among the unfinished ones",
+                            change.id
+                        )));
+                    }
+                    // It stays as it is: the job ends in this process, or the next start names it.
+                    None => {}
+                }
             }
             JobAfter::Finished(finish) => {
                 if may_be_live {
@@ -118,7 +134,10 @@ impl<'a> Writes<'a> {
 
     fn drop_spec(&mut self, job: JobId) -> Result<(), Error> {
         let tables = self.tables;
-        let Some(spec) = self.view.get::<SpecRecord>(&tables.specs, job.as_bytes(), ())? else {
+        let spec = Self::readable(self.view.get::<SpecRecord>(&tables.specs, job.as_bytes(), ()))?;
+        let Some(Some(spec)) = spec else {
+            // The entries that lead to a damaged one stay, and lead to a job that is not known.
+            self.write.remove(&tables.specs.keyspace, job.as_bytes());
             return Ok(());
         };
         for dependency in spec.depends_on {
@@ -212,7 +231,7 @@ impl<'a> Writes<'a> {
         let table = &tables.catalog;
         for flow in &batch.flows {
             let key = catalog::flow(flow.id);
-            if !self.view.contains(table, key.as_bytes())? {
+            if !Self::readable(self.view.contains(table, key.as_bytes()))?.unwrap_or(true) {
                 for list in [catalog::flows(None), catalog::flows(Some(&flow.name))] {
                     let entry = list.at_flow(flow.number).into_bytes();
                     self.write.insert(&table.keyspace, entry, flow.id.as_bytes().as_slice());
@@ -251,8 +270,8 @@ impl<'a> Writes<'a> {
             let first_seen = match first_seen.entry(&elf.name) {
                 Entry::Occupied(known) => *known.get(),
                 Entry::Vacant(new) => {
-                    let known = self.view.get::<ElfRecord>(table, key.as_bytes(), ())?;
-                    *new.insert(known.map_or(elf.first_seen, |known| known.first_seen))
+                    let known = Self::readable(self.view.get::<ElfRecord>(table, key.as_bytes(), ()))?;
+                    *new.insert(known.flatten().map_or(elf.first_seen, |known| known.first_seen))
                 }
             };
             self.put(table, key.into_bytes(), &ElfRecord { first_seen, ..elf.clone() });
@@ -265,7 +284,7 @@ impl<'a> Writes<'a> {
         let mut new = HashMap::new();
         for record in revisions {
             let key = catalog::revision(&record.elf, &record.task, record.revision);
-            if !self.view.contains(table, key.as_bytes())? {
+            if !Self::readable(self.view.contains(table, key.as_bytes()))?.unwrap_or(false) {
                 new.entry(key.into_bytes()).or_insert(record);
             }
         }
@@ -286,7 +305,9 @@ impl<'a> Writes<'a> {
             let (stored, known) = match failures.remove(&seen.id) {
                 Some((stored, known)) => (stored, Some(known)),
                 None => {
-                    let stored = self.view.get(table, catalog::failure(seen.id).as_bytes(), seen.id)?;
+                    // A damaged one is counted anew.
+                    let stored = self.view.get(table, catalog::failure(seen.id).as_bytes(), seen.id);
+                    let stored = Self::readable(stored)?.flatten();
                     (stored.clone(), stored)
                 }
             };

@@ -40,6 +40,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     if let Err(error) = mycelium_server::raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files and connections stays as it was");
     }
+    // What the broker stores is for nobody else on this machine.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     // The port is taken first, so that a second broker leaves the folder alone; but nobody is answered before the
     // store is read.
     let socket = reserve(settings.listen)?;

@@ -1,0 +1,86 @@
+//! Finds the file that is damaged. The database says that a block does not fit its checksum, and not where it is.
+//!
+//! Each file of a table never changes, and the database keeps a checksum of it as a whole beside that of each block.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use fjall::{AbstractTree as _, Keyspace, Slice};
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// How much of a file is read at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A file of a table, and what its bytes have to come to.
+pub(super) struct TableFile {
+    pub(super) path: PathBuf,
+    checksum: u128,
+}
+
+impl TableFile {
+    /// Whether the file is what was written. In words what is wrong with it, if not.
+    pub(super) fn check(&self) -> io::Result<Result<(), String>> {
+        let found = match checksum(&self.path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Err("the file is missing".to_owned()));
+            }
+            Err(error) => return Err(error),
+        };
+        if found == self.checksum {
+            return Ok(Ok(()));
+        }
+        Ok(Err(format!("its checksum is {found:032x}, and {:032x} was written", self.checksum)))
+    }
+}
+
+/// All files that hold entries of a table.
+pub(super) fn files_of(keyspace: &Keyspace) -> Vec<TableFile> {
+    let version = keyspace.tree.current_version();
+    let tables = version
+        .iter_tables()
+        .map(|table| TableFile { path: table.path.to_path_buf(), checksum: table.checksum().into_u128() });
+    let values = version
+        .blob_files
+        .iter()
+        .map(|file| TableFile { path: file.path().to_owned(), checksum: file.checksum().into_u128() });
+    tables.chain(values).collect()
+}
+
+/// The first damaged file among those that can hold the entries between two keys; `None` if each of them can be read
+/// and is whole.
+pub(super) fn damaged_file(keyspace: &Keyspace, begin: Bound<&[u8]>, end: Bound<&[u8]>) -> Option<PathBuf> {
+    let version = keyspace.tree.current_version();
+    let concerned =
+        || version.iter_tables().filter(|table| table.metadata.key_range.overlaps_with_bounds(&(begin, end)));
+    let unreadable = concerned().find(|table| {
+        let range = (begin.map(Slice::from), end.map(Slice::from));
+        table.range::<(Bound<Slice>, Bound<Slice>)>(range).any(|entry| entry.is_err())
+    });
+    if let Some(table) = unreadable {
+        return Some(table.path.to_path_buf());
+    }
+    // What is damaged is no entry: a filter, an index, or a value that is kept apart.
+    let tables = concerned()
+        .map(|table| TableFile { path: table.path.to_path_buf(), checksum: table.checksum().into_u128() });
+    let values = version
+        .blob_files
+        .iter()
+        .map(|file| TableFile { path: file.path().to_owned(), checksum: file.checksum().into_u128() });
+    let damaged = |file: &TableFile| !matches!(file.check(), Ok(Ok(())));
+    tables.chain(values).find(damaged).map(|file| file.path)
+}
+
+fn checksum(path: &Path) -> io::Result<u128> {
+    let mut file = File::open(path)?;
+    let mut hasher = Xxh3Default::new();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.digest128()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}

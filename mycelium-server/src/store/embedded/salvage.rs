@@ -1,0 +1,181 @@
+//! Copies what can be read of a damaged data folder into a new one that opens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use mycelium_core::ids::{FinishNumber, FlowId, FlowNumber, JobId, JobNumber, SessionId, Timestamp};
+use mycelium_core::image::{FlowRecord, LiveJob, SessionRecord, SubmissionRecord};
+
+use super::check::{each_blob, mycelium_in, read_file, unreadable_jobs};
+use super::codec::{self, Head};
+use super::copy::NewStore;
+use super::folder::Folder;
+use super::keys::{self, catalog};
+use super::readable::{self, Lost};
+use super::tables::Tables;
+use crate::store::{Error, FinishedRecord, SpecRecord};
+
+/// What became of a salvage.
+#[derive(Debug, Default)]
+pub struct Salvaged {
+    /// How many jobs are known in the new folder.
+    pub jobs: usize,
+    /// Those of which something could not be read, and what.
+    pub unreadable: BTreeMap<JobId, String>,
+    /// Blobs that are not what their names say, and were left out.
+    pub blobs: Vec<String>,
+    /// Stretches of the store in which something is damaged. What was in them and is named nowhere else is not listed.
+    pub gaps: usize,
+}
+
+/// Copies what can be read of `data` into the data folder `new`, which must not be there.
+///
+/// # Errors
+/// [`Error::InUse`] if a broker uses `data`; [`Error::Foreign`] if it is no data folder, or `new` is there;
+/// [`Error::Damaged`] if the database cannot be opened at all; [`Error::Unavailable`].
+pub fn salvage(data: &Path, new: &Path) -> Result<Salvaged, Error> {
+    let path = mycelium_in(data);
+    let folder = Folder::open_existing(&path)?;
+    let tables = Tables::open_to_look(&folder.store())?;
+    let view = tables.view();
+    let mut copy = NewStore::create(new)?;
+    let mut lost = Lost::default();
+    for table in tables.all() {
+        lost.add(readable::entries(&view, &table, |key, value| copy.put(table.name, key, value))?);
+    }
+    let (unreadable, jobs) = unreadable_jobs(&view)?;
+    mend(&mut copy)?;
+    let mut blobs = Vec::new();
+    each_blob(&path.join("blobs"), |path, digest| {
+        let mut blob = copy.blob(digest)?;
+        read_file(path, |bytes| blob.write(bytes))?;
+        match blob.finish() {
+            Err(Error::Damaged { what }) => blobs.push(what),
+            finished => finished?,
+        }
+        Ok(())
+    })?;
+    copy.finish()?;
+    Ok(Salvaged { jobs, unreadable, blobs, gaps: lost.gaps })
+}
+
+/// What unfinished jobs need of others, so that a broker can start from them.
+#[derive(Default)]
+struct Needs {
+    flows: BTreeSet<FlowId>,
+    /// Jobs in the hands of a session that may be gone.
+    running: Vec<LiveJob>,
+    /// Jobs of a submission that may be gone.
+    submitted: Vec<LiveJob>,
+    numbers: Numbers,
+}
+
+/// The highest numbers that records name.
+#[derive(Default)]
+struct Numbers {
+    job: u64,
+    flow: u64,
+    finish: u64,
+    session: u64,
+    until: u64,
+}
+
+/// Makes good what a start relies on: that each job's flow is known, and its session and submission if it names any, and
+/// that no number is given out twice.
+fn mend(copy: &mut NewStore) -> Result<(), Error> {
+    let tables = copy.tables()?;
+    let view = tables.view();
+    let mut needs = Needs::default();
+    for entry in view.scan(&tables.live, &[], None) {
+        let (key, value) = entry?;
+        let Some(id) = JobId::from_slice(&key) else { continue };
+        let Ok(job) = tables.live.decode::<LiveJob>(&key, id, value) else { continue };
+        needs.flows.insert(job.flow);
+        needs.numbers.job = needs.numbers.job.max(job.number.0);
+        if job.running.is_some() {
+            needs.running.push(job);
+        } else if job.submission.is_some() {
+            needs.submitted.push(job);
+        }
+    }
+    for entry in view.scan(&tables.specs, &[], None) {
+        let (key, value) = entry?;
+        if let Ok(spec) = tables.specs.decode::<SpecRecord>(&key, (), value) {
+            needs.numbers.job = needs.numbers.job.max(spec.number.0);
+        }
+    }
+    for entry in view.scan(&tables.finished, &[], None) {
+        let (key, value) = entry?;
+        let number = keys::finish_number(&key).unwrap_or(FinishNumber(0));
+        needs.numbers.finish = needs.numbers.finish.max(number.0);
+        if let Ok(record) = tables.finished.decode::<FinishedRecord>(&key, number, value) {
+            needs.numbers.until = needs.numbers.until.max(record.finished_at.0);
+        }
+    }
+    for entry in view.scan(&tables.catalog, catalog::flows(None).as_bytes(), None) {
+        let (key, _) = entry?;
+        let number = key.last_chunk::<8>().map_or(0, |number| u64::MAX - u64::from_be_bytes(*number));
+        needs.numbers.flow = needs.numbers.flow.max(number);
+    }
+    let mut sessions = BTreeSet::new();
+    for entry in view.scan(&tables.catalog, &[catalog::SESSION], None) {
+        let (key, value) = entry?;
+        let number = key.get(1..).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes);
+        let Some(id) = number.map(SessionId) else { continue };
+        needs.numbers.session = needs.numbers.session.max(id.0);
+        if tables.catalog.decode::<SessionRecord>(&key, id, value).is_ok() {
+            sessions.insert(id);
+        }
+    }
+    let mut puts: Vec<(&'static str, Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut buffer = Vec::new();
+    for job in needs.running {
+        if job.running.is_some_and(|running| !sessions.contains(&running.session)) {
+            codec::encode(&LiveJob { running: None, ..job.clone() }, &mut buffer);
+            puts.push(("live", job.id.as_bytes().to_vec(), buffer.clone()));
+        }
+    }
+    for job in needs.submitted {
+        let Some(id) = job.submission else { continue };
+        let key = catalog::submission(id);
+        if view.get::<SubmissionRecord>(&tables.catalog, key.as_bytes(), id)?.is_none() {
+            codec::encode(&LiveJob { submission: None, ..job.clone() }, &mut buffer);
+            puts.push(("live", job.id.as_bytes().to_vec(), buffer.clone()));
+        }
+    }
+    for flow in needs.flows {
+        let key = catalog::flow(flow);
+        if view.get::<FlowRecord>(&tables.catalog, key.as_bytes(), flow)?.is_some() {
+            continue;
+        }
+        needs.numbers.flow += 1;
+        let record = FlowRecord {
+            id: flow,
+            name: Arc::from("salvaged"),
+            number: FlowNumber(needs.numbers.flow),
+            created_at: Timestamp(needs.numbers.until),
+            finished: mycelium_core::status::FinalCounts::default(),
+        };
+        codec::encode(&record, &mut buffer);
+        puts.push(("catalog", key.into_bytes(), buffer.clone()));
+        for list in [catalog::flows(None), catalog::flows(Some(&record.name))] {
+            let entry = list.at_flow(record.number).into_bytes();
+            puts.push(("catalog", entry, flow.as_bytes().to_vec()));
+        }
+    }
+    let mut head = view.get::<Head>(&tables.catalog, catalog::COUNTERS, ())?.unwrap_or_default();
+    let numbers = &needs.numbers;
+    head.counters.job = head.counters.job.max(JobNumber(numbers.job));
+    head.counters.flow = head.counters.flow.max(FlowNumber(numbers.flow));
+    head.counters.finish = head.counters.finish.max(FinishNumber(numbers.finish));
+    head.counters.session = head.counters.session.max(SessionId(numbers.session));
+    head.finished_until = head.finished_until.max(Timestamp(numbers.until));
+    codec::encode(&head, &mut buffer);
+    puts.push(("catalog", catalog::COUNTERS.to_vec(), buffer));
+    drop(view);
+    for (table, key, value) in puts {
+        copy.put(table, &key, &value)?;
+    }
+    Ok(())
+}
