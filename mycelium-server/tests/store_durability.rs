@@ -580,3 +580,14 @@ fn damage_that_merging_meets_is_named_and_commits_go_on() {
         assert!(error.to_string().contains(part), "{error}");
     }
 }
+
+#[test]
+fn a_table_that_keeps_the_database_closed_is_named() {
+    let (folder, store, path) = store_with_a_damaged_table(500);
+    drop(store);
+    // Its end tells where everything in it is.
+    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let end = fs::metadata(&path).unwrap().len();
+    file.write_all_at(&[0xa5; 64], end - 64).unwrap();
+    assert_damaged(folder.path(), &path.display().to_string());
+}

@@ -2,12 +2,15 @@
 //!
 //! Each file of a table never changes, and the database keeps a checksum of it as a whole beside that of each block.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fjall::{AbstractTree as _, Keyspace, Slice};
+use lsm_tree::{Cache, Checksum, Table};
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// How much of a file is read at once.
@@ -71,6 +74,22 @@ pub(super) fn damaged_file(keyspace: &Keyspace, begin: Bound<&[u8]>, end: Bound<
         .map(|file| TableFile { path: file.path().to_owned(), checksum: file.checksum().into_u128() });
     let damaged = |file: &TableFile| !matches!(file.check(), Ok(Ok(())));
     tables.chain(values).find(damaged).map(|file| file.path)
+}
+
+/// The first file of a table, in the folder of a database that cannot be opened, that cannot be opened by itself.
+pub(super) fn unreadable_file(store: &Path) -> Option<PathBuf> {
+    let cache = Arc::new(Cache::with_capacity_bytes(0));
+    let folders = fs::read_dir(store.join("keyspaces")).ok()?;
+    let folders = folders.flatten().map(|keyspace| keyspace.path().join("tables"));
+    let mut files = folders.filter_map(|tables| fs::read_dir(tables).ok()).flatten().flatten();
+    files.find_map(|file| {
+        let path = file.path();
+        let (unknown, none) = (Checksum::from_raw(0), 0);
+        let open = || Table::recover(path.clone(), unknown, none, none, Arc::clone(&cache), None, true, true);
+        // It asserts some of what it reads.
+        let opened = catch_unwind(AssertUnwindSafe(|| open().is_ok())).unwrap_or(false);
+        (!opened).then_some(path)
+    })
 }
 
 fn checksum(path: &Path) -> io::Result<u128> {

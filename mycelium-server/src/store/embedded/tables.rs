@@ -12,7 +12,7 @@ use fjall::{
 };
 
 use super::codec::{self, Malformed, Record};
-use super::damage::{damaged_file, files_of};
+use super::damage::{damaged_file, files_of, unreadable_file};
 use super::keys::Key;
 use crate::store::Error;
 
@@ -189,12 +189,16 @@ fn open_database(path: &Path, worker_threads: usize) -> Result<Database, Error> 
     match catch_unwind(AssertUnwindSafe(|| builder.open())) {
         Ok(Ok(database)) => Ok(database),
         Ok(Err(fjall::Error::Locked)) => Err(Error::InUse { folder: path.display().to_string() }),
+        Ok(Err(error)) if is_damage(&error) => Err(cannot_open(path, &describe(&error))),
         Ok(Err(error)) => Err(open_error(&format!("the database in {}", path.display()), error)),
-        Err(panic) => {
-            let why = panic_message(&*panic);
-            Err(damaged(format!("the database in {} cannot be opened: {why}", path.display())))
-        }
+        Err(panic) => Err(cannot_open(path, panic_message(&*panic))),
     }
+}
+
+fn cannot_open(path: &Path, why: &str) -> Error {
+    let file = unreadable_file(path);
+    let file = file.map(|file| format!(", file {},", file.display())).unwrap_or_default();
+    damaged(format!("the database in {}{file} cannot be opened: {why}", path.display()))
 }
 
 fn open_error(what: &str, error: fjall::Error) -> Error {
