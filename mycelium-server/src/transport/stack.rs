@@ -50,7 +50,7 @@ struct Kind {
 fn kind(path: &str) -> Kind {
     let is_read = match path.strip_prefix("/mycelium.v1.").and_then(|call| call.split_once('/')) {
         Some((_, "SubmitJobs" | "CancelJobs" | "RetryJobs")) => false,
-        Some((_, "WatchJobs" | "ReadBlob" | "WriteBlob" | "Connect")) => false,
+        Some((_, "WatchJobs" | "ReadBlob" | "WriteBlob" | "Connect" | "Backup")) => false,
         Some(_) => true,
         // Health and reflection.
         None => false,
@@ -234,6 +234,7 @@ mod tests {
             ("/mycelium.v1.MyceliumService/SubmitJobs", change),
             ("/mycelium.v1.MyceliumService/WatchJobs", change),
             ("/mycelium.v1.BlobService/ReadBlob", change),
+            ("/mycelium.v1.StoreService/Backup", change),
             ("/mycelium.v1.BlobService/WriteBlob", Kind { request: Shape::Upload, ..change }),
             ("/mycelium.v1.ElfService/Connect", Kind { request: Shape::Messages, ..change }),
             ("/grpc.health.v1.Health/Check", change),
