@@ -54,17 +54,55 @@ impl std::error::Error for Unwritable {}
 /// The value has no JSON form, or one that is read back as something else: NaN and infinities, which would be null, and
 /// `Some` of what is null, which would be `None`.
 pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Unwritable> {
-    let trouble = RefCell::default();
+    written(value, Unwatched).map_err(|_| diagnosed(value))
+}
+
+fn written<T: Serialize + ?Sized, W: Watch>(value: &T, watch: W) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = Vec::with_capacity(128);
     let inner = &mut serde_json::Serializer::new(&mut bytes);
-    match value.serialize(Checked { inner, trouble: &trouble, around: Around::Nothing }) {
-        Ok(()) => Ok(bytes),
-        Err(error) => Err(trouble.into_inner().told(&error)),
+    value.serialize(Checked { inner, watch, around: Around::Nothing })?;
+    Ok(bytes)
+}
+
+/// What is wrong with a value that could not be written: it is written once more, watched.
+#[cold]
+fn diagnosed<T: Serialize + ?Sized>(value: &T) -> Unwritable {
+    let trouble = RefCell::default();
+    match written(value, &trouble) {
+        Err(error) => trouble.into_inner().told(&error),
+        Ok(_) => Unwritable::new("it was written the second time only"),
     }
 }
 
-/// What is known of a mistake. It is found in the depth of a value, and learns its place on the way out, so that a value
-/// without one costs nothing.
+/// What takes note of a mistake, and of the way to it.
+trait Watch: Copy {
+    fn refuse(self, problem: &'static str);
+    fn step(self, step: impl FnOnce() -> Step);
+}
+
+/// Nobody does: that is how a value is written first, so that one without a mistake costs nothing.
+#[derive(Clone, Copy)]
+struct Unwatched;
+
+impl Watch for Unwatched {
+    #[inline]
+    fn refuse(self, _problem: &'static str) {}
+
+    #[inline]
+    fn step(self, _step: impl FnOnce() -> Step) {}
+}
+
+impl Watch for &RefCell<Trouble> {
+    fn refuse(self, problem: &'static str) {
+        self.borrow_mut().problem = Some(problem);
+    }
+
+    fn step(self, step: impl FnOnce() -> Step) {
+        self.borrow_mut().steps.push(step());
+    }
+}
+
+/// What is known of a mistake. It is found in the depth of a value, and learns its place on the way out.
 #[derive(Default)]
 struct Trouble {
     problem: Option<&'static str>,
@@ -112,30 +150,30 @@ enum Around {
 const JSON_TEXT: &str = "$serde_json::private::RawValue";
 
 /// A serializer that refuses what would be changed.
-struct Checked<'a, S> {
+struct Checked<W, S> {
     inner: S,
-    trouble: &'a RefCell<Trouble>,
+    watch: W,
     around: Around,
 }
 
 /// A value whose parts are checked as well.
-struct Inside<'a, T: ?Sized> {
+struct Inside<'a, W, T: ?Sized> {
     value: &'a T,
-    trouble: &'a RefCell<Trouble>,
+    watch: W,
     around: Around,
 }
 
-impl<T: Serialize + ?Sized> Serialize for Inside<'_, T> {
+impl<W: Watch, T: Serialize + ?Sized> Serialize for Inside<'_, W, T> {
     #[inline]
     fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
-        self.value.serialize(Checked { inner, trouble: self.trouble, around: self.around })
+        self.value.serialize(Checked { inner, watch: self.watch, around: self.around })
     }
 }
 
-impl<'a, S: Serializer> Checked<'a, S> {
+impl<W: Watch, S: Serializer> Checked<W, S> {
     #[cold]
     fn refuse<R>(&self, problem: &'static str) -> Result<R, S::Error> {
-        self.trouble.borrow_mut().problem = Some(problem);
+        self.watch.refuse(problem);
         Err(S::Error::custom(problem))
     }
 
@@ -144,9 +182,9 @@ impl<'a, S: Serializer> Checked<'a, S> {
         self,
         variant: Option<&'static str>,
         begin: impl FnOnce(S) -> Result<C, S::Error>,
-    ) -> Result<Parts<'a, C>, S::Error> {
-        let Self { inner, trouble, .. } = self;
-        Ok(Parts { inner: begin(inner)?, trouble, index: 0, variant, text: Around::Nothing })
+    ) -> Result<Parts<W, C>, S::Error> {
+        let Self { inner, watch, .. } = self;
+        Ok(Parts { inner: begin(inner)?, watch, index: 0, variant, text: Around::Nothing })
     }
 }
 
@@ -159,16 +197,16 @@ macro_rules! as_they_are {
     };
 }
 
-impl<'a, S: Serializer> Serializer for Checked<'a, S> {
+impl<W: Watch, S: Serializer> Serializer for Checked<W, S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Parts<'a, S::SerializeSeq>;
-    type SerializeTuple = Parts<'a, S::SerializeTuple>;
-    type SerializeTupleStruct = Parts<'a, S::SerializeTupleStruct>;
-    type SerializeTupleVariant = Parts<'a, S::SerializeTupleVariant>;
-    type SerializeMap = Parts<'a, S::SerializeMap>;
-    type SerializeStruct = Parts<'a, S::SerializeStruct>;
-    type SerializeStructVariant = Parts<'a, S::SerializeStructVariant>;
+    type SerializeSeq = Parts<W, S::SerializeSeq>;
+    type SerializeTuple = Parts<W, S::SerializeTuple>;
+    type SerializeTupleStruct = Parts<W, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Parts<W, S::SerializeTupleVariant>;
+    type SerializeMap = Parts<W, S::SerializeMap>;
+    type SerializeStruct = Parts<W, S::SerializeStruct>;
+    type SerializeStructVariant = Parts<W, S::SerializeStructVariant>;
 
     as_they_are! {
         serialize_bool(bool);
@@ -207,8 +245,8 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        let Self { inner, trouble, .. } = self;
-        inner.serialize_some(&Inside { value, trouble, around: Around::Some })
+        let Self { inner, watch, .. } = self;
+        inner.serialize_some(&Inside { value, watch, around: Around::Some })
     }
 
     #[inline]
@@ -240,8 +278,8 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         name: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let Self { inner, trouble, around } = self;
-        inner.serialize_newtype_struct(name, &Inside { value, trouble, around })
+        let Self { inner, watch, around } = self;
+        inner.serialize_newtype_struct(name, &Inside { value, watch, around })
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -251,10 +289,10 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let Self { inner, trouble, .. } = self;
-        let value = Inside { value, trouble, around: Around::Nothing };
+        let Self { inner, watch, .. } = self;
+        let value = Inside { value, watch, around: Around::Nothing };
         let written = inner.serialize_newtype_variant(name, index, variant, &value);
-        written.inspect_err(|_| trouble.borrow_mut().steps.push(Step::Key(variant.to_owned())))
+        written.inspect_err(|_| watch.step(|| Step::Key(variant.to_owned())))
     }
 
     #[inline]
@@ -320,9 +358,9 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
 }
 
 /// What a list, a map, a struct or a variant is written to, part by part.
-struct Parts<'a, C> {
+struct Parts<W, C> {
     inner: C,
-    trouble: &'a RefCell<Trouble>,
+    watch: W,
     /// The part that comes next.
     index: usize,
     /// The variant whose parts these are.
@@ -330,34 +368,32 @@ struct Parts<'a, C> {
     text: Around,
 }
 
-impl<C> Parts<'_, C> {
+impl<W: Watch, C> Parts<W, C> {
     #[inline]
     fn part<T: Serialize + ?Sized, E>(
         &mut self,
         value: &T,
         step: impl FnOnce(usize) -> Step,
-        write: impl FnOnce(&mut C, &Inside<'_, T>) -> Result<(), E>,
+        write: impl FnOnce(&mut C, &Inside<'_, W, T>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let value = Inside { value, trouble: self.trouble, around: self.text };
+        let value = Inside { value, watch: self.watch, around: self.text };
         let written = write(&mut self.inner, &value);
         match written {
             Ok(()) => self.index += 1,
-            Err(_) => self.blame(step(self.index)),
+            Err(_) => {
+                self.watch.step(|| step(self.index));
+                if let Some(variant) = self.variant {
+                    self.watch.step(|| Step::Key(variant.to_owned()));
+                }
+            }
         }
         written
-    }
-
-    #[cold]
-    fn blame(&self, step: Step) {
-        let mut trouble = self.trouble.borrow_mut();
-        trouble.steps.push(step);
-        trouble.steps.extend(self.variant.map(|variant| Step::Key(variant.to_owned())));
     }
 }
 
 macro_rules! parts_in_order {
     ($($trait:ident $method:ident)*) => {
-        $(impl<C: $trait> $trait for Parts<'_, C> {
+        $(impl<W: Watch, C: $trait> $trait for Parts<W, C> {
             type Ok = C::Ok;
             type Error = C::Error;
 
@@ -382,7 +418,7 @@ parts_in_order! {
 
 macro_rules! named_parts {
     ($($trait:ident)*) => {
-        $(impl<C: $trait> $trait for Parts<'_, C> {
+        $(impl<W: Watch, C: $trait> $trait for Parts<W, C> {
             type Ok = C::Ok;
             type Error = C::Error;
 
@@ -408,7 +444,7 @@ macro_rules! named_parts {
 }
 named_parts!(SerializeStruct SerializeStructVariant);
 
-impl<C: SerializeMap> SerializeMap for Parts<'_, C> {
+impl<W: Watch, C: SerializeMap> SerializeMap for Parts<W, C> {
     type Ok = C::Ok;
     type Error = C::Error;
 
