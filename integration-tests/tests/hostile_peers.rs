@@ -1,11 +1,13 @@
 //! Peers that take what they can and give nothing back: half of many requests, answers that are never read, connections
 //! that say nothing, uploads that stand still. The broker's memory stays bounded, and others do not notice.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use h2::client::{ResponseFuture, SendRequest};
 use integration_tests::wire::{self, WireElf};
 use integration_tests::{BrokerProcess, Bystander, must, until};
@@ -78,6 +80,23 @@ async fn refusal(response: ResponseFuture) -> anyhow::Result<Status> {
     Status::from_header_map(response.headers()).context("the call was not refused")
 }
 
+/// The first refusal among the answers of many, and what has come before: nobody reads it.
+async fn first_refusal(
+    answers: &mut FuturesUnordered<ResponseFuture>,
+) -> anyhow::Result<(Status, Vec<http::Response<h2::RecvStream>>)> {
+    let mut unread = Vec::new();
+    loop {
+        match must("a refusal", answers.next()).await?.context("nothing was refused")? {
+            Ok(answer) => match Status::from_header_map(answer.headers()) {
+                Some(status) => return Ok((status, unread)),
+                None => unread.push(answer),
+            },
+            // A connection may have been cut for others.
+            Err(_cut) => {}
+        }
+    }
+}
+
 fn expect(status: &Status, code: Code, reason: &str, text: &str) -> anyhow::Result<()> {
     let info = status.get_error_details().error_info().map(|info| info.reason.clone());
     ensure!(status.code() == code && info.as_deref() == Some(reason), "{status:?}");
@@ -94,7 +113,19 @@ async fn innocent_p50(broker: &BrokerProcess) -> anyhow::Result<Duration> {
         let job = request.jobs[0].job_id.clone();
         let began = Instant::now();
         must("a submission", client.submit_jobs(request)).await??;
-        must("the job", wire::get_job(&client, &job)).await??;
+        // As every client does: what is refused with `RetryInfo` is tried again.
+        until("the job", || async {
+            match client
+                .clone()
+                .get_job(v1::GetJobRequest { job_id: job.clone(), ..Default::default() })
+                .await
+            {
+                Ok(answer) => Ok(Some(answer)),
+                Err(busy) if busy.get_error_details().retry_info().is_some() => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await?;
         times.push(began.elapsed());
     }
     times.sort_unstable();
@@ -108,6 +139,7 @@ fn ensure_unnoticed(own: Duration, during: Duration) -> anyhow::Result<()> {
 
 fn ensure_bounded(broker: &BrokerProcess) -> anyhow::Result<()> {
     let peak = broker.peak_memory_bytes()?;
+    eprintln!("the broker's memory reached {} MiB", peak / MIB as u64);
     ensure!(peak < MEMORY_BYTES_MAX, "the broker's memory reached {} MiB", peak / MIB as u64);
     Ok(())
 }
@@ -142,7 +174,7 @@ async fn half_sent_requests_of_many_peers_are_refused_when_there_is_no_room() ->
     let own = innocent_p50(&broker).await?;
 
     let most = Bytes::from(vec![0; 15 * MIB]);
-    let mut refused = futures::stream::FuturesUnordered::new();
+    let mut refused = FuturesUnordered::new();
     let mut kept = Vec::new();
     for _ in 0..40 {
         let mut peer = RawPeer::connect(&broker).await?;
@@ -152,8 +184,7 @@ async fn half_sent_requests_of_many_peers_are_refused_when_there_is_no_room() ->
         refused.push(response);
         kept.push((peer, stream));
     }
-    let response = must("a refusal", refused.next()).await?.context("a call")??;
-    let status = Status::from_header_map(response.headers()).context("the call was not refused")?;
+    let (status, _unread) = first_refusal(&mut refused).await?;
     let text = "all requests that are being received take as much memory as they may";
     expect(&status, Code::ResourceExhausted, reason::BROKER_BUSY, text)?;
     ensure!(status.get_error_details().retry_info().is_some(), "{status:?}");
@@ -223,6 +254,32 @@ async fn three_hundred_unread_answers_take_what_one_peer_may_and_then_it_is_cut(
 }
 
 #[tokio::test]
+async fn unread_answers_of_many_peers_take_what_all_may() -> anyhow::Result<()> {
+    let broker = BrokerProcess::start(&[]).await?;
+    let request = message(&much_to_read(&broker).await?)?;
+    let own = innocent_p50(&broker).await?;
+
+    let mut peers = Vec::new();
+    let mut answers = FuturesUnordered::new();
+    for _ in 0..40 {
+        let mut peer = RawPeer::connect(&broker).await?;
+        for _ in 0..8 {
+            let (response, mut stream) = peer.begin("MyceliumService/GetOutputs", &[]).await?;
+            stream.send_data(request.clone(), true)?;
+            answers.push(response);
+        }
+        peers.push(peer);
+    }
+    let (status, _unread) = first_refusal(&mut answers).await?;
+    let text = "all answers that are being made and not taken yet take as much memory as they may";
+    expect(&status, Code::ResourceExhausted, reason::BROKER_BUSY, text)?;
+    ensure!(status.get_error_details().retry_info().is_some(), "{status:?}");
+    ensure_unnoticed(own, innocent_p50(&broker).await?)?;
+    ensure_bounded(&broker)?;
+    broker.stop().await
+}
+
+#[tokio::test]
 async fn a_read_ends_with_the_deadline_of_its_caller() -> anyhow::Result<()> {
     let broker = BrokerProcess::start(&["--store", "memory"]).await?;
     let mut peer = RawPeer::connect(&broker).await?;
@@ -257,6 +314,43 @@ async fn silent_connections_leave_room_for_others_and_are_closed() -> anyhow::Re
         let mut greeting = Vec::new();
         let _reset = must("a silent connection to be closed", socket.read_to_end(&mut greeting)).await?;
     }
+    broker.stop().await
+}
+
+/// Sets how many files and connections a process may have open, below what it may raise that to itself.
+fn limit_descriptors(pid: u32, descriptors: usize) -> anyhow::Result<()> {
+    let limit = format!("--nofile={descriptors}:1024");
+    let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status()?;
+    ensure!(status.success(), "prlimit ended with {status}");
+    Ok(())
+}
+
+/// How much of a processor a process has used, in hundredths of a second.
+fn processor_time(pid: u32) -> anyhow::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let field =
+        |n: usize| fields.get(n).context("a field of stat").and_then(|field| Ok(field.parse::<u64>()?));
+    Ok(field(11)? + field(12)?)
+}
+
+#[tokio::test]
+async fn without_descriptors_the_broker_takes_in_nobody_and_does_not_spin() -> anyhow::Result<()> {
+    let broker = BrokerProcess::start_limited(&["--store", "memory"], Some(1_024)).await?;
+    let pid = broker.pid()?;
+    let mut client = wire::client(&broker.url()).await?;
+    client.get_status(v1::GetStatusRequest::default()).await?;
+    limit_descriptors(pid, std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())?;
+    let mut refused = TcpStream::connect(broker.address()).await?;
+    let before = processor_time(pid)?;
+    // Nobody says that it waits, so there is nothing to wait for but time.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let used = processor_time(pid)? - before;
+    ensure!(used < 100, "it used {used} hundredths of a second in two seconds");
+    client.get_status(v1::GetStatusRequest::default()).await?;
+    // With room again, who waited is taken in.
+    limit_descriptors(pid, 1_024)?;
+    must("the greeting", refused.read_exact(&mut [0; 9])).await??;
     broker.stop().await
 }
 

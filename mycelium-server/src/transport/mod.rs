@@ -29,9 +29,9 @@ use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
 
 use crate::config::Config;
-use budget::Budget;
+use budget::{Budget, Full, Taken};
 use listener::{Connection, SURPLUS, connections};
-use peers::Peers;
+use peers::{PeerId, Peers};
 use stack::Layers;
 
 pub use descriptors::raise_descriptor_limit;
@@ -51,6 +51,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same while the broker stops.
 const LOOK_EVERY_AT_STOP: Duration = Duration::from_millis(100);
+
+/// How many peers are cut at most for one that needs memory, and how long each may take to close.
+const CUT_FOR_ONE_MAX: usize = 8;
+const CLOSED_WITHIN: Duration = Duration::from_millis(10);
 
 /// Why a call, or the rest of its request, is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +86,22 @@ struct Shared {
     receiving: Arc<Budget>,
     /// Of answers that are made and not taken.
     answers: Arc<Budget>,
+}
+
+impl Shared {
+    /// Takes bytes of a budget for a peer. Where all together hold too much, those give way that move nothing.
+    ///
+    /// # Errors
+    /// If they do not give way soon.
+    async fn take(self: Arc<Self>, budget: Arc<Budget>, peer: PeerId, bytes: usize) -> Result<Taken, Full> {
+        for _ in 0..CUT_FOR_ONE_MAX {
+            match Arc::clone(&budget).take(peer, bytes).await {
+                Err(_full) if self.peers.cut_for(&budget) => tokio::time::sleep(CLOSED_WITHIN).await,
+                taken_or_full => return taken_or_full,
+            }
+        }
+        budget.take(peer, bytes).await
+    }
 }
 
 /// The way in and out.

@@ -293,14 +293,12 @@ impl Peers {
         }
     }
 
-    /// Cuts the peer that holds the most of a budget and has moved nothing for a while.
-    pub(super) fn cut_for(&self, budget: &Budget) {
+    /// Cuts the peer that holds the most of a budget and has moved nothing for a while. `false`: there is none.
+    pub(super) fn cut_for(&self, budget: &Budget) -> bool {
         let all = self.all();
         let stalled = budget.holders().into_iter().find_map(|(id, _)| {
             all.peers.get(&id).filter(|peer| peer.is_stalled() && peer.is_cut().is_none())
         });
-        if let Some(peer) = stalled {
-            peer.cut(Cut::OverBudget);
-        }
+        stalled.inspect(|peer| peer.cut(Cut::OverBudget)).is_some()
     }
 }

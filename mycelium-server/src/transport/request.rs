@@ -82,11 +82,7 @@ impl Incoming {
                 self.call.holds(Some(taken));
                 Poll::Ready(frame.map(Ok))
             }
-            Err(_full) => {
-                let shared = &self.call.shared;
-                shared.peers.cut_for(&shared.receiving);
-                Poll::Ready(Some(Err(refuse(Refusal::ReceivingFull))))
-            }
+            Err(_full) => Poll::Ready(Some(Err(refuse(Refusal::ReceivingFull)))),
         }
     }
 
@@ -159,8 +155,9 @@ impl HttpBody for Incoming {
         me.pace = Pace::default();
         // The message before it is whole, and is not waited for.
         me.call.holds(None);
-        let budget = Arc::clone(&me.call.shared.receiving);
-        me.held_back = Some((frame, Box::pin(budget.take(me.call.peer.id, bytes))));
+        let shared = Arc::clone(&me.call.shared);
+        let budget = Arc::clone(&shared.receiving);
+        me.held_back = Some((frame, Box::pin(shared.take(budget, me.call.peer.id, bytes))));
         me.poll_held_back(context)
     }
 

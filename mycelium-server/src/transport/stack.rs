@@ -16,7 +16,7 @@ use tower::{Layer, ServiceBuilder};
 use tracing::Instrument as _;
 
 use super::answer::Answer;
-use super::budget::{Full, Taken};
+use super::budget::Taken;
 use super::call::Call;
 use super::peers::Peer;
 use super::request::{Incoming, Shape};
@@ -186,11 +186,8 @@ where
 {
     let read = async {
         let answers = Arc::clone(&call.shared.answers);
-        let taken = answers.take(call.peer.id, READ_ANSWER_BYTES).await.map_err(|full: Full| {
-            tracing::debug!(?full, "a read is refused");
-            call.shared.peers.cut_for(&call.shared.answers);
-            Refusal::AnswersFull
-        })?;
+        let taken = Arc::clone(&call.shared).take(answers, call.peer.id, READ_ANSWER_BYTES).await;
+        let taken = taken.map_err(|_full| Refusal::AnswersFull)?;
         let reserved = Arc::new(Mutex::new(Some(taken)));
         // Whoever reads for it where nobody can stop it holds this too.
         let Ok(response) = reservation::within(Arc::clone(&reserved) as _, inner.call(request)).await;
