@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::flow::FlowError;
-use crate::ids::JobId;
+use crate::ids::{FlowId, JobId};
 
 /// An error of any kind, as a source.
 pub type SourceError = Arc<dyn StdError + Send + Sync>;
@@ -73,6 +73,28 @@ pub enum Error {
         elf: String,
         /// Its task.
         task: String,
+    },
+    /// The job is of another flow than the run that was asked for it, which would wait for ever. Ask the run of its own
+    /// flow, [`Mycelium::run`](crate::Mycelium::run).
+    #[error(
+        "job {job_id} is of flow {flow_id}, and the run that was asked for it is of flow {asked}; ask the run of its own flow"
+    )]
+    JobOfAnotherFlow {
+        /// Its id.
+        job_id: JobId,
+        /// Its flow.
+        flow_id: FlowId,
+        /// The flow of the run that was asked.
+        asked: FlowId,
+    },
+    /// The job was recorded and not submitted: after the last [`Flow::submit`](crate::Flow::submit), or that one
+    /// failed. Submit its flow again, which submits only what is new.
+    #[error(
+        "job {job_id} was recorded and is not submitted yet; submit its flow (again) before waiting for the job"
+    )]
+    JobNotSubmitted {
+        /// Its id.
+        job_id: JobId,
     },
     /// The flow was recorded with mistakes, such as a value over the limit. Nothing was sent.
     #[error(transparent)]
@@ -239,6 +261,8 @@ impl Error {
             | Self::Refused { .. }
             | Self::JobFailed(_)
             | Self::JobSkipped { .. }
+            | Self::JobOfAnotherFlow { .. }
+            | Self::JobNotSubmitted { .. }
             | Self::InvalidFlow(_)
             | Self::NoBroker
             | Self::Decode { .. }
@@ -259,6 +283,8 @@ impl Error {
             | Self::Unreachable { .. }
             | Self::JobFailed(_)
             | Self::JobSkipped { .. }
+            | Self::JobOfAnotherFlow { .. }
+            | Self::JobNotSubmitted { .. }
             | Self::InvalidFlow(_)
             | Self::NoBroker
             | Self::Decode { .. }
@@ -279,6 +305,8 @@ impl Error {
             | Self::Refused { .. }
             | Self::JobFailed(_)
             | Self::JobSkipped { .. }
+            | Self::JobOfAnotherFlow { .. }
+            | Self::JobNotSubmitted { .. }
             | Self::InvalidFlow(_)
             | Self::NoBroker
             | Self::Decode { .. }

@@ -1,18 +1,21 @@
 //! A flow that was submitted: its results, and how it stands.
 
 mod results;
+mod slow;
 mod submit;
 
 use std::fmt;
 use std::sync::Arc;
 
+use mycelium_proto::reason;
 use mycelium_proto::v1::{self, JobStatus};
 
 use self::results::Results;
+use self::slow::SlowWaits;
 use crate::client::{Mycelium, Retry};
 use crate::elf::TaskOutputs;
 use crate::error::{Error, FailedJob, JobFailure};
-use crate::flow::{Flow, Job};
+use crate::flow::{Flow, Job, Recording};
 use crate::ids::{FlowId, JobId};
 use crate::output::Output;
 
@@ -36,7 +39,7 @@ impl Flow {
         let mut submission = self.begin_submission().await?;
         submit::send(mycelium, self, &mut submission).await?;
         submission.commit();
-        Ok(Run::new(mycelium.clone(), self.id()))
+        Ok(Run::new(mycelium.clone(), self.id(), Some(Arc::clone(self.recording()))))
     }
 }
 
@@ -51,7 +54,7 @@ impl Mycelium {
     /// A flow that was submitted, by this program or another.
     #[must_use]
     pub fn run(&self, flow_id: FlowId) -> Run {
-        Run::new(self.clone(), flow_id)
+        Run::new(self.clone(), flow_id, None)
     }
 }
 
@@ -60,10 +63,16 @@ impl Mycelium {
 /// Results are waited for on one watch, which begins with the first of them and ends when the run is dropped. Outputs
 /// that arrive before they are asked for are kept, up to 64 MiB; those beyond are fetched again. Large values, above
 /// 64 KiB, are fetched when they are asked for.
+///
+/// Waits have no end of their own, because jobs may take long. One that takes longer than 5 s is told of in the log, with
+/// why the job is where it is ([`Mycelium::why`]).
 pub struct Run {
     mycelium: Mycelium,
     flow_id: FlowId,
+    /// Of the flow that this program has submitted, if it is such a one.
+    recording: Option<Arc<Recording>>,
     results: Arc<Results>,
+    slow: SlowWaits,
 }
 
 impl fmt::Debug for Run {
@@ -73,9 +82,10 @@ impl fmt::Debug for Run {
 }
 
 impl Run {
-    fn new(mycelium: Mycelium, flow_id: FlowId) -> Self {
+    fn new(mycelium: Mycelium, flow_id: FlowId, recording: Option<Arc<Recording>>) -> Self {
         let results = Results::new(mycelium.clone(), flow_id);
-        Self { mycelium, flow_id, results }
+        let slow = SlowWaits::new(mycelium.clone(), flow_id);
+        Self { mycelium, flow_id, recording, results, slow }
     }
 
     /// The id of the flow.
@@ -92,10 +102,18 @@ impl Run {
     /// [`Error::JobFailed`] if the job failed, was cancelled, or could not run because another did not end well;
     /// [`Error::JobSkipped`] if it was skipped; [`Error::Decode`] if what it returned is no `T`; [`Error::DamagedBlob`]
     /// if a large output is not what it was; [`Error::Busy`] and [`Error::Unreachable`] if the broker
-    /// stays away for longer than the handle's patience; [`Error::Refused`] if the broker does not know the job.
+    /// stays away for longer than the handle's patience; [`Error::Refused`] if the broker does not know the job, or its
+    /// flow; and at once [`Error::JobOfAnotherFlow`], and [`Error::JobNotSubmitted`] for a job that was recorded after
+    /// the flow was submitted.
     pub async fn result<T: Output>(&self, job: &Job<T>) -> Result<T, Error> {
-        let job_id = job.id();
-        let outputs = self.outputs(job_id).await?;
+        let (job_id, flow_id) = (job.id(), job.recorded().flow_id());
+        if flow_id != self.flow_id {
+            return Err(Error::JobOfAnotherFlow { job_id, flow_id, asked: self.flow_id });
+        }
+        if !job.recorded().is_submitted() {
+            return Err(Error::JobNotSubmitted { job_id });
+        }
+        let outputs = self.wait_for_outputs(job_id).await?;
         T::from_outputs(outputs).map_err(|source| Error::Decode {
             what: format!("the result of job {job_id}"),
             source: Arc::new(source),
@@ -119,8 +137,31 @@ impl Run {
     /// # Errors
     /// As [`result`](Self::result).
     pub async fn outputs(&self, job_id: JobId) -> Result<TaskOutputs, Error> {
+        if !self.results.has_end(job_id) {
+            // The watch of the flow would never tell of a job that is not of it.
+            let job = Box::pin(self.mycelium.job(job_id)).await?;
+            match FlowId::try_from(job.flow_id.as_ref()) {
+                Ok(flow_id) if flow_id == self.flow_id => {}
+                Ok(flow_id) => return Err(Error::JobOfAnotherFlow { job_id, flow_id, asked: self.flow_id }),
+                Err(_) => {
+                    return Err(Error::Protocol {
+                        message: format!("job {job_id} came back without its flow"),
+                    });
+                }
+            }
+        }
+        self.wait_for_outputs(job_id).await
+    }
+
+    async fn wait_for_outputs(&self, job_id: JobId) -> Result<TaskOutputs, Error> {
+        let slow = self.slow.tell_of_job(job_id);
+        tokio::pin!(slow);
         loop {
-            let ended = self.results.wait(job_id).await?;
+            let ended = tokio::select! {
+                biased;
+                ended = self.results.wait(job_id) => ended?,
+                gone = &mut slow => return Err(gone),
+            };
             match ended.status {
                 JobStatus::Done => match ended.outputs {
                     Some(outputs) => return self.resolve(outputs).await,
@@ -162,11 +203,25 @@ impl Run {
     }
 
     /// Waits until all jobs of the flow are final, those added meanwhile too, and returns how many ended how. That
-    /// jobs failed is no error.
+    /// jobs failed is no error. Of a flow without jobs that is true at once.
     ///
     /// # Errors
-    /// [`Error::Busy`] and [`Error::Unreachable`] if the broker stays away for longer than the handle's patience.
+    /// [`Error::Busy`] and [`Error::Unreachable`] if the broker stays away for longer than the handle's patience;
+    /// [`Error::Refused`] with FLOW_NOT_FOUND if it does not know the flow.
     pub async fn wait(&self) -> Result<v1::JobCounts, Error> {
+        let counts = self.counts().await?;
+        if counts.pending + counts.ready + counts.running == 0 {
+            return Ok(counts);
+        }
+        tokio::select! {
+            biased;
+            ended = self.watch_to_the_end() => ended?,
+            gone = self.slow.tell_of_flow() => return Err(gone),
+        }
+        self.counts().await
+    }
+
+    async fn watch_to_the_end(&self) -> Result<(), Error> {
         let mut watch = self.mycelium.watch_jobs(v1::WatchJobsRequest {
             scope: Some(v1::watch_jobs_request::Scope::FlowId(self.flow_id.to_wire())),
             final_only: true,
@@ -174,7 +229,7 @@ impl Run {
             ..v1::WatchJobsRequest::default()
         });
         while watch.next().await?.is_some() {}
-        self.counts().await
+        Ok(())
     }
 
     /// How many jobs of the flow stand where.
@@ -183,9 +238,17 @@ impl Run {
     /// As [`Mycelium::get_flow`].
     pub async fn counts(&self) -> Result<v1::JobCounts, Error> {
         let flow = Some(v1::get_flow_request::Flow::FlowId(self.flow_id.to_wire()));
-        let answer =
-            self.mycelium.get_flow(v1::GetFlowRequest { flow, ..v1::GetFlowRequest::default() }).await?;
-        Ok(answer.flow.and_then(|flow| flow.counts).unwrap_or_default())
+        match self.mycelium.get_flow(v1::GetFlowRequest { flow, ..v1::GetFlowRequest::default() }).await {
+            Ok(answer) => Ok(answer.flow.and_then(|flow| flow.counts).unwrap_or_default()),
+            Err(error) if self.is_of_nothing(&error) => Ok(v1::JobCounts::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the broker does not know the flow because no job of it was submitted: a flow without jobs is no mistake.
+    fn is_of_nothing(&self, error: &Error) -> bool {
+        error.reason() == Some(reason::FLOW_NOT_FOUND)
+            && self.recording.as_ref().is_some_and(|recording| !recording.has_submitted())
     }
 
     /// Where a job stands.
@@ -201,7 +264,10 @@ impl Run {
     /// # Errors
     /// As [`Mycelium::cancel_jobs`].
     pub async fn cancel(&self) -> Result<u64, Error> {
-        self.mycelium.cancel_flow(self.flow_id).await
+        match self.mycelium.cancel_flow(self.flow_id).await {
+            Err(error) if self.is_of_nothing(&error) => Ok(0),
+            cancelled => cancelled,
+        }
     }
 
     /// How a job ended that has no result. None if it is not final, or DONE, by now.

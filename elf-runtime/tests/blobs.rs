@@ -448,7 +448,7 @@ async fn literals_that_the_broker_has_not_kept_are_written_again_but_not_forever
 
 /// A broker on which one job is done, with this output.
 fn done(broker: &FakeBroker, client: &Mycelium, payload: v1::Payload) -> (elf_runtime::Run, JobId) {
-    let job_id = JobId::generate();
+    let (job_id, flow_id) = (JobId::generate(), FlowId::generate());
     let output = v1::Output { name: "value".to_owned(), payload: Some(payload) };
     let change = v1::JobChange {
         job_id: job_id.as_bytes().to_vec().into(),
@@ -474,7 +474,8 @@ fn done(broker: &FakeBroker, client: &Mycelium, payload: v1::Payload) -> (elf_ru
             Ok(v1::GetOutputsResponse { jobs: vec![job] })
         }));
     });
-    (client.run(FlowId::generate()), job_id)
+    broker.knows_jobs_of(flow_id);
+    (client.run(flow_id), job_id)
 }
 
 #[tokio::test]

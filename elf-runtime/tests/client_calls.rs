@@ -482,7 +482,9 @@ async fn a_watch_goes_on_from_its_last_commit_or_begins_again() {
 #[tokio::test]
 async fn who_waits_hears_when_the_watch_cannot_go_on() {
     let broker = FakeBroker::start().await;
-    let run = broker.client().run(FlowId::generate());
+    let flow_id = FlowId::generate();
+    broker.knows_jobs_of(flow_id);
+    let run = broker.client().run(flow_id);
     let mut answers = vec![
         Err(refusal(Code::NotFound, reason::MYCELIUM_NOT_FOUND, None)),
         Ok(futures::stream::pending().boxed()),
@@ -490,7 +492,7 @@ async fn who_waits_hears_when_the_watch_cannot_go_on() {
     broker.script(|script| script.watch_jobs = Some(Box::new(move |_| answers.remove(0))));
     let (one, two) = (JobId::generate(), JobId::generate());
     let both = async { tokio::join!(run.outputs(one), run.outputs(two)) };
-    let (one, two) = must("the errors", both).await;
+    let (one, two) = must("the errors", Box::pin(both)).await;
     assert_eq!(one.unwrap_err().reason(), Some(reason::MYCELIUM_NOT_FOUND));
     assert_eq!(two.unwrap_err().reason(), Some(reason::MYCELIUM_NOT_FOUND));
 }
@@ -511,7 +513,9 @@ async fn dropping_a_run_ends_its_watch() {
             Ok(futures::stream::iter([message(1, vec![done(job_id, "1")])]).chain(rest).boxed())
         }));
     });
-    let run = broker.client().run(FlowId::generate());
+    let flow_id = FlowId::generate();
+    broker.knows_jobs_of(flow_id);
+    let run = broker.client().run(flow_id);
     let outputs: TaskOutputs = must("the outputs", run.outputs(job_id)).await.unwrap();
     assert_eq!(outputs.get("value").unwrap().read::<i64>().unwrap(), 1);
     drop(run);
@@ -522,13 +526,18 @@ async fn dropping_a_run_ends_its_watch() {
 async fn waiting_for_a_flow_counts_how_its_jobs_ended() {
     let broker = FakeBroker::start().await;
     let counts = v1::JobCounts { done: 3, failed: 1, ..v1::JobCounts::default() };
+    let mut answers =
+        vec![v1::JobCounts { ready: 4, ..v1::JobCounts::default() }, counts, counts].into_iter();
+    let (watches, record) = recorder();
     broker.script(|script| {
-        script.watch_jobs = Some(Box::new(|request| {
+        script.watch_jobs = Some(Box::new(move |request| {
             assert!(request.until_final && request.final_only && !request.include_outputs);
+            record(());
             Ok(futures::stream::iter([message(1, vec![])]).boxed())
         }));
         script.get_flow = Some(Box::new(move |_| {
-            Ok(v1::GetFlowResponse { flow: Some(v1::Flow { counts: Some(counts), ..v1::Flow::default() }) })
+            let counts = answers.next();
+            Ok(v1::GetFlowResponse { flow: Some(v1::Flow { counts, ..v1::Flow::default() }) })
         }));
         script.cancel_jobs = Some(Box::new(|request| {
             assert!(matches!(request.scope, Some(v1::cancel_jobs_request::Scope::FlowId(_))));
@@ -538,4 +547,78 @@ async fn waiting_for_a_flow_counts_how_its_jobs_ended() {
     let run = broker.client().run(FlowId::generate());
     assert_eq!(must("the end of the flow", run.wait()).await.unwrap(), counts);
     assert_eq!(run.cancel().await.unwrap(), 2);
+    assert_eq!(must("the end of the flow", run.wait()).await.unwrap(), counts, "it has ended already");
+    assert_eq!(watches.lock().unwrap().len(), 1, "what has ended is not watched");
+}
+
+#[tokio::test]
+async fn results_that_can_never_come_are_errors_at_once() {
+    let broker = FakeBroker::start().await;
+    take_submissions(&broker);
+    broker.script(|script| {
+        script.watch_jobs = Some(Box::new(|_| Ok(futures::stream::pending().boxed())));
+    });
+    let client = broker.client();
+    let [flow, other] = ["daily", "other"].map(|name| client.flow(name));
+    let (job, foreign) = (record_one(&flow), record_one(&other));
+    let run = flow.submit().await.unwrap();
+    other.submit().await.unwrap();
+
+    let error = must("the error", run.result(&foreign)).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        matches!(error, Error::JobOfAnotherFlow { job_id, flow_id, asked }
+            if (job_id, flow_id, asked) == (foreign.id(), other.id(), flow.id())),
+        "{error:?}"
+    );
+    assert!(
+        text.ends_with("ask the run of its own flow") && text.contains(&other.id().to_string()),
+        "{text}"
+    );
+    assert!(matches!(run.maybe(&foreign).await, Err(Error::JobOfAnotherFlow { .. })));
+    broker.knows_jobs_of(other.id());
+    let error = must("the error", run.outputs(foreign.id())).await.unwrap_err();
+    assert!(matches!(error, Error::JobOfAnotherFlow { .. }), "found out by asking: {error:?}");
+
+    let late = record_one(&flow);
+    let error = must("the error", run.result(&late)).await.unwrap_err();
+    assert!(matches!(error, Error::JobNotSubmitted { job_id } if job_id == late.id()), "{error:?}");
+    assert!(error.to_string().contains("submit its flow (again)"), "{error}");
+    assert!(!error.is_retryable() && error.reason().is_none());
+    flow.submit().await.unwrap();
+    assert!(futures::poll!(Box::pin(run.result(&late))).is_pending(), "now it is waited for");
+
+    // Of flows and jobs that the broker does not know it says so itself.
+    let unknown = client.run(FlowId::generate());
+    assert!(matches!(unknown.result(&job).await, Err(Error::JobOfAnotherFlow { .. })));
+    broker.script(|script| {
+        script.get_job = Some(Box::new(|_| Err(refusal(Code::NotFound, reason::JOB_NOT_FOUND, None))));
+        script.get_flow = Some(Box::new(|_| Err(refusal(Code::NotFound, reason::FLOW_NOT_FOUND, None))));
+        script.watch_jobs = Some(Box::new(|_| Err(refusal(Code::NotFound, reason::FLOW_NOT_FOUND, None))));
+    });
+    let error = must("the error", unknown.outputs(JobId::generate())).await.unwrap_err();
+    assert_eq!(error.reason(), Some(reason::JOB_NOT_FOUND));
+    let error = must("the error", unknown.wait()).await.unwrap_err();
+    assert_eq!(error.reason(), Some(reason::FLOW_NOT_FOUND));
+    // A broker that has lost the flow since.
+    let error = must("the error", client.run(flow.id()).result(&job)).await.unwrap_err();
+    assert_eq!(error.reason(), Some(reason::FLOW_NOT_FOUND));
+}
+
+#[tokio::test]
+async fn a_flow_without_jobs_has_ended() {
+    let broker = FakeBroker::start().await;
+    broker.script(|script| {
+        script.get_flow = Some(Box::new(|_| Err(refusal(Code::NotFound, reason::FLOW_NOT_FOUND, None))));
+        script.cancel_jobs = Some(Box::new(|_| Err(refusal(Code::NotFound, reason::FLOW_NOT_FOUND, None))));
+    });
+    let flow = broker.client().flow("nothing to do");
+    let run = flow.submit().await.unwrap();
+    assert_eq!(must("the end of the flow", run.wait()).await.unwrap(), v1::JobCounts::default());
+    assert_eq!(run.cancel().await.unwrap(), 0);
+    // One that has jobs and is not there is a mistake.
+    take_submissions(&broker);
+    record_one(&flow);
+    flow.submit().await.unwrap();
+    assert_eq!(must("the error", run.wait()).await.unwrap_err().reason(), Some(reason::FLOW_NOT_FOUND));
 }

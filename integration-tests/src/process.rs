@@ -180,6 +180,14 @@ impl BrokerProcess {
         self.folder.path().join("data")
     }
 
+    /// What it has logged so far, before and after restarts.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(log_in(self.folder.path()))?)
+    }
+
     /// Kills it with SIGKILL, and waits until it is gone.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
 /// Pauses between tries of a call.
 const CALL_PAUSE_MIN: Duration = Duration::from_millis(20);
 const CALL_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// After how long the log says that a call is still being repeated, and why.
+const CALL_SLOW_MIN: Duration = Duration::from_secs(5);
 
 /// A handle on one mycelium of a broker. Cloning it is cheap; clones share one connection.
 ///
@@ -221,19 +223,22 @@ pub(crate) struct Retry {
     /// None: there is none.
     deadline: Option<Instant>,
     backoff: Backoff,
+    began: Instant,
+    /// Whether the log says by now that it takes long.
+    is_told: bool,
 }
 
 impl Retry {
     /// Tries for as long as `patience` lasts, from now.
     pub(crate) fn new(patience: Duration) -> Self {
         // A patience beyond what a clock can count has no end.
-        let deadline = Instant::now().checked_add(patience);
-        Self { deadline, backoff: Backoff::new(CALL_PAUSE_MIN, CALL_PAUSE_MAX) }
+        Self { deadline: Instant::now().checked_add(patience), ..Self::endless() }
     }
 
     /// Tries for as long as it takes, or until the caller loses interest.
     pub(crate) fn endless() -> Self {
-        Self { deadline: None, backoff: Backoff::new(CALL_PAUSE_MIN, CALL_PAUSE_MAX) }
+        let backoff = Backoff::new(CALL_PAUSE_MIN, CALL_PAUSE_MAX);
+        Self { deadline: None, backoff, began: Instant::now(), is_told: false }
     }
 
     fn time_left(&self) -> Duration {
@@ -250,6 +255,10 @@ impl Retry {
         let pause = self.backoff.next_pause().max(error.retry_after().unwrap_or_default());
         if pause > self.time_left() {
             return Err(error);
+        }
+        if !self.is_told && self.began.elapsed() >= CALL_SLOW_MIN {
+            self.is_told = true;
+            tracing::warn!(error = %error, "a call has been repeated for {} s", CALL_SLOW_MIN.as_secs());
         }
         tracing::debug!(error = %error, pause_ms = pause.as_millis(), "call is repeated");
         tokio::time::sleep(pause).await;

@@ -104,10 +104,10 @@ impl Flow {
         R: Output,
     {
         let scope = Scope::fresh();
-        let open = Open::new(&self.recording, scope, list.into_computed().node().clone());
+        let open = Open::new(self.recording(), scope, list.into_computed().node().clone());
         let input = |index| Node::body_input(scope, index);
         let job = closure(Value::from_node(input(0)), Value::from_node(input(1)));
-        open.close(job.recorded().is_of(&self.recording), job.id());
+        open.close(job.recorded().is_of(self.recording()), job.id());
         Job::new(Arc::new(job.recorded().gathered()))
     }
 }

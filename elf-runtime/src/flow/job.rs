@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Recording;
-use crate::ids::JobId;
+use crate::ids::{FlowId, JobId};
 use crate::output::Output;
 use crate::value::{IntoValue, Node, Value};
 
@@ -54,8 +54,13 @@ impl RecordedJob {
         Arc::ptr_eq(&self.recording, recording)
     }
 
+    /// The flow that it was recorded in.
+    pub(crate) fn flow_id(&self) -> FlowId {
+        self.recording.id
+    }
+
     /// Whether the broker has acknowledged it.
-    pub(super) fn is_submitted(&self) -> bool {
+    pub(crate) fn is_submitted(&self) -> bool {
         self.number < self.recording.lock().submitted
     }
 }
@@ -126,7 +131,7 @@ impl<T: Output> Job<T> {
         Value::from_node(Node::output(Arc::clone(&self.recorded), name))
     }
 
-    pub(super) fn recorded(&self) -> &Arc<RecordedJob> {
+    pub(crate) fn recorded(&self) -> &Arc<RecordedJob> {
         &self.recorded
     }
 

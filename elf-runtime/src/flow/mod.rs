@@ -30,7 +30,8 @@ pub(crate) use submission::Submission;
 /// A flow while it is being recorded. Calls of tasks become jobs, operations on their values become value graphs, and
 /// nothing runs before the flow is submitted; after that it can be added to and submitted again.
 ///
-/// A flow can be shared between threads; clones record into the same flow.
+/// A flow can be shared between threads; clones record into the same flow. When the last of them is dropped while jobs
+/// are recorded that were never submitted, the log warns.
 ///
 /// ```
 /// use elf_runtime::{machine_elf, Flow, Job, Output, TaskError};
@@ -57,6 +58,11 @@ pub(crate) use submission::Submission;
 /// ```
 #[derive(Clone)]
 pub struct Flow {
+    recorder: Arc<Recorder>,
+}
+
+/// What clones of a flow share, and the jobs recorded in it do not.
+struct Recorder {
     recording: Arc<Recording>,
     /// Where it is submitted to; none in tests of code that records.
     client: Option<Mycelium>,
@@ -102,7 +108,15 @@ impl Flow {
     /// A flow with no broker behind it, for tests of code that records.
     #[must_use]
     pub fn detached(name: impl Into<String>) -> Self {
-        let name = name.into();
+        Self::recorded_for(None, name.into())
+    }
+
+    /// A flow that is submitted through this client.
+    pub(crate) fn new(client: Mycelium, name: impl Into<String>) -> Self {
+        Self::recorded_for(Some(client), name.into())
+    }
+
+    fn recorded_for(client: Option<Mycelium>, name: String) -> Self {
         let mut state = State::default();
         if name.len() > limits::NAME_BYTES_MAX {
             state
@@ -111,35 +125,34 @@ impl Flow {
         }
         let recording =
             Recording { id: FlowId::generate(), name, state: Mutex::new(state), submitting: Arc::default() };
-        Self { recording: Arc::new(recording), client: None }
+        Self { recorder: Arc::new(Recorder { recording: Arc::new(recording), client }) }
     }
 
-    /// A flow that is submitted through this client.
-    pub(crate) fn new(client: Mycelium, name: impl Into<String>) -> Self {
-        Self { client: Some(client), ..Self::detached(name) }
+    pub(crate) fn recording(&self) -> &Arc<Recording> {
+        &self.recorder.recording
     }
 
     /// Where it is submitted to; none if it is detached.
     pub(crate) fn client(&self) -> Option<&Mycelium> {
-        self.client.as_ref()
+        self.recorder.client.as_ref()
     }
 
     /// Its id, chosen when it was made.
     #[must_use]
     pub fn id(&self) -> FlowId {
-        self.recording.id
+        self.recording().id
     }
 
     /// Its name, which need not be unique.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.recording.name
+        &self.recording().name
     }
 
     /// How many jobs are recorded and not yet submitted.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.recording.lock().pending.len()
+        self.recording().lock().pending.len()
     }
 
     /// Records a call of a task that this program was not compiled with. What it returns is not known here:
@@ -157,7 +170,7 @@ impl Flow {
     }
 
     pub(crate) fn record<T: Output>(&self, elf: &str, task: &str, arguments: &Arguments) -> Job<T> {
-        Job::new(self.recording.record(elf, task, arguments.as_slice()))
+        Job::new(self.recording().record(elf, task, arguments.as_slice()))
     }
 
     /// Takes the jobs that are recorded to submit them. Waits for a submission that is under way.
@@ -165,8 +178,23 @@ impl Flow {
     /// # Errors
     /// The mistakes that were made while recording.
     pub(crate) async fn begin_submission(&self) -> Result<Submission, FlowError> {
-        let turn = Arc::clone(&self.recording.submitting).lock_owned().await;
-        Submission::begin(Arc::clone(&self.recording), turn)
+        let turn = Arc::clone(&self.recording().submitting).lock_owned().await;
+        Submission::begin(Arc::clone(self.recording()), turn)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let Recording { id, name, state, .. } = &*self.recording;
+        let pending = state.lock().unwrap_or_else(PoisonError::into_inner).pending.len();
+        if pending > 0 && self.client.is_some() {
+            tracing::warn!(
+                flow = name.as_str(),
+                flow_id = %id,
+                jobs = pending,
+                "a flow was dropped with jobs that were recorded and not submitted: they never run"
+            );
+        }
     }
 }
 
@@ -174,6 +202,11 @@ impl Recording {
     /// The state; a thread that panicked while it held the lock left it whole, because every change is one step.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the broker has acknowledged any job.
+    pub(crate) fn has_submitted(&self) -> bool {
+        self.lock().submitted > 0
     }
 
     fn record(

@@ -92,6 +92,11 @@ impl Results {
         })
     }
 
+    /// Whether it is known how a job ended.
+    pub(super) fn has_end(&self, job_id: JobId) -> bool {
+        self.state().ends.contains_key(&job_id)
+    }
+
     /// Forgets how a job ended, because that is no longer true. Later news of it stay.
     pub(super) fn forget(&self, job_id: JobId, serial: u64) {
         let mut state = self.state();

@@ -10,13 +10,16 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::attempt::{Finished, Work};
+use super::attempt::{Finished, Token, Work};
 use crate::client::Mycelium;
 use crate::context::{TaskContext, TaskContextParts};
 use crate::elf::{TaskCall, TaskOutputs};
 use crate::error::Error;
 use crate::service::{self, BoxElfService, TaskRequest};
 use crate::task_error::{TaskError, failure_type};
+
+/// How much of a failure's message goes into a log, in bytes.
+const MESSAGE_LOGGED_BYTES: usize = 2 * 1024;
 
 /// Outcomes on their way from the threads of the tasks to the connection. Bounded by the windows: an attempt has one
 /// outcome.
@@ -160,12 +163,36 @@ impl Crew {
                 elf = %self.name,
                 task = %work.task,
             );
+            let task = Arc::clone(&work.task);
             let outcome = self.attempt(work).instrument(span).await;
+            if let outcome::Result::Failure(failure) = &outcome {
+                self.tell_of(failure, token, &task);
+            }
             let bytes = bytes_of(&outcome);
             self.outbox.put(Finished { token, serial, outcome, bytes });
             // Tasks that never wait would keep everything else off this thread.
             tokio::task::coop::consume_budget().await;
         }
+    }
+
+    /// One line for each attempt that failed. No details, causes or arguments: values belong into the broker.
+    fn tell_of(&self, failure: &v1::Failure, token: Token, task: &str) {
+        let place = failure.frames.iter().find(|frame| !frame.file.is_empty());
+        let place = place.map(|frame| format!("{}:{}", frame.file, frame.line)).unwrap_or_default();
+        let mut shown = failure.message.len().min(MESSAGE_LOGGED_BYTES);
+        while !failure.message.is_char_boundary(shown) {
+            shown -= 1;
+        }
+        tracing::warn!(
+            job_id = %token.job_id,
+            attempt = token.attempt,
+            elf = &*self.name,
+            task,
+            r#type = failure.r#type,
+            error = format!("{}{}", &failure.message[..shown], if shown < failure.message.len() { "…" } else { "" }),
+            place,
+            "an attempt failed"
+        );
     }
 
     async fn attempt(&self, work: Work) -> outcome::Result {
@@ -219,7 +246,6 @@ impl Crew {
             stored = self.client.blobs().store_outputs(outputs) => match stored {
                 Ok(outputs) => outcome::Result::Outputs(outputs),
                 Err(error) => {
-                    tracing::warn!(error = %error, "the outputs of a job cannot be written");
                     let message = format!("what the task returned cannot be written: {error}");
                     outcome::Result::Failure(TaskError::of_runtime(failure_type::BLOB, message).into())
                 }
@@ -231,7 +257,6 @@ impl Crew {
 
 /// The failure of a job whose argument is a blob that cannot be had, now or later.
 fn unreadable(parameter: &str, error: &Error) -> outcome::Result {
-    tracing::warn!(parameter, error = %error, "the argument of a job cannot be read");
     let message = format!("the argument for the parameter `{parameter}` cannot be read: {error}");
     outcome::Result::Failure(TaskError::of_runtime(failure_type::BLOB, message).into())
 }

@@ -17,8 +17,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use elf_runtime::Mycelium;
+use elf_runtime::{FlowId, Mycelium};
 use mycelium_proto::limits;
+use mycelium_proto::v1;
 use mycelium_proto::v1::blob_service_server::BlobServiceServer;
 use mycelium_proto::v1::elf_service_server::ElfServiceServer;
 use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
@@ -111,6 +112,17 @@ impl FakeBroker {
     /// Says how calls are answered.
     pub fn script<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
         change(&mut self.script.lock().unwrap())
+    }
+
+    /// Answers for every job that it is one of this flow.
+    pub fn knows_jobs_of(&self, flow_id: FlowId) {
+        let flow_id = bytes::Bytes::copy_from_slice(flow_id.as_bytes());
+        self.script(|script| {
+            script.get_job = Some(Box::new(move |request: v1::GetJobRequest| {
+                let job = v1::Job { job_id: request.job_id, flow_id: flow_id.clone(), ..v1::Job::default() };
+                Ok(v1::GetJobResponse { job: Some(job), ..v1::GetJobResponse::default() })
+            }));
+        });
     }
 
     /// The next stream that a worker opens.

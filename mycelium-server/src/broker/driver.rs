@@ -18,6 +18,7 @@ use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{self, Built};
+use super::ended;
 use super::message::{
     Assigned, BlobUses, Body, CallError, HelloMessage, Message, Query, ReplySender, StreamAttachment,
     ToStream, shift_attachments, speaker,
@@ -411,6 +412,7 @@ impl Driver {
             }
         }
         self.hand_over(effects.evaluations);
+        ended::tell(&self.core, &effects.changes, self.clock.now().wall);
         self.watches.tell(self.commit, &effects.changes, &bodies, &built.failures, &self.core);
         for query in queries {
             query(&self.core, self.commit);

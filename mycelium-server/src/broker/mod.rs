@@ -3,6 +3,7 @@
 mod batch;
 mod collect;
 mod driver;
+mod ended;
 mod failure;
 mod handle;
 mod message;

@@ -1,0 +1,248 @@
+//! What programs find in their logs.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by it")]
+
+mod fake_broker;
+mod support;
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use elf_runtime::{Flow, JobId, args};
+use fake_broker::{FakeBroker, assignment, must, refusal, token};
+use futures::StreamExt as _;
+use mycelium_proto::{reason, v1};
+use support::{TestElf, serve};
+use tonic::Code;
+use tracing::subscriber::DefaultGuard;
+
+/// The lines that are logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn begin() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines_with(&self, text: &str) -> Vec<String> {
+        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn record_one(flow: &Flow) -> elf_runtime::Job<serde_json::Value> {
+    flow.call("scale", "task_weigh", args! { species: "bee" })
+}
+
+/// Explains every job by saying that its elf was never there, and counts how often it is asked.
+fn never_connected(broker: &FakeBroker) -> Arc<Mutex<u32>> {
+    let asked = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&asked);
+    broker.script(|script| {
+        script.explain_job = Some(Box::new(move |request: v1::ExplainJobRequest| {
+            *count.lock().unwrap() += 1;
+            let job = v1::Job {
+                job_id: request.job_id,
+                elf: "scale".to_owned(),
+                task: "task_weigh".to_owned(),
+                status: v1::JobStatus::Ready.into(),
+                ..v1::Job::default()
+            };
+            let kind = v1::reason::Kind::NoInstance(v1::NoInstance::default());
+            let reason = Some(v1::Reason { kind: Some(kind) });
+            Ok(v1::ExplainJobResponse { job: Some(job), reason })
+        }));
+    });
+    asked
+}
+
+#[tokio::test]
+async fn a_long_wait_is_told_of_once_with_the_reason() {
+    let (log, _guard) = Log::begin();
+    let broker = FakeBroker::start().await;
+    let asked = never_connected(&broker);
+    broker.script(|script| {
+        script.submit_jobs = Some(Box::new(|_| Ok(v1::SubmitJobsResponse::default())));
+        script.watch_jobs = Some(Box::new(|_| Ok(futures::stream::pending().boxed())));
+    });
+    let flow = broker.client().flow("daily");
+    let jobs: Vec<_> = (0..100).map(|_| record_one(&flow)).collect();
+    let run = flow.submit().await.unwrap();
+    let waits = futures::future::join_all(jobs.iter().map(|job| run.result(job)));
+    let told = must("the warning", async {
+        tokio::select! {
+            _ = waits => panic!("no result comes"),
+            () = async { while *asked.lock().unwrap() < 32 { tokio::task::yield_now().await } } => {}
+        }
+    });
+    told.await;
+    let lines = log.lines_with("has been waited for");
+    assert_eq!(lines.len(), 1, "once, for all that wait for the same reason: {lines:?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("5 s"), "{}", lines[0]);
+    assert!(lines[0].contains("READY: no elf named `scale` has ever connected"), "{}", lines[0]);
+    assert_eq!(*asked.lock().unwrap(), 32, "a hundred waits ask no more than this");
+}
+
+#[tokio::test]
+async fn a_flow_that_is_waited_for_long_is_told_of_by_one_of_its_jobs() {
+    let (log, _guard) = Log::begin();
+    let broker = FakeBroker::start().await;
+    never_connected(&broker);
+    broker.script(|script| {
+        script.get_flow = Some(Box::new(|_| {
+            let counts = Some(v1::JobCounts { ready: 1, ..v1::JobCounts::default() });
+            Ok(v1::GetFlowResponse { flow: Some(v1::Flow { counts, ..v1::Flow::default() }) })
+        }));
+        script.watch_jobs = Some(Box::new(|_| Ok(futures::stream::pending().boxed())));
+        script.list_jobs = Some(Box::new(|request: v1::ListJobsRequest| {
+            assert_eq!(request.page_size, 1);
+            let job_id = JobId::generate().as_bytes().to_vec().into();
+            let jobs = vec![v1::Job { job_id, ..v1::Job::default() }];
+            Ok(v1::ListJobsResponse { jobs, ..v1::ListJobsResponse::default() })
+        }));
+    });
+    let run = broker.client().run(elf_runtime::FlowId::generate());
+    must("the warning", async {
+        tokio::select! {
+            _ = run.wait() => panic!("it does not end"),
+            () = async { while log.lines_with("ever connected").is_empty() { tokio::task::yield_now().await } } => {}
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wait_for_a_job_that_is_gone_ends() {
+    let broker = FakeBroker::start().await;
+    broker.script(|script| {
+        script.submit_jobs = Some(Box::new(|_| Ok(v1::SubmitJobsResponse::default())));
+        // A broker that was set back to an earlier store, or one that does not refuse watches of unknown flows.
+        script.watch_jobs = Some(Box::new(|_| Ok(futures::stream::pending().boxed())));
+        script.explain_job = Some(Box::new(|_| Err(refusal(Code::NotFound, reason::JOB_NOT_FOUND, None))));
+    });
+    let flow = broker.client().flow("daily");
+    let job = record_one(&flow);
+    let run = flow.submit().await.unwrap();
+    let error = must("the error", run.result(&job)).await.unwrap_err();
+    assert_eq!(error.reason(), Some(reason::JOB_NOT_FOUND));
+}
+
+#[tokio::test]
+async fn a_flow_that_is_dropped_unsubmitted_is_told_of() {
+    const TOLD: &str = "dropped with jobs that were recorded and not submitted";
+    let (log, _guard) = Log::begin();
+    let broker = FakeBroker::start().await;
+    broker.script(|script| {
+        script.submit_jobs = Some(Box::new(|_| Ok(v1::SubmitJobsResponse::default())));
+    });
+    let client = broker.client();
+    drop(client.flow("empty"));
+    drop(record_one(&Flow::detached("of a test")));
+    let flow = client.flow("submitted");
+    let job = record_one(&flow);
+    flow.submit().await.unwrap();
+    drop(flow);
+    assert_eq!(log.lines_with(TOLD), [] as [String; 0]);
+
+    let flow = client.flow("forgotten");
+    let (clone, _job, _other) = (flow.clone(), record_one(&flow), record_one(&flow).after(&job));
+    drop(flow);
+    assert_eq!(log.lines_with(TOLD), [] as [String; 0], "it can still be submitted");
+    drop(clone);
+    let lines = log.lines_with(TOLD);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("flow=\"forgotten\""), "{}", lines[0]);
+    assert!(lines[0].contains("jobs=2"), "{}", lines[0]);
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_one_line() {
+    let (log, _guard) = Log::begin();
+    let mut broker = FakeBroker::start().await;
+    let (elf, _gates) = TestElf::new();
+    let worker = serve(broker.client().serve().elf("tester", elf));
+    let mut stream = broker.accept().await;
+    stream.hello().await;
+    stream.welcome(1).await;
+    let fails = token(JobId::generate(), 3);
+    for (token, task) in [(&fails, "task_fail"), (&token(JobId::generate(), 1), "task_double")] {
+        stream.assign(vec![assignment(token, task, 424_242)]).await;
+        let outcome = stream.outcome().await;
+        stream.ack(vec![outcome.token.unwrap()]).await;
+    }
+    worker.stop_on(stream).await.unwrap();
+    let lines = log.lines_with("WARN");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let job_id = JobId::try_from(fails.job_id.as_ref()).unwrap().to_string();
+    for text in [
+        "an attempt failed",
+        &job_id,
+        "attempt=3",
+        "tester",
+        "task_fail",
+        "Broken",
+        "it snapped",
+        "support/mod.rs:",
+    ] {
+        assert!(lines[0].contains(text), "`{text}` is missing in {}", lines[0]);
+    }
+    assert_eq!(log.lines_with("424242"), [] as [String; 0], "no values");
+}
+
+#[tokio::test]
+async fn a_call_that_is_repeated_for_long_is_told_of_once() {
+    let (log, _guard) = Log::begin();
+    let broker = FakeBroker::start().await;
+    let calls = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&calls);
+    broker.script(|script| {
+        script.submit_jobs = Some(Box::new(move |_| {
+            *count.lock().unwrap() += 1;
+            Err(refusal(
+                Code::ResourceExhausted,
+                reason::BROKER_BUSY,
+                Some(std::time::Duration::from_millis(100)),
+            ))
+        }));
+    });
+    let flow = broker.client().flow("refused");
+    record_one(&flow);
+    let told_twice = async {
+        while log.lines_with("has been repeated").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let before = *calls.lock().unwrap();
+        while *calls.lock().unwrap() < before + 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    must("the warning", async {
+        tokio::select! {
+            _ = flow.submit() => panic!("it is refused for longer than the test waits"),
+            () = told_twice => {}
+        }
+    })
+    .await;
+    let lines = log.lines_with("has been repeated");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains(reason::BROKER_BUSY), "{}", lines[0]);
+}
