@@ -80,6 +80,7 @@ async fn all_pages(
         all.edges.extend(page.edges);
         all.values.extend(page.values);
         all.truncated |= page.truncated;
+        all.jobs_left_out = page.jobs_left_out;
         if page.next_page_token.is_empty() {
             return Ok(all);
         }
@@ -399,10 +400,12 @@ async fn a_lineage_ends_at_its_limit_and_says_so() -> anyhow::Result<()> {
     };
     let down = all_pages(&mycelium, request(first.id(), true)).await?;
     assert_eq!((down.jobs.len(), down.truncated), (JOBS_MAX, false), "exactly at the limit");
+    assert_eq!(down.jobs_left_out, 0);
     scale.task_sum(list![first.weight()]);
     flow.submit().await?;
     let down = all_pages(&mycelium, request(first.id(), true)).await?;
     assert_eq!((down.jobs.len(), down.truncated), (JOBS_MAX, true));
+    assert_eq!(down.jobs_left_out, 1);
 
     // Upwards: a job that gathers more jobs than that.
     let many: Vec<_> = (0..JOBS_MAX).map(|_| scale.task_weigh("ant").weight().clone()).collect();
@@ -410,6 +413,7 @@ async fn a_lineage_ends_at_its_limit_and_says_so() -> anyhow::Result<()> {
     flow.submit().await?;
     let up = all_pages(&mycelium, request(gathers.id(), false)).await?;
     assert_eq!((up.jobs.len(), up.truncated), (JOBS_MAX, true));
+    assert_eq!(up.jobs_left_out, 1);
     assert_eq!(up.edges.len(), JOBS_MAX, "of the edges none is left out");
     broker.stop().await?;
     Ok(())

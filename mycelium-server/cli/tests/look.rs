@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
-use elf_runtime::{Arguments, Elf as _, Mycelium, args, list};
+use elf_runtime::{Arguments, Elf as _, Mycelium, TaskError, args, list, machine_elf};
 use serde_json::{Value, json};
 use support::dot::{self, Dot};
 use support::scale::{Scale, Served};
@@ -16,6 +16,18 @@ use support::{Broker, Ended, mycelium, run, within};
 /// Names that are hard to quote.
 const FLOW: &str = "the \"daily\" \\ report\\n";
 const ELF: &str = "scale \"A\" -> {b};";
+/// What is said of a list that is cut after two entries.
+const MORE_THAN_TWO: &str = "There are more than these 2; see them with --limit.\n";
+
+/// Fails in the way that it is told.
+struct Breaker;
+
+#[machine_elf]
+impl Breaker {
+    async fn task_break(&self, kind: String) -> Result<i64, TaskError> {
+        Err(TaskError::new(kind, "it snapped"))
+    }
+}
 
 async fn connect(broker: &Broker) -> Mycelium {
     Mycelium::connect(broker.url()).await.unwrap()
@@ -115,7 +127,9 @@ async fn pages_are_followed_up_to_the_limit_and_a_graph_is_shown_whole() {
     flow.submit().await.unwrap();
 
     assert_eq!(broker.json(&["jobs", "--limit", "5000"]).await.as_array().unwrap().len(), JOBS);
-    assert_eq!(broker.json(&["jobs", "--limit", "1001"]).await.as_array().unwrap().len(), 1_001);
+    let (jobs, note) = broker.json_with_note(&["jobs", "--limit", "1001"]).await;
+    assert_eq!(jobs.as_array().unwrap().len(), 1_001);
+    assert_eq!(note, "There are more than these 1001; see them with --limit.\n");
     let Ended { code, stdout, stderr } = broker.run(&["jobs", "--limit", "7"]).await;
     assert_eq!((code, stdout.lines().count()), (Some(0), 8), "a line of heads, and the jobs");
     assert_eq!(stderr, "There are more than these 7; see them with --limit.\n");
@@ -127,6 +141,109 @@ async fn pages_are_followed_up_to_the_limit_and_a_graph_is_shown_whole() {
     let graph = broker.json(&["graph", "--flow", &flow.id().to_string()]).await;
     let count = |what: &str| graph[what].as_array().unwrap().len();
     assert_eq!((count("jobs"), count("edges"), &graph["truncated"]), (JOBS, JOBS - 1, &json!(false)));
+}
+
+#[tokio::test]
+async fn a_graph_of_many_elements_has_every_edge_once() {
+    const ELEMENTS: usize = 2_500;
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let flow = mycelium.flow("fan");
+    let numbers: Vec<i64> = (0..).take(ELEMENTS).collect();
+    let sums = flow.for_each(numbers, |number| Scale::tasks(&flow, "nobody").task_sum(list![number]));
+    let total = Scale::tasks(&flow, "nobody").task_sum(sums.value().clone());
+    flow.submit().await.unwrap();
+    let list = sums.id().to_string();
+    // The broker makes a job of each element, whether their elf is there or not.
+    let graph = within(async {
+        loop {
+            let graph = broker.json(&["graph", "--flow", "fan"]).await;
+            if graph["jobs"].as_array().unwrap().len() == ELEMENTS + 2 {
+                break graph;
+            }
+        }
+    })
+    .await;
+    let mut edges: Vec<String> = graph["edges"].as_array().unwrap().iter().map(ToString::to_string).collect();
+    let all = edges.len();
+    edges.sort_unstable();
+    edges.dedup();
+    assert_eq!(edges.len(), all, "each edge once");
+    let gathers: BTreeSet<&str> = graph["edges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|edge| edge["kind"] == "GATHER" && edge["to_job_id"] == json!(list))
+        .map(|edge| edge["from_job_id"].as_str().unwrap())
+        .collect();
+    assert_eq!((gathers.len(), &graph["truncated"]), (ELEMENTS, &json!(false)));
+    assert_eq!(all, ELEMENTS + 1, "and the one that ends in {}", total.id());
+    let dot = dot::parse(&broker.run(&["graph", "--flow", "fan", "--format", "dot"]).await.good());
+    assert_eq!((dot.nodes.len(), dot.edges.len()), (ELEMENTS + 2, ELEMENTS + 1));
+}
+
+#[tokio::test]
+async fn lists_that_are_cut_say_so_and_how_to_see_more() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let served = [Served::start(&mycelium, "b", 1).await, Served::start(&mycelium, "c", 1).await];
+    let breaker = tokio::spawn(mycelium.serve().elf("a", Breaker).run());
+    for kind in ["One", "Two", "Three"] {
+        let flow = mycelium.flow(kind);
+        Breaker::tasks(&flow, "a").task_break(kind);
+        within(flow.submit().await.unwrap().wait()).await.unwrap();
+    }
+    for command in ["flows", "elves", "failures", "jobs"] {
+        let ended = broker.run(&[command, "--limit", "2"]).await;
+        assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 3), "{command}: {}", ended.stdout);
+        assert_eq!(ended.stderr, MORE_THAN_TWO, "{command}");
+        let (two, note) = broker.json_with_note(&[command, "--limit", "2"]).await;
+        assert_eq!((two.as_array().unwrap().len(), note.as_str()), (2, MORE_THAN_TWO), "{command}");
+        let three = broker.json(&[command, "--limit", "3"]).await;
+        assert_eq!(three.as_array().unwrap().len(), 3, "{command}: exactly as many as there are");
+        assert_eq!(broker.json(&[command]).await, three, "{command}");
+    }
+    breaker.abort();
+    for served in served {
+        served.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_seen_is_written_out() {
+    const HOSTILE: &str = "pay\u{202e}fdp\u{200b}.\u{feff}exe";
+    const VALUE: &str = "\u{202e}\u{1b}[2J\u{9b}2J";
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let flow = mycelium.flow(HOSTILE);
+    let job = flow.call(HOSTILE, &format!("task_{HOSTILE}"), Arguments::new().with(HOSTILE, VALUE));
+    flow.submit().await.unwrap();
+    let is_hidden = |text: &str| text.contains(['\u{202e}', '\u{200b}', '\u{1b}', '\u{9b}', '\u{feff}']);
+    let id = job.id().to_string();
+    for command in [
+        &["flows"][..],
+        &["jobs"],
+        &["job", &id],
+        &["why", &id],
+        &["lineage", &id],
+        &["graph", "--flow", HOSTILE],
+        &["graph", "--flow", HOSTILE, "--values"],
+        &["graph", "--flow", HOSTILE, "--format", "dot"],
+    ] {
+        let text = broker.run(command).await.good();
+        assert!(
+            !is_hidden(&text) && (text.contains(r"\u{202e}") || command[0] == "lineage"),
+            "{command:?}: {text:?}"
+        );
+    }
+    for command in [&["flows"][..], &["job", &id], &["graph", "--flow", HOSTILE]] {
+        let text = run(broker.command(command).args(["--output", "json"])).await.good();
+        assert!(!is_hidden(&text) && text.contains(r"pay\u202efdp\u200b.\ufeffexe"), "{text}");
+    }
+    assert_eq!(broker.json(&["flows"]).await[0]["name"], json!(HOSTILE), "it means the same");
+    // What is refused is user text as well.
+    let refused = broker.run(&["graph", "--flow", "\u{202e}unknown"]).await.bad(1);
+    assert!(!is_hidden(&refused) && refused.contains(r"\u{202e}unknown"), "{refused:?}");
 }
 
 #[tokio::test]
@@ -235,7 +352,8 @@ async fn an_elf_is_shown_with_its_tasks_and_its_source_as_it_was_written() {
     let of_elf: Vec<&Value> =
         revisions.as_array().unwrap().iter().filter(|revision| revision["task"].is_null()).collect();
     assert_eq!((of_elf.len(), &of_elf[0]["revision"]), (1, &elf["revision"]));
-    assert_eq!(broker.json(&["elf", ELF, "--revisions", "--limit", "2"]).await.as_array().unwrap().len(), 2);
+    let (two, note) = broker.json_with_note(&["elf", ELF, "--revisions", "--limit", "2"]).await;
+    assert_eq!((two.as_array().unwrap().len(), note.as_str()), (2, MORE_THAN_TWO));
     assert!(broker.run(&["elf", ELF, "--revisions"]).await.good().contains("task_break"));
     served.stop().await;
 }
@@ -281,10 +399,9 @@ async fn failures_are_grouped_and_name_file_and_line() {
     let seen: BTreeSet<&str> = occurrences.iter().map(|one| one["job_id"].as_str().unwrap()).collect();
     let expected = jobs.map(|job| job.id().to_string());
     assert_eq!(seen, expected.iter().map(String::as_str).collect());
-    assert_eq!(
-        broker.json(&["failure", id, "--limit", "1"]).await["occurrences"].as_array().unwrap().len(),
-        1
-    );
+    let (one, note) = broker.json_with_note(&["failure", id, "--limit", "1"]).await;
+    assert_eq!(one["occurrences"].as_array().unwrap().len(), 1);
+    assert_eq!(note, "There are more than this one; see them with --limit.\n");
 
     let text = broker.run(&["failure", id]).await.good();
     for part in [&place, "cannot weigh whale", "caused by ", "seen 2 times", &expected[0], &expected[1]] {

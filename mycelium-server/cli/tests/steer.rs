@@ -51,7 +51,7 @@ async fn why_names_what_holds_a_job() {
     let waits = scale.task_sum(list![1]).after(&queued);
     flow.submit().await.unwrap();
     let (reason, text) = why(&broker, queued.id()).await;
-    let full = json!({ "kind": "no_free_window", "instances": 1, "window": 1, "held": 1, "jobs_before": 0 });
+    let full = json!({ "kind": "no_free_window", "instances": 1, "window": 1, "held": 1, "jobs_before": 0, "late_by_ms": null });
     assert_eq!(reason, full);
     assert_eq!(
         text,
@@ -198,10 +198,10 @@ impl Watch {
         serde_json::from_str(&self.line().await).unwrap()
     }
 
-    /// The end: no more lines, and a good exit code.
-    async fn end(mut self) {
+    /// The end: no more lines, and this exit code.
+    async fn end(mut self, code: i32) {
         assert_eq!(within(self.lines.next_line()).await.unwrap(), None);
-        assert_eq!(within(self.child.wait()).await.unwrap().code(), Some(0));
+        assert_eq!(within(self.child.wait()).await.unwrap().code(), Some(code));
     }
 }
 
@@ -234,7 +234,7 @@ async fn a_watch_tells_each_change_and_ends_with_the_last_job() {
     }
     assert!(line.starts_with(&format!("{breaks}  FAILED           task_break of scale: ")), "{line}");
     assert_eq!(people.line().await, "all have ended; 2 jobs: 1 DONE, 1 FAILED");
-    people.end().await;
+    people.end(1).await;
 
     let done = programs.json().await;
     assert_eq!((&done["job_id"], &done["status"]), (&json!(hold), &json!("DONE")));
@@ -248,8 +248,31 @@ async fn a_watch_tells_each_change_and_ends_with_the_last_job() {
         last["failure_id"].is_string() && last["failure_message"].as_str().unwrap().contains("whale"),
         "{last}"
     );
-    programs.end().await;
+    programs.end(1).await;
+
+    let ended = broker.run(&["watch", "--flow", "watched"]).await;
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.stderr, "error: 1 of 2 jobs did not end DONE or SKIPPED\n");
+    let ended = broker.run(&["watch", "--flow", "watched", "--no-exit-status"]).await.good();
+    assert!(ended.ends_with("all have ended; 2 jobs: 1 DONE, 1 FAILED\n"), "{ended}");
+    broker.run(&["watch", &hold]).await.good();
     served.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_of_what_is_not_there_ends() {
+    let broker = Broker::in_memory().await;
+    let unknown = JobId::generate().to_string();
+    for arguments in
+        [&["watch", "--flow", "unknown"][..], &["watch", "--flow", &unknown], &["watch", &unknown]]
+    {
+        let error = broker.run(arguments).await.bad(1);
+        assert!(error.contains("unknown") || error.contains(&unknown), "{arguments:?}: {error}");
+    }
+    let bad = broker.run(&["watch", "--flow", "x", "--follow", "--no-exit-status"]).await;
+    assert_eq!(bad.code, Some(2), "{}", bad.stderr);
+    let help = broker.run(&["watch", "--help"]).await.good();
+    assert!(help.contains("Exit codes: 0 all jobs have ended DONE or SKIPPED"), "{help}");
 }
 
 #[tokio::test]
@@ -275,8 +298,10 @@ async fn a_watch_says_that_the_broker_is_away_and_goes_on_when_it_is_back() {
     let cancelled = broker.run(&["cancel", &bee.id().to_string()]).await.good();
     assert_eq!(cancelled, "cancelled 1 job\n");
     assert_eq!(within(notes.next_line()).await.unwrap().unwrap(), "the broker is back");
+    let error = within(notes.next_line()).await.unwrap().unwrap();
+    assert_eq!(error, "error: 1 of 1 job did not end DONE or SKIPPED");
     assert_eq!(within(notes.next_line()).await.unwrap(), None);
-    assert_eq!(within(watch.wait()).await.unwrap().code(), Some(0));
+    assert_eq!(within(watch.wait()).await.unwrap().code(), Some(1));
 }
 
 #[tokio::test]
@@ -291,7 +316,7 @@ async fn a_watch_that_follows_sees_jobs_added_later() {
     let mut ends = Watch::start(&broker, &["watch", "--flow", "growing"]);
     assert_eq!(ends.line().await, "1 job: 1 DONE");
     assert_eq!(ends.line().await, "all have ended; 1 job: 1 DONE");
-    ends.end().await;
+    ends.end(0).await;
 
     let mut follows = Watch::start(&broker, &["watch", "--flow", "growing", "--follow"]);
     assert_eq!(follows.line().await, "1 job: 1 DONE");

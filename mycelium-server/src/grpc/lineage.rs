@@ -18,6 +18,8 @@ use crate::store::Store;
 
 /// The most jobs in a lineage.
 const JOBS_MAX: usize = 10_000;
+/// How far jobs beyond those are counted.
+const LEFT_OUT_COUNTED_MAX: usize = 100_000;
 /// The most bytes of specifications that are read for one answer...
 const SPECS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// ...and the most specifications: jobs that depend on another need not take a value of it.
@@ -48,7 +50,7 @@ pub(crate) async fn get_lineage(
             if down { walk.down(&output, from, limit) } else { walk.up(from, limit) }
         })
         .await?;
-    let Page { jobs: places, edges, next, truncated } = page;
+    let Page { jobs: places, edges, next, truncated, jobs_left_out } = page;
     let found = find_readable(handle, places.iter().map(|(id, _)| *id).collect()).await?;
     let jobs: Vec<v1::LineageJob> = places
         .iter()
@@ -70,6 +72,7 @@ pub(crate) async fn get_lineage(
         next_page_token: next_page_token.unwrap_or_default(),
         values,
         truncated,
+        jobs_left_out: jobs_left_out as u64,
     })
 }
 
@@ -97,6 +100,7 @@ struct Page {
     /// Where the next page begins.
     next: Option<usize>,
     truncated: bool,
+    jobs_left_out: usize,
 }
 
 /// A walk along values, nearest jobs first.
@@ -109,6 +113,8 @@ struct Walk<'a> {
     specs: usize,
     specs_bytes: usize,
     truncated: bool,
+    /// Jobs that were come by and for which there is no room.
+    left_out: HashSet<JobId>,
 }
 
 /// The job that an edge comes from.
@@ -125,6 +131,7 @@ impl<'a> Walk<'a> {
             specs: 0,
             specs_bytes: 0,
             truncated: false,
+            left_out: HashSet::new(),
         }
     }
 
@@ -135,6 +142,9 @@ impl<'a> Walk<'a> {
         }
         if self.found.len() == JOBS_MAX {
             self.truncated = true;
+            if self.left_out.len() < LEFT_OUT_COUNTED_MAX {
+                self.left_out.insert(job);
+            }
             return;
         }
         self.places.insert(job, self.found.len());
@@ -179,6 +189,7 @@ impl<'a> Walk<'a> {
         // What cannot be read for the limits is not reached by another page either.
         page.next = (is_more && !self.is_spent()).then_some(place);
         page.truncated = self.truncated || (is_more && self.is_spent());
+        page.jobs_left_out = self.left_out.len();
         Ok(page)
     }
 
@@ -255,6 +266,7 @@ impl<'a> Walk<'a> {
         }
         page.next = (place < self.found.len()).then_some(place);
         page.truncated = self.truncated;
+        page.jobs_left_out = self.left_out.len();
         Ok(page)
     }
 }

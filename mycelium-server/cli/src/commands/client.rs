@@ -7,6 +7,7 @@ use elf_runtime::{Error, FlowId, JobId, Mycelium};
 use mycelium_proto::{limits, reason, v1};
 
 use crate::args::ClientArgs;
+use crate::output::note;
 
 /// How long calls are repeated when a broker that answered is busy or restarts.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
@@ -54,21 +55,33 @@ pub(super) fn page_size(left: usize) -> u32 {
     u32::try_from(left).unwrap_or(u32::MAX).min(limits::PAGE_SIZE_MAX)
 }
 
-/// Follows the pages of a list until it has `limit` entries: calls `page` with a size and a token, which answers with
-/// entries and the next token.
+/// Follows the pages of a list until it has `limit` entries, and tells whether there are more: calls `page` with a size
+/// and a token, which answers with entries and the next token.
 pub(super) async fn pages<T>(
-    limit: usize,
+    limit: u32,
     mut page: impl AsyncFnMut(u32, String) -> Result<(Vec<T>, String), Error>,
-) -> Result<Vec<T>, Error> {
+) -> Result<(Vec<T>, bool), Error> {
+    let limit = limit as usize;
     let mut entries = Vec::new();
     let mut token = String::new();
     loop {
-        let left = limit - entries.len();
-        let (more, next) = page(page_size(left), token).await?;
-        entries.extend(more.into_iter().take(left));
-        if next.is_empty() || entries.len() == limit {
-            return Ok(entries);
+        let (more, next) = page(page_size(limit - entries.len() + 1), token).await?;
+        entries.extend(more);
+        if entries.len() > limit {
+            entries.truncate(limit);
+            return Ok((entries, true));
+        }
+        if next.is_empty() {
+            return Ok((entries, false));
         }
         token = next;
+    }
+}
+
+/// Says that a list goes on, if it does: never is one cut without a word.
+pub(super) fn note_more(limit: u32, are_more: bool) {
+    if are_more {
+        let these = if limit == 1 { "this one".to_owned() } else { format!("these {limit}") };
+        note(&format!("There are more than {these}; see them with --limit."));
     }
 }

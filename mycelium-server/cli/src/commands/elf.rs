@@ -26,7 +26,8 @@ pub(crate) struct Args {
     /// The elf's name.
     #[arg(value_name = "NAME")]
     name: String,
-    /// Prints its source text exactly as it was written, and nothing else.
+    /// Prints its source text exactly as it was written, and nothing else. On a terminal characters that cannot be seen
+    /// are written out.
     #[arg(long, conflicts_with = "revisions")]
     source: bool,
     /// Lists every revision of the elf and its tasks that was ever seen, newest first.
@@ -62,11 +63,11 @@ fn source(declaration: &ElfDeclaration, output: Output) -> anyhow::Result<()> {
     if output.is_json() {
         return Ok(output.json(&SourceView::new(declaration))?);
     }
-    Ok(output.text(&declaration.source)?)
+    Ok(output.verbatim(&declaration.source)?)
 }
 
 async fn revisions(args: &Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
-    let revisions = client::pages(args.limit as usize, async |page_size, page_token| {
+    let (revisions, are_more) = client::pages(args.limit, async |page_size, page_token| {
         let request =
             ListRevisionsRequest { elf: args.name.clone(), page_size, page_token, ..Default::default() };
         let page = mycelium.list_revisions(request).await?;
@@ -74,7 +75,9 @@ async fn revisions(args: &Args, mycelium: &Mycelium, output: Output) -> anyhow::
     })
     .await?;
     if output.is_json() {
-        return Ok(output.json(&revisions.iter().map(RevisionView::from).collect::<Vec<_>>())?);
+        output.json(&revisions.iter().map(RevisionView::from).collect::<Vec<_>>())?;
+        client::note_more(args.limit, are_more);
+        return Ok(());
     }
     let mut table = Table::new(["REVISION", "FIRST SEEN (UTC)", "OF"]);
     for revision in &revisions {
@@ -85,7 +88,9 @@ async fn revisions(args: &Args, mycelium: &Mycelium, output: Output) -> anyhow::
             of.to_owned(),
         ]);
     }
-    Ok(output.table(table, "no revisions")?)
+    output.table(table, "no revisions")?;
+    client::note_more(args.limit, are_more);
+    Ok(())
 }
 
 fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {

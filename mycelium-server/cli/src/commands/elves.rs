@@ -21,7 +21,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
-    let elves = client::pages(args.limit as usize, async |page_size, page_token| {
+    let (elves, are_more) = client::pages(args.limit, async |page_size, page_token| {
         let request = ListElvesRequest { page_size, page_token, ..Default::default() };
         let page = mycelium.list_elves(request).await?;
         Ok((page.elves, page.next_page_token))
@@ -30,7 +30,9 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     let nothing = ElfDeclaration::default();
     if output.is_json() {
         let views = elves.iter().map(|elf| ElfSummary::new(elf, said(elf, &nothing)));
-        return Ok(output.json(&views.collect::<Vec<_>>())?);
+        output.json(&views.collect::<Vec<_>>())?;
+        client::note_more(args.limit, are_more);
+        return Ok(());
     }
     let columns = ["ELF", "TASKS", "PROCESSES", "READY", "RUNNING", "LAST SEEN (UTC)", "DOCUMENTATION"];
     let mut table = Table::new(columns).numbers([1, 2, 3, 4]);
@@ -46,7 +48,9 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
             format::shorten(declaration.docs.lines().next().unwrap_or_default(), 60),
         ]);
     }
-    Ok(output.table(table, "no elf has ever connected")?)
+    output.table(table, "no elf has ever connected")?;
+    client::note_more(args.limit, are_more);
+    Ok(())
 }
 
 /// What an elf says of itself; a broker leaves that out for none.

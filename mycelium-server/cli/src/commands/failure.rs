@@ -33,11 +33,13 @@ fn failure_id(text: &str) -> Result<uuid::Uuid, InvalidId> {
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
-    let (group, occurrences) = fetch(mycelium, args.failure, args.limit as usize).await?;
+    let (group, occurrences, are_more) = fetch(mycelium, args.failure, args.limit).await?;
     let failure = FailureSummary::new(&group).context("the broker's answer lacks the failure")?;
     if output.is_json() {
         let occurrences = occurrences.iter().map(Into::into).collect();
-        return Ok(output.json(&FailureDetails { failure, occurrences })?);
+        output.json(&FailureDetails { failure, occurrences })?;
+        client::note_more(args.limit, are_more);
+        return Ok(());
     }
     let mut text = describe(&failure);
     let _infallible = writeln!(
@@ -59,17 +61,19 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     if !table.is_empty() {
         text.push_str(&table.text());
     }
-    Ok(output.text(&text)?)
+    output.text(&text)?;
+    client::note_more(args.limit, are_more);
+    Ok(())
 }
 
 async fn fetch(
     mycelium: &Mycelium,
     failure: uuid::Uuid,
-    limit: usize,
-) -> Result<(FailureGroup, Vec<FailureOccurrence>), Error> {
+    limit: u32,
+) -> Result<(FailureGroup, Vec<FailureOccurrence>, bool), Error> {
     let failure_id = Bytes::copy_from_slice(failure.as_bytes());
     let mut group = None;
-    let occurrences = client::pages(limit, async |page_size, page_token| {
+    let (occurrences, are_more) = client::pages(limit, async |page_size, page_token| {
         let failure_id = failure_id.clone();
         let request = GetFailureRequest { failure_id, page_size, page_token, ..Default::default() };
         let page = mycelium.get_failure(request).await?;
@@ -78,7 +82,7 @@ async fn fetch(
     })
     .await?;
     let missing = || Error::Protocol { message: "GetFailure came back without the failure".to_owned() };
-    Ok((group.ok_or_else(missing)?, occurrences))
+    Ok((group.ok_or_else(missing)?, occurrences, are_more))
 }
 
 /// A failure on several lines: type and message, causes, frames, details.

@@ -22,7 +22,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
-    let groups = client::pages(args.limit as usize, async |page_size, page_token| {
+    let (groups, are_more) = client::pages(args.limit, async |page_size, page_token| {
         let request = ListFailuresRequest { page_size, page_token, ..Default::default() };
         let page = mycelium.list_failures(request).await?;
         Ok((page.failures, page.next_page_token))
@@ -30,7 +30,9 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     .await?;
     let failures = groups.iter().filter_map(|group| Some((FailureSummary::new(group)?, group)));
     if output.is_json() {
-        return Ok(output.json(&failures.map(|(failure, _)| failure).collect::<Vec<_>>())?);
+        output.json(&failures.map(|(failure, _)| failure).collect::<Vec<_>>())?;
+        client::note_more(args.limit, are_more);
+        return Ok(());
     }
     let columns = ["FAILURE", "TIMES", "LAST SEEN (UTC)", "ELF", "TASK", "WHERE", "TYPE", "MESSAGE"];
     let mut table = Table::new(columns).numbers([1]);
@@ -46,5 +48,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
             format::shorten(failure.message, 80),
         ]);
     }
-    Ok(output.table(table, "no failures")?)
+    output.table(table, "no failures")?;
+    client::note_more(args.limit, are_more);
+    Ok(())
 }

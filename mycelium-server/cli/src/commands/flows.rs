@@ -25,16 +25,19 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
     let name = args.name.unwrap_or_default();
-    let flows = client::pages(args.limit as usize, async |page_size, page_token| {
+    let (flows, are_more) = client::pages(args.limit, async |page_size, page_token| {
         let request = ListFlowsRequest { name: name.clone(), page_size, page_token, ..Default::default() };
         let page = mycelium.list_flows(request).await?;
         Ok((page.flows, page.next_page_token))
     })
     .await?;
     if output.is_json() {
-        return Ok(output.json(&flows.iter().map(FlowView::from).collect::<Vec<_>>())?);
+        output.json(&flows.iter().map(FlowView::from).collect::<Vec<_>>())?;
+    } else {
+        output.table(table(&flows), "no flows")?;
     }
-    Ok(output.table(table(&flows), "no flows")?)
+    client::note_more(args.limit, are_more);
+    Ok(())
 }
 
 fn table(flows: &[Flow]) -> Table {

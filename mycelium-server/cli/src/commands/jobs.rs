@@ -9,7 +9,7 @@ use mycelium_proto::v1::{Job, JobStatus, ListJobsRequest};
 
 use super::client;
 use crate::output::format;
-use crate::output::{Output, Table, note};
+use crate::output::{Output, Table};
 use crate::views::{JobView, status_name};
 
 /// Lists jobs: first the unfinished ones, then the finished ones, last finished first.
@@ -86,17 +86,13 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         statuses: args.status.into_iter().map(|status| JobStatus::from(status).into()).collect(),
         ..ListJobsRequest::default()
     };
-    let limit = args.limit as usize;
-    let (jobs, are_more) = list(mycelium, request, limit).await?;
+    let (jobs, are_more) = list(mycelium, request, args.limit as usize).await?;
     if output.is_json() {
         output.json(&jobs.iter().map(JobView::from).collect::<Vec<_>>())?;
     } else {
         output.table(table(&jobs), "no jobs")?;
-        if are_more {
-            let these = if limit == 1 { "this one".to_owned() } else { format!("these {limit}") };
-            note(&format!("There are more than {these}; see them with --limit."));
-        }
     }
+    client::note_more(args.limit, are_more);
     Ok(())
 }
 

@@ -24,7 +24,7 @@ const INDENTED_MAX: u32 = 12;
     after_help = "Each job stands once, indented by its distance, and is referred to by the end of its id where its values \
     are used: `heavy = weight * 2   where weight = scale.task_weigh#1a2b3c4d.weight`.\n\n\
     JSON: {jobs: [a job as in `mycelium jobs`, and distance, values (as in `mycelium job`)], edges (as in `mycelium \
-    graph`), truncated}.\n\n\
+    graph`), truncated, jobs_left_out (how many more were come by, at least)}.\n\n\
     Example: mycelium lineage JOB --output weight --down"
 )]
 pub(crate) struct Args {
@@ -105,6 +105,8 @@ impl Pages {
         let is_new = |edge: &JobEdge| self.known.get(&edge.to_job_id).is_none_or(|place| *place >= earlier);
         self.lineage.edges.extend(page.edges.into_iter().filter(is_new));
         self.lineage.truncated |= page.truncated;
+        // Each page counts those that its walk came by; the last one went farthest.
+        self.lineage.jobs_left_out = self.lineage.jobs_left_out.max(page.jobs_left_out);
     }
 }
 
@@ -122,6 +124,7 @@ fn view<'a>(lineage: &'a GetLineageResponse, values: &'a Values) -> LineageView<
         jobs: lineage.jobs.iter().filter_map(job).collect(),
         edges: lineage.edges.iter().map(EdgeView::from).collect(),
         truncated: lineage.truncated,
+        jobs_left_out: lineage.jobs_left_out,
     }
 }
 
@@ -131,10 +134,9 @@ fn render(args: &Args, lineage: &GetLineageResponse, values: &Values) -> String 
     if let Some(output) = &args.of_output {
         let _infallible = write!(root, ".{}", format::one_line(output));
     }
-    let others = count(lineage.jobs.len().saturating_sub(1) as u64, "job");
     let mut text = match args.down {
-        false => format!("{root} came from {others}\n"),
-        true => format!("of {root} were made {others}\n"),
+        false => format!("{root} came from {}\n", others(lineage)),
+        true => format!("of {root} were made {}\n", others(lineage)),
     };
     for found in &lineage.jobs {
         let Some(job) = &found.job else { continue };
@@ -156,6 +158,21 @@ fn render(args: &Args, lineage: &GetLineageResponse, values: &Values) -> String 
         }
     }
     text
+}
+
+/// How many jobs a lineage has beside the one that was asked for.
+fn others(lineage: &GetLineageResponse) -> String {
+    let shown = lineage.jobs.len().saturating_sub(1) as u64;
+    if !lineage.truncated {
+        return count(shown, "job");
+    }
+    match lineage.jobs_left_out {
+        // Edges were left out, or an older broker does not count.
+        0 => format!("{} or more, of which these are shown", count(shown, "job")),
+        left_out => {
+            format!("at least {}, of which the nearest {shown} are shown", count(shown + left_out, "job"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -181,6 +198,16 @@ mod tests {
             truncated,
             ..GetLineageResponse::default()
         }
+    }
+
+    #[test]
+    fn a_lineage_that_is_cut_says_so_where_it_counts() {
+        let mut lineage = page(&[1, 2, 3], &[], false);
+        assert_eq!(others(&lineage), "2 jobs");
+        lineage.truncated = true;
+        assert_eq!(others(&lineage), "2 jobs or more, of which these are shown");
+        lineage.jobs_left_out = 5;
+        assert_eq!(others(&lineage), "at least 7 jobs, of which the nearest 2 are shown");
     }
 
     #[test]

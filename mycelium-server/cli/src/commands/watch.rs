@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use bytes::Bytes;
 use elf_runtime::{Error, JobWatch, Mycelium};
 use mycelium_proto::v1::{
@@ -31,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(200);
     after_help = "JSON: one object a line for each change, {job_id, status, attempt, snapshot, commit, \
     failure_id, cause_job_id, failure_message}; snapshot is true for the state that the watch begins with, and commit \
     the number of the commit that the line is true for (0 within a snapshot, but for its last lines).\n\n\
+    Exit codes: 0 all jobs have ended DONE or SKIPPED (with --no-exit-status: have ended), 1 some have ended otherwise, \
+    or the watch could not go on, 2 the command line is wrong.\n\n\
     Example: mycelium watch --flow 'daily report'"
 )]
 pub(crate) struct Args {
@@ -39,6 +42,9 @@ pub(crate) struct Args {
     /// Goes on when all jobs have ended: more may be added to a flow, and jobs may be retried.
     #[arg(long)]
     follow: bool,
+    /// Exits with 0 when all jobs have ended, however they did.
+    #[arg(long, conflicts_with = "follow")]
+    no_exit_status: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,10 +71,12 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     let request =
         WatchJobsRequest { scope: Some(scope), until_final: !args.follow, ..WatchJobsRequest::default() };
     let mut watch = client::without_patience(mycelium)?.watch_jobs(request);
+    let mut statuses = Statuses::default();
     let mut people = (!output.is_json()).then(|| ForPeople::new(mycelium, output));
     while let Some(message) = next(&mut watch).await? {
+        statuses.note(&message.changes);
         match &mut people {
-            Some(people) => people.show(message.snapshot, message.commit, &message.changes).await?,
+            Some(people) => people.show(&message, &statuses).await?,
             None => {
                 for change in &message.changes {
                     output.json_line(&view(message.snapshot, message.commit, change))?;
@@ -76,10 +84,42 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
             }
         }
     }
-    if let Some(people) = people {
-        people.end()?;
+    if people.is_some() {
+        output.line(&format!("all have ended; {}", statuses.summary()))?;
     }
-    Ok(())
+    match statuses.unwell() {
+        0 => Ok(()),
+        _ if args.no_exit_status => Ok(()),
+        unwell => bail!("{unwell} of {} did not end DONE or SKIPPED", count(statuses.0.len() as u64, "job")),
+    }
+}
+
+/// The last status of each job.
+#[derive(Debug, Default)]
+struct Statuses(HashMap<Bytes, JobStatus>);
+
+impl Statuses {
+    fn note(&mut self, changes: &[JobChange]) {
+        self.0.extend(changes.iter().map(|change| (change.job_id.clone(), change.status())));
+    }
+
+    /// How many jobs did not end as they should.
+    fn unwell(&self) -> usize {
+        let is_well = |status: &&JobStatus| matches!(status, JobStatus::Done | JobStatus::Skipped);
+        self.0.len() - self.0.values().filter(is_well).count()
+    }
+
+    /// `3 jobs: 2 DONE, 1 RUNNING`.
+    fn summary(&self) -> String {
+        let mut counts: BTreeMap<i32, (JobStatus, usize)> = BTreeMap::new();
+        for status in self.0.values() {
+            counts.entry((*status).into()).or_insert((*status, 0)).1 += 1;
+        }
+        let parts: Vec<String> =
+            counts.values().map(|(status, count)| format!("{count} {}", status_name(*status))).collect();
+        let jobs = count(self.0.len() as u64, "job");
+        if parts.is_empty() { jobs } else { format!("{jobs}: {}", parts.join(", ")) }
+    }
 }
 
 /// The next message. A broker that is away is waited for, and people are told.
@@ -123,28 +163,24 @@ fn view(snapshot: bool, commit: u64, change: &JobChange) -> ChangeView<'_> {
 struct ForPeople<'a> {
     mycelium: &'a Mycelium,
     output: Output,
-    /// The last status of each job.
-    statuses: HashMap<Bytes, JobStatus>,
     /// Elf and task of jobs that changed.
     names: HashMap<Bytes, String>,
 }
 
 impl<'a> ForPeople<'a> {
     fn new(mycelium: &'a Mycelium, output: Output) -> Self {
-        Self { mycelium, output, statuses: HashMap::new(), names: HashMap::new() }
+        Self { mycelium, output, names: HashMap::new() }
     }
 
-    async fn show(&mut self, snapshot: bool, commit: u64, changes: &[JobChange]) -> anyhow::Result<()> {
-        for change in changes {
-            self.statuses.insert(change.job_id.clone(), change.status());
-            if !snapshot {
+    async fn show(&mut self, message: &WatchJobsResponse, statuses: &Statuses) -> anyhow::Result<()> {
+        if !message.snapshot {
+            for change in &message.changes {
                 let line = self.line(change).await?;
                 self.output.line(&line)?;
             }
-        }
-        // The last message of a snapshot is the one that names its commit.
-        if snapshot && commit > 0 {
-            self.output.line(&self.summary())?;
+        } else if message.commit > 0 {
+            // The last message of a snapshot is the one that names its commit.
+            self.output.line(&statuses.summary())?;
         }
         Ok(())
     }
@@ -172,22 +208,5 @@ impl<'a> ForPeople<'a> {
         }
         self.names.insert(job_id.clone(), name.clone());
         Ok(name)
-    }
-
-    /// `3 jobs: 2 DONE, 1 RUNNING`.
-    fn summary(&self) -> String {
-        let mut counts: BTreeMap<i32, (JobStatus, usize)> = BTreeMap::new();
-        for status in self.statuses.values() {
-            counts.entry((*status).into()).or_insert((*status, 0)).1 += 1;
-        }
-        let parts: Vec<String> =
-            counts.values().map(|(status, count)| format!("{count} {}", status_name(*status))).collect();
-        let jobs = count(self.statuses.len() as u64, "job");
-        if parts.is_empty() { jobs } else { format!("{jobs}: {}", parts.join(", ")) }
-    }
-
-    /// Told once all watched jobs have ended.
-    fn end(&self) -> anyhow::Result<()> {
-        Ok(self.output.line(&format!("all have ended; {}", self.summary()))?)
     }
 }

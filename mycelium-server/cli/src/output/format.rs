@@ -1,5 +1,6 @@
 //! How single values are written.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use prost_types::Timestamp;
@@ -75,30 +76,47 @@ pub(crate) fn span(span: Duration) -> String {
     }
 }
 
-/// Text of unknown origin on one line: control characters, which could steer a terminal, are written out.
+/// Text of unknown origin on one line: characters that are [hidden](is_hidden) are written out.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\n' => line.push(' '),
-            control if control.is_control() => line.extend(control.escape_default()),
+            hidden if is_hidden(hidden) => line.extend(hidden.escape_default()),
             other => line.push(other),
         }
     }
     line
 }
 
-/// Text of unknown origin on its own lines: control characters but for line breaks and tabs are written out.
-pub(crate) fn lines(text: &str) -> String {
+/// Text of unknown origin on its own lines: as [`one_line`], but for line breaks and tabs.
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
+    let is_written_out = |character: char| is_hidden(character) && !matches!(character, '\n' | '\t');
+    if !text.contains(is_written_out) {
+        return Cow::Borrowed(text);
+    }
     let mut lines = String::with_capacity(text.len());
     for character in text.chars() {
-        match character {
-            '\n' | '\t' => lines.push(character),
-            control if control.is_control() => lines.extend(control.escape_default()),
-            other => lines.push(other),
+        if is_written_out(character) {
+            lines.extend(character.escape_default());
+        } else {
+            lines.push(character);
         }
     }
-    lines
+    Cow::Owned(lines)
+}
+
+/// Whether people do not see a character, but only what it does to the text around it: control characters, which steer
+/// terminals, those that set the direction of text, which let it read otherwise than it is, and those without width
+/// (what Unicode calls default ignorable), by which two names differ that look the same.
+pub(crate) fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// One line of at most `max` characters.
@@ -150,6 +168,15 @@ mod tests {
     fn foreign_text_cannot_steer_the_terminal_nor_break_a_line() {
         assert_eq!(one_line("a\n\u{1b}[2J"), "a \\u{1b}[2J");
         assert_eq!(lines("a\n\u{1b}[2J\tb"), "a\n\\u{1b}[2J\tb");
+        assert_eq!(one_line("pay\u{202e}fdp.exe"), "pay\\u{202e}fdp.exe");
+        assert_eq!(
+            lines("a\u{200b}b\u{feff}\u{e0041}c\u{2066}\u{2028}"),
+            "a\\u{200b}b\\u{feff}\\u{e0041}c\\u{2066}\\u{2028}"
+        );
+        assert_eq!(
+            lines("bee, Biene, abeille, пчела, 蜜蜂, נמלה, 🐝"),
+            "bee, Biene, abeille, пчела, 蜜蜂, נמלה, 🐝"
+        );
         assert_eq!(shorten("elephant", 8), "elephant");
         assert_eq!(shorten("elephants", 8), "elephan…");
         assert_eq!(count(1, "job") + &count(0, "job"), "1 job0 jobs");

@@ -2,9 +2,10 @@
 //! notes and errors go to standard error.
 
 pub(crate) mod format;
+mod json;
 mod table;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
@@ -65,11 +66,15 @@ impl Output {
         self.format == Format::Json
     }
 
-    /// Prints text exactly as it is, and hands it on at once.
+    /// Prints text for people, and hands it on at once. Whatever of it came from others, and was not made fit for a line
+    /// of its own before, can neither steer a terminal nor read otherwise than it is.
     pub(crate) fn text(self, text: &str) -> Result<(), Error> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        Ok(stdout.flush()?)
+        write(format::lines(text).as_bytes())
+    }
+
+    /// Prints text exactly as it is into a file or a pipe, and as [`text`](Self::text) on a terminal.
+    pub(crate) fn verbatim(self, text: &str) -> Result<(), Error> {
+        if io::stdout().is_terminal() { self.text(text) } else { write(text.as_bytes()) }
     }
 
     /// Prints a line.
@@ -85,23 +90,28 @@ impl Output {
     /// Prints a value as JSON over several lines.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<(), Error> {
         let mut stdout = io::BufWriter::new(io::stdout().lock());
-        serde_json::to_writer_pretty(&mut stdout, value)?;
+        json::write_pretty(&mut stdout, value)?;
         stdout.write_all(b"\n")?;
         Ok(stdout.flush()?)
     }
 
     /// Prints a value as one line of JSON, and hands it on at once.
     pub(crate) fn json_line(self, value: &impl Serialize) -> Result<(), Error> {
-        let mut line = serde_json::to_vec(value)?;
+        let mut line = Vec::new();
+        json::write_line(&mut line, value)?;
         line.push(b'\n');
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(&line)?;
-        Ok(stdout.flush()?)
+        write(&line)
     }
+}
+
+fn write(bytes: &[u8]) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
 }
 
 /// Tells people something beside the data, on standard error.
 pub(crate) fn note(text: &str) {
     // If standard error is gone there is nobody left to tell.
-    let _gone = writeln!(io::stderr().lock(), "{text}");
+    let _gone = writeln!(io::stderr().lock(), "{}", format::lines(text));
 }

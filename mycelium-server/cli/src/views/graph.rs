@@ -33,6 +33,8 @@ pub(crate) struct LineageView<'a> {
     pub(crate) edges: Vec<EdgeView<'a>>,
     /// Whether some were left out because there are too many.
     pub(crate) truncated: bool,
+    /// How many jobs those are, at least.
+    pub(crate) jobs_left_out: u64,
 }
 
 /// A job in a lineage.

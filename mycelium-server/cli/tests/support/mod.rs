@@ -144,6 +144,13 @@ impl Broker {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
     }
 
+    /// As `json`, of a command that has a word to say beside it.
+    pub async fn json_with_note(&self, args: &[&str]) -> (serde_json::Value, String) {
+        let Ended { code, stdout, stderr } = run(self.command(args).args(["--output", "json"])).await;
+        assert_eq!(code, Some(0), "{args:?}: {stderr}");
+        (serde_json::from_str(&stdout).unwrap(), stderr)
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.process_id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();

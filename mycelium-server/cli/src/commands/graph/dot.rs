@@ -77,8 +77,8 @@ fn quote(text: &str) -> String {
             '\\' => quoted.push_str("\\\\"),
             '\n' => quoted.push_str("\\n"),
             // The backslash of a written-out character is text, and so stands for itself.
-            control if control.is_control() => {
-                let _infallible = write!(quoted, "\\\\u{{{:x}}}", u32::from(control));
+            hidden if format::is_hidden(hidden) => {
+                let _infallible = write!(quoted, "\\\\u{{{:x}}}", u32::from(hidden));
             }
             other => quoted.push(other),
         }

@@ -3,7 +3,7 @@
 mod dot;
 mod text;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use clap::ValueEnum;
@@ -145,6 +145,7 @@ async fn fetch(
 ) -> Result<Graph, Error> {
     let mut graph = Graph { title, values: include_values.then(Values::default), ..Graph::default() };
     let mut places: HashMap<Bytes, usize> = HashMap::new();
+    let mut seen: HashSet<JobEdge> = HashSet::new();
     let mut request = GetGraphRequest {
         root: Some(root),
         depth,
@@ -154,9 +155,7 @@ async fn fetch(
     };
     loop {
         let page = mycelium.get_graph(request.clone()).await?;
-        // A job that finishes between two pages is on both. The later word on it is the true one; its edges, which
-        // never change, are there already.
-        let known = places.len();
+        // A job that finishes between two pages is on both. The later word on it is the true one.
         for job in page.jobs {
             match places.get(&job.job_id) {
                 Some(&place) => graph.jobs[place] = job,
@@ -166,8 +165,8 @@ async fn fetch(
                 }
             }
         }
-        let is_new = |edge: &JobEdge| places.get(&edge.to_job_id).is_none_or(|place| *place >= known);
-        graph.edges.extend(page.edges.into_iter().filter(is_new));
+        // Its edges then come twice as well. Most come with the job that they end in, but not all.
+        graph.edges.extend(page.edges.into_iter().filter(|edge| seen.insert(edge.clone())));
         graph.truncated |= page.truncated;
         if let Some(values) = &mut graph.values {
             values.extend(page.values);
