@@ -17,10 +17,16 @@ mod json;
 mod output;
 mod run;
 mod service;
+mod shutdown;
 mod task_error;
 mod type_name;
 mod value;
 mod worker;
+
+/// The program of the README, as people copy it.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 #[doc(hidden)]
 #[path = "private.rs"]
@@ -43,6 +49,7 @@ pub use mycelium_proto::{reason, v1};
 pub use output::{Element, Fields, Json, NoFields, Output, TaskReturn};
 pub use run::Run;
 pub use service::{BoxElfService, BoxError, ElfService, TaskRequest, run_attempt};
+pub use shutdown::shutdown_signal;
 pub use task_error::{Cause, Frame, ResultExt, TaskError};
 pub use value::payload::{Payload, PayloadError};
 pub use value::{

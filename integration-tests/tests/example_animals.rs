@@ -8,7 +8,7 @@ use elf_runtime::Mycelium;
 use elf_runtime::v1::{
     Elf, GetGraphRequest, JobEdgeKind, ListElvesRequest, ListFlowsRequest, get_graph_request,
 };
-use integration_tests::{example, until};
+use integration_tests::{example, programs, until};
 use mycelium_server::Broker;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -57,6 +57,8 @@ fn expected(folder: &Path) -> anyhow::Result<(usize, Statistics)> {
 
 #[tokio::test]
 async fn animals_reports_and_running_it_again_keeps_the_history() -> anyhow::Result<()> {
+    // The one that the example finds beside it.
+    programs::mycelium()?;
     let folder = tempfile::tempdir()?;
     let mut flow_ids = BTreeSet::new();
     for run in 1..=2 {
@@ -91,10 +93,10 @@ async fn animals_reports_and_running_it_again_keeps_the_history() -> anyhow::Res
             assert!(!example::is_running(process_id), "the process {process_id} is left behind");
         }
 
-        let serve = "\n  cargo run --release --bin mycelium -- serve --data-dir ./mycelium-data\n";
-        let graph = "\n  cargo run --release --bin mycelium -- graph --flow ";
-        assert!(stdout.contains(serve), "{stdout}");
-        let flow_id = stdout.split(graph).nth(1).and_then(|rest| rest.lines().next()).context("a flow")?;
+        let mycelium = programs::mycelium()?.display().to_string();
+        assert!(stdout.contains(&format!("\n  {mycelium} serve --data-dir ./mycelium-data\n")), "{stdout}");
+        let graph = format!("\n  {mycelium} graph --flow ");
+        let flow_id = stdout.split(&graph).nth(1).and_then(|rest| rest.lines().next()).context("a flow")?;
         assert!(flow_ids.insert(flow_id.to_owned()), "each run is a flow of its own");
         let names = ["animals.json".to_owned(), "mycelium-data".to_owned()];
         assert_eq!(example::names_in(folder.path())?, names.into());
@@ -167,13 +169,13 @@ fn send(signal: Signal, process_id: u32) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn animals_that_is_interrupted_takes_its_elves_with_it() -> anyhow::Result<()> {
-    for (signal, says) in [(Signal::SIGINT, "interrupted"), (Signal::SIGTERM, "told to terminate")] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let folder = tempfile::tempdir()?;
         let (running, url) = start_long(folder.path()).await?;
         send(signal, running.pid()?)?;
         let ended = running.end().await?;
         assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-        assert!(ended.stderr.starts_with(&format!("animals: {says}: ")), "{ended:?}");
+        assert!(ended.stderr.starts_with("animals: told to stop: "), "{ended:?}");
         assert_eq!(ended.stderr.lines().count(), 1, "the elves left in good order: {ended:?}");
         assert!(example::processes_with(&["animals elf ", &url])?.is_empty(), "they ended before it did");
     }
@@ -199,7 +201,7 @@ async fn an_interrupt_of_all_processes_ends_them_in_good_order() -> anyhow::Resu
     send(Signal::SIGINT, running.pid()?)?;
     let ended = running.end().await?;
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert!(ended.stderr.starts_with("animals: interrupted: "), "{ended:?}");
+    assert!(ended.stderr.starts_with("animals: told to stop: "), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
     no_elf_is_left(&url).await
 }

@@ -204,7 +204,8 @@ impl Worker {
     }
 
     /// Serves until `stop` is ready, then leaves in good order: takes no more jobs, hands back those not started,
-    /// lets running ones finish, and sees all outcomes acknowledged.
+    /// lets running ones finish, and sees all outcomes acknowledged. For a process of its own `stop` is
+    /// [`shutdown_signal`](crate::shutdown_signal), which a deployment gives.
     ///
     /// # Errors
     /// As [`run`](Self::run); [`Error::DrainIncomplete`] if tasks did not finish, or the broker did not take all

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use elf_runtime::{Error, Job, JobFailure, Mycelium, Output, Run, TaskError, machine_elf};
+use mycelium_examples::mycelium_command;
 use mycelium_server::{Broker, RunningBroker};
 
 const DATA_FOLDER: &str = "./mycelium-data";
@@ -95,13 +96,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
         broker.stop().await?;
     }
     outcome?;
+    let command = mycelium_command();
     if is_own {
         writeln!(io::stdout(), "\nThe failures stay. Look at them again, equal ones as one, with")?;
-        writeln!(io::stdout(), "  cargo run --release --bin mycelium -- serve --data-dir {DATA_FOLDER}")?;
+        writeln!(io::stdout(), "  {command} serve --data-dir {DATA_FOLDER}")?;
     } else {
         writeln!(io::stdout(), "\nLook at the failures again, equal ones as one, with")?;
     }
-    writeln!(io::stdout(), "  cargo run --release --bin mycelium -- failures")?;
+    writeln!(io::stdout(), "  {command} failures")?;
     Ok(())
 }
 

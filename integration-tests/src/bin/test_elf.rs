@@ -4,9 +4,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Parser;
-use elf_runtime::Mycelium;
+use elf_runtime::{Mycelium, shutdown_signal};
 use integration_tests::{Diary, Tester};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -31,7 +30,7 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = shutdown_signal();
     let tester = match &args.diary {
         Some(path) => Tester::with_diary(Diary::open(path)?),
         None => Tester::default(),
@@ -47,9 +46,7 @@ async fn main() -> anyhow::Result<()> {
             // Whoever started this process reads the line; if it has gone, nobody needs it.
             let _gone = writeln!(std::io::stdout(), "ready: session {session}");
         })
-        .run_until(async move {
-            terminate.recv().await;
-        })
+        .run_until(stop)
         .await?;
     Ok(())
 }

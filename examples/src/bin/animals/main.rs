@@ -1,7 +1,7 @@
 //! Six elves in six processes measure animals, keep the measurements in a file, and report on them.
 //!
 //! ```text
-//! cargo run --release --bin animals
+//! cargo build --release --bin animals --bin mycelium && target/release/animals
 //! ```
 //!
 //! One command starts everything: a broker on the folder `./mycelium-data`, the six elves (this program runs itself
@@ -29,7 +29,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Parser, Subcommand};
-use elf_runtime::Mycelium;
+use elf_runtime::{Mycelium, shutdown_signal};
+use mycelium_examples::mycelium_command;
 use mycelium_server::Broker;
 
 use crate::processes::ElfProcesses;
@@ -93,7 +94,7 @@ fn is_closed_output(error: &anyhow::Error) -> bool {
 }
 
 async fn run_everything(animals: u32) -> Result<()> {
-    let told_to_stop = processes::told_to_stop()?;
+    let told_to_stop = shutdown_signal();
     let broker = Broker::open(DATA_FOLDER)
         .context("cannot start a broker (is one running on this folder, `mycelium serve` for example?)")?
         .bind("127.0.0.1:0")
@@ -106,7 +107,7 @@ async fn run_everything(animals: u32) -> Result<()> {
     let outcome = tokio::select! {
         outcome = orchestrate(broker.url(), animals, &is_submitted) => outcome,
         error = elves.first_to_end() => Err(error),
-        signal = told_to_stop => Err(interrupted(signal, is_submitted.get())),
+        () = told_to_stop => Err(interrupted(is_submitted.get())),
     };
 
     // Whatever happened, elves leave while the broker still takes their last words, and the broker leaves last.
@@ -118,14 +119,14 @@ async fn run_everything(animals: u32) -> Result<()> {
     Ok(())
 }
 
-fn interrupted(signal: &str, is_submitted: bool) -> anyhow::Error {
+fn interrupted(is_submitted: bool) -> anyhow::Error {
     if is_submitted {
         anyhow!(
-            "{signal}: what was submitted stays in {DATA_FOLDER}, and continues whenever a broker on that folder has \
+            "told to stop: what was submitted stays in {DATA_FOLDER}, and continues whenever a broker on that folder has \
              these elves again"
         )
     } else {
-        anyhow!("{signal}: nothing was submitted yet")
+        anyhow!("told to stop: nothing was submitted yet")
     }
 }
 
@@ -137,15 +138,15 @@ async fn orchestrate(url: String, animals: u32, is_submitted: &Cell<bool>) -> Re
     writeln!(out, "\n{last_report}\n")?;
     summary::tell(&mycelium, flow_id).await?;
 
-    let elf = elves::CREATOR;
+    let (elf, command) = (elves::CREATOR, mycelium_command());
     writeln!(
         out,
         "\nThe measurements of all runs are in {MEASUREMENTS_FILE}, their history is in {DATA_FOLDER}. Look at it with\n  \
-         cargo run --release --bin mycelium -- serve --data-dir {DATA_FOLDER}\n\
+         {command} serve --data-dir {DATA_FOLDER}\n\
          and then, in another terminal, with\n  \
-         cargo run --release --bin mycelium -- graph --flow {flow_id}\n  \
-         cargo run --release --bin mycelium -- jobs --flow {flow_id}\n  \
-         cargo run --release --bin mycelium -- elf \"{elf}\" --source"
+         {command} graph --flow {flow_id}\n  \
+         {command} jobs --flow {flow_id}\n  \
+         {command} elf \"{elf}\" --source"
     )?;
     Ok(())
 }

@@ -87,18 +87,6 @@ impl ElfProcesses {
     }
 }
 
-/// In the parent: completes when it is told to stop, and says by what. Listens from the call on.
-pub(crate) fn told_to_stop() -> io::Result<impl Future<Output = &'static str>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => "interrupted",
-            _ = terminate.recv() => "told to terminate",
-        }
-    })
-}
-
 /// In a child: completes when the parent closes our standard input, or is gone.
 ///
 /// Ctrl-C in a terminal reaches every process in it. Children leave it to the parent, which lets them end in good
