@@ -330,3 +330,27 @@ async fn what_is_in_memory_is_not_backed_up() -> anyhow::Result<()> {
     broker.stop().await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_cannot_start_on_a_damaged_folder_says_what_to_do() -> anyhow::Result<()> {
+    let temp = tempfile::tempdir()?;
+    let data = temp.path().join("data");
+    Broker::open(&data)?.bind("127.0.0.1:0").await?.stop().await?;
+    fs::write(data.join("default/mycelium.mark"), "")?;
+    let data = utf8(&data)?;
+    let serve = mycelium(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data]).await?;
+    ensure!(serve.status.code() == Some(1), "{serve:?}");
+    for part in ["default/mycelium.mark is unreadable", &format!("mycelium store check {data}")] {
+        ensure!(text(&serve).contains(part), "{serve:?}");
+    }
+    let check = mycelium(&["store", "check", data]).await?;
+    ensure!(check.status.code() == Some(1), "{check:?}");
+    ensure!(text(&check).contains("default/mycelium.mark"), "{check:?}");
+
+    // Nothing is lost with the mark.
+    let new = temp.path().join("new");
+    let salvaged = mycelium(&["store", "salvage", data, utf8(&new)?]).await?;
+    ensure!(salvaged.status.success(), "{salvaged:?}");
+    Broker::open(&new)?.bind("127.0.0.1:0").await?.stop().await?;
+    Ok(())
+}

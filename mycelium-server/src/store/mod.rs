@@ -375,3 +375,49 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn unavailable(kind: io::ErrorKind) -> Error {
+        let source = fjall::Error::Storage(fjall::LsmError::Io(io::Error::from(kind)));
+        Error::Unavailable {
+            what: "a test".to_owned(),
+            certainly_not_applied: true,
+            source: Some(Box::new(source)),
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_full_or_read_only_is_told_apart_from_one_that_is_away() {
+        assert_eq!(unavailable(io::ErrorKind::StorageFull).lack(), Some(Lack::Space));
+        assert_eq!(unavailable(io::ErrorKind::QuotaExceeded).lack(), Some(Lack::Space));
+        assert_eq!(unavailable(io::ErrorKind::ReadOnlyFilesystem).lack(), Some(Lack::Writing));
+        assert_eq!(unavailable(io::ErrorKind::PermissionDenied).lack(), None);
+        assert_eq!(Error::Damaged { what: "a test".to_owned() }.lack(), None);
+    }
+
+    #[test]
+    fn what_is_damaged_is_isolated_and_a_store_that_is_away_is_not() {
+        let ids: Vec<JobId> = (1..=3).map(|number| JobId::new([number; 16])).collect();
+        let damaged = |read: &[JobId]| match read.contains(&ids[1]) {
+            true => Err(Error::Damaged { what: "the second".to_owned() }),
+            false => Ok(read.to_vec()),
+        };
+        let isolated = isolate(&ids, damaged).unwrap();
+        assert_eq!(isolated, [Ok(ids[0]), Err("the second".to_owned()), Ok(ids[2])]);
+        assert_eq!(isolate(&ids[..1], damaged).unwrap(), [Ok(ids[0])]);
+
+        let away = |_: &[JobId]| Err::<Vec<()>, _>(unavailable(io::ErrorKind::Other));
+        assert!(isolate(&ids, away).unwrap_err().is_retryable());
+        // It may go away while records are read one by one.
+        let then_away = |read: &[JobId]| match read.len() {
+            1 => Err::<Vec<()>, _>(unavailable(io::ErrorKind::Other)),
+            _ => Err(Error::Damaged { what: "one of them".to_owned() }),
+        };
+        assert!(isolate(&ids, then_away).unwrap_err().is_retryable());
+    }
+}

@@ -234,7 +234,13 @@ async fn backup(args: BackupArgs, client: &ClientArgs, output: Output) -> anyhow
 }
 
 fn refused(status: &tonic::Status) -> anyhow::Error {
-    anyhow::anyhow!("{}", status.message())
+    match status.code() {
+        tonic::Code::Unimplemented => {
+            anyhow::anyhow!("the broker makes no backups: it is of an earlier version")
+        }
+        code if status.message().is_empty() => anyhow::anyhow!("the broker answered {code:?}"),
+        _ => anyhow::anyhow!("{}", status.message()),
+    }
 }
 
 /// Writes what comes into a new folder. Blocks.

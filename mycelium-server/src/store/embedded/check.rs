@@ -16,10 +16,9 @@ use super::keys::{self, catalog};
 use super::mark::HighWaterMark;
 use super::readable::{self, Lost};
 use super::tables::{Tables, View};
+use super::{BLOBS_FOLDER, MYCELIUM};
 use crate::store::{BlobDigest, Error, FinishedRecord, SpecRecord};
 
-/// The mycelium in a data folder.
-const MYCELIUM: &str = "default";
 /// How much of a file is read at once.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -69,7 +68,7 @@ pub fn check(data: &Path) -> Result<Checked, Error> {
         Err(Error::Damaged { what }) => found.damage.push(what),
         Err(error) => return Err(error),
     }
-    check_blobs(&path.join("blobs"), &mut found)?;
+    check_blobs(&path.join(BLOBS_FOLDER), &mut found)?;
     Ok(found)
 }
 

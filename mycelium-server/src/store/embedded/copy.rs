@@ -13,15 +13,12 @@ use super::folder::{self, unavailable};
 use super::keys::catalog;
 use super::mark::HighWaterMark;
 use super::tables::{self, Table, Tables, damaged};
+use super::{BLOBS_FOLDER, MYCELIUM};
 use crate::private;
 use crate::store::{BlobDigest, Error};
 
 /// Entries are written so many bytes at a time.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// The mycelium in a data folder.
-const MYCELIUM: &str = "default";
-/// Where blobs are, in the folder of a mycelium.
-const BLOBS: &str = "blobs";
 
 /// A copy that is being written.
 pub struct NewStore {
@@ -61,7 +58,7 @@ impl NewStore {
         if let Some(parent) = data.parent() {
             folder::sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
         }
-        let blobs = path.join(BLOBS);
+        let blobs = path.join(BLOBS_FOLDER);
         private::create_dir(&blobs).map_err(|error| unavailable(&blobs, "cannot make the folder", error))?;
         let tables = Tables::create(&folder::store_in(&path))?;
         let batch = OwnedWriteBatch::with_capacity(tables.db.clone(), 1024);
@@ -102,7 +99,7 @@ impl NewStore {
     /// [`Error::Unavailable`].
     pub fn blob(&self, digest: BlobDigest) -> Result<NewBlob, Error> {
         let name = digest.to_string();
-        let shard = self.path.join(BLOBS).join(&name[..2]);
+        let shard = self.path.join(BLOBS_FOLDER).join(&name[..2]);
         match private::create_dir(&shard) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(unavailable(&shard, "cannot make the folder", error));
@@ -135,7 +132,7 @@ impl NewStore {
             })
             .map_err(|error| unavailable(&mark_path, "cannot make the file", error));
         mark?;
-        let blobs = path.join(BLOBS);
+        let blobs = path.join(BLOBS_FOLDER);
         let read = |error| unavailable(&blobs, "cannot read the folder", error);
         for shard in fs::read_dir(&blobs).map_err(read)? {
             folder::sync_folder(&shard.map_err(read)?.path())?;

@@ -46,6 +46,8 @@ use super::{
     cursor,
 };
 
+/// The mycelium in a data folder that is checked or copied.
+const MYCELIUM: &str = "default";
 /// Where blobs are, in the folder of a mycelium.
 const BLOBS_FOLDER: &str = "blobs";
 

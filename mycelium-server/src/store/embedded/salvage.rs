@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mycelium_core::ids::{FinishNumber, FlowId, FlowNumber, JobId, JobNumber, SessionId, Timestamp};
 use mycelium_core::image::{FlowRecord, LiveJob, SessionRecord, SubmissionRecord};
 
+use super::BLOBS_FOLDER;
 use super::check::{each_blob, mycelium_in, read_file, unreadable_jobs};
 use super::codec::{self, Head};
 use super::copy::NewStore;
@@ -47,7 +48,7 @@ pub fn salvage(data: &Path, new: &Path) -> Result<Salvaged, Error> {
     let (unreadable, jobs) = unreadable_jobs(&view)?;
     mend(&mut copy)?;
     let mut blobs = Vec::new();
-    each_blob(&path.join("blobs"), |path, digest| {
+    each_blob(&path.join(BLOBS_FOLDER), |path, digest| {
         let mut blob = copy.blob(digest)?;
         read_file(path, |bytes| blob.write(bytes))?;
         match blob.finish() {

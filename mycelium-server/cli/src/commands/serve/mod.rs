@@ -18,8 +18,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use mycelium_server::Broker;
 use mycelium_server::store::MemoryStore;
+use mycelium_server::{Broker, Error, StartError};
 use tokio::net::{TcpListener, TcpSocket};
 
 pub(crate) use self::settings::Args;
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     // The port is taken first, so that a second broker leaves the folder alone; but nobody is answered before the
     // store is read.
     let socket = reserve(settings.listen)?;
-    let broker = open(&settings)?;
+    let broker = open(&settings).map_err(|error| with_help(error, &settings))?;
     let stop = signals::stop_signal().context("cannot wait for signals")?;
     let listener = socket.listen(ACCEPT_QUEUE).map_err(|error| cannot_listen(settings.listen, error))?;
     announce(&settings, &listener, output)?;
@@ -75,7 +75,7 @@ fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
     }
 }
 
-fn open(settings: &Settings) -> Result<Broker, mycelium_server::Error> {
+fn open(settings: &Settings) -> Result<Broker, Error> {
     let config = settings.config.clone();
     match settings.store {
         StoreKind::Embedded => Broker::open_with(config, &settings.data_dir),
@@ -84,6 +84,24 @@ fn open(settings: &Settings) -> Result<Broker, mycelium_server::Error> {
             Broker::with_store(config, Arc::new(MemoryStore::new()))
         }
     }
+}
+
+/// Says of a damaged data folder what can be done.
+fn with_help(error: Error, settings: &Settings) -> anyhow::Error {
+    let is_damage = match &error {
+        Error::Store(error) | Error::Start(StartError::Store(error)) => error.is_damage(),
+        Error::Start(StartError::Restore(_)) => true,
+        _ => false,
+    };
+    let error = anyhow::Error::new(error);
+    if !is_damage {
+        return error;
+    }
+    let folder = settings.data_dir.display();
+    error.context(format!(
+        "the broker cannot start (look the folder over with: mycelium store check {folder}; save what can be read with: \
+         mycelium store salvage {folder} NEW)"
+    ))
 }
 
 fn announce(settings: &Settings, listener: &TcpListener, output: Output) -> anyhow::Result<()> {
