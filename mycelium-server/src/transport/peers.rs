@@ -193,14 +193,14 @@ impl Peer {
         (waits && self.since(&self.took) >= TAKES_WITHIN).then_some(Cut::TakesNothing)
     }
 
+    /// Whether it has moved nothing for a while, and no work for it is under way, which may take as long as it does.
     fn is_stalled(&self) -> bool {
-        self.since(&self.moved) >= STALLED_AFTER
+        self.working.load(Ordering::Relaxed) == 0 && self.since(&self.moved) >= STALLED_AFTER
     }
 
     /// Whether a stop of the broker has nothing to wait for.
     fn is_done(&self) -> bool {
-        let is_working = self.working.load(Ordering::Relaxed) > 0;
-        !self.greeted.load(Ordering::Relaxed) || (!is_working && self.is_stalled())
+        !self.greeted.load(Ordering::Relaxed) || self.is_stalled()
     }
 }
 
@@ -300,5 +300,54 @@ impl Peers {
             all.peers.get(&id).filter(|peer| peer.is_stalled() && peer.is_cut().is_none())
         });
         stalled.inspect(|peer| peer.cut(Cut::OverBudget)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A peer that has moved nothing since it came.
+    fn came_before(peers: &Peers, ago: Duration) -> Arc<Peer> {
+        let came = peers.admit(([127, 0, 0, 1], 1).into()).unwrap();
+        let peer = Arc::new(Peer { began: Instant::now() - ago, ..Peer::new(came.id, came.address) });
+        peers.all().peers.insert(peer.id, Arc::clone(&peer));
+        peer
+    }
+
+    #[test]
+    fn of_those_that_move_nothing_the_one_that_holds_most_makes_room() {
+        let (peers, budget) = (Peers::new(10), Budget::new(64 * 1024 * 1024));
+        let [moves, worked_for, most, less] = [(); 4].map(|()| came_before(&peers, STALLED_AFTER * 60));
+        moves.has_moved();
+        worked_for.begin_work();
+        let _held = [(&moves, 40), (&worked_for, 30), (&most, 20), (&less, 10)]
+            .map(|(peer, bytes)| budget.count(peer.id, bytes).0);
+        assert!(peers.cut_for(&budget));
+        assert_eq!((most.is_cut(), less.is_cut()), (Some(Cut::OverBudget), None));
+        assert!(peers.cut_for(&budget));
+        assert_eq!(less.is_cut(), Some(Cut::OverBudget));
+        assert!(!peers.cut_for(&budget), "the others move, or are worked for");
+    }
+
+    #[test]
+    fn who_says_nothing_or_takes_nothing_is_cut_in_time_and_nobody_else() {
+        let peers = Peers::new(10);
+        let new = came_before(&peers, PREFACE_WITHIN / 2);
+        let silent = came_before(&peers, PREFACE_WITHIN);
+        let [takes, takes_nothing, has_nothing] = [(); 3].map(|()| came_before(&peers, TAKES_WITHIN * 2));
+        for peer in [&takes, &takes_nothing, &has_nothing] {
+            peer.greet();
+            peer.offer(100);
+            peer.took.store(0, Ordering::Relaxed);
+        }
+        takes.took();
+        has_nothing.withdraw(100);
+        peers.cut_overdue();
+        assert_eq!([&new, &takes, &has_nothing].map(|peer| peer.is_cut()), [None; 3]);
+        assert_eq!(silent.is_cut(), Some(Cut::NoPreface));
+        assert_eq!(takes_nothing.is_cut(), Some(Cut::TakesNothing));
     }
 }

@@ -96,7 +96,7 @@ impl Incoming {
         if !is_paced {
             return Poll::Pending;
         }
-        let until = self.pace.wait();
+        let until = self.pace.wait(Instant::now());
         ready!(self.poll_timer(until, context));
         let refusal = match self.shape {
             Shape::Upload => Refusal::UploadStalled,
@@ -146,7 +146,7 @@ impl HttpBody for Incoming {
         };
         let Some(data) = frame.data_ref() else { return Poll::Ready(Some(Ok(frame))) };
         me.call.peer.has_moved();
-        me.pace.bring(data.len());
+        me.pace.bring(data.len(), Instant::now());
         let Some(bytes) = me.messages.pass(data) else { return Poll::Ready(Some(Ok(frame))) };
         // A message that is longer than any may be is refused by who reads it.
         if bytes > MESSAGE_BYTES_MAX {
@@ -218,9 +218,9 @@ struct Pace {
 }
 
 impl Pace {
-    fn bring(&mut self, bytes: usize) {
+    fn bring(&mut self, bytes: usize, now: Instant) {
         if let Some(since) = self.waits_since.take() {
-            self.waited += since.elapsed();
+            self.waited += now - since;
         }
         self.brought += bytes;
         if self.brought >= PACE_BYTES {
@@ -229,8 +229,8 @@ impl Pace {
     }
 
     /// It is waited for. Gives when that has been too long.
-    fn wait(&mut self) -> Instant {
-        let since = *self.waits_since.get_or_insert_with(Instant::now);
+    fn wait(&mut self, now: Instant) -> Instant {
+        let since = *self.waits_since.get_or_insert(now);
         since + PACE_WITHIN.saturating_sub(self.waited)
     }
 }
@@ -269,17 +269,17 @@ mod tests {
         assert!(!messages.is_between());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn only_waiting_counts_and_each_64_kib_begin_anew() {
+    #[test]
+    fn only_waiting_counts_and_each_64_kib_begin_anew() {
         let mut pace = Pace::default();
         let begin = Instant::now();
-        assert_eq!(pace.wait(), begin + PACE_WITHIN);
-        tokio::time::advance(Duration::from_secs(4)).await;
-        pace.bring(PACE_BYTES - 1);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(pace.wait(), Instant::now() + Duration::from_secs(6));
-        tokio::time::advance(Duration::from_secs(5)).await;
-        pace.bring(1);
-        assert_eq!(pace.wait(), Instant::now() + PACE_WITHIN);
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        assert_eq!(pace.wait(begin), after(10));
+        assert_eq!(pace.wait(after(1)), after(10));
+        pace.bring(PACE_BYTES - 1, after(4));
+        // Nobody waits for a minute.
+        assert_eq!(pace.wait(after(64)), after(70));
+        pace.bring(1, after(69));
+        assert_eq!(pace.wait(after(69)), after(79));
     }
 }
