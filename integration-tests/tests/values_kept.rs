@@ -221,6 +221,7 @@ async fn a_value_is_never_quoted_and_failures_of_different_arguments_are_told_ap
             Value::operation("strict.less", [secret.clone(), Value::any(&1)]),
         ]
         .map(|value| flow.call("lab", "task_echo", args! { value: value }));
+        let elsewhere = flow.call("lab", "task_number", args! { value: text.to_int() });
         let run = flow.submit().await?;
         let mut ids = std::collections::BTreeSet::new();
         for job in &jobs {
@@ -235,6 +236,11 @@ async fn a_value_is_never_quoted_and_failures_of_different_arguments_are_told_ap
             ensure!(failed.r#type == "ValueDerivationError", "{failed:?}");
             ensure!(!format!("{failed:?}").contains(SECRET), "{failed:?}");
         }
+        let of_another = failure(&run, &elsewhere).await?;
+        ensure!(of_another.r#type == "ValueDerivationError", "{of_another:?}");
+        let ids =
+            [mycelium.job(elsewhere.id()).await?.failure_id, mycelium.job(derived[0].id()).await?.failure_id];
+        ensure!(ids[0] != ids[1], "of another task it is another failure");
         Ok(())
     })
     .await

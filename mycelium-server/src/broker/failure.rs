@@ -84,6 +84,16 @@ impl FailureBody {
         Self::new(v1::Failure { r#type: r#type.to_owned(), message, ..v1::Failure::default() })
     }
 
+    /// The same failure of this task: those of different tasks are different ones, and frames tell failures apart.
+    pub(crate) fn in_task(self, elf: &str, task: &str) -> Self {
+        let frame = v1::Frame { function: format!("{elf}::{task}"), ..v1::Frame::default() };
+        match v1::Failure::decode(self.encoded.clone()) {
+            Ok(failure) => Self::new(v1::Failure { frames: vec![frame], ..failure }),
+            // It was encoded here.
+            Err(_) => self,
+        }
+    }
+
     /// The elves that ran the job were lost, as often as the limit allows.
     pub(crate) fn elves_lost(times: u32) -> Self {
         let message = format!("the elf that ran the job was lost {times} times, which is the limit");
@@ -128,6 +138,18 @@ mod tests {
         assert_ne!(base, id(failure("F", "one", 3, "Io")));
         assert_ne!(base, id(failure("E", "one", 4, "Io")));
         assert_ne!(base, id(failure("E", "one", 3, "Parse")));
+    }
+
+    #[test]
+    fn arguments_of_different_tasks_that_cannot_be_computed_are_different_failures() {
+        let of = |elf, task, message: &str| {
+            FailureBody::value_derivation(message.to_owned()).in_task(elf, task).id
+        };
+        let base = of("scale", "task_weigh", "one");
+        assert_eq!(base, of("scale", "task_weigh", "another message"));
+        assert_ne!(base, of("scale", "task_feed", "one"));
+        assert_ne!(base, of("crane", "task_weigh", "one"));
+        assert_ne!(base, FailureBody::value_derivation("one".to_owned()).id);
     }
 
     #[test]

@@ -253,7 +253,7 @@ impl Inputs {
                 Err(error) => {
                     let failure = match outputs.damage_of(&jobs_named(&spec)) {
                         Some(damage) => FailureBody::record_damaged(damage),
-                        None => FailureBody::value_derivation(error),
+                        None => FailureBody::value_derivation(error).in_task(&spec.elf, &spec.task),
                     };
                     done.failures.push((assignment.token, failure));
                 }
