@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use elf_runtime::Mycelium;
@@ -186,6 +187,17 @@ impl BrokerProcess {
     /// If that cannot be read.
     pub fn log(&self) -> anyhow::Result<String> {
         Ok(std::fs::read_to_string(log_in(self.folder.path()))?)
+    }
+
+    /// Pauses it for a while, with SIGSTOP and SIGCONT.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub async fn pause(&self, pause: Duration) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid()?)?);
+        kill(pid, Signal::SIGSTOP)?;
+        tokio::time::sleep(pause).await;
+        Ok(kill(pid, Signal::SIGCONT)?)
     }
 
     /// Kills it with SIGKILL, and waits until it is gone.

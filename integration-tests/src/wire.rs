@@ -97,7 +97,11 @@ pub fn blob_payload(blob: v1::BlobRef) -> v1::Payload {
     v1::Payload { encoding: String::new(), content: Some(payload::Content::Blob(blob)) }
 }
 
-async fn channel(url: &str) -> anyhow::Result<Channel> {
+/// A connection of its own.
+///
+/// # Errors
+/// If nobody answers.
+pub async fn channel(url: &str) -> anyhow::Result<Channel> {
     Ok(Channel::from_shared(url.to_owned())?.connect().await?)
 }
 

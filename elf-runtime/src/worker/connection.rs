@@ -234,7 +234,7 @@ impl Connection {
     ) -> StreamEnd {
         let mut beats = tokio::time::interval(intervals.beat);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut last_heard = Instant::now();
+        let mut silence = Silence::new(intervals);
         let mut is_draining = false;
         loop {
             if self.shared.ledger().is_settled() {
@@ -242,7 +242,7 @@ impl Connection {
             }
             tokio::select! {
                 message = inbound.message() => {
-                    last_heard = Instant::now();
+                    silence.broken();
                     match message {
                         Ok(Some(message)) => if let Some(end) = self.on_message(message) {
                             return end;
@@ -252,7 +252,7 @@ impl Connection {
                     }
                 }
                 _ = beats.tick() => {
-                    if last_heard.elapsed() > intervals.silence_max {
+                    if silence.lasts_another_beat() {
                         return StreamEnd::Cut(Status::deadline_exceeded("the broker no longer answers"));
                     }
                     self.shared.ledger().on_beat();
@@ -448,6 +448,31 @@ impl Intervals {
     }
 }
 
+/// How long the broker has been silent, in beats. Counted and not measured: a process that was paused, or whose machine was
+/// suspended, counts one beat more when it goes on, and reads what the broker has said meanwhile before it judges.
+struct Silence {
+    beats: u32,
+    beats_max: u32,
+}
+
+impl Silence {
+    fn new(intervals: &Intervals) -> Self {
+        let beats_max = intervals.silence_max.as_micros().div_ceil(intervals.beat.as_micros().max(1));
+        Self { beats: 0, beats_max: u32::try_from(beats_max).unwrap_or(u32::MAX) }
+    }
+
+    fn broken(&mut self) {
+        self.beats = 0;
+    }
+
+    /// A beat is due. Whether there has been no word of the broker for too long.
+    fn lasts_another_beat(&mut self) -> bool {
+        // The first beat may come right after a word.
+        self.beats += 1;
+        self.beats > self.beats_max
+    }
+}
+
 /// The request stream: what the transport takes the next message from.
 struct Writer {
     shared: Arc<Shared>,
@@ -482,5 +507,25 @@ impl Stream for Writer {
             None if ledger.is_gone() => Poll::Ready(None),
             None => Poll::Pending,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However long the process was paused between two of them, these are two beats.
+    #[test]
+    fn silence_is_counted_in_beats() {
+        let second = Duration::from_secs(1);
+        let mut silence = Silence::new(&Intervals { beat: 5 * second, silence_max: 15 * second });
+        for _ in 0..3 {
+            assert!(!silence.lasts_another_beat());
+        }
+        silence.broken();
+        for _ in 0..3 {
+            assert!(!silence.lasts_another_beat());
+        }
+        assert!(silence.lasts_another_beat());
     }
 }

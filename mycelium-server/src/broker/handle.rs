@@ -388,6 +388,17 @@ impl Handle {
         })
     }
 
+    /// Waits until so many messages wait for the owner of the core.
+    #[cfg(test)]
+    pub(super) async fn until_queued(&self, messages: usize) {
+        let inbox = &self.inner.inbox;
+        let begun = std::time::Instant::now();
+        while inbox.max_capacity() - inbox.capacity() < messages {
+            assert!(begun.elapsed() < Duration::from_secs(60), "so many messages do not come");
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Tells the owner of the core to stop.
     pub(crate) async fn stop(&self) {
         // If it has stopped already, all is well.

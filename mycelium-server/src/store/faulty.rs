@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_core::ids::{FailureId, FlowId, JobId, Revision, SubmissionId};
@@ -22,6 +23,8 @@ pub enum Fault {
     UncertainNotApplied,
     /// The batch is stored, and the error leaves that open.
     UncertainApplied,
+    /// The store panics: a defect.
+    Panic,
 }
 
 /// What is stored of a job.
@@ -54,7 +57,13 @@ struct State {
     is_full: bool,
     /// Records that cannot be read.
     damaged: HashSet<(JobId, JobRecord)>,
+    /// Whether reads panic.
+    reads_panic: bool,
+    /// How many bytes of specifications each commit has brought.
+    spec_bytes: Vec<usize>,
     has_failed: bool,
+    /// How long each commit takes at least.
+    pause: Duration,
     /// Whether commits wait, and how many do.
     is_held: bool,
     held: usize,
@@ -101,6 +110,21 @@ impl FaultyStore {
         }
     }
 
+    /// Lets reads panic, or no longer.
+    pub fn set_reads_panic(&self, reads_panic: bool) {
+        self.state().reads_panic = reads_panic;
+    }
+
+    /// How many bytes of specifications each commit has brought.
+    pub fn spec_bytes(&self) -> Vec<usize> {
+        self.state().spec_bytes.clone()
+    }
+
+    /// Lets each commit take so much time at least, as on a slow disk.
+    pub fn set_pause(&self, pause: Duration) {
+        self.state().pause = pause;
+    }
+
     /// Lets commits wait before they do anything, until [`release_commits`](Self::release_commits).
     pub fn hold_commits(&self) {
         self.state().is_held = true;
@@ -135,7 +159,14 @@ impl FaultyStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// For a read.
     fn present(&self) -> Result<&dyn Store, Error> {
+        let panics = self.state().reads_panic;
+        assert!(!panics, "planned: a panic");
+        self.reachable()
+    }
+
+    fn reachable(&self) -> Result<&dyn Store, Error> {
         if self.state().is_away { Err(unavailable("it is away", true)) } else { Ok(&*self.inner) }
     }
 }
@@ -162,7 +193,7 @@ impl Store for FaultyStore {
     }
 
     fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
-        let image = self.present()?.load(each)?;
+        let image = self.reachable()?.load(each)?;
         let mut state = self.state();
         state.has_failed &= state.is_full;
         Ok(image)
@@ -170,7 +201,9 @@ impl Store for FaultyStore {
 
     fn commit(&self, batch: &Batch) -> Result<(), Error> {
         self.pass_hold();
-        let inner = self.present()?;
+        let pause = self.state().pause;
+        std::thread::sleep(pause);
+        let inner = self.reachable()?;
         let fault = {
             let mut state = self.state();
             if state.is_full {
@@ -182,12 +215,15 @@ impl Store for FaultyStore {
             }
             let fault = state.plan.pop_front().flatten();
             state.has_failed = fault.is_some();
+            let specs = batch.jobs.iter().filter_map(|job| job.created.as_ref());
+            state.spec_bytes.push(specs.map(|created| created.spec.body.len()).sum());
             fault
         };
         match fault {
             None => inner.commit(batch),
             Some(Fault::NotApplied) => Err(unavailable("planned: not applied", true)),
             Some(Fault::UncertainNotApplied) => Err(unavailable("planned: uncertain", false)),
+            Some(Fault::Panic) => panic!("planned: a panic"),
             Some(Fault::UncertainApplied) => {
                 inner.commit(batch)?;
                 Err(unavailable("planned: uncertain", false))

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mycelium_core::command::{ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, Window};
-use mycelium_core::ids::{ContentDigest, FlowId, InstanceId, JobId, Revision, Token};
+use mycelium_core::ids::{AssignNumber, ContentDigest, FlowId, InstanceId, JobId, Revision, Token};
 use mycelium_core::status::Status;
 use mycelium_proto::v1;
 
@@ -250,6 +250,100 @@ async fn a_full_disk_is_told_as_such_is_read_and_goes_on_by_itself() {
     store.set_full(true);
     let refused = handle.submit(submission(JobId::new([3; 16]))).await;
     assert!(matches!(refused, Err(CallError::StoreFull)), "{refused:?}");
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}
+
+/// In a runtime of one thread, which a commit must not block: the owner of the core gets a thread of its own.
+#[tokio::test]
+async fn a_runtime_of_one_thread_goes_on_while_a_commit_hangs() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let config = Config { scheduler: crate::config::SchedulerPlace::Runtime, ..Config::default() };
+    let running = super::super::start(store.clone(), blobs(), config).unwrap();
+    let handle = running.handle.clone();
+    store.hold_commits();
+    let submitter = handle.clone();
+    let submitted = tokio::spawn(async move { submitter.submit(submission(JOB)).await });
+    let held = Arc::clone(&store);
+    tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
+    assert_eq!(handle.read(|store| Ok(store.finished(&[JOB])?.len())).await.unwrap(), 1);
+    store.release_commits();
+    submitted.await.unwrap().unwrap();
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_bounded_in_bytes_and_nothing_that_waits_is_lost() {
+    const MIB: usize = 1024 * 1024;
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
+    let handle = running.handle.clone();
+    store.hold_commits();
+    let submit = |number: u8, bytes: usize| {
+        let handle = handle.clone();
+        let mut large = submission(JobId::new([number; 16]));
+        large.jobs[0].body = Bytes::from(vec![b' '; bytes]);
+        tokio::spawn(async move { handle.submit(large).await })
+    };
+    let mut submitted = vec![submit(0, 1)];
+    let held = Arc::clone(&store);
+    tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
+    // All of them wait for the next batch: more than one commit may bring, and one that is more by itself.
+    submitted.extend((1..=20).map(|number| submit(number, MIB)));
+    submitted.push(submit(21, 14 * MIB));
+    handle.until_queued(21).await;
+    store.release_commits();
+    for submitted in submitted {
+        submitted.await.unwrap().unwrap();
+    }
+    let committed = store.spec_bytes();
+    assert_eq!(committed.iter().sum::<usize>(), 1 + 34 * MIB);
+    assert!(committed.iter().all(|bytes| *bytes <= BATCH_BYTES_MAX || *bytes == 14 * MIB), "{committed:?}");
+    assert!(committed.len() >= 4, "{committed:?}");
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}
+
+/// What an elf has said waits behind more than the broker gets done within its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_elf_whose_words_are_in_the_queue_is_alive_and_one_that_is_silent_is_not() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    // One message a batch.
+    let lease = Duration::from_millis(500);
+    let config = Config { lease, batch_max: 1, ..Config::default() };
+    let running = super::super::start(store.clone(), blobs(), config).unwrap();
+    let handle = running.handle.clone();
+    let elf = connect(&handle, None, Vec::new()).await;
+    let alive = async || handle.query(|core, _| core.status().sessions).await.unwrap();
+    assert_eq!(alive().await, 1);
+
+    store.hold_commits();
+    let submit = |number: u8| {
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.submit(submission(JobId::new([number; 16]))).await })
+    };
+    let mut submitted = vec![submit(2)];
+    let held = Arc::clone(&store);
+    tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
+    submitted.extend((3..40).map(submit));
+    handle.until_queued(submitted.len() - 1).await;
+    let beat = Command::Heartbeat { session: elf.session, held: Vec::new(), received: AssignNumber(0) };
+    handle.pass_on(elf.session, elf.stream, beat, Vec::new()).await.unwrap();
+    // A slow disk: no commit is late enough for a stall, and all of them together take longer than the lease.
+    store.set_pause(Duration::from_millis(30));
+    store.release_commits();
+    for submitted in submitted {
+        submitted.await.unwrap().unwrap();
+    }
+    assert_eq!(alive().await, 1, "its words were in the queue");
+
+    store.set_pause(Duration::ZERO);
+    let begun = std::time::Instant::now();
+    while alive().await == 1 {
+        assert!(begun.elapsed() < 20 * lease, "it is silent, and its lease does not end");
+        tokio::task::yield_now().await;
+    }
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
 }
