@@ -419,7 +419,7 @@ impl Driver {
         }
         for start in watches {
             self.watches.forget_closed();
-            self.watches.start(start, self.commit);
+            self.watches.start(start, self.commit, &self.core);
         }
         for session in cut_off {
             // The stream does not read what it is sent: it is closed, and the session waits to be resumed.
@@ -556,7 +556,7 @@ impl Driver {
                 Ok(Some(Message::Query(query))) if self.is_readable() => query(&self.core, self.commit),
                 Ok(Some(Message::Watch(start))) if self.is_readable() => {
                     self.watches.forget_closed();
-                    self.watches.start(start, self.commit);
+                    self.watches.start(start, self.commit, &self.core);
                 }
                 Ok(Some(message)) => {
                     self.waiting.push_back(message);

@@ -19,7 +19,7 @@ use super::driver::Progress;
 use super::message::{BlobUses, Body, CallError, HelloMessage, Message, StreamId};
 use super::processes::Processes;
 use super::registry::Registry;
-use super::watch::{WatchScope, WatchStart, WatchStarted};
+use super::watch::{WatchLimits, WatchScope, WatchStart, WatchStarted, WatchWants};
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -53,6 +53,7 @@ struct Inner {
     sessions: AtomicUsize,
     watches: AtomicUsize,
     backups: AtomicUsize,
+    watch_limits: WatchLimits,
     /// Evaluations at once: each takes all of a core, and one after the other of its jobs may take memory up to the
     /// limit.
     evaluations: Arc<Semaphore>,
@@ -124,6 +125,7 @@ impl Handle {
                 sessions: AtomicUsize::new(0),
                 watches: AtomicUsize::new(0),
                 backups: AtomicUsize::new(0),
+                watch_limits: WatchLimits::new(),
                 evaluations: Arc::new(Semaphore::new(
                     std::thread::available_parallelism().map_or(1, NonZero::get),
                 )),
@@ -181,6 +183,10 @@ impl Handle {
     /// Counts a backup in, for as long as the permit lives.
     pub(crate) fn admit_backup(&self) -> Result<Permit, CallError> {
         Permit::take(Arc::clone(&self.inner), |inner| &inner.backups, BACKUPS_MAX)
+    }
+
+    pub(crate) fn watch_limits(&self) -> &WatchLimits {
+        &self.inner.watch_limits
     }
 
     /// Adds jobs to a flow.
@@ -316,10 +322,10 @@ impl Handle {
         &self,
         scope: WatchScope,
         from: Option<Commit>,
-        outputs: bool,
+        wants: WatchWants,
     ) -> Result<WatchStarted, CallError> {
         let (reply, answer) = oneshot::channel();
-        self.try_send(Message::Watch(WatchStart { scope, from, outputs, reply }))?;
+        self.try_send(Message::Watch(WatchStart { scope, from, wants, reply }))?;
         answer.await.map_err(|_closed| CallError::StoreUnavailable)
     }
 

@@ -42,7 +42,7 @@ pub(crate) use operands::{Operands, ReadOutputs, read_outputs, spec_of};
 pub(crate) use payloads::{PayloadWriter, Payloads};
 pub(crate) use processes::Process;
 pub(crate) use registry::{ElfSignature, Misfit};
-pub(crate) use watch::{WatchEvent, WatchScope, WatchedChange};
+pub(crate) use watch::{Budget, Charge, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange};
 
 use crate::blobs::Blobs;
 use crate::clock::Clock;

@@ -1,22 +1,40 @@
 //! Who watches jobs, and what they are told after each commit.
+//!
+//! What waits for watchers is bounded in bytes. Outputs are only kept for them while there is room; later ones are read
+//! from the store when they are sent. A watcher for whom too much waits all the same is cut off, and begins with a
+//! snapshot again.
+
+mod budget;
+mod limits;
+mod queue;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mycelium_core::Core;
 use mycelium_core::effects::{Change, End};
 use mycelium_core::ids::{Attempt, Commit, FailureId, FlowId, JobId};
 use mycelium_core::status::Status;
-use mycelium_proto::v1;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+pub(crate) use self::budget::{Budget, Charge};
+pub(crate) use self::limits::WatchLimits;
+use self::queue::WatchQueue;
+pub(crate) use self::queue::{WatchEvent, WatchEvents};
 use super::batch::EndedBy;
+use super::failure::cut_message;
 use super::message::Body;
 
-/// How many batches a watcher may lie behind before it is cut off and has to begin with a snapshot again.
-const WATCH_QUEUE_BATCHES: usize = 1_024;
-/// How many changes are remembered for watches that resume.
+/// How many bytes of events may wait for all watchers together.
+const QUEUED_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// How much of that is not for outputs.
+const QUEUED_BYTES_SPARE: usize = QUEUED_BYTES_MAX / 2;
+/// How many changes are remembered for watches that resume, and how many bytes of them.
 const REMEMBERED_CHANGES_MAX: usize = 131_072;
+const REMEMBERED_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// How much of a failure's message a change carries, in bytes.
+const FAILURE_MESSAGE_SHOWN: usize = 1_024;
 
 /// What is watched.
 #[derive(Debug, Clone)]
@@ -30,26 +48,24 @@ pub(crate) struct WatchStart {
     pub(crate) scope: WatchScope,
     /// Resume after this commit, if it is still remembered.
     pub(crate) from: Option<Commit>,
-    pub(crate) outputs: bool,
+    pub(crate) wants: WatchWants,
     pub(crate) reply: oneshot::Sender<WatchStarted>,
+}
+
+/// What of the changes a watcher wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct WatchWants {
+    /// Whether it wants outputs.
+    pub(crate) outputs: bool,
+    /// Whether it wants final statuses alone. Only watches of flows are spared the others here.
+    pub(crate) final_only: bool,
 }
 
 /// A watch that has begun.
 pub(crate) struct WatchStarted {
-    /// The commit as of which it has begun: `events` brings all that comes after it.
-    pub(crate) as_of: Commit,
-    /// What happened since the commit to resume from; `None` if a snapshot is needed.
-    pub(crate) missed: Option<Vec<WatchedChange>>,
-    pub(crate) events: mpsc::Receiver<WatchEvent>,
-}
-
-/// What one commit changed of what is watched.
-#[derive(Debug, Clone)]
-pub(crate) struct WatchEvent {
-    pub(crate) commit: Commit,
-    pub(crate) changes: Vec<WatchedChange>,
-    /// How many jobs of the watched flow are unfinished after it; 0 for a watch of jobs.
-    pub(crate) flow_unfinished: u64,
+    /// Whether `events` begins with what happened since the commit to resume from; if not, a snapshot is needed.
+    pub(crate) is_resumed: bool,
+    pub(crate) events: WatchEvents,
 }
 
 /// One change.
@@ -60,15 +76,31 @@ pub(crate) struct WatchedChange {
     pub(crate) attempt: Attempt,
     pub(crate) cause: Option<JobId>,
     pub(crate) failure: Option<FailureId>,
+    /// The first part of it.
     pub(crate) failure_message: Option<Arc<str>>,
-    /// The outputs, if they were at hand and asked for.
-    pub(crate) outputs: Option<Arc<v1::Outputs>>,
+    /// The outputs as they are stored, if they are at hand.
+    pub(crate) outputs: Option<Bytes>,
 }
 
+impl WatchedChange {
+    fn bare_bytes(&self) -> usize {
+        size_of::<Self>() + self.failure_message.as_ref().map_or(0, |message| message.len())
+    }
+
+    fn output_bytes(&self) -> usize {
+        self.outputs.as_ref().map_or(0, Bytes::len)
+    }
+
+    fn without_outputs(&self) -> Self {
+        Self { outputs: None, ..self.clone() }
+    }
+}
+
+#[derive(Clone)]
 struct Watcher {
     id: u64,
-    events: mpsc::Sender<WatchEvent>,
-    outputs: bool,
+    queue: Arc<WatchQueue>,
+    wants: WatchWants,
 }
 
 struct Remembered {
@@ -76,14 +108,24 @@ struct Remembered {
     changes: Vec<(FlowId, WatchedChange)>,
 }
 
+impl Remembered {
+    fn bytes(&self) -> usize {
+        self.changes.iter().map(|(flow, change)| size_of_val(flow) + change.bare_bytes()).sum()
+    }
+}
+
 /// All watches of a mycelium.
 pub(crate) struct Watches {
     next_id: u64,
+    queues: HashMap<u64, Arc<WatchQueue>>,
     by_flow: HashMap<FlowId, Vec<Watcher>>,
     by_job: HashMap<JobId, Vec<Watcher>>,
+    /// For what waits in the queues.
+    budget: Arc<Budget>,
     /// The latest changes, oldest first, without outputs.
     remembered: VecDeque<Remembered>,
     remembered_changes: usize,
+    remembered_bytes: usize,
     /// Everything after this commit is remembered.
     remembered_since: Commit,
 }
@@ -93,33 +135,49 @@ impl Watches {
     pub(crate) fn new(commit: Commit) -> Self {
         Self {
             next_id: 0,
+            queues: HashMap::new(),
             by_flow: HashMap::new(),
             by_job: HashMap::new(),
+            budget: Budget::new(QUEUED_BYTES_MAX),
             remembered: VecDeque::new(),
             remembered_changes: 0,
+            remembered_bytes: 0,
             remembered_since: commit,
         }
     }
 
     /// Begins a watch as of `commit`, the newest.
-    pub(crate) fn start(&mut self, start: WatchStart, commit: Commit) {
-        let (events, receiver) = mpsc::channel(WATCH_QUEUE_BATCHES);
-        let missed = self.missed(&start, commit);
+    pub(crate) fn start(&mut self, start: WatchStart, commit: Commit, core: &Core) {
+        let mut queue = WatchQueue::new(&self.budget);
+        let is_resumed = self.missed(&start, commit).is_some_and(|missed| {
+            let unfinished = match &start.scope {
+                WatchScope::Flow(flow) => flow_unfinished(core, *flow),
+                WatchScope::Jobs(_) => Some(0),
+            };
+            self.event(commit, queue::coalesce(missed), unfinished)
+                .is_some_and(|event| queue.push(&event, &self.budget))
+        });
+        if !is_resumed {
+            // What was missed may have been more than fits.
+            queue = WatchQueue::new(&self.budget);
+        }
+        let events = WatchEvents::new(Arc::clone(&queue), Arc::clone(&self.budget));
         let id = self.next_id;
         self.next_id += 1;
-        let watcher = |events| Watcher { id, events, outputs: start.outputs };
+        let watcher = Watcher { id, queue: Arc::clone(&queue), wants: start.wants };
+        self.queues.insert(id, queue);
         match &start.scope {
-            WatchScope::Flow(flow) => self.by_flow.entry(*flow).or_default().push(watcher(events)),
+            WatchScope::Flow(flow) => self.by_flow.entry(*flow).or_default().push(watcher),
             WatchScope::Jobs(jobs) => {
+                // That a job is unfinished again is to be known, if not told.
+                let watcher = Watcher { wants: WatchWants { final_only: false, ..watcher.wants }, ..watcher };
                 for job in jobs.iter() {
-                    let watchers = self.by_job.entry(*job).or_default();
-                    watchers.retain(|watcher| !watcher.events.is_closed());
-                    watchers.push(watcher(events.clone()));
+                    self.by_job.entry(*job).or_default().push(watcher.clone());
                 }
             }
         }
-        // If the caller has gone, the receiver goes too, and the watcher with the next event.
-        let _gone = start.reply.send(WatchStarted { as_of: commit, missed, events: receiver });
+        // If the caller has gone, the events go too, and the watcher with the next change.
+        let _gone = start.reply.send(WatchStarted { is_resumed, events });
     }
 
     fn missed(&self, start: &WatchStart, commit: Commit) -> Option<Vec<WatchedChange>> {
@@ -151,88 +209,143 @@ impl Watches {
             return;
         }
         let mut remembered = Vec::with_capacity(changes.len());
-        let mut flow_events: HashMap<FlowId, (Vec<WatchedChange>, bool)> = HashMap::new();
-        let mut job_events: HashMap<u64, (mpsc::Sender<WatchEvent>, Vec<WatchedChange>)> = HashMap::new();
+        let mut of_flows: HashMap<FlowId, Vec<WatchedChange>> = HashMap::new();
+        let mut of_watchers: HashMap<u64, (Watcher, Vec<WatchedChange>)> = HashMap::new();
         for change in changes {
             let watched = watched_change(change, failures);
-            let outputs = || outputs_of(change, bodies);
-            if !self.by_flow.is_empty() {
-                match flow_events.get_mut(&change.flow) {
-                    Some((events, wants_outputs)) => {
-                        let outputs = if *wants_outputs { outputs() } else { None };
-                        events.push(WatchedChange { outputs, ..watched.clone() });
-                    }
-                    None => {
-                        if let Some(watchers) = self.by_flow.get(&change.flow) {
-                            let wants_outputs = watchers.iter().any(|watcher| watcher.outputs);
-                            let outputs = if wants_outputs { outputs() } else { None };
-                            let first = WatchedChange { outputs, ..watched.clone() };
-                            flow_events.insert(change.flow, (vec![first], wants_outputs));
-                        }
-                    }
-                }
+            let with_outputs = || WatchedChange { outputs: outputs_of(change, bodies), ..watched.clone() };
+            if self.by_flow.contains_key(&change.flow) {
+                of_flows.entry(change.flow).or_default().push(with_outputs());
             }
-            if !self.by_job.is_empty()
-                && let Some(watchers) = self.by_job.get(&change.job)
-            {
-                for watcher in watchers {
-                    let outputs = if watcher.outputs { outputs() } else { None };
-                    let (_, events) =
-                        job_events.entry(watcher.id).or_insert_with(|| (watcher.events.clone(), Vec::new()));
-                    events.push(WatchedChange { outputs, ..watched.clone() });
-                }
+            for watcher in self.by_job.get(&change.job).into_iter().flatten() {
+                let (_, changes) =
+                    of_watchers.entry(watcher.id).or_insert_with(|| (watcher.clone(), Vec::new()));
+                changes.push(with_outputs());
             }
             remembered.push((change.flow, watched));
         }
-        for (flow, (changes, _)) in flow_events {
-            let flow_unfinished = core.flow(flow).map_or(0, |view| view.pending + view.ready + view.running);
-            self.tell_flow(flow, &WatchEvent { commit, changes, flow_unfinished });
-        }
-        for (_, (events, changes)) in job_events {
-            // A watcher that is full is cut off by `forget_closed` below: its receiver sees the end of the channel.
-            let event = WatchEvent { commit, changes, flow_unfinished: 0 };
-            if let Err(mpsc::error::TrySendError::Full(_)) = events.try_send(event) {
-                self.cut_off(&events);
+        for (flow, changes) in of_flows {
+            let unfinished = Some(flow_unfinished(core, flow).unwrap_or(0));
+            let Some(mut watchers) = self.by_flow.remove(&flow) else { continue };
+            self.tell_all(&mut watchers, commit, &changes, unfinished);
+            if !watchers.is_empty() {
+                self.by_flow.insert(flow, watchers);
             }
         }
-        self.remember(commit, remembered);
-    }
-
-    fn tell_flow(&mut self, flow: FlowId, event: &WatchEvent) {
-        if let Some(watchers) = self.by_flow.get_mut(&flow) {
-            watchers.retain(|watcher| watcher.events.try_send(event.clone()).is_ok());
-            if watchers.is_empty() {
-                self.by_flow.remove(&flow);
-            }
+        for (_, (watcher, changes)) in of_watchers {
+            // One that is over is let go of with the next watch that begins.
+            self.tell_all(&mut vec![watcher], commit, &changes, Some(0));
         }
+        self.remember(Remembered { commit, changes: remembered });
     }
 
-    fn cut_off(&mut self, events: &mpsc::Sender<WatchEvent>) {
-        self.by_job.retain(|_, watchers| {
-            watchers.retain(|watcher| !watcher.events.same_channel(events));
-            !watchers.is_empty()
+    /// Tells the same changes to several watchers. Those that are over go out of the list.
+    fn tell_all(
+        &mut self,
+        watchers: &mut Vec<Watcher>,
+        commit: Commit,
+        changes: &[WatchedChange],
+        unfinished: Option<u64>,
+    ) {
+        let is_flow_done = unfinished == Some(0);
+        let mut made: HashMap<(bool, bool), Option<Arc<WatchEvent>>> = HashMap::new();
+        let output_bytes: usize = changes.iter().map(WatchedChange::output_bytes).sum();
+        watchers.retain(|watcher| {
+            let WatchWants { outputs, final_only } = watcher.wants;
+            let mut with_outputs = outputs && output_bytes > 0 && watcher.queue.takes_outputs(output_bytes);
+            let wanted = || changes.iter().filter(|change| !final_only || is_final(change));
+            if wanted().next().is_none() && !is_flow_done {
+                return !watcher.queue.is_over();
+            }
+            if with_outputs {
+                let event = made.entry((true, final_only)).or_insert_with(|| {
+                    let event =
+                        |charge| WatchEvent::new(commit, wanted().cloned().collect(), unfinished, |_| charge);
+                    let bytes: usize =
+                        wanted().map(|change| change.bare_bytes() + change.output_bytes()).sum();
+                    self.budget.try_take(bytes, QUEUED_BYTES_SPARE).map(event)
+                });
+                with_outputs = event.is_some();
+            }
+            let event = made.entry((with_outputs, final_only)).or_insert_with(|| {
+                self.event(commit, wanted().map(WatchedChange::without_outputs).collect(), unfinished)
+            });
+            match event {
+                Some(event) => watcher.queue.push(event, &self.budget),
+                None => {
+                    watcher.queue.cut_off();
+                    false
+                }
+            }
         });
     }
 
-    /// Lets go of watchers whose callers have gone.
+    /// An event without outputs. If there is no room for it, those for whom most waits are cut off until there is; `None`
+    /// if that is of no help.
+    fn event(
+        &self,
+        commit: Commit,
+        changes: Vec<WatchedChange>,
+        flow_unfinished: Option<u64>,
+    ) -> Option<Arc<WatchEvent>> {
+        let bytes: usize = changes.iter().map(WatchedChange::bare_bytes).sum();
+        loop {
+            if let Some(charge) = self.budget.try_take(bytes, 0) {
+                return Some(WatchEvent::new(commit, changes, flow_unfinished, |_| charge));
+            }
+            let most = self.queues.values().map(|queue| queue.bytes()).max().unwrap_or(0);
+            if most == 0 {
+                return None;
+            }
+            for queue in self.queues.values().filter(|queue| queue.bytes() >= most.div_ceil(2)) {
+                queue.cut_off();
+            }
+        }
+    }
+
+    /// Lets go of watchers whose callers have gone, and of those that were cut off.
     pub(crate) fn forget_closed(&mut self) {
+        let before = self.queues.len();
+        self.queues.retain(|_, queue| !queue.is_over());
+        if self.queues.len() == before {
+            return;
+        }
+        let queues = &self.queues;
         let keep = |watchers: &mut Vec<Watcher>| {
-            watchers.retain(|watcher| !watcher.events.is_closed());
+            watchers.retain(|watcher| queues.contains_key(&watcher.id));
             !watchers.is_empty()
         };
         self.by_flow.retain(|_, watchers| keep(watchers));
         self.by_job.retain(|_, watchers| keep(watchers));
     }
 
-    fn remember(&mut self, commit: Commit, changes: Vec<(FlowId, WatchedChange)>) {
-        self.remembered_changes += changes.len();
-        self.remembered.push_back(Remembered { commit, changes });
-        while self.remembered_changes > REMEMBERED_CHANGES_MAX {
+    fn remember(&mut self, remembered: Remembered) {
+        self.remembered_changes += remembered.changes.len();
+        self.remembered_bytes += remembered.bytes();
+        self.remembered.push_back(remembered);
+        while self.remembered_changes > REMEMBERED_CHANGES_MAX || self.remembered_bytes > REMEMBERED_BYTES_MAX
+        {
             let Some(oldest) = self.remembered.pop_front() else { break };
             self.remembered_changes -= oldest.changes.len();
+            self.remembered_bytes -= oldest.bytes();
             self.remembered_since = oldest.commit;
         }
     }
+}
+
+impl Drop for Watches {
+    /// The core that they watched is no more: whoever goes on watching begins again.
+    fn drop(&mut self) {
+        self.queues.values().for_each(|queue| queue.cut_off());
+    }
+}
+
+fn flow_unfinished(core: &Core, flow: FlowId) -> Option<u64> {
+    core.flow(flow).map(|view| view.pending + view.ready + view.running)
+}
+
+fn is_final(change: &WatchedChange) -> bool {
+    matches!(change.status, Status::Final(_))
 }
 
 fn watched_change(change: &Change, failures: &HashMap<JobId, EndedBy>) -> WatchedChange {
@@ -247,15 +360,24 @@ fn watched_change(change: &Change, failures: &HashMap<JobId, EndedBy>) -> Watche
         attempt: change.attempt,
         cause,
         failure: failure.map(|ended| ended.failure),
-        failure_message: failure.map(|ended| Arc::clone(&ended.message)),
+        failure_message: failure.map(|ended| shown(&ended.message)),
         outputs: None,
     }
 }
 
-fn outputs_of(change: &Change, bodies: &[Body]) -> Option<Arc<v1::Outputs>> {
+fn shown(message: &Arc<str>) -> Arc<str> {
+    if message.len() <= FAILURE_MESSAGE_SHOWN {
+        return Arc::clone(message);
+    }
+    let mut shown = message.as_ref().to_owned();
+    cut_message(&mut shown, FAILURE_MESSAGE_SHOWN);
+    Arc::from(shown)
+}
+
+fn outputs_of(change: &Change, bodies: &[Body]) -> Option<Bytes> {
     match change.end {
         Some(End::Done(attachment)) => match bodies.get(attachment.0 as usize) {
-            Some(Body::Outputs { outputs, .. }) => Some(Arc::clone(outputs)),
+            Some(Body::Outputs { encoded, .. }) => Some(encoded.clone()),
             Some(Body::Spec { .. } | Body::Failure(_)) | None => None,
         },
         Some(End::Failed(_) | End::UpstreamFailed(_) | End::Cancelled | End::Skipped) | None => None,
