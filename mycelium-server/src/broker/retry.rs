@@ -17,6 +17,8 @@ const ROOTS_PER_COMMAND: usize = 500;
 /// The most dependents that come back with one command. Beyond it the rest stays as it is, and comes back when the
 /// call is repeated.
 const DEPENDENTS_MAX: usize = 200_000;
+/// The most jobs that are gone through in search of dependents, those that came back before included.
+const VISITED_MAX: usize = 2_000_000;
 /// How often the facts are read again while jobs concerned are on the move.
 const TRIES_MAX: usize = 40;
 
@@ -25,13 +27,27 @@ const TRIES_MAX: usize = 40;
 pub(crate) struct Retried {
     pub(crate) retried: u64,
     pub(crate) revived: u64,
+    /// Whether there is more to come back than one call brings.
+    pub(crate) is_cut_short: bool,
+}
+
+impl Retried {
+    fn add(&mut self, other: Self) {
+        self.retried += other.retried;
+        self.revived += other.revived;
+        self.is_cut_short |= other.is_cut_short;
+    }
 }
 
 impl Handle {
     /// Brings finished jobs back.
     pub(crate) async fn retry(&self, scope: Scope) -> Result<Retried, CallError> {
+        self.retry_up_to(scope, DEPENDENTS_MAX).await
+    }
+
+    async fn retry_up_to(&self, scope: Scope, dependents_max: usize) -> Result<Retried, CallError> {
         match scope {
-            Scope::Jobs(jobs) => self.retry_jobs(jobs, true).await,
+            Scope::Jobs(jobs) => self.retry_jobs(Roots::Named(jobs), dependents_max).await,
             Scope::Flow(flow) => {
                 let known = self.read(move |store| Ok(store.flow(flow)?.is_some())).await?;
                 if !known {
@@ -40,32 +56,39 @@ impl Handle {
                 let mut total = Retried::default();
                 let roots = self.read(move |store| failed_jobs_of(store, flow)).await?;
                 for chunk in roots.chunks(ROOTS_PER_COMMAND) {
-                    let some = self.retry_jobs(chunk.to_vec(), false).await?;
-                    total.retried += some.retried;
-                    total.revived += some.revived;
+                    total.add(self.retry_jobs(Roots::Found(chunk.to_vec()), dependents_max).await?);
+                    if total.is_cut_short {
+                        return Ok(total);
+                    }
                 }
+                // What an earlier call has left.
+                total.add(self.retry_jobs(Roots::LeftIn(flow), dependents_max).await?);
                 Ok(total)
             }
         }
     }
 
-    async fn retry_jobs(&self, jobs: Vec<JobId>, strict: bool) -> Result<Retried, CallError> {
-        let jobs = Arc::new(jobs);
+    async fn retry_jobs(&self, roots: Roots, dependents_max: usize) -> Result<Retried, CallError> {
+        let roots = Arc::new(roots);
         for _ in 0..TRIES_MAX {
             let as_of = self.commit();
-            let asked = Arc::clone(&jobs);
-            let unfinished = self
-                .query(move |core, _| asked.iter().copied().filter(|job| core.job(*job).is_some()).collect());
+            let asked = Arc::clone(&roots);
+            let unfinished = self.query(move |core, _| {
+                asked.jobs().iter().copied().filter(|job| core.job(*job).is_some()).collect()
+            });
             let unfinished: HashSet<JobId> = unfinished.await?;
-            let asked = Arc::clone(&jobs);
-            let retry = self.read(move |store| gather(store, as_of, &asked, &unfinished, strict)).await?;
-            if retry.jobs.is_empty() {
-                return Ok(Retried::default());
+            let asked = Arc::clone(&roots);
+            let (retry, is_cut_short) =
+                self.read(move |store| gather(store, as_of, &asked, &unfinished, dependents_max)).await?;
+            if retry.jobs.is_empty() && retry.dependents.is_empty() {
+                return Ok(Retried { is_cut_short, ..Retried::default() });
             }
             match self.request(Command::Retry(retry), Vec::new()).await {
                 Err(CallError::Refused(Refusal::FactsStale)) => self.next_commit().await,
                 Err(error) => return Err(error),
-                Ok((Reply::Retried { retried, revived }, _)) => return Ok(Retried { retried, revived }),
+                Ok((Reply::Retried { retried, revived }, _)) => {
+                    return Ok(Retried { retried, revived, is_cut_short });
+                }
                 Ok((other, _)) => {
                     return Err(CallError::Defect(format!("the scheduler answered a retry with {other:?}")));
                 }
@@ -104,13 +127,36 @@ fn failed_jobs_of(store: &dyn Store, flow: FlowId) -> Result<Vec<JobId>, CallErr
     Ok(elements.into_iter().chain(others).map(|(_, id)| id).collect())
 }
 
+/// What is to come back, together with its dependents.
+#[derive(Debug)]
+enum Roots {
+    /// Jobs that a caller named.
+    Named(Vec<JobId>),
+    /// Jobs that were found to have failed, and may have come back meanwhile.
+    Found(Vec<JobId>),
+    /// What ended UPSTREAM_FAILED in a flow because of jobs that are brought back already.
+    LeftIn(FlowId),
+}
+
+impl Roots {
+    fn jobs(&self) -> &[JobId] {
+        match self {
+            Self::Named(jobs) | Self::Found(jobs) => jobs,
+            Self::LeftIn(_) => &[],
+        }
+    }
+}
+
+/// What a command needs to bring jobs back, and whether dependents were left out because there are too many.
 fn gather(
     store: &dyn Store,
     as_of: Commit,
-    jobs: &[JobId],
+    roots: &Roots,
     unfinished: &HashSet<JobId>,
-    strict: bool,
-) -> Result<Retry, CallError> {
+    dependents_max: usize,
+) -> Result<(Retry, bool), CallError> {
+    let jobs = roots.jobs();
+    let strict = matches!(roots, Roots::Named(_));
     let mut named: BTreeMap<JobId, RevivableJob> = BTreeMap::new();
     for (id, record) in jobs.iter().zip(isolate(jobs, |jobs| store.finished(jobs))?) {
         let record = match record {
@@ -133,7 +179,14 @@ fn gather(
             },
         }
     }
-    let dependents = gather_dependents(store, &named)?;
+    let (dependents, is_cut_short) = match roots {
+        Roots::LeftIn(flow) => left_in(store, *flow, dependents_max)?,
+        // Dependents of those that came back with an earlier call may have been left.
+        Roots::Named(_) | Roots::Found(_) => {
+            let from = named.keys().chain(unfinished).copied().collect();
+            gather_dependents(store, &named, from, dependents_max)?
+        }
+    };
 
     let coming_back: HashSet<JobId> = named.keys().chain(dependents.keys()).copied().collect();
     let others: BTreeSet<JobId> = named
@@ -149,41 +202,82 @@ fn gather(
     for flow in flows {
         flow_records.extend(store.flow(flow)?);
     }
-    Ok(Retry {
+    let retry = Retry {
         request: RequestId::default(),
         jobs: named.into_values().collect(),
         dependents: dependents.into_values().collect(),
         facts: Facts { as_of, finished: finished_facts(store, &others)?, ..Facts::default() },
         flows: flow_records,
-    })
+    };
+    Ok((retry, is_cut_short))
 }
 
-/// The jobs that ended UPSTREAM_FAILED and depend on `roots`, directly or not.
+/// The jobs of a flow that ended UPSTREAM_FAILED, at most `max`; whether there are more.
+fn left_in(
+    store: &dyn Store,
+    flow: FlowId,
+    max: usize,
+) -> Result<(BTreeMap<JobId, RevivableJob>, bool), CallError> {
+    let mut found = BTreeMap::new();
+    let mut query = FinishedQuery {
+        flow: Some(flow),
+        statuses: vec![FinalStatus::UpstreamFailed],
+        limit: 1_000,
+        ..FinishedQuery::default()
+    };
+    loop {
+        let page = store.list_finished(&query)?;
+        for record in &page.jobs {
+            if found.len() == max {
+                return Ok((found, true));
+            }
+            if let Ok(revivable) = revivable(store, record)? {
+                found.insert(record.id, revivable);
+            }
+        }
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok((found, false)),
+        }
+    }
+}
+
+/// The jobs that ended UPSTREAM_FAILED and depend on those of `from`, directly or not, at most `max`; whether there are
+/// more. Goes through those that are unfinished, which an earlier call may have brought back.
 fn gather_dependents(
     store: &dyn Store,
     roots: &BTreeMap<JobId, RevivableJob>,
-) -> Result<BTreeMap<JobId, RevivableJob>, CallError> {
+    from: Vec<JobId>,
+    max: usize,
+) -> Result<(BTreeMap<JobId, RevivableJob>, bool), CallError> {
     const PAGE: usize = 1_000;
     let mut found: BTreeMap<JobId, RevivableJob> = BTreeMap::new();
-    let mut waiting: Vec<JobId> = roots.keys().copied().collect();
+    let mut visited: HashSet<JobId> = from.iter().copied().collect();
+    let mut waiting = from;
     while let Some(job) = waiting.pop() {
         let mut after = None;
         loop {
             let page = store.dependents(job, after, PAGE)?;
-            let new: Vec<JobId> = page
-                .iter()
-                .copied()
-                .filter(|id| !roots.contains_key(id) && !found.contains_key(id))
-                .collect();
+            let is_new = |id: &JobId| !roots.contains_key(id) && visited.insert(*id);
+            let new: Vec<JobId> = page.iter().copied().filter(is_new).collect();
             // Those that are damaged cannot come back, and the others can.
-            for record in isolate(&new, |new| store.finished(new))?.into_iter().flatten().flatten() {
-                if record.status == FinalStatus::UpstreamFailed
-                    && found.len() < DEPENDENTS_MAX
-                    && let Ok(revivable) = revivable(store, &record)?
-                {
-                    waiting.push(record.id);
-                    found.insert(record.id, revivable);
+            for (id, record) in new.iter().zip(isolate(&new, |new| store.finished(new))?) {
+                match record {
+                    Ok(None) => waiting.push(*id),
+                    Ok(Some(record)) if record.status == FinalStatus::UpstreamFailed => {
+                        if found.len() == max {
+                            return Ok((found, true));
+                        }
+                        if let Ok(revivable) = revivable(store, &record)? {
+                            waiting.push(record.id);
+                            found.insert(record.id, revivable);
+                        }
+                    }
+                    Ok(Some(_)) | Err(_) => {}
                 }
+            }
+            if visited.len() > VISITED_MAX {
+                return Ok((found, true));
             }
             after = page.last().copied();
             if page.len() < PAGE {
@@ -191,7 +285,7 @@ fn gather_dependents(
             }
         }
     }
-    Ok(found)
+    Ok((found, false))
 }
 
 fn unreadable(job: JobId, what: &str) -> CallError {
@@ -221,3 +315,6 @@ fn revivable(store: &dyn Store, record: &FinishedRecord) -> Result<Result<Reviva
         finish_number: record.finish_number,
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,7 +228,11 @@ pub(crate) async fn retry(
         None => return Err(Error::field("scope", "says nothing: give a flow or jobs")),
     };
     let done = handle.retry(scope).await?;
-    Ok(v1::RetryJobsResponse { jobs_retried: done.retried, dependents_revived: done.revived })
+    Ok(v1::RetryJobsResponse {
+        jobs_retried: done.retried,
+        dependents_revived: done.revived,
+        more: done.is_cut_short,
+    })
 }
 
 pub(crate) async fn explain(

@@ -43,10 +43,16 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     };
     let mut sum = Retried::default();
     for scope in scopes {
-        let request = RetryJobsRequest { scope: Some(scope), ..RetryJobsRequest::default() };
-        let answer = mycelium.retry_jobs(request).await?;
-        sum.jobs_retried += answer.jobs_retried;
-        sum.dependents_revived += answer.dependents_revived;
+        // A call brings back so many; as long as there are more, and it helps, it is repeated.
+        loop {
+            let request = RetryJobsRequest { scope: Some(scope.clone()), ..RetryJobsRequest::default() };
+            let answer = mycelium.retry_jobs(request).await?;
+            sum.jobs_retried += answer.jobs_retried;
+            sum.dependents_revived += answer.dependents_revived;
+            if !answer.more || answer.jobs_retried + answer.dependents_revived == 0 {
+                break;
+            }
+        }
     }
     // Whoever got back all that they named need not be told more.
     let is_short = sum.jobs_retried < named.len() as u64;
