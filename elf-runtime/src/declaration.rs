@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use mycelium_proto::{limits, v1};
+use prost::Message as _;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use sha2::{Digest, Sha256};
@@ -118,6 +119,15 @@ pub enum DeclarationError {
         /// Its size.
         bytes: usize,
     },
+    /// All of it together is too large.
+    #[error(
+        "the elf takes {bytes} bytes with all its tasks, documentation, sources and schemas, and at most {} are allowed",
+        limits::ELF_BYTES_MAX
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
 }
 
 impl ElfDeclaration {
@@ -181,7 +191,10 @@ impl ElfDeclaration {
         check_text("the documentation of the elf", &self.docs)?;
         check_text("the source of the elf", &self.source)?;
         check_distinct("the task", self.tasks.iter().map(|task| &task.name))?;
-        self.tasks.iter().try_for_each(TaskDeclaration::check)
+        self.tasks.iter().try_for_each(TaskDeclaration::check)?;
+        // With the name, which is not known here, at its longest.
+        let bytes = self.to_wire("").encoded_len() + limits::NAME_BYTES_MAX + 3;
+        if bytes > limits::ELF_BYTES_MAX { Err(DeclarationError::TooLarge { bytes }) } else { Ok(()) }
     }
 
     pub(crate) fn to_wire(&self, name: &str) -> v1::ElfDeclaration {
@@ -440,5 +453,10 @@ mod tests {
             many = many.task(TaskDeclaration::new(format!("task_{n}"), ""));
         }
         assert!(matches!(many.check(), Err(DeclarationError::TooMany { .. })));
+        let half = || "x".repeat(limits::SOURCE_BYTES_MAX);
+        let large = ElfDeclaration::new(half()).docs(half()).check().unwrap_err();
+        assert!(matches!(large, DeclarationError::TooLarge { .. }), "{large}");
+        assert!(large.to_string().ends_with("and at most 2097152 are allowed"), "{large}");
+        assert_eq!(ElfDeclaration::new(half()).docs("x".repeat(900_000)).check(), Ok(()));
     }
 }

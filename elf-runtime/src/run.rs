@@ -21,8 +21,10 @@ use crate::output::Output;
 
 /// The most links from a job to the job that is to blame for it.
 const CAUSES_MAX: usize = 128;
-/// How many occurrences of a failure are searched for the one of a job.
+/// How many occurrences of a failure are searched for the one of a job, and how many are asked for at once: a broker that
+/// does not answer with the job's own may have large ones, and no limit for a page of them.
 const OCCURRENCES_MAX: u32 = 1_000;
+const OCCURRENCES_PER_PAGE: u32 = 50;
 
 impl Flow {
     /// Submits the jobs that were recorded since the last submission: all of them, or none if there is an error.
@@ -183,7 +185,8 @@ impl Run {
                     self.results.forget(job_id, ended.serial);
                 }
                 JobStatus::Failed | JobStatus::UpstreamFailed | JobStatus::Cancelled => {
-                    match self.explain(job_id, &ended.failure_message).await? {
+                    // Apart, so that the futures of those who wait for results stay small.
+                    match Box::pin(self.explain(job_id, &ended.failure_message)).await? {
                         Some(failure) => return Err(Error::JobFailed(Box::new(failure))),
                         // It was brought back meanwhile.
                         None => self.results.forget(job_id, ended.serial),
@@ -272,8 +275,30 @@ impl Run {
 
     /// How a job ended that has no result. None if it is not final, or DONE, by now.
     async fn explain(&self, job_id: JobId, message: &str) -> Result<Option<JobFailure>, Error> {
-        let asked = self.mycelium.job(job_id).await?;
+        let request = v1::GetJobRequest { job_id: job_id.to_wire(), ..v1::GetJobRequest::default() };
+        let answer = self.mycelium.get_job(request).await?;
+        let asked = answer.job.unwrap_or_default();
         let Some(job) = failed(job_id, &asked) else { return Ok(None) };
+        if let Some(root) = &answer.root_cause
+            && let Ok(root_id) = JobId::try_from(root.job_id.as_ref())
+        {
+            let cause = failed(root_id, root);
+            // Without one it was brought back meanwhile.
+            return Ok(cause.map(|cause| JobFailure { job, cause: Some(cause), failure: answer.failure }));
+        }
+        if answer.failure.is_some() {
+            return Ok(Some(JobFailure { job, cause: None, failure: answer.failure }));
+        }
+        self.explain_step_by_step(job, asked, message).await
+    }
+
+    /// As [`explain`](Self::explain), with a broker of an earlier version, which does not say what is to blame.
+    async fn explain_step_by_step(
+        &self,
+        job: FailedJob,
+        asked: v1::Job,
+        message: &str,
+    ) -> Result<Option<JobFailure>, Error> {
         let mut cause = None;
         let mut last = asked;
         for _ in 0..CAUSES_MAX {
@@ -297,14 +322,26 @@ impl Run {
         if job.failure_id.is_empty() {
             return Ok(None);
         }
-        let request = v1::GetFailureRequest {
-            failure_id: job.failure_id.clone(),
-            page_size: OCCURRENCES_MAX,
-            ..v1::GetFailureRequest::default()
-        };
-        let answer = self.mycelium.get_failure(request).await?;
-        let Some(mut failure) = answer.failure.and_then(|group| group.failure) else { return Ok(None) };
-        match answer.occurrences.into_iter().find(|occurrence| occurrence.job_id == job.job_id) {
+        let mut found = None;
+        let mut failure = None;
+        let mut page_token = String::new();
+        for _ in 0..OCCURRENCES_MAX / OCCURRENCES_PER_PAGE {
+            let request = v1::GetFailureRequest {
+                failure_id: job.failure_id.clone(),
+                page_size: OCCURRENCES_PER_PAGE,
+                page_token,
+                ..v1::GetFailureRequest::default()
+            };
+            let answer = self.mycelium.get_failure(request).await?;
+            failure = answer.failure.and_then(|group| group.failure);
+            found = answer.occurrences.into_iter().find(|occurrence| occurrence.job_id == job.job_id);
+            page_token = answer.next_page_token;
+            if found.is_some() || page_token.is_empty() {
+                break;
+            }
+        }
+        let Some(mut failure) = failure else { return Ok(None) };
+        match found {
             Some(occurrence) => {
                 failure.message = occurrence.message;
                 failure.details = occurrence.details;

@@ -348,15 +348,18 @@ async fn a_failed_job_tells_its_failure_and_its_dependents_name_it() {
                 message: "of another job".to_owned(),
                 ..v1::Failure::default()
             };
+            // A broker that does not answer with the job's own failure, and has others on its first page.
+            let is_first = request.page_token.is_empty();
+            let (job, message) = if is_first { (save_id, "of another") } else { (weigh_id, "it snapped") };
             let occurrence = v1::FailureOccurrence {
-                job_id: wire(weigh_id),
-                message: "it snapped".to_owned(),
+                job_id: wire(job),
+                message: message.to_owned(),
                 ..v1::FailureOccurrence::default()
             };
             Ok(v1::GetFailureResponse {
                 failure: Some(v1::FailureGroup { failure: Some(failure), ..v1::FailureGroup::default() }),
                 occurrences: vec![occurrence],
-                next_page_token: String::new(),
+                next_page_token: if is_first { "more".to_owned() } else { String::new() },
             })
         }));
     });

@@ -421,6 +421,13 @@ fn a_store_of_format_version_1_is_read_and_written() {
     let mut occurrences = memory.list_occurrences(failure(1), None, 9).unwrap();
     occurrences.iter_mut().for_each(|(_, occurrence)| occurrence.cause_messages.clear());
     assert_eq!(store.list_occurrences(failure(1), None, 9).unwrap(), occurrences);
+    // Nor did it write keys that lead from a job to its occurrence: that is found all the same.
+    for (_, occurrence) in &occurrences {
+        let own = store.occurrence_of(failure(1), occurrence.job).unwrap();
+        assert_eq!(own.as_ref(), Some(occurrence));
+    }
+    assert!(!occurrences.is_empty());
+    assert_eq!(store.occurrence_of(failure(1), job(99)).unwrap(), None);
     let query =
         FinishedQuery { flow: Some(flow(1)), statuses: vec![Failed], limit: 9, ..FinishedQuery::default() };
     assert_eq!(store.list_finished(&query).unwrap().jobs, memory.list_finished(&query).unwrap().jobs);

@@ -206,6 +206,9 @@ fn everything(world: &World) -> Vec<String> {
     for number in (0..JOBS).chain([100]) {
         all.push(format!("{:?}", store.dependents(job(number), None, 100).unwrap()));
         all.push(format!("{:?}", store.list_occurrences(failure(number), None, 100).unwrap()));
+        for of in 0..JOBS {
+            all.push(format!("{:?}", store.occurrence_of(failure(number), job(of)).unwrap()));
+        }
     }
     for statuses in
         [vec![], vec![FinalStatus::Done], FinalStatus::ALL[1..].to_vec(), vec![FinalStatus::Failed]]

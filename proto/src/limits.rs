@@ -47,19 +47,28 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const TASKS_PER_ELF_MAX: usize = 1_024;
 /// The most elves that one session serves.
 pub const ELVES_PER_SESSION_MAX: usize = 256;
+/// The most that the declaration of one elf may come to, in bytes: all its tasks, documentation, sources and schemas.
+pub const ELF_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The longest source or documentation text of an elf or a task, in bytes.
 pub const SOURCE_BYTES_MAX: usize = 1024 * 1024;
 /// The largest window: the most jobs that one instance may hold for one elf.
 pub const WINDOW_MAX: u32 = 65_536;
 /// The most entries a page of a list may have; a larger request is served as this.
 pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// About the most bytes of a page of a list: it ends there, or at its page size.
+pub const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The largest answer to a request that is not a stream, in bytes, unless a specification is larger by itself: what gRPC
+/// clients of other languages take unless told otherwise.
+pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The page size of a list whose request does not say.
 pub const PAGE_SIZE_DEFAULT: u32 = 100;
 /// The most job ids in one request that names jobs (`GetOutputs`, `CancelJobs`, `RetryJobs`, `WatchJobs`).
 pub const JOB_IDS_MAX: usize = 10_000;
-/// The longest failure message that is kept, in bytes; longer ones are cut at a character.
+/// The longest failure message that is kept, in bytes; longer ones are cut at a character, and say so.
 pub const FAILURE_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// The longest failure details that are kept, in bytes.
 pub const FAILURE_DETAILS_BYTES_MAX: usize = 64 * 1024;
+/// The most that one occurrence of a failure comes to, in bytes: message, details, frames and causes.
+pub const FAILURE_BYTES_MAX: usize = 128 * 1024;
 /// The most frames of a failure, and the most causes, that are kept.
 pub const FAILURE_FRAMES_MAX: usize = 128;

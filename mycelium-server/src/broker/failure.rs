@@ -3,13 +3,23 @@
 use bytes::Bytes;
 use mycelium_core::ids::FailureId;
 use mycelium_proto::limits::{
-    FAILURE_DETAILS_BYTES_MAX, FAILURE_FRAMES_MAX, FAILURE_MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
+    FAILURE_BYTES_MAX, FAILURE_DETAILS_BYTES_MAX, FAILURE_FRAMES_MAX, FAILURE_MESSAGE_BYTES_MAX,
+    NAME_BYTES_MAX,
 };
 use mycelium_proto::v1;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::message::FailureBody;
+
+/// The most bytes of all frames of a failure together, of the types of its causes, and of their messages.
+const FRAMES_BYTES_MAX: usize = 24 * 1024;
+const CAUSE_TYPES_BYTES_MAX: usize = 8 * 1024;
+const CAUSE_MESSAGES_BYTES_MAX: usize = 24 * 1024;
+/// What is left of a text of which nothing but that it was cut is kept.
+const CUT_MARK_BYTES: usize = 48;
+/// What the fields of a failure take beside their texts, and a little more.
+const SPARE_BYTES: usize = 1024;
 
 /// Cuts a text to at most `max` bytes, at a character.
 pub(crate) fn cut(text: &mut String, max: usize) {
@@ -26,6 +36,49 @@ pub(crate) fn cut_message(text: &mut String, max: usize) {
         cut(text, max.saturating_sub(mark.len()));
         text.push_str(&mark);
     }
+}
+
+/// Cuts a failure to the limits. What of it is its identity does not depend on what is not.
+pub(crate) fn cut_failure(failure: &mut v1::Failure) {
+    let (n_frames, n_causes) = (failure.frames.len(), failure.causes.len());
+    cut(&mut failure.r#type, NAME_BYTES_MAX);
+    cut_message(&mut failure.message, FAILURE_MESSAGE_BYTES_MAX);
+    failure.frames.truncate(FAILURE_FRAMES_MAX);
+    for frame in &mut failure.frames {
+        cut(&mut frame.function, 4 * NAME_BYTES_MAX);
+        cut(&mut frame.file, 4 * NAME_BYTES_MAX);
+    }
+    keep_first(&mut failure.frames, FRAMES_BYTES_MAX, prost::Message::encoded_len);
+    failure.causes.truncate(FAILURE_FRAMES_MAX);
+    failure.causes.iter_mut().for_each(|cause| cut(&mut cause.r#type, NAME_BYTES_MAX));
+    keep_first(&mut failure.causes, CAUSE_TYPES_BYTES_MAX, |cause| cause.r#type.len());
+    let mut left = CAUSE_MESSAGES_BYTES_MAX;
+    for cause in &mut failure.causes {
+        cut_message(&mut cause.message, FAILURE_MESSAGE_BYTES_MAX.min(left.max(CUT_MARK_BYTES)));
+        left = left.saturating_sub(cause.message.len());
+    }
+    let mut note = String::new();
+    if failure.frames.len() < n_frames {
+        note.push_str(&format!("\n(cut, of {n_frames} frames)"));
+    }
+    if failure.causes.len() < n_causes {
+        note.push_str(&format!("\n(cut, of {n_causes} causes)"));
+    }
+    let others = failure.encoded_len() - failure.details.len();
+    let room = FAILURE_BYTES_MAX.saturating_sub(others + SPARE_BYTES);
+    cut_message(&mut failure.details, room.min(FAILURE_DETAILS_BYTES_MAX).saturating_sub(note.len()));
+    failure.details.push_str(&note);
+}
+
+/// Keeps the first of some entries, as many as go into `max` bytes.
+fn keep_first<T>(entries: &mut Vec<T>, max: usize, bytes: impl Fn(&T) -> usize) {
+    let mut sum = 0;
+    let fit = entries.iter().take_while(|entry| {
+        sum += bytes(entry);
+        sum <= max
+    });
+    let n_fit = fit.count();
+    entries.truncate(n_fit);
 }
 
 /// Digest of what makes two failures the same: type, frames, and types of the causes.
@@ -58,19 +111,7 @@ impl FailureBody {
         if failure.r#type.is_empty() {
             "Error".clone_into(&mut failure.r#type);
         }
-        cut(&mut failure.r#type, NAME_BYTES_MAX);
-        cut_message(&mut failure.message, FAILURE_MESSAGE_BYTES_MAX);
-        cut_message(&mut failure.details, FAILURE_DETAILS_BYTES_MAX);
-        failure.frames.truncate(FAILURE_FRAMES_MAX);
-        for frame in &mut failure.frames {
-            cut(&mut frame.function, 4 * NAME_BYTES_MAX);
-            cut(&mut frame.file, 4 * NAME_BYTES_MAX);
-        }
-        failure.causes.truncate(FAILURE_FRAMES_MAX);
-        for cause in &mut failure.causes {
-            cut(&mut cause.r#type, NAME_BYTES_MAX);
-            cut_message(&mut cause.message, FAILURE_MESSAGE_BYTES_MAX);
-        }
+        cut_failure(&mut failure);
         Self {
             id: identity(&failure),
             encoded: Bytes::from(failure.encode_to_vec()),
@@ -153,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_cut_to_its_limit_at_a_character() {
+    fn everything_is_cut_to_its_limit_at_a_character_and_says_so() {
         let mut huge = failure("E", &"ä".repeat(FAILURE_MESSAGE_BYTES_MAX), 1, "C");
         huge.frames = vec![huge.frames[0].clone(); 1_000];
         let body = FailureBody::new(huge);
@@ -161,5 +202,45 @@ mod tests {
         assert!(body.message.ends_with("ä… (cut, of 32768 bytes)"), "{}", &body.message[16_000..]);
         let kept = v1::Failure::decode(body.encoded).unwrap();
         assert_eq!(kept.frames.len(), FAILURE_FRAMES_MAX);
+        assert!(kept.details.ends_with("\n(cut, of 1000 frames)"), "{}", kept.details.len());
+    }
+
+    #[test]
+    fn nothing_is_larger_than_an_occurrence_may_be_whatever_is_large_in_it() {
+        let text = |bytes| "x".repeat(bytes);
+        let frame = v1::Frame { function: text(5_000), file: text(5_000), line: u32::MAX };
+        let cause = v1::FailureCause { r#type: text(5_000), message: text(500_000) };
+        let small_cause = v1::FailureCause { r#type: String::new(), message: text(10) };
+        let none = v1::Failure::default();
+        let failures = [
+            v1::Failure { message: text(1_000_000), details: text(3_000_000), ..none.clone() },
+            v1::Failure { frames: vec![frame.clone(); 5_000], details: text(3_000_000), ..none.clone() },
+            v1::Failure { causes: vec![cause.clone(); 500], details: text(3_000_000), ..none.clone() },
+            v1::Failure { causes: vec![small_cause; 500], ..none },
+            v1::Failure {
+                r#type: text(5_000),
+                message: text(1_000_000),
+                details: text(3_000_000),
+                frames: vec![frame; 5_000],
+                causes: vec![cause; 500],
+            },
+        ];
+        for failure in failures {
+            let body = FailureBody::new(failure);
+            assert!(body.encoded.len() <= FAILURE_BYTES_MAX, "{} bytes", body.encoded.len());
+            let mut again = v1::Failure::decode(body.encoded.clone()).unwrap();
+            cut_failure(&mut again);
+            assert_eq!(again.encode_to_vec(), body.encoded, "what was cut is not cut again");
+        }
+    }
+
+    #[test]
+    fn identity_does_not_depend_on_how_much_is_cut_of_what_it_is_not() {
+        let with = |bytes: usize| {
+            let mut failure = failure("E", &"x".repeat(bytes), 1, "C");
+            failure.frames = vec![failure.frames[0].clone(); 100];
+            FailureBody::new(failure).id
+        };
+        assert_eq!(with(1), with(10_000_000));
     }
 }

@@ -32,7 +32,7 @@ pub(crate) use driver::DriverError;
 
 pub(crate) use collect::collect_blobs;
 pub(crate) use driver::Report;
-pub(crate) use failure::{cut, cut_message};
+pub(crate) use failure::{cut, cut_failure};
 pub(crate) use handle::{Handle, Permit, PreparedJob, Submission};
 pub(crate) use message::{
     Assigned, Body, CallError, DeclaredOutputs, FailureBody, HelloMessage, StreamAttachment, StreamId,

@@ -106,6 +106,17 @@ fn check_elf(
     declared: &mut Declared,
 ) -> Result<Vec<(Arc<str>, Revision)>, Error> {
     named(&format!("{field}.name"), &elf.name)?;
+    let bytes = elf.encoded_len();
+    if bytes > limits::ELF_BYTES_MAX {
+        let max = limits::ELF_BYTES_MAX;
+        return Err(Error::field(
+            field,
+            format!(
+                "elf `{name}` takes {bytes} bytes with all its tasks, documentation, sources and schemas, and at most \
+                {max} are allowed"
+            ),
+        ));
+    }
     texts(field, &elf.docs, &elf.source)?;
     at_most(&format!("{field}.language"), elf.language.len(), limits::NAME_BYTES_MAX)?;
     at_most(&format!("{field}.tasks"), elf.tasks.len(), limits::TASKS_PER_ELF_MAX)?;

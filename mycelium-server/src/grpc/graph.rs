@@ -20,7 +20,7 @@ use crate::values::{Edge, edges_of, element_id, list_edges_of};
 /// The farthest that a graph around a job reaches.
 const DEPTH_MAX: u32 = 100;
 /// The most bytes of edges in one answer.
-const EDGES_BYTES_MAX: usize = 8 * 1024 * 1024;
+const EDGES_BYTES_MAX: usize = 3 * 512 * 1024;
 
 pub(crate) async fn get_graph(
     handle: &Handle,
@@ -63,9 +63,17 @@ async fn of_flow(
         unfinished: Some(mycelium_core::ListFilter { flow: Some(flow), ..Default::default() }),
         finished: Some(FinishedQuery { flow: Some(flow), ..FinishedQuery::default() }),
     };
-    let (jobs, next) = jobs_page(handle, &filter, cursor, limit).await?;
-    let ids: Vec<JobId> = jobs.iter().filter_map(|job| JobId::from_slice(&job.job_id)).collect();
-    let (edges, truncated) = handle.read(move |store| edges_into(store, &ids)).await?;
+    let mut limit = limit;
+    let (jobs, next, edges, truncated) = loop {
+        let (jobs, next) = jobs_page(handle, &filter, cursor, limit).await?;
+        let ids: Vec<JobId> = jobs.iter().filter_map(|job| JobId::from_slice(&job.job_id)).collect();
+        let (edges, truncated) = handle.read(move |store| edges_into(store, &ids)).await?;
+        if !truncated || jobs.len() <= 1 {
+            break (jobs, next, edges, truncated);
+        }
+        // A page with fewer jobs has room for all their edges.
+        limit = jobs.len() / 2;
+    };
     Ok(v1::GetGraphResponse {
         jobs,
         edges,
@@ -81,8 +89,9 @@ fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<(Vec<v1::JobEdge>, bo
     let mut edges = Vec::new();
     let mut bytes = 0;
     let mut lists = IntoLists::new();
-    for (id, record) in jobs.iter().zip(readable_specs(store, jobs)?) {
-        let Some(record) = record else { continue };
+    for id in jobs {
+        // One at a time: a specification may be large, and a page has many.
+        let Some(record) = readable_specs(store, &[*id])?.pop().flatten() else { continue };
         let gathered_by = record.gathered_by;
         let own = own_edges(store, *id, record, &mut lists)?;
         for edge in own.into_iter().chain(gathered_by.map(|list| gather_edge(*id, list))) {

@@ -13,6 +13,7 @@ use mycelium_proto::limits;
 use mycelium_proto::v1;
 use prost::Message as _;
 
+use super::blame::blame;
 use super::convert;
 use super::status::Error;
 use super::values;
@@ -20,7 +21,7 @@ use crate::broker::{CallError, Handle, Report};
 use crate::store::{FinishedRecord, SpecRecord, Store, isolate};
 
 /// About how many bytes of outputs go into one answer.
-const OUTPUTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+const OUTPUTS_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// How many of the jobs that a job waits for are named.
 const WAITS_FOR_SHOWN_MAX: usize = 100;
 
@@ -109,7 +110,14 @@ pub(crate) async fn get_job(
     } else {
         None
     };
-    Ok(v1::GetJobResponse { job: Some(job), spec, values })
+    let blame = blame(handle, &found).await?;
+    Ok(v1::GetJobResponse {
+        job: Some(job),
+        spec,
+        values,
+        failure: blame.failure,
+        root_cause: blame.root_cause,
+    })
 }
 
 /// The specification of a job, as it was submitted.
@@ -165,7 +173,8 @@ fn outputs_up_to(
     jobs: &[(JobId, v1::JobStatus)],
     bytes_max: usize,
 ) -> Result<Vec<v1::JobOutputs>, CallError> {
-    const CHUNK: usize = 64;
+    // What is read and does not fit is read in vain.
+    const CHUNK: usize = 8;
     let mut answered = Vec::with_capacity(jobs.len());
     let mut bytes = 0;
     for chunk in jobs.chunks(CHUNK) {

@@ -25,7 +25,7 @@ const SPECS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// ...and the most specifications: jobs that depend on another need not take a value of it.
 const SPECS_MAX: usize = 100_000;
 /// The most bytes of edges in one answer.
-const EDGES_BYTES_MAX: usize = 4 * 1024 * 1024;
+const EDGES_BYTES_MAX: usize = 3 * 512 * 1024;
 /// How many dependents of a job are read at once.
 const DEPENDENTS_CHUNK: usize = 256;
 /// The kind of the tokens of pages.
@@ -103,6 +103,14 @@ struct Page {
     jobs_left_out: usize,
 }
 
+impl Page {
+    /// Whether the edges that end in one more job fit. Those of its first job are cut if they do not.
+    fn has_room(&self, bytes: usize, edges: &[v1::JobEdge]) -> bool {
+        let more: usize = edges.iter().map(encoded_len_in_list).sum();
+        self.jobs.is_empty() || bytes + more <= EDGES_BYTES_MAX
+    }
+}
+
 /// A walk along values, nearest jobs first.
 struct Walk<'a> {
     store: &'a dyn Store,
@@ -176,6 +184,9 @@ impl<'a> Walk<'a> {
             && edges_bytes < EDGES_BYTES_MAX
         {
             let Some(edges) = self.edges(job)? else { break };
+            if place >= from && !page.has_room(edges_bytes, &edges) {
+                break;
+            }
             for origin in edges.iter().filter_map(source) {
                 self.find(origin, distance + 1);
             }
@@ -260,6 +271,9 @@ impl<'a> Walk<'a> {
             edges.retain(|edge| {
                 source(edge).is_some_and(|from| self.places.contains_key(&from)) && counts(edge)
             });
+            if !page.has_room(edges_bytes, &edges) {
+                break;
+            }
             page.jobs.push((job, distance));
             self.truncated |= push_edges(&mut page.edges, &mut edges_bytes, edges);
             place += 1;

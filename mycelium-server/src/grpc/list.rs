@@ -1,20 +1,22 @@
-//! Lists, in pages.
+//! Lists of jobs, flows and failures, in pages.
 
 use std::sync::Arc;
 
-use mycelium_core::ids::{FailureId, FinishNumber, FlowNumber, JobNumber, Revision};
+use mycelium_core::ids::{FailureId, FinishNumber, FlowNumber, JobNumber};
 use mycelium_core::image::FlowRecord;
 use mycelium_core::status::{FinalStatus, Status};
-use mycelium_core::{ElfView, ListCursor, ListFilter};
+use mycelium_core::{ListCursor, ListFilter};
 use mycelium_proto::v1;
-use prost::Message as _;
 
+use super::blame::failure_in;
 use super::convert;
 use super::page;
 use super::status::Error;
-use crate::broker::{CallError, Handle};
-use crate::store::{ElfRecord, FailureCursor, FailureRecord, FinishedQuery, RevisionCursor, RevisionRecord};
+use crate::broker::{CallError, Handle, cut_failure};
+use crate::store::{FailureCursor, FailureRecord, FinishedQuery, OccurrenceRecord, Store};
 
+/// How many failures, or occurrences, are read at once.
+const FAILURES_CHUNK: usize = 16;
 /// Tokens of a list of jobs: among the unfinished, or the finished ones.
 const UNFINISHED: char = 'u';
 const FINISHED: char = 'f';
@@ -220,128 +222,6 @@ fn cut_page<T>(entries: &mut Vec<T>, limit: usize) -> Option<&T> {
     entries.last()
 }
 
-pub(crate) async fn list_elves(
-    handle: &Handle,
-    request: v1::ListElvesRequest,
-) -> Result<v1::ListElvesResponse, Error> {
-    const KIND: char = 'e';
-    let after = match page::read(&request.page_token, &[KIND])? {
-        None => None,
-        Some((_, bytes)) => {
-            Some(String::from_utf8(bytes).map_err(|_| Error::field("page_token", "is not a token"))?)
-        }
-    };
-    let limit = page::size(request.page_size);
-    let mut records = handle.read(move |store| Ok(store.list_elves(after.as_deref(), limit + 1)?)).await?;
-    let next_page_token = match cut_page(&mut records, limit) {
-        Some(last) => page::token(KIND, last.name.as_bytes()),
-        None => String::new(),
-    };
-    let mut elves = elves_as_they_stand(handle, records).await?;
-    for declaration in elves.iter_mut().filter_map(|elf| elf.declaration.as_mut()) {
-        declaration.source.clear();
-        declaration.tasks.iter_mut().for_each(|task| task.source.clear());
-    }
-    Ok(v1::ListElvesResponse { elves, next_page_token })
-}
-
-pub(crate) async fn get_elf(
-    handle: &Handle,
-    request: v1::GetElfRequest,
-) -> Result<v1::GetElfResponse, Error> {
-    let name = request.name.clone();
-    let record = handle.read(move |store| Ok(store.elf(&name)?)).await?;
-    let record = record.ok_or(CallError::ElfNotFound(request.name))?;
-    Ok(v1::GetElfResponse { elf: elves_as_they_stand(handle, vec![record]).await?.pop() })
-}
-
-async fn elves_as_they_stand(handle: &Handle, records: Vec<ElfRecord>) -> Result<Vec<v1::Elf>, CallError> {
-    let names: Vec<Arc<str>> = records.iter().map(|record| Arc::clone(&record.name)).collect();
-    let views =
-        handle.query(move |core, _| names.iter().map(|name| core.elf(name)).collect::<Vec<_>>()).await?;
-    let mut elves = Vec::with_capacity(records.len());
-    for (record, view) in records.iter().zip(views) {
-        elves.push(elf_message(handle, record, view)?);
-    }
-    Ok(elves)
-}
-
-fn elf_message(handle: &Handle, record: &ElfRecord, view: Option<ElfView>) -> Result<v1::Elf, CallError> {
-    let declaration = v1::ElfDeclaration::decode(record.body.clone()).map_err(|error| {
-        CallError::Unreadable(format!("the declaration of elf `{}`: {error}", record.name))
-    })?;
-    let (instances, ready, running) =
-        view.map_or((Vec::new(), 0, 0), |view| (view.instances, view.ready, view.running));
-    let instances = instances.into_iter().map(|instance| {
-        let process = handle.processes().get(instance.session);
-        v1::ElfInstance {
-            instance_id: convert::id(instance.instance.as_bytes()),
-            session: instance.session.0,
-            connected: instance.connected,
-            window: instance.window,
-            held: instance.held,
-            process_id: process.as_ref().map_or(0, |process| process.id),
-            host: process.map(|process| process.host).unwrap_or_default(),
-        }
-    });
-    Ok(v1::Elf {
-        declaration: Some(declaration),
-        first_seen: Some(convert::timestamp(record.first_seen)),
-        last_seen: Some(convert::timestamp(record.last_seen)),
-        instances: instances.collect(),
-        jobs_ready: ready,
-        jobs_running: running,
-    })
-}
-
-pub(crate) async fn list_revisions(
-    handle: &Handle,
-    request: v1::ListRevisionsRequest,
-) -> Result<v1::ListRevisionsResponse, Error> {
-    const KIND: char = 'r';
-    let after = page::read(&request.page_token, &[KIND])?.map(|(_, bytes)| RevisionCursor(bytes));
-    let limit = page::size(request.page_size);
-    let elf = request.elf.clone();
-    let (known, mut records) = handle
-        .read(move |store| {
-            Ok((store.elf(&elf)?.is_some(), store.list_revisions(&elf, after.as_ref(), limit + 1)?))
-        })
-        .await?;
-    if !known {
-        return Err(CallError::ElfNotFound(request.elf).into());
-    }
-    let next_page_token = match cut_page(&mut records, limit) {
-        Some((cursor, _)) => page::token(KIND, &cursor.0),
-        None => String::new(),
-    };
-    let mut revisions = Vec::with_capacity(records.len());
-    for (_, record) in &records {
-        let mut revision = revision_message(record)?;
-        revision.source.clear();
-        revision.docs.clear();
-        revisions.push(revision);
-    }
-    Ok(v1::ListRevisionsResponse { revisions, next_page_token })
-}
-
-pub(crate) async fn get_revision(
-    handle: &Handle,
-    request: v1::GetRevisionRequest,
-) -> Result<v1::GetRevisionResponse, Error> {
-    let revision = Revision::from_slice(&request.revision)
-        .ok_or_else(|| Error::field("revision", "must be 32 bytes"))?;
-    let record = handle.read(move |store| Ok(store.revision(&request.elf, &request.task, revision)?)).await?;
-    let record = record.ok_or(CallError::RevisionNotFound)?;
-    Ok(v1::GetRevisionResponse { revision: Some(revision_message(&record)?) })
-}
-
-fn revision_message(record: &RevisionRecord) -> Result<v1::Revision, CallError> {
-    let mut revision = v1::Revision::decode(record.body.clone())
-        .map_err(|error| CallError::Unreadable(format!("a revision of elf `{}`: {error}", record.elf)))?;
-    revision.first_seen = Some(convert::timestamp(record.first_seen));
-    Ok(revision)
-}
-
 pub(crate) async fn list_failures(
     handle: &Handle,
     request: v1::ListFailuresRequest,
@@ -349,14 +229,13 @@ pub(crate) async fn list_failures(
     const KIND: char = 'l';
     let after = page::read(&request.page_token, &[KIND])?.map(|(_, bytes)| FailureCursor(bytes));
     let limit = page::size(request.page_size);
-    let mut records = handle.read(move |store| Ok(store.list_failures(after.as_ref(), limit + 1)?)).await?;
-    let next_page_token = match cut_page(&mut records, limit) {
-        Some((cursor, _)) => page::token(KIND, &cursor.0),
-        None => String::new(),
+    let read = move |store: &dyn Store| {
+        let read = |after: Option<&FailureCursor>, n| Ok(store.list_failures(after, n)?);
+        page::fill(limit, FAILURES_CHUNK, after, read, |record: FailureRecord| failure_message(&record))
     };
-    let failures: Result<Vec<_>, CallError> =
-        records.iter().map(|(_, record)| failure_message(record)).collect();
-    Ok(v1::ListFailuresResponse { failures: failures?, next_page_token })
+    let (failures, next) = handle.read(read).await?;
+    let next_page_token = next.map(|next| page::token(KIND, &next.0)).unwrap_or_default();
+    Ok(v1::ListFailuresResponse { failures, next_page_token })
 }
 
 pub(crate) async fn get_failure(
@@ -368,35 +247,44 @@ pub(crate) async fn get_failure(
         .ok_or_else(|| Error::field("failure_id", "must be 16 bytes"))?;
     let after = page::read_number(&request.page_token, KIND)?;
     let limit = page::size(request.page_size);
-    let (record, mut occurrences) = handle
-        .read(move |store| Ok((store.failure(id)?, store.list_occurrences(id, after, limit + 1)?)))
-        .await?;
-    let record = record.ok_or(CallError::FailureNotFound(id))?;
-    let next_page_token = match cut_page(&mut occurrences, limit) {
-        Some((number, _)) => page::token(KIND, &number.to_be_bytes()),
-        None => String::new(),
+    let read = move |store: &dyn Store| {
+        let record = store.failure(id)?.ok_or(CallError::FailureNotFound(id))?;
+        let read = |after: Option<&u64>, n| Ok(store.list_occurrences(id, after.copied(), n)?);
+        let page = page::fill(limit, FAILURES_CHUNK, after, read, |one| Ok(occurrence_message(one)))?;
+        Ok((failure_message(&record)?, page))
     };
-    let occurrences = occurrences.into_iter().map(|(_, occurrence)| v1::FailureOccurrence {
+    let (failure, (occurrences, next)) = handle.read(read).await?;
+    let next_page_token = next.map(|next| page::token(KIND, &next.to_be_bytes())).unwrap_or_default();
+    Ok(v1::GetFailureResponse { failure: Some(failure), occurrences, next_page_token })
+}
+
+fn occurrence_message(occurrence: OccurrenceRecord) -> v1::FailureOccurrence {
+    // One that an earlier version has stored may be larger than is taken now.
+    let mut words = v1::Failure {
+        message: occurrence.message,
+        details: occurrence.details,
+        causes: occurrence
+            .cause_messages
+            .into_iter()
+            .map(|message| v1::FailureCause { message, ..v1::FailureCause::default() })
+            .collect(),
+        ..v1::Failure::default()
+    };
+    cut_failure(&mut words);
+    v1::FailureOccurrence {
         job_id: convert::id(occurrence.job.as_bytes()),
         attempt: occurrence.attempt.0,
         at: Some(convert::timestamp(occurrence.at)),
-        message: occurrence.message,
-        details: occurrence.details,
-        cause_messages: occurrence.cause_messages,
-    });
-    Ok(v1::GetFailureResponse {
-        failure: Some(failure_message(&record)?),
-        occurrences: occurrences.collect(),
-        next_page_token,
-    })
+        message: words.message,
+        details: words.details,
+        cause_messages: words.causes.into_iter().map(|cause| cause.message).collect(),
+    }
 }
 
 fn failure_message(record: &FailureRecord) -> Result<v1::FailureGroup, CallError> {
-    let failure = v1::Failure::decode(record.body.clone())
-        .map_err(|error| CallError::Unreadable(format!("failure {}: {error}", record.id)))?;
     Ok(v1::FailureGroup {
         failure_id: convert::id(record.id.as_bytes()),
-        failure: Some(failure),
+        failure: Some(failure_in(record)?),
         occurrences: record.occurrences,
         first_seen: Some(convert::timestamp(record.first_seen)),
         last_seen: Some(convert::timestamp(record.last_seen)),

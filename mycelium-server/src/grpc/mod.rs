@@ -1,12 +1,14 @@
 //! The services: they convert a request, call the broker, and convert what it answers.
 
 mod backup;
+mod blame;
 mod blob_service;
 mod connect;
 mod convert;
 mod declare;
 pub(crate) mod dispatch;
 mod elf_service;
+mod elves;
 mod graph;
 mod jobs;
 mod lineage;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::status::Error;
-use super::{Mycelia, convert, graph, jobs, lineage, list, operations, submit, watch};
+use super::{Mycelia, convert, elves, graph, jobs, lineage, list, operations, submit, watch};
 use crate::broker::{Handle, StoreState};
 
 /// Serves those who orchestrate and watch.
@@ -68,10 +68,10 @@ unary! {
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry;
     get_lineage(GetLineageRequest) -> GetLineageResponse = lineage::get_lineage;
     explain_job(ExplainJobRequest) -> ExplainJobResponse = jobs::explain;
-    list_elves(ListElvesRequest) -> ListElvesResponse = list::list_elves;
-    get_elf(GetElfRequest) -> GetElfResponse = list::get_elf;
-    list_revisions(ListRevisionsRequest) -> ListRevisionsResponse = list::list_revisions;
-    get_revision(GetRevisionRequest) -> GetRevisionResponse = list::get_revision;
+    list_elves(ListElvesRequest) -> ListElvesResponse = elves::list_elves;
+    get_elf(GetElfRequest) -> GetElfResponse = elves::get_elf;
+    list_revisions(ListRevisionsRequest) -> ListRevisionsResponse = elves::list_revisions;
+    get_revision(GetRevisionRequest) -> GetRevisionResponse = elves::get_revision;
     list_failures(ListFailuresRequest) -> ListFailuresResponse = list::list_failures;
     get_failure(GetFailureRequest) -> GetFailureResponse = list::get_failure;
     get_status(GetStatusRequest) -> GetStatusResponse = get_status;

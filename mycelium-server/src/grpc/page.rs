@@ -1,13 +1,52 @@
 //! Tokens of pages: opaque to callers, a kind and the bytes of a cursor to us.
 
-use mycelium_proto::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+use mycelium_proto::limits::{PAGE_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+use prost::Message;
 
 use super::status::Error;
+use crate::broker::CallError;
 
 /// How many entries a page may have.
 pub(crate) fn size(asked: u32) -> usize {
     let size = if asked == 0 { PAGE_SIZE_DEFAULT } else { asked.min(PAGE_SIZE_MAX) };
     size as usize
+}
+
+/// Takes entries into a page until there are `limit` or they come to 2 MiB, at least one. `read` gives up to so many of them
+/// after a cursor, each with its own; no more than `chunk` are read at once, so that what does not fit takes little memory.
+/// Returns where the next page begins, if there is one.
+pub(crate) fn fill<Cursor, Record, Entry: Message>(
+    limit: usize,
+    chunk: usize,
+    mut after: Option<Cursor>,
+    read: impl Fn(Option<&Cursor>, usize) -> Result<Vec<(Cursor, Record)>, CallError>,
+    entry: impl Fn(Record) -> Result<Entry, CallError>,
+) -> Result<(Vec<Entry>, Option<Cursor>), CallError> {
+    let mut page: Vec<Entry> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        // One more than there is room for tells that there are more.
+        let n = chunk.min(limit + 1 - page.len());
+        let some = read(after.as_ref(), n)?;
+        let is_last = some.len() < n;
+        for (cursor, record) in some {
+            let entry = entry(record)?;
+            bytes += encoded_len_in_list(&entry);
+            if page.len() == limit || (!page.is_empty() && bytes > PAGE_BYTES_MAX) {
+                return Ok((page, after));
+            }
+            page.push(entry);
+            after = Some(cursor);
+        }
+        if is_last {
+            return Ok((page, None));
+        }
+    }
+}
+
+/// What an entry takes in a list, with its tag and its length, in bytes.
+pub(crate) fn encoded_len_in_list(entry: &impl Message) -> usize {
+    entry.encoded_len() + 6
 }
 
 /// Writes a token.
@@ -62,6 +101,37 @@ mod tests {
             assert!(read(bad, &['f']).is_err(), "{bad}");
         }
         assert!(read_number("n00", 'n').is_err());
+    }
+
+    /// Pages of texts of `bytes` each, as far as they go.
+    fn pages(entries: usize, bytes: usize, limit: usize, chunk: usize) -> Vec<usize> {
+        let read = |after: Option<&usize>, n: usize| {
+            let from = after.map_or(0, |after| after + 1);
+            Ok((from..entries.min(from + n)).map(|number| (number, "x".repeat(bytes))).collect())
+        };
+        let mut pages = Vec::new();
+        let mut after = None;
+        loop {
+            let (page, next) = fill(limit, chunk, after, read, Ok).unwrap();
+            let size: usize = page.iter().map(encoded_len_in_list).sum();
+            assert!(page.len() <= 1 || size <= PAGE_BYTES_MAX, "{size} bytes");
+            pages.push(page.len());
+            match next {
+                Some(next) => after = Some(next),
+                None => return pages,
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_ends_with_its_size_or_its_bytes_and_every_entry_is_on_one() {
+        for chunk in [1, 2, 16] {
+            assert_eq!(pages(0, 1, 3, chunk), [0]);
+            assert_eq!(pages(3, 1, 3, chunk), [3], "no empty page follows");
+            assert_eq!(pages(7, 1, 3, chunk), [3, 3, 1]);
+            assert_eq!(pages(5, 1_000_000, 1_000, chunk), [2, 2, 1]);
+            assert_eq!(pages(3, PAGE_BYTES_MAX + 1, 1_000, chunk), [1, 1, 1], "alone if it is too large");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::store::{Store, isolate};
 use crate::values::{OutputsByJob, Preview, Tracer, has_operations, preview};
 
 /// The most bytes of values in one answer.
-const VALUES_BYTES_MAX: usize = 4 * 1024 * 1024;
+const VALUES_BYTES_MAX: usize = 1024 * 1024;
 /// A larger table of nodes is left out.
 const NODES_BYTES_MAX: usize = 256 * 1024;
 /// The most origins of one job that are shown as they stand.
@@ -33,7 +33,7 @@ const OUTPUTS_CHUNK: usize = 8;
 /// How long the values of one answer are computed, not counting the last of them.
 const COMPUTING_MAX: Duration = Duration::from_secs(2);
 
-/// The values of jobs, in their order, as far as 4 MiB go; at least those of one.
+/// The values of jobs, in their order, as far as 1 MiB goes; at least those of one.
 pub(crate) async fn of_jobs(handle: &Handle, jobs: &[v1::Job]) -> Result<Vec<v1::JobValues>, CallError> {
     let deadline = Instant::now() + COMPUTING_MAX;
     let mut values: Vec<v1::JobValues> = Vec::new();

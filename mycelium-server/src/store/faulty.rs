@@ -317,6 +317,10 @@ impl Store for FaultyStore {
         self.present()?.list_failures(after, limit)
     }
 
+    fn occurrence_of(&self, id: FailureId, job: JobId) -> Result<Option<OccurrenceRecord>, Error> {
+        self.present()?.occurrence_of(id, job)
+    }
+
     fn list_occurrences(
         &self,
         id: FailureId,

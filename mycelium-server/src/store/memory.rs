@@ -39,6 +39,8 @@ struct Tables {
     settling: BTreeSet<Settling>,
     failures: BTreeMap<FailureId, FailureRecord>,
     occurrences: BTreeMap<(FailureId, u64), OccurrenceRecord>,
+    /// The number of the latest occurrence of a failure in a job.
+    occurrences_of: BTreeMap<(FailureId, JobId), u64>,
     elves: BTreeMap<Arc<str>, ElfRecord>,
     revisions: BTreeMap<(Arc<str>, Arc<str>, Revision), RevisionRecord>,
     blob_uses: BTreeSet<BlobUse>,
@@ -249,6 +251,12 @@ impl Store for MemoryStore {
         Ok(failures)
     }
 
+    fn occurrence_of(&self, id: FailureId, job: JobId) -> Result<Option<OccurrenceRecord>, Error> {
+        let tables = self.read();
+        let number = tables.occurrences_of.get(&(id, job));
+        Ok(number.and_then(|number| tables.occurrences.get(&(id, *number))).cloned())
+    }
+
     fn list_occurrences(
         &self,
         id: FailureId,
@@ -350,6 +358,7 @@ impl Tables {
     fn see_failure(&mut self, seen: &NewFailure) {
         let record = seen.counted_on(self.failures.get(&seen.id));
         self.occurrences.insert((seen.id, record.occurrences), seen.occurrence.clone());
+        self.occurrences_of.insert((seen.id, seen.occurrence.job), record.occurrences);
         self.failures.insert(seen.id, record);
     }
 }

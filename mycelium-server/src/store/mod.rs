@@ -25,6 +25,9 @@ pub use record::{
     JobChange, NewFailure, NewSpec, OccurrenceRecord, RevisionRecord, SpecRecord,
 };
 
+/// Among how many of a failure's latest occurrences that of a job is looked for, if no key leads to it.
+pub const OCCURRENCES_SEARCHED: usize = 4_096;
+
 /// What a store does for the broker.
 ///
 /// To be correct, an implementation sees to it that
@@ -97,6 +100,10 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Elves by name, beginning after `after`; at most `limit`.
     fn list_elves(&self, after: Option<&str>, limit: usize) -> Result<Vec<ElfRecord>, Error>;
+
+    /// The latest occurrence of a failure in a job. One that was stored by an earlier version is looked for among the
+    /// latest [`OCCURRENCES_SEARCHED`] alone.
+    fn occurrence_of(&self, id: FailureId, job: JobId) -> Result<Option<OccurrenceRecord>, Error>;
 
     /// Revisions of an elf and its tasks, first seen last, beginning after `after`; at most `limit`.
     fn list_revisions(

@@ -492,8 +492,25 @@ pub(crate) fn failures_are_counted_under_their_identity(world: &mut World) {
         let occurrences = world.store().list_occurrences(failure(1), None, 2).unwrap();
         let told: Vec<_> = occurrences.iter().map(|(number, one)| (*number, one.message.as_str())).collect();
         assert_eq!(told, [(3, "third"), (2, "second")]);
+        for (number, told) in
+            [(1, Some("first")), (2, Some("second")), (4, Some("third")), (3, None), (9, None)]
+        {
+            let own = world.store().occurrence_of(failure(1), job(number)).unwrap();
+            assert_eq!(own.as_ref().map(|own| own.message.as_str()), told, "of job {number}");
+        }
         let rest = world.store().list_occurrences(failure(1), Some(2), 2).unwrap();
         assert_eq!(rest, [(1, seen(1, 1, 100, "first").occurrence)]);
+        world.reopen();
+    }
+    // A job that fails again in the same way has one more occurrence, and that is its own from then on.
+    let mut again = seen(1, 1, 400, "again");
+    again.occurrence.attempt = Attempt(2);
+    world.commit(Batch { failures: vec![again.clone()], ..Batch::default() });
+    for _ in 0..2 {
+        assert_eq!(
+            world.store().occurrence_of(failure(1), job(1)).unwrap().as_ref(),
+            Some(&again.occurrence)
+        );
         world.reopen();
     }
 }

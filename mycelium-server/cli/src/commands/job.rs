@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::v1::{
-    FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec, JobStatus, JobValues,
-    Output as JobOutput, get_flow_request,
+    Failure, FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec, JobStatus,
+    JobValues, Output as JobOutput, get_flow_request,
 };
 
 use super::{client, failure};
@@ -18,8 +18,9 @@ use crate::views::{FailureSummary, JobDetails, JobView, Outline, PayloadView, st
 const VALUE_CHARS_MAX: usize = 1_000;
 /// How many of the jobs that its values come from people are shown.
 const ORIGINS_MAX: usize = 20;
-/// How many of a failure's latest occurrences are searched for the job's own.
-const OCCURRENCES_MAX: u32 = 1_000;
+/// How many of a failure's latest occurrences are searched for the job's own, if the broker is of an earlier version and
+/// does not answer with it.
+const OCCURRENCES_MAX: u32 = 50;
 
 /// Shows a job: how it stands, what it was given, what it returned, and why it failed.
 #[derive(Debug, clap::Args)]
@@ -84,19 +85,28 @@ async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
         | JobStatus::Cancelled
         | JobStatus::Skipped => Vec::new(),
     };
-    let failure = if job.failure_id.is_empty() { None } else { own_failure(mycelium, &job).await? };
+    let failure =
+        if job.failure_id.is_empty() { None } else { own_failure(mycelium, &job, answer.failure).await? };
     Ok(Facts { job, spec, values, outputs, failure })
 }
 
-/// The failure of a job, with the message and details of its own occurrence where that is among the latest.
-async fn own_failure(mycelium: &Mycelium, job: &Job) -> anyhow::Result<Option<FailureGroup>> {
+/// The failure of a job and how often it was seen, with the words of the job's own occurrence.
+async fn own_failure(
+    mycelium: &Mycelium,
+    job: &Job,
+    own: Option<Failure>,
+) -> anyhow::Result<Option<FailureGroup>> {
     let request = GetFailureRequest {
         failure_id: job.failure_id.clone(),
-        page_size: OCCURRENCES_MAX,
+        page_size: if own.is_some() { 1 } else { OCCURRENCES_MAX },
         ..GetFailureRequest::default()
     };
     let answer = mycelium.get_failure(request).await?;
     let Some(mut group) = answer.failure else { return Ok(None) };
+    if own.is_some() {
+        group.failure = own;
+        return Ok(Some(group));
+    }
     let own = answer.occurrences.into_iter().find(|occurrence| occurrence.job_id == job.job_id);
     if let (Some(failure), Some(own)) = (&mut group.failure, own) {
         failure.message = own.message;

@@ -195,6 +195,7 @@ pub(super) mod catalog {
     const FAILURE: u8 = b'F';
     const FAILURE_BY_TIME: u8 = b'L';
     const OCCURRENCE: u8 = b'O';
+    const OCCURRENCE_OF: u8 = b'J';
     const ELF: u8 = b'e';
     const REVISION: u8 = b'r';
     const REVISION_BY_TIME: u8 = b'R';
@@ -272,6 +273,11 @@ pub(super) mod catalog {
     /// An occurrence.
     pub(in super::super) fn occurrence(id: FailureId, number: u64) -> Key {
         occurrences(id).with(&descending(number))
+    }
+
+    /// From a failure and a job to the latest occurrence of the one in the other. The value is its number.
+    pub(in super::super) fn occurrence_of(id: FailureId, job: JobId) -> Key {
+        Key::new(OCCURRENCE_OF).with(id.as_bytes()).with(job.as_bytes())
     }
 
     /// The number of an occurrence.

@@ -42,8 +42,8 @@ use self::tables::{Tables, View, damaged};
 use self::write::Writes;
 use super::{
     Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
-    FinishedRecord, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store, StoreSnapshot,
-    cursor,
+    FinishedRecord, OCCURRENCES_SEARCHED, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord,
+    Store, StoreSnapshot, cursor,
 };
 
 /// The mycelium in a data folder that is checked or copied.
@@ -460,6 +460,34 @@ impl Store for EmbeddedStore {
             let after = after.map(catalog::failure_at);
             view.scan(table, catalog::failures().as_bytes(), after).take(limit).map(failure).collect()
         })
+    }
+
+    fn occurrence_of(&self, id: FailureId, job: JobId) -> Result<Option<OccurrenceRecord>, Error> {
+        let found = self.read(|view| {
+            let table = &view.tables.catalog;
+            let key = catalog::occurrence_of(id, job);
+            let Some(number) = view.get_raw(table, key.as_bytes())? else { return Ok(None) };
+            let number = <[u8; 8]>::try_from(&*number).ok().map(u64::from_be_bytes);
+            let number = table.expect(key.as_bytes(), number, "the value is no number")?;
+            view.get(table, catalog::occurrence(id, number).as_bytes(), ())
+        })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        // Stored by a version that wrote no such key.
+        const PAGE: usize = 16;
+        let mut after = None;
+        for _ in 0..OCCURRENCES_SEARCHED / PAGE {
+            let page = self.list_occurrences(id, after, PAGE)?;
+            after = page.last().map(|(number, _)| *number);
+            if let Some((_, occurrence)) = page.into_iter().find(|(_, occurrence)| occurrence.job == job) {
+                return Ok(Some(occurrence));
+            }
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     fn list_occurrences(

@@ -314,6 +314,9 @@ impl<'a> Writes<'a> {
             let record = seen.counted_on(known.as_ref());
             let key = catalog::occurrence(seen.id, record.occurrences).into_bytes();
             self.put(table, key, &seen.occurrence);
+            let leads_to_it = catalog::occurrence_of(seen.id, seen.occurrence.job).into_bytes();
+            let number = record.occurrences.to_be_bytes();
+            self.write.insert(&table.keyspace, leads_to_it, number.as_slice());
             failures.insert(seen.id, (stored, record));
         }
         for (id, (stored, record)) in failures {

@@ -1,0 +1,376 @@
+//! Every answer is small enough for a gRPC client that was told nothing of limits, whatever is in the store.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use elf_runtime::revision_of;
+use integration_tests::wire::{self, WireElf};
+use mycelium_proto::limits::{
+    ANSWER_BYTES_MAX, ELF_BYTES_MAX, FAILURE_BYTES_MAX, NAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_SIZE_MAX,
+};
+use mycelium_proto::reason;
+use mycelium_proto::v1::mycelium_service_client::MyceliumServiceClient;
+use mycelium_proto::v1::{self, connect_request};
+use mycelium_server::{Broker, RunningBroker};
+use prost::Message;
+use tonic::Code;
+use tonic::transport::Channel;
+
+/// A client as it is made without a word on sizes: it takes answers of 4 MiB.
+async fn start() -> anyhow::Result<(RunningBroker, MyceliumServiceClient<Channel>)> {
+    let broker = Broker::in_memory()?.bind("127.0.0.1:0").await?;
+    let channel = Channel::from_shared(broker.url())?.connect().await?;
+    Ok((broker, MyceliumServiceClient::new(channel)))
+}
+
+/// Makes sure that a page is no larger than it may be.
+fn check_page(page: &impl Message, entries: usize) -> anyhow::Result<()> {
+    let bytes = page.encoded_len();
+    ensure!(entries > 0, "a page is empty");
+    ensure!(bytes <= PAGE_BYTES_MAX + 1024 || entries == 1, "a page of {entries} has {bytes} bytes");
+    ensure!(bytes < ANSWER_BYTES_MAX, "a page has {bytes} bytes");
+    Ok(())
+}
+
+fn long_name(prefix: &str, number: usize) -> String {
+    let number = format!("{prefix}{number:06}");
+    format!("{number}{}", "n".repeat(NAME_BYTES_MAX - number.len()))
+}
+
+#[tokio::test]
+async fn a_thousand_elves_with_a_mebibyte_of_documentation_are_listed_page_by_page() -> anyhow::Result<()> {
+    const ELVES: usize = 1_000;
+    let (broker, mut client) = start().await?;
+    let docs = "d".repeat(1024 * 1024);
+    let mut open = Vec::new();
+    // A message has room for a few of them.
+    for chunk in (0..ELVES).collect::<Vec<_>>().chunks(10) {
+        let elves = chunk.iter().map(|number| v1::ElfDeclaration {
+            docs: docs.clone(),
+            ..wire::declaration(&long_name("elf", *number), &[], &["n"])
+        });
+        let hello = v1::Hello {
+            elves: elves.collect(),
+            windows: Vec::new(),
+            host: "h".repeat(NAME_BYTES_MAX),
+            ..wire::hello(wire::declaration("none", &[], &[]), 0)
+        };
+        open.push(WireElf::connect(&broker.url(), hello).await?);
+    }
+    let mut names = BTreeSet::new();
+    let mut page_token = String::new();
+    loop {
+        let request =
+            v1::ListElvesRequest { page_size: PAGE_SIZE_MAX, page_token, ..v1::ListElvesRequest::default() };
+        let page = client.list_elves(request).await?.into_inner();
+        check_page(&page, page.elves.len())?;
+        for elf in page.elves {
+            ensure!(!elf.truncated && elf.instances.len() == 1 && elf.instances_total == 1, "{elf:?}");
+            let declaration = elf.declaration.context("no declaration")?;
+            ensure!(
+                declaration.docs == docs && declaration.source.is_empty(),
+                "docs are whole, sources left out"
+            );
+            ensure!(names.insert(declaration.name), "an elf is listed twice");
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    ensure!(names.len() == ELVES, "{} elves are listed", names.len());
+    drop(open);
+    Ok(broker.stop().await?)
+}
+
+/// An elf that is as large as it may be, with this source; and each revision of it is.
+fn large_elf(name: &str, source: String) -> v1::ElfDeclaration {
+    let declaration = wire::declaration(name, &[], &["n"]);
+    let revision = Bytes::copy_from_slice(&revision_of(&source));
+    let task = v1::TaskDeclaration {
+        signature: "s".repeat(500_000),
+        docs: "d".repeat(500_000),
+        ..declaration.tasks[0].clone()
+    };
+    v1::ElfDeclaration { revision, docs: String::new(), source, tasks: vec![task], ..declaration }
+}
+
+#[tokio::test]
+async fn an_elf_is_taken_up_to_its_limit_and_read_whole_and_refused_beyond() -> anyhow::Result<()> {
+    let (broker, mut client) = start().await?;
+    let mut elf = large_elf("large", "x".repeat(1_000_000));
+    elf.docs = "d".repeat(ELF_BYTES_MAX - elf.encoded_len() - 4);
+    ensure!(elf.encoded_len() == ELF_BYTES_MAX, "{}", elf.encoded_len());
+    let open = WireElf::connect(&broker.url(), wire::hello(elf.clone(), 1)).await?;
+    let request = v1::GetElfRequest { name: "large".to_owned(), ..v1::GetElfRequest::default() };
+    let shown = client.get_elf(request).await?.into_inner();
+    ensure!(shown.encoded_len() < ANSWER_BYTES_MAX);
+    let shown = shown.elf.context("no elf")?;
+    ensure!(shown.declaration.as_ref() == Some(&elf) && !shown.truncated, "it is not shown whole");
+
+    elf.docs.push('d');
+    let hello = v1::ConnectRequest {
+        sequence: 1,
+        received: 0,
+        kind: Some(connect_request::Kind::Hello(wire::hello(elf, 1))),
+    };
+    let answer = wire::open_with(&broker.url(), hello).await?;
+    let status =
+        wire::expect_refusal(answer, Code::InvalidArgument, reason::INVALID_FIELD, &["hello.elves[0]"])?;
+    ensure!(
+        status.message()
+            == "hello.elves[0]: elf `large` takes 2097153 bytes with all its tasks, documentation, sources and \
+                schemas, and at most 2097152 are allowed",
+        "{}",
+        status.message()
+    );
+
+    // Many revisions with long signatures.
+    for number in 0..12 {
+        let elf = large_elf("changing", format!("version {number}"));
+        let mut task = elf.tasks[0].clone();
+        task.source = format!("version {number}");
+        task.revision = Bytes::copy_from_slice(&revision_of(&task.source));
+        let elf = v1::ElfDeclaration { tasks: vec![task], ..elf };
+        drop(WireElf::connect(&broker.url(), wire::hello(elf, 1)).await?);
+    }
+    let mut n_listed = 0;
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListRevisionsRequest {
+            elf: "changing".to_owned(),
+            page_size: PAGE_SIZE_MAX,
+            page_token,
+            ..v1::ListRevisionsRequest::default()
+        };
+        let page = client.list_revisions(request).await?.into_inner();
+        check_page(&page, page.revisions.len())?;
+        for revision in &page.revisions {
+            let request = v1::GetRevisionRequest {
+                elf: "changing".to_owned(),
+                task: revision.task.clone(),
+                revision: revision.revision.clone(),
+                ..v1::GetRevisionRequest::default()
+            };
+            let whole = client.get_revision(request).await?.into_inner();
+            ensure!(whole.encoded_len() < ANSWER_BYTES_MAX);
+        }
+        n_listed += page.revisions.len();
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    ensure!(n_listed == 24, "{n_listed} revisions are listed: 12 of the elf, and 12 of its task");
+    drop(open);
+    Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn jobs_flows_and_results_with_the_longest_names_come_page_by_page() -> anyhow::Result<()> {
+    const JOBS: usize = 1_000;
+    const OUTPUT_BYTES: usize = 60 * 1024;
+    let (broker, mut client) = start().await?;
+    let elf_name = long_name("elf", 0);
+    let mut ids = Vec::new();
+    for number in 0..JOBS {
+        let job = v1::JobSpec {
+            task: format!("task_{}", "t".repeat(NAME_BYTES_MAX - 5)),
+            ..wire::job(&elf_name, &[], Vec::new())
+        };
+        ids.push(job.job_id.clone());
+        let flow =
+            v1::SubmitJobsRequest { flow_name: long_name("flow", number), ..wire::submission(vec![job]) };
+        client.submit_jobs(flow).await?;
+    }
+    let request = v1::ListJobsRequest { page_size: PAGE_SIZE_MAX, ..v1::ListJobsRequest::default() };
+    let page = client.list_jobs(request).await?.into_inner();
+    check_page(&page, page.jobs.len())?;
+    ensure!(page.jobs.len() == JOBS, "{} jobs", page.jobs.len());
+    let request = v1::ListFlowsRequest { page_size: PAGE_SIZE_MAX, ..v1::ListFlowsRequest::default() };
+    let page = client.list_flows(request).await?.into_inner();
+    check_page(&page, page.flows.len())?;
+    ensure!(page.flows.len() == JOBS, "{} flows", page.flows.len());
+
+    // Results: as many as fit, and on with the rest.
+    let request = wire::submission((0..200).map(|_| wire::job("talker", &[], Vec::new())).collect());
+    let ids: Vec<Bytes> = request.jobs.iter().map(|job| job.job_id.clone()).collect();
+    client.submit_jobs(request).await?;
+    let declaration = wire::declaration("talker", &[], &["text"]);
+    let mut elf = WireElf::connect(&broker.url(), wire::hello(declaration, 8)).await?;
+    let text = format!("\"{}\"", "x".repeat(OUTPUT_BYTES));
+    let mut n_settled = 0;
+    while n_settled < ids.len() {
+        match elf.next().await? {
+            v1::connect_response::Kind::Assign(assign) => {
+                for token in assign.assignments.iter().filter_map(|one| one.token.as_ref()) {
+                    elf.report(vec![wire::returned(token, &[("text", &text)])]).await?;
+                }
+            }
+            v1::connect_response::Kind::OutcomeAcks(acks) => n_settled += acks.acks.len(),
+            _ => {}
+        }
+    }
+    let mut rest = ids.as_slice();
+    while !rest.is_empty() {
+        let request = v1::GetOutputsRequest { job_ids: rest.to_vec(), ..v1::GetOutputsRequest::default() };
+        let answer = client.get_outputs(request).await?.into_inner();
+        ensure!(answer.encoded_len() < ANSWER_BYTES_MAX, "{} bytes", answer.encoded_len());
+        ensure!(!answer.jobs.is_empty() && answer.jobs.iter().all(|job| job.outputs.len() == 1));
+        rest = &rest[answer.jobs.len()..];
+    }
+    drop(elf);
+    Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn a_graph_with_many_edges_comes_in_pages_that_have_them_all() -> anyhow::Result<()> {
+    const ORIGINS: usize = 64;
+    const JOBS: usize = 200;
+    let (broker, mut client) = start().await?;
+    let output = long_name("output", 0);
+    let parameters: Vec<String> = (0..ORIGINS).map(|number| long_name("parameter", number)).collect();
+    let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
+    let origins: Vec<v1::JobSpec> = (0..ORIGINS).map(|_| wire::job("from", &[], Vec::new())).collect();
+    let mut jobs = origins.clone();
+    jobs.extend((0..JOBS).map(|_| {
+        let nodes = origins.iter().map(|origin| wire::output_of(&origin.job_id, &output)).collect();
+        wire::job("to", &parameters, nodes)
+    }));
+    let request = wire::submission(jobs);
+    let (flow, last) = (request.flow_id.clone(), request.jobs[ORIGINS].job_id.clone());
+    client.submit_jobs(request).await?;
+    let mut edges = BTreeSet::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::GetGraphRequest {
+            root: Some(v1::get_graph_request::Root::FlowId(flow.clone())),
+            page_size: PAGE_SIZE_MAX,
+            page_token,
+            include_values: true,
+            ..v1::GetGraphRequest::default()
+        };
+        let page = client.get_graph(request).await?.into_inner();
+        ensure!(page.encoded_len() < ANSWER_BYTES_MAX, "{} bytes", page.encoded_len());
+        ensure!(!page.truncated, "edges are left out");
+        edges.extend(page.edges.into_iter().map(|edge| (edge.from_job_id, edge.to_job_id, edge.parameter)));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    ensure!(edges.len() == ORIGINS * JOBS, "{} edges", edges.len());
+
+    let request = v1::GetJobRequest { job_id: last, include_values: true, ..v1::GetJobRequest::default() };
+    let answer = client.get_job(request).await?.into_inner();
+    ensure!(answer.encoded_len() < ANSWER_BYTES_MAX, "{} bytes", answer.encoded_len());
+
+    let mut edges = BTreeSet::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::GetLineageRequest {
+            job_id: origins[0].job_id.clone(),
+            down: true,
+            page_size: PAGE_SIZE_MAX,
+            page_token,
+            include_values: true,
+            ..v1::GetLineageRequest::default()
+        };
+        let page = client.get_lineage(request).await?.into_inner();
+        ensure!(page.encoded_len() < ANSWER_BYTES_MAX, "{} bytes", page.encoded_len());
+        ensure!(!page.truncated, "something is left out");
+        edges.extend(page.edges.into_iter().map(|edge| (edge.from_job_id, edge.to_job_id, edge.parameter)));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    ensure!(edges.len() == JOBS, "{} edges", edges.len());
+    Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn a_thousand_failures_and_occurrences_of_the_largest_kind_come_page_by_page() -> anyhow::Result<()> {
+    const FAILURES: usize = 1_000;
+    let (broker, mut client) = start().await?;
+    let request = wire::submission((0..2 * FAILURES).map(|_| wire::job("bad", &[], Vec::new())).collect());
+    client.submit_jobs(request).await?;
+    let declaration = wire::declaration("bad", &[], &["n"]);
+    let mut elf = WireElf::connect(&broker.url(), wire::hello(declaration, 16)).await?;
+    let (mut n_reported, mut n_settled) = (0, 0);
+    while n_settled < 2 * FAILURES {
+        match elf.next().await? {
+            v1::connect_response::Kind::Assign(assign) => {
+                for token in assign.assignments.into_iter().filter_map(|one| one.token) {
+                    // Half of them are occurrences of one.
+                    let r#type =
+                        if n_reported < FAILURES { format!("E{n_reported}") } else { "Same".to_owned() };
+                    let failure = v1::Failure {
+                        r#type,
+                        message: "m".repeat(16 * 1024),
+                        details: "d".repeat(200 * 1024),
+                        ..v1::Failure::default()
+                    };
+                    let result = Some(v1::outcome::Result::Failure(failure));
+                    elf.report(vec![v1::Outcome { token: Some(token), result }]).await?;
+                    n_reported += 1;
+                }
+            }
+            v1::connect_response::Kind::OutcomeAcks(acks) => n_settled += acks.acks.len(),
+            _ => {}
+        }
+    }
+    let mut ids = BTreeSet::new();
+    let mut same = None;
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListFailuresRequest {
+            page_size: PAGE_SIZE_MAX,
+            page_token,
+            ..v1::ListFailuresRequest::default()
+        };
+        let page = client.list_failures(request).await?.into_inner();
+        check_page(&page, page.failures.len())?;
+        for group in page.failures {
+            let failure = group.failure.context("no failure")?;
+            ensure!(failure.encoded_len() <= FAILURE_BYTES_MAX, "{} bytes", failure.encoded_len());
+            ensure!(failure.details.ends_with("… (cut, of 204800 bytes)"), "it does not say that it was cut");
+            ensure!(failure.message.len() == 16 * 1024, "the message is whole");
+            if failure.r#type == "Same" {
+                ensure!(group.occurrences == FAILURES as u64, "{} occurrences", group.occurrences);
+                same = Some(group.failure_id.clone());
+            }
+            ensure!(ids.insert(group.failure_id), "a failure is listed twice");
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    ensure!(ids.len() == FAILURES + 1, "{} failures are listed", ids.len());
+
+    let failure_id = same.context("the failure with many occurrences is not listed")?;
+    let mut n_listed = 0;
+    let mut page_token = String::new();
+    loop {
+        let request = v1::GetFailureRequest {
+            failure_id: failure_id.clone(),
+            page_size: PAGE_SIZE_MAX,
+            page_token,
+            ..v1::GetFailureRequest::default()
+        };
+        let page = client.get_failure(request).await?.into_inner();
+        let bytes = page.encoded_len();
+        ensure!(bytes <= PAGE_BYTES_MAX + FAILURE_BYTES_MAX + 1024, "a page has {bytes} bytes");
+        ensure!(!page.occurrences.is_empty(), "a page is empty");
+        n_listed += page.occurrences.len();
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    ensure!(n_listed == FAILURES, "{n_listed} occurrences are listed");
+    drop(elf);
+    Ok(broker.stop().await?)
+}
