@@ -4,8 +4,6 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-use prost::Message as _;
-
 const FILES: [&str; 8] = [
     "mycelium/v1/value.proto",
     "mycelium/v1/failure.proto",
@@ -17,19 +15,23 @@ const FILES: [&str; 8] = [
     "mycelium/v1/store_service.proto",
 ];
 
+/// What the details of errors are made of: in the descriptor set, so that whoever has that can read them. Their code is
+/// elsewhere.
+const DETAILS: [&str; 2] = ["google/rpc/error_details.proto", "google/rpc/status.proto"];
+
 fn main() -> Result<(), Box<dyn Error>> {
-    for file in FILES {
+    for file in FILES.iter().chain(&DETAILS) {
         println!("cargo:rerun-if-changed={file}");
     }
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let mut compiler = protox::Compiler::new(["."])?;
     compiler.include_imports(true).include_source_info(true).open_files(FILES)?;
-
-    let descriptors = compiler.file_descriptor_set();
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    fs::write(out.join("mycelium.v1.bin"), descriptors.encode_to_vec())?;
+    let ours = compiler.file_descriptor_set();
+    compiler.open_files(DETAILS)?;
+    fs::write(out.join("mycelium.v1.bin"), compiler.encode_file_descriptor_set())?;
 
     // Without the generated `connect` constructors: one would clash with the call `ElfService.Connect`, and both
     // sides build their channels themselves.
-    tonic_prost_build::configure().bytes(".").build_transport(false).compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".").build_transport(false).compile_fds(ours)?;
     Ok(())
 }

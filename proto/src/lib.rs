@@ -2,14 +2,30 @@
 //!
 //! The `.proto` files beside this crate are the reference; their comments are the documentation of every
 //! service, message and field, and appear here as rustdoc. The code is generated at build time, without
-//! `protoc`. [`FILE_DESCRIPTOR_SET`] is what gRPC reflection serves and what other languages can generate
+//! `protoc`. [`FILE_DESCRIPTOR_SET`] is what gRPC reflection serves, and [`FILES`] what other languages can generate
 //! from.
 
 /// Messages, clients and servers of `mycelium.v1`.
 pub use generated::v1;
 
-/// The encoded `google.protobuf.FileDescriptorSet` of `mycelium.v1`, with imports and source comments.
+/// The encoded `google.protobuf.FileDescriptorSet` of `mycelium.v1` and of what the details of errors are made of
+/// (`google.rpc`), with imports and source comments.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("mycelium.v1");
+
+/// The `.proto` files: the path under which each is imported, and its text. Beside the contract those of `google.rpc` that
+/// the details of errors are made of; the well-known types of `google.protobuf` come with every compiler.
+pub const FILES: [(&str, &str); 10] = [
+    ("google/rpc/error_details.proto", include_str!("../google/rpc/error_details.proto")),
+    ("google/rpc/status.proto", include_str!("../google/rpc/status.proto")),
+    ("mycelium/v1/blob_service.proto", include_str!("../mycelium/v1/blob_service.proto")),
+    ("mycelium/v1/elf.proto", include_str!("../mycelium/v1/elf.proto")),
+    ("mycelium/v1/elf_service.proto", include_str!("../mycelium/v1/elf_service.proto")),
+    ("mycelium/v1/failure.proto", include_str!("../mycelium/v1/failure.proto")),
+    ("mycelium/v1/job.proto", include_str!("../mycelium/v1/job.proto")),
+    ("mycelium/v1/mycelium_service.proto", include_str!("../mycelium/v1/mycelium_service.proto")),
+    ("mycelium/v1/store_service.proto", include_str!("../mycelium/v1/store_service.proto")),
+    ("mycelium/v1/value.proto", include_str!("../mycelium/v1/value.proto")),
+];
 
 pub mod limits;
 pub mod reason;

@@ -9,7 +9,7 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, retry, serve, store,
+    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, proto, retry, serve, store,
     watch, why,
 };
 use crate::output::Format;
@@ -56,7 +56,7 @@ pub(crate) struct ClientArgs {
 }
 
 /// Commands that do not talk to the broker that the options name: they start their own, or need none.
-const LOCAL_COMMANDS: [&str; 3] = ["serve", "bench", "eval"];
+const LOCAL_COMMANDS: [&str; 4] = ["serve", "bench", "eval", "proto"];
 
 impl Cli {
     /// Reads the command line and the environment, or ends the process with what is wrong with them.
@@ -132,6 +132,7 @@ pub(crate) enum Command {
     Watch(watch::Args),
     Store(store::Args),
     Eval(eval::Args),
+    Proto(proto::Args),
     Bench(bench::Args),
     /// Serves the elf of `mycelium bench`, which starts this command itself.
     #[command(hide = true)]

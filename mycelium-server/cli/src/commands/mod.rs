@@ -12,6 +12,7 @@ pub(crate) mod graph;
 pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod lineage;
+pub(crate) mod proto;
 pub(crate) mod retry;
 mod scope;
 pub(crate) mod serve;
@@ -43,6 +44,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(output.table(table, "")?)
         }
         Command::Eval(args) => eval::run(&args, output),
+        Command::Proto(args) => proto::run(&args, output),
         Command::BenchElf(args) => bench::serve_elf(args).await,
         Command::Jobs(args) => jobs::run(args, &client::connect(&client).await?, output).await,
         Command::Job(args) => job::run(args, &client::connect(&client).await?, output).await,
