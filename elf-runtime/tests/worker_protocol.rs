@@ -43,8 +43,9 @@ async fn hello_tells_what_is_served() {
     assert_eq!(hello.mycelium, "forest");
     assert_eq!(
         (hello.protocol_min, hello.protocol_max),
-        (limits::PROTOCOL_VERSION, limits::PROTOCOL_VERSION)
+        (limits::PROTOCOL_VERSION_MIN, limits::PROTOCOL_VERSION)
     );
+    assert!(hello.session_secret.is_empty());
     assert_eq!(hello.instance_id.len(), 16);
     assert_eq!((hello.resume_session, hello.held.len()), (0, 0));
     assert_eq!(hello.process_id, std::process::id());
@@ -501,6 +502,78 @@ async fn a_broker_that_falls_silent_is_left_and_one_that_answers_is_not() {
     second.welcome_back(5, Vec::new()).await;
     worker.stop_on(second).await.unwrap();
     drop(stream);
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_with_the_secret_that_its_welcome_gave() {
+    let mut broker = FakeBroker::start().await;
+    let (elf, _gates) = TestElf::new();
+    let worker = serve(broker.client().serve().elf("tester", elf));
+    let mut stream = broker.accept().await;
+    stream.hello().await;
+    stream.welcome_with_secret(5, b"a secret of 1st").await;
+    stream.heartbeat().await;
+    stream.cut().await;
+
+    // A session that is resumed keeps its secret; a new one has another, or none.
+    let mut stream = broker.accept().await;
+    let hello = stream.hello().await;
+    assert_eq!((hello.resume_session, hello.session_secret.as_ref()), (5, b"a secret of 1st".as_slice()));
+    stream.welcome_back(5, Vec::new()).await;
+    stream.heartbeat().await;
+    stream.cut().await;
+    let mut stream = broker.accept().await;
+    assert_eq!(stream.hello().await.session_secret.as_ref(), b"a secret of 1st");
+    stream.welcome_with_secret(6, b"a secret of 2nd").await;
+    stream.heartbeat().await;
+    stream.cut().await;
+    let mut stream = broker.accept().await;
+    assert_eq!(stream.hello().await.session_secret.as_ref(), b"a secret of 2nd");
+    stream.welcome(7).await;
+    stream.heartbeat().await;
+    stream.cut().await;
+    let mut stream = broker.accept().await;
+    let hello = stream.hello().await;
+    assert_eq!((hello.resume_session, hello.session_secret.len()), (7, 0));
+    stream.welcome_back(7, Vec::new()).await;
+    worker.stop_on(stream).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_is_opened_again_or_ends_the_worker_as_the_contract_says() {
+    for (code, why, is_fatal) in [
+        (Code::InvalidArgument, reason::MESSAGE_TOO_LARGE, true),
+        (Code::InvalidArgument, reason::MESSAGE_UNDECODABLE, true),
+        (Code::FailedPrecondition, reason::PROTOCOL_VIOLATION, true),
+        (Code::Unavailable, reason::BROKER_STOPPING, false),
+        (Code::Unavailable, reason::STORE_UNAVAILABLE, false),
+        (Code::Aborted, reason::SESSION_TAKEN_OVER, false),
+        (Code::Aborted, reason::SESSION_OVER, false),
+        (Code::Aborted, reason::STREAM_NOT_READ, false),
+        (Code::ResourceExhausted, reason::BROKER_BUSY, false),
+        (Code::DeadlineExceeded, reason::HELLO_OVERDUE, false),
+        (Code::Internal, reason::INTERNAL, false),
+        (Code::NotFound, reason::MYCELIUM_NOT_FOUND, false),
+    ] {
+        let mut broker = FakeBroker::start().await;
+        let (elf, _gates) = TestElf::new();
+        let worker = serve(broker.client().serve().elf("tester", elf));
+        let mut stream = broker.accept().await;
+        stream.hello().await;
+        stream.welcome(5).await;
+        stream.heartbeat().await;
+        stream.end(refusal(code, why, None)).await;
+        if is_fatal {
+            let error = worker.ended().await.unwrap_err();
+            assert_eq!(error.reason(), Some(why), "{error}");
+            assert!(!broker.has_stream(), "{why}");
+        } else {
+            let mut stream = broker.accept().await;
+            assert_eq!(stream.hello().await.resume_session, 5, "{why}");
+            stream.welcome_back(5, Vec::new()).await;
+            worker.stop_on(stream).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -234,7 +234,7 @@ pub fn declaration(elf: &str, parameters: &[&str], outputs: &[&str]) -> v1::ElfD
     }
 }
 
-/// The `Hello` of a new process that serves one elf.
+/// The `Hello` of a new process that serves one elf, and speaks the newest version of the protocol.
 pub fn hello(declaration: v1::ElfDeclaration, window: u32) -> v1::Hello {
     let windows = vec![v1::SetWindow { elf: declaration.name.clone(), window, concurrency: 0 }];
     v1::Hello {
@@ -287,6 +287,26 @@ impl WireElf {
             bail!("the broker's first message is {welcome:?}");
         };
         Ok(Self { requests, responses, sequence: 1, received: 1, welcome: said })
+    }
+
+    /// The `Hello` that resumes its session, held as `hello` says.
+    pub fn resume(&self, hello: v1::Hello) -> v1::Hello {
+        let session_secret = self.welcome.session_secret.clone();
+        v1::Hello { resume_session: self.welcome.session, session_secret, ..hello }
+    }
+
+    /// How the broker ends the stream: OK is no status. What it says before is passed over.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub async fn ended(&mut self) -> anyhow::Result<Option<Status>> {
+        loop {
+            match must("the end of the stream", self.responses.message()).await? {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(None),
+                Err(status) => return Ok(Some(status)),
+            }
+        }
     }
 
     /// Sends a message.

@@ -82,6 +82,18 @@ async fn nonsense_on_a_stream_is_answered_with_a_fault_and_the_stream_goes_on() 
     let sequence = elf.say_nothing().await?;
     let fault = elf.fault().await?;
     ensure!((fault.sequence, fault.reason.as_str()) == (sequence, reason::PROTOCOL_VIOLATION), "{fault:?}");
+    ensure!(fault.tokens.is_empty(), "it spoke of no attempt: {fault:?}");
+    // The attempts of a message of which nothing was taken are named, as far as they can be read.
+    let good = v1::Token { job_id: wire::id(), attempt: 1 };
+    let outcomes = vec![wire::returned(&good, &[]), wire::returned(&bad_token, &[])];
+    elf.report(outcomes).await?;
+    ensure!(elf.fault().await?.tokens == std::slice::from_ref(&good));
+    elf.say(connect_request::Kind::Heartbeat(v1::Heartbeat {
+        held: vec![bad_token, good.clone()],
+        ..v1::Heartbeat::default()
+    }))
+    .await?;
+    ensure!(elf.fault().await?.tokens == [good]);
     // What is strange but harmless is taken: a window for an elf it does not serve, no outcomes at all.
     elf.set_window("somebody", 3).await?;
     elf.report(Vec::new()).await?;
@@ -109,16 +121,17 @@ async fn an_oversized_message_ends_its_own_stream_and_hurts_nobody_else() -> any
     let (broker, _client, bystander) = start().await?;
     let hello = hello();
     let mut elf = WireElf::connect(&broker.url(), hello.clone()).await?;
-    let session = elf.welcome.session;
+    ensure!(elf.welcome.message_bytes_max == MESSAGE_BYTES_MAX as u64, "the limit is told");
     let message = "x".repeat(MESSAGE_BYTES_MAX);
     let failure = v1::Failure { r#type: "Big".to_owned(), message, ..v1::Failure::default() };
     let token = Some(v1::Token { job_id: wire::id(), attempt: 1 });
     elf.report(vec![v1::Outcome { token, result: Some(outcome::Result::Failure(failure)) }]).await?;
-    let ended = elf.next().await;
-    ensure!(ended.is_err(), "an oversized message is answered with {ended:?}");
+    let ended = elf.ended().await?.context("an oversized message ends the stream with OK")?;
+    let status =
+        wire::expect_refusal::<()>(Err(ended), Code::InvalidArgument, reason::MESSAGE_TOO_LARGE, &[])?;
+    ensure!(status.message().contains(&format!("limit is: {MESSAGE_BYTES_MAX} bytes")), "{status:?}");
     // The session goes on, as after any other cut.
-    let resume = v1::Hello { resume_session: session, ..hello };
-    let elf = WireElf::connect(&broker.url(), resume).await?;
+    let elf = WireElf::connect(&broker.url(), elf.resume(hello)).await?;
     ensure!(elf.welcome.resumed, "{:?}", elf.welcome);
     bystander.finish().await?;
     drop(elf);
@@ -258,6 +271,7 @@ async fn a_hello_that_cannot_be_right_opens_no_session() -> anyhow::Result<()> {
         (v1::Hello { instance_id: short.clone(), ..hello() }, "hello.instance_id"),
         (v1::Hello { instance_id: Bytes::new(), ..hello() }, "hello.instance_id"),
         (v1::Hello { host: "h".repeat(256), ..hello() }, "hello.host"),
+        (v1::Hello { session_secret: Bytes::from(vec![7; 65]), ..hello() }, "hello.session_secret"),
         (v1::Hello { runtime: "r".repeat(256), ..hello() }, "hello.runtime"),
         (v1::Hello { elves: many, windows: Vec::new(), ..hello() }, "hello.elves"),
         (v1::Hello { elves: vec![declaration(), declaration()], ..hello() }, "hello.elves[1]"),
@@ -273,7 +287,7 @@ async fn a_hello_that_cannot_be_right_opens_no_session() -> anyhow::Result<()> {
         (elf(|elf| elf.source.push('!')), "hello.elves[0].revision"),
         (elf(|elf| elf.tasks.push(elf.tasks[0].clone())), "hello.elves[0].tasks[1]"),
         (task(|task| task.name = "run".to_owned()), "hello.elves[0].tasks[0].name"),
-        (task(|task| task.revision.clear()), "hello.elves[0].tasks[0].revision"),
+        (task(|task| task.revision.truncate(1)), "hello.elves[0].tasks[0].revision"),
         (task(|task| task.outputs[1].name = "a".to_owned()), "hello.elves[0].tasks[0].outputs[1]"),
         (task(|task| task.outputs[0].schema = "{".to_owned()), "hello.elves[0].tasks[0].outputs[0].schema"),
     ];

@@ -75,7 +75,7 @@ async fn a_broker_killed_between_evaluation_and_dispatch_gives_every_attempt_the
     let hello = wire::hello(wire::declaration("scale", &["n"], &["n"]), 1);
     let mut elf = WireElf::connect(&broker.url(), hello.clone()).await?;
     let session = elf.welcome.session;
-    let resume = v1::Hello { resume_session: session, ..hello };
+    let resume = elf.resume(hello);
 
     let before = wire::job("scale", &["n"], vec![wire::literal("1")]);
     let mut job = wire::job("scale", &["n"], slow_value(&before.job_id));

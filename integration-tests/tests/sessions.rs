@@ -112,8 +112,8 @@ async fn an_assignment_that_never_arrived_is_offered_again_long_before_the_lease
 
     // The stream breaks with the second assignment: the elf comes back without it.
     let session = elf.welcome.session;
+    let resume = elf.resume(first_hello);
     drop(elf);
-    let resume = v1::Hello { resume_session: session, ..first_hello };
     let mut elf = WireElf::connect(&broker.url(), resume).await?;
     ensure!(elf.welcome.resumed && elf.welcome.session == session, "{:?}", elf.welcome);
     let token = elf.token().await?;
@@ -149,10 +149,10 @@ async fn a_session_resumes_with_what_it_holds_and_another_process_cannot_take_it
     ensure!(thief.welcome.keep.is_empty(), "{:?}", thief.welcome);
 
     // The process itself goes on with the attempt, and with no other that it names.
-    drop(elf);
     let forged = v1::Token { job_id: wire::id(), attempt: 1 };
     let held = vec![token.clone(), forged];
-    let resume = v1::Hello { resume_session: session, held, ..first_hello };
+    let resume = v1::Hello { held, ..elf.resume(first_hello) };
+    drop(elf);
     let mut elf = WireElf::connect(&broker.url(), resume).await?;
     ensure!(elf.welcome.resumed && elf.welcome.keep == [token.clone()], "{:?}", elf.welcome);
     elf.report(vec![wire::returned(&token, &[("n", "1")])]).await?;

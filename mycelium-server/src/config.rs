@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mycelium_proto::limits::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+
 /// The most that [`Config::queue_max`] and [`Config::batch_max`] may be. Far beyond what is of use, and far below what
 /// the channels that they size can take.
 const QUEUE_MAX: usize = 1 << 20;
@@ -16,6 +18,9 @@ pub struct Config {
     pub lease: Duration,
     /// How often elves are asked for a sign of life. Default 5 s; at most a third of the lease.
     pub heartbeat_interval: Duration,
+    /// The oldest version of the protocol that elves may speak. Default 1, range 1 to 2; with 2, whoever does not have its
+    /// secret can take over no session.
+    pub protocol_min: u32,
     /// How many elves a job may be lost with before it ends FAILED. Default 5, at least 1.
     pub elves_lost_max: u32,
     /// The most unfinished jobs. Default 10 million; beyond it submissions are refused with `BACKLOG_FULL`.
@@ -70,6 +75,7 @@ impl Default for Config {
         Self {
             lease: Duration::from_secs(30),
             heartbeat_interval: Duration::from_secs(5),
+            protocol_min: PROTOCOL_VERSION_MIN,
             elves_lost_max: 5,
             unfinished_max: 10_000_000,
             submission_idle_max: Duration::from_secs(600),
@@ -117,6 +123,11 @@ impl Config {
                 )
             });
         }
+        check(
+            (PROTOCOL_VERSION_MIN..=PROTOCOL_VERSION).contains(&self.protocol_min),
+            "protocol_min",
+            &|| format!("must be between {PROTOCOL_VERSION_MIN} and {PROTOCOL_VERSION}"),
+        );
         let at_least_1 = || "must be at least 1".to_owned();
         check(self.elves_lost_max >= 1, "elves_lost_max", &at_least_1);
         check(self.unfinished_max >= 1, "unfinished_max", &at_least_1);
@@ -186,6 +197,14 @@ mod tests {
         assert_eq!(problems(&endless), ["heartbeat_interval"]);
         let just = Config { heartbeat_interval: Duration::from_secs(10), ..Config::default() };
         assert_eq!(just.validate(), Ok(()));
+    }
+
+    #[test]
+    fn protocol_versions_are_those_that_are_spoken() {
+        for version in [0, PROTOCOL_VERSION + 1] {
+            assert_eq!(problems(&Config { protocol_min: version, ..Config::default() }), ["protocol_min"]);
+        }
+        assert_eq!(Config { protocol_min: 2, ..Config::default() }.validate(), Ok(()));
     }
 
     #[test]

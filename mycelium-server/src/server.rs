@@ -18,13 +18,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 
 use crate::blobs::Blobs;
 use crate::broker::{self, Handle, Report, StartError, StoreState, collect_blobs};
 use crate::config::{Config, InvalidConfig};
 use crate::data_dir;
 use crate::evaluator;
-use crate::grpc::{BlobServer, ElfServer, Mycelia, MyceliumServer, StoreServer};
+use crate::grpc::{BlobServer, ElfServer, Mycelia, MyceliumServer, StoreServer, with_reason};
 use crate::store::{self, MemoryStore, Store};
 use crate::transport::Transport;
 
@@ -173,11 +174,16 @@ impl Broker {
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, true).await;
         let told = tokio::spawn(tell_health(handle.clone(), health.clone()));
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(mycelium_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .map_err(|error| Error::Stopped { why: format!("its descriptor set cannot be read: {error}") })?;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(mycelium_proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let unreadable =
+            |error| Error::Stopped { why: format!("its descriptor set cannot be read: {error}") };
+        let reflection_v1 = reflection().build_v1().map_err(unreadable)?;
+        // What programs of a certain age ask for.
+        let reflection_v1alpha = reflection().build_v1alpha().map_err(unreadable)?;
         let mycelium_service =
             MyceliumServiceServer::new(MyceliumServer::new(mycelia.clone(), drain.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -193,8 +199,10 @@ impl Broker {
         let transport = Transport::new(&config);
         let router = transport
             .server()
+            .layer(MapResponseLayer::new(with_reason))
             .add_service(health_service)
-            .add_service(reflection)
+            .add_service(reflection_v1)
+            .add_service(reflection_v1alpha)
             .add_service(mycelium_service)
             .add_service(elf_service)
             .add_service(blob_service)

@@ -154,7 +154,11 @@ fn add(aside: &Aside, batch: &mut Batch) {
         Aside::Session(number, opens) => {
             let id = SessionId(u64::from(number));
             if opens {
-                batch.sessions_opened.push(SessionRecord { id, instance: InstanceId::new([number; 16]) });
+                batch.sessions_opened.push(SessionRecord {
+                    id,
+                    instance: InstanceId::new([number; 16]),
+                    secret: None,
+                });
             } else {
                 batch.sessions_ended.push(id);
             }

@@ -1,7 +1,15 @@
 //! The limits of the contract. A broker checks them before it takes memory, a runtime before it sends.
 
-/// The protocol version that these sources speak; `Hello` carries a range.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// The newest version of the protocol that these sources speak; `Hello` carries a range.
+pub const PROTOCOL_VERSION: u32 = 2;
+/// The oldest version of the protocol that these sources speak.
+pub const PROTOCOL_VERSION_MIN: u32 = 1;
+/// The longest secret of a session, in bytes.
+pub const SESSION_SECRET_BYTES_MAX: usize = 64;
+/// The most attempts that one `Hello` or `Heartbeat` names.
+pub const HELD_MAX: usize = 262_144;
+/// The most attempts that a `Fault` names.
+pub const FAULT_TOKENS_MAX: usize = 1_024;
 /// The version of the operations on values that these sources know; `JobSpec.operations_version` tells it.
 pub const OPERATIONS_VERSION: u32 = 2;
 /// The largest gRPC message either side sends or accepts, in bytes.

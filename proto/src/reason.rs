@@ -72,6 +72,18 @@ pub const BROKER_STOPPING: &str = "BROKER_STOPPING";
 pub const COMMIT_UNKNOWN: &str = "COMMIT_UNKNOWN";
 /// The stream did not begin with `Hello`, or repeated it. `FAILED_PRECONDITION`.
 pub const PROTOCOL_VIOLATION: &str = "PROTOCOL_VIOLATION";
+/// A message of the request is larger than the broker takes. `INVALID_ARGUMENT`.
+pub const MESSAGE_TOO_LARGE: &str = "MESSAGE_TOO_LARGE";
+/// A message of the request is not one of the contract. `INVALID_ARGUMENT`.
+pub const MESSAGE_UNDECODABLE: &str = "MESSAGE_UNDECODABLE";
+/// The stream did not begin with `Hello` in time. `DEADLINE_EXCEEDED`.
+pub const HELLO_OVERDUE: &str = "HELLO_OVERDUE";
+/// A newer stream goes on with the session of this one. `ABORTED`.
+pub const SESSION_TAKEN_OVER: &str = "SESSION_TAKEN_OVER";
+/// The session of the stream is over, because nothing was heard of it for its lease. `ABORTED`.
+pub const SESSION_OVER: &str = "SESSION_OVER";
+/// The elf has not read what was sent to it. `ABORTED`.
+pub const STREAM_NOT_READ: &str = "STREAM_NOT_READ";
 /// The two sides share no protocol version. `FAILED_PRECONDITION`.
 pub const PROTOCOL_VERSION_UNSUPPORTED: &str = "PROTOCOL_VERSION_UNSUPPORTED";
 /// Something failed inside the broker; the message carries an id that its log names. `INTERNAL`.

@@ -58,6 +58,12 @@ pub fn reason_in_words(job: &Job, reason: &Reason) -> String {
             },
             late(full.late_by.as_ref()),
         ),
+        Some(Kind::HandedBack(handed)) => format!(
+            "elves of `{elf}` have taken it and given it back without an outcome {}; it is offered to them again at \
+             {} UTC",
+            count(handed.times, "time"),
+            utc(handed.until.as_ref()),
+        ),
         Some(Kind::Held(held)) => {
             let since = utc(held.since.as_ref());
             let instance = id(&held.instance_id);

@@ -248,6 +248,9 @@ impl Connection {
                             return end;
                         },
                         Ok(None) => return StreamEnd::Cut(Status::unavailable("the broker ended the stream")),
+                        Err(status) if is_fatal(&status, true) => {
+                            return StreamEnd::Fatal(Error::from_status(&self.url, &status));
+                        }
                         Err(status) => return StreamEnd::Cut(status),
                     }
                 }
@@ -400,7 +403,8 @@ async fn give_up_in_time(
     std::future::pending().await
 }
 
-/// Whether an answer to `Hello` means that no later one will be better.
+/// Whether a stream that ends so means that no later one will be better: the table of `ElfService.Connect` in the
+/// contract.
 fn is_fatal(status: &Status, was_welcomed_before: bool) -> bool {
     if std::error::Error::source(status).is_some() {
         // Made on this side, because the connection broke.

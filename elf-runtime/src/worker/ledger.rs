@@ -7,9 +7,12 @@
 mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use mycelium_proto::limits;
 use mycelium_proto::v1::{self, connect_request, outcome};
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +47,16 @@ pub(super) struct Identity {
     pub(super) instance_id: [u8; 16],
     pub(super) process_id: u32,
     pub(super) host: String,
+}
+
+/// What the session is resumed with.
+#[derive(Default)]
+struct Secret(Bytes);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(..)")
+    }
 }
 
 #[derive(Debug)]
@@ -104,6 +117,7 @@ pub(super) struct Ledger {
     unsent: VecDeque<Token>,
     serial_last: u64,
     session: u64,
+    secret: Secret,
     stream: Stream,
     stream_number: u64,
     leaving: Leaving,
@@ -125,6 +139,7 @@ impl Ledger {
             unsent: VecDeque::new(),
             serial_last: 0,
             session: 0,
+            secret: Secret::default(),
             stream: Stream::Closed,
             stream_number: 0,
             leaving: Leaving::No,
@@ -191,6 +206,10 @@ impl Ledger {
             orders.cancel.extend(self.forget(token));
         }
         self.session = welcome.session;
+        if !welcome.resumed {
+            // Empty if the broker speaks a version that knows no secrets.
+            self.secret = Secret(welcome.session_secret.clone());
+        }
         self.stream = Stream::Welcomed;
         // In the order they were finished as far as that is known: those sent before come first.
         let queued: HashSet<Token> = self.unsent.iter().copied().collect();
@@ -432,9 +451,9 @@ impl Ledger {
         };
         v1::Hello {
             mycelium: self.identity.mycelium.clone(),
-            protocol_min: mycelium_proto::limits::PROTOCOL_VERSION,
-            protocol_max: mycelium_proto::limits::PROTOCOL_VERSION,
-            instance_id: bytes::Bytes::copy_from_slice(&self.identity.instance_id),
+            protocol_min: limits::PROTOCOL_VERSION_MIN,
+            protocol_max: limits::PROTOCOL_VERSION,
+            instance_id: Bytes::copy_from_slice(&self.identity.instance_id),
             resume_session: self.session,
             elves: self.elves.iter().map(|elf| elf.declaration.clone()).collect(),
             held: if self.session == 0 { Vec::new() } else { self.inventory() },
@@ -442,6 +461,7 @@ impl Ledger {
             process_id: self.identity.process_id,
             host: self.identity.host.clone(),
             runtime: concat!("elf-runtime ", env!("CARGO_PKG_VERSION")).to_owned(),
+            session_secret: self.secret.0.clone(),
         }
     }
 }

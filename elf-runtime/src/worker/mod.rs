@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_proto::limits;
+use prost::Message as _;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,12 @@ use crate::service::{self, BoxElfService, BoxError, ElfService, TaskRequest};
 
 /// How many jobs an elf holds beyond those it runs, unless its window is set.
 const PREFETCH_DEFAULT: u32 = 512;
+/// The most that the declarations of all elves of a worker may take in its first message, in bytes. The rest of the message
+/// names what is held.
+const DECLARED_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX / 2;
+/// The most jobs that all elves of a worker may hold. What is finished and not acknowledged is named beside them, so this is
+/// less than a message may name.
+const HELD_MAX: u64 = limits::HELD_MAX as u64 - limits::WINDOW_MAX as u64;
 /// How long a worker that is to stop waits for its tasks, unless said otherwise.
 const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 /// How long a task that was cancelled may go on, unless said otherwise.
@@ -262,6 +269,7 @@ impl Worker {
             }));
             accounts.push(account);
         }
+        fit_hello(&mut accounts)?;
         let ledger = Ledger::new(Identity::of_this_process(mycelium.name()), accounts);
         Ok(Connection {
             url: mycelium.url().to_owned(),
@@ -312,6 +320,38 @@ fn check(elves: &[Served]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Sees to it that `Hello` fits a message, with all that may ever be held.
+fn fit_hello(accounts: &mut [ElfAccount]) -> Result<(), Error> {
+    let windows: u64 = accounts.iter().map(|account| u64::from(account.window)).sum();
+    if windows > HELD_MAX {
+        let message =
+            format!("its elves have windows of {windows} jobs together, and at most {HELD_MAX} are possible");
+        return Err(Error::InvalidWorker { message });
+    }
+    if declared_bytes(accounts) <= DECLARED_BYTES_MAX {
+        return Ok(());
+    }
+    tracing::warn!(
+        "the declarations of this worker are too large for one message: their source texts are left out"
+    );
+    for account in &mut *accounts {
+        account.declaration.source.clear();
+        account.declaration.tasks.iter_mut().for_each(|task| task.source.clear());
+    }
+    let bytes = declared_bytes(accounts);
+    if bytes <= DECLARED_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "its elves declare {bytes} bytes without their source texts, and at most {DECLARED_BYTES_MAX} are possible"
+    );
+    Err(Error::InvalidWorker { message })
+}
+
+fn declared_bytes(accounts: &[ElfAccount]) -> usize {
+    accounts.iter().map(|account| account.declaration.encoded_len()).sum()
+}
+
 impl Served {
     fn account(&self) -> Result<ElfAccount, Error> {
         let declaration = self.elf.declaration();
@@ -355,4 +395,61 @@ fn host() -> String {
         .unwrap_or_default();
     host.truncate(host.trim_end().len());
     if host.len() > limits::NAME_BYTES_MAX { String::new() } else { host }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(window: u32, docs: usize, source: usize) -> ElfAccount {
+        let declaration = mycelium_proto::v1::ElfDeclaration {
+            docs: "d".repeat(docs),
+            source: "s".repeat(source),
+            tasks: vec![mycelium_proto::v1::TaskDeclaration {
+                source: "t".repeat(source),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        ElfAccount {
+            name: Arc::from("scale"),
+            declaration,
+            window,
+            concurrency: 1,
+            tasks: std::collections::HashMap::new(),
+            unfinished: 0,
+        }
+    }
+
+    fn problem(mut accounts: Vec<ElfAccount>) -> String {
+        match fit_hello(&mut accounts) {
+            Err(Error::InvalidWorker { message }) => message,
+            other => panic!("a worker that cannot say hello is set up: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn source_texts_that_do_not_fit_the_first_message_are_left_out() {
+        const MIB: usize = 1024 * 1024;
+        let mut small = vec![account(1, MIB, MIB)];
+        fit_hello(&mut small).unwrap();
+        assert_eq!(small[0].declaration.source.len(), MIB, "what fits is sent");
+        let mut large: Vec<_> = (0..5).map(|_| account(1, MIB, MIB)).collect();
+        fit_hello(&mut large).unwrap();
+        assert!(large.iter().all(|account| account.declaration.source.is_empty()
+            && account.declaration.tasks[0].source.is_empty()
+            && account.declaration.docs.len() == MIB));
+        let too_large = problem((0..9).map(|_| account(1, MIB, 0)).collect());
+        assert!(too_large.contains("without their source texts, and at most 8388608"), "{too_large}");
+    }
+
+    #[test]
+    fn windows_are_refused_that_no_message_could_name() {
+        fit_hello(&mut [account(65_536, 0, 0), account(65_536, 0, 0), account(65_536, 0, 0)]).unwrap();
+        let message = problem((0..4).map(|_| account(65_536, 0, 0)).collect());
+        assert_eq!(
+            message,
+            "its elves have windows of 262144 jobs together, and at most 196608 are possible"
+        );
+    }
 }

@@ -88,6 +88,11 @@ impl ElfStream {
         self.send(connect_response::Kind::Welcome(welcome(session))).await;
     }
 
+    pub async fn welcome_with_secret(&mut self, session: u64, secret: &'static [u8]) {
+        let session_secret = bytes::Bytes::from_static(secret);
+        self.send(connect_response::Kind::Welcome(v1::Welcome { session_secret, ..welcome(session) })).await;
+    }
+
     pub async fn welcome_back(&mut self, session: u64, keep: Vec<v1::Token>) {
         self.send(connect_response::Kind::Welcome(v1::Welcome { resumed: true, keep, ..welcome(session) }))
             .await;
@@ -133,6 +138,11 @@ impl ElfStream {
     /// Takes the outcomes that are here already.
     pub fn take_outcomes(&mut self) -> impl Iterator<Item = v1::Outcome> {
         self.outcomes.drain(..)
+    }
+
+    /// Ends the stream with this status.
+    pub async fn end(self, status: Status) {
+        must("room for the end", self.outbound.send(Err(status))).await.unwrap();
     }
 
     /// Breaks the stream.

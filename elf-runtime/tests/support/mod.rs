@@ -176,6 +176,13 @@ impl Serving {
         must("the end of the worker", self.worker).await.unwrap()
     }
 
+    /// Waits until the worker ends by itself.
+    pub async fn ended(self) -> Result<(), Error> {
+        // Kept to the end: a worker whose `stop` is dropped is told to stop.
+        let Self { stop: _stop, worker } = self;
+        must("the end of the worker", worker).await.unwrap()
+    }
+
     /// As `stop`, with a broker that listens until the worker has said goodbye.
     pub async fn stop_on(mut self, mut stream: ElfStream) -> Result<(), Error> {
         if self.stop.is_some() {

@@ -9,8 +9,8 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, proto, retry, serve, store,
-    watch, why,
+    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, proto, retry, serve,
+    store, watch, why,
 };
 use crate::output::Format;
 

@@ -83,6 +83,8 @@ fn lives() {
         request: RequestId(0),
         instance: InstanceId::new([1; 16]),
         resume: None,
+        secret: None,
+        secret_new: None,
         elves: vec![offer],
         held: vec![],
     };

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::ids::{
     AssignNumber, Attachment, Attempt, Commit, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
-    InstanceId, JobId, JobNumber, RequestId, Revision, SessionId, SubmissionId, Timestamp, Token,
+    InstanceId, JobId, JobNumber, RequestId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
+    Token,
 };
 use crate::image::FlowRecord;
 use crate::status::FinalStatus;
@@ -255,6 +256,10 @@ pub struct Hello {
     pub instance: InstanceId,
     /// The session to go on with.
     pub resume: Option<SessionId>,
+    /// The digest of the secret that it shows, if it shows one: what it has to be to resume a session that has one.
+    pub secret: Option<SecretDigest>,
+    /// The digest of the secret that the session gets if a new one is opened; `None`: none.
+    pub secret_new: Option<SecretDigest>,
     /// The elves it serves, each once.
     pub elves: Vec<ElfOffer>,
     /// The attempts it holds.

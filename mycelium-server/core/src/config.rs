@@ -9,6 +9,8 @@ use crate::ids::EvaluationNumber;
 pub struct Config {
     /// How long a session lives without a sign of life. Default: 30 s.
     pub lease: Duration,
+    /// Whether a session that was opened without a secret cannot be resumed. Default: false.
+    pub secrets_required: bool,
     /// How many of a job's attempts may end because their elf was lost; with the last one the job ends FAILED.
     /// Default: 5.
     pub elves_lost_max: u32,
@@ -40,6 +42,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(30),
+            secrets_required: false,
             elves_lost_max: 5,
             unfinished_max: 10_000_000,
             submission_idle_max: Duration::from_secs(10 * 60),

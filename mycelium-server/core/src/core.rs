@@ -12,6 +12,7 @@ use crate::flows::Flows;
 use crate::ids::{Clocks, Commit, JobId, Steady};
 use crate::image::Counters;
 use crate::names::Names;
+use crate::pauses::Pauses;
 use crate::recent::Recents;
 use crate::restore::Restore;
 use crate::sessions::Sessions;
@@ -51,6 +52,7 @@ pub struct Core {
     pub(crate) work: VecDeque<Work>,
     pub(crate) evaluations: Evaluations,
     pub(crate) expansions: Expansions,
+    pub(crate) pauses: Pauses,
     /// The elves for which there may be both a job and room.
     pub(crate) dirty: BTreeSet<u32>,
     /// How long the shell has stood still, all in all: time in which it could hear nobody, and which therefore counts
@@ -81,6 +83,7 @@ impl Core {
             work: VecDeque::new(),
             evaluations: Evaluations::after(config.evaluations_after),
             expansions: Expansions::new(),
+            pauses: Pauses::default(),
             dirty: BTreeSet::new(),
             stood_still: Duration::ZERO,
             batch: Batch::default(),
@@ -126,9 +129,7 @@ impl Core {
                 self.on_arguments_failed(now, session, token, failure);
             }
             Command::Evaluated { evaluated } => self.on_evaluated(now, &evaluated),
-            Command::Heard { session } => {
-                self.session_alive(now, session);
-            }
+            Command::Heard { session } => self.on_heard(now, session),
             Command::Stalled { by } => self.on_stalled(by),
             Command::Draining { session } => self.on_draining(now, session),
             Command::Goodbye { session } => self.on_goodbye(now, session, effects),
@@ -140,12 +141,13 @@ impl Core {
         self.batch.must_commit = true;
     }
 
-    /// Ends a batch, once after its commands: ends sessions whose lease has run out and submissions that were left
-    /// alone, goes on with what is done in bounded pieces, places ready jobs into free windows, and puts everything
+    /// Ends a batch, once after its commands: ends sessions whose lease has run out, pauses of jobs, and submissions that
+    /// were left alone, goes on with what is done in bounded pieces, places ready jobs into free windows, and puts everything
     /// that has changed since the last batch into `effects`.
     pub fn finish_batch(&mut self, now: Clocks, effects: &mut Effects) {
         let now = self.attended(now);
         self.expire_leases(now, effects);
+        self.end_pauses(now);
         self.drop_idle_submissions(now);
         self.go_on_with_work(now, effects);
         self.place(now);
@@ -158,7 +160,8 @@ impl Core {
     pub fn next_deadline(&self) -> Option<Steady> {
         let lease = self.sessions.leases.first().map(|&(until, _)| until);
         let idle = self.submissions.idle.first().map(|&(until, _)| until);
-        lease.into_iter().chain(idle).min().map(|attended| attended.after(self.stood_still))
+        let pause = self.pauses.first();
+        lease.into_iter().chain(idle).chain(pause).min().map(|attended| attended.after(self.stood_still))
     }
 
     /// Whether work is left over that did not fit the last batch: then another one is due at once.

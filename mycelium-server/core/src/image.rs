@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::ids::{
     Attempt, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, Revision,
-    SessionId, SubmissionId, Timestamp,
+    SecretDigest, SessionId, SubmissionId, Timestamp,
 };
 use crate::status::FinalCounts;
 
@@ -96,6 +96,8 @@ pub struct SessionRecord {
     pub id: SessionId,
     /// The process.
     pub instance: InstanceId,
+    /// The digest of its secret, if it has one.
+    pub secret: Option<SecretDigest>,
 }
 
 /// A submission of several parts.

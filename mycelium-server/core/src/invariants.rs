@@ -215,16 +215,32 @@ impl Core {
                 "ready jobs are queued",
                 || format!("{} is {:?}", job.id, job.state),
             )?;
+            let is_cancelling = self.flows.arena[job.flow].is_cancelling(job.number);
+            let pause = self.pauses.until.get(&slot);
             if job.state == (State::Ready { queued: false }) {
-                let is_cancelling = self.flows.arena[job.flow].is_cancelling(job.number);
-                check(is_cancelling, "only jobs to be cancelled leave the queue", || job.id.to_string())?;
+                check(
+                    is_cancelling || pause.is_some(),
+                    "only jobs that pause, or are to be cancelled, leave the queue",
+                    || job.id.to_string(),
+                )?;
             }
+            let pauses = pause.is_none_or(|&until| {
+                job.state == (State::Ready { queued: false }) && self.pauses.by_time.contains(&(until, slot))
+            });
+            check(pauses, "pauses are of ready jobs outside the queue", || job.id.to_string())?;
         }
         for (_, session) in self.sessions.arena.iter() {
             for task in session.offers.values().flat_map(|offer| offer.tasks.keys()) {
                 *users.entry(*task).or_default() += 1;
             }
         }
+        let (pauses, vacant) = (self.pauses.until.len(), self.pauses.until.keys());
+        let vacant = vacant.filter(|&&slot| self.slab[slot].state == State::Vacant).count();
+        check(
+            pauses == self.pauses.by_time.len() && vacant == 0,
+            "pauses are kept by time and by job",
+            || format!("{pauses}, {vacant} vacant"),
+        )?;
         let all_queued: usize = self.names.tasks.iter().map(|(_, task)| task.queue.len()).sum();
         check(queued == all_queued, "queues hold ready jobs only", || format!("{queued} {all_queued}"))?;
         let mut heads: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
@@ -267,8 +283,16 @@ impl Core {
             check(self.sessions.by_id.get(&session.id) == Some(&index), "sessions are found by id", || {
                 session.id.to_string()
             })?;
-            let is_instance = self.sessions.by_instance.get(&session.instance) == Some(&index);
-            check(is_instance, "an instance has one session", || session.id.to_string())?;
+            // Older ones that have a secret may live beside it; the newest may be over.
+            let newest = self.sessions.by_instance.get(&session.instance);
+            let is_newest_or_older = newest.map_or(session.secret.is_some(), |&newest| {
+                let newest = &self.sessions.arena[newest];
+                newest.instance == session.instance
+                    && (newest.id == session.id || (session.secret.is_some() && session.id < newest.id))
+            });
+            check(is_newest_or_older, "an instance has one session without a secret at most", || {
+                session.id.to_string()
+            })?;
             let has_lease = self.sessions.leases.contains(&(session.lease_until, index));
             check(has_lease, "sessions have leases", || session.id.to_string())?;
             let mut by_elf: BTreeMap<u32, u32> = BTreeMap::new();

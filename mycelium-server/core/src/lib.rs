@@ -31,6 +31,7 @@ mod flows;
 mod invariants;
 mod names;
 mod outcomes;
+mod pauses;
 mod place;
 mod recent;
 mod restore;

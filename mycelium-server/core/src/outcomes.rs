@@ -61,7 +61,7 @@ impl Core {
             OutcomeResult::Refused(failure) => (End::Failed(FailedBy::Reported(failure)), Verdict::Refused),
             // It was not cancelled, or it would not run any more: the elf has stopped it of its own accord.
             OutcomeResult::Released | OutcomeResult::Cancelled => {
-                self.give_back(session, assign);
+                self.give_back(now, session, assign);
                 return Verdict::Recorded;
             }
         };

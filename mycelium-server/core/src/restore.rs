@@ -130,6 +130,7 @@ impl Restore {
             generation: 0,
             touch: UNTOUCHED,
             evaluate: live.evaluate,
+            handed_back: 0,
         });
         if let Some(submission) = live.submission {
             self.submissions.push((slot, submission));
@@ -206,18 +207,22 @@ fn restore_flows(core: &mut Core, flows: Vec<FlowRecord>) -> Result<(), RestoreE
     Ok(())
 }
 
-fn restore_sessions(core: &mut Core, sessions: Vec<SessionRecord>, now: Steady) -> Result<(), RestoreError> {
+fn restore_sessions(
+    core: &mut Core,
+    mut sessions: Vec<SessionRecord>,
+    now: Steady,
+) -> Result<(), RestoreError> {
     let lease_until = now.after(core.config.lease);
+    sessions.sort_unstable_by_key(|record| record.id);
     for record in sessions {
-        if core.sessions.by_id.contains_key(&record.id)
-            || core.sessions.by_instance.contains_key(&record.instance)
-        {
+        if core.sessions.by_id.contains_key(&record.id) {
             return Err(RestoreError::Twice(format!("session {}", record.id)));
         }
         if record.id > core.counters.session {
             return Err(RestoreError::NumberNotGiven(format!("session {}", record.id)));
         }
-        core.sessions.insert(record.id, record.instance, lease_until);
+        // Whether it was known is not stored: those who had heard of it must not lose it to somebody who has not.
+        core.sessions.insert(&record, true, lease_until);
     }
     Ok(())
 }

@@ -178,6 +178,7 @@ impl Core {
             generation: 0,
             touch,
             evaluate: job.evaluate || depends_on_skipped,
+            handed_back: 0,
         });
         let on: Vec<(JobId, Slot)> =
             job.depends_on.iter().filter_map(|id| Some((*id, self.slab.find(id)?))).collect();

@@ -7,7 +7,9 @@ use crate::arena::Arena;
 use crate::command::{ElfOffer, Hello, Window};
 use crate::core::Core;
 use crate::effects::{Effects, End, FailedBy, Ran, Reply, Send};
-use crate::ids::{AssignNumber, Attempt, Clocks, InstanceId, Revision, SessionId, Steady, Timestamp, Token};
+use crate::ids::{
+    AssignNumber, Attempt, Clocks, InstanceId, Revision, SecretDigest, SessionId, Steady, Timestamp, Token,
+};
 use crate::image::SessionRecord;
 use crate::names::Room;
 use crate::slab::{Slot, State};
@@ -20,6 +22,10 @@ pub(crate) struct Session {
     pub(crate) instance: InstanceId,
     pub(crate) is_connected: bool,
     pub(crate) is_draining: bool,
+    /// What a `Hello` has to show to resume it; `None` if it was opened without a secret.
+    pub(crate) secret: Option<SecretDigest>,
+    /// Whether its instance is known to have heard of it: it has said something since it was welcomed.
+    pub(crate) is_known: bool,
     pub(crate) lease_until: Steady,
     /// By elf. An elf that is no longer offered stays until nothing of it is held.
     pub(crate) offers: BTreeMap<u32, Offer>,
@@ -69,6 +75,7 @@ pub(crate) enum SessionEnd {
 pub(crate) struct Sessions {
     pub(crate) arena: Arena<Session>,
     pub(crate) by_id: BTreeMap<SessionId, u32>,
+    /// The newest session of each instance. It may have older ones, which wait for whoever has their secret.
     pub(crate) by_instance: BTreeMap<InstanceId, u32>,
     pub(crate) leases: BTreeSet<(Steady, u32)>,
 }
@@ -83,12 +90,15 @@ impl Sessions {
         }
     }
 
-    pub(crate) fn insert(&mut self, id: SessionId, instance: InstanceId, lease_until: Steady) -> u32 {
+    pub(crate) fn insert(&mut self, record: &SessionRecord, is_known: bool, lease_until: Steady) -> u32 {
+        let &SessionRecord { id, instance, secret } = record;
         let session = self.arena.insert(Session {
             id,
             instance,
             is_connected: false,
             is_draining: false,
+            secret,
+            is_known,
             lease_until,
             offers: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -108,7 +118,20 @@ impl Core {
     pub(crate) fn session_alive(&mut self, now: Clocks, id: SessionId) -> Option<u32> {
         let session = *self.sessions.by_id.get(&id)?;
         self.renew_lease(now, session);
+        self.sessions.arena[session].is_known = true;
         Some(session)
+    }
+
+    /// Its words are on their way, and will say themselves what they are.
+    pub(crate) fn on_heard(&mut self, now: Clocks, id: SessionId) {
+        if let Some(&session) = self.sessions.by_id.get(&id) {
+            self.renew_lease(now, session);
+        }
+    }
+
+    /// The session that a `Hello` would resume if it were applied now.
+    pub fn resumes(&self, hello: &Hello) -> Option<SessionId> {
+        hello.resume.filter(|&id| self.session_to_resume(id, hello.instance, hello.secret).is_some())
     }
 
     fn renew_lease(&mut self, now: Clocks, session: u32) {
@@ -120,17 +143,16 @@ impl Core {
     }
 
     pub(crate) fn on_hello(&mut self, now: Clocks, hello: Hello, effects: &mut Effects) {
-        let Hello { request, instance, resume, elves, held } = hello;
+        let Hello { request, instance, resume, secret, secret_new, elves, held } = hello;
         self.batch.must_commit = true;
-        let resumed = resume
-            .and_then(|id| self.sessions.by_id.get(&id).copied())
-            .filter(|&session| self.sessions.arena[session].instance == instance);
+        let resumed = resume.and_then(|id| self.session_to_resume(id, instance, secret));
         let (session, keep) = match resumed {
             Some(session) => {
                 self.renew_lease(now, session);
-                (session, self.reconcile_held(session, &held))
+                self.sessions.arena[session].is_known = true;
+                (session, self.reconcile_held(now, session, &held))
             }
-            None => (self.open_session(now, instance, effects), Vec::new()),
+            None => (self.open_session(now, instance, secret_new, effects), Vec::new()),
         };
         self.set_offers(session, elves);
         let entry = &mut self.sessions.arena[session];
@@ -142,19 +164,47 @@ impl Core {
         effects.replies.push((request, Ok(reply)));
     }
 
-    fn open_session(&mut self, now: Clocks, instance: InstanceId, effects: &mut Effects) -> u32 {
-        if let Some(&old) = self.sessions.by_instance.get(&instance) {
+    /// The session, if it is alive and this instance's, and the secret shown is the one it was opened with.
+    fn session_to_resume(
+        &self,
+        id: SessionId,
+        instance: InstanceId,
+        secret: Option<SecretDigest>,
+    ) -> Option<u32> {
+        let session = *self.sessions.by_id.get(&id)?;
+        let entry = &self.sessions.arena[session];
+        let is_trusted = match entry.secret {
+            Some(_) => entry.secret == secret,
+            None => !self.config.secrets_required,
+        };
+        (entry.instance == instance && is_trusted).then_some(session)
+    }
+
+    fn open_session(
+        &mut self,
+        now: Clocks,
+        instance: InstanceId,
+        secret: Option<SecretDigest>,
+        effects: &mut Effects,
+    ) -> u32 {
+        // Whoever does not show its secret does not end a session either. But if its instance has never answered the
+        // welcome, that may have been lost, and the secret with it.
+        if let Some(&old) = self.sessions.by_instance.get(&instance)
+            && (self.sessions.arena[old].secret.is_none() || !self.sessions.arena[old].is_known)
+        {
             self.end_session(now, old, SessionEnd::Lost, effects);
         }
         let id = SessionId(self.counters.session.0 + 1);
         self.counters.session = id;
-        self.batch.sessions_opened.push(SessionRecord { id, instance });
-        self.sessions.insert(id, instance, now.steady.after(self.config.lease))
+        let record = SessionRecord { id, instance, secret };
+        let session = self.sessions.insert(&record, false, now.steady.after(self.config.lease));
+        self.batch.sessions_opened.push(record);
+        session
     }
 
     /// An instance has come back and named what it holds: the rest has been lost on the way. Returns what it is to go
     /// on with.
-    fn reconcile_held(&mut self, session: u32, named: &[Token]) -> Vec<Token> {
+    fn reconcile_held(&mut self, now: Clocks, session: u32, named: &[Token]) -> Vec<Token> {
         let named: BTreeSet<Token> = named.iter().copied().collect();
         let entry = &mut self.sessions.arena[session];
         // What it does not go on with it drops without a report, cancelled attempts included.
@@ -166,7 +216,7 @@ impl Core {
             .collect();
         entry.received = entry.last_assign;
         for assign in gone {
-            self.give_back(session, assign);
+            self.give_back(now, session, assign);
         }
         let kept: BTreeSet<Token> =
             self.sessions.arena[session].held.values().map(|held| held.token).collect();
@@ -174,15 +224,15 @@ impl Core {
     }
 
     /// An instance no longer holds an attempt: its job, if there is one, returns to its place in the queue.
-    pub(crate) fn give_back(&mut self, session: u32, assign: AssignNumber) {
+    pub(crate) fn give_back(&mut self, now: Clocks, session: u32, assign: AssignNumber) {
         if let Some(held) = self.free_held(session, assign)
             && let Some(slot) = held.job
         {
-            self.return_job(slot);
+            self.hand_back(now, slot);
         }
     }
 
-    /// A running job returns to its place in the queue.
+    /// The job of an elf that is lost returns to its place in the queue.
     fn return_job(&mut self, slot: Slot) {
         self.touch_record(slot);
         self.set_state(slot, State::Ready { queued: true });
@@ -276,7 +326,8 @@ impl Core {
     }
 
     pub(crate) fn on_stream_closed(&mut self, now: Clocks, id: SessionId) {
-        if let Some(session) = self.session_alive(now, id) {
+        if let Some(&session) = self.sessions.by_id.get(&id) {
+            self.renew_lease(now, session);
             self.sessions.arena[session].is_connected = false;
             self.refresh_rooms(session);
         }
@@ -332,7 +383,7 @@ impl Core {
                 gone.push(assign);
             }
         }
-        gone.into_iter().for_each(|assign| self.give_back(session, assign));
+        gone.into_iter().for_each(|assign| self.give_back(now, session, assign));
         let unknown = unknown.into_iter().collect();
         effects.sends.push(Send::HeartbeatAck { session: id, unknown });
     }
@@ -355,17 +406,21 @@ impl Core {
             let may_have_started = concurrency == 0 || *before < concurrency;
             *before += 1;
             let Some(slot) = held.job else { continue };
-            if how == SessionEnd::Lost && may_have_started {
-                let ran = Ran { instance, revision: held.revision, since: held.since };
-                self.elf_lost(now, slot, ran);
-            } else {
-                self.return_job(slot);
+            match how {
+                SessionEnd::Lost if may_have_started => {
+                    let ran = Ran { instance, revision: held.revision, since: held.since };
+                    self.elf_lost(now, slot, ran);
+                }
+                SessionEnd::Lost => self.return_job(slot),
+                SessionEnd::Goodbye => self.hand_back(now, slot),
             }
         }
 
         if let Some(entry) = self.sessions.arena.remove(session) {
             self.sessions.by_id.remove(&id);
-            self.sessions.by_instance.remove(&instance);
+            if self.sessions.by_instance.get(&instance) == Some(&session) {
+                self.sessions.by_instance.remove(&instance);
+            }
             self.sessions.leases.remove(&(entry.lease_until, session));
             for (elf, offer) in entry.offers {
                 offer.tasks.into_keys().for_each(|task| self.names.unuse_task(task));

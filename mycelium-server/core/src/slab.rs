@@ -41,6 +41,8 @@ pub(crate) struct Job {
     pub(crate) touch: u32,
     /// Whether it is evaluated when all it waits for has ended, before anything else.
     pub(crate) evaluate: bool,
+    /// How often it has come back without an outcome since the core was made, up to 255. In memory only.
+    pub(crate) handed_back: u8,
 }
 
 const _: () = assert!(size_of::<Job>() <= 112, "a job grew: ten million of them must fit one broker");
@@ -83,7 +85,8 @@ pub(crate) enum State {
     Doomed,
     /// It waits for an instance.
     Ready {
-        /// Whether it stands in its task's queue. Jobs that are about to be cancelled are taken out.
+        /// Whether it stands in its task's queue. Jobs that are about to be cancelled are taken out, and those that
+        /// pause stand beside it.
         queued: bool,
     },
     /// An instance holds an attempt of it.
@@ -227,6 +230,7 @@ fn vacant(generation: u32) -> Job {
         generation,
         touch: UNTOUCHED,
         evaluate: false,
+        handed_back: 0,
     }
 }
 

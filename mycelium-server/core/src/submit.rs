@@ -375,6 +375,7 @@ impl Core {
             elves_lost: 0,
             generation: 0,
             touch: UNTOUCHED,
+            handed_back: 0,
             evaluate: evaluate
                 || dependencies.iter().any(|dependency| matches!(dependency, Dependency::Skipped)),
         };

@@ -136,7 +136,15 @@ impl TestEnv {
     ) -> Effects {
         let request = self.request();
         let resume = resume.map(SessionId);
-        let hello = Hello { request, instance: instance(number), resume, elves: offers, held };
+        let hello = Hello {
+            request,
+            instance: instance(number),
+            resume,
+            secret: None,
+            secret_new: None,
+            elves: offers,
+            held,
+        };
         self.batch([Command::Hello(hello)])
     }
 

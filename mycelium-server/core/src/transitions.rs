@@ -61,6 +61,8 @@ impl Core {
                 self.names.elves[elf].ready -= 1;
                 if queued {
                     self.names.dequeue(job.task, place_of(slot, job));
+                } else {
+                    self.pauses.remove(slot);
                 }
             }
             State::Running { .. } => {

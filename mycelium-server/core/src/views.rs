@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::core::Core;
 use crate::ids::{
-    Attempt, ContentDigest, FlowId, FlowNumber, InstanceId, JobId, JobNumber, SessionId, SubmissionId,
-    Timestamp, Token,
+    Attempt, ContentDigest, FlowId, FlowNumber, InstanceId, JobId, JobNumber, SessionId, Steady,
+    SubmissionId, Timestamp, Token,
 };
 use crate::image::{Counters, FlowRecord, Running};
 use crate::slab::{Job, Slot, State};
@@ -83,6 +83,13 @@ pub enum Explanation {
     NotSealed {
         /// The submission.
         submission: SubmissionId,
+    },
+    /// It was handed back again and again without an outcome, and is offered anew only after a pause.
+    HandedBack {
+        /// How often, since the core was made, counted up to 255.
+        times: u32,
+        /// When it returns to its queue, by the shell's clock for intervals.
+        until: Steady,
     },
     /// No connected instance offers its task.
     NoInstance {
@@ -226,7 +233,13 @@ impl Core {
             }
             State::Gathering => self.explain_gathering(slot)?,
             State::Doomed => Explanation::Settling,
-            State::Ready { .. } => self.explain_ready(slot, job),
+            State::Ready { .. } => match self.pauses.until.get(&slot) {
+                Some(&until) => Explanation::HandedBack {
+                    times: u32::from(job.handed_back),
+                    until: until.after(self.stood_still),
+                },
+                None => self.explain_ready(slot, job),
+            },
             State::Running { session, .. } => Explanation::Held {
                 running: self.running(job)?,
                 connected: self.sessions.arena[session].is_connected,

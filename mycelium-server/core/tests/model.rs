@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mycelium_core::command::{
     Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Facts, FinishedFact, Hello, NewJob,
@@ -226,6 +227,7 @@ struct Pair {
     finished: BTreeMap<JobId, FinalStatus>,
     requests: u64,
     answers: u64,
+    now: Clocks,
 }
 
 impl Pair {
@@ -429,6 +431,8 @@ impl Pair {
             request: self.request(),
             instance: InstanceId::new(instance),
             resume: None,
+            secret: None,
+            secret_new: None,
             elves: vec![offer],
             held: vec![],
         })
@@ -453,11 +457,14 @@ impl Pair {
 
     /// Gives what was handed out to be evaluated.
     fn batches(&mut self, commands: Vec<Command>) -> Vec<Evaluation> {
-        let now = Clocks { steady: Steady(1), wall: Timestamp(1) };
+        let before = self.now;
+        // Pauses end within it, so that the model need not know of them.
+        self.now.steady = before.steady.after(Duration::from_secs(60));
+        let now = self.now;
         let mut effects = Effects::default();
         let mut evaluations = Vec::new();
         for command in commands {
-            self.core.apply(now, command, &mut effects);
+            self.core.apply(before, command, &mut effects);
         }
         loop {
             self.core.finish_batch(now, &mut effects);
@@ -500,9 +507,11 @@ proptest! {
         step_max in 1..5_usize,
         steps in prop::collection::vec(step(), 1..50),
     ) {
-        let core = Core::new(Config { step_max, evaluations_max: step_max, ..Config::default() });
+        // No session ends by its lease.
+        let lease = Duration::from_secs(1_000_000);
+        let core = Core::new(Config { lease, step_max, evaluations_max: step_max, ..Config::default() });
         let model = Model::default();
-        let mut pair = Pair { core, model, finished: BTreeMap::new(), requests: 0, answers: 0 };
+        let mut pair = Pair { core, model, finished: BTreeMap::new(), requests: 0, answers: 0, now: Clocks { steady: Steady(1), wall: Timestamp(1) } };
         for step in steps {
             pair.take(step);
         }

@@ -258,7 +258,12 @@ impl Driver {
             return;
         }
         self.take_up_to(self.config.queue_max);
-        let heard: HashSet<SessionId> = self.waiting.iter().filter_map(speaker).collect();
+        let speaks = |message: &Message| match message {
+            // Whoever names a session without its secret says nothing of it.
+            Message::Hello(hello) => self.core.resumes(&hello.hello),
+            message => speaker(message),
+        };
+        let heard: HashSet<SessionId> = self.waiting.iter().filter_map(speaks).collect();
         for session in over {
             let is_speaking =
                 self.streams.get(&session).is_some_and(|stream| stream.is_speaking.load(Ordering::Relaxed));
@@ -289,8 +294,9 @@ impl Driver {
                 // message, and must not be taken for the end of this one.
                 if let Some((answered, Ok(Reply::Welcome { session, .. }))) = effects.replies.last()
                     && *answered == request
+                    && let Some(before) = self.streams.insert(*session, attachment)
                 {
-                    self.streams.insert(*session, attachment);
+                    before.end(CallError::SessionTakenOver);
                 }
             }
             Message::FromStream { session, stream, mut command, bodies } => {
@@ -424,6 +430,8 @@ impl Driver {
         for session in cut_off {
             // The stream does not read what it is sent: it is closed, and the session waits to be resumed.
             if let Some(attached) = self.streams.get(&session) {
+                // The attachment itself goes with the message, so that the core hears of it in its turn.
+                let _ended_before = attached.end.set(CallError::StreamNotRead);
                 tracing::warn!(%session, "cut off the stream of an elf that does not read");
                 self.waiting.push_back(Message::FromStream {
                     session,
@@ -462,8 +470,8 @@ impl Driver {
             Sent::HeartbeatAck { session, unknown } => (session, ToStream::HeartbeatAck(unknown)),
             Sent::SessionOver { session } => {
                 if let Some(stream) = self.streams.remove(&session) {
-                    // A full outbox needs no word: the stream ends when its attachment is dropped.
-                    let _full = stream.outbox.try_send(ToStream::SessionOver(session));
+                    tracing::info!(%session, "a session is over");
+                    stream.end(CallError::SessionOver);
                 }
                 return (session, true);
             }
@@ -602,9 +610,10 @@ impl Driver {
             self.waiting.push_back(message);
         }
         self.answer_all(&CallError::Stopping);
-        for attached in self.streams.values() {
+        for (_, attached) in self.streams.drain() {
             // A full outbox needs no word: the stream ends when the attachment is dropped.
             let _full = attached.outbox.try_send(ToStream::GoAway);
+            attached.end(CallError::Stopping);
         }
         match blocking(|| self.store.close()) {
             // Nothing acknowledged depends on it.

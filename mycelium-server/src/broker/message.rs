@@ -12,7 +12,7 @@ use mycelium_core::ids::{
     AssignNumber, Attachment, Commit, ContentDigest, FailureId, JobId, SessionId, Token,
 };
 use mycelium_proto::v1;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{SetOnce, mpsc, oneshot};
 
 use super::watch::WatchStart;
 use crate::blobs::BlobError;
@@ -46,6 +46,14 @@ pub(crate) struct BlobUses {
     pub(crate) reply: oneshot::Sender<()>,
 }
 
+impl StreamAttachment {
+    /// Lets go of the stream, which ends once it has passed on what waits for it.
+    pub(crate) fn end(self, why: CallError) {
+        // What ended it first is why it ends.
+        let _ended_before = self.end.set(why);
+    }
+}
+
 /// A reading of the core.
 pub(crate) type Query = Box<dyn FnOnce(&Core, Commit) + Send>;
 /// Where the reply to a request goes, with the commit that made it durable.
@@ -68,6 +76,8 @@ pub(crate) struct StreamAttachment {
     pub(crate) outbox: mpsc::Sender<ToStream>,
     /// What needs arguments first, and so must not hold up the rest.
     pub(crate) assigned: mpsc::Sender<Assigned>,
+    /// Set before it is dropped: why the stream is to end. Dropped without, the store is away.
+    pub(crate) end: Arc<SetOnce<CallError>>,
     pub(crate) outputs: DeclaredOutputs,
     /// Whether a message has been read from it that has not come to the queue.
     pub(crate) is_speaking: Arc<AtomicBool>,
@@ -90,8 +100,6 @@ pub(crate) enum ToStream {
     OutcomeAcks(Vec<(Token, Verdict)>),
     /// A sign of life was heard; these attempts are not the session's.
     HeartbeatAck(Vec<Token>),
-    /// The session is over: close.
-    SessionOver(SessionId),
     /// The broker stops: close.
     GoAway,
 }
@@ -164,6 +172,15 @@ pub(crate) enum CallError {
     StoreReadOnly,
     #[error("the broker is stopping")]
     Stopping,
+    /// Of a stream: another goes on with its session.
+    #[error("a newer stream goes on with this session")]
+    SessionTakenOver,
+    /// Of a stream.
+    #[error("the session is over: nothing was heard of it for its lease, or its instance has opened another")]
+    SessionOver,
+    /// Of a stream.
+    #[error("the elf has not read what was sent to it")]
+    StreamNotRead,
     #[error("the store cannot be read")]
     Read(#[source] Arc<store::Error>),
     #[error("the store holds a record that cannot be read: {0}")]
@@ -217,12 +234,12 @@ impl Message {
     }
 }
 
-/// The session whose elf said it, if it is what an elf says.
+/// The session whose elf said it, if it is what an elf says on its stream.
 pub(crate) fn speaker(message: &Message) -> Option<SessionId> {
     match message {
         Message::FromStream { session, .. } => Some(*session),
-        Message::Hello(hello) => hello.hello.resume,
-        Message::Request { .. }
+        Message::Hello(_)
+        | Message::Request { .. }
         | Message::BlobUses(_)
         | Message::Evaluated { .. }
         | Message::Query(_)

@@ -54,6 +54,8 @@ pub(crate) fn load_core(
 fn core_config(config: &Config) -> mycelium_core::Config {
     mycelium_core::Config {
         lease: config.lease,
+        // The first version that knows of secrets.
+        secrets_required: config.protocol_min >= 2,
         elves_lost_max: config.elves_lost_max,
         unfinished_max: config.unfinished_max,
         submission_idle_max: config.submission_idle_max,

@@ -3,24 +3,27 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::Stream;
 use mycelium_core::command::Command;
 use mycelium_core::effects::Reply;
 use mycelium_core::ids::{AssignNumber, SessionId};
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, connect_request, connect_response};
-use tokio::sync::mpsc;
+use tokio::sync::{SetOnce, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::declare::{Declared, checked_window, declared, tokens};
+use super::declare::{
+    Declared, checked_window, complete_revisions, declared, protocol, secret_digest, token, tokens,
+};
 use super::dispatch::{Dispatched, Dispatcher};
-use super::outcomes::{Outcomes, outcomes, refuse_missing};
-use super::status::Error;
+use super::outcomes::{Outcomes, check_tokens, outcomes, refuse_missing};
+use super::status::{Error, unreadable};
 use super::{Mycelia, convert};
 use crate::broker::{
     CallError, Handle, HelloMessage, Permit, Process, Report, StreamAttachment, StreamId, ToStream,
@@ -34,6 +37,13 @@ const OUTGOING_MAX: usize = 16;
 /// How long a new stream may take to say `Hello`.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long an elf may take to make room for the reason why its stream ends.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
+/// From which version of the protocol on a session has a secret.
+const PROTOCOL_WITH_SECRETS: u32 = 2;
+/// How many random bytes the secret of a session has.
+const SECRET_BYTES: usize = 32;
+
 /// How many names of elves one line of the log shows.
 const LOGGED_NAMES_MAX: usize = 4;
 
@@ -44,14 +54,19 @@ pub(crate) async fn connect(
     mut incoming: Streaming<v1::ConnectRequest>,
 ) -> Result<impl Stream<Item = Result<v1::ConnectResponse, Status>> + Send + 'static, Status> {
     let first = tokio::time::timeout(HELLO_WITHIN, incoming.message()).await;
-    let first = first.map_err(|_elapsed| violation("the stream did not begin with `Hello` in time"))??;
-    let Some(v1::ConnectRequest { sequence, kind: Some(connect_request::Kind::Hello(hello)), .. }) = first
+    let first = first.map_err(|_elapsed| Error::HelloOverdue { within: HELLO_WITHIN })??;
+    let Some(v1::ConnectRequest { sequence, kind: Some(connect_request::Kind::Hello(mut hello)), .. }) =
+        first
     else {
         return Err(violation("the stream must begin with `Hello`").into());
     };
     let handle = mycelia.get(&hello.mycelium)?.clone();
     let permit = handle.admit_stream().map_err(Error::from)?;
-    let declared = declared(&hello, handle.clock().now().wall)?;
+    let protocol = protocol(&hello, handle.config().protocol_min)?;
+    complete_revisions(&mut hello);
+    let mut declared = declared(&hello, handle.clock().now().wall)?;
+    let secret = if protocol >= PROTOCOL_WITH_SECRETS { secret()? } else { Bytes::new() };
+    declared.hello.secret_new = secret_digest(&secret);
     let process = Process { id: hello.process_id, host: hello.host, late_by: None };
     let elves = hello.elves;
 
@@ -61,7 +76,9 @@ pub(crate) async fn connect(
     let Declared { hello, elves: elf_records, revisions, outputs } = declared;
     let is_speaking = Arc::new(AtomicBool::new(false));
     let speaking = Arc::clone(&is_speaking);
-    let attachment = StreamAttachment { stream, outbox, assigned: assign, outputs, is_speaking };
+    let end = Arc::new(SetOnce::new());
+    let attachment =
+        StreamAttachment { stream, outbox, assigned: assign, end: Arc::clone(&end), outputs, is_speaking };
     let answered = handle
         .hello(|reply| HelloMessage { hello, elves: elf_records, revisions, attachment, reply })
         .await
@@ -78,32 +95,42 @@ pub(crate) async fn connect(
     let elves = names(elves.iter().map(|elf| elf.name.as_str()));
     tracing::info!(%session, resumed, elves = elves.as_str(), "an elf connected");
 
-    let shared = Arc::new(Shared { received: AtomicU64::new(sequence), assigned: Mutex::default() });
+    let shared = Arc::new(Shared {
+        received: AtomicU64::new(sequence),
+        assigned: Mutex::default(),
+        has_said_goodbye: AtomicBool::new(false),
+        given_up: OnceLock::new(),
+    });
     let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
     let (out, dispatched) = mpsc::channel(OUTGOING_MAX);
     let (faults, faults_receiver) = mpsc::channel(OUTGOING_MAX);
     let welcome = v1::Welcome {
         session: session.0,
         resumed,
-        protocol: limits::PROTOCOL_VERSION,
+        protocol,
         heartbeat_interval: Some(convert::duration(handle.config().heartbeat_interval)),
         lease: Some(convert::duration(handle.config().lease)),
         keep: keep.iter().map(convert::token).collect(),
         payload_bytes_max: limits::PAYLOAD_BYTES_MAX as u64,
         job_bytes_max: limits::JOB_BYTES_MAX as u64,
+        message_bytes_max: limits::MESSAGE_BYTES_MAX as u64,
+        // One that is resumed keeps the secret it has.
+        session_secret: if resumed { Bytes::new() } else { secret },
     };
     let writer = Writer {
         outgoing,
         inbox,
+        end,
         dispatched,
         faults: faults_receiver,
         shared: Arc::clone(&shared),
+        drain: drain.clone(),
         sequence: 0,
     };
     let closing = CancellationToken::new();
     let dispatcher = Dispatcher { handle: handle.clone(), session, stream, assigned, out };
     tokio::spawn(dispatcher.run());
-    tokio::spawn(writer.run(welcome, drain.clone(), closing.clone(), permit));
+    tokio::spawn(writer.run(welcome, closing.clone(), permit));
     let reader = Reader { handle, session, elves, stream, incoming, faults, shared, speaking };
     tokio::spawn(reader.run(drain, closing));
     Ok(ReceiverStream::new(outgoing_receiver))
@@ -119,6 +146,13 @@ fn names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     text
 }
 
+/// A secret for a new session.
+fn secret() -> Result<Bytes, Error> {
+    let mut secret = [0; SECRET_BYTES];
+    getrandom::fill(&mut secret)?;
+    Ok(Bytes::copy_from_slice(&secret))
+}
+
 fn violation(message: &str) -> Error {
     Error::ProtocolViolation(message.to_owned())
 }
@@ -128,6 +162,10 @@ struct Shared {
     /// The highest sequence number received from the elf.
     received: AtomicU64,
     assigned: Mutex<Assigned>,
+    /// Whether the elf has ended its session itself.
+    has_said_goodbye: AtomicBool,
+    /// Why the reader does not read on, if that is not the elf's doing.
+    given_up: OnceLock<Error>,
 }
 
 /// Which assignments are known to have reached the elf.
@@ -139,6 +177,11 @@ struct Assigned {
 }
 
 impl Shared {
+    /// The reader does not read on.
+    fn give_up(&self, error: Error) {
+        let _given_up_before = self.given_up.set(error);
+    }
+
     fn sent(&self, sequence: u64, last: AssignNumber) {
         let mut assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
         assigned.sent.push_back((sequence, last));
@@ -190,6 +233,9 @@ impl Reader {
                 }
                 Ok(None) => break,
                 Err(status) => {
+                    if let Some(error) = unreadable(&status) {
+                        self.shared.give_up(error);
+                    }
                     tracing::info!(
                         session = %self.session,
                         elves = self.elves.as_str(),
@@ -210,18 +256,27 @@ impl Reader {
     /// Deals with one message. `false`: the stream is at its end.
     async fn hear(&mut self, message: v1::ConnectRequest) -> bool {
         let sequence = message.sequence;
+        let about = About { sequence, tokens: Vec::new() };
         self.shared.received.fetch_max(sequence, Ordering::Relaxed);
         let session = self.session;
         let (command, bodies) = match message.kind {
-            Some(connect_request::Kind::Outcomes(reported)) => match self.read_outcomes(reported).await {
-                Ok(Outcomes { outcomes, bodies, .. }) => (Command::Outcomes { session, outcomes }, bodies),
-                // The elf reports again on its next stream.
-                Err(Error::Call(CallError::Blob(error))) => {
-                    tracing::error!(%session, error = %Report(&error), "cannot look for the blobs of outputs");
-                    return false;
+            Some(connect_request::Kind::Outcomes(reported)) => {
+                if let Err(error) = check_tokens(&reported) {
+                    let tokens = reported.outcomes.into_iter().filter_map(|outcome| outcome.token);
+                    return self.fault(about.and(tokens), &error).await;
                 }
-                Err(error) => return self.fault(sequence, &error).await,
-            },
+                match self.read_outcomes(reported).await {
+                    Ok(Outcomes { outcomes, bodies, .. }) => {
+                        (Command::Outcomes { session, outcomes }, bodies)
+                    }
+                    // The elf reports again on its next stream.
+                    Err(error) => {
+                        tracing::error!(%session, error = %Report(&error), "cannot look for the blobs of outputs");
+                        self.shared.give_up(error);
+                        return false;
+                    }
+                }
+            }
             Some(connect_request::Kind::Heartbeat(heartbeat)) => {
                 match tokens("heartbeat.held", &heartbeat.held) {
                     Ok(held) => {
@@ -230,29 +285,36 @@ impl Reader {
                         let received = self.shared.reached(message.received);
                         (Command::Heartbeat { session, held, received }, Vec::new())
                     }
-                    Err(error) => return self.fault(sequence, &error).await,
+                    Err(error) => return self.fault(about.and(heartbeat.held), &error).await,
                 }
             }
             Some(connect_request::Kind::SetWindow(window)) => match checked_window("set_window", &window) {
                 Ok(checked) => {
                     (Command::SetWindow { session, elf: Arc::from(window.elf), window: checked }, Vec::new())
                 }
-                Err(error) => return self.fault(sequence, &error).await,
+                Err(error) => return self.fault(about, &error).await,
             },
             Some(connect_request::Kind::Draining(v1::Draining {})) => {
                 (Command::Draining { session }, Vec::new())
             }
             Some(connect_request::Kind::Goodbye(v1::Goodbye {})) => {
+                self.shared.has_said_goodbye.store(true, Ordering::Relaxed);
                 (Command::Goodbye { session }, Vec::new())
             }
             Some(connect_request::Kind::Hello(_)) => {
-                return self.fault(sequence, &violation("`Hello` is said once, at the beginning")).await;
+                return self.fault(about, &violation("`Hello` is said once, at the beginning")).await;
             }
             None => {
-                return self.fault(sequence, &violation("the message says nothing this broker knows")).await;
+                return self.fault(about, &violation("the message says nothing this broker knows")).await;
             }
         };
-        self.handle.pass_on(session, self.stream, command, bodies).await.is_ok()
+        match self.handle.pass_on(session, self.stream, command, bodies).await {
+            Ok(()) => true,
+            Err(error) => {
+                self.shared.give_up(error.into());
+                false
+            }
+        }
     }
 
     async fn read_outcomes(&self, reported: v1::Outcomes) -> Result<Outcomes, Error> {
@@ -262,14 +324,27 @@ impl Reader {
     }
 
     /// Tells the elf what is wrong with a message; the stream goes on.
-    async fn fault(&self, sequence: u64, error: &Error) -> bool {
-        let fault = v1::Fault {
-            sequence,
-            reason: super::status::reason(error).to_owned(),
-            message: error.to_string(),
-        };
+    async fn fault(&self, about: About, error: &Error) -> bool {
+        let About { sequence, tokens } = about;
+        let reason = super::status::reason(error).to_owned();
+        let fault = v1::Fault { sequence, reason, message: error.to_string(), tokens };
         // An elf that sends nonsense and does not read is read no further either.
         self.faults.send(fault).await.is_ok()
+    }
+}
+
+/// Which message a fault is found with.
+struct About {
+    sequence: u64,
+    /// The attempts that it speaks of.
+    tokens: Vec<v1::Token>,
+}
+
+impl About {
+    /// The message speaks of these attempts. Those that cannot be read mean nothing to its elf.
+    fn and(self, tokens: impl IntoIterator<Item = v1::Token>) -> Self {
+        let readable = tokens.into_iter().filter(|one| token(one).is_some());
+        Self { tokens: readable.take(limits::FAULT_TOKENS_MAX).collect(), ..self }
     }
 }
 
@@ -278,49 +353,38 @@ struct Writer {
     outgoing: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
     /// From the owner of the core.
     inbox: mpsc::Receiver<ToStream>,
+    /// Why the owner of the core has let go of the stream.
+    end: Arc<SetOnce<CallError>>,
     /// Assignments with their arguments.
     dispatched: mpsc::Receiver<Dispatched>,
     /// From the reader.
     faults: mpsc::Receiver<v1::Fault>,
     shared: Arc<Shared>,
+    drain: CancellationToken,
     sequence: u64,
 }
 
 impl Writer {
-    async fn run(
-        mut self,
-        welcome: v1::Welcome,
-        drain: CancellationToken,
-        closing: CancellationToken,
-        _permit: Permit,
-    ) {
+    async fn run(mut self, welcome: v1::Welcome, closing: CancellationToken, _permit: Permit) {
         let mut alive = self.send(connect_response::Kind::Welcome(welcome)).await;
-        let mut last_word = None;
         while alive {
             alive = tokio::select! {
                 biased;
                 () = closing.cancelled() => false,
-                () = drain.cancelled() => {
-                    last_word = Some(Error::from(CallError::Stopping));
+                () = self.drain.cancelled() => {
                     self.go_away().await;
                     false
                 }
                 message = self.inbox.recv() => match message {
-                    Some(message) => self.pass_on(message, &mut last_word).await,
+                    Some(message) => self.pass_on(message).await,
                     // The owner of the core has let go of the stream.
-                    None => {
-                        last_word = Some(Error::from(CallError::StoreUnavailable));
-                        false
-                    }
+                    None => false,
                 },
                 Some(fault) = self.faults.recv() => self.send(connect_response::Kind::Fault(fault)).await,
                 dispatched = self.dispatched.recv() => {
                     // The dispatcher could not read the store: what it was given is not delivered, and goes back
                     // into the queue when the elf resumes without it.
-                    let Some(dispatched) = dispatched else {
-                        last_word = Some(Error::from(CallError::StoreUnavailable));
-                        break;
-                    };
+                    let Some(dispatched) = dispatched else { break };
                     let assign = v1::Assign { assignments: dispatched.assignments };
                     let sent = self.send(connect_response::Kind::Assign(assign)).await;
                     self.shared.sent(self.sequence, dispatched.last);
@@ -328,14 +392,30 @@ impl Writer {
                 }
             };
         }
-        if let Some(error) = last_word {
-            // Whether the elf still reads it or not, it reconnects.
-            let _closed = self.outgoing.try_send(Err(error.into()));
+        if let Some(error) = self.last_word(closing.is_cancelled()) {
+            // An elf that does not read does not hear it: it is waited for no longer than it takes others.
+            let said = self.outgoing.send(Err(error.into()));
+            let _unheard = tokio::time::timeout(LAST_WORD_WITHIN, said).await;
         }
         closing.cancel();
     }
 
-    async fn pass_on(&mut self, message: ToStream, last_word: &mut Option<Error>) -> bool {
+    /// Why the stream ends; `None` if that was the elf's wish. `is_read_no_further`: its reader has ended.
+    fn last_word(&self, is_read_no_further: bool) -> Option<Error> {
+        if let Some(error) = self.shared.given_up.get() {
+            return Some(error.clone());
+        }
+        match self.end.get() {
+            Some(CallError::SessionOver) if self.shared.has_said_goodbye.load(Ordering::Relaxed) => None,
+            Some(error) => Some(error.clone().into()),
+            None if self.drain.is_cancelled() => Some(CallError::Stopping.into()),
+            // The elf has closed its side, or the connection is gone.
+            None if is_read_no_further => None,
+            None => Some(CallError::StoreUnavailable.into()),
+        }
+    }
+
+    async fn pass_on(&mut self, message: ToStream) -> bool {
         match message {
             ToStream::Cancel(tokens) => {
                 let tokens = tokens.iter().map(convert::token).collect();
@@ -350,13 +430,7 @@ impl Writer {
                 let unknown = unknown.iter().map(convert::token).collect();
                 self.send(connect_response::Kind::HeartbeatAck(v1::HeartbeatAck { unknown })).await
             }
-            // The stream ends without an error: an elf that is still there opens a new session.
-            ToStream::SessionOver(session) => {
-                tracing::info!(%session, "a session is over");
-                false
-            }
             ToStream::GoAway => {
-                *last_word = Some(Error::from(CallError::Stopping));
                 self.go_away().await;
                 false
             }
@@ -368,12 +442,17 @@ impl Writer {
         self.send(connect_response::Kind::GoAway(v1::GoAway { message })).await;
     }
 
-    /// Sends a message. `false`: the connection is gone.
+    /// Sends a message. `false`: the connection is gone, or the stream is over before the elf has made room for it.
     async fn send(&mut self, kind: connect_response::Kind) -> bool {
         self.sequence += 1;
         let received = self.shared.received.load(Ordering::Relaxed);
         let message = v1::ConnectResponse { sequence: self.sequence, received, kind: Some(kind) };
-        self.outgoing.send(Ok(message)).await.is_ok()
+        tokio::select! {
+            biased;
+            sent = self.outgoing.send(Ok(message)) => sent.is_ok(),
+            _why = self.end.wait() => false,
+            () = self.drain.cancelled() => false,
+        }
     }
 }
 

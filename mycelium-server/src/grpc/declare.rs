@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::command::{ElfOffer, Hello, Window};
-use mycelium_core::ids::{Attempt, InstanceId, JobId, RequestId, Revision, SessionId, Timestamp, Token};
+use mycelium_core::ids::{
+    Attempt, InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, Timestamp, Token,
+};
 use mycelium_proto::limits;
 use mycelium_proto::v1;
 use prost::Message as _;
@@ -24,16 +26,51 @@ pub(crate) struct Declared {
     pub(crate) outputs: DeclaredOutputs,
 }
 
+/// The version of the protocol that is spoken with an elf: the highest that both sides know.
+pub(crate) fn protocol(hello: &v1::Hello, ours_min: u32) -> Result<u32, Error> {
+    let (min, max, ours_max) = (hello.protocol_min, hello.protocol_max, limits::PROTOCOL_VERSION);
+    let spoken = max.min(ours_max);
+    if spoken < min.max(ours_min) {
+        return Err(Error::ProtocolVersion { min, max, ours_min, ours_max });
+    }
+    Ok(spoken)
+}
+
+/// Gives a revision to elves and tasks that have none: the digest of their source, or of the declaration if they have
+/// none of that either.
+pub(crate) fn complete_revisions(hello: &mut v1::Hello) {
+    for elf in &mut hello.elves {
+        for task in &mut elf.tasks {
+            if task.revision.is_empty() {
+                task.revision = revision_of(&task.source, task);
+            }
+        }
+        if elf.revision.is_empty() {
+            elf.revision = revision_of(&elf.source, elf);
+        }
+    }
+}
+
+fn revision_of(source: &str, declaration: &impl prost::Message) -> Bytes {
+    let digest = match source {
+        "" => Sha256::digest(declaration.encode_to_vec()),
+        source => Sha256::digest(source),
+    };
+    Bytes::copy_from_slice(&digest)
+}
+
+/// The digest of a session's secret; `None` if there is none.
+pub(crate) fn secret_digest(secret: &[u8]) -> Option<SecretDigest> {
+    (!secret.is_empty()).then(|| SecretDigest::new(Sha256::digest(secret).into()))
+}
+
 /// Checks a `Hello` whole.
 pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Error> {
-    let ours = limits::PROTOCOL_VERSION;
-    if !(hello.protocol_min..=hello.protocol_max).contains(&ours) {
-        return Err(Error::ProtocolVersion { min: hello.protocol_min, max: hello.protocol_max, ours });
-    }
     let instance = InstanceId::from_slice(&hello.instance_id)
         .ok_or_else(|| Error::field("hello.instance_id", "must be 16 bytes"))?;
     at_most("hello.host", hello.host.len(), limits::NAME_BYTES_MAX)?;
     at_most("hello.runtime", hello.runtime.len(), limits::NAME_BYTES_MAX)?;
+    at_most("hello.session_secret", hello.session_secret.len(), limits::SESSION_SECRET_BYTES_MAX)?;
     at_most("hello.elves", hello.elves.len(), limits::ELVES_PER_SESSION_MAX)?;
 
     let mut declared = Declared {
@@ -41,6 +78,8 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
             request: RequestId::default(),
             instance,
             resume: (hello.resume_session != 0).then_some(SessionId(hello.resume_session)),
+            secret: secret_digest(&hello.session_secret),
+            secret_new: None,
             elves: Vec::with_capacity(hello.elves.len()),
             held: tokens("hello.held", &hello.held)?,
         },
@@ -82,8 +121,7 @@ pub(crate) fn checked_window(field: &str, window: &v1::SetWindow) -> Result<Wind
 
 /// Reads tokens.
 pub(crate) fn tokens(field: &str, tokens: &[v1::Token]) -> Result<Vec<Token>, Error> {
-    let max = limits::WINDOW_MAX as usize * 4;
-    at_most(field, tokens.len(), max)?;
+    at_most(field, tokens.len(), limits::HELD_MAX)?;
     tokens
         .iter()
         .enumerate()
@@ -207,8 +245,8 @@ fn at_most(field: &str, n: usize, max: usize) -> Result<(), Error> {
 
 fn checked_revision(field: &str, revision: &[u8], source: &str) -> Result<Revision, Error> {
     let field = format!("{field}.revision");
-    let given =
-        Revision::from_slice(revision).ok_or_else(|| Error::field(field.as_str(), "must be 32 bytes"))?;
+    let given = Revision::from_slice(revision)
+        .ok_or_else(|| Error::field(field.as_str(), "must be 32 bytes, or empty"))?;
     if !source.is_empty() && Sha256::digest(source.as_bytes()).as_slice() != given.as_bytes() {
         return Err(Error::field(field, "is not the SHA-256 of `source`"));
     }

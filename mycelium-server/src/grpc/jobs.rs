@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mycelium_core::command::Scope;
 use mycelium_core::effects::Refusal;
-use mycelium_core::ids::{JobId, SessionId};
+use mycelium_core::ids::{JobId, SessionId, Timestamp};
 use mycelium_core::{Explanation, JobView};
 use mycelium_proto::limits;
 use mycelium_proto::v1;
@@ -284,6 +284,12 @@ pub(crate) async fn explain(
         }
         Explanation::NotSealed { submission } => {
             Kind::NotSealed(v1::NotSealed { submission_id: convert::id(submission.as_bytes()) })
+        }
+        Explanation::HandedBack { times, until } => {
+            let now = handle.clock().now();
+            let left = u64::try_from(until.since(now.steady).as_micros()).unwrap_or(u64::MAX);
+            let until = Timestamp(now.wall.0.saturating_add(left));
+            Kind::HandedBack(v1::HandedBack { times, until: Some(convert::timestamp(until)) })
         }
         Explanation::NoInstance { instances } => {
             let elf_known = handle.registry().elf(&view.elf).is_some();

@@ -23,8 +23,19 @@ pub(crate) struct Outcomes {
     blobs: Vec<(usize, Blob)>,
 }
 
-/// Turns a report into what the core takes. Outputs that are malformed make their attempt fail; a token that names no job makes
-/// the whole message worthless.
+/// Makes sure that every outcome names an attempt: a token that names no job makes the whole message worthless.
+pub(crate) fn check_tokens(reported: &v1::Outcomes) -> Result<(), Error> {
+    match reported.outcomes.iter().position(|outcome| outcome.token.as_ref().and_then(token).is_none()) {
+        None => Ok(()),
+        Some(index) => Err(no_token(index)),
+    }
+}
+
+fn no_token(index: usize) -> Error {
+    Error::field(format!("outcomes[{index}].token"), "must name a job of 16 bytes")
+}
+
+/// Turns a report into what the core takes, once its tokens are checked. Outputs that are malformed make their attempt fail.
 ///
 /// So does an output that is a blob which is not there: see [`refuse_missing`].
 pub(crate) fn outcomes(reported: v1::Outcomes) -> Result<Outcomes, Error> {
@@ -32,10 +43,7 @@ pub(crate) fn outcomes(reported: v1::Outcomes) -> Result<Outcomes, Error> {
     let mut bodies = Vec::with_capacity(reported.outcomes.len());
     let mut blobs = Vec::new();
     for (index, reported) in reported.outcomes.into_iter().enumerate() {
-        let token =
-            reported.token.as_ref().and_then(token).ok_or_else(|| {
-                Error::field(format!("outcomes[{index}].token"), "must name a job of 16 bytes")
-            })?;
+        let token = reported.token.as_ref().and_then(token).ok_or_else(|| no_token(index))?;
         // A message holds far fewer outcomes than 2^32.
         let attachment = Attachment(u32::try_from(bodies.len()).unwrap_or(u32::MAX));
         let result = match reported.result {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use mycelium_core::effects::Refusal;
 use mycelium_proto::reason;
+use tonic::body::Body;
+use tonic::codegen::http::Response;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -35,8 +37,18 @@ pub(crate) enum Error {
     /// The stream of an elf broke a rule.
     #[error("{0}")]
     ProtocolViolation(String),
-    #[error("the elf speaks protocol versions {min} to {max}, and this broker speaks {ours}")]
-    ProtocolVersion { min: u32, max: u32, ours: u32 },
+    #[error(
+        "the elf speaks protocol versions {min} to {max}, and this broker speaks {ours_min} to {ours_max}"
+    )]
+    ProtocolVersion { min: u32, max: u32, ours_min: u32, ours_max: u32 },
+    #[error("the stream did not begin with `Hello` within {} s", within.as_secs())]
+    HelloOverdue { within: Duration },
+    #[error("a message is larger than the broker takes: {0}")]
+    MessageTooLarge(String),
+    #[error("a message cannot be decoded: {0}")]
+    MessageUndecodable(String),
+    #[error("the system gives no random bytes")]
+    NoRandomBytes(#[from] getrandom::Error),
     /// The call did not keep within what calls may take.
     #[error(transparent)]
     Transport(#[from] Refused),
@@ -86,6 +98,10 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
             Refused::ReadTooLong => (Code::DeadlineExceeded, reason::DEADLINE_EXCEEDED),
             Refused::NoPeer => (Code::Internal, reason::INTERNAL),
         },
+        Error::HelloOverdue { .. } => (Code::DeadlineExceeded, reason::HELLO_OVERDUE),
+        Error::MessageTooLarge(_) => (Code::InvalidArgument, reason::MESSAGE_TOO_LARGE),
+        Error::MessageUndecodable(_) => (Code::InvalidArgument, reason::MESSAGE_UNDECODABLE),
+        Error::NoRandomBytes(_) => (Code::Internal, reason::INTERNAL),
         Error::Call(error) => match error {
             CallError::Refused(refusal) => refusal_code_and_reason(refusal),
             CallError::Busy => (Code::ResourceExhausted, reason::BROKER_BUSY),
@@ -93,6 +109,9 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
             CallError::StoreFull => (Code::Unavailable, reason::STORE_FULL),
             CallError::StoreReadOnly => (Code::Unavailable, reason::STORE_READ_ONLY),
             CallError::Stopping => (Code::Unavailable, reason::BROKER_STOPPING),
+            CallError::SessionTakenOver => (Code::Aborted, reason::SESSION_TAKEN_OVER),
+            CallError::SessionOver => (Code::Aborted, reason::SESSION_OVER),
+            CallError::StreamNotRead => (Code::Aborted, reason::STREAM_NOT_READ),
             CallError::Read(error) if error.is_retryable() => (Code::Unavailable, reason::STORE_UNAVAILABLE),
             CallError::Read(error) if matches!(**error, store::Error::Refused { .. }) => {
                 (Code::FailedPrecondition, reason::BACKUP_NOT_POSSIBLE)
@@ -134,6 +153,29 @@ fn refusal_code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
     }
 }
 
+/// What a status says that the transport made while it read a request: `None` if that is not what it is about, but a
+/// connection that broke, say.
+pub(crate) fn unreadable(status: &Status) -> Option<Error> {
+    let is_from_transport = status.details().is_empty() && std::error::Error::source(status).is_none();
+    let text = status.message();
+    let text = text.strip_prefix("Error, ").unwrap_or(text).to_owned();
+    match status.code() {
+        Code::OutOfRange if is_from_transport => Some(Error::MessageTooLarge(text)),
+        Code::Internal if is_from_transport => Some(Error::MessageUndecodable(text)),
+        _ => None,
+    }
+}
+
+/// Gives the answers that the transport makes by itself, because it cannot read a request, the code and the reason that
+/// they have in the contract. A layer around all services.
+pub(crate) fn with_reason(response: Response<Body>) -> Response<Body> {
+    let status = Status::from_header_map(response.headers());
+    match status.as_ref().and_then(unreadable) {
+        Some(error) => Status::from(error).into_http(),
+        None => response,
+    }
+}
+
 /// The reason of an error, for a `Fault`.
 pub(crate) fn reason(error: &Error) -> &'static str {
     code_and_reason(error).1
@@ -165,6 +207,10 @@ impl From<Error> for Status {
             | Error::MyceliumNotFound(_)
             | Error::ProtocolViolation(_)
             | Error::ProtocolVersion { .. }
+            | Error::HelloOverdue { .. }
+            | Error::MessageTooLarge(_)
+            | Error::MessageUndecodable(_)
+            | Error::NoRandomBytes(_)
             | Error::Transport(_) => {}
         }
         if code == Code::ResourceExhausted {

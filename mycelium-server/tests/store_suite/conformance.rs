@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use mycelium_core::ids::{
-    Attempt, Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, SessionId, Timestamp,
+    Attempt, Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, SecretDigest, SessionId, Timestamp,
 };
 use mycelium_core::image::{Counters, SessionRecord, Settling};
 use mycelium_core::status::FinalStatus::{self, Cancelled, Done, Failed, UpstreamFailed};
@@ -408,8 +408,11 @@ pub(crate) fn the_image_has_what_unfinished_jobs_need(world: &mut World) {
 }
 
 pub(crate) fn sessions_submissions_and_settlings_come_and_go(world: &mut World) {
-    let session =
-        |number| SessionRecord { id: SessionId(number), instance: InstanceId::new([number as u8; 16]) };
+    let session = |number| SessionRecord {
+        id: SessionId(number),
+        instance: InstanceId::new([number as u8; 16]),
+        secret: number.is_multiple_of(2).then(|| SecretDigest::new([number as u8; 32])),
+    };
     let settling = |number| Settling { cause: job(number) };
     world.commit(Batch {
         sessions_opened: vec![session(1), session(2), session(300)],

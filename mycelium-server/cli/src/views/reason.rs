@@ -28,6 +28,8 @@ pub(crate) enum ReasonView<'a> {
     Evaluating { what: &'static str },
     /// It waits for the jobs of its elements, of which `jobs` shows some that are unfinished.
     WaitsForElements { elements: u32, unfinished: u32, jobs: Vec<JobView<'a>> },
+    /// It was handed back again and again without an outcome, and is offered anew at `until`.
+    HandedBack { times: u32, until: Option<String> },
     /// A reason that this program does not know.
     Unknown,
 }
@@ -74,6 +76,9 @@ impl<'a> From<&'a v1::Reason> for ReasonView<'a> {
                 unfinished: waits.unfinished,
                 jobs: waits.jobs.iter().map(JobView::from).collect(),
             },
+            Some(Kind::HandedBack(handed)) => {
+                Self::HandedBack { times: handed.times, until: format::rfc3339(handed.until.as_ref()) }
+            }
             None => Self::Unknown,
         }
     }

@@ -99,7 +99,11 @@ fn a_hop_in_a_chain_is_one_batch() {
     let welcome = Reply::Welcome { session: SessionId(1), resumed: false, keep: vec![] };
     let expected = Effects {
         jobs: vec![write(1, JobRecord::Live(running(1)))],
-        sessions_opened: vec![crate::image::SessionRecord { id: SessionId(1), instance: instance(1) }],
+        sessions_opened: vec![crate::image::SessionRecord {
+            id: SessionId(1),
+            instance: instance(1),
+            secret: None,
+        }],
         counters: Some(counters),
         sends: vec![assign(1, 1)],
         replies: vec![(RequestId(2), Ok(welcome))],

@@ -1,11 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Command, ElfOffer, OutcomeResult, Window};
-use crate::effects::{End, FailedBy, JobRecord, Reply, Send};
-use crate::ids::{AssignNumber, Attachment, SessionId, Timestamp, Token};
+use crate::command::{Command, ElfOffer, Hello, OutcomeResult, Window};
+use crate::config::Config;
+use crate::core::Core;
+use crate::effects::{Effects, End, FailedBy, JobRecord, Reply, Send};
+use crate::ids::{AssignNumber, Attachment, RequestId, SecretDigest, SessionId, Timestamp, Token};
+use crate::image::SessionRecord;
 use crate::status::{FinalStatus, Status};
-use crate::testing::{TestEnv, after, assigned, clocks, ends, id, job, offer, reply, token};
+use crate::testing::{TestEnv, after, assigned, clocks, ends, id, instance, job, offer, reply, token};
 
 const LEASE: Duration = Duration::from_secs(30);
 const S1: SessionId = SessionId(1);
@@ -168,6 +171,101 @@ fn arguments_that_fail_fail_the_job() {
     let effects = env.batch([Command::ArgumentsFailed { session: S1, token: token(1, 1), failure }]);
     assert_eq!(effects.sends, []);
     assert_eq!(effects.changes[0].status, Status::Final(FinalStatus::Failed));
+}
+
+fn secret(number: u8) -> Option<SecretDigest> {
+    Some(SecretDigest::new([number; 32]))
+}
+
+/// A process that speaks of secrets.
+fn hello(
+    env: &mut TestEnv,
+    resume: Option<u64>,
+    shown: Option<SecretDigest>,
+    new: Option<SecretDigest>,
+    held: Vec<Token>,
+) -> Effects {
+    let hello = Hello {
+        request: RequestId(900),
+        instance: instance(1),
+        resume: resume.map(SessionId),
+        secret: shown,
+        secret_new: new,
+        elves: vec![offer(1, 1)],
+        held,
+    };
+    env.batch([Command::Hello(hello)])
+}
+
+fn welcome(effects: &Effects) -> (u64, bool) {
+    match reply(effects) {
+        Some(Ok(Reply::Welcome { session, resumed, .. })) => (session.0, *resumed),
+        other => panic!("no welcome: {other:?}"),
+    }
+}
+
+#[test]
+fn a_session_with_a_secret_is_resumed_by_its_secret_alone() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[])]);
+    let opened = hello(&mut env, None, None, secret(7), vec![]);
+    assert_eq!(welcome(&opened), (1, false));
+    let record = SessionRecord { id: S1, instance: instance(1), secret: secret(7) };
+    assert_eq!(opened.sessions_opened, [record], "its digest is stored with it");
+    beat(&mut env, vec![token(1, 1)], 1);
+
+    // Instance and number are public: they neither resume the session nor end it.
+    for shown in [None, secret(8)] {
+        let stranger = hello(&mut env, Some(1), shown, secret(9), vec![token(1, 1)]);
+        assert!(!welcome(&stranger).1, "{shown:?}");
+        assert!(!stranger.sessions_ended.contains(&S1), "{shown:?}");
+        assert_eq!(assigned(&stranger), []);
+    }
+    assert_eq!(env.core.job(id(1)).unwrap().running.map(|running| running.session), Some(S1));
+    let resumed = hello(&mut env, Some(1), secret(7), secret(9), vec![token(1, 1)]);
+    let kept = Reply::Welcome { session: S1, resumed: true, keep: vec![token(1, 1)] };
+    assert_eq!(reply(&resumed), Some(&Ok(kept)));
+    assert_eq!(resumed.sessions_opened, [], "its secret stays");
+
+    // Over its lease it ends as any other, and what it held goes to a process that is there.
+    after(&mut env, LEASE);
+    let effects = env.batch([]);
+    assert!(effects.sessions_ended.contains(&S1));
+}
+
+#[test]
+fn a_session_whose_welcome_was_never_answered_gives_way_to_the_next_of_its_instance() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[])]);
+    hello(&mut env, None, None, secret(7), vec![]);
+    // The stream breaks with the welcome: the process knows neither number nor secret.
+    env.batch([Command::StreamClosed { session: S1 }]);
+    let again = hello(&mut env, None, None, secret(8), vec![]);
+    assert_eq!((welcome(&again), again.sessions_ended.as_slice()), ((2, false), [S1].as_slice()));
+    assert_eq!(assigned(&again), [(2, token(1, 2))]);
+}
+
+#[test]
+fn a_session_without_a_secret_is_resumed_as_before_unless_secrets_are_required() {
+    for secrets_required in [false, true] {
+        let mut env = TestEnv::new();
+        env.core = Core::new(Config { secrets_required, ..Config::default() });
+        hello(&mut env, None, None, None, vec![]);
+        beat(&mut env, vec![], 0);
+        let resumed = hello(&mut env, Some(1), None, secret(8), vec![]);
+        assert_eq!(welcome(&resumed).1, !secrets_required);
+        if secrets_required {
+            assert_eq!(resumed.sessions_ended, [S1], "nobody could resume it");
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    assert_eq!(format!("{:?}", secret(7)), "Some(SecretDigest(..))");
+    let mut other = [7; 32];
+    other[31] = 8;
+    assert!(SecretDigest::new([7; 32]) != SecretDigest::new(other) && secret(7) == secret(7));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mycelium_core::command::{OutcomeResult, Window};
-use mycelium_core::ids::{AssignNumber, InstanceId, SessionId, Token};
+use mycelium_core::ids::{AssignNumber, InstanceId, SecretDigest, SessionId, Token};
 
 /// Where an attempt stands in an elf's hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) struct Process {
     pub(crate) instance: InstanceId,
     pub(crate) elf: usize,
     pub(crate) session: Option<SessionId>,
+    /// The secret of its session, if it speaks a version of the protocol that knows of them.
+    pub(crate) secret: Option<SecretDigest>,
     /// The open stream; messages of others are lost.
     pub(crate) stream: Option<u64>,
     /// Whether `Welcome` has come on this stream.
@@ -43,6 +45,7 @@ impl Process {
             instance,
             elf,
             session: None,
+            secret: None,
             stream: None,
             is_welcome: false,
             window,

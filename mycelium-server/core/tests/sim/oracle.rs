@@ -1,10 +1,12 @@
 //! What must hold whatever happens, one function each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mycelium_core::command::{EvaluationResult, OutcomeResult};
-use mycelium_core::effects::{Assignment, Effects, End, FailedBy, FinishedJob, JobRecord, Verdict};
-use mycelium_core::ids::{Attachment, Attempt, ContentDigest, JobId, SessionId, Token};
+use mycelium_core::effects::{
+    Assignment, Effects, End, FailedBy, FinishedJob, JobRecord, Refusal, Reply, Verdict,
+};
+use mycelium_core::ids::{Attachment, Attempt, ContentDigest, JobId, RequestId, SessionId, Token};
 use mycelium_core::status::FinalStatus;
 
 use super::evaluator::{Kind, decision, element, elements_of, kind};
@@ -29,6 +31,10 @@ pub(crate) struct Oracle {
     accepted: BTreeMap<JobId, u32>,
     /// Retries that were stored, by job.
     revived: BTreeMap<JobId, u32>,
+    /// How often each job was handed back since it was submitted or brought back, or the broker began, and when last.
+    handed_back: BTreeMap<JobId, (u32, u64)>,
+    /// Who says hello in the place of another.
+    pub(crate) strangers: BTreeSet<RequestId>,
 }
 
 impl Oracle {
@@ -72,6 +78,34 @@ impl Oracle {
     pub(crate) fn attempts_only_rise(&mut self, token: Token) {
         let before = self.dispatched.insert(token.job, token.attempt).unwrap_or_default();
         assert!(token.attempt > before, "attempt {} of job {} after {before}", token.attempt, token.job);
+    }
+
+    /// A job that was handed back for no reason is offered again after a pause that grows.
+    pub(crate) fn pauses_are_kept(&self, job: JobId, now: u64) {
+        let Some(&(times @ 2.., at)) = self.handed_back.get(&job) else { return };
+        let pause = (100_000_u64 << (times - 2).min(20)).min(30_000_000);
+        assert!(now >= at + pause, "job {job} was handed back {times} times, and pauses for {} µs", now - at);
+    }
+
+    pub(crate) fn count_handed_back(&mut self, token: Token, verdict: Verdict, was: OutcomeResult, now: u64) {
+        let is_handed_back = matches!(was, OutcomeResult::Released | OutcomeResult::Cancelled);
+        if is_handed_back && verdict == Verdict::Recorded {
+            let (times, at) = self.handed_back.entry(token.job).or_default();
+            *times += 1;
+            *at = now;
+        }
+    }
+
+    pub(crate) fn forget_handed_back(&mut self) {
+        self.handed_back.clear();
+    }
+
+    /// A session that has a secret is resumed by nobody who does not know it.
+    pub(crate) fn strangers_resume_nothing(&self, request: RequestId, answer: &Result<Reply, Refusal>) {
+        if let Ok(Reply::Welcome { session, resumed, .. }) = answer {
+            let is_stranger = self.strangers.contains(&request);
+            assert!(!(is_stranger && *resumed), "a stranger has taken over session {session}");
+        }
     }
 
     /// A job runs only after all it depends on is done or skipped, and only if that is what its evaluation comes to.
@@ -138,6 +172,7 @@ impl Oracle {
     pub(crate) fn count_retries(&mut self, effects: &Effects) {
         for write in effects.jobs.iter().filter(|write| write.revived.is_some()) {
             *self.revived.entry(write.id).or_default() += 1;
+            self.handed_back.remove(&write.id);
         }
     }
 

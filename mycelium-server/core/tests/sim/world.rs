@@ -10,7 +10,8 @@ use mycelium_core::command::{
 };
 use mycelium_core::effects::{Assignment, Effects, Evaluation, Refusal, Reply, Send, Verdict};
 use mycelium_core::ids::{
-    AssignNumber, Attachment, Clocks, InstanceId, RequestId, Revision, SessionId, Steady, Timestamp, Token,
+    AssignNumber, Attachment, Clocks, InstanceId, RequestId, Revision, SecretDigest, SessionId, Steady,
+    Timestamp, Token,
 };
 use mycelium_core::{Config, Core};
 
@@ -110,7 +111,7 @@ enum FromElf {
 
 #[derive(Debug, Clone)]
 enum ToElf {
-    Welcome { session: SessionId, keep: Vec<Token> },
+    Welcome { session: SessionId, keep: Vec<Token>, secret: Option<SecretDigest> },
     Assign { first: AssignNumber, assignments: Vec<Assignment> },
     Cancel(Vec<Token>),
     Acks(Vec<(Token, Verdict)>),
@@ -141,7 +142,8 @@ struct World {
     processes: Vec<Process>,
     streams: BTreeMap<u64, Stream>,
     next_stream: u64,
-    hellos: BTreeMap<RequestId, u64>,
+    /// With the secret that goes with a new session.
+    hellos: BTreeMap<RequestId, (u64, Option<SecretDigest>)>,
     of_session: BTreeMap<SessionId, u64>,
     inbox: VecDeque<Waiting>,
     events: BTreeMap<(u64, u64), Event>,
@@ -186,6 +188,11 @@ fn speaker(command: &Command) -> Option<SessionId> {
         | Command::Heard { .. }
         | Command::Stalled { .. } => None,
     }
+}
+
+fn secret(rng: &mut Rng) -> SecretDigest {
+    let (a, b) = (rng.id(), rng.id());
+    SecretDigest::new(std::array::from_fn(|at| if at < 16 { a[at] } else { b[at - 16] }))
 }
 
 /// Runs one seed. Panics where something does not hold.
@@ -531,7 +538,7 @@ impl World {
     /// If the last command was a `Hello`, its session has this stream from now on, and not only once that is durable.
     fn attach(&mut self, effects: &Effects) {
         if let Some((request, Ok(Reply::Welcome { session, .. }))) = effects.replies.last()
-            && let Some(stream) = self.hellos.get(request)
+            && let Some((stream, _)) = self.hellos.get(request)
             && self.streams.contains_key(stream)
         {
             self.of_session.insert(*session, *stream);
@@ -550,6 +557,7 @@ impl World {
         self.inbox.clear();
         self.hellos.clear();
         self.of_session.clear();
+        self.oracle.forget_handed_back();
         let streams: Vec<u64> = self.streams.keys().copied().collect();
         for stream in streams {
             self.cut(stream);
@@ -571,14 +579,16 @@ impl World {
 
     fn release(&mut self, effects: Effects) {
         for (request, answer) in effects.replies {
-            if let Some(stream) = self.hellos.remove(&request) {
-                if let Ok(Reply::Welcome { session, keep, .. }) = answer
+            if let Some((stream, secret)) = self.hellos.remove(&request) {
+                if let Ok(Reply::Welcome { session, keep, resumed }) = answer
                     && let Some(entry) = self.streams.get_mut(&stream)
                 {
                     entry.session = Some(session);
-                    self.send_to_elf(stream, ToElf::Welcome { session, keep });
+                    let secret = secret.filter(|_| !resumed);
+                    self.send_to_elf(stream, ToElf::Welcome { session, keep, secret });
                 }
             } else {
+                self.oracle.strangers_resume_nothing(request, &answer);
                 self.after(20 * MS, Event::Answer(request, answer));
             }
         }
@@ -596,6 +606,7 @@ impl World {
                 for assignment in &assignments {
                     self.oracle.dispatched_is_durable(&self.store, session, assignment);
                     self.oracle.attempts_only_rise(assignment.token);
+                    self.oracle.pauses_are_kept(assignment.token.job, self.now);
                     self.oracle.dependencies_are_done(&self.store, assignment.token.job);
                 }
                 (session, ToElf::Assign { first, assignments })
@@ -609,6 +620,7 @@ impl World {
             for (token, verdict) in acks {
                 if let Some(&result) = self.oracle.last_reports.get(&(session, *token)) {
                     self.oracle.one_outcome_per_job(*token, *verdict, result);
+                    self.oracle.count_handed_back(*token, *verdict, result, self.now);
                 }
             }
         }
@@ -627,7 +639,9 @@ impl World {
         if let FromElf::Hello { resume, held, window } = message {
             self.next_request += 1;
             let request = RequestId(self.next_request);
-            self.hellos.insert(request, stream);
+            // Every other process speaks a version of the protocol that knows of secrets.
+            let secret_new = (entry.process % 2 == 1).then(|| secret(&mut self.rng));
+            self.hellos.insert(request, (stream, secret_new));
             let tasks = if entry.process == 3 { &TASKS[..1] } else { &TASKS[..] };
             let revision = Revision::new([1; 32]);
             let offer = ElfOffer {
@@ -635,9 +649,9 @@ impl World {
                 tasks: tasks.iter().map(|task| (Arc::from(*task), revision)).collect(),
                 window,
             };
-            let instance = process.instance;
+            let (instance, secret) = (process.instance, process.secret);
             let elves = vec![offer];
-            let hello = Hello { request, instance, resume, elves, held };
+            let hello = Hello { request, instance, resume, secret, secret_new, elves, held };
             self.inbox.push_back(Waiting::Command(Box::new(Command::Hello(hello))));
             return;
         }
@@ -717,7 +731,8 @@ impl World {
             return;
         }
         let process = usize::try_from(self.rng.below(self.processes.len() as u64)).unwrap();
-        match self.rng.below(10) {
+        match self.rng.below(11) {
+            10 => self.steal(process),
             0..4 => {
                 if let Some(stream) = self.processes[process].stream {
                     self.cut(stream);
@@ -768,6 +783,23 @@ impl World {
         }
         let next = self.stalled_until + SECOND + self.rng.below(60 * SECOND);
         self.at(next, Event::Stall);
+    }
+
+    /// Somebody who knows instance and session of a process, and not its secret, says hello in its place.
+    fn steal(&mut self, process: usize) {
+        let entry = &self.processes[process];
+        let (instance, resume, held) = (entry.instance, entry.session, entry.held_tokens());
+        if entry.secret.is_none() {
+            return;
+        }
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        self.oracle.strangers.insert(request);
+        let wrong = secret(&mut self.rng);
+        let secret = self.rng.percent(50).then_some(wrong);
+        let secret_new = self.rng.percent(50).then_some(wrong);
+        let hello = Hello { request, instance, resume, secret, secret_new, elves: Vec::new(), held };
+        self.inbox.push_back(Waiting::Command(Box::new(Command::Hello(hello))));
     }
 
     // The elves.
@@ -833,7 +865,10 @@ impl World {
         let Some(process) = index else { return };
         let entry = &mut self.processes[process];
         match message {
-            ToElf::Welcome { session, keep } => {
+            ToElf::Welcome { session, keep, secret } => {
+                if entry.session != Some(session) {
+                    entry.secret = secret;
+                }
                 // What was received on other streams says nothing here: a restarted broker numbers anew.
                 entry.received = AssignNumber(0);
                 entry.session = Some(session);

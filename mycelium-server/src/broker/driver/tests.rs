@@ -43,6 +43,8 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
         request: RequestId::default(),
         instance: InstanceId::new([7; 16]),
         resume,
+        secret: None,
+        secret_new: None,
         elves: vec![offer],
         held,
     };
@@ -55,6 +57,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
                 stream,
                 outbox,
                 assigned: assign,
+                end: Arc::default(),
                 outputs,
                 is_speaking: Arc::default(),
             },

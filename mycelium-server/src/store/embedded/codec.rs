@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use mycelium_core::effects::Ran;
 use mycelium_core::ids::{
     Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
-    JobNumber, Revision, SessionId, SubmissionId, Timestamp,
+    JobNumber, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
 };
 use mycelium_core::image::{Counters, FlowRecord, LiveJob, Running, SessionRecord, SubmissionRecord};
 use mycelium_core::status::{FinalCounts, FinalStatus};
@@ -374,11 +374,19 @@ impl Record for SessionRecord {
     type Key = SessionId;
 
     fn to_message(&self) -> message::Session {
-        message::Session { instance: self.instance.as_bytes().to_vec() }
+        message::Session {
+            instance: self.instance.as_bytes().to_vec(),
+            secret: self.secret.map(|secret| secret.as_bytes().to_vec()).unwrap_or_default(),
+        }
     }
 
     fn from_message(key: SessionId, message: message::Session) -> Result<Self, Malformed> {
-        Ok(Self { id: key, instance: id(&message.instance, InstanceId::from_slice, "instance")? })
+        let message::Session { instance, secret } = message;
+        let secret = match secret.as_slice() {
+            [] => None,
+            secret => Some(id(secret, SecretDigest::from_slice, "secret")?),
+        };
+        Ok(Self { id: key, instance: id(&instance, InstanceId::from_slice, "instance")?, secret })
     }
 }
 

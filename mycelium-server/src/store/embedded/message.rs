@@ -182,6 +182,9 @@ pub(super) struct Flow {
 pub(super) struct Session {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) instance: Vec<u8>,
+    /// Empty if it has none.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) secret: Vec<u8>,
 }
 
 /// Of `catalog`.

@@ -48,6 +48,10 @@ pub(crate) struct Args {
     /// that is shorter than 15s.
     #[arg(long, env = "MYCELIUM_HEARTBEAT_INTERVAL", value_name = "TIME")]
     heartbeat_interval: Option<String>,
+    /// The oldest version of the protocol that processes which serve elves may speak, 1 or 2. With 1, whoever knows of a
+    /// session of version 1 can take it over; with 2, it takes the session's secret. Default: 1.
+    #[arg(long, env = "MYCELIUM_PROTOCOL_MIN", value_name = "NUMBER")]
+    protocol_min: Option<String>,
     /// How many processes a job may be lost with before it ends FAILED. Default: 5.
     #[arg(long, env = "MYCELIUM_ELVES_LOST_MAX", value_name = "NUMBER")]
     elves_lost_max: Option<String>,
@@ -177,6 +181,7 @@ impl Settings {
         let Config {
             lease,
             heartbeat_interval,
+            protocol_min,
             elves_lost_max,
             unfinished_max,
             submission_idle_max,
@@ -205,6 +210,7 @@ impl Settings {
             ("insecure", json!(self.insecure)),
             ("lease", time(lease)),
             ("heartbeat_interval", time(heartbeat_interval)),
+            ("protocol_min", json!(protocol_min)),
             ("elves_lost_max", json!(elves_lost_max)),
             ("unfinished_max", json!(unfinished_max)),
             ("submission_idle_max", time(submission_idle_max)),
@@ -242,6 +248,7 @@ fn read_config(args: &Args, problems: &mut Vec<String>) -> Config {
     let config = Config {
         lease,
         heartbeat_interval,
+        protocol_min: reader.number("--protocol-min", args.protocol_min.as_deref(), default.protocol_min),
         elves_lost_max: reader.number(
             "--elves-lost-max",
             args.elves_lost_max.as_deref(),
@@ -379,6 +386,7 @@ mod tests {
         let settings = read(&[
             "--lease=9s",
             "--heartbeat-interval=500ms",
+            "--protocol-min=2",
             "--elves-lost-max=2",
             "--unfinished-max=3",
             "--submission-idle-max=4m",
@@ -398,6 +406,7 @@ mod tests {
         let expected = Config {
             lease: Duration::from_secs(9),
             heartbeat_interval: Duration::from_millis(500),
+            protocol_min: 2,
             elves_lost_max: 2,
             unfinished_max: 3,
             submission_idle_max: Duration::from_secs(240),
@@ -443,6 +452,10 @@ mod tests {
             problem(&["--lease=2h"]),
             "invalid settings: --lease must be between 1 s and 1 h",
             "and no consequence of it"
+        );
+        assert_eq!(
+            problem(&["--protocol-min=3"]),
+            "invalid settings: --protocol-min must be between 1 and 2"
         );
         assert_eq!(problem(&["--lease=0s"]), "invalid settings: --lease must be between 1 s and 1 h");
         assert_eq!(
