@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod data_dir;
 mod evaluator;
+mod fair;
 mod grpc;
 mod private;
 mod reservation;

@@ -61,6 +61,21 @@ pub enum Command {
         /// The failure, held by the shell.
         failure: Attachment,
     },
+    /// The arguments of assigned attempts take longer to compute: they step aside, and what was assigned after them is
+    /// sent before them.
+    ArgumentsDelayed {
+        /// The session they were assigned to.
+        session: SessionId,
+        /// The attempts.
+        tokens: Vec<Token>,
+    },
+    /// The arguments of attempts that have stepped aside are there. Answered with [`Send::Ready`](crate::effects::Send).
+    ArgumentsReady {
+        /// The session they were assigned to.
+        session: SessionId,
+        /// The attempts.
+        tokens: Vec<Token>,
+    },
     /// Evaluations came to something.
     Evaluated {
         /// To what.

@@ -128,6 +128,10 @@ impl Core {
             Command::ArgumentsFailed { session, token, failure } => {
                 self.on_arguments_failed(now, session, token, failure);
             }
+            Command::ArgumentsDelayed { session, tokens } => self.on_arguments_delayed(session, &tokens),
+            Command::ArgumentsReady { session, tokens } => {
+                self.on_arguments_ready(session, &tokens, effects);
+            }
             Command::Evaluated { evaluated } => self.on_evaluated(now, &evaluated),
             Command::Heard { session } => self.on_heard(now, session),
             Command::Stalled { by } => self.on_stalled(by),

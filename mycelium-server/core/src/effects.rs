@@ -187,6 +187,15 @@ pub enum Send {
         /// The number of the first.
         first: AssignNumber,
     },
+    /// Of the attempts whose arguments are there after all, run these.
+    Ready {
+        /// To whom.
+        session: SessionId,
+        /// The attempts, numbered upwards without gaps from `first`: among the assignments, after those before.
+        tokens: Vec<Token>,
+        /// The number of the first.
+        first: AssignNumber,
+    },
     /// Stop these.
     Cancel {
         /// To whom.
@@ -233,6 +242,8 @@ pub struct Assignment {
 pub struct Evaluation {
     /// The job.
     pub job: JobId,
+    /// The flow it belongs to.
+    pub flow: FlowId,
     /// Numbers the evaluation, for the answer.
     pub number: EvaluationNumber,
     /// What to compute.

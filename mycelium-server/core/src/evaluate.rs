@@ -22,11 +22,45 @@ use crate::transitions::Ending;
 /// The evaluations that wait, and those in the shell's hands.
 #[derive(Debug)]
 pub(crate) struct Evaluations {
-    /// In the order they came up. Some may be over already.
-    pub(crate) waiting: VecDeque<(Slot, EvaluationNumber)>,
+    pub(crate) waiting: Waiting,
     /// Handed out and not answered, whether or not they still matter.
     pub(crate) handed_out: BTreeSet<EvaluationNumber>,
     pub(crate) last: EvaluationNumber,
+}
+
+/// Evaluations that wait: those of each flow in the order they came up, and the flows in turn, so that one with many
+/// does not hold up the others. Some may be over already.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    by_flow: BTreeMap<u32, VecDeque<(Slot, EvaluationNumber)>>,
+    /// The flows that have some, each once; the first is next.
+    turns: VecDeque<u32>,
+}
+
+impl Waiting {
+    fn push(&mut self, flow: u32, slot: Slot, number: EvaluationNumber) {
+        let of_flow = self.by_flow.entry(flow).or_default();
+        if of_flow.is_empty() {
+            self.turns.push_back(flow);
+        }
+        of_flow.push_back((slot, number));
+    }
+
+    fn pop(&mut self) -> Option<(Slot, EvaluationNumber)> {
+        let flow = self.turns.pop_front()?;
+        let of_flow = self.by_flow.get_mut(&flow)?;
+        let next = of_flow.pop_front();
+        if of_flow.is_empty() {
+            self.by_flow.remove(&flow);
+        } else {
+            self.turns.push_back(flow);
+        }
+        next
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, EvaluationNumber)> {
+        self.by_flow.values().flatten().copied()
+    }
 }
 
 /// A job that is expanded over a list: the jobs of its elements, as far as they have been submitted.
@@ -51,14 +85,14 @@ pub(crate) type Expansions = BTreeMap<Slot, Expansion>;
 
 impl Evaluations {
     pub(crate) fn after(last: EvaluationNumber) -> Self {
-        Self { waiting: VecDeque::new(), handed_out: BTreeSet::new(), last }
+        Self { waiting: Waiting::default(), handed_out: BTreeSet::new(), last }
     }
 
-    /// Begins an evaluation of the job in `slot`, and gives the state it is in from now on.
-    fn begin(&mut self, slot: Slot) -> State {
+    /// Begins an evaluation of the job in `slot`, of `flow`, and gives the state it is in from now on.
+    fn begin(&mut self, flow: u32, slot: Slot) -> State {
         let number = EvaluationNumber(self.last.0 + 1);
         self.last = number;
-        self.waiting.push_back((slot, number));
+        self.waiting.push(flow, slot, number);
         State::Evaluating { number }
     }
 }
@@ -72,25 +106,26 @@ impl Core {
 
     /// Where a job stands for which nothing is left to wait.
     pub(crate) fn waited(&mut self, slot: Slot) -> State {
-        if self.slab[slot].evaluate { self.evaluations.begin(slot) } else { State::Ready { queued: true } }
+        let job = &self.slab[slot];
+        if job.evaluate { self.evaluations.begin(job.flow, slot) } else { State::Ready { queued: true } }
     }
 
     /// Begins to evaluate a job that is pending in one way or another: nothing that is counted changes.
     pub(crate) fn evaluate(&mut self, slot: Slot) {
-        self.slab[slot].state = self.evaluations.begin(slot);
+        self.slab[slot].state = self.evaluations.begin(self.slab[slot].flow, slot);
     }
 
     /// Whether evaluations wait that may be handed out, as they do in a core that was just rebuilt.
     pub(crate) fn may_hand_out_evaluations(&self) -> bool {
         let Evaluations { waiting, handed_out, .. } = &self.evaluations;
-        !waiting.is_empty() && handed_out.len() < self.config.evaluations_max.max(1)
+        !waiting.turns.is_empty() && handed_out.len() < self.config.evaluations_max.max(1)
     }
 
     /// Hands out evaluations, as many as may be in the shell's hands.
     pub(crate) fn hand_out_evaluations(&mut self, effects: &mut Effects) {
         let max = self.config.evaluations_max.max(1);
         while self.evaluations.handed_out.len() < max
-            && let Some((slot, number)) = self.evaluations.waiting.pop_front()
+            && let Some((slot, number)) = self.evaluations.waiting.pop()
         {
             let job = &self.slab[slot];
             if job.state != (State::Evaluating { number }) {
@@ -99,7 +134,8 @@ impl Core {
             let elements = self.expansions.get(&slot).and_then(|expansion| expansion.elements);
             let what =
                 elements.map_or(EvaluationWhat::Decide, |elements| EvaluationWhat::Gather { elements });
-            effects.evaluations.push(Evaluation { job: job.id, number, what });
+            let flow = self.flows.arena[job.flow].id;
+            effects.evaluations.push(Evaluation { job: job.id, flow, number, what });
             self.evaluations.handed_out.insert(number);
         }
     }

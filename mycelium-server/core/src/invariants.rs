@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::aside::is_aside;
 use crate::core::{Core, Unfinished};
 use crate::ids::JobNumber;
 use crate::slab::{Edge, Slot, State, UNTOUCHED};
@@ -119,7 +120,7 @@ impl Core {
 
     /// Every evaluation waits or was handed out, and every expansion is of a job that waits for it.
     fn check_evaluations(&self) -> Result<(), InvariantViolation> {
-        let waiting: BTreeSet<_> = self.evaluations.waiting.iter().copied().collect();
+        let waiting: BTreeSet<_> = self.evaluations.waiting.iter().collect();
         for (slot, job) in self.slab.iter() {
             if let State::Evaluating { number } = job.state {
                 let is_known =
@@ -303,7 +304,8 @@ impl Core {
                     None => session.zombies.get(&held.token) == Some(assign),
                 };
                 check(holds, "held attempts run, or were cancelled", || format!("{:?}", held.token))?;
-                check(*assign <= session.last_assign, "assignments are numbered", || format!("{assign}"))?;
+                let is_numbered = *assign <= session.last_assign || is_aside(*assign);
+                check(is_numbered, "assignments are numbered", || format!("{assign}"))?;
             }
             let zombies = session.held.values().filter(|held| held.job.is_none()).count();
             check(zombies == session.zombies.len(), "cancelled attempts are held", || {

@@ -22,6 +22,7 @@ pub mod image;
 pub mod status;
 
 mod arena;
+mod aside;
 mod batch;
 mod cancel;
 mod config;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::arena::Arena;
+use crate::aside::is_aside;
 use crate::command::{ElfOffer, Hello, Window};
 use crate::core::Core;
 use crate::effects::{Effects, End, FailedBy, Ran, Reply, Send};
@@ -397,13 +398,13 @@ impl Core {
         let (id, instance) = (entry.id, entry.instance);
         entry.zombies.clear();
         let mut held_before: BTreeMap<u32, u32> = BTreeMap::new();
-        for held in std::mem::take(&mut entry.held).into_values() {
+        for (assign, held) in std::mem::take(&mut entry.held) {
             let before = held_before.entry(held.elf).or_default();
             let concurrency = self.sessions.arena[session]
                 .offers
                 .get(&held.elf)
                 .map_or(0, |offer| offer.window.concurrency);
-            let may_have_started = concurrency == 0 || *before < concurrency;
+            let may_have_started = !is_aside(assign) && (concurrency == 0 || *before < concurrency);
             *before += 1;
             let Some(slot) = held.job else { continue };
             match how {

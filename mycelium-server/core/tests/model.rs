@@ -285,7 +285,7 @@ impl Pair {
 
     /// Answers an evaluation. Now and then it cannot be done at once, with some of the elements submitted already.
     fn evaluate(&mut self, evaluation: Evaluation, commands: &mut Vec<Command>) {
-        let Evaluation { job, number, what } = evaluation;
+        let Evaluation { job, number, what, .. } = evaluation;
         let place = usize::try_from(u64::from_be_bytes(job.as_bytes()[8..].try_into().unwrap())).unwrap();
         self.answers += 1;
         let result = if matches!(self.model.jobs[place].status, Status::Final(_)) {

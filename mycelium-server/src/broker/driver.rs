@@ -318,6 +318,8 @@ impl Driver {
                     | Command::Heartbeat { .. }
                     | Command::Heard { .. }
                     | Command::Stalled { .. }
+                    | Command::ArgumentsDelayed { .. }
+                    | Command::ArgumentsReady { .. }
                     | Command::Draining { .. }
                     | Command::Goodbye { .. } => {
                         if !current {
@@ -409,8 +411,10 @@ impl Driver {
         let mut cut_off = Vec::new();
         // Assignments first: while they are put together, what else there is for the same stream is queued behind
         // them, and leaves with them.
-        let (assignments, others): (Vec<_>, Vec<_>) =
-            effects.sends.into_iter().partition(|sent| matches!(sent, Sent::Assign { .. }));
+        let (assignments, others): (Vec<_>, Vec<_>) = effects
+            .sends
+            .into_iter()
+            .partition(|sent| matches!(sent, Sent::Assign { .. } | Sent::Ready { .. }));
         for sent in assignments.into_iter().chain(others) {
             let (session, passed_on) = self.pass_on(sent);
             if !passed_on {
@@ -455,14 +459,20 @@ impl Driver {
         }
     }
 
+    /// `false`: the stream does not take it.
+    fn pass_on_assigned(&self, session: SessionId, assigned: Assigned) -> bool {
+        self.streams.get(&session).is_none_or(|stream| stream.assigned.try_send(assigned).is_ok())
+    }
+
     /// Hands a message to the stream of its session, if that has one. `false`: the stream does not take it.
     fn pass_on(&mut self, sent: Sent) -> (SessionId, bool) {
         let (session, message) = match sent {
             Sent::Assign { session, assignments, first } => {
-                let taken = self
-                    .streams
-                    .get(&session)
-                    .is_none_or(|stream| stream.assigned.try_send(Assigned { assignments, first }).is_ok());
+                let taken = self.pass_on_assigned(session, Assigned::New { assignments, first });
+                return (session, taken);
+            }
+            Sent::Ready { session, tokens, first } => {
+                let taken = self.pass_on_assigned(session, Assigned::Ready { tokens, first });
                 return (session, taken);
             }
             Sent::Cancel { session, tokens } => (session, ToStream::Cancel(tokens)),
@@ -646,6 +656,8 @@ fn name_request(command: &mut Command, request: RequestId) {
         | Command::Heartbeat { .. }
         | Command::Outcomes { .. }
         | Command::ArgumentsFailed { .. }
+        | Command::ArgumentsDelayed { .. }
+        | Command::ArgumentsReady { .. }
         | Command::Evaluated { .. }
         | Command::Heard { .. }
         | Command::Stalled { .. }

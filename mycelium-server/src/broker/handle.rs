@@ -1,6 +1,7 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use mycelium_core::command::{
 };
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId, SessionId};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::driver::Progress;
 use super::message::{BlobUses, Body, CallError, HelloMessage, Message, StreamId};
@@ -23,6 +24,7 @@ use super::watch::{WatchLimits, WatchScope, WatchStart, WatchStarted, WatchWants
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::fair::{Turn, Turns};
 use crate::store::{BlobDigest, BlobUse, FinishedRecord, Store};
 
 /// How often a request reads its facts again when the core has forgotten more than they say.
@@ -33,6 +35,22 @@ const FACTS_PAUSE: Duration = Duration::from_millis(50);
 const BACKUPS_MAX: usize = 1;
 /// Submissions of up to so many jobs read their facts without switching threads.
 const JOBS_READ_HERE_MAX: usize = 16;
+
+/// How many jobs that are submitted may be on their way into the store at once; a larger submission goes alone. Below
+/// [`Config::queue_max`], so that submissions leave room there for what else is asked.
+const SUBMITTED_AT_ONCE: usize = 512;
+
+/// Who wants values to be computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Party {
+    /// Jobs of a flow, which go on with them.
+    Flow(FlowId),
+    /// Those who look at them.
+    Readers,
+}
+
+/// Who submits: the far end of a connection; `None` for what the broker itself submits.
+pub(crate) type Peer = Option<SocketAddr>;
 
 /// A mycelium, as the services see it. Cheap to clone.
 #[derive(Clone)]
@@ -54,9 +72,14 @@ struct Inner {
     watches: AtomicUsize,
     backups: AtomicUsize,
     watch_limits: WatchLimits,
-    /// Evaluations at once: each takes all of a core, and one after the other of its jobs may take memory up to the
-    /// limit.
-    evaluations: Arc<Semaphore>,
+    /// Evaluations at once, in turn by flow: each takes all of a core, and one after the other of its jobs may take
+    /// memory up to the limit.
+    evaluations: Turns<Party>,
+    /// Submissions that are checked and encoded at once, in turn by peer: each takes all of a core.
+    preparations: Turns<Peer>,
+    /// Jobs on their way into the store, in turn by peer: who submits one waits for a commit of about so many, and not
+    /// for all that others have to submit.
+    submissions: Turns<Peer>,
 }
 
 /// A job that was checked and encoded, ready to be submitted.
@@ -111,6 +134,7 @@ impl Handle {
         config: Config,
         blobs: Blobs,
     ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             inner: Arc::new(Inner {
                 inbox,
@@ -126,9 +150,9 @@ impl Handle {
                 watches: AtomicUsize::new(0),
                 backups: AtomicUsize::new(0),
                 watch_limits: WatchLimits::new(),
-                evaluations: Arc::new(Semaphore::new(
-                    std::thread::available_parallelism().map_or(1, NonZero::get),
-                )),
+                evaluations: Turns::new(cores),
+                preparations: Turns::new(cores),
+                submissions: Turns::new(SUBMITTED_AT_ONCE),
             }),
         }
     }
@@ -189,8 +213,14 @@ impl Handle {
         &self.inner.watch_limits
     }
 
-    /// Adds jobs to a flow.
-    pub(crate) async fn submit(&self, submission: Submission) -> Result<Submitted, CallError> {
+    /// A turn at checking and encoding a submission of that peer.
+    pub(crate) async fn preparation_turn(&self, peer: Peer) -> Turn<Peer> {
+        self.inner.preparations.turn(peer, 1).await
+    }
+
+    /// Adds jobs to a flow, when it is that peer's turn.
+    pub(crate) async fn submit(&self, peer: Peer, submission: Submission) -> Result<Submitted, CallError> {
+        let _turn = self.inner.submissions.turn(peer, submission.jobs.len()).await;
         let submission = Arc::new(submission);
         for _ in 0..FACTS_TRIES_MAX {
             let asked = Arc::clone(&submission);
@@ -347,17 +377,17 @@ impl Handle {
         }
     }
 
-    /// Computes values on a thread that may block, not more than one for each core at once.
+    /// Computes values on a thread that may block, not more than one for each core at once, and in turn.
     pub(crate) async fn evaluate<T: Send + 'static>(
         &self,
+        party: Party,
         compute: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, CallError> {
-        let permit = Arc::clone(&self.inner.evaluations).acquire_owned().await;
-        let permit = permit.map_err(|_closed| CallError::Stopping)?;
+        let turn = self.inner.evaluations.turn(party, 1).await;
         let reserved = crate::reservation::current();
         let compute = move || {
             // Held until it is done, even if nobody waits for it any more.
-            let _held = (permit, reserved);
+            let _held = (turn, reserved);
             compute()
         };
         tokio::task::spawn_blocking(compute).await.map_err(|_panicked_or_stopping| CallError::Stopping)

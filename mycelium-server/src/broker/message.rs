@@ -83,12 +83,13 @@ pub(crate) struct StreamAttachment {
     pub(crate) is_speaking: Arc<AtomicBool>,
 }
 
-/// Assignments on their way to a stream.
+/// Assignments on their way to a stream, in the order of their numbers.
 #[derive(Debug)]
-pub(crate) struct Assigned {
-    pub(crate) assignments: Vec<Assignment>,
-    /// The number of the first.
-    pub(crate) first: AssignNumber,
+pub(crate) enum Assigned {
+    /// New ones, of which the first has this number.
+    New { assignments: Vec<Assignment>, first: AssignNumber },
+    /// Of those whose arguments took longer to compute, the ones that are still wanted, the first with this number.
+    Ready { tokens: Vec<Token>, first: AssignNumber },
 }
 
 /// One thing for a stream to pass on.
@@ -255,6 +256,7 @@ fn command_weight(command: &Command) -> usize {
         Command::Retry(retry) => retry.jobs.len() + retry.dependents.len(),
         Command::Evaluated { evaluated } => evaluated.len(),
         Command::Heartbeat { held, .. } => held.len(),
+        Command::ArgumentsDelayed { tokens, .. } | Command::ArgumentsReady { tokens, .. } => tokens.len(),
         Command::Hello(hello) => hello.held.len(),
         Command::Cancel(_)
         | Command::StreamClosed { .. }
@@ -306,6 +308,8 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         | Command::Heartbeat { .. }
         | Command::Heard { .. }
         | Command::Stalled { .. }
+        | Command::ArgumentsDelayed { .. }
+        | Command::ArgumentsReady { .. }
         | Command::Draining { .. }
         | Command::Goodbye { .. } => {}
     }

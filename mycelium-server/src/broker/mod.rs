@@ -11,6 +11,7 @@ mod operands;
 mod outputs;
 mod payloads;
 mod processes;
+mod quick;
 mod registry;
 mod retry;
 mod start;
@@ -33,14 +34,15 @@ pub(crate) use driver::DriverError;
 pub(crate) use collect::collect_blobs;
 pub(crate) use driver::Report;
 pub(crate) use failure::{cut, cut_failure};
-pub(crate) use handle::{Handle, Permit, PreparedJob, Submission};
+pub(crate) use handle::{Handle, Party, Peer, Permit, PreparedJob, Submission};
 pub(crate) use message::{
     Assigned, Body, CallError, DeclaredOutputs, FailureBody, HelloMessage, StreamAttachment, StreamId,
     ToStream,
 };
-pub(crate) use operands::{Operands, ReadOutputs, read_outputs, spec_of};
+pub(crate) use operands::{OUTPUTS_BYTES_MAX, Operands, ReadOutputs, read_outputs, spec_of};
 pub(crate) use payloads::{PayloadWriter, Payloads};
 pub(crate) use processes::Process;
+pub(crate) use quick::{QUICK_OUTPUTS_BYTES, QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
 pub(crate) use registry::{ElfSignature, Misfit};
 pub(crate) use watch::{Budget, Charge, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange};
 

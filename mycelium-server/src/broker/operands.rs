@@ -21,7 +21,7 @@ use crate::values::{OutputsByJob, ReadBlob};
 /// as they are computed.
 const OPERANDS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The most that is held at once of what jobs have returned, in bytes. What is a blob counts as its name.
-const OUTPUTS_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const OUTPUTS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How many jobs' outputs are read at once. They come to 1 MiB each at the most.
 const OUTPUTS_CHUNK: usize = 64;
 
@@ -136,10 +136,11 @@ impl ReadOutputs {
     }
 }
 
-/// The outputs of jobs, as far as they have any; in words if that is more than may be held at once.
+/// The outputs of jobs, as far as they have any; in words if that is more than `bytes_max`.
 pub(crate) fn read_outputs(
     store: &dyn Store,
     jobs: HashSet<JobId>,
+    bytes_max: usize,
 ) -> Result<Result<ReadOutputs, String>, CallError> {
     let jobs: Vec<JobId> = jobs.into_iter().collect();
     let mut read = ReadOutputs { outputs: HashMap::with_capacity(jobs.len()), ..ReadOutputs::default() };
@@ -158,9 +159,9 @@ pub(crate) fn read_outputs(
                 }
             };
             bytes += encoded.len();
-            if bytes > OUTPUTS_BYTES_MAX {
+            if bytes > bytes_max {
                 return Ok(Err(format!(
-                    "what the jobs before returned comes to more than {OUTPUTS_BYTES_MAX} bytes outside of blobs, which is \
+                    "what the jobs before returned comes to more than {bytes_max} bytes outside of blobs, which is \
                      the most that values are put together from"
                 )));
             }

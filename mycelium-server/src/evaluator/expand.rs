@@ -115,7 +115,7 @@ impl Expansion {
                 elements: Some(elements),
                 jobs: jobs.clone(),
             };
-            match handle.submit(submission).await {
+            match handle.submit(None, submission).await {
                 Ok(_) => return Ok(()),
                 Err(CallError::Refused(Refusal::BacklogFull { .. }) | CallError::Busy) => {
                     tokio::time::sleep(AGAIN_PAUSE).await;

@@ -6,7 +6,7 @@ use mycelium_proto::v1;
 
 use super::Answer;
 use crate::blobs::{Blob, Piece};
-use crate::broker::{CallError, Handle, PayloadWriter, Report, read_outputs};
+use crate::broker::{CallError, Handle, OUTPUTS_BYTES_MAX, PayloadWriter, Report, read_outputs};
 use crate::store::Store;
 use crate::values::{element_id, splice_whole};
 
@@ -68,7 +68,7 @@ async fn put_together(
 /// What jobs returned, in pieces; or why it cannot be part of a list.
 fn read_wholes(store: &dyn Store, jobs: &[JobId]) -> Result<Result<Vec<Vec<Piece>>, Answer>, CallError> {
     let of_elements = |problem| format!("what the jobs for the elements returned: {problem}");
-    let outputs = match read_outputs(store, jobs.iter().copied().collect())? {
+    let outputs = match read_outputs(store, jobs.iter().copied().collect(), OUTPUTS_BYTES_MAX)? {
         Ok(outputs) => outputs,
         Err(problem) => return Ok(Err(Answer::underivable(of_elements(problem)))),
     };

@@ -14,14 +14,18 @@ use std::time::Duration;
 
 use mycelium_core::command::{Evaluated, EvaluationResult};
 use mycelium_core::effects::{Evaluation, EvaluationWhat};
-use mycelium_core::ids::{Attachment, JobId};
+use mycelium_core::ids::{Attachment, FlowId, JobId};
 use mycelium_core::status::FinalStatus;
 use mycelium_proto::v1;
 use prost::Message as _;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::blobs::Blobs;
-use crate::broker::{Body, CallError, FailureBody, Handle, Operands, Report, read_outputs, spec_of};
+use crate::broker::{
+    Body, CallError, FailureBody, Handle, OUTPUTS_BYTES_MAX, Operands, Party, QUICK_OUTPUTS_BYTES,
+    QuickOperands, Report, read_outputs, spec_of,
+};
+use crate::fair::Turns;
 use crate::store::{SpecRecord, Store, isolate};
 use crate::values::{Decision, decide, jobs_computed, jobs_named};
 use expand::Expansion;
@@ -64,6 +68,8 @@ enum Step {
     Answer(Answer),
     /// There is a list, which is computed when there is room for it.
     List,
+    /// It takes longer, and is computed when it is the flow's turn.
+    Slow,
     /// Jobs have to be submitted first.
     Expand(Box<Expansion>),
     /// The outputs of jobs have to be read first.
@@ -89,21 +95,29 @@ impl Source {
     }
 }
 
+/// How much one evaluation may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Try {
+    /// A first try, beside others.
+    Quick,
+    /// All that the limits of the contract allow.
+    Full,
+}
+
 /// Runs until the owner of the core is gone. Each piece is a task of its own; how many there are at once is bounded by
 /// what the core hands out.
 pub(crate) async fn run(handle: Handle, mut evaluations: mpsc::Receiver<Evaluation>) {
-    let lists = Arc::new(Semaphore::new(LISTS_MAX));
+    let lists = Turns::new(LISTS_MAX);
     let mut taken = Vec::with_capacity(CHUNK);
     while evaluations.recv_many(&mut taken, CHUNK).await > 0 {
-        tokio::spawn(evaluate(handle.clone(), Arc::clone(&lists), std::mem::take(&mut taken)));
+        tokio::spawn(evaluate(handle.clone(), lists.clone(), std::mem::take(&mut taken)));
     }
 }
 
-async fn evaluate(handle: Handle, lists: Arc<Semaphore>, evaluations: Vec<Evaluation>) {
+async fn evaluate(handle: Handle, lists: Turns<FlowId>, evaluations: Vec<Evaluation>) {
     let asked = evaluations.clone();
     let source = Source::of(&handle);
-    let steps = handle.evaluate(move || steps(&source, &asked)).await.and_then(|steps| steps);
-    let steps = match steps {
+    let steps = match handle.read(move |_| steps(&source, &asked)).await {
         Ok(steps) => steps,
         Err(error) => {
             tracing::error!(error = %Report(&error), "cannot read what to evaluate");
@@ -116,9 +130,16 @@ async fn evaluate(handle: Handle, lists: Arc<Semaphore>, evaluations: Vec<Evalua
         match step {
             Step::Answer(answer) => answers.push((evaluation, answer)),
             Step::List | Step::Expand(_) => {
-                let lists = Arc::clone(&lists);
+                let lists = lists.clone();
                 tokio::spawn(async move {
-                    let answer = expand_list(&handle, &lists, evaluation).await;
+                    let _room = lists.turn(evaluation.flow, 1).await;
+                    let answer = decide_alone(&handle, evaluation).await;
+                    send(&handle, vec![(evaluation, answer)]).await;
+                });
+            }
+            Step::Slow => {
+                tokio::spawn(async move {
+                    let answer = decide_alone(&handle, evaluation).await;
                     send(&handle, vec![(evaluation, answer)]).await;
                 });
             }
@@ -133,16 +154,16 @@ async fn evaluate(handle: Handle, lists: Arc<Semaphore>, evaluations: Vec<Evalua
     send(&handle, answers).await;
 }
 
-/// Computes a list and submits the jobs for its elements, when there is room for it.
-async fn expand_list(handle: &Handle, lists: &Semaphore, evaluation: Evaluation) -> Answer {
-    let Ok(_room) = lists.acquire().await else { return Answer::Again };
+/// Computes what takes longer when it is the flow's turn, and if it is a list submits the jobs for its elements.
+async fn decide_alone(handle: &Handle, evaluation: Evaluation) -> Answer {
     let source = Source::of(handle);
-    let decided = handle.evaluate(move || decide_list(&source, evaluation.job)).await;
+    let party = Party::Flow(evaluation.flow);
+    let decided = handle.evaluate(party, move || decide_fully(&source, evaluation.job)).await;
     match decided.and_then(|decided| decided) {
         Ok(Step::Answer(answer)) => answer,
         Ok(Step::Expand(expansion)) => expansion.submit(handle, evaluation).await,
         // What was decided is decided, and nothing is gathered before.
-        Ok(Step::List | Step::Gather { .. }) => Answer::Again,
+        Ok(Step::List | Step::Slow | Step::Gather { .. }) => Answer::Again,
         Err(error) => {
             tracing::error!(job = %evaluation.job, error = %Report(&error), "cannot read what to evaluate");
             Answer::Again
@@ -200,7 +221,9 @@ fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallE
             EvaluationWhat::Gather { elements } => Step::Gather { elements },
             EvaluationWhat::Decide => match spec_of(evaluation.job, record) {
                 Ok((_, spec)) if spec.for_each.is_some() => Step::List,
-                Ok((record, spec)) => unless_panicking(|| decide_job(source, evaluation.job, &record, spec))?,
+                Ok((record, spec)) => {
+                    unless_panicking(|| decide_job(source, evaluation.job, &record, spec, Try::Quick))?
+                }
                 Err(problem) => Step::Answer(Answer::damaged(problem)),
             },
         });
@@ -209,10 +232,10 @@ fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallE
 }
 
 /// Blocks.
-fn decide_list(source: &Source, job: JobId) -> Result<Step, CallError> {
+fn decide_fully(source: &Source, job: JobId) -> Result<Step, CallError> {
     let record = isolate(&[job], |jobs| source.store.specs(jobs))?.pop().unwrap_or(Ok(None));
     match spec_of(job, record) {
-        Ok((record, spec)) => unless_panicking(|| decide_job(source, job, &record, spec)),
+        Ok((record, spec)) => unless_panicking(|| decide_job(source, job, &record, spec, Try::Full)),
         Err(problem) => Ok(Step::Answer(Answer::damaged(problem))),
     }
 }
@@ -230,6 +253,7 @@ fn decide_job(
     job: JobId,
     record: &SpecRecord,
     spec: v1::JobSpec,
+    how: Try,
 ) -> Result<Step, CallError> {
     let named: Vec<JobId> = jobs_named(&spec).into_iter().collect();
     let mut skipped = HashSet::new();
@@ -243,15 +267,33 @@ fn decide_job(
             }
         }
     }
-    let outputs = match read_outputs(&*source.store, jobs_computed(&spec, &skipped))? {
+    let bytes_max = match how {
+        Try::Quick => QUICK_OUTPUTS_BYTES / CHUNK,
+        Try::Full => OUTPUTS_BYTES_MAX,
+    };
+    let outputs = match read_outputs(&*source.store, jobs_computed(&spec, &skipped), bytes_max)? {
         Ok(outputs) => outputs,
+        Err(_) if how == Try::Quick => return Ok(Step::Slow),
         Err(problem) => return Ok(Step::Answer(Answer::underivable(problem))),
     };
-    let operands = Operands::new(&source.blobs, source.runtime.clone());
-    let decision = decide(&spec, &outputs.outputs, &skipped, &operands);
-    if let Some(away) = operands.away() {
-        return Err(away.into());
-    }
+    let decision = match how {
+        Try::Quick => {
+            let operands = QuickOperands::default();
+            let decision = decide(&spec, &outputs.outputs, &skipped, &operands);
+            if operands.takes_more() {
+                return Ok(Step::Slow);
+            }
+            decision
+        }
+        Try::Full => {
+            let operands = Operands::new(&source.blobs, source.runtime.clone());
+            let decision = decide(&spec, &outputs.outputs, &skipped, &operands);
+            if let Some(away) = operands.away() {
+                return Err(away.into());
+            }
+            decision
+        }
+    };
     Ok(match decision {
         Decision::Run => Step::Answer(Answer::Run),
         Decision::Skip => Step::Answer(Answer::Skip),

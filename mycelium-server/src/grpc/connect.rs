@@ -128,8 +128,8 @@ pub(crate) async fn connect(
         sequence: 0,
     };
     let closing = CancellationToken::new();
-    let dispatcher = Dispatcher { handle: handle.clone(), session, stream, assigned, out };
-    tokio::spawn(dispatcher.run());
+    let dispatcher = Dispatcher::new(handle.clone(), session, stream, out);
+    tokio::spawn(dispatcher.run(assigned));
     tokio::spawn(writer.run(welcome, closing.clone(), permit));
     let reader = Reader { handle, session, elves, stream, incoming, faults, shared, speaking };
     tokio::spawn(reader.run(drain, closing));

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use super::status::Error;
 use super::{Mycelia, convert, elves, graph, jobs, lineage, list, operations, submit, watch};
 use crate::broker::{Handle, StoreState};
+use crate::transport;
 
 /// Serves those who orchestrate and watch.
 #[derive(Debug, Clone)]
@@ -44,6 +45,16 @@ macro_rules! unary {
                 Ok(Response::new(Box::pin(stream)))
             }
 
+            async fn submit_jobs(
+                &self,
+                request: Request<v1::SubmitJobsRequest>,
+            ) -> Result<Response<v1::SubmitJobsResponse>, Status> {
+                let peer = transport::address_of(request.extensions());
+                let request = request.into_inner();
+                let handle = self.mycelia.get(&request.mycelium)?;
+                Ok(Response::new(submit::submit(handle, peer, request).await?))
+            }
+
             $(async fn $method(
                 &self,
                 request: Request<v1::$request>,
@@ -57,7 +68,6 @@ macro_rules! unary {
 }
 
 unary! {
-    submit_jobs(SubmitJobsRequest) -> SubmitJobsResponse = submit::submit;
     get_job(GetJobRequest) -> GetJobResponse = jobs::get_job;
     list_jobs(ListJobsRequest) -> ListJobsResponse = list::list_jobs;
     get_outputs(GetOutputsRequest) -> GetOutputsResponse = jobs::get_outputs;

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::status::Error;
 use crate::blobs::Blob;
-use crate::broker::{Handle, PreparedJob, Submission, cut};
+use crate::broker::{Handle, Peer, PreparedJob, Submission, cut};
 use crate::values::check_spec;
 
 /// Above so many jobs, checking and encoding leave the threads that serve connections.
@@ -21,19 +21,26 @@ const JOBS_INLINE_MAX: usize = 64;
 
 pub(crate) async fn submit(
     handle: &Handle,
+    peer: Peer,
     request: v1::SubmitJobsRequest,
 ) -> Result<v1::SubmitJobsResponse, Error> {
     let (submission, blobs) = if request.jobs.len() <= JOBS_INLINE_MAX {
         prepare(handle, request)?
     } else {
+        let turn = handle.preparation_turn(peer).await;
         let handle = handle.clone();
-        match tokio::task::spawn_blocking(move || prepare(&handle, request)).await {
+        let prepare = move || {
+            // Held until it is done, even if nobody waits for it any more.
+            let _turn = turn;
+            prepare(&handle, request)
+        };
+        match tokio::task::spawn_blocking(prepare).await {
             Ok(prepared) => prepared?,
             Err(_panicked_or_stopping) => return Err(crate::broker::CallError::Stopping.into()),
         }
     };
     handle.blobs().require(&blobs).await?;
-    let submitted = handle.submit(submission).await?;
+    let submitted = handle.submit(peer, submission).await?;
     Ok(v1::SubmitJobsResponse {
         jobs_created: submitted.created,
         jobs_existing: submitted.existing,

@@ -14,7 +14,7 @@ use tokio::runtime;
 use super::convert;
 use super::jobs::{decode_outputs, find_readable, read_spec};
 use crate::blobs::Blobs;
-use crate::broker::{CallError, Handle, Operands};
+use crate::broker::{CallError, Handle, Operands, Party};
 use crate::store::{Store, isolate};
 use crate::values::{OutputsByJob, Preview, Tracer, has_operations, preview};
 
@@ -57,7 +57,7 @@ async fn of_job(handle: &Handle, job: JobId, deadline: Instant) -> Result<v1::Jo
     let origins: Vec<JobId> = draft.origins.iter().copied().take(ORIGINS_MAX).collect();
     let (blobs, runtime) = (handle.blobs().clone(), runtime::Handle::current());
     let mut values = if has_operations(&draft.spec) {
-        handle.evaluate(move || draft.finish(job, deadline, &blobs, &runtime)).await?
+        handle.evaluate(Party::Readers, move || draft.finish(job, deadline, &blobs, &runtime)).await?
     } else {
         handle.read(move |_| Ok(draft.finish(job, deadline, &blobs, &runtime))).await?
     };

@@ -17,6 +17,7 @@ mod peers;
 mod request;
 mod stack;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -25,13 +26,14 @@ use futures::Stream;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::Extensions;
 use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
 
 use crate::config::Config;
 use budget::{Budget, Full, Taken};
 use listener::{Connection, SURPLUS, connections};
-use peers::{PeerId, Peers};
+use peers::{Peer, PeerId, Peers};
 use stack::Layers;
 
 pub use descriptors::raise_descriptor_limit;
@@ -55,6 +57,11 @@ const LOOK_EVERY_AT_STOP: Duration = Duration::from_millis(100);
 /// How many peers are cut at most for one that needs memory, and how long each may take to close.
 const CUT_FOR_ONE_MAX: usize = 8;
 const CLOSED_WITHIN: Duration = Duration::from_millis(10);
+
+/// The far end of the connection that a request came on.
+pub(crate) fn address_of(request: &Extensions) -> Option<SocketAddr> {
+    request.get::<Arc<Peer>>().map(|peer| peer.address)
+}
 
 /// Why a call, or the rest of its request, is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -20,7 +20,7 @@ use super::budget::Taken;
 use super::call::Call;
 use super::peers::Peer;
 use super::request::{Incoming, Shape};
-use super::{Refusal, Shared};
+use super::{Refusal, Shared, address_of};
 use crate::grpc::refuse;
 use crate::reservation;
 
@@ -94,7 +94,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let peer = request.extensions().get::<Arc<Peer>>().map(|peer| peer.address);
+        let peer = address_of(request.extensions());
         let span = tracing::debug_span!("call", path = request.uri().path(), peer = ?peer);
         self.inner.call(request).instrument(span)
     }

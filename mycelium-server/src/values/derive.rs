@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
-use mycelium_values::{EvaluationError, Limits, Value};
+use mycelium_values::{ErrorKind, EvaluationError, Limits, Value};
 
 use mycelium_values::json::{is_json_encoding, write_string};
 
@@ -60,8 +60,16 @@ pub(crate) enum DerivedValue {
     Spliced { pieces: Vec<Piece>, bytes: u64 },
 }
 
-/// Where operations read blobs.
+/// Where operations read blobs, and how much they may take.
 pub(crate) trait ReadBlob {
+    /// What the operations of a job may take.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    /// Told if they would take more.
+    fn limit_exceeded(&self) {}
+
     /// All of a blob; in words if it is too large for an operation or cannot be read.
     fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, String>;
 
@@ -196,7 +204,8 @@ impl<'a> Graph<'a> {
     fn compute(&mut self, spec: &v1::JobSpec, blobs: &dyn ReadBlob) -> Result<(), EvaluationError> {
         let wanted = self.operations_in(spec.arguments.iter().map(|argument| argument.node));
         let source = Source { graph: self, blobs, wholes: RefCell::default() };
-        let values = mycelium_values::evaluate(self.nodes, &wanted, &source, Limits::default())?;
+        let values = mycelium_values::evaluate(self.nodes, &wanted, &source, blobs.limits())
+            .inspect_err(|error| tell_limit(error, blobs))?;
         self.computed =
             wanted.iter().map(|node| *node as usize).zip(values.iter().map(Value::to_json)).collect();
         Ok(())
@@ -319,6 +328,13 @@ impl mycelium_values::Outputs for Source<'_> {
 
     fn blob(&self, blob: &v1::BlobRef) -> Result<Bytes, String> {
         self.blobs.read(blob)
+    }
+}
+
+/// Passes it on if that is what went wrong.
+fn tell_limit(error: &EvaluationError, blobs: &dyn ReadBlob) {
+    if error.failure.kind == ErrorKind::LimitExceeded {
+        blobs.limit_exceeded();
     }
 }
 

@@ -1,7 +1,9 @@
 use crate::Explanation;
-use crate::command::{Command, EvaluationResult, FinishedFact, OutcomeResult, Retry, RevivableJob, Scope};
+use crate::command::{
+    Command, EvaluationResult, FinishedFact, OutcomeResult, Retry, RevivableJob, Scope, Submit,
+};
 use crate::effects::{Change, Effects, End, EvaluationWhat, FailedBy, JobRecord, JobWrite, Refusal, Reply};
-use crate::ids::{Attachment, Attempt, JobId};
+use crate::ids::{Attachment, Attempt, FlowId, JobId};
 use crate::image::LiveJob;
 use crate::status::{FinalStatus, Status};
 use crate::testing::{
@@ -84,6 +86,26 @@ fn evaluations_are_handed_out_up_to_the_limit_and_in_order() {
     // One that is over makes no room before it is answered: the shell is still at it.
     assert_eq!(handed_out(&env.cancel(Scope::Jobs(vec![id(1), id(3)]))), []);
     assert_eq!(handed_out(&env.answer(1, 1, EvaluationResult::Run)), [(id(4), 4, DECIDE)]);
+}
+
+#[test]
+fn flows_take_turns_with_their_evaluations() {
+    let mut env = TestEnv::with(|config| config.evaluations_max = 1);
+    env.submit((1..=4).map(|number| evaluated_job(number, &[])).collect());
+    for (flow, numbers) in [(201, [5, 6]), (202, [7, 8])] {
+        let jobs = numbers.map(|number| evaluated_job(number, &[])).to_vec();
+        let command = env.submit_command(jobs);
+        env.batch([Command::Submit(Submit { flow: FlowId::new([flow; 16]), ..command })]);
+    }
+    let mut order = Vec::new();
+    let (mut job, mut number) = (1, 1);
+    loop {
+        order.push(job);
+        let effects = env.answer(job, number, EvaluationResult::Run);
+        let Some(&(next, next_number, DECIDE)) = handed_out(&effects).first() else { break };
+        (job, number) = (next.as_bytes()[15], next_number);
+    }
+    assert_eq!(order, [1, 2, 5, 7, 3, 6, 8, 4], "one of each flow in turn");
 }
 
 #[test]

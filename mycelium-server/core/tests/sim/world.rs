@@ -71,6 +71,8 @@ enum Event {
     Beat { process: usize, instance: InstanceId },
     /// A task ends.
     TaskEnds { process: usize, instance: InstanceId, token: Token },
+    /// Arguments that take longer to compute are there, if their stream still is.
+    ArgumentsReady { stream: u64, session: SessionId, tokens: Vec<Token> },
     /// Something happens to a process or its stream.
     Mishap,
     /// The broker stands still: its process is paused, or its disk hangs.
@@ -85,6 +87,7 @@ impl Event {
             | Self::FromElf { .. }
             | Self::StreamGone { .. }
             | Self::Evaluate(_)
+            | Self::ArgumentsReady { .. }
             | Self::Late(_) => true,
             Self::Idea
             | Self::AskAgain
@@ -112,7 +115,7 @@ enum FromElf {
 #[derive(Debug, Clone)]
 enum ToElf {
     Welcome { session: SessionId, keep: Vec<Token>, secret: Option<SecretDigest> },
-    Assign { first: AssignNumber, assignments: Vec<Assignment> },
+    Assign { assignments: Vec<Assignment>, last: AssignNumber },
     Cancel(Vec<Token>),
     Acks(Vec<(Token, Verdict)>),
     Unknown(Vec<Token>),
@@ -145,6 +148,8 @@ struct World {
     /// With the secret that goes with a new session.
     hellos: BTreeMap<RequestId, (u64, Option<SecretDigest>)>,
     of_session: BTreeMap<SessionId, u64>,
+    /// Assignments whose arguments take longer to compute.
+    aside: BTreeMap<Token, Assignment>,
     inbox: VecDeque<Waiting>,
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
@@ -184,6 +189,8 @@ fn speaker(command: &Command) -> Option<SessionId> {
         | Command::Retry(_)
         | Command::StreamClosed { .. }
         | Command::ArgumentsFailed { .. }
+        | Command::ArgumentsDelayed { .. }
+        | Command::ArgumentsReady { .. }
         | Command::Evaluated { .. }
         | Command::Heard { .. }
         | Command::Stalled { .. } => None,
@@ -237,6 +244,7 @@ impl World {
             next_stream: 0,
             hellos: BTreeMap::new(),
             of_session: BTreeMap::new(),
+            aside: BTreeMap::new(),
             inbox: VecDeque::new(),
             events: BTreeMap::new(),
             next_event: 0,
@@ -336,6 +344,12 @@ impl World {
             Event::Connect { process, instance } => self.connect(process, instance),
             Event::Beat { process, instance } => self.beat(process, instance),
             Event::TaskEnds { process, instance, token } => self.task_ends(process, instance, token),
+            Event::ArgumentsReady { stream, session, tokens } => {
+                if self.of_session.get(&session) == Some(&stream) {
+                    let command = Command::ArgumentsReady { session, tokens };
+                    self.inbox.push_back(Waiting::Command(Box::new(command)));
+                }
+            }
             Event::Mishap => self.mishap(),
             Event::Stall => self.stall(),
         }
@@ -609,7 +623,18 @@ impl World {
                     self.oracle.pauses_are_kept(assignment.token.job, self.now);
                     self.oracle.dependencies_are_done(&self.store, assignment.token.job);
                 }
-                (session, ToElf::Assign { first, assignments })
+                let last = AssignNumber(first.0 + assignments.len() as u64 - 1);
+                let assignments = self.put_aside(session, assignments);
+                if assignments.is_empty() {
+                    return;
+                }
+                (session, ToElf::Assign { assignments, last })
+            }
+            Send::Ready { tokens, .. } if tokens.is_empty() => return,
+            Send::Ready { session, tokens, first } => {
+                let last = AssignNumber(first.0 + tokens.len() as u64 - 1);
+                let assignments = tokens.iter().map(|token| self.aside.remove(token).unwrap()).collect();
+                (session, ToElf::Assign { assignments, last })
             }
             Send::Cancel { session, tokens } => (session, ToElf::Cancel(tokens)),
             Send::OutcomeAcks { session, acks } => (session, ToElf::Acks(acks)),
@@ -631,6 +656,20 @@ impl World {
         if let Some(&stream) = self.of_session.get(&session) {
             self.send_to_elf(stream, message);
         }
+    }
+
+    /// The arguments of some take longer to compute. Gives the others.
+    fn put_aside(&mut self, session: SessionId, assignments: Vec<Assignment>) -> Vec<Assignment> {
+        let Some(&stream) = self.of_session.get(&session) else { return assignments };
+        let (aside, others): (Vec<_>, Vec<_>) = assignments.into_iter().partition(|_| self.rng.percent(15));
+        if !aside.is_empty() {
+            let tokens: Vec<Token> = aside.iter().map(|assignment| assignment.token).collect();
+            self.aside.extend(aside.into_iter().map(|assignment| (assignment.token, assignment)));
+            let command = Command::ArgumentsDelayed { session, tokens: tokens.clone() };
+            self.inbox.push_back(Waiting::Command(Box::new(command)));
+            self.after(10 * SECOND, Event::ArgumentsReady { stream, session, tokens });
+        }
+        others
     }
 
     fn on_message(&mut self, stream: u64, message: FromElf) {
@@ -886,8 +925,8 @@ impl World {
                     self.say(process, FromElf::Outcomes(again));
                 }
             }
-            ToElf::Assign { first, assignments } => {
-                entry.received = AssignNumber(first.0 + assignments.len() as u64 - 1);
+            ToElf::Assign { assignments, last } => {
+                entry.received = last;
                 for assignment in assignments {
                     assert_eq!(&*assignment.elf, ELVES[entry.elf], "jobs go to their elf");
                     entry.take(assignment.token);

@@ -118,13 +118,13 @@ async fn an_outcome_queued_behind_a_failing_commit_waits_for_the_next_stream() {
     let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
     let handle = running.handle.clone();
     let mut first = connect(&handle, None, Vec::new()).await;
-    handle.submit(submission(JOB)).await.unwrap();
-    let token = first.assigned.recv().await.unwrap().assignments[0].token;
+    handle.submit(None, submission(JOB)).await.unwrap();
+    let token = first_token(first.assigned.recv().await);
 
     store.hold_commits();
     store.fail_commit_after(0, Fault::NotApplied);
     let submitter = handle.clone();
-    let refused = tokio::spawn(async move { submitter.submit(submission(JobId::new([2; 16]))).await });
+    let refused = tokio::spawn(async move { submitter.submit(None, submission(JobId::new([2; 16]))).await });
     let held = Arc::clone(&store);
     tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
     let (report, bodies) = undeclared(first.session, token);
@@ -157,7 +157,8 @@ async fn a_stream_that_closes_late_does_not_take_its_successor_with_it() {
 
     store.hold_commits();
     let submitter = handle.clone();
-    let submitted = tokio::spawn(async move { submitter.submit(submission(JobId::new([2; 16]))).await });
+    let submitted =
+        tokio::spawn(async move { submitter.submit(None, submission(JobId::new([2; 16]))).await });
     let held = Arc::clone(&store);
     tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
     // Both wait for the same batch, the greeting first.
@@ -175,7 +176,7 @@ async fn a_stream_that_closes_late_does_not_take_its_successor_with_it() {
         handle.query(|core, _| core.elf("e").map(|elf| elf.instances[0].connected)).await.unwrap();
     assert_eq!(connected, Some(true));
     let assigned = second.assigned.recv().await.unwrap();
-    assert_eq!(assigned.assignments[0].token.job, JobId::new([2; 16]), "jobs come on the new stream");
+    assert_eq!(first_token(Some(assigned)).job, JobId::new([2; 16]), "jobs come on the new stream");
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
 }
@@ -205,11 +206,11 @@ async fn an_evaluation_handed_out_before_a_commit_failed_counts_no_more() {
     let handle = running.handle.clone();
     let mut conditional = submission(JOB);
     conditional.jobs[0].evaluate = true;
-    handle.submit(conditional).await.unwrap();
+    handle.submit(None, conditional).await.unwrap();
     let before = running.evaluations.recv().await.unwrap();
 
     store.fail_commit_after(0, Fault::NotApplied);
-    let refused = handle.submit(submission(JobId::new([2; 16]))).await;
+    let refused = handle.submit(None, submission(JobId::new([2; 16]))).await;
     assert!(matches!(refused, Err(CallError::StoreUnavailable)));
     let after = running.evaluations.recv().await.unwrap();
     assert_eq!(after.job, JOB, "the core that is rebuilt asks anew");
@@ -232,11 +233,11 @@ async fn a_full_disk_is_told_as_such_is_read_and_goes_on_by_itself() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
     let handle = running.handle.clone();
-    handle.submit(submission(JOB)).await.unwrap();
+    handle.submit(None, submission(JOB)).await.unwrap();
 
     store.set_full(true);
     for _ in 0..3 {
-        let refused = handle.submit(submission(JobId::new([2; 16]))).await;
+        let refused = handle.submit(None, submission(JobId::new([2; 16]))).await;
         assert!(matches!(refused, Err(CallError::StoreFull)), "{refused:?}");
     }
     assert_eq!(status(&handle).await, Some(Status::Ready), "what is stored can be read");
@@ -246,12 +247,12 @@ async fn a_full_disk_is_told_as_such_is_read_and_goes_on_by_itself() {
     let mut progress = handle.store_state();
     let is_back = progress.wait_for(|progress| progress.store == StoreState::Writable);
     tokio::time::timeout(Duration::from_secs(20), is_back).await.unwrap().unwrap();
-    handle.submit(submission(JobId::new([2; 16]))).await.unwrap();
+    handle.submit(None, submission(JobId::new([2; 16]))).await.unwrap();
     assert_eq!(status(&handle).await, Some(Status::Ready));
 
     // Told to stop while it is full, it stops well.
     store.set_full(true);
-    let refused = handle.submit(submission(JobId::new([3; 16]))).await;
+    let refused = handle.submit(None, submission(JobId::new([3; 16]))).await;
     assert!(matches!(refused, Err(CallError::StoreFull)), "{refused:?}");
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
@@ -266,7 +267,7 @@ async fn a_runtime_of_one_thread_goes_on_while_a_commit_hangs() {
     let handle = running.handle.clone();
     store.hold_commits();
     let submitter = handle.clone();
-    let submitted = tokio::spawn(async move { submitter.submit(submission(JOB)).await });
+    let submitted = tokio::spawn(async move { submitter.submit(None, submission(JOB)).await });
     let held = Arc::clone(&store);
     tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
     assert_eq!(handle.read(|store| Ok(store.finished(&[JOB])?.len())).await.unwrap(), 1);
@@ -287,7 +288,7 @@ async fn a_commit_is_bounded_in_bytes_and_nothing_that_waits_is_lost() {
         let handle = handle.clone();
         let mut large = submission(JobId::new([number; 16]));
         large.jobs[0].body = Bytes::from(vec![b' '; bytes]);
-        tokio::spawn(async move { handle.submit(large).await })
+        tokio::spawn(async move { handle.submit(None, large).await })
     };
     let mut submitted = vec![submit(0, 1)];
     let held = Arc::clone(&store);
@@ -324,7 +325,7 @@ async fn an_elf_whose_words_are_in_the_queue_is_alive_and_one_that_is_silent_is_
     store.hold_commits();
     let submit = |number: u8| {
         let handle = handle.clone();
-        tokio::spawn(async move { handle.submit(submission(JobId::new([number; 16]))).await })
+        tokio::spawn(async move { handle.submit(None, submission(JobId::new([number; 16]))).await })
     };
     let mut submitted = vec![submit(2)];
     let held = Arc::clone(&store);
@@ -349,4 +350,9 @@ async fn an_elf_whose_words_are_in_the_queue_is_alive_and_one_that_is_silent_is_
     }
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
+}
+
+fn first_token(assigned: Option<Assigned>) -> Token {
+    let Some(Assigned::New { assignments, .. }) = assigned else { panic!("{assigned:?}") };
+    assignments[0].token
 }

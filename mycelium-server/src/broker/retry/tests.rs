@@ -36,7 +36,7 @@ async fn with_a_cancelled_job() -> Handle {
     jobs.extend((5..=8).map(|number| job(number, vec![id(number - 1)])));
     let submission =
         Submission { flow: FLOW, flow_name: Arc::from("flow"), part: None, elements: None, jobs };
-    handle.submit(submission).await.unwrap();
+    handle.submit(None, submission).await.unwrap();
     handle.cancel(Scope::Jobs(vec![ROOT])).await.unwrap();
     handle
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use mycelium_core::ids::JobId;
 use mycelium_proto::v1;
 use mycelium_values::json::is_json_encoding;
-use mycelium_values::{EvaluationError, Limits, Outputs, Value};
+use mycelium_values::{EvaluationError, Outputs, Value};
 
-use super::{Graph, Leaf, OutputsByJob, ReadBlob, Source, not_json};
+use super::{Graph, Leaf, OutputsByJob, ReadBlob, Source, not_json, tell_limit};
 use crate::blobs::Piece;
 
 /// Why nodes have no value.
@@ -32,7 +32,8 @@ pub(crate) fn compute_nodes(
     let graph = Graph { nodes, outputs, computed: HashMap::new() };
     let source = Source { graph: &graph, blobs, wholes: RefCell::default() };
     let source = UnlessSkipped { source, skipped, is_skipped: Cell::new(false) };
-    let computed = mycelium_values::evaluate(nodes, wanted, &source, Limits::default());
+    let computed = mycelium_values::evaluate(nodes, wanted, &source, blobs.limits())
+        .inspect_err(|error| tell_limit(error, blobs));
     match computed {
         Err(_) if source.is_skipped.get() => Err(Uncomputed::Skipped),
         computed => computed.map_err(Uncomputed::Failed),

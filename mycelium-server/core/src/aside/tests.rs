@@ -1,0 +1,103 @@
+use std::time::Duration;
+
+use crate::command::{Command, OutcomeResult, Scope};
+use crate::effects::{Effects, Send, Verdict};
+use crate::ids::{AssignNumber, Attachment, SessionId, Token};
+use crate::status::Status;
+use crate::testing::{TestEnv, after, assigned, id, job, offer, token};
+
+const SESSION: SessionId = SessionId(1);
+
+fn delayed(env: &mut TestEnv, tokens: &[Token]) -> Effects {
+    env.batch([Command::ArgumentsDelayed { session: SESSION, tokens: tokens.to_vec() }])
+}
+
+fn ready(env: &mut TestEnv, tokens: &[Token]) -> Effects {
+    env.batch([Command::ArgumentsReady { session: SESSION, tokens: tokens.to_vec() }])
+}
+
+fn beat(env: &mut TestEnv, held: &[Token], received: u64) -> Effects {
+    let received = AssignNumber(received);
+    env.batch([Command::Heartbeat { session: SESSION, held: held.to_vec(), received }])
+}
+
+fn sent(session: SessionId, tokens: Vec<Token>, first: u64) -> Send {
+    Send::Ready { session, tokens, first: AssignNumber(first) }
+}
+
+/// An elf that runs one job at a time and holds three of four, of which the first has stepped aside.
+fn first_of_three_aside() -> TestEnv {
+    let mut env = TestEnv::new();
+    env.hello(1, None, vec![offer(3, 1)], vec![]);
+    let effects = env.submit(vec![job(1, &[]), job(2, &[]), job(3, &[]), job(4, &[])]);
+    assert_eq!(assigned(&effects), [(1, token(1, 1)), (1, token(2, 1)), (1, token(3, 1))]);
+    assert_eq!(delayed(&mut env, &[token(1, 1)]), Effects::default(), "nothing is stored, and nobody told");
+    env
+}
+
+#[test]
+fn what_is_aside_is_not_missed_by_a_heartbeat() {
+    let mut env = first_of_three_aside();
+    beat(&mut env, &[token(2, 1), token(3, 1)], 3);
+    assert_eq!(env.status(1), Some(Status::Running));
+    let effects = ready(&mut env, &[token(1, 1)]);
+    assert_eq!(effects.sends, [sent(SESSION, vec![token(1, 1)], 4)], "numbered after what was sent before");
+    // Only now it can be missed.
+    beat(&mut env, &[token(2, 1), token(3, 1)], 3);
+    assert_eq!(env.status(1), Some(Status::Running));
+    let effects = beat(&mut env, &[token(2, 1), token(3, 1)], 4);
+    assert_eq!(assigned(&effects), [(1, token(1, 2))]);
+}
+
+#[test]
+fn what_is_aside_keeps_its_place_in_the_window() {
+    let mut env = first_of_three_aside();
+    assert_eq!(env.status(4), Some(Status::Ready));
+    let effects = env.outcome(1, token(2, 1), OutcomeResult::Outputs(Attachment(7)));
+    assert_eq!(assigned(&effects), [(1, token(4, 1))]);
+}
+
+#[test]
+fn what_is_aside_is_not_the_end_of_its_elf() {
+    let mut env = TestEnv::with(|config| config.elves_lost_max = 1);
+    env.hello(1, None, vec![offer(3, 1)], vec![]);
+    env.submit(vec![job(1, &[]), job(2, &[]), job(3, &[])]);
+    delayed(&mut env, &[token(1, 1)]);
+    after(&mut env, Duration::from_secs(31));
+    env.batch([]);
+    let status = [1, 2, 3].map(|number| env.status(number));
+    // The second was the first to reach it.
+    assert_eq!(status, [Some(Status::Ready), None, Some(Status::Ready)]);
+}
+
+#[test]
+fn an_elf_never_hears_of_what_was_cancelled_while_it_was_aside() {
+    let mut env = first_of_three_aside();
+    env.cancel(Scope::Jobs(vec![id(1)]));
+    let effects = ready(&mut env, &[token(1, 1)]);
+    assert_eq!(effects.sends[0], sent(SESSION, vec![], 4));
+    assert_eq!(assigned(&effects), [(1, token(4, 1))], "and its place in the window is free");
+}
+
+#[test]
+fn a_resumed_session_gives_back_what_was_aside() {
+    let mut env = first_of_three_aside();
+    env.hello(1, Some(1), vec![offer(3, 1)], vec![token(2, 1), token(3, 1)]);
+    assert_eq!(env.status(1), Some(Status::Running), "it is assigned anew");
+    // What the old stream computed is of no use any more.
+    let effects = ready(&mut env, &[token(1, 1)]);
+    assert_eq!(effects.sends, [sent(SESSION, vec![], 5)]);
+    let effects = env.outcome(1, token(1, 2), OutcomeResult::Outputs(Attachment(7)));
+    let Some(Send::OutcomeAcks { acks, .. }) = effects.sends.first() else { panic!("{effects:?}") };
+    assert_eq!(*acks, [(token(1, 2), Verdict::Recorded)]);
+}
+
+#[test]
+fn words_about_what_is_not_held_change_nothing() {
+    let mut env = first_of_three_aside();
+    delayed(&mut env, &[token(1, 1), token(9, 1), token(2, 7)]);
+    let effects = ready(&mut env, &[token(3, 1), token(9, 1), token(2, 7)]);
+    assert_eq!(effects.sends, [sent(SESSION, vec![], 4)], "what is not aside is not sent a second time");
+    let other = Command::ArgumentsReady { session: SessionId(5), tokens: vec![token(1, 1)] };
+    assert_eq!(env.batch([other]), Effects::default());
+}

@@ -1,0 +1,170 @@
+//! What the arguments of assignments are computed from, and computing them. Blocks.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use mycelium_core::effects::Assignment;
+use mycelium_core::ids::{JobId, Token};
+use mycelium_proto::v1;
+use tokio::runtime;
+
+use super::super::convert;
+use crate::blobs::Blobs;
+use crate::broker::{
+    CallError, FailureBody, Operands, QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands, ReadOutputs,
+    read_outputs, spec_of,
+};
+use crate::store::{Store, isolate};
+use crate::values::{Derived, DerivedValue, ReadBlob, derive_arguments, has_operations, jobs_named};
+
+/// What the arguments of assignments are computed from.
+pub(super) struct Inputs {
+    assignments: Vec<Assignment>,
+    specs: Vec<v1::JobSpec>,
+    outputs: ReadOutputs,
+}
+
+/// The values of all these are more than may be held at once, and why, in words.
+pub(super) struct TooMuch {
+    pub(super) assignments: Vec<Assignment>,
+    pub(super) problem: String,
+}
+
+/// Assignments without their arguments, and what those come to.
+#[derive(Default)]
+pub(super) struct DerivedAssignments {
+    pub(super) assignments: Vec<(v1::Assignment, Token, Vec<Derived>)>,
+    pub(super) failures: Failures,
+    /// These take longer than they may here.
+    pub(super) delayed: Vec<Assignment>,
+}
+
+/// Attempts that fail before they begin.
+pub(super) type Failures = Vec<(Token, FailureBody)>;
+
+impl Inputs {
+    /// Reads what assignments need, at most `bytes_max` of what other jobs have returned. Those whose records are damaged
+    /// fail, and the others go on.
+    pub(super) fn read(
+        store: &dyn Store,
+        assignments: Vec<Assignment>,
+        bytes_max: usize,
+    ) -> Result<(Result<Self, TooMuch>, Failures), CallError> {
+        let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
+        let records = isolate(&ids, |ids| store.specs(ids))?;
+        let mut readable = Vec::with_capacity(records.len());
+        let mut specs = Vec::with_capacity(records.len());
+        let mut sources: HashSet<JobId> = HashSet::new();
+        let mut failures = Failures::new();
+        for (assignment, record) in assignments.into_iter().zip(records) {
+            match spec_of(assignment.token.job, record) {
+                Ok((record, spec)) => {
+                    if !spec.nodes.is_empty() {
+                        sources.extend(&record.depends_on);
+                    }
+                    specs.push(spec);
+                    readable.push(assignment);
+                }
+                Err(problem) => failures.push((assignment.token, FailureBody::record_damaged(problem))),
+            }
+        }
+        let inputs = match read_outputs(store, sources, bytes_max)? {
+            Ok(outputs) => Ok(Self { assignments: readable, specs, outputs }),
+            Err(problem) => Err(TooMuch { assignments: readable, problem }),
+        };
+        Ok((inputs, failures))
+    }
+
+    /// Computes what takes little.
+    pub(super) fn derive_quickly(self) -> DerivedAssignments {
+        let Self { assignments, specs, outputs } = self;
+        let mut done = DerivedAssignments::default();
+        let begun = Instant::now();
+        for (assignment, spec) in assignments.into_iter().zip(specs) {
+            let is_late = || begun.elapsed() > QUICK_TIME;
+            if has_operations(&spec) && is_late() {
+                done.delayed.push(assignment);
+                continue;
+            }
+            let operands = QuickOperands::default();
+            let derived = derive(&spec, &outputs, &operands);
+            let takes_more = operands.takes_more() || derived.as_ref().is_ok_and(|values| is_large(values));
+            if takes_more {
+                done.delayed.push(assignment);
+            } else {
+                done.add(&assignment, spec, derived);
+            }
+        }
+        done
+    }
+
+    /// Computes all.
+    pub(super) fn derive(
+        self,
+        blobs: &Blobs,
+        runtime: &runtime::Handle,
+    ) -> Result<DerivedAssignments, CallError> {
+        let Self { assignments, specs, outputs } = self;
+        let mut done = DerivedAssignments::default();
+        for (assignment, spec) in assignments.into_iter().zip(specs) {
+            let operands = Operands::new(blobs, runtime.clone());
+            let derived = derive(&spec, &outputs, &operands);
+            if let Some(away) = operands.away() {
+                return Err(away.into());
+            }
+            done.add(&assignment, spec, derived);
+        }
+        Ok(done)
+    }
+}
+
+impl DerivedAssignments {
+    fn add(
+        &mut self,
+        assignment: &Assignment,
+        spec: v1::JobSpec,
+        derived: Result<Vec<Derived>, FailureBody>,
+    ) {
+        match derived {
+            Ok(arguments) => {
+                let message = v1::Assignment {
+                    token: Some(convert::token(&assignment.token)),
+                    elf: spec.elf,
+                    task: spec.task,
+                    arguments: Vec::new(),
+                    flow_id: convert::id(assignment.flow.as_bytes()),
+                };
+                self.assignments.push((message, assignment.token, arguments));
+            }
+            Err(failure) => self.failures.push((assignment.token, failure)),
+        }
+    }
+}
+
+fn derive(
+    spec: &v1::JobSpec,
+    outputs: &ReadOutputs,
+    operands: &dyn ReadBlob,
+) -> Result<Vec<Derived>, FailureBody> {
+    // A defect must not keep the jobs beside it, and this one for ever, from running.
+    let derived = catch_unwind(AssertUnwindSafe(|| derive_arguments(spec, &outputs.outputs, operands)));
+    let problem = match derived {
+        Ok(Ok(derived)) => return Ok(derived),
+        Ok(Err(error)) => error.to_string(),
+        Err(_panic) => "the broker could not compute the values: a defect of the broker".to_owned(),
+    };
+    Err(match outputs.damage_of(&jobs_named(spec)) {
+        Some(damage) => FailureBody::record_damaged(damage),
+        None => FailureBody::value_derivation(problem).in_task(&spec.elf, &spec.task),
+    })
+}
+
+/// Whether it takes its time to write the blobs that these become.
+fn is_large(values: &[Derived]) -> bool {
+    let spliced = values.iter().map(|derived| match derived.value {
+        DerivedValue::Payload(_) => 0,
+        DerivedValue::Spliced { bytes, .. } => bytes,
+    });
+    spliced.sum::<u64>() > QUICK_SPLICED_BYTES
+}
