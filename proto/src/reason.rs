@@ -32,7 +32,8 @@ pub const BLOB_STALLED: &str = "BLOB_STALLED";
 pub const REQUEST_STALLED: &str = "REQUEST_STALLED";
 /// A read took longer than 30 s, or than its `grpc-timeout`. `DEADLINE_EXCEEDED`.
 pub const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
-/// Arguments do not fit the signature that the elf has declared. `INVALID_ARGUMENT`.
+/// Arguments do not fit the signature that the elf has declared, or an output is named that it does not have.
+/// `INVALID_ARGUMENT`.
 pub const SIGNATURE_MISMATCH: &str = "SIGNATURE_MISMATCH";
 /// A job, or a job that a value comes from, is not known. `NOT_FOUND`.
 pub const JOB_NOT_FOUND: &str = "JOB_NOT_FOUND";

@@ -11,9 +11,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mycelium_core::Core;
-use mycelium_core::command::{Command, OutcomeResult};
+use mycelium_core::command::Command;
 use mycelium_core::effects::{Effects, Evaluation, Reply, Send as Sent};
-use mycelium_core::ids::{Attachment, Commit, RequestId, SessionId};
+use mycelium_core::ids::{Commit, RequestId, SessionId};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, watch};
 
@@ -23,7 +23,6 @@ use super::message::{
     Assigned, BlobUses, Body, CallError, HelloMessage, Message, Query, ReplySender, StreamAttachment,
     ToStream, shift_attachments, speaker,
 };
-use super::outputs::{Fit, fit};
 use super::start::{StartError, load_core};
 use super::turns::Turns;
 use super::watch::{WatchStart, Watches};
@@ -302,8 +301,7 @@ impl Driver {
             Message::FromStream { session, stream, mut command, bodies } => {
                 let current = self.streams.get(&session).is_some_and(|attached| attached.stream == stream);
                 match &command {
-                    // Without a stream nobody knows what its tasks have declared, and nobody would hear the
-                    // acknowledgement: the elf reports again on its next stream.
+                    // Without a stream nobody would hear the acknowledgement: the elf reports again on its next.
                     Command::Outcomes { .. } if !self.streams.contains_key(&session) => return,
                     // An outcome is fenced by its token, whichever stream it came on.
                     Command::Outcomes { .. } | Command::ArgumentsFailed { .. } => {}
@@ -329,7 +327,6 @@ impl Driver {
                 }
                 shift_attachments(&mut command, gathered.bodies.len());
                 gathered.bodies.extend(bodies);
-                self.fit_outputs(&mut command, &mut gathered.bodies);
                 self.core.apply(now, command, effects);
             }
             Message::BlobUses(uses) => {
@@ -352,28 +349,6 @@ impl Driver {
         let request = RequestId(self.next_request);
         self.pending.insert(request, reply);
         request
-    }
-
-    /// Holds outputs against what the task has declared: puts them into order, or makes a failure of them.
-    fn fit_outputs(&self, command: &mut Command, bodies: &mut [Body]) {
-        let Command::Outcomes { session, outcomes } = command else { return };
-        let Some(attached) = self.streams.get(session) else { return };
-        for outcome in outcomes {
-            let OutcomeResult::Outputs(Attachment(index)) = outcome.result else { continue };
-            let declared = self
-                .core
-                .token_task(*session, outcome.token)
-                .and_then(|(elf, task)| attached.outputs.get(elf)?.get(task));
-            let (Some(declared), Some(body)) = (declared, bodies.get_mut(index as usize)) else { continue };
-            match fit(body, declared) {
-                Fit::AsItIs => {}
-                Fit::Reordered(ordered) => *body = ordered,
-                Fit::Refused(failure) => {
-                    *body = failure;
-                    outcome.result = OutcomeResult::Refused(Attachment(index));
-                }
-            }
-        }
     }
 
     fn store_batch(&mut self, effects: &mut Effects, gathered: Gathered) -> Result<Stored, store::Error> {

@@ -331,6 +331,19 @@ impl Handle {
         answer.await.map_err(|_closed| CallError::StoreUnavailable)
     }
 
+    /// As [`query`](Self::query), for a stream: waits for room, since an elf that says much is read more slowly.
+    pub(crate) async fn query_in_turn<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Core, Commit) -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let query = Message::Query(Box::new(move |core, commit| {
+            let _gone = reply.send(read(core, commit));
+        }));
+        self.inner.inbox.send(query).await.map_err(|_closed| CallError::Stopping)?;
+        answer.await.map_err(|_dropped| CallError::StoreUnavailable)
+    }
+
     /// Stores uses of blobs beside those that come with jobs, and waits until that is durable.
     pub(crate) async fn change_blob_uses(
         &self,

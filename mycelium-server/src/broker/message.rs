@@ -1,6 +1,5 @@
 //! What reaches the task that owns the core.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,7 +10,6 @@ use mycelium_core::effects::{Assignment, Refusal, Reply, Verdict};
 use mycelium_core::ids::{
     AssignNumber, Attachment, Commit, ContentDigest, FailureId, JobId, SessionId, Token,
 };
-use mycelium_proto::v1;
 use tokio::sync::{SetOnce, mpsc, oneshot};
 
 use super::watch::WatchStart;
@@ -78,7 +76,6 @@ pub(crate) struct StreamAttachment {
     pub(crate) assigned: mpsc::Sender<Assigned>,
     /// Set before it is dropped: why the stream is to end. Dropped without, the store is away.
     pub(crate) end: Arc<SetOnce<CallError>>,
-    pub(crate) outputs: DeclaredOutputs,
     /// Whether a message has been read from it that has not come to the queue.
     pub(crate) is_speaking: Arc<AtomicBool>,
 }
@@ -109,9 +106,6 @@ pub(crate) enum ToStream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamId(pub(crate) u64);
 
-/// The outputs that each task of each elf of an instance has declared: elf, task, names.
-pub(crate) type DeclaredOutputs = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<[String]>>>;
-
 /// What a command carries past the core. Attachments in a message number its own bodies from 0; the owner of the core
 /// renumbers them within the batch.
 pub(crate) enum Body {
@@ -126,8 +120,8 @@ pub(crate) enum Body {
         /// The blobs that it names.
         blobs: Vec<BlobDigest>,
     },
-    /// Outputs of an attempt: as they came, and as they are stored; and the blobs they name.
-    Outputs { outputs: Arc<v1::Outputs>, encoded: Bytes, blobs: Vec<BlobDigest> },
+    /// Outputs of an attempt, as they are stored, and the blobs they name.
+    Outputs { encoded: Bytes, blobs: Vec<BlobDigest> },
     /// A failure.
     Failure(FailureBody),
 }

@@ -36,14 +36,14 @@ pub(crate) use driver::Report;
 pub(crate) use failure::{cut, cut_failure};
 pub(crate) use handle::{Handle, Party, Peer, Permit, PreparedJob, Submission};
 pub(crate) use message::{
-    Assigned, Body, CallError, DeclaredOutputs, FailureBody, HelloMessage, StreamAttachment, StreamId,
-    ToStream,
+    Assigned, Body, CallError, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,
 };
 pub(crate) use operands::{OUTPUTS_BYTES_MAX, Operands, ReadOutputs, read_outputs, spec_of};
+pub(crate) use outputs::in_order;
 pub(crate) use payloads::{PayloadWriter, Payloads};
 pub(crate) use processes::Process;
 pub(crate) use quick::{QUICK_OUTPUTS_BYTES, QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
-pub(crate) use registry::{ElfSignature, Misfit};
+pub(crate) use registry::{BadSchema, ElfSignature, Misfit, TaskSignature};
 pub(crate) use watch::{Budget, Charge, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange};
 
 use crate::blobs::Blobs;
@@ -131,11 +131,22 @@ fn load_registry(store: &dyn Store) -> Result<Registry, StartError> {
                     what: format!("the declaration of elf `{}`: {error}", elf.name),
                 }
             })?;
-            registry.put(&declaration);
+            registry.restore(&declaration);
         }
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(Arc::clone(&last.name)),
             Some(_) | None => return Ok(registry),
         }
+    }
+}
+
+/// What tests of other modules share.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Arc, ElfSignature, Registry, v1};
+
+    /// The signature of a declaration that is in order.
+    pub(crate) fn signature(declaration: &v1::ElfDeclaration) -> Arc<ElfSignature> {
+        Registry::default().read(declaration).unwrap()
     }
 }

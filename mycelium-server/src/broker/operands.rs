@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1;
-use mycelium_values::json::is_json;
+use mycelium_values::json;
 use prost::Message as _;
 use tokio::runtime;
 
@@ -76,9 +76,7 @@ impl ReadBlob for Operands<'_> {
         }
         self.bytes.set(bytes);
         let read = self.runtime.block_on(self.blobs.read_all(blob)).map_err(|error| self.failed(error))?;
-        if !is_json(&read) {
-            return Err(format!("blob {} is not valid JSON", blob.digest));
-        }
+        json::check(&read).map_err(|error| format!("blob {} is no value: {error}", blob.digest))?;
         self.read.borrow_mut().insert(blob.digest, read.clone());
         Ok(read)
     }

@@ -1,40 +1,54 @@
-//! What the elves have declared: what submissions are held against.
+//! What the elves have declared: what submissions and outputs are held against.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use mycelium_proto::v1::{self, payload, value_node};
-
 use mycelium_values::json::is_json_encoding;
+use mycelium_values::schema::{Schema, SchemaError};
+use sha2::{Digest as _, Sha256};
+
+use super::outputs::names;
+
+/// The schemas of an elf may take about so much memory, compiled, in bytes.
+const SCHEMA_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The signatures of all elves ever seen.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     elves: RwLock<HashMap<String, Arc<ElfSignature>>>,
+    /// Signatures that somebody uses: the schemas of a revision are compiled once, however many instances serve it.
+    shared: Mutex<HashMap<[u8; 32], Weak<ElfSignature>>>,
 }
 
 /// The tasks of an elf.
 #[derive(Debug, Default)]
 pub(crate) struct ElfSignature {
-    tasks: BTreeMap<String, TaskSignature>,
+    tasks: BTreeMap<String, Arc<TaskSignature>>,
 }
 
+/// What a task takes and gives.
 #[derive(Debug, Default)]
-struct TaskSignature {
+pub(crate) struct TaskSignature {
     parameters: Vec<Parameter>,
+    pub(crate) outputs: Vec<OutputSignature>,
 }
 
+#[derive(Debug)]
 struct Parameter {
     name: String,
     optional: bool,
-    /// Judges literals; `None` if the elf gave no schema, or one that cannot be read.
-    schema: Option<jsonschema::Validator>,
+    /// Judges literals; `None` if anything is taken.
+    schema: Option<Schema>,
 }
 
-impl std::fmt::Debug for Parameter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parameter").field("name", &self.name).field("optional", &self.optional).finish()
-    }
+/// An output that a task declares.
+#[derive(Debug)]
+pub(crate) struct OutputSignature {
+    pub(crate) name: String,
+    /// Judges what is inline; `None` if anything is taken.
+    pub(crate) schema: Option<Schema>,
 }
 
 /// How a job does not fit the task it names.
@@ -46,38 +60,132 @@ pub(crate) enum Misfit {
     Arguments { violations: Vec<(String, String)> },
 }
 
+/// A schema of a declaration that cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub(crate) struct BadSchema {
+    /// The field it is about, as a path within the declaration.
+    pub(crate) field: String,
+    pub(crate) problem: String,
+}
+
 impl Registry {
     pub(crate) fn elf(&self, name: &str) -> Option<Arc<ElfSignature>> {
         // A poisoned lock is no harm: signatures are put in whole.
         self.elves.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    pub(crate) fn put(&self, declaration: &v1::ElfDeclaration) {
-        let tasks = declaration.tasks.iter().map(|task| (task.name.clone(), TaskSignature::new(task)));
-        let signature = Arc::new(ElfSignature { tasks: tasks.collect() });
+    /// The newest signature of an elf.
+    pub(crate) fn put(&self, elf: &str, signature: Arc<ElfSignature>) {
         let mut elves = self.elves.write().unwrap_or_else(PoisonError::into_inner);
-        elves.insert(declaration.name.clone(), signature);
+        elves.insert(elf.to_owned(), signature);
     }
-}
 
-impl TaskSignature {
-    fn new(task: &v1::TaskDeclaration) -> Self {
-        let parameters = task.parameters.iter().map(|parameter| Parameter {
-            name: parameter.name.clone(),
-            optional: parameter.optional,
-            schema: validator(&parameter.schema),
+    /// The signature of a declaration, if it is in use already.
+    pub(crate) fn shared(&self, declaration: &v1::ElfDeclaration) -> Option<Arc<ElfSignature>> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.get(&digest(declaration))?.upgrade()
+    }
+
+    /// Reads the signature of a declaration, whose schemas may take their time to compile.
+    pub(crate) fn read(&self, declaration: &v1::ElfDeclaration) -> Result<Arc<ElfSignature>, BadSchema> {
+        if let Some(signature) = self.shared(declaration) {
+            return Ok(signature);
+        }
+        let signature = Arc::new(ElfSignature::new(declaration, Err)?);
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.retain(|_, signature| signature.strong_count() > 0);
+        shared.insert(digest(declaration), Arc::downgrade(&signature));
+        Ok(signature)
+    }
+
+    /// Reads a declaration that was stored, perhaps by a broker that took what is no schema: that judges nothing.
+    pub(crate) fn restore(&self, declaration: &v1::ElfDeclaration) {
+        let Ok(signature) = ElfSignature::new(declaration, |error| {
+            tracing::warn!(elf = declaration.name, field = error.field, %error, "a stored schema judges nothing");
+            Ok::<_, Infallible>(None)
         });
-        Self { parameters: parameters.collect() }
+        self.put(&declaration.name, Arc::new(signature));
     }
 }
 
-/// Reads a schema. Its patterns run on the engine whose time is linear: schemas come from elves.
-fn validator(schema: &str) -> Option<jsonschema::Validator> {
-    let schema = serde_json::from_str(schema).ok()?;
-    jsonschema::options().with_pattern_options(jsonschema::PatternOptions::regex()).build(&schema).ok()
+/// Digest of what makes a signature.
+fn digest(declaration: &v1::ElfDeclaration) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    // Each text goes in with its length, so that no two declarations read the same.
+    let mut text = |text: &str| {
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text.as_bytes());
+    };
+    for task in &declaration.tasks {
+        text(&task.name);
+        for parameter in &task.parameters {
+            text(if parameter.optional { "optional" } else { "required" });
+            text(&parameter.name);
+            text(&parameter.schema);
+        }
+        for output in &task.outputs {
+            text("output");
+            text(&output.name);
+            text(&output.schema);
+        }
+        text("");
+    }
+    digest.finalize().into()
 }
 
 impl ElfSignature {
+    /// Compiles the schemas of a declaration. `refuse` says what is to become of those that are none.
+    fn new<E>(
+        declaration: &v1::ElfDeclaration,
+        mut refuse: impl FnMut(BadSchema) -> Result<Option<Schema>, E>,
+    ) -> Result<Self, E> {
+        let mut bytes = 0;
+        let mut compile = |field: String, of: String, text: &str| {
+            let compiled = Schema::compile(text).and_then(|schema| {
+                bytes += schema.bytes();
+                if bytes <= SCHEMA_BYTES_MAX {
+                    return Ok(schema);
+                }
+                let problem = "the schemas of the elf take more memory than they may".to_owned();
+                Err(SchemaError { place: String::new(), problem })
+            });
+            match compiled {
+                Ok(schema) => Ok(Some(schema).filter(|schema| !schema.is_any())),
+                Err(error) => refuse(BadSchema {
+                    field,
+                    problem: format!("{of} of elf `{}` has no valid schema: {error}", declaration.name),
+                }),
+            }
+        };
+        let mut tasks = BTreeMap::new();
+        for (t, task) in declaration.tasks.iter().enumerate() {
+            let mut signature = TaskSignature::default();
+            for (p, parameter) in task.parameters.iter().enumerate() {
+                let field = format!("tasks[{t}].parameters[{p}].schema");
+                let of = format!("parameter `{}` of task `{}`", parameter.name, task.name);
+                signature.parameters.push(Parameter {
+                    name: parameter.name.clone(),
+                    optional: parameter.optional,
+                    schema: compile(field, of, &parameter.schema)?,
+                });
+            }
+            for (o, output) in task.outputs.iter().enumerate() {
+                let field = format!("tasks[{t}].outputs[{o}].schema");
+                let of = format!("output `{}` of task `{}`", output.name, task.name);
+                let schema = compile(field, of, &output.schema)?;
+                signature.outputs.push(OutputSignature { name: output.name.clone(), schema });
+            }
+            tasks.insert(task.name.clone(), Arc::new(signature));
+        }
+        Ok(Self { tasks })
+    }
+
+    /// What a task takes and gives.
+    pub(crate) fn task(&self, task: &str) -> Option<&Arc<TaskSignature>> {
+        self.tasks.get(task)
+    }
+
     /// Holds a job against the task it names. `spec` has passed [`check_spec`](crate::values::check_spec).
     pub(crate) fn fit(&self, spec: &v1::JobSpec) -> Result<(), Misfit> {
         let Some(task) = self.tasks.get(&spec.task) else {
@@ -111,6 +219,15 @@ impl ElfSignature {
         }
         if violations.is_empty() { Ok(()) } else { Err(Misfit::Arguments { violations }) }
     }
+
+    /// What is wrong with naming an output of a job of this elf.
+    pub(crate) fn refuse_output(&self, task: &str, output: &str) -> Option<String> {
+        let declared = &self.tasks.get(task)?.outputs;
+        if declared.iter().any(|declared| declared.name == output) {
+            return None;
+        }
+        Some(format!("task `{task}` has no output `{output}`; it declares {}", names(declared)))
+    }
 }
 
 impl Parameter {
@@ -124,8 +241,10 @@ impl Parameter {
         if !is_json_encoding(&literal.encoding) {
             return None;
         }
-        let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-        let error = schema.validate(&value).err()?;
-        Some(format!("parameter `{}` does not take this value: {error}", self.name))
+        let misfit = schema.judge(bytes).err()?;
+        Some(format!("parameter `{}` does not take this value: {misfit}", self.name))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,7 +198,7 @@ async fn send(handle: &Handle, answers: Vec<(Evaluation, Answer)>) {
                     let Gathered { outputs, blob } = *gathered;
                     let encoded = outputs.encode_to_vec().into();
                     let blobs = blob.into_iter().map(|blob| blob.digest).collect();
-                    bodies.push(Body::Outputs { outputs: outputs.into(), encoded, blobs });
+                    bodies.push(Body::Outputs { encoded, blobs });
                     EvaluationResult::Gathered(attachment)
                 }
             };

@@ -19,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::declare::{
-    Declared, checked_window, complete_revisions, declared, protocol, secret_digest, token, tokens,
+    Declared, checked_window, complete_revisions, declared, protocol, secret_digest, signatures, token,
+    tokens,
 };
 use super::dispatch::{Dispatched, Dispatcher};
-use super::outcomes::{Outcomes, check_tokens, outcomes, refuse_missing};
+use super::outcomes::{Outcomes, check_tokens, read_outcomes, refuse_missing};
 use super::status::{Error, unreadable};
+use super::tasks::Tasks;
 use super::{Mycelia, convert};
 use crate::broker::{
     CallError, Handle, HelloMessage, Permit, Process, Report, StreamAttachment, StreamId, ToStream,
@@ -67,18 +69,19 @@ pub(crate) async fn connect(
     let mut declared = declared(&hello, handle.clock().now().wall)?;
     let secret = if protocol >= PROTOCOL_WITH_SECRETS { secret()? } else { Bytes::new() };
     declared.hello.secret_new = secret_digest(&secret);
+    let signatures = signatures(&handle, &hello.elves).await?;
     let process = Process { id: hello.process_id, host: hello.host, late_by: None };
     let elves = hello.elves;
 
     let stream = handle.next_stream();
     let (outbox, inbox) = mpsc::channel(OUTBOX_MAX);
     let (assign, assigned) = mpsc::channel(OUTBOX_MAX);
-    let Declared { hello, elves: elf_records, revisions, outputs } = declared;
+    let Declared { hello, elves: elf_records, revisions } = declared;
     let is_speaking = Arc::new(AtomicBool::new(false));
     let speaking = Arc::clone(&is_speaking);
     let end = Arc::new(SetOnce::new());
     let attachment =
-        StreamAttachment { stream, outbox, assigned: assign, end: Arc::clone(&end), outputs, is_speaking };
+        StreamAttachment { stream, outbox, assigned: assign, end: Arc::clone(&end), is_speaking };
     let answered = handle
         .hello(|reply| HelloMessage { hello, elves: elf_records, revisions, attachment, reply })
         .await
@@ -88,9 +91,10 @@ pub(crate) async fn connect(
             Error::from(CallError::Defect("`Hello` was answered with another reply".to_owned())).into()
         );
     };
-    for elf in &elves {
-        handle.registry().put(elf);
+    for (elf, signature) in &signatures {
+        handle.registry().put(elf, Arc::clone(signature));
     }
+    let tasks = Arc::new(Tasks::new(signatures));
     handle.processes().put(session, process);
     let elves = names(elves.iter().map(|elf| elf.name.as_str()));
     tracing::info!(%session, resumed, elves = elves.as_str(), "an elf connected");
@@ -128,10 +132,10 @@ pub(crate) async fn connect(
         sequence: 0,
     };
     let closing = CancellationToken::new();
-    let dispatcher = Dispatcher::new(handle.clone(), session, stream, out);
+    let dispatcher = Dispatcher::new(handle.clone(), session, stream, out, Arc::clone(&tasks));
     tokio::spawn(dispatcher.run(assigned));
     tokio::spawn(writer.run(welcome, closing.clone(), permit));
-    let reader = Reader { handle, session, elves, stream, incoming, faults, shared, speaking };
+    let reader = Reader { handle, session, elves, stream, incoming, faults, shared, speaking, tasks };
     tokio::spawn(reader.run(drain, closing));
     Ok(ReceiverStream::new(outgoing_receiver))
 }
@@ -212,6 +216,8 @@ struct Reader {
     shared: Arc<Shared>,
     /// Set while a message has been read and not passed on: its elf is alive, however long the queue.
     speaking: Arc<AtomicBool>,
+    /// What outcomes are held against.
+    tasks: Arc<Tasks>,
 }
 
 impl Reader {
@@ -271,7 +277,9 @@ impl Reader {
                     }
                     // The elf reports again on its next stream.
                     Err(error) => {
-                        tracing::error!(%session, error = %Report(&error), "cannot look for the blobs of outputs");
+                        if let Error::Call(CallError::Blob(error)) = &error {
+                            tracing::error!(%session, error = %Report(error), "cannot look for the blobs of outputs");
+                        }
                         self.shared.give_up(error);
                         return false;
                     }
@@ -318,7 +326,7 @@ impl Reader {
     }
 
     async fn read_outcomes(&self, reported: v1::Outcomes) -> Result<Outcomes, Error> {
-        let mut read = outcomes(reported)?;
+        let mut read = read_outcomes(&self.handle, self.session, &self.tasks, reported).await?;
         refuse_missing(&self.handle, &mut read).await?;
         Ok(read)
     }

@@ -14,7 +14,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::status::Error;
-use crate::broker::DeclaredOutputs;
+use crate::broker::{BadSchema, CallError, ElfSignature, Handle};
 use crate::store::{ElfRecord, RevisionRecord};
 use crate::values::check_name;
 
@@ -23,7 +23,6 @@ pub(crate) struct Declared {
     pub(crate) hello: Hello,
     pub(crate) elves: Vec<ElfRecord>,
     pub(crate) revisions: Vec<RevisionRecord>,
-    pub(crate) outputs: DeclaredOutputs,
 }
 
 /// The version of the protocol that is spoken with an elf: the highest that both sides know.
@@ -64,7 +63,44 @@ pub(crate) fn secret_digest(secret: &[u8]) -> Option<SecretDigest> {
     (!secret.is_empty()).then(|| SecretDigest::new(Sha256::digest(secret).into()))
 }
 
-/// Checks a `Hello` whole.
+/// Schemas that come to more bytes are compiled on a thread that may block.
+const SCHEMAS_HERE_MAX: usize = 16 * 1024;
+
+/// The signatures of the elves of an instance, by name.
+pub(crate) type Signatures = BTreeMap<String, Arc<ElfSignature>>;
+
+/// Reads the signatures that a checked `Hello` declares.
+pub(crate) async fn signatures(handle: &Handle, elves: &[v1::ElfDeclaration]) -> Result<Signatures, Error> {
+    let mut signatures = Signatures::new();
+    for (index, elf) in elves.iter().enumerate() {
+        let signature = match handle.registry().shared(elf) {
+            Some(signature) => signature,
+            None if schema_bytes(elf) <= SCHEMAS_HERE_MAX => {
+                handle.registry().read(elf).map_err(|error| bad_schema(index, error))?
+            }
+            None => {
+                let (handle, elf) = (handle.clone(), elf.clone());
+                let read = tokio::task::spawn_blocking(move || handle.registry().read(&elf)).await;
+                read.map_err(|_panicked_or_stopping| CallError::Stopping)?
+                    .map_err(|error| bad_schema(index, error))?
+            }
+        };
+        signatures.insert(elf.name.clone(), signature);
+    }
+    Ok(signatures)
+}
+
+fn bad_schema(elf: usize, BadSchema { field, problem }: BadSchema) -> Error {
+    Error::field(format!("hello.elves[{elf}].{field}"), problem)
+}
+
+fn schema_bytes(elf: &v1::ElfDeclaration) -> usize {
+    let parameters = elf.tasks.iter().flat_map(|task| &task.parameters).map(|parameter| &parameter.schema);
+    let outputs = elf.tasks.iter().flat_map(|task| &task.outputs).map(|output| &output.schema);
+    parameters.chain(outputs).map(String::len).sum()
+}
+
+/// Checks all of a `Hello` but the schemas in it.
 pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Error> {
     let instance = InstanceId::from_slice(&hello.instance_id)
         .ok_or_else(|| Error::field("hello.instance_id", "must be 16 bytes"))?;
@@ -85,8 +121,8 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
         },
         elves: Vec::new(),
         revisions: Vec::new(),
-        outputs: DeclaredOutputs::new(),
     };
+    let mut names = HashSet::new();
     let mut windows = BTreeMap::new();
     for (index, window) in hello.windows.iter().enumerate() {
         let field = format!("hello.windows[{index}]");
@@ -95,7 +131,7 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
     for (index, elf) in hello.elves.iter().enumerate() {
         let field = format!("hello.elves[{index}]");
         let name: Arc<str> = Arc::from(elf.name.as_str());
-        if declared.outputs.contains_key(&name) {
+        if !names.insert(Arc::clone(&name)) {
             return Err(Error::field(field, format!("elf `{name}` is declared twice")));
         }
         let offer = check_elf(&field, elf, &name, now, &mut declared)?;
@@ -167,13 +203,12 @@ fn check_elf(
         body: revision_body(name, "", revision, &elf.docs, "", &elf.source),
     });
     let mut tasks = Vec::with_capacity(elf.tasks.len());
-    let mut outputs_by_task = BTreeMap::new();
+    let mut names = HashSet::new();
     for (index, task) in elf.tasks.iter().enumerate() {
         let field = format!("{field}.tasks[{index}]");
         let revision = check_task(&field, task)?;
         let task_name: Arc<str> = Arc::from(task.name.as_str());
-        let outputs: Arc<[String]> = task.outputs.iter().map(|output| output.name.clone()).collect();
-        if outputs_by_task.insert(Arc::clone(&task_name), outputs).is_some() {
+        if !names.insert(Arc::clone(&task_name)) {
             return Err(Error::field(field, format!("task `{task_name}` is declared twice")));
         }
         declared.revisions.push(RevisionRecord {
@@ -185,7 +220,6 @@ fn check_elf(
         });
         tasks.push((task_name, revision));
     }
-    declared.outputs.insert(Arc::clone(name), outputs_by_task);
     declared.elves.push(ElfRecord {
         name: Arc::clone(name),
         body: Bytes::from(elf.encode_to_vec()),
@@ -220,9 +254,6 @@ fn distinct<'a>(
         let field = format!("{field}[{index}]");
         named(&format!("{field}.name"), name)?;
         at_most(&format!("{field}.schema"), schema.len(), limits::SOURCE_BYTES_MAX)?;
-        if !schema.is_empty() && !mycelium_values::json::is_json(schema.as_bytes()) {
-            return Err(Error::field(format!("{field}.schema"), "is not valid JSON"));
-        }
         if !seen.insert(name) {
             return Err(Error::field(field, format!("`{name}` is declared twice")));
         }

@@ -19,6 +19,7 @@ mod outcomes;
 mod page;
 mod status;
 mod submit;
+mod tasks;
 mod values;
 mod watch;
 

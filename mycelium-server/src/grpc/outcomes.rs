@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::command::{Outcome, OutcomeResult};
-use mycelium_core::ids::Attachment;
+use mycelium_core::ids::{Attachment, SessionId, Token};
 use mycelium_proto::limits;
-use mycelium_proto::v1::{self, outcome};
+use mycelium_proto::v1::{self, outcome, payload};
+use mycelium_values::json::{self, is_json_encoding};
+use mycelium_values::schema::Schema;
 use prost::Message as _;
 
 use super::declare::token;
 use super::status::Error;
+use super::tasks::Tasks;
 use crate::blobs::{Blob, BlobError};
-use crate::broker::{Body, FailureBody, Handle};
-use crate::values::{Checked, check_payload};
+use crate::broker::{Body, CallError, FailureBody, Handle, TaskSignature, in_order};
+use crate::values::{Located, locate_payload};
 
 /// What an elf reported, as the core takes it.
 pub(crate) struct Outcomes {
@@ -35,24 +38,60 @@ fn no_token(index: usize) -> Error {
     Error::field(format!("outcomes[{index}].token"), "must name a job of 16 bytes")
 }
 
-/// Turns a report into what the core takes, once its tokens are checked. Outputs that are malformed make their attempt fail.
+/// Reports whose inline outputs come to more bytes are checked on a thread that may block.
+const BYTES_HERE_MAX: usize = 256 * 1024;
+
+/// Turns a report into what the core takes, once its tokens are checked. Outputs that are malformed, or not those that
+/// their task declares, make their attempt fail.
 ///
 /// So does an output that is a blob which is not there: see [`refuse_missing`].
-pub(crate) fn outcomes(reported: v1::Outcomes) -> Result<Outcomes, Error> {
-    let mut outcomes = Vec::with_capacity(reported.outcomes.len());
-    let mut bodies = Vec::with_capacity(reported.outcomes.len());
+pub(crate) async fn read_outcomes(
+    handle: &Handle,
+    session: SessionId,
+    tasks: &Tasks,
+    reported: v1::Outcomes,
+) -> Result<Outcomes, Error> {
+    let mut tokens = Vec::with_capacity(reported.outcomes.len());
+    for (index, reported) in reported.outcomes.iter().enumerate() {
+        tokens.push(reported.token.as_ref().and_then(token).ok_or_else(|| no_token(index))?);
+    }
+    let tasks = tasks.take(handle, session, &tokens).await?;
+    if inline_bytes(&reported) <= BYTES_HERE_MAX {
+        return Ok(outcomes(reported, &tokens, &tasks));
+    }
+    let read = tokio::task::spawn_blocking(move || outcomes(reported, &tokens, &tasks)).await;
+    Ok(read.map_err(|_panicked_or_stopping| CallError::Stopping)?)
+}
+
+fn inline_bytes(reported: &v1::Outcomes) -> usize {
+    let outputs = reported.outcomes.iter().flat_map(|outcome| match &outcome.result {
+        Some(outcome::Result::Outputs(outputs)) => outputs.outputs.as_slice(),
+        Some(_) | None => &[],
+    });
+    let payloads = outputs.filter_map(|output| output.payload.as_ref());
+    payloads
+        .map(|payload| match &payload.content {
+            Some(payload::Content::Inline(bytes)) => bytes.len(),
+            Some(payload::Content::Blob(_)) | None => 0,
+        })
+        .sum()
+}
+
+fn outcomes(reported: v1::Outcomes, tokens: &[Token], tasks: &[Option<Arc<TaskSignature>>]) -> Outcomes {
+    let mut outcomes = Vec::with_capacity(tokens.len());
+    let mut bodies = Vec::with_capacity(tokens.len());
     let mut blobs = Vec::new();
-    for (index, reported) in reported.outcomes.into_iter().enumerate() {
-        let token = reported.token.as_ref().and_then(token).ok_or_else(|| no_token(index))?;
+    for (index, ((reported, token), task)) in reported.outcomes.into_iter().zip(tokens).zip(tasks).enumerate()
+    {
         // A message holds far fewer outcomes than 2^32.
         let attachment = Attachment(u32::try_from(bodies.len()).unwrap_or(u32::MAX));
         let result = match reported.result {
-            Some(outcome::Result::Outputs(outputs)) => match check_outputs(&outputs) {
-                Ok(named) => {
+            Some(outcome::Result::Outputs(outputs)) => match check_outputs(outputs, task.as_deref()) {
+                Ok((outputs, named)) => {
                     let encoded = Bytes::from(outputs.encode_to_vec());
                     let digests = named.iter().map(|blob| blob.digest).collect();
                     blobs.extend(named.into_iter().map(|blob| (index, blob)));
-                    bodies.push(Body::Outputs { outputs: Arc::new(outputs), encoded, blobs: digests });
+                    bodies.push(Body::Outputs { encoded, blobs: digests });
                     OutcomeResult::Outputs(attachment)
                 }
                 Err(message) => {
@@ -72,9 +111,9 @@ pub(crate) fn outcomes(reported: v1::Outcomes) -> Result<Outcomes, Error> {
                 OutcomeResult::Refused(attachment)
             }
         };
-        outcomes.push(Outcome { token, result });
+        outcomes.push(Outcome { token: *token, result });
     }
-    Ok(Outcomes { outcomes, bodies, blobs })
+    Outcomes { outcomes, bodies, blobs }
 }
 
 /// Sees to it that the blobs which outputs name are there and stay: an attempt whose outputs name others fails.
@@ -98,8 +137,12 @@ pub(crate) async fn refuse_missing(handle: &Handle, reported: &mut Outcomes) -> 
     Ok(())
 }
 
-/// Gives the blobs that the outputs name.
-fn check_outputs(outputs: &v1::Outputs) -> Result<Vec<Blob>, String> {
+/// Puts outputs into the order in which `task` declares them, and holds each against its schema. Gives the blobs that
+/// they name.
+fn check_outputs(
+    outputs: v1::Outputs,
+    task: Option<&TaskSignature>,
+) -> Result<(v1::Outputs, Vec<Blob>), String> {
     if outputs.outputs.len() > limits::OUTPUTS_MAX {
         return Err(format!(
             "{} outputs were reported, and the most is {}",
@@ -107,15 +150,20 @@ fn check_outputs(outputs: &v1::Outputs) -> Result<Vec<Blob>, String> {
             limits::OUTPUTS_MAX
         ));
     }
+    if let Some(empty) = outputs.outputs.iter().find(|output| output.payload.is_none()) {
+        return Err(format!("output `{}` has no value", empty.name));
+    }
+    let outputs = match task {
+        Some(task) => in_order(outputs.outputs, &task.outputs)?,
+        None => outputs.outputs,
+    };
     let mut bytes = 0;
     let mut blobs = Vec::new();
-    for output in &outputs.outputs {
-        let payload =
-            output.payload.as_ref().ok_or_else(|| format!("output `{}` has no value", output.name))?;
-        let checked = check_payload(&output.name, payload);
-        match checked.map_err(|error| format!("output `{}`: {error}", output.name))? {
-            Checked::Inline(inline) => bytes += inline,
-            Checked::Blob(blob) => blobs.push(blob),
+    for (index, output) in outputs.iter().enumerate() {
+        let schema = task.and_then(|task| task.outputs.get(index)?.schema.as_ref());
+        match check_output(output, schema).map_err(|problem| format!("output `{}`{problem}", output.name))? {
+            Located::Inline(inline) => bytes += inline.len(),
+            Located::Blob(blob) => blobs.push(blob),
         }
     }
     if bytes > limits::JOB_BYTES_MAX {
@@ -124,5 +172,21 @@ fn check_outputs(outputs: &v1::Outputs) -> Result<Vec<Blob>, String> {
             limits::JOB_BYTES_MAX
         ));
     }
-    Ok(blobs)
+    Ok((v1::Outputs { outputs }, blobs))
+}
+
+/// Checks one output: its size, that it is JSON if it says so, and its type. What is a blob was judged by the runtime
+/// that wrote it.
+fn check_output<'a>(output: &'a v1::Output, schema: Option<&Schema>) -> Result<Located<'a>, String> {
+    let payload = output.payload.as_ref().ok_or(" has no value")?;
+    let located = locate_payload(&output.name, payload).map_err(|error| format!(": {error}"))?;
+    if let Located::Inline(bytes) = located
+        && is_json_encoding(&payload.encoding)
+    {
+        match schema {
+            Some(schema) => schema.judge(bytes).map_err(|misfit| format!(": {misfit}"))?,
+            None => drop(json::check(bytes).map_err(|error| format!(": {error}"))?),
+        }
+    }
+    Ok(located)
 }

@@ -1,19 +1,20 @@
 //! `SubmitJobs`: checks and encodes the jobs, and hands them to the broker.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::command::Part;
-use mycelium_core::ids::{ContentDigest, FlowId, SubmissionId};
+use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
 use mycelium_proto::limits;
-use mycelium_proto::v1;
+use mycelium_proto::v1::{self, value_node};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::status::Error;
 use crate::blobs::Blob;
-use crate::broker::{Handle, Peer, PreparedJob, Submission, cut};
+use crate::broker::{ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission, cut};
+use crate::store::Store;
 use crate::values::check_spec;
 
 /// Above so many jobs, checking and encoding leave the threads that serve connections.
@@ -24,7 +25,7 @@ pub(crate) async fn submit(
     peer: Peer,
     request: v1::SubmitJobsRequest,
 ) -> Result<v1::SubmitJobsResponse, Error> {
-    let (submission, blobs) = if request.jobs.len() <= JOBS_INLINE_MAX {
+    let Prepared { submission, blobs, named } = if request.jobs.len() <= JOBS_INLINE_MAX {
         prepare(handle, request)?
     } else {
         let turn = handle.preparation_turn(peer).await;
@@ -39,6 +40,7 @@ pub(crate) async fn submit(
             Err(_panicked_or_stopping) => return Err(crate::broker::CallError::Stopping.into()),
         }
     };
+    check_named(handle, named).await?;
     handle.blobs().require(&blobs).await?;
     let submitted = handle.submit(peer, submission).await?;
     Ok(v1::SubmitJobsResponse {
@@ -48,8 +50,83 @@ pub(crate) async fn submit(
     })
 }
 
-/// Checks and encodes the jobs, and gives the blobs that they name.
-fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<(Submission, Vec<Blob>), Error> {
+/// A submission that was checked as far as it tells by itself.
+struct Prepared {
+    submission: Submission,
+    /// The blobs that it names.
+    blobs: Vec<Blob>,
+    /// The outputs it names of jobs that were submitted before.
+    named: Vec<NamedOutput>,
+}
+
+/// An output that a value graph names.
+struct NamedOutput {
+    job: JobId,
+    name: String,
+    /// Where it is named.
+    spec: usize,
+    node: usize,
+}
+
+impl NamedOutput {
+    /// Refuses an output that the job, of this elf and task, does not have.
+    fn check(&self, signature: Option<&ElfSignature>, task: &str) -> Result<(), Error> {
+        let Some(problem) = signature.and_then(|signature| signature.refuse_output(task, &self.name)) else {
+            return Ok(());
+        };
+        let violations = vec![(format!("nodes[{}].output.name", self.node), problem)];
+        Err(Error::Misfit {
+            prefix: format!("jobs[{}]", self.spec),
+            misfit: Misfit::Arguments { violations },
+        })
+    }
+}
+
+/// Holds the outputs that are named of jobs submitted before against what their tasks declare. Jobs that are not known
+/// are found out by the core.
+async fn check_named(handle: &Handle, named: Vec<NamedOutput>) -> Result<(), Error> {
+    if named.is_empty() {
+        return Ok(());
+    }
+    let mut jobs: Vec<JobId> = named.iter().map(|named| named.job).collect();
+    jobs.sort_unstable();
+    jobs.dedup();
+    let is_short = jobs.len() <= JOBS_INLINE_MAX;
+    let asked = jobs.clone();
+    let read = move |store: &dyn Store| {
+        let mut tasks = Vec::with_capacity(asked.len());
+        for chunk in asked.chunks(JOBS_INLINE_MAX) {
+            let specs = store.specs(chunk)?;
+            tasks.extend(specs.into_iter().map(|spec| spec.map(|spec| (spec.elf, spec.task))));
+        }
+        Ok(tasks)
+    };
+    let tasks = if is_short { handle.read_here(read)? } else { handle.read(read).await? };
+    let mut names = Names::default();
+    for named in named {
+        let place = jobs.binary_search(&named.job).ok();
+        if let Some(Some((elf, task))) = place.and_then(|place| tasks.get(place)) {
+            named.check(names.signature(handle, elf).as_deref(), task)?;
+        }
+    }
+    Ok(())
+}
+
+/// The outputs that a specification names by their names.
+fn named_outputs(spec: usize, nodes: &[v1::ValueNode]) -> impl Iterator<Item = NamedOutput> {
+    nodes.iter().enumerate().filter_map(move |(node, kind)| match &kind.kind {
+        Some(value_node::Kind::Output(output)) if !output.name.is_empty() => Some(NamedOutput {
+            job: JobId::from_slice(&output.job_id)?,
+            name: output.name.clone(),
+            spec,
+            node,
+        }),
+        _ => None,
+    })
+}
+
+/// Checks and encodes the jobs, and gives what they name.
+fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, Error> {
     let flow =
         FlowId::from_slice(&request.flow_id).ok_or_else(|| Error::field("flow_id", "must be 16 bytes"))?;
     if request.flow_name.len() > limits::NAME_BYTES_MAX {
@@ -67,18 +144,20 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<(Submissio
     let part = part_of(&request)?;
 
     let mut names = Names::default();
-    let mut seen = HashSet::with_capacity(request.jobs.len());
+    let mut seen = HashMap::with_capacity(request.jobs.len());
+    let mut named = Vec::new();
     let mut jobs = Vec::with_capacity(request.jobs.len());
     let mut blobs = Vec::new();
     for (index, spec) in request.jobs.iter().enumerate() {
         let prefix = || format!("jobs[{index}]");
         let checked = check_spec(spec).map_err(|error| Error::Spec { prefix: prefix(), error })?;
-        if !seen.insert(checked.id) {
+        if seen.insert(checked.id, index).is_some() {
             return Err(Error::field(format!("jobs[{index}].job_id"), "is given twice"));
         }
         if let Some(signature) = names.signature(handle, &spec.elf) {
             signature.fit(spec).map_err(|misfit| Error::Misfit { prefix: prefix(), misfit })?;
         }
+        named.extend(named_outputs(index, &spec.nodes));
         let body = Bytes::from(spec.encode_to_vec());
         jobs.push(PreparedJob {
             id: checked.id,
@@ -93,9 +172,17 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<(Submissio
         });
         blobs.extend(checked.blobs);
     }
+    let mut before = Vec::new();
+    for named in named {
+        match seen.get(&named.job).and_then(|index| request.jobs.get(*index)) {
+            Some(own) => named.check(names.signature(handle, &own.elf).as_deref(), &own.task)?,
+            None => before.push(named),
+        }
+    }
     let mut flow_name = request.flow_name;
     cut(&mut flow_name, limits::NAME_BYTES_MAX);
-    Ok((Submission { flow, flow_name: Arc::from(flow_name), part, elements: None, jobs }, blobs))
+    let submission = Submission { flow, flow_name: Arc::from(flow_name), part, elements: None, jobs };
+    Ok(Prepared { submission, blobs, named: before })
 }
 
 fn part_of(request: &v1::SubmitJobsRequest) -> Result<Option<Part>, Error> {
@@ -124,7 +211,7 @@ fn digest(body: &[u8]) -> ContentDigest {
 #[derive(Default)]
 struct Names {
     shared: BTreeMap<String, Arc<str>>,
-    signatures: BTreeMap<String, Option<Arc<crate::broker::ElfSignature>>>,
+    signatures: BTreeMap<String, Option<Arc<ElfSignature>>>,
 }
 
 impl Names {
@@ -137,7 +224,7 @@ impl Names {
         shared
     }
 
-    fn signature(&mut self, handle: &Handle, elf: &str) -> Option<Arc<crate::broker::ElfSignature>> {
+    fn signature(&mut self, handle: &Handle, elf: &str) -> Option<Arc<ElfSignature>> {
         if let Some(signature) = self.signatures.get(elf) {
             return signature.clone();
         }

@@ -7,7 +7,7 @@ use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
 use mycelium_values::{Type, Types, check_operation};
 
-use mycelium_values::json::{is_json, is_json_encoding};
+use mycelium_values::json::{self, is_json_encoding};
 
 use super::expand::below;
 use crate::blobs::Blob;
@@ -189,10 +189,15 @@ fn check_nodes(
         let depth = match kind {
             value_node::Kind::Literal(literal) => {
                 match check_payload(&format!("nodes[{index}].literal"), literal)? {
-                    Checked::Inline(bytes) => literal_bytes += bytes,
-                    Checked::Blob(blob) => blobs.push(blob),
+                    Checked::Inline { bytes, depth } => {
+                        literal_bytes += bytes;
+                        depth
+                    }
+                    Checked::Blob(blob) => {
+                        blobs.push(blob);
+                        0
+                    }
                 }
-                0
             }
             value_node::Kind::Output(output) => {
                 let job = JobId::from_slice(&output.job_id)
@@ -275,35 +280,49 @@ fn body_bytes(operation: &v1::Operation) -> usize {
 /// A payload that was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checked {
-    /// It stands in the message, with so many bytes.
-    Inline(usize),
+    /// It stands in the message, with so many bytes; in JSON, so many lists and maps stand in each other.
+    Inline { bytes: usize, depth: usize },
     /// It is a blob, of which nothing is known but its name.
     Blob(Blob),
 }
 
 /// Checks a payload.
 pub(crate) fn check_payload(of: &str, payload: &v1::Payload) -> Result<Checked, SpecError> {
+    match locate_payload(of, payload)? {
+        Located::Blob(blob) => Ok(Checked::Blob(blob)),
+        Located::Inline(bytes) if is_json_encoding(&payload.encoding) => {
+            let depth = json::check(bytes).map_err(|error| field(of, error.to_string()))?;
+            Ok(Checked::Inline { bytes: bytes.len(), depth })
+        }
+        Located::Inline(bytes) => Ok(Checked::Inline { bytes: bytes.len(), depth: 0 }),
+    }
+}
+
+/// Where the bytes of a payload are. What they are is not checked.
+pub(crate) enum Located<'a> {
+    Inline(&'a [u8]),
+    Blob(Blob),
+}
+
+/// Checks all of a payload but its bytes.
+pub(crate) fn locate_payload<'a>(of: &str, payload: &'a v1::Payload) -> Result<Located<'a>, SpecError> {
     if payload.encoding.len() > limits::NAME_BYTES_MAX {
         return Err(field(of, format!("`encoding` must be at most {} bytes", limits::NAME_BYTES_MAX)));
     }
-    let bytes = match &payload.content {
-        Some(payload::Content::Inline(bytes)) => bytes,
-        Some(payload::Content::Blob(blob)) => {
-            return Blob::from_message(blob).map(Checked::Blob).map_err(|problem| field(of, problem));
+    match &payload.content {
+        Some(payload::Content::Inline(bytes)) if bytes.len() > limits::PAYLOAD_BYTES_MAX => {
+            Err(SpecError::PayloadTooLarge {
+                field: of.to_owned(),
+                bytes: bytes.len(),
+                max: limits::PAYLOAD_BYTES_MAX,
+            })
         }
-        None => return Err(field(of, "has no content")),
-    };
-    if bytes.len() > limits::PAYLOAD_BYTES_MAX {
-        return Err(SpecError::PayloadTooLarge {
-            field: of.to_owned(),
-            bytes: bytes.len(),
-            max: limits::PAYLOAD_BYTES_MAX,
-        });
+        Some(payload::Content::Inline(bytes)) => Ok(Located::Inline(bytes)),
+        Some(payload::Content::Blob(blob)) => {
+            Blob::from_message(blob).map(Located::Blob).map_err(|problem| field(of, problem))
+        }
+        None => Err(field(of, "has no content")),
     }
-    if is_json_encoding(&payload.encoding) && !is_json(bytes) {
-        return Err(field(of, "is not valid JSON"));
-    }
-    Ok(Checked::Inline(bytes.len()))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
 
-use crate::json::{is_json, is_json_encoding};
+use crate::json::{self, is_json_encoding};
 use crate::table::Operation;
 use crate::types::{Type, Types};
 
@@ -221,7 +221,10 @@ pub(crate) fn check_literal(literal: &v1::Payload) -> Result<(), String> {
     if !is_json_encoding(&literal.encoding) {
         return Err("is not encoded as JSON".to_owned());
     }
-    if is_json(bytes) { Ok(()) } else { Err("is not valid JSON".to_owned()) }
+    match json::check(bytes) {
+        Ok(_depth) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The types that the value of a node may have, as far as the node alone tells; `None` for operations.

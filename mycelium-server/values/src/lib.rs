@@ -12,6 +12,7 @@ mod evaluate;
 pub mod json;
 mod operations;
 mod order;
+pub mod schema;
 mod table;
 mod types;
 mod value;

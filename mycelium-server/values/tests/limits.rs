@@ -94,15 +94,25 @@ fn what_operations_build_nests_no_deeper_than_the_limit() {
 #[test]
 fn texts_that_nest_deeply_are_passed_on_and_compared_no_deeper_than_the_limit() {
     let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
-    // Read as a vector such a text would be parsed by recursion: as an operation's operand it is not.
-    let text = serde_json::to_string(&deep(30_000)).unwrap();
-    let nodes = |last: &str| {
-        format!(
-            r#"{{"nodes":[{{"literal":{text}}},{{"operation":"json.decode","inputs":[0]}},{{"operation":"json.decode","inputs":[0]}},{last}],"result":3}}"#
-        )
+    let nodes = |n: usize, last: &str| {
+        let text = serde_json::to_string(&deep(n)).unwrap();
+        let mut nodes = vec![
+            format!(r#"{{"literal":{text}}}"#),
+            r#"{"operation":"json.decode","inputs":[0]}"#.to_owned(),
+            r#"{"operation":"json.decode","inputs":[0]}"#.to_owned(),
+        ];
+        // Each in ten lists more: 3 to 22.
+        nodes.extend((1..=20).map(|inner| format!(r#"{{"list":[{inner}]}}"#)));
+        nodes.push(last.to_owned());
+        format!(r#"{{"nodes":[{}],"result":23}}"#, nodes.join(","))
     };
-    assert_eq!(gives(&nodes(r#"{"list":[1,2]}"#), Limits::default()).len(), 120_003);
-    fails(&nodes(r#"{"operation":"equal","inputs":[1,2]}"#), Limits::default());
+    let both = gives(&nodes(128, r#"{"list":[21,22]}"#), Limits::default());
+    assert_eq!(both, format!("[{0},{0}]", deep(138)));
+    fails(&nodes(128, r#"{"operation":"equal","inputs":[21,22]}"#), Limits::default());
+    // What nests deeper by itself is no JSON to begin with.
+    let vector = Vector::read(nodes(129, r#"{"list":[21,22]}"#).as_bytes()).unwrap().remove(0);
+    let error = vector.evaluate(Limits::default()).unwrap_err();
+    assert!(error.to_string().contains("byte 128: nests more than 128 deep (invalid_value)"), "{error}");
 }
 
 #[test]

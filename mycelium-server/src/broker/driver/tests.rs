@@ -1,14 +1,13 @@
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use mycelium_core::command::{ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, Window};
-use mycelium_core::ids::{AssignNumber, ContentDigest, FlowId, InstanceId, JobId, Revision, Token};
+use mycelium_core::command::{ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, OutcomeResult, Window};
+use mycelium_core::ids::{
+    AssignNumber, Attachment, ContentDigest, FlowId, InstanceId, JobId, Revision, Token,
+};
 use mycelium_core::status::Status;
-use mycelium_proto::v1;
 
 use super::*;
 use crate::broker::handle::{Handle, PreparedJob, Submission};
-use crate::broker::message::{DeclaredOutputs, StreamId};
+use crate::broker::message::StreamId;
 use crate::store::MemoryStore;
 use crate::store::faulty::{Fault, FaultyStore};
 
@@ -26,14 +25,12 @@ struct Instance {
     _outbox: mpsc::Receiver<ToStream>,
 }
 
-/// Says hello for an elf `e` with a task `t` that declares the output `value`.
+/// Says hello for an elf `e` with a task `t`.
 async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -> Instance {
     let (elf, task): (Arc<str>, Arc<str>) = (Arc::from("e"), Arc::from("t"));
     let stream = handle.next_stream();
     let (outbox, _outbox) = mpsc::channel(16);
     let (assign, assigned) = mpsc::channel(16);
-    let declared = BTreeMap::from([(Arc::clone(&task), Arc::from(["value".to_owned()]))]);
-    let outputs = DeclaredOutputs::from([(Arc::clone(&elf), declared)]);
     let offer = ElfOffer {
         elf,
         tasks: vec![(task, Revision::new([0; 32]))],
@@ -58,7 +55,6 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
                 outbox,
                 assigned: assign,
                 end: Arc::default(),
-                outputs,
                 is_speaking: Arc::default(),
             },
             reply,
@@ -90,14 +86,12 @@ fn submission(id: JobId) -> Submission {
     }
 }
 
-/// The report of an output that the task has not declared.
-fn undeclared(session: SessionId, token: Token) -> (Command, Vec<Body>) {
-    let output = v1::Output { name: "other".to_owned(), payload: Some(v1::Payload::default()) };
-    let outputs = Arc::new(v1::Outputs { outputs: vec![output] });
+/// The report of an output.
+fn returned(session: SessionId, token: Token) -> (Command, Vec<Body>) {
     let outcome = Outcome { token, result: OutcomeResult::Outputs(Attachment(0)) };
     (
         Command::Outcomes { session, outcomes: vec![outcome] },
-        vec![Body::Outputs { outputs, encoded: Bytes::new(), blobs: Vec::new() }],
+        vec![Body::Outputs { encoded: Bytes::new(), blobs: Vec::new() }],
     )
 }
 
@@ -127,22 +121,22 @@ async fn an_outcome_queued_behind_a_failing_commit_waits_for_the_next_stream() {
     let refused = tokio::spawn(async move { submitter.submit(None, submission(JobId::new([2; 16]))).await });
     let held = Arc::clone(&store);
     tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
-    let (report, bodies) = undeclared(first.session, token);
+    let (report, bodies) = returned(first.session, token);
     handle.pass_on(first.session, first.stream, report, bodies).await.unwrap();
     store.release_commits();
 
     assert!(matches!(refused.await.unwrap(), Err(CallError::StoreUnavailable)));
-    // The broker no longer knows what the tasks of the cut stream have declared, so it must not take the outcome.
+    // Nobody would hear that it was taken, so it is not.
     assert_eq!(status(&handle).await, Some(Status::Running));
 
-    // The elf keeps it, and reports it again; by then the broker sees that it does not fit.
+    // The elf keeps it, and reports it again.
     let second = connect(&handle, Some(first.session), vec![token]).await;
     assert_eq!(second.session, first.session);
-    let (report, bodies) = undeclared(second.session, token);
+    let (report, bodies) = returned(second.session, token);
     handle.pass_on(second.session, second.stream, report, bodies).await.unwrap();
     assert_eq!(status(&handle).await, None, "the job is final");
     let finished = store.finished(&[JOB]).unwrap().remove(0).unwrap();
-    assert!(finished.failure.is_some(), "{finished:?}");
+    assert_eq!(finished.status, mycelium_core::status::FinalStatus::Done, "{finished:?}");
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
 }

@@ -16,6 +16,7 @@ use mycelium_proto::v1::{self, payload};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
+use super::tasks::Tasks;
 use crate::broker::{
     Assigned, Body, CallError, FailureBody, Handle, OUTPUTS_BYTES_MAX, Party, Payloads, QUICK_OUTPUTS_BYTES,
     Report, StreamId,
@@ -55,6 +56,8 @@ pub(crate) struct Dispatcher {
     aside_turns: Turns<FlowId>,
     /// What is computed, as it was told to the core: each is answered with what is still wanted of it.
     announced: VecDeque<Vec<Computed>>,
+    /// What outcomes will be held against.
+    tasks: Arc<Tasks>,
 }
 
 /// An attempt that had stepped aside, with its arguments.
@@ -83,10 +86,11 @@ impl Dispatcher {
         session: SessionId,
         stream: StreamId,
         out: mpsc::Sender<Dispatched>,
+        tasks: Arc<Tasks>,
     ) -> Self {
         let aside_turns = Turns::new(ASIDE_AT_ONCE);
         let announced = VecDeque::new();
-        Self { handle, session, stream, out, aside: JoinSet::new(), aside_turns, announced }
+        Self { handle, session, stream, out, aside: JoinSet::new(), aside_turns, announced, tasks }
     }
 
     /// Runs until the owner of the core lets go of the stream, or the stream is gone.
@@ -114,6 +118,7 @@ impl Dispatcher {
             let rest = assignments.split_off(assignments.len().min(CHUNK));
             let chunk = std::mem::replace(&mut assignments, rest);
             let n = chunk.len() as u64;
+            self.tasks.assigned(&chunk);
             let put_together = self.put_together(chunk).await.map_err(|error| self.unread(&error))?;
             let last = AssignNumber(number.0 + n - 1);
             number = AssignNumber(number.0 + n);
@@ -133,6 +138,7 @@ impl Dispatcher {
     }
 
     async fn fail(&self, token: Token, failure: FailureBody) -> Result<(), Gone> {
+        self.tasks.forget(token);
         let command = Command::ArgumentsFailed { session: self.session, token, failure: Attachment(0) };
         self.tell(command, vec![Body::Failure(failure)]).await
     }

@@ -80,7 +80,7 @@ fn malformed_specifications_are_refused_by_field() {
         "elf: must be at most 255 bytes"
     );
     assert_eq!(refused(&spec(vec![output(1)])), "after: the job waits for itself");
-    assert_eq!(refused(&spec(vec![literal("{")])), "nodes[0].literal: is not valid JSON");
+    assert_eq!(refused(&spec(vec![literal("{")])), "nodes[0].literal: byte 1: is not valid JSON");
     assert_eq!(refused(&spec(vec![v1::ValueNode { kind: None }])), "nodes[0]: says nothing");
     assert_eq!(
         refused(&spec(vec![list(vec![0])])),

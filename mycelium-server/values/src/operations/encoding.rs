@@ -3,13 +3,13 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 use super::convert::compact;
 use super::operand::{any, text};
 use super::plain;
 use crate::error::{ErrorKind, Failure};
+use crate::json;
 use crate::table::{Operation, Parameter};
 use crate::types::{Type, Types};
 use crate::value::Value;
@@ -39,8 +39,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         |operands, budget| {
             let text = text(operands, 0)?;
             budget.value(1, text.len())?;
-            match serde_json::from_str::<IgnoredAny>(&text) {
-                Ok(_) => Ok(Value::raw(&Bytes::copy_from_slice(text.as_bytes()))),
+            match json::check(text.as_bytes()) {
+                Ok(_depth) => Ok(Value::raw(&Bytes::copy_from_slice(text.as_bytes()))),
                 Err(error) => {
                     Err(Failure::new(ErrorKind::InvalidValue, format!("the string is not JSON: {error}")))
                 }
