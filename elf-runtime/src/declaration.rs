@@ -365,6 +365,12 @@ pub fn schema_of<T: JsonSchema>() -> String {
     schema.to_value().to_string()
 }
 
+/// The same of what is written of a type: what its values are held against when a task has returned them.
+pub fn output_schema_of<T: JsonSchema>() -> String {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<T>().to_value().to_string()
+}
+
 fn check_name(what: &'static str, name: &str) -> Result<(), DeclarationError> {
     if name.is_empty() || name.len() > limits::NAME_BYTES_MAX {
         return Err(DeclarationError::InvalidName { what, name: name.to_owned() });

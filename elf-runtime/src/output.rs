@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::declaration::{OutputDeclaration, schema_of};
+use crate::declaration::{OutputDeclaration, output_schema_of};
 use crate::elf::TaskOutputs;
 use crate::json::{self, Mismatch, Unwritable};
 use crate::task_error::TaskError;
@@ -160,7 +160,7 @@ impl<T> From<T> for Json<T> {
 
 /// The one output `value` of a type.
 pub fn value_declaration<T: JsonSchema>() -> Vec<OutputDeclaration> {
-    vec![OutputDeclaration { name: VALUE.into(), schema: schema_of::<T>() }]
+    vec![OutputDeclaration { name: VALUE.into(), schema: output_schema_of::<T>() }]
 }
 
 /// The value as the one output `value`.

@@ -16,7 +16,7 @@ use crate::task_error::TaskError;
 pub use crate::value::Node;
 use crate::value::{Arguments, IntoValue, Value};
 
-pub use crate::declaration::schema_of;
+pub use crate::declaration::{output_schema_of, schema_of};
 pub use crate::output::{
     record_from_outputs, record_into_outputs, value_declaration, value_from_outputs, value_into_outputs,
 };

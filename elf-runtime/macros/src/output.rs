@@ -136,7 +136,7 @@ fn record(
         quote_spanned! {ty.span()=>
             ::elf_runtime::OutputDeclaration {
                 name: ::std::borrow::Cow::Borrowed(#output),
-                schema: ::elf_runtime::__private::schema_of::<#ty>(),
+                schema: ::elf_runtime::__private::output_schema_of::<#ty>(),
             }
         }
     });
