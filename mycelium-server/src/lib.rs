@@ -10,6 +10,7 @@ mod broker;
 mod clock;
 mod config;
 mod data_dir;
+mod defect;
 mod evaluator;
 mod fair;
 mod grpc;
@@ -22,5 +23,6 @@ mod values;
 
 pub use broker::StartError;
 pub use config::{Config, ConfigProblem, InvalidConfig, SchedulerPlace};
+pub use defect::log_panics;
 pub use server::{Broker, Error, RunningBroker};
 pub use transport::raise_descriptor_limit;

@@ -28,6 +28,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::sync::{RwLock, Semaphore};
 
+use crate::defect::{self, Defect};
 use crate::store::{BlobDigest, Error as StoreError};
 use pins::Pins;
 use places::Places;
@@ -76,6 +77,8 @@ pub(crate) enum BlobError {
     Damaged { digest: BlobDigest, why: String },
     #[error("the transfer of a blob stood still for too long")]
     Stalled,
+    #[error(transparent)]
+    Defect(#[from] Defect),
     #[error("the blobs cannot be read or written")]
     Away(#[source] Arc<object_store::Error>),
 }
@@ -204,8 +207,10 @@ impl Blobs {
     async fn sync_folder_of(&self, digest: BlobDigest) -> Result<(), BlobError> {
         let Some(folder) = &self.inner.folder else { return Ok(()) };
         let folder = folder.join(shard_of(digest));
-        let synced = tokio::task::spawn_blocking(move || staged::sync_folder(&folder)).await;
-        Ok(synced.unwrap_or_else(|error| Err(std::io::Error::other(error)))?)
+        let sync = move || defect::catch("the sync of a folder", || staged::sync_folder(&folder));
+        let synced = tokio::task::spawn_blocking(sync).await;
+        // Not run at all: the runtime is stopping.
+        Ok(synced.unwrap_or_else(|stopping| Ok(Err(std::io::Error::other(stopping))))??)
     }
 
     /// Sees to it that blobs are there and stay for the grace period: they are about to be named in the store.

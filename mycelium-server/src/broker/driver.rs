@@ -28,6 +28,7 @@ use super::turns::Turns;
 use super::watch::{WatchStart, Watches};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::defect::{self, Defect};
 use crate::store::{self, ElfRecord, Lack, RevisionRecord, Store};
 
 /// The most messages taken from the queue at once; the weight of a batch is bounded beside it.
@@ -38,6 +39,9 @@ const BATCH_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// The first pause before a store that failed is read again; it doubles up to [`REBUILD_PAUSE_MAX`].
 const REBUILD_PAUSE_MIN: Duration = Duration::from_millis(50);
 const REBUILD_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How many turns in a row may come to a defect that no message brings, before it is clear that starting again from the
+/// store does not help.
+const DEFECTS_MAX: u32 = 3;
 
 /// Why the task ended.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,17 @@ pub(crate) enum DriverError {
     Store(#[source] store::Error),
     #[error("the scheduler cannot be rebuilt from the store")]
     Start(#[source] StartError),
+    #[error("the scheduler failed for good")]
+    Defect(#[source] Defect),
+}
+
+/// Why the core is not what it should be.
+#[derive(Debug)]
+enum Setback {
+    /// A commit failed, or nobody knows whether it did.
+    Store(store::Error),
+    /// The broker contradicted itself on the way.
+    Defect(Defect),
 }
 
 /// What the task shows of itself to others.
@@ -55,6 +70,15 @@ pub(crate) struct Progress {
     pub(crate) commit: Commit,
     /// Whether the store takes changes: if not, requests are refused.
     pub(crate) store: StoreState,
+    /// The defect for which the core had to start again, until the next commit, or which ended it.
+    pub(crate) defect: Option<Defect>,
+}
+
+impl Progress {
+    /// All is well.
+    pub(crate) fn of(commit: Commit) -> Self {
+        Self { commit, store: StoreState::Writable, defect: None }
+    }
 }
 
 /// Whether the store takes changes.
@@ -113,6 +137,10 @@ pub(crate) struct Driver {
     /// Evaluations for which the evaluator had no room yet: at most as many as a core hands out.
     to_evaluate: VecDeque<Evaluation>,
     turns: Turns,
+    /// Whether the turn under way has messages, or is the core's own.
+    has_messages: bool,
+    /// How many turns of the core's own have come to a defect since the last commit.
+    defects: u32,
     stopping: bool,
 }
 
@@ -155,12 +183,26 @@ impl Driver {
             evaluator,
             to_evaluate: VecDeque::new(),
             turns,
+            has_messages: false,
+            defects: 0,
             stopping: false,
         }
     }
 
     /// Runs until it is told to stop, or all its callers are gone, or the store fails for good.
     pub(crate) async fn run(mut self) -> Result<(), DriverError> {
+        match defect::catch_async("the scheduler", self.work()).await {
+            Ok(Ok(())) => self.end(),
+            Ok(Err(error)) => Err(error),
+            Err(defect) => {
+                self.progress.send_modify(|progress| progress.defect = Some(defect));
+                self.answer_all(&CallError::Defect(defect));
+                Err(DriverError::Defect(defect))
+            }
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), DriverError> {
         while !self.stopping {
             if !self.collect().await {
                 break;
@@ -169,17 +211,21 @@ impl Driver {
             if let Some(by) = self.turns.begin(self.clock.now().steady) {
                 self.stalled(by, &mut effects).await;
             }
-            let gathered = self.apply_waiting(&mut effects);
-            let done = match self.store_batch(&mut effects, gathered) {
-                Ok(done) => done,
-                Err(error) => {
-                    self.rebuild(error).await?;
-                    continue;
-                }
-            };
-            self.release(effects, done);
+            let turn = defect::catch("the scheduler", || self.turn(effects));
+            if let Err(setback) = turn.unwrap_or_else(|defect| Err(Setback::Defect(defect))) {
+                self.rebuild(setback).await?;
+            }
         }
-        self.end()
+        Ok(())
+    }
+
+    /// One batch, from its messages to those who wait for it.
+    fn turn(&mut self, mut effects: Effects) -> Result<(), Setback> {
+        self.has_messages = !self.waiting.is_empty();
+        let gathered = self.apply_waiting(&mut effects);
+        let done = self.store_batch(&mut effects, gathered)?;
+        self.release(effects, done);
+        Ok(())
     }
 
     /// Waits until there is something to do, or a turn is due all the same, and takes what is there. `false`: all callers
@@ -351,7 +397,7 @@ impl Driver {
         request
     }
 
-    fn store_batch(&mut self, effects: &mut Effects, gathered: Gathered) -> Result<Stored, store::Error> {
+    fn store_batch(&mut self, effects: &mut Effects, gathered: Gathered) -> Result<Stored, Setback> {
         let Gathered { bodies, elves, revisions, blob_uses, queries, watches } = gathered;
         let Some(counters) = effects.counters.take() else {
             debug_assert!(
@@ -361,14 +407,15 @@ impl Driver {
             return Ok(Stored { bodies, built: Built::default(), blob_uses, queries, watches });
         };
         let mut built = batch::build(effects, counters, &bodies, elves, revisions)
-            .map_err(|mismatch| store::Error::Damaged { what: mismatch.to_string() })?;
+            .map_err(|mismatch| Setback::Defect(Defect::of("a batch for the store", &mismatch)))?;
         for uses in &blob_uses {
             built.batch.blob_uses_begun.extend(&uses.begun);
             built.batch.blob_uses_ended.extend(&uses.ended);
         }
-        blocking(|| self.store.commit(&built.batch))?;
+        blocking(|| self.store.commit(&built.batch)).map_err(Setback::Store)?;
         self.commit = counters.commit;
-        self.progress.send_replace(Progress { commit: self.commit, store: StoreState::Writable });
+        self.defects = 0;
+        self.progress.send_replace(Progress::of(self.commit));
         Ok(Stored { bodies, built, blob_uses, queries, watches })
     }
 
@@ -464,16 +511,31 @@ impl Driver {
         (session, self.streams.get(&session).is_none_or(|stream| stream.outbox.try_send(message).is_ok()))
     }
 
-    /// A commit failed, or nobody knows whether it did: memory may be ahead of the disk or behind it. Forgets all of
-    /// it, and starts from the store as at the very beginning.
-    async fn rebuild(&mut self, error: store::Error) -> Result<(), DriverError> {
-        tracing::error!(error = %Report(&error), "a commit failed; starting again from the store");
-        self.set_state(StoreState::after(&error));
-        self.refuse_all();
+    /// Memory may be ahead of the disk or behind it, or wrong. Forgets all of it, and starts from the store as at the very
+    /// beginning.
+    async fn rebuild(&mut self, setback: Setback) -> Result<(), DriverError> {
+        match &setback {
+            Setback::Store(error) => {
+                tracing::error!(error = %Report(error), "a commit failed; starting again from the store");
+                self.set_state(StoreState::after(error));
+                self.refuse_all();
+            }
+            Setback::Defect(defect) => {
+                self.progress.send_modify(|progress| progress.defect = Some(*defect));
+                self.set_state(StoreState::Away);
+                self.answer_all(&CallError::Defect(*defect));
+            }
+        }
         self.streams.clear();
         self.to_evaluate.clear();
-        if !error.is_retryable() {
-            return Err(DriverError::Store(error));
+        match setback {
+            Setback::Store(error) if !error.is_retryable() => return Err(DriverError::Store(error)),
+            // Where what is stored leads to it, and no message, starting again leads nowhere.
+            Setback::Defect(defect) if self.defects == DEFECTS_MAX => {
+                return Err(DriverError::Defect(defect));
+            }
+            Setback::Defect(_) if !self.has_messages => self.defects += 1,
+            Setback::Defect(_) | Setback::Store(_) => {}
         }
         let mut pause = REBUILD_PAUSE_MIN;
         loop {
@@ -490,7 +552,7 @@ impl Driver {
                     }
                     if blocking(|| self.store.check_writable()).is_ok() {
                         self.set_state(StoreState::Writable);
-                        tracing::info!(commit = %self.commit, "the store is back");
+                        tracing::info!(commit = %self.commit, "started again from the store");
                         return Ok(());
                     }
                 }
@@ -533,7 +595,7 @@ impl Driver {
 
     fn set_state(&self, state: StoreState) {
         let commit = self.commit;
-        self.progress.send_replace(Progress { commit, store: state });
+        self.progress.send_modify(|progress| *progress = Progress { commit, store: state, ..*progress });
     }
 
     /// Refuses all that comes in for a while, but for questions that can be answered. `false`: told to stop.

@@ -24,6 +24,7 @@ use super::watch::{WatchLimits, WatchScope, WatchStart, WatchStarted, WatchWants
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
 use crate::store::{BlobDigest, BlobUse, FinishedRecord, Store};
 
@@ -284,7 +285,7 @@ impl Handle {
     ) -> Result<(Reply, Commit), CallError> {
         let (reply, answer) = oneshot::channel();
         self.try_send(Message::Request { command, bodies, reply })?;
-        answer.await.unwrap_or(Err(CallError::Stopping))
+        answer.await.unwrap_or_else(|_dropped| Err(self.why_dropped(CallError::Stopping)))
     }
 
     /// Opens a session or resumes one.
@@ -294,7 +295,7 @@ impl Handle {
     ) -> Result<(Reply, Commit), CallError> {
         let (reply, answer) = oneshot::channel();
         self.try_send(Message::Hello(Box::new(make(reply))))?;
-        answer.await.unwrap_or(Err(CallError::Stopping))
+        answer.await.unwrap_or_else(|_dropped| Err(self.why_dropped(CallError::Stopping)))
     }
 
     /// Passes on what a stream said. Waits for room: an elf that says much is read more slowly.
@@ -326,9 +327,10 @@ impl Handle {
     ) -> Result<T, CallError> {
         let (reply, answer) = oneshot::channel();
         self.try_send(Message::Query(Box::new(move |core, commit| {
-            let _gone = reply.send(read(core, commit));
+            let _gone = reply.send(defect::catch("a question to the scheduler", || read(core, commit)));
         })))?;
-        answer.await.map_err(|_closed| CallError::StoreUnavailable)
+        let read = answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))?;
+        Ok(read?)
     }
 
     /// As [`query`](Self::query), for a stream: waits for room, since an elf that says much is read more slowly.
@@ -357,7 +359,7 @@ impl Handle {
         let message = Message::BlobUses(BlobUses { begun, ended, reply });
         // Waits for room: what is computed already is not thrown away because others are busy too.
         self.inner.inbox.send(message).await.map_err(|_closed| CallError::Stopping)?;
-        answer.await.map_err(|_dropped| CallError::StoreUnavailable)
+        answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))
     }
 
     /// Begins a watch.
@@ -369,7 +371,7 @@ impl Handle {
     ) -> Result<WatchStarted, CallError> {
         let (reply, answer) = oneshot::channel();
         self.try_send(Message::Watch(WatchStart { scope, from, wants, reply }))?;
-        answer.await.map_err(|_closed| CallError::StoreUnavailable)
+        answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))
     }
 
     /// Reads the store on a thread that may block.
@@ -382,12 +384,9 @@ impl Handle {
         let read = move || {
             // Held until it is done, even if nobody waits for it any more.
             let _reserved = reserved;
-            read(&*store)
+            defect::catch("a read of the store", || read(&*store))
         };
-        match tokio::task::spawn_blocking(read).await {
-            Ok(result) => result,
-            Err(_panicked_or_stopping) => Err(CallError::Stopping),
-        }
+        tokio::task::spawn_blocking(read).await.map_err(|_stopping| CallError::Stopping)??
     }
 
     /// Computes values on a thread that may block, not more than one for each core at once, and in turn.
@@ -401,9 +400,10 @@ impl Handle {
         let compute = move || {
             // Held until it is done, even if nobody waits for it any more.
             let _held = (turn, reserved);
-            compute()
+            defect::catch("an evaluation", compute)
         };
-        tokio::task::spawn_blocking(compute).await.map_err(|_panicked_or_stopping| CallError::Stopping)
+        let computed = tokio::task::spawn_blocking(compute).await.map_err(|_stopping| CallError::Stopping)?;
+        Ok(computed?)
     }
 
     /// Reads the store where the caller is: for a few records in the way of somebody who waits. Most are served from
@@ -421,6 +421,11 @@ impl Handle {
         progress.mark_unchanged();
         // If the owner of the core has stopped, the next request finds out.
         let _elapsed_or_stopped = tokio::time::timeout(FACTS_PAUSE, progress.changed()).await;
+    }
+
+    /// Why nobody answers: a defect made the owner of the core start again or end, or `otherwise`.
+    fn why_dropped(&self, otherwise: CallError) -> CallError {
+        self.inner.progress.borrow().defect.map_or(otherwise, CallError::Defect)
     }
 
     fn try_send(&self, message: Message) -> Result<(), CallError> {
@@ -481,8 +486,9 @@ impl Drop for Permit {
     }
 }
 
-fn unexpected(reply: &Reply) -> CallError {
-    CallError::Defect(format!("the scheduler answered with {reply:?}, which fits another request"))
+/// A reply that fits another request.
+pub(crate) fn unexpected(reply: &Reply) -> CallError {
+    Defect::of("a reply of the scheduler", &format_args!("{reply:?} fits another request")).into()
 }
 
 fn new_job(job: &PreparedJob, index: u32) -> NewJob {

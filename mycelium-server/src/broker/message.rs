@@ -14,6 +14,7 @@ use tokio::sync::{SetOnce, mpsc, oneshot};
 
 use super::watch::WatchStart;
 use crate::blobs::BlobError;
+use crate::defect::Defect;
 use crate::store::{self, BlobDigest, BlobUse, ElfRecord, RevisionRecord};
 
 /// One thing for the owner of the core to do.
@@ -180,8 +181,8 @@ pub(crate) enum CallError {
     Read(#[source] Arc<store::Error>),
     #[error("the store holds a record that cannot be read: {0}")]
     Unreadable(String),
-    #[error("the broker contradicts itself: {0}")]
-    Defect(String),
+    #[error(transparent)]
+    Defect(#[from] Defect),
     #[error(transparent)]
     Blob(#[from] BlobError),
     #[error("no flow is named `{0}`")]

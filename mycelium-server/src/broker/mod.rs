@@ -72,8 +72,7 @@ pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Resu
     let clock = Clock::start();
     let registry = load_registry(&*store)?;
     let (core, counters) = start::load_core(&*store, &config, &clock, EvaluationNumber(0))?;
-    let (progress, progress_seen) =
-        watch_channel::channel(Progress { commit: counters.commit, store: StoreState::Writable });
+    let (progress, progress_seen) = watch_channel::channel(Progress::of(counters.commit));
     let (inbox_sender, inbox) = mpsc::channel(config.queue_max);
     let handle =
         Handle::new(inbox_sender, Arc::clone(&store), progress_seen, registry, clock, config.clone(), blobs);

@@ -8,7 +8,7 @@ use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Commit, FlowId, JobId, RequestId};
 use mycelium_core::status::FinalStatus;
 
-use super::handle::{Handle, finished_facts};
+use super::handle::{Handle, finished_facts, unexpected};
 use super::message::CallError;
 use crate::store::{FinishedQuery, FinishedRecord, Store, isolate};
 
@@ -90,7 +90,7 @@ impl Handle {
                     return Ok(Retried { retried, revived, is_cut_short });
                 }
                 Ok((other, _)) => {
-                    return Err(CallError::Defect(format!("the scheduler answered a retry with {other:?}")));
+                    return Err(unexpected(&other));
                 }
             }
         }

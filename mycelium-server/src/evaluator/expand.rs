@@ -76,7 +76,11 @@ impl Expansion {
         while first < this.elements.len() {
             let asked = Arc::clone(&this);
             let prepared = handle.read(move |_| Ok(asked.prepare(first))).await;
-            let Ok(jobs) = prepared else { return Answer::Again };
+            let jobs = match prepared {
+                Ok(jobs) => jobs,
+                Err(CallError::Defect(defect)) => return Answer::underivable(defect.to_string()),
+                Err(_) => return Answer::Again,
+            };
             let elements = Elements { of: this.list, number: evaluation.number, first: index(first) };
             first += jobs.len();
             if let Err(answer) = this.submit_some(handle, elements, jobs).await {

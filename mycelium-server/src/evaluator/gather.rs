@@ -5,7 +5,7 @@ use mycelium_core::ids::JobId;
 use mycelium_proto::v1;
 
 use super::Answer;
-use crate::blobs::{Blob, Piece};
+use crate::blobs::{Blob, BlobError, Piece};
 use crate::broker::{CallError, Handle, OUTPUTS_BYTES_MAX, PayloadWriter, Report, read_outputs};
 use crate::store::Store;
 use crate::values::{element_id, splice_whole};
@@ -26,6 +26,9 @@ pub(super) async fn gather(handle: &Handle, list: JobId, elements: u32) -> Answe
         Ok(Ok(gathered)) => Answer::Gathered(Box::new(gathered)),
         Ok(Err(answer)) => answer,
         Err(CallError::Blob(error)) if error.is_damage() => Answer::damaged(error.to_string()),
+        Err(CallError::Defect(defect) | CallError::Blob(BlobError::Defect(defect))) => {
+            Answer::underivable(defect.to_string())
+        }
         Err(error) => {
             tracing::error!(job = %list, error = %Report(&error), "cannot read what a list returned");
             Answer::Again

@@ -8,7 +8,7 @@ mod expand;
 mod gather;
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::broker::{
     Body, CallError, FailureBody, Handle, OUTPUTS_BYTES_MAX, Operands, Party, QUICK_OUTPUTS_BYTES,
     QuickOperands, Report, read_outputs, spec_of,
 };
+use crate::defect;
 use crate::fair::Turns;
 use crate::store::{SpecRecord, Store, isolate};
 use crate::values::{Decision, decide, jobs_computed, jobs_named};
@@ -119,6 +120,8 @@ async fn evaluate(handle: Handle, lists: Turns<FlowId>, evaluations: Vec<Evaluat
     let source = Source::of(&handle);
     let steps = match handle.read(move |_| steps(&source, &asked)).await {
         Ok(steps) => steps,
+        // Each alone, so that only those fail of which it comes again.
+        Err(CallError::Defect(_)) => evaluations.iter().map(|evaluation| alone(*evaluation)).collect(),
         Err(error) => {
             tracing::error!(error = %Report(&error), "cannot read what to evaluate");
             evaluations.iter().map(|_| Step::Answer(Answer::Again)).collect()
@@ -126,32 +129,46 @@ async fn evaluate(handle: Handle, lists: Turns<FlowId>, evaluations: Vec<Evaluat
     };
     let mut answers = Vec::with_capacity(steps.len());
     for (evaluation, step) in evaluations.into_iter().zip(steps) {
-        let handle = handle.clone();
+        let (handle, to) = (handle.clone(), handle.clone());
         match step {
             Step::Answer(answer) => answers.push((evaluation, answer)),
             Step::List | Step::Expand(_) => {
                 let lists = lists.clone();
-                tokio::spawn(async move {
+                let work = async move {
                     let _room = lists.turn(evaluation.flow, 1).await;
-                    let answer = decide_alone(&handle, evaluation).await;
-                    send(&handle, vec![(evaluation, answer)]).await;
-                });
+                    decide_alone(&handle, evaluation).await
+                };
+                answer_with(to, evaluation, work);
             }
             Step::Slow => {
-                tokio::spawn(async move {
-                    let answer = decide_alone(&handle, evaluation).await;
-                    send(&handle, vec![(evaluation, answer)]).await;
-                });
+                let work = async move { decide_alone(&handle, evaluation).await };
+                answer_with(to, evaluation, work);
             }
             Step::Gather { elements } => {
-                tokio::spawn(async move {
-                    let answer = gather::gather(&handle, evaluation.job, elements).await;
-                    send(&handle, vec![(evaluation, answer)]).await;
-                });
+                let work = async move { gather::gather(&handle, evaluation.job, elements).await };
+                answer_with(to, evaluation, work);
             }
         }
     }
     send(&handle, answers).await;
+}
+
+/// What is not done together with others.
+fn alone(evaluation: Evaluation) -> Step {
+    match evaluation.what {
+        EvaluationWhat::Gather { elements } => Step::Gather { elements },
+        EvaluationWhat::Decide => Step::List,
+    }
+}
+
+/// Answers the core with what `work` comes to. If it panics, the evaluation fails: without an answer its job would wait
+/// for ever.
+fn answer_with(handle: Handle, evaluation: Evaluation, work: impl Future<Output = Answer> + Send + 'static) {
+    tokio::spawn(async move {
+        let answer = defect::catch_async("an evaluation", work).await;
+        let answer = answer.unwrap_or_else(|defect| Answer::underivable(defect.to_string()));
+        send(&handle, vec![(evaluation, answer)]).await;
+    });
 }
 
 /// Computes what takes longer when it is the flow's turn, and if it is a list submits the jobs for its elements.
@@ -164,6 +181,7 @@ async fn decide_alone(handle: &Handle, evaluation: Evaluation) -> Answer {
         Ok(Step::Expand(expansion)) => expansion.submit(handle, evaluation).await,
         // What was decided is decided, and nothing is gathered before.
         Ok(Step::List | Step::Slow | Step::Gather { .. }) => Answer::Again,
+        Err(CallError::Defect(defect)) => Answer::underivable(defect.to_string()),
         Err(error) => {
             tracing::error!(job = %evaluation.job, error = %Report(&error), "cannot read what to evaluate");
             Answer::Again
@@ -242,10 +260,8 @@ fn decide_fully(source: &Source, job: JobId) -> Result<Step, CallError> {
 
 /// A defect must not keep the jobs beside it, and this one for ever, from going on.
 fn unless_panicking(decide: impl FnOnce() -> Result<Step, CallError>) -> Result<Step, CallError> {
-    catch_unwind(AssertUnwindSafe(decide)).unwrap_or_else(|_panic| {
-        let problem = "the broker could not compute the values: a defect of the broker";
-        Ok(Step::Answer(Answer::underivable(problem.to_owned())))
-    })
+    defect::catch("a condition or list", decide)
+        .unwrap_or_else(|defect| Ok(Step::Answer(Answer::underivable(defect.to_string()))))
 }
 
 fn decide_job(

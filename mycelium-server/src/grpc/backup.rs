@@ -16,6 +16,7 @@ use super::Mycelia;
 use super::status::Error;
 use crate::blobs::{Blob, BlobError, Blobs};
 use crate::broker::{CallError, Handle};
+use crate::defect;
 use crate::store::StoreSnapshot;
 use crate::store::embedded::FORMAT_VERSION;
 
@@ -66,7 +67,9 @@ async fn backup(
         let _permit = permit;
         let _kept = kept;
         let sent = tokio::select! {
-            sent = send(&handle, snapshot, &outgoing) => sent,
+            sent = defect::catch_async("a backup", send(&handle, snapshot, &outgoing)) => {
+                sent.unwrap_or_else(|defect| Err(CallError::from(defect).into()))
+            }
             () = drain.cancelled() => Err(CallError::Stopping.into()),
         };
         if let Err(error) = sent {

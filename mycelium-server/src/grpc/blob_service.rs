@@ -18,6 +18,7 @@ use super::Mycelia;
 use super::status::Error;
 use crate::blobs::{Begun, Blob, BlobError, Blobs, Upload};
 use crate::broker::CallError;
+use crate::defect;
 use crate::store::BlobDigest;
 
 /// How long a reader may take nothing before it is cut: each takes one of a small number of places.
@@ -138,6 +139,7 @@ impl BlobService for BlobServer {
             0 => blob.size,
             length => request.offset.saturating_add(length).min(blob.size),
         };
+        let range = request.offset..end;
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
         let drain = self.drain.clone();
         tokio::spawn(async move {
@@ -145,7 +147,11 @@ impl BlobService for BlobServer {
                 () = drain.cancelled() => {
                     let _closed = sender.try_send(Err(Error::from(CallError::Stopping).into()));
                 }
-                () = send(&blobs, blob, request.offset..end, &sender) => {}
+                sent = defect::catch_async("a blob being read", send(&blobs, blob, range, &sender)) => {
+                    if let Err(defect) = sent {
+                        let _gone = sender.send(Err(Error::from(CallError::Defect(defect)).into())).await;
+                    }
+                }
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

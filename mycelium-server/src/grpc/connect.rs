@@ -2,6 +2,7 @@
 //! and a writer that numbers what goes out. Control messages never wait behind arguments.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use super::{Mycelia, convert};
 use crate::broker::{
     CallError, Handle, HelloMessage, Permit, Process, Report, StreamAttachment, StreamId, ToStream,
 };
+use crate::defect::{self, Defect};
 
 /// How many messages from the owner of the core may wait for a stream. An elf that reads so slowly that more come
 /// together is cut off; windows bound what can wait in them.
@@ -87,9 +89,8 @@ pub(crate) async fn connect(
         .await
         .map_err(Error::from)?;
     let (Reply::Welcome { session, resumed, keep }, _) = answered else {
-        return Err(
-            Error::from(CallError::Defect("`Hello` was answered with another reply".to_owned())).into()
-        );
+        let problem = "`Hello` was answered with another reply";
+        return Err(Error::from(CallError::from(Defect::of("a reply of the scheduler", &problem))).into());
     };
     for (elf, signature) in &signatures {
         handle.registry().put(elf, Arc::clone(signature));
@@ -106,6 +107,8 @@ pub(crate) async fn connect(
         given_up: OnceLock::new(),
     });
     let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
+    let closing = CancellationToken::new();
+    let parts = Parts { shared: Arc::clone(&shared), closing: closing.clone() };
     let (out, dispatched) = mpsc::channel(OUTGOING_MAX);
     let (faults, faults_receiver) = mpsc::channel(OUTGOING_MAX);
     let welcome = v1::Welcome {
@@ -131,13 +134,40 @@ pub(crate) async fn connect(
         drain: drain.clone(),
         sequence: 0,
     };
-    let closing = CancellationToken::new();
-    let dispatcher = Dispatcher::new(handle.clone(), session, stream, out, Arc::clone(&tasks));
-    tokio::spawn(dispatcher.run(assigned));
-    tokio::spawn(writer.run(welcome, closing.clone(), permit));
+    let dispatcher = Dispatcher::new(handle.clone(), session, stream, out.clone(), Arc::clone(&tasks));
+    // The writer takes the end of what is dispatched for a reason of its own, so it must not come before the defect.
+    parts.spawn("the dispatcher of a stream", dispatcher.run(assigned), out);
+    parts.spawn("the writer of a stream", writer.run(welcome, closing.clone(), permit), ());
     let reader = Reader { handle, session, elves, stream, incoming, faults, shared, speaking, tasks };
-    tokio::spawn(reader.run(drain, closing));
+    parts.spawn("the reader of a stream", reader.run(drain, closing), ());
     Ok(ReceiverStream::new(outgoing_receiver))
+}
+
+/// The tasks of a stream.
+struct Parts {
+    shared: Arc<Shared>,
+    closing: CancellationToken,
+}
+
+impl Parts {
+    /// Runs one of them, and holds `keep` until it has ended. If it panics, the stream ends, and says why if its writer
+    /// can.
+    fn spawn(
+        &self,
+        what: &'static str,
+        part: impl Future<Output = ()> + Send + 'static,
+        keep: impl Send + 'static,
+    ) {
+        let Self { shared, closing } = self;
+        let (shared, closing) = (Arc::clone(shared), closing.clone());
+        tokio::spawn(async move {
+            if let Err(defect) = defect::catch_async(what, part).await {
+                shared.give_up(CallError::Defect(defect).into());
+                closing.cancel();
+            }
+            drop(keep);
+        });
+    }
 }
 
 /// The names of the elves of an instance as logs show them: the first few.
@@ -181,7 +211,7 @@ struct Assigned {
 }
 
 impl Shared {
-    /// The reader does not read on.
+    /// The stream does not go on.
     fn give_up(&self, error: Error) {
         let _given_up_before = self.given_up.set(error);
     }

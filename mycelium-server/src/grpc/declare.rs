@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::status::Error;
 use crate::broker::{BadSchema, CallError, ElfSignature, Handle};
+use crate::defect;
 use crate::store::{ElfRecord, RevisionRecord};
 use crate::values::check_name;
 
@@ -80,9 +81,10 @@ pub(crate) async fn signatures(handle: &Handle, elves: &[v1::ElfDeclaration]) ->
             }
             None => {
                 let (handle, elf) = (handle.clone(), elf.clone());
-                let read = tokio::task::spawn_blocking(move || handle.registry().read(&elf)).await;
-                read.map_err(|_panicked_or_stopping| CallError::Stopping)?
-                    .map_err(|error| bad_schema(index, error))?
+                let read = move || defect::catch("a declaration", || handle.registry().read(&elf));
+                let read =
+                    tokio::task::spawn_blocking(read).await.map_err(|_stopping| CallError::Stopping)?;
+                read.map_err(CallError::from)?.map_err(|error| bad_schema(index, error))?
             }
         };
         signatures.insert(elf.name.clone(), signature);

@@ -33,7 +33,7 @@ pub(crate) use backup::StoreServer;
 pub(crate) use blob_service::BlobServer;
 pub(crate) use elf_service::ElfServer;
 pub(crate) use mycelium_service::MyceliumServer;
-pub(crate) use status::{refuse, with_reason};
+pub(crate) use status::{failed, refuse, with_reason};
 
 /// The mycelia that a broker hosts, by name.
 #[derive(Debug, Clone)]

@@ -16,6 +16,7 @@ use super::status::Error;
 use super::tasks::Tasks;
 use crate::blobs::{Blob, BlobError};
 use crate::broker::{Body, CallError, FailureBody, Handle, TaskSignature, in_order};
+use crate::defect;
 use crate::values::{Located, locate_payload};
 
 /// What an elf reported, as the core takes it.
@@ -59,8 +60,9 @@ pub(crate) async fn read_outcomes(
     if inline_bytes(&reported) <= BYTES_HERE_MAX {
         return Ok(outcomes(reported, &tokens, &tasks));
     }
-    let read = tokio::task::spawn_blocking(move || outcomes(reported, &tokens, &tasks)).await;
-    Ok(read.map_err(|_panicked_or_stopping| CallError::Stopping)?)
+    let read = move || defect::catch("a report of outcomes", || outcomes(reported, &tokens, &tasks));
+    let read = tokio::task::spawn_blocking(read).await.map_err(|_stopping| CallError::Stopping)?;
+    Ok(read.map_err(CallError::from)?)
 }
 
 fn inline_bytes(reported: &v1::Outcomes) -> usize {

@@ -11,6 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::blobs::BlobError;
 use crate::broker::{CallError, Misfit, Report};
+use crate::defect::Defect;
 use crate::store::{self, Lack, lack_in};
 use crate::transport::Refusal as Refused;
 use crate::values::SpecError;
@@ -123,6 +124,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
                 BlobError::NotFound(_) => (Code::NotFound, reason::BLOB_NOT_FOUND),
                 BlobError::Differs(_) => (Code::InvalidArgument, reason::BLOB_DIFFERS),
                 BlobError::Damaged { .. } => (Code::DataLoss, reason::BLOB_DAMAGED),
+                BlobError::Defect(_) => (Code::Internal, reason::INTERNAL),
                 BlobError::Stalled => (Code::DeadlineExceeded, reason::BLOB_STALLED),
                 BlobError::Away(error) => match lack_in(&**error) {
                     Some(Lack::Space) => (Code::Unavailable, reason::STORE_FULL),
@@ -186,6 +188,11 @@ pub(crate) fn refuse(refused: Refused) -> Status {
     Error::from(refused).into()
 }
 
+/// What a call is answered with whose handler panicked.
+pub(crate) fn failed(defect: Defect) -> Status {
+    Error::from(CallError::from(defect)).into()
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let (code, reason) = code_and_reason(&error);
@@ -216,12 +223,13 @@ impl From<Error> for Status {
         if code == Code::ResourceExhausted {
             details.set_retry_info(Some(RETRY_AFTER));
         }
-        let message = if code == Code::Internal {
-            let id = uuid::Uuid::now_v7();
-            tracing::error!(%id, error = %Report(&error), "a call failed inside the broker");
-            format!("the broker failed; its log tells more under {id}")
-        } else {
-            Report(&error).to_string()
+        let message = match &error {
+            // It is in the log already.
+            Error::Call(CallError::Defect(defect) | CallError::Blob(BlobError::Defect(defect))) => {
+                defect.to_string()
+            }
+            error if code == Code::Internal => Defect::of("a call", &Report(error)).to_string(),
+            error => Report(error).to_string(),
         };
         Self::with_error_details(code, message, details)
     }

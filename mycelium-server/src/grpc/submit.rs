@@ -13,7 +13,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::status::Error;
 use crate::blobs::Blob;
-use crate::broker::{ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission, cut};
+use crate::broker::{CallError, ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission, cut};
+use crate::defect;
 use crate::store::Store;
 use crate::values::check_spec;
 
@@ -33,12 +34,10 @@ pub(crate) async fn submit(
         let prepare = move || {
             // Held until it is done, even if nobody waits for it any more.
             let _turn = turn;
-            prepare(&handle, request)
+            defect::catch("the check of a submission", || prepare(&handle, request))
         };
-        match tokio::task::spawn_blocking(prepare).await {
-            Ok(prepared) => prepared?,
-            Err(_panicked_or_stopping) => return Err(crate::broker::CallError::Stopping.into()),
-        }
+        let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|_stopping| CallError::Stopping)?;
+        prepared.map_err(CallError::from)??
     };
     check_named(handle, named).await?;
     handle.blobs().require(&blobs).await?;

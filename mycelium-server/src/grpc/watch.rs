@@ -23,6 +23,7 @@ use super::status::Error;
 use crate::broker::{
     CallError, Charge, Handle, Permit, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange,
 };
+use crate::defect;
 use crate::store::{FinishedQuery, Store};
 
 /// The most changes in one message.
@@ -78,7 +79,9 @@ pub(crate) async fn watch(
     tokio::spawn(async move {
         let ended = tokio::select! {
             () = drain.cancelled() => Err(CallError::Stopping),
-            ended = watch.run() => ended,
+            ended = defect::catch_async("a watch", watch.run()) => {
+                ended.unwrap_or_else(|defect| Err(defect.into()))
+            }
         };
         if let Err(error) = ended
             // A watcher who has gone does not want to know.

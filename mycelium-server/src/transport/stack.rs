@@ -21,7 +21,8 @@ use super::call::Call;
 use super::peers::Peer;
 use super::request::{Incoming, Shape};
 use super::{Refusal, Shared, address_of};
-use crate::grpc::refuse;
+use crate::defect;
+use crate::grpc::{failed, refuse};
 use crate::reservation;
 
 /// The most that the answer to a read may take, in bytes: gRPC's default limit. So much is taken for each before it is
@@ -156,8 +157,7 @@ where
                 Some(within) => read(inner, request, &call, within).await,
                 None => {
                     let mut inner = inner;
-                    let Ok(response) = inner.call(request).await;
-                    Ok((response, None))
+                    Ok((answered(&mut inner, request).await, None))
                 }
             };
             call.end_work();
@@ -172,6 +172,17 @@ where
 
 fn refused(refusal: Refusal) -> Answering {
     Box::pin(async move { Ok(refuse(refusal).into_http()) })
+}
+
+/// What the service answers. If it panics, its caller is told so, and nobody else notices.
+async fn answered<S>(service: &mut S, request: Request<Body>) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    match defect::catch_async("a call", async { service.call(request).await }).await {
+        Ok(Ok(response)) => response,
+        Err(defect) => failed(defect).into_http(),
+    }
 }
 
 /// Answers a read, when there is room for its answer and in time.
@@ -190,7 +201,8 @@ where
         let taken = taken.map_err(|_full| Refusal::AnswersFull)?;
         let reserved = Arc::new(Mutex::new(Some(taken)));
         // Whoever reads for it where nobody can stop it holds this too.
-        let Ok(response) = reservation::within(Arc::clone(&reserved) as _, inner.call(request)).await;
+        let answered = answered(&mut inner, request);
+        let response = reservation::within(Arc::clone(&reserved) as _, answered).await;
         let taken = reserved.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok((response, taken))
     };

@@ -1,7 +1,6 @@
 //! What a value of a job is made of and comes to, for those who look at the job.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 use mycelium_core::ids::JobId;
@@ -10,6 +9,7 @@ use mycelium_proto::v1::{self, payload, value_node};
 
 use super::{DerivedValue, OutputsByJob, ReadBlob, derive_arguments};
 use crate::blobs::Piece;
+use crate::defect;
 
 /// The beginning of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,13 +90,11 @@ pub(crate) fn preview(
     let only = vec![v1::Argument { parameter: parameter.to_owned(), node }];
     let arguments = std::mem::replace(&mut spec.arguments, only);
     // A defect must not hide the other values of the job.
-    let derived = catch_unwind(AssertUnwindSafe(|| derive_arguments(spec, outputs, blobs)));
+    let derived = defect::catch("a value that is shown", || derive_arguments(spec, outputs, blobs));
     spec.arguments = arguments;
     let derived = match derived {
         Ok(derived) => derived.map_err(|error| error.to_string())?,
-        Err(_panic) => {
-            return Err("the broker could not compute the value: a defect of the broker".to_owned());
-        }
+        Err(defect) => return Err(defect.to_string()),
     };
     let value = derived.into_iter().next().map(|argument| argument.value);
     match value.ok_or("the value graph is malformed")? {

@@ -6,6 +6,7 @@ use mycelium_core::ids::{
 use mycelium_core::status::Status;
 
 use super::*;
+use crate::broker::Party;
 use crate::broker::handle::{Handle, PreparedJob, Submission};
 use crate::broker::message::StreamId;
 use crate::store::MemoryStore;
@@ -301,6 +302,46 @@ async fn a_commit_is_bounded_in_bytes_and_nothing_that_waits_is_lost() {
     assert!(committed.len() >= 4, "{committed:?}");
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_defect_is_told_as_one_and_the_broker_goes_on_with_what_is_stored() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
+    let handle = running.handle.clone();
+    handle.submit(None, submission(JOB)).await.unwrap();
+
+    for _ in 0..2 * DEFECTS_MAX {
+        store.fail_commit_after(0, Fault::Panic);
+        let refused = handle.submit(None, submission(JobId::new([2; 16]))).await;
+        assert!(matches!(refused, Err(CallError::Defect(_))), "{refused:?}");
+        let mut progress = handle.store_state();
+        let is_back = progress.wait_for(|progress| progress.store == StoreState::Writable);
+        tokio::time::timeout(Duration::from_secs(20), is_back).await.unwrap().unwrap();
+    }
+    let panicked = handle.query(|_, _| -> () { panic!("planned") }).await;
+    assert!(matches!(panicked, Err(CallError::Defect(_))), "{panicked:?}");
+    let panicked = handle.read(|_| -> Result<(), CallError> { panic!("planned") }).await;
+    assert!(matches!(panicked, Err(CallError::Defect(_))), "{panicked:?}");
+    let panicked = handle.evaluate(Party::Readers, || -> () { panic!("planned") }).await;
+    assert!(matches!(panicked, Err(CallError::Defect(_))), "{panicked:?}");
+
+    assert_eq!(status(&handle).await, Some(Status::Ready), "what was stored is there");
+    handle.submit(None, submission(JobId::new([2; 16]))).await.unwrap();
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_defect_that_what_is_stored_leads_to_again_and_again_ends_the_broker() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let config = Config { lease: Duration::from_millis(40), ..Config::default() };
+    let running = super::super::start(store.clone(), blobs(), config).unwrap();
+    let _instance = connect(&running.handle, None, Vec::new()).await;
+    // The end of its lease is nobody's message.
+    (0..=DEFECTS_MAX).for_each(|_| store.fail_commit_after(0, Fault::Panic));
+    let ended = running.ended.await.unwrap();
+    assert!(matches!(ended, Err(DriverError::Defect(_))), "{ended:?}");
 }
 
 /// What an elf has said waits behind more than the broker gets done within its lease.

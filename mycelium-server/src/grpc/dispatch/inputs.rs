@@ -1,7 +1,6 @@
 //! What the arguments of assignments are computed from, and computing them. Blocks.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use mycelium_core::effects::Assignment;
@@ -15,6 +14,7 @@ use crate::broker::{
     CallError, FailureBody, Operands, QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands, ReadOutputs,
     read_outputs, spec_of,
 };
+use crate::defect;
 use crate::store::{Store, isolate};
 use crate::values::{Derived, DerivedValue, ReadBlob, derive_arguments, has_operations, jobs_named};
 
@@ -148,11 +148,12 @@ fn derive(
     operands: &dyn ReadBlob,
 ) -> Result<Vec<Derived>, FailureBody> {
     // A defect must not keep the jobs beside it, and this one for ever, from running.
-    let derived = catch_unwind(AssertUnwindSafe(|| derive_arguments(spec, &outputs.outputs, operands)));
+    let derived =
+        defect::catch("the arguments of a job", || derive_arguments(spec, &outputs.outputs, operands));
     let problem = match derived {
         Ok(Ok(derived)) => return Ok(derived),
         Ok(Err(error)) => error.to_string(),
-        Err(_panic) => "the broker could not compute the values: a defect of the broker".to_owned(),
+        Err(defect) => defect.to_string(),
     };
     Err(match outputs.damage_of(&jobs_named(spec)) {
         Some(damage) => FailureBody::record_damaged(damage),

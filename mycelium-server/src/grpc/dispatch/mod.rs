@@ -21,6 +21,7 @@ use crate::broker::{
     Assigned, Body, CallError, FailureBody, Handle, OUTPUTS_BYTES_MAX, Party, Payloads, QUICK_OUTPUTS_BYTES,
     Report, StreamId,
 };
+use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
 use crate::store::{BlobRole, BlobUse, Store};
 use crate::values::Derived;
@@ -133,7 +134,10 @@ impl Dispatcher {
 
     /// The attempts are not delivered. Closing the stream gives them back to the queue when the elf resumes without them.
     fn unread(&self, error: &CallError) -> Gone {
-        tracing::error!(session = %self.session, error = %Report(error), "cannot read what to dispatch");
+        // A defect is in the log already.
+        if !matches!(error, CallError::Defect(_)) {
+            tracing::error!(session = %self.session, error = %Report(error), "cannot read what to dispatch");
+        }
         Gone
     }
 
@@ -163,12 +167,13 @@ impl Dispatcher {
         self.tell(Command::ArgumentsDelayed { session: self.session, tokens }, Vec::new()).await?;
         for assignment in delayed {
             let (handle, turns) = (self.handle.clone(), self.aside_turns.clone());
-            self.aside.spawn(async move {
+            let computed = async move {
                 let place = turns.turn(assignment.flow, 1).await;
                 let token = assignment.token;
                 let result = compute(&handle, assignment).await?;
                 Ok(Computed { token, result, _place: place })
-            });
+            };
+            self.aside.spawn(async move { defect::catch_async("arguments put aside", computed).await? });
         }
         Ok(())
     }
@@ -248,9 +253,9 @@ impl Dispatcher {
     }
 }
 
-/// A panic is a defect: as with what cannot be read, the stream goes, and comes again.
+/// As with what cannot be read, the stream goes, and comes again.
 fn or_defect(joined: Result<Result<Computed, CallError>, JoinError>) -> Result<Computed, CallError> {
-    joined.unwrap_or_else(|error| Err(CallError::Unreadable(error.to_string())))
+    joined.unwrap_or_else(|error| Err(Defect::of("arguments put aside", &error).into()))
 }
 
 /// Puts together what takes longer, when it is the flow's turn.
@@ -282,7 +287,7 @@ async fn compute(
             let (mut made, mut damaged) = make_payloads(handle, derived).await?;
             let failure = damaged.pop().map(|(_, failure)| Err(failure));
             let made = made.pop().map(Ok).or(failure);
-            made.ok_or_else(|| CallError::Unreadable("what was computed has gone".to_owned()))
+            made.ok_or_else(|| Defect::of("arguments put aside", &"what was computed has gone").into())
         }
     }
 }

@@ -37,6 +37,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
         return Ok(settings.print(output)?);
     }
     logging::start(&settings)?;
+    mycelium_server::log_panics();
     if let Err(error) = mycelium_server::raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files and connections stays as it was");
     }
