@@ -91,6 +91,7 @@ pub struct BrokerProcess {
     address: SocketAddr,
     flags: Vec<String>,
     descriptors: Option<u32>,
+    program: PathBuf,
 }
 
 impl BrokerProcess {
@@ -107,19 +108,32 @@ impl BrokerProcess {
     /// # Errors
     /// If it does not become ready.
     pub async fn start_limited(flags: &[&str], descriptors: Option<u32>) -> anyhow::Result<Self> {
+        Self::begin(programs::mycelium()?, flags, descriptors).await
+    }
+
+    /// As [`start`](Self::start), with the `mycelium` of any version.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn start_as(program: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+        Self::begin(program.to_owned(), flags, None).await
+    }
+
+    async fn begin(program: PathBuf, flags: &[&str], descriptors: Option<u32>) -> anyhow::Result<Self> {
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let folder = tempfile::tempdir()?;
-        let (process, address) = Self::spawn(folder.path(), "127.0.0.1:0", &flags, descriptors).await?;
-        Ok(Self { process: Some(process), folder, address, flags, descriptors })
+        let (process, address) =
+            Self::spawn(&program, folder.path(), "127.0.0.1:0", &flags, descriptors).await?;
+        Ok(Self { process: Some(process), folder, address, flags, descriptors, program })
     }
 
     async fn spawn(
+        program: &Path,
         folder: &Path,
         listen: &str,
         flags: &[String],
         descriptors: Option<u32>,
     ) -> anyhow::Result<(Process, SocketAddr)> {
-        let program = programs::mycelium()?;
         let mut command = match descriptors {
             None => Command::new(program),
             Some(descriptors) => {
@@ -215,9 +229,19 @@ impl BrokerProcess {
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "the broker is running");
         let listen = self.address.to_string();
-        let (process, _) = Self::spawn(self.folder.path(), &listen, &self.flags, self.descriptors).await?;
+        let (process, _) =
+            Self::spawn(&self.program, self.folder.path(), &listen, &self.flags, self.descriptors).await?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Starts the `mycelium` of another version in its place.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn restart_as(&mut self, program: &Path) -> anyhow::Result<()> {
+        program.clone_into(&mut self.program);
+        self.restart().await
     }
 
     /// Stops it with SIGTERM, and waits until it has ended well.
@@ -270,8 +294,16 @@ impl ElfProcess {
     /// # Errors
     /// If it does not become ready.
     pub async fn start(url: &str, options: &ElfOptions) -> anyhow::Result<Self> {
+        Self::start_as(&programs::test_elf()?, url, options).await
+    }
+
+    /// As [`start`](Self::start), with the `test-elf` of any version.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn start_as(program: &Path, url: &str, options: &ElfOptions) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut command = Command::new(programs::test_elf()?);
+        let mut command = Command::new(program);
         let ElfOptions { name, concurrency, window } = options;
         command.args(["--url", url, "--name", name]);
         command.args(["--concurrency", &concurrency.to_string(), "--window", &window.to_string()]);
