@@ -1,6 +1,7 @@
 //! One client's expensive values, or its flood of submissions, hold up another client's work by little.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -9,7 +10,8 @@ use integration_tests::wire::{self, WireElf, literal};
 use integration_tests::{BrokerProcess, must};
 use mycelium_proto::v1::mycelium_service_client::MyceliumServiceClient;
 use mycelium_proto::v1::{self, JobStatus, connect_response, value_node};
-use mycelium_server::{Broker, RunningBroker};
+use mycelium_server::store::MemoryStore;
+use mycelium_server::{Broker, Config, RunningBroker};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
@@ -57,7 +59,9 @@ fn plain() -> v1::JobSpec {
 }
 
 async fn start() -> anyhow::Result<(RunningBroker, Client)> {
-    let broker = Broker::in_memory()?.bind("127.0.0.1:0").await?;
+    // The elf never beats.
+    let config = Config { lease: Duration::from_secs(3600), ..Config::default() };
+    let broker = Broker::with_store(config, Arc::new(MemoryStore::new()))?.bind("127.0.0.1:0").await?;
     let client = wire::client(&broker.url()).await?;
     Ok((broker, client))
 }
