@@ -25,7 +25,7 @@ use crate::error::Error;
 
 /// Pauses between tries to connect.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+pub(super) const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A stream that has lived for so long since its welcome has proven that connecting works: the next pause is short again.
 /// One that is welcomed and cut at once, again and again, is opened ever more slowly.
 const STREAM_PROVEN_AFTER: Duration = Duration::from_secs(2);
@@ -87,6 +87,8 @@ pub(super) struct Connection {
     pub(super) give_up: CancellationToken,
     pub(super) drain_grace: Duration,
     pub(super) on_ready: Option<OnReady>,
+    /// The longest pause before the session is resumed, as its lease allows.
+    pub(super) pause_max: Duration,
 }
 
 /// Why a stream is over.
@@ -140,13 +142,18 @@ impl Connection {
             if welcomed.is_some_and(|welcomed: Instant| welcomed.elapsed() >= STREAM_PROVEN_AFTER) {
                 backoff.reset();
             }
+            // Never for so long that the lease of a session that can be resumed runs out over it.
+            let pause_max = match self.shared.ledger().session() {
+                0 => RECONNECT_PAUSE_MAX,
+                _ => self.pause_max,
+            };
             let pause = match end {
                 StreamEnd::Left => return Ok(()),
                 StreamEnd::Fatal(error) => return Err(error),
                 // The next broker may be there already.
-                StreamEnd::GoAway => backoff.next_pause(),
+                StreamEnd::GoAway => backoff.next_pause().min(pause_max),
                 StreamEnd::Cut(status) => {
-                    let pause = backoff.next_pause();
+                    let pause = backoff.next_pause().min(pause_max);
                     let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                     tracing::warn!(
                         url = self.url,
@@ -205,7 +212,10 @@ impl Connection {
         }
         *welcomed = Some(Instant::now());
         self.on_welcome(sequence, &welcome);
-        self.read_and_beat(&mut inbound, &Intervals::of(&welcome)).await
+        let intervals = Intervals::of(&welcome);
+        // A quarter of the lease, or a beat.
+        self.pause_max = (intervals.silence_max / 2).min(RECONNECT_PAUSE_MAX);
+        self.read_and_beat(&mut inbound, &intervals).await
     }
 
     fn on_welcome(&mut self, sequence: u64, welcome: &v1::Welcome) {

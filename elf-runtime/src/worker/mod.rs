@@ -281,6 +281,7 @@ impl Worker {
             give_up: CancellationToken::new(),
             drain_grace,
             on_ready,
+            pause_max: connection::RECONNECT_PAUSE_MAX,
         })
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use mycelium_core::Core;
 use mycelium_core::command::Command;
 use mycelium_core::effects::{Effects, Evaluation, Reply, Send as Sent};
-use mycelium_core::ids::{Commit, RequestId, SessionId};
+use mycelium_core::ids::{Clocks, Commit, RequestId, SessionId};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, watch};
 
@@ -208,10 +208,13 @@ impl Driver {
                 break;
             }
             let mut effects = Effects::default();
-            if let Some(by) = self.turns.begin(self.clock.now().steady) {
-                self.stalled(by, &mut effects).await;
+            // One moment for all of the turn: a pause in the middle of it makes the next turn late, and ends no lease in
+            // this one.
+            let now = self.clock.now();
+            if let Some(by) = self.turns.begin(now.steady) {
+                self.stalled(now, by, &mut effects).await;
             }
-            let turn = defect::catch("the scheduler", || self.turn(effects));
+            let turn = defect::catch("the scheduler", || self.turn(now, effects));
             if let Err(setback) = turn.unwrap_or_else(|defect| Err(Setback::Defect(defect))) {
                 self.rebuild(setback).await?;
             }
@@ -220,9 +223,9 @@ impl Driver {
     }
 
     /// One batch, from its messages to those who wait for it.
-    fn turn(&mut self, mut effects: Effects) -> Result<(), Setback> {
+    fn turn(&mut self, now: Clocks, mut effects: Effects) -> Result<(), Setback> {
         self.has_messages = !self.waiting.is_empty();
-        let gathered = self.apply_waiting(&mut effects);
+        let gathered = self.apply_waiting(now, &mut effects);
         let done = self.store_batch(&mut effects, gathered)?;
         self.release(effects, done);
         Ok(())
@@ -267,16 +270,16 @@ impl Driver {
 
     /// The broker stood still: leases stand still with it. What elves have said meanwhile waits in their connections, and
     /// is read before any lease is judged.
-    async fn stalled(&mut self, by: Duration, effects: &mut Effects) {
+    async fn stalled(&mut self, now: Clocks, by: Duration, effects: &mut Effects) {
         let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(by_ms, "the broker stood still; the leases of sessions move by as much");
-        self.core.apply(self.clock.now(), Command::Stalled { by }, effects);
+        self.core.apply(now, Command::Stalled { by }, effects);
         tokio::time::sleep(self.turns.read_pause()).await;
         self.take_up_to(self.config.queue_max);
     }
 
     /// Applies waiting messages, up to the weight of one batch.
-    fn apply_waiting(&mut self, effects: &mut Effects) -> Gathered {
+    fn apply_waiting(&mut self, now: Clocks, effects: &mut Effects) -> Gathered {
         let mut gathered = Gathered::default();
         let (mut weight, mut bytes) = (0, 0);
         while weight < self.config.batch_max
@@ -288,16 +291,15 @@ impl Driver {
                 break;
             }
             weight += message.weight();
-            self.apply(message, &mut gathered, effects);
+            self.apply(now, message, &mut gathered, effects);
         }
-        self.spare_heard(effects);
-        self.core.finish_batch(self.clock.now(), effects);
+        self.spare_heard(now, effects);
+        self.core.finish_batch(now, effects);
         gathered
     }
 
     /// Renews leases that are about to end of elves that have been heard: what they said still waits for its turn.
-    fn spare_heard(&mut self, effects: &mut Effects) {
-        let now = self.clock.now();
+    fn spare_heard(&mut self, now: Clocks, effects: &mut Effects) {
         let over = self.core.leases_over(now);
         if over.is_empty() {
             return;
@@ -318,8 +320,7 @@ impl Driver {
         }
     }
 
-    fn apply(&mut self, message: Message, gathered: &mut Gathered, effects: &mut Effects) {
-        let now = self.clock.now();
+    fn apply(&mut self, now: Clocks, message: Message, gathered: &mut Gathered, effects: &mut Effects) {
         match message {
             Message::Request { mut command, bodies, reply } => {
                 let request = self.expect_reply(reply);
