@@ -161,8 +161,13 @@ async fn tour(mycelium: &Mycelium) -> anyhow::Result<()> {
     }
     let toured: BTreeSet<&str> = tour.stops.iter().map(|stop| stop.operation).collect();
     let known = mycelium.list_operations(v1::ListOperationsRequest::default()).await?.operations;
+    // Where a type says what a value is, the strict form of an operation is recorded, and shown as the plain one.
+    let is_toured = |name: &str| {
+        let plain = name.strip_prefix("strict.").unwrap_or(name);
+        toured.contains(plain) || toured.contains(format!("list.{plain}").as_str())
+    };
     let left_out: Vec<&str> =
-        known.iter().map(|info| info.name.as_str()).filter(|name| !toured.contains(name)).collect();
+        known.iter().map(|info| info.name.as_str()).filter(|name| !is_toured(name)).collect();
     ensure!(left_out.is_empty(), "the tour leaves out {left_out:?}");
     println!("{} values, {} operations, all as in plain Rust", tour.stops.len(), toured.len());
     Ok(())
