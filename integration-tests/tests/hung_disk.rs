@@ -15,6 +15,8 @@ use tonic_health::pb::{
 
 /// How often each is asked: so that calls come to whichever thread there is.
 const ROUNDS: usize = 20;
+/// How often a commit hangs: so that it does at whichever moment, after quick ones and after slow ones.
+const HANGS: usize = 5;
 
 fn submission() -> v1::SubmitJobsRequest {
     wire::submission(vec![wire::job("nobody", &[], Vec::new())])
@@ -66,7 +68,12 @@ fn while_a_commit_hangs_the_health_check_and_the_store_answer() -> anyhow::Resul
         let (on, listen) = (store.clone(), "127.0.0.1:0");
         let broker = runtime.block_on(async { Broker::with_store(config, on)?.bind(listen).await })?;
         let url = broker.url();
-        Runtime::new()?.block_on(ask_while_a_commit_hangs(&url, &store))?;
+        Runtime::new()?.block_on(async {
+            for _ in 0..HANGS {
+                ask_while_a_commit_hangs(&url, &store).await?;
+            }
+            anyhow::Ok(())
+        })?;
         runtime.block_on(broker.stop())?;
     }
     Ok(())

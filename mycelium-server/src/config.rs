@@ -64,8 +64,7 @@ pub enum SchedulerPlace {
     #[default]
     OwnThread,
     /// As a task of the runtime in which the broker is started. While a commit waits for the disk, the runtime goes on on
-    /// another thread (`tokio::task::block_in_place`). Saves two wake-ups of threads a commit; for programs that do
-    /// nothing but serve. In a runtime of the kind `current_thread`, which cannot go on elsewhere, the same as
+    /// its other threads. Saves two wake-ups of threads a commit; for programs that do nothing but serve. In a runtime of the kind `current_thread`, which cannot go on elsewhere, the same as
     /// [`OwnThread`](Self::OwnThread).
     Runtime,
 }

@@ -2,8 +2,8 @@
 //! then lets anybody know.
 //!
 //! While one batch is written the next one collects in the queue, so that commits grow with the load: that is all
-//! the group commit there is. A commit blocks for as long as the disk takes, and holds up nothing but this task;
-//! [`SchedulerPlace`](crate::config::SchedulerPlace) says where that runs.
+//! the group commit there is. A commit blocks for as long as the disk takes, and holds up nothing but this task
+//! ([`Disk`]); [`SchedulerPlace`](crate::config::SchedulerPlace) says where that runs.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use mycelium_core::Core;
 use mycelium_core::command::Command;
 use mycelium_core::effects::{Effects, Evaluation, Reply, Send as Sent};
 use mycelium_core::ids::{Clocks, Commit, RequestId, SessionId};
-use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{self, Built};
+use super::disk::Disk;
 use super::ended;
 use super::message::{
     Assigned, BlobUses, Body, CallError, HelloMessage, Message, Query, ReplySender, StreamAttachment,
@@ -122,6 +122,7 @@ pub(crate) struct Driver {
     core: Core,
     commit: Commit,
     store: Arc<dyn Store>,
+    disk: Disk,
     clock: Clock,
     config: Config,
     inbox: mpsc::Receiver<Message>,
@@ -159,6 +160,7 @@ impl Driver {
     pub(crate) fn new(
         core: Core,
         store: Arc<dyn Store>,
+        disk: Disk,
         clock: Clock,
         config: Config,
         inbox: mpsc::Receiver<Message>,
@@ -171,6 +173,7 @@ impl Driver {
             core,
             commit,
             store,
+            disk,
             clock,
             config,
             inbox,
@@ -413,7 +416,7 @@ impl Driver {
             built.batch.blob_uses_begun.extend(&uses.begun);
             built.batch.blob_uses_ended.extend(&uses.ended);
         }
-        blocking(|| self.store.commit(&built.batch)).map_err(Setback::Store)?;
+        self.disk.commit(|| self.store.commit(&built.batch)).map_err(Setback::Store)?;
         self.commit = counters.commit;
         self.defects = 0;
         self.progress.send_replace(Progress::of(self.commit));
@@ -445,7 +448,6 @@ impl Driver {
             }
         }
         self.hand_over(effects.evaluations);
-        ended::tell(&self.core, &effects.changes, self.clock.now().wall);
         self.watches.tell(self.commit, &effects.changes, &bodies, &built.failures, &self.core);
         for query in queries {
             query(&self.core, self.commit);
@@ -454,6 +456,7 @@ impl Driver {
             self.watches.forget_closed();
             self.watches.start(start, self.commit, &self.core);
         }
+        ended::tell(&self.core, &effects.changes, self.clock.now().wall);
         for session in cut_off {
             // The stream does not read what it is sent: it is closed, and the session waits to be resumed.
             if let Some(attached) = self.streams.get(&session) {
@@ -541,7 +544,7 @@ impl Driver {
         let mut pause = REBUILD_PAUSE_MIN;
         loop {
             let last_evaluation = self.core.last_evaluation();
-            match blocking(|| load_core(&*self.store, &self.config, &self.clock, last_evaluation)) {
+            match self.disk.block(|| load_core(&*self.store, &self.config, &self.clock, last_evaluation)) {
                 Ok((core, counters)) => {
                     self.core = core;
                     // Leases began anew while it was read.
@@ -551,7 +554,7 @@ impl Driver {
                     if !self.wait_until_writable().await {
                         return Ok(());
                     }
-                    if blocking(|| self.store.check_writable()).is_ok() {
+                    if self.disk.block(|| self.store.check_writable()).is_ok() {
                         self.set_state(StoreState::Writable);
                         tracing::info!(commit = %self.commit, "started again from the store");
                         return Ok(());
@@ -576,7 +579,7 @@ impl Driver {
         let mut pause = REBUILD_PAUSE_MIN;
         let mut told = StoreState::Writable;
         loop {
-            let Err(error) = blocking(|| self.store.check_writable()) else { return true };
+            let Err(error) = self.disk.block(|| self.store.check_writable()) else { return true };
             if error.lack().is_none() {
                 // It has to be loaded again.
                 return true;
@@ -663,7 +666,7 @@ impl Driver {
             let _full = attached.outbox.try_send(ToStream::GoAway);
             attached.end(CallError::Stopping);
         }
-        match blocking(|| self.store.close()) {
+        match self.disk.block(|| self.store.close()) {
             // Nothing acknowledged depends on it.
             Err(error) if error.is_retryable() => {
                 tracing::warn!(error = %Report(&error), "the store could not be written out at the end");
@@ -701,15 +704,6 @@ fn name_request(command: &mut Command, request: RequestId) {
         | Command::Stalled { .. }
         | Command::Draining { .. }
         | Command::Goodbye { .. } => {}
-    }
-}
-
-/// Does what blocks: in a runtime of several threads the others' work goes on, on another thread.
-fn blocking<T>(block: impl FnOnce() -> T) -> T {
-    match tokio::runtime::Handle::current().runtime_flavor() {
-        // The owner's thread is its own: see `place_of`.
-        RuntimeFlavor::CurrentThread => block(),
-        _several_threads => tokio::task::block_in_place(block),
     }
 }
 

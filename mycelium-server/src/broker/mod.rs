@@ -2,6 +2,7 @@
 
 mod batch;
 mod collect;
+mod disk;
 mod driver;
 mod ended;
 mod failure;
@@ -50,6 +51,7 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Config, SchedulerPlace};
 use crate::store::Store;
+use disk::Disk;
 pub(crate) use driver::StoreState;
 use driver::{Driver, Progress};
 use registry::Registry;
@@ -79,7 +81,11 @@ pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Resu
     let (evaluator, evaluations) = mpsc::channel(EVALUATIONS_QUEUED_MAX);
     let (end, ended) = oneshot::channel();
     let place = place_of(config.scheduler)?;
-    let driver = Driver::new(core, store, clock, config, inbox, progress, evaluator);
+    let disk = match &place {
+        Place::Task(runtime) => Disk::shared(runtime.clone()).map_err(StartError::Thread)?,
+        Place::OwnThread => Disk::OwnThread,
+    };
+    let driver = Driver::new(core, store, disk, clock, config, inbox, progress, evaluator);
     // Whoever started the broker may have stopped listening to how it ended.
     let run = async move { drop(end.send(driver.run().await)) };
     match place {

@@ -1,0 +1,137 @@
+//! How the owner of the core waits for the disk, so that nobody else waits with it.
+//!
+//! In a runtime of several threads it shares them with everybody. [`block_in_place`] gives the thread's other work to
+//! another thread at once, which costs each commit a wake-up before it and one after it: much beside a disk that syncs in
+//! a fraction of a millisecond. So a commit blocks the thread that it is on while commits are quick, and is watched: one
+//! that is not quick after all has the runtime told to go on without that thread.
+//!
+//! [`block_in_place`]: tokio::task::block_in_place
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// A commit that takes longer is not quick, and the one after it is not expected to be.
+const QUICK: Duration = Duration::from_millis(1);
+/// How often a commit is looked at that blocks a thread: others wait for twice as long at most.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The way in which the owner of a core waits for the disk.
+#[derive(Debug)]
+pub(super) enum Disk {
+    /// Its thread is its own.
+    OwnThread,
+    /// It is a task among others.
+    Shared { lookout: Option<Lookout>, is_quick: bool },
+}
+
+impl Disk {
+    /// For a task of `runtime`, which has several threads or says that it has.
+    pub(super) fn shared(runtime: Handle) -> std::io::Result<Self> {
+        debug_assert_ne!(
+            runtime.runtime_flavor(),
+            RuntimeFlavor::CurrentThread,
+            "it has a thread of its own"
+        );
+        // Where one thread is all there is, nothing can go on beside it.
+        let several = runtime.metrics().num_workers() > 1;
+        let lookout = several.then(|| Lookout::start(runtime)).transpose()?;
+        Ok(Self::Shared { lookout, is_quick: true })
+    }
+
+    /// Commits.
+    pub(super) fn commit<T>(&mut self, commit: impl FnOnce() -> T) -> T {
+        let Self::Shared { lookout: Some(lookout), is_quick, .. } = self else { return self.block(commit) };
+        let begun = Instant::now();
+        let committed = if *is_quick { lookout.watch(commit) } else { tokio::task::block_in_place(commit) };
+        *is_quick = begun.elapsed() <= QUICK;
+        committed
+    }
+
+    /// Does anything else that blocks.
+    pub(super) fn block<T>(&self, block: impl FnOnce() -> T) -> T {
+        match self {
+            Self::OwnThread => block(),
+            Self::Shared { .. } => tokio::task::block_in_place(block),
+        }
+    }
+}
+
+/// A thread that looks whether commits end.
+#[derive(Debug)]
+pub(super) struct Lookout {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// How many commits have begun and ended: odd while one is under way.
+    turns: AtomicU64,
+    /// The thread sleeps until it is woken: no commit is under way.
+    sleeps: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Lookout {
+    fn start(runtime: Handle) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let seen = Arc::clone(&shared);
+        let looks = std::thread::Builder::new().name("mycelium-lookout".to_owned());
+        let thread = looks.spawn(move || seen.look(&runtime))?.thread().clone();
+        Ok(Self { shared, thread })
+    }
+
+    fn watch<T>(&self, commit: impl FnOnce() -> T) -> T {
+        // A commit that panics has ended too.
+        struct Ends<'a>(&'a AtomicU64);
+        impl Drop for Ends<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        self.shared.turns.fetch_add(1, Ordering::SeqCst);
+        let _ends = Ends(&self.shared.turns);
+        if self.shared.sleeps.swap(false, Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+        commit()
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
+impl Shared {
+    fn look(&self, runtime: &Handle) {
+        let mut before = self.turns.load(Ordering::SeqCst);
+        while !self.is_over.load(Ordering::SeqCst) {
+            std::thread::park_timeout(LOOK_EVERY);
+            let now = self.turns.load(Ordering::SeqCst);
+            if now != before {
+                before = now;
+            } else if now % 2 == 1 {
+                // The thread that is blocked may have been the one that waits for what happens, and the others sleep.
+                // Something to do wakes one of them, which then takes all that over.
+                drop(runtime.spawn(async {}));
+            } else {
+                self.sleeps.store(true, Ordering::SeqCst);
+                // A commit that began before that did not wake anybody.
+                while self.sleeps.load(Ordering::SeqCst)
+                    && self.turns.load(Ordering::SeqCst) == now
+                    && !self.is_over.load(Ordering::SeqCst)
+                {
+                    std::thread::park();
+                }
+                self.sleeps.store(false, Ordering::SeqCst);
+            }
+        }
+    }
+}
