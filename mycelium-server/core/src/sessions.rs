@@ -151,6 +151,9 @@ impl Core {
             Some(session) => {
                 self.renew_lease(now, session);
                 self.sessions.arena[session].is_known = true;
+                // What was put together for the stream before goes back, and must not reach this one.
+                let id = self.sessions.arena[session].id;
+                effects.sends.retain(|sent| !matches!(sent, Send::Ready { session, .. } if *session == id));
                 (session, self.reconcile_held(now, session, &held))
             }
             None => (self.open_session(now, instance, secret_new, effects), Vec::new()),

@@ -134,9 +134,20 @@ impl TestEnv {
         offers: Vec<ElfOffer>,
         held: Vec<Token>,
     ) -> Effects {
+        let hello = self.hello_command(number, resume, offers, held);
+        self.batch([hello])
+    }
+
+    pub(crate) fn hello_command(
+        &mut self,
+        number: u8,
+        resume: Option<u64>,
+        offers: Vec<ElfOffer>,
+        held: Vec<Token>,
+    ) -> Command {
         let request = self.request();
         let resume = resume.map(SessionId);
-        let hello = Hello {
+        Command::Hello(Hello {
             request,
             instance: instance(number),
             resume,
@@ -144,8 +155,7 @@ impl TestEnv {
             secret_new: None,
             elves: offers,
             held,
-        };
-        self.batch([Command::Hello(hello)])
+        })
     }
 
     pub(crate) fn outcome(&mut self, session: u64, token: Token, result: OutcomeResult) -> Effects {

@@ -93,6 +93,19 @@ fn a_resumed_session_gives_back_what_was_aside() {
 }
 
 #[test]
+fn what_was_put_together_for_one_stream_does_not_reach_the_next() {
+    let mut env = first_of_three_aside();
+    let resumed = env.hello_command(1, Some(1), vec![offer(3, 1)], vec![token(2, 1), token(3, 1)]);
+    let effects = env.batch([
+        Command::ArgumentsReady { session: SESSION, tokens: vec![token(1, 1)] },
+        Command::StreamClosed { session: SESSION },
+        resumed,
+    ]);
+    assert!(!effects.sends.iter().any(|sent| matches!(sent, Send::Ready { .. })), "{:?}", effects.sends);
+    assert_eq!(assigned(&effects), [(1, token(1, 2))], "it is put together anew");
+}
+
+#[test]
 fn words_about_what_is_not_held_change_nothing() {
     let mut env = first_of_three_aside();
     delayed(&mut env, &[token(1, 1), token(9, 1), token(2, 7)]);
