@@ -20,6 +20,7 @@ use super::driver::Progress;
 use super::message::{BlobUses, Body, CallError, HelloMessage, Message, StreamId};
 use super::processes::Processes;
 use super::registry::Registry;
+use super::submissions::Submissions;
 use super::watch::{WatchLimits, WatchScope, WatchStart, WatchStarted, WatchWants};
 use crate::blobs::Blobs;
 use crate::clock::Clock;
@@ -36,10 +37,6 @@ const FACTS_PAUSE: Duration = Duration::from_millis(50);
 const BACKUPS_MAX: usize = 1;
 /// Submissions of up to so many jobs read their facts without switching threads.
 const JOBS_READ_HERE_MAX: usize = 16;
-
-/// How many jobs that are submitted may be on their way into the store at once; a larger submission goes alone. Below
-/// [`Config::queue_max`], so that submissions leave room there for what else is asked.
-const SUBMITTED_AT_ONCE: usize = 512;
 
 /// Who wants values to be computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,9 +75,8 @@ struct Inner {
     evaluations: Turns<Party>,
     /// Submissions that are checked and encoded at once, in turn by peer: each takes all of a core.
     preparations: Turns<Peer>,
-    /// Jobs on their way into the store, in turn by peer: who submits one waits for a commit of about so many, and not
-    /// for all that others have to submit.
-    submissions: Turns<Peer>,
+    /// Jobs on their way into the store.
+    submissions: Submissions,
 }
 
 /// A job that was checked and encoded, ready to be submitted.
@@ -153,7 +149,7 @@ impl Handle {
                 watch_limits: WatchLimits::new(),
                 evaluations: Turns::new(cores),
                 preparations: Turns::new(cores),
-                submissions: Turns::new(SUBMITTED_AT_ONCE),
+                submissions: Submissions::new(),
             }),
         }
     }

@@ -16,6 +16,7 @@ mod quick;
 mod registry;
 mod retry;
 mod start;
+mod submissions;
 mod turns;
 mod watch;
 
