@@ -12,57 +12,71 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
+
+use crate::store::{self, Batch, Store};
 
 /// A commit that takes longer is not quick, and the one after it is not expected to be.
 const QUICK: Duration = Duration::from_millis(1);
 /// How often a commit is looked at that blocks a thread: others wait for twice as long at most.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The way in which the owner of a core waits for the disk.
+/// The store of the owner of a core, who waits for it.
+pub(super) struct Disk {
+    store: Arc<dyn Store>,
+    wait: Wait,
+}
+
 #[derive(Debug)]
-pub(super) enum Disk {
-    /// Its thread is its own.
+enum Wait {
+    /// The thread is its own.
     OwnThread,
-    /// It is a task among others.
-    Shared { lookout: Option<Lookout>, is_quick: bool },
+    /// It is a task among others, in a runtime of one thread.
+    InPlace,
+    /// It is a task among others, in a runtime of several threads.
+    Watched { lookout: Lookout, is_quick: bool },
 }
 
 impl Disk {
-    /// For a task of `runtime`, which has several threads or says that it has.
-    pub(super) fn shared(runtime: Handle) -> std::io::Result<Self> {
-        debug_assert_ne!(
-            runtime.runtime_flavor(),
-            RuntimeFlavor::CurrentThread,
-            "it has a thread of its own"
-        );
-        // Where one thread is all there is, nothing can go on beside it.
-        let several = runtime.metrics().num_workers() > 1;
-        let lookout = several.then(|| Lookout::start(runtime)).transpose()?;
-        Ok(Self::Shared { lookout, is_quick: true })
+    /// For an owner with a thread of its own.
+    pub(super) fn of_thread(store: Arc<dyn Store>) -> Self {
+        Self { store, wait: Wait::OwnThread }
     }
 
-    /// Commits.
-    pub(super) fn commit<T>(&mut self, commit: impl FnOnce() -> T) -> T {
-        let Self::Shared { lookout: Some(lookout), is_quick, .. } = self else { return self.block(commit) };
+    /// For a task of `runtime`, which is not of the kind `current_thread`.
+    pub(super) fn of_task(store: Arc<dyn Store>, runtime: &Handle) -> std::io::Result<Self> {
+        let wait = if runtime.metrics().num_workers() > 1 {
+            Wait::Watched { lookout: Lookout::start(runtime.clone())?, is_quick: true }
+        } else {
+            Wait::InPlace
+        };
+        Ok(Self { store, wait })
+    }
+
+    /// Stores a batch.
+    pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), store::Error> {
+        let Wait::Watched { lookout, is_quick } = &mut self.wait else {
+            return self.block(|store| store.commit(batch));
+        };
         let begun = Instant::now();
+        let commit = || self.store.commit(batch);
         let committed = if *is_quick { lookout.watch(commit) } else { tokio::task::block_in_place(commit) };
         *is_quick = begun.elapsed() <= QUICK;
         committed
     }
 
-    /// Does anything else that blocks.
-    pub(super) fn block<T>(&self, block: impl FnOnce() -> T) -> T {
-        match self {
-            Self::OwnThread => block(),
-            Self::Shared { .. } => tokio::task::block_in_place(block),
+    /// Does anything else that may wait for the disk.
+    pub(super) fn block<T>(&self, block: impl FnOnce(&dyn Store) -> T) -> T {
+        match self.wait {
+            Wait::OwnThread => block(&*self.store),
+            Wait::InPlace | Wait::Watched { .. } => tokio::task::block_in_place(|| block(&*self.store)),
         }
     }
 }
 
 /// A thread that looks whether commits end.
 #[derive(Debug)]
-pub(super) struct Lookout {
+struct Lookout {
     shared: Arc<Shared>,
     thread: Thread,
 }

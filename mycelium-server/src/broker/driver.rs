@@ -6,7 +6,6 @@
 //! ([`Disk`]); [`SchedulerPlace`](crate::config::SchedulerPlace) says where that runs.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ use super::watch::{WatchStart, Watches};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::defect::{self, Defect};
-use crate::store::{self, ElfRecord, Lack, RevisionRecord, Store};
+use crate::store::{self, ElfRecord, Lack, RevisionRecord};
 
 /// The most messages taken from the queue at once; the weight of a batch is bounded beside it.
 const MESSAGES_PER_BATCH_MAX: usize = 256;
@@ -121,7 +120,6 @@ impl StoreState {
 pub(crate) struct Driver {
     core: Core,
     commit: Commit,
-    store: Arc<dyn Store>,
     disk: Disk,
     clock: Clock,
     config: Config,
@@ -159,7 +157,6 @@ struct Gathered {
 impl Driver {
     pub(crate) fn new(
         core: Core,
-        store: Arc<dyn Store>,
         disk: Disk,
         clock: Clock,
         config: Config,
@@ -172,7 +169,6 @@ impl Driver {
         Self {
             core,
             commit,
-            store,
             disk,
             clock,
             config,
@@ -416,7 +412,7 @@ impl Driver {
             built.batch.blob_uses_begun.extend(&uses.begun);
             built.batch.blob_uses_ended.extend(&uses.ended);
         }
-        self.disk.commit(|| self.store.commit(&built.batch)).map_err(Setback::Store)?;
+        self.disk.commit(&built.batch).map_err(Setback::Store)?;
         self.commit = counters.commit;
         self.defects = 0;
         self.progress.send_replace(Progress::of(self.commit));
@@ -544,7 +540,7 @@ impl Driver {
         let mut pause = REBUILD_PAUSE_MIN;
         loop {
             let last_evaluation = self.core.last_evaluation();
-            match self.disk.block(|| load_core(&*self.store, &self.config, &self.clock, last_evaluation)) {
+            match self.disk.block(|store| load_core(store, &self.config, &self.clock, last_evaluation)) {
                 Ok((core, counters)) => {
                     self.core = core;
                     // Leases began anew while it was read.
@@ -554,7 +550,7 @@ impl Driver {
                     if !self.wait_until_writable().await {
                         return Ok(());
                     }
-                    if self.disk.block(|| self.store.check_writable()).is_ok() {
+                    if self.disk.block(|store| store.check_writable()).is_ok() {
                         self.set_state(StoreState::Writable);
                         tracing::info!(commit = %self.commit, "started again from the store");
                         return Ok(());
@@ -579,7 +575,7 @@ impl Driver {
         let mut pause = REBUILD_PAUSE_MIN;
         let mut told = StoreState::Writable;
         loop {
-            let Err(error) = self.disk.block(|| self.store.check_writable()) else { return true };
+            let Err(error) = self.disk.block(|store| store.check_writable()) else { return true };
             if error.lack().is_none() {
                 // It has to be loaded again.
                 return true;
@@ -666,7 +662,7 @@ impl Driver {
             let _full = attached.outbox.try_send(ToStream::GoAway);
             attached.end(CallError::Stopping);
         }
-        match self.disk.block(|| self.store.close()) {
+        match self.disk.block(|store| store.close()) {
             // Nothing acknowledged depends on it.
             Err(error) if error.is_retryable() => {
                 tracing::warn!(error = %Report(&error), "the store could not be written out at the end");

@@ -83,10 +83,10 @@ pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Resu
     let (end, ended) = oneshot::channel();
     let place = place_of(config.scheduler)?;
     let disk = match &place {
-        Place::Task(runtime) => Disk::shared(runtime.clone()).map_err(StartError::Thread)?,
-        Place::OwnThread => Disk::OwnThread,
+        Place::Task(runtime) => Disk::of_task(store, runtime).map_err(StartError::Thread)?,
+        Place::OwnThread => Disk::of_thread(store),
     };
-    let driver = Driver::new(core, store, disk, clock, config, inbox, progress, evaluator);
+    let driver = Driver::new(core, disk, clock, config, inbox, progress, evaluator);
     // Whoever started the broker may have stopped listening to how it ended.
     let run = async move { drop(end.send(driver.run().await)) };
     match place {

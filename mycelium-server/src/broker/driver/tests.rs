@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use mycelium_core::command::{ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, OutcomeResult, Window};
 use mycelium_core::ids::{
@@ -9,8 +11,8 @@ use super::*;
 use crate::broker::Party;
 use crate::broker::handle::{Handle, PreparedJob, Submission};
 use crate::broker::message::StreamId;
-use crate::store::MemoryStore;
 use crate::store::faulty::{Fault, FaultyStore};
+use crate::store::{MemoryStore, Store};
 
 const JOB: JobId = JobId::new([1; 16]);
 
