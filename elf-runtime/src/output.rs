@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 
+use mycelium_proto::limits;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -315,7 +316,9 @@ pub fn record_from_outputs<T: DeserializeOwned>(outputs: &TaskOutputs) -> Result
         object.extend_from_slice(payload.bytes());
     }
     object.push(b'}');
-    Payload::from_json_bytes(object.into()).read()
+    // Each may be as deep as a value can be.
+    json::from_slice_within(&object, limits::VALUE_DEPTH_MAX + 1)
+        .map_err(|source| PayloadError::Unreadable { expected: std::any::type_name::<T>(), source })
 }
 
 /// The fields of a JSON object in their order, each as the text it is.

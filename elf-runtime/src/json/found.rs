@@ -95,6 +95,28 @@ pub(super) fn lossy_integers(json: &[u8]) -> HashSet<u64> {
     lossy
 }
 
+/// How many lists and maps stand in each other, at most.
+pub(super) fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut depth_max) = (0_usize, 0);
+    let mut rest = json;
+    while let [first, after @ ..] = rest {
+        rest = match first {
+            b'"' => behind_string(after),
+            b'[' | b'{' => {
+                depth += 1;
+                depth_max = depth.max(depth_max);
+                after
+            }
+            b']' | b'}' => {
+                depth = depth.saturating_sub(1);
+                after
+            }
+            _ => after,
+        };
+    }
+    depth_max
+}
+
 /// What stands behind a string that has begun.
 fn behind_string(mut rest: &[u8]) -> &[u8] {
     loop {

@@ -12,6 +12,6 @@ mod tests;
 mod write;
 
 pub use read::Mismatch;
-pub(crate) use read::from_slice;
+pub(crate) use read::{from_slice, from_slice_within};
 pub use write::Unwritable;
 pub(crate) use write::to_vec;

@@ -9,7 +9,9 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-use super::found::{is_integer, kind, lossy_integers, may_have_wide_integer, part};
+use mycelium_proto::limits;
+
+use super::found::{depth, is_integer, kind, lossy_integers, may_have_wide_integer, part};
 use super::place::{Step, place};
 use crate::type_name::short;
 
@@ -47,8 +49,14 @@ impl std::error::Error for Mismatch {}
 /// Reads a value.
 ///
 /// # Errors
-/// It is no JSON, not that of a `T`, or has an integer whose digits a `T` would lose.
+/// It is no JSON, nests deeper than the broker takes, is not that of a `T`, or has an integer whose digits a `T` would
+/// lose.
 pub(crate) fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, Mismatch> {
+    from_slice_within(json, limits::VALUE_DEPTH_MAX)
+}
+
+/// As [`from_slice`], of something that may nest so deep.
+pub(crate) fn from_slice_within<T: DeserializeOwned>(json: &[u8], depth_max: usize) -> Result<T, Mismatch> {
     // Nearly every value is read here, by serde_json alone. Only what cannot be read, or has an integer of which a float
     // loses digits, is read by one who watches what happens where.
     let may_be_lossy = !reads_exactly(type_name::<T>(), json) && may_have_wide_integer(json);
@@ -60,6 +68,10 @@ pub(crate) fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, Mismatch
     }
     let watch = Watch { json, lossy, ..Watch::default() };
     let mut reader = serde_json::Deserializer::from_slice(json);
+    // By itself serde_json takes one level less than the broker.
+    if depth(json) <= depth_max {
+        reader.disable_recursion_limit();
+    }
     let read = T::deserialize(Watched { inner: &mut reader, watch: &watch, is_name: false });
     let read = read.inspect_err(|_| watch.blame(type_name::<T>(), false));
     match read.and_then(|value| reader.end().map(|()| value)) {
@@ -182,6 +194,14 @@ impl Watch<'_> {
     fn told(self, error: &serde_json::Error) -> Mismatch {
         let mistake = match self.mistake.into_inner() {
             Some(mistake) if error.is_data() || mistake.is_name => mistake,
+            Some(mistake) if error.to_string().starts_with("recursion limit exceeded") => {
+                let problem = format!(
+                    "it nests {} lists and maps in each other, and {} can be read",
+                    depth(self.json),
+                    limits::VALUE_DEPTH_MAX
+                );
+                return Mismatch { place: place(mistake.steps.iter()), problem };
+            }
             // What is wrong with the text, and where in it, is said without its content.
             Some(_) | None => return Mismatch::new(format!("it is not valid JSON: {error}")),
         };

@@ -261,6 +261,32 @@ fn floats_beside_a_wide_integer_stay_floats_and_cost_no_more_than_their_number()
 }
 
 #[test]
+fn values_are_read_as_deep_as_the_broker_takes_them_and_what_is_deeper_is_told_with_its_place() {
+    let nested = |levels: usize| "[".repeat(levels) + "\"]\\\"[\"" + &"]".repeat(levels);
+    let map = |levels: usize| "{\"a\":".repeat(levels) + "1" + &"}".repeat(levels);
+    for levels in [126, 127, 128] {
+        for json in [nested(levels), map(levels), format!("{} ", nested(levels))] {
+            let value: serde_json::Value = from_slice(json.as_bytes()).unwrap();
+            assert_eq!(serde_json::to_string(&value).unwrap(), json.trim_end());
+        }
+    }
+    // A mistake at the bottom is told as anywhere else.
+    let wide = format!("{}36893488147419103233{}", "[".repeat(128), "]".repeat(128));
+    let told = from_slice::<serde_json::Value>(wide.as_bytes()).unwrap_err();
+    assert!(told.to_string().contains("an integer beyond 64 bits"), "{told}");
+    for (json, levels) in [(nested(129), 129), (map(129), 129), (nested(100_000), 100_000)] {
+        let told = from_slice::<serde_json::Value>(json.as_bytes()).unwrap_err();
+        let place = if json.starts_with('[') { "[0][0]" } else { "a.a" };
+        assert!(told.place().starts_with(place), "{told}");
+        let ends = format!("`: it nests {levels} lists and maps in each other, and 128 can be read");
+        assert!(told.to_string().ends_with(&ends), "{told}");
+    }
+    // What nobody reads may be as deep as it likes.
+    let ignored = format!("{{\"name\":\"a\",\"losses\":[],\"more\":{}}}", nested(1_000));
+    assert_eq!(from_slice::<Run>(ignored.as_bytes()).unwrap().name, "a");
+}
+
+#[test]
 fn what_is_read_with_care_is_the_same() {
     fn same<T: Serialize + for<'de> Deserialize<'de> + PartialEq + Debug>(value: T) {
         // A long number beside it has all of it read with care.
