@@ -104,6 +104,7 @@ impl TaskCall {
             Some(payload) => self.read(parameter, &payload),
             None => Err(self.argument_error::<T>(
                 parameter,
+                " missing",
                 format!("the argument for the parameter `{parameter}` of `{}` is missing", self.task),
             )),
         }
@@ -142,7 +143,7 @@ impl TaskCall {
             Some((name, _)) => Err(TaskError::of_task(
                 failure_type::ARGUMENT,
                 format!("`{}` has no parameter `{name}`", self.task),
-                self.task.clone(),
+                format!("{}({name} unknown)", self.task),
             )),
         }
     }
@@ -160,6 +161,7 @@ impl TaskCall {
             Ok(value) => Ok(value),
             Err(error) => Err(self.argument_error::<T>(
                 parameter,
+                "",
                 format!(
                     "the argument for the parameter `{parameter}` of `{}` does not fit: {error}",
                     self.task
@@ -168,11 +170,13 @@ impl TaskCall {
         }
     }
 
-    /// Failures are told apart by their frames and not by their messages, so the frame names the parameter and its type.
+    /// Failures are told apart by their frames and not by their messages, so the frame names the parameter and its type,
+    /// and what is wrong unless it is that an argument is of another type.
     #[track_caller]
-    fn argument_error<T>(&self, parameter: &str, message: String) -> TaskError {
+    fn argument_error<T>(&self, parameter: &str, wrong: &str, message: String) -> TaskError {
         let expected = type_name::short(std::any::type_name::<T>());
-        TaskError::of_task(failure_type::ARGUMENT, message, format!("{}({parameter}: {expected})", self.task))
+        let function = format!("{}({parameter}: {expected}{wrong})", self.task);
+        TaskError::of_task(failure_type::ARGUMENT, message, function)
     }
 }
 
@@ -298,7 +302,8 @@ mod tests {
     fn failures_of_different_arguments_are_different_failures() {
         // What the contract tells failures apart by, and the place of the call, which is one here.
         let of = |task: &str, parameter: &str, read: fn(&mut TaskCall, &str) -> TaskError| {
-            let arguments = vec![("bee".to_owned(), Payload::json(&[1.5]).unwrap())];
+            let arguments =
+                ["bee", "dog"].map(|name| (name.to_owned(), Payload::json(&[1.5]).unwrap())).into();
             let error = read(&mut TaskCall::new(task, arguments), parameter);
             let [frame] = error.frames() else { panic!("one frame expected") };
             assert!(frame.file.ends_with("elf.rs") && frame.line > 0, "{frame:?}");
@@ -313,6 +318,7 @@ mod tests {
         assert_eq!(of("task_weigh", "bee", text), "task_weigh(bee: String)");
         assert_eq!(of("task_weigh", "dog", int), "task_weigh(dog: i64)");
         assert_eq!(of("task_feed", "bee", int), "task_feed(bee: i64)");
-        assert_eq!(of("task_feed", "bee", finish), "task_feed");
+        assert_eq!(of("task_weigh", "ant", int), "task_weigh(ant: i64 missing)");
+        assert_eq!(of("task_feed", "bee", finish), "task_feed(bee unknown)");
     }
 }

@@ -204,7 +204,7 @@ async fn arguments_that_do_not_fit_are_failures_of_their_own_at_their_parameter_
     for (error, mark, function) in [
         (&weight, "weight: i64,", "task_take(weight: i64)"),
         (&digits, "digits: u32,", "task_take(digits: u32)"),
-        (&missing, "weight: i64,", "task_take(weight: i64)"),
+        (&missing, "weight: i64,", "task_take(weight: i64 missing)"),
     ] {
         assert_eq!(error.failure_type(), "ArgumentTypeError");
         let [frame] = error.frames() else { panic!("one frame expected: {error:?}") };

@@ -1,6 +1,8 @@
 //! Values are JSON in the strict sense and of the type that was declared, in submissions and in outcomes; what is not
 //! is refused with its place, and without a word of what it is.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use integration_tests::Bystander;
@@ -209,6 +211,42 @@ async fn an_output_that_is_no_json_or_of_another_type_fails_its_attempt() -> any
     let expected = [("any", "\"a\""), ("n", digits), ("table", table)]
         .map(|(name, text)| v1::Output { name: name.to_owned(), payload: Some(wire::json(text)) });
     ensure!(outputs.outputs == expected, "{outputs:?}");
+    bystander.finish().await?;
+    Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn different_outputs_that_cannot_be_taken_are_different_failures() -> anyhow::Result<()> {
+    let (broker, mut client, bystander) = start().await?;
+    let number = r#"{"type":"integer"}"#;
+    let mut ids = BTreeSet::new();
+    for elf in ["typed", "other"] {
+        let declaration =
+            v1::ElfDeclaration { name: elf.to_owned(), ..typed(&[], &[("a", number), ("b", number)]) };
+        let mut worker = WireElf::connect(&broker.url(), wire::hello(declaration, 4)).await?;
+        let faults: [[&[(&str, &str)]; 2]; 5] = [
+            [&[("a", "\"x\""), ("b", "1")], &[("b", "2"), ("a", "null")]],
+            [&[("a", "1"), ("b", "\"x\"")], &[("a", "2"), ("b", "1.5")]],
+            [&[("a", "1")], &[("a", "7")]],
+            [&[("b", "1")], &[("b", "7")]],
+            [&[("a", "1"), ("b", "1"), ("c", "1")], &[("a", "2"), ("b", "3"), ("c", "4")]],
+        ];
+        for [fault, again] in faults {
+            let mut id = None;
+            for outputs in [fault, again] {
+                let request = wire::submission(vec![wire::job(elf, &[], Vec::new())]);
+                let job = request.jobs[0].job_id.clone();
+                client.submit_jobs(request).await?;
+                let token = worker.token().await?;
+                worker.report(vec![wire::returned(&token, outputs)]).await?;
+                ensure!(worker.verdicts().await? == [OutcomeVerdict::Refused]);
+                let found = wire::get_job(&client, &job).await?.failure_id;
+                ensure!(*id.get_or_insert(found.clone()) == found, "{outputs:?} is another failure");
+            }
+            ids.extend(id);
+        }
+    }
+    ensure!(ids.len() == 10, "{} failures of 10 mistakes", ids.len());
     bystander.finish().await?;
     Ok(broker.stop().await?)
 }

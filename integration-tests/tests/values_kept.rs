@@ -23,6 +23,12 @@ enum Size {
     Large,
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Output)]
+struct Twice {
+    first: serde_json::Value,
+    second: serde_json::Value,
+}
+
 struct Lab;
 
 #[machine_elf]
@@ -55,6 +61,10 @@ impl Lab {
 
     async fn task_size(&self, value: Size) -> Size {
         value
+    }
+
+    async fn task_twice(&self, value: serde_json::Value) -> Twice {
+        Twice { first: value.clone(), second: value }
     }
 }
 
@@ -231,16 +241,103 @@ async fn a_value_is_never_quoted_and_failures_of_different_arguments_are_told_ap
             ids.insert(mycelium.job(job.id()).await?.failure_id);
         }
         ensure!(ids.len() == jobs.len(), "each is a failure of its own");
+        let mut ids = std::collections::BTreeSet::new();
         for (index, job) in derived.iter().enumerate() {
             let failed = failure(&run, job).await.with_context(|| index.to_string())?;
             ensure!(failed.r#type == "ValueDerivationError", "{failed:?}");
             ensure!(!format!("{failed:?}").contains(SECRET), "{failed:?}");
+            ids.insert(mycelium.job(job.id()).await?.failure_id);
         }
+        ensure!(ids.len() == derived.len(), "each operation fails in its own way");
         let of_another = failure(&run, &elsewhere).await?;
         ensure!(of_another.r#type == "ValueDerivationError", "{of_another:?}");
         let ids =
             [mycelium.job(elsewhere.id()).await?.failure_id, mycelium.job(derived[0].id()).await?.failure_id];
         ensure!(ids[0] != ids[1], "of another task it is another failure");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_missing_an_unfitting_and_an_unknown_argument_are_different_failures() -> anyhow::Result<()> {
+    let broker = Broker::in_memory()?.bind("127.0.0.1:0").await?;
+    let mycelium = Mycelium::connect(broker.url()).await?;
+    // Nobody knows what the elf takes when they are submitted.
+    let flow = mycelium.flow("early");
+    let jobs = [
+        flow.call("lab", "task_number", args! {}),
+        flow.call("lab", "task_number", args! { value: "x" }),
+        flow.call("lab", "task_number", args! { value: 1.5, more: 1 }),
+        flow.call("lab", "task_number", args! { value: 1.5, other: 1 }),
+    ];
+    let same = [
+        flow.call("lab", "task_number", args! {}),
+        flow.call("lab", "task_number", args! { value: true }),
+        flow.call("lab", "task_number", args! { value: 2.5, more: 2 }),
+        flow.call("lab", "task_number", args! { value: 2.5, other: "x" }),
+    ];
+    let run = flow.submit().await?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let worker = tokio::spawn(mycelium.serve().elf("lab", Lab).run_until(async {
+        let _ = stopped.await;
+    }));
+    let mut ids = std::collections::BTreeSet::new();
+    for (job, same) in jobs.iter().zip(&same) {
+        for job in [job, same] {
+            let failed = failure(&run, job).await?;
+            ensure!(failed.r#type == "ArgumentTypeError", "{failed:?}");
+        }
+        let id = mycelium.job(job.id()).await?.failure_id;
+        ensure!(id == mycelium.job(same.id()).await?.failure_id, "the same mistake is the same failure");
+        ids.insert(id);
+    }
+    ensure!(ids.len() == jobs.len(), "each is a failure of its own");
+    let _ = stop.send(());
+    worker.await??;
+    Ok(broker.stop().await?)
+}
+
+/// Lists in each other, so many, around a text.
+fn nested(levels: usize, text: &str) -> serde_json::Value {
+    (0..levels).fold(serde_json::Value::from(text), |inner, _| serde_json::Value::Array(vec![inner]))
+}
+
+#[tokio::test]
+async fn a_value_nests_as_deep_for_the_runtime_as_for_the_broker() -> anyhow::Result<()> {
+    // Beside the one that travels inline, one that travels as a blob.
+    let long = "x".repeat(100_000);
+    in_the_lab(|mycelium| async move {
+        let flow = mycelium.flow("deep");
+        let lab = Lab::tasks(&flow, "lab");
+        let mut jobs = Vec::new();
+        for text in ["x", &long] {
+            for levels in 126..=128 {
+                let value = nested(levels, text);
+                jobs.push((
+                    value.clone(),
+                    flow.call("lab", "task_echo", args! { value: &value }),
+                    lab.task_twice(value),
+                ));
+            }
+        }
+        let too_deep = flow.call("lab", "task_echo", args! { value: nested(129, &long) });
+        let run = flow.submit().await?;
+        for (value, echoed, twice) in jobs {
+            ensure!(run.result(&echoed).await? == value);
+            let both = run.result(&twice).await?;
+            ensure!(both.first == value && both.second == value);
+        }
+        let failed = failure(&run, &too_deep).await?;
+        ensure!(failed.r#type == "ArgumentTypeError", "{failed:?}");
+        ensure!(failed.message.contains("at `[0][0]"), "{}", failed.message);
+        let told = "it nests 129 lists and maps in each other, and 128 can be read";
+        ensure!(failed.message.ends_with(told), "{}", failed.message);
+
+        let flow = mycelium.flow("too deep");
+        flow.call("lab", "task_echo", args! { value: nested(129, "x") });
+        let refused = flow.submit().await.err().context("it is taken")?;
+        ensure!(format!("{refused}").contains("nests more than 128 deep"), "{refused}");
         Ok(())
     })
     .await

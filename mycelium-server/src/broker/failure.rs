@@ -125,9 +125,11 @@ impl FailureBody {
         Self::new(v1::Failure { r#type: r#type.to_owned(), message, ..v1::Failure::default() })
     }
 
-    /// The same failure of this task: those of different tasks are different ones, and frames tell failures apart.
-    pub(crate) fn in_task(self, elf: &str, task: &str) -> Self {
-        let frame = v1::Frame { function: format!("{elf}::{task}"), ..v1::Frame::default() };
+    /// The same failure of this task, and of what in it, if that is known: those of different tasks are different ones,
+    /// and frames tell failures apart.
+    pub(crate) fn in_task(self, elf: &str, task: &str, what: Option<&str>) -> Self {
+        let what = what.map(|what| format!("({what})")).unwrap_or_default();
+        let frame = v1::Frame { function: format!("{elf}::{task}{what}"), ..v1::Frame::default() };
         match v1::Failure::decode(self.encoded.clone()) {
             Ok(failure) => Self::new(v1::Failure { frames: vec![frame], ..failure }),
             // It was encoded here.
@@ -182,14 +184,16 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_different_tasks_that_cannot_be_computed_are_different_failures() {
-        let of = |elf, task, message: &str| {
-            FailureBody::value_derivation(message.to_owned()).in_task(elf, task).id
+    fn different_arguments_that_cannot_be_computed_are_different_failures() {
+        let of = |elf, task, what, message: &str| {
+            FailureBody::value_derivation(message.to_owned()).in_task(elf, task, what).id
         };
-        let base = of("scale", "task_weigh", "one");
-        assert_eq!(base, of("scale", "task_weigh", "another message"));
-        assert_ne!(base, of("scale", "task_feed", "one"));
-        assert_ne!(base, of("crane", "task_weigh", "one"));
+        let base = of("scale", "task_weigh", Some("get: missing_key"), "one");
+        assert_eq!(base, of("scale", "task_weigh", Some("get: missing_key"), "another message"));
+        assert_ne!(base, of("scale", "task_feed", Some("get: missing_key"), "one"));
+        assert_ne!(base, of("crane", "task_weigh", Some("get: missing_key"), "one"));
+        assert_ne!(base, of("scale", "task_weigh", Some("get: bad_index"), "one"));
+        assert_ne!(base, of("scale", "task_weigh", None, "one"));
         assert_ne!(base, FailureBody::value_derivation("one".to_owned()).id);
     }
 

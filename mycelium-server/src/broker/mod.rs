@@ -41,7 +41,7 @@ pub(crate) use message::{
     Assigned, Body, CallError, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,
 };
 pub(crate) use operands::{OUTPUTS_BYTES_MAX, Operands, ReadOutputs, read_outputs, spec_of};
-pub(crate) use outputs::in_order;
+pub(crate) use outputs::{BadOutput, in_order};
 pub(crate) use payloads::{PayloadWriter, Payloads};
 pub(crate) use processes::Process;
 pub(crate) use quick::{QUICK_OUTPUTS_BYTES, QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};

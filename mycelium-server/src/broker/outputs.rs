@@ -4,11 +4,26 @@ use mycelium_proto::v1;
 
 use super::registry::OutputSignature;
 
+/// Why outputs cannot be taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct BadOutput {
+    /// Which output, and what is wrong unless it is its value: failures are told apart by it.
+    pub(crate) what: String,
+    /// The same for people.
+    pub(crate) message: String,
+}
+
+impl BadOutput {
+    pub(crate) fn new(what: impl Into<String>, message: String) -> Self {
+        Self { what: what.into(), message }
+    }
+}
+
 /// Puts outputs into the order in which they are declared; in words if they are not those.
 pub(crate) fn in_order(
     reported: Vec<v1::Output>,
     declared: &[OutputSignature],
-) -> Result<Vec<v1::Output>, String> {
+) -> Result<Vec<v1::Output>, BadOutput> {
     if reported.len() == declared.len()
         && reported.iter().zip(declared).all(|(output, declared)| output.name == declared.name)
     {
@@ -18,19 +33,21 @@ pub(crate) fn in_order(
     let mut ordered = Vec::with_capacity(declared.len());
     for OutputSignature { name, .. } in declared {
         let Some(at) = rest.iter().position(|output| output.name == *name) else {
-            return Err(format!("output `{name}` is missing"));
+            return Err(BadOutput::new(format!("{name} missing"), format!("output `{name}` is missing")));
         };
         ordered.push(rest.remove(at));
         if rest.iter().any(|output| output.name == *name) {
-            return Err(format!("output `{name}` is given twice"));
+            return Err(BadOutput::new(
+                format!("{name} given twice"),
+                format!("output `{name}` is given twice"),
+            ));
         }
     }
     match rest.first() {
         None => Ok(ordered),
-        Some(unknown) => Err(format!(
-            "output `{}` is not one that the task declares; it declares {}",
-            unknown.name,
-            names(declared)
+        Some(v1::Output { name, .. }) => Err(BadOutput::new(
+            format!("{name} unknown"),
+            format!("output `{name}` is not one that the task declares; it declares {}", names(declared)),
         )),
     }
 }
@@ -56,7 +73,7 @@ mod tests {
             declared.iter().map(|name| OutputSignature { name: (*name).to_owned(), schema: None }).collect();
         match in_order(reported, &declared) {
             Ok(outputs) => outputs.iter().map(|output| output.name.as_str()).collect::<Vec<_>>().join(", "),
-            Err(problem) => problem,
+            Err(BadOutput { message, .. }) => message,
         }
     }
 

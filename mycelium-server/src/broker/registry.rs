@@ -31,6 +31,8 @@ pub(crate) struct ElfSignature {
 /// What a task takes and gives.
 #[derive(Debug, Default)]
 pub(crate) struct TaskSignature {
+    pub(crate) elf: String,
+    pub(crate) task: String,
     parameters: Vec<Parameter>,
     pub(crate) outputs: Vec<OutputSignature>,
 }
@@ -117,6 +119,7 @@ fn digest(declaration: &v1::ElfDeclaration) -> [u8; 32] {
         digest.update((text.len() as u64).to_le_bytes());
         digest.update(text.as_bytes());
     };
+    text(&declaration.name);
     for task in &declaration.tasks {
         text(&task.name);
         for parameter in &task.parameters {
@@ -160,7 +163,11 @@ impl ElfSignature {
         };
         let mut tasks = BTreeMap::new();
         for (t, task) in declaration.tasks.iter().enumerate() {
-            let mut signature = TaskSignature::default();
+            let mut signature = TaskSignature {
+                elf: declaration.name.clone(),
+                task: task.name.clone(),
+                ..TaskSignature::default()
+            };
             for (p, parameter) in task.parameters.iter().enumerate() {
                 let field = format!("tasks[{t}].parameters[{p}].schema");
                 let of = format!("parameter `{}` of task `{}`", parameter.name, task.name);

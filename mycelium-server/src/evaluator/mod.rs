@@ -315,7 +315,11 @@ fn decide_job(
         Decision::Skip => Step::Answer(Answer::Skip),
         Decision::Fail(problem) => Step::Answer(match outputs.damage_of(&named) {
             Some(damage) => Answer::damaged(damage),
-            None => Answer::underivable(problem),
+            None => Answer::Failed(FailureBody::value_derivation(problem).in_task(
+                &spec.elf,
+                &spec.task,
+                Some(if spec.for_each.is_some() { "list" } else { "condition" }),
+            )),
         }),
         Decision::Expand(elements) => match Expansion::new(job, record, spec, elements) {
             Ok(expansion) => Step::Expand(Box::new(expansion)),

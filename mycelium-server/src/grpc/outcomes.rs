@@ -15,7 +15,7 @@ use super::declare::token;
 use super::status::Error;
 use super::tasks::Tasks;
 use crate::blobs::{Blob, BlobError};
-use crate::broker::{Body, CallError, FailureBody, Handle, TaskSignature, in_order};
+use crate::broker::{BadOutput, Body, CallError, FailureBody, Handle, TaskSignature, in_order};
 use crate::defect;
 use crate::values::{Located, locate_payload};
 
@@ -96,8 +96,8 @@ fn outcomes(reported: v1::Outcomes, tokens: &[Token], tasks: &[Option<Arc<TaskSi
                     bodies.push(Body::Outputs { encoded, blobs: digests });
                     OutcomeResult::Outputs(attachment)
                 }
-                Err(message) => {
-                    bodies.push(Body::Failure(FailureBody::result_type(message)));
+                Err(BadOutput { what, message }) => {
+                    bodies.push(Body::Failure(result_type(message, task.as_deref(), &what)));
                     OutcomeResult::Refused(attachment)
                 }
             },
@@ -109,13 +109,23 @@ fn outcomes(reported: v1::Outcomes, tokens: &[Token], tasks: &[Option<Arc<TaskSi
             Some(outcome::Result::Cancelled(v1::Cancelled {})) => OutcomeResult::Cancelled,
             None => {
                 let message = "the elf reported an outcome without a result".to_owned();
-                bodies.push(Body::Failure(FailureBody::result_type(message)));
+                bodies.push(Body::Failure(result_type(message, task.as_deref(), "no result")));
                 OutcomeResult::Refused(attachment)
             }
         };
         outcomes.push(Outcome { token: *token, result });
     }
     Outcomes { outcomes, bodies, blobs }
+}
+
+/// The failure of an attempt whose outputs cannot be taken.
+fn result_type(message: String, task: Option<&TaskSignature>, what: &str) -> FailureBody {
+    let failure = FailureBody::result_type(message);
+    match task {
+        Some(task) => failure.in_task(&task.elf, &task.task, Some(what)),
+        // It is of an attempt that the session does not hold: nothing comes of it.
+        None => failure,
+    }
 }
 
 /// Sees to it that the blobs which outputs name are there and stay: an attempt whose outputs name others fails.
@@ -144,16 +154,14 @@ pub(crate) async fn refuse_missing(handle: &Handle, reported: &mut Outcomes) -> 
 fn check_outputs(
     outputs: v1::Outputs,
     task: Option<&TaskSignature>,
-) -> Result<(v1::Outputs, Vec<Blob>), String> {
+) -> Result<(v1::Outputs, Vec<Blob>), BadOutput> {
     if outputs.outputs.len() > limits::OUTPUTS_MAX {
-        return Err(format!(
-            "{} outputs were reported, and the most is {}",
-            outputs.outputs.len(),
-            limits::OUTPUTS_MAX
-        ));
+        let (len, max) = (outputs.outputs.len(), limits::OUTPUTS_MAX);
+        let message = format!("{len} outputs were reported, and the most is {max}");
+        return Err(BadOutput::new("too many", message));
     }
-    if let Some(empty) = outputs.outputs.iter().find(|output| output.payload.is_none()) {
-        return Err(format!("output `{}` has no value", empty.name));
+    if let Some(v1::Output { name, .. }) = outputs.outputs.iter().find(|output| output.payload.is_none()) {
+        return Err(BadOutput::new(format!("{name} empty"), format!("output `{name}` has no value")));
     }
     let outputs = match task {
         Some(task) => in_order(outputs.outputs, &task.outputs)?,
@@ -163,16 +171,18 @@ fn check_outputs(
     let mut blobs = Vec::new();
     for (index, output) in outputs.iter().enumerate() {
         let schema = task.and_then(|task| task.outputs.get(index)?.schema.as_ref());
-        match check_output(output, schema).map_err(|problem| format!("output `{}`{problem}", output.name))? {
+        let bad = |problem| BadOutput::new(&*output.name, format!("output `{}`{problem}", output.name));
+        match check_output(output, schema).map_err(bad)? {
             Located::Inline(inline) => bytes += inline.len(),
             Located::Blob(blob) => blobs.push(blob),
         }
     }
     if bytes > limits::JOB_BYTES_MAX {
-        return Err(format!(
-            "the outputs come to {bytes} bytes inline, and the most is {}: send large ones as blobs",
-            limits::JOB_BYTES_MAX
-        ));
+        let max = limits::JOB_BYTES_MAX;
+        let message = format!(
+            "the outputs come to {bytes} bytes inline, and the most is {max}: send large ones as blobs"
+        );
+        return Err(BadOutput::new("too large", message));
     }
     Ok((v1::Outputs { outputs }, blobs))
 }

@@ -39,6 +39,18 @@ pub(crate) enum DerivationError {
     Evaluation(#[from] EvaluationError),
 }
 
+impl DerivationError {
+    /// What went wrong, wherever it stands in the graph of one job: failures are told apart by it.
+    pub(crate) fn what(&self) -> String {
+        match self {
+            Self::OutputMissing { parameter, .. } => format!("{parameter}: output missing"),
+            Self::NotJson { parameter, .. } => format!("{parameter}: not JSON"),
+            Self::TooLarge { parameter, .. } => format!("{parameter}: too large"),
+            Self::Evaluation(error) => format!("{}: {}", error.operation, error.failure.kind.name()),
+        }
+    }
+}
+
 pub(crate) use nodes::{Uncomputed, compute_nodes, splice_whole};
 
 /// Outputs of jobs that are DONE.

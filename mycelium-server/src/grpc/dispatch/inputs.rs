@@ -150,14 +150,14 @@ fn derive(
     // A defect must not keep the jobs beside it, and this one for ever, from running.
     let derived =
         defect::catch("the arguments of a job", || derive_arguments(spec, &outputs.outputs, operands));
-    let problem = match derived {
+    let (problem, what) = match derived {
         Ok(Ok(derived)) => return Ok(derived),
-        Ok(Err(error)) => error.to_string(),
-        Err(defect) => defect.to_string(),
+        Ok(Err(error)) => (error.to_string(), Some(error.what())),
+        Err(defect) => (defect.to_string(), None),
     };
     Err(match outputs.damage_of(&jobs_named(spec)) {
         Some(damage) => FailureBody::record_damaged(damage),
-        None => FailureBody::value_derivation(problem).in_task(&spec.elf, &spec.task),
+        None => FailureBody::value_derivation(problem).in_task(&spec.elf, &spec.task, what.as_deref()),
     })
 }
 

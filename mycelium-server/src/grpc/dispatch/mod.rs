@@ -264,6 +264,7 @@ async fn compute(
     assignment: Assignment,
 ) -> Result<Result<v1::Assignment, FailureBody>, CallError> {
     let flow = Party::Flow(assignment.flow);
+    let (elf, task) = (Arc::clone(&assignment.elf), Arc::clone(&assignment.task));
     let store = Arc::clone(handle.store());
     let blobs = handle.blobs().clone();
     let runtime = tokio::runtime::Handle::current();
@@ -274,7 +275,13 @@ async fn compute(
         }
         let mut derived = match inputs {
             Ok(inputs) => inputs.derive(&blobs, &runtime)?,
-            Err(TooMuch { problem, .. }) => return Ok(Err(FailureBody::value_derivation(problem))),
+            Err(TooMuch { problem, .. }) => {
+                return Ok(Err(FailureBody::value_derivation(problem).in_task(
+                    &elf,
+                    &task,
+                    Some("too large"),
+                )));
+            }
         };
         Ok::<_, CallError>(match derived.failures.pop() {
             Some((_, failure)) => Err(failure),
