@@ -205,7 +205,7 @@ impl fmt::Display for ViolationList<'_> {
 pub struct JobFailure {
     /// The job whose result was asked for.
     pub job: FailedJob,
-    /// If it ended UPSTREAM_FAILED: the job that is to blame.
+    /// If it ended UPSTREAM_FAILED: the job that is to blame. None if that was brought back, without this one.
     pub cause: Option<FailedJob>,
     /// The failure of `cause`, or else of `job`. None if that one was cancelled.
     pub failure: Option<Failure>,
@@ -240,8 +240,12 @@ impl fmt::Display for JobFailure {
             }
             None => &self.job,
         };
-        if last.status == JobStatus::Cancelled {
-            return formatter.write_str("was cancelled");
+        match last.status {
+            JobStatus::Cancelled => return formatter.write_str("was cancelled"),
+            JobStatus::UpstreamFailed if self.cause.is_none() => {
+                return formatter.write_str("could not run because another job did not end well");
+            }
+            _ => {}
         }
         formatter.write_str("failed")?;
         match &self.failure {
@@ -484,5 +488,10 @@ mod tests {
         );
         error.cause = Some(job("task_weigh", JobStatus::Cancelled));
         assert!(error.to_string().ends_with("was cancelled"), "{error}");
+        (error.cause, error.failure) = (None, None);
+        assert!(
+            error.to_string().ends_with(") could not run because another job did not end well"),
+            "{error}"
+        );
     }
 }

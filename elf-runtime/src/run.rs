@@ -279,15 +279,32 @@ impl Run {
         let answer = self.mycelium.get_job(request).await?;
         let asked = answer.job.unwrap_or_default();
         let Some(job) = failed(job_id, &asked) else { return Ok(None) };
-        if let Some(root) = &answer.root_cause
+        match self.explain_failed(job.clone(), asked, answer.root_cause, answer.failure, message).await? {
+            Some(failure) => Ok(Some(failure)),
+            // What was to blame was brought back, and the job with it; unless it could not.
+            None => {
+                let job = failed(job_id, &self.mycelium.job(job_id).await?);
+                Ok(job.map(|job| JobFailure { job, cause: None, failure: None }))
+            }
+        }
+    }
+
+    /// As [`explain`](Self::explain). None if what was to blame was brought back.
+    async fn explain_failed(
+        &self,
+        job: FailedJob,
+        asked: v1::Job,
+        root_cause: Option<v1::Job>,
+        failure: Option<v1::Failure>,
+        message: &str,
+    ) -> Result<Option<JobFailure>, Error> {
+        if let Some(root) = &root_cause
             && let Ok(root_id) = JobId::try_from(root.job_id.as_ref())
         {
-            let cause = failed(root_id, root);
-            // Without one it was brought back meanwhile.
-            return Ok(cause.map(|cause| JobFailure { job, cause: Some(cause), failure: answer.failure }));
+            return Ok(failed(root_id, root).map(|cause| JobFailure { job, cause: Some(cause), failure }));
         }
-        if answer.failure.is_some() {
-            return Ok(Some(JobFailure { job, cause: None, failure: answer.failure }));
+        if failure.is_some() {
+            return Ok(Some(JobFailure { job, cause: None, failure }));
         }
         self.explain_step_by_step(job, asked, message).await
     }

@@ -423,6 +423,43 @@ async fn a_skipped_job_is_told_from_a_failed_one() {
 }
 
 #[tokio::test]
+async fn a_job_whose_cause_came_back_without_it_is_not_waited_for() {
+    // A broker that tells which job was to blame, and one of an earlier version.
+    for tells_root in [true, false] {
+        let broker = FakeBroker::start().await;
+        take_submissions(&broker);
+        let flow = broker.client().flow("daily");
+        let weigh = record_one(&flow);
+        let save = flow.call("store", "task_save", args! { what: &weigh });
+        let [weigh_id, save_id] = [weigh.id(), save.id()];
+        broker.script(|script| {
+            script.watch_jobs = Some(Box::new(move |_| {
+                let changes = vec![ended(save_id, JobStatus::UpstreamFailed), done(weigh_id, "7")];
+                Ok(futures::stream::iter([message(1, changes)]).chain(futures::stream::pending()).boxed())
+            }));
+            script.get_job = Some(Box::new(move |request| {
+                let mut root = v1::Job { job_id: wire(weigh_id), ..v1::Job::default() };
+                root.set_status(JobStatus::Done);
+                if request.job_id == wire(weigh_id) {
+                    return Ok(v1::GetJobResponse { job: Some(root), ..v1::GetJobResponse::default() });
+                }
+                let cause_job_id = wire(weigh_id);
+                let mut job = v1::Job { job_id: request.job_id, cause_job_id, ..v1::Job::default() };
+                job.set_status(JobStatus::UpstreamFailed);
+                let root_cause = tells_root.then_some(root);
+                Ok(v1::GetJobResponse { job: Some(job), root_cause, ..v1::GetJobResponse::default() })
+            }));
+        });
+        let run = flow.submit().await.unwrap();
+        let error = must("the error", run.result(&save)).await.unwrap_err();
+        assert!(error.to_string().ends_with("because another job did not end well"), "{error}");
+        let Error::JobFailed(failed) = error else { panic!("{error:?}") };
+        assert_eq!((failed.job.job_id, failed.job.status), (save_id, JobStatus::UpstreamFailed));
+        assert_eq!((failed.cause, failed.failure), (None, None));
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_was_brought_back_is_waited_for_again() {
     let broker = FakeBroker::start().await;
     take_submissions(&broker);

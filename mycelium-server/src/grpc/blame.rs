@@ -6,20 +6,24 @@ use mycelium_proto::v1;
 use prost::Message as _;
 
 use super::convert;
-use super::jobs::Found;
+use super::jobs::{Found, find_all};
 use crate::broker::{CallError, Handle, cut_failure};
-use crate::store::{FailureRecord, FinishedRecord, Store};
+use crate::store::{FailureRecord, FinishedRecord, Store, isolate};
 
 /// The most links from a job to the one that is to blame.
 const CAUSES_MAX: usize = 1_000;
+/// How many of the jobs that one depends on are read at once.
+const DEPENDENCIES_READ: usize = 1_000;
 
 /// Why a job did not end well.
 #[derive(Debug, Default)]
 pub(super) struct Blame {
     /// The failure of the job, or of the one that is to blame.
     pub(super) failure: Option<v1::Failure>,
-    /// If the job is UPSTREAM_FAILED: the one that is to blame, unless it came back meanwhile.
+    /// If the job is UPSTREAM_FAILED: the one that is to blame, or the one that was and came back meanwhile.
     pub(super) root_cause: Option<v1::Job>,
+    /// The job that was to blame, if it came back and there is no other.
+    came_back: Option<JobId>,
 }
 
 /// Finds out why a job did not end well. Empty for one that did, or has not ended.
@@ -29,26 +33,49 @@ pub(super) async fn blame(handle: &Handle, found: &Found) -> Result<Blame, CallE
         FinalStatus::Failed | FinalStatus::UpstreamFailed => record.clone(),
         FinalStatus::Done | FinalStatus::Cancelled | FinalStatus::Skipped => return Ok(Blame::default()),
     };
-    handle.read(move |store| read_blame(store, record)).await
+    let mut blame = handle.read(move |store| read_blame(store, record)).await?;
+    if let Some(job) = blame.came_back {
+        let found = find_all(handle, vec![job]).await?.pop().flatten();
+        blame.root_cause = found.map(|found| found.to_message());
+    }
+    Ok(blame)
 }
 
 fn read_blame(store: &dyn Store, record: FinishedRecord) -> Result<Blame, CallError> {
     if record.status == FinalStatus::Failed {
-        return Ok(Blame { failure: failure_of(store, &record)?, root_cause: None });
+        return Ok(Blame { failure: failure_of(store, &record)?, ..Blame::default() });
     }
     let mut last = record;
     for _ in 0..CAUSES_MAX {
-        let Some(cause) = last.cause else { break };
-        let Some(record) = store.finished(&[cause])?.pop().flatten() else { return Ok(Blame::default()) };
-        last = record;
-        match last.status {
-            FinalStatus::UpstreamFailed => {}
-            FinalStatus::Failed | FinalStatus::Cancelled => break,
-            // It was brought back, and ended well.
-            FinalStatus::Done | FinalStatus::Skipped => return Ok(Blame::default()),
+        let Some(cause) = last.cause.filter(|_| last.status == FinalStatus::UpstreamFailed) else { break };
+        match cause_of(store, &last, cause)? {
+            Some(record) => last = record,
+            None => return Ok(Blame { came_back: Some(cause), ..Blame::default() }),
         }
     }
-    Ok(Blame { failure: failure_of(store, &last)?, root_cause: Some(convert::finished_job(&last)) })
+    let root_cause = Some(convert::finished_job(&last));
+    Ok(Blame { failure: failure_of(store, &last)?, root_cause, came_back: None })
+}
+
+/// Why a job is UPSTREAM_FAILED: because of the one that is recorded as its cause or, if that was brought back meanwhile,
+/// of another that it depends on.
+fn cause_of(
+    store: &dyn Store,
+    job: &FinishedRecord,
+    cause: JobId,
+) -> Result<Option<FinishedRecord>, CallError> {
+    let keeps_it = |record: &FinishedRecord| !record.status.lets_dependents_go_on();
+    if let Some(record) = store.finished(&[cause])?.pop().flatten().filter(keeps_it) {
+        return Ok(Some(record));
+    }
+    // What a damaged specification names is not known.
+    let spec = isolate(&[job.id], |ids| store.specs(ids))?.pop().and_then(Result::ok).flatten();
+    for others in spec.iter().flat_map(|spec| spec.depends_on.chunks(DEPENDENCIES_READ)) {
+        if let Some(record) = store.finished(others)?.into_iter().flatten().find(keeps_it) {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
 }
 
 /// The failure of a job, with the words of its own occurrence.
@@ -85,4 +112,66 @@ pub(super) fn failure_in(group: &FailureRecord) -> Result<v1::Failure, CallError
     // One that an earlier version has stored may be larger than is taken now.
     cut_failure(&mut failure);
     Ok(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mycelium_core::ids::{Attempt, FinishNumber, FlowId, JobNumber, Timestamp};
+
+    use super::*;
+    use crate::store::{Batch, Finish, JobAfter, JobChange, MemoryStore};
+
+    const fn id(number: u8) -> JobId {
+        JobId::new([number; 16])
+    }
+
+    fn ended(number: u8, status: FinalStatus, cause: Option<u8>) -> FinishedRecord {
+        FinishedRecord {
+            id: id(number),
+            flow: FlowId::new([9; 16]),
+            elf: Arc::from("scale"),
+            task: Arc::from("task_weigh"),
+            priority: 0,
+            number: JobNumber(number.into()),
+            finish_number: FinishNumber(number.into()),
+            status,
+            failure: None,
+            cause: cause.map(id),
+            submitted_at: Timestamp(1),
+            finished_at: Timestamp(2),
+            attempt: Attempt(1),
+            elves_lost: 0,
+            ran: None,
+            elements: None,
+        }
+    }
+
+    #[test]
+    fn a_cause_that_came_back_without_its_dependents_is_named_as_it_stands() {
+        use FinalStatus::{Done, UpstreamFailed};
+        // Job 1 came back and is done, job 4 came back and runs; what was behind them did not come back with them.
+        let records = [
+            ended(1, Done, None),
+            ended(2, UpstreamFailed, Some(1)),
+            ended(3, UpstreamFailed, Some(2)),
+            ended(5, UpstreamFailed, Some(4)),
+        ];
+        let store = MemoryStore::new();
+        let change = |record: &FinishedRecord| JobChange {
+            id: record.id,
+            flow: record.flow,
+            created: None,
+            revived: None,
+            after: JobAfter::Finished(Finish { record: record.clone(), outputs: None }),
+        };
+        let mut batch = Batch { jobs: records.iter().map(change).collect(), ..Batch::default() };
+        batch.counters.commit.0 = 1;
+        store.commit(&batch).unwrap();
+        let [_, second, third, fifth] = records;
+        for (record, cause) in [(second, 1), (third, 1), (fifth, 4)] {
+            assert_eq!(read_blame(&store, record).unwrap().came_back, Some(id(cause)));
+        }
+    }
 }
