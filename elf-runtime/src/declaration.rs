@@ -121,7 +121,7 @@ pub enum DeclarationError {
     },
     /// All of it together is too large.
     #[error(
-        "the elf takes {bytes} bytes with all its tasks, documentation, sources and schemas, and at most {} are allowed",
+        "the elf takes {bytes} bytes with its tasks, signatures and schemas alone, and at most {} are allowed",
         limits::ELF_BYTES_MAX
     )]
     TooLarge {
@@ -182,7 +182,8 @@ impl ElfDeclaration {
         &self.docs
     }
 
-    /// Checks what a broker would check. A worker does so before it connects.
+    /// Checks what a broker would check. A worker does so before it connects. Source texts and documentation count only
+    /// each by itself: the worker leaves out those of an elf that takes too much with them.
     ///
     /// # Errors
     /// The first thing that a broker would refuse.
@@ -193,7 +194,10 @@ impl ElfDeclaration {
         check_distinct("the task", self.tasks.iter().map(|task| &task.name))?;
         self.tasks.iter().try_for_each(TaskDeclaration::check)?;
         // With the name, which is not known here, at its longest.
-        let bytes = self.to_wire("").encoded_len() + limits::NAME_BYTES_MAX + 3;
+        let mut least = self.to_wire("");
+        leave_out_sources(&mut least);
+        leave_out_docs(&mut least);
+        let bytes = least.encoded_len() + limits::NAME_BYTES_MAX + 3;
         if bytes > limits::ELF_BYTES_MAX { Err(DeclarationError::TooLarge { bytes }) } else { Ok(()) }
     }
 
@@ -392,6 +396,18 @@ fn check_distinct<'a>(
     Ok(())
 }
 
+/// Leaves out source texts. Revisions stay what they are: digests of the full text.
+pub(crate) fn leave_out_sources(declaration: &mut v1::ElfDeclaration) {
+    declaration.source.clear();
+    declaration.tasks.iter_mut().for_each(|task| task.source.clear());
+}
+
+/// Leaves out documentation.
+pub(crate) fn leave_out_docs(declaration: &mut v1::ElfDeclaration) {
+    declaration.docs.clear();
+    declaration.tasks.iter_mut().for_each(|task| task.docs.clear());
+}
+
 fn check_count(what: &str, count: usize, max: usize) -> Result<(), DeclarationError> {
     if count > max {
         return Err(DeclarationError::TooMany { what: what.to_owned(), count, max });
@@ -460,9 +476,16 @@ mod tests {
         }
         assert!(matches!(many.check(), Err(DeclarationError::TooMany { .. })));
         let half = || "x".repeat(limits::SOURCE_BYTES_MAX);
-        let large = ElfDeclaration::new(half()).docs(half()).check().unwrap_err();
+        let large = ElfDeclaration::new("")
+            .task(task("task_a").signature(half()))
+            .task(task("task_b").signature(half()))
+            .check()
+            .unwrap_err();
         assert!(matches!(large, DeclarationError::TooLarge { .. }), "{large}");
         assert!(large.to_string().ends_with("and at most 2097152 are allowed"), "{large}");
-        assert_eq!(ElfDeclaration::new(half()).docs("x".repeat(900_000)).check(), Ok(()));
+        // What may be left out is no reason to refuse an elf.
+        let with_texts =
+            ElfDeclaration::new(half()).docs(half()).task(TaskDeclaration::new("task_a", half()));
+        assert_eq!(with_texts.check(), Ok(()));
     }
 }

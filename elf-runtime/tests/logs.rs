@@ -130,6 +130,36 @@ async fn a_flow_that_is_waited_for_long_is_told_of_by_one_of_its_jobs() {
     .await;
 }
 
+/// An elf with more text than its declaration may have.
+struct Verbose;
+
+impl elf_runtime::Elf for Verbose {
+    fn declaration(&self) -> elf_runtime::ElfDeclaration {
+        let task = elf_runtime::TaskDeclaration::new("task_weigh", "t".repeat(1_000_000));
+        elf_runtime::ElfDeclaration::new("s".repeat(1_000_000)).docs("d".repeat(200_000)).task(task)
+    }
+
+    fn call(
+        self: Arc<Self>,
+        call: elf_runtime::TaskCall,
+        _context: elf_runtime::TaskContext,
+    ) -> futures::future::BoxFuture<'static, Result<elf_runtime::TaskOutputs, elf_runtime::TaskError>> {
+        Box::pin(async move { Err(call.unknown_task()) })
+    }
+}
+
+#[tokio::test]
+async fn an_elf_whose_sources_are_left_out_is_named_once_with_its_sizes() {
+    let (log, _guard) = Log::begin();
+    let broker = FakeBroker::start().await;
+    let worker = broker.client().serve().elf("verbose", Verbose).elf("other", TestElf::new().0);
+    must("the end", worker.run_until(std::future::ready(()))).await.unwrap();
+    let lines = log.lines_with("too large");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let told = ["WARN", "elf=\"verbose\"", "bytes=22", "bytes_max=2097152", "bytes_sent=20", "source texts"];
+    assert!(told.iter().all(|part| lines[0].contains(part)), "{}", lines[0]);
+}
+
 #[tokio::test]
 async fn a_wait_for_a_job_that_is_gone_ends() {
     let broker = FakeBroker::start().await;

@@ -6,7 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use elf_runtime::revision_of;
+use elf_runtime::{
+    Elf, ElfDeclaration, Mycelium, TaskCall, TaskContext, TaskDeclaration, TaskError, TaskOutputs,
+    revision_of,
+};
+use futures::future::BoxFuture;
+use integration_tests::must;
 use integration_tests::wire::{self, WireElf};
 use mycelium_proto::limits::{
     ANSWER_BYTES_MAX, ELF_BYTES_MAX, FAILURE_BYTES_MAX, NAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_SIZE_MAX,
@@ -87,6 +92,54 @@ async fn a_thousand_elves_with_a_mebibyte_of_documentation_are_listed_page_by_pa
     }
     ensure!(names.len() == ELVES, "{} elves are listed", names.len());
     drop(open);
+    Ok(broker.stop().await?)
+}
+
+/// An elf with more text than its declaration may have.
+struct Verbose;
+
+const LONG: usize = 1_000_000;
+
+impl Elf for Verbose {
+    fn declaration(&self) -> ElfDeclaration {
+        ElfDeclaration::new("s".repeat(LONG))
+            .docs("Weighs much.")
+            .task(TaskDeclaration::new("task_a", "a".repeat(LONG)).docs("First."))
+            .task(TaskDeclaration::new("task_b", "b".repeat(LONG)))
+    }
+
+    fn call(
+        self: Arc<Self>,
+        call: TaskCall,
+        _context: TaskContext,
+    ) -> BoxFuture<'static, Result<TaskOutputs, TaskError>> {
+        Box::pin(async move { Err(call.unknown_task()) })
+    }
+}
+
+#[tokio::test]
+async fn an_elf_with_longer_sources_than_are_taken_is_served_without_them() -> anyhow::Result<()> {
+    let (broker, mut client) = start().await?;
+    let mycelium = Mycelium::connect(broker.url()).await?;
+    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let worker = mycelium.serve().elf("verbose", Verbose).on_ready(|_| ready.send(()).unwrap_or_default());
+    let worker = tokio::spawn(worker.run_until(async {
+        let _ = stopped.await;
+    }));
+    must("the elf to be taken in", is_ready).await??;
+    let request = v1::GetElfRequest { name: "verbose".to_owned(), ..v1::GetElfRequest::default() };
+    let elf = client.get_elf(request).await?.into_inner().elf.context("no elf")?;
+    let shown = elf.declaration.context("no declaration")?;
+    ensure!(shown.source.is_empty() && shown.tasks.iter().all(|task| task.source.is_empty()));
+    ensure!(shown.docs == "Weighs much." && shown.tasks[0].docs == "First.");
+    ensure!(
+        shown.revision == revision_of(&"s".repeat(LONG)).as_slice(),
+        "its revision is that of its source"
+    );
+    ensure!(shown.tasks[1].revision == revision_of(&"b".repeat(LONG)).as_slice());
+    let _ = stop.send(());
+    worker.await??;
     Ok(broker.stop().await?)
 }
 

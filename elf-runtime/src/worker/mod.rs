@@ -12,7 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mycelium_proto::limits;
+use mycelium_proto::{limits, v1};
 use prost::Message as _;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -24,6 +24,7 @@ use self::crew::{Crew, CrewParts, Outbox};
 use self::ledger::{ElfAccount, Identity, Ledger};
 use self::pulse::Pulse;
 use crate::client::{self, Mycelium};
+use crate::declaration::{leave_out_docs, leave_out_sources};
 use crate::elf::{Elf, TaskOutputs};
 use crate::error::Error;
 use crate::service::{self, BoxElfService, BoxError, ElfService, TaskRequest};
@@ -335,10 +336,7 @@ fn fit_hello(accounts: &mut [ElfAccount]) -> Result<(), Error> {
     tracing::warn!(
         "the declarations of this worker are too large for one message: their source texts are left out"
     );
-    for account in &mut *accounts {
-        account.declaration.source.clear();
-        account.declaration.tasks.iter_mut().for_each(|task| task.source.clear());
-    }
+    accounts.iter_mut().for_each(|account| leave_out_sources(&mut account.declaration));
     let bytes = declared_bytes(accounts);
     if bytes <= DECLARED_BYTES_MAX {
         return Ok(());
@@ -347,6 +345,29 @@ fn fit_hello(accounts: &mut [ElfAccount]) -> Result<(), Error> {
         "its elves declare {bytes} bytes without their source texts, and at most {DECLARED_BYTES_MAX} are possible"
     );
     Err(Error::InvalidWorker { message })
+}
+
+/// Leaves out what only people read of an elf whose declaration no broker would take: source texts, and documentation too
+/// if that is not enough.
+fn fit_elf(declaration: &mut v1::ElfDeclaration) {
+    let bytes = declaration.encoded_len();
+    if bytes <= limits::ELF_BYTES_MAX {
+        return;
+    }
+    leave_out_sources(declaration);
+    let mut left_out = "source texts";
+    if declaration.encoded_len() > limits::ELF_BYTES_MAX {
+        leave_out_docs(declaration);
+        left_out = "source texts and documentation";
+    }
+    tracing::warn!(
+        elf = declaration.name,
+        bytes,
+        bytes_max = limits::ELF_BYTES_MAX,
+        bytes_sent = declaration.encoded_len(),
+        left_out,
+        "the declaration of the elf is too large with all its texts, so some are left out"
+    );
 }
 
 fn declared_bytes(accounts: &[ElfAccount]) -> usize {
@@ -359,7 +380,8 @@ impl Served {
         declaration.check().map_err(|error| Error::InvalidWorker {
             message: format!("the elf `{}` declares what is not possible: {error}", self.name),
         })?;
-        let declaration = declaration.to_wire(&self.name);
+        let mut declaration = declaration.to_wire(&self.name);
+        fit_elf(&mut declaration);
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let window_wish = self.window.unwrap_or(limits::WINDOW_MAX);
         let concurrency =
@@ -442,6 +464,24 @@ mod tests {
             && account.declaration.docs.len() == MIB));
         let too_large = problem((0..9).map(|_| account(1, MIB, 0)).collect());
         assert!(too_large.contains("without their source texts, and at most 8388608"), "{too_large}");
+    }
+
+    #[test]
+    fn of_an_elf_that_is_too_large_sources_are_left_out_and_then_documentation() {
+        const MIB: usize = 1024 * 1024;
+        const KIB: usize = 1024;
+        let fitted = |docs, source| {
+            let mut declaration = account(1, docs, source).declaration;
+            declaration.revision = bytes::Bytes::from_static(&[7; 32]);
+            fit_elf(&mut declaration);
+            assert!(declaration.encoded_len() <= limits::ELF_BYTES_MAX);
+            assert_eq!(declaration.revision, [7; 32].as_slice(), "revisions stay");
+            let sources = declaration.source.len() + declaration.tasks[0].source.len();
+            (declaration.docs.len(), sources)
+        };
+        assert_eq!(fitted(MIB, 511 * KIB), (MIB, 1_022 * KIB), "what fits is sent");
+        assert_eq!(fitted(MIB, 513 * KIB), (MIB, 0));
+        assert_eq!(fitted(3 * MIB, 1), (0, 0));
     }
 
     #[test]
