@@ -1,5 +1,7 @@
 //! Elves that send nonsense: they hear of it, and nobody else does.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use integration_tests::wire::{self, WireElf};
@@ -9,7 +11,7 @@ use mycelium_proto::limits::{
 };
 use mycelium_proto::reason;
 use mycelium_proto::v1::mycelium_service_client::MyceliumServiceClient;
-use mycelium_proto::v1::{self, JobStatus, OutcomeVerdict, connect_request, outcome};
+use mycelium_proto::v1::{self, JobStatus, OutcomeVerdict, connect_request, connect_response, outcome};
 use mycelium_server::{Broker, RunningBroker};
 use tonic::Code;
 use tonic::transport::Channel;
@@ -188,6 +190,68 @@ async fn a_forged_or_late_token_is_stale_counted_and_changes_nothing() -> anyhow
     ensure!(stored == expected, "{stored:?}");
     bystander.finish().await?;
     Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn a_job_that_is_handed_back_again_and_again_pauses_and_says_how_often() -> anyhow::Result<()> {
+    // Behind the first time there are pauses of 100, 200, 400, 800 and 1600 ms, and then one of 3.2 s.
+    const TIMES: u32 = 7;
+    const PAUSES: Duration = Duration::from_millis(3_100);
+    let (broker, mut client, bystander) = start().await?;
+    let mut elf = WireElf::connect(&broker.url(), hello()).await?;
+    let job = submit(&mut client).await?;
+    let mut n_assigned = 0;
+    let began = Instant::now();
+    let token = loop {
+        match elf.next().await? {
+            connect_response::Kind::Assign(assign) => {
+                let token = assign.assignments[0].token.clone().context("a token")?;
+                n_assigned += 1;
+                ensure!((&token.job_id, token.attempt) == (&job, n_assigned), "{token:?}");
+                if n_assigned > TIMES {
+                    break token;
+                }
+                // As one that drains, and as one that stops what nobody has asked it to stop.
+                let result = Some(match n_assigned % 2 {
+                    0 => outcome::Result::Cancelled(v1::Cancelled {}),
+                    _ => outcome::Result::Released(v1::Released {}),
+                });
+                elf.report(vec![v1::Outcome { token: Some(token), result }]).await?;
+                if n_assigned == TIMES {
+                    ensure!(began.elapsed() >= PAUSES, "{n_assigned} times in {:?}", began.elapsed());
+                    let times = until("the job to pause", || times_handed_back(&client, &job)).await?;
+                    ensure!(times == TIMES, "{times} times");
+                }
+            }
+            connect_response::Kind::OutcomeAcks(acks) => {
+                let recorded = |ack: &v1::OutcomeAck| ack.verdict() == OutcomeVerdict::Recorded;
+                ensure!(acks.acks.iter().all(recorded), "{acks:?}");
+            }
+            other => anyhow::bail!("unexpected: {other:?}"),
+        }
+    };
+    // It is none the worse for it.
+    elf.report(vec![wire::returned(&token, &[("a", "1"), ("b", "2")])]).await?;
+    until("the job to be done", || async {
+        let job = wire::get_job(&client, &job).await?;
+        Ok((job.status() == JobStatus::Done).then_some(()))
+    })
+    .await?;
+    bystander.finish().await?;
+    Ok(broker.stop().await?)
+}
+
+/// How often a job was handed back that waits for that reason.
+async fn times_handed_back(client: &Client, job: &Bytes) -> anyhow::Result<Option<u32>> {
+    let request = v1::ExplainJobRequest { job_id: job.clone(), ..v1::ExplainJobRequest::default() };
+    let reason = client.clone().explain_job(request).await?.into_inner().reason;
+    Ok(match reason.and_then(|reason| reason.kind) {
+        Some(v1::reason::Kind::HandedBack(v1::HandedBack { times, until })) => {
+            ensure!(until.is_some(), "it does not say until when");
+            Some(times)
+        }
+        _ => None,
+    })
 }
 
 #[tokio::test]

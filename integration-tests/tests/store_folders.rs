@@ -13,7 +13,7 @@ use elf_runtime::{Flow, Mycelium, Run, list};
 use integration_tests::{BrokerProcess, ElfOptions, ElfProcess, Tester, counts, must, programs, until, wire};
 use mycelium_proto::v1;
 use mycelium_proto::v1::store_service_client::StoreServiceClient;
-use mycelium_server::store::EmbeddedStore;
+use mycelium_server::store::{EmbeddedStore, FaultyStore, MemoryStore};
 use mycelium_server::{Broker, Config};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -170,6 +170,24 @@ async fn a_broker_on_a_callers_durable_store_keeps_its_blobs() -> anyhow::Result
         drop(client);
         broker.stop().await?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_durable_store_that_knows_no_folder_for_blobs_is_refused() -> anyhow::Result<()> {
+    let temp = tempfile::tempdir()?;
+    let store = Arc::new(FaultyStore::new(Arc::new(EmbeddedStore::open(temp.path())?)));
+    store.forget_blobs_folder();
+    let Err(error) = Broker::with_store(Config::default(), store) else { anyhow::bail!("it is taken") };
+    ensure!(
+        matches!(&error, mycelium_server::Error::Store(mycelium_server::store::Error::Refused { .. })),
+        "{error:?}"
+    );
+    ensure!(format!("{error:?}").contains("it is durable and names no folder for blobs"), "{error:?}");
+    // One that is gone with the process may keep them in memory.
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    store.forget_blobs_folder();
+    Broker::with_store(Config::default(), store)?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use integration_tests::until;
 use integration_tests::wire::{self, WireElf};
 use mycelium_proto::reason;
 use mycelium_proto::v1::{self, connect_request};
@@ -84,6 +85,43 @@ async fn a_stream_without_hello_ends_in_time_and_is_worth_another_try() -> anyho
     let answer = wire::open(&broker.url(), futures::stream::pending()).await?;
     let refusal = wire::expect_refusal(answer, Code::DeadlineExceeded, reason::HELLO_OVERDUE, &[])?;
     ensure!(refusal.message().contains("within 10 s"), "{refusal:?}");
+    Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_read_says_so_and_its_session_is_resumed() -> anyhow::Result<()> {
+    let config = Config { lease: Duration::from_secs(3600), ..Config::default() };
+    let broker = start(config).await?;
+    let client = wire::client(&broker.url()).await?;
+    let own = hello();
+    let mut deaf = WireElf::connect(&broker.url(), own.clone()).await?;
+    let is_connected = async || {
+        let request = v1::GetElfRequest { name: "scale".to_owned(), ..v1::GetElfRequest::default() };
+        let elf = client.clone().get_elf(request).await?.into_inner().elf.context("no elf")?;
+        let instance = elf.instances.first().context("no instance")?;
+        anyhow::Ok(instance.connected)
+    };
+    ensure!(is_connected().await?);
+    // Each beat is answered with all that it names, so what waits for the elf soon fills what the network takes.
+    let held: Vec<v1::Token> = (0..500).map(|_| v1::Token { job_id: wire::id(), attempt: 1 }).collect();
+    let beats = async {
+        loop {
+            let beat = v1::Heartbeat { held: held.clone(), late_by: None };
+            if let Err(error) = deaf.say(connect_request::Kind::Heartbeat(beat)).await {
+                break error;
+            }
+        }
+    };
+    let cut_off = until("the stream to be cut off", || async { Ok((!is_connected().await?).then_some(())) });
+    tokio::select! {
+        cut_off = cut_off => cut_off?,
+        error = beats => return Err(error),
+    }
+    let status = expect(deaf.ended().await?, Code::Aborted, reason::STREAM_NOT_READ)?;
+    ensure!(status.message().contains("read"), "{status:?}");
+    let again = WireElf::connect(&broker.url(), deaf.resume(own)).await?;
+    ensure!(again.welcome.resumed && is_connected().await?, "{:?}", again.welcome);
+    drop(again);
     Ok(broker.stop().await?)
 }
 

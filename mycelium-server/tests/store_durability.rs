@@ -525,6 +525,31 @@ fn damage_names_its_file_and_leaves_the_others_readable() {
 }
 
 #[test]
+fn a_commit_passes_over_damaged_records_that_it_only_looks_up() {
+    const JOBS: u64 = 700;
+    let (_folder, store, _) = store_with_a_damaged_table(JOBS);
+    let ids: Vec<_> = (1..=JOBS).map(numbered).collect();
+    let is_damaged = |id: &JobId| matches!(store.specs(&[*id]), Err(Error::Damaged { .. }));
+    assert!(ids.iter().any(is_damaged), "nothing is damaged");
+    // What is dropped is looked up for the entries that lead to it.
+    let mut batch = jobs(
+        ids.iter()
+            .map(|id| JobChange {
+                id: *id,
+                flow: flow(1),
+                created: None,
+                revived: None,
+                after: JobAfter::Dropped,
+            })
+            .collect(),
+    );
+    batch.counters.commit = Commit(JOBS + 1);
+    store.commit(&batch).unwrap();
+    assert!(store.specs(&ids).unwrap().iter().all(Option::is_none), "the damaged ones are gone too");
+    store.commit(&one_job(JOBS + 2, 1)).unwrap();
+}
+
+#[test]
 fn damage_that_merging_meets_is_named_and_commits_go_on() {
     // Ids that are scattered, so that tables overlap and have to be merged.
     let scattered = |number: u64| {

@@ -59,6 +59,8 @@ struct State {
     damaged: HashSet<(JobId, JobRecord)>,
     /// Whether reads panic.
     reads_panic: bool,
+    /// Whether it names no folder for blobs.
+    has_no_blobs: bool,
     /// How many bytes of specifications each commit has brought.
     spec_bytes: Vec<usize>,
     has_failed: bool,
@@ -113,6 +115,11 @@ impl FaultyStore {
     /// Lets reads panic, or no longer.
     pub fn set_reads_panic(&self, reads_panic: bool) {
         self.state().reads_panic = reads_panic;
+    }
+
+    /// Lets it name no folder for blobs, as a store that knows nothing of them.
+    pub fn forget_blobs_folder(&self) {
+        self.state().has_no_blobs = true;
     }
 
     /// How many bytes of specifications each commit has brought.
@@ -347,7 +354,7 @@ impl Store for FaultyStore {
     }
 
     fn blobs_folder(&self) -> Option<PathBuf> {
-        self.inner.blobs_folder()
+        if self.state().has_no_blobs { None } else { self.inner.blobs_folder() }
     }
 
     fn close(&self) -> Result<(), Error> {

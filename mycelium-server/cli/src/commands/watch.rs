@@ -26,14 +26,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Shows how jobs stand and then each change, until all of them have ended.
 ///
 /// A watch goes on through restarts of the broker: when it goes away it is waited for, 15 seconds at most, and standard
-/// error says so.
+/// error says so. One that does not answer when the watch begins is told of at once.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: one object a line for each change, {job_id, status, attempt, snapshot, commit, \
     failure_id, cause_job_id, failure_message}; snapshot is true for the state that the watch begins with, and commit \
     the number of the commit that the line is true for (0 within a snapshot, but for its last lines).\n\n\
     Exit codes: 0 all jobs have ended DONE or SKIPPED (with --no-exit-status: have ended), 1 some have ended otherwise, \
-    or the watch could not go on, 2 the command line is wrong.\n\n\
+    no broker answers, or the watch could not go on, 2 the command line is wrong.\n\n\
     Example: mycelium watch --flow 'daily report'"
 )]
 pub(crate) struct Args {
