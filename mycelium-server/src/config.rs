@@ -31,8 +31,9 @@ pub struct Config {
     pub sessions_max: usize,
     /// The most watches at once. Default 10,000; beyond it `WatchJobs` is refused with `BROKER_BUSY`.
     pub watches_max: usize,
-    /// The most requests and reports that wait for the scheduler. Default 1,024, range 1 to 1,048,576; when it is full,
-    /// requests are refused with `BROKER_BUSY`, and streams of elves are read no further.
+    /// The most requests and reports that wait for the scheduler. Default 1,024, range 1 to 1,048,576; while it is
+    /// full, streams of elves are read no further, and requests wait for up to 5 s, and are then refused with
+    /// `BROKER_BUSY`.
     pub queue_max: usize,
     /// About how many jobs and outcomes go into one commit. Default 2,048, range 1 to 1,048,576.
     pub batch_max: usize,

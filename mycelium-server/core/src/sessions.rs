@@ -191,12 +191,13 @@ impl Core {
         secret: Option<SecretDigest>,
         effects: &mut Effects,
     ) -> u32 {
-        // Whoever does not show its secret does not end a session either. But if its instance has never answered the
-        // welcome, that may have been lost, and the secret with it.
-        if let Some(&old) = self.sessions.by_instance.get(&instance)
-            && (self.sessions.arena[old].secret.is_none() || !self.sessions.arena[old].is_known)
-        {
-            self.end_session(now, old, SessionEnd::Lost, effects);
+        // Whoever does not show its secret does not end a session either. But if the stream of its instance is gone, and
+        // nothing was heard on it after the welcome, that may have been lost, and the secret with it.
+        if let Some(&old) = self.sessions.by_instance.get(&instance) {
+            let Session { secret, is_known, is_connected, .. } = &self.sessions.arena[old];
+            if secret.is_none() || !(*is_known || *is_connected) {
+                self.end_session(now, old, SessionEnd::Lost, effects);
+            }
         }
         let id = SessionId(self.counters.session.0 + 1);
         self.counters.session = id;

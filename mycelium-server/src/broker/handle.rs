@@ -38,6 +38,9 @@ const BACKUPS_MAX: usize = 1;
 /// Submissions of up to so many jobs read their facts without switching threads.
 const JOBS_READ_HERE_MAX: usize = 16;
 
+/// How long a request waits for room in the queue of the owner of the core before it is refused.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
+
 /// Who wants values to be computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Party {
@@ -280,7 +283,7 @@ impl Handle {
         bodies: Vec<Body>,
     ) -> Result<(Reply, Commit), CallError> {
         let (reply, answer) = oneshot::channel();
-        self.try_send(Message::Request { command, bodies, reply })?;
+        self.ask(Message::Request { command, bodies, reply }).await?;
         answer.await.unwrap_or_else(|_dropped| Err(self.why_dropped(CallError::Stopping)))
     }
 
@@ -290,7 +293,7 @@ impl Handle {
         make: impl FnOnce(oneshot::Sender<Result<(Reply, Commit), CallError>>) -> HelloMessage,
     ) -> Result<(Reply, Commit), CallError> {
         let (reply, answer) = oneshot::channel();
-        self.try_send(Message::Hello(Box::new(make(reply))))?;
+        self.ask(Message::Hello(Box::new(make(reply)))).await?;
         answer.await.unwrap_or_else(|_dropped| Err(self.why_dropped(CallError::Stopping)))
     }
 
@@ -322,9 +325,10 @@ impl Handle {
         read: impl FnOnce(&Core, Commit) -> T + Send + 'static,
     ) -> Result<T, CallError> {
         let (reply, answer) = oneshot::channel();
-        self.try_send(Message::Query(Box::new(move |core, commit| {
+        let query = Message::Query(Box::new(move |core, commit| {
             let _gone = reply.send(defect::catch("a question to the scheduler", || read(core, commit)));
-        })))?;
+        }));
+        self.ask(query).await?;
         let read = answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))?;
         Ok(read?)
     }
@@ -366,7 +370,7 @@ impl Handle {
         wants: WatchWants,
     ) -> Result<WatchStarted, CallError> {
         let (reply, answer) = oneshot::channel();
-        self.try_send(Message::Watch(WatchStart { scope, from, wants, reply }))?;
+        self.ask(Message::Watch(WatchStart { scope, from, wants, reply })).await?;
         answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))
     }
 
@@ -424,7 +428,9 @@ impl Handle {
         self.inner.progress.borrow().defect.map_or(otherwise, CallError::Defect)
     }
 
-    fn try_send(&self, message: Message) -> Result<(), CallError> {
+    /// Passes on what a caller asks for. Waits for room, though not for long: streams of elves that report much wait for
+    /// it as well, and each gets it in its turn.
+    async fn ask(&self, message: Message) -> Result<(), CallError> {
         let store = self.inner.progress.borrow().store;
         let only_asks = matches!(message, Message::Query(_) | Message::Watch(_));
         if let Some(refusal) = store.refusal()
@@ -432,10 +438,10 @@ impl Handle {
         {
             return Err(refusal);
         }
-        self.inner.inbox.try_send(message).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CallError::Busy,
-            mpsc::error::TrySendError::Closed(_) => CallError::Stopping,
-        })
+        match tokio::time::timeout(ROOM_WITHIN, self.inner.inbox.send(message)).await {
+            Ok(sent) => sent.map_err(|_closed| CallError::Stopping),
+            Err(_elapsed) => Err(CallError::Busy),
+        }
     }
 
     /// Waits until so many messages wait for the owner of the core.

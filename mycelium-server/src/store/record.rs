@@ -258,7 +258,8 @@ impl NewFailure {
             body: self.body.clone(),
             occurrences: known.map_or(0, |known| known.occurrences).saturating_add(1),
             first_seen: known.map_or(at, |known| known.first_seen.min(at)),
-            last_seen: known.map_or(at, |known| known.last_seen.max(at)),
+            // By the clock as it is now: it may have been wrong before.
+            last_seen: at,
             elf: self.elf.clone(),
             task: self.task.clone(),
         }

@@ -238,6 +238,14 @@ fn a_session_whose_welcome_was_never_answered_gives_way_to_the_next_of_its_insta
     let mut env = TestEnv::new();
     env.submit(vec![job(1, &[])]);
     hello(&mut env, None, None, secret(7), vec![]);
+    // While its stream is there, whoever says to be its process may be a stranger.
+    let stranger = hello(&mut env, None, None, secret(9), vec![]);
+    assert_eq!((welcome(&stranger), stranger.sessions_ended.as_slice()), ((2, false), [].as_slice()));
+    assert_eq!(env.core.job(id(1)).unwrap().running.map(|running| running.session), Some(S1));
+
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[])]);
+    hello(&mut env, None, None, secret(7), vec![]);
     // The stream breaks with the welcome: the process knows neither number nor secret.
     env.batch([Command::StreamClosed { session: S1 }]);
     let again = hello(&mut env, None, None, secret(8), vec![]);

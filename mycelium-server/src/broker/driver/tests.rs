@@ -275,6 +275,33 @@ async fn a_runtime_of_one_thread_goes_on_while_a_commit_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_question_waits_for_its_turn_behind_a_full_queue() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let config = Config { queue_max: 2, ..Config::default() };
+    let running = super::super::start(store.clone(), blobs(), config).unwrap();
+    let handle = running.handle.clone();
+    store.hold_commits();
+    let submit = |number: u8| {
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.submit(None, submission(JobId::new([number; 16]))).await })
+    };
+    let mut submitted = vec![submit(0)];
+    let held = Arc::clone(&store);
+    tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
+    submitted.extend((1..=8).map(submit));
+    handle.until_queued(2).await;
+    let asker = handle.clone();
+    let asked = tokio::spawn(async move { asker.query(|core, _| core.status().pending).await });
+    store.release_commits();
+    assert!(asked.await.unwrap().is_ok(), "and is not refused");
+    for submitted in submitted {
+        submitted.await.unwrap().unwrap();
+    }
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_bounded_in_bytes_and_nothing_that_waits_is_lost() {
     const MIB: usize = 1024 * 1024;
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));

@@ -127,12 +127,12 @@ fn of_rule(rule: &Rule, found: String) -> (String, String) {
                 Sized::List => ("array", "elements"),
                 Sized::Map => ("object", "entries"),
             };
-            (format!("{what} of {} {parts}", range(*counts)), "another number".to_owned())
+            (format!("{what} of {} {parts}", range(*counts)), format!("another number of {parts}"))
         }
         Rule::Pattern(..) => ("a string of the schema's pattern".to_owned(), "another string".to_owned()),
         Rule::Unique => ("elements that all differ".to_owned(), "two that are equal".to_owned()),
         Rule::Contains(_, counts) => {
-            (format!("{} elements of a certain kind", range(*counts)), "another number".to_owned())
+            (format!("{} elements of a certain kind", range(*counts)), "another number of them".to_owned())
         }
         Rule::Not(_) => ("what the schema does not exclude".to_owned(), format!("{found} that it does")),
         Rule::Never => ("nothing".to_owned(), found),

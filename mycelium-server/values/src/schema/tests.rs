@@ -116,7 +116,7 @@ fn texts_lists_and_maps_are_judged() {
         r#"{"minLength":1,"maxLength":1,"pattern":"^\\p{L}$"}"#,
         &[
             ("\"ä\"", "fits"),
-            ("\"\"", "expected string of 1 characters, found another number"),
+            ("\"\"", "expected string of 1 characters, found another number of characters"),
             ("\"1\"", "expected a string of the schema's pattern, found another string"),
             ("1", "fits"),
         ],
@@ -126,7 +126,7 @@ fn texts_lists_and_maps_are_judged() {
         &[
             (r#"["a",1]"#, "fits"),
             (r#"["a","b"]"#, "at `/1`: expected integer, found string"),
-            (r#"["a"]"#, "expected array of at least 2 elements, found another number"),
+            (r#"["a"]"#, "expected array of at least 2 elements, found another number of elements"),
             (r#"["a",1,2]"#, "at `/2`: expected nothing, found integer"),
         ],
     );
@@ -149,8 +149,8 @@ fn texts_lists_and_maps_are_judged() {
         r#"{"contains":{"const":1},"maxContains":2}"#,
         &[
             ("[0,1]", "fits"),
-            ("[]", "expected 1 to 2 elements of a certain kind, found another number"),
-            ("[1,1,1]", "expected 1 to 2 elements of a certain kind, found another number"),
+            ("[]", "expected 1 to 2 elements of a certain kind, found another number of them"),
+            ("[1,1,1]", "expected 1 to 2 elements of a certain kind, found another number of them"),
         ],
     );
     expect(
@@ -162,9 +162,9 @@ fn texts_lists_and_maps_are_judged() {
             (r#"{"x":true}"#, "expected no entry but those that the schema names, found another"),
             (
                 r#"{"123":true}"#,
-                "at `/(entry 0)`: expected string of at most 2 characters, found another number",
+                "at `/(entry 0)`: expected string of at most 2 characters, found another number of characters",
             ),
-            ("{}", "expected object of at least 1 entries, found another number"),
+            ("{}", "expected object of at least 1 entries, found another number of entries"),
         ],
     );
     expect(
@@ -193,7 +193,7 @@ fn of_alternatives_the_one_is_told_that_was_most_likely_meant() {
         r#"{"oneOf":[{"type":"string","minLength":3},{"type":"integer"},{"multipleOf":2,"type":"number"}]}"#,
         &[
             ("3", "fits"),
-            ("\"ab\"", "expected string of at least 3 characters, found another number"),
+            ("\"ab\"", "expected string of at least 3 characters, found another number of characters"),
             ("2", "expected one alternative alone to fit, found 2 that do"),
             ("[]", "expected number or string, found array"),
         ],
