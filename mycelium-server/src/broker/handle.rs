@@ -50,7 +50,7 @@ pub(crate) enum Party {
     Readers,
 }
 
-/// Who submits: the far end of a connection; `None` for what the broker itself submits.
+/// Who submits or watches: the far end of a connection; `None` for what the broker itself submits.
 pub(crate) type Peer = Option<SocketAddr>;
 
 /// A mycelium, as the services see it. Cheap to clone.
@@ -362,7 +362,7 @@ impl Handle {
         answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))
     }
 
-    /// Begins a watch.
+    /// Begins a watch of that peer.
     pub(crate) async fn watch(
         &self,
         scope: WatchScope,
@@ -370,7 +370,7 @@ impl Handle {
         wants: WatchWants,
     ) -> Result<WatchStarted, CallError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Message::Watch(WatchStart { scope, from, wants, reply })).await?;
+        self.ask(Message::Watch(WatchStart { peer, scope, from, wants, reply })).await?;
         answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))
     }
 
@@ -382,6 +382,7 @@ impl Handle {
         let store = Arc::clone(&self.inner.store);
         let reserved = crate::reservation::current();
         let read = move || {
+        peer: Peer,
             // Held until it is done, even if nobody waits for it any more.
             let _reserved = reserved;
             defect::catch("a read of the store", || read(&*store))

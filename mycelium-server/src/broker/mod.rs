@@ -46,6 +46,8 @@ pub(crate) use payloads::{PayloadWriter, Payloads};
 pub(crate) use processes::Process;
 pub(crate) use quick::{QUICK_OUTPUTS_BYTES, QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
 pub(crate) use registry::{BadSchema, ElfSignature, Misfit, TaskSignature};
+#[cfg(test)]
+pub(crate) use watch::Parts;
 pub(crate) use watch::{Budget, Charge, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange};
 
 use crate::blobs::Blobs;

@@ -1,8 +1,9 @@
 //! Who watches jobs, and what they are told after each commit.
 //!
-//! What waits for watchers is bounded in bytes. Outputs are only kept for them while there is room; later ones are read
-//! from the store when they are sent. A watcher for whom too much waits all the same is cut off, and begins with a
-//! snapshot again.
+//! What waits for watchers is bounded in bytes, for each peer and for all together. Outputs are only kept for them while
+//! there is room; later ones are read from the store when they are sent. A watcher for whom too much waits all the same is
+//! cut off, and begins with a snapshot again: one of the peer that has taken its part, or else of the one for which most
+//! waits.
 
 mod budget;
 mod limits;
@@ -18,18 +19,18 @@ use mycelium_core::ids::{Attempt, Commit, FailureId, FlowId, JobId};
 use mycelium_core::status::Status;
 use tokio::sync::oneshot;
 
-pub(crate) use self::budget::{Budget, Charge};
+use self::budget::Fill;
+pub(crate) use self::budget::{Budget, Charge, Parts};
 pub(crate) use self::limits::WatchLimits;
 use self::queue::WatchQueue;
 pub(crate) use self::queue::{WatchEvent, WatchEvents};
 use super::batch::EndedBy;
 use super::failure::cut_message;
+use super::handle::Peer;
 use super::message::Body;
 
 /// How many bytes of events may wait for all watchers together.
 const QUEUED_BYTES_MAX: usize = 12 * 1024 * 1024;
-/// How much of that is not for outputs.
-const QUEUED_BYTES_SPARE: usize = QUEUED_BYTES_MAX / 2;
 /// How many changes are remembered for watches that resume, and how many bytes of them.
 const REMEMBERED_CHANGES_MAX: usize = 131_072;
 const REMEMBERED_BYTES_MAX: usize = 24 * 1024 * 1024;
@@ -45,6 +46,8 @@ pub(crate) enum WatchScope {
 
 /// A caller who wants to watch.
 pub(crate) struct WatchStart {
+    /// Who watches.
+    pub(crate) peer: Peer,
     pub(crate) scope: WatchScope,
     /// Resume after this commit, if it is still remembered.
     pub(crate) from: Option<Commit>,
@@ -87,8 +90,8 @@ impl WatchedChange {
         size_of::<Self>() + self.failure_message.as_ref().map_or(0, |message| message.len())
     }
 
-    fn output_bytes(&self) -> usize {
-        self.outputs.as_ref().map_or(0, Bytes::len)
+    fn bytes(&self) -> usize {
+        self.bare_bytes() + self.outputs.as_ref().map_or(0, Bytes::len)
     }
 
     fn without_outputs(&self) -> Self {
@@ -121,7 +124,7 @@ pub(crate) struct Watches {
     by_flow: HashMap<FlowId, Vec<Watcher>>,
     by_job: HashMap<JobId, Vec<Watcher>>,
     /// For what waits in the queues.
-    budget: Arc<Budget>,
+    queued: Parts,
     /// The latest changes, oldest first, without outputs.
     remembered: VecDeque<Remembered>,
     remembered_changes: usize,
@@ -138,7 +141,7 @@ impl Watches {
             queues: HashMap::new(),
             by_flow: HashMap::new(),
             by_job: HashMap::new(),
-            budget: Budget::new(QUEUED_BYTES_MAX),
+            queued: Parts::new(QUEUED_BYTES_MAX),
             remembered: VecDeque::new(),
             remembered_changes: 0,
             remembered_bytes: 0,
@@ -148,20 +151,22 @@ impl Watches {
 
     /// Begins a watch as of `commit`, the newest.
     pub(crate) fn start(&mut self, start: WatchStart, commit: Commit, core: &Core) {
-        let mut queue = WatchQueue::new(&self.budget);
+        let part = self.queued.of(start.peer);
+        let mut queue = WatchQueue::new(Arc::clone(&part));
         let is_resumed = self.missed(&start, commit).is_some_and(|missed| {
             let unfinished = match &start.scope {
                 WatchScope::Flow(flow) => flow_unfinished(core, *flow),
                 WatchScope::Jobs(_) => Some(0),
             };
-            self.event(commit, queue::coalesce(missed), unfinished)
-                .is_some_and(|event| queue.push(&event, &self.budget))
+            let event = self.event(commit, queue::coalesce(missed), unfinished, Fill::All);
+            let held = event.as_ref().and_then(|event| self.hold(&part, event, Fill::All));
+            event.zip(held).is_some_and(|(event, held)| queue.push(&event, &held))
         });
         if !is_resumed {
             // What was missed may have been more than fits.
-            queue = WatchQueue::new(&self.budget);
+            queue = WatchQueue::new(part);
         }
-        let events = WatchEvents::new(Arc::clone(&queue), Arc::clone(&self.budget));
+        let events = WatchEvents::new(Arc::clone(&queue));
         let id = self.next_id;
         self.next_id += 1;
         let watcher = Watcher { id, queue: Arc::clone(&queue), wants: start.wants };
@@ -248,59 +253,77 @@ impl Watches {
         unfinished: Option<u64>,
     ) {
         let is_flow_done = unfinished == Some(0);
-        let mut made: HashMap<(bool, bool), Option<Arc<WatchEvent>>> = HashMap::new();
-        let output_bytes: usize = changes.iter().map(WatchedChange::output_bytes).sum();
+        let has_outputs = changes.iter().any(|change| change.outputs.is_some());
+        // Made once for all, and charged once for each peer.
+        let mut made: HashMap<(bool, Fill), Option<Arc<WatchEvent>>> = HashMap::new();
+        let mut held: HashMap<(*const Budget, bool, Fill), Option<Arc<Charge>>> = HashMap::new();
         watchers.retain(|watcher| {
             let WatchWants { outputs, final_only } = watcher.wants;
-            let mut with_outputs = outputs && output_bytes > 0 && watcher.queue.takes_outputs(output_bytes);
             let wanted = || changes.iter().filter(|change| !final_only || is_final(change));
             if wanted().next().is_none() && !is_flow_done {
                 return !watcher.queue.is_over();
             }
-            if with_outputs {
-                let event = made.entry((true, final_only)).or_insert_with(|| {
-                    let event =
-                        |charge| WatchEvent::new(commit, wanted().cloned().collect(), unfinished, |_| charge);
-                    let bytes: usize =
-                        wanted().map(|change| change.bare_bytes() + change.output_bytes()).sum();
-                    self.budget.try_take(bytes, QUEUED_BYTES_SPARE).map(event)
+            // With outputs while there is half of all room for them, and without them as long as there is any.
+            let fills = if outputs && has_outputs { &[Fill::Half, Fill::All][..] } else { &[Fill::All] };
+            for fill in fills.iter().copied() {
+                let event = made.entry((final_only, fill)).or_insert_with(|| {
+                    let changes = match fill {
+                        Fill::Half => wanted().cloned().collect(),
+                        Fill::All => wanted().map(WatchedChange::without_outputs).collect(),
+                    };
+                    self.event(commit, changes, unfinished, fill)
                 });
-                with_outputs = event.is_some();
-            }
-            let event = made.entry((with_outputs, final_only)).or_insert_with(|| {
-                self.event(commit, wanted().map(WatchedChange::without_outputs).collect(), unfinished)
-            });
-            match event {
-                Some(event) => watcher.queue.push(event, &self.budget),
-                None => {
-                    watcher.queue.cut_off();
-                    false
+                let Some(event) = event else { continue };
+                let part = watcher.queue.part();
+                let held = held
+                    .entry((Arc::as_ptr(part), final_only, fill))
+                    .or_insert_with(|| self.hold(part, event, fill));
+                if let Some(held) = held {
+                    return watcher.queue.push(event, held);
                 }
             }
+            watcher.queue.cut_off();
+            false
         });
     }
 
-    /// An event without outputs. If there is no room for it, those for whom most waits are cut off until there is; `None`
-    /// if that is of no help.
+    /// An event, if there is room for it. If it is to be made in any case, those for whom most waits are cut off until
+    /// there is; `None` if that is of no help.
     fn event(
         &self,
         commit: Commit,
         changes: Vec<WatchedChange>,
         flow_unfinished: Option<u64>,
+        fill: Fill,
     ) -> Option<Arc<WatchEvent>> {
-        let bytes: usize = changes.iter().map(WatchedChange::bare_bytes).sum();
-        loop {
-            if let Some(charge) = self.budget.try_take(bytes, 0) {
-                return Some(WatchEvent::new(commit, changes, flow_unfinished, |_| charge));
-            }
-            let most = self.queues.values().map(|queue| queue.bytes()).max().unwrap_or(0);
-            if most == 0 {
-                return None;
-            }
-            for queue in self.queues.values().filter(|queue| queue.bytes() >= most.div_ceil(2)) {
-                queue.cut_off();
-            }
+        WatchEvent::new(commit, changes, flow_unfinished, |bytes| {
+            let whole = self.queued.whole();
+            until_room(fill, || whole.try_take_here(bytes, fill), || self.cut_off_heaviest())
+        })
+    }
+
+    /// Charges a peer for an event that was made for all. As with the event itself, its own watchers make room.
+    fn hold(&self, part: &Arc<Budget>, event: &WatchEvent, fill: Fill) -> Option<Arc<Charge>> {
+        let take = || part.try_take_here(event.bytes(), fill);
+        until_room(fill, take, || self.cut_off_most_of(part)).map(Arc::new)
+    }
+
+    /// Cuts off watchers of the peer for which most waits. `false`: nothing waits for any.
+    fn cut_off_heaviest(&self) -> bool {
+        let waiting = self.queues.values().filter(|queue| queue.bytes() > 0);
+        let heaviest = waiting.max_by_key(|queue| queue.part().used());
+        heaviest.is_some_and(|queue| self.cut_off_most_of(queue.part()))
+    }
+
+    /// Cuts off those of a peer's watchers for which most waits. `false`: nothing waits for any.
+    fn cut_off_most_of(&self, part: &Arc<Budget>) -> bool {
+        let of_peer = || self.queues.values().filter(|queue| Arc::ptr_eq(queue.part(), part));
+        let most = of_peer().map(|queue| queue.bytes()).max().unwrap_or(0);
+        if most == 0 {
+            return false;
         }
+        of_peer().filter(|queue| queue.bytes() >= most.div_ceil(2)).for_each(|queue| queue.cut_off());
+        true
     }
 
     /// Lets go of watchers whose callers have gone, and of those that were cut off.
@@ -337,6 +360,16 @@ impl Drop for Watches {
     /// The core that they watched is no more: whoever goes on watching begins again.
     fn drop(&mut self) {
         self.queues.values().for_each(|queue| queue.cut_off());
+    }
+}
+
+/// Takes room. For what can be done without ([`Fill::Half`]) none is made; for all else it is, as long as that helps.
+fn until_room(fill: Fill, take: impl Fn() -> Option<Charge>, make_room: impl Fn() -> bool) -> Option<Charge> {
+    loop {
+        match take() {
+            None if fill == Fill::All && make_room() => {}
+            taken => return taken,
+        }
     }
 }
 
@@ -383,3 +416,6 @@ fn outputs_of(change: &Change, bodies: &[Body]) -> Option<Bytes> {
         Some(End::Failed(_) | End::UpstreamFailed(_) | End::Cancelled | End::Skipped) | None => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

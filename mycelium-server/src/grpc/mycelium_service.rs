@@ -39,9 +39,10 @@ macro_rules! unary {
                 &self,
                 request: Request<v1::WatchJobsRequest>,
             ) -> Result<Response<Self::WatchJobsStream>, Status> {
+                let peer = transport::address_of(request.extensions());
                 let request = request.into_inner();
                 let handle = self.mycelia.get(&request.mycelium)?.clone();
-                let stream = watch::watch(handle, self.drain.clone(), request).await?;
+                let stream = watch::watch(handle, self.drain.clone(), peer, request).await?;
                 Ok(Response::new(Box::pin(stream)))
             }
 

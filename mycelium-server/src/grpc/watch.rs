@@ -21,7 +21,7 @@ use super::jobs::{find_all, job_ids};
 use super::list::{JobCursor, JobFilter, jobs_page};
 use super::status::Error;
 use crate::broker::{
-    CallError, Charge, Handle, Permit, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange,
+    CallError, Charge, Handle, Peer, Permit, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange,
 };
 use crate::defect;
 use crate::store::{FinishedQuery, Store};
@@ -33,6 +33,7 @@ const CHANGES_PER_MESSAGE: usize = 1_000;
 pub(crate) async fn watch(
     handle: Handle,
     drain: CancellationToken,
+    peer: Peer,
     request: v1::WatchJobsRequest,
 ) -> Result<impl Stream<Item = Result<v1::WatchJobsResponse, RpcStatus>> + Send + 'static, Error> {
     use v1::watch_jobs_request::Scope;
@@ -49,7 +50,7 @@ pub(crate) async fn watch(
         }
         Some(Scope::Jobs(jobs)) => {
             let ids = job_ids("jobs.job_ids", &jobs.job_ids)?;
-            let charge = handle.watch_limits().admit_jobs(ids.len())?;
+            let charge = handle.watch_limits().admit_jobs(peer, ids.len())?;
             for some in ids.chunks(CHANGES_PER_MESSAGE) {
                 let found = find_all(&handle, some.to_vec()).await?;
                 if let Some((id, _)) = some.iter().zip(found).find(|(_, found)| found.is_none()) {
@@ -60,13 +61,14 @@ pub(crate) async fn watch(
         }
         None => return Err(Error::field("scope", "says nothing: give a flow or jobs")),
     };
-    let (outgoing, messages) = outgoing::channel(handle.watch_limits().messages());
+    let (outgoing, messages) = outgoing::channel(handle.watch_limits().messages(peer));
     let unfinished = match &scope {
         WatchScope::Jobs(jobs) => Some(jobs.as_ref().clone()),
         WatchScope::Flow(_) => None,
     };
     let mut watch = Watch {
         handle,
+        peer,
         scope,
         wants: WatchWants { outputs: request.include_outputs, final_only: request.final_only },
         until_final: request.until_final,
@@ -95,6 +97,7 @@ pub(crate) async fn watch(
 
 struct Watch {
     handle: Handle,
+    peer: Peer,
     scope: WatchScope,
     wants: WatchWants,
     until_final: bool,
@@ -153,7 +156,7 @@ impl Watch {
     /// Nothing is taken from the queue or the store before the transport asks for the message that it goes into.
     async fn run(&mut self) -> Result<(), CallError> {
         loop {
-            let started = self.handle.watch(self.scope.clone(), self.from, self.wants).await?;
+            let started = self.handle.watch(self.peer, self.scope.clone(), self.from, self.wants).await?;
             let mut go = Go::On;
             if !started.is_resumed {
                 go = self.snapshot(&started.events).await?;
@@ -207,7 +210,7 @@ impl Watch {
         let mut cursor = JobCursor::START;
         loop {
             let Some(place) = self.outgoing.place().await else { return Ok(Go::Home) };
-            let reading = self.handle.watch_limits().reading().await;
+            let reading = self.handle.watch_limits().reading(self.peer).await;
             let room = place.room(MESSAGE_BYTES);
             let (jobs, next) = jobs_page(&self.handle, &filter, cursor, changes_max(&room)).await?;
             drop(reading);
@@ -225,7 +228,7 @@ impl Watch {
         let mut ids = ids.as_slice();
         while !ids.is_empty() {
             let Some(place) = self.outgoing.place().await else { return Ok(Go::Home) };
-            let reading = self.handle.watch_limits().reading().await;
+            let reading = self.handle.watch_limits().reading(self.peer).await;
             let room = place.room(MESSAGE_BYTES);
             let (some, rest) = ids.split_at(changes_max(&room).min(ids.len()));
             let found = find_all(&self.handle, some.to_vec()).await?;
@@ -332,7 +335,7 @@ impl Watch {
         if !is_to_be_read {
             return self.handle.read_here(assemble);
         }
-        let _reading = self.handle.watch_limits().reading().await;
+        let _reading = self.handle.watch_limits().reading(self.peer).await;
         self.handle.read(assemble).await
     }
 }

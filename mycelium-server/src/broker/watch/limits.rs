@@ -1,11 +1,10 @@
-//! What all watches together may take beside what waits for them in their queues.
+//! What watches may take beside what waits for them in their queues: all together, and those of each peer.
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
-
-use super::budget::{Budget, Charge};
-use crate::broker::CallError;
+use super::budget::{Budget, Charge, Parts};
+use crate::broker::{CallError, Peer};
+use crate::fair::{Turn, Turns};
 
 /// How many bytes the messages on their way to watchers may take, and the buffers they leave behind.
 const MESSAGE_BYTES_MAX: usize = 12 * 1024 * 1024;
@@ -18,33 +17,32 @@ const READS_MAX: usize = 4;
 
 /// See the module.
 pub(crate) struct WatchLimits {
-    messages: Arc<Budget>,
-    jobs: Arc<Budget>,
-    reads: Semaphore,
+    messages: Parts,
+    jobs: Parts,
+    reads: Turns<Peer>,
 }
 
 impl WatchLimits {
     pub(crate) fn new() -> Self {
         Self {
-            messages: Budget::new(MESSAGE_BYTES_MAX),
-            jobs: Budget::new(JOB_BYTES_MAX),
-            reads: Semaphore::new(READS_MAX),
+            messages: Parts::new(MESSAGE_BYTES_MAX),
+            jobs: Parts::new(JOB_BYTES_MAX),
+            reads: Turns::new(READS_MAX),
         }
     }
 
-    /// For messages on their way.
-    pub(crate) fn messages(&self) -> Arc<Budget> {
-        Arc::clone(&self.messages)
+    /// For messages on their way to a peer.
+    pub(crate) fn messages(&self, peer: Peer) -> Arc<Budget> {
+        self.messages.of(peer)
     }
 
-    /// Counts jobs in that are watched one by one, for as long as the charge lives.
-    pub(crate) fn admit_jobs(&self, n: usize) -> Result<Charge, CallError> {
-        self.jobs.try_take(n.saturating_mul(JOB_BYTES), 0).ok_or(CallError::Busy)
+    /// Counts jobs in that a peer watches one by one, for as long as the charge lives.
+    pub(crate) fn admit_jobs(&self, peer: Peer, n: usize) -> Result<Charge, CallError> {
+        self.jobs.of(peer).try_take(n.saturating_mul(JOB_BYTES)).ok_or(CallError::Busy)
     }
 
-    /// Waits for leave to read the store. Not to be held while the watcher is waited for.
-    pub(crate) async fn reading(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
-        self.reads.acquire().await.ok()
+    /// Waits for a turn at reading the store. Not to be held while the watcher is waited for.
+    pub(crate) async fn reading(&self, peer: Peer) -> Turn<Peer> {
+        self.reads.turn(peer, 1).await
     }
 }

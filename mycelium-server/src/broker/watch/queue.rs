@@ -1,4 +1,4 @@
-//! What has happened and waits for a watcher to take it: bounded in bytes, for each watcher and for all together.
+//! What has happened and waits for a watcher to take it: bounded in bytes, for each peer and for all together.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,6 @@ use super::budget::{Budget, Charge};
 
 /// How many commits a watcher may lie behind.
 const EVENTS_MAX: usize = 1_024;
-/// How many bytes of changes may wait for one watcher.
-const WATCHER_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How many bytes of outputs may wait for one watcher; later ones are read from the store when they are sent.
-const WATCHER_OUTPUTS_MAX: usize = 2 * 1024 * 1024;
 /// About what an event takes in the queue of each watcher that waits for it.
 const PLACE_BYTES: usize = 64;
 
@@ -27,7 +23,6 @@ pub(crate) struct WatchEvent {
     /// such flow.
     pub(crate) flow_unfinished: Option<u64>,
     bytes: usize,
-    output_bytes: usize,
     _charge: Charge,
 }
 
@@ -37,11 +32,14 @@ impl WatchEvent {
         commit: Commit,
         changes: Vec<WatchedChange>,
         flow_unfinished: Option<u64>,
-        charge: impl FnOnce(usize) -> Charge,
-    ) -> Arc<Self> {
-        let output_bytes = changes.iter().map(WatchedChange::output_bytes).sum();
-        let bytes = output_bytes + changes.iter().map(WatchedChange::bare_bytes).sum::<usize>();
-        Arc::new(Self { commit, changes, flow_unfinished, bytes, output_bytes, _charge: charge(bytes) })
+        charge: impl FnOnce(usize) -> Option<Charge>,
+    ) -> Option<Arc<Self>> {
+        let bytes = changes.iter().map(WatchedChange::bytes).sum();
+        Some(Arc::new(Self { commit, changes, flow_unfinished, bytes, _charge: charge(bytes)? }))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn bytes_in_queue(&self) -> usize {
@@ -52,59 +50,54 @@ impl WatchEvent {
 /// The events that wait for one watcher: the driver's end.
 #[derive(Debug)]
 pub(super) struct WatchQueue {
+    /// What its peer may take of the budget for what waits.
+    part: Arc<Budget>,
     state: Mutex<State>,
     news: Notify,
 }
 
+/// An event in the queue of a watcher.
 #[derive(Debug)]
+struct Waiting {
+    event: Arc<WatchEvent>,
+    /// What the peer was charged for it, once for all of its watchers; `None` if the event's own charge is the peer's.
+    _held: Option<Arc<Charge>>,
+    _place: Charge,
+}
+
+#[derive(Debug, Default)]
 struct State {
-    events: VecDeque<Arc<WatchEvent>>,
+    events: VecDeque<Waiting>,
     /// How many changes of the first event have been told.
     told: usize,
     bytes: usize,
-    output_bytes: usize,
     /// The watcher has fallen behind, or the core was rebuilt: nothing will come any more.
     is_cut_off: bool,
     /// The watcher has gone.
     is_closed: bool,
-    /// For the places of the events in this queue; the events are charged by themselves.
-    places: Charge,
 }
 
 impl State {
     fn clear(&mut self) {
         self.events = VecDeque::new();
-        (self.told, self.bytes, self.output_bytes) = (0, 0, 0);
-        self.places.shrink_to(0);
-    }
-
-    fn count(&mut self, event: &WatchEvent, budget: &Arc<Budget>) {
-        self.bytes += event.bytes_in_queue();
-        self.output_bytes += event.output_bytes;
-        self.places.join(budget.take(PLACE_BYTES));
+        (self.told, self.bytes) = (0, 0);
     }
 
     fn pop(&mut self) {
-        let Some(event) = self.events.pop_front() else { return };
+        let Some(Waiting { event, .. }) = self.events.pop_front() else { return };
         self.told = 0;
         self.bytes -= event.bytes_in_queue();
-        self.output_bytes -= event.output_bytes;
-        self.places.shrink_to(self.events.len() * PLACE_BYTES);
     }
 }
 
 impl WatchQueue {
-    pub(super) fn new(budget: &Arc<Budget>) -> Arc<Self> {
-        let state = State {
-            events: VecDeque::new(),
-            told: 0,
-            bytes: 0,
-            output_bytes: 0,
-            is_cut_off: false,
-            is_closed: false,
-            places: budget.take(0),
-        };
-        Arc::new(Self { state: Mutex::new(state), news: Notify::new() })
+    pub(super) fn new(part: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self { part, state: Mutex::default(), news: Notify::new() })
+    }
+
+    /// What its peer may take of the budget for what waits.
+    pub(super) fn part(&self) -> &Arc<Budget> {
+        &self.part
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,29 +116,29 @@ impl WatchQueue {
         self.state().bytes
     }
 
-    /// Whether so many more bytes of outputs may wait in it.
-    pub(super) fn takes_outputs(&self, bytes: usize) -> bool {
-        self.state().output_bytes + bytes <= WATCHER_OUTPUTS_MAX
-    }
-
-    /// Adds an event. `false`: the watcher has gone, or is cut off, by this event perhaps.
-    pub(super) fn push(&self, event: &Arc<WatchEvent>, budget: &Arc<Budget>) -> bool {
+    /// Adds an event, with what the peer was charged for it. `false`: the watcher has gone, or is cut off, by this event
+    /// perhaps.
+    pub(super) fn push(&self, event: &Arc<WatchEvent>, held: &Arc<Charge>) -> bool {
         let mut state = self.state();
         if state.is_closed || state.is_cut_off {
             return false;
         }
-        let is_full =
-            state.events.len() >= EVENTS_MAX || state.bytes + event.bytes_in_queue() > WATCHER_BYTES_MAX;
+        let is_full = state.events.len() >= EVENTS_MAX;
         if is_full {
             state.is_cut_off = true;
             state.clear();
         } else {
-            state.count(event, budget);
-            state.events.push_back(Arc::clone(event));
+            let waiting = self.waiting(event, Some(held));
+            state.bytes += event.bytes_in_queue();
+            state.events.push_back(waiting);
         }
         drop(state);
         self.news.notify_one();
         !is_full
+    }
+
+    fn waiting(&self, event: &Arc<WatchEvent>, held: Option<&Arc<Charge>>) -> Waiting {
+        Waiting { event: Arc::clone(event), _held: held.cloned(), _place: self.part.take(PLACE_BYTES) }
     }
 
     /// Lets the watcher begin again; what waits for it goes.
@@ -162,7 +155,6 @@ impl WatchQueue {
 #[derive(Debug)]
 pub(crate) struct WatchEvents {
     queue: Arc<WatchQueue>,
-    budget: Arc<Budget>,
 }
 
 /// Some of the changes of an event.
@@ -184,8 +176,13 @@ impl WatchPiece {
 }
 
 impl WatchEvents {
-    pub(super) fn new(queue: Arc<WatchQueue>, budget: Arc<Budget>) -> Self {
-        Self { queue, budget }
+    pub(super) fn new(queue: Arc<WatchQueue>) -> Self {
+        Self { queue }
+    }
+
+    #[cfg(test)]
+    pub(super) fn queue(&self) -> &WatchQueue {
+        &self.queue
     }
 
     /// What is to be told next of the oldest event. It stays until [`told`](Self::told). `None`: the watcher was cut off.
@@ -198,7 +195,7 @@ impl WatchEvents {
                 if state.is_cut_off {
                     return None;
                 }
-                if let Some(event) = state.events.front() {
+                if let Some(Waiting { event, .. }) = state.events.front() {
                     return Some(WatchPiece { event: Arc::clone(event), from: state.told });
                 }
             }
@@ -210,7 +207,7 @@ impl WatchEvents {
     pub(crate) fn told(&self, piece: &WatchPiece, n: usize) {
         let mut state = self.queue.state();
         // If the watcher was cut off meanwhile, there is nothing to forget.
-        if state.events.front().is_some_and(|event| Arc::ptr_eq(event, &piece.event)) {
+        if state.events.front().is_some_and(|waiting| Arc::ptr_eq(&waiting.event, &piece.event)) {
             state.told = piece.from + n;
             if state.told >= piece.event.changes.len() {
                 state.pop();
@@ -231,17 +228,20 @@ impl WatchEvents {
             events
         };
         let mut changes = Vec::new();
-        for event in &events {
+        for Waiting { event, .. } in &events {
             commit = commit.max(event.commit);
             unfinished = event.flow_unfinished;
             changes.extend(event.changes.iter().cloned());
         }
         drop(events);
-        let merged = WatchEvent::new(commit, coalesce(changes), unfinished, |bytes| self.budget.take(bytes));
+        // What was charged before is charged again.
+        let charge = |bytes| Some(self.queue.part.take(bytes));
+        let Some(merged) = WatchEvent::new(commit, coalesce(changes), unfinished, charge) else { return };
+        let waiting = self.queue.waiting(&merged, None);
         let mut state = self.queue.state();
         if !state.is_cut_off {
-            state.count(&merged, &self.budget);
-            state.events.push_front(merged);
+            state.bytes += merged.bytes_in_queue();
+            state.events.push_front(waiting);
         }
     }
 }
