@@ -14,7 +14,8 @@ use futures::future::BoxFuture;
 use integration_tests::must;
 use integration_tests::wire::{self, WireElf};
 use mycelium_proto::limits::{
-    ANSWER_BYTES_MAX, ELF_BYTES_MAX, FAILURE_BYTES_MAX, NAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_SIZE_MAX,
+    ANSWER_BYTES_MAX, ELF_BYTES_MAX, FAILURE_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PAGE_BYTES_MAX,
+    PAGE_SIZE_MAX, SPEC_BYTES_MAX,
 };
 use mycelium_proto::reason;
 use mycelium_proto::v1::mycelium_service_client::MyceliumServiceClient;
@@ -280,6 +281,64 @@ async fn jobs_flows_and_results_with_the_longest_names_come_page_by_page() -> an
         rest = &rest[answer.jobs.len()..];
     }
     drop(elf);
+    Ok(broker.stop().await?)
+}
+
+/// A job whose specification is nearly as large as a message, with literals of so many bytes in all.
+fn huge_job(literal_bytes: usize, edges: usize) -> v1::JobSpec {
+    const LITERAL_BYTES: usize = 60_000;
+    let literal = format!("\"{}\"", "x".repeat(LITERAL_BYTES - 2));
+    let mut nodes: Vec<_> =
+        (0..literal_bytes / LITERAL_BYTES).map(|_| wire::literal(literal.clone())).collect();
+    nodes.push(wire::literal("\"small\""));
+    let items = (0..u32::try_from(nodes.len()).unwrap_or_default()).collect();
+    let list = v1::ListNode { items };
+    nodes.push(v1::ValueNode { kind: Some(v1::value_node::Kind::List(list)) });
+    let last = u32::try_from(nodes.len() - 1).unwrap_or_default();
+    // Small nodes without end.
+    nodes.extend((0..edges).map(|_| wire::literal("1")));
+    let arguments = vec![v1::Argument { parameter: "all".to_owned(), node: last }];
+    v1::JobSpec { arguments, ..wire::job("huge", &[], nodes) }
+}
+
+#[tokio::test]
+async fn the_largest_specifications_are_cut_to_the_size_of_an_answer_and_whole_for_who_takes_more()
+-> anyhow::Result<()> {
+    let (broker, mut client) = start().await?;
+    let mut large =
+        client.clone().max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(usize::MAX);
+    let literals = huge_job(SPEC_BYTES_MAX - 1_000, 0);
+    let nodes = huge_job(SPEC_BYTES_MAX - 1_000 - 900_000, 900_000);
+    ensure!(literals.encoded_len() > 8_000_000 && nodes.encoded_len() > 13_000_000);
+    for (spec, keeps_nodes) in [(&literals, true), (&nodes, false)] {
+        large.submit_jobs(wire::submission(vec![spec.clone()])).await?;
+        let request = v1::GetJobRequest {
+            job_id: spec.job_id.clone(),
+            include_spec: true,
+            include_values: true,
+            ..v1::GetJobRequest::default()
+        };
+        let answer = client.get_job(request.clone()).await?.into_inner();
+        ensure!(answer.encoded_len() <= ANSWER_BYTES_MAX, "{} bytes", answer.encoded_len());
+        ensure!(answer.spec_bytes == spec.encoded_len() as u64, "{} bytes in all", answer.spec_bytes);
+        let shown = answer.spec.context("no specification")?;
+        ensure!((&shown.task, &shown.arguments) == (&spec.task, &spec.arguments), "names are shown");
+        if keeps_nodes {
+            ensure!(shown.nodes.len() == spec.nodes.len(), "nodes keep their places");
+            let has_content = |node: &v1::ValueNode| match &node.kind {
+                Some(v1::value_node::Kind::Literal(literal)) => literal.content.is_some(),
+                _ => true,
+            };
+            ensure!(shown.nodes.iter().filter(|node| has_content(node)).count() == 2, "small ones are shown");
+        } else {
+            ensure!(shown.nodes.is_empty(), "some nodes mean nothing without the others");
+        }
+
+        let answer_bytes_max = u32::try_from(MESSAGE_BYTES_MAX)?;
+        let request = v1::GetJobRequest { answer_bytes_max, ..request };
+        let answer = large.get_job(request).await?.into_inner();
+        ensure!(answer.spec_bytes == 0 && answer.spec.as_ref() == Some(spec), "it is not whole");
+    }
     Ok(broker.stop().await?)
 }
 

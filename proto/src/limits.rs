@@ -65,8 +65,8 @@ pub const WINDOW_MAX: u32 = 65_536;
 pub const PAGE_SIZE_MAX: u32 = 1_000;
 /// About the most bytes of a page of a list: it ends there, or at its page size.
 pub const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// The largest answer to a request that is not a stream, in bytes, unless a specification is larger by itself: what gRPC
-/// clients of other languages take unless told otherwise.
+/// The largest answer to a request that is not a stream and does not allow more, in bytes: what gRPC clients of other
+/// languages take unless told otherwise.
 pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The page size of a list whose request does not say.
 pub const PAGE_SIZE_DEFAULT: u32 = 100;

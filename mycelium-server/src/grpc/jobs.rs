@@ -10,7 +10,7 @@ use mycelium_core::effects::Refusal;
 use mycelium_core::ids::{JobId, SessionId, Timestamp};
 use mycelium_core::{Explanation, JobView};
 use mycelium_proto::limits;
-use mycelium_proto::v1;
+use mycelium_proto::v1::{self, payload, value_node};
 use prost::Message as _;
 
 use super::blame::blame;
@@ -22,6 +22,8 @@ use crate::store::{FinishedRecord, SpecRecord, Store, isolate};
 
 /// About how many bytes of outputs go into one answer.
 const OUTPUTS_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// What an answer has beside the specification and what else is measured: tags, lengths, the head of the message.
+const ANSWER_SPARE_BYTES: usize = 1024;
 /// How many of the jobs that a job waits for are named.
 const WAITS_FOR_SHOWN_MAX: usize = 100;
 
@@ -111,13 +113,54 @@ pub(crate) async fn get_job(
         None
     };
     let blame = blame(handle, &found).await?;
-    Ok(v1::GetJobResponse {
+    let mut answer = v1::GetJobResponse {
         job: Some(job),
-        spec,
         values,
         failure: blame.failure,
         root_cause: blame.root_cause,
-    })
+        ..v1::GetJobResponse::default()
+    };
+    if let Some(mut spec) = spec {
+        let asked = usize::try_from(request.answer_bytes_max).unwrap_or(usize::MAX);
+        let max = asked.clamp(limits::ANSWER_BYTES_MAX, limits::MESSAGE_BYTES_MAX);
+        let room = max.saturating_sub(answer.encoded_len() + ANSWER_SPARE_BYTES);
+        answer.spec_bytes = cut_spec(&mut spec, room);
+        answer.spec = Some(spec);
+    }
+    Ok(answer)
+}
+
+/// Leaves out of a specification what takes most, until there is room for it. How many bytes it took, if that was needed.
+fn cut_spec(spec: &mut v1::JobSpec, room: usize) -> u64 {
+    let bytes = spec.encoded_len();
+    let leave_out: [fn(&mut v1::JobSpec); 2] =
+        [|spec| leave_out_literals(&mut spec.nodes), |spec| (spec.nodes, spec.after) = Default::default()];
+    for leave_out in leave_out {
+        if spec.encoded_len() <= room {
+            break;
+        }
+        leave_out(spec);
+    }
+    if spec.encoded_len() < bytes { bytes as u64 } else { 0 }
+}
+
+/// Leaves the larger literals without content, in bodies too. Their depth was checked when they were submitted.
+fn leave_out_literals(nodes: &mut [v1::ValueNode]) {
+    for node in nodes {
+        match &mut node.kind {
+            Some(value_node::Kind::Literal(literal)) => {
+                if let Some(payload::Content::Inline(bytes)) = &literal.content
+                    && bytes.len() > limits::VALUE_PREVIEW_BYTES_MAX
+                {
+                    literal.content = None;
+                }
+            }
+            Some(value_node::Kind::Operation(v1::Operation { body: Some(body), .. })) => {
+                leave_out_literals(&mut body.nodes);
+            }
+            Some(_) | None => {}
+        }
+    }
 }
 
 /// The specification of a job, as it was submitted.

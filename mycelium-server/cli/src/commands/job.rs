@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use elf_runtime::{JobId, Mycelium};
+use mycelium_proto::limits;
 use mycelium_proto::v1::{
     Failure, FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec, JobStatus,
     JobValues, Output as JobOutput, get_flow_request,
@@ -29,7 +30,8 @@ const OCCURRENCES_MAX: u32 = 50;
     where the digits are the end of the job's id; below stands what they come to, once that can be known.\n\n\
     JSON: a job as in `mycelium jobs`, and arguments: [{parameter, node}], nodes, values: [{kind (VALUE, CONDITION or \
     ELEMENT), parameter, node, expression, outputs: [{name, job_id, output}], encoding, bytes, begin, value, error, \
-    origin_job_ids}], origins: [job], after: [job_id], run_if (null or node), for_each (null or {list: node}), element_of \
+    origin_job_ids}], origins: [job], after: [job_id], spec_truncated (true if nodes or after are \
+    incomplete because there is too much of them), run_if (null or node), for_each (null or {list: node}), element_of \
     (null or {job_id, index}), outputs: [{name, encoding, bytes, value, blob}], failure (null, or as in `mycelium \
     failures`, with the message of this job). Nodes are {kind: literal, encoding, bytes, value, blob}, {kind: output, \
     job_id, output}, {kind: list, items: [node]}, {kind: map, entries: [{key, node}]}, {kind: operation, name, inputs: \
@@ -47,6 +49,8 @@ pub(crate) struct Args {
 struct Facts {
     job: Job,
     spec: JobSpec,
+    /// Whether something of it is left out.
+    is_spec_cut: bool,
     values: JobValues,
     outputs: Vec<JobOutput>,
     failure: Option<FailureGroup>,
@@ -68,6 +72,8 @@ async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
         job_id: client::job_bytes(id),
         include_spec: true,
         include_values: true,
+        // As much as the client takes.
+        answer_bytes_max: u32::try_from(limits::MESSAGE_BYTES_MAX).unwrap_or(u32::MAX),
         ..GetJobRequest::default()
     };
     let answer = mycelium.get_job(request).await?;
@@ -87,7 +93,7 @@ async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
     };
     let failure =
         if job.failure_id.is_empty() { None } else { own_failure(mycelium, &job, answer.failure).await? };
-    Ok(Facts { job, spec, values, outputs, failure })
+    Ok(Facts { job, spec, is_spec_cut: answer.spec_bytes > 0, values, outputs, failure })
 }
 
 /// The failure of a job and how often it was seen, with the words of the job's own occurrence.
@@ -123,6 +129,7 @@ fn view(facts: &Facts) -> JobDetails<'_> {
         values: values_of(&facts.values, Some(&facts.spec.nodes)),
         origins: facts.values.origins.iter().map(JobView::from).collect(),
         after: facts.spec.after.iter().map(|id| format::id(id)).collect(),
+        spec_truncated: facts.is_spec_cut,
         run_if: facts.spec.run_if,
         for_each: facts.spec.for_each.as_ref().map(Into::into),
         element_of: facts.spec.element_of.as_ref().map(Into::into),
@@ -132,7 +139,7 @@ fn view(facts: &Facts) -> JobDetails<'_> {
 }
 
 fn describe(facts: &Facts, flow_name: &str) -> String {
-    let Facts { job, spec, values, outputs, failure } = facts;
+    let Facts { job, spec, is_spec_cut, values, outputs, failure } = facts;
     let mut text = format!("{} of {}\n", format::one_line(&job.task), format::one_line(&job.elf));
     let mut fact = |name: &str, value: String| {
         // Writing to a string cannot fail.
@@ -173,6 +180,9 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
     }
     if let Some(elements) = job.elements {
         fact("elements", elements.to_string());
+    }
+    if *is_spec_cut {
+        fact("", "its specification is too large to be shown whole".to_owned());
     }
     push_values(&mut text, job, spec, values);
     for output in outputs {
@@ -248,7 +258,7 @@ mod tests {
             value(JobEdgeKind::Element, "", 2),
         ];
         let values = JobValues { values, ..JobValues::default() };
-        Facts { job, spec, values, outputs: Vec::new(), failure: None }
+        Facts { job, spec, is_spec_cut: false, values, outputs: Vec::new(), failure: None }
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub(crate) struct JobDetails<'a> {
     pub(crate) origins: Vec<JobView<'a>>,
     /// Ids of jobs that it was told to wait for.
     pub(crate) after: Vec<String>,
+    /// Whether `nodes` or `after` are incomplete, because there is too much of them.
+    pub(crate) spec_truncated: bool,
     /// The index of the node that has to be true for it to run.
     pub(crate) run_if: Option<u32>,
     /// If it is run for each element of a list.
