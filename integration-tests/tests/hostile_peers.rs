@@ -346,7 +346,8 @@ async fn without_descriptors_the_broker_takes_in_nobody_and_does_not_spin() -> a
     // Nobody says that it waits, so there is nothing to wait for but time.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let used = processor_time(pid)? - before;
-    ensure!(used < 100, "it used {used} hundredths of a second in two seconds");
+    // Where others use the cores as well, one that spins gets much less than a core.
+    ensure!(used < 15, "it used {used} hundredths of a second in two seconds");
     client.get_status(v1::GetStatusRequest::default()).await?;
     // With room again, who waited is taken in.
     limit_descriptors(pid, 1_024)?;

@@ -33,28 +33,36 @@ pub(super) fn connections(
         async move {
             loop {
                 peers.room(SURPLUS).await;
-                match listener.accept().await {
-                    Ok((socket, address)) => {
-                        let Some(peer) = peers.admit(address) else {
-                            complaints
-                                .say("there are as many connections as there may be; new ones are closed");
-                            continue;
-                        };
-                        // Small messages go out at once; where the option fails, they are only later.
-                        let _slower = socket.set_nodelay(true);
-                        let connection = Connection { socket, peer, peers, unread: GREETING_BYTES };
-                        return Some((Ok(connection), (listener, complaints)));
-                    }
-                    // Gone before it was taken in.
-                    Err(error) if is_of_the_connection(&error) => {}
-                    Err(error) => {
-                        complaints.say(&format!("no connection can be taken in: {error}"));
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                }
+                let (socket, address) = accepted(|| listener.accept(), &mut complaints).await;
+                let Some(peer) = peers.admit(address) else {
+                    complaints.say("there are as many connections as there may be; new ones are closed");
+                    continue;
+                };
+                // Small messages go out at once; where the option fails, they are only later.
+                let _slower = socket.set_nodelay(true);
+                let connection = Connection { socket, peer, peers, unread: GREETING_BYTES };
+                return Some((Ok(connection), (listener, complaints)));
             }
         }
     })
+}
+
+/// The next connection that the system gives. Where it gives none, it is asked again after a pause.
+async fn accepted<T, A: Future<Output = io::Result<T>>>(
+    accept: impl Fn() -> A,
+    complaints: &mut Complaints,
+) -> T {
+    loop {
+        match accept().await {
+            Ok(accepted) => return accepted,
+            // Gone before it was taken in.
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                complaints.say(&format!("no connection can be taken in: {error}"));
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
 }
 
 fn is_of_the_connection(error: &io::Error) -> bool {
@@ -161,5 +169,29 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         self.check(context)?;
         Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_is_asked_again_after_a_pause_only() {
+        let asked = AtomicU32::new(0);
+        let (began, mut complaints) = (Instant::now(), Complaints::default());
+        let accept = || {
+            std::future::ready(match asked.fetch_add(1, Ordering::Relaxed) {
+                0 | 1 => Err(io::ErrorKind::ConnectionAborted.into()),
+                2..7 => Err(io::Error::other("no descriptors are left")),
+                n => Ok(n),
+            })
+        };
+        let accepted = tokio::time::timeout(Duration::from_secs(60), accepted(accept, &mut complaints)).await;
+        assert_eq!(accepted.unwrap(), 7);
+        assert!(began.elapsed() >= 5 * PAUSE, "five failures took {:?}", began.elapsed());
     }
 }
