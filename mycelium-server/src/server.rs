@@ -24,6 +24,7 @@ use crate::blobs::Blobs;
 use crate::broker::{self, Handle, Report, StartError, StoreState, collect_blobs};
 use crate::config::{Config, InvalidConfig};
 use crate::data_dir;
+use crate::defect;
 use crate::evaluator;
 use crate::grpc::{BlobServer, ElfServer, Mycelia, MyceliumServer, StoreServer, with_reason};
 use crate::store::{self, MemoryStore, Store};
@@ -252,8 +253,11 @@ async fn tell_health(handle: Handle, health: HealthReporter) {
     while progress.changed().await.is_ok() {
         let is_writable = progress.borrow_and_update().store == StoreState::Writable;
         if is_writable != was_writable {
-            was_writable = is_writable;
-            set_health(&health, is_writable).await;
+            // A defect is in the log already; the next change is told all the same.
+            let told = defect::catch_async("the health service", set_health(&health, is_writable)).await;
+            if told.is_ok() {
+                was_writable = is_writable;
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::driver::Report;
 use super::handle::Handle;
 use super::message::CallError;
+use crate::defect;
 use crate::store::{BlobDigest, BlobRole, BlobUse, Store};
 
 /// How often all blobs are looked at, beyond the first time.
@@ -49,13 +50,18 @@ pub(crate) async fn collect_blobs(handle: Handle, stop: CancellationToken) {
         if !handle.blobs().may_remove() {
             continue;
         }
-        let done = if Instant::now() >= next_sweep {
-            next_sweep = Instant::now() + SWEEP_INTERVAL;
-            sweep(&handle, &stop).await
-        } else {
-            look_at_expired(&handle, &stop).await
+        let look = async {
+            if Instant::now() >= next_sweep {
+                next_sweep = Instant::now() + SWEEP_INTERVAL;
+                sweep(&handle, &stop).await
+            } else {
+                look_at_expired(&handle, &stop).await
+            }
         };
-        if let Err(error) = done {
+        // After a defect, which is in the log already, the next look comes when it is due.
+        if let Ok(Err(error)) = defect::catch_async("a look for unused blobs", look).await
+            && !matches!(error, CallError::Defect(_))
+        {
             // What was not looked at is, with the next sweep.
             tracing::warn!(error = %Report(&error), "could not look for blobs that nothing uses");
         }
@@ -88,7 +94,20 @@ async fn look_at_expired(handle: &Handle, stop: &CancellationToken) -> Result<()
     }
 }
 
+/// Removes a blob if nothing uses it. A defect on the way keeps this one, and no other.
 async fn look_at(handle: &Handle, digest: BlobDigest) -> Result<(), CallError> {
+    let removed = defect::catch_async("the removal of a blob", remove_if_unused(handle, digest)).await;
+    match removed.unwrap_or_else(|defect| Err(defect.into())) {
+        Err(CallError::Defect(_)) => {
+            // Pins it again, so that it is looked at again.
+            handle.blobs().find(digest).await?;
+            Ok(())
+        }
+        removed => removed,
+    }
+}
+
+async fn remove_if_unused(handle: &Handle, digest: BlobDigest) -> Result<(), CallError> {
     let verdict = match handle.read(move |store| judge(store, digest)).await {
         Err(CallError::Read(error)) if error.is_damage() => {
             // What cannot be judged stays, and the others are looked at all the same.

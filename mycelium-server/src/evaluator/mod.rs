@@ -111,7 +111,17 @@ pub(crate) async fn run(handle: Handle, mut evaluations: mpsc::Receiver<Evaluati
     let lists = Turns::new(LISTS_MAX);
     let mut taken = Vec::with_capacity(CHUNK);
     while evaluations.recv_many(&mut taken, CHUNK).await > 0 {
-        tokio::spawn(evaluate(handle.clone(), lists.clone(), std::mem::take(&mut taken)));
+        tokio::spawn(answer_all(handle.clone(), lists.clone(), std::mem::take(&mut taken)));
+    }
+}
+
+/// Answers the core each of these, whatever happens: without an answer a job would wait for ever.
+async fn answer_all(handle: Handle, lists: Turns<FlowId>, evaluations: Vec<Evaluation>) {
+    let work = evaluate(handle.clone(), lists, evaluations.clone());
+    if let Err(defect) = defect::catch_async("evaluations", work).await {
+        let failed = |evaluation| (evaluation, Answer::underivable(defect.to_string()));
+        // Of those that are answered already, or will be, the first answer counts.
+        send(&handle, evaluations.into_iter().map(failed).collect()).await;
     }
 }
 

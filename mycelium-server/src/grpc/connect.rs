@@ -150,18 +150,18 @@ struct Parts {
 }
 
 impl Parts {
-    /// Runs one of them, and holds `keep` until it has ended. If it panics, the stream ends, and says why if its writer
-    /// can.
+    /// Runs one of them, and holds `keep` until it has ended. If it comes to a defect, or panics, the stream ends, and says
+    /// why if its writer can.
     fn spawn(
         &self,
         what: &'static str,
-        part: impl Future<Output = ()> + Send + 'static,
+        part: impl Future<Output = Result<(), Defect>> + Send + 'static,
         keep: impl Send + 'static,
     ) {
         let Self { shared, closing } = self;
         let (shared, closing) = (Arc::clone(shared), closing.clone());
         tokio::spawn(async move {
-            if let Err(defect) = defect::catch_async(what, part).await {
+            if let Err(defect) = defect::catch_async(what, part).await.and_then(|ended| ended) {
                 shared.give_up(CallError::Defect(defect).into());
                 closing.cancel();
             }
@@ -251,7 +251,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, drain: CancellationToken, closing: CancellationToken) {
+    async fn run(mut self, drain: CancellationToken, closing: CancellationToken) -> Result<(), Defect> {
         loop {
             let message = tokio::select! {
                 () = drain.cancelled() => break,
@@ -287,6 +287,7 @@ impl Reader {
         let closed = Command::StreamClosed { session: self.session };
         // If the broker has stopped, its session waits in the store.
         let _stopped = self.handle.pass_on(self.session, self.stream, closed, Vec::new()).await;
+        Ok(())
     }
 
     /// Deals with one message. `false`: the stream is at its end.
@@ -403,7 +404,12 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, welcome: v1::Welcome, closing: CancellationToken, _permit: Permit) {
+    async fn run(
+        mut self,
+        welcome: v1::Welcome,
+        closing: CancellationToken,
+        _permit: Permit,
+    ) -> Result<(), Defect> {
         let mut alive = self.send(connect_response::Kind::Welcome(welcome)).await;
         while alive {
             alive = tokio::select! {
@@ -436,6 +442,7 @@ impl Writer {
             let _unheard = tokio::time::timeout(LAST_WORD_WITHIN, said).await;
         }
         closing.cancel();
+        Ok(())
     }
 
     /// Why the stream ends; `None` if that was the elf's wish. `is_read_no_further`: its reader has ended.

@@ -31,6 +31,7 @@ use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
 
 use crate::config::Config;
+use crate::defect;
 use budget::{Budget, Full, Taken};
 use listener::{Connection, SURPLUS, connections};
 use peers::{Peer, PeerId, Peers};
@@ -163,14 +164,19 @@ impl Transport {
         while drain.run_until_cancelled(tokio::time::sleep_until(due)).await.is_some() {
             // Where the broker itself stood still, peers are first given the time to go on.
             if due.elapsed() < LOOK_EVERY {
-                self.shared.peers.cut_overdue();
+                self.look(Peers::cut_overdue);
             }
             due = Instant::now() + LOOK_EVERY;
         }
         loop {
-            self.shared.peers.cut_done();
+            self.look(Peers::cut_done);
             tokio::time::sleep(LOOK_EVERY_AT_STOP).await;
         }
+    }
+
+    /// Looks at all connections. After a defect, which is in the log then, the next look comes when it is due.
+    fn look(&self, look: impl FnOnce(&Peers)) {
+        let _logged = defect::catch("a look at connections", || look(&self.shared.peers));
     }
 
     /// Cuts all connections.

@@ -78,8 +78,8 @@ struct PutTogether {
     delayed: Vec<Assignment>,
 }
 
-/// The stream is gone.
-struct Gone;
+/// The stream is gone, or has to go because of a defect.
+struct Gone(Option<Defect>);
 
 impl Dispatcher {
     pub(crate) fn new(
@@ -95,20 +95,23 @@ impl Dispatcher {
     }
 
     /// Runs until the owner of the core lets go of the stream, or the stream is gone.
-    pub(crate) async fn run(mut self, mut assigned: mpsc::Receiver<Assigned>) {
+    ///
+    /// # Errors
+    /// A defect, for which the stream has to end.
+    pub(crate) async fn run(mut self, mut assigned: mpsc::Receiver<Assigned>) -> Result<(), Defect> {
         loop {
             let went_on = tokio::select! {
                 assigned = assigned.recv() => match assigned {
                     Some(Assigned::New { assignments, first }) => self.dispatch(assignments, first).await,
                     Some(Assigned::Ready { tokens, first }) => self.send_ready(&tokens, first).await,
-                    None => break,
+                    None => return Ok(()),
                 },
                 Some(computed) = self.aside.join_next() => {
                     self.announce(or_defect(computed)).await
                 }
             };
-            if went_on.is_err() {
-                break;
+            if let Err(Gone(why)) = went_on {
+                return why.map_or(Ok(()), Err);
             }
         }
     }
@@ -134,11 +137,14 @@ impl Dispatcher {
 
     /// The attempts are not delivered. Closing the stream gives them back to the queue when the elf resumes without them.
     fn unread(&self, error: &CallError) -> Gone {
-        // A defect is in the log already.
-        if !matches!(error, CallError::Defect(_)) {
-            tracing::error!(session = %self.session, error = %Report(error), "cannot read what to dispatch");
+        match error {
+            // It is in the log already.
+            CallError::Defect(defect) => Gone(Some(*defect)),
+            error => {
+                tracing::error!(session = %self.session, error = %Report(error), "cannot read what to dispatch");
+                Gone(None)
+            }
         }
-        Gone
     }
 
     async fn fail(&self, token: Token, failure: FailureBody) -> Result<(), Gone> {
@@ -148,12 +154,12 @@ impl Dispatcher {
     }
 
     async fn tell(&self, command: Command, bodies: Vec<Body>) -> Result<(), Gone> {
-        self.handle.pass_on(self.session, self.stream, command, bodies).await.map_err(|_stopping| Gone)
+        self.handle.pass_on(self.session, self.stream, command, bodies).await.map_err(|_stopping| Gone(None))
     }
 
     async fn send(&self, assignments: Vec<v1::Assignment>, last: AssignNumber) -> Result<(), Gone> {
         for message in messages(assignments, last) {
-            self.out.send(message).await.map_err(|_gone| Gone)?;
+            self.out.send(message).await.map_err(|_gone| Gone(None))?;
         }
         Ok(())
     }
