@@ -581,7 +581,11 @@ async fn waiting_for_a_flow_counts_how_its_jobs_ended() {
         }));
         script.cancel_jobs = Some(Box::new(|request| {
             assert!(matches!(request.scope, Some(v1::cancel_jobs_request::Scope::FlowId(_))));
-            Ok(v1::CancelJobsResponse { jobs_cancelled: 2, jobs_final: 4 })
+            Ok(v1::CancelJobsResponse {
+                jobs_cancelled: 2,
+                jobs_final: 4,
+                ..v1::CancelJobsResponse::default()
+            })
         }));
     });
     let run = broker.client().run(FlowId::generate());

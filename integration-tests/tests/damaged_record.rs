@@ -206,7 +206,18 @@ async fn who_asks_for_a_damaged_record_is_told_so() -> anyhow::Result<()> {
     let job_ids = jobs.iter().map(id).collect();
     let outputs = calls.get_outputs(v1::GetOutputsRequest { job_ids, ..Default::default() }).await;
     wire::expect_refusal(outputs, Code::DataLoss, reason::RECORD_DAMAGED, &[])?;
+
+    // Of several that are to be cancelled, the others are.
     worker.stop().await?;
+    let flow = mycelium.flow("waiting");
+    let waiting = Tester::tasks(&flow, "adder").task_add(list![1u64], 0u64);
+    let _run = flow.submit().await?;
+    let job_ids = jobs.iter().chain([&waiting]).map(id).collect();
+    let scope = Some(v1::cancel_jobs_request::Scope::Jobs(v1::JobIds { job_ids }));
+    let cancel = v1::CancelJobsRequest { scope, ..Default::default() };
+    let cancelled = calls.cancel_jobs(cancel).await?.into_inner();
+    let counts = (cancelled.jobs_cancelled, cancelled.jobs_final, cancelled.jobs_unreadable);
+    ensure!(counts == (1, 2, 1), "{cancelled:?}");
     broker.stop().await?;
     Ok(())
 }

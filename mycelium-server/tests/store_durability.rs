@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod store_suite;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
@@ -12,12 +13,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mycelium_core::ids::{Commit, JobId, Timestamp};
-use mycelium_core::image::LiveJob;
+use mycelium_core::ids::{Commit, FailureId, FlowId, FlowNumber, JobId, Timestamp};
+use mycelium_core::image::{FlowRecord, LiveJob};
 use mycelium_core::status::FinalStatus::{Done, Failed};
 use mycelium_server::store::{
     Batch, ElfRecord, EmbeddedStore, Error, Finish, FinishedQuery, FinishedRecord, JobAfter, JobChange,
-    NewSpec, RevisionRecord, SpecRecord, Store,
+    NewFailure, NewSpec, RevisionRecord, SpecRecord, Store,
 };
 
 use store_suite::*;
@@ -522,6 +523,103 @@ fn damage_names_its_file_and_leaves_the_others_readable() {
     assert!((1..=4).contains(&damaged), "{damaged} of {JOBS} cannot be read");
     // Nor does it keep anything from being stored.
     store.commit(&one_job(JOBS + 1, 1)).unwrap();
+}
+
+/// A name that does not compress.
+fn scattered_name(number: u64) -> String {
+    let mut state = number | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'a' + (state >> 59) as u8 % 26)
+    };
+    std::iter::repeat_with(&mut next).take(200).collect()
+}
+
+/// Flips bytes throughout the files of all large tables, but not at their ends, which tell where everything is.
+fn damage_all_tables(folder: &Path) {
+    for (size, path) in table_files(folder).into_iter().take_while(|(size, _)| *size > 40_000) {
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        for part in 2..10 {
+            let (place, mut byte) = (size / 16 * part, [0]);
+            file.read_exact_at(&mut byte, place).unwrap();
+            file.write_all_at(&[!byte[0]], place).unwrap();
+        }
+    }
+}
+
+#[test]
+fn lists_go_on_past_what_is_damaged_in_them() {
+    const COMMITS: u64 = 40;
+    const PER_COMMIT: u64 = 500;
+    let elf = "e".repeat(250);
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    for commit in 1..=COMMITS {
+        let mut batch = Batch::default();
+        for number in (commit - 1) * PER_COMMIT + 1..=commit * PER_COMMIT {
+            let mut job = one_job(number, 1).jobs.remove(0);
+            if let JobAfter::Finished(finish) = &mut job.after {
+                finish.record.elf = elf.as_str().into();
+                finish.record.task = scattered_name(number).into();
+            }
+            batch.jobs.push(job);
+            let id = FlowId::new(*numbered(number).as_bytes());
+            let name = scattered_name(number).into();
+            batch.flows.push(FlowRecord { id, name, number: FlowNumber(number), ..flow_record(1, "") });
+            let id = FailureId::new(*numbered(number).as_bytes());
+            batch.failures.push(NewFailure { id, ..seen(1, 1, number, &scattered_name(number)) });
+        }
+        batch.counters.commit = Commit(commit);
+        store.commit(&batch).unwrap();
+    }
+    let all = COMMITS * PER_COMMIT;
+    // Those of finished jobs, and of flows and failures.
+    let large = || {
+        let files = table_files(folder.path()).into_iter().filter(|(size, _)| *size > 40_000);
+        files.map(|(_, path)| path.parent().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while large().len() < 2 {
+        assert!(Instant::now() < deadline, "only these are written: {:?}", large());
+        std::thread::yield_now();
+    }
+    damage_all_tables(folder.path());
+
+    let by_elf = FinishedQuery { elf: Some(elf.clone()), ..FinishedQuery::default() };
+    for query in [FinishedQuery::default(), by_elf] {
+        let pages = all_pages(&store, &FinishedQuery { limit: 1000, ..query });
+        let listed: BTreeSet<u64> =
+            pages.iter().flat_map(|page| &page.jobs).map(|job| job.finish_number.0).collect();
+        let n_entries: usize = pages.iter().map(|page| page.jobs.len()).sum();
+        assert_eq!(listed.len(), n_entries, "each is listed once");
+        let damaged: usize = pages.iter().map(|page| page.damaged.len()).sum();
+        assert!(damaged > 0 && n_entries as u64 > all * 9 / 10, "{n_entries} of {all}, {damaged} damaged");
+    }
+
+    let (mut flows, mut damaged, mut after) = (BTreeSet::new(), 0, None);
+    loop {
+        let page = store.list_flows(None, after, 1_000).unwrap();
+        damaged += page.damaged.len();
+        after = page.entries.last().map(|flow| flow.number.0);
+        let n_entries = page.entries.len();
+        flows.extend(page.entries.into_iter().map(|flow| flow.number));
+        if n_entries < 1_000 {
+            break;
+        }
+    }
+    assert!(damaged > 0 && flows.len() as u64 > all * 8 / 10, "{} flows, {damaged} damaged", flows.len());
+    let (mut failures, mut damaged, mut after) = (BTreeSet::new(), 0, None);
+    loop {
+        let page = store.list_failures(after.as_ref(), 1_000).unwrap();
+        damaged += page.damaged.len();
+        after = page.entries.last().map(|(place, _)| place.clone());
+        let n_entries = page.entries.len();
+        failures.extend(page.entries.into_iter().map(|(_, failure)| failure.id));
+        if n_entries < 1_000 {
+            break;
+        }
+    }
+    assert!(damaged > 0 && failures.len() as u64 > all * 8 / 10, "{} failures, {damaged}", failures.len());
 }
 
 #[test]

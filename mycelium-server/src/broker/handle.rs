@@ -1,6 +1,6 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
-use crate::store::{BlobDigest, BlobUse, FinishedRecord, Store};
+use crate::store::{self, BlobDigest, BlobUse, FinishedRecord, Store, isolate};
 
 /// How often a request reads its facts again when the core has forgotten more than they say.
 const FACTS_TRIES_MAX: usize = 20;
@@ -122,6 +122,8 @@ pub(crate) struct Submitted {
 pub(crate) struct Cancelled {
     pub(crate) cancelled: u64,
     pub(crate) already_final: u64,
+    /// How many of those that were named cannot be told how they stand.
+    pub(crate) unreadable: u64,
 }
 
 impl Handle {
@@ -257,23 +259,38 @@ impl Handle {
         Err(CallError::Busy)
     }
 
-    /// Cancels jobs.
-    pub(crate) async fn cancel(&self, scope: Scope) -> Result<Cancelled, CallError> {
+    /// Cancels jobs. Those whose records are damaged are left out, unless the core knows them.
+    pub(crate) async fn cancel(&self, mut scope: Scope) -> Result<Cancelled, CallError> {
+        let mut unreadable = 0;
         for _ in 0..FACTS_TRIES_MAX {
             let asked = scope.clone();
             let as_of = self.commit();
-            let facts = self.read(move |store| scope_facts(store, as_of, &asked)).await?;
+            let (facts, damaged) = self.read(move |store| scope_facts(store, as_of, &asked)).await?;
+            if let Scope::Jobs(jobs) = &mut scope
+                && !damaged.is_empty()
+                && let left_out = self.not_unfinished(damaged).await?
+                && !left_out.is_empty()
+            {
+                jobs.retain(|job| !left_out.contains(job));
+                unreadable += left_out.len() as u64;
+                tracing::warn!(unreadable, "jobs are not cancelled, because their records are damaged");
+            }
             let cancel = Cancel { request: RequestId::default(), scope: scope.clone(), facts };
             match self.request(Command::Cancel(cancel), Vec::new()).await {
                 Err(CallError::Refused(Refusal::FactsStale)) => self.next_commit().await,
                 Err(error) => return Err(error),
                 Ok((Reply::Cancelled { cancelled, already_final }, _)) => {
-                    return Ok(Cancelled { cancelled, already_final });
+                    return Ok(Cancelled { cancelled, already_final, unreadable });
                 }
                 Ok((other, _)) => return Err(unexpected(&other)),
             }
         }
         Err(CallError::Busy)
+    }
+
+    /// Those of some jobs that the core does not know as unfinished.
+    async fn not_unfinished(&self, jobs: Vec<JobId>) -> Result<HashSet<JobId>, CallError> {
+        self.query(move |core, _| jobs.into_iter().filter(|job| core.job(*job).is_none()).collect()).await
     }
 
     /// Sends a command and waits until what it comes to is durable.
@@ -365,6 +382,7 @@ impl Handle {
     /// Begins a watch of that peer.
     pub(crate) async fn watch(
         &self,
+        peer: Peer,
         scope: WatchScope,
         from: Option<Commit>,
         wants: WatchWants,
@@ -382,7 +400,6 @@ impl Handle {
         let store = Arc::clone(&self.inner.store);
         let reserved = crate::reservation::current();
         let read = move || {
-        peer: Peer,
             // Held until it is done, even if nobody waits for it any more.
             let _reserved = reserved;
             defect::catch("a read of the store", || read(&*store))
@@ -528,15 +545,32 @@ fn submit_facts(store: &dyn Store, as_of: Commit, submission: &Submission) -> Re
     })
 }
 
-fn scope_facts(store: &dyn Store, as_of: Commit, scope: &Scope) -> Result<Facts, CallError> {
-    match scope {
-        Scope::Flow(flow) => Ok(Facts { as_of, flow: store.flow(*flow)?, ..Facts::default() }),
-        Scope::Jobs(jobs) => Ok(Facts { as_of, finished: finished_facts(store, jobs)?, ..Facts::default() }),
+/// What the store knows of those that are to be cancelled, and which of them it cannot read.
+fn scope_facts(store: &dyn Store, as_of: Commit, scope: &Scope) -> Result<(Facts, Vec<JobId>), CallError> {
+    let jobs = match scope {
+        Scope::Flow(flow) => {
+            return Ok((Facts { as_of, flow: store.flow(*flow)?, ..Facts::default() }, Vec::new()));
+        }
+        Scope::Jobs(jobs) => jobs,
+    };
+    let mut finished = Vec::with_capacity(jobs.len());
+    let mut damaged = Vec::new();
+    let read = |jobs: &[JobId]| {
+        let mut facts: HashMap<JobId, FinishedFact> =
+            finished_facts(store, jobs)?.into_iter().map(|fact| (fact.id, fact)).collect();
+        Ok(jobs.iter().map(|job| facts.remove(job)).collect())
+    };
+    for (job, fact) in jobs.iter().zip(isolate(jobs, read)?) {
+        match fact {
+            Ok(fact) => finished.extend(fact),
+            Err(_) => damaged.push(*job),
+        }
     }
+    Ok((Facts { as_of, finished, ..Facts::default() }, damaged))
 }
 
 /// What the store knows of `ids` as finished, for the core.
-pub(crate) fn finished_facts(store: &dyn Store, ids: &[JobId]) -> Result<Vec<FinishedFact>, CallError> {
+pub(crate) fn finished_facts(store: &dyn Store, ids: &[JobId]) -> Result<Vec<FinishedFact>, store::Error> {
     let records: Vec<FinishedRecord> = store.finished(ids)?.into_iter().flatten().collect();
     if records.is_empty() {
         return Ok(Vec::new());

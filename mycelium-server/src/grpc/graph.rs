@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use super::convert;
 use super::jobs::{decode_spec, find, find_readable, read_spec, readable_specs};
-use super::list::{JobCursor, JobFilter, jobs_page};
+use super::list::{JobCursor, JobFilter, JobsPage, jobs_page};
 use super::page;
 use super::status::Error;
 use super::values;
@@ -65,7 +65,7 @@ async fn of_flow(
     };
     let mut limit = limit;
     let (jobs, next, edges, truncated) = loop {
-        let (jobs, next) = jobs_page(handle, &filter, cursor, limit).await?;
+        let JobsPage { jobs, next, .. } = jobs_page(handle, &filter, cursor, limit).await?;
         let ids: Vec<JobId> = jobs.iter().filter_map(|job| JobId::from_slice(&job.job_id)).collect();
         let (edges, truncated) = handle.read(move |store| edges_into(store, &ids)).await?;
         if !truncated || jobs.len() <= 1 {

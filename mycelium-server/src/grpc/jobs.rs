@@ -265,7 +265,11 @@ pub(crate) async fn cancel(
         None => return Err(Error::field("scope", "says nothing: give a flow or jobs")),
     };
     let done = handle.cancel(scope).await?;
-    Ok(v1::CancelJobsResponse { jobs_cancelled: done.cancelled, jobs_final: done.already_final })
+    Ok(v1::CancelJobsResponse {
+        jobs_cancelled: done.cancelled,
+        jobs_final: done.already_final,
+        jobs_unreadable: done.unreadable,
+    })
 }
 
 pub(crate) async fn retry(

@@ -13,7 +13,7 @@ use super::convert;
 use super::page;
 use super::status::Error;
 use crate::broker::{CallError, Handle, cut_failure};
-use crate::store::{FailureCursor, FailureRecord, FinishedQuery, OccurrenceRecord, Store};
+use crate::store::{FailureCursor, FailureRecord, FinishedQuery, Listed, OccurrenceRecord, Store};
 
 /// How many failures, or occurrences, are read at once.
 const FAILURES_CHUNK: usize = 16;
@@ -67,13 +67,22 @@ impl JobCursor {
     }
 }
 
+/// A page of jobs.
+#[derive(Debug, Default)]
+pub(crate) struct JobsPage {
+    pub(crate) jobs: Vec<v1::Job>,
+    pub(crate) next: Option<JobCursor>,
+    /// How many damaged records were left out.
+    pub(crate) unreadable: u32,
+}
+
 /// A page of jobs: first the unfinished ones, then the finished ones.
 pub(crate) async fn jobs_page(
     handle: &Handle,
     filter: &JobFilter,
     cursor: JobCursor,
     limit: usize,
-) -> Result<(Vec<v1::Job>, Option<JobCursor>), CallError> {
+) -> Result<JobsPage, CallError> {
     let mut jobs = Vec::new();
     let after = match cursor {
         JobCursor::Finished(after) => after,
@@ -84,23 +93,34 @@ pub(crate) async fn jobs_page(
                 let page = page.await?;
                 jobs.extend(page.jobs.iter().map(convert::unfinished_job));
                 if let Some(next) = page.next {
-                    return Ok((jobs, Some(JobCursor::Unfinished(Some(next)))));
+                    let next = Some(JobCursor::Unfinished(Some(next)));
+                    return Ok(JobsPage { jobs, next, unreadable: 0 });
                 }
             }
             None
         }
     };
-    let Some(finished) = &filter.finished else { return Ok((jobs, None)) };
+    let Some(finished) = &filter.finished else {
+        return Ok(JobsPage { jobs, ..JobsPage::default() });
+    };
     if jobs.len() >= limit {
-        return Ok((jobs, Some(JobCursor::Finished(None))));
+        return Ok(JobsPage { jobs, next: Some(JobCursor::Finished(None)), unreadable: 0 });
     }
     let query = FinishedQuery { after, limit: limit - jobs.len(), ..finished.clone() };
     let page = handle.read(move |store| Ok(store.list_finished(&query)?)).await?;
-    for what in &page.damaged {
-        tracing::error!(what, "a damaged job is left out of a list");
-    }
+    let unreadable = left_out("jobs", &page.damaged);
     jobs.extend(page.jobs.iter().map(convert::finished_job));
-    Ok((jobs, page.next.map(|next| JobCursor::Finished(Some(next)))))
+    let next = page.next.map(|next| JobCursor::Finished(Some(next)));
+    Ok(JobsPage { jobs, next, unreadable })
+}
+
+/// Tells of what is left out of a page because it is damaged, and counts it.
+fn left_out(list: &str, damaged: &[String]) -> u32 {
+    let unreadable = u32::try_from(damaged.len()).unwrap_or(u32::MAX);
+    if let Some(first) = damaged.first() {
+        tracing::warn!(list, unreadable, first, "what is damaged is left out of a list");
+    }
+    unreadable
 }
 
 pub(crate) async fn list_jobs(
@@ -110,8 +130,9 @@ pub(crate) async fn list_jobs(
     let cursor = JobCursor::read(&request.page_token)?;
     let limit = page::size(request.page_size);
     let filter = job_filter(&request)?;
-    let (jobs, next) = jobs_page(handle, &filter, cursor, limit).await?;
-    Ok(v1::ListJobsResponse { jobs, next_page_token: next.map(JobCursor::token).unwrap_or_default() })
+    let JobsPage { jobs, next, unreadable } = jobs_page(handle, &filter, cursor, limit).await?;
+    let next_page_token = next.map(JobCursor::token).unwrap_or_default();
+    Ok(v1::ListJobsResponse { jobs, next_page_token, unreadable })
 }
 
 fn job_filter(request: &v1::ListJobsRequest) -> Result<JobFilter, Error> {
@@ -204,13 +225,15 @@ pub(crate) async fn list_flows(
     let after = page::read_number(&request.page_token, KIND)?;
     let limit = page::size(request.page_size);
     let name = (!request.name.is_empty()).then_some(request.name);
-    let mut records =
-        handle.read(move |store| Ok(store.list_flows(name.as_deref(), after, limit + 1)?)).await?;
+    let read = move |store: &dyn Store| Ok(store.list_flows(name.as_deref(), after, limit + 1)?);
+    let Listed { entries: mut records, damaged } = handle.read(read).await?;
+    let unreadable = left_out("flows", &damaged);
     let next_page_token = match cut_page(&mut records, limit) {
         Some(last) => page::token(KIND, &last.number.0.to_be_bytes()),
         None => String::new(),
     };
-    Ok(v1::ListFlowsResponse { flows: flows_as_they_stand(handle, records).await?, next_page_token })
+    let flows = flows_as_they_stand(handle, records).await?;
+    Ok(v1::ListFlowsResponse { flows, next_page_token, unreadable })
 }
 
 /// Cuts a page that was read with one entry too many; the last entry that stays, if there are more.
@@ -230,12 +253,19 @@ pub(crate) async fn list_failures(
     let after = page::read(&request.page_token, &[KIND])?.map(|(_, bytes)| FailureCursor(bytes));
     let limit = page::size(request.page_size);
     let read = move |store: &dyn Store| {
-        let read = |after: Option<&FailureCursor>, n| Ok(store.list_failures(after, n)?);
-        page::fill(limit, FAILURES_CHUNK, after, read, |record: FailureRecord| failure_message(&record))
+        let mut damaged = Vec::new();
+        let read = |after: Option<&FailureCursor>, n| {
+            let page = store.list_failures(after, n)?;
+            damaged.extend(page.damaged);
+            Ok(page.entries)
+        };
+        let page =
+            page::fill(limit, FAILURES_CHUNK, after, read, |record: FailureRecord| failure_message(&record))?;
+        Ok((page, left_out("failures", &damaged)))
     };
-    let (failures, next) = handle.read(read).await?;
+    let ((failures, next), unreadable) = handle.read(read).await?;
     let next_page_token = next.map(|next| page::token(KIND, &next.0)).unwrap_or_default();
-    Ok(v1::ListFailuresResponse { failures, next_page_token })
+    Ok(v1::ListFailuresResponse { failures, next_page_token, unreadable })
 }
 
 pub(crate) async fn get_failure(

@@ -19,7 +19,7 @@ pub(crate) fn fill<Cursor, Record, Entry: Message>(
     limit: usize,
     chunk: usize,
     mut after: Option<Cursor>,
-    read: impl Fn(Option<&Cursor>, usize) -> Result<Vec<(Cursor, Record)>, CallError>,
+    mut read: impl FnMut(Option<&Cursor>, usize) -> Result<Vec<(Cursor, Record)>, CallError>,
     entry: impl Fn(Record) -> Result<Entry, CallError>,
 ) -> Result<(Vec<Entry>, Option<Cursor>), CallError> {
     let mut page: Vec<Entry> = Vec::new();

@@ -18,7 +18,7 @@ use self::changes::{CHANGE_BYTES, Draft, assemble};
 use self::outgoing::{MESSAGE_BYTES, Outgoing, Place, Room};
 use super::convert;
 use super::jobs::{find_all, job_ids};
-use super::list::{JobCursor, JobFilter, jobs_page};
+use super::list::{JobCursor, JobFilter, JobsPage, jobs_page};
 use super::status::Error;
 use crate::broker::{
     CallError, Charge, Handle, Peer, Permit, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange,
@@ -212,7 +212,8 @@ impl Watch {
             let Some(place) = self.outgoing.place().await else { return Ok(Go::Home) };
             let reading = self.handle.watch_limits().reading(self.peer).await;
             let room = place.room(MESSAGE_BYTES);
-            let (jobs, next) = jobs_page(&self.handle, &filter, cursor, changes_max(&room)).await?;
+            let JobsPage { jobs, next, .. } =
+                jobs_page(&self.handle, &filter, cursor, changes_max(&room)).await?;
             drop(reading);
             if self.send_jobs(jobs, place, room).await? == Go::Home {
                 return Ok(Go::Home);

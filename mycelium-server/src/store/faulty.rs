@@ -11,7 +11,8 @@ use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 
 use super::{
     Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
-    FinishedRecord, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store, StoreSnapshot,
+    FinishedRecord, Listed, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store,
+    StoreSnapshot,
 };
 
 /// How a commit fails.
@@ -283,7 +284,7 @@ impl Store for FaultyStore {
         name: Option<&str>,
         after: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<FlowRecord>, Error> {
+    ) -> Result<Listed<FlowRecord>, Error> {
         self.present()?.list_flows(name, after, limit)
     }
 
@@ -320,7 +321,7 @@ impl Store for FaultyStore {
         &self,
         after: Option<&FailureCursor>,
         limit: usize,
-    ) -> Result<Vec<(FailureCursor, FailureRecord)>, Error> {
+    ) -> Result<Listed<(FailureCursor, FailureRecord)>, Error> {
         self.present()?.list_failures(after, limit)
     }
 

@@ -11,7 +11,7 @@ use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, 
 
 use super::{
     Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
-    FinishedQuery, FinishedRecord, JobAfter, JobChange, NewFailure, OccurrenceRecord, RevisionCursor,
+    FinishedQuery, FinishedRecord, JobAfter, JobChange, Listed, NewFailure, OccurrenceRecord, RevisionCursor,
     RevisionRecord, SpecRecord, Store, cursor,
 };
 
@@ -167,7 +167,7 @@ impl Store for MemoryStore {
     }
 
     fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error> {
-        Ok(self.list_flows(Some(name), None, 1)?.pop())
+        Ok(self.list_flows(Some(name), None, 1)?.entries.pop())
     }
 
     fn list_flows(
@@ -175,7 +175,7 @@ impl Store for MemoryStore {
         name: Option<&str>,
         after: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<FlowRecord>, Error> {
+    ) -> Result<Listed<FlowRecord>, Error> {
         let tables = self.read();
         let fits = |flow: &&FlowRecord| {
             name.is_none_or(|name| &*flow.name == name) && after.is_none_or(|after| flow.number.0 < after)
@@ -183,7 +183,7 @@ impl Store for MemoryStore {
         let mut flows: Vec<_> = tables.flows.values().filter(fits).cloned().collect();
         flows.sort_by_key(|flow| std::cmp::Reverse(flow.number));
         flows.truncate(limit);
-        Ok(flows)
+        Ok(flows.into())
     }
 
     fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error> {
@@ -238,7 +238,7 @@ impl Store for MemoryStore {
         &self,
         after: Option<&FailureCursor>,
         limit: usize,
-    ) -> Result<Vec<(FailureCursor, FailureRecord)>, Error> {
+    ) -> Result<Listed<(FailureCursor, FailureRecord)>, Error> {
         let tables = self.read();
         let mut failures: Vec<_> = tables
             .failures
@@ -248,7 +248,7 @@ impl Store for MemoryStore {
             .collect();
         failures.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0));
         failures.truncate(limit);
-        Ok(failures)
+        Ok(failures.into())
     }
 
     fn occurrence_of(&self, id: FailureId, job: JobId) -> Result<Option<OccurrenceRecord>, Error> {

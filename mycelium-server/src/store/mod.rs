@@ -90,7 +90,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         name: Option<&str>,
         after: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<FlowRecord>, Error>;
+    ) -> Result<Listed<FlowRecord>, Error>;
 
     /// A submission of several parts, sealed or open.
     fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error>;
@@ -124,7 +124,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         &self,
         after: Option<&FailureCursor>,
         limit: usize,
-    ) -> Result<Vec<(FailureCursor, FailureRecord)>, Error>;
+    ) -> Result<Listed<(FailureCursor, FailureRecord)>, Error>;
 
     /// Occurrences of a failure, last first, beginning after the one numbered `after`; at most `limit`. The number is
     /// the occurrence's own, from 1, in the order they were recorded.
@@ -263,6 +263,21 @@ pub struct FinishedPage {
     pub damaged: Vec<String>,
     /// How many index entries were read.
     pub entries_read: usize,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// What can be read, as many as asked for if there are as many.
+    pub entries: Vec<T>,
+    /// What is wrong, in words, with each record or stretch of records that is left out because it is damaged.
+    pub damaged: Vec<String>,
+}
+
+impl<T> From<Vec<T>> for Listed<T> {
+    fn from(entries: Vec<T>) -> Self {
+        Self { entries, damaged: Vec::new() }
+    }
 }
 
 /// A place in a list of revisions.

@@ -138,10 +138,10 @@ pub(crate) fn a_new_store_is_empty(world: &mut World) {
     assert_eq!(store.revision("scale", "", revision(1)).unwrap(), None);
     assert_eq!(store.failure(failure(1)).unwrap(), None);
     assert_eq!(store.dependents(job(1), None, 10).unwrap(), []);
-    assert_eq!(store.list_flows(None, None, 10).unwrap(), []);
+    assert_eq!(store.list_flows(None, None, 10).unwrap().entries, []);
     assert_eq!(store.list_elves(None, 10).unwrap(), []);
     assert_eq!(store.list_revisions("scale", None, 10).unwrap(), []);
-    assert_eq!(store.list_failures(None, 10).unwrap(), []);
+    assert_eq!(store.list_failures(None, 10).unwrap().entries, []);
     assert_eq!(store.list_occurrences(failure(1), None, 10).unwrap(), []);
 }
 
@@ -377,7 +377,7 @@ pub(crate) fn flows_are_found_and_listed(world: &mut World) {
     world.reopen();
     let store = world.store();
     let numbers = |name, after, limit| -> Vec<u64> {
-        store.list_flows(name, after, limit).unwrap().iter().map(|flow| flow.number.0).collect()
+        store.list_flows(name, after, limit).unwrap().entries.iter().map(|flow| flow.number.0).collect()
     };
     assert_eq!(store.flow(flow(1)).unwrap(), Some(changed));
     assert_eq!(store.flow_named("a").unwrap().as_ref(), Some(&flows[2]));
@@ -524,7 +524,7 @@ pub(crate) fn failures_are_listed_last_seen_first(world: &mut World) {
     let failures = at.map(|(number, at)| seen(number, 1, at, "once")).to_vec();
     world.commit(Batch { failures, ..Batch::default() });
     let ids = |world: &World, after: Option<_>| -> (Vec<_>, Option<_>) {
-        let page = world.store().list_failures(after.as_ref(), 2).unwrap();
+        let page = world.store().list_failures(after.as_ref(), 2).unwrap().entries;
         (page.iter().map(|(_, record)| record.id).collect(), page.last().map(|(place, _)| place.clone()))
     };
     let (first, place) = ids(world, None);

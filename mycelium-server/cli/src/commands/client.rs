@@ -78,6 +78,13 @@ pub(super) async fn pages<T>(
     }
 }
 
+/// Says on standard error that something is left out of a list because it is damaged.
+pub(super) fn note_unreadable(unreadable: u32) {
+    if unreadable > 0 {
+        note("Some records in the store are damaged, and are not shown; the broker's log names them.");
+    }
+}
+
 /// Says that a list goes on, if it does: never is one cut without a word.
 pub(super) fn note_more(limit: u32, are_more: bool) {
     if are_more {

@@ -22,12 +22,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    let mut unreadable = 0;
     let (groups, are_more) = client::pages(args.limit, async |page_size, page_token| {
         let request = ListFailuresRequest { page_size, page_token, ..Default::default() };
         let page = mycelium.list_failures(request).await?;
+        unreadable += page.unreadable;
         Ok((page.failures, page.next_page_token))
     })
     .await?;
+    client::note_unreadable(unreadable);
     let failures = groups.iter().filter_map(|group| Some((FailureSummary::new(group)?, group)));
     if output.is_json() {
         output.json(&failures.map(|(failure, _)| failure).collect::<Vec<_>>())?;

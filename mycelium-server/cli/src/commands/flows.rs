@@ -25,9 +25,11 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
     let name = args.name.unwrap_or_default();
+    let mut unreadable = 0;
     let (flows, are_more) = client::pages(args.limit, async |page_size, page_token| {
         let request = ListFlowsRequest { name: name.clone(), page_size, page_token, ..Default::default() };
         let page = mycelium.list_flows(request).await?;
+        unreadable += page.unreadable;
         Ok((page.flows, page.next_page_token))
     })
     .await?;
@@ -36,6 +38,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     } else {
         output.table(table(&flows), "no flows")?;
     }
+    client::note_unreadable(unreadable);
     client::note_more(args.limit, are_more);
     Ok(())
 }

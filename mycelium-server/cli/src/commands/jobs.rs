@@ -108,6 +108,7 @@ async fn list(
     loop {
         request.page_size = client::page_size(limit - jobs.len() + 1);
         let page = mycelium.list_jobs(request.clone()).await?;
+        client::note_unreadable(page.unreadable);
         for job in page.jobs {
             match places.get(&job.job_id) {
                 Some(&place) => jobs[place] = job,

@@ -1,4 +1,4 @@
-//! Finished jobs, by page.
+//! Lists, by page, past what is damaged.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -8,8 +8,39 @@ use mycelium_core::ids::{FinishNumber, Timestamp};
 use mycelium_core::status::FinalStatus;
 
 use super::keys::{self, Key, index};
+use super::readable::Past;
 use super::tables::{Table, View, end_of};
-use crate::store::{Error, FinishedPage, FinishedQuery, FinishedRecord};
+use crate::store::{Error, FinishedPage, FinishedQuery, FinishedRecord, Listed};
+
+/// How much that is damaged a page passes over: finding out what is wrong with each takes its time.
+const DAMAGED_MAX: usize = 256;
+
+/// Reads a page of a list whose entries lead to records.
+pub(super) fn listed<T>(
+    view: &View<'_>,
+    table: &Table,
+    prefix: &[u8],
+    after: Option<Key>,
+    limit: usize,
+    record: impl Fn(&[u8], Slice) -> Result<T, Error>,
+) -> Result<Listed<T>, Error> {
+    let begin = match after {
+        Some(after) => Bound::Excluded(after.into_bytes()),
+        None => Bound::Included(prefix.to_vec()),
+    };
+    let mut page = Listed { entries: Vec::new(), damaged: Vec::new() };
+    let mut entries = Past::new(view, table, begin, end_of(prefix));
+    while page.entries.len() < limit
+        && let Some(entry) = entries.next()
+    {
+        match entry.and_then(|(key, value)| record(&key, value)) {
+            Ok(record) => page.entries.push(record),
+            Err(Error::Damaged { what }) if page.damaged.len() < DAMAGED_MAX => page.damaged.push(what),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(page)
+}
 
 /// One entry of a list, and its record if the list holds the records themselves.
 struct Entry {
@@ -53,18 +84,25 @@ pub(super) fn page(view: &View<'_>, query: &FinishedQuery) -> Result<FinishedPag
     let mut last = None;
     let mut taken = 0;
     loop {
-        for list in lists.iter_mut().filter(|list| list.head.is_none() && !list.is_at_end) {
-            if page.entries_read > limit {
-                // Without this list's next entry, nothing says which of all comes next.
-                page.next = last;
-                return Ok(page);
-            }
-            match list.entries.next() {
-                Some(entry) => {
-                    list.head = Some(entry?);
-                    page.entries_read += 1;
+        for list in &mut lists {
+            while list.head.is_none() && !list.is_at_end {
+                if page.entries_read > limit {
+                    // Without this list's next entry, nothing says which of all comes next.
+                    page.next = last;
+                    return Ok(page);
                 }
-                None => list.is_at_end = true,
+                match list.entries.next() {
+                    Some(Ok(entry)) => {
+                        list.head = Some(entry);
+                        page.entries_read += 1;
+                    }
+                    // Behind it the list goes on.
+                    Some(Err(Error::Damaged { what })) if page.damaged.len() < DAMAGED_MAX => {
+                        page.damaged.push(what);
+                    }
+                    Some(Err(error)) => return Err(error),
+                    None => list.is_at_end = true,
+                }
             }
         }
         let Some(newest) =
@@ -168,12 +206,12 @@ fn bounds(view: &View<'_>, query: &FinishedQuery) -> Result<Bounds, Error> {
 }
 
 /// Begins to read a list.
-fn read<'t>(
-    view: &View<'_>,
+fn read<'v, 't>(
+    view: &'v View<'v>,
     table: &'t Table,
     prefix: &[u8],
     bounds: Bounds,
-) -> List<impl Iterator<Item = Result<Entry, Error>> + use<'t>> {
+) -> List<impl Iterator<Item = Result<Entry, Error>> + use<'v, 't>> {
     let at = |number| {
         let mut key = prefix.to_vec();
         key.extend_from_slice(&keys::finished(number));
@@ -184,7 +222,7 @@ fn read<'t>(
     let end = bounds.end.map_or_else(|| end_of(prefix), |number| Bound::Excluded(at(number)));
     // Only the list of all has records for values.
     let holds_records = prefix.is_empty();
-    let entries = view.range(table, begin, end).map(move |entry| {
+    let entries = Past::new(view, table, begin, end).map(move |entry| {
         let (key, value) = entry?;
         let number = table.expect(&key, keys::finish_number(&key), "the key is too short")?;
         Ok(Entry { number, record: holds_records.then_some(value) })

@@ -42,8 +42,8 @@ use self::tables::{Tables, View, damaged};
 use self::write::Writes;
 use super::{
     Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
-    FinishedRecord, OCCURRENCES_SEARCHED, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord,
-    Store, StoreSnapshot, cursor,
+    FinishedRecord, Listed, OCCURRENCES_SEARCHED, OccurrenceRecord, RevisionCursor, RevisionRecord,
+    SpecRecord, Store, StoreSnapshot, cursor,
 };
 
 /// The mycelium in a data folder that is checked or copied.
@@ -363,7 +363,12 @@ impl Store for EmbeddedStore {
     }
 
     fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error> {
-        Ok(self.list_flows(Some(name), None, 1)?.pop())
+        let listed = self.list_flows(Some(name), None, 1)?;
+        match listed.damaged.into_iter().next() {
+            // It may be the one.
+            Some(what) => Err(Error::Damaged { what }),
+            None => Ok(listed.entries.into_iter().next()),
+        }
     }
 
     fn list_flows(
@@ -371,18 +376,17 @@ impl Store for EmbeddedStore {
         name: Option<&str>,
         after: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<FlowRecord>, Error> {
+    ) -> Result<Listed<FlowRecord>, Error> {
         self.read(|view| {
             let table = &view.tables.catalog;
             let list = catalog::flows(name);
             let after = after.map(|after| list.clone().at_place(&cursor::descending(after)));
-            let flow = |entry| {
-                let (key, value): (fjall::Slice, fjall::Slice) = entry?;
-                let id = table.expect(&key, FlowId::from_slice(&value), "the value is no flow")?;
+            let flow = |key: &[u8], value: fjall::Slice| {
+                let id = table.expect(key, FlowId::from_slice(&value), "the value is no flow")?;
                 let flow = view.get(table, catalog::flow(id).as_bytes(), id)?;
-                table.expect(&key, flow, "the flow is missing")
+                table.expect(key, flow, "the flow is missing")
             };
-            view.scan(table, list.as_bytes(), after).take(limit).map(flow).collect()
+            lists::listed(view, table, list.as_bytes(), after, limit, flow)
         })
     }
 
@@ -447,18 +451,17 @@ impl Store for EmbeddedStore {
         &self,
         after: Option<&FailureCursor>,
         limit: usize,
-    ) -> Result<Vec<(FailureCursor, FailureRecord)>, Error> {
+    ) -> Result<Listed<(FailureCursor, FailureRecord)>, Error> {
         self.read(|view| {
             let table = &view.tables.catalog;
-            let failure = |entry| {
-                let (key, _): (fjall::Slice, fjall::Slice) = entry?;
-                let id = table.expect(&key, catalog::failure_of(&key), "the key is no failure")?;
+            let failure = |key: &[u8], _| {
+                let id = table.expect(key, catalog::failure_of(key), "the key is no failure")?;
                 let record = view.get::<FailureRecord>(table, catalog::failure(id).as_bytes(), id)?;
-                let record = table.expect(&key, record, "the failure is missing")?;
+                let record = table.expect(key, record, "the failure is missing")?;
                 Ok((cursor::failure(record.last_seen, id), record))
             };
             let after = after.map(catalog::failure_at);
-            view.scan(table, catalog::failures().as_bytes(), after).take(limit).map(failure).collect()
+            lists::listed(view, table, catalog::failures().as_bytes(), after, limit, failure)
         })
     }
 

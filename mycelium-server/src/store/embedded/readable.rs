@@ -3,7 +3,7 @@
 //! A block that cannot be read hides the keys that were in it. Where it ends is found by trying: a scan that begins
 //! within it fails, and one that begins behind it does not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use fjall::{AbstractTree as _, Slice};
@@ -72,6 +72,77 @@ pub(super) fn entries(
             Some(next) => begin = Bound::Included(next),
             None => return Ok(lost),
         }
+    }
+}
+
+/// Entries between two keys, past what is damaged: after an error that says so, those that can be read behind it follow.
+pub(super) struct Past<'v, 't> {
+    view: &'v View<'v>,
+    table: &'t Table,
+    end: Bound<Vec<u8>>,
+    /// The last key that was read, or where to begin.
+    last: Slice,
+    entries: Box<dyn Iterator<Item = Result<(Slice, Slice), Error>> + 't>,
+    /// Keys within what is damaged that are in other files, or in memory.
+    within: VecDeque<Slice>,
+    /// Where to go on behind that.
+    behind: Option<Vec<u8>>,
+}
+
+impl<'v, 't> Past<'v, 't> {
+    pub(super) fn new(
+        view: &'v View<'v>,
+        table: &'t Table,
+        begin: Bound<Vec<u8>>,
+        end: Bound<Vec<u8>>,
+    ) -> Self {
+        let last = match &begin {
+            Bound::Included(key) | Bound::Excluded(key) => Slice::from(key.as_slice()),
+            Bound::Unbounded => Slice::from([].as_slice()),
+        };
+        let entries = Box::new(view.range(table, begin, end.clone()));
+        Self { view, table, end, last, entries, within: VecDeque::new(), behind: None }
+    }
+
+    fn is_before_end(&self, key: &[u8]) -> bool {
+        match &self.end {
+            Bound::Included(end) => key <= end.as_slice(),
+            Bound::Excluded(end) => key < end.as_slice(),
+            Bound::Unbounded => true,
+        }
+    }
+
+    /// Finds what can be read within what is damaged, and behind it.
+    fn pass(&mut self) {
+        let behind = end_of_damage(self.view, self.table, &self.last);
+        let within = keys_between(self.table, &self.last, behind.as_deref());
+        self.within = within.into_iter().filter(|key| self.is_before_end(key)).collect();
+        self.behind = behind.filter(|key| self.is_before_end(key));
+        self.entries = Box::new(std::iter::empty());
+    }
+}
+
+impl Iterator for Past<'_, '_> {
+    type Item = Result<(Slice, Slice), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some(key) = self.within.pop_front() {
+            match self.view.get_raw(self.table, &key) {
+                Ok(Some(value)) => return Some(Ok((key, value))),
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        if let Some(behind) = self.behind.take() {
+            self.entries = Box::new(self.view.range(self.table, Bound::Included(behind), self.end.clone()));
+        }
+        let next = self.entries.next()?;
+        match &next {
+            Ok((key, _)) => self.last = key.clone(),
+            Err(Error::Damaged { .. }) => self.pass(),
+            Err(_) => {}
+        }
+        Some(next)
     }
 }
 
