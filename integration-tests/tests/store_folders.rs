@@ -1,5 +1,6 @@
 //! Data folders: nobody else can read them, they are checked, salvaged and backed up, and take their blobs with them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -235,6 +236,81 @@ async fn a_damaged_folder_is_named_and_what_can_be_read_is_salvaged() -> anyhow:
     let ended = must("the end of the flow", client.run(run.flow_id()).wait()).await??;
     ensure!(ended.done == JOBS - named && ended.failed == named, "{ended:?}");
     elf.stop().await?;
+    broker.stop().await?;
+    Ok(())
+}
+
+/// Every file in a folder, with what is in it.
+fn contents(folder: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let mut bytes = fs::read(&path)?;
+                // The place that a journal reserves.
+                bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+                found.insert(path, bytes);
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_at_a_damaged_journal_leaves_it_and_what_is_whole_is_salvaged() -> anyhow::Result<()> {
+    const FLOWS: u64 = 40;
+    let mut broker = BrokerProcess::start(&[]).await?;
+    let client = broker.client().await?;
+    for number in 0..FLOWS {
+        submit_large(&client, &format!("flow-{number}"), 5).await?;
+    }
+    drop(client);
+    broker.kill().await?;
+    let data = broker.data_folder();
+    let journal = data.join("default/store/0.jnl");
+    let before = contents(&data)?;
+    let data = utf8(&data)?;
+    let healthy = mycelium(&["store", "check", data]).await?;
+    ensure!(healthy.status.success(), "{healthy:?}");
+    ensure!(contents(Path::new(data))? == before, "the check of a whole folder changed it");
+
+    let written = before.get(&journal).context("no journal")?.len() as u64;
+    let file = File::options().read(true).write(true).open(&journal)?;
+    let (place, mut byte) = (written / 2, [0]);
+    file.read_exact_at(&mut byte, place)?;
+    file.write_all_at(&[byte[0] ^ 1], place)?;
+    let before = contents(Path::new(data))?;
+    let named = format!("the journal {} cannot be read from byte ", journal.display());
+    let temp = tempfile::tempdir()?;
+    let new = temp.path().join("new");
+    let serve: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--data-dir", data];
+    for (arguments, code) in [
+        (&["store", "check", data] as &[&str], 1),
+        (serve, 1),
+        (serve, 1),
+        (&["store", "salvage", data, utf8(&new)?], 0),
+    ] {
+        let done = mycelium(arguments).await?;
+        ensure!(done.status.code() == Some(code), "{arguments:?}: {done:?}");
+        ensure!(text(&done).contains(&named), "{arguments:?}: {done:?}");
+        ensure!(contents(Path::new(data))? == before, "{arguments:?} changed the folder");
+        match arguments.contains(&"salvage") {
+            true => ensure!(text(&done).contains("LOST: 1 commit that had been acknowledged"), "{done:?}"),
+            false => ensure!(text(&done).contains(&format!("mycelium store salvage {data}")), "{done:?}"),
+        }
+    }
+
+    // All but the flow of the one commit that was hit is there, and runs.
+    let broker = Broker::open(&new)?.bind("127.0.0.1:0").await?;
+    let client = Mycelium::connect(broker.url()).await?;
+    let status = client.get_status(v1::GetStatusRequest::default()).await?;
+    let unfinished = status.unfinished.context("no counts")?;
+    ensure!(unfinished.pending + unfinished.ready == 5 * (FLOWS - 1), "{unfinished:?}");
+    drop(client);
     broker.stop().await?;
     Ok(())
 }

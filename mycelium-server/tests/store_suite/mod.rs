@@ -1,6 +1,7 @@
 //! What the tests of stores share: a small world of jobs, and a writer that numbers its commits.
 
 pub(crate) mod conformance;
+pub(crate) mod folders;
 
 use std::fmt::Debug;
 use std::path::Path;

@@ -36,9 +36,10 @@ enum Command {
     Backup(BackupArgs),
 }
 
-/// Reads every file of a data folder that no broker uses, and names what is damaged.
+/// Reads every file of a data folder that no broker uses, names what is damaged, and changes nothing.
 ///
-/// If something is, each job of which something cannot be read is named too.
+/// If something is, each job of which something cannot be read is named too. The journals are copied into the folder for
+/// temporary files (TMPDIR) meanwhile, 64 MiB at most as a rule.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "JSON: {damage, jobs: [{job_id, unreadable}], files}.\n\n\
     Exit codes: 0 nothing is damaged, 1 something is, 2 it is no data folder or a broker uses it.")]
@@ -50,10 +51,16 @@ struct CheckArgs {
 /// Copies what can be read of a damaged data folder into a new one that opens, and lists what cannot.
 ///
 /// The damaged folder is left as it is. Jobs of which something is lost are named; those that are not finished fail with
-/// `RecordDamagedError` when they would run.
+/// `RecordDamagedError` when they would run. What was in damaged parts of the journals is lost without a name: the last
+/// line says how many acknowledged commits (each one or several changes, of one moment) that are. What they had changed
+/// is as it was before: a job that one of them submitted is not known, one that it ended may run again.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "JSON: {jobs, unreadable: [{job_id, unreadable}], blobs, gaps}.\n\n\
-    Exit codes: 0 the new folder is whole, 1 it could not be made, 2 FOLDER is no data folder or in use, or NEW is there.")]
+#[command(
+    after_help = "JSON: {jobs, unreadable: [{job_id, unreadable}], blobs, gaps, damage, journal_gaps, \
+    journal_gap_bytes, newest_commit, acknowledged_commit, commits_lost}.\n\n\
+    Exit codes: 0 the new folder was made and opens, whatever is lost, 1 it could not be made, 2 FOLDER is no data folder \
+    or in use, or NEW is there."
+)]
 struct SalvageArgs {
     /// The damaged data folder.
     folder: PathBuf,
@@ -146,6 +153,12 @@ fn salvage(args: &SalvageArgs, output: Output) -> anyhow::Result<()> {
         unreadable: Vec<UnreadableJob>,
         blobs: Vec<String>,
         gaps: usize,
+        damage: Vec<String>,
+        journal_gaps: usize,
+        journal_gap_bytes: u64,
+        newest_commit: u64,
+        acknowledged_commit: Option<u64>,
+        commits_lost: u64,
     }
     let saved = embedded::salvage(&args.folder, &args.new).map_err(misuse)?;
     let report = Report {
@@ -153,21 +166,48 @@ fn salvage(args: &SalvageArgs, output: Output) -> anyhow::Result<()> {
         unreadable: unreadable(saved.unreadable),
         blobs: saved.blobs,
         gaps: saved.gaps,
+        damage: saved.damage,
+        journal_gaps: saved.journal_gaps,
+        journal_gap_bytes: saved.journal_gap_bytes,
+        newest_commit: saved.newest,
+        acknowledged_commit: saved.acknowledged,
+        commits_lost: saved.commits_lost,
     };
     if output.is_json() {
         return Ok(output.json(&report)?);
+    }
+    for damage in &report.damage {
+        output.line(&format!("damaged: {damage}"))?;
     }
     tell_jobs(&report.unreadable, output)?;
     for blob in &report.blobs {
         output.line(&format!("left out: {blob}"))?;
     }
-    Ok(output.line(&format!(
-        "{} saved in {}, of which {} cannot be read whole; {} of the store damaged",
+    output.line(&format!(
+        "{} saved in {}, of which {} cannot be read whole; {} of the tables damaged",
         count(report.jobs as u64, "job"),
         args.new.display(),
         report.unreadable.len(),
         count(report.gaps as u64, "place")
-    ))?)
+    ))?;
+    if report.journal_gaps > 0 {
+        output.line(&format!(
+            "{} in the journals that cannot be read, {} in all",
+            count(report.journal_gaps as u64, "gap"),
+            count(report.journal_gap_bytes, "byte")
+        ))?;
+    }
+    let newest = report.newest_commit;
+    Ok(output.line(&match (report.commits_lost, report.acknowledged_commit) {
+        (0, Some(_)) => format!("no acknowledged commit is missing; the newest is {newest}"),
+        (0, None) => format!("the newest commit saved is {newest}; which was acknowledged last is not known"),
+        (lost, acknowledged) => format!(
+            "LOST: {} that had been acknowledged, but for what the tables had of them; the newest saved is {newest}, \
+             the newest acknowledged {}",
+            count(lost, "commit"),
+            acknowledged.map_or_else(|| "is not known".to_owned(), |commit| commit.to_string())
+        ),
+    })?)
 }
 
 #[derive(Debug, Default, Serialize)]

@@ -12,8 +12,11 @@ use sha2::{Digest as _, Sha256};
 use super::codec::{EndRecord, Head, Outputs};
 use super::damage::files_of;
 use super::folder::{Folder, unavailable};
+use super::journal::Journals;
 use super::keys::{self, catalog};
+use super::look::{self, Looked};
 use super::mark::HighWaterMark;
+use super::private_copy::PrivateCopy;
 use super::readable::{self, Lost};
 use super::tables::{Tables, View};
 use super::{BLOBS_FOLDER, MYCELIUM};
@@ -41,30 +44,23 @@ pub(super) fn mycelium_in(folder: &Path) -> PathBuf {
     if within.is_dir() { within } else { folder.to_owned() }
 }
 
-/// Looks a data folder over.
+/// Looks a data folder over, and leaves it as it is.
 ///
 /// # Errors
 /// [`Error::InUse`] if a broker uses it, [`Error::Foreign`] if it is none, [`Error::Unavailable`] if it cannot be read.
 pub fn check(data: &Path) -> Result<Checked, Error> {
     let path = mycelium_in(data);
     let folder = Folder::open_existing(&path)?;
-    let mut found = Checked::default();
-    let mark = HighWaterMark::open(&folder.mark());
-    found.files += 1;
-    let acknowledged = match mark {
-        Ok((_, Some(commit))) => Some(commit),
-        Ok((_, None)) => {
-            found.damage.push(format!("{}: the high-water mark is unreadable", folder.mark().display()));
+    let mut found = Checked { files: 1, ..Checked::default() };
+    let acknowledged = match acknowledged(&folder.mark())? {
+        Ok(commit) => Some(commit),
+        Err(problem) => {
+            found.damage.push(problem);
             None
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            found.damage.push(format!("{}: the high-water mark is missing", folder.mark().display()));
-            None
-        }
-        Err(error) => return Err(unavailable(&folder.mark(), "cannot open the file", error)),
     };
-    match Tables::open_to_look(&folder.store()) {
-        Ok(tables) => check_tables(&tables, acknowledged.map(|commit| commit.0), &folder, &mut found)?,
+    match look::look(&folder.store()) {
+        Ok(looked) => check_database(&folder.store(), &looked, acknowledged, &mut found)?,
         Err(Error::Damaged { what }) => found.damage.push(what),
         Err(error) => return Err(error),
     }
@@ -72,10 +68,51 @@ pub fn check(data: &Path) -> Result<Checked, Error> {
     Ok(found)
 }
 
+/// The newest commit that was acknowledged, or in words why that is not known.
+pub(super) fn acknowledged(mark: &Path) -> Result<Result<u64, String>, Error> {
+    match HighWaterMark::read(mark) {
+        Ok(Some(commit)) => Ok(Ok(commit.0)),
+        Ok(None) => Ok(Err(format!("{}: the high-water mark is unreadable", mark.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(Err(format!("{}: the high-water mark is missing", mark.display())))
+        }
+        Err(error) => Err(unavailable(mark, "cannot open the file", error)),
+    }
+}
+
+fn check_database(
+    store: &Path,
+    looked: &Looked,
+    acknowledged: Option<u64>,
+    found: &mut Checked,
+) -> Result<(), Error> {
+    let Looked { journals, unlisted } = looked;
+    found.files += journals.files.len() + looked.lists();
+    found.damage.extend(unlisted.iter().map(|unlisted| unlisted.problem.clone()));
+    let copy = PrivateCopy::make(store, journals, &std::env::temp_dir())?;
+    let mut of_tables = Checked::default();
+    let checked = match Tables::open_to_look(&copy.store()) {
+        Ok(tables) => check_tables(&tables, journals, acknowledged, &mut of_tables),
+        Err(error) => Err(error),
+    };
+    found.files += of_tables.files;
+    found.damage.extend(of_tables.damage.iter().map(|damage| copy.of_original(damage)));
+    (found.jobs, found.jobs_looked_at) = (of_tables.jobs, of_tables.jobs_looked_at);
+    match checked {
+        Ok(()) => Ok(()),
+        Err(Error::Damaged { what }) => {
+            found.damage.push(copy.of_original(&what));
+            found.damage.extend(journals.damage(acknowledged, acknowledged));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn check_tables(
     tables: &Tables,
+    journals: &Journals,
     acknowledged: Option<u64>,
-    folder: &Folder,
     found: &mut Checked,
 ) -> Result<(), Error> {
     for table in tables.all() {
@@ -92,14 +129,8 @@ fn check_tables(
     let view = tables.view();
     match view.get::<Head>(&tables.catalog, catalog::COUNTERS, ()) {
         Ok(head) => {
-            let last = head.unwrap_or_default().counters.commit.0;
-            if acknowledged.is_some_and(|acknowledged| last < acknowledged) {
-                found.damage.push(format!(
-                    "{}: the journal ends at commit {last}, and commits up to {} were acknowledged",
-                    folder.store().display(),
-                    acknowledged.unwrap_or_default()
-                ));
-            }
+            let newest = head.unwrap_or_default().counters.commit.0;
+            found.damage.extend(journals.damage(Some(newest), acknowledged));
         }
         Err(Error::Damaged { what }) => found.damage.push(what),
         Err(error) => return Err(error),

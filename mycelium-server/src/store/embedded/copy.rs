@@ -45,19 +45,14 @@ impl NewStore {
     pub fn create(data: &Path) -> Result<Self, Error> {
         let made = private::create_dir(data);
         made.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Error::Foreign {
-                folder: data.display().to_string(),
-                why: "it is there already, and a copy is written into a new folder".to_owned(),
-            },
+            io::ErrorKind::AlreadyExists => is_there(data),
             _ => unavailable(data, "cannot make the folder", error),
         })?;
         let path = data.join(MYCELIUM);
         private::create_dir(&path).map_err(|error| unavailable(&path, "cannot make the folder", error))?;
         folder::begin_copy(&path)?;
         folder::sync_folder(data)?;
-        if let Some(parent) = data.parent() {
-            folder::sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
-        }
+        folder::sync_folder(parent_of(data))?;
         let blobs = path.join(BLOBS_FOLDER);
         private::create_dir(&blobs).map_err(|error| unavailable(&blobs, "cannot make the folder", error))?;
         let tables = Tables::create(&folder::store_in(&path))?;
@@ -141,6 +136,30 @@ impl NewStore {
         folder::end_copy(&path)?;
         folder::sync_folder(&data)?;
         Ok(commit)
+    }
+}
+
+/// The folder that a new one is made in.
+pub(super) fn parent_of(new: &Path) -> &Path {
+    match new.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Says that a copy cannot be made where something is, before all the work of it.
+pub(super) fn refuse_existing(new: &Path) -> Result<(), Error> {
+    match new.try_exists() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(is_there(new)),
+        Err(error) => Err(unavailable(new, "cannot look for the folder", error)),
+    }
+}
+
+fn is_there(new: &Path) -> Error {
+    Error::Foreign {
+        folder: new.display().to_string(),
+        why: "it is there already, and a copy is written into a new folder".to_owned(),
     }
 }
 

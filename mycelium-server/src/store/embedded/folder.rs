@@ -46,8 +46,9 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Held for as long as the folder is in use; the operating system lets go of it with the process.
-    _lock: File,
+    /// Held for as long as the folder is in use; the operating system lets go of it with the process. `None` if it is
+    /// only looked into, and no broker has made the file.
+    _lock: Option<File>,
 }
 
 impl Folder {
@@ -65,7 +66,10 @@ impl Folder {
             return Err(foreign(path, "it holds other files, and no `mycelium.format`"));
         }
 
-        let folder = Self { path: path.to_owned(), _lock: lock(path)? };
+        let lock_path = path.join(LOCK_FILE);
+        let file = private::options().create(true).truncate(false).open(&lock_path);
+        let file = file.map_err(|error| unavailable(&lock_path, "cannot lock the data folder", error))?;
+        let folder = Self { path: path.to_owned(), _lock: Some(lock(path, file)?) };
         private::tighten(path)
             .map_err(|error| unavailable(path, "cannot keep others from reading the folder", error))?;
         if exists(&format)? {
@@ -83,14 +87,20 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Takes a folder that is there, to look into it.
+    /// Takes a folder that is there, to look into it. Nothing is written.
     pub(super) fn open_existing(path: &Path) -> Result<Self, Error> {
         let format = path.join(FORMAT_FILE);
         check_finished(path)?;
         if !exists(&format)? {
             return Err(foreign(path, "it holds no `mycelium.format`"));
         }
-        let folder = Self { path: path.to_owned(), _lock: lock(path)? };
+        let lock_path = path.join(LOCK_FILE);
+        let lock = match File::open(&lock_path) {
+            Ok(file) => Some(lock(path, file)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(unavailable(&lock_path, "cannot lock the data folder", error)),
+        };
+        let folder = Self { path: path.to_owned(), _lock: lock };
         check_format(path, &format)?;
         Ok(folder)
     }
@@ -207,10 +217,8 @@ fn holds_anything(path: &Path) -> Result<bool, Error> {
     Ok(false)
 }
 
-fn lock(path: &Path) -> Result<File, Error> {
-    let lock_path = path.join(LOCK_FILE);
-    let failed = |error| unavailable(&lock_path, "cannot lock the data folder", error);
-    let file = private::options().create(true).truncate(false).open(&lock_path).map_err(failed)?;
+fn lock(path: &Path, file: File) -> Result<File, Error> {
+    let failed = |error| unavailable(&path.join(LOCK_FILE), "cannot lock the data folder", error);
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         match file.try_lock() {

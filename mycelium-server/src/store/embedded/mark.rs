@@ -41,10 +41,15 @@ impl HighWaterMark {
 
     /// Opens the file and reads the mark; `None` if there is no readable one in it.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Option<Commit>)> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let mark = Self { file };
-        let newest = mark.read_slot(0)?.max(mark.read_slot(1)?);
-        Ok((mark, newest))
+        let newest = Self::read(path)?;
+        let file = OpenOptions::new().write(true).open(path)?;
+        Ok((Self { file }, newest))
+    }
+
+    /// Reads the mark in a file that is left as it is; `None` if there is no readable one in it.
+    pub(super) fn read(path: &Path) -> io::Result<Option<Commit>> {
+        let mark = Self { file: File::open(path)? };
+        Ok(mark.read_slot(0)?.max(mark.read_slot(1)?))
     }
 
     /// Raises the mark to `commit`, which has been acknowledged or is about to be.

@@ -2,21 +2,26 @@
 //!
 //! A commit is one write batch of the database, synced before [`commit`](Store::commit) returns; its number is written
 //! with it, and into a high-water mark (`mark.rs`) outside the database's journal. A store whose newest commit is older
-//! than its mark has lost something it had acknowledged, and is not opened.
+//! than its mark has lost something it had acknowledged, and is not opened: what can be read of it is looked at before
+//! (`look.rs`), because the database destroys what is behind damage when it opens.
 
 mod check;
 mod codec;
 mod copy;
 mod damage;
 mod folder;
+mod journal;
 mod keys;
 mod lists;
+mod look;
 mod mark;
 mod message;
+mod private_copy;
 mod readable;
 mod salvage;
 mod snapshot;
 mod tables;
+mod versions;
 mod write;
 
 use std::collections::BTreeSet;
@@ -174,6 +179,7 @@ fn open(folder: &Folder, damage: Option<String>) -> Result<(Tables, Writer), Err
         }
         Err(error) => return Err(unavailable(&path, "cannot open the file", error)),
     };
+    look::before_opening(&folder.store(), acknowledged.0)?;
     let tables = match damage {
         None => Tables::open(&folder.store())?,
         Some(_) => Tables::open_to_look(&folder.store())?,

@@ -1,18 +1,22 @@
 //! Copies what can be read of a damaged data folder into a new one that opens.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
+use fjall::{AbstractTree as _, Slice};
 use mycelium_core::ids::{FinishNumber, FlowId, FlowNumber, JobId, JobNumber, SessionId, Timestamp};
 use mycelium_core::image::{FlowRecord, LiveJob, SessionRecord, SubmissionRecord};
 
 use super::BLOBS_FOLDER;
-use super::check::{each_blob, mycelium_in, read_file, unreadable_jobs};
+use super::check::{acknowledged, each_blob, mycelium_in, read_file, unreadable_jobs};
 use super::codec::{self, Head};
-use super::copy::NewStore;
+use super::copy::{NewStore, parent_of, refuse_existing};
 use super::folder::Folder;
 use super::keys::{self, catalog};
+use super::look::{Looked, look};
+use super::private_copy::PrivateCopy;
 use super::readable::{self, Lost};
 use super::tables::Tables;
 use crate::store::{Error, FinishedRecord, SpecRecord};
@@ -26,11 +30,23 @@ pub struct Salvaged {
     pub unreadable: BTreeMap<JobId, String>,
     /// Blobs that are not what their names say, and were left out.
     pub blobs: Vec<String>,
-    /// Stretches of the store in which something is damaged. What was in them and is named nowhere else is not listed.
+    /// Stretches of the tables in which something is damaged. What was in them and is named nowhere else is not listed.
     pub gaps: usize,
+    /// What is damaged in the journals, and what lists the files of tables, each with its file.
+    pub damage: Vec<String>,
+    /// Stretches of the journals that cannot be read. Each is one commit or more.
+    pub journal_gaps: usize,
+    /// How long those are together, in bytes.
+    pub journal_gap_bytes: u64,
+    /// The newest commit in the new folder.
+    pub newest: u64,
+    /// The newest commit that was acknowledged; `None` if the folder does not say so any more.
+    pub acknowledged: Option<u64>,
+    /// How many acknowledged commits are missing in the journals. The tables may have had parts of them.
+    pub commits_lost: u64,
 }
 
-/// Copies what can be read of `data` into the data folder `new`, which must not be there.
+/// Copies what can be read of `data` into the data folder `new`, which must not be there. `data` is left as it is.
 ///
 /// # Errors
 /// [`Error::InUse`] if a broker uses `data`; [`Error::Foreign`] if it is no data folder, or `new` is there;
@@ -38,27 +54,62 @@ pub struct Salvaged {
 pub fn salvage(data: &Path, new: &Path) -> Result<Salvaged, Error> {
     let path = mycelium_in(data);
     let folder = Folder::open_existing(&path)?;
-    let tables = Tables::open_to_look(&folder.store())?;
-    let view = tables.view();
+    let store = folder.store();
+    let acknowledged = acknowledged(&folder.mark())?.ok();
+    let Looked { journals, unlisted } = look(&store)?;
+    refuse_existing(new)?;
+    let private = PrivateCopy::make(&store, &journals, parent_of(new))?;
+    let tables = Tables::open_to_look(&private.store()).map_err(|error| private.error_of_original(error))?;
+    let mut saved = Salvaged { acknowledged, ..Salvaged::default() };
     let mut copy = NewStore::create(new)?;
-    let mut lost = Lost::default();
-    for table in tables.all() {
-        lost.add(readable::entries(&view, &table, |key, value| copy.put(table.name, key, value))?);
-    }
-    let (unreadable, jobs) = unreadable_jobs(&view)?;
+    saved.take(&tables, &mut copy).map_err(|error| private.error_of_original(error))?;
+    let in_tables = newest_in_files(&tables);
+    drop(tables);
     mend(&mut copy)?;
-    let mut blobs = Vec::new();
     each_blob(&path.join(BLOBS_FOLDER), |path, digest| {
         let mut blob = copy.blob(digest)?;
         read_file(path, |bytes| blob.write(bytes))?;
         match blob.finish() {
-            Err(Error::Damaged { what }) => blobs.push(what),
+            Err(Error::Damaged { what }) => saved.blobs.push(what),
             finished => finished?,
         }
         Ok(())
     })?;
-    copy.finish()?;
-    Ok(Salvaged { jobs, unreadable, blobs, gaps: lost.gaps })
+    saved.newest = copy.finish()?.0;
+    saved.damage.extend(unlisted.into_iter().map(|unlisted| unlisted.problem));
+    saved.damage.extend(journals.damage(Some(saved.newest), acknowledged));
+    (saved.journal_gaps, saved.journal_gap_bytes) = journals.unreadable(Some(saved.newest) < acknowledged);
+    saved.commits_lost = journals.missing(in_tables, saved.newest, acknowledged);
+    Ok(saved)
+}
+
+/// The newest commit in the files of the tables, which the journals go on from. 0 if they have none, or it cannot be read.
+fn newest_in_files(tables: &Tables) -> u64 {
+    let table = &tables.catalog;
+    let version = table.keyspace.tree.current_version();
+    let key = Slice::from(catalog::COUNTERS);
+    let heads = version.iter_tables().flat_map(|file| {
+        let read = file.range::<(Bound<Slice>, Bound<Slice>)>((
+            Bound::Included(key.clone()),
+            Bound::Included(key.clone()),
+        ));
+        read.filter_map(|entry| table.decode::<Head>(&key, (), entry.ok()?.value).ok())
+    });
+    heads.map(|head| head.counters.commit.0).max().unwrap_or_default()
+}
+
+impl Salvaged {
+    /// Copies what can be read of the tables.
+    fn take(&mut self, tables: &Tables, copy: &mut NewStore) -> Result<(), Error> {
+        let view = tables.view();
+        let mut lost = Lost::default();
+        for table in tables.all() {
+            lost.add(readable::entries(&view, &table, |key, value| copy.put(table.name, key, value))?);
+        }
+        self.gaps = lost.gaps;
+        (self.unreadable, self.jobs) = unreadable_jobs(&view)?;
+        Ok(())
+    }
 }
 
 /// What unfinished jobs need of others, so that a broker can start from them.

@@ -1,0 +1,89 @@
+//! Looks at the files that say which tables there are, before the database does.
+//!
+//! Each table (keyspace) of the database has a file `v` with a number, which lists the files of the table, and a file
+//! `current` with that number and the checksum of the former. The database does not compare them, and removes the files
+//! that it finds listed nowhere, and tables without a `current`. So one flipped bit in either can cost a whole table.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::folder::unavailable;
+use super::tables::NAMES;
+use crate::store::Error;
+
+/// The number, the checksum, and the kind of checksum, in bytes.
+const CURRENT_BYTES: usize = 25;
+/// The largest file that is read, in bytes; a list of a million files is smaller.
+const VERSION_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A list of files that cannot be used.
+#[derive(Debug)]
+pub(super) struct Unlisted {
+    /// What is wrong, with the file, in words.
+    pub(super) problem: String,
+}
+
+/// The name of a table by its number in the database: they are made in the order of [`NAMES`].
+pub(super) fn table_name(keyspace: u64) -> &'static str {
+    match keyspace.checked_sub(1) {
+        None => "names of tables",
+        Some(index) => NAMES.get(index as usize).copied().unwrap_or("unknown"),
+    }
+}
+
+/// The folder of a table.
+pub(super) fn keyspace_in(store: &Path, keyspace: u64) -> PathBuf {
+    store.join("keyspaces").join(keyspace.to_string())
+}
+
+/// The tables whose lists of files cannot be used.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the files cannot be read; damage is none.
+pub(super) fn look(store: &Path) -> Result<Vec<Unlisted>, Error> {
+    let mut found = Vec::new();
+    for keyspace in 0..=NAMES.len() as u64 {
+        if let Some(problem) = problem_in(&keyspace_in(store, keyspace))? {
+            let problem = format!("{problem} (table {})", table_name(keyspace));
+            found.push(Unlisted { problem });
+        }
+    }
+    Ok(found)
+}
+
+fn problem_in(folder: &Path) -> Result<Option<String>, Error> {
+    let path = folder.join("current");
+    let Some(current) = read(&path)? else {
+        return Ok(Some(format!("the file {} is missing", path.display())));
+    };
+    let number = current.first_chunk::<8>().map(|number| u64::from_le_bytes(*number));
+    let checksum = current.get(8..).and_then(|rest| rest.first_chunk::<16>());
+    let (Some(number), Some(checksum), CURRENT_BYTES) = (number, checksum, current.len()) else {
+        return Ok(Some(format!("the file {} has {} bytes", path.display(), current.len())));
+    };
+    let version = folder.join(format!("v{number}"));
+    let Some(bytes) = read(&version)? else {
+        let (version, path) = (version.display(), path.display());
+        return Ok(Some(format!("the file {version} is missing, or {path} is damaged")));
+    };
+    if xxh3_128(&bytes) == u128::from_le_bytes(*checksum) {
+        return Ok(None);
+    }
+    let (version, path) = (version.display(), path.display());
+    Ok(Some(format!("the file {version} does not fit its checksum in {path}")))
+}
+
+/// What is in a file; `None` if it is not there.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let failed = |error| unavailable(path, "cannot read the file", error);
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+        Ok(about) if about.len() > VERSION_BYTES_MAX => return Ok(Some(Vec::new())),
+        Ok(_) => {}
+    }
+    fs::read(path).map(Some).map_err(failed)
+}

@@ -1,0 +1,271 @@
+//! A journal that is damaged: nothing acknowledged is destroyed by who looks at it, and all that is whole is saved.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[expect(dead_code, reason = "each test program uses a part")]
+mod store_suite;
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use mycelium_core::ids::JobId;
+use mycelium_server::store::embedded::{check, salvage};
+use mycelium_server::store::{EmbeddedStore, Error, Store};
+
+use store_suite::folders::*;
+
+const COMMITS: u64 = 60;
+
+/// Every path in a folder, with what is in the files.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path.clone());
+                found.insert(path, None);
+            } else {
+                let bytes = fs::read(&path).unwrap();
+                found.insert(path, Some(bytes));
+            }
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn assert_untouched(folder: &Path, before: &BTreeMap<PathBuf, Option<Vec<u8>>>) {
+    let now = contents(folder);
+    assert_eq!(now.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    let changed: Vec<_> = now.iter().filter(|(path, bytes)| before.get(*path) != Some(*bytes)).collect();
+    assert!(changed.is_empty(), "changed: {:?}", changed.iter().map(|(path, _)| path).collect::<Vec<_>>());
+}
+
+fn flip(path: &Path, place: u64, bit: u8) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, place).unwrap();
+    file.write_all_at(&[byte[0] ^ (1 << bit)], place).unwrap();
+}
+
+/// The places in a journal at which the batch of each commit begins.
+fn starts(journal: &[u8]) -> Vec<u64> {
+    // A start, with a sequence number, and an item of a table behind it.
+    let is_start =
+        |at: &&[u8]| at[0] == 1 && at[13] == 2 && at[14] <= 2 && at[15] <= 1 && at[17..24] == [0; 7];
+    let all = journal.windows(24).enumerate().filter(|(_, at)| is_start(at)).map(|(place, _)| place as u64);
+    // Behind the end of the one before, or at the beginning.
+    all.filter(|place| *place == 0 || journal[..*place as usize].ends_with(b"FJL\x03")).collect()
+}
+
+/// Where the journal is, what is in it, and where each commit begins; there is one journal, and all is in it.
+fn the_journal(folder: &Path) -> (PathBuf, Vec<u8>, Vec<u64>) {
+    let path = folder.join("store/0.jnl");
+    let mut bytes = fs::read(&path).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    bytes.truncate(written);
+    let starts = starts(&bytes);
+    assert_eq!(starts.len() as u64, COMMITS);
+    (path, bytes, starts)
+}
+
+/// The jobs of a salvaged folder that are whole.
+fn jobs_in(data: &Path) -> Vec<u64> {
+    let store = EmbeddedStore::open(&data.join("default")).unwrap();
+    let ids: Vec<JobId> = (1..=COMMITS).map(numbered).collect();
+    let (specs, ends) = (store.specs(&ids).unwrap(), store.finished(&ids).unwrap());
+    let outputs = store.outputs(&ids).unwrap();
+    let is_whole =
+        |index: &usize| specs[*index].is_some() && ends[*index].is_some() && outputs[*index].is_some();
+    (0..ids.len()).filter(is_whole).map(|index| index as u64 + 1).collect()
+}
+
+#[test]
+fn one_flipped_bit_costs_the_commit_that_it_is_in_and_no_other() {
+    let clean = store_with(COMMITS);
+    let (_, bytes, starts) = the_journal(clean.path());
+    let end = bytes.len() as u64;
+    for tenth in 0..=10_u64 {
+        let place = (end - 1) * tenth / 10;
+        let lost = starts.iter().filter(|start| **start <= place).count() as u64;
+        let (from, to) = (starts[lost as usize - 1], starts.get(lost as usize).copied().unwrap_or(end));
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("damaged");
+        copy(clean.path(), &folder);
+        let journal = folder.join("store/0.jnl");
+        flip(&journal, place, (tenth % 8) as u8);
+        let before = contents(&folder);
+
+        let named = format!("the journal {} cannot be read from byte {from} to byte {to}", journal.display());
+        let found = check(&folder).unwrap();
+        assert!(found.damage.iter().any(|damage| damage.starts_with(&named)), "{named}: {:?}", found.damage);
+        assert_untouched(&folder, &before);
+        for _ in 0..2 {
+            let error = EmbeddedStore::open(&folder).unwrap_err();
+            assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+            let text = error.to_string();
+            for part in [named.as_str(), "can be read", "commits up to 60 were acknowledged"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
+        // A try to open takes the lock, and that is all.
+        assert_untouched(&folder, &before);
+
+        let new = temp.path().join("new");
+        let saved = salvage(&folder, &new).unwrap();
+        assert_untouched(&folder, &before);
+        assert_eq!(saved.acknowledged, Some(COMMITS));
+        assert_eq!((saved.commits_lost, saved.journal_gaps), (1, 1), "{saved:?}");
+        assert_eq!(saved.journal_gap_bytes, to - from);
+        assert_eq!(saved.newest, if lost == COMMITS { COMMITS - 1 } else { COMMITS });
+        assert!(saved.damage.iter().any(|damage| damage.starts_with(&named)), "{:?}", saved.damage);
+        let kept: Vec<u64> = (1..=COMMITS).filter(|number| *number != lost).collect();
+        assert_eq!(jobs_in(&new), kept);
+        // What was made on the way is gone.
+        let left: Vec<_> =
+            fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
+}
+
+/// A store whose last commit was not acknowledged: the mark is that of the one before.
+fn store_with_an_unacknowledged_commit() -> tempfile::TempDir {
+    let folder = store_with(COMMITS - 1);
+    let mark = folder.path().join("mycelium.mark");
+    let before = fs::read(&mark).unwrap();
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    store.commit(&one_job(COMMITS, 500)).unwrap();
+    store.close().unwrap();
+    drop(store);
+    fs::write(&mark, before).unwrap();
+    folder
+}
+
+#[test]
+fn a_torn_end_that_was_not_acknowledged_is_dropped_whatever_its_length() {
+    let clean = store_with_an_unacknowledged_commit();
+    let (path, bytes, starts) = the_journal(clean.path());
+    let name = path.file_name().unwrap();
+    let last = *starts.last().unwrap() as usize;
+    let mut torn: Vec<Vec<u8>> = [1, 5, 13, 14, 40, bytes.len() - last - 12, bytes.len() - last - 1]
+        .map(|length| bytes[..last + length].to_vec())
+        .into();
+    // Zeros behind it, as the place of a journal is reserved; and a page that did not arrive among those that did.
+    torn.extend(torn.clone().into_iter().map(|mut torn| {
+        torn.resize(bytes.len() + 100_000, 0);
+        torn
+    }));
+    let mut hole = bytes.clone();
+    hole[last + 100..last + 200].fill(0);
+    torn.push(hole);
+    for torn in torn {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("torn");
+        copy(clean.path(), &folder);
+        fs::write(folder.join("store").join(name), &torn).unwrap();
+        let before = contents(&folder);
+        let found = check(&folder).unwrap();
+        assert!(found.damage.is_empty(), "{:?}", found.damage);
+        assert_untouched(&folder, &before);
+        let store = EmbeddedStore::open(&folder).unwrap();
+        assert_eq!(check_jobs(&store), COMMITS - 1);
+        store.commit(&one_job(COMMITS, 500)).unwrap();
+        drop(store);
+        assert_eq!(check_jobs(&EmbeddedStore::open(&folder).unwrap()), COMMITS);
+    }
+}
+
+#[test]
+fn a_torn_end_that_was_acknowledged_is_refused_and_told() {
+    let clean = store_with(COMMITS);
+    let (path, bytes, starts) = the_journal(clean.path());
+    for cut in [starts[COMMITS as usize - 1] + 30, starts[40] + 30, 30] {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("torn");
+        copy(clean.path(), &folder);
+        let journal = folder.join("store").join(path.file_name().unwrap());
+        fs::write(&journal, &bytes[..cut as usize]).unwrap();
+        let whole = starts.iter().filter(|start| **start < cut).count() as u64 - 1;
+        let before = contents(&folder);
+        let error = EmbeddedStore::open(&folder).unwrap_err().to_string();
+        let from = starts[whole as usize];
+        let named = format!("the journal {} cannot be read from byte {from} to byte", journal.display());
+        for part in [named.as_str(), "commits up to 60 were acknowledged"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert_untouched(&folder, &before);
+        let saved = salvage(&folder, &temp.path().join("new")).unwrap();
+        assert_eq!((saved.newest, saved.commits_lost), (whole, COMMITS - whole));
+        assert_eq!(jobs_in(&temp.path().join("new")), (1..=whole).collect::<Vec<_>>());
+        assert_untouched(&folder, &before);
+    }
+}
+
+#[test]
+fn a_wrong_sequence_number_is_named_and_costs_nothing() {
+    let clean = store_with(COMMITS);
+    let (_, _, starts) = the_journal(clean.path());
+    // Too high, too low, beyond all.
+    for (commit, byte, bit) in [(20, 5, 6), (33, 5, 5), (59, 12, 7)] {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("damaged");
+        copy(clean.path(), &folder);
+        let journal = folder.join("store/0.jnl");
+        let place = starts[commit] + 5;
+        flip(&journal, starts[commit] + byte, bit);
+        let before = contents(&folder);
+        let named = format!("the journal {} has a wrong sequence number at byte {place}", journal.display());
+        let found = check(&folder).unwrap();
+        assert_eq!(found.damage.len(), 1, "{:?}", found.damage);
+        assert!(found.damage[0].starts_with(&named), "{named}: {:?}", found.damage);
+        let error = EmbeddedStore::open(&folder).unwrap_err().to_string();
+        assert!(error.contains(&named), "{error}");
+        let saved = salvage(&folder, &temp.path().join("new")).unwrap();
+        assert_eq!((saved.commits_lost, saved.journal_gaps), (0, 0), "{saved:?}");
+        assert_eq!(jobs_in(&temp.path().join("new")), (1..=COMMITS).collect::<Vec<_>>());
+        assert_untouched(&folder, &before);
+    }
+}
+
+#[test]
+fn several_damaged_places_are_told_in_one_message_of_bounded_length() {
+    let folder = store_with(COMMITS);
+    let (journal, _, starts) = the_journal(folder.path());
+    (5..55).step_by(5).for_each(|commit| flip(&journal, starts[commit] + 50, 3));
+    let error = EmbeddedStore::open(folder.path()).unwrap_err().to_string();
+    for part in ["8 other places cannot be read", "commits 1 to 5, 7 to 10", "and others up to 60"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(check(folder.path()).unwrap().damage.len(), 10);
+}
+
+#[test]
+fn what_lists_the_files_of_a_table_is_named_when_it_is_damaged_and_nothing_is_removed() {
+    for (file, change) in [
+        ("keyspaces/2/current", "flip"),
+        ("keyspaces/2/current", "remove"),
+        ("keyspaces/0/current", "remove"),
+        ("keyspaces/5/current", "cut"),
+        ("keyspaces/4/v0", "flip"),
+        ("keyspaces/6/v0", "remove"),
+    ] {
+        let folder = store_with(3);
+        let path = folder.path().join("store").join(file);
+        match change {
+            "flip" => flip(&path, 12, 1),
+            "cut" => fs::write(&path, [0; 8]).unwrap(),
+            _ => fs::remove_file(&path).unwrap(),
+        }
+        let before = contents(folder.path());
+        let error = EmbeddedStore::open(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+        assert!(error.to_string().contains(&path.display().to_string()), "{file}: {error}");
+        assert_untouched(folder.path(), &before);
+        let found = check(folder.path()).unwrap();
+        assert!(found.damage[0].contains(&path.display().to_string()), "{file}: {:?}", found.damage);
+        assert_untouched(folder.path(), &before);
+    }
+}
