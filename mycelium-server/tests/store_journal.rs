@@ -9,11 +9,16 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use mycelium_core::ids::JobId;
+use bytes::Bytes;
+use mycelium_core::ids::{FinishNumber, JobId, JobNumber};
+use mycelium_core::image::LiveJob;
 use mycelium_server::store::embedded::{check, salvage};
-use mycelium_server::store::{EmbeddedStore, Error, Store};
+use mycelium_server::store::{
+    Batch, EmbeddedStore, Error, Finish, FinishedRecord, JobAfter, JobChange, Store,
+};
 
 use store_suite::folders::*;
+use store_suite::*;
 
 const COMMITS: u64 = 60;
 
@@ -268,4 +273,140 @@ fn what_lists_the_files_of_a_table_is_named_when_it_is_damaged_and_nothing_is_re
         assert!(found.damage[0].contains(&path.display().to_string()), "{file}: {:?}", found.damage);
         assert_untouched(folder.path(), &before);
     }
+}
+
+const MANY: u64 = 5_200;
+
+/// Commit `number` of a store of which each table has files: it creates a job, and ends the one before.
+fn create_one_and_end_one(number: u64) -> Batch {
+    let mut batch = one_job(number, 20_000);
+    let created = &mut batch.jobs[0];
+    let JobAfter::Finished(finish) = std::mem::replace(&mut created.after, JobAfter::Live(live_job(number)))
+    else {
+        panic!("it is not finished");
+    };
+    if number > 1 {
+        let id = numbered(number - 1);
+        let record = FinishedRecord { id, finish_number: FinishNumber(number - 1), ..finish.record };
+        let after = JobAfter::Finished(Finish { record, outputs: Some(outputs_of(number - 1)) });
+        batch.jobs.push(JobChange { id, flow: flow(1), created: None, revived: None, after });
+    }
+    batch.flows = vec![flow_record(1, "many")];
+    batch
+}
+
+fn live_job(number: u64) -> LiveJob {
+    LiveJob { id: numbered(number), number: JobNumber(number), ..live(1) }
+}
+
+/// Large enough to be kept apart.
+fn outputs_of(number: u64) -> Bytes {
+    let mut state = number | 1;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(8_000).collect()
+}
+
+/// What lists the files of a table now.
+fn current_list(store: &Path, keyspace: u64) -> PathBuf {
+    let folder = store.join("keyspaces").join(keyspace.to_string());
+    let current = fs::read(folder.join("current")).unwrap();
+    folder.join(format!("v{}", u64::from_le_bytes(current[..8].try_into().unwrap())))
+}
+
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).map(|files| files.map(|file| file.unwrap().path()).collect()).unwrap_or_default()
+}
+
+/// A store of which each table has files, several of them more than one.
+fn store_with_tables() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    (1..=MANY).for_each(|number| store.commit(&create_one_and_end_one(number)).unwrap());
+    store.close().unwrap();
+    drop(store);
+    for keyspace in 1..=7 {
+        let tables = files_in(&folder.path().join(format!("store/keyspaces/{keyspace}/tables")));
+        assert!(!tables.is_empty(), "no files in table {keyspace}");
+    }
+    folder
+}
+
+/// Makes sure that a salvaged store is as it was, but for some outputs.
+fn assert_all_is_there(data: &Path, outputs_lost: usize) {
+    let store = EmbeddedStore::open(&data.join("default")).unwrap();
+    let mut unfinished = Vec::new();
+    let image = store.load(&mut |job| unfinished.push(job.id)).unwrap();
+    assert_eq!(image.counters.commit.0, MANY);
+    assert_eq!(unfinished, [numbered(MANY)]);
+    let ids: Vec<JobId> = (1..=MANY).map(numbered).collect();
+    assert!(store.specs(&ids).unwrap().iter().all(Option::is_some));
+    let finished = store.finished(&ids).unwrap();
+    assert_eq!(finished.iter().flatten().count() as u64, MANY - 1);
+    let right = |number: &u64| {
+        let outputs = store.outputs(&[numbered(*number)]);
+        outputs.is_ok_and(|outputs| outputs == [Some(outputs_of(*number))])
+    };
+    let lost = (1..MANY).filter(|number| !right(number)).count();
+    assert_eq!(lost, outputs_lost);
+}
+
+#[test]
+fn what_a_damaged_list_of_files_named_is_found_and_merged_again() {
+    let clean = store_with_tables();
+    // The list of each table, one after the other; and of all.
+    for keyspaces in [0..=0, 1..=1, 2..=2, 3..=3, 4..=4, 5..=5, 6..=6, 7..=7, 0..=7] {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("damaged");
+        copy(clean.path(), &folder);
+        let lists: Vec<_> = keyspaces.map(|keyspace| current_list(&folder.join("store"), keyspace)).collect();
+        lists.iter().for_each(|list| flip(list, fs::metadata(list).unwrap().len() / 2, 2));
+        let before = contents(&folder);
+        let error = EmbeddedStore::open(&folder).unwrap_err().to_string();
+        assert!(error.contains(&lists[0].display().to_string()), "{error}");
+        let found = check(&folder).unwrap();
+        assert_eq!((found.damage.len(), found.jobs.len()), (lists.len(), 0), "{:?}", found.damage);
+        let new = temp.path().join("new");
+        let saved = salvage(&folder, &new).unwrap();
+        for (list, damage) in lists.iter().zip(&saved.damage) {
+            let named = format!("the file {} does not fit its checksum", list.display());
+            assert!(damage.contains(&named), "{named}: {damage}");
+        }
+        assert_eq!((saved.damage.len(), saved.unreadable.len()), (lists.len(), 0), "{saved:?}");
+        assert_eq!((saved.gaps, saved.commits_lost, saved.newest), (0, 0, MANY));
+        assert_all_is_there(&new, 0);
+        assert_untouched(&folder, &before);
+    }
+}
+
+#[test]
+fn a_file_that_keeps_the_database_closed_is_left_out_of_what_is_salvaged() {
+    let clean = store_with_tables();
+    let values = files_in(&clean.path().join("store/keyspaces/4/blobs"));
+    let value_file = values.first().unwrap();
+    let bytes = fs::metadata(value_file).unwrap().len();
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("damaged");
+    copy(clean.path(), &folder);
+    // Its end tells where everything in it is.
+    let damaged = folder.join(value_file.strip_prefix(clean.path()).unwrap());
+    let file = OpenOptions::new().write(true).open(&damaged).unwrap();
+    file.write_all_at(&[0xa5; 64], bytes - 64).unwrap();
+    EmbeddedStore::open(&folder).unwrap_err();
+    let before = contents(&folder);
+    let new = temp.path().join("new");
+    let saved = salvage(&folder, &new).unwrap();
+    let named = damaged.display().to_string();
+    assert!(saved.damage.iter().any(|damage| damage.contains(&named)), "{:?}", saved.damage);
+    // The outputs in it are gone, and named; all else is there.
+    assert!(
+        !saved.unreadable.is_empty() && saved.unreadable.len() < MANY as usize,
+        "{}",
+        saved.unreadable.len()
+    );
+    assert!(saved.unreadable.values().all(|lost| lost == "what it returned"));
+    assert_all_is_there(&new, saved.unreadable.len());
+    assert_untouched(&folder, &before);
 }

@@ -51,7 +51,8 @@ struct CheckArgs {
 /// Copies what can be read of a damaged data folder into a new one that opens, and lists what cannot.
 ///
 /// The damaged folder is left as it is. Jobs of which something is lost are named; those that are not finished fail with
-/// `RecordDamagedError` when they would run. What was in damaged parts of the journals is lost without a name: the last
+/// `RecordDamagedError` when they would run. Where it is damaged what lists the files of a table, all files of it that are
+/// there are read. What was in damaged parts of the journals is lost without a name: the last
 /// line says how many acknowledged commits (each one or several changes, of one moment) that are. What they had changed
 /// is as it was before: a job that one of them submitted is not known, one that it ended may run again.
 #[derive(Debug, clap::Args)]
@@ -90,6 +91,28 @@ pub(crate) async fn run(args: Args, client: &ClientArgs, output: Output) -> anyh
     }
 }
 
+/// Reads a folder that may be damaged. The database asserts some of what it finds; what that is is told by the store, so
+/// these panics are not printed, and one that the store has not caught is an error.
+fn read<T>(work: impl FnOnce() -> Result<T, StoreError>) -> anyhow::Result<T> {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let is_of_database = |place: &str| place.contains("lsm-tree") || place.contains("fjall");
+        if !info.location().is_some_and(|place| is_of_database(place.file())) {
+            print(info);
+        }
+    }));
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    let _ = std::panic::take_hook();
+    match done {
+        Ok(done) => done.map_err(misuse),
+        Err(panic) => {
+            let why = panic.downcast_ref::<String>().map(String::as_str);
+            let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+            bail!("the folder cannot be read: {why}")
+        }
+    }
+}
+
 /// Folders that cannot be right are a wrong command line.
 fn misuse(error: StoreError) -> anyhow::Error {
     match error {
@@ -122,7 +145,7 @@ fn check(args: &CheckArgs, output: Output) -> anyhow::Result<()> {
         jobs: Vec<UnreadableJob>,
         files: usize,
     }
-    let found = embedded::check(&args.folder).map_err(misuse)?;
+    let found = read(|| embedded::check(&args.folder))?;
     let report = Report { damage: found.damage, jobs: unreadable(found.jobs), files: found.files };
     if output.is_json() {
         output.json(&report)?;
@@ -160,7 +183,7 @@ fn salvage(args: &SalvageArgs, output: Output) -> anyhow::Result<()> {
         acknowledged_commit: Option<u64>,
         commits_lost: u64,
     }
-    let saved = embedded::salvage(&args.folder, &args.new).map_err(misuse)?;
+    let saved = read(|| embedded::salvage(&args.folder, &args.new))?;
     let report = Report {
         jobs: saved.jobs,
         unreadable: unreadable(saved.unreadable),

@@ -16,7 +16,7 @@ use super::journal::Journals;
 use super::keys::{self, catalog};
 use super::look::{self, Looked};
 use super::mark::HighWaterMark;
-use super::private_copy::PrivateCopy;
+use super::opened::{self, Opened};
 use super::readable::{self, Lost};
 use super::tables::{Tables, View};
 use super::{BLOBS_FOLDER, MYCELIUM};
@@ -86,27 +86,23 @@ fn check_database(
     acknowledged: Option<u64>,
     found: &mut Checked,
 ) -> Result<(), Error> {
-    let Looked { journals, unlisted } = looked;
+    let journals = &looked.journals;
     found.files += journals.files.len() + looked.lists();
-    found.damage.extend(unlisted.iter().map(|unlisted| unlisted.problem.clone()));
-    let copy = PrivateCopy::make(store, journals, &std::env::temp_dir())?;
-    let mut of_tables = Checked::default();
-    let checked = match Tables::open_to_look(&copy.store()) {
-        Ok(tables) => check_tables(&tables, journals, acknowledged, &mut of_tables),
-        Err(error) => Err(error),
+    let Opened { tables, copy, damage } = &match opened::open(store, looked, &std::env::temp_dir()) {
+        Err(Error::Damaged { what }) => {
+            found.damage.push(what);
+            found.damage.extend(journals.damage(acknowledged, acknowledged));
+            return Ok(());
+        }
+        opened => opened?,
     };
+    let mut of_tables = Checked { damage: damage.clone(), ..Checked::default() };
+    check_tables(tables, journals, acknowledged, &mut of_tables)
+        .map_err(|error| copy.error_of_original(error))?;
     found.files += of_tables.files;
     found.damage.extend(of_tables.damage.iter().map(|damage| copy.of_original(damage)));
     (found.jobs, found.jobs_looked_at) = (of_tables.jobs, of_tables.jobs_looked_at);
-    match checked {
-        Ok(()) => Ok(()),
-        Err(Error::Damaged { what }) => {
-            found.damage.push(copy.of_original(&what));
-            found.damage.extend(journals.damage(acknowledged, acknowledged));
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
+    Ok(())
 }
 
 fn check_tables(

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,18 +81,26 @@ pub(super) fn unreadable_file(store: &Path) -> Option<PathBuf> {
     let cache = Arc::new(Cache::with_capacity_bytes(0));
     let folders = fs::read_dir(store.join("keyspaces")).ok()?;
     let folders = folders.flatten().map(|keyspace| keyspace.path().join("tables"));
-    let mut files = folders.filter_map(|tables| fs::read_dir(tables).ok()).flatten().flatten();
-    files.find_map(|file| {
-        let path = file.path();
-        let (unknown, none) = (Checksum::from_raw(0), 0);
-        let open = || Table::recover(path.clone(), unknown, none, none, Arc::clone(&cache), None, true, true);
-        // It asserts some of what it reads.
-        let opened = catch_unwind(AssertUnwindSafe(|| open().is_ok())).unwrap_or(false);
-        (!opened).then_some(path)
-    })
+    let files = folders.filter_map(|tables| fs::read_dir(tables).ok()).flatten().flatten();
+    files.map(|file| file.path()).find(|path| open_alone(path, &cache).is_none())
 }
 
-fn checksum(path: &Path) -> io::Result<u128> {
+/// From which key to which the entries in a file of a table are; `None` if it cannot be opened.
+pub(super) fn key_range(path: &Path) -> Option<RangeInclusive<Slice>> {
+    let table = open_alone(path, &Arc::new(Cache::with_capacity_bytes(0)))?;
+    let keys = &table.metadata.key_range;
+    Some(keys.min().clone()..=keys.max().clone())
+}
+
+fn open_alone(path: &Path, cache: &Arc<Cache>) -> Option<Table> {
+    let (unknown, none) = (Checksum::from_raw(0), 0);
+    let open = || Table::recover(path.to_owned(), unknown, none, none, Arc::clone(cache), None, true, true);
+    // It asserts some of what it reads.
+    catch_unwind(AssertUnwindSafe(open)).ok()?.ok()
+}
+
+/// What the bytes of a file come to.
+pub(super) fn checksum(path: &Path) -> io::Result<u128> {
     let mut file = File::open(path)?;
     let mut hasher = Xxh3Default::new();
     let mut buffer = vec![0; READ_BYTES];

@@ -16,6 +16,7 @@ mod lists;
 mod look;
 mod mark;
 mod message;
+mod opened;
 mod private_copy;
 mod readable;
 mod salvage;

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 use super::folder::unavailable;
 use super::journal::{Journal, Journals};
+use super::tables::Tables;
+use super::versions::keyspace_in;
 use crate::private;
 use crate::store::Error;
 
@@ -59,6 +61,21 @@ impl PrivateCopy {
             Error::Damaged { what } => Error::Damaged { what: self.of_original(&what) },
             error => error,
         }
+    }
+
+    /// Takes the names and settings of the tables, which are always the same, from a new database.
+    pub(super) fn renew_names(&self) -> Result<(), Error> {
+        let new = self.folder.path().join("new");
+        drop(Tables::create(&new)?);
+        let (from, to) = (keyspace_in(&new, 0), keyspace_in(&self.store(), 0));
+        let replace = || {
+            if to.try_exists()? {
+                fs::remove_dir_all(&to)?;
+            }
+            fs::rename(&from, &to)?;
+            fs::remove_dir_all(&new)
+        };
+        replace().map_err(|error| unavailable(&to, "cannot replace the folder", error))
     }
 
     fn write_journal(&self, index: usize, journal: &Journal, journals: &Journals) -> Result<(), Error> {

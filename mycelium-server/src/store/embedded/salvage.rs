@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use super::codec::{self, Head};
 use super::copy::{NewStore, parent_of, refuse_existing};
 use super::folder::Folder;
 use super::keys::{self, catalog};
-use super::look::{Looked, look};
-use super::private_copy::PrivateCopy;
+use super::look::look;
+use super::opened;
 use super::readable::{self, Lost};
 use super::tables::Tables;
 use crate::store::{Error, FinishedRecord, SpecRecord};
@@ -56,15 +57,16 @@ pub fn salvage(data: &Path, new: &Path) -> Result<Salvaged, Error> {
     let folder = Folder::open_existing(&path)?;
     let store = folder.store();
     let acknowledged = acknowledged(&folder.mark())?.ok();
-    let Looked { journals, unlisted } = look(&store)?;
+    let looked = look(&store)?;
     refuse_existing(new)?;
-    let private = PrivateCopy::make(&store, &journals, parent_of(new))?;
-    let tables = Tables::open_to_look(&private.store()).map_err(|error| private.error_of_original(error))?;
-    let mut saved = Salvaged { acknowledged, ..Salvaged::default() };
+    let opened = opened::open(&store, &looked, parent_of(new))?;
+    let mut saved = Salvaged { acknowledged, damage: opened.damage.clone(), ..Salvaged::default() };
     let mut copy = NewStore::create(new)?;
-    saved.take(&tables, &mut copy).map_err(|error| private.error_of_original(error))?;
-    let in_tables = newest_in_files(&tables);
-    drop(tables);
+    let taken = saved.take(&opened.tables, &mut copy);
+    taken.map_err(|error| opened.copy.error_of_original(error))?;
+    // The database asserts some of what it reads.
+    let in_tables = catch_unwind(AssertUnwindSafe(|| newest_in_files(&opened.tables))).unwrap_or_default();
+    drop(opened);
     mend(&mut copy)?;
     each_blob(&path.join(BLOBS_FOLDER), |path, digest| {
         let mut blob = copy.blob(digest)?;
@@ -76,7 +78,7 @@ pub fn salvage(data: &Path, new: &Path) -> Result<Salvaged, Error> {
         Ok(())
     })?;
     saved.newest = copy.finish()?.0;
-    saved.damage.extend(unlisted.into_iter().map(|unlisted| unlisted.problem));
+    let journals = looked.journals;
     saved.damage.extend(journals.damage(Some(saved.newest), acknowledged));
     (saved.journal_gaps, saved.journal_gap_bytes) = journals.unreadable(Some(saved.newest) < acknowledged);
     saved.commits_lost = journals.missing(in_tables, saved.newest, acknowledged);

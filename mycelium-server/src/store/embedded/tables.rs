@@ -402,7 +402,7 @@ fn into_bytes(value: Slice) -> Bytes {
     if value.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&value) } else { Bytes::from_owner(value) }
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let why = panic.downcast_ref::<String>().map(String::as_str);
     why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
 }

@@ -22,6 +22,8 @@ const VERSION_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A list of files that cannot be used.
 #[derive(Debug)]
 pub(super) struct Unlisted {
+    /// The number of the table in the database. 0 has the names and settings of the others.
+    pub(super) keyspace: u64,
     /// What is wrong, with the file, in words.
     pub(super) problem: String,
 }
@@ -48,7 +50,7 @@ pub(super) fn look(store: &Path) -> Result<Vec<Unlisted>, Error> {
     for keyspace in 0..=NAMES.len() as u64 {
         if let Some(problem) = problem_in(&keyspace_in(store, keyspace))? {
             let problem = format!("{problem} (table {})", table_name(keyspace));
-            found.push(Unlisted { problem });
+            found.push(Unlisted { keyspace, problem });
         }
     }
     Ok(found)
@@ -74,6 +76,18 @@ fn problem_in(folder: &Path) -> Result<Option<String>, Error> {
     }
     let (version, path) = (version.display(), path.display());
     Ok(Some(format!("the file {version} does not fit its checksum in {path}")))
+}
+
+/// Puts another list in the place of all that are in the folder of a table, in a private copy.
+pub(super) fn replace(folder: &Path, list: &[u8]) -> Result<(), Error> {
+    let mut current = vec![0; 8];
+    current.extend(xxh3_128(list).to_le_bytes());
+    current.push(0);
+    for (name, bytes) in [("v0", list), ("current", &current)] {
+        let path = folder.join(name);
+        fs::write(&path, bytes).map_err(|error| unavailable(&path, "cannot write the file", error))?;
+    }
+    Ok(())
 }
 
 /// What is in a file; `None` if it is not there.
