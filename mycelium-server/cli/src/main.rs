@@ -13,12 +13,21 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How many threads may read and compute aside, beside those for each core: more than wait for a disk at once.
+const BLOCKING_THREADS_MIN: usize = 8;
+
 fn main() -> ExitCode {
     keep_to_small_pages();
     let cli = args::Cli::read();
     // A commit of the broker blocks one thread: another has to be left that reads and writes, on one core as well.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        // Each keeps memory of its own for as long as it lives, and all of them take turns: with 80 of them, a flood of
+        // watches took three times the memory.
+        .max_blocking_threads(BLOCKING_THREADS_MIN + 2 * threads)
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return errors::report(&anyhow::Error::new(error).context("cannot start")),
