@@ -250,6 +250,9 @@ fn several_damaged_places_are_told_in_one_message_of_bounded_length() {
 #[test]
 fn what_lists_the_files_of_a_table_is_named_when_it_is_damaged_and_nothing_is_removed() {
     for (file, change) in [
+        ("version", "flip"),
+        ("version", "remove"),
+        ("keyspaces/0/tables/9", "flip"),
         ("keyspaces/2/current", "flip"),
         ("keyspaces/2/current", "remove"),
         ("keyspaces/0/current", "remove"),
@@ -260,7 +263,7 @@ fn what_lists_the_files_of_a_table_is_named_when_it_is_damaged_and_nothing_is_re
         let folder = store_with(3);
         let path = folder.path().join("store").join(file);
         match change {
-            "flip" => flip(&path, 12, 1),
+            "flip" => flip(&path, fs::metadata(&path).unwrap().len() / 2, 1),
             "cut" => fs::write(&path, [0; 8]).unwrap(),
             _ => fs::remove_file(&path).unwrap(),
         }
@@ -271,6 +274,12 @@ fn what_lists_the_files_of_a_table_is_named_when_it_is_damaged_and_nothing_is_re
         assert_untouched(folder.path(), &before);
         let found = check(folder.path()).unwrap();
         assert!(found.damage[0].contains(&path.display().to_string()), "{file}: {:?}", found.damage);
+        assert_untouched(folder.path(), &before);
+        // All is in the journals, and is saved.
+        let temp = tempfile::tempdir().unwrap();
+        let saved = salvage(folder.path(), &temp.path().join("new")).unwrap();
+        assert_eq!((saved.jobs, saved.unreadable.len(), saved.commits_lost), (3, 0, 0), "{file}: {saved:?}");
+        assert!(saved.damage[0].contains(&path.display().to_string()), "{file}: {:?}", saved.damage);
         assert_untouched(folder.path(), &before);
     }
 }

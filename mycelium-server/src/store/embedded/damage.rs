@@ -13,6 +13,8 @@ use fjall::{AbstractTree as _, Keyspace, Slice};
 use lsm_tree::{Cache, Checksum, Table};
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::versions::keyspace_in;
+
 /// How much of a file is read at once.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -76,8 +78,22 @@ pub(super) fn damaged_file(keyspace: &Keyspace, begin: Bound<&[u8]>, end: Bound<
     tables.chain(values).find(damaged).map(|file| file.path)
 }
 
-/// The first file of a table, in the folder of a database that cannot be opened, that cannot be opened by itself.
+/// The first file of a table, in the folder of a database that cannot be opened, that cannot be opened by itself, or read
+/// if it has the names of the tables: those are read when the database opens.
 pub(super) fn unreadable_file(store: &Path) -> Option<PathBuf> {
+    let names = fs::read_dir(keyspace_in(store, 0).join("tables")).ok();
+    let mut names = names.into_iter().flatten().flatten().map(|file| file.path());
+    unopenable_file(store).or_else(|| names.find(|path| !can_be_read(path)))
+}
+
+fn can_be_read(path: &Path) -> bool {
+    let Some(table) = open_alone(path, &Arc::new(Cache::with_capacity_bytes(0))) else { return false };
+    let all = || (Bound::<Slice>::Unbounded, Bound::<Slice>::Unbounded);
+    // It asserts some of what it reads.
+    catch_unwind(AssertUnwindSafe(|| table.range(all()).all(|entry| entry.is_ok()))).unwrap_or(false)
+}
+
+fn unopenable_file(store: &Path) -> Option<PathBuf> {
     let cache = Arc::new(Cache::with_capacity_bytes(0));
     let folders = fs::read_dir(store.join("keyspaces")).ok()?;
     let folders = folders.flatten().map(|keyspace| keyspace.path().join("tables"));

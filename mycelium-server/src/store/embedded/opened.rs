@@ -4,6 +4,7 @@
 //! are there, all of them in the first level, and they are merged: how they were ordered is not known, and is found again
 //! by the sequence numbers of their entries.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Cursor, Write as _};
 use std::ops::{Bound, RangeInclusive};
@@ -42,11 +43,11 @@ pub(super) struct Opened {
 /// [`Error::Damaged`] if it cannot be opened even so; [`Error::Unavailable`].
 pub(super) fn open(store: &Path, looked: &Looked, within: &Path) -> Result<Opened, Error> {
     let mut damage: Vec<_> = looked.unlisted.iter().map(|unlisted| unlisted.problem.clone()).collect();
-    let unlisted: Vec<u64> = looked.unlisted.iter().map(|unlisted| unlisted.keyspace).collect();
+    let unlisted: BTreeSet<u64> = looked.unlisted.iter().map(|unlisted| unlisted.keyspace).collect();
     let mut opened = match attempt(store, looked, within, &unlisted) {
         Err(Error::Damaged { what }) => {
             damage.push(what);
-            let all: Vec<u64> = (0..=NAMES.len() as u64).collect();
+            let all: BTreeSet<u64> = (0..=NAMES.len() as u64).collect();
             attempt(store, looked, within, &all)?
         }
         opened => opened?,
@@ -56,7 +57,7 @@ pub(super) fn open(store: &Path, looked: &Looked, within: &Path) -> Result<Opene
 }
 
 /// Opens a copy, with new lists for some of its tables.
-fn attempt(store: &Path, looked: &Looked, within: &Path, relist: &[u64]) -> Result<Opened, Error> {
+fn attempt(store: &Path, looked: &Looked, within: &Path, relist: &BTreeSet<u64>) -> Result<Opened, Error> {
     let copy = PrivateCopy::make(store, &looked.journals, within)?;
     let mut damage = Vec::new();
     for keyspace in relist {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::folder::unavailable;
 use super::journal::{Journal, Journals};
 use super::tables::Tables;
-use super::versions::keyspace_in;
+use super::versions::{FORMAT_FILE, keyspace_in};
 use crate::private;
 use crate::store::Error;
 
@@ -63,7 +63,7 @@ impl PrivateCopy {
         }
     }
 
-    /// Takes the names and settings of the tables, which are always the same, from a new database.
+    /// Takes the names and settings of the tables, and the format, which are always the same, from a new database.
     pub(super) fn renew_names(&self) -> Result<(), Error> {
         let new = self.folder.path().join("new");
         drop(Tables::create(&new)?);
@@ -73,6 +73,7 @@ impl PrivateCopy {
                 fs::remove_dir_all(&to)?;
             }
             fs::rename(&from, &to)?;
+            fs::rename(new.join(FORMAT_FILE), self.store().join(FORMAT_FILE))?;
             fs::remove_dir_all(&new)
         };
         replace().map_err(|error| unavailable(&to, "cannot replace the folder", error))

@@ -19,10 +19,15 @@ const CURRENT_BYTES: usize = 25;
 /// The largest file that is read, in bytes; a list of a million files is smaller.
 const VERSION_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Says what format the database has, and what is in it.
+pub(super) const FORMAT_FILE: &str = "version";
+const FORMAT: &[u8] = b"FJL\x03";
+
 /// A list of files that cannot be used.
 #[derive(Debug)]
 pub(super) struct Unlisted {
-    /// The number of the table in the database. 0 has the names and settings of the others.
+    /// The number of the table in the database. 0 has the names and settings of the others, and is named for the format of
+    /// the database too.
     pub(super) keyspace: u64,
     /// What is wrong, with the file, in words.
     pub(super) problem: String,
@@ -47,6 +52,11 @@ pub(super) fn keyspace_in(store: &Path, keyspace: u64) -> PathBuf {
 /// [`Error::Unavailable`] if the files cannot be read; damage is none.
 pub(super) fn look(store: &Path) -> Result<Vec<Unlisted>, Error> {
     let mut found = Vec::new();
+    let path = store.join(FORMAT_FILE);
+    if read(&path)?.as_deref() != Some(FORMAT) {
+        let problem = format!("the file {} is missing or damaged", path.display());
+        found.push(Unlisted { keyspace: 0, problem });
+    }
     for keyspace in 0..=NAMES.len() as u64 {
         if let Some(problem) = problem_in(&keyspace_in(store, keyspace))? {
             let problem = format!("{problem} (table {})", table_name(keyspace));
