@@ -151,7 +151,7 @@ fn a_missing_journal_is_refused() {
             fs::remove_file(path).unwrap();
         }
     }
-    assert_damaged(folder.path(), "ends at commit 0");
+    assert_damaged(folder.path(), "is missing, and the tables end at commit 0");
 }
 
 #[test]

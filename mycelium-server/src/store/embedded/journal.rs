@@ -52,6 +52,8 @@ static ZEROS: [u8; WINDOW_BYTES] = [0; WINDOW_BYTES];
 /// What is in the journals of a database, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Journals {
+    /// The folder of the database.
+    folder: PathBuf,
     pub(super) files: Vec<Journal>,
     /// Sequence numbers that cannot be right.
     pub(super) sequences: Vec<WrongSequence>,
@@ -176,14 +178,20 @@ impl Journals {
             let path = self.files.last().map(|journal| journal.path.display().to_string());
             found.push(format!("a journal is missing before {}", path.unwrap_or_default()));
         }
-        if found.is_empty() && newest < acknowledged {
-            found.push(match self.files.last() {
-                Some(journal) => {
-                    let end = journal.whole.last().map_or(0, |whole| whole.end);
-                    format!("the journal {} ends at commit {newest}, at byte {end}", journal.path.display())
-                }
-                None => format!("the journal is missing, and the store ends at commit {newest}"),
-            });
+        match self.files.last() {
+            // There always is one. Without any, the database would count its sequence numbers from 0 again.
+            None => {
+                let folder = self.folder.display();
+                found.push(format!(
+                    "the journal in {folder} is missing, and the tables end at commit {newest}"
+                ));
+            }
+            Some(journal) if found.is_empty() && newest < acknowledged => {
+                let end = journal.whole.last().map_or(0, |whole| whole.end);
+                let path = journal.path.display();
+                found.push(format!("the journal {path} ends at commit {newest}, at byte {end}"));
+            }
+            Some(_) => {}
         }
         if let Some(last) = found.last_mut() {
             let commits = self.commits();
@@ -230,7 +238,7 @@ pub(super) fn look(store: &Path) -> Result<Journals, Error> {
         }
     }
     paths.sort_unstable();
-    let mut journals = Journals::default();
+    let mut journals = Journals { folder: store.to_owned(), ..Journals::default() };
     let mut sequences = Sequences::default();
     for (index, (_, path)) in paths.into_iter().enumerate() {
         let journal = look_through(&path, index, &mut sequences)
@@ -473,3 +481,6 @@ fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
 fn u64_at(bytes: &[u8], place: usize) -> Option<u64> {
     bytes.get(place..place + 8)?.try_into().ok().map(u64::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests;

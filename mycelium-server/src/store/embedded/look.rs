@@ -76,3 +76,46 @@ fn newest_in_tables(store: &Path, journals: &Journals) -> Result<u64, Error> {
     };
     newest().map_err(|error| copy.error_of_original(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use mycelium_core::ids::Commit;
+
+    use super::*;
+    use crate::store::{Batch, EmbeddedStore, Store as _};
+
+    #[test]
+    fn what_the_tables_alone_have_counts_where_the_journals_have_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(folder.path()).unwrap();
+        for commit in 1..=3 {
+            let mut batch = Batch::default();
+            batch.counters.commit = Commit(commit);
+            store.commit(&batch).unwrap();
+        }
+        drop(store);
+        let path = folder.path().join("store");
+        let tables = Tables::open(&path).unwrap();
+        tables.catalog.keyspace.rotate_memtable_and_wait().unwrap();
+        drop(tables);
+        let journals = journal::look(&path).unwrap().files;
+        for journal in &journals {
+            fs::write(&journal.path, []).unwrap();
+        }
+        before_opening(&path, 3).unwrap();
+        let refused = before_opening(&path, 4).unwrap_err().to_string();
+        let why = "ends at commit 3, at byte 0; no commit can be read in the journals, and commits up to 4 were \
+                   acknowledged";
+        assert!(refused.ends_with(why), "{refused}");
+
+        for journal in &journals {
+            fs::remove_file(&journal.path).unwrap();
+        }
+        let refused = before_opening(&path, 3).unwrap_err().to_string();
+        let why = format!("the journal in {} is missing, and the tables end at commit 3;", path.display());
+        assert!(refused.contains(&why), "{refused}");
+        assert!(!path.join("0.jnl").exists());
+    }
+}

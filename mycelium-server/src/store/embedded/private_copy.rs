@@ -39,6 +39,11 @@ impl PrivateCopy {
         let store = store.canonicalize().map_err(read)?;
         let copy = Self { folder, of: store };
         copy_folder(&copy.of, &copy.store())?;
+        if journals.files.is_empty() {
+            // The database finds out which sequence numbers it has given only where there is one.
+            let path = copy.store().join("0.jnl");
+            private::create_file(&path).map_err(|error| unavailable(&path, "cannot make the file", error))?;
+        }
         for (index, journal) in journals.files.iter().enumerate() {
             copy.write_journal(index, journal, journals)?;
         }
