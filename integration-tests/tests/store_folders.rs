@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use elf_runtime::{Flow, Mycelium, Run, list};
 use integration_tests::{BrokerProcess, ElfOptions, ElfProcess, Tester, counts, must, programs, until, wire};
 use mycelium_proto::v1;
 use mycelium_proto::v1::store_service_client::StoreServiceClient;
-use mycelium_server::store::{EmbeddedStore, FaultyStore, MemoryStore};
+use mycelium_server::store::{EmbeddedStore, FaultyStore, MemoryStore, embedded};
 use mycelium_server::{Broker, Config};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -312,6 +313,78 @@ async fn who_looks_at_a_damaged_journal_leaves_it_and_what_is_whole_is_salvaged(
     ensure!(unfinished.pending + unfinished.ready == 5 * (FLOWS - 1), "{unfinished:?}");
     drop(client);
     broker.stop().await?;
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (path, to) = {
+            let entry = entry?;
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if path.is_dir() { copy_folder(&path, &to)? } else { fs::copy(&path, &to).map(|_| ())? }
+    }
+    Ok(())
+}
+
+/// Flows of jobs that come of each other, on their way.
+async fn submit_chains(client: &Mycelium) -> anyhow::Result<()> {
+    for number in 0..8 {
+        let flow = client.flow(format!("chain-{number}"));
+        let tasks = Tester::tasks(&flow, "adder");
+        let mut last = tasks.task_add(list![1u64], 5u64);
+        for _ in 0..12 {
+            let beside = tasks.task_add(list![2u64], 5u64);
+            last = tasks.task_add(list![last, beside], 5u64);
+        }
+        flow.submit().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_salvaged_of_a_life_under_way_starts_and_comes_to_its_end() -> anyhow::Result<()> {
+    const PLACES: u64 = 3;
+    let mut broker = BrokerProcess::start(&[]).await?;
+    let client = broker.client().await?;
+    let mut elf = ElfProcess::start(&broker.url(), &ElfOptions::new("adder", 4, 8)).await?;
+    submit_chains(&client).await?;
+    until("half of the jobs", async || Ok((count_jobs(&client).await? < 100).then_some(()))).await?;
+    broker.kill().await?;
+    elf.kill().await?;
+    drop(client);
+    let data = broker.data_folder();
+    let journal = "default/store/0.jnl";
+    let written = contents(&data)?.get(&data.join(journal)).context("no journal")?.len() as u64;
+    let config = Config {
+        lease: Duration::from_secs(2),
+        heartbeat_interval: Duration::from_millis(500),
+        ..Config::default()
+    };
+    let mut lost_in_all = 0;
+    for place in (0..PLACES).map(|number| written * (2 * number + 1) / (2 * PLACES)) {
+        let temp = tempfile::tempdir()?;
+        let (damaged, new) = (temp.path().join("damaged"), temp.path().join("new"));
+        copy_folder(&data, &damaged)?;
+        let file = File::options().read(true).write(true).open(damaged.join(journal))?;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, place)?;
+        file.write_all_at(&[byte[0] ^ 4], place)?;
+        let saved = embedded::salvage(&damaged, &new)?;
+        ensure!(saved.commits_lost == 1, "byte {place}: {saved:?}");
+        lost_in_all += saved.commits_lost;
+
+        let broker = Broker::open_with(config.clone(), &new)?.bind("127.0.0.1:0").await?;
+        let client = Mycelium::connect(broker.url()).await?;
+        let elf = ElfProcess::start(&broker.url(), &ElfOptions::new("adder", 4, 8)).await?;
+        let ended = until("the end of all", async || Ok((count_jobs(&client).await? == 0).then_some(())));
+        ended.await.with_context(|| format!("byte {place}: {saved:?}"))?;
+        elf.stop().await?;
+        drop(client);
+        broker.stop().await?;
+    }
+    ensure!(lost_in_all == PLACES);
     Ok(())
 }
 

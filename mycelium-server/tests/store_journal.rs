@@ -10,8 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use mycelium_core::ids::{FinishNumber, JobId, JobNumber};
-use mycelium_core::image::LiveJob;
+use mycelium_core::ids::{Attempt, Commit, FinishNumber, FlowNumber, JobId, JobNumber, SessionId};
+use mycelium_core::image::{Counters, LiveJob, SessionRecord};
+use mycelium_server::Broker;
 use mycelium_server::store::embedded::{check, salvage};
 use mycelium_server::store::{
     Batch, EmbeddedStore, Error, Finish, FinishedRecord, JobAfter, JobChange, Store,
@@ -418,4 +419,63 @@ fn a_file_that_keeps_the_database_closed_is_left_out_of_what_is_salvaged() {
     assert!(saved.unreadable.values().all(|lost| lost == "what it returned"));
     assert_all_is_there(&new, saved.unreadable.len());
     assert_untouched(&folder, &before);
+}
+
+#[test]
+fn a_job_that_runs_is_of_a_submission_that_was_sealed_whatever_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    let submitted = LiveJob { submission: Some(submission(1)), ..live(1) };
+    let session = SessionRecord { id: running().session, instance: running().instance, secret: None };
+    let batches = [
+        Batch {
+            flows: vec![flow_record(1, "parts")],
+            submissions: vec![submission_record(1, false)],
+            sessions_opened: vec![session],
+            ..jobs(vec![created(1, &[], JobAfter::Live(submitted.clone()))])
+        },
+        Batch { submissions: vec![submission_record(1, true)], ..jobs(vec![]) },
+        jobs(vec![change(
+            1,
+            JobAfter::Live(LiveJob { running: Some(running()), attempt: Attempt(1), ..submitted }),
+        )]),
+    ];
+    for (number, batch) in (1..).zip(batches) {
+        let mut batch = batch;
+        batch.counters = Counters {
+            commit: Commit(number),
+            job: JobNumber(9),
+            flow: FlowNumber(9),
+            session: SessionId(99),
+            ..batch.counters
+        };
+        store.commit(&batch).unwrap();
+    }
+    store.close().unwrap();
+    drop(store);
+    let bytes = fs::read(folder.path().join("store/0.jnl")).unwrap();
+    for (lost, start) in starts(&bytes).into_iter().enumerate() {
+        let temp = tempfile::tempdir().unwrap();
+        let (damaged, new) = (temp.path().join("damaged"), temp.path().join("new"));
+        copy(folder.path(), &damaged);
+        flip(&damaged.join("store/0.jnl"), start + 20, 3);
+        let saved = salvage(&damaged, &new).unwrap();
+        assert_eq!(saved.commits_lost, 1);
+        let store = EmbeddedStore::open(&new.join("default")).unwrap();
+        let mut live = Vec::new();
+        let image = store.load(&mut |job| live.push(job)).unwrap();
+        let sealed: Vec<_> = image.submissions.iter().map(|record| record.sealed).collect();
+        match lost {
+            // The session is gone with it.
+            0 => assert!(live[0].running.is_none() && sealed == [true], "{live:?} {sealed:?}"),
+            1 => assert!(live[0].running.is_some() && sealed == [true], "{live:?} {sealed:?}"),
+            _ => assert!(live[0].running.is_none() && sealed == [true], "{live:?} {sealed:?}"),
+        }
+        assert_eq!(live.len(), 1);
+        drop(store);
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let broker = Broker::open(&new).unwrap().bind("127.0.0.1:0").await.unwrap();
+            broker.stop().await.unwrap();
+        });
+    }
 }

@@ -11,7 +11,7 @@ use mycelium_core::ids::{FinishNumber, FlowId, FlowNumber, JobId, JobNumber, Ses
 use mycelium_core::image::{FlowRecord, LiveJob, SessionRecord, SubmissionRecord};
 
 use super::BLOBS_FOLDER;
-use super::check::{acknowledged, each_blob, mycelium_in, read_file, unreadable_jobs};
+use super::check::{acknowledged, each_blob, mycelium_in, read_file, tolerant, unreadable_jobs};
 use super::codec::{self, Head};
 use super::copy::{NewStore, parent_of, refuse_existing};
 use super::folder::Folder;
@@ -118,10 +118,8 @@ impl Salvaged {
 #[derive(Default)]
 struct Needs {
     flows: BTreeSet<FlowId>,
-    /// Jobs in the hands of a session that may be gone.
-    running: Vec<LiveJob>,
-    /// Jobs of a submission that may be gone.
-    submitted: Vec<LiveJob>,
+    /// Jobs in the hands of a session, or of a submission, that may be gone or be as it was before.
+    jobs: Vec<LiveJob>,
     numbers: Numbers,
 }
 
@@ -147,10 +145,8 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
         let Ok(job) = tables.live.decode::<LiveJob>(&key, id, value) else { continue };
         needs.flows.insert(job.flow);
         needs.numbers.job = needs.numbers.job.max(job.number.0);
-        if job.running.is_some() {
-            needs.running.push(job);
-        } else if job.submission.is_some() {
-            needs.submitted.push(job);
+        if job.running.is_some() || job.submission.is_some() {
+            needs.jobs.push(job);
         }
     }
     for entry in view.scan(&tables.specs, &[], None) {
@@ -184,17 +180,23 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
     }
     let mut puts: Vec<(&'static str, Vec<u8>, Vec<u8>)> = Vec::new();
     let mut buffer = Vec::new();
-    for job in needs.running {
-        if job.running.is_some_and(|running| !sessions.contains(&running.session)) {
-            codec::encode(&LiveJob { running: None, ..job.clone() }, &mut buffer);
-            puts.push(("live", job.id.as_bytes().to_vec(), buffer.clone()));
+    for mut job in needs.jobs {
+        let before = (job.running.is_some(), job.submission);
+        job.running = job.running.filter(|running| sessions.contains(&running.session));
+        if let Some(id) = job.submission {
+            let key = catalog::submission(id);
+            match tolerant(view.get::<SubmissionRecord>(&tables.catalog, key.as_bytes(), id))?.flatten() {
+                None => job.submission = None,
+                // Its jobs run: that it was sealed is lost.
+                Some(record) if !record.sealed && (before.0 || job.attempt.0 > 0) => {
+                    codec::encode(&SubmissionRecord { sealed: true, ..record }, &mut buffer);
+                    puts.push(("catalog", key.into_bytes(), buffer.clone()));
+                }
+                Some(_) => {}
+            }
         }
-    }
-    for job in needs.submitted {
-        let Some(id) = job.submission else { continue };
-        let key = catalog::submission(id);
-        if view.get::<SubmissionRecord>(&tables.catalog, key.as_bytes(), id)?.is_none() {
-            codec::encode(&LiveJob { submission: None, ..job.clone() }, &mut buffer);
+        if before != (job.running.is_some(), job.submission) {
+            codec::encode(&job, &mut buffer);
             puts.push(("live", job.id.as_bytes().to_vec(), buffer.clone()));
         }
     }
