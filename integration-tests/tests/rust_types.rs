@@ -190,7 +190,10 @@ fn what_no_rust_value_of_the_type_looks_like_is_refused() {
     assert_eq!(misfit::<i64>("\"1\""), expected("expected integer, found string"));
     assert_eq!(misfit::<f64>("null"), expected("expected number, found null"));
     assert_eq!(misfit::<u8>("256"), expected("expected a number of at most 255, found a greater one"));
-    assert_eq!(misfit::<char>("\"ab\""), expected("expected string of 1 characters, found another number"));
+    assert_eq!(
+        misfit::<char>("\"ab\""),
+        expected("expected string of 1 characters, found another number of characters")
+    );
     assert_eq!(
         misfit::<Tree>(r#"{"label":"a","children":[{"label":"b","children":[{"label":1,"children":[]}]}]}"#),
         expected("at `/children/0/children/0/label`: expected string, found integer")

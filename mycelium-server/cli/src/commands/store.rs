@@ -243,6 +243,8 @@ struct BackedUp {
 }
 
 async fn backup(args: BackupArgs, client: &ClientArgs, output: Output) -> anyhow::Result<()> {
+    // Before the broker begins what it does for one at a time.
+    NewStore::check_absent(&args.folder).map_err(misuse)?;
     // Tells of a broker that does not answer, and of a URL that is none, as all commands do.
     let mycelium: Mycelium = client::connect(client).await?;
     let endpoint = Endpoint::from_shared(mycelium.url().to_owned())?;

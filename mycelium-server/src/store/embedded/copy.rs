@@ -60,6 +60,14 @@ impl NewStore {
         Ok(Self { data: data.to_owned(), path, tables, batch, batch_bytes: 0 })
     }
 
+    /// Checks that there is nothing where a new store is to be.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] if there is.
+    pub fn check_absent(data: &Path) -> Result<(), Error> {
+        if data.symlink_metadata().is_ok() { Err(is_there(data)) } else { Ok(()) }
+    }
+
     /// Adds an entry of the table of this name.
     ///
     /// # Errors
