@@ -16,16 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mycelium_core::effects::Ran;
+use mycelium_core::effects::{End, FinishedJob, Ran, Records};
 use mycelium_core::ids::{
     Attempt, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, Revision,
     SessionId, Timestamp,
 };
-use mycelium_core::image::{Counters, FlowRecord, LiveJob, Running};
-use mycelium_core::status::{FinalCounts, FinalStatus};
-use mycelium_server::store::{
-    Batch, EmbeddedStore, Finish, FinishedRecord, JobAfter, JobChange, NewSpec, SpecRecord, Store,
-};
+use mycelium_core::image::{Counters, FlowRecord, JobHead, LiveJob, Running};
+use mycelium_core::status::FinalCounts;
+use mycelium_server::store::{Batch, EmbeddedStore, JobAfter, JobChange, SpecRecord, Store};
 
 const FLOW: FlowId = FlowId::new([1; 16]);
 const INSTANCE: InstanceId = InstanceId::new([2; 16]);
@@ -151,14 +149,10 @@ impl World {
         let id = JobId::new(id);
         let (number, submitted_at) = (JobNumber(job + 1), Timestamp(1_700_000_000_000_000 + job));
         let (flow, elf, task, digest) = (FLOW, self.elf.clone(), self.task.clone(), ContentDigest(job));
+        let head =
+            || JobHead { id, flow, elf: elf.clone(), task: task.clone(), priority: 0, number, submitted_at };
         let live = |running: Option<Running>| LiveJob {
-            id,
-            flow,
-            elf: elf.clone(),
-            task: task.clone(),
-            priority: 0,
-            number,
-            submitted_at,
+            head: head(),
             digest,
             waits_for: Vec::new(),
             submission: None,
@@ -169,20 +163,13 @@ impl World {
         };
         let running =
             Running { session: SessionId(1), instance: INSTANCE, revision: REVISION, since: submitted_at };
-        let spec = || NewSpec {
-            spec: SpecRecord {
-                flow,
-                elf: elf.clone(),
-                task: task.clone(),
-                priority: 0,
-                number,
-                submitted_at,
-                digest,
-                depends_on: Vec::new(),
-                evaluate: false,
-                gathered_by: None,
-                body: self.body.clone(),
-            },
+        let spec = || SpecRecord {
+            head: head(),
+            digest,
+            depends_on: Vec::new(),
+            evaluate: false,
+            gathered_by: None,
+            body: self.body.clone(),
         };
         let (created, after) = match stage {
             0 => (Some(spec()), JobAfter::Live(live(None))),
@@ -190,26 +177,17 @@ impl World {
             _ => {
                 self.counters.finish.0 += 1;
                 self.flow.finished.done += 1;
-                let record = FinishedRecord {
-                    id,
-                    flow,
-                    elf: elf.clone(),
-                    task: task.clone(),
-                    priority: 0,
-                    number,
+                let finished = FinishedJob {
+                    head: head(),
                     finish_number: self.counters.finish,
-                    status: FinalStatus::Done,
-                    failure: None,
-                    cause: None,
-                    submitted_at,
+                    end: End::Done(self.body.slice(..self.body.len().min(100))),
                     finished_at: Timestamp(1_700_000_000_000_000 + self.counters.finish.0),
                     attempt: Attempt(1),
                     elves_lost: 0,
                     ran: Some(Ran { instance: INSTANCE, revision: REVISION, since: submitted_at }),
                     elements: None,
                 };
-                let outputs = Some(self.body.slice(..self.body.len().min(100)));
-                (None, JobAfter::Finished(Finish { record, outputs }))
+                (None, JobAfter::Finished(finished))
             }
         };
         JobChange { id, flow, created, revived: None, after }
@@ -219,7 +197,8 @@ impl World {
         self.counters.commit = Commit(self.counters.commit.0 + 1);
         self.counters.job = JobNumber(self.counters.job.0 + jobs.len() as u64);
         self.counters.finish = FinishNumber(self.counters.finish.0);
-        Batch { counters: self.counters, jobs, flows: vec![self.flow.clone()], ..Batch::default() }
+        let records = Records { flows: vec![self.flow.clone()], ..Records::default() };
+        Batch { counters: self.counters, jobs, records, ..Batch::default() }
     }
 }
 

@@ -13,12 +13,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use mycelium_core::effects::Records;
 use mycelium_core::ids::{Commit, FailureId, FlowId, FlowNumber, JobId, Timestamp};
 use mycelium_core::image::{FlowRecord, LiveJob};
 use mycelium_core::status::FinalStatus::{Done, Failed};
 use mycelium_server::store::{
-    Batch, ElfRecord, EmbeddedStore, Error, Finish, FinishedQuery, FinishedRecord, JobAfter, JobChange,
-    NewFailure, RevisionRecord, Store,
+    Batch, ElfRecord, EmbeddedStore, Error, FinishedQuery, JobAfter, JobChange, NewFailure, RevisionRecord,
+    Store,
 };
 
 use store_suite::folders::*;
@@ -276,7 +277,6 @@ fn fixture() -> PathBuf {
 
 /// What is in the fixture.
 fn fixture_batches() -> Vec<Batch> {
-    let failed = FinishedRecord { failure: Some(failure(1)), ..finished(2, 1, Failed) };
     let elf = ElfRecord {
         name: "scale".into(),
         body: "weighs".into(),
@@ -293,10 +293,10 @@ fn fixture_batches() -> Vec<Batch> {
     let waiting = LiveJob { waits_for: vec![job(1)], submission: Some(submission(1)), ..live(3) };
     let mut done = finished(1, 2, Done);
     done.finished_at = Timestamp(20_000);
-    let large = Finish { record: finished(4, 3, Done), outputs: Some(Bytes::from(vec![b'x'; 3_000])) };
+    let large = finish_with(finished(4, 3, Done), Bytes::from(vec![b'x'; 3_000]));
     vec![
         Batch {
-            submissions: vec![submission_record(1, true)],
+            records: Records { submissions: vec![submission_record(1, true)], ..jobs(vec![]).records },
             elves: vec![elf],
             revisions: vec![kept],
             ..jobs(vec![
@@ -307,9 +307,9 @@ fn fixture_batches() -> Vec<Batch> {
         },
         Batch {
             failures: vec![seen(1, 2, 40, "scale is broken")],
-            ..jobs(vec![change(2, finish(failed)), change(1, finish(done))])
+            ..jobs(vec![change(2, finish(finished(2, 1, Failed))), change(1, finish(done))])
         },
-        jobs(vec![created(4, &[1], JobAfter::Finished(large))]),
+        jobs(vec![created(4, &[1], large)]),
     ]
 }
 
@@ -467,13 +467,18 @@ fn lists_go_on_past_what_is_damaged_in_them() {
         for number in (commit - 1) * PER_COMMIT + 1..=commit * PER_COMMIT {
             let mut job = one_job(number, 1).jobs.remove(0);
             if let JobAfter::Finished(finish) = &mut job.after {
-                finish.record.elf = elf.as_str().into();
-                finish.record.task = scattered_name(number).into();
+                finish.head.elf = elf.as_str().into();
+                finish.head.task = scattered_name(number).into();
             }
             batch.jobs.push(job);
             let id = FlowId::new(*numbered(number).as_bytes());
             let name = scattered_name(number).into();
-            batch.flows.push(FlowRecord { id, name, number: FlowNumber(number), ..flow_record(1, "") });
+            batch.records.flows.push(FlowRecord {
+                id,
+                name,
+                number: FlowNumber(number),
+                ..flow_record(1, "")
+            });
             let id = FailureId::new(*numbered(number).as_bytes());
             batch.failures.push(NewFailure { id, ..seen(1, 1, number, &scattered_name(number)) });
         }
@@ -566,8 +571,8 @@ fn damage_that_merging_meets_is_named_and_commits_go_on() {
     let job = |number: u64| {
         let mut batch = one_job(number, 40_000);
         batch.jobs[0].id = scattered(number);
-        if let JobAfter::Finished(finish) = &mut batch.jobs[0].after {
-            finish.record.id = scattered(number);
+        if let JobAfter::Finished(finished) = &mut batch.jobs[0].after {
+            finished.head.id = scattered(number);
         }
         batch
     };

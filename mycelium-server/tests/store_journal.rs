@@ -10,13 +10,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use mycelium_core::ids::{Attempt, Commit, FinishNumber, FlowNumber, JobId, JobNumber, SessionId};
-use mycelium_core::image::{Counters, LiveJob, SessionRecord};
+use mycelium_core::effects::Records;
+use mycelium_core::ids::{Attempt, Commit, FlowNumber, JobId, JobNumber, SessionId};
+use mycelium_core::image::{Counters, JobHead, LiveJob, SessionRecord};
+use mycelium_core::status::FinalStatus::Done;
 use mycelium_server::Broker;
 use mycelium_server::store::embedded::{check, salvage};
-use mycelium_server::store::{
-    Batch, EmbeddedStore, Error, Finish, FinishedRecord, JobAfter, JobChange, Store,
-};
+use mycelium_server::store::{Batch, EmbeddedStore, Error, FinishedRecord, JobAfter, JobChange, Store};
 
 use store_suite::folders::*;
 use store_suite::*;
@@ -291,22 +291,21 @@ const MANY: u64 = 5_200;
 fn create_one_and_end_one(number: u64) -> Batch {
     let mut batch = one_job(number, 20_000);
     let created = &mut batch.jobs[0];
-    let JobAfter::Finished(finish) = std::mem::replace(&mut created.after, JobAfter::Live(live_job(number)))
-    else {
-        panic!("it is not finished");
-    };
+    created.after = JobAfter::Live(live_job(number));
     if number > 1 {
         let id = numbered(number - 1);
-        let record = FinishedRecord { id, finish_number: FinishNumber(number - 1), ..finish.record };
-        let after = JobAfter::Finished(Finish { record, outputs: Some(outputs_of(number - 1)) });
+        let record = finished(1, number - 1, Done);
+        let record = FinishedRecord { head: JobHead { id, ..record.head.clone() }, ..record };
+        let after = finish_with(record, outputs_of(number - 1));
         batch.jobs.push(JobChange { id, flow: flow(1), created: None, revived: None, after });
     }
-    batch.flows = vec![flow_record(1, "many")];
+    batch.records.flows = vec![flow_record(1, "many")];
     batch
 }
 
 fn live_job(number: u64) -> LiveJob {
-    LiveJob { id: numbered(number), number: JobNumber(number), ..live(1) }
+    let live = live(1);
+    LiveJob { head: JobHead { id: numbered(number), number: JobNumber(number), ..live.head }, ..live }
 }
 
 /// Large enough to be kept apart.
@@ -348,7 +347,7 @@ fn store_with_tables() -> tempfile::TempDir {
 fn assert_all_is_there(data: &Path, outputs_lost: usize) {
     let store = EmbeddedStore::open(&data.join("default")).unwrap();
     let mut unfinished = Vec::new();
-    let image = store.load(&mut |job| unfinished.push(job.id)).unwrap();
+    let image = store.load(&mut |job| unfinished.push(job.head.id)).unwrap();
     assert_eq!(image.counters.commit.0, MANY);
     assert_eq!(unfinished, [numbered(MANY)]);
     let ids: Vec<JobId> = (1..=MANY).map(numbered).collect();
@@ -429,12 +428,18 @@ fn a_job_that_runs_is_of_a_submission_that_was_sealed_whatever_is_lost() {
     let session = SessionRecord { id: running().session, instance: running().instance, secret: None };
     let batches = [
         Batch {
-            flows: vec![flow_record(1, "parts")],
-            submissions: vec![submission_record(1, false)],
-            sessions_opened: vec![session],
+            records: Records {
+                flows: vec![flow_record(1, "parts")],
+                submissions: vec![submission_record(1, false)],
+                sessions_opened: vec![session],
+                ..jobs(vec![]).records
+            },
             ..jobs(vec![created(1, &[], JobAfter::Live(submitted.clone()))])
         },
-        Batch { submissions: vec![submission_record(1, true)], ..jobs(vec![]) },
+        Batch {
+            records: Records { submissions: vec![submission_record(1, true)], ..jobs(vec![]).records },
+            ..jobs(vec![])
+        },
         jobs(vec![change(
             1,
             JobAfter::Live(LiveJob { running: Some(running()), attempt: Attempt(1), ..submitted }),

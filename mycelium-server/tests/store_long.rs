@@ -7,8 +7,9 @@ mod store_suite;
 
 use bytes::Bytes;
 use mycelium_core::ids::{FinishNumber, JobId, Timestamp};
+use mycelium_core::image::JobHead;
 use mycelium_core::status::FinalStatus::{self, Done, Failed};
-use mycelium_server::store::{Finish, FinishedQuery, FinishedRecord, JobAfter, JobChange, NewSpec};
+use mycelium_server::store::{FinishedQuery, FinishedRecord, JobChange};
 
 use store_suite::*;
 
@@ -31,20 +32,22 @@ fn status(number: u64) -> FinalStatus {
 
 fn ended(number: u64) -> JobChange {
     let record = FinishedRecord {
-        id: id(number),
-        flow: flow((number % 4) as u8),
-        elf: ["scale", "storage", "printer"][(number % 3) as usize].into(),
+        head: JobHead {
+            id: id(number),
+            flow: flow((number % 4) as u8),
+            elf: ["scale", "storage", "printer"][(number % 3) as usize].into(),
+            ..finished(1, number, status(number)).head
+        },
         finish_number: FinishNumber(number),
         finished_at: Timestamp(1_000_000 + number * 10),
         ..finished(1, number, status(number))
     };
-    let outputs = (record.status == Done).then(|| Bytes::from_static(b"{}"));
     JobChange {
-        id: record.id,
-        flow: record.flow,
-        created: Some(NewSpec { spec: spec(1, &[]) }),
+        id: record.head.id,
+        flow: record.head.flow,
+        created: Some(spec(1, &[])),
         revived: None,
-        after: JobAfter::Finished(Finish { record, outputs }),
+        after: finish_with(record, Bytes::from_static(b"{}")),
     }
 }
 

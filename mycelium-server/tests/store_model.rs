@@ -5,7 +5,7 @@
 mod store_suite;
 
 use mycelium_core::ids::{Attempt, FinishNumber, InstanceId, SessionId, Timestamp};
-use mycelium_core::image::{LiveJob, SessionRecord, Settling};
+use mycelium_core::image::{JobHead, LiveJob, SessionRecord, Settling};
 use mycelium_core::status::FinalStatus;
 use mycelium_server::store::{
     Batch, ElfRecord, FinishedQuery, FinishedRecord, JobAfter, JobChange, RevisionRecord,
@@ -97,13 +97,18 @@ impl Model {
         let mut batch = jobs(vec![]);
         for (number, step) in &turn.steps {
             let state = std::mem::take(&mut self.jobs[usize::from(*number)]);
+            let mut ended = None;
             let mut after = match step {
                 Step::Live => JobAfter::Live(LiveJob {
                     attempt: Attempt(u32::from(*number)),
                     submission: number.is_multiple_of(2).then(|| submission(0)),
                     ..live(*number)
                 }),
-                Step::Finish(status) => finish(self.finished(*number, *status)),
+                Step::Finish(status) => {
+                    let record = self.finished(*number, *status);
+                    ended = Some(record.clone());
+                    finish(record)
+                }
                 Step::Drop => JobAfter::Dropped,
             };
             let change = match state {
@@ -118,16 +123,16 @@ impl Model {
                     JobChange { revived, ..change(*number, after.clone()) }
                 }
             };
-            self.jobs[usize::from(*number)] = match after {
-                JobAfter::Live(_) | JobAfter::Evaluate => State::Live,
-                JobAfter::Finished(end) => State::Finished(Box::new(end.record)),
-                JobAfter::Dropped => State::Absent,
+            self.jobs[usize::from(*number)] = match (after, ended) {
+                (_, Some(record)) => State::Finished(Box::new(record)),
+                (JobAfter::Dropped, None) => State::Absent,
+                (_, None) => State::Live,
             };
             batch.jobs.push(change);
         }
         // The jobs of a batch come in no order.
         batch.jobs.reverse();
-        batch.submissions.push(submission_record(0, true));
+        batch.records.submissions.push(submission_record(0, true));
         turn.asides.iter().for_each(|aside| add(aside, &mut batch));
         batch
     }
@@ -136,8 +141,11 @@ impl Model {
         // Far apart, so that whatever marks every so many numbers has its marks among them.
         self.finish_number += 64;
         FinishedRecord {
-            elf: ["scale", "storage"][usize::from(number % 2)].into(),
-            flow: flow(number % 3),
+            head: JobHead {
+                elf: ["scale", "storage"][usize::from(number % 2)].into(),
+                flow: flow(number % 3),
+                ..finished(number, 0, status).head
+            },
             finished_at: Timestamp((100_000 + self.clock).unsigned_abs()),
             finish_number: FinishNumber(self.finish_number),
             ..finished(number, 0, status)
@@ -148,31 +156,32 @@ impl Model {
 fn add(aside: &Aside, batch: &mut Batch) {
     match *aside {
         Aside::Flow(number) => {
-            batch.flows.retain(|record| record.id != flow(number + 2));
-            batch.flows.push(flow_record(number + 2, ["a", "b", "a"][usize::from(number)]));
+            batch.records.flows.retain(|record| record.id != flow(number + 2));
+            batch.records.flows.push(flow_record(number + 2, ["a", "b", "a"][usize::from(number)]));
         }
         Aside::Session(number, opens) => {
             let id = SessionId(u64::from(number));
             if opens {
-                batch.sessions_opened.push(SessionRecord {
+                batch.records.sessions_opened.push(SessionRecord {
                     id,
                     instance: InstanceId::new([number; 16]),
                     secret: None,
                 });
             } else {
-                batch.sessions_ended.push(id);
+                batch.records.sessions_ended.push(id);
             }
         }
         Aside::Submission(number, stays) => {
             if stays {
-                batch.submissions.push(submission_record(number + 1, false));
+                batch.records.submissions.push(submission_record(number + 1, false));
             } else {
-                batch.submissions_dropped.push(submission(number + 1));
+                batch.records.submissions_dropped.push(submission(number + 1));
             }
         }
         Aside::Settling(number, begins) => {
             let settling = Settling { cause: job(number) };
-            if begins { &mut batch.settling_begun } else { &mut batch.settling_ended }.push(settling);
+            if begins { &mut batch.records.settling_begun } else { &mut batch.records.settling_ended }
+                .push(settling);
         }
         Aside::Failure(number, at) => batch.failures.push(seen(number, number, at, &format!("at {at}"))),
         Aside::Elf(number, at) => batch.elves.push(ElfRecord {

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 #![expect(clippy::disallowed_methods, reason = "it measures")]
 
+use mycelium_core::image::JobHead;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,10 +25,13 @@ const WINDOW: u32 = 4_096;
 
 fn job(number: u64, elf: &Arc<str>, task: &Arc<str>, depends_on: Vec<JobId>) -> NewJob {
     NewJob {
-        id: id(number),
-        elf: elf.clone(),
-        task: task.clone(),
-        priority: 0,
+        head: JobHead {
+            id: id(number),
+            elf: elf.clone(),
+            task: task.clone(),
+            priority: 0,
+            ..JobHead::default()
+        },
         depends_on,
         evaluate: false,
         digest: ContentDigest(number),

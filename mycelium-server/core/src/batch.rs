@@ -1,11 +1,15 @@
 //! What a batch has changed, put together so that each record is stored once.
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 
 use crate::core::Core;
-use crate::effects::{Assignment, Change, Created, Effects, FinishedJob, JobRecord, JobWrite, Revived, Send};
+use crate::effects::{
+    Assignment, Change, Effects, FinishedJob, JobRecord, JobWrite, Revived, Send, SpecRecord,
+};
 use crate::ids::{AssignNumber, Attempt, FlowId, JobId, SessionId, Token};
-use crate::image::{LiveJob, Running, SessionRecord, SubmissionRecord};
+use crate::image::{JobHead, LiveJob, Running, SessionRecord, SubmissionRecord};
 use crate::slab::{Job, Slot, State, UNTOUCHED};
 use crate::status::Status;
 
@@ -31,7 +35,7 @@ pub(crate) struct Touched {
     pub(crate) flow: FlowId,
     /// How it showed before the batch; `None` if it did not.
     pub(crate) before: Option<(Status, Attempt)>,
-    pub(crate) created: Option<Created>,
+    pub(crate) created: Option<SpecRecord>,
     pub(crate) revived: Option<Revived>,
     /// The jobs to be written as those it waits for.
     pub(crate) waits_for: Vec<JobId>,
@@ -115,11 +119,12 @@ impl Core {
         for touched in batch.touched {
             self.emit_touched(touched, effects);
         }
-        effects.flows.append(&mut self.flows.take_touched());
-        effects.sessions_opened.extend(batch.sessions_opened);
-        effects.sessions_ended.extend(batch.sessions_ended);
-        effects.submissions.extend(batch.submissions.into_values());
-        effects.submissions_dropped.extend(batch.submissions_dropped);
+        let records = &mut effects.records;
+        records.flows.append(&mut self.flows.take_touched());
+        records.sessions_opened.extend(batch.sessions_opened);
+        records.sessions_ended.extend(batch.sessions_ended);
+        records.submissions.extend(batch.submissions.into_values());
+        records.submissions_dropped.extend(batch.submissions_dropped);
         self.emit_settlings(effects);
 
         for (session, tokens) in batch.cancels {
@@ -129,15 +134,7 @@ impl Core {
             effects.sends.push(Send::Assign { session, assignments, first });
         }
 
-        let has_records = !(effects.jobs.is_empty()
-            && effects.flows.is_empty()
-            && effects.sessions_opened.is_empty()
-            && effects.sessions_ended.is_empty()
-            && effects.submissions.is_empty()
-            && effects.submissions_dropped.is_empty()
-            && effects.settling_begun.is_empty()
-            && effects.settling_ended.is_empty());
-        if has_records || batch.must_commit {
+        if !effects.jobs.is_empty() || !effects.records.is_empty() || batch.must_commit {
             self.counters.commit = self.commit_next();
             effects.counters = Some(self.counters);
         }
@@ -183,7 +180,6 @@ impl Core {
 
     fn live_record(&self, slot: Slot, waits_for: Vec<JobId>) -> LiveJob {
         let job = &self.slab[slot];
-        let task = &self.names.tasks[job.task];
         let (waits_for, submission) = match job.state {
             State::Unsealed { submission, .. } => (waits_for, Some(self.submissions.arena[submission].id)),
             State::Pending { .. } | State::Doomed => (waits_for, None),
@@ -194,13 +190,7 @@ impl Core {
             | State::Running { .. } => (Vec::new(), None),
         };
         LiveJob {
-            id: job.id,
-            flow: self.flows.arena[job.flow].id,
-            elf: self.names.elves[task.elf].name.clone(),
-            task: task.name.clone(),
-            priority: job.priority,
-            number: job.number,
-            submitted_at: job.submitted_at,
+            head: self.head(job),
             digest: job.digest,
             waits_for,
             submission,
@@ -208,6 +198,19 @@ impl Core {
             elves_lost: job.elves_lost,
             evaluate: job.evaluate,
             running: self.running(job),
+        }
+    }
+
+    pub(crate) fn head(&self, job: &Job) -> JobHead {
+        let task = &self.names.tasks[job.task];
+        JobHead {
+            id: job.id,
+            flow: self.flows.arena[job.flow].id,
+            elf: Arc::clone(&self.names.elves[task.elf].name),
+            task: Arc::clone(&task.name),
+            priority: job.priority,
+            number: job.number,
+            submitted_at: job.submitted_at,
         }
     }
 

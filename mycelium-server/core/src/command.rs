@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use crate::ids::{
     AssignNumber, Attachment, Attempt, Commit, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
-    InstanceId, JobId, JobNumber, RequestId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
-    Token,
+    InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, SubmissionId, Token,
 };
-use crate::image::FlowRecord;
+use crate::image::{FlowRecord, JobHead};
 use crate::status::FinalStatus;
 
 /// One thing that happened.
@@ -149,14 +148,8 @@ pub struct Elements {
 /// A job as the core sees it.
 #[derive(Debug, Clone)]
 pub struct NewJob {
-    /// Its id.
-    pub id: JobId,
-    /// Its elf.
-    pub elf: Arc<str>,
-    /// Its task.
-    pub task: Arc<str>,
-    /// Its priority: higher goes first.
-    pub priority: i32,
+    /// What it is. The core sets flow, number and moment.
+    pub head: JobHead,
     /// The jobs it depends on, each once.
     pub depends_on: Vec<JobId>,
     /// Whether it has a condition or a list to be run over.
@@ -234,20 +227,8 @@ pub struct Retry {
 /// A finished job with what the core needs to take it back.
 #[derive(Debug, Clone)]
 pub struct RevivableJob {
-    /// Its id.
-    pub id: JobId,
-    /// Its flow.
-    pub flow: FlowId,
-    /// Its elf.
-    pub elf: Arc<str>,
-    /// Its task.
-    pub task: Arc<str>,
-    /// Its priority.
-    pub priority: i32,
-    /// Its old place in the order of submission, which it gets back.
-    pub number: JobNumber,
-    /// When it was submitted.
-    pub submitted_at: Timestamp,
+    /// What it is. It gets back its old place in the order of submission.
+    pub head: JobHead,
     /// The jobs it depends on.
     pub depends_on: Vec<JobId>,
     /// Whether it has a condition or a list to be run over.

@@ -2,34 +2,43 @@
 //!
 //! The shell stores all of a batch in one commit, and only then releases the rest.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::ids::{
-    AssignNumber, Attachment, Attempt, EvaluationNumber, FinishNumber, FlowId, InstanceId, JobId, JobNumber,
-    RequestId, Revision, SessionId, SubmissionId, Timestamp, Token,
+    AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId, InstanceId,
+    JobId, RequestId, Revision, SessionId, SubmissionId, Timestamp, Token,
 };
-use crate::image::{Counters, FlowRecord, LiveJob, SessionRecord, Settling, SubmissionRecord};
+use crate::image::{Counters, FlowRecord, JobHead, LiveJob, SessionRecord, Settling, SubmissionRecord};
 use crate::status::{FinalStatus, Status};
+
+/// What stands in a job's records in place of what the core never reads.
+pub trait Contents {
+    /// For a specification.
+    type Spec: Debug + Clone + PartialEq + Eq;
+    /// For outputs.
+    type Outputs: Debug + Clone + PartialEq + Eq;
+    /// For a failure.
+    type Failure: Debug + Clone + PartialEq + Eq;
+}
+
+/// What the shell holds stands there by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attached {}
+
+impl Contents for Attached {
+    type Spec = Attachment;
+    type Outputs = Attachment;
+    type Failure = FailedBy;
+}
 
 /// What one batch of commands came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Jobs whose record changed, each once, as they stand at the end of the batch, in the order they first changed.
     pub jobs: Vec<JobWrite>,
-    /// Flows whose record changed, each once.
-    pub flows: Vec<FlowRecord>,
-    /// Sessions opened.
-    pub sessions_opened: Vec<SessionRecord>,
-    /// Sessions that are over.
-    pub sessions_ended: Vec<SessionId>,
-    /// Submissions in several parts whose record changed, each once.
-    pub submissions: Vec<SubmissionRecord>,
-    /// Submissions in several parts that were dropped unsealed.
-    pub submissions_dropped: Vec<SubmissionId>,
-    /// Settlings begun that did not end within the batch.
-    pub settling_begun: Vec<Settling>,
-    /// Settlings that ended, and that an earlier batch had begun.
-    pub settling_ended: Vec<Settling>,
+    /// The other records that changed.
+    pub records: Records,
     /// The numbers as they are after the batch, if it has anything to store.
     pub counters: Option<Counters>,
 
@@ -44,6 +53,47 @@ pub struct Effects {
     pub evaluations: Vec<Evaluation>,
 }
 
+/// Records beside those of jobs, as a batch leaves them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Flows whose record changed, each once.
+    pub flows: Vec<FlowRecord>,
+    /// Sessions opened.
+    pub sessions_opened: Vec<SessionRecord>,
+    /// Sessions that are over.
+    pub sessions_ended: Vec<SessionId>,
+    /// Submissions in several parts whose record changed, each once.
+    pub submissions: Vec<SubmissionRecord>,
+    /// Submissions in several parts that were dropped unsealed.
+    pub submissions_dropped: Vec<SubmissionId>,
+    /// Settlings begun that did not end within the batch.
+    pub settling_begun: Vec<Settling>,
+    /// Settlings that ended, and that an earlier batch had begun.
+    pub settling_ended: Vec<Settling>,
+}
+
+impl Records {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            flows,
+            sessions_opened,
+            sessions_ended,
+            submissions,
+            submissions_dropped,
+            settling_begun,
+            settling_ended,
+        } = self;
+        flows.is_empty()
+            && sessions_opened.is_empty()
+            && sessions_ended.is_empty()
+            && submissions.is_empty()
+            && submissions_dropped.is_empty()
+            && settling_begun.is_empty()
+            && settling_ended.is_empty()
+    }
+}
+
 impl Effects {
     /// Whether there is nothing to store.
     pub fn is_nothing_to_store(&self) -> bool {
@@ -53,27 +103,34 @@ impl Effects {
 
 /// A change of a job's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobWrite {
+pub struct JobWrite<C: Contents = Attached> {
     /// The job.
     pub id: JobId,
     /// Its flow.
     pub flow: FlowId,
-    /// Set if the job was submitted in this batch: its specification, and the jobs it depends on (for the edges of
-    /// the graph).
-    pub created: Option<Created>,
+    /// Set if the job was submitted in this batch: what never changes of it.
+    pub created: Option<SpecRecord<C>>,
     /// Set if the job was finished in the store before: under which number it was indexed, and with which status.
     pub revived: Option<Revived>,
     /// The record it has from now on.
-    pub after: JobRecord,
+    pub after: JobRecord<C>,
 }
 
-/// What is stored once, when a job is submitted.
+/// What never changes of a job, and is stored once, when it is submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Created {
-    /// Its specification, held by the shell.
-    pub spec: Attachment,
-    /// The jobs it depends on.
+pub struct SpecRecord<C: Contents = Attached> {
+    /// What it is.
+    pub head: JobHead,
+    /// Digest of its content.
+    pub digest: ContentDigest,
+    /// The jobs it depends on, each once: the edges of the graph.
     pub depends_on: Vec<JobId>,
+    /// Whether it has a condition or a list to be run over.
+    pub evaluate: bool,
+    /// If it is the job of an element of a list: the job that has the list, which waits for this one.
+    pub gathered_by: Option<JobId>,
+    /// The specification as submitted.
+    pub body: C::Spec,
 }
 
 /// The finished record that a retry undoes.
@@ -87,34 +144,26 @@ pub struct Revived {
 
 /// The record of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobRecord {
+pub enum JobRecord<C: Contents = Attached> {
     /// It is unfinished.
     Live(LiveJob),
     /// It is unfinished, and its live record stays as it is but for [`LiveJob::evaluate`], which is set.
     Evaluate,
     /// It has ended. Its live record, if it had one, goes.
-    Finished(FinishedJob),
+    Finished(FinishedJob<C>),
     /// Its submission was dropped: nothing of it stays.
     Dropped,
 }
 
 /// A job that has ended, as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FinishedJob {
-    /// Its elf.
-    pub elf: Arc<str>,
-    /// Its task.
-    pub task: Arc<str>,
-    /// Its priority.
-    pub priority: i32,
-    /// Its place in the order of submission.
-    pub number: JobNumber,
+pub struct FinishedJob<C: Contents = Attached> {
+    /// What it is.
+    pub head: JobHead,
     /// Its place in the order of finishing.
     pub finish_number: FinishNumber,
     /// How it ended.
-    pub end: End,
-    /// When it was submitted.
-    pub submitted_at: Timestamp,
+    pub end: End<C>,
     /// When it ended.
     pub finished_at: Timestamp,
     /// Its newest attempt; 0 if it had none.
@@ -125,6 +174,14 @@ pub struct FinishedJob {
     pub ran: Option<Ran>,
     /// If it was expanded over a list: into how many jobs.
     pub elements: Option<u32>,
+}
+
+impl<C: Contents> FinishedJob<C> {
+    /// The record with `end` in place of its own.
+    pub fn with_end<D: Contents>(self, end: End<D>) -> FinishedJob<D> {
+        let Self { head, finish_number, end: _, finished_at, attempt, elves_lost, ran, elements } = self;
+        FinishedJob { head, finish_number, end, finished_at, attempt, elves_lost, ran, elements }
+    }
 }
 
 /// Who ran the last attempt of a job.
@@ -140,11 +197,11 @@ pub struct Ran {
 
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// With outputs, held by the shell.
-    Done(Attachment),
+pub enum End<C: Contents = Attached> {
+    /// With outputs.
+    Done(C::Outputs),
     /// With a failure.
-    Failed(FailedBy),
+    Failed(C::Failure),
     /// Because this job, which it depends on directly or not, ended otherwise than done or skipped.
     UpstreamFailed(JobId),
     /// By request.
@@ -153,7 +210,23 @@ pub enum End {
     Skipped,
 }
 
-impl End {
+impl<C: Contents> End<C> {
+    /// The failure, if it failed.
+    pub fn failure(&self) -> Option<&C::Failure> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            Self::Done(_) | Self::UpstreamFailed(_) | Self::Cancelled | Self::Skipped => None,
+        }
+    }
+
+    /// The job because of which it ended, if it ended because of another.
+    pub fn cause(&self) -> Option<JobId> {
+        match self {
+            Self::UpstreamFailed(cause) => Some(*cause),
+            Self::Done(_) | Self::Failed(_) | Self::Cancelled | Self::Skipped => None,
+        }
+    }
+
     /// The status that goes with it.
     pub fn status(&self) -> FinalStatus {
         match self {

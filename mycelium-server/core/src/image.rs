@@ -23,9 +23,9 @@ pub struct Counters {
     pub session: SessionId,
 }
 
-/// An unfinished job, as the store has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveJob {
+/// What a job is from its submission on, whatever becomes of it. Every record of a job begins with it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobHead {
     /// Its id.
     pub id: JobId,
     /// Its flow.
@@ -34,12 +34,19 @@ pub struct LiveJob {
     pub elf: Arc<str>,
     /// Its task.
     pub task: Arc<str>,
-    /// Its priority.
+    /// Its priority: higher goes first.
     pub priority: i32,
-    /// Its place in the order of submission.
+    /// Its place in the order of submission; 0 until the core has taken it in.
     pub number: JobNumber,
-    /// When it was submitted.
+    /// When it was submitted; 0 until the core has taken it in.
     pub submitted_at: Timestamp,
+}
+
+/// An unfinished job, as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveJob {
+    /// What it is.
+    pub head: JobHead,
     /// Digest of its content.
     pub digest: ContentDigest,
     /// The jobs it depended on when this was written, and that were not done then. Those that are no longer among

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::arena::Arena;
 use crate::ids::{JobNumber, SessionId};
+use crate::image::JobHead;
 use crate::slab::Slot;
 
 /// A place in a queue: highest priority first, then earliest submitted.
@@ -79,6 +80,12 @@ impl Names {
         });
         self.by_name.insert(Arc::clone(name), elf);
         elf
+    }
+
+    /// The index of the task of a job, with one more user.
+    pub(crate) fn use_task_of(&mut self, head: &JobHead) -> u32 {
+        let elf = self.intern_elf(&head.elf);
+        self.use_task(elf, &head.task)
     }
 
     /// The task's index, with one more user.

@@ -6,7 +6,7 @@ use crate::ids::{AssignNumber, FlowId, JobId, JobNumber, SessionId, Steady, Subm
 use crate::image::{FlowRecord, Image, LiveJob, Running, SessionRecord, SubmissionRecord};
 use crate::sessions::Held;
 use crate::settle::{Frame, Open, Settle};
-use crate::slab::{Edge, Job, Slot, State, UNTOUCHED};
+use crate::slab::{Edge, Job, Slot, State};
 use crate::submissions::{Drop, Phase, Submission, Work};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,41 +96,30 @@ impl Restore {
     /// If its record contradicts others. The core cannot be rebuilt then.
     pub fn job(&mut self, live: LiveJob) -> Result<(), RestoreError> {
         let core = &mut self.core;
-        if core.slab.find(&live.id).is_some() || !self.numbers.insert(live.number) {
-            return Err(RestoreError::Twice(format!("job {} or its number", live.id)));
+        if core.slab.find(&live.head.id).is_some() || !self.numbers.insert(live.head.number) {
+            return Err(RestoreError::Twice(format!("job {} or its number", live.head.id)));
         }
         if live.running.is_some() && (!live.waits_for.is_empty() || live.attempt.0 == 0) {
-            return Err(RestoreError::RunningImpossible(live.id));
+            return Err(RestoreError::RunningImpossible(live.head.id));
         }
-        let flow = match self.flows_by_id.get(&live.flow) {
+        let flow = match self.flows_by_id.get(&live.head.flow) {
             Some(&flow) => flow,
             None => {
                 let flow = index(self.flows.len());
-                self.flows.push(live.flow);
-                self.flows_by_id.insert(live.flow, flow);
+                self.flows.push(live.head.flow);
+                self.flows_by_id.insert(live.head.flow, flow);
                 flow
             }
         };
 
-        let elf = core.names.intern_elf(&live.elf);
-        let task = core.names.use_task(elf, &live.task);
+        let task = core.names.use_task_of(&live.head);
         let slot = core.slab.insert(Job {
-            id: live.id,
-            number: live.number,
-            submitted_at: live.submitted_at,
-            digest: live.digest,
-            dependents: Vec::new(),
             // Which state it has is known only when all jobs are there.
             state: State::Pending { waiting: 0 },
-            flow,
-            task,
-            priority: live.priority,
             attempt: live.attempt,
             elves_lost: live.elves_lost,
-            generation: 0,
-            touch: UNTOUCHED,
             evaluate: live.evaluate,
-            handed_back: 0,
+            ..Job::new(&live.head, live.digest, flow, task)
         });
         if let Some(submission) = live.submission {
             self.submissions.push((slot, submission));

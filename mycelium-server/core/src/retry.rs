@@ -32,7 +32,7 @@ impl Core {
         let candidates = self.candidates(&retry)?;
         let mut back = self.which_come_back(&candidates, &facts)?;
         for &index in &back {
-            let flow = candidates.jobs[index].flow;
+            let flow = candidates.jobs[index].head.flow;
             if self.flows.find(flow).is_none() && !retry.flows.iter().any(|record| record.id == flow) {
                 return Err(Refusal::FlowNotFound(flow));
             }
@@ -43,9 +43,9 @@ impl Core {
         }
 
         // In the order of their numbers a job comes after those it depends on.
-        back.sort_unstable_by_key(|&index| candidates.jobs[index].number);
+        back.sort_unstable_by_key(|&index| candidates.jobs[index].head.number);
         for record in retry.flows {
-            let is_needed = back.iter().any(|&index| candidates.jobs[index].flow == record.id);
+            let is_needed = back.iter().any(|&index| candidates.jobs[index].head.flow == record.id);
             if is_needed && self.flows.find(record.id).is_none() {
                 self.flows.insert(record, crate::ids::Commit(0));
             }
@@ -64,12 +64,12 @@ impl Core {
         let as_of = retry.facts.as_of;
         let all = || retry.jobs.iter().chain(&retry.dependents);
         let is_cancelling = |job: &RevivableJob| {
-            self.flows.find(job.flow).is_some_and(|flow| self.flows.arena[flow].cancels > 0)
+            self.flows.find(job.head.flow).is_some_and(|flow| self.flows.arena[flow].cancels > 0)
         };
         if as_of < self.forgotten || !self.settles.is_empty() || all().any(is_cancelling) {
             return Err(Refusal::FactsStale);
         }
-        let mut named: Vec<JobId> = all().map(|job| job.id).collect();
+        let mut named: Vec<JobId> = all().map(|job| job.head.id).collect();
         named.sort_unstable();
         let has_upstream_failed = retry.jobs.iter().any(|job| job.status == FinalStatus::UpstreamFailed);
         for recent in self.recents.newest_first().take_while(|recent| recent.commit > as_of) {
@@ -89,21 +89,21 @@ impl Core {
         let named = retry.jobs.iter().map(|job| (job, true));
         let dependents = retry.dependents.iter().map(|job| (job, false));
         for (job, is_named) in named.chain(dependents) {
-            if self.slab.find(&job.id).is_some() || candidates.by_id.contains_key(&job.id) {
+            if self.slab.find(&job.head.id).is_some() || candidates.by_id.contains_key(&job.head.id) {
                 continue;
             }
-            if let Some(recent) = self.recents.get(&job.id)
+            if let Some(recent) = self.recents.get(&job.head.id)
                 && (recent.finish_number != job.finish_number || recent.status != job.status)
             {
                 return Err(Refusal::FactsStale);
             }
             if job.status.lets_dependents_go_on() {
                 if is_named {
-                    return Err(Refusal::NotRetryable(job.id));
+                    return Err(Refusal::NotRetryable(job.head.id));
                 }
                 continue;
             }
-            candidates.by_id.insert(job.id, candidates.jobs.len());
+            candidates.by_id.insert(job.head.id, candidates.jobs.len());
             candidates.jobs.push(job.clone());
             candidates.named += usize::from(is_named);
         }
@@ -148,43 +148,31 @@ impl Core {
     }
 
     fn bring_back(&mut self, job: &RevivableJob, facts: &FinishedFacts) {
-        let Some(flow) = self.flows.find(job.flow) else { return };
+        let Some(flow) = self.flows.find(job.head.flow) else { return };
         let commit = self.commit_next();
         let entry = &mut self.flows.arena[flow];
         let count = entry.finished.get_mut(job.status);
         *count = count.saturating_sub(1);
-        if self.recents.remove(&job.id).is_some() {
+        if self.recents.remove(&job.head.id).is_some() {
             entry.recent -= 1;
         }
         self.flows.touch(flow, commit);
 
         let depends_on_skipped =
             job.depends_on.iter().any(|id| self.ended_as(id, facts) == Ok(FinalStatus::Skipped));
-        let elf = self.names.intern_elf(&job.elf);
-        let task = self.names.use_task(elf, &job.task);
+        let task = self.names.use_task_of(&job.head);
         let touch = u32::try_from(self.batch.touched.len()).expect("a batch is bounded");
         let slot = self.slab.insert(Job {
-            id: job.id,
-            number: job.number,
-            submitted_at: job.submitted_at,
-            digest: job.digest,
-            dependents: Vec::new(),
-            state: State::Vacant,
-            flow,
-            task,
-            priority: job.priority,
             attempt: job.attempt,
-            elves_lost: 0,
-            generation: 0,
             touch,
             evaluate: job.evaluate || depends_on_skipped,
-            handed_back: 0,
+            ..Job::new(&job.head, job.digest, flow, task)
         });
         let on: Vec<(JobId, Slot)> =
             job.depends_on.iter().filter_map(|id| Some((*id, self.slab.find(id)?))).collect();
         self.batch.touched.push(Touched {
-            id: job.id,
-            flow: job.flow,
+            id: job.head.id,
+            flow: job.head.flow,
             before: None,
             created: None,
             revived: Some(Revived { finish_number: job.finish_number, status: job.status }),

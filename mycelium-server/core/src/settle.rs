@@ -183,7 +183,7 @@ impl Core {
             let Some(open) = self.settlings.get_mut(&cause) else { continue };
             if open.pieces == 0 {
                 if open.is_stored {
-                    effects.settling_ended.push(Settling { cause });
+                    effects.records.settling_ended.push(Settling { cause });
                 }
                 self.settlings.remove(&cause);
             } else if !open.is_stored {
@@ -192,7 +192,7 @@ impl Core {
                     continue;
                 }
                 open.is_stored = true;
-                effects.settling_begun.push(Settling { cause });
+                effects.records.settling_begun.push(Settling { cause });
             }
         }
     }

@@ -5,6 +5,7 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 use crate::ids::{AssignNumber, Attempt, ContentDigest, EvaluationNumber, JobId, JobNumber, Timestamp};
+use crate::image::JobHead;
 
 /// The index of an unfinished job.
 pub(crate) type Slot = u32;
@@ -43,6 +44,29 @@ pub(crate) struct Job {
     pub(crate) evaluate: bool,
     /// How often it has come back without an outcome since the core was made, up to 255. In memory only.
     pub(crate) handed_back: u8,
+}
+
+impl Job {
+    /// A job of these indexes that is nowhere yet.
+    pub(crate) fn new(head: &JobHead, digest: ContentDigest, flow: u32, task: u32) -> Self {
+        Self {
+            id: head.id,
+            number: head.number,
+            submitted_at: head.submitted_at,
+            digest,
+            dependents: Vec::new(),
+            state: State::Vacant,
+            flow,
+            task,
+            priority: head.priority,
+            attempt: Attempt(0),
+            elves_lost: 0,
+            generation: 0,
+            touch: UNTOUCHED,
+            evaluate: false,
+            handed_back: 0,
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Job>() <= 112, "a job grew: ten million of them must fit one broker");
@@ -215,23 +239,7 @@ fn at(chunks: &[Vec<Job>], slot: Slot) -> &Job {
 }
 
 fn vacant(generation: u32) -> Job {
-    Job {
-        id: JobId::default(),
-        number: JobNumber::default(),
-        submitted_at: Timestamp::default(),
-        digest: ContentDigest::default(),
-        dependents: Vec::new(),
-        state: State::Vacant,
-        flow: u32::MAX,
-        task: u32::MAX,
-        priority: 0,
-        attempt: Attempt::default(),
-        elves_lost: 0,
-        generation,
-        touch: UNTOUCHED,
-        evaluate: false,
-        handed_back: 0,
-    }
+    Job { generation, ..Job::new(&JobHead::default(), ContentDigest::default(), u32::MAX, u32::MAX) }
 }
 
 impl std::ops::Index<Slot> for Slab {

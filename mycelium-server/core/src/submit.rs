@@ -6,10 +6,10 @@ use std::ops::Range;
 use crate::batch::{Now, Stored, Touched};
 use crate::command::{Facts, FinishedFact, NewJob, Part, Submit};
 use crate::core::Core;
-use crate::effects::{Created, Effects, End, Refusal, Reply};
-use crate::ids::{Attempt, Clocks, FlowId, FlowNumber, JobId, JobNumber, RequestId};
-use crate::image::FlowRecord;
-use crate::slab::{Job, Slot, State, UNTOUCHED};
+use crate::effects::{Effects, End, Refusal, Reply, SpecRecord};
+use crate::ids::{Clocks, FlowId, FlowNumber, JobId, JobNumber, RequestId};
+use crate::image::{FlowRecord, JobHead};
+use crate::slab::{Job, Slot, State};
 use crate::status::{FinalCounts, FinalStatus};
 use crate::submissions::{Phase, Submission};
 use crate::transitions::Ending;
@@ -205,13 +205,13 @@ impl Core {
         own: Option<u32>,
         facts: &FinishedFacts,
     ) -> Result<bool, Refusal> {
-        let (there_flow, there_digest) = if let Some(slot) = self.slab.find(&job.id) {
+        let (there_flow, there_digest) = if let Some(slot) = self.slab.find(&job.head.id) {
             let there = &self.slab[slot];
             if let State::Unsealed { submission, .. } = there.state {
                 match self.submissions.arena[submission].phase {
                     // It may still vanish with the other submission, and so cannot be promised here.
                     Phase::Open { .. } if own != Some(submission) => {
-                        return Err(Refusal::ContentDiffers(job.id));
+                        return Err(Refusal::ContentDiffers(job.head.id));
                     }
                     // It is about to vanish: to be asked again.
                     Phase::Dropping => return Err(Refusal::FactsStale),
@@ -219,9 +219,9 @@ impl Core {
                 }
             }
             (self.flows.arena[there.flow].id, there.digest)
-        } else if let Some(recent) = self.recents.get(&job.id) {
+        } else if let Some(recent) = self.recents.get(&job.head.id) {
             (self.flows.arena[recent.flow].id, recent.digest)
-        } else if let Some(fact) = facts.find(&job.id) {
+        } else if let Some(fact) = facts.find(&job.head.id) {
             (fact.flow, fact.digest)
         } else {
             return Ok(false);
@@ -229,7 +229,7 @@ impl Core {
         if there_flow == flow && there_digest == job.digest {
             Ok(true)
         } else {
-            Err(Refusal::ContentDiffers(job.id))
+            Err(Refusal::ContentDiffers(job.head.id))
         }
     }
 
@@ -280,7 +280,7 @@ impl Core {
             return;
         }
         let elements = elements.map(|elements| {
-            let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+            let ids: Vec<JobId> = jobs.iter().map(|job| job.head.id).collect();
             (elements, ids, FinishedFacts::new(&facts))
         });
         let flow = self.flow_for(now, flow, flow_name, facts.flow);
@@ -302,7 +302,9 @@ impl Core {
         for index in order {
             let Some(job) = jobs[index].take() else { continue };
             let dependencies = &dependencies[ranges[index].clone()];
-            places[index] = self.take_in_job(now, flow, submission, job, dependencies, &places);
+            let gathered_by = elements.as_ref().map(|(elements, ..)| elements.of);
+            places[index] =
+                self.take_in_job(now, (flow, submission), gathered_by, job, dependencies, &places);
         }
 
         if let Some((elements, ids, facts)) = elements {
@@ -350,35 +352,23 @@ impl Core {
     fn take_in_job(
         &mut self,
         now: Clocks,
-        flow: u32,
-        submission: Option<u32>,
+        (flow, submission): (u32, Option<u32>),
+        gathered_by: Option<JobId>,
         job: NewJob,
         dependencies: &[Dependency],
         places: &[Placed],
     ) -> Placed {
-        let NewJob { id, elf, task, priority, depends_on, evaluate, digest, spec } = job;
-        let number = JobNumber(self.counters.job.0 + 1);
-        self.counters.job = number;
-        let elf = self.names.intern_elf(&elf);
-        let task = self.names.use_task(elf, &task);
+        let NewJob { head, depends_on, evaluate, digest, spec } = job;
+        self.counters.job = JobNumber(self.counters.job.0 + 1);
+        let flow_id = self.flows.arena[flow].id;
+        let head = JobHead { flow: flow_id, number: self.counters.job, submitted_at: now.wall, ..head };
+        let task = self.names.use_task_of(&head);
         let mut job = Job {
-            id,
-            number,
-            submitted_at: now.wall,
-            digest,
-            dependents: Vec::new(),
-            state: State::Vacant,
-            flow,
-            task,
-            priority,
-            attempt: Attempt(0),
-            elves_lost: 0,
-            generation: 0,
-            touch: UNTOUCHED,
-            handed_back: 0,
             evaluate: evaluate
                 || dependencies.iter().any(|dependency| matches!(dependency, Dependency::Skipped)),
+            ..Job::new(&head, digest, flow, task)
         };
+        let created = SpecRecord { head, digest, depends_on, evaluate, gathered_by, body: spec };
 
         let ended = dependencies.iter().find_map(|dependency| match dependency {
             Dependency::Ended { cause, .. } => Some(*cause),
@@ -391,7 +381,7 @@ impl Core {
         if submission.is_none()
             && let Some(cause) = ended
         {
-            self.take_in_ended(now, &job, Created { spec, depends_on }, cause);
+            self.take_in_ended(now, &job, created, cause);
             return Placed::Ended(cause);
         }
 
@@ -399,7 +389,7 @@ impl Core {
         let slot = self.slab.insert(job);
         let mut waiting = 0;
         let mut waits_for = Vec::new();
-        for (dependency, id) in dependencies.iter().zip(&depends_on) {
+        for (dependency, id) in dependencies.iter().zip(&created.depends_on) {
             let on = match dependency {
                 Dependency::Done | Dependency::Skipped => continue,
                 Dependency::Live(on) => Some(*on),
@@ -419,10 +409,10 @@ impl Core {
             waits_for.push(*id);
         }
         self.batch.touched.push(Touched {
-            id,
-            flow: self.flows.arena[flow].id,
+            id: created.head.id,
+            flow: flow_id,
             before: None,
-            created: Some(Created { spec, depends_on }),
+            created: Some(created),
             revived: None,
             waits_for,
             stored: Stored::Record,
@@ -441,7 +431,7 @@ impl Core {
     }
 
     /// Takes in a job that depends on one that did not end done: it ends at once.
-    fn take_in_ended(&mut self, now: Clocks, job: &Job, created: Created, cause: JobId) {
+    fn take_in_ended(&mut self, now: Clocks, job: &Job, created: SpecRecord, cause: JobId) {
         let ending = Ending::unreported(End::UpstreamFailed(cause), None);
         let record = self.finished_record(now, job, ending);
         self.batch.touched.push(Touched {
@@ -473,7 +463,7 @@ enum Placed {
 /// The new jobs by id, each with its index in the call. Of two with one id the first counts.
 fn places_of(jobs: &[NewJob], is_new: &[bool], existing: &mut u32) -> Result<Vec<(JobId, usize)>, Refusal> {
     let mut places: Vec<(JobId, usize)> =
-        (0..jobs.len()).filter(|&index| is_new[index]).map(|index| (jobs[index].id, index)).collect();
+        (0..jobs.len()).filter(|&index| is_new[index]).map(|index| (jobs[index].head.id, index)).collect();
     places.sort_unstable();
     let mut differing = None;
     places.dedup_by(|later, earlier| {
@@ -543,7 +533,7 @@ fn topological_order(
     for _ in 0..submit.jobs.len() {
         at = new_dependencies(at).find(|&on| waiting[on] > 0).unwrap_or(at);
     }
-    Err(Refusal::DependencyCycle(submit.jobs[at].id))
+    Err(Refusal::DependencyCycle(submit.jobs[at].head.id))
 }
 
 #[cfg(test)]

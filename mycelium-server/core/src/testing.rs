@@ -12,7 +12,7 @@ use crate::ids::{
     Attachment, Attempt, Clocks, Commit, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId,
     RequestId, Revision, SessionId, Steady, SubmissionId, Timestamp, Token,
 };
-use crate::image::{FlowRecord, Image, LiveJob};
+use crate::image::{FlowRecord, Image, JobHead, LiveJob};
 use crate::status::Status;
 use crate::{Config, Core};
 
@@ -36,10 +36,13 @@ pub(crate) fn token(job: u8, attempt: u32) -> Token {
 /// A job of the elf `elf` with the task `task_run`; its spec and digest are its number.
 pub(crate) fn job(number: u8, depends_on: &[u8]) -> NewJob {
     NewJob {
-        id: id(number),
-        elf: Arc::from("elf"),
-        task: Arc::from("task_run"),
-        priority: 0,
+        head: JobHead {
+            id: id(number),
+            elf: Arc::from("elf"),
+            task: Arc::from("task_run"),
+            priority: 0,
+            ..JobHead::default()
+        },
         depends_on: depends_on.iter().map(|&number| id(number)).collect(),
         evaluate: false,
         digest: ContentDigest(number.into()),

@@ -184,15 +184,10 @@ impl Core {
 
     pub(crate) fn finished_record(&mut self, now: Clocks, job: &Job, ending: Ending) -> FinishedJob {
         self.counters.finish = FinishNumber(self.counters.finish.0 + 1);
-        let task = &self.names.tasks[job.task];
         FinishedJob {
-            elf: self.names.elves[task.elf].name.clone(),
-            task: task.name.clone(),
-            priority: job.priority,
-            number: job.number,
+            head: self.head(job),
             finish_number: self.counters.finish,
             end: ending.end,
-            submitted_at: job.submitted_at,
             finished_at: now.wall,
             attempt: job.attempt,
             elves_lost: job.elves_lost,

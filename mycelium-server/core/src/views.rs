@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::core::Core;
 use crate::ids::{
     Attempt, ContentDigest, FlowId, FlowNumber, InstanceId, JobId, JobNumber, SessionId, Steady,
-    SubmissionId, Timestamp, Token,
+    SubmissionId, Token,
 };
-use crate::image::{Counters, FlowRecord, Running};
+use crate::image::{Counters, FlowRecord, JobHead, Running};
 use crate::slab::{Job, Slot, State};
 use crate::status::Status;
 
@@ -21,22 +21,10 @@ const ELEMENTS_SHOWN_MAX: usize = 100;
 /// An unfinished job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobView {
-    /// Its id.
-    pub id: JobId,
-    /// Its flow.
-    pub flow: FlowId,
-    /// Its elf.
-    pub elf: Arc<str>,
-    /// Its task.
-    pub task: Arc<str>,
+    /// What it is.
+    pub head: JobHead,
     /// Where it stands; never final.
     pub status: Status,
-    /// Its priority.
-    pub priority: i32,
-    /// Its place in the order of submission.
-    pub number: JobNumber,
-    /// When it was submitted.
-    pub submitted_at: Timestamp,
     /// Digest of its content.
     pub digest: ContentDigest,
     /// Its newest attempt; 0 before the first.
@@ -405,7 +393,6 @@ impl Core {
     }
 
     fn view(&self, job: &Job) -> JobView {
-        let task = &self.names.tasks[job.task];
         let expansion = if job.evaluate {
             self.slab.find(&job.id).and_then(|slot| self.expansions.get(&slot))
         } else {
@@ -422,14 +409,8 @@ impl Core {
             | State::Running { .. } => (0, None),
         };
         JobView {
-            id: job.id,
-            flow: self.flows.arena[job.flow].id,
-            elf: Arc::clone(&self.names.elves[task.elf].name),
-            task: Arc::clone(&task.name),
+            head: self.head(job),
             status: Self::status_shown(job).unwrap_or(Status::Pending),
-            priority: job.priority,
-            number: job.number,
-            submitted_at: job.submitted_at,
             digest: job.digest,
             attempt: job.attempt,
             elves_lost: job.elves_lost,

@@ -3,6 +3,7 @@
 //! What an evaluation comes to follows from the number of its job.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+use mycelium_core::image::JobHead;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,10 +206,13 @@ fn digest(id: JobId) -> ContentDigest {
 
 fn new_job(number: usize, job: &ModelJob) -> NewJob {
     NewJob {
-        id: id(number),
-        elf: Arc::from("elf"),
-        task: Arc::from(TASKS[usize::from(job.task)]),
-        priority: job.priority,
+        head: JobHead {
+            id: id(number),
+            elf: Arc::from("elf"),
+            task: Arc::from(TASKS[usize::from(job.task)]),
+            priority: job.priority,
+            ..JobHead::default()
+        },
         depends_on: job.depends_on.iter().map(|on| id(*on)).collect(),
         evaluate: job.kind != Kind::Plain,
         digest: digest(id(number)),

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mycelium_core::effects::{Effects, End, FailedBy, FinishedJob, JobRecord, JobWrite};
-use mycelium_core::ids::{Attachment, FailureId, FlowId, JobId, Timestamp};
+use mycelium_core::effects::{self, Effects, End, FailedBy, FinishedJob, JobRecord, JobWrite};
+use mycelium_core::ids::{Attachment, FailureId, JobId};
 use mycelium_core::image::Counters;
 
 use super::message::{Body, FailureBody};
+use crate::store::record::Stored;
 use crate::store::{
-    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Finish, FinishedRecord, JobAfter, JobChange, NewFailure,
-    NewSpec, OccurrenceRecord, RevisionRecord, SpecRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, JobChange, NewFailure, OccurrenceRecord, RevisionRecord,
+    SpecRecord,
 };
 
 /// The core named a body that its commands did not carry: a defect in the broker, which it answers by rebuilding.
@@ -43,25 +44,10 @@ pub(crate) fn build(
     elves: Vec<ElfRecord>,
     revisions: Vec<RevisionRecord>,
 ) -> Result<Built, AttachmentMismatch> {
-    let mut built = Built {
-        batch: Batch {
-            counters,
-            jobs: Vec::with_capacity(effects.jobs.len()),
-            flows: std::mem::take(&mut effects.flows),
-            sessions_opened: std::mem::take(&mut effects.sessions_opened),
-            sessions_ended: std::mem::take(&mut effects.sessions_ended),
-            submissions: std::mem::take(&mut effects.submissions),
-            submissions_dropped: std::mem::take(&mut effects.submissions_dropped),
-            settling_begun: std::mem::take(&mut effects.settling_begun),
-            settling_ended: std::mem::take(&mut effects.settling_ended),
-            failures: Vec::new(),
-            elves,
-            revisions,
-            blob_uses_begun: Vec::new(),
-            blob_uses_ended: Vec::new(),
-        },
-        failures: HashMap::new(),
-    };
+    let records = std::mem::take(&mut effects.records);
+    let jobs = Vec::with_capacity(effects.jobs.len());
+    let batch = Batch { counters, jobs, records, elves, revisions, ..Batch::default() };
+    let mut built = Built { batch, failures: HashMap::new() };
     for write in effects.jobs.drain(..) {
         let change = job_change(write, bodies, &mut built)?;
         built.batch.jobs.push(change);
@@ -71,58 +57,30 @@ pub(crate) fn build(
 
 fn job_change(write: JobWrite, bodies: &[Body], built: &mut Built) -> Result<JobChange, AttachmentMismatch> {
     let JobWrite { id, flow, created, revived, after } = write;
-    let created = match created {
-        None => None,
-        Some(created) => {
-            let Some(Body::Spec { body, digest, evaluate, gathered_by, blobs }) =
-                bodies.get(created.spec.0 as usize)
-            else {
-                return Err(AttachmentMismatch { job: id, attachment: created.spec });
-            };
-            if !matches!(after, JobRecord::Dropped) {
-                keep_blobs(id, blobs, built);
-            }
-            let (body, digest, evaluate, gathered_by) = (body.clone(), *digest, *evaluate, *gathered_by);
-            let spec = match &after {
-                JobRecord::Live(live) => Some(SpecRecord {
-                    flow,
-                    elf: Arc::clone(&live.elf),
-                    task: Arc::clone(&live.task),
-                    priority: live.priority,
-                    number: live.number,
-                    submitted_at: live.submitted_at,
-                    digest,
-                    depends_on: created.depends_on,
-                    evaluate,
-                    gathered_by,
-                    body,
-                }),
-                JobRecord::Finished(finished) => Some(SpecRecord {
-                    flow,
-                    elf: Arc::clone(&finished.elf),
-                    task: Arc::clone(&finished.task),
-                    priority: finished.priority,
-                    number: finished.number,
-                    submitted_at: finished.submitted_at,
-                    digest,
-                    depends_on: created.depends_on,
-                    evaluate,
-                    gathered_by,
-                    body,
-                }),
-                // A job that is new has a record of its own.
-                JobRecord::Evaluate | JobRecord::Dropped => None,
-            };
-            spec.map(|spec| NewSpec { spec })
+    let created = created.map(|created| new_spec(created, bodies, built)).transpose()?;
+    let after = match after {
+        JobRecord::Live(live) => JobRecord::Live(live),
+        JobRecord::Evaluate => JobRecord::Evaluate,
+        JobRecord::Dropped => JobRecord::Dropped,
+        JobRecord::Finished(finished) => {
+            let end = end(&finished, bodies, built)?;
+            JobRecord::Finished(finished.with_end(end))
         }
     };
-    let after = match after {
-        JobRecord::Live(live) => JobAfter::Live(live),
-        JobRecord::Evaluate => JobAfter::Evaluate,
-        JobRecord::Dropped => JobAfter::Dropped,
-        JobRecord::Finished(finished) => JobAfter::Finished(finish(id, flow, finished, bodies, built)?),
-    };
     Ok(JobChange { id, flow, created, revived, after })
+}
+
+fn new_spec(
+    created: effects::SpecRecord,
+    bodies: &[Body],
+    built: &mut Built,
+) -> Result<SpecRecord, AttachmentMismatch> {
+    let effects::SpecRecord { head, digest, depends_on, evaluate, gathered_by, body: attachment } = created;
+    let Some(Body::Spec { body, blobs }) = bodies.get(attachment.0 as usize) else {
+        return Err(AttachmentMismatch { job: head.id, attachment });
+    };
+    keep_blobs(head.id, blobs, built);
+    Ok(SpecRecord { head, digest, depends_on, evaluate, gathered_by, body: body.clone() })
 }
 
 /// A job names blobs in what is stored of it.
@@ -131,76 +89,54 @@ fn keep_blobs(job: JobId, blobs: &[BlobDigest], built: &mut Built) {
     built.batch.blob_uses_begun.extend(uses);
 }
 
-fn finish(
-    id: JobId,
-    flow: FlowId,
-    finished: FinishedJob,
+fn end(
+    finished: &FinishedJob,
     bodies: &[Body],
     built: &mut Built,
-) -> Result<Finish, AttachmentMismatch> {
-    let status = finished.end.status();
-    let mut record = FinishedRecord {
-        id,
-        flow,
-        elf: finished.elf,
-        task: finished.task,
-        priority: finished.priority,
-        number: finished.number,
-        finish_number: finished.finish_number,
-        status,
-        failure: None,
-        cause: None,
-        submitted_at: finished.submitted_at,
-        finished_at: finished.finished_at,
-        attempt: finished.attempt,
-        elves_lost: finished.elves_lost,
-        ran: finished.ran,
-        elements: finished.elements,
-    };
-    let mut outputs = None;
-    match finished.end {
+) -> Result<End<Stored>, AttachmentMismatch> {
+    let job = finished.head.id;
+    Ok(match finished.end {
         End::Done(attachment) => match bodies.get(attachment.0 as usize) {
             Some(Body::Outputs { encoded, blobs, .. }) => {
-                outputs = Some(encoded.clone());
-                keep_blobs(id, blobs, built);
+                keep_blobs(job, blobs, built);
+                End::Done(encoded.clone())
             }
             Some(Body::Spec { .. } | Body::Failure(_)) | None => {
-                return Err(AttachmentMismatch { job: id, attachment });
+                return Err(AttachmentMismatch { job, attachment });
             }
         },
         End::Failed(FailedBy::Reported(attachment)) => match bodies.get(attachment.0 as usize) {
-            Some(Body::Failure(failure)) => add_failure(failure.clone(), &mut record, built),
+            Some(Body::Failure(failure)) => End::Failed(add_failure(failure.clone(), finished, built)),
             Some(Body::Spec { .. } | Body::Outputs { .. }) | None => {
-                return Err(AttachmentMismatch { job: id, attachment });
+                return Err(AttachmentMismatch { job, attachment });
             }
         },
         End::Failed(FailedBy::ElvesLost(times)) => {
-            add_failure(FailureBody::elves_lost(times), &mut record, built);
+            End::Failed(add_failure(FailureBody::elves_lost(times), finished, built))
         }
-        End::UpstreamFailed(cause) => record.cause = Some(cause),
-        End::Cancelled | End::Skipped => {}
-    }
-    Ok(Finish { record, outputs })
+        End::UpstreamFailed(cause) => End::UpstreamFailed(cause),
+        End::Cancelled => End::Cancelled,
+        End::Skipped => End::Skipped,
+    })
 }
 
-fn add_failure(failure: FailureBody, record: &mut FinishedRecord, built: &mut Built) {
-    record.failure = Some(failure.id);
-    built
-        .failures
-        .insert(record.id, EndedBy { failure: failure.id, message: Arc::from(failure.message.as_str()) });
-    let at: Timestamp = record.finished_at;
+fn add_failure(failure: FailureBody, finished: &FinishedJob, built: &mut Built) -> FailureId {
+    let FinishedJob { head, attempt, finished_at, .. } = finished;
+    let id = failure.id;
+    built.failures.insert(head.id, EndedBy { failure: id, message: Arc::from(failure.message.as_str()) });
     built.batch.failures.push(NewFailure {
-        id: failure.id,
+        id,
         body: failure.encoded,
         occurrence: OccurrenceRecord {
-            job: record.id,
-            attempt: record.attempt,
-            at,
+            job: head.id,
+            attempt: *attempt,
+            at: *finished_at,
             message: failure.message,
             details: failure.details,
             cause_messages: failure.cause_messages,
         },
-        elf: Arc::clone(&record.elf),
-        task: Arc::clone(&record.task),
+        elf: Arc::clone(&head.elf),
+        task: Arc::clone(&head.task),
     });
+    id
 }

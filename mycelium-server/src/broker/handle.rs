@@ -1,5 +1,6 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
+use mycelium_core::image::JobHead;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -85,10 +86,7 @@ struct Inner {
 /// A job that was checked and encoded, ready to be submitted.
 #[derive(Debug, Clone)]
 pub(crate) struct PreparedJob {
-    pub(crate) id: JobId,
-    pub(crate) elf: Arc<str>,
-    pub(crate) task: Arc<str>,
-    pub(crate) priority: i32,
+    pub(crate) head: JobHead,
     pub(crate) depends_on: Vec<JobId>,
     /// Whether it has a condition or a list to be run over.
     pub(crate) evaluate: bool,
@@ -230,14 +228,10 @@ impl Handle {
             let read = move |store: &dyn Store| submit_facts(store, as_of, &asked);
             let is_short = submission.jobs.len() <= JOBS_READ_HERE_MAX;
             let facts = if is_short { self.read_here(read)? } else { self.read(read).await? };
-            let gathered_by = submission.elements.map(|elements| elements.of);
-            let bodies = submission.jobs.iter().map(|job| Body::Spec {
-                body: job.body.clone(),
-                digest: job.digest,
-                blobs: job.blobs.clone(),
-                evaluate: job.evaluate,
-                gathered_by,
-            });
+            let bodies = submission
+                .jobs
+                .iter()
+                .map(|job| Body::Spec { body: job.body.clone(), blobs: job.blobs.clone() });
             let command = Command::Submit(Submit {
                 request: RequestId::default(),
                 flow: submission.flow,
@@ -513,10 +507,7 @@ pub(crate) fn unexpected(reply: &Reply) -> CallError {
 
 fn new_job(job: &PreparedJob, index: u32) -> NewJob {
     NewJob {
-        id: job.id,
-        elf: Arc::clone(&job.elf),
-        task: Arc::clone(&job.task),
-        priority: job.priority,
+        head: job.head.clone(),
         depends_on: job.depends_on.clone(),
         evaluate: job.evaluate,
         digest: job.digest,
@@ -525,8 +516,8 @@ fn new_job(job: &PreparedJob, index: u32) -> NewJob {
 }
 
 fn submit_facts(store: &dyn Store, as_of: Commit, submission: &Submission) -> Result<Facts, CallError> {
-    let own: HashSet<JobId> = submission.jobs.iter().map(|job| job.id).collect();
-    let mut ids: Vec<JobId> = submission.jobs.iter().map(|job| job.id).collect();
+    let own: HashSet<JobId> = submission.jobs.iter().map(|job| job.head.id).collect();
+    let mut ids: Vec<JobId> = submission.jobs.iter().map(|job| job.head.id).collect();
     let mut seen = HashSet::new();
     for dependency in submission.jobs.iter().flat_map(|job| &job.depends_on) {
         if !own.contains(dependency) && seen.insert(*dependency) {
@@ -575,16 +566,16 @@ pub(crate) fn finished_facts(store: &dyn Store, ids: &[JobId]) -> Result<Vec<Fin
     if records.is_empty() {
         return Ok(Vec::new());
     }
-    let finished: Vec<JobId> = records.iter().map(|record| record.id).collect();
+    let finished: Vec<JobId> = records.iter().map(|record| record.head.id).collect();
     let specs = store.specs(&finished)?;
     Ok(records
         .iter()
         .zip(specs)
         .filter_map(|(record, spec)| {
             Some(FinishedFact {
-                id: record.id,
-                flow: record.flow,
-                status: record.status,
+                id: record.head.id,
+                flow: record.head.flow,
+                status: record.end.status(),
                 digest: spec?.digest,
             })
         })

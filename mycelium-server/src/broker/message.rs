@@ -7,9 +7,7 @@ use bytes::Bytes;
 use mycelium_core::Core;
 use mycelium_core::command::{Command, EvaluationResult, Hello, OutcomeResult};
 use mycelium_core::effects::{Assignment, Refusal, Reply, Verdict};
-use mycelium_core::ids::{
-    AssignNumber, Attachment, Commit, ContentDigest, FailureId, JobId, SessionId, Token,
-};
+use mycelium_core::ids::{AssignNumber, Attachment, Commit, FailureId, SessionId, Token};
 use tokio::sync::{SetOnce, mpsc, oneshot};
 
 use super::watch::WatchStart;
@@ -113,11 +111,6 @@ pub(crate) enum Body {
     /// The specification of a new job.
     Spec {
         body: Bytes,
-        digest: ContentDigest,
-        /// Whether it has a condition or a list to be run over.
-        evaluate: bool,
-        /// If it is the job of an element of a list: the job that has the list.
-        gathered_by: Option<JobId>,
         /// The blobs that it names.
         blobs: Vec<BlobDigest>,
     },

@@ -113,10 +113,10 @@ fn failed_jobs_of(store: &dyn Store, flow: FlowId) -> Result<Vec<JobId>, CallErr
         let page = store.list_finished(&query)?;
         for record in &page.jobs {
             // One at a time: a specification may be large, and a page has many.
-            let specs = isolate(&[record.id], |ids| store.specs(ids))?;
+            let specs = isolate(&[record.head.id], |ids| store.specs(ids))?;
             // One whose specification is damaged cannot run again, which is found out when it is gathered.
             let is_element = specs.iter().flatten().flatten().any(|spec| spec.gathered_by.is_some());
-            if is_element { &mut elements } else { &mut others }.push((record.number, record.id));
+            if is_element { &mut elements } else { &mut others }.push((record.head.number, record.head.id));
         }
         match page.next {
             Some(next) => query.after = Some(next),
@@ -168,10 +168,10 @@ fn gather(
             None if unfinished.contains(id) => {}
             None if strict => return Err(Refusal::JobNotFound(*id).into()),
             None => {}
-            Some(record) if record.status.lets_dependents_go_on() && strict => {
+            Some(record) if record.end.status().lets_dependents_go_on() && strict => {
                 return Err(Refusal::NotRetryable(*id).into());
             }
-            Some(record) if record.status.lets_dependents_go_on() => {}
+            Some(record) if record.end.status().lets_dependents_go_on() => {}
             Some(record) => match revivable(store, &record)? {
                 Ok(job) => drop(named.insert(*id, job)),
                 Err(what) if strict => return Err(unreadable(*id, &what)),
@@ -197,7 +197,8 @@ fn gather(
         .copied()
         .collect();
     let others: Vec<JobId> = others.into_iter().collect();
-    let flows: BTreeSet<FlowId> = named.values().chain(dependents.values()).map(|job| job.flow).collect();
+    let flows: BTreeSet<FlowId> =
+        named.values().chain(dependents.values()).map(|job| job.head.flow).collect();
     let mut flow_records = Vec::with_capacity(flows.len());
     for flow in flows {
         flow_records.extend(store.flow(flow)?);
@@ -232,7 +233,7 @@ fn left_in(
                 return Ok((found, true));
             }
             if let Ok(revivable) = revivable(store, record)? {
-                found.insert(record.id, revivable);
+                found.insert(record.head.id, revivable);
             }
         }
         match page.next {
@@ -264,13 +265,13 @@ fn gather_dependents(
             for (id, record) in new.iter().zip(isolate(&new, |new| store.finished(new))?) {
                 match record {
                     Ok(None) => waiting.push(*id),
-                    Ok(Some(record)) if record.status == FinalStatus::UpstreamFailed => {
+                    Ok(Some(record)) if record.end.status() == FinalStatus::UpstreamFailed => {
                         if found.len() == max {
                             return Ok((found, true));
                         }
                         if let Ok(revivable) = revivable(store, &record)? {
-                            waiting.push(record.id);
-                            found.insert(record.id, revivable);
+                            waiting.push(record.head.id);
+                            found.insert(record.head.id, revivable);
                         }
                     }
                     Ok(Some(_)) | Err(_) => {}
@@ -294,24 +295,18 @@ fn unreadable(job: JobId, what: &str) -> CallError {
 
 /// A job as it can come back; in words why not, if its specification is damaged.
 fn revivable(store: &dyn Store, record: &FinishedRecord) -> Result<Result<RevivableJob, String>, CallError> {
-    let spec = isolate(&[record.id], |ids| store.specs(ids))?.pop().unwrap_or(Ok(None));
+    let spec = isolate(&[record.head.id], |ids| store.specs(ids))?.pop().unwrap_or(Ok(None));
     let spec = match spec.and_then(|spec| spec.ok_or_else(|| "its specification is missing".to_owned())) {
         Ok(spec) => spec,
         Err(what) => return Ok(Err(what)),
     };
     Ok(Ok(RevivableJob {
-        id: record.id,
-        flow: record.flow,
-        elf: spec.elf,
-        task: spec.task,
-        priority: spec.priority,
-        number: spec.number,
-        submitted_at: spec.submitted_at,
+        head: spec.head,
         depends_on: spec.depends_on,
         evaluate: spec.evaluate,
         digest: spec.digest,
         attempt: record.attempt,
-        status: record.status,
+        status: record.end.status(),
         finish_number: record.finish_number,
     }))
 }

@@ -1,5 +1,6 @@
 //! Submits the jobs for the elements of a list.
 
+use mycelium_core::image::JobHead;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -53,9 +54,9 @@ impl Expansion {
         template.check_size(elements.len())?;
         Ok(Self {
             list,
-            flow: record.flow,
-            elf: Arc::clone(&record.elf),
-            task: Arc::clone(&record.task),
+            flow: record.head.flow,
+            elf: Arc::clone(&record.head.elf),
+            task: Arc::clone(&record.head.task),
             digest: record.digest,
             template: Arc::new(template),
             elements: Arc::from(elements),
@@ -161,10 +162,13 @@ impl Expansion {
             let body = Bytes::from(self.template.spec(place, element).encode_to_vec());
             bytes += body.len();
             jobs.push(PreparedJob {
-                id: element_id(self.list, place),
-                elf: Arc::clone(&self.elf),
-                task: Arc::clone(&self.task),
-                priority: self.template.priority(),
+                head: JobHead {
+                    id: element_id(self.list, place),
+                    elf: Arc::clone(&self.elf),
+                    task: Arc::clone(&self.task),
+                    priority: self.template.priority(),
+                    ..JobHead::default()
+                },
                 depends_on: self.template.depends_on().to_vec(),
                 evaluate: false,
                 body,

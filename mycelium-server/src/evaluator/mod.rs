@@ -285,7 +285,7 @@ fn decide_job(
     let mut skipped = HashSet::new();
     for (id, finished) in named.iter().zip(isolate(&named, |jobs| source.store.finished(jobs))?) {
         match finished {
-            Ok(Some(finished)) if finished.status == FinalStatus::Skipped => drop(skipped.insert(*id)),
+            Ok(Some(finished)) if finished.end.status() == FinalStatus::Skipped => drop(skipped.insert(*id)),
             Ok(_) => {}
             Err(what) => {
                 let problem = format!("how job {id} ended cannot be read: {what}");

@@ -29,7 +29,7 @@ pub(super) struct Blame {
 /// Finds out why a job did not end well. Empty for one that did, or has not ended.
 pub(super) async fn blame(handle: &Handle, found: &Found) -> Result<Blame, CallError> {
     let Found::Finished(record) = found else { return Ok(Blame::default()) };
-    let record = match record.status {
+    let record = match record.end.status() {
         FinalStatus::Failed | FinalStatus::UpstreamFailed => record.clone(),
         FinalStatus::Done | FinalStatus::Cancelled | FinalStatus::Skipped => return Ok(Blame::default()),
     };
@@ -42,12 +42,12 @@ pub(super) async fn blame(handle: &Handle, found: &Found) -> Result<Blame, CallE
 }
 
 fn read_blame(store: &dyn Store, record: FinishedRecord) -> Result<Blame, CallError> {
-    if record.status == FinalStatus::Failed {
+    if record.end.failure().is_some() {
         return Ok(Blame { failure: failure_of(store, &record)?, ..Blame::default() });
     }
     let mut last = record;
     for _ in 0..CAUSES_MAX {
-        let Some(cause) = last.cause.filter(|_| last.status == FinalStatus::UpstreamFailed) else { break };
+        let Some(cause) = last.end.cause() else { break };
         match cause_of(store, &last, cause)? {
             Some(record) => last = record,
             None => return Ok(Blame { came_back: Some(cause), ..Blame::default() }),
@@ -64,12 +64,12 @@ fn cause_of(
     job: &FinishedRecord,
     cause: JobId,
 ) -> Result<Option<FinishedRecord>, CallError> {
-    let keeps_it = |record: &FinishedRecord| !record.status.lets_dependents_go_on();
+    let keeps_it = |record: &FinishedRecord| !record.end.status().lets_dependents_go_on();
     if let Some(record) = store.finished(&[cause])?.pop().flatten().filter(keeps_it) {
         return Ok(Some(record));
     }
     // What a damaged specification names is not known.
-    let spec = isolate(&[job.id], |ids| store.specs(ids))?.pop().and_then(Result::ok).flatten();
+    let spec = isolate(&[job.head.id], |ids| store.specs(ids))?.pop().and_then(Result::ok).flatten();
     for others in spec.iter().flat_map(|spec| spec.depends_on.chunks(DEPENDENCIES_READ)) {
         if let Some(record) = store.finished(others)?.into_iter().flatten().find(keeps_it) {
             return Ok(Some(record));
@@ -80,10 +80,10 @@ fn cause_of(
 
 /// The failure of a job, with the words of its own occurrence.
 fn failure_of(store: &dyn Store, record: &FinishedRecord) -> Result<Option<v1::Failure>, CallError> {
-    let Some(id) = record.failure else { return Ok(None) };
+    let Some(&id) = record.end.failure() else { return Ok(None) };
     let Some(group) = store.failure(id)? else { return Ok(None) };
     let mut failure = failure_in(&group)?;
-    match store.occurrence_of(id, record.id)? {
+    match store.occurrence_of(id, record.head.id)? {
         Some(own) => {
             failure.message = own.message;
             failure.details = own.details;
@@ -92,7 +92,7 @@ fn failure_of(store: &dyn Store, record: &FinishedRecord) -> Result<Option<v1::F
                 cause.message = message;
             }
         }
-        None => forget_words(&mut failure, record.id),
+        None => forget_words(&mut failure, record.head.id),
     }
     cut_failure(&mut failure);
     Ok(Some(failure))
@@ -116,30 +116,25 @@ pub(super) fn failure_in(group: &FailureRecord) -> Result<v1::Failure, CallError
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use mycelium_core::ids::{Attempt, FinishNumber, FlowId, JobNumber, Timestamp};
+    use bytes::Bytes;
+    use mycelium_core::effects::{Contents, End, FinishedJob};
+    use mycelium_core::ids::{Attempt, FinishNumber, FlowId, Timestamp};
+    use mycelium_core::image::JobHead;
 
     use super::*;
-    use crate::store::{Batch, Finish, JobAfter, JobChange, MemoryStore};
+    use crate::store::record::Stored;
+    use crate::store::{Batch, JobAfter, JobChange, MemoryStore};
 
     const fn id(number: u8) -> JobId {
         JobId::new([number; 16])
     }
 
-    fn ended(number: u8, status: FinalStatus, cause: Option<u8>) -> FinishedRecord {
-        FinishedRecord {
-            id: id(number),
-            flow: FlowId::new([9; 16]),
-            elf: Arc::from("scale"),
-            task: Arc::from("task_weigh"),
-            priority: 0,
-            number: JobNumber(number.into()),
+    fn ended<C: Contents>(number: u8, end: End<C>) -> FinishedJob<C> {
+        let head = JobHead { id: id(number), flow: FlowId::new([9; 16]), ..JobHead::default() };
+        FinishedJob {
+            head,
             finish_number: FinishNumber(number.into()),
-            status,
-            failure: None,
-            cause: cause.map(id),
-            submitted_at: Timestamp(1),
+            end,
             finished_at: Timestamp(2),
             attempt: Attempt(1),
             elves_lost: 0,
@@ -150,27 +145,26 @@ mod tests {
 
     #[test]
     fn a_cause_that_came_back_without_its_dependents_is_named_as_it_stands() {
-        use FinalStatus::{Done, UpstreamFailed};
         // Job 1 came back and is done, job 4 came back and runs; what was behind them did not come back with them.
-        let records = [
-            ended(1, Done, None),
-            ended(2, UpstreamFailed, Some(1)),
-            ended(3, UpstreamFailed, Some(2)),
-            ended(5, UpstreamFailed, Some(4)),
+        let ends = [
+            (1, End::Done(Bytes::new())),
+            (2, End::UpstreamFailed(id(1))),
+            (3, End::UpstreamFailed(id(2))),
+            (5, End::UpstreamFailed(id(4))),
         ];
         let store = MemoryStore::new();
-        let change = |record: &FinishedRecord| JobChange {
-            id: record.id,
-            flow: record.flow,
+        let change = |(number, end): (u8, End<Stored>)| JobChange {
+            id: id(number),
+            flow: FlowId::new([9; 16]),
             created: None,
             revived: None,
-            after: JobAfter::Finished(Finish { record: record.clone(), outputs: None }),
+            after: JobAfter::Finished(ended(number, end)),
         };
-        let mut batch = Batch { jobs: records.iter().map(change).collect(), ..Batch::default() };
+        let mut batch = Batch { jobs: ends.into_iter().map(change).collect(), ..Batch::default() };
         batch.counters.commit.0 = 1;
         store.commit(&batch).unwrap();
-        let [_, second, third, fifth] = records;
-        for (record, cause) in [(second, 1), (third, 1), (fifth, 4)] {
+        for (number, recorded, cause) in [(2, 1, 1), (3, 2, 1), (5, 4, 4)] {
+            let record = ended(number, End::UpstreamFailed(id(recorded)));
             assert_eq!(read_blame(&store, record).unwrap().came_back, Some(id(cause)));
         }
     }

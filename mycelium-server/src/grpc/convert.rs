@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mycelium_core::effects::{Ran, Verdict};
 use mycelium_core::ids::{FlowId, JobId, Timestamp, Token};
-use mycelium_core::image::FlowRecord;
+use mycelium_core::image::{FlowRecord, JobHead};
 use mycelium_core::status::{FinalStatus, Status};
 use mycelium_core::{FlowView, JobView};
 use mycelium_proto::v1;
@@ -82,23 +82,31 @@ pub(crate) fn final_status(status: FinalStatus) -> v1::JobStatus {
 
 pub(crate) fn finished_job(record: &FinishedRecord) -> v1::Job {
     v1::Job {
-        job_id: id(record.id.as_bytes()),
-        flow_id: id(record.flow.as_bytes()),
-        elf: record.elf.as_ref().to_owned(),
-        task: record.task.as_ref().to_owned(),
-        status: final_status(record.status).into(),
-        priority: record.priority,
+        status: final_status(record.end.status()).into(),
         attempt: record.attempt.0,
         elves_lost: record.elves_lost,
-        waiting_for: 0,
-        submitted_at: Some(timestamp(record.submitted_at)),
         started_at: record.ran.map(|ran| timestamp(ran.since)),
         finished_at: Some(timestamp(record.finished_at)),
         instance_id: record.ran.map(|ran| id(ran.instance.as_bytes())).unwrap_or_default(),
         revision: record.ran.map(revision).unwrap_or_default(),
-        failure_id: record.failure.map(|failure| id(failure.as_bytes())).unwrap_or_default(),
-        cause_job_id: record.cause.map(|cause| id(cause.as_bytes())).unwrap_or_default(),
+        failure_id: record.end.failure().map(|failure| id(failure.as_bytes())).unwrap_or_default(),
+        cause_job_id: record.end.cause().map(|cause| id(cause.as_bytes())).unwrap_or_default(),
         elements: record.elements,
+        ..job(&record.head)
+    }
+}
+
+/// What any job has; the rest is unset.
+fn job(head: &JobHead) -> v1::Job {
+    let JobHead { id: job, flow, elf, task, priority, number: _, submitted_at } = head;
+    v1::Job {
+        job_id: id(job.as_bytes()),
+        flow_id: id(flow.as_bytes()),
+        elf: elf.as_ref().to_owned(),
+        task: task.as_ref().to_owned(),
+        priority: *priority,
+        submitted_at: Some(timestamp(*submitted_at)),
+        ..v1::Job::default()
     }
 }
 
@@ -121,26 +129,18 @@ pub(crate) fn change(change: &WatchedChange) -> v1::JobChange {
 
 pub(crate) fn unfinished_job(view: &JobView) -> v1::Job {
     v1::Job {
-        job_id: id(view.id.as_bytes()),
-        flow_id: id(view.flow.as_bytes()),
-        elf: view.elf.as_ref().to_owned(),
-        task: view.task.as_ref().to_owned(),
         status: status(view.status).into(),
-        priority: view.priority,
         attempt: view.attempt.0,
         elves_lost: view.elves_lost,
         waiting_for: view.waiting_for,
-        submitted_at: Some(timestamp(view.submitted_at)),
         started_at: view.running.map(|running| timestamp(running.since)),
-        finished_at: None,
         instance_id: view.running.map(|running| id(running.instance.as_bytes())).unwrap_or_default(),
         revision: view
             .running
             .map(|running| Bytes::copy_from_slice(running.revision.as_bytes()))
             .unwrap_or_default(),
-        failure_id: Bytes::new(),
-        cause_job_id: Bytes::new(),
         elements: view.elements,
+        ..job(&view.head)
     }
 }
 

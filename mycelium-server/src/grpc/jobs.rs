@@ -45,7 +45,7 @@ impl Found {
     pub(crate) fn status(&self) -> v1::JobStatus {
         match self {
             Self::Unfinished(view) => convert::status(view.status),
-            Self::Finished(record) => convert::final_status(record.status),
+            Self::Finished(record) => convert::final_status(record.end.status()),
         }
     }
 }
@@ -64,10 +64,10 @@ pub(crate) async fn find_all(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<Opt
         let asked = missing.clone();
         let views =
             handle.query(move |core, _| asked.iter().filter_map(|id| core.job(*id)).collect::<Vec<_>>());
-        found.extend(views.await?.into_iter().map(|view| (view.id, Found::Unfinished(view))));
+        found.extend(views.await?.into_iter().map(|view| (view.head.id, Found::Unfinished(view))));
         let asked: Vec<JobId> = missing.into_iter().filter(|id| !found.contains_key(id)).collect();
         let records = handle.read(move |store| Ok(store.finished(&asked)?)).await?;
-        found.extend(records.into_iter().flatten().map(|record| (record.id, Found::Finished(record))));
+        found.extend(records.into_iter().flatten().map(|record| (record.head.id, Found::Finished(record))));
     }
     Ok(ids.iter().map(|id| found.remove(id)).collect())
 }
@@ -339,7 +339,7 @@ pub(crate) async fn explain(
             Kind::HandedBack(v1::HandedBack { times, until: Some(convert::timestamp(until)) })
         }
         Explanation::NoInstance { instances } => {
-            let elf_known = handle.registry().elf(&view.elf).is_some();
+            let elf_known = handle.registry().elf(&view.head.elf).is_some();
             Kind::NoInstance(v1::NoInstance { elf_known, instances })
         }
         Explanation::NoFreeWindow { instances, window, held, jobs_before } => {
@@ -348,7 +348,7 @@ pub(crate) async fn explain(
                 window: u32::try_from(window).unwrap_or(u32::MAX),
                 held: u32::try_from(held).unwrap_or(u32::MAX),
                 jobs_before,
-                late_by: late_by_of_elf(handle, view.elf.clone()).await?,
+                late_by: late_by_of_elf(handle, view.head.elf.clone()).await?,
             })
         }
         Explanation::Held { running, connected } => Kind::Held(v1::Held {

@@ -1,5 +1,6 @@
 //! `SubmitJobs`: checks and encodes the jobs, and hands them to the broker.
 
+use mycelium_core::image::JobHead;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -96,7 +97,7 @@ async fn check_named(handle: &Handle, named: Vec<NamedOutput>) -> Result<(), Err
         let mut tasks = Vec::with_capacity(asked.len());
         for chunk in asked.chunks(JOBS_INLINE_MAX) {
             let specs = store.specs(chunk)?;
-            tasks.extend(specs.into_iter().map(|spec| spec.map(|spec| (spec.elf, spec.task))));
+            tasks.extend(specs.into_iter().map(|spec| spec.map(|spec| (spec.head.elf, spec.head.task))));
         }
         Ok(tasks)
     };
@@ -159,10 +160,13 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
         named.extend(named_outputs(index, &spec.nodes));
         let body = Bytes::from(spec.encode_to_vec());
         jobs.push(PreparedJob {
-            id: checked.id,
-            elf: names.shared(&spec.elf),
-            task: names.shared(&spec.task),
-            priority: spec.priority,
+            head: JobHead {
+                id: checked.id,
+                elf: names.shared(&spec.elf),
+                task: names.shared(&spec.task),
+                priority: spec.priority,
+                ..JobHead::default()
+            },
             depends_on: checked.depends_on,
             evaluate: spec.run_if.is_some() || spec.for_each.is_some(),
             digest: digest(&body),

@@ -224,7 +224,7 @@ impl Store for FaultyStore {
             let fault = state.plan.pop_front().flatten();
             state.has_failed = fault.is_some();
             let specs = batch.jobs.iter().filter_map(|job| job.created.as_ref());
-            state.spec_bytes.push(specs.map(|created| created.spec.body.len()).sum());
+            state.spec_bytes.push(specs.map(|created| created.body.len()).sum());
             fault
         };
         match fault {

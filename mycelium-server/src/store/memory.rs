@@ -9,6 +9,7 @@ use bytes::Bytes;
 use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId, Revision, SessionId, SubmissionId};
 use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
 
+use super::record::split_outputs;
 use super::{
     Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
     FinishedQuery, FinishedRecord, JobAfter, JobChange, Listed, NewFailure, OccurrenceRecord, RevisionCursor,
@@ -69,7 +70,7 @@ impl Store for MemoryStore {
 
     fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
         let tables = self.read();
-        let flows: BTreeSet<_> = tables.live.values().map(|job| job.flow).collect();
+        let flows: BTreeSet<_> = tables.live.values().map(|job| job.head.flow).collect();
         let submissions: BTreeSet<_> = tables.live.values().filter_map(|job| job.submission).collect();
         tables.live.values().cloned().for_each(each);
         Ok(Image {
@@ -278,21 +279,23 @@ impl Tables {
     fn apply(&mut self, batch: &Batch) {
         self.counters = batch.counters;
         batch.jobs.iter().for_each(|change| self.change_job(change));
-        self.flows.extend(batch.flows.iter().map(|flow| (flow.id, flow.clone())));
-        self.sessions.extend(batch.sessions_opened.iter().map(|session| (session.id, session.clone())));
-        for id in &batch.sessions_ended {
+        self.flows.extend(batch.records.flows.iter().map(|flow| (flow.id, flow.clone())));
+        self.sessions
+            .extend(batch.records.sessions_opened.iter().map(|session| (session.id, session.clone())));
+        for id in &batch.records.sessions_ended {
             self.sessions.remove(id);
         }
-        self.submissions.extend(batch.submissions.iter().map(|submission| (submission.id, *submission)));
+        self.submissions
+            .extend(batch.records.submissions.iter().map(|submission| (submission.id, *submission)));
         self.blob_uses.extend(&batch.blob_uses_begun);
         for used in &batch.blob_uses_ended {
             self.blob_uses.remove(used);
         }
-        for id in &batch.submissions_dropped {
+        for id in &batch.records.submissions_dropped {
             self.submissions.remove(id);
         }
-        self.settling.extend(&batch.settling_begun);
-        for settling in &batch.settling_ended {
+        self.settling.extend(&batch.records.settling_begun);
+        for settling in &batch.records.settling_ended {
             self.settling.remove(settling);
         }
         batch.failures.iter().for_each(|failure| self.see_failure(failure));
@@ -308,17 +311,17 @@ impl Tables {
 
     fn change_job(&mut self, change: &JobChange) {
         if let Some(created) = &change.created {
-            let edges = created.spec.depends_on.iter().map(|dependency| (*dependency, change.id));
+            let edges = created.depends_on.iter().map(|dependency| (*dependency, change.id));
             self.dependents.extend(edges);
-            self.dependents.extend(created.spec.gathered_by.map(|list| (change.id, list)));
-            self.specs.insert(change.id, created.spec.clone());
+            self.dependents.extend(created.gathered_by.map(|list| (change.id, list)));
+            self.specs.insert(change.id, created.clone());
         }
         if let Some(revived) = &change.revived {
             self.finish_numbers.remove(&change.id);
             self.outputs.remove(&change.id);
             if let Some(record) = self.finished.remove(&revived.finish_number) {
-                self.finished_of_flow.remove(&(record.flow, record.finish_number));
-                self.finished_of_elf.remove(&(record.elf, record.finish_number));
+                self.finished_of_flow.remove(&(record.head.flow, record.finish_number));
+                self.finished_of_elf.remove(&(record.head.elf, record.finish_number));
             }
         }
         match &change.after {
@@ -330,14 +333,14 @@ impl Tables {
                     job.evaluate = true;
                 }
             }
-            JobAfter::Finished(finish) => {
-                let record = &finish.record;
+            JobAfter::Finished(finished) => {
+                let (record, outputs) = split_outputs(finished);
                 self.live.remove(&change.id);
                 self.finish_numbers.insert(change.id, record.finish_number);
-                self.finished_of_flow.insert((record.flow, record.finish_number));
-                self.finished_of_elf.insert((record.elf.clone(), record.finish_number));
-                self.finished.insert(record.finish_number, record.clone());
-                if let Some(outputs) = &finish.outputs {
+                self.finished_of_flow.insert((record.head.flow, record.finish_number));
+                self.finished_of_elf.insert((record.head.elf.clone(), record.finish_number));
+                self.finished.insert(record.finish_number, record);
+                if let Some(outputs) = outputs {
                     self.outputs.insert(change.id, outputs.clone());
                 }
             }

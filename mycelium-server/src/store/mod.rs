@@ -21,8 +21,8 @@ pub use embedded::EmbeddedStore;
 pub use faulty::FaultyStore;
 pub use memory::MemoryStore;
 pub use record::{
-    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, FailureRecord, Finish, FinishedRecord, JobAfter,
-    JobChange, NewFailure, NewSpec, OccurrenceRecord, RevisionRecord, SpecRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, FailureRecord, FinishedRecord, JobAfter, JobChange,
+    NewFailure, OccurrenceRecord, RevisionRecord, SpecRecord,
 };
 
 /// Among how many of a failure's latest occurrences that of a job is looked for, if no key leads to it.
@@ -242,10 +242,10 @@ pub struct FinishedQuery {
 impl FinishedQuery {
     /// Whether a job fits the filters.
     fn fits(&self, job: &FinishedRecord) -> bool {
-        self.flow.is_none_or(|flow| flow == job.flow)
-            && self.elf.as_deref().is_none_or(|elf| elf == &*job.elf)
-            && self.task.as_deref().is_none_or(|task| task == &*job.task)
-            && (self.statuses.is_empty() || self.statuses.contains(&job.status))
+        self.flow.is_none_or(|flow| flow == job.head.flow)
+            && self.elf.as_deref().is_none_or(|elf| elf == &*job.head.elf)
+            && self.task.as_deref().is_none_or(|task| task == &*job.head.task)
+            && (self.statuses.is_empty() || self.statuses.contains(&job.end.status()))
             && self.finished_from.is_none_or(|from| from <= job.finished_at)
             && self.finished_before.is_none_or(|before| job.finished_at < before)
     }

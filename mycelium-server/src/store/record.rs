@@ -5,13 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::effects::{Ran, Revived};
-use mycelium_core::ids::{
-    Attempt, ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, Revision, SessionId,
-    SubmissionId, Timestamp,
-};
-use mycelium_core::image::{Counters, FlowRecord, LiveJob, SessionRecord, Settling, SubmissionRecord};
-use mycelium_core::status::FinalStatus;
+use mycelium_core::effects::{self, Contents, End, FinishedJob, JobRecord, JobWrite, Records};
+use mycelium_core::ids::{Attempt, FailureId, JobId, Revision, Timestamp};
+use mycelium_core::image::Counters;
 
 /// One atomic change of the store.
 #[derive(Debug, Clone, Default)]
@@ -20,20 +16,8 @@ pub struct Batch {
     pub counters: Counters,
     /// Jobs, each once.
     pub jobs: Vec<JobChange>,
-    /// Flows to write, each once.
-    pub flows: Vec<FlowRecord>,
-    /// Sessions to write.
-    pub sessions_opened: Vec<SessionRecord>,
-    /// Sessions to remove.
-    pub sessions_ended: Vec<SessionId>,
-    /// Submissions to write.
-    pub submissions: Vec<SubmissionRecord>,
-    /// Submissions to remove.
-    pub submissions_dropped: Vec<SubmissionId>,
-    /// Settlings to write.
-    pub settling_begun: Vec<Settling>,
-    /// Settlings to remove.
-    pub settling_ended: Vec<Settling>,
+    /// Flows and sessions, submissions and settlings.
+    pub records: Records,
     /// Failures that were seen; the store counts them under their identity.
     pub failures: Vec<NewFailure>,
     /// Elves to write: what they last said of themselves. `first_seen` of one that is there already stays.
@@ -122,115 +106,50 @@ pub struct BlobUse {
     pub role: BlobRole,
 }
 
-/// A change of a job.
-#[derive(Debug, Clone)]
-pub struct JobChange {
-    /// The job.
-    pub id: JobId,
-    /// Its flow.
-    pub flow: FlowId,
-    /// Set if the job is new.
-    pub created: Option<NewSpec>,
-    /// Set if the job was finished before: its finished record, its outputs and its index entries go.
-    pub revived: Option<Revived>,
-    /// What it is from now on.
-    pub after: JobAfter,
+/// What stands in a job's records where they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {}
+
+impl Contents for Stored {
+    type Spec = Bytes;
+    type Outputs = Bytes;
+    type Failure = FailureId;
 }
+
+/// What stands in the records of jobs that have ended when they are read: outputs are read by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutOutputs {}
+
+impl Contents for WithoutOutputs {
+    type Spec = ();
+    type Outputs = ();
+    type Failure = FailureId;
+}
+
+/// A change of a job. If it was finished before, its finished record, its outputs and its index entries go. For a new
+/// one the store keeps an edge for each job that it depends on, and one from it to the job that gathers it, see
+/// [`Store::dependents`](super::Store::dependents).
+pub type JobChange = JobWrite<Stored>;
 
 /// What a job is after a batch.
-#[derive(Debug, Clone)]
-pub enum JobAfter {
-    /// Unfinished.
-    Live(LiveJob),
-    /// Unfinished, and its live record, which is there, stays as it is but for `evaluate`, which is set.
-    Evaluate,
-    /// Finished: its live record, if it has one, goes.
-    Finished(Finish),
-    /// Never submitted: its specification, edges and live record go.
-    Dropped,
-}
+pub type JobAfter = JobRecord<Stored>;
 
-/// A new job.
-#[derive(Debug, Clone)]
-pub struct NewSpec {
-    /// What never changes of it.
-    pub spec: SpecRecord,
-}
-
-/// What never changes of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpecRecord {
-    /// Its flow.
-    pub flow: FlowId,
-    /// Its elf.
-    pub elf: Arc<str>,
-    /// Its task.
-    pub task: Arc<str>,
-    /// Its priority.
-    pub priority: i32,
-    /// Its place in the order of submission.
-    pub number: JobNumber,
-    /// When it was submitted.
-    pub submitted_at: Timestamp,
-    /// Digest of its content.
-    pub digest: ContentDigest,
-    /// The jobs it depends on, each once. The store keeps an edge for each, see [`Store::dependents`].
-    ///
-    /// [`Store::dependents`]: super::Store::dependents
-    pub depends_on: Vec<JobId>,
-    /// Whether it has a condition or a list to be run over.
-    pub evaluate: bool,
-    /// If it is the job of an element of a list: the job that has the list, which waits for this one. The store keeps
-    /// an edge from this one to that.
-    pub gathered_by: Option<JobId>,
-    /// The specification as submitted, opaque to the store.
-    pub body: Bytes,
-}
-
-/// The end of a job.
-#[derive(Debug, Clone)]
-pub struct Finish {
-    /// Its record. `record.id` and `record.flow` are the change's.
-    pub record: FinishedRecord,
-    /// If it is DONE: its outputs, opaque to the store.
-    pub outputs: Option<Bytes>,
-}
+/// What never changes of a job; its body is opaque to the store.
+pub type SpecRecord = effects::SpecRecord<Stored>;
 
 /// A job that has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FinishedRecord {
-    /// Its id.
-    pub id: JobId,
-    /// Its flow.
-    pub flow: FlowId,
-    /// Its elf.
-    pub elf: Arc<str>,
-    /// Its task.
-    pub task: Arc<str>,
-    /// Its priority.
-    pub priority: i32,
-    /// Its place in the order of submission.
-    pub number: JobNumber,
-    /// Its place in the order of finishing.
-    pub finish_number: FinishNumber,
-    /// How it ended.
-    pub status: FinalStatus,
-    /// If it failed: its failure.
-    pub failure: Option<FailureId>,
-    /// If a job that it depends on ended otherwise than DONE or SKIPPED: which.
-    pub cause: Option<JobId>,
-    /// When it was submitted.
-    pub submitted_at: Timestamp,
-    /// When it ended.
-    pub finished_at: Timestamp,
-    /// Its newest attempt; 0 if it had none.
-    pub attempt: Attempt,
-    /// How many of its attempts ended because their elf was lost.
-    pub elves_lost: u32,
-    /// Who ran its newest attempt.
-    pub ran: Option<Ran>,
-    /// If it was expanded over a list: into how many jobs.
-    pub elements: Option<u32>,
+pub type FinishedRecord = FinishedJob<WithoutOutputs>;
+
+/// The record of a job that ends, and its outputs if it has any.
+pub(crate) fn split_outputs(finished: &FinishedJob<Stored>) -> (FinishedRecord, Option<&Bytes>) {
+    let (end, outputs) = match &finished.end {
+        End::Done(outputs) => (End::Done(()), Some(outputs)),
+        End::Failed(failure) => (End::Failed(*failure), None),
+        End::UpstreamFailed(cause) => (End::UpstreamFailed(*cause), None),
+        End::Cancelled => (End::Cancelled, None),
+        End::Skipped => (End::Skipped, None),
+    };
+    (finished.clone().with_end(end), outputs)
 }
 
 /// A failure that was seen.

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use mycelium_core::ids::{
     Attempt, Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, SecretDigest, SessionId, Timestamp,
 };
-use mycelium_core::image::{Counters, SessionRecord, Settling};
+use mycelium_core::image::{Counters, JobHead, SessionRecord, Settling};
 use mycelium_core::status::FinalStatus::{self, Cancelled, Done, Failed, UpstreamFailed};
 use mycelium_server::store::{
-    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Error, Finish, FinishedQuery, FinishedRecord, JobAfter,
+    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Error, FinishedQuery, FinishedRecord, JobAfter,
     RevisionRecord,
 };
 
@@ -96,7 +96,7 @@ pub(crate) fn the_job_that_gathers_an_element_is_its_dependent(world: &mut World
     let list = SpecRecord { evaluate: true, ..spec(9, &[]) };
     let element = SpecRecord { gathered_by: Some(job(9)), ..spec(2, &[5]) };
     let new = |number: u8, spec: &SpecRecord| JobChange {
-        created: Some(NewSpec { spec: spec.clone() }),
+        created: Some(spec.clone()),
         ..change(number, JobAfter::Live(live(number)))
     };
     world.commit(jobs(vec![new(9, &list), new(2, &element)]));
@@ -116,7 +116,10 @@ pub(crate) fn what_a_job_was_expanded_into_and_how_many_were_skipped_is_kept(wor
     let finished_counts = FinalCounts { skipped: 7, ..FinalCounts::default() };
     let flow_record = FlowRecord { finished: finished_counts, ..flow_record(1, "daily report") };
     let batch = jobs(vec![created(1, &[], finish(record.clone()))]);
-    world.commit(Batch { flows: vec![flow_record.clone()], ..batch });
+    world.commit(Batch {
+        records: Records { flows: vec![flow_record.clone()], ..Records::default() },
+        ..batch
+    });
     world.reopen();
     assert_eq!(world.finished_record(1), Some(record));
     assert_eq!(world.store().flow(flow(1)).unwrap(), Some(flow_record));
@@ -271,7 +274,7 @@ pub(crate) fn outputs_of_any_size_are_kept_and_go_with_a_revival(world: &mut Wor
     for (number, size) in (1..).zip([0, 1, 1023, 1024, 1025, 5_000, 1_000_000]) {
         let outputs = Bytes::from(vec![number; size]);
         let record = finished(number, u64::from(number), Done);
-        let end = JobAfter::Finished(Finish { record: record.clone(), outputs: Some(outputs.clone()) });
+        let end = finish_with(record.clone(), outputs.clone());
         world.commit(jobs(vec![created(number, &[], end)]));
         assert_eq!(world.outputs(number), Some(outputs.clone()));
         world.reopen();
@@ -315,10 +318,10 @@ pub(crate) fn reads_of_many_keep_their_order(world: &mut World) {
     ]));
     let ids = [job(3), job(9), job(2), job(1), job(3)];
     let specs = world.store().specs(&ids).unwrap();
-    let numbers: Vec<_> = specs.iter().map(|spec| spec.as_ref().map(|spec| spec.number.0)).collect();
+    let numbers: Vec<_> = specs.iter().map(|spec| spec.as_ref().map(|spec| spec.head.number.0)).collect();
     assert_eq!(numbers, [Some(3), None, Some(2), Some(1), Some(3)]);
     let finished = world.store().finished(&ids).unwrap();
-    let found: Vec<_> = finished.iter().map(|record| record.as_ref().map(|record| record.id)).collect();
+    let found: Vec<_> = finished.iter().map(|record| record.as_ref().map(|record| record.head.id)).collect();
     assert_eq!(found, [Some(job(3)), None, None, Some(job(1)), Some(job(3))]);
     let outputs = world.store().outputs(&ids).unwrap();
     assert_eq!(outputs.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, false, true, true]);
@@ -368,12 +371,18 @@ pub(crate) fn flows_are_found_and_listed(world: &mut World) {
     let names = ["a", "b", "a", "", "ab"];
     let flows: Vec<_> = (1..).zip(names).map(|(number, name)| flow_record(number, name)).collect();
     for flow in &flows {
-        world.commit(Batch { flows: vec![flow.clone()], ..Batch::default() });
+        world.commit(Batch {
+            records: Records { flows: vec![flow.clone()], ..Records::default() },
+            ..Batch::default()
+        });
     }
     // A flow that changes stays where it is in the lists.
     let mut changed = flows[0].clone();
     changed.finished.done = 77;
-    world.commit(Batch { flows: vec![changed.clone()], ..Batch::default() });
+    world.commit(Batch {
+        records: Records { flows: vec![changed.clone()], ..Records::default() },
+        ..Batch::default()
+    });
     world.reopen();
     let store = world.store();
     let numbers = |name, after, limit| -> Vec<u64> {
@@ -394,7 +403,7 @@ pub(crate) fn flows_are_found_and_listed(world: &mut World) {
 pub(crate) fn the_image_has_what_unfinished_jobs_need(world: &mut World) {
     let with_submission = LiveJob { submission: Some(submission(1)), ..live(1) };
     world.commit(Batch {
-        submissions: vec![submission_record(1, true)],
+        records: Records { submissions: vec![submission_record(1, true)], ..jobs(vec![]).records },
         ..jobs(vec![
             created(1, &[], JobAfter::Live(with_submission)),
             created(2, &[], finish(finished(2, 1, Done))),
@@ -415,16 +424,22 @@ pub(crate) fn sessions_submissions_and_settlings_come_and_go(world: &mut World) 
     };
     let settling = |number| Settling { cause: job(number) };
     world.commit(Batch {
-        sessions_opened: vec![session(1), session(2), session(300)],
-        submissions: vec![submission_record(1, false), submission_record(2, false)],
-        settling_begun: vec![settling(1), settling(2)],
+        records: Records {
+            sessions_opened: vec![session(1), session(2), session(300)],
+            submissions: vec![submission_record(1, false), submission_record(2, false)],
+            settling_begun: vec![settling(1), settling(2)],
+            ..Records::default()
+        },
         ..Batch::default()
     });
     world.commit(Batch {
-        sessions_ended: vec![SessionId(2)],
-        submissions: vec![submission_record(2, true)],
-        submissions_dropped: vec![submission(1)],
-        settling_ended: vec![settling(1)],
+        records: Records {
+            sessions_ended: vec![SessionId(2)],
+            submissions: vec![submission_record(2, true)],
+            submissions_dropped: vec![submission(1)],
+            settling_ended: vec![settling(1)],
+            ..Records::default()
+        },
         ..Batch::default()
     });
     world.reopen();
@@ -546,9 +561,12 @@ fn finish_many(world: &mut World, step: u64) -> Vec<FinishedRecord> {
     for number in 1..=120_u8 {
         let status = FinalStatus::ALL[usize::from(number) % 7 % 5];
         let record = FinishedRecord {
-            flow: flow(number % 3),
-            elf: ["scale", "storage"][usize::from(number % 2)].into(),
-            task: ["task_a", "task_b"][usize::from(number / 2 % 2)].into(),
+            head: JobHead {
+                flow: flow(number % 3),
+                elf: ["scale", "storage"][usize::from(number % 2)].into(),
+                task: ["task_a", "task_b"][usize::from(number / 2 % 2)].into(),
+                ..finished(number, u64::from(number) * step, status).head
+            },
             ..finished(number, u64::from(number) * step, status)
         };
         records.push(record.clone());
@@ -581,16 +599,16 @@ fn every_query() -> Vec<FinishedQuery> {
 fn fits(record: &FinishedRecord, query: &FinishedQuery) -> bool {
     let mut fits = true;
     if let Some(flow) = query.flow {
-        fits &= record.flow == flow;
+        fits &= record.head.flow == flow;
     }
     if let Some(elf) = &query.elf {
-        fits &= *record.elf == **elf;
+        fits &= *record.head.elf == **elf;
     }
     if let Some(task) = &query.task {
-        fits &= *record.task == **task;
+        fits &= *record.head.task == **task;
     }
     if !query.statuses.is_empty() {
-        fits &= query.statuses.contains(&record.status);
+        fits &= query.statuses.contains(&record.end.status());
     }
     if let Some(from) = query.finished_from {
         fits &= record.finished_at >= from;
@@ -683,7 +701,7 @@ pub(crate) fn revived_jobs_leave_every_list(world: &mut World) {
         .map(|record| record.finish_number)
         .collect();
     for record in records.iter().filter(|record| gone.contains(&record.finish_number)) {
-        let number = record.id.as_bytes()[0];
+        let number = record.head.id.as_bytes()[0];
         let revival = JobChange { revived: revived(record), ..change(number, JobAfter::Live(live(number))) };
         world.commit(jobs(vec![revival]));
     }
@@ -727,7 +745,10 @@ pub(crate) fn a_read_sees_all_of_a_batch_or_nothing(world: &mut World) {
 
 pub(crate) fn a_name_longer_than_a_key_is_refused_or_kept(world: &mut World) {
     let name = "n".repeat(70_000);
-    let record = FinishedRecord { elf: name.as_str().into(), ..finished(1, 1, Done) };
+    let record = FinishedRecord {
+        head: JobHead { elf: name.as_str().into(), ..finished(1, 1, Done).head },
+        ..finished(1, 1, Done)
+    };
     match world.try_commit(jobs(vec![created(1, &[], finish(record.clone()))])) {
         Ok(()) => assert_eq!(world.finished_record(1), Some(record)),
         Err(error @ Error::Refused { .. }) => {

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use mycelium_core::ids::{Commit, JobId};
 use mycelium_core::status::FinalStatus::Done;
 use mycelium_server::store::{
-    Batch, EmbeddedStore, Error, Finish, FinishedQuery, FinishedRecord, JobAfter, JobChange, NewSpec,
-    SpecRecord, Store,
+    Batch, EmbeddedStore, Error, FinishedQuery, FinishedRecord, JobChange, SpecRecord, Store,
 };
 
 use super::*;
@@ -28,15 +27,18 @@ pub(crate) fn one_job(number: u64, size: usize) -> Batch {
     })
     .take(size)
     .collect();
-    let record = FinishedRecord { id: numbered(number), ..finished(1, number, Done) };
-    let outputs = Some(Bytes::from(number.to_string()));
+    let record = FinishedRecord {
+        head: JobHead { id: numbered(number), ..finished(1, number, Done).head },
+        ..finished(1, number, Done)
+    };
+    let outputs = Bytes::from(number.to_string());
     let spec = SpecRecord { body: body.into(), ..spec(1, &[]) };
     let change = JobChange {
         id: numbered(number),
         flow: flow(1),
-        created: Some(NewSpec { spec }),
+        created: Some(spec),
         revived: None,
-        after: JobAfter::Finished(Finish { record, outputs }),
+        after: finish_with(record, outputs),
     };
     let mut batch = jobs(vec![change]);
     batch.counters.commit = Commit(number);

@@ -8,16 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::effects::{Ran, Revived};
+use mycelium_core::effects::{End, Ran, Records, Revived};
 use mycelium_core::ids::{
     Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
     JobNumber, Revision, SessionId, SubmissionId, Timestamp,
 };
-use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, Running, SubmissionRecord};
+use mycelium_core::image::{Counters, FlowRecord, Image, JobHead, LiveJob, Running, SubmissionRecord};
 use mycelium_core::status::{FinalCounts, FinalStatus};
 use mycelium_server::store::{
-    Batch, EmbeddedStore, Error, FailureRecord, Finish, FinishedPage, FinishedQuery, FinishedRecord,
-    JobAfter, JobChange, MemoryStore, NewFailure, NewSpec, OccurrenceRecord, SpecRecord, Store,
+    Batch, EmbeddedStore, Error, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord, JobAfter,
+    JobChange, MemoryStore, NewFailure, OccurrenceRecord, SpecRecord, Store,
 };
 
 pub(crate) fn job(number: u8) -> JobId {
@@ -62,12 +62,15 @@ pub(crate) fn submission_record(number: u8, sealed: bool) -> SubmissionRecord {
 
 pub(crate) fn spec(number: u8, depends_on: &[u8]) -> SpecRecord {
     SpecRecord {
-        flow: flow(1),
-        elf: "scale".into(),
-        task: "task_weigh".into(),
-        priority: -3,
-        number: JobNumber(u64::from(number)),
-        submitted_at: Timestamp(1_000 + u64::from(number)),
+        head: JobHead {
+            id: job(number),
+            flow: flow(1),
+            elf: "scale".into(),
+            task: "task_weigh".into(),
+            priority: -3,
+            number: JobNumber(u64::from(number)),
+            submitted_at: Timestamp(1_000 + u64::from(number)),
+        },
         digest: ContentDigest(u64::MAX - u64::from(number)),
         depends_on: depends_on.iter().copied().map(job).collect(),
         evaluate: false,
@@ -77,15 +80,9 @@ pub(crate) fn spec(number: u8, depends_on: &[u8]) -> SpecRecord {
 }
 
 pub(crate) fn live(number: u8) -> LiveJob {
-    let SpecRecord { flow, elf, task, priority, number: place, submitted_at, digest, .. } = spec(number, &[]);
+    let SpecRecord { head, digest, .. } = spec(number, &[]);
     LiveJob {
-        id: job(number),
-        flow,
-        elf,
-        task,
-        priority,
-        number: place,
-        submitted_at,
+        head,
         digest,
         waits_for: vec![],
         submission: None,
@@ -106,19 +103,16 @@ pub(crate) fn running() -> Running {
 }
 
 pub(crate) fn finished(number: u8, finish_number: u64, status: FinalStatus) -> FinishedRecord {
-    let SpecRecord { flow, elf, task, priority, number: place, submitted_at, .. } = spec(number, &[]);
     FinishedRecord {
-        id: job(number),
-        flow,
-        elf,
-        task,
-        priority,
-        number: place,
+        head: spec(number, &[]).head,
         finish_number: FinishNumber(finish_number),
-        status,
-        failure: (status == FinalStatus::Failed).then_some(failure(1)),
-        cause: (status == FinalStatus::UpstreamFailed).then_some(job(99)),
-        submitted_at,
+        end: match status {
+            FinalStatus::Done => End::Done(()),
+            FinalStatus::Failed => End::Failed(failure(1)),
+            FinalStatus::UpstreamFailed => End::UpstreamFailed(job(99)),
+            FinalStatus::Cancelled => End::Cancelled,
+            FinalStatus::Skipped => End::Skipped,
+        },
         finished_at: Timestamp(10_000 + finish_number),
         attempt: Attempt(2),
         elves_lost: 1,
@@ -132,13 +126,24 @@ pub(crate) fn finished(number: u8, finish_number: u64, status: FinalStatus) -> F
 }
 
 pub(crate) fn finish(record: FinishedRecord) -> JobAfter {
-    let outputs =
-        (record.status == FinalStatus::Done).then(|| Bytes::from(format!("outputs of {}", record.id)));
-    JobAfter::Finished(Finish { record, outputs })
+    let outputs = Bytes::from(format!("outputs of {}", record.head.id));
+    finish_with(record, outputs)
+}
+
+/// The end of a job that has these outputs if it is DONE.
+pub(crate) fn finish_with(record: FinishedRecord, outputs: Bytes) -> JobAfter {
+    let end = match record.end {
+        End::Done(()) => End::Done(outputs),
+        End::Failed(failure) => End::Failed(failure),
+        End::UpstreamFailed(cause) => End::UpstreamFailed(cause),
+        End::Cancelled => End::Cancelled,
+        End::Skipped => End::Skipped,
+    };
+    JobAfter::Finished(record.with_end(end))
 }
 
 pub(crate) fn revived(record: &FinishedRecord) -> Option<Revived> {
-    Some(Revived { finish_number: record.finish_number, status: record.status })
+    Some(Revived { finish_number: record.finish_number, status: record.end.status() })
 }
 
 /// A change of an existing job.
@@ -148,11 +153,12 @@ pub(crate) fn change(number: u8, after: JobAfter) -> JobChange {
 
 /// A new job.
 pub(crate) fn created(number: u8, depends_on: &[u8], after: JobAfter) -> JobChange {
-    JobChange { created: Some(NewSpec { spec: spec(number, depends_on) }), ..change(number, after) }
+    JobChange { created: Some(spec(number, depends_on)), ..change(number, after) }
 }
 
 pub(crate) fn jobs(jobs: Vec<JobChange>) -> Batch {
-    Batch { jobs, flows: vec![flow_record(1, "daily report")], ..Batch::default() }
+    let records = Records { flows: vec![flow_record(1, "daily report")], ..Records::default() };
+    Batch { jobs, records, ..Batch::default() }
 }
 
 pub(crate) fn seen(failure_number: u8, job_number: u8, at: u64, message: &str) -> NewFailure {
@@ -248,7 +254,7 @@ impl World {
     pub(crate) fn load(&self) -> (Vec<LiveJob>, Image) {
         let mut jobs = Vec::new();
         let mut image = self.store().load(&mut |job| jobs.push(job)).unwrap();
-        jobs.sort_by_key(|job| job.id);
+        jobs.sort_by_key(|job| job.head.id);
         image.flows.sort_by_key(|flow| flow.id);
         image.sessions.sort_by_key(|session| session.id);
         image.submissions.sort_by_key(|submission| submission.id);
@@ -257,7 +263,7 @@ impl World {
     }
 
     pub(crate) fn live_job(&self, number: u8) -> Option<LiveJob> {
-        self.load().0.into_iter().find(|live| live.id == job(number))
+        self.load().0.into_iter().find(|live| live.head.id == job(number))
     }
 
     pub(crate) fn finished_record(&self, number: u8) -> Option<FinishedRecord> {

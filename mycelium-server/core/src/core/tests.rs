@@ -2,13 +2,14 @@ use std::sync::Arc;
 
 use crate::command::OutcomeResult;
 use crate::effects::{
-    Assignment, Change, Created, Effects, End, FinishedJob, JobRecord, JobWrite, Ran, Reply, Send, Verdict,
+    Assignment, Change, Effects, End, FinishedJob, JobRecord, JobWrite, Ran, Records, Reply, Send,
+    SpecRecord, Verdict,
 };
 use crate::ids::{
     AssignNumber, Attachment, Attempt, Commit, ContentDigest, FinishNumber, FlowNumber, JobNumber, RequestId,
     SessionId, Timestamp,
 };
-use crate::image::{Counters, FlowRecord, LiveJob, Running};
+use crate::image::{Counters, FlowRecord, JobHead, LiveJob, Running, SessionRecord};
 use crate::status::{FinalCounts, FinalStatus, Status};
 use crate::testing::{FLOW, REVISION, SECOND, TestEnv, id, instance, job, offer, token};
 
@@ -24,13 +25,15 @@ fn flow_record(done: u64) -> FlowRecord {
 
 fn live(number: u8, waits_for: &[u8]) -> LiveJob {
     LiveJob {
-        id: id(number),
-        flow: FLOW,
-        elf: Arc::from("elf"),
-        task: Arc::from("task_run"),
-        priority: 0,
-        number: JobNumber(number.into()),
-        submitted_at: Timestamp(SECOND),
+        head: JobHead {
+            id: id(number),
+            flow: FLOW,
+            elf: Arc::from("elf"),
+            task: Arc::from("task_run"),
+            priority: 0,
+            number: JobNumber(number.into()),
+            submitted_at: Timestamp(SECOND),
+        },
         digest: ContentDigest(number.into()),
         waits_for: waits_for.iter().map(|&number| id(number)).collect(),
         submission: None,
@@ -55,9 +58,11 @@ fn write(number: u8, after: JobRecord) -> JobWrite {
     JobWrite { id: id(number), flow: FLOW, created: None, revived: None, after }
 }
 
-fn created(number: u8, depends_on: &[u8]) -> Option<Created> {
+fn created(number: u8, depends_on: &[u8]) -> Option<SpecRecord> {
+    let LiveJob { head, digest, .. } = live(number, &[]);
     let depends_on = depends_on.iter().map(|&number| id(number)).collect();
-    Some(Created { spec: Attachment(number.into()), depends_on })
+    let body = Attachment(number.into());
+    Some(SpecRecord { head, digest, depends_on, evaluate: false, gathered_by: None, body })
 }
 
 fn change(number: u8, status: Status, attempt: u32) -> Change {
@@ -86,7 +91,7 @@ fn a_hop_in_a_chain_is_one_batch() {
             JobWrite { created: created(1, &[]), ..write(1, JobRecord::Live(live(1, &[]))) },
             JobWrite { created: created(2, &[1]), ..write(2, JobRecord::Live(live(2, &[1]))) },
         ],
-        flows: vec![flow_record(0)],
+        records: Records { flows: vec![flow_record(0)], ..Records::default() },
         counters: Some(counters),
         replies: vec![(RequestId(1), Ok(Reply::Submitted { created: 2, existing: 0 }))],
         changes: vec![change(1, Status::Ready, 0), change(2, Status::Pending, 0)],
@@ -97,13 +102,10 @@ fn a_hop_in_a_chain_is_one_batch() {
     let effects = env.hello(1, None, vec![offer(1, 1)], vec![]);
     counters = Counters { commit: Commit(2), session: SessionId(1), ..counters };
     let welcome = Reply::Welcome { session: SessionId(1), resumed: false, keep: vec![] };
+    let session = SessionRecord { id: SessionId(1), instance: instance(1), secret: None };
     let expected = Effects {
         jobs: vec![write(1, JobRecord::Live(running(1)))],
-        sessions_opened: vec![crate::image::SessionRecord {
-            id: SessionId(1),
-            instance: instance(1),
-            secret: None,
-        }],
+        records: Records { sessions_opened: vec![session], ..Records::default() },
         counters: Some(counters),
         sends: vec![assign(1, 1)],
         replies: vec![(RequestId(2), Ok(welcome))],
@@ -116,13 +118,9 @@ fn a_hop_in_a_chain_is_one_batch() {
     counters = Counters { commit: Commit(3), finish: FinishNumber(1), ..counters };
     let end = End::Done(Attachment(77));
     let finished = FinishedJob {
-        elf: Arc::from("elf"),
-        task: Arc::from("task_run"),
-        priority: 0,
-        number: JobNumber(1),
+        head: live(1, &[]).head,
         finish_number: FinishNumber(1),
         end,
-        submitted_at: Timestamp(SECOND),
         finished_at: Timestamp(SECOND),
         attempt: Attempt(1),
         elves_lost: 0,
@@ -133,7 +131,7 @@ fn a_hop_in_a_chain_is_one_batch() {
     let acks = vec![(token(1, 1), Verdict::Recorded)];
     let expected = Effects {
         jobs: vec![write(1, JobRecord::Finished(finished)), write(2, JobRecord::Live(running(2)))],
-        flows: vec![flow_record(1)],
+        records: Records { flows: vec![flow_record(1)], ..Records::default() },
         counters: Some(counters),
         sends: vec![Send::OutcomeAcks { session: SessionId(1), acks }, assign(2, 2)],
         changes: vec![done, change(2, Status::Running, 1)],

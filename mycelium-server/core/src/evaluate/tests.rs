@@ -4,7 +4,7 @@ use crate::command::{
 };
 use crate::effects::{Change, Effects, End, EvaluationWhat, FailedBy, JobRecord, JobWrite, Refusal, Reply};
 use crate::ids::{Attachment, Attempt, FlowId, JobId};
-use crate::image::LiveJob;
+use crate::image::{JobHead, LiveJob};
 use crate::status::{FinalStatus, Status};
 use crate::testing::{
     FLOW, TestEnv, assigned, ends, evaluated_job, handed_out, id, job, offer, reply, token,
@@ -45,7 +45,7 @@ fn a_condition_that_is_not_met_skips_the_job_and_what_depends_on_it_is_evaluated
     let skipped = Change { job: id(2), flow: FLOW, status, attempt: Attempt(0), end };
     assert_eq!(effects.changes, [skipped]);
     assert_eq!(handed_out(&effects), [(id(3), 2, DECIDE)]);
-    assert_eq!(effects.flows[0].finished.skipped, 1);
+    assert_eq!(effects.records.flows[0].finished.skipped, 1);
     let flagged =
         JobWrite { id: id(3), flow: FLOW, created: None, revived: None, after: JobRecord::Evaluate };
     assert_eq!(effects.jobs.pop(), Some(flagged));
@@ -139,7 +139,7 @@ fn a_list_is_expanded_and_gathered_when_all_its_elements_have_ended() {
     else {
         panic!("{:?}", env.core.explain(id(1)));
     };
-    assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<JobId>>(), [id(2), id(3)]);
+    assert_eq!(jobs.iter().map(|job| job.head.id).collect::<Vec<JobId>>(), [id(2), id(3)]);
 
     env.hello(1, None, vec![offer(9, 9)], vec![]);
     assert_eq!(handed_out(&done(&mut env, 3)), []);
@@ -205,13 +205,15 @@ fn an_element_that_fails_ends_the_job_and_a_retry_brings_both_back() {
         let write = failed.jobs.iter().find(|write| write.id == id(number)).unwrap();
         let JobRecord::Finished(finished) = &write.after else { panic!("{write:?}") };
         RevivableJob {
-            id: id(number),
-            flow: FLOW,
-            elf: finished.elf.clone(),
-            task: finished.task.clone(),
-            priority: 0,
-            number: finished.number,
-            submitted_at: finished.submitted_at,
+            head: JobHead {
+                id: id(number),
+                flow: FLOW,
+                elf: finished.head.elf.clone(),
+                task: finished.head.task.clone(),
+                priority: 0,
+                number: finished.head.number,
+                submitted_at: finished.head.submitted_at,
+            },
             depends_on: depends_on.iter().map(|&on| id(on)).collect(),
             evaluate,
             digest: job(number, &[]).digest,
@@ -238,7 +240,7 @@ fn after_a_restart_the_elements_are_linked_again() {
     env.hello(1, None, vec![offer(9, 9)], vec![]);
     let submitted = env.submit(vec![evaluated_job(1, &[])]);
     let elements = env.submit_elements(1, 1, 0, vec![job(2, &[]), job(3, &[])]);
-    let flow = done(&mut env, 3).flows.remove(0);
+    let flow = done(&mut env, 3).records.flows.remove(0);
     // As if it had not been assigned before the broker ended.
     let waiting = LiveJob { running: None, attempt: Attempt(0), ..live(&elements, 2) };
     env.restart(vec![live(&submitted, 1), waiting], vec![flow]);

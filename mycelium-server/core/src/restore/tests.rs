@@ -14,10 +14,10 @@ fn image(all: &[&Effects]) -> (Image, Vec<LiveJob>) {
     let mut jobs: Vec<LiveJob> = Vec::new();
     for effects in all {
         image.counters = effects.counters.unwrap();
-        image.flows.extend(effects.flows.clone());
-        image.sessions.extend(effects.sessions_opened.clone());
+        image.flows.extend(effects.records.flows.clone());
+        image.sessions.extend(effects.records.sessions_opened.clone());
         for write in &effects.jobs {
-            jobs.retain(|job| job.id != write.id);
+            jobs.retain(|job| job.head.id != write.id);
             if let JobRecord::Live(live) = &write.after {
                 jobs.push(live.clone());
             }
@@ -59,21 +59,21 @@ fn a_restart_does_not_restart_what_runs() {
 fn a_settling_goes_on_after_a_restart() {
     let (mut image, jobs) = running();
     // Job 1 has failed and is finished; the store knows that its dependents are not settled.
-    let jobs = jobs.into_iter().filter(|job| job.id == id(2)).collect();
+    let jobs = jobs.into_iter().filter(|job| job.head.id == id(2)).collect();
     image.settling.push(Settling { cause: id(1) });
     let mut env = TestEnv::new();
     env.core = restore(image, jobs).unwrap();
     assert!(env.core.has_work());
     let effects = env.run_out();
     assert_eq!(ends(&effects), [(id(2), End::UpstreamFailed(id(1)))]);
-    assert_eq!(effects[0].settling_ended, [Settling { cause: id(1) }]);
+    assert_eq!(effects[0].records.settling_ended, [Settling { cause: id(1) }]);
 }
 
 #[test]
 fn damaged_records_are_errors() {
     let damage = |change: &dyn Fn(&mut Image, &mut Vec<LiveJob>)| {
         let (mut image, mut jobs) = running();
-        jobs.sort_by_key(|job| job.number);
+        jobs.sort_by_key(|job| job.head.number);
         change(&mut image, &mut jobs);
         restore(image, jobs).map(|_| ()).unwrap_err()
     };
@@ -90,9 +90,9 @@ fn damaged_records_are_errors() {
     let later = RestoreError::DependencyLater { job: id(2), on: id(1) };
     let swap = |_: &mut Image, jobs: &mut Vec<LiveJob>| {
         jobs[0].running = None;
-        jobs[0].number = JobNumber(2);
-        jobs[1].number = JobNumber(1);
-        jobs[1].elf = Arc::from("elf");
+        jobs[0].head.number = JobNumber(2);
+        jobs[1].head.number = JobNumber(1);
+        jobs[1].head.elf = Arc::from("elf");
     };
     assert_eq!(damage(&swap), later);
 }

@@ -1,6 +1,7 @@
 use crate::command::{Command, FinishedFact, OutcomeResult, Retry, RevivableJob, Scope};
 use crate::effects::{Effects, End, JobRecord, Refusal, Reply, Revived};
 use crate::ids::Attachment;
+use crate::image::JobHead;
 use crate::status::{FinalStatus, Status};
 use crate::testing::{FLOW, TestEnv, ends, id, job, offer, reply, token};
 
@@ -9,13 +10,15 @@ fn revivable(effects: &Effects, number: u8, depends_on: &[u8]) -> RevivableJob {
     let write = effects.jobs.iter().find(|write| write.id == id(number)).unwrap();
     let JobRecord::Finished(finished) = &write.after else { panic!("{write:?}") };
     RevivableJob {
-        id: id(number),
-        flow: FLOW,
-        elf: finished.elf.clone(),
-        task: finished.task.clone(),
-        priority: 0,
-        number: finished.number,
-        submitted_at: finished.submitted_at,
+        head: JobHead {
+            id: id(number),
+            flow: FLOW,
+            elf: finished.head.elf.clone(),
+            task: finished.head.task.clone(),
+            priority: 0,
+            number: finished.head.number,
+            submitted_at: finished.head.submitted_at,
+        },
         depends_on: depends_on.iter().map(|&number| id(number)).collect(),
         evaluate: false,
         digest: job(number, &[]).digest,

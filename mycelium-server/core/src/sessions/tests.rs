@@ -38,7 +38,7 @@ fn a_window_is_filled_and_never_exceeded() {
 fn the_highest_priority_goes_first_and_then_the_earliest() {
     let mut env = TestEnv::new();
     let mut urgent = job(3, &[]);
-    urgent.priority = 5;
+    urgent.head.priority = 5;
     env.submit(vec![job(1, &[]), job(2, &[]), urgent]);
     let effects = env.hello(1, None, vec![offer(9, 1)], vec![]);
     assert_eq!(assigned(&effects), [(1, token(3, 1)), (1, token(1, 1)), (1, token(2, 1))]);
@@ -91,7 +91,7 @@ fn a_lease_that_runs_out_returns_what_was_held_and_counts_what_can_have_started(
     assert_eq!(env.core.next_deadline(), Some(env.now.steady.after(LEASE)));
     after(&mut env, LEASE);
     let effects = env.batch([]);
-    assert_eq!(effects.sessions_ended, [S1]);
+    assert_eq!(effects.records.sessions_ended, [S1]);
     assert_eq!(effects.sends, [Send::SessionOver { session: S1 }]);
     assert_eq!((env.status(1), env.status(2)), (Some(Status::Ready), Some(Status::Ready)));
     assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 1);
@@ -107,7 +107,7 @@ fn a_sign_of_life_renews_the_lease() {
     after(&mut env, LEASE - Duration::from_secs(1));
     beat(&mut env, vec![], 0);
     after(&mut env, LEASE - Duration::from_secs(1));
-    assert_eq!(env.batch([]).sessions_ended, []);
+    assert_eq!(env.batch([]).records.sessions_ended, []);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_goodbye_is_not_held_against_a_job_and_a_new_session_of_the_instance_is() {
     assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 0);
     env.hello(1, None, vec![offer(1, 1)], vec![]);
     let effects = env.hello(1, None, vec![offer(1, 1)], vec![]);
-    assert_eq!(effects.sessions_ended, [SessionId(2)]);
+    assert_eq!(effects.records.sessions_ended, [SessionId(2)]);
     assert_eq!(assigned(&effects), [(3, token(1, 3))]);
     assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 1);
 }
@@ -211,26 +211,26 @@ fn a_session_with_a_secret_is_resumed_by_its_secret_alone() {
     let opened = hello(&mut env, None, None, secret(7), vec![]);
     assert_eq!(welcome(&opened), (1, false));
     let record = SessionRecord { id: S1, instance: instance(1), secret: secret(7) };
-    assert_eq!(opened.sessions_opened, [record], "its digest is stored with it");
+    assert_eq!(opened.records.sessions_opened, [record], "its digest is stored with it");
     beat(&mut env, vec![token(1, 1)], 1);
 
     // Instance and number are public: they neither resume the session nor end it.
     for shown in [None, secret(8)] {
         let stranger = hello(&mut env, Some(1), shown, secret(9), vec![token(1, 1)]);
         assert!(!welcome(&stranger).1, "{shown:?}");
-        assert!(!stranger.sessions_ended.contains(&S1), "{shown:?}");
+        assert!(!stranger.records.sessions_ended.contains(&S1), "{shown:?}");
         assert_eq!(assigned(&stranger), []);
     }
     assert_eq!(env.core.job(id(1)).unwrap().running.map(|running| running.session), Some(S1));
     let resumed = hello(&mut env, Some(1), secret(7), secret(9), vec![token(1, 1)]);
     let kept = Reply::Welcome { session: S1, resumed: true, keep: vec![token(1, 1)] };
     assert_eq!(reply(&resumed), Some(&Ok(kept)));
-    assert_eq!(resumed.sessions_opened, [], "its secret stays");
+    assert_eq!(resumed.records.sessions_opened, [], "its secret stays");
 
     // Over its lease it ends as any other, and what it held goes to a process that is there.
     after(&mut env, LEASE);
     let effects = env.batch([]);
-    assert!(effects.sessions_ended.contains(&S1));
+    assert!(effects.records.sessions_ended.contains(&S1));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_session_whose_welcome_was_never_answered_gives_way_to_the_next_of_its_insta
     hello(&mut env, None, None, secret(7), vec![]);
     // While its stream is there, whoever says to be its process may be a stranger.
     let stranger = hello(&mut env, None, None, secret(9), vec![]);
-    assert_eq!((welcome(&stranger), stranger.sessions_ended.as_slice()), ((2, false), [].as_slice()));
+    assert_eq!((welcome(&stranger), stranger.records.sessions_ended.as_slice()), ((2, false), [].as_slice()));
     assert_eq!(env.core.job(id(1)).unwrap().running.map(|running| running.session), Some(S1));
 
     let mut env = TestEnv::new();
@@ -249,7 +249,7 @@ fn a_session_whose_welcome_was_never_answered_gives_way_to_the_next_of_its_insta
     // The stream breaks with the welcome: the process knows neither number nor secret.
     env.batch([Command::StreamClosed { session: S1 }]);
     let again = hello(&mut env, None, None, secret(8), vec![]);
-    assert_eq!((welcome(&again), again.sessions_ended.as_slice()), ((2, false), [S1].as_slice()));
+    assert_eq!((welcome(&again), again.records.sessions_ended.as_slice()), ((2, false), [S1].as_slice()));
     assert_eq!(assigned(&again), [(2, token(1, 2))]);
 }
 
@@ -263,7 +263,7 @@ fn a_session_without_a_secret_is_resumed_as_before_unless_secrets_are_required()
         let resumed = hello(&mut env, Some(1), None, secret(8), vec![]);
         assert_eq!(welcome(&resumed).1, !secrets_required);
         if secrets_required {
-            assert_eq!(resumed.sessions_ended, [S1], "nobody could resume it");
+            assert_eq!(resumed.records.sessions_ended, [S1], "nobody could resume it");
         }
     }
 }
@@ -285,15 +285,15 @@ fn a_stall_of_the_broker_moves_every_lease_and_an_early_death_still_ends_in_time
     env.now = clocks(begun.after(LEASE * 3).0);
     assert_eq!(env.core.leases_over(env.now), [S1]);
     let effects = env.batch([Command::Stalled { by: LEASE * 2 + LEASE / 2 }]);
-    assert_eq!((effects.sessions_ended, effects.sends.len()), (vec![], 0), "half of it is left");
+    assert_eq!((effects.records.sessions_ended, effects.sends.len()), (vec![], 0), "half of it is left");
     assert_eq!(env.core.leases_over(env.now), []);
     assert_eq!(env.core.next_deadline(), Some(begun.after(LEASE * 3 + LEASE / 2)));
 
     env.now = clocks(begun.after(LEASE * 3 + LEASE / 2).0 - 1);
-    assert_eq!(env.batch([]).sessions_ended, []);
+    assert_eq!(env.batch([]).records.sessions_ended, []);
     env.now = clocks(env.now.steady.0 + 1);
     let effects = env.batch([]);
-    assert_eq!(effects.sessions_ended, [S1]);
+    assert_eq!(effects.records.sessions_ended, [S1]);
     assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 1);
 }
 
@@ -303,7 +303,7 @@ fn an_elf_whose_words_are_on_their_way_is_alive() {
     env.hello(1, None, vec![offer(9, 1)], vec![]);
     env.now = clocks(env.now.steady.after(LEASE).0);
     assert_eq!(env.core.leases_over(env.now), [S1]);
-    assert_eq!(env.batch([Command::Heard { session: S1 }]).sessions_ended, []);
+    assert_eq!(env.batch([Command::Heard { session: S1 }]).records.sessions_ended, []);
     assert_eq!(env.core.next_deadline(), Some(env.now.steady.after(LEASE)));
     assert_eq!(env.batch([Command::Heard { session: SessionId(7) }]).sends, [], "of others nothing is known");
 }
@@ -320,5 +320,5 @@ fn the_wall_clock_is_shown_and_measures_nothing() {
     env.now.wall = Timestamp(5);
     let effects = env.outcome(1, token(1, 1), OutcomeResult::Outputs(Attachment(1)));
     let JobRecord::Finished(finished) = &effects.jobs[0].after else { panic!("{effects:?}") };
-    assert_eq!((finished.submitted_at.0, finished.finished_at.0), (4_102_444_800_000_000, 5));
+    assert_eq!((finished.head.submitted_at.0, finished.finished_at.0), (4_102_444_800_000_000, 5));
 }

@@ -87,8 +87,8 @@ fn jobs_of_a_part_may_depend_on_each_other_in_any_order() {
     let mut env = TestEnv::new();
     let effects = env.submit(vec![job(3, &[2]), job(2, &[1]), job(1, &[])]);
     assert_eq!(reply(&effects).cloned(), submitted(3, 0));
-    assert_eq!(env.core.job(id(1)).unwrap().number.0, 1);
-    assert_eq!(env.core.job(id(3)).unwrap().number.0, 3);
+    assert_eq!(env.core.job(id(1)).unwrap().head.number.0, 1);
+    assert_eq!(env.core.job(id(3)).unwrap().head.number.0, 3);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_refused_part_drops_the_submission() {
     let mut env = TestEnv::with(|config| config.step_max = 1);
     env.submit_part(0, false, vec![job(1, &[]), job(2, &[1])]);
     let first = env.submit_part(2, true, vec![]);
-    assert_eq!(first.submissions_dropped, [SUBMISSION]);
+    assert_eq!(first.records.submissions_dropped, [SUBMISSION]);
     assert_eq!(reply(&first), None, "the answer waits until nothing is left");
     let rest = env.run_out();
     let expected = Some(1);
@@ -140,7 +140,7 @@ fn an_idle_submission_is_dropped() {
     assert_eq!(env.core.next_deadline(), Some(env.now.steady.after(idle)));
     after(&mut env, idle);
     let effects = env.batch([]);
-    assert_eq!(effects.submissions_dropped, [SUBMISSION]);
+    assert_eq!(effects.records.submissions_dropped, [SUBMISSION]);
     assert_eq!(env.core.job(id(1)), None);
 }
 
@@ -152,12 +152,12 @@ fn a_dependency_that_fails_before_the_seal_counts_with_it() {
     env.submit_part(0, false, vec![job(2, &[1]), job(3, &[2])]);
     env.hello(1, None, vec![offer(1, 1)], vec![]);
     let effects = env.outcome(1, token(1, 1), OutcomeResult::Failure(Attachment(1)));
-    assert_eq!(effects.settling_begun.len(), 1, "a restart must not take job 1 to be done");
+    assert_eq!(effects.records.settling_begun.len(), 1, "a restart must not take job 1 to be done");
     assert_eq!(env.status(2), Some(Status::Pending));
     let effects = env.submit_part(1, true, vec![]);
     let upstream = End::UpstreamFailed(id(1));
     let mut all = vec![effects];
     all.extend(env.run_out());
     assert_eq!(ends(&all), [(id(2), upstream), (id(3), upstream)]);
-    assert_eq!(all.iter().map(|effects| effects.settling_ended.len()).sum::<usize>(), 1);
+    assert_eq!(all.iter().map(|effects| effects.records.settling_ended.len()).sum::<usize>(), 1);
 }

@@ -35,7 +35,7 @@ fn lists_go_page_by_page_within_their_bounds() {
         loop {
             let page = env.core.list_unfinished(filter, after, limit, scan_max);
             assert!(page.jobs.len() <= limit);
-            found.extend(page.jobs.into_iter().map(|job| job.id));
+            found.extend(page.jobs.into_iter().map(|job| job.head.id));
             pages += 1;
             after = page.next;
             if after.is_none() {

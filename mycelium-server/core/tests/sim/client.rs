@@ -1,5 +1,6 @@
 //! What those who orchestrate ask for: made up from the seed, asked again until it is answered.
 
+use mycelium_core::image::JobHead;
 use std::sync::Arc;
 
 use mycelium_core::command::{Cancel, Command, NewJob, Part, Retry, Scope, Submit};
@@ -73,7 +74,7 @@ impl Client {
                 let mut jobs: Vec<NewJob> = Vec::new();
                 for _ in 0..1 + rng.below(6) {
                     let job = self.new_job(rng, &own, oracle);
-                    own.push(job.id);
+                    own.push(job.head.id);
                     let place = usize::try_from(rng.below(jobs.len() as u64 + 1)).unwrap();
                     jobs.insert(place, job);
                 }
@@ -95,10 +96,13 @@ impl Client {
         oracle.digests.insert(id, digest);
         self.next_spec += 1;
         let job = NewJob {
-            id,
-            elf: Arc::from(rng.pick(&ELVES).unwrap()),
-            task: Arc::from(rng.pick(&TASKS).unwrap()),
-            priority: i32::try_from(rng.below(3)).unwrap(),
+            head: JobHead {
+                id,
+                elf: Arc::from(rng.pick(&ELVES).unwrap()),
+                task: Arc::from(rng.pick(&TASKS).unwrap()),
+                priority: i32::try_from(rng.below(3)).unwrap(),
+                ..JobHead::default()
+            },
             depends_on,
             evaluate: kind(id) != Kind::Plain,
             digest,
@@ -117,7 +121,7 @@ impl Wish {
         match self {
             Self::Submit { flow, submission, parts, at } => {
                 let jobs = parts[*at].clone();
-                let named = jobs.iter().flat_map(|job| job.depends_on.iter().copied().chain([job.id]));
+                let named = jobs.iter().flat_map(|job| job.depends_on.iter().copied().chain([job.head.id]));
                 let mut facts = store.facts(named, Some(*flow));
                 facts.submission_sealed =
                     submission.and_then(|id| store.submissions.get(&id)).is_some_and(|record| record.sealed);
@@ -145,7 +149,7 @@ impl Wish {
                 let dependents: Vec<_> = dependents.iter().filter_map(|id| store.revivable(*id)).collect();
                 let all = || jobs.iter().chain(&dependents);
                 let facts = store.facts(all().flat_map(|job| job.depends_on.iter().copied()), None);
-                let flows = all().filter_map(|job| store.flows.get(&job.flow).cloned()).collect();
+                let flows = all().filter_map(|job| store.flows.get(&job.head.flow).cloned()).collect();
                 Command::Retry(Retry { request, jobs, dependents, facts, flows })
             }
         }

@@ -1,5 +1,6 @@
 //! What is evaluated: all of it follows from the id of the job.
 
+use mycelium_core::image::JobHead;
 use std::collections::BTreeMap;
 
 use mycelium_core::command::{Command, Elements, Evaluated, EvaluationResult, NewJob, Submit};
@@ -114,7 +115,7 @@ impl Evaluator {
         let list = &self.lists[&job];
         let jobs: Vec<NewJob> = (first..end)
             .map(|index| NewJob {
-                id: element(job, index),
+                head: JobHead { id: element(job, index), ..list.clone().head },
                 evaluate: false,
                 depends_on: Vec::new(),
                 digest: digest(job, index),
@@ -122,7 +123,7 @@ impl Evaluator {
             })
             .collect();
         let flow = store.specs[&job].flow;
-        let facts = store.facts(jobs.iter().map(|job| job.id), Some(flow));
+        let facts = store.facts(jobs.iter().map(|job| job.head.id), Some(flow));
         self.under_way.insert(request, (evaluation, end));
         Next::Submit(Box::new(Command::Submit(Submit {
             request,

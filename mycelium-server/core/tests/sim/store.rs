@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use mycelium_core::command::{Facts, FinishedFact, RevivableJob};
 use mycelium_core::effects::{Effects, End, FinishedJob, JobRecord};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
-use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
+use mycelium_core::image::{
+    Counters, FlowRecord, Image, JobHead, LiveJob, SessionRecord, Settling, SubmissionRecord,
+};
 use mycelium_core::status::{FinalCounts, FinalStatus};
 
 use super::evaluator::{Kind, element, elements_of, kind};
@@ -40,7 +42,7 @@ impl Store {
     /// Applies a batch, all of it.
     pub(crate) fn commit(&mut self, effects: &Effects, digests: &BTreeMap<JobId, ContentDigest>) {
         let Some(counters) = effects.counters else {
-            assert!(effects.jobs.is_empty() && effects.flows.is_empty(), "records without a commit");
+            assert!(effects.jobs.is_empty() && effects.records.flows.is_empty(), "records without a commit");
             return;
         };
         assert_eq!(counters.commit.0, self.counters.commit.0 + 1, "commits are numbered without gaps");
@@ -52,25 +54,25 @@ impl Store {
             assert!(seen.insert(write.id), "job {} is written twice in one commit", write.id);
             self.write_job(write, digests);
         }
-        for record in &effects.flows {
+        for record in &effects.records.flows {
             self.flows.insert(record.id, record.clone());
         }
-        for record in &effects.sessions_opened {
+        for record in &effects.records.sessions_opened {
             assert!(self.sessions.insert(record.id.0, record.clone()).is_none());
         }
-        for id in &effects.sessions_ended {
+        for id in &effects.records.sessions_ended {
             assert!(self.sessions.remove(&id.0).is_some(), "session {id} ended without having been opened");
         }
-        for id in &effects.submissions_dropped {
+        for id in &effects.records.submissions_dropped {
             self.submissions.remove(id);
         }
-        for record in &effects.submissions {
+        for record in &effects.records.submissions {
             self.submissions.insert(record.id, *record);
         }
-        for settling in &effects.settling_begun {
+        for settling in &effects.records.settling_begun {
             assert!(self.settling.insert(*settling), "a settling begins once");
         }
-        for settling in &effects.settling_ended {
+        for settling in &effects.records.settling_ended {
             assert!(self.settling.remove(settling), "a settling that ends has begun");
         }
         self.check_upstream_causes(effects);
@@ -110,7 +112,7 @@ impl Store {
         }
         match &write.after {
             JobRecord::Live(live) => {
-                assert_eq!(live.id, id);
+                assert_eq!(live.head.id, id);
                 self.live.insert(id, live.clone());
             }
             JobRecord::Evaluate => {
@@ -170,13 +172,15 @@ impl Store {
         let finished = self.finished.get(&id)?;
         let spec = self.specs.get(&id)?;
         Some(RevivableJob {
-            id,
-            flow: spec.flow,
-            elf: finished.elf.clone(),
-            task: finished.task.clone(),
-            priority: finished.priority,
-            number: finished.number,
-            submitted_at: finished.submitted_at,
+            head: JobHead {
+                id,
+                flow: spec.flow,
+                elf: finished.head.elf.clone(),
+                task: finished.head.task.clone(),
+                priority: finished.head.priority,
+                number: finished.head.number,
+                submitted_at: finished.head.submitted_at,
+            },
             depends_on: spec.depends_on.clone(),
             evaluate: kind(id) != Kind::Plain,
             digest: spec.digest,

@@ -412,7 +412,7 @@ impl World {
                 }
             }
             (Ok(_), Wish::Submit { parts, .. }) => {
-                let ids = parts.iter().flatten().map(|job| job.id);
+                let ids = parts.iter().flatten().map(|job| job.head.id);
                 self.client.known.extend(ids.clone());
                 self.oracle.acknowledged.extend(ids);
                 self.oracle.acknowledged_jobs_are_kept(&self.store);
@@ -428,10 +428,10 @@ impl World {
             return self.evaluated(evaluation, EvaluationResult::Again);
         }
         for list in self.client.new_lists.drain(..) {
-            for index in 0..elements_of(list.id) {
-                self.oracle.digests.insert(element(list.id, index), digest(list.id, index));
+            for index in 0..elements_of(list.head.id) {
+                self.oracle.digests.insert(element(list.head.id, index), digest(list.head.id, index));
             }
-            self.evaluator.lists.insert(list.id, list);
+            self.evaluator.lists.insert(list.head.id, list);
         }
         self.next_request += 1;
         let request = RequestId(self.next_request);

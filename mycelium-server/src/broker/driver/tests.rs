@@ -1,3 +1,4 @@
+use mycelium_core::image::JobHead;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -76,11 +77,14 @@ fn submission(id: JobId) -> Submission {
         part: None,
         elements: None,
         jobs: vec![PreparedJob {
+            head: JobHead {
+                id,
+                elf: Arc::from("e"),
+                task: Arc::from("t"),
+                priority: 0,
+                ..JobHead::default()
+            },
             blobs: Vec::new(),
-            id,
-            elf: Arc::from("e"),
-            task: Arc::from("t"),
-            priority: 0,
             depends_on: Vec::new(),
             evaluate: false,
             body: Bytes::new(),
@@ -139,7 +143,7 @@ async fn an_outcome_queued_behind_a_failing_commit_waits_for_the_next_stream() {
     handle.pass_on(second.session, second.stream, report, bodies).await.unwrap();
     assert_eq!(status(&handle).await, None, "the job is final");
     let finished = store.finished(&[JOB]).unwrap().remove(0).unwrap();
-    assert_eq!(finished.status, mycelium_core::status::FinalStatus::Done, "{finished:?}");
+    assert_eq!(finished.end.status(), mycelium_core::status::FinalStatus::Done, "{finished:?}");
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
 }

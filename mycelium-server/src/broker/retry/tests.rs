@@ -1,3 +1,4 @@
+use mycelium_core::image::JobHead;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,11 +22,14 @@ async fn with_a_cancelled_job() -> Handle {
     let blobs = Blobs::in_memory(Duration::from_secs(3600));
     let handle = crate::broker::start(Arc::new(MemoryStore::new()), blobs, Config::default()).unwrap().handle;
     let job = |number: u8, depends_on: Vec<JobId>| PreparedJob {
+        head: JobHead {
+            id: id(number),
+            elf: Arc::from("e"),
+            task: Arc::from("t"),
+            priority: 0,
+            ..JobHead::default()
+        },
         blobs: Vec::new(),
-        id: id(number),
-        elf: Arc::from("e"),
-        task: Arc::from("t"),
-        priority: 0,
         depends_on,
         evaluate: false,
         body: Bytes::new(),

@@ -158,7 +158,7 @@ pub(super) fn unreadable_jobs(view: &View<'_>) -> Result<(BTreeMap<JobId, String
     readable::entries(view, &tables.finished, |key, value| {
         let number = keys::finish_number(key).unwrap_or(FinishNumber(0));
         if let Ok(record) = tables.finished.decode::<FinishedRecord>(key, number, value.clone()) {
-            ended.insert(record.id);
+            ended.insert(record.head.id);
         }
         Ok(())
     })?;
@@ -177,7 +177,7 @@ fn problem_of(view: &View<'_>, id: JobId) -> Result<Option<String>, Error> {
     let tables = view.tables;
     let key = id.as_bytes();
     let mut missing = Vec::new();
-    match tolerant(view.get::<SpecRecord>(&tables.specs, key, ()))? {
+    match tolerant(view.get::<SpecRecord>(&tables.specs, key, id))? {
         Some(Some(_)) => {}
         _ => missing.push("its specification"),
     }

@@ -7,12 +7,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use mycelium_core::effects::Ran;
+use mycelium_core::effects::{End, Ran};
 use mycelium_core::ids::{
     Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
     JobNumber, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
 };
-use mycelium_core::image::{Counters, FlowRecord, LiveJob, Running, SessionRecord, SubmissionRecord};
+use mycelium_core::image::{
+    Counters, FlowRecord, JobHead, LiveJob, Running, SessionRecord, SubmissionRecord,
+};
 use mycelium_core::status::{FinalCounts, FinalStatus};
 use prost::Message;
 
@@ -104,34 +106,60 @@ fn status(tag: u32) -> Result<FinalStatus, Malformed> {
         .ok_or_else(|| Malformed(format!("{tag} is no status")))
 }
 
+/// What the messages of a job have in common.
+macro_rules! head {
+    ($($message:ident),*) => {$(
+        impl message::$message {
+            /// The message of that job; the rest is unset.
+            fn of(head: &JobHead) -> Self {
+                let JobHead { id: _, flow, elf, task, priority, number, submitted_at } = head;
+                Self {
+                    flow: flow.as_bytes().to_vec(),
+                    elf: elf.to_string(),
+                    task: task.to_string(),
+                    priority: *priority,
+                    number: number.0,
+                    submitted_at: submitted_at.0,
+                    ..Self::default()
+                }
+            }
+
+            /// The head of the job with this id.
+            fn take_head(&mut self, job: JobId) -> Result<JobHead, Malformed> {
+                Ok(JobHead {
+                    id: job,
+                    flow: id(&self.flow, FlowId::from_slice, "flow")?,
+                    elf: std::mem::take(&mut self.elf).into(),
+                    task: std::mem::take(&mut self.task).into(),
+                    priority: self.priority,
+                    number: JobNumber(self.number),
+                    submitted_at: Timestamp(self.submitted_at),
+                })
+            }
+        }
+    )*};
+}
+
+head!(Spec, Live, Finished);
+
 impl Record for SpecRecord {
     type Message = message::Spec;
-    type Key = ();
+    type Key = JobId;
 
     fn to_message(&self) -> message::Spec {
         message::Spec {
-            flow: self.flow.as_bytes().to_vec(),
-            elf: self.elf.to_string(),
-            task: self.task.to_string(),
-            priority: self.priority,
-            number: self.number.0,
-            submitted_at: self.submitted_at.0,
             digest: self.digest.0,
             depends_on: pack(&self.depends_on),
             body: self.body.clone(),
             evaluate: self.evaluate,
             gathered_by: self.gathered_by.map(|job| job.as_bytes().to_vec()),
+            ..message::Spec::of(&self.head)
         }
     }
 
-    fn from_message((): (), message: message::Spec) -> Result<Self, Malformed> {
+    fn from_message(key: JobId, mut message: message::Spec) -> Result<Self, Malformed> {
         Ok(Self {
-            flow: id(&message.flow, FlowId::from_slice, "flow")?,
-            elf: message.elf.into(),
-            task: message.task.into(),
-            priority: message.priority,
-            number: JobNumber(message.number),
-            submitted_at: Timestamp(message.submitted_at),
+            head: message.take_head(key)?,
             digest: ContentDigest(message.digest),
             depends_on: unpack(&message.depends_on)?,
             evaluate: message.evaluate,
@@ -147,12 +175,6 @@ impl Record for LiveJob {
 
     fn to_message(&self) -> message::Live {
         message::Live {
-            flow: self.flow.as_bytes().to_vec(),
-            elf: self.elf.to_string(),
-            task: self.task.to_string(),
-            priority: self.priority,
-            number: self.number.0,
-            submitted_at: self.submitted_at.0,
             digest: self.digest.0,
             waits_for: pack(&self.waits_for),
             submission: self.submission.map(|submission| submission.as_bytes().to_vec()),
@@ -165,10 +187,11 @@ impl Record for LiveJob {
                 since: running.since.0,
             }),
             evaluate: self.evaluate,
+            ..message::Live::of(&self.head)
         }
     }
 
-    fn from_message(key: JobId, message: message::Live) -> Result<Self, Malformed> {
+    fn from_message(key: JobId, mut message: message::Live) -> Result<Self, Malformed> {
         let running = |running: message::Running| {
             Ok(Running {
                 session: SessionId(running.session),
@@ -178,13 +201,7 @@ impl Record for LiveJob {
             })
         };
         Ok(Self {
-            id: key,
-            flow: id(&message.flow, FlowId::from_slice, "flow")?,
-            elf: message.elf.into(),
-            task: message.task.into(),
-            priority: message.priority,
-            number: JobNumber(message.number),
-            submitted_at: Timestamp(message.submitted_at),
+            head: message.take_head(key)?,
             digest: ContentDigest(message.digest),
             waits_for: unpack(&message.waits_for)?,
             submission: optional(message.submission.as_ref(), SubmissionId::from_slice, "submission")?,
@@ -202,16 +219,10 @@ impl Record for FinishedRecord {
 
     fn to_message(&self) -> message::Finished {
         message::Finished {
-            id: self.id.as_bytes().to_vec(),
-            flow: self.flow.as_bytes().to_vec(),
-            elf: self.elf.to_string(),
-            task: self.task.to_string(),
-            priority: self.priority,
-            number: self.number.0,
-            status: u32::from(status_tag(self.status)),
-            failure: self.failure.map(|failure| failure.as_bytes().to_vec()),
-            cause: self.cause.map(|cause| cause.as_bytes().to_vec()),
-            submitted_at: self.submitted_at.0,
+            id: self.head.id.as_bytes().to_vec(),
+            status: u32::from(status_tag(self.end.status())),
+            failure: self.end.failure().map(|failure| failure.as_bytes().to_vec()),
+            cause: self.end.cause().map(|cause| cause.as_bytes().to_vec()),
             finished_at: self.finished_at.0,
             attempt: self.attempt.0,
             elves_lost: self.elves_lost,
@@ -221,10 +232,11 @@ impl Record for FinishedRecord {
                 since: ran.since.0,
             }),
             elements: self.elements,
+            ..message::Finished::of(&self.head)
         }
     }
 
-    fn from_message(key: FinishNumber, message: message::Finished) -> Result<Self, Malformed> {
+    fn from_message(key: FinishNumber, mut message: message::Finished) -> Result<Self, Malformed> {
         let ran = |ran: message::Ran| {
             Ok(Ran {
                 instance: id(&ran.instance, InstanceId::from_slice, "instance")?,
@@ -233,17 +245,21 @@ impl Record for FinishedRecord {
             })
         };
         Ok(Self {
-            id: id(&message.id, JobId::from_slice, "job")?,
-            flow: id(&message.flow, FlowId::from_slice, "flow")?,
-            elf: message.elf.into(),
-            task: message.task.into(),
-            priority: message.priority,
-            number: JobNumber(message.number),
+            head: message.take_head(id(&message.id, JobId::from_slice, "job")?)?,
             finish_number: key,
-            status: status(message.status)?,
-            failure: optional(message.failure.as_ref(), FailureId::from_slice, "failure")?,
-            cause: optional(message.cause.as_ref(), JobId::from_slice, "cause")?,
-            submitted_at: Timestamp(message.submitted_at),
+            end: match status(message.status)? {
+                FinalStatus::Done => End::Done(()),
+                FinalStatus::Failed => {
+                    let failure = message.failure.as_deref().unwrap_or_default();
+                    End::Failed(id(failure, FailureId::from_slice, "failure")?)
+                }
+                FinalStatus::UpstreamFailed => {
+                    let cause = message.cause.as_deref().unwrap_or_default();
+                    End::UpstreamFailed(id(cause, JobId::from_slice, "cause")?)
+                }
+                FinalStatus::Cancelled => End::Cancelled,
+                FinalStatus::Skipped => End::Skipped,
+            },
             finished_at: Timestamp(message.finished_at),
             attempt: Attempt(message.attempt),
             elves_lost: message.elves_lost,
@@ -522,7 +538,7 @@ mod tests {
         fn decode_as<R: Record>(key: R::Key, bytes: &Bytes) {
             let _: Result<R, Malformed> = decode(key, bytes.clone());
         }
-        decode_as::<SpecRecord>((), bytes);
+        decode_as::<SpecRecord>(JobId::default(), bytes);
         decode_as::<LiveJob>(JobId::default(), bytes);
         decode_as::<FinishedRecord>(FinishNumber(1), bytes);
         decode_as::<EndRecord>((), bytes);
@@ -538,13 +554,15 @@ mod tests {
 
     fn live() -> LiveJob {
         LiveJob {
-            id: JobId::new([1; 16]),
-            flow: FlowId::new([2; 16]),
-            elf: "scale".into(),
-            task: "task_weigh".into(),
-            priority: i32::MIN,
-            number: JobNumber(u64::MAX),
-            submitted_at: Timestamp(1),
+            head: JobHead {
+                id: JobId::new([1; 16]),
+                flow: FlowId::new([2; 16]),
+                elf: "scale".into(),
+                task: "task_weigh".into(),
+                priority: i32::MIN,
+                number: JobNumber(u64::MAX),
+                submitted_at: Timestamp(1),
+            },
             digest: ContentDigest(u64::MAX),
             waits_for: vec![JobId::new([3; 16]), JobId::new([4; 16])],
             submission: Some(SubmissionId::new([5; 16])),
@@ -584,7 +602,7 @@ mod tests {
     fn records_read_as_they_were_written() {
         let mut bytes = Vec::new();
         encode(&live(), &mut bytes);
-        assert_eq!(decode(live().id, bytes.into()), Ok(live()));
+        assert_eq!(decode(live().head.id, bytes.into()), Ok(live()));
     }
 
     #[test]
@@ -596,7 +614,7 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&live(), &mut bytes);
         bytes[2] = 15;
-        let error = decode::<LiveJob>(live().id, bytes.into()).unwrap_err();
+        let error = decode::<LiveJob>(live().head.id, bytes.into()).unwrap_err();
         assert!(!error.to_string().is_empty());
     }
 }

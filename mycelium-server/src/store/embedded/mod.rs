@@ -293,7 +293,7 @@ impl Store for EmbeddedStore {
     }
 
     fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error> {
-        self.read(|view| ids.iter().map(|id| view.get(&view.tables.specs, id.as_bytes(), ())).collect())
+        self.read(|view| ids.iter().map(|id| view.get(&view.tables.specs, id.as_bytes(), *id)).collect())
     }
 
     fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error> {
@@ -560,9 +560,9 @@ fn load_jobs(
         let (key, value) = entry?;
         let id = table.expect(&key, JobId::from_slice(&key), "the key is no job")?;
         let mut job: LiveJob = table.decode(&key, id, value)?;
-        names.share(&mut job.elf);
-        names.share(&mut job.task);
-        flows.insert(job.flow);
+        names.share(&mut job.head.elf);
+        names.share(&mut job.head.task);
+        flows.insert(job.head.flow);
         submissions.extend(job.submission);
         each(job);
     }

@@ -143,16 +143,17 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
         let (key, value) = entry?;
         let Some(id) = JobId::from_slice(&key) else { continue };
         let Ok(job) = tables.live.decode::<LiveJob>(&key, id, value) else { continue };
-        needs.flows.insert(job.flow);
-        needs.numbers.job = needs.numbers.job.max(job.number.0);
+        needs.flows.insert(job.head.flow);
+        needs.numbers.job = needs.numbers.job.max(job.head.number.0);
         if job.running.is_some() || job.submission.is_some() {
             needs.jobs.push(job);
         }
     }
     for entry in view.scan(&tables.specs, &[], None) {
         let (key, value) = entry?;
-        if let Ok(spec) = tables.specs.decode::<SpecRecord>(&key, (), value) {
-            needs.numbers.job = needs.numbers.job.max(spec.number.0);
+        let id = JobId::from_slice(&key).unwrap_or_default();
+        if let Ok(spec) = tables.specs.decode::<SpecRecord>(&key, id, value) {
+            needs.numbers.job = needs.numbers.job.max(spec.head.number.0);
         }
     }
     for entry in view.scan(&tables.finished, &[], None) {
@@ -197,7 +198,7 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
         }
         if before != (job.running.is_some(), job.submission) {
             codec::encode(&job, &mut buffer);
-            puts.push(("live", job.id.as_bytes().to_vec(), buffer.clone()));
+            puts.push(("live", job.head.id.as_bytes().to_vec(), buffer.clone()));
         }
     }
     for flow in needs.flows {

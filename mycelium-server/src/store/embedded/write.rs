@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use fjall::{OwnedWriteBatch, PersistMode, UserKey};
+use mycelium_core::effects::FinishedJob;
 use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId, Timestamp};
 use mycelium_core::image::LiveJob;
 use mycelium_core::status::FinalStatus;
@@ -11,9 +12,10 @@ use mycelium_core::status::FinalStatus;
 use super::codec::{self, EndRecord, Head, Outputs, Record};
 use super::keys::{self, NAME_BYTES_MAX, catalog, index};
 use super::tables::{Table, Tables, View, damaged};
+use crate::store::record::{Stored, split_outputs};
 use crate::store::{
-    Batch, ElfRecord, Error, FailureRecord, Finish, FinishedRecord, JobAfter, JobChange, NewFailure, NewSpec,
-    RevisionRecord, SpecRecord, cursor,
+    Batch, ElfRecord, Error, FailureRecord, FinishedRecord, JobAfter, JobChange, NewFailure, RevisionRecord,
+    SpecRecord, cursor,
 };
 
 /// Outputs up to this size, in bytes, are stored with the end of their job, which saves a key.
@@ -103,11 +105,11 @@ impl<'a> Writes<'a> {
                     None => {}
                 }
             }
-            JobAfter::Finished(finish) => {
+            JobAfter::Finished(finished) => {
                 if may_be_live {
                     self.write.remove(&tables.live.keyspace, id);
                 }
-                self.finish(change.id, finish);
+                self.finish(change.id, finished);
             }
             JobAfter::Dropped => {
                 if may_be_live {
@@ -119,14 +121,14 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    fn create(&mut self, job: JobId, created: &NewSpec) {
+    fn create(&mut self, job: JobId, spec: &SpecRecord) {
         let tables = self.tables;
-        self.put(&tables.specs, job.as_bytes(), &created.spec);
-        for dependency in &created.spec.depends_on {
+        self.put(&tables.specs, job.as_bytes(), spec);
+        for dependency in &spec.depends_on {
             let edge = index::dependent(*dependency, job).into_bytes();
             self.write.insert(&tables.index.keyspace, edge, b"");
         }
-        if let Some(list) = created.spec.gathered_by {
+        if let Some(list) = spec.gathered_by {
             let edge = index::dependent(job, list).into_bytes();
             self.write.insert(&tables.index.keyspace, edge, b"");
         }
@@ -134,7 +136,7 @@ impl<'a> Writes<'a> {
 
     fn drop_spec(&mut self, job: JobId) -> Result<(), Error> {
         let tables = self.tables;
-        let spec = Self::readable(self.view.get::<SpecRecord>(&tables.specs, job.as_bytes(), ()))?;
+        let spec = Self::readable(self.view.get::<SpecRecord>(&tables.specs, job.as_bytes(), job))?;
         let Some(Some(spec)) = spec else {
             // The entries that lead to a damaged one stay, and lead to a job that is not known.
             self.write.remove(&tables.specs.keyspace, job.as_bytes());
@@ -150,10 +152,10 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    fn finish(&mut self, job: JobId, finish: &Finish) {
+    fn finish(&mut self, job: JobId, finished: &FinishedJob<Stored>) {
         let tables = self.tables;
-        let record = &finish.record;
-        let outputs = match &finish.outputs {
+        let (record, outputs) = split_outputs(finished);
+        let outputs = match outputs {
             None => Outputs::None,
             Some(outputs) if outputs.len() <= OUTPUTS_HERE_BYTES_MAX => Outputs::Here(outputs.clone()),
             Some(outputs) => {
@@ -163,8 +165,10 @@ impl<'a> Writes<'a> {
         };
         let end = EndRecord { finish_number: record.finish_number, outputs };
         self.put(&tables.ends, job.as_bytes(), &end);
-        self.put(&tables.finished, keys::finished(record.finish_number), record);
-        for entry in list_entries(record.flow, &record.elf, record.status, record.finish_number) {
+        self.put(&tables.finished, keys::finished(record.finish_number), &record);
+        for entry in
+            list_entries(record.head.flow, &record.head.elf, record.end.status(), record.finish_number)
+        {
             self.write.insert(&tables.index.keyspace, entry.into_bytes(), b"");
         }
     }
@@ -184,7 +188,7 @@ impl<'a> Writes<'a> {
         }
         self.write.remove(&tables.ends.keyspace, job.as_bytes());
         self.write.remove(&tables.finished.keyspace, key);
-        for entry in list_entries(record.flow, &record.elf, record.status, number) {
+        for entry in list_entries(record.head.flow, &record.head.elf, record.end.status(), number) {
             self.write.remove(&tables.index.keyspace, entry.into_bytes());
         }
         Ok(())
@@ -200,7 +204,7 @@ impl<'a> Writes<'a> {
         let mut finishes: Vec<_> = jobs
             .iter()
             .filter_map(|change| match &change.after {
-                JobAfter::Finished(finish) => Some((finish.record.finish_number, finish.record.finished_at)),
+                JobAfter::Finished(finished) => Some((finished.finish_number, finished.finished_at)),
                 JobAfter::Live(_) | JobAfter::Evaluate | JobAfter::Dropped => None,
             })
             .collect();
@@ -229,7 +233,7 @@ impl<'a> Writes<'a> {
     fn write_catalog(&mut self, batch: &Batch) -> Result<(), Error> {
         let tables = self.tables;
         let table = &tables.catalog;
-        for flow in &batch.flows {
+        for flow in &batch.records.flows {
             let key = catalog::flow(flow.id);
             if !Self::readable(self.view.contains(table, key.as_bytes()))?.unwrap_or(true) {
                 for list in [catalog::flows(None), catalog::flows(Some(&flow.name))] {
@@ -239,13 +243,13 @@ impl<'a> Writes<'a> {
             }
             self.put(table, key.into_bytes(), flow);
         }
-        for session in &batch.sessions_opened {
+        for session in &batch.records.sessions_opened {
             self.put(table, catalog::session(session.id).into_bytes(), session);
         }
-        for id in &batch.sessions_ended {
+        for id in &batch.records.sessions_ended {
             self.write.remove(&table.keyspace, catalog::session(*id).into_bytes());
         }
-        for submission in &batch.submissions {
+        for submission in &batch.records.submissions {
             self.put(table, catalog::submission(submission.id).into_bytes(), submission);
         }
         for used in &batch.blob_uses_begun {
@@ -254,13 +258,13 @@ impl<'a> Writes<'a> {
         for used in &batch.blob_uses_ended {
             self.write.remove(&tables.index.keyspace, index::blob_use(used).into_bytes());
         }
-        for id in &batch.submissions_dropped {
+        for id in &batch.records.submissions_dropped {
             self.write.remove(&table.keyspace, catalog::submission(*id).into_bytes());
         }
-        for settling in &batch.settling_begun {
+        for settling in &batch.records.settling_begun {
             self.write.insert(&table.keyspace, catalog::settling(settling.cause).into_bytes(), b"");
         }
-        for settling in &batch.settling_ended {
+        for settling in &batch.records.settling_ended {
             self.write.remove(&table.keyspace, catalog::settling(settling.cause).into_bytes());
         }
         // Several instances may have described an elf that is not stored yet: the first of them saw it first.
@@ -357,10 +361,10 @@ fn list_entries(
 /// Checks the names that go into keys.
 fn check_names(batch: &Batch) -> Result<(), Error> {
     let finished = batch.jobs.iter().filter_map(|change| match &change.after {
-        JobAfter::Finished(finish) => Some(&finish.record.elf),
+        JobAfter::Finished(finished) => Some(&finished.head.elf),
         JobAfter::Live(_) | JobAfter::Evaluate | JobAfter::Dropped => None,
     });
-    let flows = batch.flows.iter().map(|flow| &flow.name);
+    let flows = batch.records.flows.iter().map(|flow| &flow.name);
     let elves = batch.elves.iter().map(|elf| &elf.name);
     let revisions = batch.revisions.iter().flat_map(|revision| [&revision.elf, &revision.task]);
     match finished.chain(flows).chain(elves).chain(revisions).find(|name| name.len() > NAME_BYTES_MAX) {
