@@ -4,7 +4,6 @@
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 #![expect(clippy::disallowed_methods, reason = "it measures")]
 
-use mycelium_core::image::JobHead;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +15,7 @@ use mycelium_core::ids::{
     Attachment, Clocks, Commit, ContentDigest, FlowId, InstanceId, JobId, RequestId, Revision, SessionId,
     Steady, SubmissionId, Timestamp,
 };
+use mycelium_core::image::JobHead;
 use mycelium_core::{Config, Core};
 
 const NOW: Clocks = Clocks { steady: Steady(1), wall: Timestamp(1) };

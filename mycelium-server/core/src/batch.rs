@@ -1,8 +1,7 @@
 //! What a batch has changed, put together so that each record is stored once.
 
-use std::sync::Arc;
-
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::core::Core;
 use crate::effects::{

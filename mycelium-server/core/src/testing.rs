@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::command::{
     Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Facts, Hello, NewJob, Outcome,
-    OutcomeResult, Part, Scope, Submit, Window,
+    OutcomeResult, Part, RevivableJob, Scope, Submit, Window,
 };
 use crate::effects::{Effects, End, EvaluationWhat, JobRecord, Refusal, Reply, Send};
 use crate::ids::{
@@ -260,4 +260,19 @@ pub(crate) fn handed_out(effects: &Effects) -> Vec<(JobId, u64, EvaluationWhat)>
         .iter()
         .map(|evaluation| (evaluation.job, evaluation.number.0, evaluation.what))
         .collect()
+}
+
+/// What the store would say of a job that ended in these effects.
+pub(crate) fn revivable(effects: &Effects, number: u8, depends_on: &[u8]) -> RevivableJob {
+    let write = effects.jobs.iter().find(|write| write.id == id(number)).unwrap();
+    let JobRecord::Finished(finished) = &write.after else { panic!("{write:?}") };
+    RevivableJob {
+        head: finished.head.clone(),
+        depends_on: depends_on.iter().map(|&number| id(number)).collect(),
+        evaluate: false,
+        digest: job(number, &[]).digest,
+        attempt: finished.attempt,
+        status: finished.end.status(),
+        finish_number: finished.finish_number,
+    }
 }

@@ -3,7 +3,6 @@
 //! What an evaluation comes to follows from the number of its job.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use mycelium_core::image::JobHead;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use mycelium_core::ids::{
     Attachment, Attempt, Clocks, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId, RequestId,
     Revision, SessionId, Steady, Timestamp, Token,
 };
+use mycelium_core::image::JobHead;
 use mycelium_core::status::{FinalStatus, Status};
 use mycelium_core::{Config, Core};
 use proptest::prelude::*;

@@ -1,6 +1,5 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
-use mycelium_core::image::JobHead;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -15,6 +14,7 @@ use mycelium_core::command::{
 };
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId, SessionId};
+use mycelium_core::image::JobHead;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::driver::Progress;
@@ -335,13 +335,9 @@ impl Handle {
         &self,
         read: impl FnOnce(&Core, Commit) -> T + Send + 'static,
     ) -> Result<T, CallError> {
-        let (reply, answer) = oneshot::channel();
-        let query = Message::Query(Box::new(move |core, commit| {
-            let _gone = reply.send(defect::catch("a question to the scheduler", || read(core, commit)));
-        }));
+        let (query, answer) = question(read);
         self.ask(query).await?;
-        let read = answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))?;
-        Ok(read?)
+        self.answer(answer).await
     }
 
     /// As [`query`](Self::query), for a stream: waits for room, since an elf that says much is read more slowly.
@@ -349,12 +345,14 @@ impl Handle {
         &self,
         read: impl FnOnce(&Core, Commit) -> T + Send + 'static,
     ) -> Result<T, CallError> {
-        let (reply, answer) = oneshot::channel();
-        let query = Message::Query(Box::new(move |core, commit| {
-            let _gone = reply.send(read(core, commit));
-        }));
+        let (query, answer) = question(read);
         self.inner.inbox.send(query).await.map_err(|_closed| CallError::Stopping)?;
-        answer.await.map_err(|_dropped| CallError::StoreUnavailable)
+        self.answer(answer).await
+    }
+
+    async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, Defect>>) -> Result<T, CallError> {
+        let read = answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))?;
+        Ok(read?)
     }
 
     /// Stores uses of blobs beside those that come with jobs, and waits until that is durable.
@@ -498,6 +496,17 @@ impl Drop for Permit {
     fn drop(&mut self) {
         (self.counter)(&self.inner).fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A question to the owner of the core, and where its answer comes.
+fn question<T: Send + 'static>(
+    read: impl FnOnce(&Core, Commit) -> T + Send + 'static,
+) -> (Message, oneshot::Receiver<Result<T, Defect>>) {
+    let (reply, answer) = oneshot::channel();
+    let query = Message::Query(Box::new(move |core, commit| {
+        let _gone = reply.send(defect::catch("a question to the scheduler", || read(core, commit)));
+    }));
+    (query, answer)
 }
 
 /// A reply that fits another request.

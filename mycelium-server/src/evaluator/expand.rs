@@ -1,6 +1,5 @@
 //! Submits the jobs for the elements of a list.
 
-use mycelium_core::image::JobHead;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use bytes::Bytes;
 use mycelium_core::command::Elements;
 use mycelium_core::effects::{Evaluation, Refusal};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId};
+use mycelium_core::image::JobHead;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload};
 use mycelium_values::Value;

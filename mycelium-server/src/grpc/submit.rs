@@ -1,12 +1,12 @@
 //! `SubmitJobs`: checks and encodes the jobs, and hands them to the broker.
 
-use mycelium_core::image::JobHead;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::command::Part;
 use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
+use mycelium_core::image::JobHead;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, value_node};
 use prost::Message as _;

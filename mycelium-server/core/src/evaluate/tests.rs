@@ -4,10 +4,10 @@ use crate::command::{
 };
 use crate::effects::{Change, Effects, End, EvaluationWhat, FailedBy, JobRecord, JobWrite, Refusal, Reply};
 use crate::ids::{Attachment, Attempt, FlowId, JobId};
-use crate::image::{JobHead, LiveJob};
+use crate::image::LiveJob;
 use crate::status::{FinalStatus, Status};
 use crate::testing::{
-    FLOW, TestEnv, assigned, ends, evaluated_job, handed_out, id, job, offer, reply, token,
+    FLOW, TestEnv, assigned, ends, evaluated_job, handed_out, id, job, offer, reply, revivable, token,
 };
 
 const DECIDE: EvaluationWhat = EvaluationWhat::Decide;
@@ -201,26 +201,9 @@ fn an_element_that_fails_ends_the_job_and_a_retry_brings_both_back() {
     assert_eq!(ends(effects), [(id(2), end), (id(1), upstream), (id(9), upstream)]);
     done(&mut env, 3);
 
-    let revivable = |number: u8, evaluate: bool, depends_on: &[u8]| {
-        let write = failed.jobs.iter().find(|write| write.id == id(number)).unwrap();
-        let JobRecord::Finished(finished) = &write.after else { panic!("{write:?}") };
-        RevivableJob {
-            head: JobHead {
-                id: id(number),
-                flow: FLOW,
-                elf: finished.head.elf.clone(),
-                task: finished.head.task.clone(),
-                priority: 0,
-                number: finished.head.number,
-                submitted_at: finished.head.submitted_at,
-            },
-            depends_on: depends_on.iter().map(|&on| id(on)).collect(),
-            evaluate,
-            digest: job(number, &[]).digest,
-            attempt: finished.attempt,
-            status: finished.end.status(),
-            finish_number: finished.finish_number,
-        }
+    let revivable = |number: u8, evaluate: bool, depends_on: &[u8]| RevivableJob {
+        evaluate,
+        ..revivable(&failed, number, depends_on)
     };
     let (request, facts) = (env.request(), env.facts());
     let jobs = vec![revivable(2, false, &[])];

@@ -1,32 +1,8 @@
 use crate::command::{Command, FinishedFact, OutcomeResult, Retry, RevivableJob, Scope};
-use crate::effects::{Effects, End, JobRecord, Refusal, Reply, Revived};
+use crate::effects::{Effects, End, Refusal, Reply, Revived};
 use crate::ids::Attachment;
-use crate::image::JobHead;
 use crate::status::{FinalStatus, Status};
-use crate::testing::{FLOW, TestEnv, ends, id, job, offer, reply, token};
-
-/// What the store would say of a job that ended in these effects.
-fn revivable(effects: &Effects, number: u8, depends_on: &[u8]) -> RevivableJob {
-    let write = effects.jobs.iter().find(|write| write.id == id(number)).unwrap();
-    let JobRecord::Finished(finished) = &write.after else { panic!("{write:?}") };
-    RevivableJob {
-        head: JobHead {
-            id: id(number),
-            flow: FLOW,
-            elf: finished.head.elf.clone(),
-            task: finished.head.task.clone(),
-            priority: 0,
-            number: finished.head.number,
-            submitted_at: finished.head.submitted_at,
-        },
-        depends_on: depends_on.iter().map(|&number| id(number)).collect(),
-        evaluate: false,
-        digest: job(number, &[]).digest,
-        attempt: finished.attempt,
-        status: finished.end.status(),
-        finish_number: finished.finish_number,
-    }
-}
+use crate::testing::{FLOW, TestEnv, ends, id, job, offer, reply, revivable, token};
 
 fn retry(env: &mut TestEnv, jobs: Vec<RevivableJob>, dependents: Vec<RevivableJob>) -> Effects {
     let request = env.request();

@@ -1,10 +1,10 @@
 //! What those who orchestrate ask for: made up from the seed, asked again until it is answered.
 
-use mycelium_core::image::JobHead;
 use std::sync::Arc;
 
 use mycelium_core::command::{Cancel, Command, NewJob, Part, Retry, Scope, Submit};
 use mycelium_core::ids::{Attachment, ContentDigest, FlowId, JobId, RequestId, SubmissionId, Timestamp};
+use mycelium_core::image::JobHead;
 
 use super::evaluator::{Kind, kind};
 use super::oracle::Oracle;

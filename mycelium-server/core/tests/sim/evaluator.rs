@@ -1,11 +1,11 @@
 //! What is evaluated: all of it follows from the id of the job.
 
-use mycelium_core::image::JobHead;
 use std::collections::BTreeMap;
 
 use mycelium_core::command::{Command, Elements, Evaluated, EvaluationResult, NewJob, Submit};
 use mycelium_core::effects::{Evaluation, EvaluationWhat};
 use mycelium_core::ids::{Attachment, ContentDigest, JobId, RequestId};
+use mycelium_core::image::JobHead;
 use mycelium_core::status::FinalStatus;
 
 use super::store::Store;

@@ -1,4 +1,3 @@
-use mycelium_core::image::JobHead;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -6,6 +5,7 @@ use mycelium_core::command::{ElfOffer, Evaluated, EvaluationResult, Hello, Outco
 use mycelium_core::ids::{
     AssignNumber, Attachment, ContentDigest, FlowId, InstanceId, JobId, Revision, Token,
 };
+use mycelium_core::image::JobHead;
 use mycelium_core::status::Status;
 
 use super::*;
@@ -353,6 +353,8 @@ async fn a_defect_is_told_as_one_and_the_broker_goes_on_with_what_is_stored() {
         tokio::time::timeout(Duration::from_secs(20), is_back).await.unwrap().unwrap();
     }
     let panicked = handle.query(|_, _| -> () { panic!("planned") }).await;
+    assert!(matches!(panicked, Err(CallError::Defect(_))), "{panicked:?}");
+    let panicked = handle.query_in_turn(|_, _| -> () { panic!("planned") }).await;
     assert!(matches!(panicked, Err(CallError::Defect(_))), "{panicked:?}");
     let panicked = handle.read(|_| -> Result<(), CallError> { panic!("planned") }).await;
     assert!(matches!(panicked, Err(CallError::Defect(_))), "{panicked:?}");

@@ -1,8 +1,8 @@
-use mycelium_core::image::JobHead;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_core::ids::ContentDigest;
+use mycelium_core::image::JobHead;
 
 use super::*;
 use crate::blobs::Blobs;
