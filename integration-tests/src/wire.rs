@@ -1,6 +1,8 @@
 //! The contract spoken by hand: requests as a client of any language would make them, and an elf that says exactly
 //! what a test tells it.
 
+use std::collections::VecDeque;
+
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use elf_runtime::revision_of;
@@ -266,6 +268,9 @@ pub struct WireElf {
     responses: Streaming<v1::ConnectResponse>,
     sequence: u64,
     received: u64,
+    /// What was passed over by those that waited for something else. Acknowledgements and assignments come in either
+    /// order.
+    passed_over: VecDeque<connect_response::Kind>,
     /// What the broker said at the beginning.
     pub welcome: v1::Welcome,
 }
@@ -286,7 +291,14 @@ impl WireElf {
         let Some(connect_response::Kind::Welcome(said)) = welcome.kind else {
             bail!("the broker's first message is {welcome:?}");
         };
-        Ok(Self { requests, responses, sequence: 1, received: 1, welcome: said })
+        Ok(Self {
+            requests,
+            responses,
+            sequence: 1,
+            received: 1,
+            passed_over: VecDeque::new(),
+            welcome: said,
+        })
     }
 
     /// The `Hello` that resumes its session, held as `hello` says.
@@ -371,6 +383,13 @@ impl WireElf {
     /// # Errors
     /// If none comes in time, or the stream ends.
     pub async fn next(&mut self) -> anyhow::Result<connect_response::Kind> {
+        match self.passed_over.pop_front() {
+            Some(kind) => Ok(kind),
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> anyhow::Result<connect_response::Kind> {
         let message = must("a message of the broker", self.responses.message()).await??;
         let message = message.context("the broker ended the stream")?;
         ensure!(
@@ -383,15 +402,39 @@ impl WireElf {
         message.kind.context("the broker's message says nothing")
     }
 
+    /// The next message that `wanted` takes; those of the kind that `other` tells are left for later.
+    async fn next_of<T>(
+        &mut self,
+        wanted: impl Fn(connect_response::Kind) -> Result<T, connect_response::Kind>,
+        other: impl Fn(&connect_response::Kind) -> bool,
+    ) -> anyhow::Result<T> {
+        let mut earlier = std::mem::take(&mut self.passed_over);
+        loop {
+            let kind = match earlier.pop_front() {
+                Some(kind) => kind,
+                None => self.receive().await?,
+            };
+            match wanted(kind) {
+                Ok(found) => {
+                    self.passed_over.append(&mut earlier);
+                    return Ok(found);
+                }
+                Err(kind) if other(&kind) => self.passed_over.push_back(kind),
+                Err(kind) => bail!("unexpected: {kind:?}"),
+            }
+        }
+    }
+
     /// The next assignments.
     ///
     /// # Errors
-    /// If something else comes.
+    /// If anything but acknowledgements comes before.
     pub async fn assigned(&mut self) -> anyhow::Result<Vec<v1::Assignment>> {
-        match self.next().await? {
+        let assign = |kind| match kind {
             connect_response::Kind::Assign(assign) => Ok(assign.assignments),
-            other => bail!("expected assignments, and got {other:?}"),
-        }
+            other => Err(other),
+        };
+        self.next_of(assign, |kind| matches!(kind, connect_response::Kind::OutcomeAcks(_))).await
     }
 
     /// The token of the next assignment, which comes alone.
@@ -407,14 +450,15 @@ impl WireElf {
     /// The verdicts of the next acknowledgement.
     ///
     /// # Errors
-    /// If something else comes.
+    /// If anything but assignments comes before.
     pub async fn verdicts(&mut self) -> anyhow::Result<Vec<v1::OutcomeVerdict>> {
-        match self.next().await? {
+        let acks = |kind| match kind {
             connect_response::Kind::OutcomeAcks(acks) => {
                 Ok(acks.acks.iter().map(v1::OutcomeAck::verdict).collect())
             }
-            other => bail!("expected acknowledgements, and got {other:?}"),
-        }
+            other => Err(other),
+        };
+        self.next_of(acks, |kind| matches!(kind, connect_response::Kind::Assign(_))).await
     }
 
     /// The next fault that the broker finds.
