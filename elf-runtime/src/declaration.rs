@@ -7,10 +7,10 @@ use bytes::Bytes;
 use mycelium_proto::{limits, v1};
 use prost::Message as _;
 use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
 use sha2::{Digest, Sha256};
 
 use crate::output::Output;
+use crate::schema::{OutputDeclaration, schema_of};
 
 /// SHA-256 over a source text: the same for the same text, in every process.
 pub type Revision = [u8; 32];
@@ -67,15 +67,6 @@ pub struct ParameterDeclaration {
     pub schema: String,
     /// Whether a job may leave it out.
     pub optional: bool,
-}
-
-/// An output of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutputDeclaration {
-    /// Its name.
-    pub name: Cow<'static, str>,
-    /// JSON Schema (draft 2020-12) of its values, as JSON text; empty for any.
-    pub schema: String,
 }
 
 /// What a broker would refuse in a declaration.
@@ -361,18 +352,6 @@ impl TaskDeclaration {
                 .collect(),
         }
     }
-}
-
-/// JSON Schema (draft 2020-12) of a type, as JSON text.
-pub fn schema_of<T: JsonSchema>() -> String {
-    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
-    schema.to_value().to_string()
-}
-
-/// The same of what is written of a type: what its values are held against when a task has returned them.
-pub fn output_schema_of<T: JsonSchema>() -> String {
-    let settings = SchemaSettings::draft2020_12().for_serialize();
-    settings.into_generator().into_root_schema_for::<T>().to_value().to_string()
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), DeclarationError> {

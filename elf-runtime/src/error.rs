@@ -9,8 +9,8 @@ use mycelium_proto::v1::{Failure, JobStatus};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::flow::FlowError;
 use crate::ids::{FlowId, JobId};
+use crate::problem::FlowError;
 
 /// An error of any kind, as a source.
 pub type SourceError = Arc<dyn StdError + Send + Sync>;

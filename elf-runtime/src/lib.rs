@@ -5,6 +5,7 @@
 extern crate self as elf_runtime;
 
 mod blobs;
+mod call;
 mod capture;
 mod client;
 mod context;
@@ -12,10 +13,14 @@ mod declaration;
 mod elf;
 mod error;
 mod flow;
+mod frames;
 mod ids;
 mod json;
 mod output;
+mod problem;
+mod recorded;
 mod run;
+mod schema;
 mod service;
 mod shutdown;
 mod task_error;
@@ -32,25 +37,28 @@ struct Readme;
 #[path = "private.rs"]
 pub mod __private;
 
+pub use call::{TaskCall, TaskOutputs};
 pub use client::{Builder, JobWatch, Mycelium, reason_in_words};
 pub use context::{TaskContext, TaskContextParts};
 pub use declaration::{
-    DeclarationError, ElfDeclaration, OutputDeclaration, ParameterDeclaration, Revision, TaskDeclaration,
-    revision_of,
+    DeclarationError, ElfDeclaration, ParameterDeclaration, Revision, TaskDeclaration, revision_of,
 };
-pub use elf::{Elf, TaskCall, TaskOutputs};
+pub use elf::Elf;
 pub use elf_macros::{Output, machine_elf};
 pub use error::{Error, FailedJob, JobFailure, SourceError, Violation};
-pub use flow::{Flow, FlowError, Job, Problem, ProblemKind};
+pub use flow::{Flow, Job};
+pub use frames::Frame;
 pub use ids::{FlowId, InvalidId, JobId};
 pub use json::{Mismatch, Unwritable};
 // The messages of the contract are part of our interface: calls take and return them, errors carry them.
 pub use mycelium_proto::{reason, v1};
 pub use output::{Element, Fields, Json, NoFields, Output, TaskReturn};
+pub use problem::{FlowError, Problem, ProblemKind};
 pub use run::Run;
-pub use service::{BoxElfService, BoxError, ElfService, TaskRequest, run_attempt};
+pub use schema::OutputDeclaration;
+pub use service::{BoxElfService, ElfService, TaskRequest, run_attempt};
 pub use shutdown::shutdown_signal;
-pub use task_error::{Cause, Frame, ResultExt, TaskError};
+pub use task_error::{BoxError, Cause, ResultExt, TaskError};
 pub use value::payload::{Payload, PayloadError};
 pub use value::{
     AnyPlace, Arguments, Computed, GroupKey, IntoAnyValue, IntoValue, Key, Number, OptionalPlace, Ordered,

@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::declaration::{OutputDeclaration, output_schema_of};
-use crate::elf::TaskOutputs;
+use crate::call::TaskOutputs;
 use crate::json::{self, Mismatch, Unwritable};
+use crate::schema::{OutputDeclaration, output_schema_of};
 use crate::task_error::TaskError;
-use crate::value::Node;
+use crate::value::node::Node;
 use crate::value::payload::{Payload, PayloadError};
 
 /// The name of the output of a task that returns one value.

@@ -9,17 +9,17 @@ pub use futures::future::BoxFuture;
 pub use schemars;
 pub use serde_json;
 
-use crate::elf::TaskOutputs;
+use crate::call::TaskOutputs;
 use crate::flow::{Flow, Job};
 use crate::output::{Element, Output, TaskReturn};
 use crate::task_error::TaskError;
-pub use crate::value::Node;
+pub use crate::value::node::Node;
 use crate::value::{Arguments, IntoValue, Value};
 
-pub use crate::declaration::{output_schema_of, schema_of};
 pub use crate::output::{
     record_from_outputs, record_into_outputs, value_declaration, value_from_outputs, value_into_outputs,
 };
+pub use crate::schema::{output_schema_of, schema_of};
 
 /// Where the tasks of an elf are recorded: what the generated handle wraps.
 #[derive(Clone)]

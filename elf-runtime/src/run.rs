@@ -12,8 +12,8 @@ use mycelium_proto::v1::{self, JobStatus};
 
 use self::results::Results;
 use self::slow::SlowWaits;
+use crate::call::TaskOutputs;
 use crate::client::{Mycelium, Retry};
-use crate::elf::TaskOutputs;
 use crate::error::{Error, FailedJob, JobFailure};
 use crate::flow::{Flow, Job, Recording};
 use crate::ids::{FlowId, JobId};

@@ -1,6 +1,5 @@
 //! An elf as a `tower::Service`, so that tower layers wrap it.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,10 +8,11 @@ use futures::future::BoxFuture;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt as _};
 
+use crate::call::{TaskCall, TaskOutputs};
 use crate::capture;
 use crate::context::TaskContext;
-use crate::elf::{Elf, TaskCall, TaskOutputs};
-use crate::task_error::TaskError;
+use crate::elf::Elf;
+use crate::task_error::{BoxError, TaskError};
 
 /// What a service of an elf is asked: run this task, in this context.
 #[derive(Debug, Clone)]
@@ -22,10 +22,6 @@ pub struct TaskRequest {
     /// What the task may know of its attempt.
     pub context: TaskContext,
 }
-
-/// What a service of an elf fails with. A [`TaskError`] goes in and comes out as it was; errors of layers are
-/// recorded as failures of their own types, and an elapsed `tower::timeout` as the type `Timeout`.
-pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// An elf, with the layers around it: what a worker calls.
 pub type BoxElfService = BoxCloneSyncService<TaskRequest, TaskOutputs, BoxError>;

@@ -6,8 +6,7 @@ use std::panic::Location;
 
 use mycelium_proto::{limits, v1};
 
-use crate::capture;
-use crate::service::BoxError;
+use crate::frames::{Frame, frames_at};
 use crate::type_name;
 use crate::value::payload::PayloadError;
 
@@ -20,6 +19,10 @@ pub(crate) mod failure_type {
     pub(crate) const PANIC: &str = "Panic";
     pub(crate) const TIMEOUT: &str = "Timeout";
 }
+
+/// What a service of an elf fails with. A [`TaskError`] goes in and comes out as it was; errors of layers are
+/// recorded as failures of their own types, and an elapsed `tower::timeout` as the type `Timeout`.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why a task failed: a type, a message, the place in the source code, and the chain of causes.
 ///
@@ -58,17 +61,6 @@ struct Inner {
     frames: Vec<Frame>,
     causes: Vec<Cause>,
     details: String,
-}
-
-/// A place in the source code.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    /// The function's path; empty if not known.
-    pub function: String,
-    /// The source file as the compiler named it; empty if not known.
-    pub file: String,
-    /// The line, from 1; 0 if not known.
-    pub line: u32,
 }
 
 /// One link of the chain of causes.
@@ -195,7 +187,7 @@ impl TaskError {
     }
 
     fn at(location: &Location<'_>, failure_type: String, message: String) -> Self {
-        Self::from_parts(failure_type, message, capture::frames_at(location), Vec::new())
+        Self::from_parts(failure_type, message, frames_at(location), Vec::new())
     }
 
     fn from_boxed_at<E: Into<BoxError>>(location: &Location<'_>, error: E) -> Self {

@@ -405,7 +405,7 @@ impl WireElf {
     /// The next message that `wanted` takes; those of the kind that `other` tells are left for later.
     async fn next_of<T>(
         &mut self,
-        wanted: impl Fn(connect_response::Kind) -> Result<T, connect_response::Kind>,
+        wanted: impl Fn(connect_response::Kind) -> Result<T, Box<connect_response::Kind>>,
         other: impl Fn(&connect_response::Kind) -> bool,
     ) -> anyhow::Result<T> {
         let mut earlier = std::mem::take(&mut self.passed_over);
@@ -419,7 +419,7 @@ impl WireElf {
                     self.passed_over.append(&mut earlier);
                     return Ok(found);
                 }
-                Err(kind) if other(&kind) => self.passed_over.push_back(kind),
+                Err(kind) if other(&kind) => self.passed_over.push_back(*kind),
                 Err(kind) => bail!("unexpected: {kind:?}"),
             }
         }
@@ -432,7 +432,7 @@ impl WireElf {
     pub async fn assigned(&mut self) -> anyhow::Result<Vec<v1::Assignment>> {
         let assign = |kind| match kind {
             connect_response::Kind::Assign(assign) => Ok(assign.assignments),
-            other => Err(other),
+            other => Err(Box::new(other)),
         };
         self.next_of(assign, |kind| matches!(kind, connect_response::Kind::OutcomeAcks(_))).await
     }
@@ -456,7 +456,7 @@ impl WireElf {
             connect_response::Kind::OutcomeAcks(acks) => {
                 Ok(acks.acks.iter().map(v1::OutcomeAck::verdict).collect())
             }
-            other => Err(other),
+            other => Err(Box::new(other)),
         };
         self.next_of(acks, |kind| matches!(kind, connect_response::Kind::Assign(_))).await
     }

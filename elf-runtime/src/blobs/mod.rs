@@ -26,7 +26,6 @@ use tonic::transport::Channel;
 use self::cache::Cache;
 use self::confirmed::Confirmed;
 use self::transfer::Received;
-pub(crate) use self::values::choose_large;
 use crate::client::{Retry, blob_channel, with_limits};
 use crate::error::Error;
 

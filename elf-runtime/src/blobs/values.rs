@@ -1,36 +1,15 @@
 //! Values on their way: which of them become blobs, and blobs turned back into what they stand for.
 
-use std::cmp::Reverse;
-
 use bytes::Bytes;
 use futures::future::try_join_all;
 use mycelium_proto::{limits, v1};
 use v1::payload::Content;
 
 use super::{Blob, Blobs};
+use crate::call::TaskOutputs;
 use crate::client::Retry;
-use crate::elf::TaskOutputs;
 use crate::error::Error;
-use crate::value::payload::Payload;
-
-/// Which values, by index, become blobs: those too large to travel inline, and of the rest the largest ones until what
-/// stays inline comes to no more than `inline_max` bytes.
-pub(crate) fn choose_large(sizes: &[usize], inline_max: usize) -> Vec<usize> {
-    let is_large = |index: &usize| sizes[*index] > limits::PAYLOAD_BYTES_MAX;
-    let (mut large, mut inline): (Vec<usize>, Vec<usize>) = (0..sizes.len()).partition(is_large);
-    let mut inline_bytes: usize = inline.iter().map(|index| sizes[*index]).sum();
-    if inline_bytes > inline_max {
-        inline.sort_by_key(|index| Reverse(sizes[*index]));
-        for index in inline {
-            if inline_bytes <= inline_max {
-                break;
-            }
-            inline_bytes -= sizes[index];
-            large.push(index);
-        }
-    }
-    large
-}
+use crate::value::payload::{Payload, choose_large};
 
 impl Blobs {
     /// The value of a payload, read if it is a blob.
@@ -123,23 +102,4 @@ fn has_blobs(arguments: &[v1::ArgumentValue]) -> bool {
     arguments.iter().any(|argument| {
         matches!(&argument.payload, Some(v1::Payload { content: Some(Content::Blob(_)), .. }))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_large_becomes_a_blob_and_then_the_largest_until_the_rest_fits() {
-        const MAX: usize = limits::PAYLOAD_BYTES_MAX;
-        assert_eq!(choose_large(&[MAX, MAX + 1, 0], 10 * MAX), [1]);
-        assert_eq!(choose_large(&[3, 2, 5, 4], 9), [2]);
-        assert_eq!(choose_large(&[3, 2, 5, 4], 8), [2, 3]);
-        assert_eq!(choose_large(&[MAX + 1, 3, 2, 5, 4], 4), [0, 3, 4, 1]);
-        // As many at the limit as fit together, and one more.
-        let sizes = vec![MAX; limits::JOB_BYTES_MAX / MAX + 1];
-        assert_eq!(choose_large(&sizes, limits::JOB_BYTES_MAX).len(), 1);
-        assert_eq!(choose_large(&sizes[1..], limits::JOB_BYTES_MAX).len(), 0);
-        assert!(choose_large(&[], 0).is_empty());
-    }
 }

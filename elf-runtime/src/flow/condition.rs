@@ -6,19 +6,22 @@ use mycelium_proto::{limits, v1};
 use prost::Message as _;
 use v1::value_node::Kind;
 
-use super::{Problem, ProblemKind, RecordedJob, Recording, SPEC_BYTES_MAX};
-use crate::value::{Appended, Node, append, node_count, version_of};
+use super::recording::{Recording, SPEC_BYTES_MAX};
+use crate::problem::{Problem, ProblemKind};
+use crate::recorded::RecordedJob;
+use crate::value::node::Node;
+use crate::value::{Appended, append, node_count, version_of};
 
 impl Recording {
     /// Makes a job that is still pending run only if this holds too.
-    pub(super) fn add_condition(self: &Arc<Self>, number: u64, condition: &Node) {
+    pub(super) fn add_condition(&self, number: u64, condition: &Node) {
         let mut foreign = Vec::new();
         let state = &mut *self.lock();
         let Some(spec) = state.pending_spec(number) else {
             return state.problems.push(Problem::of_flow(ProblemKind::AlreadySubmitted));
         };
         let added = append(spec, condition, |origin: &Arc<RecordedJob>| {
-            if !origin.is_of(self) {
+            if !origin.is_of(self.mark()) {
                 foreign.push((number, Arc::clone(origin)));
             }
         });

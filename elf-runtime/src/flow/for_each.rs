@@ -1,50 +1,16 @@
 //! Jobs that are run for each element of a list.
 
 use std::sync::Arc;
-use std::thread::{self, ThreadId};
+use std::thread;
 
-use super::{Flow, Job, Problem, ProblemKind, Recording, State};
+use super::job::Job;
+use super::recorder::Flow;
+use super::recording::{OpenForEach, Recording, State};
 use crate::ids::JobId;
 use crate::output::Output;
-use crate::value::{Computed, Node, Scope, Value};
-
-/// The closure of a `for_each` while it is being recorded.
-pub(super) struct OpenForEach {
-    /// The thread that it runs on: others may record into the same flow meanwhile.
-    thread: ThreadId,
-    scope: Scope,
-    list: Node,
-    /// How many jobs it has recorded.
-    jobs: usize,
-    /// The first of them.
-    first: Option<JobId>,
-}
-
-impl OpenForEach {
-    pub(super) fn scope(&self) -> Scope {
-        self.scope
-    }
-
-    pub(super) fn list(&self) -> &Node {
-        &self.list
-    }
-
-    pub(super) fn on_recorded(&mut self, job: JobId) {
-        self.jobs += 1;
-        self.first.get_or_insert(job);
-    }
-}
-
-impl State {
-    /// The innermost closure of a `for_each` that this thread is in.
-    pub(super) fn open_here(&mut self) -> Option<&mut OpenForEach> {
-        if self.open.is_empty() {
-            return None;
-        }
-        let here = thread::current().id();
-        self.open.iter_mut().rfind(|open| open.thread == here)
-    }
-}
+use crate::problem::{Problem, ProblemKind};
+use crate::value::node::Node;
+use crate::value::{Computed, Scope, Value};
 
 impl Flow {
     /// Runs a task once for each element of a list, which need not be there yet: the broker makes a job of each element
@@ -107,8 +73,8 @@ impl Flow {
         let open = Open::new(self.recording(), scope, list.into_computed().node().clone());
         let input = |index| Node::body_input(scope, index);
         let job = closure(Value::from_node(input(0)), Value::from_node(input(1)));
-        open.close(job.recorded().is_of(self.recording()), job.id());
-        Job::new(Arc::new(job.recorded().gathered()))
+        open.close(job.recorded().is_of(self.recording().mark()), job.id());
+        job.gathered()
     }
 }
 

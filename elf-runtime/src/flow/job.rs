@@ -5,10 +5,12 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::Recording;
-use crate::ids::{FlowId, JobId};
+use super::recording::Recording;
+use crate::ids::JobId;
 use crate::output::Output;
-use crate::value::{IntoValue, Node, Value};
+use crate::recorded::RecordedJob;
+use crate::value::node::Node;
+use crate::value::{IntoAnyValue, IntoValue, Value, computed, into_option};
 
 /// A job that a flow has recorded: one call of a task that returns a `T`. It stands wherever a [`Value<T>`] does, as
 /// the whole of what the task returns. Cheap to clone.
@@ -18,63 +20,29 @@ use crate::value::{IntoValue, Node, Value};
 /// reached through [`Job::fields`].
 pub struct Job<T: Output> {
     recorded: Arc<RecordedJob>,
+    /// Where it can be changed until it is submitted.
+    recording: Arc<Recording>,
     value: Value<T>,
 }
 
-/// What clones of a job, and the values that come from it, share.
-pub(crate) struct RecordedJob {
-    id: JobId,
-    /// Its place in its flow, from 0.
-    number: u64,
-    recording: Arc<Recording>,
-    /// Whether it stands for one of the jobs that a `for_each` becomes, of which no value is to be had.
-    is_template: bool,
-}
-
-impl RecordedJob {
-    pub(super) fn new(id: JobId, number: u64, recording: Arc<Recording>, is_template: bool) -> Self {
-        Self { id, number, recording, is_template }
-    }
-
-    pub(crate) fn is_template(&self) -> bool {
-        self.is_template
-    }
-
-    /// The same job, seen from outside of the closure that recorded it: what it returns is the list of what all
-    /// returned.
-    pub(super) fn gathered(&self) -> Self {
-        Self::new(self.id, self.number, Arc::clone(&self.recording), false)
-    }
-
-    pub(crate) fn id(&self) -> JobId {
-        self.id
-    }
-
-    pub(super) fn is_of(&self, recording: &Arc<Recording>) -> bool {
-        Arc::ptr_eq(&self.recording, recording)
-    }
-
-    /// The flow that it was recorded in.
-    pub(crate) fn flow_id(&self) -> FlowId {
-        self.recording.id
-    }
-
-    /// Whether the broker has acknowledged it.
-    pub(crate) fn is_submitted(&self) -> bool {
-        self.number < self.recording.lock().submitted
-    }
-}
-
 impl<T: Output> Job<T> {
-    pub(super) fn new(recorded: Arc<RecordedJob>) -> Self {
+    pub(super) fn new(recording: Arc<Recording>, recorded: Arc<RecordedJob>) -> Self {
         let value = Value::from_node(Node::output(Arc::clone(&recorded), ""));
-        Self { recorded, value }
+        Self { recorded, recording, value }
+    }
+
+    /// The job of a `for_each`, seen from outside of the closure that recorded it.
+    pub(super) fn gathered(&self) -> Job<Vec<T>>
+    where
+        Vec<T>: Output,
+    {
+        Job::new(Arc::clone(&self.recording), Arc::new(self.recorded.gathered()))
     }
 
     /// Its id, chosen when it was recorded.
     #[must_use]
     pub fn id(&self) -> JobId {
-        self.recorded.id
+        self.recorded.id()
     }
 
     /// Makes it wait for another job, beyond those that its values come from. Both of the same flow, or the other one
@@ -82,10 +50,10 @@ impl<T: Output> Job<T> {
     ///
     /// To be said before the flow is submitted: later, the next submission says that it came too late.
     pub fn after<U: Output>(self, other: &Job<U>) -> Self {
-        let RecordedJob { number, recording, .. } = &*self.recorded;
-        recording.change(*number, |spec| spec.after.push(other.id().to_wire()));
-        if !other.recorded.is_of(recording) {
-            recording.lock().foreign.push((*number, Arc::clone(&other.recorded)));
+        let number = self.recorded.number();
+        self.recording.change(number, |spec| spec.after.push(other.id().to_wire()));
+        if !other.recorded.is_of(self.recording.mark()) {
+            self.recording.lock().foreign.push((number, Arc::clone(&other.recorded)));
         }
         self
     }
@@ -95,7 +63,7 @@ impl<T: Output> Job<T> {
     ///
     /// To be said before the flow is submitted: later, the next submission says that it came too late.
     pub fn priority(self, priority: i32) -> Self {
-        self.recorded.recording.change(self.recorded.number, |spec| spec.priority = priority);
+        self.recording.change(self.recorded.number(), |spec| spec.priority = priority);
         self
     }
 
@@ -120,8 +88,7 @@ impl<T: Output> Job<T> {
     /// # let _ = lifted;
     /// ```
     pub fn run_if(self, condition: impl IntoValue<bool>) -> Self {
-        let RecordedJob { number, recording, .. } = &*self.recorded;
-        recording.add_condition(*number, condition.into_value().node());
+        self.recording.add_condition(self.recorded.number(), condition.into_value().node());
         self
     }
 
@@ -162,13 +129,17 @@ impl Job<serde_json::Value> {
     /// ```
     #[must_use]
     pub fn typed<T: Output>(&self) -> Job<T> {
-        Job::new(Arc::clone(&self.recorded))
+        Job::new(Arc::clone(&self.recording), Arc::clone(&self.recorded))
     }
 }
 
 impl<T: Output> Clone for Job<T> {
     fn clone(&self) -> Self {
-        Self { recorded: Arc::clone(&self.recorded), value: self.value.clone() }
+        Self {
+            recorded: Arc::clone(&self.recorded),
+            recording: Arc::clone(&self.recording),
+            value: self.value.clone(),
+        }
     }
 }
 
@@ -191,3 +162,39 @@ impl<T: Output> fmt::Debug for Job<T> {
         write!(f, "Job<{}>({})", crate::type_name::short(std::any::type_name::<T>()), self.id())
     }
 }
+
+impl<T: Output, Place> IntoValue<T, Place> for Job<T> {
+    fn into_value(self) -> Value<T> {
+        self.value().clone()
+    }
+}
+
+impl<T: Output, Place> IntoValue<T, Place> for &Job<T> {
+    fn into_value(self) -> Value<T> {
+        self.value().clone()
+    }
+}
+
+impl<T: Output> IntoAnyValue for Job<T> {
+    fn into_any_node(self) -> Node {
+        self.value().node().clone()
+    }
+}
+
+impl<T: Output> IntoAnyValue for &Job<T> {
+    fn into_any_node(self) -> Node {
+        self.value().node().clone()
+    }
+}
+
+impl<T: Output, Place> IntoValue<Vec<T>, Place> for Vec<Job<T>>
+where
+    Vec<T>: Output,
+{
+    fn into_value(self) -> Value<Vec<T>> {
+        self.into_iter().collect()
+    }
+}
+
+computed!(Job<T>, &Job<T>);
+into_option!(Job<T>, &Job<T>);

@@ -11,8 +11,9 @@ use tokio::sync::OwnedMutexGuard;
 use v1::payload::Content;
 use v1::value_node::Kind;
 
-use super::{FlowError, LargeLiteral, Problem, ProblemKind, Recording};
+use super::recording::{LargeLiteral, Recording};
 use crate::blobs::{Blob, Digest};
+use crate::problem::{FlowError, Problem, ProblemKind};
 
 /// The jobs of a flow on their way to the broker. Unless it is committed, they return to the flow when it is dropped,
 /// to be submitted again; their ids stay, so that it does no harm if they had arrived after all.
@@ -105,7 +106,7 @@ impl Submission {
 
     /// The broker has acknowledged them.
     pub(crate) fn commit(mut self) {
-        self.recording.lock().submitted += self.jobs.len() as u64;
+        self.recording.mark().add_submitted(self.jobs.len() as u64);
         self.committed = true;
     }
 }

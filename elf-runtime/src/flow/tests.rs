@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use mycelium_proto::v1::value_node::Kind;
+use mycelium_proto::{limits, v1};
 use serde::{Deserialize, Serialize};
 
 use super::*;
+use crate::problem::ProblemKind;
 use crate::value::Value;
+use crate::value::node::Node;
 use crate::{args, list, machine_elf, map};
 
 #[derive(crate::Output, Serialize, Deserialize)]

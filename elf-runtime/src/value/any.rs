@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::{Node, Value};
-use crate::flow::Job;
+use super::handle::Value;
+use super::node::Node;
 use crate::output::Output;
 
 /// What may stand where nothing is known of the type: all that serde can write, values, jobs, and references to them.
@@ -33,18 +33,6 @@ impl<T: Output> IntoAnyValue for Value<T> {
 impl<T: Output> IntoAnyValue for &Value<T> {
     fn into_any_node(self) -> Node {
         self.node().clone()
-    }
-}
-
-impl<T: Output> IntoAnyValue for Job<T> {
-    fn into_any_node(self) -> Node {
-        self.value().node().clone()
-    }
-}
-
-impl<T: Output> IntoAnyValue for &Job<T> {
-    fn into_any_node(self) -> Node {
-        self.value().node().clone()
     }
 }
 

@@ -11,7 +11,8 @@ use v1::value_node::Kind as WireKind;
 
 use super::flatten::flatten;
 use super::node::Node;
-use crate::flow::{ProblemKind, RecordedJob};
+use crate::problem::ProblemKind;
+use crate::recorded::RecordedJob;
 
 /// Literals over this size are not looked for in the table: they would only be copied to be compared.
 const COMPARED_BYTES_MAX: usize = 1024;

@@ -1,156 +1,21 @@
-//! What an operation does with each element of a list: closures, recorded once with elements that stand for all.
+//! The body of an operation: what it does with each element of a list.
 
-use std::borrow::Cow;
-use std::sync::Arc;
+use mycelium_proto::v1;
 
-use mycelium_proto::{limits, v1};
-use v1::value_node::Kind as WireKind;
-
-use super::flatten::{Place, Table, escaped};
-use super::node::{Node, NodeKind};
 use super::scopes::Scope;
-use crate::flow::{ProblemKind, RecordedJob};
 
-/// The body of an operation.
-pub(crate) struct Body {
-    wire: v1::Body,
-    scope: Scope,
+/// The body of an operation. Generic in what the closure returned, which is a node that may hold bodies.
+pub(crate) struct Body<N> {
+    pub(super) wire: v1::Body,
+    pub(super) scope: Scope,
     /// How many inputs the closure was given.
-    own_inputs: u32,
+    pub(super) own_inputs: u32,
     /// How many values from outside it uses. They are the last operands of the operation.
-    captured: usize,
+    pub(super) captured: usize,
     /// What the closure returned. It is kept to be shown.
-    result: Node,
-    node_count: usize,
-    literal_bytes: usize,
-    operations_version: u32,
-    nested: u32,
-}
-
-impl Body {
-    pub(super) fn wire(&self) -> &v1::Body {
-        &self.wire
-    }
-
-    pub(super) fn scope(&self) -> Scope {
-        self.scope
-    }
-
-    pub(super) fn own_inputs(&self) -> u32 {
-        self.own_inputs
-    }
-
-    pub(super) fn captured(&self) -> usize {
-        self.captured
-    }
-
-    pub(super) fn result(&self) -> &Node {
-        &self.result
-    }
-
-    pub(super) fn into_result(self) -> Node {
-        self.result
-    }
-
-    /// How many nodes it has, with those of the bodies in it.
-    pub(super) fn node_count(&self) -> usize {
-        self.node_count
-    }
-
-    pub(super) fn literal_bytes(&self) -> usize {
-        self.literal_bytes
-    }
-
-    /// The version of the operations that it uses; 0 if it uses none.
-    pub(super) fn operations_version(&self) -> u32 {
-        self.operations_version
-    }
-
-    /// How many bodies stand in each other, this one included.
-    pub(super) fn nested(&self) -> u32 {
-        self.nested
-    }
-}
-
-/// Records an operation with a body. The closure is called once, with nodes that stand for what it will be given.
-///
-/// What it uses from outside, small literals aside, is computed outside: the largest parts that do not depend on what it is
-/// given become operands of the operation, each once, and inputs of the body after its own.
-pub(super) fn with_body<const N: usize>(
-    name: &'static str,
-    mut operands: Vec<Node>,
-    closure: impl FnOnce([Node; N]) -> Node,
-) -> Node {
-    let scope = Scope::fresh();
-    let mut own_inputs = 0;
-    let inputs = std::array::from_fn(|_| {
-        own_inputs += 1;
-        Node::new(NodeKind::BodyInput { scope, index: own_inputs - 1 })
-    });
-    let result = closure(inputs);
-    match close(scope, own_inputs, result) {
-        Ok((body, mut captured)) => {
-            operands.append(&mut captured);
-            let name = Cow::Borrowed(name);
-            Node::new(NodeKind::Operation { name, inputs: operands, body: Some(Box::new(body)) })
-        }
-        Err(problem) => Node::invalid(problem.to_string()),
-    }
-}
-
-/// Writes what a closure returned as a table of its own, and gives the values from outside that it uses.
-fn close(scope: Scope, own_inputs: u32, result: Node) -> Result<(Body, Vec<Node>), ProblemKind> {
-    let mut table = Table::new(OfBody { scope, own_inputs, captured: Vec::new() });
-    let place = table.add(&result)?;
-    let nested = table.bodies_nested + 1;
-    if nested as usize > limits::BODY_DEPTH_MAX {
-        return Err(ProblemKind::InvalidValue(format!(
-            "{nested} closures stand in each other, and at most {} may",
-            limits::BODY_DEPTH_MAX
-        )));
-    }
-    let captured = table.place.captured;
-    let body = Body {
-        wire: v1::Body { nodes: table.nodes, result: place },
-        scope,
-        own_inputs,
-        captured: captured.len(),
-        result,
-        node_count: table.node_count,
-        literal_bytes: table.literal_bytes,
-        operations_version: table.operations_version,
-        nested,
-    };
-    Ok((body, captured))
-}
-
-/// The table of a body.
-struct OfBody {
-    scope: Scope,
-    own_inputs: u32,
-    /// Values from outside, in the order of the inputs that stand for them.
-    captured: Vec<Node>,
-}
-
-impl Place for OfBody {
-    fn elsewhere(&mut self, node: &Node) -> Option<WireKind> {
-        // A large literal comes from outside as well, so that only the table of a job has blobs.
-        if matches!(node.kind(), NodeKind::Literal(payload) if !payload.is_large())
-            || node.scopes().contains(self.scope)
-        {
-            return None;
-        }
-        // Held here it is shared, so that the table finds it again where it is met again.
-        self.captured.push(node.clone());
-        let index = u32::try_from(self.captured.len() - 1).unwrap_or(u32::MAX);
-        Some(WireKind::BodyInput(self.own_inputs.saturating_add(index)))
-    }
-
-    fn origin(&mut self, _job: &Arc<RecordedJob>) -> Result<(), ProblemKind> {
-        unreachable!("outputs of jobs depend on no closure, so they are captured");
-    }
-
-    fn body_input(&mut self, scope: Scope, index: u32) -> Result<WireKind, ProblemKind> {
-        if scope == self.scope { Ok(WireKind::BodyInput(index)) } else { Err(escaped()) }
-    }
+    pub(super) result: N,
+    pub(super) node_count: usize,
+    pub(super) literal_bytes: usize,
+    pub(super) operations_version: u32,
+    pub(super) nested: u32,
 }

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use super::entries::Entries;
+use super::handle::Value;
+use super::into::IntoValue;
 use super::node::{Added, Node, NodeKind};
 use super::operation::{chain, operand, record};
-use super::{IntoValue, Value};
 use crate::output::Output;
 
 /// Changing lists. The handle then stands for the changed list; clones of it, and what was recorded with it, keep
@@ -132,7 +133,7 @@ fn set(mut map: Node, key: Node, item: Node) -> Node {
         return Node::operation("map.set", vec![map, key, item]);
     };
     let mut entry = Some((Cow::Owned(known), item));
-    let mut put = |entries: &mut Entries| {
+    let mut put = |entries: &mut Entries<Node>| {
         let (key, item) = entry.take()?;
         let added = Added::of(&item);
         entries.set(key, item);

@@ -3,12 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::Node;
-
-/// The entries of a map, in order; keys are distinct.
-#[derive(Default)]
-pub(crate) struct Entries {
-    list: Vec<(Cow<'static, str>, Node)>,
+/// The entries of a map, in order; keys are distinct. Generic in what stands there, which is a node that holds entries.
+pub(crate) struct Entries<N> {
+    list: Vec<(Cow<'static, str>, N)>,
     /// Where each key stands, once there are many and they are looked up to be changed.
     places: Option<HashMap<Cow<'static, str>, usize>>,
 }
@@ -16,10 +13,16 @@ pub(crate) struct Entries {
 /// Up to so many entries are looked through one by one.
 const FEW: usize = 16;
 
-impl Entries {
+impl<N> Default for Entries<N> {
+    fn default() -> Self {
+        Self { list: Vec::new(), places: None }
+    }
+}
+
+impl<N> Entries<N> {
     /// # Errors
     /// A key that is there twice.
-    pub(super) fn new(list: Vec<(Cow<'static, str>, Node)>) -> Result<Self, String> {
+    pub(super) fn new(list: Vec<(Cow<'static, str>, N)>) -> Result<Self, String> {
         let mut keys: Vec<&str> = list.iter().map(|(key, _)| key.as_ref()).collect();
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -32,20 +35,20 @@ impl Entries {
         self.list.len()
     }
 
-    pub(super) fn at(&self, index: usize) -> Option<&(Cow<'static, str>, Node)> {
+    pub(super) fn at(&self, index: usize) -> Option<&(Cow<'static, str>, N)> {
         self.list.get(index)
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&N> {
         self.list.iter().find(|(other, _)| other == key).map(|(_, node)| node)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &(Cow<'static, str>, Node)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Cow<'static, str>, N)> {
         self.list.iter()
     }
 
     /// Adds an entry at the end, or changes the one of this key, which keeps its place.
-    pub(super) fn set(&mut self, key: Cow<'static, str>, node: Node) {
+    pub(super) fn set(&mut self, key: Cow<'static, str>, node: N) {
         let place = if self.list.len() <= FEW {
             self.list.iter().position(|(other, _)| *other == key)
         } else {
@@ -65,7 +68,7 @@ impl Entries {
         self.list.push((key, node));
     }
 
-    pub(super) fn take_nodes(&mut self, into: &mut Vec<Node>) {
+    pub(super) fn take_nodes(&mut self, into: &mut Vec<N>) {
         into.extend(self.list.drain(..).map(|(_, node)| node));
     }
 }

@@ -10,9 +10,10 @@ use v1::payload::Content;
 use v1::value_node::Kind as WireKind;
 
 use super::node::{Node, NodeKind};
+use super::payload::choose_large;
 use super::scopes::Scope;
-use crate::blobs::choose_large;
-use crate::flow::{ProblemKind, RecordedJob};
+use crate::problem::ProblemKind;
+use crate::recorded::RecordedJob;
 
 /// The value graph of one job as it travels.
 #[derive(Debug, Default)]
@@ -246,15 +247,15 @@ impl<P: Place> Table<P> {
                 }
                 self.operations_version = self.operations_version.max(version_of(name));
                 if let Some(body) = body {
-                    self.operations_version = self.operations_version.max(body.operations_version());
-                    self.node_count += body.node_count();
-                    self.bodies_nested = self.bodies_nested.max(body.nested());
-                    self.literal_bytes += body.literal_bytes();
+                    self.operations_version = self.operations_version.max(body.operations_version);
+                    self.node_count += body.node_count;
+                    self.bodies_nested = self.bodies_nested.max(body.nested);
+                    self.literal_bytes += body.literal_bytes;
                 }
                 WireKind::Operation(v1::Operation {
                     name: name.to_string(),
                     inputs: places,
-                    body: body.as_ref().map(|body| body.wire().clone()),
+                    body: body.as_ref().map(|body| body.wire.clone()),
                 })
             }
             NodeKind::Literal(_)

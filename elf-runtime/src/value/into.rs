@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 
-use super::{Node, Value};
-use crate::flow::Job;
+use super::handle::Value;
+use super::node::Node;
 use crate::output::{Element, Output};
 
-/// What may stand where a task takes a `T`: a `T`, a [`Value<T>`], a [`Job<T>`], references to those, a `&str` for a
+/// What may stand where a task takes a `T`: a `T`, a [`Value<T>`], a [`Job<T>`](crate::Job), references to those, a `&str` for a
 /// `String`, and vectors and maps of values for vectors and maps.
 ///
 /// `Place` only serves the compiler's messages: it is named like the parameter.
@@ -102,48 +102,40 @@ impl<T: Output, Place> IntoValue<T, Place> for &Value<T> {
     }
 }
 
-impl<T: Output, Place> IntoValue<T, Place> for Job<T> {
-    fn into_value(self) -> Value<T> {
-        self.value().clone()
-    }
-}
-
-impl<T: Output, Place> IntoValue<T, Place> for &Job<T> {
-    fn into_value(self) -> Value<T> {
-        self.value().clone()
-    }
-}
-
 /// A value that will be there is one that may be there.
 macro_rules! into_option {
     ($($from:ty),*) => {
-        $(impl<T: Output, Place> IntoValue<Option<T>, Place> for $from
+        $(impl<T: Output, Place> $crate::value::IntoValue<Option<T>, Place> for $from
         where
             Option<T>: Output,
         {
             fn into_value(self) -> Value<Option<T>> {
-                let value: Value<T> = IntoValue::<T>::into_value(self);
+                let value: Value<T> = $crate::value::IntoValue::<T>::into_value(self);
                 Value::from_node(value.node().clone())
             }
         })*
     };
 }
-into_option!(Value<T>, &Value<T>, Job<T>, &Job<T>);
+pub(crate) use into_option;
+into_option!(Value<T>, &Value<T>);
 
-/// Vectors of values and of jobs for vectors.
-macro_rules! into_vec {
-    ($($item:ty),*) => {
-        $(impl<T: Output, Place> IntoValue<Vec<T>, Place> for Vec<$item>
-        where
-            Vec<T>: Output,
-        {
-            fn into_value(self) -> Value<Vec<T>> {
-                self.into_iter().collect()
-            }
-        })*
-    };
+impl<T: Output, V: IntoValue<T>> FromIterator<V> for Value<Vec<T>>
+where
+    Vec<T>: Output,
+{
+    fn from_iter<I: IntoIterator<Item = V>>(items: I) -> Self {
+        Self::list(items.into_iter().map(|item| item.into_value().node().clone()).collect())
+    }
 }
-into_vec!(Value<T>, Job<T>);
+
+impl<T: Output, Place> IntoValue<Vec<T>, Place> for Vec<Value<T>>
+where
+    Vec<T>: Output,
+{
+    fn into_value(self) -> Value<Vec<T>> {
+        self.into_iter().collect()
+    }
+}
 
 impl<T: Output, Place, V: IntoValue<T>, const N: usize> IntoValue<Vec<T>, Place> for [V; N]
 where

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::body::with_body;
+use super::closure::with_body;
+use super::handle::Value;
+use super::into::IntoValue;
 use super::kinds::{GroupKey, Number, Ordered};
+use super::node::Node;
 use super::operation::{Computed, operand, ordered, record, record_each};
-use super::{IntoValue, Node, Value};
 use crate::output::Output;
 
 /// Operations on lists. Positions count from 0; negative ones from the end, as in Python.

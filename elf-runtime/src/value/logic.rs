@@ -2,9 +2,11 @@
 
 use std::ops::Not;
 
+use super::handle::Value;
+use super::into::IntoValue;
 use super::kinds::Ordered;
+use super::node::Node;
 use super::operation::{Computed, operand, ordered, record};
-use super::{IntoValue, Node, Value};
 use crate::output::{NoFields, Output};
 
 impl<T: Output> Value<T> {

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::handle::Value;
+use super::into::IntoValue;
 use super::operation::{operand, record};
-use super::{IntoValue, Value};
 use crate::output::Output;
 
 macro_rules! maps {

@@ -11,7 +11,7 @@ use super::body::Body;
 use super::entries::Entries;
 use super::payload::Payload;
 use super::scopes::{Scope, Scopes};
-use crate::flow::RecordedJob;
+use crate::recorded::RecordedJob;
 
 /// A node of a value graph: how a value is computed. Shared, and never changed while it is.
 #[derive(Clone)]
@@ -35,9 +35,9 @@ pub(crate) enum NodeKind {
     /// A list.
     List(Vec<Node>),
     /// A map, its entries in order.
-    Map(Entries),
+    Map(Entries<Node>),
     /// An operation. The operands that its body has captured come last.
-    Operation { name: Cow<'static, str>, inputs: Vec<Node>, body: Option<Box<Body>> },
+    Operation { name: Cow<'static, str>, inputs: Vec<Node>, body: Option<Box<Body<Node>>> },
     /// What a closure is given while it is recorded.
     BodyInput {
         /// The call of the closure.
@@ -248,7 +248,7 @@ impl NodeKind {
             Self::Map(entries) => entries.take_nodes(into),
             Self::Operation { inputs, body, .. } => {
                 into.append(inputs);
-                into.extend(body.take().map(|body| body.into_result()));
+                into.extend(body.take().map(|body| body.result));
             }
         }
     }

@@ -2,9 +2,11 @@
 
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Rem, Sub, SubAssign};
 
+use super::handle::Value;
+use super::into::IntoValue;
 use super::kinds::{Number, Signed};
+use super::node::Node;
 use super::operation::{chain, operand, record};
-use super::{IntoValue, Node, Value};
 
 impl<N: Number> Value<N> {
     /// Divides, rounding down: `-7` by `2` is `-4`. The job that takes the result fails with `division_by_zero` if

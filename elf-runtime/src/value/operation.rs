@@ -2,16 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::Value;
 use super::any::IntoAnyValue;
-use super::body::with_body;
+use super::closure::with_body;
+use super::handle::Value;
 use super::into::IntoValue;
 use super::node::{Added, Node, NodeKind};
-use crate::flow::Job;
-use crate::output::{Fields, Output};
+use crate::output::Output;
 
 /// What has a type of its own, so that the type of a result can follow from it: what closures return, and where a
-/// [`Value`] is made of a first operand. A `T`, a [`Value<T>`], a [`Job<T>`], references to those two, or a `&str`.
+/// [`Value`] is made of a first operand. A `T`, a [`Value<T>`], a [`Job<T>`](crate::Job), references to those two, or a `&str`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a value, nor a job, nor something that travels between tasks",
     note = "write a `Value<T>`, a `Job<T>`, or a `T` that travels between tasks"
@@ -40,26 +39,28 @@ impl Computed for &str {
     }
 }
 
+/// What becomes a value of its type by itself.
 macro_rules! computed {
     ($($value:ty),*) => {
-        $(impl<T: Output> Computed for $value {
+        $(impl<T: Output> $crate::value::Computed for $value {
             type Type = T;
 
             fn into_computed(self) -> Value<T> {
-                IntoValue::<T>::into_value(self)
+                $crate::value::IntoValue::<T>::into_value(self)
             }
         })*
     };
 }
-computed!(Value<T>, &Value<T>, Job<T>, &Job<T>);
+pub(crate) use computed;
+computed!(Value<T>, &Value<T>);
 
 /// The name of the operation that compares values of a type: of one kind, if they are.
 macro_rules! ordered {
     ($type:ty, $name:literal) => {
-        if <$type as $crate::value::Ordered>::IS_STRICT { concat!("strict.", $name) } else { $name }
+        if <$type as $crate::value::kinds::Ordered>::IS_STRICT { concat!("strict.", $name) } else { $name }
     };
     ($type:ty, $strict:literal else $name:literal) => {
-        if <$type as $crate::value::Ordered>::IS_STRICT { $strict } else { $name }
+        if <$type as $crate::value::kinds::Ordered>::IS_STRICT { $strict } else { $name }
     };
 }
 pub(super) use ordered;
@@ -102,30 +103,6 @@ pub(super) fn chain<R: Output>(name: &'static str, mut first: Node, next: Node) 
     match next {
         Some(next) if !has_grown => record(name, vec![first, next]),
         Some(_) | None => Value::from_node(first),
-    }
-}
-
-impl<T: Output> Value<T> {
-    /// The node, held by nobody else if the value was the only one.
-    pub(super) fn into_node(self) -> Node {
-        let node = self.node().clone();
-        drop(self);
-        node
-    }
-
-    /// Takes the node out, to put another one in its place.
-    pub(super) fn take_node(&mut self) -> Node {
-        std::mem::replace(self, Self::from_node(Node::placeholder())).into_node()
-    }
-
-    /// Makes the handle stand for another value. Clones of it keep theirs.
-    pub(super) fn rebind(&mut self, node: Node) {
-        self.fields = T::Fields::from_node(node);
-    }
-
-    /// The same value, of another type.
-    pub(super) fn retyped<U: Output>(&self) -> Value<U> {
-        Value::from_node(self.node().clone())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bytes of one value, as they travel.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::fmt;
 
 use bytes::Bytes;
@@ -136,6 +137,25 @@ fn check_size(bytes: usize) -> Result<(), PayloadError> {
     if bytes as u64 > limits::BLOB_BYTES_MAX { Err(PayloadError::TooLarge { bytes }) } else { Ok(()) }
 }
 
+/// Which values, by index, become blobs: those too large to travel inline, and of the rest the largest ones until what
+/// stays inline comes to no more than `inline_max` bytes.
+pub(crate) fn choose_large(sizes: &[usize], inline_max: usize) -> Vec<usize> {
+    let is_large = |index: &usize| sizes[*index] > limits::PAYLOAD_BYTES_MAX;
+    let (mut large, mut inline): (Vec<usize>, Vec<usize>) = (0..sizes.len()).partition(is_large);
+    let mut inline_bytes: usize = inline.iter().map(|index| sizes[*index]).sum();
+    if inline_bytes > inline_max {
+        inline.sort_by_key(|index| Reverse(sizes[*index]));
+        for index in inline {
+            if inline_bytes <= inline_max {
+                break;
+            }
+            inline_bytes -= sizes[index];
+            large.push(index);
+        }
+    }
+    large
+}
+
 /// Without the content, which is nobody's business in a log.
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -213,5 +233,19 @@ mod tests {
         let shown = Payload::json(&"ü".repeat(100)).unwrap().to_string();
         assert_eq!(shown.chars().count(), 65);
         assert!(shown.ends_with('…'));
+    }
+
+    #[test]
+    fn what_is_large_becomes_a_blob_and_then_the_largest_until_the_rest_fits() {
+        const MAX: usize = limits::PAYLOAD_BYTES_MAX;
+        assert_eq!(choose_large(&[MAX, MAX + 1, 0], 10 * MAX), [1]);
+        assert_eq!(choose_large(&[3, 2, 5, 4], 9), [2]);
+        assert_eq!(choose_large(&[3, 2, 5, 4], 8), [2, 3]);
+        assert_eq!(choose_large(&[MAX + 1, 3, 2, 5, 4], 4), [0, 3, 4, 1]);
+        // As many at the limit as fit together, and one more.
+        let sizes = vec![MAX; limits::JOB_BYTES_MAX / MAX + 1];
+        assert_eq!(choose_large(&sizes, limits::JOB_BYTES_MAX).len(), 1);
+        assert_eq!(choose_large(&sizes[1..], limits::JOB_BYTES_MAX).len(), 0);
+        assert!(choose_large(&[], 0).is_empty());
     }
 }

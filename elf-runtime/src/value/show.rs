@@ -199,7 +199,7 @@ impl Show<'_, '_> {
     fn operation(&mut self, name: &str, node: &Node, around: Binds, levels: Levels) -> fmt::Result {
         let NodeKind::Operation { inputs, body, .. } = node.kind() else { return Ok(()) };
         // What a body has captured is seen inside of it.
-        let captured = body.as_ref().map_or(0, |body| body.captured());
+        let captured = body.as_ref().map_or(0, |body| body.captured);
         let operands = &inputs[..inputs.len().saturating_sub(captured)];
         let form =
             if body.is_some() && !name.contains('.') { Form::Call } else { form(name, operands.len()) };
@@ -278,16 +278,16 @@ impl Show<'_, '_> {
         if let NodeKind::Operation { body: Some(body), .. } = node.kind() {
             self.f.write_str(if operands.is_empty() { "" } else { ", " })?;
             let first = self.names;
-            self.scopes.push((body.scope(), first));
-            self.names += body.own_inputs() as usize;
-            let is_one = body.own_inputs() == 1;
+            self.scopes.push((body.scope, first));
+            self.names += body.own_inputs as usize;
+            let is_one = body.own_inputs == 1;
             self.f.write_str(if is_one { "" } else { "(" })?;
             for name in first..self.names {
                 self.f.write_str(if name > first { ", " } else { "" })?;
                 self.name(name)?;
             }
             self.f.write_str(if is_one { " -> " } else { ") -> " })?;
-            self.show(body.result(), Binds::Loosest, levels)?;
+            self.show(&body.result, Binds::Loosest, levels)?;
             self.names = first;
             self.scopes.pop();
         }

@@ -1,8 +1,10 @@
 //! Operations on text.
 
 use super::any::IntoAnyValue;
+use super::handle::Value;
+use super::into::IntoValue;
+use super::node::Node;
 use super::operation::{operand, record};
-use super::{IntoValue, Node, Value};
 
 /// Operations on text, beside `+`. It is counted in Unicode code points; negative positions count from the end.
 impl Value<String> {

@@ -1,8 +1,10 @@
 //! Operations on values whose types are not known here.
 
 use super::any::IntoAnyValue;
+use super::handle::Value;
+use super::into::IntoValue;
+use super::node::Node;
 use super::operation::{operand, record};
-use super::{IntoValue, Node, Value};
 
 /// What a value of any type can be looked up by: a key of a map (`&str`, `String`, a value of one) or a position in a
 /// list or a text (`i64`, a value of one).

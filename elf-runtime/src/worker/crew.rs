@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::attempt::{Finished, Token, Work};
+use crate::call::{TaskCall, TaskOutputs};
 use crate::client::Mycelium;
 use crate::context::{TaskContext, TaskContextParts};
-use crate::elf::{TaskCall, TaskOutputs};
 use crate::error::Error;
 use crate::service::{self, BoxElfService, TaskRequest};
 use crate::task_error::{TaskError, failure_type};

@@ -23,11 +23,13 @@ use self::connection::{Connection, OnReady, Shared};
 use self::crew::{Crew, CrewParts, Outbox};
 use self::ledger::{ElfAccount, Identity, Ledger};
 use self::pulse::Pulse;
+use crate::call::TaskOutputs;
 use crate::client::{self, Mycelium};
 use crate::declaration::{leave_out_docs, leave_out_sources};
-use crate::elf::{Elf, TaskOutputs};
+use crate::elf::Elf;
 use crate::error::Error;
-use crate::service::{self, BoxElfService, BoxError, ElfService, TaskRequest};
+use crate::service::{self, BoxElfService, ElfService, TaskRequest};
+use crate::task_error::BoxError;
 
 /// How many jobs an elf holds beyond those it runs, unless its window is set.
 const PREFETCH_DEFAULT: u32 = 512;

@@ -94,7 +94,7 @@ fn mistakes_in_a_closure_are_those_of_the_value() {
         flat(&unwritable).unwrap_err(),
         "it cannot be written as JSON: at `[0]`: key must be a string"
     );
-    let outside = Value::<i64>::from_node(crate::value::Node::invalid("no such thing".to_owned()));
+    let outside = Value::<i64>::from_node(crate::value::node::Node::invalid("no such thing".to_owned()));
     assert_eq!(flat(&v.xs.map(|x| x + &outside)).unwrap_err(), "no such thing");
 }
 

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use mycelium_proto::v1;
 use v1::value_node::Kind;
 
+use super::node::Node;
 use super::payload::Payload;
-use super::{Flattened, Node, Value, flatten};
+use super::{Flattened, Value, flatten};
 use crate::flow::Flow;
 use crate::output::Output;
 use crate::{Output as DeriveOutput, args};

@@ -28,7 +28,7 @@ impl FlowError {
         &self.problems
     }
 
-    pub(super) fn push(&mut self, problem: Problem) {
+    pub(crate) fn push(&mut self, problem: Problem) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
         } else {
@@ -36,7 +36,7 @@ impl FlowError {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }
 }
@@ -145,11 +145,11 @@ pub enum ProblemKind {
 }
 
 impl Problem {
-    pub(super) fn new(elf: &str, task: &str, parameter: Option<String>, kind: ProblemKind) -> Self {
+    pub(crate) fn new(elf: &str, task: &str, parameter: Option<String>, kind: ProblemKind) -> Self {
         Self { call: Some((elf.to_owned(), task.to_owned())), parameter, kind }
     }
 
-    pub(super) fn of_flow(kind: ProblemKind) -> Self {
+    pub(crate) fn of_flow(kind: ProblemKind) -> Self {
         Self { call: None, parameter: None, kind }
     }
 }
