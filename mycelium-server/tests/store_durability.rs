@@ -18,8 +18,8 @@ use mycelium_core::ids::{Commit, FailureId, FlowId, FlowNumber, JobId, Timestamp
 use mycelium_core::image::{FlowRecord, LiveJob};
 use mycelium_core::status::FinalStatus::{Done, Failed};
 use mycelium_server::store::{
-    Batch, ElfRecord, EmbeddedStore, Error, FinishedQuery, JobAfter, JobChange, NewFailure, RevisionRecord,
-    Store,
+    Batch, ElfRecord, EmbeddedStore, Error, FinishedQuery, JobAfter, JobChange, Knowledge, NewFailure,
+    RevisionRecord, Store,
 };
 
 use store_suite::folders::*;
@@ -555,6 +555,7 @@ fn a_commit_passes_over_damaged_records_that_it_only_looks_up() {
             .collect(),
     );
     batch.counters.commit = Commit(JOBS + 1);
+    Knowledge::default().prepare(&store, &mut batch).unwrap();
     store.commit(&batch).unwrap();
     assert!(store.specs(&ids).unwrap().iter().all(Option::is_none), "the damaged ones are gone too");
     store.commit(&one_job(JOBS + 2, 1)).unwrap();

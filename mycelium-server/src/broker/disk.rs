@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use crate::store::{self, Batch, Store};
+use crate::store::{self, Batch, Knowledge, Store};
 
 /// A commit that takes longer is not quick, and the one after it is not expected to be.
 const QUICK: Duration = Duration::from_millis(1);
@@ -24,6 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The store of the owner of a core, who waits for it.
 pub(super) struct Disk {
     store: Arc<dyn Store>,
+    knowledge: Knowledge,
     wait: Wait,
 }
 
@@ -40,7 +41,7 @@ enum Wait {
 impl Disk {
     /// For an owner with a thread of its own.
     pub(super) fn of_thread(store: Arc<dyn Store>) -> Self {
-        Self { store, wait: Wait::OwnThread }
+        Self { store, knowledge: Knowledge::default(), wait: Wait::OwnThread }
     }
 
     /// For a task of `runtime`, which is not of the kind `current_thread`.
@@ -50,18 +51,30 @@ impl Disk {
         } else {
             Wait::InPlace
         };
-        Ok(Self { store, wait })
+        Ok(Self { store, knowledge: Knowledge::default(), wait })
     }
 
     /// Stores a batch.
-    pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), store::Error> {
-        let Wait::Watched { lookout, is_quick } = &mut self.wait else {
-            return self.block(|store| store.commit(batch));
+    pub(super) fn commit(&mut self, batch: &mut Batch) -> Result<(), store::Error> {
+        let Self { store, knowledge, wait } = self;
+        let mut commit = || {
+            knowledge.prepare(&**store, batch)?;
+            store.commit(batch)
         };
-        let begun = Instant::now();
-        let commit = || self.store.commit(batch);
-        let committed = if *is_quick { lookout.watch(commit) } else { tokio::task::block_in_place(commit) };
-        *is_quick = begun.elapsed() <= QUICK;
+        let committed = match wait {
+            Wait::OwnThread => commit(),
+            Wait::InPlace => tokio::task::block_in_place(commit),
+            Wait::Watched { lookout, is_quick } => {
+                let begun = Instant::now();
+                let committed =
+                    if *is_quick { lookout.watch(commit) } else { tokio::task::block_in_place(commit) };
+                *is_quick = begun.elapsed() <= QUICK;
+                committed
+            }
+        };
+        if committed.is_err() {
+            *knowledge = Knowledge::default();
+        }
         committed
     }
 

@@ -412,7 +412,7 @@ impl Driver {
             built.batch.blob_uses_begun.extend(&uses.begun);
             built.batch.blob_uses_ended.extend(&uses.ended);
         }
-        self.disk.commit(&built.batch).map_err(Setback::Store)?;
+        self.disk.commit(&mut built.batch).map_err(Setback::Store)?;
         self.commit = counters.commit;
         self.defects = 0;
         self.progress.send_replace(Progress::of(self.commit));

@@ -244,6 +244,10 @@ impl Store for FaultyStore {
         self.present()?.specs(ids)
     }
 
+    fn unfinished(&self, ids: &[JobId]) -> Result<Vec<Option<LiveJob>>, Error> {
+        self.present()?.unfinished(ids)
+    }
+
     fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error> {
         self.sound(ids, JobRecord::End)?;
         self.present()?.finished(ids)

@@ -1,5 +1,5 @@
 //! The store for tests: everything in maps, gone with the process. Plain on purpose, since the others are measured
-//! against it.
+//! against it; so a commit looks into the maps for what others have to be told ([`Batch::known`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -95,6 +95,11 @@ impl Store for MemoryStore {
     fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error> {
         let tables = self.read();
         Ok(ids.iter().map(|id| tables.specs.get(id).cloned()).collect())
+    }
+
+    fn unfinished(&self, ids: &[JobId]) -> Result<Vec<Option<LiveJob>>, Error> {
+        let tables = self.read();
+        Ok(ids.iter().map(|id| tables.live.get(id).cloned()).collect())
     }
 
     fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error> {
@@ -359,9 +364,9 @@ impl Tables {
     }
 
     fn see_failure(&mut self, seen: &NewFailure) {
-        let record = seen.counted_on(self.failures.get(&seen.id));
-        self.occurrences.insert((seen.id, record.occurrences), seen.occurrence.clone());
-        self.occurrences_of.insert((seen.id, seen.occurrence.job), record.occurrences);
-        self.failures.insert(seen.id, record);
+        let counted = seen.counted_on(self.failures.get(&seen.id).map(FailureRecord::seen));
+        self.occurrences.insert((seen.id, counted.occurrences), seen.occurrence.clone());
+        self.occurrences_of.insert((seen.id, seen.occurrence.job), counted.occurrences);
+        self.failures.insert(seen.id, seen.record(counted));
     }
 }

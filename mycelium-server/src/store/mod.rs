@@ -7,6 +7,7 @@
 mod cursor;
 pub mod embedded;
 pub mod faulty;
+mod known;
 pub mod memory;
 pub mod record;
 
@@ -19,10 +20,11 @@ use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 
 pub use embedded::EmbeddedStore;
 pub use faulty::FaultyStore;
+pub use known::Knowledge;
 pub use memory::MemoryStore;
 pub use record::{
-    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, FailureRecord, FinishedRecord, JobAfter, JobChange,
-    NewFailure, OccurrenceRecord, RevisionRecord, SpecRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, Edges, ElfRecord, FailureRecord, FinishedRecord, JobAfter,
+    JobChange, Known, NewFailure, OccurrenceRecord, RevisionRecord, Seen, SpecRecord,
 };
 
 /// Among how many of a failure's latest occurrences that of a job is looked for, if no key leads to it.
@@ -51,7 +53,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`Error::Damaged`] if what it finds cannot be right; [`Error::Unavailable`] if it cannot be read now.
     fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error>;
 
-    /// Stores a batch, all of it or nothing.
+    /// Stores a batch, all of it or nothing. Reads nothing of what is stored: what has to be known of it stands in
+    /// [`Batch::known`].
     ///
     /// # Errors
     /// Any. Unless [`Error::is_certainly_not_applied`], the batch may have been stored; the caller then has to
@@ -63,6 +66,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unavailable`]; so do all reads below.
     fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error>;
+
+    /// Records of unfinished jobs, in the order of `ids`; `None` for jobs that are finished or not known.
+    fn unfinished(&self, ids: &[JobId]) -> Result<Vec<Option<LiveJob>>, Error>;
 
     /// Records of finished jobs, in the order of `ids`; `None` for jobs that are unfinished or not known.
     fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error>;
@@ -193,14 +199,14 @@ pub struct TableEntries {
     pub entries: Vec<(Bytes, Bytes)>,
 }
 
-/// Reads the records of several jobs with `read`, and each by itself if one of them is damaged: what is wrong with one,
+/// Reads several records with `read`, and each by itself if one of them is damaged: what is wrong with one,
 /// in words, does not keep the others from being read.
 ///
 /// # Errors
 /// Those of `read`, but for [`Error::Damaged`].
-pub(crate) fn isolate<T>(
-    ids: &[JobId],
-    read: impl Fn(&[JobId]) -> Result<Vec<T>, Error>,
+pub(crate) fn isolate<K, T>(
+    ids: &[K],
+    read: impl Fn(&[K]) -> Result<Vec<T>, Error>,
 ) -> Result<Vec<Result<T, String>>, Error> {
     match read(ids) {
         Ok(records) => return Ok(records.into_iter().map(Ok).collect()),

@@ -1,5 +1,6 @@
 //! What is stored: the records, and the batch that changes them.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mycelium_core::effects::{self, Contents, End, FinishedJob, JobRecord, JobWrite, Records};
 use mycelium_core::ids::{Attempt, FailureId, JobId, Revision, Timestamp};
-use mycelium_core::image::Counters;
+use mycelium_core::image::{Counters, LiveJob};
 
 /// One atomic change of the store.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +19,7 @@ pub struct Batch {
     pub jobs: Vec<JobChange>,
     /// Flows and sessions, submissions and settlings.
     pub records: Records,
-    /// Failures that were seen; the store counts them under their identity.
+    /// Failures that were seen, which are counted under their identity.
     pub failures: Vec<NewFailure>,
     /// Elves to write: what they last said of themselves. `first_seen` of one that is there already stays.
     pub elves: Vec<ElfRecord>,
@@ -28,6 +29,45 @@ pub struct Batch {
     pub blob_uses_begun: Vec<BlobUse>,
     /// Uses of blobs to remove, written before or not.
     pub blob_uses_ended: Vec<BlobUse>,
+    /// What is stored already of all that, as far as it matters: [`Knowledge::prepare`](super::Knowledge::prepare) fills
+    /// it in.
+    pub known: Known,
+}
+
+/// What a store holds, before a batch, of what the batch changes. With it a commit reads nothing: whatever is not here
+/// is new.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Failures that were seen before.
+    pub failures: HashMap<FailureId, Seen>,
+    /// When elves were first seen.
+    pub elves: HashMap<Arc<str>, Timestamp>,
+    /// Revisions that are kept already, by elf, task and digest.
+    pub revisions: HashSet<(Arc<str>, Arc<str>, Revision)>,
+    /// The records of jobs that become [`JobAfter::Evaluate`].
+    pub waiting: HashMap<JobId, LiveJob>,
+    /// The edges of jobs that become [`JobAfter::Dropped`].
+    pub edges: HashMap<JobId, Edges>,
+}
+
+/// How often a failure was seen, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// How often.
+    pub occurrences: u64,
+    /// When first.
+    pub first: Timestamp,
+    /// When last.
+    pub last: Timestamp,
+}
+
+/// The edges that begin at a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edges {
+    /// The jobs it depends on.
+    pub depends_on: Vec<JobId>,
+    /// The job that has the list of which it is an element.
+    pub gathered_by: Option<JobId>,
 }
 
 /// SHA-256 of the bytes of a blob: its name.
@@ -168,17 +208,27 @@ pub struct NewFailure {
 }
 
 impl NewFailure {
-    /// The failure's record once this occurrence is counted on what was `known` of it. The occurrence's own number
-    /// is then [`FailureRecord::occurrences`].
-    pub(super) fn counted_on(&self, known: Option<&FailureRecord>) -> FailureRecord {
+    /// How often the failure was seen once this occurrence is counted on what was `known` of it: the occurrence's own
+    /// number.
+    pub(super) fn counted_on(&self, known: Option<Seen>) -> Seen {
         let at = self.occurrence.at;
+        Seen {
+            occurrences: known.map_or(0, |known| known.occurrences).saturating_add(1),
+            first: known.map_or(at, |known| known.first.min(at)),
+            // By the clock as it is now: it may have been wrong before.
+            last: at,
+        }
+    }
+
+    /// The failure's record, with this occurrence as the latest.
+    pub(super) fn record(&self, seen: Seen) -> FailureRecord {
+        let Seen { occurrences, first, last } = seen;
         FailureRecord {
             id: self.id,
             body: self.body.clone(),
-            occurrences: known.map_or(0, |known| known.occurrences).saturating_add(1),
-            first_seen: known.map_or(at, |known| known.first_seen.min(at)),
-            // By the clock as it is now: it may have been wrong before.
-            last_seen: at,
+            occurrences,
+            first_seen: first,
+            last_seen: last,
             elf: self.elf.clone(),
             task: self.task.clone(),
         }
@@ -219,6 +269,13 @@ pub struct FailureRecord {
     pub elf: Arc<str>,
     /// The task.
     pub task: Arc<str>,
+}
+
+impl FailureRecord {
+    /// How often it was seen, and when.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { occurrences: self.occurrences, first: self.first_seen, last: self.last_seen }
+    }
 }
 
 /// An elf, as it last described itself.

@@ -41,7 +41,8 @@ pub(crate) fn one_job(number: u64, size: usize) -> Batch {
         after: finish_with(record, outputs),
     };
     let mut batch = jobs(vec![change]);
-    batch.counters.commit = Commit(number);
+    // The flow is new with the first.
+    batch.counters = Counters { commit: Commit(number), flow: FlowNumber(1), ..Counters::default() };
     batch
 }
 

@@ -17,7 +17,7 @@ use mycelium_core::image::{Counters, FlowRecord, Image, JobHead, LiveJob, Runnin
 use mycelium_core::status::{FinalCounts, FinalStatus};
 use mycelium_server::store::{
     Batch, EmbeddedStore, Error, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord, JobAfter,
-    JobChange, MemoryStore, NewFailure, OccurrenceRecord, SpecRecord, Store,
+    JobChange, Knowledge, MemoryStore, NewFailure, OccurrenceRecord, SpecRecord, Store,
 };
 
 pub(crate) fn job(number: u8) -> JobId {
@@ -219,13 +219,14 @@ impl Kind for Embedded {
 pub(crate) struct World {
     kind: Box<dyn Kind>,
     store: Option<Arc<dyn Store>>,
+    knowledge: Knowledge,
     pub(crate) counters: Counters,
 }
 
 impl World {
     pub(crate) fn new(mut kind: impl Kind + 'static) -> Self {
         let store = Some(kind.open());
-        Self { kind: Box::new(kind), store, counters: Counters::default() }
+        Self { kind: Box::new(kind), store, knowledge: Knowledge::default(), counters: Counters::default() }
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -237,6 +238,7 @@ impl World {
         self.store().close().unwrap();
         self.store = None;
         self.store = Some(self.kind.open());
+        self.knowledge = Knowledge::default();
     }
 
     pub(crate) fn commit(&mut self, batch: Batch) {
@@ -245,7 +247,9 @@ impl World {
 
     pub(crate) fn try_commit(&mut self, mut batch: Batch) -> Result<(), Error> {
         batch.counters = Counters { commit: Commit(self.counters.commit.0 + 1), ..self.counters };
-        self.store().commit(&batch)?;
+        let store = self.store.as_ref().unwrap();
+        let committed = self.knowledge.prepare(&**store, &mut batch).and_then(|()| store.commit(&batch));
+        committed.inspect_err(|_| self.knowledge = Knowledge::default())?;
         self.counters = batch.counters;
         Ok(())
     }

@@ -20,6 +20,7 @@ use prost::Message;
 
 use super::keys::index::status_tag;
 use super::message;
+use super::signposts::Behind;
 use crate::store::{ElfRecord, FailureRecord, FinishedRecord, OccurrenceRecord, RevisionRecord, SpecRecord};
 
 /// The form that is written.
@@ -317,12 +318,14 @@ impl Record for EndRecord {
 }
 
 /// What is written with every commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Head {
     /// The numbers that only rise.
     pub(super) counters: Counters,
     /// The latest moment at which a job finished.
     pub(super) finished_until: Timestamp,
+    /// Jobs that finished before that although they came later, because the clock had been set back.
+    pub(super) behind: Vec<Behind>,
 }
 
 impl Record for Head {
@@ -337,6 +340,11 @@ impl Record for Head {
             finish: self.counters.finish.0,
             session: self.counters.session.0,
             finished_until: self.finished_until.0,
+            behind: self
+                .behind
+                .iter()
+                .map(|Behind { lowest, last }| message::Behind { lowest: lowest.0, last: last.0 })
+                .collect(),
         }
     }
 
@@ -350,6 +358,11 @@ impl Record for Head {
                 session: SessionId(message.session),
             },
             finished_until: Timestamp(message.finished_until),
+            behind: message
+                .behind
+                .iter()
+                .map(|behind| Behind { lowest: Timestamp(behind.lowest), last: FinishNumber(behind.last) })
+                .collect(),
         })
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use fjall::Slice;
-use mycelium_core::ids::{FinishNumber, Timestamp};
+use mycelium_core::ids::FinishNumber;
 use mycelium_core::status::FinalStatus;
 
 use super::keys::{self, Key, index};
 use super::readable::Past;
+use super::signposts::{Bounds, bounds};
 use super::tables::{Table, View, end_of};
 use crate::store::{Error, FinishedPage, FinishedQuery, FinishedRecord, Listed};
 
@@ -159,50 +160,6 @@ fn lists_by_status(query: &FinishedQuery, limit: usize) -> Option<Vec<Key>> {
         (None, None) => index::of_status(status),
     };
     Some(statuses.into_iter().map(list).collect())
-}
-
-/// Finish numbers between which all jobs lie that can fit, both exclusive.
-#[derive(Clone, Copy)]
-struct Bounds {
-    /// The newer one, at which the list begins.
-    begin: Option<FinishNumber>,
-    /// The older one, at which it ends.
-    end: Option<FinishNumber>,
-}
-
-impl Bounds {
-    /// Whether no number lies between them.
-    fn are_empty(self) -> bool {
-        match (self.begin, self.end) {
-            (Some(begin), Some(end)) => begin.0 <= end.0.saturating_add(1),
-            (None, _) | (_, None) => false,
-        }
-    }
-}
-
-/// Finds where to begin and end. Reads up to two signposts, which are no entries of the list.
-fn bounds(view: &View<'_>, query: &FinishedQuery) -> Result<Bounds, Error> {
-    let table = &view.tables.index;
-    let number = |key: &[u8]| table.expect(key, index::time_number(key), "the key is too short");
-    let mut begin = query.after;
-    if let Some(before) = query.finished_before {
-        // From the first signpost at `before` or later on, nothing finished earlier.
-        let from = Bound::Included(index::time(before, FinishNumber(0)).into_bytes());
-        if let Some(signpost) = view.range(table, from, end_of(&index::times())).next() {
-            let number = number(&signpost?.0)?;
-            begin = Some(begin.map_or(number, |begin| begin.min(number)));
-        }
-    }
-    let mut end = None;
-    if let Some(from @ Timestamp(1..)) = query.finished_from {
-        // Up to the last signpost before `from`, nothing finished later.
-        let all = Bound::Included(index::times());
-        let to = Bound::Excluded(index::time(from, FinishNumber(0)).into_bytes());
-        if let Some(signpost) = view.range(table, all, to).next_back() {
-            end = Some(number(&signpost?.0)?);
-        }
-    }
-    Ok(Bounds { begin, end })
 }
 
 /// Begins to read a list.

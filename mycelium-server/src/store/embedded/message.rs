@@ -154,6 +154,17 @@ pub(super) struct Head {
     pub(super) session: u64,
     #[prost(uint64, tag = "6")]
     pub(super) finished_until: u64,
+    #[prost(message, repeated, tag = "7")]
+    pub(super) behind: Vec<Behind>,
+}
+
+/// Of [`Head`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Behind {
+    #[prost(uint64, tag = "1")]
+    pub(super) lowest: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) last: u64,
 }
 
 /// Of `catalog`.

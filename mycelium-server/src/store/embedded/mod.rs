@@ -20,6 +20,7 @@ mod opened;
 mod private_copy;
 mod readable;
 mod salvage;
+mod signposts;
 mod snapshot;
 mod tables;
 mod versions;
@@ -269,7 +270,7 @@ impl Store for EmbeddedStore {
         if let Some(damage) = &writer.damage {
             tables.write_out_by_hand().map_err(|error| while_damaged(error, damage))?;
         }
-        let (write, head) = Writes::of(tables, batch, writer.head)?;
+        let (write, head) = Writes::of(tables, batch, &writer.head)?;
         writer.has_failed = true;
         if let Err(error) = write.commit() {
             let error = self.with_lack(tables::commit_error(error));
@@ -294,6 +295,10 @@ impl Store for EmbeddedStore {
 
     fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error> {
         self.read(|view| ids.iter().map(|id| view.get(&view.tables.specs, id.as_bytes(), *id)).collect())
+    }
+
+    fn unfinished(&self, ids: &[JobId]) -> Result<Vec<Option<LiveJob>>, Error> {
+        self.read(|view| ids.iter().map(|id| view.get(&view.tables.live, id.as_bytes(), *id)).collect())
     }
 
     fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error> {

@@ -19,6 +19,7 @@ use super::keys::{self, catalog};
 use super::look::look;
 use super::opened;
 use super::readable::{self, Lost};
+use super::signposts::Behind;
 use super::tables::Tables;
 use crate::store::{Error, FinishedRecord, SpecRecord};
 
@@ -221,8 +222,13 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
             puts.push(("catalog", entry, flow.as_bytes().to_vec()));
         }
     }
-    let mut head = view.get::<Head>(&tables.catalog, catalog::COUNTERS, ())?.unwrap_or_default();
     let numbers = &needs.numbers;
+    let head = view.get::<Head>(&tables.catalog, catalog::COUNTERS, ())?;
+    // Where the clock was set back is lost with it.
+    let mut head = head.unwrap_or_else(|| Head {
+        behind: vec![Behind { lowest: Timestamp(0), last: FinishNumber(numbers.finish) }],
+        ..Head::default()
+    });
     head.counters.job = head.counters.job.max(JobNumber(numbers.job));
     head.counters.flow = head.counters.flow.max(FlowNumber(numbers.flow));
     head.counters.finish = head.counters.finish.max(FinishNumber(numbers.finish));

@@ -291,12 +291,6 @@ impl View<'_> {
         self.snapshot
     }
 
-    /// Whether a key is there.
-    pub(super) fn contains(&self, table: &Table, key: &[u8]) -> Result<bool, Error> {
-        let contains = || self.snapshot.contains_key(&table.keyspace, key);
-        table.reading(Bound::Included(key), Bound::Included(key), contains)
-    }
-
     /// The entries under `prefix` in the order of their keys, beginning after the key `after`.
     pub(super) fn scan<'t>(
         &self,

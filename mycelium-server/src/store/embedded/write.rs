@@ -1,33 +1,31 @@
-//! How a batch becomes one write of the database.
+//! How a batch becomes one write of the database. Nothing is read for it: what is stored before comes with the batch
+//! ([`Batch::known`]).
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use fjall::{OwnedWriteBatch, PersistMode, UserKey};
-use mycelium_core::effects::FinishedJob;
-use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId, Timestamp};
-use mycelium_core::image::LiveJob;
+use mycelium_core::effects::{FinishedJob, Revived};
+use mycelium_core::ids::{FailureId, FinishNumber, FlowId, FlowNumber, JobId};
+use mycelium_core::image::{JobHead, LiveJob};
 use mycelium_core::status::FinalStatus;
 
 use super::codec::{self, EndRecord, Head, Outputs, Record};
 use super::keys::{self, NAME_BYTES_MAX, catalog, index};
-use super::tables::{Table, Tables, View, damaged};
+use super::tables::{Table, Tables};
 use crate::store::record::{Stored, split_outputs};
 use crate::store::{
-    Batch, ElfRecord, Error, FailureRecord, FinishedRecord, JobAfter, JobChange, NewFailure, RevisionRecord,
-    SpecRecord, cursor,
+    Batch, Edges, ElfRecord, Error, JobAfter, JobChange, Known, NewFailure, RevisionRecord, Seen, SpecRecord,
+    cursor,
 };
 
 /// Outputs up to this size, in bytes, are stored with the end of their job, which saves a key.
 pub(super) const OUTPUTS_HERE_BYTES_MAX: usize = 1024;
-/// Every so many finish numbers, a signpost is set from the time to the number.
-const SIGNPOST_DISTANCE: u64 = 256;
 
 /// A write that is put together.
 pub(super) struct Writes<'a> {
     tables: &'a Tables,
-    /// The store before the batch.
-    view: View<'a>,
+    /// What the store holds before the batch.
+    known: &'a Known,
     write: OwnedWriteBatch,
     /// Used for each record in turn.
     buffer: Vec<u8>,
@@ -37,35 +35,23 @@ impl<'a> Writes<'a> {
     /// Puts together what makes a batch durable. Returns it with the head that it writes.
     pub(super) fn of(
         tables: &'a Tables,
-        batch: &Batch,
-        before: Head,
+        batch: &'a Batch,
+        before: &Head,
     ) -> Result<(OwnedWriteBatch, Head), Error> {
         check_names(batch)?;
         // A job takes five entries when it ends, its way there up to three.
         let write = OwnedWriteBatch::with_capacity(tables.db.clone(), 6 * batch.jobs.len() + 8);
-        let mut writes = Self { tables, view: tables.view(), write, buffer: Vec::with_capacity(1024) };
+        let mut writes = Self { tables, known: &batch.known, write, buffer: Vec::with_capacity(1024) };
         for change in &batch.jobs {
             writes.change_job(change)?;
         }
-        let finished_until = writes.set_signposts(&batch.jobs, before.finished_until)?;
-        writes.write_catalog(batch)?;
-        writes.see_failures(&batch.failures)?;
-        let head = Head { counters: batch.counters, finished_until };
+        writes.write_catalog(batch, before.counters.flow);
+        writes.see_failures(&batch.failures);
+        let mut head = Head { counters: batch.counters, ..before.clone() };
+        head.note_finished(&batch.jobs, tables, &mut writes.write);
         writes.put_at(&tables.catalog, catalog::COUNTERS, &head);
         // Not SyncData: the journal grows, and its length has to be durable with it.
         Ok((writes.write.durability(Some(PersistMode::SyncAll)), head))
-    }
-
-    /// What was read of the store before the batch; `None` if it is damaged. What a batch only looks up must not keep
-    /// it, and all that comes after it, from being stored.
-    fn readable<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
-        match read {
-            Err(Error::Damaged { what }) => {
-                tracing::error!(what, "a damaged record is passed over by a commit");
-                Ok(None)
-            }
-            read => read.map(Some),
-        }
     }
 
     fn put(&mut self, table: &Table, key: impl Into<UserKey>, record: &impl Record) {
@@ -81,7 +67,7 @@ impl<'a> Writes<'a> {
         let tables = self.tables;
         let id = change.id.as_bytes();
         if let Some(revived) = &change.revived {
-            self.revive(change.id, revived.finish_number)?;
+            self.revive(change, revived)?;
         }
         if let Some(created) = &change.created
             && !matches!(change.after, JobAfter::Dropped)
@@ -93,16 +79,9 @@ impl<'a> Writes<'a> {
         match &change.after {
             JobAfter::Live(job) => self.put(&tables.live, id, job),
             JobAfter::Evaluate => {
-                match Self::readable(self.view.get::<LiveJob>(&tables.live, id, change.id))? {
-                    Some(Some(job)) => self.put(&tables.live, id, &LiveJob { evaluate: true, ..job }),
-                    Some(None) => {
-                        return Err(damaged(format!(
-                            "job {} is to be evaluated, and is not among the unfinished ones",
-                            change.id
-                        )));
-                    }
-                    // It stays as it is: the job ends in this process, or the next start names it.
-                    None => {}
+                // One that cannot be read stays as it is.
+                if let Some(job) = self.known.waiting.get(&change.id) {
+                    self.put(&tables.live, id, &LiveJob { evaluate: true, ..job.clone() });
                 }
             }
             JobAfter::Finished(finished) => {
@@ -115,7 +94,7 @@ impl<'a> Writes<'a> {
                 if may_be_live {
                     self.write.remove(&tables.live.keyspace, id);
                 }
-                self.drop_spec(change.id)?;
+                self.drop_spec(change.id);
             }
         }
         Ok(())
@@ -134,22 +113,18 @@ impl<'a> Writes<'a> {
         }
     }
 
-    fn drop_spec(&mut self, job: JobId) -> Result<(), Error> {
+    fn drop_spec(&mut self, job: JobId) {
         let tables = self.tables;
-        let spec = Self::readable(self.view.get::<SpecRecord>(&tables.specs, job.as_bytes(), job))?;
-        let Some(Some(spec)) = spec else {
-            // The entries that lead to a damaged one stay, and lead to a job that is not known.
-            self.write.remove(&tables.specs.keyspace, job.as_bytes());
-            return Ok(());
-        };
-        for dependency in spec.depends_on {
-            self.write.remove(&tables.index.keyspace, index::dependent(dependency, job).into_bytes());
-        }
-        if let Some(list) = spec.gathered_by {
-            self.write.remove(&tables.index.keyspace, index::dependent(job, list).into_bytes());
+        if let Some(Edges { depends_on, gathered_by }) = self.known.edges.get(&job) {
+            for dependency in depends_on {
+                let edge = index::dependent(*dependency, job).into_bytes();
+                self.write.remove(&tables.index.keyspace, edge);
+            }
+            if let Some(list) = gathered_by {
+                self.write.remove(&tables.index.keyspace, index::dependent(job, *list).into_bytes());
+            }
         }
         self.write.remove(&tables.specs.keyspace, job.as_bytes());
-        Ok(())
     }
 
     fn finish(&mut self, job: JobId, finished: &FinishedJob<Stored>) {
@@ -174,74 +149,41 @@ impl<'a> Writes<'a> {
     }
 
     /// Undoes [`finish`](Self::finish).
-    fn revive(&mut self, job: JobId, number: FinishNumber) -> Result<(), Error> {
+    fn revive(&mut self, change: &JobChange, revived: &Revived) -> Result<(), Error> {
         let tables = self.tables;
-        let key = keys::finished(number);
-        let record = self.view.get::<FinishedRecord>(&tables.finished, &key, number)?;
-        let end = self.view.get::<EndRecord>(&tables.ends, job.as_bytes(), ())?;
-        let (Some(record), Some(end)) = (record, end) else {
-            return Err(damaged(format!("job {job} is to be revived, and is not among the finished ones")));
+        let job = change.id;
+        let JobHead { flow, elf, .. } = match &change.after {
+            JobAfter::Live(live) => &live.head,
+            JobAfter::Finished(finished) => &finished.head,
+            JobAfter::Evaluate | JobAfter::Dropped => {
+                return Err(Error::Refused {
+                    what: format!("job {job} is revived, and has no record after that"),
+                });
+            }
         };
-        match end.outputs {
-            Outputs::None | Outputs::Here(_) => {}
-            Outputs::Apart => self.write.remove(&tables.outputs.keyspace, job.as_bytes()),
+        if revived.status == FinalStatus::Done {
+            self.write.remove(&tables.outputs.keyspace, job.as_bytes());
         }
         self.write.remove(&tables.ends.keyspace, job.as_bytes());
-        self.write.remove(&tables.finished.keyspace, key);
-        for entry in list_entries(record.head.flow, &record.head.elf, record.end.status(), number) {
+        self.write.remove(&tables.finished.keyspace, keys::finished(revived.finish_number));
+        for entry in list_entries(*flow, elf, revived.status, revived.finish_number) {
             self.write.remove(&tables.index.keyspace, entry.into_bytes());
         }
         Ok(())
     }
 
-    /// Sets signposts from times to finish numbers, by which a list bounded in time finds where to begin and end.
-    ///
-    /// Invariant: at a signpost (t, n), no job with a number up to n finished after t, and none with a number from n
-    /// on finished before t. Should the clock have been set back between two runs of the broker, the signposts that
-    /// this makes wrong go, and none are set until it has caught up.
-    fn set_signposts(&mut self, jobs: &[JobChange], mut until: Timestamp) -> Result<Timestamp, Error> {
-        let tables = self.tables;
-        let mut finishes: Vec<_> = jobs
-            .iter()
-            .filter_map(|change| match &change.after {
-                JobAfter::Finished(finished) => Some((finished.finish_number, finished.finished_at)),
-                JobAfter::Live(_) | JobAfter::Evaluate | JobAfter::Dropped => None,
-            })
-            .collect();
-        finishes.sort_unstable();
-        let mut new: Vec<(Timestamp, FinishNumber)> = Vec::new();
-        for (number, at) in finishes {
-            if at < until {
-                new.retain(|(signpost, _)| *signpost <= at);
-                let begin = index::time(Timestamp(at.0.saturating_add(1)), FinishNumber(0));
-                for entry in self.view.scan(&tables.index, &index::times(), Some(begin)) {
-                    self.write.remove(&tables.index.keyspace, entry?.0);
-                }
-            } else {
-                until = at;
-                if number.0.is_multiple_of(SIGNPOST_DISTANCE) {
-                    new.push((at, number));
-                }
-            }
-        }
-        for (at, number) in new {
-            self.write.insert(&tables.index.keyspace, index::time(at, number).into_bytes(), b"");
-        }
-        Ok(until)
-    }
-
-    fn write_catalog(&mut self, batch: &Batch) -> Result<(), Error> {
+    /// Flows numbered above `flow` are new.
+    fn write_catalog(&mut self, batch: &Batch, flow: FlowNumber) {
         let tables = self.tables;
         let table = &tables.catalog;
-        for flow in &batch.records.flows {
-            let key = catalog::flow(flow.id);
-            if !Self::readable(self.view.contains(table, key.as_bytes()))?.unwrap_or(true) {
-                for list in [catalog::flows(None), catalog::flows(Some(&flow.name))] {
-                    let entry = list.at_flow(flow.number).into_bytes();
-                    self.write.insert(&table.keyspace, entry, flow.id.as_bytes().as_slice());
+        for record in &batch.records.flows {
+            if record.number > flow {
+                for list in [catalog::flows(None), catalog::flows(Some(&record.name))] {
+                    let entry = list.at_flow(record.number).into_bytes();
+                    self.write.insert(&table.keyspace, entry, record.id.as_bytes().as_slice());
                 }
             }
-            self.put(table, key.into_bytes(), flow);
+            self.put(table, catalog::flow(record.id).into_bytes(), record);
         }
         for session in &batch.records.sessions_opened {
             self.put(table, catalog::session(session.id).into_bytes(), session);
@@ -268,71 +210,57 @@ impl<'a> Writes<'a> {
             self.write.remove(&table.keyspace, catalog::settling(settling.cause).into_bytes());
         }
         // Several instances may have described an elf that is not stored yet: the first of them saw it first.
-        let mut first_seen: HashMap<&str, Timestamp> = HashMap::new();
+        let mut seen = HashMap::new();
         for elf in &batch.elves {
-            let key = catalog::elf(&elf.name);
-            let first_seen = match first_seen.entry(&elf.name) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(new) => {
-                    let known = Self::readable(self.view.get::<ElfRecord>(table, key.as_bytes(), ()))?;
-                    *new.insert(known.flatten().map_or(elf.first_seen, |known| known.first_seen))
-                }
-            };
-            self.put(table, key.into_bytes(), &ElfRecord { first_seen, ..elf.clone() });
+            let known = self.known.elves.get(&elf.name).copied();
+            let first_seen = *seen.entry(&elf.name).or_insert(known.unwrap_or(elf.first_seen));
+            self.put(table, catalog::elf(&elf.name).into_bytes(), &ElfRecord { first_seen, ..elf.clone() });
         }
-        self.keep_revisions(&batch.revisions)
+        self.keep_revisions(&batch.revisions);
     }
 
-    fn keep_revisions(&mut self, revisions: &[RevisionRecord]) -> Result<(), Error> {
+    fn keep_revisions(&mut self, revisions: &[RevisionRecord]) {
         let table = &self.tables.catalog;
         let mut new = HashMap::new();
         for record in revisions {
-            let key = catalog::revision(&record.elf, &record.task, record.revision);
-            if !Self::readable(self.view.contains(table, key.as_bytes()))?.unwrap_or(false) {
-                new.entry(key.into_bytes()).or_insert(record);
+            let named = (record.elf.clone(), record.task.clone(), record.revision);
+            if !self.known.revisions.contains(&named) {
+                new.entry(named).or_insert(record);
             }
         }
-        for (key, record) in new {
+        for record in new.into_values() {
             let place = cursor::revision(record.first_seen, &record.task, record.revision);
             let entry = catalog::revision_at(&record.elf, &place).into_bytes();
             self.write.insert(&table.keyspace, entry, b"");
-            self.put(table, key, record);
+            let key = catalog::revision(&record.elf, &record.task, record.revision);
+            self.put(table, key.into_bytes(), record);
         }
-        Ok(())
     }
 
-    fn see_failures(&mut self, seen: &[NewFailure]) -> Result<(), Error> {
+    fn see_failures(&mut self, failures: &[NewFailure]) {
         let table = &self.tables.catalog;
-        // What was stored of each, and what is now: one failure may be seen several times in a batch.
-        let mut failures: HashMap<FailureId, (Option<FailureRecord>, FailureRecord)> = HashMap::new();
-        for seen in seen {
-            let (stored, known) = match failures.remove(&seen.id) {
-                Some((stored, known)) => (stored, Some(known)),
-                None => {
-                    // A damaged one is counted anew.
-                    let stored = self.view.get(table, catalog::failure(seen.id).as_bytes(), seen.id);
-                    let stored = Self::readable(stored)?.flatten();
-                    (stored.clone(), stored)
-                }
-            };
-            let record = seen.counted_on(known.as_ref());
-            let key = catalog::occurrence(seen.id, record.occurrences).into_bytes();
-            self.put(table, key, &seen.occurrence);
-            let leads_to_it = catalog::occurrence_of(seen.id, seen.occurrence.job).into_bytes();
-            let number = record.occurrences.to_be_bytes();
+        // One failure may be seen several times in a batch; the last is the latest.
+        let mut latest: HashMap<FailureId, (&NewFailure, Seen)> = HashMap::new();
+        for failure in failures {
+            let known = latest.get(&failure.id).map(|(_, seen)| *seen);
+            let known = known.or_else(|| self.known.failures.get(&failure.id).copied());
+            let seen = failure.counted_on(known);
+            let key = catalog::occurrence(failure.id, seen.occurrences).into_bytes();
+            self.put(table, key, &failure.occurrence);
+            let leads_to_it = catalog::occurrence_of(failure.id, failure.occurrence.job).into_bytes();
+            let number = seen.occurrences.to_be_bytes();
             self.write.insert(&table.keyspace, leads_to_it, number.as_slice());
-            failures.insert(seen.id, (stored, record));
+            latest.insert(failure.id, (failure, seen));
         }
-        for (id, (stored, record)) in failures {
-            if let Some(stored) = stored {
-                let entry = catalog::failure_at(&cursor::failure(stored.last_seen, id));
+        for (id, (failure, seen)) in latest {
+            if let Some(known) = self.known.failures.get(&id) {
+                let entry = catalog::failure_at(&cursor::failure(known.last, id));
                 self.write.remove(&table.keyspace, entry.into_bytes());
             }
-            let entry = catalog::failure_at(&cursor::failure(record.last_seen, id));
+            let entry = catalog::failure_at(&cursor::failure(seen.last, id));
             self.write.insert(&table.keyspace, entry.into_bytes(), b"");
-            self.put(table, catalog::failure(id).into_bytes(), &record);
+            self.put(table, catalog::failure(id).into_bytes(), &failure.record(seen));
         }
-        Ok(())
     }
 }
 
