@@ -4,37 +4,24 @@
 //! dependents that are to be cancelled too are cancelled before, and are not settled as UPSTREAM_FAILED.
 
 use crate::command::{Cancel, Facts, Scope};
-use crate::core::Core;
 use crate::effects::{Effects, End, Refusal, Reply};
-use crate::flows::finished_total;
+use crate::graph::Graph;
 use crate::ids::{Clocks, FlowId, JobId, JobNumber, RequestId};
-use crate::slab::{Edge, Slot, State};
-use crate::submissions::Work;
-use crate::transitions::Ending;
+use crate::index::Slot;
+use crate::jobs::{Ending, State};
+use crate::outbox::Outbox;
+use crate::sessions::Sessions;
+use crate::work::{Backlog, CancelExpanded, CancelFlow, Work};
 
-/// The cancellation of a flow, under way.
-#[derive(Debug)]
-pub(crate) struct CancelFlow {
-    pub(crate) request: RequestId,
-    pub(crate) flow: u32,
-    /// Jobs up to this number; those added later are not touched.
-    pub(crate) upto: JobNumber,
-    pub(crate) cancelled: u64,
-    pub(crate) already_final: u64,
+/// Cancels jobs.
+pub(crate) struct Cancelling<'a> {
+    pub(crate) graph: Graph<'a>,
+    pub(crate) sessions: &'a mut Sessions,
+    pub(crate) work: &'a mut Backlog,
+    pub(crate) outbox: &'a mut Outbox,
 }
 
-/// The cancellation of jobs that were expanded over a list, under way. The jobs of the elements go first: should the
-/// broker end in between, each of the others is expanded again, and ends because of one that was cancelled.
-#[derive(Debug)]
-pub(crate) struct CancelExpanded {
-    pub(crate) request: RequestId,
-    /// The jobs that have the lists, the next one last.
-    pub(crate) jobs: Vec<Edge>,
-    pub(crate) cancelled: u64,
-    pub(crate) already_final: u64,
-}
-
-impl Core {
+impl Cancelling<'_> {
     pub(crate) fn on_cancel(&mut self, now: Clocks, cancel: Cancel, effects: &mut Effects) {
         let Cancel { request, scope, facts } = cancel;
         let answer = match scope {
@@ -55,22 +42,19 @@ impl Core {
         id: FlowId,
         facts: &Facts,
     ) -> Result<Option<Reply>, Refusal> {
-        let Some(flow) = self.flows.find(id) else {
-            if facts.as_of < self.forgotten {
+        let Some(flow) = self.graph.jobs.find_flow(id) else {
+            if self.graph.jobs.is_stale(facts.as_of) {
                 return Err(Refusal::FactsStale);
             }
             let record = facts.flow.as_ref().filter(|record| record.id == id);
             let record = record.ok_or(Refusal::FlowNotFound(id))?;
-            let already_final = finished_total(record.finished);
+            let already_final = record.finished.total();
             return Ok(Some(Reply::Cancelled { cancelled: 0, already_final }));
         };
-        let upto = self.counters.job;
-        let entry = &mut self.flows.arena[flow];
-        entry.cancels += 1;
-        entry.cancel_upto = upto;
-        let already_final = entry.finished_total();
+        let upto = self.graph.jobs.begin_cancelling(flow);
+        let already_final = self.graph.jobs.flow(flow).finished.total();
         let cancel = CancelFlow { request, flow, upto, cancelled: 0, already_final };
-        self.work.push_back(Work::Cancel(cancel));
+        self.work.push(Work::CancelFlow(cancel));
         Ok(None)
     }
 
@@ -81,15 +65,15 @@ impl Core {
         jobs: &[JobId],
         facts: &Facts,
     ) -> Result<Option<Reply>, Refusal> {
-        if facts.as_of < self.forgotten {
+        if self.graph.jobs.is_stale(facts.as_of) {
             return Err(Refusal::FactsStale);
         }
         let mut already_final = 0;
         let mut slots: Vec<(JobNumber, Slot)> = Vec::with_capacity(jobs.len());
         for id in jobs {
-            match self.slab.find(id) {
-                Some(slot) if Self::status_shown(&self.slab[slot]).is_some() => {
-                    slots.push((self.slab[slot].number, slot));
+            match self.graph.jobs.find(id) {
+                Some(slot) if self.graph.jobs[slot].status().is_some() => {
+                    slots.push((self.graph.jobs[slot].number, slot));
                 }
                 Some(_) => return Err(Refusal::JobNotFound(*id)),
                 None if self.is_finished(id, facts) => already_final += 1,
@@ -99,17 +83,17 @@ impl Core {
         slots.sort_unstable_by(|a, b| b.cmp(a));
         slots.dedup();
         let mut cancelled = 0;
-        let mut is_settling = false;
+        let mut is_propagating = false;
         let mut expanded = Vec::new();
         for (_, slot) in slots {
-            if self.slab[slot].state == State::Doomed {
+            if self.graph.jobs[slot].state == State::UpstreamFailing {
                 // It is about to end UPSTREAM_FAILED: final, as far as anyone can tell once this is answered.
                 already_final += 1;
-                is_settling = true;
-            } else if let Some(expansion) = self.expansions.get_mut(&slot) {
+                is_propagating = true;
+            } else if let Some(expansion) = self.graph.evaluations.expansion_mut(slot) {
                 expansion.is_closed = true;
                 expansion.is_cancelling = true;
-                expanded.push(self.slab.edge_to(slot));
+                expanded.push(self.graph.jobs.edge_to(slot));
             } else {
                 self.cancel_job(now, slot);
                 cancelled += 1;
@@ -117,68 +101,61 @@ impl Core {
         }
         if !expanded.is_empty() {
             let cancel = CancelExpanded { request, jobs: expanded, cancelled, already_final };
-            self.work.push_back(Work::CancelExpanded(cancel));
+            self.work.push(Work::CancelExpanded(cancel));
             return Ok(None);
         }
         let reply = Reply::Cancelled { cancelled, already_final };
-        if is_settling {
-            self.work.push_back(Work::Reply { request, answer: Ok(reply) });
+        if is_propagating {
+            self.work.push(Work::Reply { request, answer: Ok(reply) });
             return Ok(None);
         }
         Ok(Some(reply))
     }
 
     fn is_finished(&self, id: &JobId, facts: &Facts) -> bool {
-        self.recents.get(id).is_some() || facts.finished.iter().any(|fact| fact.id == *id)
+        self.graph.jobs.recents().get(id).is_some() || facts.finished.iter().any(|fact| fact.id == *id)
     }
 
-    /// Ends a job CANCELLED. If an instance holds it, it is told, and keeps the place in its window until it has let
-    /// go of it.
+    /// Ends a job CANCELLED. If an instance holds it, it is told, and keeps the slot in its window until it has let go of
+    /// it.
     fn cancel_job(&mut self, now: Clocks, slot: Slot) {
-        let job = &self.slab[slot];
         let mut ran = None;
-        if let State::Running { session, assign } = job.state {
-            ran = self.ran(session, assign);
-            let entry = &mut self.sessions.arena[session];
-            if let Some(held) = entry.held.get_mut(&assign) {
-                held.job = None;
-                entry.zombies.insert(held.token, assign);
-                self.batch.cancels.entry(entry.id).or_default().push(held.token);
+        if let State::Running { session, assign } = self.graph.jobs[slot].state {
+            ran = self.sessions.ran(session, assign);
+            if let Some(token) = self.sessions.cancel_in_flight(session, assign) {
+                self.outbox.cancel(self.sessions[session].id, token);
             }
             #[cfg(feature = "planted-bugs")]
-            if self.config.leaves_out(crate::config::PlantedBug::CancelledSlotFreedAtOnce) {
-                self.free_held(session, assign);
+            if self.graph.config.leaves_out(crate::config::PlantedBug::CancelledSlotFreedAtOnce) {
+                self.sessions.release(self.graph.jobs, session, assign);
             }
         }
-        self.finish(now, slot, Ending::unreported(End::Cancelled, ran));
+        self.graph.finish(now, slot, Ending::unreported(End::Cancelled, ran));
     }
 
     /// Goes on with the cancellation of a flow by one job. Says whether that was the last.
-    pub(crate) fn go_on_cancelling(
+    pub(crate) fn go_on_with_flow(
         &mut self,
         now: Clocks,
         cancel: &mut CancelFlow,
         effects: &mut Effects,
     ) -> bool {
-        let flow = &self.flows.arena[cancel.flow];
+        let flow = self.graph.jobs.flow(cancel.flow);
         let last = flow.jobs.range(..=(cancel.upto, Slot::MAX)).next_back();
         if let Some(&(_, slot)) = last {
-            let next = self.pop_unfinished_element(slot).unwrap_or(slot);
+            let next = self.graph.pop_unfinished_element(slot).unwrap_or(slot);
             self.cancel_job(now, next);
             cancel.cancelled += 1;
             return false;
         }
-        self.flows.arena[cancel.flow].cancels -= 1;
-        self.flows.may_be_idle(cancel.flow);
+        self.graph.jobs.end_cancelling(cancel.flow);
         let reply = Reply::Cancelled { cancelled: cancel.cancelled, already_final: cancel.already_final };
         effects.replies.push((cancel.request, Ok(reply)));
         true
     }
-}
 
-impl Core {
     /// Goes on by one job. Says whether that was the last.
-    pub(crate) fn go_on_cancelling_expanded(
+    pub(crate) fn go_on_with_expanded(
         &mut self,
         now: Clocks,
         cancel: &mut CancelExpanded,
@@ -189,11 +166,11 @@ impl Core {
             effects.replies.push((cancel.request, Ok(reply)));
             return true;
         };
-        let next = if self.slab.follow(edge).is_none() {
+        let next = if self.graph.jobs.follow(edge).is_none() {
             cancel.jobs.pop();
             cancel.already_final += 1;
             return false;
-        } else if let Some(element) = self.pop_unfinished_element(edge.slot) {
+        } else if let Some(element) = self.graph.pop_unfinished_element(edge.slot) {
             element
         } else {
             cancel.jobs.pop();

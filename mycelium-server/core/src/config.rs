@@ -57,6 +57,18 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// How much one batch does of what is done in pieces.
+    pub(crate) fn step_max(&self) -> usize {
+        self.step_max.max(1)
+    }
+
+    /// How many evaluations are in the shell's hands at most.
+    pub(crate) fn evaluations_max(&self) -> usize {
+        self.evaluations_max.max(1)
+    }
+}
+
 /// A guard of the scheduler that a test leaves out, to prove that the simulation finds its loss.
 #[cfg(feature = "planted-bugs")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

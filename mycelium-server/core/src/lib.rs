@@ -21,29 +21,25 @@ pub mod ids;
 pub mod image;
 pub mod status;
 
-mod arena;
-mod aside;
-mod batch;
 mod cancel;
 mod config;
 mod core;
-mod evaluate;
-mod flows;
+mod emit;
+mod evaluations;
+mod graph;
+mod index;
 mod invariants;
-mod names;
-mod outcomes;
-mod pauses;
-mod place;
-mod recent;
-mod restore;
-mod retry;
+mod jobs;
+mod outbox;
+mod preconditions;
+mod propagation;
+mod serve;
 mod sessions;
-mod settle;
-mod slab;
 mod submissions;
 mod submit;
-mod transitions;
+mod timers;
 mod views;
+mod work;
 
 #[cfg(test)]
 mod testing;
@@ -51,9 +47,8 @@ mod testing;
 pub use config::Config;
 #[cfg(feature = "planted-bugs")]
 pub use config::PlantedBug;
-pub use core::Core;
+pub use core::{Core, Restore, RestoreError};
 pub use invariants::InvariantViolation;
-pub use restore::{Restore, RestoreError};
 pub use views::{
     Counts, ElfView, Explanation, FlowView, InstanceView, JobView, ListCursor, ListFilter, ListPage,
 };

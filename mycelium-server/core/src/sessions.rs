@@ -1,20 +1,21 @@
 //! Sessions: who is there, what they offer and what they hold.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use crate::arena::Arena;
-use crate::aside::is_aside;
-use crate::command::{ElfOffer, Hello, Window};
-use crate::core::Core;
-use crate::effects::{Effects, End, FailedBy, Ran, Reply, Send};
-use crate::ids::{
-    AssignNumber, Attempt, Clocks, InstanceId, Revision, SecretDigest, SessionId, Steady, Timestamp, Token,
-};
-use crate::image::SessionRecord;
-use crate::names::Room;
-use crate::slab::{Slot, State};
-use crate::transitions::Ending;
+use crate::command::Window;
+use crate::effects::Ran;
+use crate::ids::{AssignNumber, InstanceId, Revision, SecretDigest, SessionId, Timestamp, Token};
+use crate::image::{Running, SessionRecord};
+use crate::index::{Arena, ElfIdx, SessionIdx, Slot, TaskIdx, of};
+use crate::jobs::{FreeSlot, Jobs};
+
+/// What is delayed is numbered from here, above all that is sent.
+const DELAYED: AssignNumber = AssignNumber(1 << 63);
+
+/// Whether its arguments take longer to compute, so that it has not been sent.
+pub(crate) fn is_delayed(assign: AssignNumber) -> bool {
+    assign >= DELAYED
+}
 
 /// A session that is alive, its stream open or not.
 #[derive(Debug)]
@@ -27,12 +28,11 @@ pub(crate) struct Session {
     pub(crate) secret: Option<SecretDigest>,
     /// Whether its instance is known to have heard of it: it has said something since it was welcomed.
     pub(crate) is_known: bool,
-    pub(crate) lease_until: Steady,
     /// By elf. An elf that is no longer offered stays until nothing of it is held.
-    pub(crate) offers: BTreeMap<u32, Offer>,
+    pub(crate) offers: BTreeMap<ElfIdx, Offer>,
     pub(crate) held: BTreeMap<AssignNumber, Held>,
     /// Where to find the attempts that were cancelled in its hands: their jobs are gone.
-    pub(crate) zombies: BTreeMap<Token, AssignNumber>,
+    pub(crate) cancelled_in_flight: BTreeMap<Token, AssignNumber>,
     pub(crate) last_assign: AssignNumber,
     /// Up to here assignments are known to have reached it, whatever its stream's numbers say: it has named those
     /// it holds in a `Hello` since.
@@ -43,55 +43,120 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 pub(crate) struct Offer {
     pub(crate) is_offered: bool,
-    pub(crate) tasks: BTreeMap<u32, Revision>,
+    pub(crate) tasks: BTreeMap<TaskIdx, Revision>,
     pub(crate) window: Window,
     /// How many attempts of it the instance holds, cancelled ones included.
     pub(crate) held: u32,
-    /// How it stands among the elf's rooms, if it does.
-    pub(crate) room: Option<Room>,
+    /// How it stands among those with free slots for the elf, if it does.
+    pub(crate) free_slot: Option<FreeSlot>,
 }
 
 /// An attempt in an instance's hands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
     pub(crate) token: Token,
-    pub(crate) elf: u32,
+    pub(crate) elf: ElfIdx,
     /// The job; `None` if it was cancelled and the instance has not let go of it.
     pub(crate) job: Option<Slot>,
     pub(crate) revision: Revision,
     pub(crate) since: Timestamp,
 }
 
-/// How a session ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SessionEnd {
-    /// Its lease ran out, or its instance has opened another: what it had started may have been its end.
-    Lost,
-    /// It said goodbye.
-    Goodbye,
-}
-
 /// The sessions that are alive.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    pub(crate) arena: Arena<Session>,
-    pub(crate) by_id: BTreeMap<SessionId, u32>,
+    arena: Arena<of::Session, Session>,
+    by_id: BTreeMap<SessionId, SessionIdx>,
     /// The newest session of each instance. It may have older ones, which wait for whoever has their secret.
-    pub(crate) by_instance: BTreeMap<InstanceId, u32>,
-    pub(crate) leases: BTreeSet<(Steady, u32)>,
+    by_instance: BTreeMap<InstanceId, SessionIdx>,
+    /// The newest number given out.
+    last: SessionId,
+}
+
+impl std::ops::Index<SessionIdx> for Sessions {
+    type Output = Session;
+
+    fn index(&self, session: SessionIdx) -> &Session {
+        &self.arena[session]
+    }
 }
 
 impl Sessions {
-    pub(crate) fn new() -> Self {
-        Self {
-            arena: Arena::new(),
-            by_id: BTreeMap::new(),
-            by_instance: BTreeMap::new(),
-            leases: BTreeSet::new(),
-        }
+    /// None yet; they are numbered on from `last`.
+    pub(crate) fn after(last: SessionId) -> Self {
+        Self { arena: Arena::new(), by_id: BTreeMap::new(), by_instance: BTreeMap::new(), last }
     }
 
-    pub(crate) fn insert(&mut self, record: &SessionRecord, is_known: bool, lease_until: Steady) -> u32 {
+    /// The newest number given out.
+    pub(crate) fn last(&self) -> SessionId {
+        self.last
+    }
+
+    pub(crate) fn find(&self, id: SessionId) -> Option<SessionIdx> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(crate) fn get(&self, session: SessionIdx) -> Option<&Session> {
+        self.arena.get(session)
+    }
+
+    /// The newest session of an instance, if it is alive.
+    pub(crate) fn newest_of(&self, instance: InstanceId) -> Option<SessionIdx> {
+        self.by_instance.get(&instance).copied()
+    }
+
+    /// The session, if it is alive and this instance's, and the secret shown is the one it was opened with. One that was
+    /// opened without one is resumed unless secrets are required.
+    pub(crate) fn to_resume(
+        &self,
+        id: SessionId,
+        instance: InstanceId,
+        secret: Option<SecretDigest>,
+        secrets_required: bool,
+    ) -> Option<SessionIdx> {
+        let session = self.find(id)?;
+        let entry = &self.arena[session];
+        let is_trusted = match entry.secret {
+            Some(_) => entry.secret == secret,
+            None => !secrets_required,
+        };
+        (entry.instance == instance && is_trusted).then_some(session)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.arena.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionIdx, &Session)> {
+        self.arena.iter()
+    }
+
+    /// Who holds an attempt, as it is stored.
+    pub(crate) fn running(&self, session: SessionIdx, assign: AssignNumber) -> Option<Running> {
+        let entry = &self.arena[session];
+        let held = entry.held.get(&assign)?;
+        Some(Running {
+            session: entry.id,
+            instance: entry.instance,
+            revision: held.revision,
+            since: held.since,
+        })
+    }
+
+    /// Who holds an attempt, as it is stored of a job that ends.
+    pub(crate) fn ran(&self, session: SessionIdx, assign: AssignNumber) -> Option<Ran> {
+        let Running { instance, revision, since, .. } = self.running(session, assign)?;
+        Some(Ran { instance, revision, since })
+    }
+
+    /// Opens a session.
+    pub(crate) fn open(&mut self, instance: InstanceId, secret: Option<SecretDigest>) -> SessionIdx {
+        self.last = SessionId(self.last.0 + 1);
+        self.insert(&SessionRecord { id: self.last, instance, secret }, false)
+    }
+
+    /// Takes in a session.
+    pub(crate) fn insert(&mut self, record: &SessionRecord, is_known: bool) -> SessionIdx {
         let &SessionRecord { id, instance, secret } = record;
         let session = self.arena.insert(Session {
             id,
@@ -100,385 +165,197 @@ impl Sessions {
             is_draining: false,
             secret,
             is_known,
-            lease_until,
             offers: BTreeMap::new(),
             held: BTreeMap::new(),
-            zombies: BTreeMap::new(),
+            cancelled_in_flight: BTreeMap::new(),
             last_assign: AssignNumber(0),
             received: AssignNumber(0),
         });
         self.by_id.insert(id, session);
         self.by_instance.insert(instance, session);
-        self.leases.insert((lease_until, session));
         session
+    }
+
+    /// It is over; what it held must have been taken before. Nothing of what it offers is in use any more.
+    pub(crate) fn remove(&mut self, jobs: &mut Jobs, session: SessionIdx) {
+        let Some(entry) = self.arena.remove(session) else { return };
+        self.by_id.remove(&entry.id);
+        if self.by_instance.get(&entry.instance) == Some(&session) {
+            self.by_instance.remove(&entry.instance);
+        }
+        for (elf, offer) in entry.offers {
+            offer.tasks.into_keys().for_each(|task| jobs.unuse_task(task));
+            jobs.stop_serving(elf, entry.id);
+        }
+    }
+
+    /// Its instance has heard of it.
+    pub(crate) fn set_known(&mut self, session: SessionIdx) {
+        self.arena[session].is_known = true;
+    }
+
+    /// Its stream was opened, or closed.
+    pub(crate) fn set_connected(&mut self, jobs: &mut Jobs, session: SessionIdx, is_connected: bool) {
+        let entry = &mut self.arena[session];
+        entry.is_connected = is_connected;
+        // Whoever opens a stream takes jobs.
+        entry.is_draining &= !is_connected;
+        self.refresh_free_slots(jobs, session);
+    }
+
+    /// It takes no more jobs.
+    pub(crate) fn set_draining(&mut self, jobs: &mut Jobs, session: SessionIdx) {
+        self.arena[session].is_draining = true;
+        self.refresh_free_slots(jobs, session);
+    }
+
+    /// What it offers for an elf. Returns the tasks it offered before.
+    pub(crate) fn set_offer(
+        &mut self,
+        session: SessionIdx,
+        elf: ElfIdx,
+        window: Window,
+        tasks: BTreeMap<TaskIdx, Revision>,
+    ) -> BTreeMap<TaskIdx, Revision> {
+        let offer = self.arena[session].offers.entry(elf).or_default();
+        offer.is_offered = true;
+        offer.window = window;
+        std::mem::replace(&mut offer.tasks, tasks)
+    }
+
+    /// It offers an elf no more.
+    pub(crate) fn withdraw_offer(&mut self, jobs: &mut Jobs, session: SessionIdx, elf: ElfIdx) {
+        if let Some(offer) = self.arena[session].offers.get_mut(&elf) {
+            offer.is_offered = false;
+            offer.window.jobs = 0;
+            std::mem::take(&mut offer.tasks).into_keys().for_each(|task| jobs.unuse_task(task));
+        }
+        self.refresh_free_slot(jobs, session, elf);
+        self.drop_offer_if_unused(jobs, session, elf);
+    }
+
+    /// How many jobs of an elf it will hold, if it offers it.
+    pub(crate) fn set_window(&mut self, jobs: &mut Jobs, session: SessionIdx, elf: ElfIdx, window: Window) {
+        let offer = self.arena[session].offers.get_mut(&elf).filter(|offer| offer.is_offered);
+        if let Some(offer) = offer {
+            offer.window = window;
+            self.refresh_free_slot(jobs, session, elf);
+        }
+    }
+
+    fn drop_offer_if_unused(&mut self, jobs: &mut Jobs, session: SessionIdx, elf: ElfIdx) {
+        let entry = &mut self.arena[session];
+        if entry.offers.get(&elf).is_some_and(|offer| !offer.is_offered && offer.held == 0) {
+            entry.offers.remove(&elf);
+            jobs.stop_serving(elf, entry.id);
+        }
+    }
+
+    fn refresh_free_slots(&mut self, jobs: &mut Jobs, session: SessionIdx) {
+        let elves: Vec<ElfIdx> = self.arena[session].offers.keys().copied().collect();
+        elves.into_iter().for_each(|elf| self.refresh_free_slot(jobs, session, elf));
+    }
+
+    /// Sees to it that a session stands among those with free slots for an elf if, and only if, it could take a job of
+    /// it.
+    fn refresh_free_slot(&mut self, jobs: &mut Jobs, session: SessionIdx, elf: ElfIdx) {
+        let entry = &mut self.arena[session];
+        let is_open = entry.is_connected && !entry.is_draining;
+        let Some(offer) = entry.offers.get_mut(&elf) else { return };
+        let has_free = is_open && offer.is_offered && offer.held < offer.window.jobs;
+        let free = has_free.then_some(FreeSlot { held: offer.held, id: entry.id, session });
+        let before = std::mem::replace(&mut offer.free_slot, free);
+        jobs.set_free_slot(elf, before, free);
     }
 }
 
-impl Core {
-    /// The session, its lease renewed: it has given a sign of life.
-    pub(crate) fn session_alive(&mut self, now: Clocks, id: SessionId) -> Option<u32> {
-        let session = *self.sessions.by_id.get(&id)?;
-        self.renew_lease(now, session);
-        self.sessions.arena[session].is_known = true;
-        Some(session)
+/// What they hold.
+impl Sessions {
+    /// The number that its next assignment gets.
+    pub(crate) fn next_assign(&self, session: SessionIdx) -> AssignNumber {
+        AssignNumber(self.arena[session].last_assign.0 + 1)
     }
 
-    /// Its words are on their way, and will say themselves what they are.
-    pub(crate) fn on_heard(&mut self, now: Clocks, id: SessionId) {
-        if let Some(&session) = self.sessions.by_id.get(&id) {
-            self.renew_lease(now, session);
-        }
+    /// It holds one more attempt. Returns the number of the assignment.
+    pub(crate) fn hold(&mut self, jobs: &mut Jobs, session: SessionIdx, held: Held) -> AssignNumber {
+        let assign = self.take_assign(session);
+        let elf = held.elf;
+        let entry = &mut self.arena[session];
+        entry.held.insert(assign, held);
+        entry.offers.entry(elf).or_default().held += 1;
+        self.refresh_free_slot(jobs, session, elf);
+        assign
     }
 
-    /// The session that a `Hello` would resume if it were applied now.
-    pub fn resumes(&self, hello: &Hello) -> Option<SessionId> {
-        hello.resume.filter(|&id| self.session_to_resume(id, hello.instance, hello.secret).is_some())
-    }
-
-    fn renew_lease(&mut self, now: Clocks, session: u32) {
-        let entry = &mut self.sessions.arena[session];
-        let until = now.steady.after(self.config.lease);
-        self.sessions.leases.remove(&(entry.lease_until, session));
-        entry.lease_until = until;
-        self.sessions.leases.insert((until, session));
-    }
-
-    pub(crate) fn on_hello(&mut self, now: Clocks, hello: Hello, effects: &mut Effects) {
-        let Hello { request, instance, resume, secret, secret_new, elves, held } = hello;
-        self.batch.must_commit = true;
-        let resumed = resume.and_then(|id| self.session_to_resume(id, instance, secret));
-        let (session, keep) = match resumed {
-            Some(session) => {
-                self.renew_lease(now, session);
-                self.sessions.arena[session].is_known = true;
-                // What was put together for the stream before goes back, and must not reach this one.
-                let id = self.sessions.arena[session].id;
-                effects.sends.retain(|sent| !matches!(sent, Send::Ready { session, .. } if *session == id));
-                (session, self.reconcile_held(now, session, &held))
-            }
-            None => (self.open_session(now, instance, secret_new, effects), Vec::new()),
-        };
-        self.set_offers(session, elves);
-        let entry = &mut self.sessions.arena[session];
-        entry.is_connected = true;
-        entry.is_draining = false;
-        let id = entry.id;
-        self.refresh_rooms(session);
-        let reply = Reply::Welcome { session: id, resumed: resumed.is_some(), keep };
-        effects.replies.push((request, Ok(reply)));
-    }
-
-    /// The session, if it is alive and this instance's, and the secret shown is the one it was opened with.
-    fn session_to_resume(
-        &self,
-        id: SessionId,
-        instance: InstanceId,
-        secret: Option<SecretDigest>,
-    ) -> Option<u32> {
-        let session = *self.sessions.by_id.get(&id)?;
-        let entry = &self.sessions.arena[session];
-        let is_trusted = match entry.secret {
-            Some(_) => entry.secret == secret,
-            None => !self.config.secrets_required,
-        };
-        (entry.instance == instance && is_trusted).then_some(session)
-    }
-
-    fn open_session(
+    /// Frees the slot of an attempt in the session's window.
+    pub(crate) fn release(
         &mut self,
-        now: Clocks,
-        instance: InstanceId,
-        secret: Option<SecretDigest>,
-        effects: &mut Effects,
-    ) -> u32 {
-        // Whoever does not show its secret does not end a session either. But if the stream of its instance is gone, and
-        // nothing was heard on it after the welcome, that may have been lost, and the secret with it.
-        if let Some(&old) = self.sessions.by_instance.get(&instance) {
-            let Session { secret, is_known, is_connected, .. } = &self.sessions.arena[old];
-            if secret.is_none() || !(*is_known || *is_connected) {
-                self.end_session(now, old, SessionEnd::Lost, effects);
-            }
-        }
-        let id = SessionId(self.counters.session.0 + 1);
-        self.counters.session = id;
-        let record = SessionRecord { id, instance, secret };
-        let session = self.sessions.insert(&record, false, now.steady.after(self.config.lease));
-        self.batch.sessions_opened.push(record);
-        session
-    }
-
-    /// An instance has come back and named what it holds: the rest has been lost on the way. Returns what it is to go
-    /// on with.
-    fn reconcile_held(&mut self, now: Clocks, session: u32, named: &[Token]) -> Vec<Token> {
-        let named: BTreeSet<Token> = named.iter().copied().collect();
-        let entry = &mut self.sessions.arena[session];
-        // What it does not go on with it drops without a report, cancelled attempts included.
-        let gone: Vec<AssignNumber> = entry
-            .held
-            .iter()
-            .filter(|(_, held)| held.job.is_none() || !named.contains(&held.token))
-            .map(|(&assign, _)| assign)
-            .collect();
-        entry.received = entry.last_assign;
-        for assign in gone {
-            self.give_back(now, session, assign);
-        }
-        let kept: BTreeSet<Token> =
-            self.sessions.arena[session].held.values().map(|held| held.token).collect();
-        named.intersection(&kept).copied().collect()
-    }
-
-    /// An instance no longer holds an attempt: its job, if there is one, returns to its place in the queue.
-    pub(crate) fn give_back(&mut self, now: Clocks, session: u32, assign: AssignNumber) {
-        if let Some(held) = self.free_held(session, assign)
-            && let Some(slot) = held.job
-        {
-            self.hand_back(now, slot);
-        }
-    }
-
-    /// The job of an elf that is lost returns to its place in the queue.
-    fn return_job(&mut self, slot: Slot) {
-        self.touch_record(slot);
-        self.set_state(slot, State::Ready { queued: true });
-    }
-
-    /// Frees the place of an attempt in its session's window.
-    pub(crate) fn free_held(&mut self, session: u32, assign: AssignNumber) -> Option<Held> {
-        let entry = &mut self.sessions.arena[session];
+        jobs: &mut Jobs,
+        session: SessionIdx,
+        assign: AssignNumber,
+    ) -> Option<Held> {
+        let entry = &mut self.arena[session];
         let held = entry.held.remove(&assign)?;
         if held.job.is_none() {
-            entry.zombies.remove(&held.token);
+            entry.cancelled_in_flight.remove(&held.token);
         }
         if let Some(offer) = entry.offers.get_mut(&held.elf) {
             offer.held -= 1;
         }
-        self.refresh_room(session, held.elf);
-        self.drop_offer_if_unused(session, held.elf);
+        self.refresh_free_slot(jobs, session, held.elf);
+        self.drop_offer_if_unused(jobs, session, held.elf);
         Some(held)
     }
 
-    fn set_offers(&mut self, session: u32, elves: Vec<ElfOffer>) {
-        let id = self.sessions.arena[session].id;
-        let mut unused: BTreeSet<u32> = self.sessions.arena[session].offers.keys().copied().collect();
-        for offer in elves {
-            let elf = self.names.intern_elf(&offer.elf);
-            unused.remove(&elf);
-            self.names.elves[elf].sessions.insert(id, session);
-            let mut tasks = BTreeMap::new();
-            for (name, revision) in &offer.tasks {
-                let task = self.names.use_task(elf, name);
-                if tasks.insert(task, *revision).is_some() {
-                    self.names.unuse_task(task);
-                }
-            }
-            let entry = self.sessions.arena[session].offers.entry(elf).or_default();
-            entry.is_offered = true;
-            entry.window = offer.window;
-            let before = std::mem::replace(&mut entry.tasks, tasks);
-            before.into_keys().for_each(|task| self.names.unuse_task(task));
-        }
-        for elf in unused {
-            let tasks = match self.sessions.arena[session].offers.get_mut(&elf) {
-                Some(offer) => {
-                    offer.is_offered = false;
-                    offer.window.jobs = 0;
-                    std::mem::take(&mut offer.tasks)
-                }
-                None => BTreeMap::new(),
-            };
-            tasks.into_keys().for_each(|task| self.names.unuse_task(task));
-            self.refresh_room(session, elf);
-            self.drop_offer_if_unused(session, elf);
-        }
+    /// The job of an attempt is cancelled in its hands: it keeps the slot until it lets go of it.
+    pub(crate) fn cancel_in_flight(&mut self, session: SessionIdx, assign: AssignNumber) -> Option<Token> {
+        let entry = &mut self.arena[session];
+        let held = entry.held.get_mut(&assign)?;
+        held.job = None;
+        entry.cancelled_in_flight.insert(held.token, assign);
+        Some(held.token)
     }
 
-    fn drop_offer_if_unused(&mut self, session: u32, elf: u32) {
-        let entry = &mut self.sessions.arena[session];
-        if entry.offers.get(&elf).is_some_and(|offer| !offer.is_offered && offer.held == 0) {
-            entry.offers.remove(&elf);
-            self.names.elves[elf].sessions.remove(&entry.id);
-            self.names.drop_elf_if_unused(elf);
-        }
+    /// The session is over: takes all that it holds.
+    pub(crate) fn take_held(&mut self, session: SessionIdx) -> BTreeMap<AssignNumber, Held> {
+        let entry = &mut self.arena[session];
+        entry.cancelled_in_flight.clear();
+        std::mem::take(&mut entry.held)
     }
 
-    pub(crate) fn refresh_rooms(&mut self, session: u32) {
-        let elves: Vec<u32> = self.sessions.arena[session].offers.keys().copied().collect();
-        elves.into_iter().for_each(|elf| self.refresh_room(session, elf));
+    /// Assignments are known to have reached it up to here. Returns up to where they are known to have.
+    pub(crate) fn set_received(&mut self, session: SessionIdx, upto: AssignNumber) -> AssignNumber {
+        let entry = &mut self.arena[session];
+        entry.received = entry.received.max(upto.min(entry.last_assign));
+        entry.received
     }
 
-    /// Sees to it that a session stands among the rooms of an elf if, and only if, it could take a job of it.
-    pub(crate) fn refresh_room(&mut self, session: u32, elf: u32) {
-        let entry = &mut self.sessions.arena[session];
-        let is_open = entry.is_connected && !entry.is_draining;
-        let Some(offer) = entry.offers.get_mut(&elf) else { return };
-        let room = (is_open && offer.is_offered && offer.held < offer.window.jobs).then_some(Room {
-            held: offer.held,
-            id: entry.id,
-            session,
-        });
-        let before = std::mem::replace(&mut offer.room, room);
-        let elf_entry = &mut self.names.elves[elf];
-        if let Some(before) = before {
-            elf_entry.rooms.remove(&before);
-        }
-        if let Some(room) = room {
-            elf_entry.rooms.insert(room);
-            if !elf_entry.heads.is_empty() {
-                self.dirty.insert(elf);
-            }
-        }
+    /// An attempt is not sent yet: its arguments take longer. Returns the number that it has until it is.
+    pub(crate) fn delay(&mut self, session: SessionIdx, assign: AssignNumber) -> AssignNumber {
+        let held = &self.arena[session].held;
+        let last = held.last_key_value().map_or(DELAYED, |(&last, _)| last.max(DELAYED));
+        let number = AssignNumber(last.0 + 1);
+        self.renumber(session, assign, number);
+        number
     }
 
-    pub(crate) fn on_stream_closed(&mut self, now: Clocks, id: SessionId) {
-        if let Some(&session) = self.sessions.by_id.get(&id) {
-            self.renew_lease(now, session);
-            self.sessions.arena[session].is_connected = false;
-            self.refresh_rooms(session);
-        }
+    /// An attempt that was delayed is sent after all. Returns the number of the assignment.
+    pub(crate) fn undelay(&mut self, session: SessionIdx, assign: AssignNumber) -> AssignNumber {
+        let number = self.take_assign(session);
+        self.renumber(session, assign, number);
+        number
     }
 
-    pub(crate) fn on_set_window(&mut self, now: Clocks, id: SessionId, elf: &Arc<str>, window: Window) {
-        let Some(session) = self.session_alive(now, id) else { return };
-        let Some(elf) = self.names.find_elf(elf) else { return };
-        let offer = self.sessions.arena[session].offers.get_mut(&elf).filter(|offer| offer.is_offered);
-        if let Some(offer) = offer {
-            offer.window = window;
-            self.refresh_room(session, elf);
-        }
+    fn take_assign(&mut self, session: SessionIdx) -> AssignNumber {
+        let number = self.next_assign(session);
+        self.arena[session].last_assign = number;
+        number
     }
 
-    pub(crate) fn on_draining(&mut self, now: Clocks, id: SessionId) {
-        if let Some(session) = self.session_alive(now, id) {
-            self.sessions.arena[session].is_draining = true;
-            self.refresh_rooms(session);
+    fn renumber(&mut self, session: SessionIdx, from: AssignNumber, to: AssignNumber) {
+        let entry = &mut self.arena[session];
+        if let Some(held) = entry.held.remove(&from) {
+            entry.held.insert(to, held);
         }
-    }
-
-    pub(crate) fn on_goodbye(&mut self, now: Clocks, id: SessionId, effects: &mut Effects) {
-        if let Some(session) = self.session_alive(now, id) {
-            self.end_session(now, session, SessionEnd::Goodbye, effects);
-        }
-    }
-
-    pub(crate) fn on_heartbeat(
-        &mut self,
-        now: Clocks,
-        id: SessionId,
-        named: &[Token],
-        received: AssignNumber,
-        effects: &mut Effects,
-    ) {
-        let Some(session) = self.session_alive(now, id) else {
-            effects.sends.push(Send::SessionOver { session: id });
-            return;
-        };
-        let listed: BTreeSet<Token> = named.iter().copied().collect();
-        let entry = &mut self.sessions.arena[session];
-        entry.received = entry.received.max(received.min(entry.last_assign));
-        let received = entry.received;
-        let mut unknown = listed.clone();
-        let mut gone = Vec::new();
-        for (&assign, held) in &entry.held {
-            // A cancelled attempt is named as unknown again and again: the message that cancelled it may be lost.
-            if held.job.is_some() {
-                unknown.remove(&held.token);
-            }
-            if assign <= received && !listed.contains(&held.token) {
-                gone.push(assign);
-            }
-        }
-        gone.into_iter().for_each(|assign| self.give_back(now, session, assign));
-        let unknown = unknown.into_iter().collect();
-        effects.sends.push(Send::HeartbeatAck { session: id, unknown });
-    }
-
-    /// Ends a session: what it holds returns to its place, or ends if it has been the end of too many elves.
-    pub(crate) fn end_session(&mut self, now: Clocks, session: u32, how: SessionEnd, effects: &mut Effects) {
-        self.sessions.arena[session].is_connected = false;
-        self.refresh_rooms(session);
-
-        let entry = &mut self.sessions.arena[session];
-        let (id, instance) = (entry.id, entry.instance);
-        entry.zombies.clear();
-        let mut held_before: BTreeMap<u32, u32> = BTreeMap::new();
-        for (assign, held) in std::mem::take(&mut entry.held) {
-            let before = held_before.entry(held.elf).or_default();
-            let concurrency = self.sessions.arena[session]
-                .offers
-                .get(&held.elf)
-                .map_or(0, |offer| offer.window.concurrency);
-            let may_have_started = !is_aside(assign) && (concurrency == 0 || *before < concurrency);
-            *before += 1;
-            let Some(slot) = held.job else { continue };
-            match how {
-                SessionEnd::Lost if may_have_started => {
-                    let ran = Ran { instance, revision: held.revision, since: held.since };
-                    self.elf_lost(now, slot, ran);
-                }
-                SessionEnd::Lost => self.return_job(slot),
-                SessionEnd::Goodbye => self.hand_back(now, slot),
-            }
-        }
-
-        if let Some(entry) = self.sessions.arena.remove(session) {
-            self.sessions.by_id.remove(&id);
-            if self.sessions.by_instance.get(&instance) == Some(&session) {
-                self.sessions.by_instance.remove(&instance);
-            }
-            self.sessions.leases.remove(&(entry.lease_until, session));
-            for (elf, offer) in entry.offers {
-                offer.tasks.into_keys().for_each(|task| self.names.unuse_task(task));
-                self.names.elves[elf].sessions.remove(&id);
-                self.names.drop_elf_if_unused(elf);
-            }
-        }
-        self.batch.cancels.remove(&id);
-        self.batch.sessions_ended.push(id);
-        effects.sends.push(Send::SessionOver { session: id });
-    }
-
-    fn elf_lost(&mut self, now: Clocks, slot: Slot, ran: Ran) {
-        let job = &mut self.slab[slot];
-        job.elves_lost += 1;
-        let elves_lost = job.elves_lost;
-        if elves_lost >= self.config.elves_lost_max {
-            let end = End::Failed(FailedBy::ElvesLost(elves_lost));
-            self.finish(now, slot, Ending::unreported(end, Some(ran)));
-        } else {
-            self.return_job(slot);
-        }
-    }
-
-    /// The sessions whose lease the next [`finish_batch`](Self::finish_batch) at `now` ends, unless it is renewed before.
-    pub fn leases_over(&self, now: Clocks) -> Vec<SessionId> {
-        let now = self.attended(now);
-        let over = self.sessions.leases.iter().take_while(|(until, _)| *until <= now.steady);
-        over.map(|&(_, session)| self.sessions.arena[session].id).collect()
-    }
-
-    /// Ends the sessions whose lease has run out.
-    pub(crate) fn expire_leases(&mut self, now: Clocks, effects: &mut Effects) {
-        while let Some(&(until, session)) = self.sessions.leases.first()
-            && until <= now.steady
-        {
-            self.end_session(now, session, SessionEnd::Lost, effects);
-        }
-    }
-
-    /// The attempt a session holds, if it does: its job runs there now under that number.
-    pub(crate) fn held_by(&self, session: u32, token: Token) -> Option<(Slot, AssignNumber)> {
-        let slot = self.slab.find(&token.job)?;
-        let job = &self.slab[slot];
-        let State::Running { session: holder, assign } = job.state else { return None };
-        #[cfg(feature = "planted-bugs")]
-        if self.config.leaves_out(crate::config::PlantedBug::OutcomeNotFenced) {
-            return (holder == session).then_some((slot, assign));
-        }
-        (holder == session && job.attempt == token.attempt && token.attempt > Attempt(0))
-            .then_some((slot, assign))
     }
 }
-
-#[cfg(test)]
-mod tests;

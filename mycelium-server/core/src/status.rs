@@ -58,6 +58,12 @@ pub struct FinalCounts {
 }
 
 impl FinalCounts {
+    /// All of them together.
+    pub fn total(&self) -> u64 {
+        let Self { done, failed, upstream_failed, cancelled, skipped } = self;
+        done + failed + upstream_failed + cancelled + skipped
+    }
+
     /// The count for `status`.
     pub fn get_mut(&mut self, status: FinalStatus) -> &mut u64 {
         match status {

@@ -1,3 +1,4 @@
+use crate::Config;
 use crate::command::{Command, OutcomeResult};
 use crate::effects::{End, JobRecord, Refusal, Reply};
 use crate::ids::{Attachment, ContentDigest, FlowId};
@@ -136,7 +137,7 @@ fn a_refused_part_drops_the_submission() {
 fn an_idle_submission_is_dropped() {
     let mut env = TestEnv::new();
     env.submit_part(0, false, vec![job(1, &[])]);
-    let idle = env.core.config.submission_idle_max;
+    let idle = Config::default().submission_idle_max;
     assert_eq!(env.core.next_deadline(), Some(env.now.steady.after(idle)));
     after(&mut env, idle);
     let effects = env.batch([]);

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch::{Now, Stored, Touched};
 use crate::command::{Retry, RevivableJob};
-use crate::core::Core;
 use crate::effects::{Effects, Refusal, Reply, Revived};
-use crate::ids::JobId;
-use crate::slab::{Job, Slot, State};
+use crate::graph::Graph;
+use crate::ids::{Commit, JobId};
+use crate::index::Slot;
+use crate::jobs::{Arrival, Job, State};
+use crate::preconditions::Finished;
 use crate::status::FinalStatus;
-use crate::submit::FinishedFacts;
 
 /// The jobs that may come back, and how they hang together.
 struct Candidates {
@@ -19,7 +19,7 @@ struct Candidates {
     by_id: BTreeMap<JobId, usize>,
 }
 
-impl Core {
+impl Graph<'_> {
     pub(crate) fn on_retry(&mut self, retry: Retry, effects: &mut Effects) {
         let request = retry.request;
         let answer = self.retry(retry);
@@ -27,17 +27,17 @@ impl Core {
     }
 
     fn retry(&mut self, retry: Retry) -> Result<Reply, Refusal> {
-        let facts = FinishedFacts::new(&retry.facts);
+        let finished = Finished::new(&retry.facts);
         self.check_facts_of_retry(&retry)?;
         let candidates = self.candidates(&retry)?;
-        let mut back = self.which_come_back(&candidates, &facts)?;
+        let mut back = self.which_come_back(&candidates, &finished)?;
         for &index in &back {
             let flow = candidates.jobs[index].head.flow;
-            if self.flows.find(flow).is_none() && !retry.flows.iter().any(|record| record.id == flow) {
+            if self.jobs.find_flow(flow).is_none() && !retry.flows.iter().any(|record| record.id == flow) {
                 return Err(Refusal::FlowNotFound(flow));
             }
         }
-        let unfinished = self.slab.len() as u64;
+        let unfinished = self.jobs.len() as u64;
         if unfinished + back.len() as u64 > self.config.unfinished_max && !back.is_empty() {
             return Err(Refusal::BacklogFull { unfinished, limit: self.config.unfinished_max });
         }
@@ -46,33 +46,33 @@ impl Core {
         back.sort_unstable_by_key(|&index| candidates.jobs[index].head.number);
         for record in retry.flows {
             let is_needed = back.iter().any(|&index| candidates.jobs[index].head.flow == record.id);
-            if is_needed && self.flows.find(record.id).is_none() {
-                self.flows.insert(record, crate::ids::Commit(0));
+            if is_needed && self.jobs.find_flow(record.id).is_none() {
+                self.jobs.insert_flow(record, Commit(0));
             }
         }
         let retried = back.iter().filter(|&&index| index < candidates.named).count() as u64;
         let revived = back.len() as u64 - retried;
         for index in back {
-            self.bring_back(&candidates.jobs[index], &facts);
+            self.bring_back(&candidates.jobs[index], &finished);
         }
         Ok(Reply::Retried { retried, revived })
     }
 
-    /// What is being settled or cancelled cannot be told apart from what has been: the caller asks again when that is
+    /// What is about to fail or to be cancelled cannot be told apart from what has been: the caller asks again when that is
     /// over. The same goes for a dependent that ended after the store was asked for dependents.
     fn check_facts_of_retry(&self, retry: &Retry) -> Result<(), Refusal> {
         let as_of = retry.facts.as_of;
         let all = || retry.jobs.iter().chain(&retry.dependents);
         let is_cancelling = |job: &RevivableJob| {
-            self.flows.find(job.head.flow).is_some_and(|flow| self.flows.arena[flow].cancels > 0)
+            self.jobs.find_flow(job.head.flow).is_some_and(|flow| self.jobs.flow(flow).cancels > 0)
         };
-        if as_of < self.forgotten || !self.settles.is_empty() || all().any(is_cancelling) {
+        if self.jobs.is_stale(as_of) || self.propagation.is_under_way() || all().any(is_cancelling) {
             return Err(Refusal::FactsStale);
         }
         let mut named: Vec<JobId> = all().map(|job| job.head.id).collect();
         named.sort_unstable();
         let has_upstream_failed = retry.jobs.iter().any(|job| job.status == FinalStatus::UpstreamFailed);
-        for recent in self.recents.newest_first().take_while(|recent| recent.commit > as_of) {
+        for recent in self.jobs.recents().newest_first().take_while(|recent| recent.commit > as_of) {
             let is_missing = recent.status == FinalStatus::UpstreamFailed
                 && (has_upstream_failed || named.binary_search(&recent.cause).is_ok())
                 && named.binary_search(&recent.id).is_err();
@@ -89,10 +89,10 @@ impl Core {
         let named = retry.jobs.iter().map(|job| (job, true));
         let dependents = retry.dependents.iter().map(|job| (job, false));
         for (job, is_named) in named.chain(dependents) {
-            if self.slab.find(&job.head.id).is_some() || candidates.by_id.contains_key(&job.head.id) {
+            if self.jobs.find(&job.head.id).is_some() || candidates.by_id.contains_key(&job.head.id) {
                 continue;
             }
-            if let Some(recent) = self.recents.get(&job.head.id)
+            if let Some(recent) = self.jobs.recents().get(&job.head.id)
                 && (recent.finish_number != job.finish_number || recent.status != job.status)
             {
                 return Err(Refusal::FactsStale);
@@ -112,7 +112,7 @@ impl Core {
 
     /// Those of the candidates all of whose dependencies are unfinished, done or skipped, or come back too. Begins with all and
     /// strikes out, so that the order does not matter.
-    fn which_come_back(&self, candidates: &Candidates, facts: &FinishedFacts) -> Result<Vec<usize>, Refusal> {
+    fn which_come_back(&self, candidates: &Candidates, finished: &Finished) -> Result<Vec<usize>, Refusal> {
         let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); candidates.jobs.len()];
         let mut comes_back = vec![true; candidates.jobs.len()];
         let mut struck = Vec::new();
@@ -120,8 +120,8 @@ impl Core {
             for id in &job.depends_on {
                 if let Some(&on) = candidates.by_id.get(id) {
                     dependents[on].push(index);
-                } else if self.slab.find(id).is_none()
-                    && !self.ended_as(id, facts)?.lets_dependents_go_on()
+                } else if self.jobs.find(id).is_none()
+                    && !self.ended_as(id, finished)?.lets_dependents_go_on()
                     && comes_back[index]
                 {
                     comes_back[index] = false;
@@ -139,52 +139,37 @@ impl Core {
         Ok((0..candidates.jobs.len()).filter(|&index| comes_back[index]).collect())
     }
 
-    fn ended_as(&self, id: &JobId, facts: &FinishedFacts) -> Result<FinalStatus, Refusal> {
-        let status = match self.recents.get(id) {
+    fn ended_as(&self, id: &JobId, finished: &Finished) -> Result<FinalStatus, Refusal> {
+        let status = match self.jobs.recents().get(id) {
             Some(recent) => recent.status,
-            None => facts.find(id).ok_or(Refusal::JobNotFound(*id))?.status,
+            None => finished.find(id).ok_or(Refusal::JobNotFound(*id))?.status,
         };
         Ok(status)
     }
 
-    fn bring_back(&mut self, job: &RevivableJob, facts: &FinishedFacts) {
-        let Some(flow) = self.flows.find(job.head.flow) else { return };
-        let commit = self.commit_next();
-        let entry = &mut self.flows.arena[flow];
-        let count = entry.finished.get_mut(job.status);
-        *count = count.saturating_sub(1);
-        if self.recents.remove(&job.head.id).is_some() {
-            entry.recent -= 1;
-        }
-        self.flows.touch(flow, commit);
-
+    fn bring_back(&mut self, job: &RevivableJob, finished: &Finished) {
+        let Some(flow) = self.jobs.find_flow(job.head.flow) else { return };
+        self.jobs.forget_finished(&job.head.id, flow, job.status);
         let depends_on_skipped =
-            job.depends_on.iter().any(|id| self.ended_as(id, facts) == Ok(FinalStatus::Skipped));
-        let task = self.names.use_task_of(&job.head);
-        let touch = u32::try_from(self.batch.touched.len()).expect("a batch is bounded");
-        let slot = self.slab.insert(Job {
-            attempt: job.attempt,
-            touch,
-            evaluate: job.evaluate || depends_on_skipped,
-            ..Job::new(&job.head, job.digest, flow, task)
-        });
+            job.depends_on.iter().any(|id| self.ended_as(id, finished) == Ok(FinalStatus::Skipped));
+        let task = self.jobs.use_task_of(&job.head);
         let on: Vec<(JobId, Slot)> =
-            job.depends_on.iter().filter_map(|id| Some((*id, self.slab.find(id)?))).collect();
-        self.batch.touched.push(Touched {
-            id: job.head.id,
-            flow: job.head.flow,
-            before: None,
+            job.depends_on.iter().filter_map(|id| Some((*id, self.jobs.find(id)?))).collect();
+        let slot = self.jobs.insert(Arrival {
+            job: Job {
+                attempt: job.attempt,
+                evaluate: job.evaluate || depends_on_skipped,
+                ..Job::new(&job.head, job.digest, flow, task)
+            },
             created: None,
             revived: Some(Revived { finish_number: job.finish_number, status: job.status }),
             waits_for: on.iter().map(|(id, _)| *id).collect(),
-            stored: Stored::Record,
-            now: Now::Live(slot),
         });
         let waiting = u32::try_from(on.len()).expect("a job's dependencies are bounded");
-        on.into_iter().for_each(|(_, on)| self.slab.add_dependent(on, slot));
+        on.into_iter().for_each(|(_, on)| self.jobs.add_dependent(on, slot));
         let state = if waiting == 0 { self.waited(slot) } else { State::Pending { waiting } };
-        self.enter_new(slot, state);
-        self.unpark_dependents(slot);
+        self.jobs.enter_new(slot, state);
+        self.link_unsealed_dependents(slot);
     }
 }
 

@@ -1,13 +1,13 @@
 //! What becomes of attempts.
 
 use crate::command::{Outcome, OutcomeResult};
-use crate::core::Core;
-use crate::effects::{Effects, End, FailedBy, Ran, Send, Verdict};
+use crate::effects::{Effects, End, FailedBy, Send, Verdict};
 use crate::ids::{AssignNumber, Attachment, Clocks, SessionId, Token};
-use crate::slab::Slot;
-use crate::transitions::Ending;
+use crate::index::{SessionIdx, Slot};
+use crate::jobs::{Ending, Recent};
+use crate::serve::Serving;
 
-impl Core {
+impl Serving<'_> {
     pub(crate) fn on_outcomes(
         &mut self,
         now: Clocks,
@@ -15,7 +15,7 @@ impl Core {
         outcomes: &[Outcome],
         effects: &mut Effects,
     ) {
-        let session = self.session_alive(now, id);
+        let session = self.alive(now, id);
         let acks = outcomes
             .iter()
             .map(|outcome| (outcome.token, self.on_outcome(now, session, id, outcome)))
@@ -23,7 +23,13 @@ impl Core {
         effects.sends.push(Send::OutcomeAcks { session: id, acks });
     }
 
-    fn on_outcome(&mut self, now: Clocks, session: Option<u32>, id: SessionId, outcome: &Outcome) -> Verdict {
+    fn on_outcome(
+        &mut self,
+        now: Clocks,
+        session: Option<SessionIdx>,
+        id: SessionId,
+        outcome: &Outcome,
+    ) -> Verdict {
         let token = outcome.token;
         if let Some(session) = session
             && let Some((slot, assign)) = self.held_by(session, token)
@@ -31,26 +37,26 @@ impl Core {
             return self.settle_attempt(now, session, slot, assign, outcome.result);
         }
         if let Some(session) = session
-            && let Some(&assign) = self.sessions.arena[session].zombies.get(&token)
+            && let Some(&assign) = self.sessions[session].cancelled_in_flight.get(&token)
         {
             // The cancellation had settled it; now the instance has let go of it too.
-            self.free_held(session, assign);
+            self.release(session, assign);
             return Verdict::Duplicate;
         }
-        let settled_it = |recent: &crate::recent::Recent| {
+        let settled_it = |recent: &Recent| {
             recent.attempt == token.attempt && recent.settled_by == id && id != SessionId(0)
         };
-        if self.recents.get(&token.job).is_some_and(settled_it) {
+        if self.graph.jobs.recents().get(&token.job).is_some_and(settled_it) {
             return Verdict::Duplicate;
         }
-        self.outcomes_stale += 1;
+        *self.outcomes_stale += 1;
         Verdict::Stale
     }
 
     fn settle_attempt(
         &mut self,
         now: Clocks,
-        session: u32,
+        session: SessionIdx,
         slot: Slot,
         assign: AssignNumber,
         result: OutcomeResult,
@@ -69,17 +75,11 @@ impl Core {
         verdict
     }
 
-    fn end_attempt(&mut self, now: Clocks, session: u32, slot: Slot, assign: AssignNumber, end: End) {
-        let ran = self.ran(session, assign);
-        self.free_held(session, assign);
-        let settled_by = self.sessions.arena[session].id;
-        self.finish(now, slot, Ending { end, ran, settled_by });
-    }
-
-    pub(crate) fn ran(&self, session: u32, assign: AssignNumber) -> Option<Ran> {
-        let entry = &self.sessions.arena[session];
-        let held = entry.held.get(&assign)?;
-        Some(Ran { instance: entry.instance, revision: held.revision, since: held.since })
+    fn end_attempt(&mut self, now: Clocks, session: SessionIdx, slot: Slot, assign: AssignNumber, end: End) {
+        let ran = self.sessions.ran(session, assign);
+        self.release(session, assign);
+        let settled_by = self.sessions[session].id;
+        self.graph.finish(now, slot, Ending { end, ran, settled_by });
     }
 
     /// The arguments of an attempt could not be computed. It never reached the instance, whose lease this does
@@ -91,12 +91,12 @@ impl Core {
         token: Token,
         failure: Attachment,
     ) {
-        let Some(&session) = self.sessions.by_id.get(&id) else { return };
+        let Some(session) = self.sessions.find(id) else { return };
         if let Some((slot, assign)) = self.held_by(session, token) {
             let end = End::Failed(FailedBy::Reported(failure));
             self.end_attempt(now, session, slot, assign, end);
-        } else if let Some(&assign) = self.sessions.arena[session].zombies.get(&token) {
-            self.free_held(session, assign);
+        } else if let Some(&assign) = self.sessions[session].cancelled_in_flight.get(&token) {
+            self.release(session, assign);
         }
     }
 }

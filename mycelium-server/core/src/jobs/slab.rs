@@ -6,9 +6,8 @@ use std::hash::BuildHasher;
 
 use crate::ids::{AssignNumber, Attempt, ContentDigest, EvaluationNumber, JobId, JobNumber, Timestamp};
 use crate::image::JobHead;
-
-/// The index of an unfinished job.
-pub(crate) type Slot = u32;
+use crate::index::{FlowIdx, Idx, SessionIdx, Slot, SubmissionIdx, TaskIdx};
+use crate::status::Status;
 
 /// A job that was not touched in this batch.
 pub(crate) const UNTOUCHED: u32 = u32::MAX;
@@ -30,10 +29,9 @@ pub(crate) struct Job {
     /// The jobs that wait for this one. Some may be over already.
     pub(crate) dependents: Vec<Edge>,
     pub(crate) state: State,
-    /// Index of its flow.
-    pub(crate) flow: u32,
-    /// Index of its task, which knows its elf.
-    pub(crate) task: u32,
+    pub(crate) flow: FlowIdx,
+    /// Its task, which knows its elf.
+    pub(crate) task: TaskIdx,
     pub(crate) priority: i32,
     pub(crate) attempt: Attempt,
     pub(crate) elves_lost: u32,
@@ -48,7 +46,7 @@ pub(crate) struct Job {
 
 impl Job {
     /// A job of these indexes that is nowhere yet.
-    pub(crate) fn new(head: &JobHead, digest: ContentDigest, flow: u32, task: u32) -> Self {
+    pub(crate) fn new(head: &JobHead, digest: ContentDigest, flow: FlowIdx, task: TaskIdx) -> Self {
         Self {
             id: head.id,
             number: head.number,
@@ -67,6 +65,18 @@ impl Job {
             handed_back: 0,
         }
     }
+
+    /// How it shows. `None` while its submission is not sealed.
+    pub(crate) fn status(&self) -> Option<Status> {
+        match self.state {
+            State::Vacant | State::Unsealed { .. } => None,
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {
+                Some(Status::Pending)
+            }
+            State::Ready { .. } => Some(Status::Ready),
+            State::Running { .. } => Some(Status::Running),
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Job>() <= 112, "a job grew: ten million of them must fit one broker");
@@ -80,7 +90,7 @@ const _: () = assert!(size_of::<Job>() <= 112, "a job grew: ten million of them 
 ///                     |                                  ^ |
 ///                     |                                  | +--a list--> Gathering
 ///                     |                                  +-all have ended--+  |
-///                     +--one of them did not end well--> Doomed <-------------+
+///                     +--one of them did not end well--> UpstreamFailing <----+
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -88,8 +98,7 @@ pub(crate) enum State {
     Vacant,
     /// Its submission has not been sealed, or the sealing has not come to it yet, or it is being dropped.
     Unsealed {
-        /// Index of the submission.
-        submission: u32,
+        submission: SubmissionIdx,
         /// How many jobs it waits for.
         waiting: u32,
     },
@@ -106,7 +115,7 @@ pub(crate) enum State {
     /// It was expanded over a list and waits for the jobs of its elements; its expansion counts them.
     Gathering,
     /// It waits for others and will end UPSTREAM_FAILED as soon as its own dependents have.
-    Doomed,
+    UpstreamFailing,
     /// It waits for an instance.
     Ready {
         /// Whether it stands in its task's queue. Jobs that are about to be cancelled are taken out, and those that
@@ -115,8 +124,7 @@ pub(crate) enum State {
     },
     /// An instance holds an attempt of it.
     Running {
-        /// Index of the session.
-        session: u32,
+        session: SessionIdx,
         /// The attempt's number among the session's assignments.
         assign: AssignNumber,
     },
@@ -172,8 +180,7 @@ impl Slab {
             }
             let chunk_index = self.chunks.len() - 1;
             let chunk = &mut self.chunks[chunk_index];
-            let slot = Slot::try_from((chunk_index << CHUNK_BITS) | chunk.len())
-                .expect("fewer than 2^32 jobs fit into memory");
+            let slot = Idx::new((chunk_index << CHUNK_BITS) | chunk.len());
             job.generation = 0;
             chunk.push(job);
             slot
@@ -224,22 +231,18 @@ impl Slab {
         self[from].dependents = dependents;
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Job> {
-        self.chunks.iter_mut().flatten().filter(|job| job.state != State::Vacant)
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Job)> {
-        let slots = (0..).zip(self.chunks.iter().flatten());
-        slots.filter(|(_, job)| job.state != State::Vacant)
+        let jobs = self.chunks.iter().flatten().enumerate();
+        jobs.map(|(number, job)| (Idx::new(number), job)).filter(|(_, job)| job.state != State::Vacant)
     }
 }
 
 fn at(chunks: &[Vec<Job>], slot: Slot) -> &Job {
-    &chunks[(slot >> CHUNK_BITS) as usize][slot as usize & (CHUNK - 1)]
+    &chunks[slot.get() >> CHUNK_BITS][slot.get() & (CHUNK - 1)]
 }
 
 fn vacant(generation: u32) -> Job {
-    Job { generation, ..Job::new(&JobHead::default(), ContentDigest::default(), u32::MAX, u32::MAX) }
+    Job { generation, ..Job::new(&JobHead::default(), ContentDigest::default(), Idx::MAX, Idx::MAX) }
 }
 
 impl std::ops::Index<Slot> for Slab {
@@ -252,6 +255,6 @@ impl std::ops::Index<Slot> for Slab {
 
 impl std::ops::IndexMut<Slot> for Slab {
     fn index_mut(&mut self, slot: Slot) -> &mut Job {
-        &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize & (CHUNK - 1)]
+        &mut self.chunks[slot.get() >> CHUNK_BITS][slot.get() & (CHUNK - 1)]
     }
 }

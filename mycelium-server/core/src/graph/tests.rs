@@ -1,11 +1,11 @@
 use std::time::Duration;
 
+use crate::Explanation;
 use crate::command::{Command, OutcomeResult, Scope};
 use crate::effects::{Effects, End};
 use crate::ids::{AssignNumber, Attachment, SessionId};
 use crate::status::Status;
 use crate::testing::{FLOW, TestEnv, after, assigned, ends, id, job, offer, token};
-use crate::views::Explanation;
 
 const S1: SessionId = SessionId(1);
 

@@ -1,13 +1,13 @@
 //! Flows: the counts of their jobs, and their unfinished jobs in order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::arena::Arena;
 use crate::ids::{Commit, FlowId, FlowNumber, JobNumber, Timestamp};
 use crate::image::FlowRecord;
-use crate::slab::Slot;
-use crate::status::{FinalCounts, FinalStatus};
+use crate::index::{Arena, FlowIdx, Slot, of};
+use crate::status::FinalCounts;
 
 /// A flow, for as long as it has unfinished jobs or finished ones that are remembered.
 #[derive(Debug)]
@@ -49,8 +49,9 @@ impl Flow {
         }
     }
 
-    pub(crate) fn finished_total(&self) -> u64 {
-        finished_total(self.finished)
+    /// Whether more is known of it than its id.
+    pub(crate) fn is_known(&self) -> bool {
+        self.number > FlowNumber(0)
     }
 
     pub(crate) fn is_cancelling(&self, number: JobNumber) -> bool {
@@ -62,21 +63,16 @@ impl Flow {
     }
 }
 
-/// How many jobs have ended.
-pub(crate) fn finished_total(mut counts: FinalCounts) -> u64 {
-    FinalStatus::ALL.iter().map(|&status| *counts.get_mut(status)).sum()
-}
-
 /// The flows in memory.
 #[derive(Debug)]
 pub(crate) struct Flows {
-    pub(crate) arena: Arena<Flow>,
-    pub(crate) by_id: BTreeMap<FlowId, u32>,
-    pub(crate) by_number: BTreeMap<FlowNumber, u32>,
+    arena: Arena<of::Flow, Flow>,
+    by_id: BTreeMap<FlowId, FlowIdx>,
+    by_number: BTreeMap<FlowNumber, FlowIdx>,
     /// Those whose record is to be stored with this batch, in the order they changed.
-    touched: Vec<u32>,
+    touched: Vec<FlowIdx>,
     /// Those that may have nothing left to be remembered for.
-    idle: Vec<u32>,
+    idle: Vec<FlowIdx>,
 }
 
 impl Flows {
@@ -90,19 +86,55 @@ impl Flows {
         }
     }
 
-    pub(crate) fn find(&self, id: FlowId) -> Option<u32> {
+    pub(crate) fn find(&self, id: FlowId) -> Option<FlowIdx> {
         self.by_id.get(&id).copied()
     }
 
+    pub(crate) fn get(&self, flow: FlowIdx) -> &Flow {
+        &self.arena[flow]
+    }
+
+    pub(super) fn get_mut(&mut self, flow: FlowIdx) -> &mut Flow {
+        &mut self.arena[flow]
+    }
+
+    /// Up to the one with this number, or all, the newest first.
+    pub(crate) fn newest_first(&self, upto: Option<FlowNumber>) -> impl Iterator<Item = FlowIdx> {
+        let upto = upto.map_or(Bound::Unbounded, Bound::Included);
+        self.by_number.range((Bound::Unbounded, upto)).rev().map(|(_, &flow)| flow)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (FlowIdx, &Flow)> {
+        self.arena.iter()
+    }
+
     /// Takes in a flow as the store has it.
-    pub(crate) fn insert(&mut self, record: FlowRecord, changed: Commit) -> u32 {
-        let (id, number) = (record.id, record.number);
-        let index = self.arena.insert(Flow {
+    pub(crate) fn insert(&mut self, record: FlowRecord, changed: Commit) -> FlowIdx {
+        let number = record.number;
+        let flow = self.expect(record.id);
+        let entry = &mut self.arena[flow];
+        entry.name = record.name;
+        entry.number = number;
+        entry.created_at = record.created_at;
+        entry.finished = record.finished;
+        entry.changed = changed;
+        self.by_number.insert(number, flow);
+        self.idle.push(flow);
+        flow
+    }
+
+    /// The index of a flow of which no more than the id is known yet: it is to be [inserted](Self::insert) before
+    /// anything else is done with it.
+    pub(crate) fn expect(&mut self, id: FlowId) -> FlowIdx {
+        if let Some(flow) = self.find(id) {
+            return flow;
+        }
+        let flow = self.arena.insert(Flow {
             id,
-            name: record.name,
-            number,
-            created_at: record.created_at,
-            finished: record.finished,
+            name: Arc::default(),
+            number: FlowNumber(0),
+            created_at: Timestamp(0),
+            finished: FinalCounts::default(),
             jobs: BTreeSet::new(),
             pending: 0,
             ready: 0,
@@ -112,17 +144,21 @@ impl Flows {
             recent: 0,
             cancels: 0,
             cancel_upto: JobNumber(0),
-            changed,
+            changed: Commit(0),
             is_touched: false,
         });
-        self.by_id.insert(id, index);
-        self.by_number.insert(number, index);
-        self.idle.push(index);
-        index
+        self.by_id.insert(id, flow);
+        flow
+    }
+
+    /// Whether the flow, or another with its number, has been taken in.
+    pub(crate) fn has(&self, record: &FlowRecord) -> bool {
+        self.by_number.contains_key(&record.number)
+            || self.find(record.id).is_some_and(|flow| self.arena[flow].is_known())
     }
 
     /// The flow's record is to be stored with this batch.
-    pub(crate) fn touch(&mut self, flow: u32, commit: Commit) {
+    pub(crate) fn touch(&mut self, flow: FlowIdx, commit: Commit) {
         let entry = &mut self.arena[flow];
         entry.changed = commit;
         if !entry.is_touched {
@@ -132,7 +168,7 @@ impl Flows {
     }
 
     /// To be called whenever one of the things that keep a flow in memory goes.
-    pub(crate) fn may_be_idle(&mut self, flow: u32) {
+    pub(crate) fn may_be_idle(&mut self, flow: FlowIdx) {
         if self.arena[flow].is_idle() {
             self.idle.push(flow);
         }

@@ -7,14 +7,14 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use crate::ids::{Attempt, Commit, ContentDigest, FinishNumber, JobId, SessionId};
+use crate::index::FlowIdx;
 use crate::status::FinalStatus;
 
 /// A finished job that is remembered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Recent {
     pub(crate) id: JobId,
-    /// Index of its flow.
-    pub(crate) flow: u32,
+    pub(crate) flow: FlowIdx,
     pub(crate) digest: ContentDigest,
     pub(crate) status: FinalStatus,
     /// The job to name as the cause in jobs that depend on it, if it did not end done.

@@ -1,15 +1,17 @@
 //! Rebuilding a core from the store.
 
-use crate::config::Config;
-use crate::core::Core;
-use crate::ids::{AssignNumber, FlowId, JobId, JobNumber, SessionId, Steady, SubmissionId, Token};
-use crate::image::{FlowRecord, Image, LiveJob, Running, SessionRecord, SubmissionRecord};
-use crate::sessions::Held;
-use crate::settle::{Frame, Open, Settle};
-use crate::slab::{Edge, Job, Slot, State};
-use crate::submissions::{Drop, Phase, Submission, Work};
-
 use std::collections::{BTreeMap, BTreeSet};
+
+use super::Core;
+use crate::config::Config;
+use crate::ids::{FlowId, JobId, JobNumber, SessionId, Steady, SubmissionId, Token};
+use crate::image::{FlowRecord, Image, LiveJob, Running, SessionRecord, SubmissionRecord};
+use crate::index::{FlowIdx, Slot, SubmissionIdx};
+use crate::jobs::{Edge, Job, State};
+use crate::sessions::{Held, Sessions};
+use crate::submissions::{Phase, Submission, Submissions};
+use crate::timers::TimerKey;
+use crate::work::{Drop, Work};
 
 /// The records contradict each other: the store is damaged, or was not written by this scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,9 +66,6 @@ pub enum RestoreError {
 pub struct Restore {
     core: Core,
     now: Steady,
-    /// The flows of the jobs; until the end a job's flow is an index into this.
-    flows: Vec<FlowId>,
-    flows_by_id: BTreeMap<FlowId, u32>,
     /// The submissions of the jobs that have one.
     submissions: Vec<(Slot, SubmissionId)>,
     /// What each job waits for, until all are there.
@@ -75,13 +74,19 @@ pub struct Restore {
     numbers: BTreeSet<JobNumber>,
 }
 
+impl Core {
+    /// Begins to rebuild a core from what the store holds. `now` is when all leases, and the idle time of unsealed
+    /// submissions, begin anew.
+    pub fn restore(config: Config, now: Steady) -> Restore {
+        Restore::new(config, now)
+    }
+}
+
 impl Restore {
-    pub(crate) fn new(config: Config, now: Steady) -> Self {
+    fn new(config: Config, now: Steady) -> Self {
         Self {
             core: Core::new(config),
             now,
-            flows: Vec::new(),
-            flows_by_id: BTreeMap::new(),
             submissions: Vec::new(),
             waits_for: Vec::new(),
             running: Vec::new(),
@@ -96,24 +101,15 @@ impl Restore {
     /// If its record contradicts others. The core cannot be rebuilt then.
     pub fn job(&mut self, live: LiveJob) -> Result<(), RestoreError> {
         let core = &mut self.core;
-        if core.slab.find(&live.head.id).is_some() || !self.numbers.insert(live.head.number) {
+        if core.jobs.find(&live.head.id).is_some() || !self.numbers.insert(live.head.number) {
             return Err(RestoreError::Twice(format!("job {} or its number", live.head.id)));
         }
         if live.running.is_some() && (!live.waits_for.is_empty() || live.attempt.0 == 0) {
             return Err(RestoreError::RunningImpossible(live.head.id));
         }
-        let flow = match self.flows_by_id.get(&live.head.flow) {
-            Some(&flow) => flow,
-            None => {
-                let flow = index(self.flows.len());
-                self.flows.push(live.head.flow);
-                self.flows_by_id.insert(live.head.flow, flow);
-                flow
-            }
-        };
-
-        let task = core.names.use_task_of(&live.head);
-        let slot = core.slab.insert(Job {
+        let flow = core.jobs.expect_flow(live.head.flow);
+        let task = core.jobs.use_task_of(&live.head);
+        let slot = core.jobs.restore(Job {
             // Which state it has is known only when all jobs are there.
             state: State::Pending { waiting: 0 },
             attempt: live.attempt,
@@ -139,61 +135,52 @@ impl Restore {
     ///
     /// If the records contradict each other.
     pub fn finish(self, image: Image) -> Result<Core, RestoreError> {
-        let Self {
-            mut core,
-            now,
-            flows: job_flows,
-            submissions: job_submissions,
-            waits_for,
-            mut running,
-            numbers,
-            ..
-        } = self;
+        let Self { mut core, now, submissions: job_submissions, waits_for, mut running, numbers } = self;
         let Image { counters, flows, sessions, submissions, settling } = image;
-        core.begin_at(counters);
+        core.jobs.begin_at(counters);
+        core.sessions = Sessions::after(counters.session);
+        core.submissions = Submissions::new(counters.commit);
         if let Some(number) = numbers.last().filter(|&&number| number > counters.job) {
             return Err(RestoreError::NumberNotGiven(format!("the job numbered {number}")));
         }
         restore_flows(&mut core, flows)?;
         restore_sessions(&mut core, sessions, now)?;
-        enter_flows(&mut core, &job_flows)?;
         restore_submissions(&mut core, submissions, job_submissions, now)?;
         let mut failed: BTreeMap<JobId, Vec<Edge>> =
             settling.into_iter().map(|settling| (settling.cause, Vec::new())).collect();
-        for key in failed.keys() {
-            core.settlings.insert(*key, Open { pieces: 0, is_stored: true });
-        }
         for (slot, waits_for) in waits_for {
             restore_edges(&mut core, slot, &waits_for, &mut failed)?;
         }
         // In the order they were handed out, as far as that is known: it decides who counts as started.
-        running.sort_unstable_by_key(|(slot, running)| (running.since, core.slab[*slot].number));
+        running.sort_unstable_by_key(|(slot, running)| (running.since, core.jobs[*slot].number));
         for (slot, running) in running {
             restore_running(&mut core, slot, running)?;
         }
         enter_all(&mut core);
-        for (cause, edges) in failed {
-            core.settlings.entry(cause).or_default().pieces += 1;
-            let stack = vec![Frame { job: None, edges, next: 0 }];
-            core.settles.push_back(Settle { key: cause, cause, stack });
+        for (id, edges) in failed {
+            core.propagation.restore(id, edges);
         }
         order_submissions(&mut core);
-        core.flows.forget_idle();
+        core.jobs.forget_idle_flows();
         Ok(core)
     }
 }
 
 fn restore_flows(core: &mut Core, flows: Vec<FlowRecord>) -> Result<(), RestoreError> {
+    let counters = core.jobs.counters();
     for record in flows {
-        if core.flows.find(record.id).is_some() || core.flows.by_number.contains_key(&record.number) {
+        if core.jobs.flows().has(&record) {
             return Err(RestoreError::Twice(format!("flow {}", record.id)));
         }
-        if record.number > core.counters.flow {
+        if record.number > counters.flow {
             return Err(RestoreError::NumberNotGiven(format!("flow {}", record.id)));
         }
-        core.flows.insert(record, core.counters.commit);
+        core.jobs.insert_flow(record, counters.commit);
     }
-    Ok(())
+    match core.jobs.iter().find(|(_, job)| !core.jobs.flow_of(job).is_known()) {
+        Some((_, job)) => Err(RestoreError::FlowMissing { job: job.id, flow: core.jobs.flow_of(job).id }),
+        None => Ok(()),
+    }
 }
 
 fn restore_sessions(
@@ -204,25 +191,15 @@ fn restore_sessions(
     let lease_until = now.after(core.config.lease);
     sessions.sort_unstable_by_key(|record| record.id);
     for record in sessions {
-        if core.sessions.by_id.contains_key(&record.id) {
+        if core.sessions.find(record.id).is_some() {
             return Err(RestoreError::Twice(format!("session {}", record.id)));
         }
-        if record.id > core.counters.session {
+        if record.id > core.sessions.last() {
             return Err(RestoreError::NumberNotGiven(format!("session {}", record.id)));
         }
         // Whether it was known is not stored: those who had heard of it must not lose it to somebody who has not.
-        core.sessions.insert(&record, true, lease_until);
-    }
-    Ok(())
-}
-
-/// Puts the real flow into every job, in place of the index that stood for it.
-fn enter_flows(core: &mut Core, job_flows: &[FlowId]) -> Result<(), RestoreError> {
-    let known: Vec<Option<u32>> = job_flows.iter().map(|&id| core.flows.find(id)).collect();
-    for job in core.slab.iter_mut() {
-        let provisional = job.flow as usize;
-        job.flow = known[provisional]
-            .ok_or(RestoreError::FlowMissing { job: job.id, flow: job_flows[provisional] })?;
+        let session = core.sessions.insert(&record, true);
+        core.timers.set(TimerKey::Lease(session), lease_until);
     }
     Ok(())
 }
@@ -235,19 +212,20 @@ fn restore_submissions(
     now: Steady,
 ) -> Result<(), RestoreError> {
     // Each with its index, or none if it is sealed.
-    let mut known: BTreeMap<SubmissionId, Option<u32>> = BTreeMap::new();
+    let mut known: BTreeMap<SubmissionId, Option<SubmissionIdx>> = BTreeMap::new();
     let idle_until = now.after(core.config.submission_idle_max);
     for record in submissions {
-        let (id, next_part) = (record.id, record.next_part);
+        let id = record.id;
         let index = if record.sealed {
             None
         } else {
             let flow = core
-                .flows
-                .find(record.flow)
+                .jobs
+                .find_flow(record.flow)
                 .ok_or(RestoreError::SubmissionFlowMissing { submission: id, flow: record.flow })?;
-            let phase = Phase::Open { idle_until };
-            Some(core.insert_submission(Submission { id, flow, next_part, phase, jobs: Vec::new() }))
+            let index = insert_submission(core, id, flow, record.next_part, Phase::Open);
+            core.timers.set(TimerKey::Idle(index), idle_until);
+            Some(index)
         };
         if known.insert(id, index).is_some() {
             return Err(RestoreError::Twice(format!("submission {id}")));
@@ -258,24 +236,29 @@ fn restore_submissions(
             Some(&index) => index,
             None => {
                 // Its record is gone and its jobs are not yet: it was being dropped.
-                let flow = core.slab[slot].flow;
-                let phase = Phase::Dropping;
-                let index =
-                    core.insert_submission(Submission { id, flow, next_part: 0, phase, jobs: Vec::new() });
+                let flow = core.jobs[slot].flow;
+                let index = insert_submission(core, id, flow, 0, Phase::Dropping);
                 known.insert(id, Some(index));
                 Some(index)
             }
         };
         if let Some(submission) = index {
-            core.slab[slot].state = State::Unsealed { submission, waiting: 0 };
-            core.submissions.arena[submission].jobs.push(slot);
+            core.jobs.set_restored(slot, State::Unsealed { submission, waiting: 0 });
+            core.submissions.add_job(submission, slot);
         }
     }
     Ok(())
 }
 
-fn index(n: usize) -> u32 {
-    u32::try_from(n).expect("fewer than 2^32 entries fit into memory")
+fn insert_submission(
+    core: &mut Core,
+    id: SubmissionId,
+    flow: FlowIdx,
+    next_part: u32,
+    phase: Phase,
+) -> SubmissionIdx {
+    core.jobs.begin_submission(flow);
+    core.submissions.insert(Submission { id, flow, next_part, phase, jobs: Vec::new() })
 }
 
 fn restore_edges(
@@ -284,87 +267,82 @@ fn restore_edges(
     waits_for: &[JobId],
     failed: &mut BTreeMap<JobId, Vec<Edge>>,
 ) -> Result<(), RestoreError> {
-    let mut count = 0;
+    let mut waiting = 0;
     for id in waits_for {
-        if let Some(on) = core.slab.find(id) {
-            if core.slab[on].number >= core.slab[slot].number {
-                return Err(RestoreError::DependencyLater { job: core.slab[slot].id, on: *id });
+        if let Some(on) = core.jobs.find(id) {
+            if core.jobs[on].number >= core.jobs[slot].number {
+                return Err(RestoreError::DependencyLater { job: core.jobs[slot].id, on: *id });
             }
-            core.slab.add_dependent(on, slot);
-            count += 1;
+            core.jobs.add_dependent(on, slot);
+            waiting += 1;
         } else if let Some(edges) = failed.get_mut(id) {
-            edges.push(core.slab.edge_to(slot));
-            count += 1;
+            edges.push(core.jobs.edge_to(slot));
+            waiting += 1;
         }
         // Otherwise it is done or skipped.
     }
-    let job = &mut core.slab[slot];
-    match &mut job.state {
-        State::Unsealed { waiting, .. } | State::Pending { waiting } => *waiting = count,
-        State::Vacant
+    let state = match core.jobs[slot].state {
+        State::Unsealed { submission, .. } => State::Unsealed { submission, waiting },
+        State::Pending { .. } => State::Pending { waiting },
+        state @ (State::Vacant
         | State::Evaluating { .. }
         | State::Gathering
-        | State::Doomed
+        | State::UpstreamFailing
         | State::Ready { .. }
-        | State::Running { .. } => {}
-    }
+        | State::Running { .. }) => state,
+    };
+    core.jobs.set_restored(slot, state);
     Ok(())
 }
 
 fn restore_running(core: &mut Core, slot: Slot, running: Running) -> Result<(), RestoreError> {
-    let job = &mut core.slab[slot];
+    let job = &core.jobs[slot];
     if let State::Unsealed { .. } = job.state {
         return Err(RestoreError::RunningImpossible(job.id));
     }
     let missing = RestoreError::SessionMissing { job: job.id, session: running.session };
-    let Some(&session) = core.sessions.by_id.get(&running.session) else { return Err(missing) };
-    let entry = &mut core.sessions.arena[session];
-    if entry.instance != running.instance {
+    let Some(session) = core.sessions.find(running.session) else { return Err(missing) };
+    if core.sessions[session].instance != running.instance {
         return Err(missing);
     }
-    let assign = AssignNumber(entry.last_assign.0 + 1);
-    entry.last_assign = assign;
-    let elf = core.names.elf_of(job.task);
+    let elf = core.jobs.task_of(job).elf;
     let token = Token { job: job.id, attempt: job.attempt };
     let held = Held { token, elf, job: Some(slot), revision: running.revision, since: running.since };
-    entry.held.insert(assign, held);
-    entry.offers.entry(elf).or_default().held += 1;
-    core.names.elves[elf].sessions.insert(entry.id, session);
-    job.state = State::Running { session, assign };
+    let assign = core.sessions.hold(&mut core.jobs, session, held);
+    core.jobs.serve_held(elf, running.session, session);
+    core.jobs.set_restored(slot, State::Running { session, assign });
     Ok(())
 }
 
 /// Counts, lists and queues all jobs.
 fn enter_all(core: &mut Core) {
-    let mut slots: Vec<(JobNumber, Slot)> = core.slab.iter().map(|(slot, job)| (job.number, slot)).collect();
+    let mut slots: Vec<(JobNumber, Slot)> = core.jobs.iter().map(|(slot, job)| (job.number, slot)).collect();
     // In ascending order trees fill up from one end, which is fast.
     slots.sort_unstable();
     for (_, slot) in slots {
-        let state = match core.slab[slot].state {
-            State::Pending { waiting: 0 } => core.waited(slot),
+        let state = match core.jobs[slot].state {
+            State::Pending { waiting: 0 } => core.graph().waited(slot),
             state @ (State::Vacant
             | State::Unsealed { .. }
             | State::Pending { .. }
             | State::Evaluating { .. }
             | State::Gathering
-            | State::Doomed
+            | State::UpstreamFailing
             | State::Ready { .. }
             | State::Running { .. }) => state,
         };
-        core.enter_new(slot, state);
+        core.jobs.enter_new(slot, state);
     }
 }
 
 fn order_submissions(core: &mut Core) {
-    let indexes: Vec<u32> = core.submissions.arena.iter().map(|(index, _)| index).collect();
-    for index in indexes {
-        let mut jobs = std::mem::take(&mut core.submissions.arena[index].jobs);
-        jobs.sort_unstable_by_key(|&slot| core.slab[slot].number);
-        match core.submissions.arena[index].phase {
-            Phase::Open { .. } | Phase::Sealing => core.submissions.arena[index].jobs = jobs,
-            Phase::Dropping => {
-                core.work.push_back(Work::Drop(Drop { submission: index, jobs, answer: None }));
-            }
+    let all: Vec<(SubmissionIdx, Phase)> =
+        core.submissions.iter().map(|(index, entry)| (index, entry.phase)).collect();
+    for (submission, phase) in all {
+        core.submissions.sort_jobs(submission, |&slot| core.jobs[slot].number);
+        if phase == Phase::Dropping {
+            let jobs = core.submissions.close(submission, phase);
+            core.work.push(Work::Drop(Drop { submission, jobs, answer: None }));
         }
     }
 }

@@ -1,0 +1,280 @@
+//! What can be asked. The shell asks between a commit and the next command, so that what shows is durable.
+
+use std::cmp::Reverse;
+use std::ops::Bound;
+
+use super::Core;
+use crate::command::Hello;
+use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Token};
+use crate::image::Counters;
+use crate::index::{FlowIdx, Slot};
+use crate::jobs::{Job, State};
+use crate::status::Status;
+use crate::timers::TimerKey;
+use crate::views::{
+    Counts, ElfView, Explanation, FlowView, InstanceView, JobView, ListCursor, ListFilter, ListPage,
+};
+
+/// How far [`Explanation::NoFreeWindow::jobs_before`] counts.
+const JOBS_BEFORE_MAX: usize = 1_000;
+
+/// How many jobs [`Explanation::WaitsForElements`] names.
+const ELEMENTS_SHOWN_MAX: usize = 100;
+
+impl Core {
+    /// The newest number of an evaluation. The core that takes this one's place is to begin after it
+    /// ([`Config::evaluations_after`](crate::Config)).
+    pub fn last_evaluation(&self) -> EvaluationNumber {
+        self.evaluations.last()
+    }
+
+    /// The session that a `Hello` would resume if it were applied now.
+    pub fn resumes(&self, hello: &Hello) -> Option<SessionId> {
+        let (secret, required) = (hello.secret, self.config.secrets_required);
+        hello.resume.filter(|&id| self.sessions.to_resume(id, hello.instance, secret, required).is_some())
+    }
+
+    /// The sessions whose lease the next [`finish_batch`](Self::finish_batch) at `now` ends, unless it is renewed before.
+    pub fn leases_over(&self, now: Clocks) -> Vec<SessionId> {
+        let due = self.timers.due(self.timers.attended(now).steady);
+        due.filter_map(|key| match key {
+            TimerKey::Lease(session) => Some(self.sessions[session].id),
+            TimerKey::Pause(_) | TimerKey::Idle(_) => None,
+        })
+        .collect()
+    }
+
+    /// The job, if it is unfinished. Jobs of unsealed submissions show as PENDING.
+    pub fn job(&self, id: JobId) -> Option<JobView> {
+        Some(self.view(&self.jobs[self.jobs.find(&id)?]))
+    }
+
+    /// Why the job is where it is, if it is unfinished.
+    pub fn explain(&self, id: JobId) -> Option<Explanation> {
+        let slot = self.jobs.find(&id)?;
+        let job = &self.jobs[slot];
+        Some(match job.state {
+            State::Vacant => return None,
+            State::Unsealed { submission, .. } => {
+                Explanation::NotSealed { submission: self.submissions[submission].id }
+            }
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::Ready { .. }
+                if self.jobs.is_cancelling(job) =>
+            {
+                Explanation::Cancelling
+            }
+            State::Pending { waiting } => Explanation::WaitsForJobs { count: waiting },
+            State::Evaluating { .. } => {
+                let expansion = self.evaluations.expansion(slot);
+                let is_gathering = expansion.is_some_and(|expansion| expansion.elements.is_some());
+                Explanation::Evaluating { is_gathering }
+            }
+            State::Gathering => self.explain_gathering(slot)?,
+            State::UpstreamFailing => Explanation::Settling,
+            State::Ready { .. } => match self.timers.deadline(TimerKey::Pause(slot)) {
+                Some(until) => Explanation::HandedBack { times: u32::from(job.handed_back), until },
+                None => self.explain_ready(slot, job),
+            },
+            State::Running { session, assign } => Explanation::Held {
+                running: self.sessions.running(session, assign)?,
+                connected: self.sessions[session].is_connected,
+            },
+        })
+    }
+
+    fn explain_gathering(&self, slot: Slot) -> Option<Explanation> {
+        let expansion = self.evaluations.expansion(slot)?;
+        let jobs = expansion.jobs.iter().filter_map(|&edge| self.jobs.follow(edge));
+        Some(Explanation::WaitsForElements {
+            elements: expansion.elements?,
+            unfinished: expansion.unfinished,
+            jobs: jobs.take(ELEMENTS_SHOWN_MAX).map(|job| self.view(job)).collect(),
+        })
+    }
+
+    fn explain_ready(&self, slot: Slot, job: &Job) -> Explanation {
+        let task = self.jobs.task_of(job);
+        let mut serving = 0;
+        let (mut instances, mut window, mut held) = (0, 0, 0);
+        for &session in self.jobs.elf(task.elf).sessions.values() {
+            let session = &self.sessions[session];
+            let Some(offer) = session.offers.get(&task.elf) else { continue };
+            if !session.is_connected || !offer.is_offered {
+                continue;
+            }
+            serving += 1;
+            if offer.tasks.contains_key(&job.task) {
+                instances += 1;
+                window += if session.is_draining { 0 } else { u64::from(offer.window.jobs) };
+                held += u64::from(offer.held);
+            }
+        }
+        if instances == 0 {
+            return Explanation::NoInstance { instances: serving };
+        }
+        let place = (Reverse(job.priority), job.number, slot);
+        let jobs_before = task.queue.range(..place).take(JOBS_BEFORE_MAX).count();
+        let jobs_before = u32::try_from(jobs_before).unwrap_or(u32::MAX);
+        Explanation::NoFreeWindow { instances, window, held, jobs_before }
+    }
+
+    /// Lists unfinished jobs, newest flow first and within a flow the newest submitted first; jobs of unsealed
+    /// submissions are left out. Looks at `scan_max` jobs at most (and at least one), so that a page may hold fewer
+    /// than `limit` jobs and still have a next one.
+    pub fn list_unfinished(
+        &self,
+        filter: &ListFilter,
+        after: Option<ListCursor>,
+        limit: usize,
+        scan_max: usize,
+    ) -> ListPage {
+        let mut page = ListPage::default();
+        let mut scan = Scan { filter, left: scan_max.max(1), limit: limit.max(1) };
+        if let Some(id) = filter.flow {
+            let flow = self.jobs.find_flow(id);
+            if flow.is_none_or(|flow| self.list_flow(flow, after, &mut scan, &mut page)) {
+                page.next = None;
+            }
+            return page;
+        }
+        for flow in self.jobs.flows().newest_first(after.map(|cursor| cursor.flow)) {
+            if !self.list_flow(flow, after, &mut scan, &mut page) {
+                return page;
+            }
+        }
+        page.next = None;
+        page
+    }
+
+    /// Says whether the flow was listed to its end.
+    fn list_flow(
+        &self,
+        flow: FlowIdx,
+        after: Option<ListCursor>,
+        scan: &mut Scan<'_>,
+        page: &mut ListPage,
+    ) -> bool {
+        let flow = self.jobs.flow(flow);
+        let below = match after {
+            Some(cursor) if cursor.flow < flow.number => return true,
+            Some(cursor) if cursor.flow == flow.number => Bound::Excluded((cursor.job, Slot::MIN)),
+            Some(_) | None => Bound::Unbounded,
+        };
+        for &(number, slot) in flow.jobs.range((Bound::Unbounded, below)).rev() {
+            if scan.left == 0 || page.jobs.len() == scan.limit {
+                return false;
+            }
+            scan.left -= 1;
+            page.next = Some(ListCursor { flow: flow.number, job: number });
+            let job = &self.jobs[slot];
+            if self.matches(job, scan.filter) {
+                page.jobs.push(self.view(job));
+            }
+        }
+        true
+    }
+
+    fn matches(&self, job: &Job, filter: &ListFilter) -> bool {
+        let task = self.jobs.task_of(job);
+        let has_status = |status| filter.statuses.is_empty() || filter.statuses.contains(&status);
+        filter.elf.as_ref().is_none_or(|elf| *elf == self.jobs.elf(task.elf).name)
+            && filter.task.as_ref().is_none_or(|name| *name == task.name)
+            && job.status().is_some_and(has_status)
+    }
+
+    /// The flow, if it is in memory: it has unfinished jobs, or some that finished not long ago. Else the store has
+    /// it as it is.
+    pub fn flow(&self, id: FlowId) -> Option<FlowView> {
+        let flow = self.jobs.flow(self.jobs.find_flow(id)?);
+        Some(FlowView {
+            record: flow.record(),
+            pending: flow.pending,
+            ready: flow.ready,
+            running: flow.running,
+        })
+    }
+
+    /// The elf, if it has unfinished jobs or sessions that serve it.
+    pub fn elf(&self, name: &str) -> Option<ElfView> {
+        let index = self.jobs.names().find_elf(name)?;
+        let elf = self.jobs.elf(index);
+        let instances = elf
+            .sessions
+            .values()
+            .filter_map(|&session| {
+                let session = &self.sessions[session];
+                let offer = session.offers.get(&index)?;
+                Some(InstanceView {
+                    session: session.id,
+                    instance: session.instance,
+                    connected: session.is_connected,
+                    window: if session.is_draining { 0 } else { offer.window.jobs },
+                    held: offer.held,
+                })
+            })
+            .collect();
+        Some(ElfView { instances, ready: elf.ready, running: elf.running })
+    }
+
+    /// The core at a glance.
+    pub fn status(&self) -> Counts {
+        let counts = self.jobs.counts();
+        Counts {
+            pending: counts.pending,
+            ready: counts.ready,
+            running: counts.running,
+            unsealed: counts.unsealed,
+            sessions: self.sessions.len() as u64,
+            outcomes_stale: self.outcomes_stale,
+            counters: Counters { session: self.sessions.last(), ..self.jobs.counters() },
+        }
+    }
+
+    /// The elf and the task of an attempt that a session holds, so that its outputs can be checked against the
+    /// declaration before they are applied. `None` if it does not hold it: then its outcome changes nothing.
+    pub fn token_task(&self, session: SessionId, token: Token) -> Option<(&str, &str)> {
+        let session = self.sessions.find(session)?;
+        let (slot, _) = self.jobs.held_by(&self.config, session, token)?;
+        let task = self.jobs.task_of(&self.jobs[slot]);
+        Some((&self.jobs.elf(task.elf).name, &task.name))
+    }
+
+    fn view(&self, job: &Job) -> JobView {
+        let expansion = if job.evaluate {
+            self.jobs.find(&job.id).and_then(|slot| self.evaluations.expansion(slot))
+        } else {
+            None
+        };
+        let (mut waiting_for, mut unsealed, mut running) = (0, None, None);
+        match job.state {
+            State::Unsealed { submission, waiting } => {
+                (waiting_for, unsealed) = (waiting, Some(self.submissions[submission].id));
+            }
+            State::Pending { waiting } => waiting_for = waiting,
+            State::Gathering => waiting_for = expansion.map_or(0, |expansion| expansion.unfinished),
+            State::Running { session, assign } => running = self.sessions.running(session, assign),
+            State::Vacant | State::Evaluating { .. } | State::UpstreamFailing | State::Ready { .. } => {}
+        }
+        JobView {
+            head: self.jobs.head(job),
+            status: job.status().unwrap_or(Status::Pending),
+            digest: job.digest,
+            attempt: job.attempt,
+            elves_lost: job.elves_lost,
+            waiting_for,
+            elements: expansion.and_then(|expansion| expansion.elements),
+            running,
+            unsealed,
+        }
+    }
+}
+
+/// What a page may still take.
+struct Scan<'a> {
+    filter: &'a ListFilter,
+    left: usize,
+    limit: usize,
+}
+
+#[cfg(test)]
+mod tests;

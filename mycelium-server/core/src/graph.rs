@@ -1,0 +1,134 @@
+//! How jobs go on: what one that ends, comes back, or waits for nothing more means for the others.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::effects::{End, FailedBy, Ran};
+use crate::evaluations::Evaluations;
+use crate::ids::Clocks;
+use crate::index::Slot;
+use crate::jobs::{Edge, Ended, Ending, Jobs, State};
+use crate::propagation::Propagation;
+use crate::status::FinalStatus;
+use crate::timers::{TimerKey, Timers};
+
+mod evaluate;
+mod propagate;
+mod retry;
+
+/// The pause after a job has come back a second time.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Pauses double up to this.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How long a job pauses that has come back `times` times before.
+fn pause_after(times: u8) -> Duration {
+    match times {
+        // Once is no pattern: an elf that drains hands back what it has not started.
+        0 => Duration::ZERO,
+        _ => PAUSE_MIN.saturating_mul(1 << (times - 1).min(16)).min(PAUSE_MAX),
+    }
+}
+
+/// The unfinished jobs, with all that decides how they go on.
+pub(crate) struct Graph<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) jobs: &'a mut Jobs,
+    pub(crate) evaluations: &'a mut Evaluations,
+    pub(crate) propagation: &'a mut Propagation,
+    pub(crate) timers: &'a mut Timers,
+}
+
+impl Graph<'_> {
+    /// Where a job stands for which nothing is left to wait.
+    pub(crate) fn waited(&mut self, slot: Slot) -> State {
+        let job = &self.jobs[slot];
+        if job.evaluate { self.evaluations.begin(job.flow, slot) } else { State::Ready { queued: true } }
+    }
+
+    /// One of the jobs that this one waits for was skipped: whether it needs its outputs is evaluated before it goes on.
+    fn dependency_skipped(&mut self, edge: Edge) {
+        if let Some(job) = self.jobs.follow(edge)
+            && !job.evaluate
+        {
+            self.jobs.set_evaluate(edge.slot);
+        }
+        self.dependency_done(edge);
+    }
+
+    /// One of the jobs that this one waits for has ended, and is no reason for it to end.
+    fn dependency_done(&mut self, edge: Edge) {
+        let Some(job) = self.jobs.follow(edge) else { return };
+        match job.state {
+            State::Pending { waiting: 1 } if job.evaluate => self.evaluate(edge.slot),
+            State::Pending { waiting: 1 } => self.jobs.set_state(edge.slot, State::Ready { queued: true }),
+            // Only a status that shows is worth a touch.
+            State::Pending { waiting } => {
+                self.jobs.set_detail(edge.slot, State::Pending { waiting: waiting - 1 });
+            }
+            State::Unsealed { submission, waiting } => {
+                self.jobs.set_detail(edge.slot, State::Unsealed { submission, waiting: waiting - 1 });
+            }
+            State::Evaluating { .. } | State::Gathering => self.element_ended(edge.slot),
+            State::UpstreamFailing => {}
+            State::Vacant | State::Ready { .. } | State::Running { .. } => {
+                debug_assert!(false, "job {} waits for nothing", job.id);
+            }
+        }
+    }
+
+    /// Ends a job. Whoever holds an attempt of it must have been seen to before.
+    pub(crate) fn finish(&mut self, now: Clocks, slot: Slot, ending: Ending) {
+        let job = &self.jobs[slot];
+        if job.state == (State::Ready { queued: false }) {
+            self.timers.cancel(TimerKey::Pause(slot));
+        }
+        // Only what was evaluated can have been expanded.
+        let expansion = if job.evaluate { self.evaluations.remove_expansion(slot) } else { None };
+        let elements = expansion.and_then(|expansion| expansion.elements);
+        let Ended { id, dependents } = self.jobs.finish(slot, now.wall, ending, elements);
+        match ending.end.status() {
+            FinalStatus::Done => dependents.into_iter().for_each(|edge| self.dependency_done(edge)),
+            FinalStatus::Skipped => dependents.into_iter().for_each(|edge| self.dependency_skipped(edge)),
+            FinalStatus::Failed | FinalStatus::Cancelled => self.propagation.begin(id, id, dependents),
+            // Its dependents ended before it did: that is the order of the walk.
+            FinalStatus::UpstreamFailed => {}
+        }
+    }
+
+    /// A running job comes back without an outcome, and its elf lives: it returns to its place in the queue. From the
+    /// second time on it stands beside it for a while, so that an elf which takes jobs and gives them back does not keep
+    /// the broker and the disk busy with nothing else.
+    pub(crate) fn hand_back(&mut self, now: Clocks, slot: Slot) {
+        let pause = pause_after(self.jobs.count_handed_back(slot));
+        self.jobs.set_state(slot, State::Ready { queued: pause.is_zero() });
+        if !pause.is_zero() {
+            self.timers.set(TimerKey::Pause(slot), now.steady.after(pause));
+        }
+    }
+
+    /// The pause of a job is over: it goes back into its queue.
+    pub(crate) fn end_pause(&mut self, slot: Slot) {
+        self.jobs.set_state(slot, State::Ready { queued: true });
+    }
+
+    /// A running job comes back because its elf is lost, which cannot have started it.
+    pub(crate) fn put_back(&mut self, slot: Slot) {
+        self.jobs.touch_record(slot);
+        self.jobs.set_state(slot, State::Ready { queued: true });
+    }
+
+    /// A running job comes back because its elf is lost, or ends if it has been the end of too many elves.
+    pub(crate) fn elf_lost(&mut self, now: Clocks, slot: Slot, ran: Ran) {
+        let elves_lost = self.jobs.count_elf_lost(slot);
+        if elves_lost >= self.config.elves_lost_max {
+            let end = End::Failed(FailedBy::ElvesLost(elves_lost));
+            self.finish(now, slot, Ending::unreported(end, Some(ran)));
+        } else {
+            self.put_back(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

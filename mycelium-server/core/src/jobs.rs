@@ -1,0 +1,387 @@
+//! Jobs: the unfinished ones with their flows, elves, tasks and queues, and those that finished not long ago.
+//!
+//! How a job goes from one state to the next, its counts, its queue and its record: all that changes here and nowhere
+//! else. What follows from it for other jobs is not known here.
+
+use crate::config::Config;
+use crate::effects::{End, Ran, Revived, SpecRecord};
+use crate::ids::{
+    AssignNumber, Attempt, Commit, FlowId, FlowNumber, JobId, JobNumber, SessionId, Timestamp, Token,
+};
+use crate::image::{Counters, FlowRecord, JobHead};
+use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot, TaskIdx};
+use crate::status::FinalCounts;
+
+mod endings;
+mod flows;
+mod names;
+mod recents;
+mod slab;
+mod states;
+mod touched;
+
+pub(crate) use flows::{Flow, Flows};
+pub(crate) use names::{Elf, FreeSlot, Names, Place, Task};
+pub(crate) use recents::{Recent, Recents};
+pub(crate) use slab::{Edge, Job, Slab, State, UNTOUCHED};
+pub(crate) use touched::{Now, ToStore, Touched};
+
+/// Unfinished jobs by where they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Unfinished {
+    pub(crate) pending: u64,
+    pub(crate) ready: u64,
+    pub(crate) running: u64,
+    pub(crate) unsealed: u64,
+}
+
+/// Why a job ends, with what the record needs to know of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    pub(crate) end: End,
+    /// Who held it when it ended.
+    pub(crate) ran: Option<Ran>,
+    /// The session whose report ended it; 0 if none did.
+    pub(crate) settled_by: SessionId,
+}
+
+impl Ending {
+    /// Not by a report.
+    pub(crate) fn unreported(end: End, ran: Option<Ran>) -> Self {
+        Self { end, ran, settled_by: SessionId(0) }
+    }
+
+    /// The job to name in those that end because of this one.
+    fn cause(&self, id: JobId) -> JobId {
+        self.end.cause().unwrap_or(id)
+    }
+}
+
+/// What it takes to take in a job.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) job: Job,
+    /// Set if it is new.
+    pub(crate) created: Option<SpecRecord>,
+    /// Set if it was finished before.
+    pub(crate) revived: Option<Revived>,
+    /// The jobs to be written as those it waits for.
+    pub(crate) waits_for: Vec<JobId>,
+}
+
+/// A job that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) id: JobId,
+    /// The jobs that wait for it.
+    pub(crate) dependents: Vec<Edge>,
+}
+
+/// All jobs in memory.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    slab: Slab,
+    flows: Flows,
+    names: Names,
+    recents: Recents,
+    counts: Unfinished,
+    /// The numbers given out. The one of sessions is not kept here.
+    counters: Counters,
+    /// The newest commit that changed something which is forgotten since: what is read from the store must not be
+    /// older.
+    forgotten: Commit,
+    /// The jobs that the batch has changed, each once.
+    touched: Vec<Touched>,
+}
+
+impl std::ops::Index<Slot> for Jobs {
+    type Output = Job;
+
+    fn index(&self, slot: Slot) -> &Job {
+        &self.slab[slot]
+    }
+}
+
+/// What is there.
+impl Jobs {
+    pub(crate) fn new(hash_seed: u64) -> Self {
+        Self {
+            slab: Slab::new(hash_seed),
+            flows: Flows::new(),
+            names: Names::new(),
+            recents: Recents::new(hash_seed),
+            counts: Unfinished::default(),
+            counters: Counters::default(),
+            forgotten: Commit::default(),
+            touched: Vec::new(),
+        }
+    }
+
+    /// If nothing is known yet: goes on from these numbers.
+    pub(crate) fn begin_at(&mut self, counters: Counters) {
+        self.counters = Counters { session: SessionId(0), ..counters };
+        self.forgotten = counters.commit;
+    }
+
+    pub(crate) fn find(&self, id: &JobId) -> Option<Slot> {
+        self.slab.find(id)
+    }
+
+    /// The job an edge leads to, if it is still unfinished.
+    pub(crate) fn follow(&self, edge: Edge) -> Option<&Job> {
+        self.slab.follow(edge)
+    }
+
+    /// The edge that leads to a job.
+    pub(crate) fn edge_to(&self, slot: Slot) -> Edge {
+        self.slab.edge_to(slot)
+    }
+
+    /// The attempt a session holds, if it does: its job runs there now under that number.
+    #[cfg_attr(
+        not(feature = "planted-bugs"),
+        expect(unused_variables, reason = "it has the bugs that are planted")
+    )]
+    pub(crate) fn held_by(
+        &self,
+        config: &Config,
+        session: SessionIdx,
+        token: Token,
+    ) -> Option<(Slot, AssignNumber)> {
+        let slot = self.find(&token.job)?;
+        let job = &self.slab[slot];
+        let State::Running { session: holder, assign } = job.state else { return None };
+        #[cfg(feature = "planted-bugs")]
+        if config.leaves_out(crate::config::PlantedBug::OutcomeNotFenced) {
+            return (holder == session).then_some((slot, assign));
+        }
+        (holder == session && job.attempt == token.attempt && token.attempt > Attempt(0))
+            .then_some((slot, assign))
+    }
+
+    /// How many are unfinished.
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Job)> {
+        self.slab.iter()
+    }
+
+    /// The unfinished ones by where they stand.
+    pub(crate) fn counts(&self) -> Unfinished {
+        self.counts
+    }
+
+    /// The job to name as the cause in those that depend on `failed`, which ended because of `cause`. That one may have
+    /// been brought back since, while `failed` was not, because it depends on another that did not end done: then it
+    /// is `failed` itself.
+    pub(crate) fn cause_to_name(&self, failed: JobId, cause: JobId) -> JobId {
+        let is_still_true =
+            self.recents.get(&cause).is_some_and(|recent| !recent.status.lets_dependents_go_on());
+        if is_still_true { cause } else { failed }
+    }
+
+    pub(crate) fn recents(&self) -> &Recents {
+        &self.recents
+    }
+
+    pub(crate) fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
+    pub(crate) fn flow(&self, flow: FlowIdx) -> &Flow {
+        self.flows.get(flow)
+    }
+
+    pub(crate) fn flow_of(&self, job: &Job) -> &Flow {
+        self.flows.get(job.flow)
+    }
+
+    /// Whether a job will be cancelled with its flow, and is not assigned.
+    pub(crate) fn is_cancelling(&self, job: &Job) -> bool {
+        self.flow_of(job).is_cancelling(job.number)
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(crate) fn elf(&self, elf: ElfIdx) -> &Elf {
+        self.names.elf(elf)
+    }
+
+    pub(crate) fn task_of(&self, job: &Job) -> &Task {
+        self.names.task(job.task)
+    }
+
+    pub(crate) fn head(&self, job: &Job) -> JobHead {
+        let task = self.task_of(job);
+        JobHead {
+            id: job.id,
+            flow: self.flow_of(job).id,
+            elf: self.elf(task.elf).name.clone(),
+            task: task.name.clone(),
+            priority: job.priority,
+            number: job.number,
+            submitted_at: job.submitted_at,
+        }
+    }
+
+    /// The numbers given out; that of sessions is 0.
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The commit that will store what is changed now.
+    pub(crate) fn commit_next(&self) -> Commit {
+        Commit(self.counters.commit.0 + 1)
+    }
+
+    /// Whether what the store said then may lack something that is forgotten here.
+    pub(crate) fn is_stale(&self, as_of: Commit) -> bool {
+        as_of < self.forgotten
+    }
+
+    /// How many jobs of how many were touched in this batch and not yet emitted.
+    pub(crate) fn touched(&self) -> &[Touched] {
+        &self.touched
+    }
+}
+
+/// Flows.
+impl Jobs {
+    pub(crate) fn find_flow(&self, id: FlowId) -> Option<FlowIdx> {
+        self.flows.find(id)
+    }
+
+    /// Takes in a flow as the store had it at that commit.
+    pub(crate) fn insert_flow(&mut self, record: FlowRecord, changed: Commit) -> FlowIdx {
+        self.flows.insert(record, changed)
+    }
+
+    /// The index of a flow that is to be [inserted](Self::insert_flow) before anything else is done with it.
+    pub(crate) fn expect_flow(&mut self, id: FlowId) -> FlowIdx {
+        self.flows.expect(id)
+    }
+
+    /// Makes a flow.
+    pub(crate) fn new_flow(
+        &mut self,
+        id: FlowId,
+        name: std::sync::Arc<str>,
+        created_at: Timestamp,
+    ) -> FlowIdx {
+        let number = FlowNumber(self.counters.flow.0 + 1);
+        self.counters.flow = number;
+        let finished = FinalCounts::default();
+        let commit = self.commit_next();
+        let flow = self.flows.insert(FlowRecord { id, name, number, created_at, finished }, commit);
+        self.flows.touch(flow, commit);
+        flow
+    }
+
+    /// A submission to a flow begins.
+    pub(crate) fn begin_submission(&mut self, flow: FlowIdx) {
+        self.flows.get_mut(flow).submissions += 1;
+    }
+
+    /// A submission to a flow is over.
+    pub(crate) fn end_submission(&mut self, flow: FlowIdx) {
+        self.flows.get_mut(flow).submissions -= 1;
+        self.flows.may_be_idle(flow);
+    }
+
+    /// The cancellation of a flow begins. Returns up to which job it goes.
+    pub(crate) fn begin_cancelling(&mut self, flow: FlowIdx) -> JobNumber {
+        let upto = self.counters.job;
+        let entry = self.flows.get_mut(flow);
+        entry.cancels += 1;
+        entry.cancel_upto = upto;
+        upto
+    }
+
+    /// A cancellation of a flow is over.
+    pub(crate) fn end_cancelling(&mut self, flow: FlowIdx) {
+        self.flows.get_mut(flow).cancels -= 1;
+        self.flows.may_be_idle(flow);
+    }
+
+    /// Forgets the flows that nothing keeps.
+    pub(crate) fn forget_idle_flows(&mut self) {
+        self.flows.forget_idle();
+    }
+}
+
+/// Names, and who could take what.
+impl Jobs {
+    /// The task of a job that is about to be taken in, which then is one of its users.
+    pub(crate) fn use_task_of(&mut self, head: &JobHead) -> TaskIdx {
+        self.names.use_task_of(head)
+    }
+
+    /// A session offers a task.
+    pub(crate) fn use_task(&mut self, elf: ElfIdx, name: &std::sync::Arc<str>) -> TaskIdx {
+        self.names.use_task(elf, name)
+    }
+
+    /// A session does not offer a task any more.
+    pub(crate) fn unuse_task(&mut self, task: TaskIdx) {
+        self.names.unuse_task(task);
+    }
+
+    /// The elf that a session offers.
+    pub(crate) fn serve(&mut self, name: &std::sync::Arc<str>, id: SessionId, session: SessionIdx) -> ElfIdx {
+        let elf = self.names.intern_elf(name);
+        self.names.add_session(elf, id, session);
+        elf
+    }
+
+    /// A session holds jobs of an elf.
+    pub(crate) fn serve_held(&mut self, elf: ElfIdx, id: SessionId, session: SessionIdx) {
+        self.names.add_session(elf, id, session);
+    }
+
+    /// A session neither offers an elf any more nor holds jobs of it.
+    pub(crate) fn stop_serving(&mut self, elf: ElfIdx, id: SessionId) {
+        self.names.remove_session(elf, id);
+    }
+
+    /// What a session has free for an elf has changed.
+    pub(crate) fn set_free_slot(&mut self, elf: ElfIdx, before: Option<FreeSlot>, now: Option<FreeSlot>) {
+        self.names.set_free_slot(elf, before, now);
+    }
+
+    /// Takes out an elf for which there may be both a job and a free slot.
+    pub(crate) fn pop_to_place(&mut self) -> Option<ElfIdx> {
+        self.names.pop_to_place()
+    }
+
+    /// Looks at an elf once more with the next batch.
+    pub(crate) fn keep_to_place(&mut self, elf: ElfIdx) {
+        self.names.keep_to_place(elf);
+    }
+}
+
+/// The end of a batch.
+impl Jobs {
+    /// Takes what the batch has changed of jobs.
+    pub(crate) fn take_touched(&mut self) -> Vec<Touched> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// A job that was touched has been emitted.
+    pub(crate) fn untouch(&mut self, slot: Slot) {
+        self.slab[slot].touch = UNTOUCHED;
+    }
+
+    /// Takes what the batch has changed of flows.
+    pub(crate) fn take_touched_flows(&mut self) -> Vec<FlowRecord> {
+        self.flows.take_touched()
+    }
+
+    /// Numbers the commit of the batch.
+    pub(crate) fn begin_commit(&mut self) {
+        self.counters.commit = self.commit_next();
+    }
+}

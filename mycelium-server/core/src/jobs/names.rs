@@ -1,0 +1,248 @@
+//! Elves and tasks: their names, their queues, and the instances that have room.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::ids::{JobNumber, SessionId};
+use crate::image::JobHead;
+use crate::index::{Arena, ElfIdx, SessionIdx, Slot, TaskIdx, of};
+
+/// A place in a queue: highest priority first, then earliest submitted.
+pub(crate) type Place = (Reverse<i32>, JobNumber, Slot);
+
+/// A session that has a free slot for a job of an elf: the one that holds fewest first, then the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FreeSlot {
+    pub(crate) held: u32,
+    pub(crate) id: SessionId,
+    pub(crate) session: SessionIdx,
+}
+
+/// A task of an elf, for as long as a job or a session names it.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) elf: ElfIdx,
+    pub(crate) name: Arc<str>,
+    pub(crate) queue: BTreeSet<Place>,
+    /// How many unfinished jobs and offers name it.
+    pub(crate) users: u64,
+}
+
+/// An elf, for as long as it has a task or a session names it.
+#[derive(Debug)]
+pub(crate) struct Elf {
+    pub(crate) name: Arc<str>,
+    pub(crate) tasks: BTreeMap<Arc<str>, TaskIdx>,
+    /// The first of each task's queue, with the task: what an instance could take next is found here without
+    /// looking at every task.
+    pub(crate) heads: BTreeSet<(Reverse<i32>, JobNumber, TaskIdx)>,
+    /// The sessions that could take a job now.
+    pub(crate) free_slots: BTreeSet<FreeSlot>,
+    /// All sessions that offer it or hold jobs of it.
+    pub(crate) sessions: BTreeMap<SessionId, SessionIdx>,
+    pub(crate) ready: u64,
+    pub(crate) running: u64,
+}
+
+/// All names in use.
+#[derive(Debug)]
+pub(crate) struct Names {
+    elves: Arena<of::Elf, Elf>,
+    tasks: Arena<of::Task, Task>,
+    by_name: BTreeMap<Arc<str>, ElfIdx>,
+    /// The elves for which there may be both a job and a free slot.
+    to_place: BTreeSet<ElfIdx>,
+}
+
+impl Names {
+    pub(crate) fn new() -> Self {
+        Self { elves: Arena::new(), tasks: Arena::new(), by_name: BTreeMap::new(), to_place: BTreeSet::new() }
+    }
+
+    pub(crate) fn find_elf(&self, name: &str) -> Option<ElfIdx> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn elf(&self, elf: ElfIdx) -> &Elf {
+        &self.elves[elf]
+    }
+
+    pub(crate) fn task(&self, task: TaskIdx) -> &Task {
+        &self.tasks[task]
+    }
+
+    /// The elf's index; it is made if it is not there, and then must be used before the next
+    /// [`drop_elf_if_unused`](Self::drop_elf_if_unused).
+    pub(crate) fn intern_elf(&mut self, name: &Arc<str>) -> ElfIdx {
+        if let Some(&elf) = self.by_name.get(name) {
+            return elf;
+        }
+        let elf = self.elves.insert(Elf {
+            name: Arc::clone(name),
+            tasks: BTreeMap::new(),
+            heads: BTreeSet::new(),
+            free_slots: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            ready: 0,
+            running: 0,
+        });
+        self.by_name.insert(Arc::clone(name), elf);
+        elf
+    }
+
+    /// The index of the task of a job, with one more user.
+    pub(crate) fn use_task_of(&mut self, head: &JobHead) -> TaskIdx {
+        let elf = self.intern_elf(&head.elf);
+        self.use_task(elf, &head.task)
+    }
+
+    /// The task's index, with one more user.
+    pub(crate) fn use_task(&mut self, elf: ElfIdx, name: &Arc<str>) -> TaskIdx {
+        let task = match self.elves[elf].tasks.get(name) {
+            Some(&task) => task,
+            None => {
+                let entry = Task { elf, name: Arc::clone(name), queue: BTreeSet::new(), users: 0 };
+                let task = self.tasks.insert(entry);
+                self.elves[elf].tasks.insert(Arc::clone(name), task);
+                task
+            }
+        };
+        self.tasks[task].users += 1;
+        task
+    }
+
+    /// One user less; the task goes with the last one, and its elf with its last task.
+    pub(crate) fn unuse_task(&mut self, task: TaskIdx) {
+        let entry = &mut self.tasks[task];
+        entry.users -= 1;
+        if entry.users > 0 {
+            return;
+        }
+        let elf = entry.elf;
+        if let Some(entry) = self.tasks.remove(task) {
+            self.elves[elf].tasks.remove(&entry.name);
+        }
+        self.drop_elf_if_unused(elf);
+    }
+
+    /// A session offers an elf, or holds jobs of it.
+    pub(crate) fn add_session(&mut self, elf: ElfIdx, id: SessionId, session: SessionIdx) {
+        self.elves[elf].sessions.insert(id, session);
+    }
+
+    /// A session neither offers an elf any more nor holds jobs of it.
+    pub(crate) fn remove_session(&mut self, elf: ElfIdx, id: SessionId) {
+        self.elves[elf].sessions.remove(&id);
+        self.drop_elf_if_unused(elf);
+    }
+
+    /// Forgets an elf that neither has tasks nor sessions.
+    fn drop_elf_if_unused(&mut self, elf: ElfIdx) {
+        let entry = &self.elves[elf];
+        if entry.tasks.is_empty()
+            && entry.sessions.is_empty()
+            && let Some(entry) = self.elves.remove(elf)
+        {
+            self.by_name.remove(&entry.name);
+            self.to_place.remove(&elf);
+        }
+    }
+
+    /// One more job of the task is ready.
+    pub(crate) fn enter_ready(&mut self, task: TaskIdx) {
+        let elf = self.tasks[task].elf;
+        self.elves[elf].ready += 1;
+    }
+
+    /// One job less of the task is ready.
+    pub(crate) fn leave_ready(&mut self, task: TaskIdx) {
+        let elf = self.tasks[task].elf;
+        self.elves[elf].ready -= 1;
+    }
+
+    /// One more job of the task runs.
+    pub(crate) fn enter_running(&mut self, task: TaskIdx) {
+        let elf = self.tasks[task].elf;
+        self.elves[elf].running += 1;
+    }
+
+    /// One job less of the task runs.
+    pub(crate) fn leave_running(&mut self, task: TaskIdx) {
+        let elf = self.tasks[task].elf;
+        self.elves[elf].running -= 1;
+    }
+
+    /// Puts a job into its task's queue.
+    pub(crate) fn enqueue(&mut self, task: TaskIdx, place: Place) {
+        let entry = &mut self.tasks[task];
+        let elf = &mut self.elves[entry.elf];
+        let head_before = entry.queue.first().copied();
+        entry.queue.insert(place);
+        if head_before.is_none_or(|head| place < head) {
+            if let Some((priority, number, _)) = head_before {
+                elf.heads.remove(&(priority, number, task));
+            }
+            elf.heads.insert((place.0, place.1, task));
+        }
+        if !elf.free_slots.is_empty() {
+            self.to_place.insert(entry.elf);
+        }
+    }
+
+    /// Takes a job out of its task's queue.
+    pub(crate) fn dequeue(&mut self, task: TaskIdx, place: Place) {
+        let entry = &mut self.tasks[task];
+        let was_head = entry.queue.first() == Some(&place);
+        entry.queue.remove(&place);
+        if was_head {
+            let elf = &mut self.elves[entry.elf];
+            elf.heads.remove(&(place.0, place.1, task));
+            if let Some(&(priority, number, _)) = entry.queue.first() {
+                elf.heads.insert((priority, number, task));
+            }
+        }
+    }
+
+    /// What a session has free for an elf has changed.
+    pub(crate) fn set_free_slot(&mut self, elf: ElfIdx, before: Option<FreeSlot>, now: Option<FreeSlot>) {
+        let entry = &mut self.elves[elf];
+        if let Some(before) = before {
+            entry.free_slots.remove(&before);
+        }
+        if let Some(now) = now {
+            entry.free_slots.insert(now);
+            if !entry.heads.is_empty() {
+                self.to_place.insert(elf);
+            }
+        }
+    }
+
+    /// Takes out an elf for which there may be both a job and a free slot.
+    pub(crate) fn pop_to_place(&mut self) -> Option<ElfIdx> {
+        self.to_place.pop_first()
+    }
+
+    /// Looks at an elf once more with the next batch.
+    pub(crate) fn keep_to_place(&mut self, elf: ElfIdx) {
+        self.to_place.insert(elf);
+    }
+
+    /// Whether there may be something to place.
+    pub(crate) fn has_to_place(&self) -> bool {
+        !self.to_place.is_empty()
+    }
+
+    /// Whether an elf is yet to be looked at.
+    pub(crate) fn is_to_place(&self, elf: ElfIdx) -> bool {
+        self.to_place.contains(&elf)
+    }
+
+    pub(crate) fn elves(&self) -> impl Iterator<Item = (ElfIdx, &Elf)> {
+        self.elves.iter()
+    }
+
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = (TaskIdx, &Task)> {
+        self.tasks.iter()
+    }
+}

@@ -1,0 +1,212 @@
+//! How a job goes from one state to the next: its counts, its queue and its touch change here and nowhere else.
+
+use std::cmp::Reverse;
+
+use super::{Arrival, Edge, Job, Jobs, Now, Place, State, ToStore, Touched, UNTOUCHED};
+use crate::ids::{JobNumber, Timestamp};
+use crate::image::JobHead;
+use crate::index::{FlowIdx, Slot};
+
+fn place_of(slot: Slot, job: &Job) -> Place {
+    (Reverse(job.priority), job.number, slot)
+}
+
+impl Jobs {
+    /// Makes room for `additional` more jobs.
+    pub(crate) fn reserve(&mut self, additional: usize) {
+        self.slab.reserve(additional);
+    }
+
+    /// The head of a job that is taken in now, with the next number.
+    pub(crate) fn number(&mut self, head: JobHead, flow: FlowIdx, submitted_at: Timestamp) -> JobHead {
+        let number = JobNumber(self.counters.job.0 + 1);
+        self.counters.job = number;
+        JobHead { flow: self.flow(flow).id, number, submitted_at, ..head }
+    }
+
+    /// Takes in a job, to be linked and then [entered](Self::enter_new).
+    pub(crate) fn insert(&mut self, arrival: Arrival) -> Slot {
+        let Arrival { mut job, created, revived, waits_for } = arrival;
+        job.touch = index_of(self.touched.len());
+        let (id, flow) = (job.id, self.flow_of(&job).id);
+        let slot = self.slab.insert(job);
+        let (before, to_store, now) = (None, ToStore::Record, Now::Live(slot));
+        self.touched.push(Touched { id, flow, before, created, revived, waits_for, to_store, now });
+        slot
+    }
+
+    /// Takes in a job as the store has it, to be linked and then [entered](Self::enter_new).
+    pub(crate) fn restore(&mut self, job: Job) -> Slot {
+        self.slab.insert(job)
+    }
+
+    /// Says where a job stands that was restored and is still to be [entered](Self::enter_new).
+    pub(crate) fn set_restored(&mut self, slot: Slot, state: State) {
+        self.slab[slot].state = state;
+    }
+
+    /// Says where a job stands that was taken in.
+    pub(crate) fn enter_new(&mut self, slot: Slot, state: State) {
+        self.slab[slot].state = state;
+        self.enter(slot, state);
+        self.list(slot);
+    }
+
+    /// Makes `to` wait for `from`.
+    pub(crate) fn add_dependent(&mut self, from: Slot, to: Slot) {
+        self.slab.add_dependent(from, to);
+    }
+
+    /// Takes the edges to the jobs that wait for this one.
+    pub(crate) fn take_dependents(&mut self, slot: Slot) -> Vec<Edge> {
+        std::mem::take(&mut self.slab[slot].dependents)
+    }
+
+    /// Moves a job to another state, with all that hangs on it: its touch, the counts, its place in the queue and in
+    /// the list of its flow.
+    pub(crate) fn set_state(&mut self, slot: Slot, next: State) {
+        self.touch(slot);
+        let before = std::mem::replace(&mut self.slab[slot].state, next);
+        self.leave(slot, before);
+        self.enter(slot, next);
+        if matches!(before, State::Unsealed { .. }) {
+            self.list(slot);
+        }
+    }
+
+    /// Moves a job to a state that shows as the one before and counts like it: nothing else changes.
+    pub(crate) fn set_detail(&mut self, slot: Slot, next: State) {
+        let job = &mut self.slab[slot];
+        let before = job.status();
+        job.state = next;
+        debug_assert_eq!(before, job.status(), "job {} shows otherwise than before", job.id);
+    }
+
+    /// It is evaluated when all it waits for has ended; that is to be stored.
+    pub(crate) fn set_evaluate(&mut self, slot: Slot) {
+        self.slab[slot].evaluate = true;
+        let touched = self.touch(slot);
+        touched.to_store = touched.to_store.max(ToStore::Flag);
+    }
+
+    /// Begins its next attempt.
+    pub(crate) fn next_attempt(&mut self, slot: Slot) {
+        self.touch_record(slot);
+        let attempt = &mut self.slab[slot].attempt;
+        attempt.0 = attempt.0.saturating_add(1);
+    }
+
+    /// One more of its attempts has ended with its elf. Returns how many have.
+    pub(crate) fn count_elf_lost(&mut self, slot: Slot) -> u32 {
+        let job = &mut self.slab[slot];
+        job.elves_lost += 1;
+        job.elves_lost
+    }
+
+    /// It has come back without an outcome once more. Returns how often it had before.
+    pub(crate) fn count_handed_back(&mut self, slot: Slot) -> u8 {
+        self.touch_record(slot);
+        let times = &mut self.slab[slot].handed_back;
+        let before = *times;
+        *times = before.saturating_add(1);
+        before
+    }
+
+    /// Notes that a job is about to change.
+    fn touch(&mut self, slot: Slot) -> &mut Touched {
+        let job = &mut self.slab[slot];
+        if job.touch == UNTOUCHED {
+            job.touch = index_of(self.touched.len());
+            self.touched.push(Touched {
+                id: job.id,
+                flow: self.flows.get(job.flow).id,
+                before: job.status().map(|status| (status, job.attempt)),
+                created: None,
+                revived: None,
+                waits_for: Vec::new(),
+                to_store: ToStore::Nothing,
+                now: Now::Live(slot),
+            });
+        }
+        &mut self.touched[job.touch as usize]
+    }
+
+    /// Notes that a job's record is to be stored.
+    pub(crate) fn touch_record(&mut self, slot: Slot) {
+        self.touch(slot).to_store = ToStore::Record;
+    }
+
+    fn leave(&mut self, slot: Slot, state: State) {
+        let job = &self.slab[slot];
+        let flow = self.flows.get_mut(job.flow);
+        match state {
+            State::Vacant => return,
+            State::Unsealed { .. } => {
+                flow.unsealed -= 1;
+                self.counts.unsealed -= 1;
+                return;
+            }
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {
+                flow.pending -= 1;
+                self.counts.pending -= 1;
+            }
+            State::Ready { queued } => {
+                flow.ready -= 1;
+                self.counts.ready -= 1;
+                self.names.leave_ready(job.task);
+                if queued {
+                    self.names.dequeue(job.task, place_of(slot, job));
+                }
+            }
+            State::Running { .. } => {
+                flow.running -= 1;
+                self.counts.running -= 1;
+                self.names.leave_running(job.task);
+            }
+        }
+        if job.state == State::Vacant {
+            flow.jobs.remove(&(job.number, slot));
+        }
+    }
+
+    fn enter(&mut self, slot: Slot, state: State) {
+        let job = &self.slab[slot];
+        let flow = self.flows.get_mut(job.flow);
+        match state {
+            State::Vacant => {}
+            State::Unsealed { .. } => {
+                flow.unsealed += 1;
+                self.counts.unsealed += 1;
+            }
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {
+                flow.pending += 1;
+                self.counts.pending += 1;
+            }
+            State::Ready { queued } => {
+                flow.ready += 1;
+                self.counts.ready += 1;
+                self.names.enter_ready(job.task);
+                if queued {
+                    self.names.enqueue(job.task, place_of(slot, job));
+                }
+            }
+            State::Running { .. } => {
+                flow.running += 1;
+                self.counts.running += 1;
+                self.names.enter_running(job.task);
+            }
+        }
+    }
+
+    /// Puts a job that shows into the list of its flow.
+    fn list(&mut self, slot: Slot) {
+        let job = &self.slab[slot];
+        if job.status().is_some() {
+            self.flows.get_mut(job.flow).jobs.insert((job.number, slot));
+        }
+    }
+}
+
+fn index_of(touched: usize) -> u32 {
+    u32::try_from(touched).expect("a batch is bounded")
+}

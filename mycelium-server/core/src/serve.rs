@@ -1,0 +1,254 @@
+//! What instances say, and what becomes of the jobs that they hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::command::{ElfOffer, Hello, Window};
+use crate::effects::{Effects, Ran, Reply, Send};
+use crate::graph::Graph;
+use crate::ids::{AssignNumber, Clocks, InstanceId, SecretDigest, SessionId, Token};
+use crate::image::SessionRecord;
+use crate::index::{ElfIdx, SessionIdx, Slot};
+use crate::outbox::Outbox;
+use crate::sessions::{Held, Session, Sessions, is_delayed};
+use crate::timers::TimerKey;
+
+mod delayed;
+mod outcomes;
+mod place;
+
+/// How a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionEnd {
+    /// Its lease ran out, or its instance has opened another: what it had started may have been its end.
+    Lost,
+    /// It said goodbye.
+    Goodbye,
+}
+
+/// Serves the instances.
+pub(crate) struct Serving<'a> {
+    pub(crate) graph: Graph<'a>,
+    pub(crate) sessions: &'a mut Sessions,
+    pub(crate) outbox: &'a mut Outbox,
+    /// How many outcomes were refused as stale.
+    pub(crate) outcomes_stale: &'a mut u64,
+}
+
+impl Serving<'_> {
+    /// The session, its lease renewed: it has given a sign of life.
+    fn alive(&mut self, now: Clocks, id: SessionId) -> Option<SessionIdx> {
+        let session = self.sessions.find(id)?;
+        self.renew_lease(now, session);
+        self.sessions.set_known(session);
+        Some(session)
+    }
+
+    /// Its words are on their way, and will say themselves what they are.
+    pub(crate) fn on_heard(&mut self, now: Clocks, id: SessionId) {
+        if let Some(session) = self.sessions.find(id) {
+            self.renew_lease(now, session);
+        }
+    }
+
+    fn renew_lease(&mut self, now: Clocks, session: SessionIdx) {
+        let until = now.steady.after(self.graph.config.lease);
+        self.graph.timers.set(TimerKey::Lease(session), until);
+    }
+
+    pub(crate) fn on_hello(&mut self, now: Clocks, hello: Hello, effects: &mut Effects) {
+        let Hello { request, instance, resume, secret, secret_new, elves, held } = hello;
+        self.outbox.require_commit();
+        let required = self.graph.config.secrets_required;
+        let resumed = resume.and_then(|id| self.sessions.to_resume(id, instance, secret, required));
+        let (session, keep) = match resumed {
+            Some(session) => {
+                self.renew_lease(now, session);
+                self.sessions.set_known(session);
+                // What was assembled for the stream before goes back, and must not reach this one.
+                let id = self.sessions[session].id;
+                effects.sends.retain(|sent| !matches!(sent, Send::Ready { session, .. } if *session == id));
+                (session, self.reconcile_held(now, session, &held))
+            }
+            None => (self.open_session(now, instance, secret_new, effects), Vec::new()),
+        };
+        self.set_offers(session, elves);
+        self.sessions.set_connected(self.graph.jobs, session, true);
+        let session = self.sessions[session].id;
+        let reply = Reply::Welcome { session, resumed: resumed.is_some(), keep };
+        effects.replies.push((request, Ok(reply)));
+    }
+
+    fn open_session(
+        &mut self,
+        now: Clocks,
+        instance: InstanceId,
+        secret: Option<SecretDigest>,
+        effects: &mut Effects,
+    ) -> SessionIdx {
+        // Whoever does not show its secret does not end a session either. But if the stream of its instance is gone, and
+        // nothing was heard on it after the welcome, that may have been lost, and the secret with it.
+        if let Some(old) = self.sessions.newest_of(instance) {
+            let Session { secret, is_known, is_connected, .. } = &self.sessions[old];
+            if secret.is_none() || !(*is_known || *is_connected) {
+                self.end_session(now, old, SessionEnd::Lost, effects);
+            }
+        }
+        let session = self.sessions.open(instance, secret);
+        self.renew_lease(now, session);
+        self.outbox.session_opened(SessionRecord { id: self.sessions[session].id, instance, secret });
+        session
+    }
+
+    /// An instance has come back and named what it holds: the rest has been lost on the way. Returns what it is to go
+    /// on with.
+    fn reconcile_held(&mut self, now: Clocks, session: SessionIdx, named: &[Token]) -> Vec<Token> {
+        let named: BTreeSet<Token> = named.iter().copied().collect();
+        let entry = &self.sessions[session];
+        // What it does not go on with it drops without a report, cancelled attempts included.
+        let gone: Vec<AssignNumber> = entry
+            .held
+            .iter()
+            .filter(|(_, held)| held.job.is_none() || !named.contains(&held.token))
+            .map(|(&assign, _)| assign)
+            .collect();
+        self.sessions.set_received(session, entry.last_assign);
+        for assign in gone {
+            self.give_back(now, session, assign);
+        }
+        let kept: BTreeSet<Token> = self.sessions[session].held.values().map(|held| held.token).collect();
+        named.intersection(&kept).copied().collect()
+    }
+
+    /// An instance no longer holds an attempt: its job, if there is one, returns to its place in the queue.
+    fn give_back(&mut self, now: Clocks, session: SessionIdx, assign: AssignNumber) {
+        if let Some(held) = self.release(session, assign)
+            && let Some(slot) = held.job
+        {
+            self.graph.hand_back(now, slot);
+        }
+    }
+
+    /// Frees the slot of an attempt in its session's window.
+    fn release(&mut self, session: SessionIdx, assign: AssignNumber) -> Option<Held> {
+        self.sessions.release(self.graph.jobs, session, assign)
+    }
+
+    fn set_offers(&mut self, session: SessionIdx, elves: Vec<ElfOffer>) {
+        let id = self.sessions[session].id;
+        let jobs = &mut *self.graph.jobs;
+        let mut unused: BTreeSet<ElfIdx> = self.sessions[session].offers.keys().copied().collect();
+        for offer in elves {
+            let elf = jobs.serve(&offer.elf, id, session);
+            unused.remove(&elf);
+            let mut tasks = BTreeMap::new();
+            for (name, revision) in &offer.tasks {
+                let task = jobs.use_task(elf, name);
+                if tasks.insert(task, *revision).is_some() {
+                    jobs.unuse_task(task);
+                }
+            }
+            let before = self.sessions.set_offer(session, elf, offer.window, tasks);
+            before.into_keys().for_each(|task| jobs.unuse_task(task));
+        }
+        unused.into_iter().for_each(|elf| self.sessions.withdraw_offer(jobs, session, elf));
+    }
+
+    pub(crate) fn on_stream_closed(&mut self, now: Clocks, id: SessionId) {
+        if let Some(session) = self.sessions.find(id) {
+            self.renew_lease(now, session);
+            self.sessions.set_connected(self.graph.jobs, session, false);
+        }
+    }
+
+    pub(crate) fn on_set_window(&mut self, now: Clocks, id: SessionId, elf: &Arc<str>, window: Window) {
+        let Some(session) = self.alive(now, id) else { return };
+        if let Some(elf) = self.graph.jobs.names().find_elf(elf) {
+            self.sessions.set_window(self.graph.jobs, session, elf, window);
+        }
+    }
+
+    pub(crate) fn on_draining(&mut self, now: Clocks, id: SessionId) {
+        if let Some(session) = self.alive(now, id) {
+            self.sessions.set_draining(self.graph.jobs, session);
+        }
+    }
+
+    pub(crate) fn on_goodbye(&mut self, now: Clocks, id: SessionId, effects: &mut Effects) {
+        if let Some(session) = self.alive(now, id) {
+            self.end_session(now, session, SessionEnd::Goodbye, effects);
+        }
+    }
+
+    pub(crate) fn on_heartbeat(
+        &mut self,
+        now: Clocks,
+        id: SessionId,
+        named: &[Token],
+        received: AssignNumber,
+        effects: &mut Effects,
+    ) {
+        let Some(session) = self.alive(now, id) else {
+            effects.sends.push(Send::SessionOver { session: id });
+            return;
+        };
+        let listed: BTreeSet<Token> = named.iter().copied().collect();
+        let received = self.sessions.set_received(session, received);
+        let mut unknown = listed.clone();
+        let mut gone = Vec::new();
+        for (&assign, held) in &self.sessions[session].held {
+            // A cancelled attempt is named as unknown again and again: the message that cancelled it may be lost.
+            if held.job.is_some() {
+                unknown.remove(&held.token);
+            }
+            if assign <= received && !listed.contains(&held.token) {
+                gone.push(assign);
+            }
+        }
+        gone.into_iter().for_each(|assign| self.give_back(now, session, assign));
+        let unknown = unknown.into_iter().collect();
+        effects.sends.push(Send::HeartbeatAck { session: id, unknown });
+    }
+
+    /// Ends a session: what it holds returns to its place, or ends if it has been the end of too many elves.
+    pub(crate) fn end_session(
+        &mut self,
+        now: Clocks,
+        session: SessionIdx,
+        how: SessionEnd,
+        effects: &mut Effects,
+    ) {
+        // It has no free slots from now on.
+        self.sessions.set_connected(self.graph.jobs, session, false);
+        self.graph.timers.cancel(TimerKey::Lease(session));
+        let mut held_before: BTreeMap<ElfIdx, u32> = BTreeMap::new();
+        for (assign, held) in self.sessions.take_held(session) {
+            let before = held_before.entry(held.elf).or_default();
+            let Session { instance, offers, .. } = &self.sessions[session];
+            let concurrency = offers.get(&held.elf).map_or(0, |offer| offer.window.concurrency);
+            let may_have_started = !is_delayed(assign) && (concurrency == 0 || *before < concurrency);
+            *before += 1;
+            let Some(slot) = held.job else { continue };
+            match how {
+                SessionEnd::Lost if may_have_started => {
+                    let ran = Ran { instance: *instance, revision: held.revision, since: held.since };
+                    self.graph.elf_lost(now, slot, ran);
+                }
+                SessionEnd::Lost => self.graph.put_back(slot),
+                SessionEnd::Goodbye => self.graph.hand_back(now, slot),
+            }
+        }
+        let id = self.sessions[session].id;
+        self.sessions.remove(self.graph.jobs, session);
+        self.outbox.session_ended(id);
+        effects.sends.push(Send::SessionOver { session: id });
+    }
+
+    /// The attempt a session holds, if it does: its job runs there now under that number.
+    fn held_by(&self, session: SessionIdx, token: Token) -> Option<(Slot, AssignNumber)> {
+        self.graph.jobs.held_by(self.graph.config, session, token)
+    }
+}
+
+#[cfg(test)]
+mod tests;

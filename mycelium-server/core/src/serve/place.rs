@@ -1,0 +1,81 @@
+//! Turns ready jobs and free windows into assignments.
+
+use std::ops::Bound;
+
+use crate::effects::Assignment;
+use crate::ids::{Clocks, Revision, Token};
+use crate::index::{ElfIdx, SessionIdx, Slot};
+use crate::jobs::{FreeSlot, State};
+use crate::serve::Serving;
+use crate::sessions::Held;
+
+/// How many assignments a batch makes for each job that it may settle.
+const ASSIGNMENTS_PER_STEP: usize = 4;
+
+impl Serving<'_> {
+    /// Places jobs for the elves where something has changed. What the bound of a batch leaves over waits for the next.
+    pub(crate) fn place(&mut self, now: Clocks) {
+        let mut budget = self.graph.config.step_max() * ASSIGNMENTS_PER_STEP;
+        while let Some(elf) = self.graph.jobs.pop_to_place() {
+            self.place_elf(now, elf, &mut budget);
+            if budget == 0 {
+                self.graph.jobs.keep_to_place(elf);
+                return;
+            }
+        }
+    }
+
+    /// Gives the session that holds fewest jobs of an elf the best job it offers the task of, again and again.
+    ///
+    /// A session that offers none of the tasks with waiting jobs is passed over for the rest of the pass: queues only
+    /// shrink meanwhile, and the key of a session that was given a job only rises.
+    fn place_elf(&mut self, now: Clocks, elf: ElfIdx, budget: &mut usize) {
+        let mut passed: Option<FreeSlot> = None;
+        while *budget > 0 {
+            let entry = self.graph.jobs.elf(elf);
+            if entry.heads.is_empty() {
+                return;
+            }
+            let after = passed.map_or(Bound::Unbounded, Bound::Excluded);
+            let Some(&free) = entry.free_slots.range((after, Bound::Unbounded)).next() else { return };
+            let Some((slot, revision)) = self.best_for(free, elf) else {
+                passed = Some(free);
+                continue;
+            };
+            *budget -= 1;
+            if self.graph.jobs.is_cancelling(&self.graph.jobs[slot]) {
+                self.graph.jobs.set_state(slot, State::Ready { queued: false });
+            } else {
+                self.assign(now, elf, free.session, slot, revision);
+            }
+        }
+    }
+
+    fn best_for(&self, free: FreeSlot, elf: ElfIdx) -> Option<(Slot, Revision)> {
+        let offer = self.sessions[free.session].offers.get(&elf)?;
+        self.graph.jobs.elf(elf).heads.iter().find_map(|(_, _, task)| {
+            let revision = offer.tasks.get(task)?;
+            let (_, _, slot) = self.graph.jobs.names().task(*task).queue.first()?;
+            Some((*slot, *revision))
+        })
+    }
+
+    fn assign(&mut self, now: Clocks, elf: ElfIdx, session: SessionIdx, slot: Slot, revision: Revision) {
+        let jobs = &mut *self.graph.jobs;
+        jobs.next_attempt(slot);
+        let job = &jobs[slot];
+        let token = Token { job: job.id, attempt: job.attempt };
+        let assignment = Assignment {
+            token,
+            flow: jobs.flow_of(job).id,
+            elf: jobs.elf(elf).name.clone(),
+            task: jobs.task_of(job).name.clone(),
+        };
+        // Out of the queue first: else it would seem that a job is left for what is free.
+        let assign = self.sessions.next_assign(session);
+        jobs.set_state(slot, State::Running { session, assign });
+        let held = Held { token, elf, job: Some(slot), revision, since: now.wall };
+        self.sessions.hold(jobs, session, held);
+        self.outbox.assign(self.sessions[session].id, assign, assignment);
+    }
+}

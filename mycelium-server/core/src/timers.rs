@@ -1,0 +1,89 @@
+//! Everything that is due at some moment, in one table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::ids::{Clocks, Steady};
+use crate::index::{SessionIdx, Slot, SubmissionIdx};
+
+/// What is timed. Each has one moment at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TimerKey {
+    /// The lease of a session runs out.
+    Lease(SessionIdx),
+    /// The pause of a job that was handed back again and again is over.
+    Pause(Slot),
+    /// A submission has waited too long for its next part.
+    Idle(SubmissionIdx),
+}
+
+/// The moments at which something is due, by a clock that leaves out the time in which the shell stood still: it could
+/// hear nobody then, so that time counts for nobody's lease.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    by_time: BTreeSet<(Steady, TimerKey)>,
+    by_key: BTreeMap<TimerKey, Steady>,
+    /// How long the shell has stood still, all in all. A stall is one addition, however much is timed.
+    stood_still: Duration,
+}
+
+impl Timers {
+    /// The shell stood still for so long.
+    pub(crate) fn stall(&mut self, by: Duration) {
+        self.stood_still += by;
+    }
+
+    /// What the shell's clocks show, with the time left out in which it stood still.
+    pub(crate) fn attended(&self, now: Clocks) -> Clocks {
+        Clocks { steady: now.steady.before(self.stood_still), ..now }
+    }
+
+    /// When the first is due, by the shell's clock.
+    pub(crate) fn next_deadline(&self) -> Option<Steady> {
+        self.by_time.first().map(|(at, _)| at.after(self.stood_still))
+    }
+
+    /// When this one is due, by the shell's clock.
+    pub(crate) fn deadline(&self, key: TimerKey) -> Option<Steady> {
+        self.by_key.get(&key).map(|at| at.after(self.stood_still))
+    }
+
+    /// It is due then, and not when it was before.
+    pub(crate) fn set(&mut self, key: TimerKey, at: Steady) {
+        if let Some(before) = self.by_key.insert(key, at) {
+            if before == at {
+                return;
+            }
+            self.by_time.remove(&(before, key));
+        }
+        self.by_time.insert((at, key));
+    }
+
+    /// It is not due any more.
+    pub(crate) fn cancel(&mut self, key: TimerKey) {
+        if let Some(at) = self.by_key.remove(&key) {
+            self.by_time.remove(&(at, key));
+        }
+    }
+
+    /// What is due by now, in order.
+    pub(crate) fn due(&self, now: Steady) -> impl Iterator<Item = TimerKey> {
+        self.by_time.iter().take_while(move |(at, _)| *at <= now).map(|&(_, key)| key)
+    }
+
+    /// Takes out the first that is due by now.
+    pub(crate) fn pop_due(&mut self, now: Steady) -> Option<TimerKey> {
+        let &(at, key) = self.by_time.first()?;
+        if at > now {
+            return None;
+        }
+        self.by_time.pop_first();
+        self.by_key.remove(&key);
+        Some(key)
+    }
+
+    /// All that is timed.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = TimerKey> {
+        self.by_key.keys().copied()
+    }
+}
