@@ -19,11 +19,13 @@ mod json;
 mod output;
 mod problem;
 mod recorded;
+mod retry;
 mod run;
 mod schema;
 mod service;
 mod shutdown;
 mod task_error;
+mod transport;
 mod type_name;
 mod value;
 mod worker;
@@ -59,6 +61,7 @@ pub use schema::OutputDeclaration;
 pub use service::{BoxElfService, ElfService, TaskRequest, run_attempt};
 pub use shutdown::shutdown_signal;
 pub use task_error::{BoxError, Cause, ResultExt, TaskError};
+pub use transport::Code;
 pub use value::payload::{Payload, PayloadError};
 pub use value::{
     AnyPlace, Arguments, Computed, GroupKey, IntoAnyValue, IntoValue, Key, Number, OptionalPlace, Ordered,

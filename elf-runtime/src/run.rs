@@ -13,11 +13,12 @@ use mycelium_proto::v1::{self, JobStatus};
 use self::results::Results;
 use self::slow::SlowWaits;
 use crate::call::TaskOutputs;
-use crate::client::{Mycelium, Retry};
+use crate::client::Mycelium;
 use crate::error::{Error, FailedJob, JobFailure};
 use crate::flow::{Flow, Job, Recording};
 use crate::ids::{FlowId, JobId};
 use crate::output::Output;
+use crate::retry::Retry;
 
 /// The most links from a job to the job that is to blame for it.
 const CAUSES_MAX: usize = 128;

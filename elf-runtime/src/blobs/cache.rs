@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use super::Digest;
+use super::blob::Digest;
 
 /// The blobs used last, as many as fit. One that would take more than a quarter of the room is not kept.
 pub(super) struct Cache {

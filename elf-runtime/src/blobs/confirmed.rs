@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::Digest;
+use super::blob::Digest;
 
 /// How long the broker's word is relied on. It keeps a blob that nobody names for an hour, and whoever relies on its
 /// word is about to name it.

@@ -10,11 +10,14 @@ use bytes::Bytes;
 use mycelium_proto::limits::{BLOB_CHUNK_BYTES, BLOB_CHUNK_BYTES_MAX};
 use mycelium_proto::v1::{self, write_blob_request};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::SemaphorePermit;
-use tonic::{Request, Status};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Blob, Digest, Inner, hex};
+use super::blob::{Blob, Digest, hex};
 use crate::error::Error;
+use crate::transport::BlobLine;
+
+/// How many blobs are on their way at once.
+pub(super) const TRANSFERS_MAX: usize = 4;
 
 /// How long nothing may move before a transfer is given up and tried again. The broker's disk may take its time.
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
@@ -28,10 +31,24 @@ pub(super) struct Received {
     hasher: Sha256,
 }
 
-impl Inner {
+/// Where blobs go to and come from.
+pub(super) struct Transfers {
+    line: BlobLine,
+    /// As requests name it; empty for the default.
+    mycelium: String,
+    turns: Semaphore,
+}
+
+impl Transfers {
+    /// Must be called within a tokio runtime.
+    pub(super) fn new(url: &str, mycelium: &str) -> Result<Self, Error> {
+        let (line, turns) = (BlobLine::new(url)?, Semaphore::new(TRANSFERS_MAX));
+        Ok(Self { line, mycelium: mycelium.to_owned(), turns })
+    }
+
     /// Its turn among the transfers.
     async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
-        self.transfers
+        self.turns
             .acquire()
             .await
             .map_err(|closed| Error::Protocol { message: format!("transfers of blobs have ended: {closed}") })
@@ -102,13 +119,13 @@ impl Inner {
             offset: bytes.len() as u64,
             length: 0,
         };
-        let mut client = self.client.clone();
-        let opened = self.moving(digest, client.read_blob(Request::new(request))).await?;
-        let mut chunks = opened.into_inner();
+        let mut chunks = self.moving(self.line.read(request)).await.map_err(|error| named(digest, error))?;
         if bytes.is_empty() {
             *bytes = Vec::with_capacity(size.min(READ_CAPACITY_BYTES));
         }
-        while let Some(v1::ReadBlobResponse { chunk }) = self.moving(digest, chunks.message()).await? {
+        while let Some(v1::ReadBlobResponse { chunk }) =
+            self.moving(chunks.message()).await.map_err(|error| named(digest, error))?
+        {
             let rest = size - bytes.len();
             if chunk.len() > rest {
                 let problem = format!("more came than its {size} bytes");
@@ -143,14 +160,13 @@ impl Inner {
                 v1::WriteBlobRequest { kind: Some(write_blob_request::Kind::Chunk(chunk)) }
             }
         });
-        let mut client = self.client.clone();
-        let call = client.write_blob(futures::stream::iter(std::iter::once(header).chain(chunks)));
+        let call = self.line.write(futures::stream::iter(std::iter::once(header).chain(chunks)));
         tokio::pin!(call);
         loop {
             let sent_before = sent.load(Ordering::Relaxed);
             match tokio::time::timeout(STANDSTILL_MAX, &mut call).await {
                 Ok(Ok(_written)) => return Ok(()),
-                Ok(Err(status)) => return Err(self.error(&blob.digest, &status)),
+                Ok(Err(error)) => return Err(named(&blob.digest, error)),
                 Err(_elapsed) if sent.load(Ordering::Relaxed) != sent_before => {}
                 Err(_elapsed) => return Err(self.standstill()),
             }
@@ -164,13 +180,7 @@ impl Inner {
     ) -> Result<HashSet<Digest>, Error> {
         let digests = digests.map(|digest| Bytes::copy_from_slice(&digest)).collect();
         let request = v1::FindMissingBlobsRequest { mycelium: self.mycelium.clone(), digests };
-        let mut client = self.client.clone();
-        let call = client.find_missing_blobs(Request::new(request));
-        let answer = match tokio::time::timeout(STANDSTILL_MAX, call).await {
-            Ok(Ok(answer)) => answer.into_inner(),
-            Ok(Err(status)) => return Err(Error::from_status(&self.url, &status)),
-            Err(_elapsed) => return Err(self.standstill()),
-        };
+        let answer = self.moving(self.line.find_missing(request)).await?;
         let missing = answer.missing.iter().map(|digest| {
             Digest::try_from(digest.as_ref()).map_err(|_| Error::Protocol {
                 message: format!("a blob that is missing has a name of {} bytes", digest.len()),
@@ -180,29 +190,22 @@ impl Inner {
     }
 
     /// Waits for a step of a transfer.
-    async fn moving<T>(
-        &self,
-        digest: &Digest,
-        step: impl Future<Output = Result<T, Status>>,
-    ) -> Result<T, Error> {
-        match tokio::time::timeout(STANDSTILL_MAX, step).await {
-            Ok(step) => step.map_err(|status| self.error(digest, &status)),
-            Err(_elapsed) => Err(self.standstill()),
-        }
+    async fn moving<T>(&self, step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::time::timeout(STANDSTILL_MAX, step).await.unwrap_or_else(|_elapsed| Err(self.standstill()))
     }
 
     fn standstill(&self) -> Error {
-        Error::unreachable(&self.url, &Status::deadline_exceeded("nothing of a blob moves"))
+        Error::unreachable(self.line.url(), "nothing of a blob moves")
     }
+}
 
-    /// The error of a call that is about one blob, which a refusal names.
-    fn error(&self, digest: &Digest, status: &Status) -> Error {
-        match Error::from_status(&self.url, status) {
-            Error::Refused { code, reason, message, violations } => {
-                let message = format!("blob {}: {message}", hex(digest));
-                Error::Refused { code, reason, message, violations }
-            }
-            other => other,
+/// The error of a call that is about one blob, which a refusal names.
+fn named(digest: &Digest, error: Error) -> Error {
+    match error {
+        Error::Refused { code, reason, message, violations } => {
+            let message = format!("blob {}: {message}", hex(digest));
+            Error::Refused { code, reason, message, violations }
         }
+        other => other,
     }
 }

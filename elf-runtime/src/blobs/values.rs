@@ -1,14 +1,15 @@
-//! Values on their way: which of them become blobs, and blobs turned back into what they stand for.
+//! Values on their way: large ones turned into blobs, and blobs turned back into what they stand for.
 
 use bytes::Bytes;
 use futures::future::try_join_all;
 use mycelium_proto::{limits, v1};
 use v1::payload::Content;
 
-use super::{Blob, Blobs};
+use super::blob::Blob;
+use super::handle::Blobs;
 use crate::call::TaskOutputs;
-use crate::client::Retry;
 use crate::error::Error;
+use crate::retry::Retry;
 use crate::value::payload::{Payload, choose_large};
 
 impl Blobs {

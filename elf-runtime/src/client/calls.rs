@@ -1,11 +1,13 @@
 //! The calls of `MyceliumService`, in the words of the contract.
 
 use mycelium_proto::v1;
-use tonic::Request;
 
-use super::{JobWatch, Mycelium, Retry};
+use super::mycelium::Mycelium;
+use super::watch::JobWatch;
 use crate::error::Error;
 use crate::ids::{FlowId, JobId};
+use crate::retry::Retry;
+use crate::transport::RawClient;
 
 /// A request that names its mycelium.
 pub(crate) trait NamesMycelium {
@@ -33,7 +35,7 @@ macro_rules! calls {
                 /// [`Error::Refused`] with the reasons that the contract names for this call; [`Error::Busy`] and
                 /// [`Error::Unreachable`] once patience is at its end.
                 pub async fn $call(&self, request: v1::$request) -> Result<v1::$response, Error> {
-                    let call = |mut client: super::MyceliumServiceClient<_>, request: Request<_>| async move {
+                    let call = |mut client: RawClient, request| async move {
                         client.$call(request).await
                     };
                     let request = self.in_mycelium(request);
@@ -97,7 +99,7 @@ impl Mycelium {
     pub(crate) fn in_mycelium<Req: NamesMycelium>(&self, mut request: Req) -> Req {
         let mycelium = request.mycelium();
         if mycelium.is_empty() {
-            mycelium.clone_from(&self.inner.name);
+            self.name_on_wire().clone_into(mycelium);
         }
         request
     }

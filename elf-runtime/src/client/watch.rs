@@ -1,10 +1,11 @@
 //! Watching jobs across cuts.
 
 use mycelium_proto::{reason, v1};
-use tonic::Streaming;
 
-use super::{Mycelium, Retry};
+use super::mycelium::Mycelium;
 use crate::error::Error;
+use crate::retry::Retry;
+use crate::transport::Inbound;
 
 /// A running `WatchJobs` call that outlives its connections: after a cut it goes on from the last commit it saw, or,
 /// if the broker no longer remembers that one, with a new snapshot.
@@ -14,7 +15,7 @@ pub struct JobWatch {
     mycelium: Mycelium,
     /// The request that goes on where the last message ended.
     request: v1::WatchJobsRequest,
-    stream: Option<Streaming<v1::WatchJobsResponse>>,
+    stream: Option<Inbound<v1::WatchJobsResponse>>,
     is_over: bool,
 }
 
@@ -51,7 +52,7 @@ impl JobWatch {
                     message: "the broker ended the watch".to_owned(),
                     retry_after: None,
                 },
-                Err(status) => Error::from_status(self.mycelium.url(), &status),
+                Err(error) => error,
             };
             self.stream = None;
             if error.reason() == Some(reason::COMMIT_UNKNOWN) && self.request.from_commit > 0 {
@@ -63,11 +64,11 @@ impl JobWatch {
         Ok(None)
     }
 
-    async fn receive(&mut self) -> Result<Option<v1::WatchJobsResponse>, tonic::Status> {
+    async fn receive(&mut self) -> Result<Option<v1::WatchJobsResponse>, Error> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
-                let stream = self.mycelium.raw().watch_jobs(self.request.clone()).await?.into_inner();
+                let stream = self.mycelium.line().watch_jobs(self.request.clone()).await?;
                 self.stream.insert(stream)
             }
         };

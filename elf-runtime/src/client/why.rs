@@ -6,7 +6,7 @@ use mycelium_proto::v1::reason::Kind;
 use mycelium_proto::v1::{self, EvaluatingWhat, Job, JobStatus, Reason};
 use prost_types::Timestamp;
 
-use super::Mycelium;
+use super::mycelium::Mycelium;
 use crate::error::Error;
 use crate::ids::JobId;
 

@@ -3,9 +3,10 @@
 use mycelium_proto::{reason, v1};
 use uuid::Uuid;
 
-use crate::client::{Mycelium, Retry};
+use crate::client::Mycelium;
 use crate::error::Error;
 use crate::flow::{Flow, Submission};
+use crate::retry::Retry;
 
 /// How often blobs are written again because the broker has not kept them until they were named.
 const WRITES_MAX: usize = 3;

@@ -11,17 +11,16 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::Stream;
-use mycelium_proto::v1::{self, connect_response, elf_service_client::ElfServiceClient};
+use mycelium_proto::v1::{self, connect_response};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
-use tonic::{Code, Status, Streaming};
 
 use super::attempt::Finished;
 use super::crew::{Crew, Outbox};
 use super::ledger::{Counts, Ledger, Orders};
 use super::pulse::Pulse;
-use crate::client::{Backoff, with_limits};
 use crate::error::Error;
+use crate::retry::Backoff;
+use crate::transport::{Code, ElfLine, Inbound};
 
 /// Pauses between tries to connect.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -75,8 +74,7 @@ pub(super) type OnReady = Box<dyn FnOnce(u64) + Send>;
 
 /// See the module.
 pub(super) struct Connection {
-    pub(super) url: String,
-    pub(super) endpoint: Endpoint,
+    pub(super) line: ElfLine,
     pub(super) shared: Arc<Shared>,
     pub(super) crews: Vec<Arc<Crew>>,
     /// The worker takes no more jobs and is to leave when it has none.
@@ -96,7 +94,7 @@ enum StreamEnd {
     /// The worker has left.
     Left,
     /// The connection broke, or the broker closed it.
-    Cut(Status),
+    Cut(Error),
     /// The broker said that the stream will be closed.
     GoAway,
     /// Connecting again leads nowhere.
@@ -152,13 +150,12 @@ impl Connection {
                 StreamEnd::Fatal(error) => return Err(error),
                 // The next broker may be there already.
                 StreamEnd::GoAway => backoff.next_pause().min(pause_max),
-                StreamEnd::Cut(status) => {
+                StreamEnd::Cut(error) => {
                     let pause = backoff.next_pause().min(pause_max);
                     let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                     tracing::warn!(
-                        url = self.url,
-                        code = ?status.code(),
-                        error = status.message(),
+                        url = self.line.url(),
+                        error = &error as &dyn std::error::Error,
                         pause_ms,
                         "no stream to the broker; connecting again"
                     );
@@ -177,11 +174,10 @@ impl Connection {
     async fn one_stream(&mut self, welcomed: &mut Option<Instant>) -> StreamEnd {
         let was_welcomed_before = self.shared.ledger().session() != 0;
         let writer = Writer::new(Arc::clone(&self.shared));
-        let mut client = with_limits!(ElfServiceClient::new(self.endpoint.connect_lazy()));
         let open = async {
-            let mut inbound = client.connect(writer).await?.into_inner();
+            let mut inbound = self.line.connect(writer).await?;
             let first = inbound.message().await?;
-            Ok::<_, Status>((inbound, first))
+            Ok::<_, Error>((inbound, first))
         };
         let opened = tokio::select! {
             opened = tokio::time::timeout(WELCOME_TIMEOUT, open) => opened,
@@ -195,20 +191,18 @@ impl Connection {
         };
         let (mut inbound, first) = match opened {
             Ok(Ok(opened)) => opened,
-            Ok(Err(status)) if is_fatal(&status, was_welcomed_before) => {
-                return StreamEnd::Fatal(Error::from_status(&self.url, &status));
-            }
-            Ok(Err(status)) => return StreamEnd::Cut(status),
-            Err(_elapsed) => return StreamEnd::Cut(Status::deadline_exceeded("no welcome in time")),
+            Ok(Err(error)) if is_fatal(&error, was_welcomed_before) => return StreamEnd::Fatal(error),
+            Ok(Err(error)) => return StreamEnd::Cut(error),
+            Err(_elapsed) => return self.cut("no welcome in time"),
         };
         let Some(v1::ConnectResponse {
             sequence, kind: Some(connect_response::Kind::Welcome(welcome)), ..
         }) = first
         else {
-            return StreamEnd::Cut(Status::internal("the broker's first message is not a welcome"));
+            return nonsense("its first message is not a welcome");
         };
         if welcome.session == 0 {
-            return StreamEnd::Cut(Status::internal("the broker's welcome names no session"));
+            return nonsense("its welcome names no session");
         }
         *welcomed = Some(Instant::now());
         self.on_welcome(sequence, &welcome);
@@ -218,6 +212,10 @@ impl Connection {
         self.read_and_beat(&mut inbound, &intervals).await
     }
 
+    fn cut(&self, why: &str) -> StreamEnd {
+        StreamEnd::Cut(Error::unreachable(self.line.url(), why))
+    }
+
     fn on_welcome(&mut self, sequence: u64, welcome: &v1::Welcome) {
         let orders = {
             let mut ledger = self.shared.ledger();
@@ -225,7 +223,7 @@ impl Connection {
             ledger.on_welcome(welcome)
         };
         tracing::info!(
-            url = self.url,
+            url = self.line.url(),
             session = welcome.session,
             resumed = welcome.resumed,
             kept = welcome.keep.len(),
@@ -239,7 +237,7 @@ impl Connection {
 
     async fn read_and_beat(
         &mut self,
-        inbound: &mut Streaming<v1::ConnectResponse>,
+        inbound: &mut Inbound<v1::ConnectResponse>,
         intervals: &Intervals,
     ) -> StreamEnd {
         let mut beats = tokio::time::interval(intervals.beat);
@@ -257,16 +255,14 @@ impl Connection {
                         Ok(Some(message)) => if let Some(end) = self.on_message(message) {
                             return end;
                         },
-                        Ok(None) => return StreamEnd::Cut(Status::unavailable("the broker ended the stream")),
-                        Err(status) if is_fatal(&status, true) => {
-                            return StreamEnd::Fatal(Error::from_status(&self.url, &status));
-                        }
-                        Err(status) => return StreamEnd::Cut(status),
+                        Ok(None) => return self.cut("the broker ended the stream"),
+                        Err(error) if is_fatal(&error, true) => return StreamEnd::Fatal(error),
+                        Err(error) => return StreamEnd::Cut(error),
                     }
                 }
                 _ = beats.tick() => {
                     if silence.lasts_another_beat() {
-                        return StreamEnd::Cut(Status::deadline_exceeded("the broker no longer answers"));
+                        return self.cut("the broker no longer answers");
                     }
                     self.shared.ledger().on_beat();
                     self.shared.outbox.writer.wake();
@@ -292,7 +288,7 @@ impl Connection {
 
     /// Ends the session, so that the broker need not wait for its lease: nothing is held any more, or what is held
     /// is given up.
-    async fn say_goodbye(&mut self, inbound: &mut Streaming<v1::ConnectResponse>) -> StreamEnd {
+    async fn say_goodbye(&mut self, inbound: &mut Inbound<v1::ConnectResponse>) -> StreamEnd {
         self.stop_all();
         self.shared.outbox.writer.wake();
         let ended = async {
@@ -328,7 +324,11 @@ impl Connection {
                 ledger.on_cancel(&cancel)
             }
             Some(connect_response::Kind::GoAway(go_away)) => {
-                tracing::info!(url = self.url, message = go_away.message, "the broker closes the stream");
+                tracing::info!(
+                    url = self.line.url(),
+                    message = go_away.message,
+                    "the broker closes the stream"
+                );
                 end = Some(StreamEnd::GoAway);
                 Orders::default()
             }
@@ -413,14 +413,17 @@ async fn give_up_in_time(
     std::future::pending().await
 }
 
+/// The stream ends because the broker breaks the contract.
+fn nonsense(message: &str) -> StreamEnd {
+    StreamEnd::Cut(Error::Protocol { message: message.to_owned() })
+}
+
 /// Whether a stream that ends so means that no later one will be better: the table of `ElfService.Connect` in the
 /// contract.
-fn is_fatal(status: &Status, was_welcomed_before: bool) -> bool {
-    if std::error::Error::source(status).is_some() {
-        // Made on this side, because the connection broke.
-        return false;
-    }
-    match status.code() {
+fn is_fatal(error: &Error, was_welcomed_before: bool) -> bool {
+    // All other errors speak of the connection, or of a broker that is busy.
+    let Error::Refused { code, .. } = error else { return false };
+    match code {
         Code::InvalidArgument | Code::FailedPrecondition => true,
         // Where a broker was before, these may come from a proxy or from a broker that is being replaced.
         Code::NotFound | Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated => {

@@ -24,12 +24,13 @@ use self::crew::{Crew, CrewParts, Outbox};
 use self::ledger::{ElfAccount, Identity, Ledger};
 use self::pulse::Pulse;
 use crate::call::TaskOutputs;
-use crate::client::{self, Mycelium};
+use crate::client::Mycelium;
 use crate::declaration::{leave_out_docs, leave_out_sources};
 use crate::elf::Elf;
 use crate::error::Error;
 use crate::service::{self, BoxElfService, ElfService, TaskRequest};
 use crate::task_error::BoxError;
+use crate::transport::ElfLine;
 
 /// How many jobs an elf holds beyond those it runs, unless its window is set.
 const PREFETCH_DEFAULT: u32 = 512;
@@ -275,8 +276,7 @@ impl Worker {
         fit_hello(&mut accounts)?;
         let ledger = Ledger::new(Identity::of_this_process(mycelium.name()), accounts);
         Ok(Connection {
-            url: mycelium.url().to_owned(),
-            endpoint: client::endpoint(mycelium.url())?,
+            line: ElfLine::new(mycelium.url())?,
             shared: Shared::new(ledger, outbox),
             crews,
             drain,

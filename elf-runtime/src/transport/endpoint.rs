@@ -1,4 +1,4 @@
-//! The connection below the calls.
+//! Where and how to connect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,8 @@ const BLOB_FRAME_BYTES_MAX: u32 = 128 * 1024;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where and how to connect.
-pub(crate) fn endpoint(url: &str) -> Result<Endpoint, Error> {
+/// The endpoint of a broker at this URL.
+pub(super) fn endpoint(url: &str) -> Result<Endpoint, Error> {
     let invalid = |source: SourceError| Error::InvalidUrl { url: url.to_owned(), source };
     let endpoint = Endpoint::from_shared(url.to_owned())
         .and_then(|endpoint| endpoint.user_agent(concat!("elf-runtime/", env!("CARGO_PKG_VERSION"))))
@@ -78,23 +78,13 @@ fn check(endpoint: &Endpoint) -> Result<(), UrlProblem> {
     Ok(())
 }
 
-/// Sets the limits of the contract on a generated client, which knows smaller ones by itself.
-macro_rules! with_limits {
-    ($client:expr) => {
-        $client
-            .max_decoding_message_size(mycelium_proto::limits::MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(mycelium_proto::limits::MESSAGE_BYTES_MAX)
-    };
-}
-pub(crate) use with_limits;
-
 /// A channel that connects when it is first used, and again after every cut.
-pub(crate) fn lazy_channel(url: &str) -> Result<Channel, Error> {
+pub(super) fn lazy_channel(url: &str) -> Result<Channel, Error> {
     Ok(endpoint(url)?.connect_lazy())
 }
 
 /// A channel for bulk bytes: a connection of its own, so that calls and beats never wait behind them.
-pub(crate) fn blob_channel(url: &str) -> Result<Channel, Error> {
+pub(super) fn blob_channel(url: &str) -> Result<Channel, Error> {
     Ok(endpoint(url)?
         .initial_stream_window_size(BLOB_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(BLOB_CONNECTION_WINDOW_BYTES)

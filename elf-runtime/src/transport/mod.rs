@@ -1,0 +1,10 @@
+//! The connections to a broker: the one place that knows the gRPC library. Everything else of this crate sees messages
+//! of the contract, and [`Error`](crate::Error)s.
+
+mod endpoint;
+mod lines;
+mod status;
+
+pub(crate) use self::lines::{Answer, BlobLine, CallLine, ElfLine, Inbound, RawClient};
+/// The code of a refusal, as [`Error::Refused`](crate::Error::Refused) has it.
+pub use tonic::Code;
