@@ -8,13 +8,14 @@
 mod blobs;
 mod broker;
 mod clock;
+mod compute;
 mod config;
 mod data_dir;
 mod defect;
-mod evaluator;
 mod fair;
 mod grpc;
 mod private;
+mod queries;
 mod reservation;
 mod server;
 pub mod store;

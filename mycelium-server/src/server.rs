@@ -22,10 +22,10 @@ use tower::util::MapResponseLayer;
 
 use crate::blobs::Blobs;
 use crate::broker::{self, Handle, Report, StartError, StoreState, collect_blobs};
+use crate::compute;
 use crate::config::{Config, InvalidConfig};
 use crate::data_dir;
 use crate::defect;
-use crate::evaluator;
 use crate::grpc::{BlobServer, ElfServer, Mycelia, MyceliumServer, StoreServer, with_reason};
 use crate::store::{self, MemoryStore, Store};
 use crate::transport::Transport;
@@ -168,7 +168,7 @@ impl Broker {
     ) -> Result<(), Error> {
         let Self { config, handle, evaluations, mut ended } = self;
         // Ends by itself when the owner of the core has.
-        tokio::spawn(evaluator::run(handle.clone(), evaluations));
+        tokio::spawn(compute::run_evaluations(handle.clone(), evaluations));
         let drain = CancellationToken::new();
         let mycelia = Mycelia::new(BTreeMap::from([("default".to_owned(), handle.clone())]));
 

@@ -8,11 +8,8 @@ mod ended;
 mod failure;
 mod handle;
 mod message;
-mod operands;
 mod outputs;
-mod payloads;
 mod processes;
-mod quick;
 mod registry;
 mod retry;
 mod start;
@@ -40,12 +37,9 @@ pub(crate) use handle::{Handle, Party, Peer, Permit, PreparedJob, Submission};
 pub(crate) use message::{
     Assigned, Body, CallError, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,
 };
-pub(crate) use operands::{OUTPUTS_BYTES_MAX, Operands, ReadOutputs, read_outputs, spec_of};
 pub(crate) use outputs::{BadOutput, in_order};
-pub(crate) use payloads::{PayloadWriter, Payloads};
 pub(crate) use processes::Process;
-pub(crate) use quick::{QUICK_OUTPUTS_BYTES, QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
-pub(crate) use registry::{BadSchema, ElfSignature, Misfit, TaskSignature};
+pub(crate) use registry::{BadSchema, ElfSignature, Misfit, Signatures, TaskSignature};
 #[cfg(test)]
 pub(crate) use watch::Parts;
 pub(crate) use watch::{Budget, Charge, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange};

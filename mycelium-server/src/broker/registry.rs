@@ -28,6 +28,9 @@ pub(crate) struct ElfSignature {
     tasks: BTreeMap<String, Arc<TaskSignature>>,
 }
 
+/// The signatures of the elves of an instance, by name.
+pub(crate) type Signatures = BTreeMap<String, Arc<ElfSignature>>;
+
 /// What a task takes and gives.
 #[derive(Debug, Default)]
 pub(crate) struct TaskSignature {
@@ -193,7 +196,7 @@ impl ElfSignature {
         self.tasks.get(task)
     }
 
-    /// Holds a job against the task it names. `spec` has passed [`check_spec`](crate::values::check_spec).
+    /// Holds a job against the task it names. `spec` has passed the checks of what can be judged by itself.
     pub(crate) fn fit(&self, spec: &v1::JobSpec) -> Result<(), Misfit> {
         let Some(task) = self.tasks.get(&spec.task) else {
             return Err(Misfit::TaskNotFound {

@@ -23,14 +23,13 @@ use super::declare::{
     Declared, checked_window, complete_revisions, declared, protocol, secret_digest, signatures, token,
     tokens,
 };
-use super::dispatch::{Dispatched, Dispatcher};
 use super::outcomes::{Outcomes, check_tokens, read_outcomes, refuse_missing};
 use super::status::{Error, unreadable};
-use super::tasks::Tasks;
 use super::{Mycelia, convert};
 use crate::broker::{
     CallError, Handle, HelloMessage, Permit, Process, Report, StreamAttachment, StreamId, ToStream,
 };
+use crate::compute::{Dispatched, Dispatcher, Tasks};
 use crate::defect::{self, Defect};
 
 /// How many messages from the owner of the core may wait for a stream. An elf that reads so slowly that more come

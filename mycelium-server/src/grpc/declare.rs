@@ -14,7 +14,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::status::Error;
-use crate::broker::{BadSchema, CallError, ElfSignature, Handle};
+use crate::broker::{BadSchema, CallError, Handle, Signatures};
 use crate::defect;
 use crate::store::{ElfRecord, RevisionRecord};
 use crate::values::check_name;
@@ -66,9 +66,6 @@ pub(crate) fn secret_digest(secret: &[u8]) -> Option<SecretDigest> {
 
 /// Schemas that come to more bytes are compiled on a thread that may block.
 const SCHEMAS_HERE_MAX: usize = 16 * 1024;
-
-/// The signatures of the elves of an instance, by name.
-pub(crate) type Signatures = BTreeMap<String, Arc<ElfSignature>>;
 
 /// Reads the signatures that a checked `Hello` declares.
 pub(crate) async fn signatures(handle: &Handle, elves: &[v1::ElfDeclaration]) -> Result<Signatures, Error> {

@@ -1,26 +1,16 @@
 //! The services: they convert a request, call the broker, and convert what it answers.
 
 mod backup;
-mod blame;
 mod blob_service;
 mod connect;
-mod convert;
+pub(crate) mod convert;
 mod declare;
-pub(crate) mod dispatch;
 mod elf_service;
-mod elves;
-mod graph;
-mod jobs;
-mod lineage;
-mod list;
 mod mycelium_service;
 mod operations;
 mod outcomes;
-mod page;
-mod status;
+pub(crate) mod status;
 mod submit;
-mod tasks;
-mod values;
 mod watch;
 
 use std::collections::BTreeMap;

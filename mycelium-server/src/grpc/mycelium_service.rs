@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::status::Error;
-use super::{Mycelia, convert, elves, graph, jobs, lineage, list, operations, submit, watch};
+use super::{Mycelia, convert, operations, submit, watch};
 use crate::broker::{Handle, StoreState};
+use crate::queries::{elves, graph, jobs, lineage, list};
 use crate::transport;
 
 /// Serves those who orchestrate and watch.

@@ -13,9 +13,9 @@ use prost::Message as _;
 
 use super::declare::token;
 use super::status::Error;
-use super::tasks::Tasks;
 use crate::blobs::{Blob, BlobError};
 use crate::broker::{BadOutput, Body, CallError, FailureBody, Handle, TaskSignature, in_order};
+use crate::compute::Tasks;
 use crate::defect;
 use crate::values::{Located, locate_payload};
 

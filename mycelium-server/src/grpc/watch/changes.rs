@@ -5,9 +5,9 @@ use mycelium_core::status::{FinalStatus, Status};
 use mycelium_proto::v1;
 
 use super::super::convert;
-use super::super::jobs::decode_outputs;
 use super::outgoing::Room;
 use crate::broker::{CallError, WatchedChange};
+use crate::queries::jobs::decode_outputs;
 use crate::store::{Store, isolate};
 
 /// About what a change takes beside its outputs and its text.

@@ -11,9 +11,10 @@ use mycelium_proto::v1;
 use super::graph::{edges_into_one, encoded_len_in_list};
 use super::jobs::{Found, decode_outputs, find, find_readable, readable_specs};
 use super::page;
-use super::status::Error;
-use super::{convert, values};
+use super::values;
 use crate::broker::{CallError, Handle};
+use crate::grpc::convert;
+use crate::grpc::status::Error;
 use crate::store::Store;
 
 /// The most jobs in a lineage.

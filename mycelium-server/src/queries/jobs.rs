@@ -14,10 +14,10 @@ use mycelium_proto::v1::{self, payload, value_node};
 use prost::Message as _;
 
 use super::blame::blame;
-use super::convert;
-use super::status::Error;
 use super::values;
 use crate::broker::{CallError, Handle, Report};
+use crate::grpc::convert;
+use crate::grpc::status::Error;
 use crate::store::{FinishedRecord, SpecRecord, Store, isolate};
 
 /// About how many bytes of outputs go into one answer.

@@ -5,9 +5,9 @@ use mycelium_core::status::FinalStatus;
 use mycelium_proto::v1;
 use prost::Message as _;
 
-use super::convert;
 use super::jobs::{Found, find_all};
 use crate::broker::{CallError, Handle, cut_failure};
+use crate::grpc::convert;
 use crate::store::{FailureRecord, FinishedRecord, Store, isolate};
 
 /// The most links from a job to the one that is to blame.

@@ -16,11 +16,11 @@ use mycelium_proto::v1::{self, payload};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
+use super::operands::OUTPUTS_BYTES_MAX;
+use super::payloads::Payloads;
+use super::quick::QUICK_OUTPUTS_BYTES;
 use super::tasks::Tasks;
-use crate::broker::{
-    Assigned, Body, CallError, FailureBody, Handle, OUTPUTS_BYTES_MAX, Party, Payloads, QUICK_OUTPUTS_BYTES,
-    Report, StreamId,
-};
+use crate::broker::{Assigned, Body, CallError, FailureBody, Handle, Party, Report, StreamId};
 use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
 use crate::store::{BlobRole, BlobUse, Store};

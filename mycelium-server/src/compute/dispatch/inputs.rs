@@ -8,13 +8,12 @@ use mycelium_core::ids::{JobId, Token};
 use mycelium_proto::v1;
 use tokio::runtime;
 
-use super::super::convert;
+use super::super::operands::{Operands, ReadOutputs, read_outputs, spec_of};
+use super::super::quick::{QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
 use crate::blobs::Blobs;
-use crate::broker::{
-    CallError, FailureBody, Operands, QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands, ReadOutputs,
-    read_outputs, spec_of,
-};
+use crate::broker::{CallError, FailureBody};
 use crate::defect;
+use crate::grpc::convert;
 use crate::store::{Store, isolate};
 use crate::values::{Derived, DerivedValue, ReadBlob, derive_arguments, has_operations, jobs_named};
 

@@ -4,9 +4,11 @@ use bytes::Bytes;
 use mycelium_core::ids::JobId;
 use mycelium_proto::v1;
 
+use super::super::operands::{OUTPUTS_BYTES_MAX, read_outputs};
+use super::super::payloads::PayloadWriter;
 use super::Answer;
 use crate::blobs::{Blob, BlobError, Piece};
-use crate::broker::{CallError, Handle, OUTPUTS_BYTES_MAX, PayloadWriter, Report, read_outputs};
+use crate::broker::{CallError, Handle, Report};
 use crate::store::Store;
 use crate::values::{element_id, splice_whole};
 

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mycelium_core::effects::Assignment;
 use mycelium_core::ids::{Attempt, JobId, SessionId, Token};
 
-use super::declare::Signatures;
-use crate::broker::{CallError, Handle, TaskSignature};
+use crate::broker::{CallError, Handle, Signatures, TaskSignature};
 
 /// So many attempts are remembered at most. Honest elves report what they are given, and hold no more than their
 /// windows; what is forgotten is asked for.

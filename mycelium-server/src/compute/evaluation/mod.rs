@@ -20,11 +20,10 @@ use mycelium_proto::v1;
 use prost::Message as _;
 use tokio::sync::mpsc;
 
+use super::operands::{OUTPUTS_BYTES_MAX, Operands, read_outputs, spec_of};
+use super::quick::{QUICK_OUTPUTS_BYTES, QuickOperands};
 use crate::blobs::Blobs;
-use crate::broker::{
-    Body, CallError, FailureBody, Handle, OUTPUTS_BYTES_MAX, Operands, Party, QUICK_OUTPUTS_BYTES,
-    QuickOperands, Report, read_outputs, spec_of,
-};
+use crate::broker::{Body, CallError, FailureBody, Handle, Party, Report};
 use crate::defect;
 use crate::fair::Turns;
 use crate::store::{SpecRecord, Store, isolate};

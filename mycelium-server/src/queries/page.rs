@@ -3,8 +3,8 @@
 use mycelium_proto::limits::{PAGE_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 use prost::Message;
 
-use super::status::Error;
 use crate::broker::CallError;
+use crate::grpc::status::Error;
 
 /// How many entries a page may have.
 pub(crate) fn size(asked: u32) -> usize {

@@ -7,13 +7,13 @@ use mycelium_core::ids::{FlowId, JobId};
 use mycelium_proto::{limits, v1};
 use prost::Message as _;
 
-use super::convert;
 use super::jobs::{decode_spec, find, find_readable, read_spec, readable_specs};
 use super::list::{JobCursor, JobFilter, JobsPage, jobs_page};
 use super::page;
-use super::status::Error;
 use super::values;
 use crate::broker::{CallError, Handle};
+use crate::grpc::convert;
+use crate::grpc::status::Error;
 use crate::store::{FinishedQuery, SpecRecord, Store};
 use crate::values::{Edge, edges_of, element_id, list_edges_of};
 

@@ -11,10 +11,11 @@ use mycelium_proto::v1;
 use prost::Message as _;
 use tokio::runtime;
 
-use super::convert;
 use super::jobs::{decode_outputs, find_readable, read_spec};
 use crate::blobs::Blobs;
-use crate::broker::{CallError, Handle, Operands, Party};
+use crate::broker::{CallError, Handle, Party};
+use crate::compute::Operands;
+use crate::grpc::convert;
 use crate::store::{Store, isolate};
 use crate::values::{OutputsByJob, Preview, Tracer, has_operations, preview};
 

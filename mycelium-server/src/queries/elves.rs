@@ -8,10 +8,10 @@ use mycelium_proto::limits::PAGE_BYTES_MAX;
 use mycelium_proto::v1;
 use prost::Message as _;
 
-use super::convert;
 use super::page;
-use super::status::Error;
 use crate::broker::{CallError, Handle};
+use crate::grpc::convert;
+use crate::grpc::status::Error;
 use crate::store::{ElfRecord, RevisionCursor, RevisionRecord, Store};
 
 /// The most bytes of one elf in a list, and of a page of them with their instances.

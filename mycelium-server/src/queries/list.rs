@@ -9,10 +9,10 @@ use mycelium_core::{ListCursor, ListFilter};
 use mycelium_proto::v1;
 
 use super::blame::failure_in;
-use super::convert;
 use super::page;
-use super::status::Error;
 use crate::broker::{CallError, Handle, cut_failure};
+use crate::grpc::convert;
+use crate::grpc::status::Error;
 use crate::store::{FailureCursor, FailureRecord, FinishedQuery, Listed, OccurrenceRecord, Store};
 
 /// How many failures, or occurrences, are read at once.

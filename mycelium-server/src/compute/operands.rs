@@ -12,8 +12,8 @@ use mycelium_values::json;
 use prost::Message as _;
 use tokio::runtime;
 
-use super::message::CallError;
 use crate::blobs::{Blob, BlobError, Blobs};
+use crate::broker::CallError;
 use crate::store::{BlobDigest, SpecRecord, Store, isolate};
 use crate::values::{OutputsByJob, ReadBlob};
 
