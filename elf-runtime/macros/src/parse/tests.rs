@@ -26,7 +26,7 @@ fn a_block_becomes_a_model_of_its_elf() {
                     context: &TaskContext,
                     species: Vec<String>,
                     #[task(default = 2 + 1)] r#type: i64,
-                ) -> Result<(i64, i64), TaskError> { todo!() }
+                ) -> Result<(i64, i64), TaskError> { unreachable!() }
                 fn task_reset(&self, elf_runtime::TaskContext { .. }: elf_runtime::TaskContext) {}
                 fn helper(self) {}
             }

@@ -1,10 +1,10 @@
 //! Names of the user's own that are like ours do not get in the way.
 
-#[allow(dead_code)]
+#[expect(dead_code, reason = "their names are what matters")]
 struct Result;
-#[allow(dead_code)]
+#[expect(dead_code, reason = "their names are what matters")]
 struct Box;
-#[allow(dead_code)]
+#[expect(dead_code, reason = "their names are what matters")]
 struct Output;
 
 #[derive(elf_runtime::Output, serde::Serialize, serde::Deserialize)]
@@ -21,7 +21,8 @@ impl Elf {
     }
 }
 
-fn main() {
+#[test]
+fn names_of_the_users_own_do_not_get_in_the_way() {
     let flow = elf_runtime::Flow::detached("names");
     let weight = Elf::tasks(&flow, "elf").task_weigh(1, 2, 3);
     Elf::tasks(&flow, "elf").task_weigh(weight.node(), weight.node(), weight.node());

@@ -24,7 +24,8 @@ mod animals {
     }
 }
 
-fn main() {
+#[test]
+fn private_types_and_raw_names_work_under_strict_lints() {
     let flow = elf_runtime::Flow::detached("zoo");
     let creator = animals::Creator::tasks(&flow, "creator");
     let bee = creator.task_create("bee", 6);

@@ -1,0 +1,293 @@
+//! The rules that CONTRIBUTING writes down and that a machine can hold. Each list of exceptions says why one is one, and
+//! an exception that is no longer needed is a problem as well.
+
+#![expect(clippy::unwrap_used, reason = "a tree that cannot be read fails the test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const LINES_MAX: usize = 500;
+
+/// Files that are longer, up to how many lines, and why they are not split.
+const LONG_FILES: &[(&str, usize, &str)] = &[
+    ("elf-runtime/macros/src/output.rs", 510, "one derive macro, read from top to bottom"),
+    ("elf-runtime/macros/src/parse.rs", 515, "one attribute macro, read from top to bottom"),
+    ("elf-runtime/src/json/read.rs", 560, "one deserializer: a method for each type of serde"),
+    ("elf-runtime/src/worker/connection.rs", 550, "one connection: its states and what moves them"),
+    ("elf-runtime/tests/blobs.rs", 540, "one promise a test"),
+    ("elf-runtime/tests/client_calls.rs", 670, "one promise a test"),
+    ("elf-runtime/tests/worker_protocol.rs", 725, "one promise a test"),
+    ("integration-tests/src/wire.rs", 525, "one client: a method for each thing that tests say to a broker"),
+    ("integration-tests/tests/store_folders.rs", 525, "one promise a test"),
+    ("mycelium-server/cli/tests/look.rs", 735, "one promise a test"),
+    ("mycelium-server/core/tests/model.rs", 525, "one model: an operation a method"),
+    (
+        "mycelium-server/core/tests/sim/world.rs",
+        990,
+        "one simulated world: its parts read each other's state",
+    ),
+    ("mycelium-server/src/broker/driver.rs", 725, "one loop, and what it waits for"),
+    ("mycelium-server/src/broker/handle.rs", 595, "one handle: a method for each message"),
+    ("mycelium-server/src/grpc/connect.rs", 515, "one stream: a method for each message"),
+    ("mycelium-server/src/store/embedded/codec.rs", 660, "one format: a record a function"),
+    ("mycelium-server/src/store/embedded/mod.rs", 600, "one trait: a method for each of its calls"),
+    ("mycelium-server/tests/store_durability.rs", 640, "one promise a test"),
+    (
+        "mycelium-server/tests/store_suite/conformance.rs",
+        765,
+        "one promise of the contract of stores a function",
+    ),
+];
+
+/// Product code that may know of tonic, and for what.
+const TONIC: &[(&str, &str)] = &[
+    ("elf-runtime/src/transport/", "calls and streams of clients and elves"),
+    ("mycelium-server/cli/src/commands/store.rs", "a call with a stream of its own"),
+    ("mycelium-server/cli/src/errors.rs", "statuses in its tests"),
+    ("mycelium-server/src/grpc/", "the services"),
+    ("mycelium-server/src/server.rs", "binds the services to a listener"),
+    ("mycelium-server/src/transport/", "connections and calls before the services see them"),
+    ("proto/src/lib.rs", "generated code"),
+];
+
+/// Which of our crates each of them may depend on, but for tests.
+const CRATES: &[(&str, &[&str])] = &[
+    ("elf-runtime", &["elf-macros", "mycelium-proto"]),
+    ("elf-runtime/macros", &[]),
+    ("examples", &["elf-runtime", "mycelium-server"]),
+    ("integration-tests", &["elf-runtime", "mycelium-proto", "mycelium-server"]),
+    ("mycelium-server", &["mycelium-core", "mycelium-proto", "mycelium-values"]),
+    ("mycelium-server/cli", &["elf-runtime", "mycelium-proto", "mycelium-server", "mycelium-values"]),
+    ("mycelium-server/core", &[]),
+    ("mycelium-server/values", &["mycelium-proto"]),
+    ("proto", &[]),
+];
+
+/// All that the scheduler may depend on: nothing that waits, reads a clock, writes or logs.
+const CRATES_OF_THE_CORE: &[&str] = &["foldhash", "hashbrown", "thiserror", "uuid"];
+
+/// Markdown in which sentences share lines, and why.
+const FREE_MARKDOWN: &[(&str, &str)] = &[
+    ("ARCHITECTURE.md", "decisions are paragraphs that begin with their name"),
+    ("docs/measurements.md", "measurements are paragraphs, a run each"),
+    ("proto/testdata/value-graphs/README.md", "published with the vectors as it is"),
+];
+
+/// What stands in no source: notes to oneself, and what a debugger was asked.
+const UNFINISHED: &[&str] = &["todo!(", "unimplemented!(", "dbg!(", "TODO", "FIXME", "XXX", "HACK"];
+
+/// Folders and endings that are not text of ours.
+const NOT_OURS: &[&str] = &["target", ".git", "fixtures", "google", "mycelium-data", "corpus", "artifacts"];
+const TEXTS: &[&str] = &["md", "proto", "py", "rs", "toml", "yaml", "yml"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every text of ours: its path from the root, and what it says.
+fn texts() -> Vec<(String, String)> {
+    let (root, mut folders, mut texts) = (root(), vec![root()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if NOT_OURS.contains(&name) {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| TEXTS.contains(&end.to_str().unwrap())) {
+                let relative = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                texts.push((relative, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(texts.len() > 300, "only {} texts were found", texts.len());
+    texts.sort();
+    texts
+}
+
+fn is_rust(path: &str) -> bool {
+    path.ends_with(".rs")
+}
+
+/// Whether a file is built into what users run or depend on.
+fn is_product(path: &str) -> bool {
+    is_rust(path)
+        && path.contains("src/")
+        && !path.starts_with("integration-tests/")
+        && !path.contains("/tests/")
+        && !path.ends_with("/tests.rs")
+}
+
+/// Whether `word` stands in a line by itself, before any comment.
+fn names(line: &str, word: &str) -> bool {
+    let code = line.split("//").next().unwrap();
+    let mut words = code.split(|character: char| !character.is_alphanumeric() && character != '_');
+    words.any(|found| found == word)
+}
+
+fn assert_none(rule: &str, problems: &[String]) {
+    assert!(problems.is_empty(), "{rule}:\n  {}", problems.join("\n  "));
+}
+
+#[test]
+fn files_are_short_or_say_why_not() {
+    let mut problems = Vec::new();
+    let mut needed = BTreeSet::new();
+    for (path, text) in texts() {
+        let lines = text.lines().count();
+        if !is_rust(&path) || lines <= LINES_MAX {
+            continue;
+        }
+        needed.insert(path.clone());
+        match LONG_FILES.iter().find(|(long, ..)| *long == path) {
+            Some((_, most, _)) if lines <= *most => {}
+            Some((_, most, _)) => {
+                problems.push(format!("{path} has {lines} lines, and its exception allows {most}"))
+            }
+            None => problems.push(format!("{path} has {lines} lines")),
+        }
+    }
+    let idle = LONG_FILES.iter().filter(|(path, ..)| !needed.contains(*path));
+    problems.extend(idle.map(|(path, ..)| format!("{path} needs no exception any more")));
+    assert_none("a file has at most 500 lines", &problems);
+}
+
+#[test]
+fn tonic_stays_in_the_transport() {
+    let mut problems = Vec::new();
+    let mut needed = BTreeSet::new();
+    for (path, text) in texts().into_iter().filter(|(path, _)| is_product(path)) {
+        if !text.lines().any(|line| names(line, "tonic")) {
+            continue;
+        }
+        match TONIC.iter().find(|(allowed, _)| path.starts_with(allowed)) {
+            Some((allowed, _)) => drop(needed.insert(*allowed)),
+            None => problems.push(path),
+        }
+    }
+    let idle = TONIC.iter().filter(|(allowed, _)| !needed.contains(allowed));
+    problems.extend(idle.map(|(allowed, _)| format!("{allowed} needs no exception any more")));
+    assert_none("tonic is known to transport and services alone", &problems);
+}
+
+#[test]
+fn crates_depend_on_those_that_they_may() {
+    let mut problems = Vec::new();
+    let ours: BTreeSet<String> = CRATES.iter().map(|(folder, _)| manifest(folder).0).collect();
+    let mut folders = BTreeSet::new();
+    for (path, _) in texts() {
+        if let Some(folder) = path.strip_suffix("/Cargo.toml") {
+            folders.insert(folder.to_owned());
+        }
+    }
+    folders.remove("mycelium-server/values/fuzz");
+    let listed: BTreeSet<String> = CRATES.iter().map(|(folder, _)| (*folder).to_owned()).collect();
+    assert_eq!(folders, listed, "every crate says what it may depend on");
+    for (folder, allowed) in CRATES {
+        let (_, dependencies) = manifest(folder);
+        let found = dependencies.iter().filter(|dependency| ours.contains(*dependency));
+        let found: BTreeSet<&str> = found.map(String::as_str).collect();
+        let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
+        if found != allowed {
+            problems.push(format!("{folder} depends on {found:?}, and may on {allowed:?}"));
+        }
+    }
+    let (_, core) = manifest("mycelium-server/core");
+    let core: Vec<&str> = core.iter().map(String::as_str).collect();
+    assert_eq!(core, CRATES_OF_THE_CORE, "the scheduler does no I/O");
+    assert_none("dependencies between crates are decisions", &problems);
+}
+
+/// The name of a crate, and what it depends on, but for tests.
+fn manifest(folder: &str) -> (String, Vec<String>) {
+    let text = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+    let (mut section, mut name, mut dependencies) = ("", None, Vec::new());
+    for line in text.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if section == "[package]" {
+            name = name.or_else(|| line.strip_prefix("name = \"")?.strip_suffix('"'));
+        } else if section == "[dependencies]" && !line.starts_with('#') {
+            dependencies
+                .extend(line.split(['.', ' ']).next().filter(|name| !name.is_empty()).map(str::to_owned));
+        }
+    }
+    dependencies.sort();
+    (name.unwrap().to_owned(), dependencies)
+}
+
+#[test]
+fn text_has_no_loose_ends() {
+    let mut problems = Vec::new();
+    for (path, text) in texts() {
+        if !text.ends_with('\n') || text.ends_with("\n\n") {
+            problems.push(format!("{path} does not end with one line break"));
+        }
+        for (number, line) in text.lines().enumerate() {
+            let mut problem = |what: &str| problems.push(format!("{path}:{} {what}", number + 1));
+            if line.ends_with([' ', '\r']) {
+                problem("ends with space");
+            }
+            if line.contains('\t') {
+                problem("has a tab");
+            }
+            let is_code = is_rust(&path) && path != "integration-tests/tests/tidy.rs";
+            if is_code && UNFINISHED.iter().any(|unfinished| line.contains(unfinished)) {
+                problem("is unfinished");
+            }
+        }
+    }
+    assert_none("text is whole", &problems);
+}
+
+#[test]
+fn sentences_have_lines_of_their_own() {
+    let mut problems = Vec::new();
+    let is_held = |path: &str| path.ends_with(".md") && path != "CHANGELOG.md";
+    for (path, text) in texts().into_iter().filter(|(path, _)| is_held(path)) {
+        let found = lines_of_several_sentences(&text);
+        match FREE_MARKDOWN.iter().any(|(free, _)| *free == path) {
+            true if found.is_empty() => problems.push(format!("{path} needs no exception any more")),
+            true => {}
+            false => problems.extend(found.into_iter().map(|line| format!("{path}:{line}"))),
+        }
+    }
+    assert_none("in Markdown each sentence has a line of its own", &problems);
+}
+
+/// The numbers of the lines, but for lists, tables, headings and code.
+fn lines_of_several_sentences(text: &str) -> Vec<usize> {
+    let mut is_code = false;
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.starts_with("```") {
+            is_code = !is_code;
+        }
+        let is_free = is_code || line.starts_with(['|', '#', ' ', '-', '*', '<']);
+        let ends = line.match_indices(". ").any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            let after = line[at + 2..].chars().next();
+            before.is_some_and(|last| last.is_alphanumeric() || "`)\"".contains(last))
+                && after.is_some_and(char::is_uppercase)
+        });
+        if ends && !is_free && !line.starts_with(char::is_numeric) {
+            found.push(number + 1);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_example_is_in_the_list_of_examples() {
+    let readme = fs::read_to_string(root().join("examples/README.md")).unwrap();
+    let listed: BTreeSet<&str> =
+        readme.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let files = fs::read_dir(root().join("examples/src/bin")).unwrap();
+    let files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
+    let examples: BTreeSet<&str> =
+        files.iter().map(|path| path.file_stem().unwrap().to_str().unwrap()).collect();
+    assert_eq!(listed, examples, "examples/README.md and examples/src/bin");
+}
