@@ -123,6 +123,11 @@ impl Core {
     /// Ends a batch, once after its commands: ends sessions whose lease has run out, pauses of jobs, and submissions that
     /// were left alone, goes on with what is done in bounded pieces, places ready jobs into free windows, and puts everything
     /// that has changed since the last batch into `effects`.
+    ///
+    /// # Panics
+    ///
+    /// If the core contradicts itself, as far as that shows at once. The effects are not to be committed then: memory is
+    /// wrong, and the store is not.
     pub fn finish_batch(&mut self, now: Clocks, effects: &mut Effects) {
         let now = self.timers.attended(now);
         self.fire_timers(now, effects);
@@ -132,6 +137,9 @@ impl Core {
         let Self { config, jobs, sessions, submissions, propagation, outbox, .. } = self;
         Emitting { config, jobs, sessions, submissions, propagation, outbox }.emit(effects);
         self.jobs.forget(self.config.finished_kept);
+        if let Err(violation) = self.check_totals() {
+            panic!("{violation}");
+        }
     }
 
     /// When the next batch is due if no command comes before; `None` if nothing is timed.

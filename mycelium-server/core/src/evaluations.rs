@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::EvaluationNumber;
 use crate::index::{FlowIdx, Slot};
+use crate::invariants::{InvariantViolation, check};
 use crate::jobs::{Edge, State};
 
 /// Evaluations that wait: those of each flow in the order they came up, and the flows in turn, so that one with many
@@ -115,6 +116,20 @@ impl Evaluations {
     /// It has been answered.
     pub(crate) fn answered(&mut self, number: EvaluationNumber) {
         self.handed_out.remove(&number);
+    }
+
+    /// Checks what takes no time to check, if `max` may be in the shell's hands.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub(crate) fn check_totals(&self, max: usize) -> Result<(), InvariantViolation> {
+        let handed_out = self.handed_out.len();
+        check(handed_out <= max, "evaluations are bounded", || format!("{handed_out} of {max}"))?;
+        let (turns, by_flow) = (self.waiting.turns.len(), self.waiting.by_flow.len());
+        check(turns == by_flow, "every flow with evaluations has its turn", || {
+            format!("{turns} of {by_flow}")
+        })
     }
 
     /// The numbers in the shell's hands.

@@ -12,6 +12,7 @@ use crate::image::{Counters, FlowRecord, JobHead};
 use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot, TaskIdx};
 use crate::status::FinalCounts;
 
+mod check;
 mod endings;
 mod flows;
 mod names;
@@ -21,7 +22,7 @@ mod states;
 mod touched;
 
 pub(crate) use flows::{Flow, Flows};
-pub(crate) use names::{Elf, FreeSlot, Names, Place, Task};
+pub(crate) use names::{Elf, FreeSlot, Names, Task};
 pub(crate) use recents::{Recent, Recents};
 pub(crate) use slab::{Edge, Job, Slab, State, UNTOUCHED};
 pub(crate) use touched::{Now, ToStore, Touched};
@@ -241,11 +242,6 @@ impl Jobs {
     /// Whether what the store said then may lack something that is forgotten here.
     pub(crate) fn is_stale(&self, as_of: Commit) -> bool {
         as_of < self.forgotten
-    }
-
-    /// How many jobs of how many were touched in this batch and not yet emitted.
-    pub(crate) fn touched(&self) -> &[Touched] {
-        &self.touched
     }
 }
 

@@ -212,6 +212,18 @@ impl Propagation {
         }
     }
 
+    /// Checks what takes no time to check, when all has been emitted.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
+        let is_over = self.walks.is_empty() && self.unsealed.is_empty();
+        check(is_over == self.open.is_empty(), "a propagation is over when nothing of it is left", || {
+            format!("{:?}", self.open.keys())
+        })
+    }
+
     /// Checks that as many pieces are counted as there are.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use crate::effects::Ran;
 use crate::ids::{AssignNumber, InstanceId, Revision, SecretDigest, SessionId, Timestamp, Token};
 use crate::image::{Running, SessionRecord};
 use crate::index::{Arena, ElfIdx, SessionIdx, Slot, TaskIdx, of};
+use crate::invariants::{InvariantViolation, check};
 use crate::jobs::{FreeSlot, Jobs};
 
 /// What is delayed is numbered from here, above all that is sent.
@@ -357,5 +358,75 @@ impl Sessions {
         if let Some(held) = entry.held.remove(&from) {
             entry.held.insert(to, held);
         }
+    }
+}
+
+impl Sessions {
+    /// Checks what takes no time to check.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
+        let (all, by_id, instances) = (self.arena.len(), self.by_id.len(), self.by_instance.len());
+        check(all == by_id && instances <= all, "every session is found by its id", || {
+            format!("{by_id} of {all}, {instances} instances")
+        })
+    }
+
+    /// Checks everything, between two batches.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub(crate) fn check(&self) -> Result<(), InvariantViolation> {
+        self.check_totals()?;
+        for (index, session) in self.iter() {
+            let is_found = self.find(session.id) == Some(index);
+            check(is_found, "sessions are found by id", || session.id.to_string())?;
+            // Older ones that have a secret may live beside it; the newest may be over.
+            let newest = self.newest_of(session.instance);
+            let is_newest_or_older = newest.map_or(session.secret.is_some(), |newest| {
+                let newest = &self[newest];
+                newest.instance == session.instance
+                    && (newest.id == session.id || (session.secret.is_some() && session.id < newest.id))
+            });
+            check(is_newest_or_older, "an instance has one session without a secret at most", || {
+                session.id.to_string()
+            })?;
+            session.check()?;
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn check(&self) -> Result<(), InvariantViolation> {
+        let mut by_elf: BTreeMap<ElfIdx, u32> = BTreeMap::new();
+        let mut cancelled = 0;
+        for (assign, held) in &self.held {
+            *by_elf.entry(held.elf).or_default() += 1;
+            let is_numbered = *assign <= self.last_assign || is_delayed(*assign);
+            check(is_numbered, "assignments are numbered", || format!("{assign}"))?;
+            if held.job.is_none() {
+                cancelled += 1;
+                let is_found = self.cancelled_in_flight.get(&held.token) == Some(assign);
+                check(is_found, "cancelled attempts are found", || format!("{:?}", held.token))?;
+            }
+        }
+        let are_held = cancelled == self.cancelled_in_flight.len();
+        check(are_held, "cancelled attempts are held", || self.id.to_string())?;
+        for (elf, offer) in &self.offers {
+            let counted = by_elf.remove(elf).unwrap_or_default();
+            check(counted == offer.held, "offers count what is held", || {
+                format!("session {}: counted {counted}, kept {}", self.id, offer.held)
+            })?;
+            let may_take =
+                self.is_connected && !self.is_draining && offer.is_offered && offer.held < offer.window.jobs;
+            let holds = offer.free_slot.is_some() == may_take
+                && offer.free_slot.is_none_or(|free| free.held == offer.held && free.id == self.id);
+            check(holds, "free slots are of sessions that may take a job", || self.id.to_string())?;
+        }
+        check(by_elf.is_empty(), "what is held is of an elf", || self.id.to_string())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::{Commit, SubmissionId};
 use crate::index::{Arena, FlowIdx, Slot, SubmissionIdx, of};
+use crate::invariants::{InvariantViolation, check};
 
 /// How many sealed submissions are remembered, so that a repeated part is recognised without asking the store.
 const SEALED_KEPT: usize = 1_024;
@@ -71,6 +72,16 @@ impl Submissions {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SubmissionIdx, &Submission)> {
         self.arena.iter()
+    }
+
+    /// Checks what takes no time to check.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
+        let (all, by_id) = (self.arena.len(), self.by_id.len());
+        check(all == by_id, "every submission is found by its id", || format!("{by_id} of {all}"))
     }
 
     pub(crate) fn insert(&mut self, submission: Submission) -> SubmissionIdx {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::ids::{Clocks, Steady};
 use crate::index::{SessionIdx, Slot, SubmissionIdx};
+use crate::invariants::{InvariantViolation, check};
 
 /// What is timed. Each has one moment at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,12 +18,23 @@ pub(crate) enum TimerKey {
     Idle(SubmissionIdx),
 }
 
+impl TimerKey {
+    fn is_lease(self) -> bool {
+        match self {
+            Self::Lease(_) => true,
+            Self::Pause(_) | Self::Idle(_) => false,
+        }
+    }
+}
+
 /// The moments at which something is due, by a clock that leaves out the time in which the shell stood still: it could
 /// hear nobody then, so that time counts for nobody's lease.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     by_time: BTreeSet<(Steady, TimerKey)>,
     by_key: BTreeMap<TimerKey, Steady>,
+    /// How many of them are leases.
+    leases: usize,
     /// How long the shell has stood still, all in all. A stall is one addition, however much is timed.
     stood_still: Duration,
 }
@@ -50,11 +62,12 @@ impl Timers {
 
     /// It is due then, and not when it was before.
     pub(crate) fn set(&mut self, key: TimerKey, at: Steady) {
-        if let Some(before) = self.by_key.insert(key, at) {
-            if before == at {
-                return;
+        match self.by_key.insert(key, at) {
+            Some(before) if before == at => return,
+            Some(before) => {
+                self.by_time.remove(&(before, key));
             }
-            self.by_time.remove(&(before, key));
+            None => self.leases += usize::from(key.is_lease()),
         }
         self.by_time.insert((at, key));
     }
@@ -63,6 +76,7 @@ impl Timers {
     pub(crate) fn cancel(&mut self, key: TimerKey) {
         if let Some(at) = self.by_key.remove(&key) {
             self.by_time.remove(&(at, key));
+            self.leases -= usize::from(key.is_lease());
         }
     }
 
@@ -77,9 +91,23 @@ impl Timers {
         if at > now {
             return None;
         }
-        self.by_time.pop_first();
-        self.by_key.remove(&key);
+        self.cancel(key);
         Some(key)
+    }
+
+    /// How many leases there are.
+    pub(crate) fn leases(&self) -> usize {
+        self.leases
+    }
+
+    /// Checks what takes no time to check.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
+        let (by_time, by_key) = (self.by_time.len(), self.by_key.len());
+        check(by_time == by_key, "every timer is kept by its moment", || format!("{by_time} of {by_key}"))
     }
 
     /// All that is timed.

@@ -1,6 +1,5 @@
 //! What can be asked. The shell asks between a commit and the next command, so that what shows is durable.
 
-use std::cmp::Reverse;
 use std::ops::Bound;
 
 use super::Core;
@@ -112,8 +111,7 @@ impl Core {
         if instances == 0 {
             return Explanation::NoInstance { instances: serving };
         }
-        let place = (Reverse(job.priority), job.number, slot);
-        let jobs_before = task.queue.range(..place).take(JOBS_BEFORE_MAX).count();
+        let jobs_before = task.queue.range(..job.place(slot)).take(JOBS_BEFORE_MAX).count();
         let jobs_before = u32::try_from(jobs_before).unwrap_or(u32::MAX);
         Explanation::NoFreeWindow { instances, window, held, jobs_before }
     }

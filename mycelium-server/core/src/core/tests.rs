@@ -12,6 +12,7 @@ use crate::ids::{
 use crate::image::{Counters, FlowRecord, JobHead, LiveJob, Running, SessionRecord};
 use crate::status::{FinalCounts, FinalStatus, Status};
 use crate::testing::{FLOW, REVISION, SECOND, TestEnv, id, instance, job, offer, token};
+use crate::timers::TimerKey;
 
 fn flow_record(done: u64) -> FlowRecord {
     FlowRecord {
@@ -165,4 +166,14 @@ fn an_outcome_counts_once() {
     let sends = vec![Send::OutcomeAcks { session: SessionId(1), acks }];
     assert_eq!(effects, Effects { sends, ..Effects::default() });
     assert_eq!(env.core.status().outcomes_stale, 1);
+}
+
+#[test]
+#[should_panic(expected = "every session has a lease")]
+fn a_core_that_contradicts_itself_ends_no_batch() {
+    let mut env = TestEnv::new();
+    env.hello(1, None, vec![offer(1, 1)], vec![]);
+    let session = env.core.sessions.find(SessionId(1)).unwrap();
+    env.core.timers.cancel(TimerKey::Lease(session));
+    env.core.finish_batch(env.now, &mut Effects::default());
 }

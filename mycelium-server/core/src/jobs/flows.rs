@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::ids::{Commit, FlowId, FlowNumber, JobNumber, Timestamp};
 use crate::image::FlowRecord;
 use crate::index::{Arena, FlowIdx, Slot, of};
+use crate::invariants::{InvariantViolation, check};
 use crate::status::FinalCounts;
 
 /// A flow, for as long as it has unfinished jobs or finished ones that are remembered.
@@ -102,6 +103,17 @@ impl Flows {
     pub(crate) fn newest_first(&self, upto: Option<FlowNumber>) -> impl Iterator<Item = FlowIdx> {
         let upto = upto.map_or(Bound::Unbounded, Bound::Included);
         self.by_number.range((Bound::Unbounded, upto)).rev().map(|(_, &flow)| flow)
+    }
+
+    /// Checks what takes no time to check.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
+        let all = [self.arena.len(), self.by_id.len(), self.by_number.len()];
+        let holds = all.iter().all(|&len| len == all[0]);
+        check(holds, "every flow is found by its id and its number", || format!("{all:?}"))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (FlowIdx, &Flow)> {

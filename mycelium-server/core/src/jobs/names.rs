@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use crate::ids::{JobNumber, SessionId};
 use crate::image::JobHead;
-use crate::index::{Arena, ElfIdx, SessionIdx, Slot, TaskIdx, of};
-
-/// A place in a queue: highest priority first, then earliest submitted.
-pub(crate) type Place = (Reverse<i32>, JobNumber, Slot);
+use crate::index::{Arena, ElfIdx, SessionIdx, TaskIdx, of};
+use crate::invariants::{InvariantViolation, check};
+use crate::jobs::slab::Place;
 
 /// A session that has a free slot for a job of an elf: the one that holds fewest first, then the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -236,6 +235,16 @@ impl Names {
     /// Whether an elf is yet to be looked at.
     pub(crate) fn is_to_place(&self, elf: ElfIdx) -> bool {
         self.to_place.contains(&elf)
+    }
+
+    /// Checks what takes no time to check.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
+        let (elves, by_name) = (self.elves.len(), self.by_name.len());
+        check(elves == by_name, "every elf is found by its name", || format!("{by_name} of {elves}"))
     }
 
     pub(crate) fn elves(&self) -> impl Iterator<Item = (ElfIdx, &Elf)> {

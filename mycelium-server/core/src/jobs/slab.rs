@@ -1,13 +1,18 @@
 //! The unfinished jobs: where they are kept, and how they are found by id.
 
+use std::cmp::Reverse;
+use std::hash::BuildHasher;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use std::hash::BuildHasher;
 
 use crate::ids::{AssignNumber, Attempt, ContentDigest, EvaluationNumber, JobId, JobNumber, Timestamp};
 use crate::image::JobHead;
 use crate::index::{FlowIdx, Idx, SessionIdx, Slot, SubmissionIdx, TaskIdx};
 use crate::status::Status;
+
+/// A place in a queue: highest priority first, then earliest submitted.
+pub(crate) type Place = (Reverse<i32>, JobNumber, Slot);
 
 /// A job that was not touched in this batch.
 pub(crate) const UNTOUCHED: u32 = u32::MAX;
@@ -64,6 +69,11 @@ impl Job {
             evaluate: false,
             handed_back: 0,
         }
+    }
+
+    /// Its place in the queue of its task.
+    pub(crate) fn place(&self, slot: Slot) -> Place {
+        (Reverse(self.priority), self.number, slot)
     }
 
     /// How it shows. `None` while its submission is not sealed.

@@ -1,15 +1,9 @@
 //! How a job goes from one state to the next: its counts, its queue and its touch change here and nowhere else.
 
-use std::cmp::Reverse;
-
-use super::{Arrival, Edge, Job, Jobs, Now, Place, State, ToStore, Touched, UNTOUCHED};
+use super::{Arrival, Edge, Job, Jobs, Now, State, ToStore, Touched, UNTOUCHED};
 use crate::ids::{JobNumber, Timestamp};
 use crate::image::JobHead;
 use crate::index::{FlowIdx, Slot};
-
-fn place_of(slot: Slot, job: &Job) -> Place {
-    (Reverse(job.priority), job.number, slot)
-}
 
 impl Jobs {
     /// Makes room for `additional` more jobs.
@@ -155,7 +149,7 @@ impl Jobs {
                 self.counts.ready -= 1;
                 self.names.leave_ready(job.task);
                 if queued {
-                    self.names.dequeue(job.task, place_of(slot, job));
+                    self.names.dequeue(job.task, job.place(slot));
                 }
             }
             State::Running { .. } => {
@@ -187,7 +181,7 @@ impl Jobs {
                 self.counts.ready += 1;
                 self.names.enter_ready(job.task);
                 if queued {
-                    self.names.enqueue(job.task, place_of(slot, job));
+                    self.names.enqueue(job.task, job.place(slot));
                 }
             }
             State::Running { .. } => {

@@ -1,0 +1,141 @@
+//! Checks everything that is kept of jobs against the jobs themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{FlowIdx, Job, Jobs, Slot, State, UNTOUCHED, Unfinished};
+use crate::ids::JobNumber;
+use crate::index::ElfIdx;
+use crate::invariants::{InvariantViolation, check};
+
+impl Unfinished {
+    fn count(&mut self, job: &Job) {
+        match job.state {
+            State::Vacant => {}
+            State::Unsealed { .. } => self.unsealed += 1,
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {
+                self.pending += 1;
+            }
+            State::Ready { .. } => self.ready += 1,
+            State::Running { .. } => self.running += 1,
+        }
+    }
+
+    fn total(self) -> u64 {
+        let Self { pending, ready, running, unsealed } = self;
+        pending + ready + running + unsealed
+    }
+}
+
+impl Jobs {
+    /// Checks what takes no time to check, at the end of a batch.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
+        let (counted, kept) = (self.counts.total(), self.slab.len() as u64);
+        check(counted == kept, "every unfinished job is counted once", || format!("{counted} of {kept}"))?;
+        check(self.touched.is_empty(), "touches end with the batch", || format!("{:?}", self.touched))?;
+        self.names.check_totals()?;
+        self.flows.check_totals()
+    }
+
+    /// Checks everything, between two batches.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction found.
+    pub(crate) fn check(&self) -> Result<(), InvariantViolation> {
+        self.check_totals()?;
+        self.check_each()?;
+        self.check_flows()?;
+        self.check_queues()
+    }
+
+    /// Every job is found by its id, has a number that was given out, and is counted.
+    fn check_each(&self) -> Result<(), InvariantViolation> {
+        let mut counts = Unfinished::default();
+        for (slot, job) in self.iter() {
+            check(self.find(&job.id) == Some(slot), "job is found by its id", || job.id.to_string())?;
+            check(job.touch == UNTOUCHED, "touches end with the batch", || job.id.to_string())?;
+            check(job.number <= self.counters.job, "numbers were given out", || job.id.to_string())?;
+            let is_finished = self.recents.get(&job.id).is_some();
+            check(!is_finished, "no job is both unfinished and finished", || job.id.to_string())?;
+            counts.count(job);
+        }
+        check(counts.total() == self.len() as u64, "the index has every job", || {
+            format!("{counts:?}, {} in the index", self.len())
+        })?;
+        check(counts == self.counts, "jobs are counted by state", || {
+            format!("counted {counts:?}, kept {:?}", self.counts)
+        })
+    }
+
+    /// Every flow lists and counts its jobs, and is kept only for as long as it must be.
+    fn check_flows(&self) -> Result<(), InvariantViolation> {
+        let mut listed: BTreeMap<FlowIdx, BTreeSet<(JobNumber, Slot)>> = BTreeMap::new();
+        let mut counts: BTreeMap<FlowIdx, Unfinished> = BTreeMap::new();
+        for (slot, job) in self.iter() {
+            counts.entry(job.flow).or_default().count(job);
+            if job.status().is_some() {
+                listed.entry(job.flow).or_default().insert((job.number, slot));
+            }
+        }
+        let mut recents: BTreeMap<FlowIdx, u64> = BTreeMap::new();
+        for job in self.recents.newest_first() {
+            *recents.entry(job.flow).or_default() += 1;
+        }
+        for (index, flow) in self.flows.iter() {
+            let counted = counts.remove(&index).unwrap_or_default();
+            let (pending, ready, running, unsealed) = (flow.pending, flow.ready, flow.running, flow.unsealed);
+            let kept = Unfinished { pending, ready, running, unsealed };
+            check(counted == kept, "flows count their jobs", || {
+                format!("flow {}: counted {counted:?}, kept {kept:?}", flow.id)
+            })?;
+            let of_jobs = listed.remove(&index).unwrap_or_default();
+            check(of_jobs == flow.jobs, "flows list their jobs", || flow.id.to_string())?;
+            let recent = recents.remove(&index).unwrap_or_default();
+            check(flow.recent == recent, "flows count recents", || flow.id.to_string())?;
+            let is_found = self.flows.find(flow.id) == Some(index);
+            check(is_found, "flows are found by id", || flow.id.to_string())?;
+            check(!flow.is_idle(), "flows are kept while needed", || flow.id.to_string())?;
+        }
+        let are_all_kept = counts.is_empty() && recents.is_empty();
+        check(are_all_kept, "the flow of every job is kept", || format!("{counts:?} {recents:?}"))
+    }
+
+    /// Every ready job stands in its queue unless it was taken out, and every queue is known by its head.
+    fn check_queues(&self) -> Result<(), InvariantViolation> {
+        let mut queued = 0;
+        let mut counts: BTreeMap<ElfIdx, Unfinished> = BTreeMap::new();
+        for (slot, job) in self.iter() {
+            let task = self.task_of(job);
+            counts.entry(task.elf).or_default().count(job);
+            let is_queued = task.queue.contains(&job.place(slot));
+            queued += usize::from(is_queued);
+            check(
+                is_queued == (job.state == State::Ready { queued: true }),
+                "ready jobs are queued",
+                || format!("{} is {:?}", job.id, job.state),
+            )?;
+        }
+        let all_queued: usize = self.names.tasks().map(|(_, task)| task.queue.len()).sum();
+        check(queued == all_queued, "queues hold ready jobs only", || format!("{queued} {all_queued}"))?;
+        let mut heads: BTreeMap<ElfIdx, BTreeSet<_>> = BTreeMap::new();
+        for (index, task) in self.names.tasks() {
+            if let Some(&(priority, number, _)) = task.queue.first() {
+                heads.entry(task.elf).or_default().insert((priority, number, index));
+            }
+        }
+        for (index, elf) in self.names.elves() {
+            let of_tasks = heads.remove(&index).unwrap_or_default();
+            check(of_tasks == elf.heads, "elves know the heads of their queues", || elf.name.to_string())?;
+            let counted = counts.remove(&index).unwrap_or_default();
+            let holds = (counted.ready, counted.running) == (elf.ready, elf.running);
+            check(holds, "elves count their jobs", || elf.name.to_string())?;
+            let is_needed = !(elf.tasks.is_empty() && elf.sessions.is_empty());
+            check(is_needed, "elves are kept while needed", || elf.name.to_string())?;
+        }
+        Ok(())
+    }
+}
