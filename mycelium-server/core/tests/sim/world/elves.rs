@@ -1,0 +1,154 @@
+//! The processes of the elves.
+
+use mycelium_core::command::{Outcome as Report, OutcomeResult, Window};
+use mycelium_core::ids::{AssignNumber, Attachment, InstanceId, Token};
+
+use super::super::client::ELVES;
+use super::super::elf::{Attempt, Process};
+use super::{Event, FromElf, MS, READ_AFTER_STALL, SECOND, Stream, ToElf, World};
+
+impl World {
+    pub(super) fn kill(&mut self, process: usize) {
+        if let Some(stream) = self.processes[process].stream {
+            self.cut(stream);
+        }
+        let elf = self.processes[process].elf;
+        let window = Window { jobs: 2, concurrency: 1 };
+        let instance = InstanceId::new(self.rng.id());
+        self.processes[process] = Process::new(instance, elf, window);
+        self.after(10 * SECOND, Event::Connect { process, instance });
+    }
+
+    pub(super) fn connect(&mut self, process: usize, instance: InstanceId) {
+        let entry = &self.processes[process];
+        if entry.instance != instance || entry.stream.is_some() {
+            return;
+        }
+        self.next_stream += 1;
+        let stream = self.next_stream;
+        let read_from = self.now.max(self.stalled_until + READ_AFTER_STALL);
+        let busy_until = [self.now, read_from];
+        self.streams.insert(stream, Stream { process, session: None, busy_until });
+        let hello = FromElf::Hello { resume: entry.session, held: entry.held_tokens(), window: entry.window };
+        self.processes[process].stream = Some(stream);
+        self.processes[process].is_welcome = false;
+        self.send_to_broker(stream, hello);
+        // If no answer comes, or the stream is lost without a word, the next beat finds out.
+        self.after(5 * SECOND, Event::Beat { process, instance });
+    }
+
+    /// Says something, if there is a stream to say it on.
+    pub(super) fn say(&mut self, process: usize, message: FromElf) {
+        if self.processes[process].is_welcome
+            && let Some(stream) = self.processes[process].stream
+        {
+            self.processes[process].spoke_at = self.now;
+            self.send_to_broker(stream, message);
+        }
+    }
+
+    pub(super) fn beat(&mut self, process: usize, instance: InstanceId) {
+        let entry = &self.processes[process];
+        if entry.instance != instance || entry.stream.is_none() {
+            return;
+        }
+        let is_open = entry.stream.is_some_and(|stream| self.streams.contains_key(&stream));
+        if !is_open || !entry.is_welcome {
+            if let Some(stream) = entry.stream {
+                self.cut(stream);
+            }
+            return;
+        }
+        let beat = FromElf::Beat { held: entry.held_tokens(), received: entry.received };
+        self.say(process, beat);
+        self.at(self.now + 5 * SECOND, Event::Beat { process, instance });
+    }
+
+    pub(super) fn on_elf_message(&mut self, stream: u64, message: ToElf) {
+        let index = self.processes.iter().position(|process| process.stream == Some(stream));
+        let Some(process) = index else { return };
+        let entry = &mut self.processes[process];
+        match message {
+            ToElf::Welcome { session, keep, secret } => {
+                if entry.session != Some(session) {
+                    entry.secret = secret;
+                }
+                // What was received on other streams says nothing here: a restarted broker numbers anew.
+                entry.received = AssignNumber(0);
+                entry.session = Some(session);
+                entry.is_welcome = true;
+                entry.keep_only(&keep);
+                let again: Vec<Report> = entry
+                    .held
+                    .iter()
+                    .filter_map(|(token, attempt)| match attempt {
+                        Attempt::Over(result) => Some(Report { token: *token, result: *result }),
+                        Attempt::Waiting | Attempt::Running => None,
+                    })
+                    .collect();
+                if !again.is_empty() {
+                    self.say(process, FromElf::Outcomes(again));
+                }
+            }
+            ToElf::Assign { assignments, last } => {
+                entry.received = last;
+                for assignment in assignments {
+                    assert_eq!(&*assignment.elf, ELVES[entry.elf], "jobs go to their elf");
+                    entry.take(assignment.token);
+                }
+            }
+            ToElf::Cancel(tokens) => {
+                for token in tokens {
+                    if entry.held.contains_key(&token) {
+                        entry.cancelled.push(token);
+                    }
+                }
+            }
+            ToElf::Acks(acks) => acks.into_iter().for_each(|(token, _)| entry.forget(token)),
+            ToElf::Unknown(tokens) => tokens.into_iter().for_each(|token| entry.forget(token)),
+            ToElf::Closed => {
+                entry.keep_only(&[]);
+                self.cut(stream);
+            }
+        }
+        self.start_tasks(process);
+    }
+
+    pub(super) fn start_tasks(&mut self, process: usize) {
+        let instance = self.processes[process].instance;
+        for token in self.processes[process].start() {
+            let time = if self.rng.percent(5) { 20 * SECOND } else { 1_500 * MS };
+            self.after(time, Event::TaskEnds { process, instance, token });
+        }
+    }
+
+    pub(super) fn task_ends(&mut self, process: usize, instance: InstanceId, token: Token) {
+        let entry = &self.processes[process];
+        if entry.instance != instance || entry.held.get(&token) != Some(&Attempt::Running) {
+            return;
+        }
+        // Some jobs kill every elf they meet.
+        if token.job.as_bytes()[15] < 6 {
+            self.kill(process);
+            return;
+        }
+        self.next_attachment += 1;
+        let tag = Attachment(self.next_attachment);
+        let is_cancelled = entry.cancelled.contains(&token);
+        let result = match self.rng.below(100) {
+            _ if is_cancelled => OutcomeResult::Cancelled,
+            0..75 => OutcomeResult::Outputs(tag),
+            75..90 => OutcomeResult::Failure(tag),
+            90..95 => OutcomeResult::Refused(tag),
+            _ if self.has_faults => OutcomeResult::Cancelled,
+            _ => OutcomeResult::Outputs(tag),
+        };
+        self.report(process, token, result);
+        self.start_tasks(process);
+    }
+
+    pub(super) fn report(&mut self, process: usize, token: Token, result: OutcomeResult) {
+        self.processes[process].held.insert(token, Attempt::Over(result));
+        self.say(process, FromElf::Outcomes(vec![Report { token, result }]));
+    }
+}

@@ -1,0 +1,278 @@
+//! The broker's shell.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mycelium_core::Core;
+use mycelium_core::command::{Command, ElfOffer, Hello, OutcomeResult};
+use mycelium_core::effects::{Assignment, Effects, Reply, Send};
+use mycelium_core::ids::{AssignNumber, Clocks, RequestId, Revision, SessionId, Steady, Timestamp, Token};
+
+use super::super::client::{ELVES, TASKS};
+use super::super::elf::Process;
+use super::{
+    BATCHES_MAX, Event, FromElf, LATE_MAX, MS, SECOND, Stream, ToElf, Waiting, World, secret, speaker,
+};
+
+impl World {
+    pub(super) fn batch(&mut self) {
+        self.is_batch_due = false;
+        self.outcome.batches += 1;
+        assert!(self.outcome.batches < BATCHES_MAX, "the core keeps itself busy");
+        let now = Clocks { steady: Steady(self.now), wall: Timestamp(self.now) };
+        let mut effects = Effects::default();
+        let late_by = std::mem::take(&mut self.late_by);
+        if late_by > LATE_MAX {
+            let stalled = Command::Stalled { by: Duration::from_micros(late_by - LATE_MAX) };
+            self.core.apply(now, stalled, &mut effects);
+        }
+        for _ in 0..1 + self.rng.below(8) {
+            let command = match self.inbox.pop_front() {
+                None => break,
+                Some(Waiting::Command(command)) => *command,
+                // A stream that was replaced may close when it likes.
+                Some(Waiting::Closed { session, stream })
+                    if self.of_session.get(&session) != Some(&stream) =>
+                {
+                    continue;
+                }
+                Some(Waiting::Closed { session, .. }) => {
+                    self.of_session.remove(&session);
+                    Command::StreamClosed { session }
+                }
+            };
+            if self.keeps_log {
+                writeln!(self.outcome.log, "{now:?} {command:?}").unwrap();
+            }
+            self.core.apply(now, command, &mut effects);
+            self.attach(&effects);
+        }
+        self.spare_heard(now, &mut effects);
+        self.core.finish_batch(now, &mut effects);
+        self.core.check_invariants().unwrap();
+        if self.keeps_log {
+            writeln!(self.outcome.log, "{now:?} {effects:?}").unwrap();
+        }
+        let fate = if self.has_faults { self.rng.below(1_000) } else { 999 };
+        if fate < 20 && effects.counters.is_some() {
+            // Failed, or uncertain and applied all the same, or the broker dies around the commit: in each case the
+            // shell goes back to what the store has.
+            if fate < 10 {
+                self.commit(&effects);
+            }
+            self.rebuild();
+            return;
+        }
+        self.commit(&effects);
+        self.release(effects);
+    }
+
+    /// Renews the leases that are about to end of elves whose words wait to be applied.
+    pub(super) fn spare_heard(&mut self, now: Clocks, effects: &mut Effects) {
+        for session in self.core.leases_over(now) {
+            let is_heard = self.inbox.iter().any(|waiting| match waiting {
+                Waiting::Command(command) => speaker(command) == Some(session),
+                Waiting::Closed { .. } => false,
+            });
+            if is_heard {
+                self.core.apply(now, Command::Heard { session }, effects);
+            } else {
+                self.who_beats_is_not_lost(session);
+            }
+        }
+    }
+
+    /// Invariant: no lease ends of an elf that has kept beating on an open stream, whether the broker stood still or not.
+    pub(super) fn who_beats_is_not_lost(&self, session: SessionId) {
+        let is_open = |process: &&Process| {
+            process.is_welcome
+                && process.session == Some(session)
+                && process.stream.is_some_and(|stream| self.streams.contains_key(&stream))
+        };
+        if let Some(process) = self.processes.iter().find(is_open) {
+            let silent_for = self.now - process.spoke_at;
+            assert!(silent_for > 10 * SECOND, "session {session} ends, and was silent for {silent_for} us");
+        }
+    }
+
+    /// If the last command was a `Hello`, its session has this stream from now on, and not only once that is durable.
+    pub(super) fn attach(&mut self, effects: &Effects) {
+        if let Some((request, Ok(Reply::Welcome { session, .. }))) = effects.replies.last()
+            && let Some((stream, _)) = self.hellos.get(request)
+            && self.streams.contains_key(stream)
+        {
+            self.of_session.insert(*session, *stream);
+        }
+    }
+
+    pub(super) fn commit(&mut self, effects: &Effects) {
+        self.oracle.outcomes_are_as_reported(&self.store, effects);
+        self.oracle.count_retries(effects);
+        self.store.commit(effects, &self.oracle.digests);
+    }
+
+    /// The broker starts again from its store. Everything on its way is lost.
+    pub(super) fn rebuild(&mut self) {
+        self.outcome.rebuilds += 1;
+        self.inbox.clear();
+        self.hellos.clear();
+        self.of_session.clear();
+        self.oracle.forget_handed_back();
+        let streams: Vec<u64> = self.streams.keys().copied().collect();
+        for stream in streams {
+            self.cut(stream);
+        }
+        self.streams.clear();
+        let (image, jobs) = self.store.image();
+        self.config.evaluations_after = self.core.last_evaluation();
+        let mut restore = Core::restore(self.config.clone(), Steady(self.now));
+        for job in jobs {
+            restore.job(job).unwrap();
+        }
+        self.core = restore.finish(image).unwrap();
+        self.core.check_invariants().unwrap();
+        let counts = self.core.status();
+        let unfinished = counts.pending + counts.ready + counts.running + counts.unsealed;
+        assert_eq!(unfinished, self.store.live.len() as u64, "a rebuilt core has every job");
+        self.oracle.acknowledged_jobs_are_kept(&self.store);
+    }
+
+    pub(super) fn release(&mut self, effects: Effects) {
+        for (request, answer) in effects.replies {
+            if let Some((stream, secret)) = self.hellos.remove(&request) {
+                if let Ok(Reply::Welcome { session, keep, resumed }) = answer
+                    && let Some(entry) = self.streams.get_mut(&stream)
+                {
+                    entry.session = Some(session);
+                    let secret = secret.filter(|_| !resumed);
+                    self.send_to_elf(stream, ToElf::Welcome { session, keep, secret });
+                }
+            } else {
+                self.oracle.strangers_resume_nothing(request, &answer);
+                self.after(20 * MS, Event::Answer(request, answer));
+            }
+        }
+        for send in effects.sends {
+            self.release_send(send);
+        }
+        for evaluation in effects.evaluations {
+            self.after(500 * MS, Event::Evaluate(evaluation));
+        }
+    }
+
+    pub(super) fn release_send(&mut self, send: Send) {
+        let (session, message) = match send {
+            Send::Assign { session, assignments, first } => {
+                for assignment in &assignments {
+                    self.oracle.dispatched_is_durable(&self.store, session, assignment);
+                    self.oracle.attempts_only_rise(assignment.token);
+                    self.oracle.pauses_are_kept(assignment.token.job, self.now);
+                    self.oracle.dependencies_are_done(&self.store, assignment.token.job);
+                }
+                let last = AssignNumber(first.0 + assignments.len() as u64 - 1);
+                let assignments = self.put_aside(session, assignments);
+                if assignments.is_empty() {
+                    return;
+                }
+                (session, ToElf::Assign { assignments, last })
+            }
+            Send::Ready { tokens, .. } if tokens.is_empty() => return,
+            Send::Ready { session, tokens, first } => {
+                let last = AssignNumber(first.0 + tokens.len() as u64 - 1);
+                let assignments = tokens.iter().map(|token| self.aside.remove(token).unwrap()).collect();
+                (session, ToElf::Assign { assignments, last })
+            }
+            Send::Cancel { session, tokens } => (session, ToElf::Cancel(tokens)),
+            Send::OutcomeAcks { session, acks } => (session, ToElf::Acks(acks)),
+            Send::HeartbeatAck { session, unknown } => (session, ToElf::Unknown(unknown)),
+            Send::SessionOver { session } => (session, ToElf::Closed),
+        };
+        if let ToElf::Acks(acks) = &message {
+            for (token, verdict) in acks {
+                if let Some(&result) = self.oracle.last_reports.get(&(session, *token)) {
+                    self.oracle.one_outcome_per_job(*token, *verdict, result);
+                    self.oracle.count_handed_back(*token, *verdict, result, self.now);
+                }
+            }
+        }
+        let may_be_lost = !matches!(message, ToElf::Assign { .. } | ToElf::Closed);
+        if may_be_lost && self.has_faults && self.rng.percent(4) {
+            return;
+        }
+        if let Some(&stream) = self.of_session.get(&session) {
+            self.send_to_elf(stream, message);
+        }
+    }
+
+    /// The arguments of some take longer to compute. Gives the others.
+    pub(super) fn put_aside(&mut self, session: SessionId, assignments: Vec<Assignment>) -> Vec<Assignment> {
+        let Some(&stream) = self.of_session.get(&session) else { return assignments };
+        let (aside, others): (Vec<_>, Vec<_>) = assignments.into_iter().partition(|_| self.rng.percent(15));
+        if !aside.is_empty() {
+            let tokens: Vec<Token> = aside.iter().map(|assignment| assignment.token).collect();
+            self.aside.extend(aside.into_iter().map(|assignment| (assignment.token, assignment)));
+            let command = Command::ArgumentsDelayed { session, tokens: tokens.clone() };
+            self.inbox.push_back(Waiting::Command(Box::new(command)));
+            self.after(10 * SECOND, Event::ArgumentsReady { stream, session, tokens });
+        }
+        others
+    }
+
+    pub(super) fn on_message(&mut self, stream: u64, message: FromElf) {
+        let Some(entry) = self.streams.get(&stream).copied() else { return };
+        let process = &self.processes[entry.process];
+        if let FromElf::Hello { resume, held, window } = message {
+            self.next_request += 1;
+            let request = RequestId(self.next_request);
+            // Every other process speaks a version of the protocol that knows of secrets.
+            let secret_new = (entry.process % 2 == 1).then(|| secret(&mut self.rng));
+            self.hellos.insert(request, (stream, secret_new));
+            let tasks = if entry.process == 3 { &TASKS[..1] } else { &TASKS[..] };
+            let revision = Revision::new([1; 32]);
+            let offer = ElfOffer {
+                elf: Arc::from(ELVES[process.elf]),
+                tasks: tasks.iter().map(|task| (Arc::from(*task), revision)).collect(),
+                window,
+            };
+            let (instance, secret) = (process.instance, process.secret);
+            let elves = vec![offer];
+            let hello = Hello { request, instance, resume, secret, secret_new, elves, held };
+            self.inbox.push_back(Waiting::Command(Box::new(Command::Hello(hello))));
+            return;
+        }
+        let Some(session) = entry.session else { return };
+        let command = match message {
+            FromElf::Hello { .. } => return,
+            FromElf::SetWindow(window) => {
+                Command::SetWindow { session, elf: Arc::from(ELVES[process.elf]), window }
+            }
+            FromElf::Beat { held, received } => Command::Heartbeat { session, held, received },
+            FromElf::Outcomes(outcomes) => {
+                for report in &outcomes {
+                    self.oracle.last_reports.insert((session, report.token), report.result);
+                    if let OutcomeResult::Outputs(tag)
+                    | OutcomeResult::Failure(tag)
+                    | OutcomeResult::Refused(tag) = report.result
+                    {
+                        self.oracle.reports.insert(tag, (session, report.token, report.result));
+                    }
+                }
+                if self.has_faults && self.rng.percent(12) {
+                    let outcomes = outcomes.clone();
+                    self.after(20 * SECOND, Event::Late(Command::Outcomes { session, outcomes }));
+                }
+                Command::Outcomes { session, outcomes }
+            }
+            FromElf::Draining => Command::Draining { session },
+            FromElf::Goodbye => Command::Goodbye { session },
+        };
+        self.inbox.push_back(Waiting::Command(Box::new(command)));
+    }
+
+    pub(super) fn on_stream_gone(&mut self, stream: u64) {
+        if let Some(Stream { session: Some(session), .. }) = self.streams.remove(&stream) {
+            self.inbox.push_back(Waiting::Closed { session, stream });
+        }
+    }
+}
