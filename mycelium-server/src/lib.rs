@@ -12,6 +12,7 @@ mod compute;
 mod config;
 mod data_dir;
 mod defect;
+mod error;
 mod fair;
 mod grpc;
 mod private;

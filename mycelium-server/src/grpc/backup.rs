@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::Mycelia;
-use super::status::Error;
 use crate::blobs::{Blob, BlobError, Blobs};
 use crate::broker::{CallError, Handle};
 use crate::defect;
+use crate::error::Error;
 use crate::store::StoreSnapshot;
 use crate::store::embedded::FORMAT_VERSION;
 

@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Mycelia;
-use super::status::Error;
 use crate::blobs::{Begun, Blob, BlobError, Blobs, Upload};
 use crate::broker::CallError;
 use crate::defect;
+use crate::error::Error;
 use crate::store::BlobDigest;
 
 /// How long a reader may take nothing before it is cut: each takes one of a small number of places.

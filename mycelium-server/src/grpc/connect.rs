@@ -24,13 +24,14 @@ use super::declare::{
     tokens,
 };
 use super::outcomes::{Outcomes, check_tokens, read_outcomes, refuse_missing};
-use super::status::{Error, unreadable};
+use super::status::unreadable;
 use super::{Mycelia, convert};
 use crate::broker::{
     CallError, Handle, HelloMessage, Permit, Process, Report, StreamAttachment, StreamId, ToStream,
 };
 use crate::compute::{Dispatched, Dispatcher, Tasks};
 use crate::defect::{self, Defect};
+use crate::error::Error;
 
 /// How many messages from the owner of the core may wait for a stream. An elf that reads so slowly that more come
 /// together is cut off; windows bound what can wait in them.
@@ -364,7 +365,7 @@ impl Reader {
     /// Tells the elf what is wrong with a message; the stream goes on.
     async fn fault(&self, about: About, error: &Error) -> bool {
         let About { sequence, tokens } = about;
-        let reason = super::status::reason(error).to_owned();
+        let reason = error.reason().to_owned();
         let fault = v1::Fault { sequence, reason, message: error.to_string(), tokens };
         // An elf that sends nonsense and does not read is read no further either.
         self.faults.send(fault).await.is_ok()

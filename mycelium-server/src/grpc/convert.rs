@@ -10,8 +10,8 @@ use mycelium_core::status::{FinalStatus, Status};
 use mycelium_core::{FlowView, JobView};
 use mycelium_proto::v1;
 
-use super::status::Error;
 use crate::broker::WatchedChange;
+use crate::error::Error;
 use crate::store::FinishedRecord;
 
 pub(crate) fn id(bytes: &[u8; 16]) -> Bytes {

@@ -13,9 +13,9 @@ use mycelium_proto::v1;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::status::Error;
 use crate::broker::{BadSchema, CallError, Handle, Signatures};
 use crate::defect;
+use crate::error::Error;
 use crate::store::{ElfRecord, RevisionRecord};
 use crate::values::check_name;
 

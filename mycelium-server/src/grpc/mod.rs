@@ -9,7 +9,7 @@ mod elf_service;
 mod mycelium_service;
 mod operations;
 mod outcomes;
-pub(crate) mod status;
+mod status;
 mod submit;
 mod watch;
 
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::broker::Handle;
-use status::Error;
+use crate::error::Error;
 
 pub(crate) use backup::StoreServer;
 pub(crate) use blob_service::BlobServer;

@@ -8,9 +8,9 @@ use mycelium_proto::v1::mycelium_service_server::MyceliumService;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::status::Error;
 use super::{Mycelia, convert, operations, submit, watch};
 use crate::broker::{Handle, StoreState};
+use crate::error::Error;
 use crate::queries::{elves, graph, jobs, lineage, list};
 use crate::transport;
 

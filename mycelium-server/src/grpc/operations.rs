@@ -3,8 +3,8 @@
 use mycelium_proto::v1;
 use mycelium_values::{Operation, Types, VERSION};
 
-use super::status::Error;
 use crate::broker::Handle;
+use crate::error::Error;
 
 pub(super) async fn list_operations(
     _handle: &Handle,

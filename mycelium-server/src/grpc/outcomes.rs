@@ -12,11 +12,11 @@ use mycelium_values::schema::Schema;
 use prost::Message as _;
 
 use super::declare::token;
-use super::status::Error;
 use crate::blobs::{Blob, BlobError};
 use crate::broker::{BadOutput, Body, CallError, FailureBody, Handle, TaskSignature, in_order};
 use crate::compute::Tasks;
 use crate::defect;
+use crate::error::Error;
 use crate::values::{Located, locate_payload};
 
 /// What an elf reported, as the core takes it.

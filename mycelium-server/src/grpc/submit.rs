@@ -12,10 +12,10 @@ use mycelium_proto::v1::{self, value_node};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::status::Error;
 use crate::blobs::Blob;
 use crate::broker::{CallError, ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission, cut};
 use crate::defect;
+use crate::error::Error;
 use crate::store::Store;
 use crate::values::check_spec;
 

@@ -17,11 +17,11 @@ use tonic::Status as RpcStatus;
 use self::changes::{CHANGE_BYTES, Draft, assemble};
 use self::outgoing::{MESSAGE_BYTES, Outgoing, Place, Room};
 use super::convert;
-use super::status::Error;
 use crate::broker::{
     CallError, Charge, Handle, Peer, Permit, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange,
 };
 use crate::defect;
+use crate::error::Error;
 use crate::queries::jobs::{find_all, job_ids};
 use crate::queries::list::{JobCursor, JobFilter, JobsPage, jobs_page};
 use crate::store::{FinishedQuery, Store};

@@ -10,8 +10,8 @@ use prost::Message as _;
 
 use super::page;
 use crate::broker::{CallError, Handle};
+use crate::error::Error;
 use crate::grpc::convert;
-use crate::grpc::status::Error;
 use crate::store::{ElfRecord, RevisionCursor, RevisionRecord, Store};
 
 /// The most bytes of one elf in a list, and of a page of them with their instances.

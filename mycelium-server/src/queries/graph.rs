@@ -12,8 +12,8 @@ use super::list::{JobCursor, JobFilter, JobsPage, jobs_page};
 use super::page;
 use super::values;
 use crate::broker::{CallError, Handle};
+use crate::error::Error;
 use crate::grpc::convert;
-use crate::grpc::status::Error;
 use crate::store::{FinishedQuery, SpecRecord, Store};
 use crate::values::{Edge, edges_of, element_id, list_edges_of};
 

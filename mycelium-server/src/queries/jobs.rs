@@ -16,8 +16,8 @@ use prost::Message as _;
 use super::blame::blame;
 use super::values;
 use crate::broker::{CallError, Handle, Report};
+use crate::error::Error;
 use crate::grpc::convert;
-use crate::grpc::status::Error;
 use crate::store::{FinishedRecord, SpecRecord, Store, isolate};
 
 /// About how many bytes of outputs go into one answer.

@@ -13,8 +13,8 @@ use super::jobs::{Found, decode_outputs, find, find_readable, readable_specs};
 use super::page;
 use super::values;
 use crate::broker::{CallError, Handle};
+use crate::error::Error;
 use crate::grpc::convert;
-use crate::grpc::status::Error;
 use crate::store::Store;
 
 /// The most jobs in a lineage.

@@ -11,8 +11,8 @@ use mycelium_proto::v1;
 use super::blame::failure_in;
 use super::page;
 use crate::broker::{CallError, Handle, cut_failure};
+use crate::error::Error;
 use crate::grpc::convert;
-use crate::grpc::status::Error;
 use crate::store::{FailureCursor, FailureRecord, FinishedQuery, Listed, OccurrenceRecord, Store};
 
 /// How many failures, or occurrences, are read at once.

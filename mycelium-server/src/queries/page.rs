@@ -4,7 +4,7 @@ use mycelium_proto::limits::{PAGE_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 use prost::Message;
 
 use crate::broker::CallError;
-use crate::grpc::status::Error;
+use crate::error::Error;
 
 /// How many entries a page may have.
 pub(crate) fn size(asked: u32) -> usize {

@@ -1,0 +1,230 @@
+//! Errors of calls, whatever protocol they come by: code, reason, message and violations of each, as data.
+
+use std::time::Duration;
+
+use mycelium_core::effects::Refusal;
+use mycelium_proto::reason;
+
+use crate::blobs::BlobError;
+use crate::broker::{CallError, Misfit, Report};
+use crate::defect::Defect;
+use crate::store::{self, Lack, lack_in};
+use crate::transport::Refusal as Refused;
+use crate::values::SpecError;
+
+/// How long a caller is asked to wait when something is full.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// What kind of answer an error is, whatever protocol is spoken: the codes of gRPC, which say most about what a caller can
+/// do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// The request is wrong by itself.
+    InvalidArgument,
+    /// What it names is not there.
+    NotFound,
+    /// What it names is there, and is something else.
+    AlreadyExists,
+    /// The request does not fit how things stand.
+    FailedPrecondition,
+    /// Something else has taken its place.
+    Aborted,
+    /// There is no room for it now.
+    ResourceExhausted,
+    /// It cannot be done now.
+    Unavailable,
+    /// It took too long.
+    DeadlineExceeded,
+    /// What is stored is damaged.
+    DataLoss,
+    /// The broker failed.
+    Internal,
+}
+
+/// What a caller is told of an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) code: Code,
+    /// One of [`mycelium_proto::reason`].
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    /// What is wrong with single fields of the request: the path of each, and the problem.
+    pub(crate) violations: Vec<(String, String)>,
+    /// How long to wait before another try.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// An error of a call.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A field of the request is malformed.
+    #[error("{field}: {problem}")]
+    Field { field: String, problem: String },
+    /// A specification is malformed.
+    #[error("{prefix}.{}: {error}", error.field())]
+    Spec { prefix: String, error: SpecError },
+    /// A job does not fit the task it names.
+    #[error("{prefix}: {misfit}")]
+    Misfit { prefix: String, misfit: Misfit },
+    #[error("this broker does not host a mycelium named `{0}`")]
+    MyceliumNotFound(String),
+    /// The stream of an elf broke a rule.
+    #[error("{0}")]
+    ProtocolViolation(String),
+    #[error(
+        "the elf speaks protocol versions {min} to {max}, and this broker speaks {ours_min} to {ours_max}"
+    )]
+    ProtocolVersion { min: u32, max: u32, ours_min: u32, ours_max: u32 },
+    #[error("the stream did not begin with `Hello` within {} s", within.as_secs())]
+    HelloOverdue { within: Duration },
+    #[error("a message is larger than the broker takes: {0}")]
+    MessageTooLarge(String),
+    #[error("a message cannot be decoded: {0}")]
+    MessageUndecodable(String),
+    #[error("the system gives no random bytes")]
+    NoRandomBytes(#[from] getrandom::Error),
+    /// The call did not keep within what calls may take.
+    #[error(transparent)]
+    Transport(#[from] Refused),
+}
+
+impl Error {
+    pub(crate) fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Field { field: field.into(), problem: problem.into() }
+    }
+
+    /// The reason of it, one of [`mycelium_proto::reason`].
+    pub(crate) fn reason(&self) -> &'static str {
+        code_and_reason(self).1
+    }
+
+    /// What its caller is told. A defect that is not in the log yet is logged.
+    pub(crate) fn tell(&self) -> Told {
+        let (code, reason) = code_and_reason(self);
+        let violations = match self {
+            Self::Field { field, problem } => vec![(field.clone(), problem.clone())],
+            Self::Spec { prefix, error } => vec![(format!("{prefix}.{}", error.field()), error.to_string())],
+            Self::Misfit { prefix, misfit: Misfit::Arguments { violations } } => {
+                let path =
+                    |(field, problem): &(String, String)| (format!("{prefix}.{field}"), problem.clone());
+                violations.iter().map(path).collect()
+            }
+            Self::Misfit { misfit: Misfit::TaskNotFound { .. }, .. }
+            | Self::Call(_)
+            | Self::MyceliumNotFound(_)
+            | Self::ProtocolViolation(_)
+            | Self::ProtocolVersion { .. }
+            | Self::HelloOverdue { .. }
+            | Self::MessageTooLarge(_)
+            | Self::MessageUndecodable(_)
+            | Self::NoRandomBytes(_)
+            | Self::Transport(_) => Vec::new(),
+        };
+        let message = match self {
+            // It is in the log already.
+            Self::Call(CallError::Defect(defect) | CallError::Blob(BlobError::Defect(defect))) => {
+                defect.to_string()
+            }
+            error if code == Code::Internal => Defect::of("a call", &Report(error)).to_string(),
+            error => Report(error).to_string(),
+        };
+        let retry_after = (code == Code::ResourceExhausted).then_some(RETRY_AFTER);
+        Told { code, reason, message, violations, retry_after }
+    }
+}
+
+impl From<BlobError> for Error {
+    fn from(error: BlobError) -> Self {
+        Self::Call(CallError::Blob(error))
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Call(CallError::Refused(refusal))
+    }
+}
+
+/// Code and reason of an error.
+fn code_and_reason(error: &Error) -> (Code, &'static str) {
+    match error {
+        Error::Field { .. } => (Code::InvalidArgument, reason::INVALID_FIELD),
+        Error::Spec { error, .. } => match error {
+            SpecError::Field { .. } => (Code::InvalidArgument, reason::INVALID_FIELD),
+            SpecError::Graph { .. } => (Code::InvalidArgument, reason::INVALID_VALUE_GRAPH),
+            SpecError::PayloadTooLarge { .. } => (Code::InvalidArgument, reason::PAYLOAD_TOO_LARGE),
+            SpecError::WaitsForItself => (Code::InvalidArgument, reason::DEPENDENCY_CYCLE),
+        },
+        Error::Misfit { misfit, .. } => match misfit {
+            Misfit::TaskNotFound { .. } => (Code::FailedPrecondition, reason::TASK_NOT_FOUND),
+            Misfit::Arguments { .. } => (Code::InvalidArgument, reason::SIGNATURE_MISMATCH),
+        },
+        Error::MyceliumNotFound(_) => (Code::NotFound, reason::MYCELIUM_NOT_FOUND),
+        Error::ProtocolViolation(_) => (Code::FailedPrecondition, reason::PROTOCOL_VIOLATION),
+        Error::ProtocolVersion { .. } => (Code::FailedPrecondition, reason::PROTOCOL_VERSION_UNSUPPORTED),
+        Error::Transport(refused) => match refused {
+            Refused::TooManyCalls | Refused::ReceivingFull | Refused::AnswersFull => {
+                (Code::ResourceExhausted, reason::BROKER_BUSY)
+            }
+            Refused::RequestStalled => (Code::DeadlineExceeded, reason::REQUEST_STALLED),
+            Refused::UploadStalled => (Code::DeadlineExceeded, reason::BLOB_STALLED),
+            Refused::ReadTooLong => (Code::DeadlineExceeded, reason::DEADLINE_EXCEEDED),
+            Refused::NoPeer => (Code::Internal, reason::INTERNAL),
+        },
+        Error::HelloOverdue { .. } => (Code::DeadlineExceeded, reason::HELLO_OVERDUE),
+        Error::MessageTooLarge(_) => (Code::InvalidArgument, reason::MESSAGE_TOO_LARGE),
+        Error::MessageUndecodable(_) => (Code::InvalidArgument, reason::MESSAGE_UNDECODABLE),
+        Error::NoRandomBytes(_) => (Code::Internal, reason::INTERNAL),
+        Error::Call(error) => match error {
+            CallError::Refused(refusal) => refusal_code_and_reason(refusal),
+            CallError::Busy => (Code::ResourceExhausted, reason::BROKER_BUSY),
+            CallError::StoreUnavailable => (Code::Unavailable, reason::STORE_UNAVAILABLE),
+            CallError::StoreFull => (Code::Unavailable, reason::STORE_FULL),
+            CallError::StoreReadOnly => (Code::Unavailable, reason::STORE_READ_ONLY),
+            CallError::Stopping => (Code::Unavailable, reason::BROKER_STOPPING),
+            CallError::SessionTakenOver => (Code::Aborted, reason::SESSION_TAKEN_OVER),
+            CallError::SessionOver => (Code::Aborted, reason::SESSION_OVER),
+            CallError::StreamNotRead => (Code::Aborted, reason::STREAM_NOT_READ),
+            CallError::Read(error) if error.is_retryable() => (Code::Unavailable, reason::STORE_UNAVAILABLE),
+            CallError::Read(error) if matches!(**error, store::Error::Refused { .. }) => {
+                (Code::FailedPrecondition, reason::BACKUP_NOT_POSSIBLE)
+            }
+            CallError::Read(error) if error.is_damage() => (Code::DataLoss, reason::RECORD_DAMAGED),
+            CallError::Unreadable(_) => (Code::DataLoss, reason::RECORD_DAMAGED),
+            CallError::Read(_) | CallError::Defect(_) => (Code::Internal, reason::INTERNAL),
+            CallError::Blob(error) => match error {
+                BlobError::NotFound(_) => (Code::NotFound, reason::BLOB_NOT_FOUND),
+                BlobError::Differs(_) => (Code::InvalidArgument, reason::BLOB_DIFFERS),
+                BlobError::Damaged { .. } => (Code::DataLoss, reason::BLOB_DAMAGED),
+                BlobError::Defect(_) => (Code::Internal, reason::INTERNAL),
+                BlobError::Stalled => (Code::DeadlineExceeded, reason::BLOB_STALLED),
+                BlobError::Away(error) => match lack_in(&**error) {
+                    Some(Lack::Space) => (Code::Unavailable, reason::STORE_FULL),
+                    Some(Lack::Writing) => (Code::Unavailable, reason::STORE_READ_ONLY),
+                    None => (Code::Unavailable, reason::STORE_UNAVAILABLE),
+                },
+            },
+            CallError::FlowNameNotFound(_) => (Code::NotFound, reason::FLOW_NOT_FOUND),
+            CallError::ElfNotFound(_) => (Code::NotFound, reason::ELF_NOT_FOUND),
+            CallError::RevisionNotFound => (Code::NotFound, reason::REVISION_NOT_FOUND),
+            CallError::FailureNotFound(_) => (Code::NotFound, reason::FAILURE_NOT_FOUND),
+        },
+    }
+}
+
+fn refusal_code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
+    match refusal {
+        Refusal::JobNotFound(_) => (Code::NotFound, reason::JOB_NOT_FOUND),
+        Refusal::FlowNotFound(_) => (Code::NotFound, reason::FLOW_NOT_FOUND),
+        Refusal::ContentDiffers(_) => (Code::AlreadyExists, reason::JOB_CONTENT_DIFFERS),
+        Refusal::DependencyCycle(_) => (Code::InvalidArgument, reason::DEPENDENCY_CYCLE),
+        Refusal::SubmissionOutOfOrder { .. } => (Code::FailedPrecondition, reason::SUBMISSION_OUT_OF_ORDER),
+        Refusal::BacklogFull { .. } => (Code::ResourceExhausted, reason::BACKLOG_FULL),
+        Refusal::NotRetryable(_) => (Code::FailedPrecondition, reason::JOB_NOT_RETRYABLE),
+        // The handle reads the facts again; what it cannot settle it answers as busy. Other refusals to come are
+        // answered so until they have a reason of their own.
+        Refusal::FactsStale | _ => (Code::ResourceExhausted, reason::BROKER_BUSY),
+    }
+}
