@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Without the generated `connect` constructors: one would clash with the call `ElfService.Connect`, and both
     // sides build their channels themselves.
-    tonic_prost_build::configure().bytes(".").build_transport(false).compile_fds(ours)?;
+    // Maps in order, so that equal messages are equal bytes.
+    tonic_prost_build::configure().bytes(".").btree_map(".").build_transport(false).compile_fds(ours)?;
     Ok(())
 }

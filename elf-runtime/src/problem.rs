@@ -113,9 +113,12 @@ pub enum ProblemKind {
         /// That job.
         job: JobId,
     },
-    /// A job was changed after it was submitted.
-    #[error("`after`, `priority` or `run_if` was said of a job that was submitted already")]
+    /// A job, or the flow's labels, were changed after they were submitted.
+    #[error("the settings of a job or the labels of the flow were changed after they were submitted")]
     AlreadySubmitted,
+    /// The labels of a job or the flow are none that can be sent.
+    #[error("its labels: {0}")]
+    Labels(String),
     /// The condition of a job is none that can be sent.
     #[error("its condition: {0}")]
     Condition(Box<ProblemKind>),

@@ -402,26 +402,24 @@ impl WireElf {
         message.kind.context("the broker's message says nothing")
     }
 
-    /// The next message that `wanted` takes; those of the kind that `other` tells are left for later.
-    async fn next_of<T>(
+    /// The next message that is `wanted`; those that may come before it are left for later.
+    async fn next_of(
         &mut self,
-        wanted: impl Fn(connect_response::Kind) -> Result<T, Box<connect_response::Kind>>,
-        other: impl Fn(&connect_response::Kind) -> bool,
-    ) -> anyhow::Result<T> {
+        wanted: impl Fn(&connect_response::Kind) -> bool,
+        may_precede: impl Fn(&connect_response::Kind) -> bool,
+    ) -> anyhow::Result<connect_response::Kind> {
         let mut earlier = std::mem::take(&mut self.passed_over);
         loop {
             let kind = match earlier.pop_front() {
                 Some(kind) => kind,
                 None => self.receive().await?,
             };
-            match wanted(kind) {
-                Ok(found) => {
-                    self.passed_over.append(&mut earlier);
-                    return Ok(found);
-                }
-                Err(kind) if other(&kind) => self.passed_over.push_back(*kind),
-                Err(kind) => bail!("unexpected: {kind:?}"),
+            if wanted(&kind) {
+                self.passed_over.append(&mut earlier);
+                return Ok(kind);
             }
+            ensure!(may_precede(&kind), "unexpected: {kind:?}");
+            self.passed_over.push_back(kind);
         }
     }
 
@@ -430,11 +428,10 @@ impl WireElf {
     /// # Errors
     /// If anything but acknowledgements comes before.
     pub async fn assigned(&mut self) -> anyhow::Result<Vec<v1::Assignment>> {
-        let assign = |kind| match kind {
+        match self.next_of(is_assign, is_acks).await? {
             connect_response::Kind::Assign(assign) => Ok(assign.assignments),
-            other => Err(Box::new(other)),
-        };
-        self.next_of(assign, |kind| matches!(kind, connect_response::Kind::OutcomeAcks(_))).await
+            other => bail!("expected assignments, and got {other:?}"),
+        }
     }
 
     /// The token of the next assignment, which comes alone.
@@ -452,13 +449,12 @@ impl WireElf {
     /// # Errors
     /// If anything but assignments comes before.
     pub async fn verdicts(&mut self) -> anyhow::Result<Vec<v1::OutcomeVerdict>> {
-        let acks = |kind| match kind {
+        match self.next_of(is_acks, is_assign).await? {
             connect_response::Kind::OutcomeAcks(acks) => {
                 Ok(acks.acks.iter().map(v1::OutcomeAck::verdict).collect())
             }
-            other => Err(Box::new(other)),
-        };
-        self.next_of(acks, |kind| matches!(kind, connect_response::Kind::Assign(_))).await
+            other => bail!("expected acknowledgements, and got {other:?}"),
+        }
     }
 
     /// The next fault that the broker finds.
@@ -489,6 +485,14 @@ impl WireElf {
             }
         }
     }
+}
+
+fn is_assign(kind: &connect_response::Kind) -> bool {
+    matches!(kind, connect_response::Kind::Assign(_))
+}
+
+fn is_acks(kind: &connect_response::Kind) -> bool {
+    matches!(kind, connect_response::Kind::OutcomeAcks(_))
 }
 
 /// Opens a stream that says whatever `requests` brings.

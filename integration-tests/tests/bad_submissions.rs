@@ -1,11 +1,14 @@
 //! A submission that cannot be right is refused with a code, a reason and the field, and nothing of it is stored.
 
+use std::collections::BTreeMap;
+
 use anyhow::ensure;
 use bytes::Bytes;
 use integration_tests::wire::{self, WireElf};
 use integration_tests::{Bystander, Tester, Worker};
 use mycelium_proto::limits::{
-    MESSAGE_BYTES_MAX, PARAMETERS_MAX, PAYLOAD_BYTES_MAX, SPEC_BYTES_MAX, SUBMIT_JOBS_MAX, VALUE_DEPTH_MAX,
+    LABELS_MAX, MESSAGE_BYTES_MAX, PARAMETERS_MAX, PAYLOAD_BYTES_MAX, SPEC_BYTES_MAX, SUBMIT_JOBS_MAX,
+    VALUE_DEPTH_MAX,
 };
 use mycelium_proto::reason;
 use mycelium_proto::v1::mycelium_service_client::MyceliumServiceClient;
@@ -47,6 +50,14 @@ async fn refused(
     Ok(status.message().to_owned())
 }
 
+fn labelled(key: &str, value: &str) -> v1::JobSpec {
+    v1::JobSpec { labels: [(key.to_owned(), value.to_owned())].into(), ..job() }
+}
+
+fn too_many_labels() -> BTreeMap<String, String> {
+    (0..=LABELS_MAX).map(|number| (number.to_string(), String::new())).collect()
+}
+
 fn job() -> v1::JobSpec {
     wire::job("nobody", &["x"], vec![wire::literal("1")])
 }
@@ -85,6 +96,12 @@ async fn each_malformed_field_of_a_job_is_named() -> anyhow::Result<()> {
         (v1::JobSpec { task: "run".to_owned(), ..job() }, reason::INVALID_FIELD, "task"),
         (v1::JobSpec { task: String::new(), ..job() }, reason::INVALID_FIELD, "task"),
         (v1::JobSpec { after: vec![short_id()], ..job() }, reason::INVALID_FIELD, "after[0]"),
+        (labelled("", "v"), reason::INVALID_FIELD, "labels"),
+        (labelled(&"k".repeat(65), "v"), reason::INVALID_FIELD, "labels"),
+        (labelled("k", &"v".repeat(256)), reason::INVALID_FIELD, "labels"),
+        (labelled("k\n", "v"), reason::INVALID_FIELD, "labels"),
+        (labelled("k", "v\n"), reason::INVALID_FIELD, "labels"),
+        (v1::JobSpec { labels: too_many_labels(), ..job() }, reason::INVALID_FIELD, "labels"),
         (v1::JobSpec { arguments: many(PARAMETERS_MAX + 1), ..job() }, reason::INVALID_FIELD, "arguments"),
         (
             v1::JobSpec { arguments: vec![argument("x", 0), argument("x", 0)], ..job() },
@@ -136,6 +153,7 @@ async fn each_malformed_field_of_a_submission_is_named() -> anyhow::Result<()> {
         (v1::SubmitJobsRequest { flow_id: short_id(), ..good() }, "flow_id"),
         (v1::SubmitJobsRequest { flow_name: "f".repeat(256), ..good() }, "flow_name"),
         (v1::SubmitJobsRequest { flow_name: "f\0".to_owned(), ..good() }, "flow_name"),
+        (v1::SubmitJobsRequest { flow_labels: too_many_labels(), ..good() }, "flow_labels"),
         (v1::SubmitJobsRequest { submission_id: short_id(), ..good() }, "submission_id"),
         (v1::SubmitJobsRequest { seal: false, ..good() }, "submission_id"),
         (v1::SubmitJobsRequest { part: 1, ..good() }, "submission_id"),

@@ -131,6 +131,7 @@ impl World {
             flow: FlowRecord {
                 id: FLOW,
                 name: "bench".into(),
+                labels: mycelium_core::labels::Labels::NONE,
                 number: FlowNumber(1),
                 created_at: Timestamp(1),
                 finished: FinalCounts::default(),
@@ -149,8 +150,15 @@ impl World {
         let id = JobId::new(id);
         let (number, submitted_at) = (JobNumber(job + 1), Timestamp(1_700_000_000_000_000 + job));
         let (flow, elf, task, digest) = (FLOW, self.elf.clone(), self.task.clone(), ContentDigest(job));
-        let head =
-            || JobHead { id, flow, elf: elf.clone(), task: task.clone(), priority: 0, number, submitted_at };
+        let head = || JobHead {
+            id,
+            flow,
+            elf: elf.clone(),
+            task: task.clone(),
+            number,
+            submitted_at,
+            ..JobHead::default()
+        };
         let live = |running: Option<Running>| LiveJob {
             head: head(),
             digest,

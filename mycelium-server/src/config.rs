@@ -21,7 +21,7 @@ pub struct Config {
     /// The oldest version of the protocol that elves may speak. Default 1, range 1 to 2; with 2, whoever does not have its
     /// secret can take over no session.
     pub protocol_min: u32,
-    /// How many elves a job may be lost with before it ends FAILED. Default 5, at least 1.
+    /// How many elves a job may be lost with before it ends FAILED. Default 5, range 1 to 255.
     pub elves_lost_max: u32,
     /// The most unfinished jobs. Default 10 million; beyond it submissions are refused with `BACKLOG_FULL`.
     pub unfinished_max: u64,
@@ -129,7 +129,8 @@ impl Config {
             &|| format!("must be between {PROTOCOL_VERSION_MIN} and {PROTOCOL_VERSION}"),
         );
         let at_least_1 = || "must be at least 1".to_owned();
-        check(self.elves_lost_max >= 1, "elves_lost_max", &at_least_1);
+        let a_byte = || "must be between 1 and 255".to_owned();
+        check((1..=255).contains(&self.elves_lost_max), "elves_lost_max", &a_byte);
         check(self.unfinished_max >= 1, "unfinished_max", &at_least_1);
         check(!self.submission_idle_max.is_zero(), "submission_idle_max", &|| "must not be zero".to_owned());
         check(self.blob_grace >= Duration::from_secs(1), "blob_grace", &|| "must be at least 1 s".to_owned());
@@ -186,7 +187,7 @@ mod tests {
         assert_eq!(problems(&bad), ["lease", "elves_lost_max", "batch_max"], "and no consequence of another");
         let text = bad.validate().unwrap_err().to_string();
         assert!(
-            text.contains("lease must be between 1 s and 1 h; elves_lost_max must be at least 1"),
+            text.contains("lease must be between 1 s and 1 h; elves_lost_max must be between 1 and 255"),
             "{text}"
         );
     }

@@ -18,8 +18,8 @@ use mycelium_core::ids::{Commit, FailureId, FlowId, FlowNumber, JobId, Timestamp
 use mycelium_core::image::{FlowRecord, LiveJob};
 use mycelium_core::status::FinalStatus::{Done, Failed};
 use mycelium_server::store::{
-    Batch, ElfRecord, EmbeddedStore, Error, FinishedQuery, JobAfter, JobChange, Knowledge, NewFailure,
-    RevisionRecord, Store,
+    Batch, ElfRecord, EmbeddedStore, Error, FinishedQuery, FlowQuery, JobAfter, JobChange, Knowledge,
+    NewFailure, RevisionRecord, Store,
 };
 
 use store_suite::folders::*;
@@ -332,7 +332,8 @@ fn a_store_of_format_version_1_is_read_and_written() {
     assert_eq!(store.finished(&ids).unwrap(), memory.finished(&ids).unwrap());
     assert_eq!(store.outputs(&ids).unwrap(), memory.outputs(&ids).unwrap());
     assert_eq!(store.dependents(job(1), None, 9).unwrap(), [job(3), job(4)]);
-    assert_eq!(store.list_flows(None, None, 9).unwrap(), memory.list_flows(None, None, 9).unwrap());
+    let flows = FlowQuery { limit: 9, ..FlowQuery::default() };
+    assert_eq!(store.list_flows(&flows).unwrap(), memory.list_flows(&flows).unwrap());
     assert_eq!(store.list_elves(None, 9).unwrap(), memory.list_elves(None, 9).unwrap());
     assert_eq!(
         store.list_revisions("scale", None, 9).unwrap(),
@@ -511,12 +512,11 @@ fn lists_go_on_past_what_is_damaged_in_them() {
 
     let (mut flows, mut damaged, mut after) = (BTreeSet::new(), 0, None);
     loop {
-        let page = store.list_flows(None, after, 1_000).unwrap();
+        let page = store.list_flows(&FlowQuery { after, limit: 1_000, ..FlowQuery::default() }).unwrap();
         damaged += page.damaged.len();
-        after = page.entries.last().map(|flow| flow.number.0);
-        let n_entries = page.entries.len();
-        flows.extend(page.entries.into_iter().map(|flow| flow.number));
-        if n_entries < 1_000 {
+        flows.extend(page.flows.into_iter().map(|flow| flow.number));
+        after = page.next;
+        if after.is_none() {
             break;
         }
     }

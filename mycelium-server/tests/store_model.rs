@@ -8,7 +8,7 @@ use mycelium_core::ids::{Attempt, FinishNumber, InstanceId, SessionId, Timestamp
 use mycelium_core::image::{JobHead, LiveJob, SessionRecord, Settling};
 use mycelium_core::status::FinalStatus;
 use mycelium_server::store::{
-    Batch, ElfRecord, FinishedQuery, FinishedRecord, JobAfter, JobChange, RevisionRecord,
+    Batch, ElfRecord, FinishedQuery, FinishedRecord, FlowQuery, JobAfter, JobChange, RevisionRecord,
 };
 use proptest::prelude::*;
 
@@ -214,7 +214,8 @@ fn everything(world: &World) -> Vec<String> {
         format!("{:?}", store.list_failures(None, 100).unwrap()),
     ];
     for name in [None, Some("a"), Some("b"), Some("daily report")] {
-        all.push(format!("{:?}", store.list_flows(name, None, 100).unwrap()));
+        let query = FlowQuery { name: name.map(str::to_owned), limit: 100, ..FlowQuery::default() };
+        all.push(format!("{:?}", store.list_flows(&query).unwrap()));
     }
     for number in (0..JOBS).chain([100]) {
         all.push(format!("{:?}", store.dependents(job(number), None, 100).unwrap()));

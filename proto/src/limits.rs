@@ -51,6 +51,12 @@ pub const PARAMETERS_MAX: usize = 256;
 pub const OUTPUTS_MAX: usize = 256;
 /// The longest name of a mycelium, elf, task, parameter, output or flow, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
+/// The most labels of a job or a flow.
+pub const LABELS_MAX: usize = 16;
+/// The longest key of a label, in bytes.
+pub const LABEL_KEY_BYTES_MAX: usize = 64;
+/// The longest value of a label, in bytes.
+pub const LABEL_VALUE_BYTES_MAX: usize = 255;
 /// The most tasks of one elf.
 pub const TASKS_PER_ELF_MAX: usize = 1_024;
 /// The most elves that one session serves.

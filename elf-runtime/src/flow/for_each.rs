@@ -22,8 +22,8 @@ impl Flow {
     /// was SKIPPED, because it needs a value of a job that was, gives null: where that can be, read the list as one of
     /// `Option`s, with [`Value::untyped`] and [`Value::typed`].
     ///
-    /// `after`, `priority` and `run_if` may be said of the job in the closure or of the job that this returns, with the
-    /// same effect: they are for all elements. At most 100,000 elements are possible; with more the job fails. A mistake
+    /// The settings of a job may be said of the job in the closure or of the job that this returns, with the same effect:
+    /// they are for all elements. At most 100,000 elements are possible; with more the job fails. A mistake
     /// is told when the flow is submitted: a closure that records no job or several, an element or its job that is used
     /// elsewhere, a `for_each` in the closure of another one.
     ///

@@ -16,7 +16,8 @@ use crate::value::{IntoAnyValue, IntoValue, Value, computed, into_option};
 /// the whole of what the task returns. Cheap to clone.
 ///
 /// The fields of a derived struct are values by methods of their names: `job.weight()`. Where such a name is taken by
-/// a method of this type (`id`, `after`, `priority`, `run_if`, `output`, `value`, `fields`, `clone`), the field is
+/// a method of this type (`id`, `after`, `priority`, `run_if`, `with_label`, `output`,
+/// `value`, `fields`, `clone`), the field is
 /// reached through [`Job::fields`].
 pub struct Job<T: Output> {
     recorded: Arc<RecordedJob>,
@@ -64,6 +65,15 @@ impl<T: Output> Job<T> {
     /// To be said before the flow is submitted: later, the next submission says that it came too late.
     pub fn priority(self, priority: i32) -> Self {
         self.recording.change(self.recorded.number(), |spec| spec.priority = priority);
+        self
+    }
+
+    /// Gives it a label, by which it can be found again: a key of 1 to 64 bytes and a value of at most 255, and at most 16 of
+    /// them. A key that is given twice has its last value.
+    ///
+    /// To be said before the flow is submitted: later, the next submission says that it came too late.
+    pub fn with_label(self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.recording.label(Some(self.recorded.number()), key.into(), value.into());
         self
     }
 

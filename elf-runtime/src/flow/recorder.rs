@@ -1,5 +1,6 @@
 //! The flow that programs record into.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -88,6 +89,22 @@ impl Flow {
     #[must_use]
     pub fn name(&self) -> &str {
         self.recording().name()
+    }
+
+    /// Gives it a label, by which it can be found again: a key of 1 to 64 bytes and a value of at most 255, and at most 16 of
+    /// them. A key that is given twice has its last value.
+    ///
+    /// To be said before it is submitted for the first time: later, the next submission says that it came too late.
+    #[must_use]
+    pub fn with_label(self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.recording().label(None, key.into(), value.into());
+        self
+    }
+
+    /// Its labels.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        self.recording().lock().labels.clone()
     }
 
     /// How many jobs are recorded and not yet submitted.

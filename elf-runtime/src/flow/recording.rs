@@ -1,6 +1,7 @@
 //! What a flow has recorded: specifications, mistakes, and what is open while a closure is recorded.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub(super) pending: Vec<v1::JobSpec>,
     /// The number of the first pending job, from 0; those before it have been taken to be submitted.
     pub(super) pending_from: u64,
+    /// The flow's labels.
+    pub(super) labels: BTreeMap<String, String>,
     /// Jobs of other flows that pending jobs need, with the number of the one that needs them.
     pub(super) foreign: Vec<(u64, Arc<RecordedJob>)>,
     /// Literals of pending jobs that travel as blobs.
@@ -147,8 +150,6 @@ impl Recording {
             task: task.to_owned(),
             arguments: flattened.arguments,
             nodes: flattened.nodes,
-            after: Vec::new(),
-            priority: 0,
             operations_version: flattened.operations_version,
             ..v1::JobSpec::default()
         };
@@ -181,6 +182,30 @@ impl Recording {
             open.on_recorded(id);
         }
         Arc::new(RecordedJob::new(id, number, Arc::clone(&self.mark), open.is_some()))
+    }
+
+    /// Gives a label to a job that is still pending, or to the flow.
+    pub(super) fn label(&self, job: Option<u64>, key: String, value: String) {
+        let state = &mut *self.lock();
+        let labels = match job {
+            Some(number) => state.pending_spec(number).map(|spec| &mut spec.labels),
+            None => (state.pending_from == 0).then_some(&mut state.labels),
+        };
+        let Some(labels) = labels else {
+            return state.problems.push(Problem::of_flow(ProblemKind::AlreadySubmitted));
+        };
+        let problem = if key.is_empty() || key.len() > limits::LABEL_KEY_BYTES_MAX {
+            format!("a key has {} bytes, and 1 to {} are allowed", key.len(), limits::LABEL_KEY_BYTES_MAX)
+        } else if value.len() > limits::LABEL_VALUE_BYTES_MAX {
+            let most = limits::LABEL_VALUE_BYTES_MAX;
+            format!("the value of `{key}` has {} bytes, and at most {most} are allowed", value.len())
+        } else if labels.len() == limits::LABELS_MAX && !labels.contains_key(&key) {
+            format!("there are more than {}", limits::LABELS_MAX)
+        } else {
+            labels.insert(key, value);
+            return;
+        };
+        state.problems.push(Problem::of_flow(ProblemKind::Labels(problem)));
     }
 
     /// Changes the specification of a job that is still pending.

@@ -371,6 +371,35 @@ async fn submissions_of_one_flow_wait_for_each_other() {
 }
 
 #[tokio::test]
+async fn labels_stand_in_the_submission_and_wrong_ones_are_told() {
+    let (flow, zoo) = zoo();
+    let flow = flow.with_label("team", "ants").with_label("team", "bees");
+    let _job = zoo.task_weigh("a").with_label("hive", "7").with_label("empty", "");
+    let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    assert_eq!(flow.labels(), labels(&[("team", "bees")]));
+    assert_eq!(specs(&flow).await[0].labels, labels(&[("empty", ""), ("hive", "7")]));
+
+    let mut job = zoo.task_weigh("b").with_label("", "v").with_label("k".repeat(65), "v");
+    job = job.with_label("k", "v".repeat(256));
+    for number in 0..17 {
+        job = job.with_label(number.to_string(), "");
+    }
+    let _late = flow.clone().with_label("team", "wasps");
+    assert_eq!(
+        problems(&flow).await,
+        [
+            "its labels: a key has 0 bytes, and 1 to 64 are allowed",
+            "its labels: a key has 65 bytes, and 1 to 64 are allowed",
+            "its labels: the value of `k` has 256 bytes, and at most 255 are allowed",
+            "its labels: there are more than 16",
+            "the settings of a job or the labels of the flow were changed after they were submitted",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_job_that_was_submitted_cannot_be_changed() {
     let (flow, zoo) = zoo();
     let job = zoo.task_weigh("a");
@@ -378,7 +407,7 @@ async fn a_job_that_was_submitted_cannot_be_changed() {
     let _ = job.priority(1);
     assert_eq!(
         problems(&flow).await,
-        ["`after`, `priority` or `run_if` was said of a job that was submitted already"]
+        ["the settings of a job or the labels of the flow were changed after they were submitted"]
     );
 }
 

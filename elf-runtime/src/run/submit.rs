@@ -44,6 +44,7 @@ async fn send_parts(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -
         0 | 1 => prost::bytes::Bytes::new(),
         _ => prost::bytes::Bytes::copy_from_slice(Uuid::now_v7().as_bytes()),
     };
+    let labels = flow.labels();
     for (part, jobs) in (0_u32..).zip(submission.parts()) {
         // Made anew for each try, so that the jobs are copied once and not twice.
         let request = || v1::SubmitJobsRequest {
@@ -54,6 +55,7 @@ async fn send_parts(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -
             part,
             seal: part as usize + 1 == n_parts,
             jobs: jobs.to_vec(),
+            flow_labels: labels.clone(),
         };
         mycelium
             .call(request, |mut client, request| async move { client.submit_jobs(request).await })

@@ -16,6 +16,7 @@ use mycelium_core::ids::{
     Steady, SubmissionId, Timestamp,
 };
 use mycelium_core::image::JobHead;
+use mycelium_core::labels::Labels;
 use mycelium_core::{Config, Core};
 
 const NOW: Clocks = Clocks { steady: Steady(1), wall: Timestamp(1) };
@@ -25,13 +26,7 @@ const WINDOW: u32 = 4_096;
 
 fn job(number: u64, elf: &Arc<str>, task: &Arc<str>, depends_on: Vec<JobId>) -> NewJob {
     NewJob {
-        head: JobHead {
-            id: id(number),
-            elf: elf.clone(),
-            task: task.clone(),
-            priority: 0,
-            ..JobHead::default()
-        },
+        head: JobHead { id: id(number), elf: elf.clone(), task: task.clone(), ..JobHead::default() },
         depends_on,
         evaluate: false,
         digest: ContentDigest(number),
@@ -57,6 +52,7 @@ fn submit(core: &mut Core, commit: &mut Commit, jobs: Vec<NewJob>, part: Option<
         request: RequestId(1),
         flow: FlowId::new([1; 16]),
         flow_name: Arc::from("flow"),
+        flow_labels: Labels::default(),
         part,
         elements: None,
         jobs,
@@ -109,6 +105,7 @@ fn lives() {
                 request: RequestId(1),
                 flow: FlowId::new([1; 16]),
                 flow_name: Arc::from("flow"),
+                flow_labels: Labels::default(),
                 part: None,
                 elements: None,
                 jobs,

@@ -8,6 +8,7 @@ use crate::ids::{
     InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, SubmissionId, Token,
 };
 use crate::image::{FlowRecord, JobHead};
+use crate::labels::Labels;
 use crate::status::FinalStatus;
 
 /// One thing that happened.
@@ -112,6 +113,8 @@ pub struct Submit {
     pub flow: FlowId,
     /// Its name, used if it is made now.
     pub flow_name: Arc<str>,
+    /// Its labels, used if it is made now.
+    pub flow_labels: Labels,
     /// Which part of which submission it is; `None` if it is a submission of its own.
     pub part: Option<Part>,
     /// Set if they are jobs for elements of a list.

@@ -95,7 +95,7 @@ impl Emitting<'_> {
             waits_for,
             submission,
             attempt: job.attempt,
-            elves_lost: job.elves_lost,
+            elves_lost: job.elves_lost.into(),
             evaluate: job.evaluate,
             running,
         }

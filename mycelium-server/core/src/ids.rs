@@ -98,6 +98,8 @@ number! {
     JobNumber(u64);
     /// Numbers flows in the order they were made, from 1.
     FlowNumber(u64);
+    /// Numbers the policies by which jobs are retried and timed out; 0 is that of the job's task.
+    PolicyId(u32);
     /// Numbers jobs in the order they finished, from 1. A job that is retried and finishes again gets a new one.
     FinishNumber(u64);
     /// Numbers the assignments of one session, in the order they were made, from 1.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::ids::{
-    Attempt, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, Revision,
-    SecretDigest, SessionId, SubmissionId, Timestamp,
+    Attempt, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, PolicyId,
+    Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
 };
+use crate::labels::Labels;
 use crate::status::FinalCounts;
 
 /// The numbers that only rise, stored with every commit.
@@ -36,6 +37,10 @@ pub struct JobHead {
     pub task: Arc<str>,
     /// Its priority: higher goes first.
     pub priority: i32,
+    /// Its labels.
+    pub labels: Labels,
+    /// The policy by which it is retried and timed out.
+    pub policy: PolicyId,
     /// Its place in the order of submission; 0 until the core has taken it in.
     pub number: JobNumber,
     /// When it was submitted; 0 until the core has taken it in.
@@ -88,6 +93,8 @@ pub struct FlowRecord {
     pub id: FlowId,
     /// Its name.
     pub name: Arc<str>,
+    /// Its labels.
+    pub labels: Labels,
     /// Its place in the order of flows.
     pub number: FlowNumber,
     /// When it was made.

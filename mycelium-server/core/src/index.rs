@@ -20,6 +20,9 @@ pub(crate) mod of {
     /// Tasks of elves.
     #[derive(Debug)]
     pub(crate) enum Task {}
+    /// Sets of labels and policies that jobs have.
+    #[derive(Debug)]
+    pub(crate) enum Traits {}
     /// Sessions that are alive.
     #[derive(Debug)]
     pub(crate) enum Session {}
@@ -36,6 +39,8 @@ pub(crate) type FlowIdx = Idx<of::Flow>;
 pub(crate) type ElfIdx = Idx<of::Elf>;
 /// The index of a task of an elf.
 pub(crate) type TaskIdx = Idx<of::Task>;
+/// The index of the labels and the policy of a job.
+pub(crate) type TraitsIdx = Idx<of::Traits>;
 /// The index of a session.
 pub(crate) type SessionIdx = Idx<of::Session>;
 /// The index of a submission.

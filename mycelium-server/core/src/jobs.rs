@@ -10,6 +10,7 @@ use crate::ids::{
 };
 use crate::image::{Counters, FlowRecord, JobHead};
 use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot, TaskIdx};
+use crate::labels::Labels;
 use crate::status::FinalCounts;
 
 mod check;
@@ -20,12 +21,14 @@ mod recents;
 mod slab;
 mod states;
 mod touched;
+mod traits;
 
 pub(crate) use flows::{Flow, Flows};
 pub(crate) use names::{Elf, FreeSlot, Names, Task};
 pub(crate) use recents::{Recent, Recents};
-pub(crate) use slab::{Edge, Job, Slab, State, UNTOUCHED};
+pub(crate) use slab::{Edge, Job, Named, Rank, Slab, State, UNTOUCHED};
 pub(crate) use touched::{Now, ToStore, Touched};
+pub(crate) use traits::TraitSets;
 
 /// Unfinished jobs by where they stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -217,13 +220,15 @@ impl Jobs {
     }
 
     pub(crate) fn head(&self, job: &Job) -> JobHead {
-        let task = self.task_of(job);
+        let (task, traits) = (self.task_of(job), self.names.traits());
         JobHead {
             id: job.id,
             flow: self.flow_of(job).id,
             elf: self.elf(task.elf).name.clone(),
             task: task.name.clone(),
             priority: job.priority,
+            labels: traits.labels(job.traits).clone(),
+            policy: traits.policy(job.traits),
             number: job.number,
             submitted_at: job.submitted_at,
         }
@@ -265,14 +270,14 @@ impl Jobs {
     pub(crate) fn new_flow(
         &mut self,
         id: FlowId,
-        name: std::sync::Arc<str>,
+        (name, labels): (std::sync::Arc<str>, Labels),
         created_at: Timestamp,
     ) -> FlowIdx {
         let number = FlowNumber(self.counters.flow.0 + 1);
         self.counters.flow = number;
         let finished = FinalCounts::default();
         let commit = self.commit_next();
-        let flow = self.flows.insert(FlowRecord { id, name, number, created_at, finished }, commit);
+        let flow = self.flows.insert(FlowRecord { id, name, labels, number, created_at, finished }, commit);
         self.flows.touch(flow, commit);
         flow
     }
@@ -311,9 +316,9 @@ impl Jobs {
 
 /// Names, and who could take what.
 impl Jobs {
-    /// The task of a job that is about to be taken in, which then is one of its users.
-    pub(crate) fn use_task_of(&mut self, head: &JobHead) -> TaskIdx {
-        self.names.use_task_of(head)
+    /// What a job names that is about to be taken in, which then is one of its users.
+    pub(crate) fn use_of(&mut self, head: &JobHead) -> Named {
+        self.names.use_of(head)
     }
 
     /// A session offers a task.

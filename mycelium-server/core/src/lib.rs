@@ -19,6 +19,7 @@ pub mod command;
 pub mod effects;
 pub mod ids;
 pub mod image;
+pub mod labels;
 pub mod status;
 
 mod cancel;

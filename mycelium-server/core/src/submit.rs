@@ -9,6 +9,7 @@ use crate::ids::{Clocks, Commit, FlowId, JobId, RequestId};
 use crate::image::FlowRecord;
 use crate::index::{FlowIdx, Slot, SubmissionIdx};
 use crate::jobs::{Arrival, Ending, Job, State};
+use crate::labels::Labels;
 use crate::outbox::Outbox;
 use crate::preconditions::Finished;
 use crate::submissions::{Phase, Submission, Submissions};
@@ -82,7 +83,7 @@ impl Submitting<'_> {
     }
 
     fn take_in(&mut self, now: Clocks, intake: Intake, submit: Submit, plan: Plan, effects: &mut Effects) {
-        let Submit { request, flow, flow_name, part, elements, jobs, facts } = submit;
+        let Submit { request, flow, flow_name, flow_labels, part, elements, jobs, facts } = submit;
         let Plan { order, dependencies, ranges, existing } = plan;
         let created = u32::try_from(order.len()).unwrap_or(u32::MAX);
         let reply = Reply::Submitted { created, existing };
@@ -94,7 +95,7 @@ impl Submitting<'_> {
             let ids: Vec<JobId> = jobs.iter().map(|job| job.head.id).collect();
             (elements, ids, Finished::new(&facts))
         });
-        let flow = self.flow_for(now, flow, flow_name, facts.flow);
+        let flow = self.flow_for(now, flow, (flow_name, flow_labels), facts.flow);
         let submission = match (intake, part) {
             (Intake::NextPart(index), _) => Some(index),
             (Intake::FirstPart, Some(part)) => {
@@ -134,14 +135,20 @@ impl Submitting<'_> {
     }
 
     /// The flow of a submission: the one that is there, or a new one.
-    fn flow_for(&mut self, now: Clocks, id: FlowId, name: Arc<str>, stored: Option<FlowRecord>) -> FlowIdx {
+    fn flow_for(
+        &mut self,
+        now: Clocks,
+        id: FlowId,
+        called: (Arc<str>, Labels),
+        stored: Option<FlowRecord>,
+    ) -> FlowIdx {
         let jobs = &mut self.graph.jobs;
         if let Some(flow) = jobs.find_flow(id) {
             return flow;
         }
         match stored.filter(|record| record.id == id) {
             Some(record) => jobs.insert_flow(record, Commit(0)),
-            None => jobs.new_flow(id, name, now.wall),
+            None => jobs.new_flow(id, called, now.wall),
         }
     }
 
@@ -156,11 +163,11 @@ impl Submitting<'_> {
     ) -> Placed {
         let NewJob { head, depends_on, evaluate, digest, spec } = job;
         let head = self.graph.jobs.number(head, flow, now.wall);
-        let task = self.graph.jobs.use_task_of(&head);
+        let named = self.graph.jobs.use_of(&head);
         let job = Job {
             evaluate: evaluate
                 || dependencies.iter().any(|dependency| matches!(dependency, Dependency::Skipped)),
-            ..Job::new(&head, digest, flow, task)
+            ..Job::new(&head, digest, flow, named)
         };
         let created = SpecRecord { head, digest, depends_on, evaluate, gathered_by, body: spec };
 

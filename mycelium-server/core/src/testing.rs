@@ -13,6 +13,7 @@ use crate::ids::{
     RequestId, Revision, SessionId, Steady, SubmissionId, Timestamp, Token,
 };
 use crate::image::{FlowRecord, Image, JobHead, LiveJob};
+use crate::labels::Labels;
 use crate::status::Status;
 use crate::{Config, Core};
 
@@ -40,7 +41,6 @@ pub(crate) fn job(number: u8, depends_on: &[u8]) -> NewJob {
             id: id(number),
             elf: Arc::from("elf"),
             task: Arc::from("task_run"),
-            priority: 0,
             ..JobHead::default()
         },
         depends_on: depends_on.iter().map(|&number| id(number)).collect(),
@@ -111,6 +111,7 @@ impl TestEnv {
             request: self.request(),
             flow: FLOW,
             flow_name: Arc::from("flow"),
+            flow_labels: Labels::default(),
             part: None,
             elements: None,
             jobs,

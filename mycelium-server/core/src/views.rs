@@ -6,6 +6,7 @@ use crate::ids::{
     Attempt, ContentDigest, FlowId, FlowNumber, InstanceId, JobNumber, SessionId, Steady, SubmissionId,
 };
 use crate::image::{Counters, FlowRecord, JobHead, Running};
+use crate::labels::Labels;
 use crate::status::Status;
 
 /// An unfinished job.
@@ -163,6 +164,8 @@ pub struct ListFilter {
     pub task: Option<Arc<str>>,
     /// Only those with one of these statuses; empty: any.
     pub statuses: Vec<Status>,
+    /// Only those with all of these labels.
+    pub labels: Labels,
 }
 
 /// Where a list goes on: after this job.

@@ -408,6 +408,7 @@ impl Pair {
             request: self.request(),
             flow: flow(flow_number),
             flow_name: Arc::from("flow"),
+            flow_labels: mycelium_core::labels::Labels::default(),
             part: None,
             elements: None,
             jobs,

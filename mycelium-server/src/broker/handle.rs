@@ -15,6 +15,7 @@ use mycelium_core::command::{
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId, SessionId};
 use mycelium_core::image::JobHead;
+use mycelium_core::labels::Labels;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::driver::Progress;
@@ -101,6 +102,8 @@ pub(crate) struct PreparedJob {
 pub(crate) struct Submission {
     pub(crate) flow: FlowId,
     pub(crate) flow_name: Arc<str>,
+    /// Its labels, used if it is made now.
+    pub(crate) flow_labels: Labels,
     pub(crate) part: Option<Part>,
     /// Set if they are jobs for elements of a list.
     pub(crate) elements: Option<Elements>,
@@ -236,6 +239,7 @@ impl Handle {
                 request: RequestId::default(),
                 flow: submission.flow,
                 flow_name: Arc::clone(&submission.flow_name),
+                flow_labels: submission.flow_labels.clone(),
                 part: submission.part,
                 elements: submission.elements,
                 jobs: submission.jobs.iter().zip(0..).map(|(job, index)| new_job(job, index)).collect(),

@@ -98,13 +98,14 @@ pub(crate) fn finished_job(record: &FinishedRecord) -> v1::Job {
 
 /// What any job has; the rest is unset.
 fn job(head: &JobHead) -> v1::Job {
-    let JobHead { id: job, flow, elf, task, priority, number: _, submitted_at } = head;
+    let JobHead { id: job, flow, elf, task, priority, labels, policy: _, number: _, submitted_at } = head;
     v1::Job {
         job_id: id(job.as_bytes()),
         flow_id: id(flow.as_bytes()),
         elf: elf.as_ref().to_owned(),
         task: task.as_ref().to_owned(),
         priority: *priority,
+        labels: labels.into(),
         submitted_at: Some(timestamp(*submitted_at)),
         ..v1::Job::default()
     }
@@ -158,6 +159,7 @@ pub(crate) fn flow(view: &FlowView) -> v1::Flow {
 /// A flow all of whose jobs have ended.
 pub(crate) fn finished_flow(record: &FlowRecord) -> v1::Flow {
     v1::Flow {
+        labels: (&record.labels).into(),
         flow_id: id(record.id.as_bytes()),
         name: record.name.as_ref().to_owned(),
         created_at: Some(timestamp(record.created_at)),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use mycelium_core::command::Part;
 use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
 use mycelium_core::image::JobHead;
+use mycelium_core::labels::Labels;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, value_node};
 use prost::Message as _;
@@ -17,7 +18,7 @@ use crate::broker::{CallError, ElfSignature, Handle, Misfit, Peer, PreparedJob, 
 use crate::defect;
 use crate::error::Error;
 use crate::store::Store;
-use crate::values::check_spec;
+use crate::values::{check_spec, refuse_labels};
 
 /// Above so many jobs, checking and encoding leave the threads that serve connections.
 const JOBS_INLINE_MAX: usize = 64;
@@ -141,6 +142,9 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
             format!("must be at most {}; send a larger submission in parts", limits::SUBMIT_JOBS_MAX);
         return Err(Error::field("jobs", problem));
     }
+    if let Some(problem) = refuse_labels(&request.flow_labels) {
+        return Err(Error::field("flow_labels", problem));
+    }
     let part = part_of(&request)?;
 
     let mut names = Names::default();
@@ -165,6 +169,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
                 elf: names.shared(&spec.elf),
                 task: names.shared(&spec.task),
                 priority: spec.priority,
+                labels: names.labels(&spec.labels),
                 ..JobHead::default()
             },
             depends_on: checked.depends_on,
@@ -184,7 +189,14 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
     }
     let mut flow_name = request.flow_name;
     cut(&mut flow_name, limits::NAME_BYTES_MAX);
-    let submission = Submission { flow, flow_name: Arc::from(flow_name), part, elements: None, jobs };
+    let submission = Submission {
+        flow,
+        flow_name: Arc::from(flow_name),
+        flow_labels: request.flow_labels.into(),
+        part,
+        elements: None,
+        jobs,
+    };
     Ok(Prepared { submission, blobs, named: before })
 }
 
@@ -215,6 +227,8 @@ fn digest(body: &[u8]) -> ContentDigest {
 struct Names {
     shared: BTreeMap<String, Arc<str>>,
     signatures: BTreeMap<String, Option<Arc<ElfSignature>>>,
+    /// Those that were met last: most jobs have the same.
+    labels: Labels,
 }
 
 impl Names {
@@ -225,6 +239,13 @@ impl Names {
         let shared: Arc<str> = Arc::from(name);
         self.shared.insert(name.to_owned(), Arc::clone(&shared));
         shared
+    }
+
+    fn labels(&mut self, labels: &BTreeMap<String, String>) -> Labels {
+        if !self.labels.are(labels) {
+            self.labels = labels.clone().into();
+        }
+        self.labels.clone()
     }
 
     fn signature(&mut self, handle: &Handle, elf: &str) -> Option<Arc<ElfSignature>> {

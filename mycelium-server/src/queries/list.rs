@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mycelium_core::ids::{FailureId, FinishNumber, FlowNumber, JobNumber};
 use mycelium_core::image::FlowRecord;
+use mycelium_core::labels::Labels;
 use mycelium_core::status::{FinalStatus, Status};
 use mycelium_core::{ListCursor, ListFilter};
 use mycelium_proto::v1;
@@ -13,7 +14,9 @@ use super::page;
 use crate::broker::{CallError, Handle, cut_failure};
 use crate::error::Error;
 use crate::grpc::convert;
-use crate::store::{FailureCursor, FailureRecord, FinishedQuery, Listed, OccurrenceRecord, Store};
+use crate::store::{
+    FailureCursor, FailureRecord, FinishedQuery, FlowPage, FlowQuery, OccurrenceRecord, Store,
+};
 
 /// How many failures, or occurrences, are read at once.
 const FAILURES_CHUNK: usize = 16;
@@ -157,6 +160,7 @@ fn job_filter(request: &v1::ListJobsRequest) -> Result<JobFilter, Error> {
             }
         }
     }
+    let labels = Labels::from(request.labels.clone());
     let any = request.statuses.is_empty();
     let by_time = request.finished_from.is_some() || request.finished_before.is_some();
     let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
@@ -166,12 +170,14 @@ fn job_filter(request: &v1::ListJobsRequest) -> Result<JobFilter, Error> {
             elf: named(&request.elf).map(Arc::from),
             task: named(&request.task).map(Arc::from),
             statuses: unfinished,
+            labels: labels.clone(),
         }),
         finished: (any || !finished.is_empty()).then(|| FinishedQuery {
             flow,
             elf: named(&request.elf),
             task: named(&request.task),
             statuses: finished,
+            labels,
             finished_from: request.finished_from.as_ref().map(convert::moment),
             finished_before: request.finished_before.as_ref().map(convert::moment),
             after: None,
@@ -224,25 +230,18 @@ pub(crate) async fn list_flows(
     const KIND: char = 'w';
     let after = page::read_number(&request.page_token, KIND)?;
     let limit = page::size(request.page_size);
-    let name = (!request.name.is_empty()).then_some(request.name);
-    let read = move |store: &dyn Store| Ok(store.list_flows(name.as_deref(), after, limit + 1)?);
-    let Listed { entries: mut records, damaged } = handle.read(read).await?;
-    let unreadable = left_out("flows", &damaged);
-    let next_page_token = match cut_page(&mut records, limit) {
-        Some(last) => page::token(KIND, &last.number.0.to_be_bytes()),
-        None => String::new(),
+    let query = FlowQuery {
+        name: (!request.name.is_empty()).then_some(request.name),
+        labels: request.labels.into(),
+        after: after.map(FlowNumber),
+        limit,
     };
-    let flows = flows_as_they_stand(handle, records).await?;
+    let read = move |store: &dyn Store| Ok(store.list_flows(&query)?);
+    let FlowPage { flows, next, damaged } = handle.read(read).await?;
+    let unreadable = left_out("flows", &damaged);
+    let next_page_token = next.map(|next| page::token(KIND, &next.0.to_be_bytes())).unwrap_or_default();
+    let flows = flows_as_they_stand(handle, flows).await?;
     Ok(v1::ListFlowsResponse { flows, next_page_token, unreadable })
-}
-
-/// Cuts a page that was read with one entry too many; the last entry that stays, if there are more.
-fn cut_page<T>(entries: &mut Vec<T>, limit: usize) -> Option<&T> {
-    if entries.len() <= limit {
-        return None;
-    }
-    entries.truncate(limit);
-    entries.last()
 }
 
 pub(crate) async fn list_failures(

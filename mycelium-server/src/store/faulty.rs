@@ -11,8 +11,8 @@ use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 
 use super::{
     Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
-    FinishedRecord, Listed, OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store,
-    StoreSnapshot,
+    FinishedRecord, FlowPage, FlowQuery, Listed, OccurrenceRecord, RevisionCursor, RevisionRecord,
+    SpecRecord, Store, StoreSnapshot,
 };
 
 /// How a commit fails.
@@ -283,13 +283,8 @@ impl Store for FaultyStore {
         self.present()?.flow_named(name)
     }
 
-    fn list_flows(
-        &self,
-        name: Option<&str>,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<Listed<FlowRecord>, Error> {
-        self.present()?.list_flows(name, after, limit)
+    fn list_flows(&self, query: &FlowQuery) -> Result<FlowPage, Error> {
+        self.present()?.list_flows(query)
     }
 
     fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error> {

@@ -12,8 +12,8 @@ use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, 
 use super::record::split_outputs;
 use super::{
     Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
-    FinishedQuery, FinishedRecord, JobAfter, JobChange, Listed, NewFailure, OccurrenceRecord, RevisionCursor,
-    RevisionRecord, SpecRecord, Store, cursor,
+    FinishedQuery, FinishedRecord, FlowPage, FlowQuery, JobAfter, JobChange, Listed, NewFailure,
+    OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store, cursor,
 };
 
 /// A store that keeps everything in memory.
@@ -173,23 +173,18 @@ impl Store for MemoryStore {
     }
 
     fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error> {
-        Ok(self.list_flows(Some(name), None, 1)?.entries.pop())
+        let query = FlowQuery { name: Some(name.to_owned()), limit: 1, ..FlowQuery::default() };
+        Ok(self.list_flows(&query)?.flows.pop())
     }
 
-    fn list_flows(
-        &self,
-        name: Option<&str>,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<Listed<FlowRecord>, Error> {
+    fn list_flows(&self, query: &FlowQuery) -> Result<FlowPage, Error> {
         let tables = self.read();
-        let fits = |flow: &&FlowRecord| {
-            name.is_none_or(|name| &*flow.name == name) && after.is_none_or(|after| flow.number.0 < after)
-        };
+        let fits =
+            |flow: &&FlowRecord| query.fits(flow) && query.after.is_none_or(|after| flow.number < after);
         let mut flows: Vec<_> = tables.flows.values().filter(fits).cloned().collect();
         flows.sort_by_key(|flow| std::cmp::Reverse(flow.number));
-        flows.truncate(limit);
-        Ok(flows.into())
+        flows.truncate(query.read_max());
+        Ok(query.page(flows.into()))
     }
 
     fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error> {

@@ -15,8 +15,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use mycelium_core::ids::{Commit, FailureId, FinishNumber, FlowId, JobId, Revision, SubmissionId};
+use mycelium_core::ids::{
+    Commit, FailureId, FinishNumber, FlowId, FlowNumber, JobId, Revision, SubmissionId,
+};
 use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
+use mycelium_core::labels::Labels;
 
 pub use embedded::EmbeddedStore;
 pub use faulty::FaultyStore;
@@ -89,14 +92,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The newest flow of that name.
     fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error>;
 
-    /// Flows, newest first, of one name or any, beginning after (older than) the flow numbered `after`; at most
-    /// `limit`.
-    fn list_flows(
-        &self,
-        name: Option<&str>,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<Listed<FlowRecord>, Error>;
+    /// Flows, newest first.
+    fn list_flows(&self, query: &FlowQuery) -> Result<FlowPage, Error>;
 
     /// A submission of several parts, sealed or open.
     fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error>;
@@ -235,6 +232,8 @@ pub struct FinishedQuery {
     pub task: Option<String>,
     /// Only with one of these statuses; empty: any.
     pub statuses: Vec<mycelium_core::status::FinalStatus>,
+    /// Only those with all of these labels.
+    pub labels: Labels,
     /// Only those that finished at or after this moment, in microseconds since the Unix epoch.
     pub finished_from: Option<mycelium_core::ids::Timestamp>,
     /// Only those that finished before this moment.
@@ -252,9 +251,58 @@ impl FinishedQuery {
             && self.elf.as_deref().is_none_or(|elf| elf == &*job.head.elf)
             && self.task.as_deref().is_none_or(|task| task == &*job.head.task)
             && (self.statuses.is_empty() || self.statuses.contains(&job.end.status()))
+            && job.head.labels.contain(&self.labels)
             && self.finished_from.is_none_or(|from| from <= job.finished_at)
             && self.finished_before.is_none_or(|before| job.finished_at < before)
     }
+}
+
+/// Which flows to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FlowQuery {
+    /// Only of this name.
+    pub name: Option<String>,
+    /// Only those with all of these labels.
+    pub labels: Labels,
+    /// Begin with flows that were made before the one with this number.
+    pub after: Option<FlowNumber>,
+    /// At most so many. 0 counts as 1.
+    pub limit: usize,
+}
+
+impl FlowQuery {
+    /// Whether a flow fits the filters.
+    fn fits(&self, flow: &FlowRecord) -> bool {
+        self.name.as_deref().is_none_or(|name| name == &*flow.name) && flow.labels.contain(&self.labels)
+    }
+
+    /// How many entries of a list are read for a page: one more tells whether there are more.
+    fn read_max(&self) -> usize {
+        self.limit.max(1).saturating_add(1)
+    }
+
+    /// The page that comes of so many entries of a list.
+    fn page(&self, mut listed: Listed<FlowRecord>) -> FlowPage {
+        let mut next = None;
+        if listed.entries.len() == self.read_max() {
+            listed.entries.pop();
+            next = listed.entries.last().map(|flow| flow.number);
+        }
+        listed.entries.retain(|flow| self.fits(flow));
+        FlowPage { flows: listed.entries, next, damaged: listed.damaged }
+    }
+}
+
+/// A page of flows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FlowPage {
+    /// The flows: those among the entries read that fit the filters.
+    pub flows: Vec<FlowRecord>,
+    /// Where the next page begins; `None` if there are no more. May be set with fewer flows than asked for, when no
+    /// index serves the filters together.
+    pub next: Option<FlowNumber>,
+    /// What is wrong with each record or stretch of records that is left out because it is damaged.
+    pub damaged: Vec<String>,
 }
 
 /// A page of finished jobs.

@@ -1,6 +1,6 @@
 //! What a job's specification must be like to be taken.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
@@ -73,6 +73,9 @@ pub(crate) fn check_spec(spec: &v1::JobSpec) -> Result<CheckedSpec, SpecError> {
     check_operations_version(spec.operations_version, types.is_some())?;
     check_decision(spec, types.as_deref())?;
     check_arguments(spec)?;
+    if let Some(problem) = refuse_labels(&spec.labels) {
+        return Err(field("labels", problem));
+    }
     for (index, job) in spec.after.iter().enumerate() {
         let job =
             JobId::from_slice(job).ok_or_else(|| field(format!("after[{index}]"), "must be 16 bytes"))?;
@@ -96,6 +99,27 @@ pub(crate) fn check_name(of: &str, name: &str) -> Result<(), SpecError> {
         return Err(field(of, "must not contain control characters"));
     }
     Ok(())
+}
+
+/// What is wrong with the labels of a job or a flow.
+pub(crate) fn refuse_labels(labels: &BTreeMap<String, String>) -> Option<String> {
+    if labels.len() > limits::LABELS_MAX {
+        return Some(format!("must be at most {}", limits::LABELS_MAX));
+    }
+    for (key, value) in labels {
+        // The key itself may be too long to be told.
+        let problem = if key.is_empty() || key.len() > limits::LABEL_KEY_BYTES_MAX {
+            format!("a key must have 1 to {} bytes", limits::LABEL_KEY_BYTES_MAX)
+        } else if value.len() > limits::LABEL_VALUE_BYTES_MAX {
+            format!("the value of `{key}` must be at most {} bytes", limits::LABEL_VALUE_BYTES_MAX)
+        } else if key.chars().chain(value.chars()).any(char::is_control) {
+            "must not contain control characters".to_owned()
+        } else {
+            continue;
+        };
+        return Some(problem);
+    }
+    None
 }
 
 /// Checks the nodes of the condition and of the list, if there are any.

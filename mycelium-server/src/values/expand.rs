@@ -71,7 +71,7 @@ pub(crate) struct Template {
 impl Template {
     /// Takes from the specification of a job with a list what is there for its elements: not the list, nor the condition,
     /// nor what only they need.
-    pub(crate) fn new(list: JobId, spec: v1::JobSpec) -> Self {
+    pub(crate) fn new(list: JobId, mut spec: v1::JobSpec) -> Self {
         let roots = spec.arguments.iter().map(|argument| argument.node).collect();
         let kept = below(&spec.nodes, roots);
         let mut inputs = [None; 2];
@@ -79,7 +79,7 @@ impl Template {
         let mut nodes: Vec<v1::ValueNode> = Vec::with_capacity(kept.len());
         let mut depends_on = BTreeSet::new();
         let mut has_operations = false;
-        for (index, mut node) in (0_u32..).zip(spec.nodes) {
+        for (index, mut node) in (0_u32..).zip(std::mem::take(&mut spec.nodes)) {
             if !kept.contains(&index) {
                 continue;
             }
@@ -112,23 +112,21 @@ impl Template {
             places.insert(index, u32::try_from(nodes.len()).unwrap_or(u32::MAX));
             nodes.push(node);
         }
-        let mut arguments = spec.arguments;
+        let mut arguments = std::mem::take(&mut spec.arguments);
         for argument in &mut arguments {
             argument.node = places.get(&argument.node).copied().unwrap_or(u32::MAX);
         }
         let operations_version = if has_operations { spec.operations_version } else { 0 };
         let spec = v1::JobSpec {
             job_id: Bytes::new(),
-            elf: spec.elf,
-            task: spec.task,
             arguments,
             nodes,
             after: Vec::new(),
-            priority: spec.priority,
             run_if: None,
             for_each: None,
             element_of: None,
             operations_version,
+            ..spec
         };
         Self { list, spec, inputs, depends_on: depends_on.into_iter().collect() }
     }
@@ -136,11 +134,6 @@ impl Template {
     /// The jobs that the jobs of the elements depend on, in the order of their ids.
     pub(crate) fn depends_on(&self) -> &[JobId] {
         &self.depends_on
-    }
-
-    /// The priority of the jobs of the elements.
-    pub(crate) fn priority(&self) -> i32 {
-        self.spec.priority
     }
 
     /// Checks what the specifications for so many elements come to.

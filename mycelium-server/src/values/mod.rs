@@ -12,7 +12,7 @@ mod expand;
 mod fuzz;
 mod preview;
 
-pub(crate) use check::{Located, SpecError, check_name, check_spec, locate_payload};
+pub(crate) use check::{Located, SpecError, check_name, check_spec, locate_payload, refuse_labels};
 pub(crate) use decide::{Decision, decide, jobs_computed, jobs_named};
 pub(crate) use derive::{
     Derived, DerivedValue, OutputsByJob, ReadBlob, derive_arguments, has_operations, splice_whole,

@@ -1,6 +1,6 @@
 //! What every store has to do. One function for each promise; `suite!` makes tests of them for a kind of store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,10 +9,11 @@ use mycelium_core::ids::{
     Attempt, Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, SecretDigest, SessionId, Timestamp,
 };
 use mycelium_core::image::{Counters, JobHead, SessionRecord, Settling};
+use mycelium_core::labels::Labels;
 use mycelium_core::status::FinalStatus::{self, Cancelled, Done, Failed, UpstreamFailed};
 use mycelium_server::store::{
-    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Error, FinishedQuery, FinishedRecord, JobAfter,
-    RevisionRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Error, FinishedQuery, FinishedRecord, FlowPage,
+    FlowQuery, JobAfter, RevisionRecord,
 };
 
 use super::*;
@@ -74,6 +75,7 @@ const ALL: FinishedQuery = FinishedQuery {
     elf: None,
     task: None,
     statuses: Vec::new(),
+    labels: Labels::NONE,
     finished_from: None,
     finished_before: None,
     after: None,
@@ -141,7 +143,7 @@ pub(crate) fn a_new_store_is_empty(world: &mut World) {
     assert_eq!(store.revision("scale", "", revision(1)).unwrap(), None);
     assert_eq!(store.failure(failure(1)).unwrap(), None);
     assert_eq!(store.dependents(job(1), None, 10).unwrap(), []);
-    assert_eq!(store.list_flows(None, None, 10).unwrap().entries, []);
+    assert_eq!(store.list_flows(&FlowQuery::default()).unwrap(), FlowPage::default());
     assert_eq!(store.list_elves(None, 10).unwrap(), []);
     assert_eq!(store.list_revisions("scale", None, 10).unwrap(), []);
     assert_eq!(store.list_failures(None, 10).unwrap().entries, []);
@@ -385,9 +387,25 @@ pub(crate) fn flows_are_found_and_listed(world: &mut World) {
     });
     world.reopen();
     let store = world.store();
-    let numbers = |name, after, limit| -> Vec<u64> {
-        store.list_flows(name, after, limit).unwrap().entries.iter().map(|flow| flow.number.0).collect()
+    let listed = |query: FlowQuery| -> Vec<u64> {
+        let page = store.list_flows(&query).unwrap();
+        page.flows.iter().map(|flow| flow.number.0).collect()
     };
+    let numbers = |name: Option<&str>, after: Option<u64>, limit| {
+        let (name, after) = (name.map(str::to_owned), after.map(FlowNumber));
+        listed(FlowQuery { name, after, limit, ..FlowQuery::default() })
+    };
+    let labelled = |name: Option<&str>, labels| {
+        let (name, labels) = (name.map(str::to_owned), labels_of(labels));
+        listed(FlowQuery { name, labels, limit: 9, ..FlowQuery::default() })
+    };
+    assert_eq!(labelled(None, &[("odd", "1")]), [3, 1]);
+    assert_eq!(labelled(None, &[("odd", "0"), ("high", "1")]), [2]);
+    assert_eq!(labelled(Some("a"), &[("high", "1")]), [3]);
+    assert_eq!(labelled(None, &[("high", "2")]), [0; 0]);
+    assert_eq!(labelled(None, &[("hig", "h1")]), [0; 0]);
+    let first = FlowQuery { labels: labels_of(&[("odd", "1")]), limit: 1, ..FlowQuery::default() };
+    assert_eq!(store.list_flows(&first).unwrap().next, Some(FlowNumber(3)));
     assert_eq!(store.flow(flow(1)).unwrap(), Some(changed));
     assert_eq!(store.flow_named("a").unwrap().as_ref(), Some(&flows[2]));
     assert_eq!(store.flow_named("").unwrap().as_ref(), Some(&flows[3]));
@@ -565,6 +583,7 @@ fn finish_many(world: &mut World, step: u64) -> Vec<FinishedRecord> {
                 flow: flow(number % 3),
                 elf: ["scale", "storage"][usize::from(number % 2)].into(),
                 task: ["task_a", "task_b"][usize::from(number / 2 % 2)].into(),
+                labels: labels(number),
                 ..finished(number, u64::from(number) * step, status).head
             },
             ..finished(number, u64::from(number) * step, status)
@@ -585,14 +604,22 @@ fn every_query() -> Vec<FinishedQuery> {
             for task in [None, Some("task_b".to_owned())] {
                 for statuses in &statuses {
                     for limit in [1, 2, 7, 1000] {
-                        let (elf, task, statuses) = (elf.clone(), task.clone(), statuses.clone());
-                        queries.push(FinishedQuery { flow, elf, task, statuses, limit, ..ALL });
+                        for labels in [&[][..], &[("odd", "1")], &[("odd", "0"), ("high", "1")]] {
+                            let (elf, task, statuses) = (elf.clone(), task.clone(), statuses.clone());
+                            let labels = labels_of(labels);
+                            queries.push(FinishedQuery { flow, elf, task, statuses, labels, limit, ..ALL });
+                        }
                     }
                 }
             }
         }
     }
     queries
+}
+
+fn labels_of(labels: &[(&str, &str)]) -> Labels {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    labels.collect::<BTreeMap<_, _>>().into()
 }
 
 /// Whether a job fits a query: written again, so as not to test the filter with itself.
@@ -609,6 +636,9 @@ fn fits(record: &FinishedRecord, query: &FinishedQuery) -> bool {
     }
     if !query.statuses.is_empty() {
         fits &= query.statuses.contains(&record.end.status());
+    }
+    for (key, value) in query.labels.iter() {
+        fits &= record.head.labels.iter().any(|label| label == (key, value));
     }
     if let Some(from) = query.finished_from {
         fits &= record.finished_at >= from;

@@ -3,6 +3,7 @@
 pub(crate) mod conformance;
 pub(crate) mod folders;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use mycelium_core::ids::{
     JobNumber, Revision, SessionId, SubmissionId, Timestamp,
 };
 use mycelium_core::image::{Counters, FlowRecord, Image, JobHead, LiveJob, Running, SubmissionRecord};
+use mycelium_core::labels::Labels;
 use mycelium_core::status::{FinalCounts, FinalStatus};
 use mycelium_server::store::{
     Batch, EmbeddedStore, Error, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord, JobAfter,
@@ -40,10 +42,18 @@ pub(crate) fn revision(number: u8) -> Revision {
     Revision::new([number; 32])
 }
 
+/// Two labels of which each has two values, and for every fifth none.
+pub(crate) fn labels(number: u8) -> Labels {
+    let labels = [("odd", number % 2), ("high", number / 2 % 2)];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_string()));
+    if number.is_multiple_of(5) { Labels::NONE } else { BTreeMap::from(labels).into() }
+}
+
 pub(crate) fn flow_record(number: u8, name: &str) -> FlowRecord {
     FlowRecord {
         id: flow(number),
         name: name.into(),
+        labels: labels(number),
         number: FlowNumber(u64::from(number)),
         created_at: Timestamp(u64::from(number) * 1_000),
         finished: FinalCounts {
@@ -70,6 +80,7 @@ pub(crate) fn spec(number: u8, depends_on: &[u8]) -> SpecRecord {
             priority: -3,
             number: JobNumber(u64::from(number)),
             submitted_at: Timestamp(1_000 + u64::from(number)),
+            ..JobHead::default()
         },
         digest: ContentDigest(u64::MAX - u64::from(number)),
         depends_on: depends_on.iter().copied().map(job).collect(),

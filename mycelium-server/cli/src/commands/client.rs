@@ -92,3 +92,11 @@ pub(super) fn note_more(limit: u32, are_more: bool) {
         note(&format!("There are more than {these}; see them with --limit."));
     }
 }
+
+/// Reads a label as it is given on the command line.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is written `key=value`".to_owned()),
+    }
+}

@@ -1,5 +1,7 @@
 //! `mycelium flows`.
 
+use std::collections::BTreeMap;
+
 use elf_runtime::Mycelium;
 use mycelium_proto::v1::{Flow, ListFlowsRequest};
 
@@ -12,12 +14,15 @@ use crate::views::FlowView;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: an array of {flow_id, name, created_at, counts: {pending, ready, running, done, failed, \
-    upstream_failed, cancelled, skipped}}.\n\nExample: mycelium flows --name 'daily report'"
+    upstream_failed, cancelled, skipped}, labels}.\n\nExample: mycelium flows --name 'daily report'"
 )]
 pub(crate) struct Args {
     /// Only flows of this name.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Only flows with this label; may be given several times, and then they must have all.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = client::label)]
+    labels: Vec<(String, String)>,
     /// The most flows to list.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -25,9 +30,16 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
     let name = args.name.unwrap_or_default();
+    let labels: BTreeMap<String, String> = args.labels.into_iter().collect();
     let mut unreadable = 0;
     let (flows, are_more) = client::pages(args.limit, async |page_size, page_token| {
-        let request = ListFlowsRequest { name: name.clone(), page_size, page_token, ..Default::default() };
+        let request = ListFlowsRequest {
+            name: name.clone(),
+            labels: labels.clone(),
+            page_size,
+            page_token,
+            ..Default::default()
+        };
         let page = mycelium.list_flows(request).await?;
         unreadable += page.unreadable;
         Ok((page.flows, page.next_page_token))

@@ -154,6 +154,9 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
     if job.priority != 0 {
         fact("priority", job.priority.to_string());
     }
+    for (key, value) in &job.labels {
+        fact("label", format!("{key}={value}"));
+    }
     fact("attempt", job.attempt.to_string());
     if job.elves_lost > 0 {
         fact("elves lost", job.elves_lost.to_string());

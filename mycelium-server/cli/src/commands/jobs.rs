@@ -14,11 +14,8 @@ use crate::views::{JobView, status_name};
 
 /// Lists jobs: first the unfinished ones, then the finished ones, last finished first.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "JSON: an array of {job_id, flow_id, elf, task, status, priority, attempt, elves_lost, \
-    waiting_for, submitted_at, started_at, finished_at, instance_id, revision, failure_id, cause_job_id, elements}.\n\n\
-    Example: mycelium jobs --flow 'daily report' --status failed --status upstream_failed"
-)]
+#[command(after_help = "JSON: an array of jobs, as `mycelium job` shows one, without its values.\n\n\
+    Example: mycelium jobs --flow 'daily report' --status failed --status upstream_failed")]
 pub(crate) struct Args {
     /// Only jobs of this flow, named by its id or its name; of several flows of one name the newest is meant.
     #[arg(long, value_name = "NAME|ID")]
@@ -32,6 +29,9 @@ pub(crate) struct Args {
     /// Only jobs that stand so; may be given several times.
     #[arg(long, value_enum, ignore_case = true)]
     status: Vec<Status>,
+    /// Only jobs with this label; may be given several times, and then they must have all.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = client::label)]
+    labels: Vec<(String, String)>,
     /// The most jobs to list.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -84,6 +84,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         elf: args.elf.unwrap_or_default(),
         task: args.task.unwrap_or_default(),
         statuses: args.status.into_iter().map(|status| JobStatus::from(status).into()).collect(),
+        labels: args.labels.into_iter().collect(),
         ..ListJobsRequest::default()
     };
     let (jobs, are_more) = list(mycelium, request, args.limit as usize).await?;

@@ -1,5 +1,7 @@
 //! Jobs, flows and values.
 
+use std::collections::BTreeMap;
+
 use mycelium_proto::v1;
 use mycelium_proto::v1::{payload, value_node};
 use serde::Serialize;
@@ -30,6 +32,7 @@ pub(crate) struct JobView<'a> {
     pub(crate) cause_job_id: Option<String>,
     /// If it is run for each element of a list, and was expanded: into how many jobs.
     pub(crate) elements: Option<u32>,
+    pub(crate) labels: &'a BTreeMap<String, String>,
 }
 
 impl<'a> From<&'a v1::Job> for JobView<'a> {
@@ -52,6 +55,7 @@ impl<'a> From<&'a v1::Job> for JobView<'a> {
             failure_id: format::id_if_any(&job.failure_id),
             cause_job_id: format::id_if_any(&job.cause_job_id),
             elements: job.elements,
+            labels: &job.labels,
         }
     }
 }
@@ -262,6 +266,7 @@ pub(crate) struct FlowView<'a> {
     pub(crate) name: &'a str,
     pub(crate) created_at: Option<String>,
     pub(crate) counts: CountsView,
+    pub(crate) labels: &'a BTreeMap<String, String>,
 }
 
 impl<'a> From<&'a v1::Flow> for FlowView<'a> {
@@ -271,6 +276,7 @@ impl<'a> From<&'a v1::Flow> for FlowView<'a> {
             name: &flow.name,
             created_at: format::rfc3339(flow.created_at.as_ref()),
             counts: flow.counts.unwrap_or_default().into(),
+            labels: &flow.labels,
         }
     }
 }

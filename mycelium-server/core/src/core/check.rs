@@ -229,7 +229,7 @@ impl Core {
                 let Some(free) = offer.free_slot else { continue };
                 all.insert((elf, free));
                 let entry = self.jobs.elf(elf);
-                let waits = entry.heads.iter().any(|(_, _, task)| offer.tasks.contains_key(task));
+                let waits = entry.heads.iter().any(|(_, task)| offer.tasks.contains_key(task));
                 check(
                     !waits || self.jobs.names().is_to_place(elf),
                     "no job waits where a slot is free",

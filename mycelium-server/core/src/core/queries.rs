@@ -177,6 +177,7 @@ impl Core {
         let has_status = |status| filter.statuses.is_empty() || filter.statuses.contains(&status);
         filter.elf.as_ref().is_none_or(|elf| *elf == self.jobs.elf(task.elf).name)
             && filter.task.as_ref().is_none_or(|name| *name == task.name)
+            && self.jobs.names().traits().labels(job.traits).contain(&filter.labels)
             && job.status().is_some_and(has_status)
     }
 
@@ -258,7 +259,7 @@ impl Core {
             status: job.status().unwrap_or(Status::Pending),
             digest: job.digest,
             attempt: job.attempt,
-            elves_lost: job.elves_lost,
+            elves_lost: job.elves_lost.into(),
             waiting_for,
             elements: expansion.and_then(|expansion| expansion.elements),
             running,

@@ -108,14 +108,14 @@ impl Restore {
             return Err(RestoreError::RunningImpossible(live.head.id));
         }
         let flow = core.jobs.expect_flow(live.head.flow);
-        let task = core.jobs.use_task_of(&live.head);
+        let named = core.jobs.use_of(&live.head);
         let slot = core.jobs.restore(Job {
             // Which state it has is known only when all jobs are there.
             state: State::Pending { waiting: 0 },
             attempt: live.attempt,
-            elves_lost: live.elves_lost,
+            elves_lost: u8::try_from(live.elves_lost).unwrap_or(u8::MAX),
             evaluate: live.evaluate,
-            ..Job::new(&live.head, live.digest, flow, task)
+            ..Job::new(&live.head, live.digest, flow, named)
         });
         if let Some(submission) = live.submission {
             self.submissions.push((slot, submission));

@@ -10,6 +10,7 @@ use crate::ids::{
     SessionId, Timestamp,
 };
 use crate::image::{Counters, FlowRecord, JobHead, LiveJob, Running, SessionRecord};
+use crate::labels::Labels;
 use crate::status::{FinalCounts, FinalStatus, Status};
 use crate::testing::{FLOW, REVISION, SECOND, TestEnv, id, instance, job, offer, token};
 use crate::timers::TimerKey;
@@ -18,6 +19,7 @@ fn flow_record(done: u64) -> FlowRecord {
     FlowRecord {
         id: FLOW,
         name: Arc::from("flow"),
+        labels: Labels::default(),
         number: FlowNumber(1),
         created_at: Timestamp(SECOND),
         finished: FinalCounts { done, ..FinalCounts::default() },
@@ -31,9 +33,9 @@ fn live(number: u8, waits_for: &[u8]) -> LiveJob {
             flow: FLOW,
             elf: Arc::from("elf"),
             task: Arc::from("task_run"),
-            priority: 0,
             number: JobNumber(number.into()),
             submitted_at: Timestamp(SECOND),
+            ..JobHead::default()
         },
         digest: ContentDigest(number.into()),
         waits_for: waits_for.iter().map(|&number| id(number)).collect(),

@@ -152,14 +152,14 @@ impl Graph<'_> {
         self.jobs.forget_finished(&job.head.id, flow, job.status);
         let depends_on_skipped =
             job.depends_on.iter().any(|id| self.ended_as(id, finished) == Ok(FinalStatus::Skipped));
-        let task = self.jobs.use_task_of(&job.head);
+        let named = self.jobs.use_of(&job.head);
         let on: Vec<(JobId, Slot)> =
             job.depends_on.iter().filter_map(|id| Some((*id, self.jobs.find(id)?))).collect();
         let slot = self.jobs.insert(Arrival {
             job: Job {
                 attempt: job.attempt,
                 evaluate: job.evaluate || depends_on_skipped,
-                ..Job::new(&job.head, job.digest, flow, task)
+                ..Job::new(&job.head, job.digest, flow, named)
             },
             created: None,
             revived: Some(Revived { finish_number: job.finish_number, status: job.status }),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FlowIdx, Job, Jobs, Slot, State, UNTOUCHED, Unfinished};
 use crate::ids::JobNumber;
-use crate::index::ElfIdx;
+use crate::index::{ElfIdx, TraitsIdx};
 use crate::invariants::{InvariantViolation, check};
 
 impl Unfinished {
@@ -107,9 +107,11 @@ impl Jobs {
     /// Every ready job stands in its queue unless it was taken out, and every queue is known by its head.
     fn check_queues(&self) -> Result<(), InvariantViolation> {
         let mut queued = 0;
+        let mut traits: BTreeMap<TraitsIdx, u64> = BTreeMap::new();
         let mut counts: BTreeMap<ElfIdx, Unfinished> = BTreeMap::new();
         for (slot, job) in self.iter() {
             let task = self.task_of(job);
+            *traits.entry(job.traits).or_default() += 1;
             counts.entry(task.elf).or_default().count(job);
             let is_queued = task.queue.contains(&job.place(slot));
             queued += usize::from(is_queued);
@@ -119,12 +121,14 @@ impl Jobs {
                 || format!("{} is {:?}", job.id, job.state),
             )?;
         }
+        let are_counted = self.names.traits().are_counted(&traits);
+        check(are_counted, "labels and policies count their users", || format!("{traits:?}"))?;
         let all_queued: usize = self.names.tasks().map(|(_, task)| task.queue.len()).sum();
         check(queued == all_queued, "queues hold ready jobs only", || format!("{queued} {all_queued}"))?;
         let mut heads: BTreeMap<ElfIdx, BTreeSet<_>> = BTreeMap::new();
         for (index, task) in self.names.tasks() {
-            if let Some(&(priority, number, _)) = task.queue.first() {
-                heads.entry(task.elf).or_default().insert((priority, number, index));
+            if let Some(&(rank, _)) = task.queue.first() {
+                heads.entry(task.elf).or_default().insert((rank, index));
             }
         }
         for (index, elf) in self.names.elves() {

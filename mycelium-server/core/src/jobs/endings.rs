@@ -22,7 +22,7 @@ impl Jobs {
         let mut record = self.finished_record(&job, at, ending);
         record.elements = elements;
         self.touched[job.touch as usize].now = Now::Finished(Box::new(record));
-        self.names.unuse_task(job.task);
+        self.names.unuse(job.named());
         self.remember(&job, ending);
         Ended { id: job.id, dependents }
     }
@@ -40,7 +40,7 @@ impl Jobs {
             to_store: ToStore::Record,
             now: Now::Finished(Box::new(record)),
         });
-        self.names.unuse_task(job.task);
+        self.names.unuse(job.named());
         self.remember(job, ending);
     }
 
@@ -50,7 +50,7 @@ impl Jobs {
         self.set_state(slot, State::Vacant);
         let job = self.slab.remove(slot);
         self.touched[job.touch as usize].now = Now::Dropped;
-        self.names.unuse_task(job.task);
+        self.names.unuse(job.named());
         self.flows.may_be_idle(job.flow);
     }
 
@@ -62,7 +62,7 @@ impl Jobs {
             end: ending.end,
             finished_at: at,
             attempt: job.attempt,
-            elves_lost: job.elves_lost,
+            elves_lost: job.elves_lost.into(),
             ran: ending.ran,
             elements: None,
         }

@@ -8,6 +8,7 @@ use crate::ids::{Commit, FlowId, FlowNumber, JobNumber, Timestamp};
 use crate::image::FlowRecord;
 use crate::index::{Arena, FlowIdx, Slot, of};
 use crate::invariants::{InvariantViolation, check};
+use crate::labels::Labels;
 use crate::status::FinalCounts;
 
 /// A flow, for as long as it has unfinished jobs or finished ones that are remembered.
@@ -15,6 +16,7 @@ use crate::status::FinalCounts;
 pub(crate) struct Flow {
     pub(crate) id: FlowId,
     pub(crate) name: Arc<str>,
+    pub(crate) labels: Labels,
     pub(crate) number: FlowNumber,
     pub(crate) created_at: Timestamp,
     pub(crate) finished: FinalCounts,
@@ -44,6 +46,7 @@ impl Flow {
         FlowRecord {
             id: self.id,
             name: Arc::clone(&self.name),
+            labels: self.labels.clone(),
             number: self.number,
             created_at: self.created_at,
             finished: self.finished,
@@ -126,6 +129,7 @@ impl Flows {
         let flow = self.expect(record.id);
         let entry = &mut self.arena[flow];
         entry.name = record.name;
+        entry.labels = record.labels;
         entry.number = number;
         entry.created_at = record.created_at;
         entry.finished = record.finished;
@@ -144,6 +148,7 @@ impl Flows {
         let flow = self.arena.insert(Flow {
             id,
             name: Arc::default(),
+            labels: Labels::NONE,
             number: FlowNumber(0),
             created_at: Timestamp(0),
             finished: FinalCounts::default(),

@@ -1,10 +1,10 @@
 //! Elves and tasks: their names, their queues, and the instances that have room.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::ids::{JobNumber, SessionId};
+use super::{Named, Rank, TraitSets};
+use crate::ids::SessionId;
 use crate::image::JobHead;
 use crate::index::{Arena, ElfIdx, SessionIdx, TaskIdx, of};
 use crate::invariants::{InvariantViolation, check};
@@ -35,7 +35,7 @@ pub(crate) struct Elf {
     pub(crate) tasks: BTreeMap<Arc<str>, TaskIdx>,
     /// The first of each task's queue, with the task: what an instance could take next is found here without
     /// looking at every task.
-    pub(crate) heads: BTreeSet<(Reverse<i32>, JobNumber, TaskIdx)>,
+    pub(crate) heads: BTreeSet<(Rank, TaskIdx)>,
     /// The sessions that could take a job now.
     pub(crate) free_slots: BTreeSet<FreeSlot>,
     /// All sessions that offer it or hold jobs of it.
@@ -49,6 +49,7 @@ pub(crate) struct Elf {
 pub(crate) struct Names {
     elves: Arena<of::Elf, Elf>,
     tasks: Arena<of::Task, Task>,
+    traits: TraitSets,
     by_name: BTreeMap<Arc<str>, ElfIdx>,
     /// The elves for which there may be both a job and a free slot.
     to_place: BTreeSet<ElfIdx>,
@@ -56,7 +57,13 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new() -> Self {
-        Self { elves: Arena::new(), tasks: Arena::new(), by_name: BTreeMap::new(), to_place: BTreeSet::new() }
+        Self {
+            elves: Arena::new(),
+            tasks: Arena::new(),
+            traits: TraitSets::new(),
+            by_name: BTreeMap::new(),
+            to_place: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn find_elf(&self, name: &str) -> Option<ElfIdx> {
@@ -90,10 +97,20 @@ impl Names {
         elf
     }
 
-    /// The index of the task of a job, with one more user.
-    pub(crate) fn use_task_of(&mut self, head: &JobHead) -> TaskIdx {
+    /// What a job names, with one more user.
+    pub(crate) fn use_of(&mut self, head: &JobHead) -> Named {
         let elf = self.intern_elf(&head.elf);
-        self.use_task(elf, &head.task)
+        Named { task: self.use_task(elf, &head.task), traits: self.traits.use_of(head) }
+    }
+
+    /// A job less that names this.
+    pub(crate) fn unuse(&mut self, named: Named) {
+        self.unuse_task(named.task);
+        self.traits.unuse(named.traits);
+    }
+
+    pub(crate) fn traits(&self) -> &TraitSets {
+        &self.traits
     }
 
     /// The task's index, with one more user.
@@ -179,10 +196,10 @@ impl Names {
         let head_before = entry.queue.first().copied();
         entry.queue.insert(place);
         if head_before.is_none_or(|head| place < head) {
-            if let Some((priority, number, _)) = head_before {
-                elf.heads.remove(&(priority, number, task));
+            if let Some((rank, _)) = head_before {
+                elf.heads.remove(&(rank, task));
             }
-            elf.heads.insert((place.0, place.1, task));
+            elf.heads.insert((place.0, task));
         }
         if !elf.free_slots.is_empty() {
             self.to_place.insert(entry.elf);
@@ -196,9 +213,9 @@ impl Names {
         entry.queue.remove(&place);
         if was_head {
             let elf = &mut self.elves[entry.elf];
-            elf.heads.remove(&(place.0, place.1, task));
-            if let Some(&(priority, number, _)) = entry.queue.first() {
-                elf.heads.insert((priority, number, task));
+            elf.heads.remove(&(place.0, task));
+            if let Some(&(rank, _)) = entry.queue.first() {
+                elf.heads.insert((rank, task));
             }
         }
     }

@@ -8,11 +8,8 @@ use hashbrown::HashTable;
 
 use crate::ids::{AssignNumber, Attempt, ContentDigest, EvaluationNumber, JobId, JobNumber, Timestamp};
 use crate::image::JobHead;
-use crate::index::{FlowIdx, Idx, SessionIdx, Slot, SubmissionIdx, TaskIdx};
+use crate::index::{FlowIdx, Idx, SessionIdx, Slot, SubmissionIdx, TaskIdx, TraitsIdx};
 use crate::status::Status;
-
-/// A place in a queue: highest priority first, then earliest submitted.
-pub(crate) type Place = (Reverse<i32>, JobNumber, Slot);
 
 /// A job that was not touched in this batch.
 pub(crate) const UNTOUCHED: u32 = u32::MAX;
@@ -22,6 +19,24 @@ pub(crate) const UNTOUCHED: u32 = u32::MAX;
 pub(crate) struct Edge {
     pub(crate) slot: Slot,
     pub(crate) generation: u32,
+}
+
+/// Where a job stands among the ready ones: highest priority first, then earliest submitted.
+pub(crate) type Rank = (Reverse<i32>, JobNumber);
+
+/// A place in a queue.
+pub(crate) type Place = (Rank, Slot);
+
+/// What an unfinished job names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named {
+    pub(crate) task: TaskIdx,
+    pub(crate) traits: TraitsIdx,
+}
+
+impl Named {
+    /// Of a slot without a job.
+    const NOTHING: Self = Self { task: Idx::MAX, traits: Idx::MAX };
 }
 
 /// An unfinished job. Millions of them wait at once, so its size matters.
@@ -39,19 +54,23 @@ pub(crate) struct Job {
     pub(crate) task: TaskIdx,
     pub(crate) priority: i32,
     pub(crate) attempt: Attempt,
-    pub(crate) elves_lost: u32,
+    /// Its labels and its policy.
+    pub(crate) traits: TraitsIdx,
     pub(crate) generation: u32,
     /// Its index among the jobs touched in this batch, or [`UNTOUCHED`].
     pub(crate) touch: u32,
     /// Whether it is evaluated when all it waits for has ended, before anything else.
     pub(crate) evaluate: bool,
+    /// How many of its attempts ended because their elf was lost, up to 255.
+    pub(crate) elves_lost: u8,
     /// How often it has come back without an outcome since the core was made, up to 255. In memory only.
     pub(crate) handed_back: u8,
 }
 
 impl Job {
     /// A job of these indexes that is nowhere yet.
-    pub(crate) fn new(head: &JobHead, digest: ContentDigest, flow: FlowIdx, task: TaskIdx) -> Self {
+    pub(crate) fn new(head: &JobHead, digest: ContentDigest, flow: FlowIdx, named: Named) -> Self {
+        let Named { task, traits } = named;
         Self {
             id: head.id,
             number: head.number,
@@ -63,17 +82,28 @@ impl Job {
             task,
             priority: head.priority,
             attempt: Attempt(0),
-            elves_lost: 0,
+            traits,
             generation: 0,
             touch: UNTOUCHED,
             evaluate: false,
+            elves_lost: 0,
             handed_back: 0,
         }
     }
 
+    /// What it names.
+    pub(crate) fn named(&self) -> Named {
+        Named { task: self.task, traits: self.traits }
+    }
+
+    /// Where it stands among ready jobs of its elf.
+    pub(crate) fn rank(&self) -> Rank {
+        (Reverse(self.priority), self.number)
+    }
+
     /// Its place in the queue of its task.
     pub(crate) fn place(&self, slot: Slot) -> Place {
-        (Reverse(self.priority), self.number, slot)
+        (self.rank(), slot)
     }
 
     /// How it shows. `None` while its submission is not sealed.
@@ -252,7 +282,7 @@ fn at(chunks: &[Vec<Job>], slot: Slot) -> &Job {
 }
 
 fn vacant(generation: u32) -> Job {
-    Job { generation, ..Job::new(&JobHead::default(), ContentDigest::default(), Idx::MAX, Idx::MAX) }
+    Job { generation, ..Job::new(&JobHead::default(), ContentDigest::default(), Idx::MAX, Named::NOTHING) }
 }
 
 impl std::ops::Index<Slot> for Slab {

@@ -93,8 +93,8 @@ impl Jobs {
     /// One more of its attempts has ended with its elf. Returns how many have.
     pub(crate) fn count_elf_lost(&mut self, slot: Slot) -> u32 {
         let job = &mut self.slab[slot];
-        job.elves_lost += 1;
-        job.elves_lost
+        job.elves_lost = job.elves_lost.saturating_add(1);
+        job.elves_lost.into()
     }
 
     /// It has come back without an outcome once more. Returns how often it had before.

@@ -53,9 +53,9 @@ impl Serving<'_> {
 
     fn best_for(&self, free: FreeSlot, elf: ElfIdx) -> Option<(Slot, Revision)> {
         let offer = self.sessions[free.session].offers.get(&elf)?;
-        self.graph.jobs.elf(elf).heads.iter().find_map(|(_, _, task)| {
+        self.graph.jobs.elf(elf).heads.iter().find_map(|(_, task)| {
             let revision = offer.tasks.get(task)?;
-            let (_, _, slot) = self.graph.jobs.names().task(*task).queue.first()?;
+            let (_, slot) = self.graph.jobs.names().task(*task).queue.first()?;
             Some((*slot, *revision))
         })
     }

@@ -1,10 +1,14 @@
 //! What those who orchestrate ask for: made up from the seed, asked again until it is answered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mycelium_core::command::{Cancel, Command, NewJob, Part, Retry, Scope, Submit};
-use mycelium_core::ids::{Attachment, ContentDigest, FlowId, JobId, RequestId, SubmissionId, Timestamp};
+use mycelium_core::ids::{
+    Attachment, ContentDigest, FlowId, JobId, PolicyId, RequestId, SubmissionId, Timestamp,
+};
 use mycelium_core::image::JobHead;
+use mycelium_core::labels::Labels;
 
 use super::evaluator::{Kind, kind};
 use super::oracle::Oracle;
@@ -101,6 +105,8 @@ impl Client {
                 elf: Arc::from(rng.pick(&ELVES).unwrap()),
                 task: Arc::from(rng.pick(&TASKS).unwrap()),
                 priority: i32::try_from(rng.below(3)).unwrap(),
+                labels: labels(id),
+                policy: PolicyId(u32::from(id.as_bytes()[14].is_multiple_of(4))),
                 ..JobHead::default()
             },
             depends_on,
@@ -112,6 +118,14 @@ impl Client {
             self.new_lists.push(job.clone());
         }
         job
+    }
+}
+
+/// Some jobs have labels, of which there are few.
+fn labels(id: JobId) -> Labels {
+    match id.as_bytes()[15] % 8 {
+        number @ 0..=2 => BTreeMap::from([("number".to_owned(), number.to_string())]).into(),
+        _ => Labels::default(),
     }
 }
 
@@ -131,7 +145,16 @@ impl Wish {
                     seal: *at + 1 == parts.len(),
                 });
                 let flow_name = Arc::from("flow");
-                Command::Submit(Submit { request, flow: *flow, flow_name, part, elements: None, jobs, facts })
+                Command::Submit(Submit {
+                    request,
+                    flow: *flow,
+                    flow_name,
+                    flow_labels: Labels::default(),
+                    part,
+                    elements: None,
+                    jobs,
+                    facts,
+                })
             }
             Self::CancelJobs(jobs) => Command::Cancel(Cancel {
                 request,

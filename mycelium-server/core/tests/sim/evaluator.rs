@@ -6,6 +6,7 @@ use mycelium_core::command::{Command, Elements, Evaluated, EvaluationResult, New
 use mycelium_core::effects::{Evaluation, EvaluationWhat};
 use mycelium_core::ids::{Attachment, ContentDigest, JobId, RequestId};
 use mycelium_core::image::JobHead;
+use mycelium_core::labels::Labels;
 use mycelium_core::status::FinalStatus;
 
 use super::store::Store;
@@ -129,6 +130,7 @@ impl Evaluator {
             request,
             flow,
             flow_name: "flow".into(),
+            flow_labels: Labels::default(),
             part: None,
             elements: Some(Elements { of: job, number: evaluation.number, first }),
             jobs,

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mycelium_core::command::{Facts, FinishedFact, RevivableJob};
 use mycelium_core::effects::{Effects, End, FinishedJob, JobRecord};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
-use mycelium_core::image::{
-    Counters, FlowRecord, Image, JobHead, LiveJob, SessionRecord, Settling, SubmissionRecord,
-};
+use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
 use mycelium_core::status::{FinalCounts, FinalStatus};
 
 use super::evaluator::{Kind, element, elements_of, kind};
@@ -172,15 +170,7 @@ impl Store {
         let finished = self.finished.get(&id)?;
         let spec = self.specs.get(&id)?;
         Some(RevivableJob {
-            head: JobHead {
-                id,
-                flow: spec.flow,
-                elf: finished.head.elf.clone(),
-                task: finished.head.task.clone(),
-                priority: finished.head.priority,
-                number: finished.head.number,
-                submitted_at: finished.head.submitted_at,
-            },
+            head: finished.head.clone(),
             depends_on: spec.depends_on.clone(),
             evaluate: kind(id) != Kind::Plain,
             digest: spec.digest,

@@ -6,6 +6,7 @@ use mycelium_core::ids::{
     AssignNumber, Attachment, ContentDigest, FlowId, InstanceId, JobId, Revision, Token,
 };
 use mycelium_core::image::JobHead;
+use mycelium_core::labels::Labels;
 use mycelium_core::status::Status;
 
 use super::*;
@@ -74,16 +75,11 @@ fn submission(id: JobId) -> Submission {
     Submission {
         flow: FlowId::new([9; 16]),
         flow_name: Arc::from("flow"),
+        flow_labels: Labels::default(),
         part: None,
         elements: None,
         jobs: vec![PreparedJob {
-            head: JobHead {
-                id,
-                elf: Arc::from("e"),
-                task: Arc::from("t"),
-                priority: 0,
-                ..JobHead::default()
-            },
+            head: JobHead { id, elf: Arc::from("e"), task: Arc::from("t"), ..JobHead::default() },
             blobs: Vec::new(),
             depends_on: Vec::new(),
             evaluate: false,

@@ -3,6 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mycelium_core::ids::ContentDigest;
 use mycelium_core::image::JobHead;
+use mycelium_core::labels::Labels;
 
 use super::*;
 use crate::blobs::Blobs;
@@ -22,13 +23,7 @@ async fn with_a_cancelled_job() -> Handle {
     let blobs = Blobs::in_memory(Duration::from_secs(3600));
     let handle = crate::broker::start(Arc::new(MemoryStore::new()), blobs, Config::default()).unwrap().handle;
     let job = |number: u8, depends_on: Vec<JobId>| PreparedJob {
-        head: JobHead {
-            id: id(number),
-            elf: Arc::from("e"),
-            task: Arc::from("t"),
-            priority: 0,
-            ..JobHead::default()
-        },
+        head: JobHead { id: id(number), elf: Arc::from("e"), task: Arc::from("t"), ..JobHead::default() },
         blobs: Vec::new(),
         depends_on,
         evaluate: false,
@@ -38,8 +33,14 @@ async fn with_a_cancelled_job() -> Handle {
     let mut jobs = vec![job(1, Vec::new())];
     jobs.extend((2..=4).map(|number| job(number, vec![ROOT])));
     jobs.extend((5..=8).map(|number| job(number, vec![id(number - 1)])));
-    let submission =
-        Submission { flow: FLOW, flow_name: Arc::from("flow"), part: None, elements: None, jobs };
+    let submission = Submission {
+        flow: FLOW,
+        flow_name: Arc::from("flow"),
+        flow_labels: Labels::default(),
+        part: None,
+        elements: None,
+        jobs,
+    };
     handle.submit(None, submission).await.unwrap();
     handle.cancel(Scope::Jobs(vec![ROOT])).await.unwrap();
     handle

@@ -8,6 +8,7 @@ use mycelium_core::command::Elements;
 use mycelium_core::effects::{Evaluation, Refusal};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId};
 use mycelium_core::image::JobHead;
+use mycelium_core::labels::Labels;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload};
 use mycelium_values::Value;
@@ -30,8 +31,8 @@ const CHUNK_BYTES_TARGET: usize = 8 * 1024 * 1024;
 pub(super) struct Expansion {
     list: JobId,
     flow: FlowId,
-    elf: Arc<str>,
-    task: Arc<str>,
+    /// That of the job with the list.
+    head: JobHead,
     digest: ContentDigest,
     template: Arc<Template>,
     elements: Arc<[Value]>,
@@ -55,8 +56,7 @@ impl Expansion {
         Ok(Self {
             list,
             flow: record.head.flow,
-            elf: Arc::clone(&record.head.elf),
-            task: Arc::clone(&record.head.task),
+            head: record.head.clone(),
             digest: record.digest,
             template: Arc::new(template),
             elements: Arc::from(elements),
@@ -116,6 +116,7 @@ impl Expansion {
                 flow: self.flow,
                 // The flow is there.
                 flow_name: Arc::from(""),
+                flow_labels: Labels::default(),
                 part: None,
                 elements: Some(elements),
                 jobs: jobs.clone(),
@@ -162,13 +163,7 @@ impl Expansion {
             let body = Bytes::from(self.template.spec(place, element).encode_to_vec());
             bytes += body.len();
             jobs.push(PreparedJob {
-                head: JobHead {
-                    id: element_id(self.list, place),
-                    elf: Arc::clone(&self.elf),
-                    task: Arc::clone(&self.task),
-                    priority: self.template.priority(),
-                    ..JobHead::default()
-                },
+                head: JobHead { id: element_id(self.list, place), ..self.head.clone() },
                 depends_on: self.template.depends_on().to_vec(),
                 evaluate: false,
                 body,

@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use mycelium_core::effects::{End, Ran};
 use mycelium_core::ids::{
     Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
-    JobNumber, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
+    JobNumber, PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
 };
 use mycelium_core::image::{
     Counters, FlowRecord, JobHead, LiveJob, Running, SessionRecord, SubmissionRecord,
@@ -113,12 +113,14 @@ macro_rules! head {
         impl message::$message {
             /// The message of that job; the rest is unset.
             fn of(head: &JobHead) -> Self {
-                let JobHead { id: _, flow, elf, task, priority, number, submitted_at } = head;
+                let JobHead { id: _, flow, elf, task, priority, labels, policy, number, submitted_at } = head;
                 Self {
                     flow: flow.as_bytes().to_vec(),
                     elf: elf.to_string(),
                     task: task.to_string(),
                     priority: *priority,
+                    labels: labels.into(),
+                    policy: policy.0,
                     number: number.0,
                     submitted_at: submitted_at.0,
                     ..Self::default()
@@ -133,6 +135,8 @@ macro_rules! head {
                     elf: std::mem::take(&mut self.elf).into(),
                     task: std::mem::take(&mut self.task).into(),
                     priority: self.priority,
+                    labels: std::mem::take(&mut self.labels).into(),
+                    policy: PolicyId(self.policy),
                     number: JobNumber(self.number),
                     submitted_at: Timestamp(self.submitted_at),
                 })
@@ -375,6 +379,7 @@ impl Record for FlowRecord {
         let FinalCounts { done, failed, upstream_failed, cancelled, skipped } = self.finished;
         message::Flow {
             name: self.name.to_string(),
+            labels: (&self.labels).into(),
             number: self.number.0,
             created_at: self.created_at.0,
             done,
@@ -386,11 +391,21 @@ impl Record for FlowRecord {
     }
 
     fn from_message(key: FlowId, message: message::Flow) -> Result<Self, Malformed> {
-        let message::Flow { name, number, created_at, done, failed, upstream_failed, cancelled, skipped } =
-            message;
+        let message::Flow {
+            name,
+            labels,
+            number,
+            created_at,
+            done,
+            failed,
+            upstream_failed,
+            cancelled,
+            skipped,
+        } = message;
         Ok(Self {
             id: key,
             name: name.into(),
+            labels: labels.into(),
             number: FlowNumber(number),
             created_at: Timestamp(created_at),
             finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
@@ -542,6 +557,9 @@ impl Record for RevisionRecord {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use mycelium_core::labels::Labels;
     use proptest::prelude::*;
 
     use super::*;
@@ -565,6 +583,10 @@ mod tests {
         decode_as::<RevisionRecord>((), bytes);
     }
 
+    fn labels() -> Labels {
+        BTreeMap::from([("team".to_owned(), "apiary".to_owned()), ("empty".to_owned(), String::new())]).into()
+    }
+
     fn live() -> LiveJob {
         LiveJob {
             head: JobHead {
@@ -573,6 +595,8 @@ mod tests {
                 elf: "scale".into(),
                 task: "task_weigh".into(),
                 priority: i32::MIN,
+                labels: labels(),
+                policy: PolicyId(u32::MAX),
                 number: JobNumber(u64::MAX),
                 submitted_at: Timestamp(1),
             },

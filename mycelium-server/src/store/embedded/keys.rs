@@ -75,6 +75,7 @@ pub(super) mod index {
     const ELF: u8 = b'e';
     const ELF_AND_STATUS: u8 = b'E';
     const STATUS: u8 = b's';
+    const LABEL: u8 = b'l';
     const TIME: u8 = b't';
     const DEPENDENT: u8 = b'd';
     const BLOB: u8 = b'b';
@@ -98,6 +99,11 @@ pub(super) mod index {
     /// Finished jobs with one status; ends with the finish number.
     pub(in super::super) fn of_status(status: FinalStatus) -> Key {
         Key::new(STATUS).with(&[status_tag(status)])
+    }
+
+    /// Finished jobs with one label; ends with the finish number.
+    pub(in super::super) fn of_label((key, value): (&str, &str)) -> Key {
+        Key::new(LABEL).with_name(key).with_name(value)
     }
 
     impl Key {
@@ -179,6 +185,7 @@ pub(super) mod index {
 pub(super) mod catalog {
     use super::*;
     use mycelium_core::ids::{FailureId, FlowNumber, Revision, SessionId, SubmissionId};
+    use mycelium_core::image::FlowRecord;
 
     use crate::store::{FailureCursor, RevisionCursor};
 
@@ -187,6 +194,7 @@ pub(super) mod catalog {
     const FLOW: u8 = b'f';
     const FLOW_BY_NUMBER: u8 = b'n';
     const FLOW_BY_NAME: u8 = b'm';
+    const FLOW_BY_LABEL: u8 = b'l';
     /// Before all sessions.
     pub(in super::super) const SESSION: u8 = b's';
     const SUBMISSION: u8 = b'u';
@@ -205,12 +213,25 @@ pub(super) mod catalog {
         Key::new(FLOW).with(id.as_bytes())
     }
 
-    /// Flows of one name or any, newest first; ends with the number. The value is the flow's id.
-    pub(in super::super) fn flows(name: Option<&str>) -> Key {
-        match name {
-            None => Key::new(FLOW_BY_NUMBER),
-            Some(name) => Key::new(FLOW_BY_NAME).with_name(name),
-        }
+    /// All flows, newest first; ends with the number. The value is the flow's id, as in the other lists of flows.
+    pub(in super::super) fn flows() -> Key {
+        Key::new(FLOW_BY_NUMBER)
+    }
+
+    /// Flows of one name, newest first; ends with the number.
+    pub(in super::super) fn flows_named(name: &str) -> Key {
+        Key::new(FLOW_BY_NAME).with_name(name)
+    }
+
+    /// Flows with one label, newest first; ends with the number.
+    pub(in super::super) fn flows_labelled((key, value): (&str, &str)) -> Key {
+        Key::new(FLOW_BY_LABEL).with_name(key).with_name(value)
+    }
+
+    /// The entries of a flow in lists.
+    pub(in super::super) fn flow_entries(flow: &FlowRecord) -> impl Iterator<Item = Key> {
+        let lists = [flows(), flows_named(&flow.name)].into_iter();
+        lists.chain(flow.labels.iter().map(flows_labelled)).map(|list| list.at_flow(flow.number))
     }
 
     impl Key {

@@ -76,7 +76,10 @@ pub(super) fn page(view: &View<'_>, query: &FinishedQuery) -> Result<FinishedPag
             let (table, prefix) = match (query.flow, &query.elf) {
                 (Some(flow), _) => (&view.tables.index, index::of_flow(flow, None).into_bytes()),
                 (None, Some(elf)) => (&view.tables.index, index::of_elf(elf, None).into_bytes()),
-                (None, None) => (&view.tables.finished, Vec::new()),
+                (None, None) => match query.labels.iter().next() {
+                    Some(label) => (&view.tables.index, index::of_label(label).into_bytes()),
+                    None => (&view.tables.finished, Vec::new()),
+                },
             };
             vec![read(view, table, &prefix, bounds)]
         }
@@ -151,7 +154,8 @@ fn record_of(view: &View<'_>, entry: Entry) -> Result<FinishedRecord, Error> {
 fn lists_by_status(query: &FinishedQuery, limit: usize) -> Option<Vec<Key>> {
     let statuses: BTreeSet<_> = query.statuses.iter().copied().collect();
     // A page may read `limit` + 1 entries, and needs one of each list to take its first.
-    if statuses.is_empty() || statuses.contains(&FinalStatus::Done) || statuses.len() > limit {
+    let is_labelled = !query.labels.is_empty() && query.flow.is_none() && query.elf.is_none();
+    if is_labelled || statuses.is_empty() || statuses.contains(&FinalStatus::Done) || statuses.len() > limit {
         return None;
     }
     let list = |status| match (query.flow, &query.elf) {

@@ -2,6 +2,8 @@
 //!
 //! Ids are byte strings, lists of jobs their ids one after the other, moments microseconds since the Unix epoch.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 /// Of `specs`.
@@ -29,6 +31,10 @@ pub(super) struct Spec {
     pub(super) evaluate: bool,
     #[prost(bytes = "vec", optional, tag = "11")]
     pub(super) gathered_by: Option<Vec<u8>>,
+    #[prost(btree_map = "string, string", tag = "12")]
+    pub(super) labels: BTreeMap<String, String>,
+    #[prost(uint32, tag = "13")]
+    pub(super) policy: u32,
 }
 
 /// Of `live`.
@@ -60,6 +66,10 @@ pub(super) struct Live {
     pub(super) running: Option<Running>,
     #[prost(bool, tag = "13")]
     pub(super) evaluate: bool,
+    #[prost(btree_map = "string, string", tag = "14")]
+    pub(super) labels: BTreeMap<String, String>,
+    #[prost(uint32, tag = "15")]
+    pub(super) policy: u32,
 }
 
 /// Within [`Live`].
@@ -108,6 +118,10 @@ pub(super) struct Finished {
     pub(super) ran: Option<Ran>,
     #[prost(uint32, optional, tag = "15")]
     pub(super) elements: Option<u32>,
+    #[prost(btree_map = "string, string", tag = "16")]
+    pub(super) labels: BTreeMap<String, String>,
+    #[prost(uint32, tag = "17")]
+    pub(super) policy: u32,
 }
 
 /// Within [`Finished`].
@@ -186,6 +200,8 @@ pub(super) struct Flow {
     pub(super) cancelled: u64,
     #[prost(uint64, tag = "8")]
     pub(super) skipped: u64,
+    #[prost(btree_map = "string, string", tag = "9")]
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 /// Of `catalog`.

@@ -49,8 +49,8 @@ use self::tables::{Tables, View, damaged};
 use self::write::Writes;
 use super::{
     Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
-    FinishedRecord, Listed, OCCURRENCES_SEARCHED, OccurrenceRecord, RevisionCursor, RevisionRecord,
-    SpecRecord, Store, StoreSnapshot, cursor,
+    FinishedRecord, FlowPage, FlowQuery, Listed, OCCURRENCES_SEARCHED, OccurrenceRecord, RevisionCursor,
+    RevisionRecord, SpecRecord, Store, StoreSnapshot, cursor,
 };
 
 /// The mycelium in a data folder that is checked or copied.
@@ -375,31 +375,32 @@ impl Store for EmbeddedStore {
     }
 
     fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error> {
-        let listed = self.list_flows(Some(name), None, 1)?;
-        match listed.damaged.into_iter().next() {
+        let query = FlowQuery { name: Some(name.to_owned()), limit: 1, ..FlowQuery::default() };
+        let page = self.list_flows(&query)?;
+        match page.damaged.into_iter().next() {
             // It may be the one.
             Some(what) => Err(Error::Damaged { what }),
-            None => Ok(listed.entries.into_iter().next()),
+            None => Ok(page.flows.into_iter().next()),
         }
     }
 
-    fn list_flows(
-        &self,
-        name: Option<&str>,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<Listed<FlowRecord>, Error> {
-        self.read(|view| {
+    fn list_flows(&self, query: &FlowQuery) -> Result<FlowPage, Error> {
+        let listed = self.read(|view| {
             let table = &view.tables.catalog;
-            let list = catalog::flows(name);
-            let after = after.map(|after| list.clone().at_place(&cursor::descending(after)));
+            let list = match (&query.name, query.labels.iter().next()) {
+                (Some(name), _) => catalog::flows_named(name),
+                (None, Some(label)) => catalog::flows_labelled(label),
+                (None, None) => catalog::flows(),
+            };
+            let after = query.after.map(|after| list.clone().at_place(&cursor::descending(after.0)));
             let flow = |key: &[u8], value: fjall::Slice| {
                 let id = table.expect(key, FlowId::from_slice(&value), "the value is no flow")?;
                 let flow = view.get(table, catalog::flow(id).as_bytes(), id)?;
                 table.expect(key, flow, "the flow is missing")
             };
-            lists::listed(view, table, list.as_bytes(), after, limit, flow)
-        })
+            lists::listed(view, table, list.as_bytes(), after, query.read_max(), flow)
+        })?;
+        Ok(query.page(listed))
     }
 
     fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error> {

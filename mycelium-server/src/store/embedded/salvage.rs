@@ -9,6 +9,7 @@ use std::sync::Arc;
 use fjall::{AbstractTree as _, Slice};
 use mycelium_core::ids::{FinishNumber, FlowId, FlowNumber, JobId, JobNumber, SessionId, Timestamp};
 use mycelium_core::image::{FlowRecord, LiveJob, SessionRecord, SubmissionRecord};
+use mycelium_core::labels::Labels;
 
 use super::BLOBS_FOLDER;
 use super::check::{acknowledged, each_blob, mycelium_in, read_file, tolerant, unreadable_jobs};
@@ -165,7 +166,7 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
             needs.numbers.until = needs.numbers.until.max(record.finished_at.0);
         }
     }
-    for entry in view.scan(&tables.catalog, catalog::flows(None).as_bytes(), None) {
+    for entry in view.scan(&tables.catalog, catalog::flows().as_bytes(), None) {
         let (key, _) = entry?;
         let number = key.last_chunk::<8>().map_or(0, |number| u64::MAX - u64::from_be_bytes(*number));
         needs.numbers.flow = needs.numbers.flow.max(number);
@@ -211,15 +212,15 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
         let record = FlowRecord {
             id: flow,
             name: Arc::from("salvaged"),
+            labels: Labels::default(),
             number: FlowNumber(needs.numbers.flow),
             created_at: Timestamp(needs.numbers.until),
             finished: mycelium_core::status::FinalCounts::default(),
         };
         codec::encode(&record, &mut buffer);
         puts.push(("catalog", key.into_bytes(), buffer.clone()));
-        for list in [catalog::flows(None), catalog::flows(Some(&record.name))] {
-            let entry = list.at_flow(record.number).into_bytes();
-            puts.push(("catalog", entry, flow.as_bytes().to_vec()));
+        for entry in catalog::flow_entries(&record) {
+            puts.push(("catalog", entry.into_bytes(), flow.as_bytes().to_vec()));
         }
     }
     let numbers = &needs.numbers;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use fjall::{OwnedWriteBatch, PersistMode, UserKey};
 use mycelium_core::effects::{FinishedJob, Revived};
-use mycelium_core::ids::{FailureId, FinishNumber, FlowId, FlowNumber, JobId};
+use mycelium_core::ids::{FailureId, FinishNumber, FlowNumber, JobId};
 use mycelium_core::image::{JobHead, LiveJob};
 use mycelium_core::status::FinalStatus;
 
@@ -141,9 +141,7 @@ impl<'a> Writes<'a> {
         let end = EndRecord { finish_number: record.finish_number, outputs };
         self.put(&tables.ends, job.as_bytes(), &end);
         self.put(&tables.finished, keys::finished(record.finish_number), &record);
-        for entry in
-            list_entries(record.head.flow, &record.head.elf, record.end.status(), record.finish_number)
-        {
+        for entry in list_entries(&record.head, record.end.status(), record.finish_number) {
             self.write.insert(&tables.index.keyspace, entry.into_bytes(), b"");
         }
     }
@@ -152,7 +150,7 @@ impl<'a> Writes<'a> {
     fn revive(&mut self, change: &JobChange, revived: &Revived) -> Result<(), Error> {
         let tables = self.tables;
         let job = change.id;
-        let JobHead { flow, elf, .. } = match &change.after {
+        let head = match &change.after {
             JobAfter::Live(live) => &live.head,
             JobAfter::Finished(finished) => &finished.head,
             JobAfter::Evaluate | JobAfter::Dropped => {
@@ -166,7 +164,7 @@ impl<'a> Writes<'a> {
         }
         self.write.remove(&tables.ends.keyspace, job.as_bytes());
         self.write.remove(&tables.finished.keyspace, keys::finished(revived.finish_number));
-        for entry in list_entries(*flow, elf, revived.status, revived.finish_number) {
+        for entry in list_entries(head, revived.status, revived.finish_number) {
             self.write.remove(&tables.index.keyspace, entry.into_bytes());
         }
         Ok(())
@@ -178,9 +176,8 @@ impl<'a> Writes<'a> {
         let table = &tables.catalog;
         for record in &batch.records.flows {
             if record.number > flow {
-                for list in [catalog::flows(None), catalog::flows(Some(&record.name))] {
-                    let entry = list.at_flow(record.number).into_bytes();
-                    self.write.insert(&table.keyspace, entry, record.id.as_bytes().as_slice());
+                for entry in catalog::flow_entries(record) {
+                    self.write.insert(&table.keyspace, entry.into_bytes(), record.id.as_bytes().as_slice());
                 }
             }
             self.put(table, catalog::flow(record.id).into_bytes(), record);
@@ -267,11 +264,12 @@ impl<'a> Writes<'a> {
 /// The entries of a finished job in the lists. One that is DONE, as most are, stands in few: lists by other statuses
 /// have entries of their own, so that the few of them are found among the many.
 fn list_entries(
-    flow: FlowId,
-    elf: &str,
+    head: &JobHead,
     status: FinalStatus,
     number: FinishNumber,
 ) -> impl Iterator<Item = keys::Key> {
+    let JobHead { flow, elf, labels, .. } = head;
+    let flow = *flow;
     let rare = match status {
         FinalStatus::Done => None,
         FinalStatus::Failed | FinalStatus::UpstreamFailed | FinalStatus::Cancelled | FinalStatus::Skipped => {
@@ -283,7 +281,8 @@ fn list_entries(
         }
     };
     let always = [index::of_flow(flow, None), index::of_elf(elf, None)];
-    always.into_iter().chain(rare.into_iter().flatten()).map(move |list| list.at(number))
+    let labelled = labels.iter().map(index::of_label);
+    always.into_iter().chain(rare.into_iter().flatten()).chain(labelled).map(move |list| list.at(number))
 }
 
 /// Checks the names that go into keys.
