@@ -32,7 +32,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Without the generated `connect` constructors: one would clash with the call `ElfService.Connect`, and both
     // sides build their channels themselves.
+    let mut config = prost_build::Config::new();
+    // So that a message can be looked up in the descriptor set.
+    config.enable_type_names();
     // Maps in order, so that equal messages are equal bytes.
-    tonic_prost_build::configure().bytes(".").btree_map(".").build_transport(false).compile_fds(ours)?;
+    let services = tonic_prost_build::configure().bytes(".").btree_map(".").build_transport(false);
+    services.compile_fds_with_config(ours, config)?;
     Ok(())
 }

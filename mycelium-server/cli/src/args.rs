@@ -44,6 +44,7 @@ pub(crate) struct ClientArgs {
     #[arg(
         long,
         global = true,
+        env = "MYCELIUM_NAME",
         default_value = "default",
         value_name = "NAME",
         help_heading = "Broker and output"

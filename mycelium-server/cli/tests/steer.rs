@@ -134,7 +134,7 @@ async fn jobs_are_cancelled_and_brought_back_with_their_dependents() {
     let again = broker.run(&["cancel", &first_id]).await.good();
     assert_eq!(again, "cancelled 0 jobs; 1 job had ended before\n");
     let flow_cancelled = broker.json(&["cancel", "--flow", "steered"]).await;
-    assert_eq!(flow_cancelled, json!({ "jobs_cancelled": 1, "jobs_final": 2 }));
+    assert_eq!(flow_cancelled, json!({ "jobs_cancelled": 1, "jobs_final": 2, "jobs_unreadable": 0 }));
 
     let why = format!("job {then_id} depends on job {first_id}, which ended CANCELLED: retry that one");
     assert_eq!(broker.run(&["retry", &then_id]).await.bad(1), format!("error: {why}"));

@@ -1,12 +1,12 @@
 //! `mycelium cancel`.
 
 use elf_runtime::Mycelium;
-use mycelium_proto::v1::{CancelJobsRequest, cancel_jobs_request};
-use serde::Serialize;
+use mycelium_proto::v1::{CancelJobsRequest, CancelJobsResponse, cancel_jobs_request};
 
 use super::scope::{Scope, ScopeArgs};
 use crate::output::Output;
 use crate::output::format::count;
+use crate::views::view;
 
 /// Cancels jobs, or all unfinished jobs of a flow.
 ///
@@ -14,7 +14,8 @@ use crate::output::format::count;
 /// that depend on them and were not named end UPSTREAM_FAILED. They stay so unless `mycelium retry` brings them back.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "JSON: {jobs_cancelled, jobs_final}: how many were cancelled, and how many had ended before.\n\n\
+    after_help = "JSON: {jobs_cancelled, jobs_final, jobs_unreadable}: how many were cancelled, how many had ended before, and of how \
+    many the records are damaged.\n\n\
     Example: mycelium cancel --flow 'daily report'"
 )]
 pub(crate) struct Args {
@@ -22,26 +23,21 @@ pub(crate) struct Args {
     scope: ScopeArgs,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Cancelled {
-    jobs_cancelled: u64,
-    jobs_final: u64,
-}
-
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
     let scopes = match args.scope.find(mycelium).await? {
         Scope::Flow(flow_id) => vec![cancel_jobs_request::Scope::FlowId(flow_id)],
         Scope::Jobs(lists) => lists.into_iter().map(cancel_jobs_request::Scope::Jobs).collect(),
     };
-    let mut sum = Cancelled::default();
+    let mut sum = CancelJobsResponse::default();
     for scope in scopes {
         let request = CancelJobsRequest { scope: Some(scope), ..CancelJobsRequest::default() };
         let answer = mycelium.cancel_jobs(request).await?;
         sum.jobs_cancelled += answer.jobs_cancelled;
         sum.jobs_final += answer.jobs_final;
+        sum.jobs_unreadable += answer.jobs_unreadable;
     }
     if output.is_json() {
-        return Ok(output.json(&sum)?);
+        return Ok(output.json(&view(&sum))?);
     }
     let mut sentence = format!("cancelled {}", count(sum.jobs_cancelled, "job"));
     if sum.jobs_final > 0 {

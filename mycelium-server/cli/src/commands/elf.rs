@@ -8,17 +8,18 @@ use mycelium_proto::v1::{Elf, ElfDeclaration, GetElfRequest, ListRevisionsReques
 
 use super::client;
 use crate::output::format;
-use crate::output::{Output, Table};
-use crate::views::{ElfView, RevisionView, SourceView};
+use crate::output::{Json, Output, Table};
+use crate::views::{view, views};
 
 /// Shows an elf: its documentation, tasks and processes.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: {name, docs, language, revision, first_seen, last_seen, jobs_ready, jobs_running, \
-    instances: [{instance_id, session, connected, window, held, process_id, host}], tasks: [{name, docs, signature, \
+    instances: [{instance_id, session, connected, window, held, process_id, host}], instances_total, truncated (whether \
+    instances were left out), tasks: [{name, docs, signature, \
     revision, parameters: [{name, optional, schema}], outputs: [{name, schema}]}]}.\n\
     JSON with --source: {elf, language, revision, source}.\n\
-    JSON with --revisions: an array of {revision, elf, task, first_seen, signature}; task is null for the elf as a \
+    JSON with --revisions: an array of {revision, elf, task, first_seen, docs, signature}; task is null for the elf as a \
     whole.\n\n\
     Example: mycelium elf 'animals creator' --source"
 )]
@@ -51,7 +52,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         return source(declaration, output);
     }
     if output.is_json() {
-        return Ok(output.json(&ElfView::new(&elf, declaration))?);
+        return Ok(output.json(&view(&elf))?);
     }
     Ok(output.text(&describe(&elf, declaration))?)
 }
@@ -61,7 +62,14 @@ fn source(declaration: &ElfDeclaration, output: Output) -> anyhow::Result<()> {
         bail!("the elf `{}` does not send its source", declaration.name);
     }
     if output.is_json() {
-        return Ok(output.json(&SourceView::new(declaration))?);
+        let head = view(declaration);
+        let of = |name: &str| head.get(name);
+        return Ok(output.json(&Json::object([
+            ("elf", of("name")),
+            ("language", of("language")),
+            ("revision", of("revision")),
+            ("source", declaration.source.as_str().into()),
+        ]))?);
     }
     Ok(output.verbatim(&declaration.source)?)
 }
@@ -75,7 +83,7 @@ async fn revisions(args: &Args, mycelium: &Mycelium, output: Output) -> anyhow::
     })
     .await?;
     if output.is_json() {
-        output.json(&revisions.iter().map(RevisionView::from).collect::<Vec<_>>())?;
+        output.json(&views(&revisions))?;
         client::note_more(args.limit, are_more);
         return Ok(());
     }

@@ -5,14 +5,15 @@ use mycelium_proto::v1::{Elf, ElfDeclaration, ListElvesRequest};
 
 use super::client;
 use crate::output::format;
-use crate::output::{Output, Table};
-use crate::views::ElfSummary;
+use crate::output::{Json, Output, Table};
+use crate::views::view;
 
 /// Lists all elves ever seen, by name.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: an array of {name, docs, language, revision, first_seen, last_seen, jobs_ready, \
-    jobs_running, instances: [{instance_id, session, connected, window, held, process_id, host}], tasks: [name]}."
+    jobs_running, instances: [{instance_id, session, connected, window, held, process_id, host}], instances_total, \
+    truncated (whether instances were left out), tasks: [name]}."
 )]
 pub(crate) struct Args {
     /// The most elves to list.
@@ -29,8 +30,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     .await?;
     let nothing = ElfDeclaration::default();
     if output.is_json() {
-        let views = elves.iter().map(|elf| ElfSummary::new(elf, said(elf, &nothing)));
-        output.json(&views.collect::<Vec<_>>())?;
+        output.json(&Json::List(elves.iter().map(|elf| json(elf, said(elf, &nothing))).collect()))?;
         client::note_more(args.limit, are_more);
         return Ok(());
     }
@@ -51,6 +51,12 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     output.table(table, "no elf has ever connected")?;
     client::note_more(args.limit, are_more);
     Ok(())
+}
+
+/// An elf with the names of its tasks alone.
+fn json(elf: &Elf, said: &ElfDeclaration) -> Json {
+    let tasks: Vec<Json> = said.tasks.iter().map(|task| task.name.as_str().into()).collect();
+    view(elf).with("tasks", tasks)
 }
 
 /// What an elf says of itself; a broker leaves that out for none.

@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use bytes::Bytes;
 use elf_runtime::{Error, InvalidId, JobId, Mycelium};
-use mycelium_proto::v1::{FailureGroup, FailureOccurrence, GetFailureRequest};
+use mycelium_proto::v1::{Failure, FailureGroup, FailureOccurrence, GetFailureRequest};
 
 use super::client;
 use crate::output::format::{self, count};
 use crate::output::{Output, Table};
-use crate::views::{FailureDetails, FailureSummary};
+use crate::views::{place, view, views};
 
 /// Shows a failure: where it was raised, what caused it, and which jobs it met.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "JSON: as in `mycelium failures`, and occurrences: [{job_id, attempt, at, message, details}], \
+    after_help = "JSON: as in `mycelium failures`, and occurrences: [{job_id, attempt, at, message, details, cause_messages}], \
     last first."
 )]
 pub(crate) struct Args {
@@ -34,14 +34,13 @@ fn failure_id(text: &str) -> Result<uuid::Uuid, InvalidId> {
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
     let (group, occurrences, are_more) = fetch(mycelium, args.failure, args.limit).await?;
-    let failure = FailureSummary::new(&group).context("the broker's answer lacks the failure")?;
+    let failure = group.failure.as_ref().context("the broker's answer lacks the failure")?;
     if output.is_json() {
-        let occurrences = occurrences.iter().map(Into::into).collect();
-        output.json(&FailureDetails { failure, occurrences })?;
+        output.json(&view(&group).with("occurrences", views(&occurrences)))?;
         client::note_more(args.limit, are_more);
         return Ok(());
     }
-    let mut text = describe(&failure);
+    let mut text = describe(failure);
     let _infallible = writeln!(
         text,
         "\nseen {}, first {} and last {} UTC",
@@ -86,24 +85,21 @@ async fn fetch(
 }
 
 /// A failure on several lines: type and message, causes, frames, details.
-pub(super) fn describe(failure: &FailureSummary<'_>) -> String {
-    let mut text = format!(
-        "{}: {}\n",
-        format::one_line(failure.failure_type),
-        format::lines(failure.message).trim_end()
-    );
+pub(super) fn describe(failure: &Failure) -> String {
+    let mut text =
+        format!("{}: {}\n", format::one_line(&failure.r#type), format::lines(&failure.message).trim_end());
     for cause in &failure.causes {
-        let (of_type, message) = (format::one_line(cause.cause_type), format::lines(cause.message));
+        let (of_type, message) = (format::one_line(&cause.r#type), format::lines(&cause.message));
         let _infallible = writeln!(text, "  caused by {of_type}: {}", message.trim_end());
     }
     for frame in &failure.frames {
-        let place = format::one_line(&frame.place());
-        let _infallible = match frame.function {
-            Some(function) => writeln!(text, "  at {place} in {}", format::one_line(function)),
-            None => writeln!(text, "  at {place}"),
+        let place = format::one_line(&place(frame));
+        let _infallible = match frame.function.as_str() {
+            "" => writeln!(text, "  at {place}"),
+            function => writeln!(text, "  at {place} in {}", format::one_line(function)),
         };
     }
-    for line in failure.details.map(format::lines).iter().flat_map(|details| details.lines()) {
+    for line in format::lines(&failure.details).lines() {
         let _infallible = writeln!(text, "  {line}");
     }
     text

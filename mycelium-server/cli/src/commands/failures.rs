@@ -5,8 +5,8 @@ use mycelium_proto::v1::ListFailuresRequest;
 
 use super::client;
 use crate::output::format;
-use crate::output::{Output, Table};
-use crate::views::FailureSummary;
+use crate::output::{Json, Output, Table};
+use crate::views::{place_of, view};
 
 /// Lists failures, equal ones as one, last seen first.
 #[derive(Debug, clap::Args)]
@@ -31,9 +31,10 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     })
     .await?;
     client::note_unreadable(unreadable);
-    let failures = groups.iter().filter_map(|group| Some((FailureSummary::new(group)?, group)));
+    // A broker sends no group without its failure.
+    let failures = groups.iter().filter_map(|group| Some((group.failure.as_ref()?, group)));
     if output.is_json() {
-        output.json(&failures.map(|(failure, _)| failure).collect::<Vec<_>>())?;
+        output.json(&Json::List(failures.map(|(_, group)| view(group)).collect()))?;
         client::note_more(args.limit, are_more);
         return Ok(());
     }
@@ -41,14 +42,14 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     let mut table = Table::new(columns).numbers([1]);
     for (failure, group) in failures {
         table.row([
-            failure.failure_id.clone(),
-            failure.occurrences_count.to_string(),
+            format::id(&group.failure_id),
+            group.occurrences.to_string(),
             format::utc(group.last_seen.as_ref()),
-            failure.elf.to_owned(),
-            failure.task.to_owned(),
-            failure.place(),
-            failure.failure_type.to_owned(),
-            format::shorten(failure.message, 80),
+            group.elf.clone(),
+            group.task.clone(),
+            place_of(failure),
+            failure.r#type.clone(),
+            format::shorten(&failure.message, 80),
         ]);
     }
     output.table(table, "no failures")?;

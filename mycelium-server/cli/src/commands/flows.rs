@@ -8,7 +8,7 @@ use mycelium_proto::v1::{Flow, ListFlowsRequest};
 use super::client;
 use crate::output::format;
 use crate::output::{Output, Table};
-use crate::views::FlowView;
+use crate::views::views;
 
 /// Lists flows and how their jobs stand, newest first.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     })
     .await?;
     if output.is_json() {
-        output.json(&flows.iter().map(FlowView::from).collect::<Vec<_>>())?;
+        output.json(&views(&flows))?;
     } else {
         output.table(table(&flows), "no flows")?;
     }

@@ -11,9 +11,9 @@ use mycelium_proto::v1::{
 };
 
 use super::{client, failure};
-use crate::output::Output;
 use crate::output::format::{self, count};
-use crate::views::{FailureSummary, JobDetails, JobView, Outline, PayloadView, status_name, values_of};
+use crate::output::{Json, Output};
+use crate::views::{Outline, Payload, status_name, values_json, values_of, view, views};
 
 /// The most characters of one value that people are shown; programs get all of it.
 const VALUE_CHARS_MAX: usize = 1_000;
@@ -59,7 +59,7 @@ struct Facts {
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
     let facts = fetch(mycelium, args.job).await?;
     if output.is_json() {
-        return Ok(output.json(&view(&facts))?);
+        return Ok(output.json(&json(&facts))?);
     }
     let flow = get_flow_request::Flow::FlowId(facts.job.flow_id.clone());
     let request = GetFlowRequest { flow: Some(flow), ..GetFlowRequest::default() };
@@ -121,21 +121,16 @@ async fn own_failure(
     Ok(Some(group))
 }
 
-fn view(facts: &Facts) -> JobDetails<'_> {
-    JobDetails {
-        job: JobView::from(&facts.job),
-        arguments: facts.spec.arguments.iter().map(Into::into).collect(),
-        nodes: facts.spec.nodes.iter().map(Into::into).collect(),
-        values: values_of(&facts.values, Some(&facts.spec.nodes)),
-        origins: facts.values.origins.iter().map(JobView::from).collect(),
-        after: facts.spec.after.iter().map(|id| format::id(id)).collect(),
-        spec_truncated: facts.is_spec_cut,
-        run_if: facts.spec.run_if,
-        for_each: facts.spec.for_each.as_ref().map(Into::into),
-        element_of: facts.spec.element_of.as_ref().map(Into::into),
-        outputs: facts.outputs.iter().map(Into::into).collect(),
-        failure: facts.failure.as_ref().and_then(FailureSummary::new),
-    }
+fn json(facts: &Facts) -> Json {
+    let failure = facts.failure.as_ref().filter(|group| group.failure.is_some());
+    // What is said of the job itself comes first: it is as it stands now.
+    view(&facts.job)
+        .and(view(&facts.spec))
+        .with("values", values_json(&facts.values, Some(&facts.spec.nodes)))
+        .with("origins", views(&facts.values.origins))
+        .with("spec_truncated", facts.is_spec_cut)
+        .with("outputs", views(&facts.outputs))
+        .with("failure", failure.map(view))
 }
 
 fn describe(facts: &Facts, flow_name: &str) -> String {
@@ -189,12 +184,12 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
     }
     push_values(&mut text, job, spec, values);
     for output in outputs {
-        let value =
-            output.payload.as_ref().map(|payload| PayloadView::from(payload).text()).unwrap_or_default();
+        let value = output.payload.as_ref().map(|payload| Payload::from(payload).text()).unwrap_or_default();
         push_value(&mut text, "returned", &output.name, &value);
     }
-    if let Some(failure) = failure.as_ref().and_then(FailureSummary::new) {
-        let _infallible = write!(text, "\nfailure {}\n{}", failure.failure_id, failure::describe(&failure));
+    if let Some((group, of)) = failure.as_ref().and_then(|group| Some((group, group.failure.as_ref()?))) {
+        let _infallible =
+            write!(text, "\nfailure {}\n{}", format::id(&group.failure_id), failure::describe(of));
     }
     text
 }
@@ -225,7 +220,7 @@ fn push_value(text: &mut String, verb: &str, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use mycelium_proto::v1::{
-        Argument, ElementOf, ForEach, JobEdgeKind, JobValue, OutputRef, Payload, ValueNode, payload,
+        self, Argument, ElementOf, ForEach, JobEdgeKind, JobValue, OutputRef, ValueNode, payload,
         value_node::Kind,
     };
     use serde_json::json;
@@ -239,7 +234,7 @@ mod tests {
         let spec = JobSpec {
             nodes: vec![
                 node(Kind::BodyInput(0)),
-                node(Kind::Literal(Payload { content, ..Payload::default() })),
+                node(Kind::Literal(v1::Payload { content, ..v1::Payload::default() })),
                 node(Kind::Output(list)),
             ],
             arguments: vec![Argument { parameter: "species".to_owned(), node: 0 }],
@@ -278,7 +273,7 @@ mod tests {
             assert!(text.contains(line), "{line} in {text}");
         }
         let facts = facts();
-        let shown = serde_json::to_value(view(&facts)).unwrap_or_default();
+        let shown = serde_json::to_value(super::json(&facts)).unwrap_or_default();
         assert_eq!((&shown["status"], &shown["elements"]), (&json!("SKIPPED"), &json!(4)));
         assert_eq!((&shown["run_if"], &shown["for_each"]), (&json!(1), &json!({"list": 2})));
         assert_eq!(

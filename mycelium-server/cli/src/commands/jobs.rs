@@ -10,12 +10,16 @@ use mycelium_proto::v1::{Job, JobStatus, ListJobsRequest};
 use super::client;
 use crate::output::format;
 use crate::output::{Output, Table};
-use crate::views::{JobView, status_name};
+use crate::views::{status_name, views};
 
 /// Lists jobs: first the unfinished ones, then the finished ones, last finished first.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "JSON: an array of jobs, as `mycelium job` shows one, without its values.\n\n\
-    Example: mycelium jobs --flow 'daily report' --status failed --status upstream_failed")]
+#[command(
+    after_help = "JSON: an array of {job_id, flow_id, elf, task, status, priority, attempt, elves_lost, \
+    waiting_for, submitted_at, started_at, finished_at, instance_id, revision, failure_id, cause_job_id, elements, \
+    labels}.\n\n\
+    Example: mycelium jobs --flow 'daily report' --status failed --status upstream_failed"
+)]
 pub(crate) struct Args {
     /// Only jobs of this flow, named by its id or its name; of several flows of one name the newest is meant.
     #[arg(long, value_name = "NAME|ID")]
@@ -89,7 +93,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     };
     let (jobs, are_more) = list(mycelium, request, args.limit as usize).await?;
     if output.is_json() {
-        output.json(&jobs.iter().map(JobView::from).collect::<Vec<_>>())?;
+        output.json(&views(&jobs))?;
     } else {
         output.table(table(&jobs), "no jobs")?;
     }

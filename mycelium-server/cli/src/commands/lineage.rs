@@ -7,13 +7,13 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::limits;
-use mycelium_proto::v1::{GetLineageRequest, GetLineageResponse, Job, JobEdge};
+use mycelium_proto::v1::{GetLineageRequest, GetLineageResponse, Job, JobEdge, LineageJob};
 
 use super::client;
 use super::values::Values;
 use crate::output::format::{self, count};
-use crate::output::{Format, Output, note};
-use crate::views::{EdgeView, JobView, LineageJobView, LineageView, Outline, status_name, values_of};
+use crate::output::{Format, Json, Output, note};
+use crate::views::{Outline, status_name, view, views};
 
 /// Jobs farther away than this are not indented any more.
 const INDENTED_MAX: u32 = 12;
@@ -47,7 +47,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
     let (lineage, values) = fetch(mycelium, &args).await?;
     if output.is_json() {
-        output.json(&view(&lineage, &values))?;
+        output.json(&json(&lineage, &values))?;
     } else {
         output.text(&render(&args, &lineage, &values))?;
     }
@@ -114,18 +114,17 @@ fn jobs(lineage: &GetLineageResponse) -> impl Iterator<Item = &Job> {
     lineage.jobs.iter().filter_map(|job| job.job.as_ref())
 }
 
-fn view<'a>(lineage: &'a GetLineageResponse, values: &'a Values) -> LineageView<'a> {
-    let job = |found: &'a mycelium_proto::v1::LineageJob| {
+fn json(lineage: &GetLineageResponse, values: &Values) -> Json {
+    let job = |found: &LineageJob| {
         let job = found.job.as_ref()?;
-        let values = values.of(&job.job_id).map(|values| values_of(values, None)).unwrap_or_default();
-        Some(LineageJobView { job: JobView::from(job), distance: found.distance, values })
+        Some(view(found).with("values", values.json(&job.job_id)))
     };
-    LineageView {
-        jobs: lineage.jobs.iter().filter_map(job).collect(),
-        edges: lineage.edges.iter().map(EdgeView::from).collect(),
-        truncated: lineage.truncated,
-        jobs_left_out: lineage.jobs_left_out,
-    }
+    Json::object([
+        ("jobs", lineage.jobs.iter().filter_map(job).collect::<Vec<_>>().into()),
+        ("edges", views(&lineage.edges)),
+        ("truncated", lineage.truncated.into()),
+        ("jobs_left_out", lineage.jobs_left_out.into()),
+    ])
 }
 
 fn render(args: &Args, lineage: &GetLineageResponse, values: &Values) -> String {
@@ -177,8 +176,6 @@ fn others(lineage: &GetLineageResponse) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mycelium_proto::v1::LineageJob;
-
     use super::*;
 
     fn page(jobs: &[u8], edges: &[(u8, u8)], truncated: bool) -> GetLineageResponse {

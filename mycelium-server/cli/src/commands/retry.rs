@@ -2,13 +2,12 @@
 
 use anyhow::bail;
 use elf_runtime::{Error, JobId, Mycelium};
-use mycelium_proto::v1::{Job, JobStatus, RetryJobsRequest, retry_jobs_request};
-use serde::Serialize;
+use mycelium_proto::v1::{Job, JobStatus, RetryJobsRequest, RetryJobsResponse, retry_jobs_request};
 
 use super::scope::{Scope, ScopeArgs};
 use crate::output::format::count;
 use crate::output::{Output, note};
-use crate::views::status_name;
+use crate::views::{status_name, view};
 
 /// Of how many jobs that stay as they are people are told why.
 const STUCK_MAX: usize = 10;
@@ -29,19 +28,13 @@ pub(crate) struct Args {
     scope: ScopeArgs,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Retried {
-    jobs_retried: u64,
-    dependents_revived: u64,
-}
-
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
     let named = args.scope.jobs();
     let scopes = match args.scope.find(mycelium).await? {
         Scope::Flow(flow_id) => vec![retry_jobs_request::Scope::FlowId(flow_id)],
         Scope::Jobs(lists) => lists.into_iter().map(retry_jobs_request::Scope::Jobs).collect(),
     };
-    let mut sum = Retried::default();
+    let mut sum = RetryJobsResponse::default();
     for scope in scopes {
         // A call brings back so many; as long as there are more, and it helps, it is repeated.
         loop {
@@ -58,7 +51,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     let is_short = sum.jobs_retried < named.len() as u64;
     let stuck = if is_short { why_not(mycelium, &named).await? } else { Vec::new() };
     if output.is_json() {
-        output.json(&sum)?;
+        output.json(&view(&sum))?;
     } else if sum.jobs_retried > 0 || stuck.is_empty() {
         let mut sentence = format!("brought back {}", count(sum.jobs_retried, "job"));
         if sum.dependents_revived > 0 {

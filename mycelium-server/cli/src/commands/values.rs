@@ -6,8 +6,8 @@ use bytes::Bytes;
 use elf_runtime::{Error, Mycelium};
 use mycelium_proto::v1::{GetJobRequest, Job, JobValues};
 
-use crate::output::format;
-use crate::views::{Outline, ValueView, values_of};
+use crate::output::{Json, format};
+use crate::views::{Outline, ValueView, values_json, values_of};
 
 /// The most characters of an expression, or of a value, where many are shown.
 const CHARS_MAX: usize = 200;
@@ -46,8 +46,13 @@ impl Values {
     }
 
     /// Those of one job.
-    pub(super) fn of(&self, job_id: &Bytes) -> Option<&JobValues> {
+    fn of(&self, job_id: &Bytes) -> Option<&JobValues> {
         self.by_job.get(job_id)
+    }
+
+    /// Those of one job as programs read them.
+    pub(super) fn json(&self, job_id: &Bytes) -> Json {
+        self.of(job_id).map_or_else(|| Json::List(Vec::new()), |values| values_json(values, None))
     }
 
     /// The short names of these jobs, and of those that their values come from.

@@ -9,14 +9,13 @@ use elf_runtime::{Error, JobWatch, Mycelium};
 use mycelium_proto::v1::{
     GetJobRequest, JobChange, JobStatus, WatchJobsRequest, WatchJobsResponse, watch_jobs_request,
 };
-use serde::Serialize;
 
 use super::client;
 use super::scope::{Scope, ScopeArgs};
 use crate::errors::Misuse;
 use crate::output::format::{self, count};
-use crate::output::{Output, note};
-use crate::views::status_name;
+use crate::output::{Json, Output, note};
+use crate::views::{self, status_name};
 
 /// The most names of jobs that are kept at hand; beyond it they are asked for again.
 const NAMES_MAX: usize = 100_000;
@@ -45,18 +44,6 @@ pub(crate) struct Args {
     /// Exits with 0 when all jobs have ended, however they did.
     #[arg(long, conflicts_with = "follow")]
     no_exit_status: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct ChangeView<'a> {
-    job_id: String,
-    status: &'static str,
-    attempt: u32,
-    snapshot: bool,
-    commit: u64,
-    failure_id: Option<String>,
-    cause_job_id: Option<String>,
-    failure_message: Option<&'a str>,
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
@@ -146,17 +133,8 @@ async fn next(watch: &mut JobWatch) -> Result<Option<WatchJobsResponse>, Error> 
     }
 }
 
-fn view(snapshot: bool, commit: u64, change: &JobChange) -> ChangeView<'_> {
-    ChangeView {
-        job_id: format::id(&change.job_id),
-        status: status_name(change.status()),
-        attempt: change.attempt,
-        snapshot,
-        commit,
-        failure_id: format::id_if_any(&change.failure_id),
-        cause_job_id: format::id_if_any(&change.cause_job_id),
-        failure_message: (!change.failure_message.is_empty()).then_some(&change.failure_message),
-    }
+fn view(snapshot: bool, commit: u64, change: &JobChange) -> Json {
+    views::view(change).with("snapshot", snapshot).with("commit", commit)
 }
 
 /// Tells people of a watch: the state as a sentence, and each change as a line.

@@ -4,12 +4,11 @@ use anyhow::Context as _;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::v1::ExplainJobRequest;
 use mycelium_proto::v1::reason::Kind;
-use serde::Serialize;
 
 use super::{client, jobs};
-use crate::output::Output;
 use crate::output::format;
-use crate::views::{JobView, ReasonView};
+use crate::output::{Json, Output};
+use crate::views::view;
 
 /// Says why a job is where it is: what holds it, or how it ended.
 #[derive(Debug, clap::Args)]
@@ -21,17 +20,12 @@ use crate::views::{JobView, ReasonView};
     {kind: held, instance_id, connected, since, late_by_ms}\n  \
     {kind: evaluating, what (CONDITION, ELEMENTS or OUTPUTS)}\n  \
     {kind: waits_for_elements, elements, unfinished, jobs}\n  \
+    {kind: handed_back, times, until}\n  \
     {kind: ended, status, failure_id, cause_job_id}")]
 pub(crate) struct Args {
     /// The job's id.
     #[arg(value_name = "JOB")]
     job: JobId,
-}
-
-#[derive(Debug, Serialize)]
-struct Explanation<'a> {
-    job: JobView<'a>,
-    reason: ReasonView<'a>,
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
@@ -40,7 +34,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     let job = answer.job.context("the broker's answer lacks the job")?;
     let reason = answer.reason.unwrap_or_default();
     if output.is_json() {
-        return Ok(output.json(&Explanation { job: (&job).into(), reason: (&reason).into() })?);
+        return Ok(output.json(&Json::object([("job", view(&job)), ("reason", view(&reason))]))?);
     }
     output.line(&format::one_line(&elf_runtime::reason_in_words(&job, &reason)))?;
     let waits_for = match &reason.kind {

@@ -3,11 +3,127 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
-use serde_json::Serializer;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer as AnySerializer};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
+use serde_json::value::RawValue;
+use serde_json::{Number, Serializer};
 
 use super::format::is_hidden;
+
+/// A value, which keeps the order of its fields and every digit of what came as JSON.
+#[derive(Debug, Clone)]
+pub(crate) enum Json {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    /// What came as JSON.
+    Raw(Box<RawValue>),
+    List(Vec<Json>),
+    /// Names and values.
+    Object(Vec<(String, Json)>),
+}
+
+impl Json {
+    /// An object with these fields.
+    pub(crate) fn object<const N: usize>(fields: [(&str, Json); N]) -> Self {
+        Self::Object(fields.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    /// With one more field; one of the same name makes room for it.
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Self>) -> Self {
+        if let Self::Object(fields) = &mut self {
+            match fields.iter_mut().find(|(field, _)| field == name) {
+                Some((_, old)) => *old = value.into(),
+                None => fields.push((name.to_owned(), value.into())),
+            }
+        }
+        self
+    }
+
+    /// With those fields of another object that this one has not.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        if let (Self::Object(fields), Self::Object(others)) = (&mut self, other) {
+            for (name, value) in others {
+                if !fields.iter().any(|(field, _)| *field == name) {
+                    fields.push((name, value));
+                }
+            }
+        }
+        self
+    }
+
+    /// A field of it; null if there is none.
+    pub(crate) fn get(&self, name: &str) -> Self {
+        match self {
+            Self::Object(fields) => {
+                fields.iter().find(|(field, _)| field == name).map_or(Self::Null, |(_, value)| value.clone())
+            }
+            _ => Self::Null,
+        }
+    }
+
+    /// The same fields, each without a value.
+    pub(crate) fn without_values(self) -> Self {
+        match self {
+            Self::Object(fields) => {
+                Self::Object(fields.into_iter().map(|(name, _)| (name, Self::Null)).collect())
+            }
+            _ => Self::Null,
+        }
+    }
+}
+
+macro_rules! json_from {
+    ($($type:ty, $value:ident => $json:expr;)*) => {
+        $(
+            impl From<$type> for Json {
+                fn from($value: $type) -> Self {
+                    $json
+                }
+            }
+        )*
+    };
+}
+
+json_from! {
+    bool, value => Self::Bool(value);
+    u32, value => Self::Number(value.into());
+    u64, value => Self::Number(value.into());
+    i64, value => Self::Number(value.into());
+    // What JSON has no number for is null.
+    f64, value => Number::from_f64(value).map_or(Self::Null, Self::Number);
+    &str, value => Self::Text(value.to_owned());
+    String, value => Self::Text(value);
+    Vec<Json>, value => Self::List(value);
+}
+
+impl<T: Into<Json>> From<Option<T>> for Json {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: AnySerializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Number(number) => number.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Raw(raw) => raw.serialize(serializer),
+            Self::List(items) => serializer.collect_seq(items),
+            Self::Object(fields) => {
+                let mut object = serializer.serialize_map(Some(fields.len()))?;
+                for (name, value) in fields {
+                    object.serialize_entry(name, value)?;
+                }
+                object.end()
+            }
+        }
+    }
+}
 
 /// Writes a value over several lines.
 pub(super) fn write_pretty(writer: impl Write, value: &impl Serialize) -> serde_json::Result<()> {

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
+pub(crate) use self::json::Json;
 pub(crate) use self::table::Table;
 
 /// How results are printed.

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use mycelium_proto::v1::{Body, Operation, ValueNode, value_node};
 
-use super::Names;
-use super::job::PayloadView;
+use super::{Names, Payload as Shown};
 use crate::output::format;
 
 /// Longer texts are not gone on with. A node may be used many times over, so the length of the text is what bounds the
@@ -78,9 +77,7 @@ impl Writer<'_> {
         }
         let node = nodes.get(index as usize).filter(|_| index < parent);
         match node.and_then(|node| node.kind.as_ref()) {
-            Some(value_node::Kind::Literal(payload)) => {
-                self.text.push_str(&PayloadView::from(payload).text())
-            }
+            Some(value_node::Kind::Literal(payload)) => self.text.push_str(&Shown::from(payload).text()),
             Some(value_node::Kind::Output(output)) => {
                 let name = self.names.name(output);
                 self.text.push_str(name);
@@ -222,7 +219,7 @@ fn input_name(bodies: usize, input: u32) -> String {
 
 fn is_null(nodes: &[ValueNode], index: u32) -> bool {
     match nodes.get(index as usize).and_then(|node| node.kind.as_ref()) {
-        Some(value_node::Kind::Literal(payload)) => PayloadView::from(payload).text() == "null",
+        Some(value_node::Kind::Literal(payload)) => Shown::from(payload).text() == "null",
         Some(_) | None => false,
     }
 }

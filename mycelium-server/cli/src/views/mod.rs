@@ -1,41 +1,44 @@
-//! The shapes that `--output json` prints. They are part of the interface: fields are added, and neither renamed nor
-//! removed. Ids and digests are strings, times RFC 3339 in UTC, numbers numbers, statuses as the contract names them
-//! without their prefix, and what is not set is null.
+//! What commands show of messages: as JSON, which is part of the interface (fields are added, and neither renamed nor
+//! removed), and in words.
 
-mod elf;
 mod expression;
-mod failure;
-mod graph;
-mod job;
+mod message;
 mod names;
-mod reason;
+mod payload;
 mod values;
 
-pub(crate) use self::elf::{ElfSummary, ElfView, RevisionView, SourceView};
 pub(crate) use self::expression::expression;
-pub(crate) use self::failure::{FailureDetails, FailureSummary};
-pub(crate) use self::graph::{EdgeView, GraphView, LineageJobView, LineageView, ValuesView};
-pub(crate) use self::job::{FlowView, JobDetails, JobView, PayloadView};
+pub(crate) use self::message::{view, views};
 pub(crate) use self::names::{Names, Outline};
-pub(crate) use self::reason::ReasonView;
-pub(crate) use self::values::{ValueView, values_of};
+pub(crate) use self::payload::Payload;
+pub(crate) use self::values::{ValueView, values_json, values_of};
 
-use mycelium_proto::v1::JobStatus;
+use mycelium_proto::v1::{Failure, Frame, JobStatus};
+
+use crate::output::format;
 
 /// The name of a status: `DONE`, `UPSTREAM_FAILED`.
 pub(crate) fn status_name(status: JobStatus) -> &'static str {
-    match status {
+    match status.as_str_name().strip_prefix("JOB_STATUS_") {
         // A status that this program does not know reads so too: the broker is newer.
-        JobStatus::Unspecified => "UNKNOWN",
-        JobStatus::Pending => "PENDING",
-        JobStatus::Ready => "READY",
-        JobStatus::Running => "RUNNING",
-        JobStatus::Done => "DONE",
-        JobStatus::Failed => "FAILED",
-        JobStatus::UpstreamFailed => "UPSTREAM_FAILED",
-        JobStatus::Skipped => "SKIPPED",
-        JobStatus::Cancelled => "CANCELLED",
+        Some("UNSPECIFIED") | None => message::UNKNOWN,
+        Some(name) => name,
     }
+}
+
+/// `src/main.rs:12`, or as much of it as is known.
+pub(crate) fn place(frame: &Frame) -> String {
+    match (frame.file.as_str(), frame.line) {
+        ("", _) => format::NOTHING.to_owned(),
+        (file, 0) => file.to_owned(),
+        (file, line) => format!("{file}:{line}"),
+    }
+}
+
+/// Where a failure was raised: the innermost place whose file is known.
+pub(crate) fn place_of(failure: &Failure) -> String {
+    let known = failure.frames.iter().find(|frame| !frame.file.is_empty());
+    known.map_or_else(|| format::NOTHING.to_owned(), place)
 }
 
 /// Text that may be missing, where the contract says that with an empty one.

@@ -3,49 +3,19 @@
 use std::fmt::Write as _;
 
 use mycelium_proto::v1::{self, JobEdgeKind, ValueNode, job_value};
-use serde::Serialize;
-use serde_json::value::RawValue;
 
-use super::graph::edge_kind_name;
-use super::{Names, Outline, expression, text_if_any};
-use crate::output::format;
+use super::payload::JSON;
+use super::{Names, Outline, expression, text_if_any, view};
+use crate::output::{Json, format};
 
 /// One value of a job.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) struct ValueView<'a> {
-    /// `VALUE` of an argument, `CONDITION`, or `ELEMENT` of the list that the job is run over.
-    kind: &'static str,
-    /// Null unless it is an argument.
-    parameter: Option<&'a str>,
-    /// The index of its node in the job's value graph.
-    node: u32,
+    of: &'a v1::JobValue,
     /// How it is computed, as people would write it, cut if it is long.
     expression: String,
     /// What the names in `expression` stand for.
-    outputs: Vec<Source>,
-    /// Null while the value is not known, as are the next two.
-    encoding: Option<&'a str>,
-    /// How many bytes it has in all.
-    bytes: Option<u64>,
-    /// Its beginning; null if that is no text.
-    begin: Option<&'a str>,
-    /// The value itself, if it is JSON and not cut.
-    value: Option<&'a RawValue>,
-    /// Why it cannot be computed.
-    error: Option<&'a str>,
-    /// The jobs that it is made of.
-    origin_job_ids: Vec<String>,
-}
-
-/// An output that has a name in an expression.
-#[derive(Debug, Serialize)]
-pub(crate) struct Source {
-    name: String,
-    job_id: String,
-    /// Null for the whole of what the job returned.
-    output: Option<String>,
-    #[serde(skip)]
-    of: v1::OutputRef,
+    outputs: Vec<(String, v1::OutputRef)>,
 }
 
 /// What stands for the value graph where it was too large to be sent.
@@ -58,50 +28,48 @@ pub(crate) fn values_of<'a>(values: &'a v1::JobValues, nodes: Option<&[ValueNode
     values.values.iter().map(|value| ValueView::new(value, nodes, &mut names)).collect()
 }
 
+/// As [`values_of`], as programs read them.
+pub(crate) fn values_json(values: &v1::JobValues, nodes: Option<&[ValueNode]>) -> Json {
+    Json::List(values_of(values, nodes).iter().map(ValueView::to_json).collect())
+}
+
+/// The beginning of a value: null where that is no text, and all of it where it is JSON and not cut.
+pub(super) fn preview(preview: &v1::ValuePreview) -> Json {
+    let encoding = encoding(preview);
+    let is_whole = encoding == JSON && preview.begin.len() as u64 == preview.size;
+    let value = is_whole.then(|| serde_json::from_slice(&preview.begin).ok()).flatten();
+    Json::object([
+        ("encoding", encoding.into()),
+        ("bytes", preview.size.into()),
+        ("begin", std::str::from_utf8(&preview.begin).ok().into()),
+        ("value", value.map_or(Json::Null, Json::Raw)),
+    ])
+}
+
+fn encoding(preview: &v1::ValuePreview) -> &str {
+    if preview.encoding.is_empty() { JSON } else { &preview.encoding }
+}
+
 impl<'a> ValueView<'a> {
-    fn new(value: &'a v1::JobValue, nodes: &[ValueNode], names: &mut Names) -> Self {
+    fn new(of: &'a v1::JobValue, nodes: &[ValueNode], names: &mut Names) -> Self {
         let expression =
-            if nodes.is_empty() { TOO_LARGE.to_owned() } else { expression(nodes, value.node, names) };
-        let sources = names.take_met().into_iter().map(|(name, of)| Source {
-            name,
-            job_id: format::id(&of.job_id),
-            output: text_if_any(&of.name).map(ToOwned::to_owned),
-            of,
-        });
-        let mut view = Self {
-            kind: edge_kind_name(value.kind()),
-            parameter: text_if_any(&value.parameter),
-            node: value.node,
-            expression,
-            outputs: sources.collect(),
-            encoding: None,
-            bytes: None,
-            begin: None,
-            value: None,
-            error: None,
-            origin_job_ids: value.origin_job_ids.iter().map(|id| format::id(id)).collect(),
-        };
-        match &value.known {
-            Some(job_value::Known::Value(preview)) => {
-                let is_json = matches!(preview.encoding.as_str(), "" | "application/json");
-                view.encoding = Some(if is_json { "application/json" } else { &preview.encoding });
-                view.bytes = Some(preview.size);
-                view.begin = std::str::from_utf8(&preview.begin).ok();
-                if is_json && preview.begin.len() as u64 == preview.size {
-                    view.value = serde_json::from_slice(&preview.begin).ok();
-                }
-            }
-            Some(job_value::Known::Error(error)) => view.error = Some(error),
-            None => {}
-        }
-        view
+            if nodes.is_empty() { TOO_LARGE.to_owned() } else { expression(nodes, of.node, names) };
+        Self { of, expression, outputs: names.take_met() }
+    }
+
+    /// The value, how it is computed, and what the names in that stand for.
+    fn to_json(&self) -> Json {
+        let output = |(name, output): &(String, v1::OutputRef)| view(output).with("name", name.as_str());
+        view(self.of)
+            .with("expression", self.expression.as_str())
+            .with("outputs", self.outputs.iter().map(output).collect::<Vec<_>>())
     }
 
     /// What it is given for: a parameter, `run_if`, `for_each`.
     pub(crate) fn name(&self) -> &str {
-        match self.parameter {
+        match text_if_any(&self.of.parameter) {
             Some(parameter) => parameter,
-            None if self.kind == edge_kind_name(JobEdgeKind::Condition) => "run_if",
+            None if self.of.kind() == JobEdgeKind::Condition => "run_if",
             None => "for_each",
         }
     }
@@ -116,7 +84,7 @@ impl<'a> ValueView<'a> {
     pub(crate) fn definition(&self, jobs: &Outline<'_>, chars_max: usize) -> String {
         let mut text = self.assignment(chars_max);
         let mut chars = 0;
-        for (place, Source { name, of, .. }) in self.outputs.iter().enumerate() {
+        for (place, (name, of)) in self.outputs.iter().enumerate() {
             let mut source = jobs.name(&of.job_id);
             if !of.name.is_empty() {
                 let _infallible = write!(source, ".{}", format::one_line(&of.name));
@@ -134,13 +102,16 @@ impl<'a> ValueView<'a> {
 
     /// What it comes to, `= 85`, or why it comes to nothing; `None` if that is not known or has been said already.
     pub(crate) fn result(&self, chars_max: usize) -> Option<String> {
-        if let Some(error) = self.error {
-            return Some(format!("cannot be computed: {}", format::shorten(error, chars_max)));
-        }
-        let bytes = self.bytes?;
+        let preview = match self.of.known.as_ref()? {
+            job_value::Known::Error(error) => {
+                return Some(format!("cannot be computed: {}", format::shorten(error, chars_max)));
+            }
+            job_value::Known::Value(preview) => preview,
+        };
+        let bytes = preview.size;
         let count = format::count(bytes, "byte");
-        let is_json = self.encoding == Some("application/json");
-        let text = match self.begin.filter(|begin| is_json && (bytes == 0 || !begin.is_empty())) {
+        let begin = std::str::from_utf8(&preview.begin).ok().filter(|_| encoding(preview) == JSON);
+        let text = match begin.filter(|begin| bytes == 0 || !begin.is_empty()) {
             Some(begin) if begin == self.expression => return None,
             Some(begin) if begin.len() as u64 == bytes && begin.chars().count() <= chars_max => {
                 format::one_line(begin)
@@ -150,7 +121,7 @@ impl<'a> ValueView<'a> {
                 // Where the value ends is not seen: its size is.
                 format!("{}… ({count})", begin.trim_end_matches('…'))
             }
-            None => format!("<{count} of {}>", format::one_line(self.encoding.unwrap_or_default())),
+            None => format!("<{count} of {}>", format::one_line(encoding(preview))),
         };
         Some(format!("= {text}"))
     }

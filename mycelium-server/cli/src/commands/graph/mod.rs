@@ -15,8 +15,8 @@ use super::client;
 use super::values::Values;
 use crate::errors::Misuse;
 use crate::output::format::{self, count};
-use crate::output::{Output, note};
-use crate::views::{EdgeView, GraphView, JobView, ValuesView, values_of};
+use crate::output::{Json, Output, note};
+use crate::views::views;
 
 /// Shows jobs and the values that flow between them: of a whole flow, or around one job.
 #[derive(Debug, clap::Args)]
@@ -113,12 +113,7 @@ pub(crate) async fn run(args: Args, style: Style, mycelium: &Mycelium, output: O
     };
     let graph = fetch(mycelium, title, root, depth, args.values).await?;
     match style {
-        Style::Json => output.json(&GraphView {
-            jobs: graph.jobs.iter().map(JobView::from).collect(),
-            edges: graph.edges.iter().map(EdgeView::from).collect(),
-            truncated: graph.truncated,
-            values: graph.values.as_ref().map(|values| values_views(&graph.jobs, values)),
-        })?,
+        Style::Json => output.json(&json(&graph))?,
         Style::Dot => output.text(&dot::render(&graph))?,
         Style::Text => output.text(&text::render(&graph))?,
     }
@@ -182,10 +177,15 @@ async fn fetch(
     Ok(graph)
 }
 
-fn values_views<'a>(jobs: &'a [Job], values: &'a Values) -> Vec<ValuesView<'a>> {
-    let view = |job: &'a Job| ValuesView {
-        job_id: format::id(&job.job_id),
-        values: values.of(&job.job_id).map(|values| values_of(values, None)).unwrap_or_default(),
+fn json(graph: &Graph) -> Json {
+    let json = Json::object([
+        ("jobs", views(&graph.jobs)),
+        ("edges", views(&graph.edges)),
+        ("truncated", graph.truncated.into()),
+    ]);
+    let Some(values) = &graph.values else { return json };
+    let of = |job: &Job| {
+        Json::object([("job_id", format::id(&job.job_id).into()), ("values", values.json(&job.job_id))])
     };
-    jobs.iter().map(view).collect()
+    json.with("values", graph.jobs.iter().map(of).collect::<Vec<_>>())
 }
