@@ -251,6 +251,7 @@ mod tests {
             priority: -3,
             submitted_at: Some(prost_types::Timestamp { seconds: 1_795_382_783, nanos: 120_000_000 }),
             revision: vec![0xab; 32].into(),
+            labels: [("team", "bees"), ("empty", "")].map(|(key, value)| (key.into(), value.into())).into(),
             ..v1::Job::default()
         };
         let shown = shown(&job);
@@ -263,6 +264,7 @@ mod tests {
         assert_eq!((&shown["started_at"], &shown["attempt"]), (&json!(null), &json!(0)));
         assert_eq!(shown["revision"], "ab".repeat(32));
         assert_eq!((&shown["elements"], &shown["failure_id"]), (&json!(null), &json!(null)));
+        assert_eq!(shown["labels"], json!({ "empty": "", "team": "bees" }));
         assert_eq!(self::shown(&v1::Job { status: 99, ..job })["status"], "UNKNOWN");
     }
 
