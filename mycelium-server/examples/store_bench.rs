@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mycelium_core::effects::{End, FinishedJob, Ran, Records};
+use mycelium_core::effects::{End, FinishedJob, Records};
 use mycelium_core::ids::{
     Attempt, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, Revision,
     SessionId, Timestamp,
@@ -168,6 +168,7 @@ impl World {
             elves_lost: 0,
             evaluate: false,
             running,
+            attempts: Vec::new(),
         };
         let running =
             Running { session: SessionId(1), instance: INSTANCE, revision: REVISION, since: submitted_at };
@@ -192,8 +193,9 @@ impl World {
                     finished_at: Timestamp(1_700_000_000_000_000 + self.counters.finish.0),
                     attempt: Attempt(1),
                     elves_lost: 0,
-                    ran: Some(Ran { instance: INSTANCE, revision: REVISION, since: submitted_at }),
+                    ran: Some(running),
                     elements: None,
+                    attempts: Vec::new(),
                 };
                 (None, JobAfter::Finished(finished))
             }

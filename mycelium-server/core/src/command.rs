@@ -7,7 +7,7 @@ use crate::ids::{
     AssignNumber, Attachment, Attempt, Commit, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
     InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, SubmissionId, Token,
 };
-use crate::image::{FlowRecord, JobHead};
+use crate::image::{FlowRecord, JobHead, PastAttempt};
 use crate::labels::Labels;
 use crate::status::FinalStatus;
 
@@ -240,6 +240,8 @@ pub struct RevivableJob {
     pub digest: ContentDigest,
     /// Its last attempt; the next one is higher.
     pub attempt: Attempt,
+    /// Its attempts, as far as they are kept.
+    pub attempts: Vec<PastAttempt>,
     /// How it ended.
     pub status: FinalStatus,
     /// Its number in the order of finishing, under which the store has indexed it.

@@ -6,10 +6,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::ids::{
-    AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId, InstanceId,
-    JobId, RequestId, Revision, SessionId, SubmissionId, Timestamp, Token,
+    AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId, JobId,
+    RequestId, SessionId, SubmissionId, Timestamp, Token,
 };
-use crate::image::{Counters, FlowRecord, JobHead, LiveJob, SessionRecord, Settling, SubmissionRecord};
+use crate::image::{
+    ATTEMPTS_KEPT, AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, Running, SessionRecord,
+    Settling, SubmissionRecord,
+};
 use crate::status::{FinalStatus, Status};
 
 /// What stands in a job's records in place of what the core never reads.
@@ -171,28 +174,40 @@ pub struct FinishedJob<C: Contents = Attached> {
     /// How many of its attempts ended because their elf was lost.
     pub elves_lost: u32,
     /// Who held it when it ended. `None` if it ended while nobody did, even if it had run before.
-    pub ran: Option<Ran>,
+    pub ran: Option<Running>,
     /// If it was expanded over a list: into how many jobs.
     pub elements: Option<u32>,
+    /// Its attempts, the latest [`ATTEMPTS_KEPT`], in the order of their numbers, but for the one that ended it: that
+    /// follows from the rest of the record, so that of a job which ran once there is nothing to store here.
+    pub attempts: Vec<PastAttempt>,
 }
 
 impl<C: Contents> FinishedJob<C> {
     /// The record with `end` in place of its own.
     pub fn with_end<D: Contents>(self, end: End<D>) -> FinishedJob<D> {
-        let Self { head, finish_number, end: _, finished_at, attempt, elves_lost, ran, elements } = self;
-        FinishedJob { head, finish_number, end, finished_at, attempt, elves_lost, ran, elements }
+        let Self { head, finish_number, end: _, finished_at, attempt, elves_lost, ran, elements, attempts } =
+            self;
+        FinishedJob { head, finish_number, end, finished_at, attempt, elves_lost, ran, elements, attempts }
     }
-}
 
-/// Who ran the last attempt of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ran {
-    /// The process.
-    pub instance: InstanceId,
-    /// The task's revision there.
-    pub revision: Revision,
-    /// When it was handed out.
-    pub since: Timestamp,
+    /// Its attempts, the latest [`ATTEMPTS_KEPT`], in the order of their numbers.
+    pub fn all_attempts(&self) -> Vec<PastAttempt> {
+        let mut all = self.attempts.clone();
+        let is_there = all.last().is_some_and(|last| last.number == self.attempt);
+        let how = match self.end {
+            End::Done(_) => Some(AttemptEnd::Returned),
+            End::Failed(_) => Some(AttemptEnd::Failed),
+            End::Cancelled => Some(AttemptEnd::Cancelled),
+            End::UpstreamFailed(_) | End::Skipped => None,
+        };
+        if let Some((held, how)) = self.ran.zip(how)
+            && !is_there
+        {
+            all.push(PastAttempt { number: self.attempt, held, ended_at: self.finished_at, how });
+        }
+        all.drain(..all.len().saturating_sub(ATTEMPTS_KEPT));
+        all
+    }
 }
 
 /// How a job ended.

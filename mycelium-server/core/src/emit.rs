@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::effects::{Change, Effects, JobRecord, JobWrite};
-use crate::ids::JobId;
+use crate::ids::{Attempt, JobId};
 use crate::image::{Counters, LiveJob};
 use crate::index::Slot;
 use crate::jobs::{Jobs, Now, State, ToStore, Touched};
@@ -98,6 +98,7 @@ impl Emitting<'_> {
             elves_lost: job.elves_lost.into(),
             evaluate: job.evaluate,
             running,
+            attempts: if job.attempt > Attempt(0) { self.jobs.attempts(slot).to_vec() } else { Vec::new() },
         }
     }
 }

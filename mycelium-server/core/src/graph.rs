@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::effects::{End, FailedBy, Ran};
+use crate::effects::{End, FailedBy};
 use crate::evaluations::Evaluations;
 use crate::ids::Clocks;
+use crate::image::{AttemptEnd, Running};
 use crate::index::Slot;
 use crate::jobs::{Edge, Ended, Ending, Jobs, State};
 use crate::propagation::Propagation;
@@ -99,7 +100,8 @@ impl Graph<'_> {
     /// A running job comes back without an outcome, and its elf lives: it returns to its place in the queue. From the
     /// second time on it stands beside it for a while, so that an elf which takes jobs and gives them back does not keep
     /// the broker and the disk busy with nothing else.
-    pub(crate) fn hand_back(&mut self, now: Clocks, slot: Slot) {
+    pub(crate) fn hand_back(&mut self, now: Clocks, slot: Slot, held: Running, how: AttemptEnd) {
+        self.jobs.end_attempt(slot, held, now.wall, how);
         let pause = pause_after(self.jobs.count_handed_back(slot));
         self.jobs.set_state(slot, State::Ready { queued: pause.is_zero() });
         if !pause.is_zero() {
@@ -112,21 +114,19 @@ impl Graph<'_> {
         self.jobs.set_state(slot, State::Ready { queued: true });
     }
 
-    /// A running job comes back because its elf is lost, which cannot have started it.
-    pub(crate) fn put_back(&mut self, slot: Slot) {
-        self.jobs.touch_record(slot);
-        self.jobs.set_state(slot, State::Ready { queued: true });
-    }
-
     /// A running job comes back because its elf is lost, or ends if it has been the end of too many elves.
-    pub(crate) fn elf_lost(&mut self, now: Clocks, slot: Slot, ran: Ran) {
-        let elves_lost = self.jobs.count_elf_lost(slot);
-        if elves_lost >= self.config.elves_lost_max {
-            let end = End::Failed(FailedBy::ElvesLost(elves_lost));
-            self.finish(now, slot, Ending::unreported(end, Some(ran)));
+    pub(crate) fn elf_lost(&mut self, now: Clocks, slot: Slot, held: Running, may_have_started: bool) {
+        if may_have_started {
+            self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::ElfLost);
+            let elves_lost = self.jobs.count_elf_lost(slot);
+            if elves_lost >= self.config.elves_lost_max {
+                let end = End::Failed(FailedBy::ElvesLost(elves_lost));
+                return self.finish(now, slot, Ending::unreported(end, Some(held)));
+            }
         } else {
-            self.put_back(slot);
+            self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::ElfLostBefore);
         }
+        self.jobs.set_state(slot, State::Ready { queued: true });
     }
 }
 

@@ -71,12 +71,14 @@ pub struct LiveJob {
     pub evaluate: bool,
     /// The attempt in an instance's hands, if one is.
     pub running: Option<Running>,
+    /// Attempts before that one, the latest [`ATTEMPTS_KEPT`], in the order of their numbers.
+    pub attempts: Vec<PastAttempt>,
 }
 
 /// An attempt in an instance's hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Running {
-    /// The session that holds it.
+    /// The session that holds it; 0 in records of jobs that finished before sessions were kept with them.
     pub session: SessionId,
     /// The process.
     pub instance: InstanceId,
@@ -84,6 +86,41 @@ pub struct Running {
     pub revision: Revision,
     /// When it was handed out.
     pub since: Timestamp,
+}
+
+/// How many attempts are kept of a job: the latest.
+pub const ATTEMPTS_KEPT: usize = 16;
+
+/// An attempt that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PastAttempt {
+    /// Its number.
+    pub number: Attempt,
+    /// Who held it.
+    pub held: Running,
+    /// When it was over.
+    pub ended_at: Timestamp,
+    /// How.
+    pub how: AttemptEnd,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// The task returned.
+    Returned,
+    /// It failed, its arguments could not be computed, or its outputs did not fit the task's declaration.
+    Failed,
+    /// Its job was cancelled.
+    Cancelled,
+    /// Its instance gave it back without an outcome, or ended its session in good order.
+    HandedBack,
+    /// Its instance did not have it: it never arrived, or was dropped.
+    NotHeld,
+    /// Its elf was lost, and can have started it.
+    ElfLost,
+    /// Its elf was lost, and cannot have started it.
+    ElfLostBefore,
 }
 
 /// A flow.

@@ -4,15 +4,16 @@
 //! else. What follows from it for other jobs is not known here.
 
 use crate::config::Config;
-use crate::effects::{End, Ran, Revived, SpecRecord};
+use crate::effects::{End, Revived, SpecRecord};
 use crate::ids::{
     AssignNumber, Attempt, Commit, FlowId, FlowNumber, JobId, JobNumber, SessionId, Timestamp, Token,
 };
-use crate::image::{Counters, FlowRecord, JobHead};
+use crate::image::{Counters, FlowRecord, JobHead, PastAttempt, Running};
 use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot, TaskIdx};
 use crate::labels::Labels;
 use crate::status::FinalCounts;
 
+mod attempts;
 mod check;
 mod endings;
 mod flows;
@@ -23,6 +24,7 @@ mod states;
 mod touched;
 mod traits;
 
+pub(crate) use attempts::Attempts;
 pub(crate) use flows::{Flow, Flows};
 pub(crate) use names::{Elf, FreeSlot, Names, Task};
 pub(crate) use recents::{Recent, Recents};
@@ -44,14 +46,14 @@ pub(crate) struct Unfinished {
 pub(crate) struct Ending {
     pub(crate) end: End,
     /// Who held it when it ended.
-    pub(crate) ran: Option<Ran>,
+    pub(crate) ran: Option<Running>,
     /// The session whose report ended it; 0 if none did.
     pub(crate) settled_by: SessionId,
 }
 
 impl Ending {
     /// Not by a report.
-    pub(crate) fn unreported(end: End, ran: Option<Ran>) -> Self {
+    pub(crate) fn unreported(end: End, ran: Option<Running>) -> Self {
         Self { end, ran, settled_by: SessionId(0) }
     }
 
@@ -71,6 +73,8 @@ pub(crate) struct Arrival {
     pub(crate) revived: Option<Revived>,
     /// The jobs to be written as those it waits for.
     pub(crate) waits_for: Vec<JobId>,
+    /// Its attempts that are over.
+    pub(crate) attempts: Vec<PastAttempt>,
 }
 
 /// A job that has ended.
@@ -88,6 +92,7 @@ pub(crate) struct Jobs {
     flows: Flows,
     names: Names,
     recents: Recents,
+    attempts: Attempts,
     counts: Unfinished,
     /// The numbers given out. The one of sessions is not kept here.
     counters: Counters,
@@ -114,6 +119,7 @@ impl Jobs {
             flows: Flows::new(),
             names: Names::new(),
             recents: Recents::new(hash_seed),
+            attempts: Attempts::default(),
             counts: Unfinished::default(),
             counters: Counters::default(),
             forgotten: Commit::default(),
@@ -188,6 +194,11 @@ impl Jobs {
 
     pub(crate) fn recents(&self) -> &Recents {
         &self.recents
+    }
+
+    /// The attempts of an unfinished job that are over.
+    pub(crate) fn attempts(&self, slot: Slot) -> &[PastAttempt] {
+        self.attempts.of(slot)
     }
 
     pub(crate) fn flows(&self) -> &Flows {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::command::{ElfOffer, Hello, Window};
-use crate::effects::{Effects, Ran, Reply, Send};
+use crate::effects::{Effects, Reply, Send};
 use crate::graph::Graph;
 use crate::ids::{AssignNumber, Clocks, InstanceId, SecretDigest, SessionId, Token};
-use crate::image::SessionRecord;
+use crate::image::{AttemptEnd, SessionRecord};
 use crate::index::{ElfIdx, SessionIdx, Slot};
 use crate::outbox::Outbox;
 use crate::sessions::{Held, Session, Sessions, is_delayed};
@@ -114,18 +114,19 @@ impl Serving<'_> {
             .collect();
         self.sessions.set_received(session, entry.last_assign);
         for assign in gone {
-            self.give_back(now, session, assign);
+            self.give_back(now, session, assign, AttemptEnd::NotHeld);
         }
         let kept: BTreeSet<Token> = self.sessions[session].held.values().map(|held| held.token).collect();
         named.intersection(&kept).copied().collect()
     }
 
     /// An instance no longer holds an attempt: its job, if there is one, returns to its place in the queue.
-    fn give_back(&mut self, now: Clocks, session: SessionIdx, assign: AssignNumber) {
+    fn give_back(&mut self, now: Clocks, session: SessionIdx, assign: AssignNumber, how: AttemptEnd) {
         if let Some(held) = self.release(session, assign)
             && let Some(slot) = held.job
         {
-            self.graph.hand_back(now, slot);
+            let held = self.sessions[session].running(&held);
+            self.graph.hand_back(now, slot, held, how);
         }
     }
 
@@ -205,7 +206,7 @@ impl Serving<'_> {
                 gone.push(assign);
             }
         }
-        gone.into_iter().for_each(|assign| self.give_back(now, session, assign));
+        gone.into_iter().for_each(|assign| self.give_back(now, session, assign, AttemptEnd::NotHeld));
         let unknown = unknown.into_iter().collect();
         effects.sends.push(Send::HeartbeatAck { session: id, unknown });
     }
@@ -224,18 +225,15 @@ impl Serving<'_> {
         let mut held_before: BTreeMap<ElfIdx, u32> = BTreeMap::new();
         for (assign, held) in self.sessions.take_held(session) {
             let before = held_before.entry(held.elf).or_default();
-            let Session { instance, offers, .. } = &self.sessions[session];
-            let concurrency = offers.get(&held.elf).map_or(0, |offer| offer.window.concurrency);
+            let entry = &self.sessions[session];
+            let concurrency = entry.offers.get(&held.elf).map_or(0, |offer| offer.window.concurrency);
             let may_have_started = !is_delayed(assign) && (concurrency == 0 || *before < concurrency);
             *before += 1;
             let Some(slot) = held.job else { continue };
+            let held = entry.running(&held);
             match how {
-                SessionEnd::Lost if may_have_started => {
-                    let ran = Ran { instance: *instance, revision: held.revision, since: held.since };
-                    self.graph.elf_lost(now, slot, ran);
-                }
-                SessionEnd::Lost => self.graph.put_back(slot),
-                SessionEnd::Goodbye => self.graph.hand_back(now, slot),
+                SessionEnd::Lost => self.graph.elf_lost(now, slot, held, may_have_started),
+                SessionEnd::Goodbye => self.graph.hand_back(now, slot, held, AttemptEnd::HandedBack),
             }
         }
         let id = self.sessions[session].id;

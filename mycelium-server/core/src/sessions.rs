@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::command::Window;
-use crate::effects::Ran;
 use crate::ids::{AssignNumber, InstanceId, Revision, SecretDigest, SessionId, Timestamp, Token};
 use crate::image::{Running, SessionRecord};
 use crate::index::{Arena, ElfIdx, SessionIdx, Slot, TaskIdx, of};
@@ -135,19 +134,7 @@ impl Sessions {
     /// Who holds an attempt, as it is stored.
     pub(crate) fn running(&self, session: SessionIdx, assign: AssignNumber) -> Option<Running> {
         let entry = &self.arena[session];
-        let held = entry.held.get(&assign)?;
-        Some(Running {
-            session: entry.id,
-            instance: entry.instance,
-            revision: held.revision,
-            since: held.since,
-        })
-    }
-
-    /// Who holds an attempt, as it is stored of a job that ends.
-    pub(crate) fn ran(&self, session: SessionIdx, assign: AssignNumber) -> Option<Ran> {
-        let Running { instance, revision, since, .. } = self.running(session, assign)?;
-        Some(Ran { instance, revision, since })
+        Some(entry.running(entry.held.get(&assign)?))
     }
 
     /// Opens a session.
@@ -401,6 +388,12 @@ impl Sessions {
 }
 
 impl Session {
+    /// Who holds an attempt that it holds, as it is stored.
+    pub(crate) fn running(&self, held: &Held) -> Running {
+        let (session, instance) = (self.id, self.instance);
+        Running { session, instance, revision: held.revision, since: held.since }
+    }
+
     fn check(&self) -> Result<(), InvariantViolation> {
         let mut by_elf: BTreeMap<ElfIdx, u32> = BTreeMap::new();
         let mut cancelled = 0;

@@ -200,7 +200,8 @@ impl Submitting<'_> {
             .collect();
         let waiting = u32::try_from(waits_for.len()).expect("a job's dependencies are bounded");
         let created = Some(created);
-        let slot = self.graph.jobs.insert(Arrival { job, created, revived: None, waits_for });
+        let slot =
+            self.graph.jobs.insert(Arrival { job, created, revived: None, waits_for, attempts: Vec::new() });
         for dependency in dependencies {
             let on = match dependency {
                 Dependency::Done | Dependency::Skipped => None,

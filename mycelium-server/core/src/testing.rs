@@ -273,6 +273,7 @@ pub(crate) fn revivable(effects: &Effects, number: u8, depends_on: &[u8]) -> Rev
         evaluate: false,
         digest: job(number, &[]).digest,
         attempt: finished.attempt,
+        attempts: finished.all_attempts(),
         status: finished.end.status(),
         finish_number: finished.finish_number,
     }

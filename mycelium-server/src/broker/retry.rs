@@ -306,6 +306,7 @@ fn revivable(store: &dyn Store, record: &FinishedRecord) -> Result<Result<Reviva
         evaluate: spec.evaluate,
         digest: spec.digest,
         attempt: record.attempt,
+        attempts: record.all_attempts(),
         status: record.end.status(),
         finish_number: record.finish_number,
     }))

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mycelium_core::effects::{Ran, Verdict};
+use mycelium_core::effects::Verdict;
 use mycelium_core::ids::{FlowId, JobId, Timestamp, Token};
-use mycelium_core::image::{FlowRecord, JobHead};
+use mycelium_core::image::{FlowRecord, JobHead, Running};
 use mycelium_core::status::{FinalStatus, Status};
 use mycelium_core::{FlowView, JobView};
 use mycelium_proto::v1;
@@ -111,7 +111,7 @@ fn job(head: &JobHead) -> v1::Job {
     }
 }
 
-fn revision(ran: Ran) -> Bytes {
+fn revision(ran: Running) -> Bytes {
     Bytes::copy_from_slice(ran.revision.as_bytes())
 }
 

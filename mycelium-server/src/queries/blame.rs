@@ -140,6 +140,7 @@ mod tests {
             elves_lost: 0,
             ran: None,
             elements: None,
+            attempts: Vec::new(),
         }
     }
 

@@ -9,12 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::effects::{End, Ran, Records, Revived};
+use mycelium_core::effects::{End, Records, Revived};
 use mycelium_core::ids::{
     Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
     JobNumber, Revision, SessionId, SubmissionId, Timestamp,
 };
-use mycelium_core::image::{Counters, FlowRecord, Image, JobHead, LiveJob, Running, SubmissionRecord};
+use mycelium_core::image::{
+    AttemptEnd, Counters, FlowRecord, Image, JobHead, LiveJob, PastAttempt, Running, SubmissionRecord,
+};
 use mycelium_core::labels::Labels;
 use mycelium_core::status::{FinalCounts, FinalStatus};
 use mycelium_server::store::{
@@ -101,7 +103,13 @@ pub(crate) fn live(number: u8) -> LiveJob {
         elves_lost: 0,
         evaluate: false,
         running: None,
+        attempts: vec![attempt(1)],
     }
+}
+
+fn attempt(number: u32) -> PastAttempt {
+    let (held, ended_at, how) = (running(), Timestamp(1_500), AttemptEnd::HandedBack);
+    PastAttempt { number: Attempt(number), held, ended_at, how }
 }
 
 pub(crate) fn running() -> Running {
@@ -127,12 +135,14 @@ pub(crate) fn finished(number: u8, finish_number: u64, status: FinalStatus) -> F
         finished_at: Timestamp(10_000 + finish_number),
         attempt: Attempt(2),
         elves_lost: 1,
-        ran: Some(Ran {
+        ran: Some(Running {
+            session: SessionId(0x0e),
             instance: InstanceId::new([0xcc; 16]),
             revision: revision(0xdd),
             since: Timestamp(2_000),
         }),
         elements: None,
+        attempts: vec![attempt(1)],
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use super::Core;
 use crate::command::Hello;
 use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Token};
-use crate::image::Counters;
+use crate::image::{Counters, PastAttempt};
 use crate::index::{FlowIdx, Slot};
 use crate::jobs::{Job, State};
 use crate::status::Status;
@@ -46,6 +46,12 @@ impl Core {
     /// The job, if it is unfinished. Jobs of unsealed submissions show as PENDING.
     pub fn job(&self, id: JobId) -> Option<JobView> {
         Some(self.view(&self.jobs[self.jobs.find(&id)?]))
+    }
+
+    /// The attempts of the job that are over, the latest [`ATTEMPTS_KEPT`](crate::image::ATTEMPTS_KEPT), in the order of
+    /// their numbers, if it is unfinished. The one under way is in its [view](Self::job).
+    pub fn attempts(&self, id: JobId) -> Option<Vec<PastAttempt>> {
+        Some(self.jobs.attempts(self.jobs.find(&id)?).to_vec())
     }
 
     /// Why the job is where it is, if it is unfinished.

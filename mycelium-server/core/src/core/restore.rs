@@ -109,14 +109,15 @@ impl Restore {
         }
         let flow = core.jobs.expect_flow(live.head.flow);
         let named = core.jobs.use_of(&live.head);
-        let slot = core.jobs.restore(Job {
+        let job = Job {
             // Which state it has is known only when all jobs are there.
             state: State::Pending { waiting: 0 },
             attempt: live.attempt,
             elves_lost: u8::try_from(live.elves_lost).unwrap_or(u8::MAX),
             evaluate: live.evaluate,
             ..Job::new(&live.head, live.digest, flow, named)
-        });
+        };
+        let slot = core.jobs.restore(job, live.attempts);
         if let Some(submission) = live.submission {
             self.submissions.push((slot, submission));
         }

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use crate::command::OutcomeResult;
 use crate::effects::{
-    Assignment, Change, Effects, End, FinishedJob, JobRecord, JobWrite, Ran, Records, Reply, Send,
-    SpecRecord, Verdict,
+    Assignment, Change, Effects, End, FinishedJob, JobRecord, JobWrite, Records, Reply, Send, SpecRecord,
+    Verdict,
 };
 use crate::ids::{
     AssignNumber, Attachment, Attempt, Commit, ContentDigest, FinishNumber, FlowNumber, JobNumber, RequestId,
@@ -44,6 +44,7 @@ fn live(number: u8, waits_for: &[u8]) -> LiveJob {
         elves_lost: 0,
         evaluate: false,
         running: None,
+        attempts: Vec::new(),
     }
 }
 
@@ -127,8 +128,9 @@ fn a_hop_in_a_chain_is_one_batch() {
         finished_at: Timestamp(SECOND),
         attempt: Attempt(1),
         elves_lost: 0,
-        ran: Some(Ran { instance: instance(1), revision: REVISION, since: Timestamp(SECOND) }),
+        ran: running(1).running,
         elements: None,
+        attempts: Vec::new(),
     };
     let done = Change { end: Some(end), ..change(1, Status::Final(FinalStatus::Done), 1) };
     let acks = vec![(token(1, 1), Verdict::Recorded)];

@@ -164,6 +164,7 @@ impl Graph<'_> {
             created: None,
             revived: Some(Revived { finish_number: job.finish_number, status: job.status }),
             waits_for: on.iter().map(|(id, _)| *id).collect(),
+            attempts: job.attempts.clone(),
         });
         let waiting = u32::try_from(on.len()).expect("a job's dependencies are bounded");
         on.into_iter().for_each(|(_, on)| self.jobs.add_dependent(on, slot));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FlowIdx, Job, Jobs, Slot, State, UNTOUCHED, Unfinished};
 use crate::ids::JobNumber;
+use crate::image::ATTEMPTS_KEPT;
 use crate::index::{ElfIdx, TraitsIdx};
 use crate::invariants::{InvariantViolation, check};
 
@@ -48,6 +49,7 @@ impl Jobs {
     pub(crate) fn check(&self) -> Result<(), InvariantViolation> {
         self.check_totals()?;
         self.check_each()?;
+        self.check_attempts()?;
         self.check_flows()?;
         self.check_queues()
     }
@@ -69,6 +71,26 @@ impl Jobs {
         check(counts == self.counts, "jobs are counted by state", || {
             format!("counted {counts:?}, kept {:?}", self.counts)
         })
+    }
+
+    /// Attempts that are over are of unfinished jobs, few, and in order.
+    fn check_attempts(&self) -> Result<(), InvariantViolation> {
+        for (slot, attempts) in self.attempts.iter() {
+            let job = &self.slab[slot];
+            let is_live = job.state != State::Vacant && !attempts.is_empty();
+            let are_few = attempts.len() <= ATTEMPTS_KEPT;
+            let are_ordered = attempts.is_sorted_by(|before, after| before.number < after.number);
+            let runs = matches!(job.state, State::Running { .. });
+            let are_over = attempts
+                .last()
+                .is_some_and(|last| last.number < job.attempt || (last.number == job.attempt && !runs));
+            check(
+                is_live && are_few && are_ordered && are_over,
+                "attempts are over, few and in order",
+                || format!("{}: {attempts:?}", job.id),
+            )?;
+        }
+        Ok(())
     }
 
     /// Every flow lists and counts its jobs, and is kept only for as long as it must be.

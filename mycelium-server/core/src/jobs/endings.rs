@@ -21,6 +21,7 @@ impl Jobs {
         let dependents = std::mem::take(&mut job.dependents);
         let mut record = self.finished_record(&job, at, ending);
         record.elements = elements;
+        record.attempts = self.attempts.remove(slot);
         self.touched[job.touch as usize].now = Now::Finished(Box::new(record));
         self.names.unuse(job.named());
         self.remember(&job, ending);
@@ -49,6 +50,7 @@ impl Jobs {
         self.touch_record(slot);
         self.set_state(slot, State::Vacant);
         let job = self.slab.remove(slot);
+        self.attempts.remove(slot);
         self.touched[job.touch as usize].now = Now::Dropped;
         self.names.unuse(job.named());
         self.flows.may_be_idle(job.flow);
@@ -65,6 +67,7 @@ impl Jobs {
             elves_lost: job.elves_lost.into(),
             ran: ending.ran,
             elements: None,
+            attempts: Vec::new(),
         }
     }
 

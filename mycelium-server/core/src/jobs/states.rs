@@ -2,7 +2,7 @@
 
 use super::{Arrival, Edge, Job, Jobs, Now, State, ToStore, Touched, UNTOUCHED};
 use crate::ids::{JobNumber, Timestamp};
-use crate::image::JobHead;
+use crate::image::{AttemptEnd, JobHead, PastAttempt, Running};
 use crate::index::{FlowIdx, Slot};
 
 impl Jobs {
@@ -20,18 +20,21 @@ impl Jobs {
 
     /// Takes in a job, to be linked and then [entered](Self::enter_new).
     pub(crate) fn insert(&mut self, arrival: Arrival) -> Slot {
-        let Arrival { mut job, created, revived, waits_for } = arrival;
+        let Arrival { mut job, created, revived, waits_for, attempts } = arrival;
         job.touch = index_of(self.touched.len());
         let (id, flow) = (job.id, self.flow_of(&job).id);
         let slot = self.slab.insert(job);
+        self.attempts.insert(slot, attempts);
         let (before, to_store, now) = (None, ToStore::Record, Now::Live(slot));
         self.touched.push(Touched { id, flow, before, created, revived, waits_for, to_store, now });
         slot
     }
 
     /// Takes in a job as the store has it, to be linked and then [entered](Self::enter_new).
-    pub(crate) fn restore(&mut self, job: Job) -> Slot {
-        self.slab.insert(job)
+    pub(crate) fn restore(&mut self, job: Job, attempts: Vec<PastAttempt>) -> Slot {
+        let slot = self.slab.insert(job);
+        self.attempts.insert(slot, attempts);
+        slot
     }
 
     /// Says where a job stands that was restored and is still to be [entered](Self::enter_new).
@@ -90,6 +93,13 @@ impl Jobs {
         attempt.0 = attempt.0.saturating_add(1);
     }
 
+    /// Its attempt is over, and is not what the job ends with.
+    pub(crate) fn end_attempt(&mut self, slot: Slot, held: Running, ended_at: Timestamp, how: AttemptEnd) {
+        self.touch_record(slot);
+        let number = self.slab[slot].attempt;
+        self.attempts.push(slot, PastAttempt { number, held, ended_at, how });
+    }
+
     /// One more of its attempts has ended with its elf. Returns how many have.
     pub(crate) fn count_elf_lost(&mut self, slot: Slot) -> u32 {
         let job = &mut self.slab[slot];
@@ -99,7 +109,6 @@ impl Jobs {
 
     /// It has come back without an outcome once more. Returns how often it had before.
     pub(crate) fn count_handed_back(&mut self, slot: Slot) -> u8 {
-        self.touch_record(slot);
         let times = &mut self.slab[slot].handed_back;
         let before = *times;
         *times = before.saturating_add(1);
@@ -126,7 +135,7 @@ impl Jobs {
     }
 
     /// Notes that a job's record is to be stored.
-    pub(crate) fn touch_record(&mut self, slot: Slot) {
+    pub(super) fn touch_record(&mut self, slot: Slot) {
         self.touch(slot).to_store = ToStore::Record;
     }
 

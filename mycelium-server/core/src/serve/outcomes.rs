@@ -3,6 +3,7 @@
 use crate::command::{Outcome, OutcomeResult};
 use crate::effects::{Effects, End, FailedBy, Send, Verdict};
 use crate::ids::{AssignNumber, Attachment, Clocks, SessionId, Token};
+use crate::image::AttemptEnd;
 use crate::index::{SessionIdx, Slot};
 use crate::jobs::{Ending, Recent};
 use crate::serve::Serving;
@@ -67,7 +68,7 @@ impl Serving<'_> {
             OutcomeResult::Refused(failure) => (End::Failed(FailedBy::Reported(failure)), Verdict::Refused),
             // It was not cancelled, or it would not run any more: the elf has stopped it of its own accord.
             OutcomeResult::Released | OutcomeResult::Cancelled => {
-                self.give_back(now, session, assign);
+                self.give_back(now, session, assign, AttemptEnd::HandedBack);
                 return Verdict::Recorded;
             }
         };
@@ -76,7 +77,7 @@ impl Serving<'_> {
     }
 
     fn end_attempt(&mut self, now: Clocks, session: SessionIdx, slot: Slot, assign: AssignNumber, end: End) {
-        let ran = self.sessions.ran(session, assign);
+        let ran = self.sessions.running(session, assign);
         self.release(session, assign);
         let settled_by = self.sessions[session].id;
         self.graph.finish(now, slot, Ending { end, ran, settled_by });

@@ -7,6 +7,7 @@ use mycelium_core::effects::{
     Assignment, Effects, End, FailedBy, FinishedJob, JobRecord, Refusal, Reply, Verdict,
 };
 use mycelium_core::ids::{Attachment, Attempt, ContentDigest, JobId, RequestId, SessionId, Token};
+use mycelium_core::image::ATTEMPTS_KEPT;
 use mycelium_core::status::FinalStatus;
 
 use super::evaluator::{Kind, decision, element, elements_of, kind};
@@ -120,6 +121,22 @@ impl Oracle {
         assert_ne!(kind(job), Kind::List, "job {job} has a list, and runs");
         if is_evaluated {
             assert_eq!(decision(job), EvaluationResult::Run, "job {job} runs");
+        }
+    }
+
+    /// Every attempt of a job that is over is in its record, up to as many as are kept.
+    pub(crate) fn every_attempt_is_recorded(effects: &Effects) {
+        for write in &effects.jobs {
+            let (attempts, over) = match &write.after {
+                JobRecord::Live(live) => {
+                    (live.attempts.clone(), live.attempt.0 - u32::from(live.running.is_some()))
+                }
+                JobRecord::Finished(finished) => (finished.all_attempts(), finished.attempt.0),
+                JobRecord::Evaluate | JobRecord::Dropped => continue,
+            };
+            let kept = u32::try_from(ATTEMPTS_KEPT).unwrap().min(over);
+            let numbers: Vec<u32> = attempts.iter().map(|attempt| attempt.number.0).collect();
+            assert_eq!(numbers, (over - kept + 1..=over).collect::<Vec<u32>>(), "job {}", write.id);
         }
     }
 

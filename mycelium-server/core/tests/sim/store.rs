@@ -175,6 +175,7 @@ impl Store {
             evaluate: kind(id) != Kind::Plain,
             digest: spec.digest,
             attempt: finished.attempt,
+            attempts: finished.all_attempts(),
             status: finished.end.status(),
             finish_number: finished.finish_number,
         })

@@ -7,13 +7,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use mycelium_core::effects::{End, Ran};
+use mycelium_core::effects::End;
 use mycelium_core::ids::{
     Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
     JobNumber, PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
 };
 use mycelium_core::image::{
-    Counters, FlowRecord, JobHead, LiveJob, Running, SessionRecord, SubmissionRecord,
+    AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, Running, SessionRecord, SubmissionRecord,
 };
 use mycelium_core::status::{FinalCounts, FinalStatus};
 use prost::Message;
@@ -185,26 +185,14 @@ impl Record for LiveJob {
             submission: self.submission.map(|submission| submission.as_bytes().to_vec()),
             attempt: self.attempt.0,
             elves_lost: self.elves_lost,
-            running: self.running.map(|running| message::Running {
-                session: running.session.0,
-                instance: running.instance.as_bytes().to_vec(),
-                revision: running.revision.as_bytes().to_vec(),
-                since: running.since.0,
-            }),
+            running: self.running.map(message::Running::of),
             evaluate: self.evaluate,
+            attempts: self.attempts.iter().map(message::PastAttempt::of).collect(),
             ..message::Live::of(&self.head)
         }
     }
 
     fn from_message(key: JobId, mut message: message::Live) -> Result<Self, Malformed> {
-        let running = |running: message::Running| {
-            Ok(Running {
-                session: SessionId(running.session),
-                instance: id(&running.instance, InstanceId::from_slice, "instance")?,
-                revision: id(&running.revision, Revision::from_slice, "revision")?,
-                since: Timestamp(running.since),
-            })
-        };
         Ok(Self {
             head: message.take_head(key)?,
             digest: ContentDigest(message.digest),
@@ -213,7 +201,8 @@ impl Record for LiveJob {
             attempt: Attempt(message.attempt),
             elves_lost: message.elves_lost,
             evaluate: message.evaluate,
-            running: message.running.map(running).transpose()?,
+            running: message.running.map(message::Running::read).transpose()?,
+            attempts: attempts(message.attempts)?,
         })
     }
 }
@@ -235,15 +224,18 @@ impl Record for FinishedRecord {
                 instance: ran.instance.as_bytes().to_vec(),
                 revision: ran.revision.as_bytes().to_vec(),
                 since: ran.since.0,
+                session: ran.session.0,
             }),
             elements: self.elements,
+            attempts: self.attempts.iter().map(message::PastAttempt::of).collect(),
             ..message::Finished::of(&self.head)
         }
     }
 
     fn from_message(key: FinishNumber, mut message: message::Finished) -> Result<Self, Malformed> {
         let ran = |ran: message::Ran| {
-            Ok(Ran {
+            Ok(Running {
+                session: SessionId(ran.session),
                 instance: id(&ran.instance, InstanceId::from_slice, "instance")?,
                 revision: id(&ran.revision, Revision::from_slice, "revision")?,
                 since: Timestamp(ran.since),
@@ -270,8 +262,70 @@ impl Record for FinishedRecord {
             elves_lost: message.elves_lost,
             ran: message.ran.map(ran).transpose()?,
             elements: message.elements,
+            attempts: attempts(message.attempts)?,
         })
     }
+}
+
+impl message::Running {
+    fn of(running: Running) -> Self {
+        Self {
+            session: running.session.0,
+            instance: running.instance.as_bytes().to_vec(),
+            revision: running.revision.as_bytes().to_vec(),
+            since: running.since.0,
+        }
+    }
+
+    fn read(self) -> Result<Running, Malformed> {
+        Ok(Running {
+            session: SessionId(self.session),
+            instance: id(&self.instance, InstanceId::from_slice, "instance")?,
+            revision: id(&self.revision, Revision::from_slice, "revision")?,
+            since: Timestamp(self.since),
+        })
+    }
+}
+
+impl message::PastAttempt {
+    fn of(attempt: &PastAttempt) -> Self {
+        Self {
+            number: attempt.number.0,
+            held: Some(message::Running::of(attempt.held)),
+            ended_at: attempt.ended_at.0,
+            how: match attempt.how {
+                AttemptEnd::Returned => 1,
+                AttemptEnd::Failed => 2,
+                AttemptEnd::Cancelled => 3,
+                AttemptEnd::HandedBack => 4,
+                AttemptEnd::NotHeld => 5,
+                AttemptEnd::ElfLost => 6,
+                AttemptEnd::ElfLostBefore => 7,
+            },
+        }
+    }
+
+    fn read(self) -> Result<PastAttempt, Malformed> {
+        Ok(PastAttempt {
+            number: Attempt(self.number),
+            held: self.held.unwrap_or_default().read()?,
+            ended_at: Timestamp(self.ended_at),
+            how: match self.how {
+                1 => AttemptEnd::Returned,
+                2 => AttemptEnd::Failed,
+                3 => AttemptEnd::Cancelled,
+                4 => AttemptEnd::HandedBack,
+                5 => AttemptEnd::NotHeld,
+                6 => AttemptEnd::ElfLost,
+                7 => AttemptEnd::ElfLostBefore,
+                how => return Err(Malformed(format!("an attempt ended in the unknown way {how}"))),
+            },
+        })
+    }
+}
+
+fn attempts(messages: Vec<message::PastAttempt>) -> Result<Vec<PastAttempt>, Malformed> {
+    messages.into_iter().map(message::PastAttempt::read).collect()
 }
 
 /// Where to find what is left of a job that has ended.
@@ -612,6 +666,17 @@ mod tests {
                 revision: Revision::new([9; 32]),
                 since: Timestamp(10),
             }),
+            attempts: vec![PastAttempt {
+                number: Attempt(11),
+                held: Running {
+                    session: SessionId(12),
+                    instance: InstanceId::new([13; 16]),
+                    revision: Revision::new([14; 32]),
+                    since: Timestamp(15),
+                },
+                ended_at: Timestamp(16),
+                how: AttemptEnd::ElfLostBefore,
+            }],
         }
     }
 

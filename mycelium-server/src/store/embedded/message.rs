@@ -70,9 +70,11 @@ pub(super) struct Live {
     pub(super) labels: BTreeMap<String, String>,
     #[prost(uint32, tag = "15")]
     pub(super) policy: u32,
+    #[prost(message, repeated, tag = "16")]
+    pub(super) attempts: Vec<PastAttempt>,
 }
 
-/// Within [`Live`].
+/// Within [`Live`] and [`PastAttempt`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Running {
     #[prost(uint64, tag = "1")]
@@ -122,6 +124,8 @@ pub(super) struct Finished {
     pub(super) labels: BTreeMap<String, String>,
     #[prost(uint32, tag = "17")]
     pub(super) policy: u32,
+    #[prost(message, repeated, tag = "18")]
+    pub(super) attempts: Vec<PastAttempt>,
 }
 
 /// Within [`Finished`].
@@ -133,6 +137,21 @@ pub(super) struct Ran {
     pub(super) revision: Vec<u8>,
     #[prost(uint64, tag = "3")]
     pub(super) since: u64,
+    #[prost(uint64, tag = "4")]
+    pub(super) session: u64,
+}
+
+/// Within [`Live`] and [`Finished`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PastAttempt {
+    #[prost(uint32, tag = "1")]
+    pub(super) number: u32,
+    #[prost(message, optional, tag = "2")]
+    pub(super) held: Option<Running>,
+    #[prost(uint64, tag = "3")]
+    pub(super) ended_at: u64,
+    #[prost(uint32, tag = "4")]
+    pub(super) how: u32,
 }
 
 /// Of `ends`.

@@ -11,6 +11,7 @@ use mycelium_core::ids::{AssignNumber, Clocks, RequestId, Revision, SessionId, S
 
 use super::super::client::{ELVES, TASKS};
 use super::super::elf::Process;
+use super::super::oracle::Oracle;
 use super::{
     BATCHES_MAX, Event, FromElf, LATE_MAX, MS, SECOND, Stream, ToElf, Waiting, World, secret, speaker,
 };
@@ -109,6 +110,7 @@ impl World {
     pub(super) fn commit(&mut self, effects: &Effects) {
         self.oracle.outcomes_are_as_reported(&self.store, effects);
         self.oracle.count_retries(effects);
+        Oracle::every_attempt_is_recorded(effects);
         self.store.commit(effects, &self.oracle.digests);
     }
 

@@ -1,0 +1,46 @@
+//! The attempts of unfinished jobs that are over.
+
+use std::collections::BTreeMap;
+
+use crate::image::{ATTEMPTS_KEPT, PastAttempt};
+use crate::index::Slot;
+
+/// The latest attempts of each job that had more than the one it ends with. Most jobs are not here: they run once.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts(BTreeMap<Slot, Vec<PastAttempt>>);
+
+impl Attempts {
+    /// Those of a job, in the order of their numbers.
+    pub(crate) fn of(&self, slot: Slot) -> &[PastAttempt] {
+        self.0.get(&slot).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// One more is over.
+    pub(crate) fn push(&mut self, slot: Slot, attempt: PastAttempt) {
+        let attempts = self.0.entry(slot).or_default();
+        if attempts.len() >= ATTEMPTS_KEPT {
+            attempts.remove(0);
+        }
+        attempts.push(attempt);
+    }
+
+    /// Takes in those of a job that is taken in.
+    pub(crate) fn insert(&mut self, slot: Slot, mut attempts: Vec<PastAttempt>) {
+        attempts.drain(..attempts.len().saturating_sub(ATTEMPTS_KEPT));
+        if !attempts.is_empty() {
+            self.0.insert(slot, attempts);
+        }
+    }
+
+    /// The job ends.
+    pub(crate) fn remove(&mut self, slot: Slot) -> Vec<PastAttempt> {
+        self.0.remove(&slot).unwrap_or_default()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &[PastAttempt])> {
+        self.0.iter().map(|(&slot, attempts)| (slot, attempts.as_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
