@@ -2,19 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by it")]
 
-mod fake_broker;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use elf_runtime::{Error, Flow, FlowId, JobId, Mycelium, Worker, machine_elf};
-use fake_broker::{ElfStream, FakeBroker, blob_ref, must, refusal, token};
 use futures::StreamExt as _;
 use mycelium_proto::v1::outcome::Result as Outcome;
 use mycelium_proto::v1::payload::Content;
 use mycelium_proto::v1::{self};
 use mycelium_proto::{limits, reason};
+use mycelium_testing::fake::{ElfStream, FakeBroker, refusal, token};
+use mycelium_testing::wire::blob_of;
+use mycelium_testing::within;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
@@ -119,7 +119,7 @@ impl Serving {
         self.stop.send(()).unwrap();
         self.stream.goodbye().await;
         drop(self.stream);
-        must("the end of the worker", self.worker).await.unwrap().unwrap();
+        within("the end of the worker", self.worker).await.unwrap().unwrap();
     }
 }
 
@@ -139,7 +139,7 @@ async fn a_worker_reads_arguments_and_writes_outputs_beyond_the_limit_and_only_t
             inline(given.clone())
         };
         let outcome = serving.run(assignment(&job(), "task_repeat", "x", payload)).await;
-        let expected = if n > MAX { Content::Blob(blob_ref(&given)) } else { Content::Inline(given) };
+        let expected = if n > MAX { Content::Blob(blob_of(&given)) } else { Content::Inline(given) };
         assert!(content(&outcome) == expected, "{n} bytes");
         // The two quotes are bytes too.
         let outcome = serving.run(assignment(&job(), "task_say", "n", inline((n - 2).to_string()))).await;
@@ -232,7 +232,7 @@ async fn a_broker_that_cannot_take_or_give_a_blob_now_is_asked_again() {
     let outcome = serving.run(assignment(&job(), "task_repeat", "x", blob(name.clone()))).await;
     assert!(content(&outcome) == Content::Blob(name));
     let outcome = serving.run(assignment(&job(), "task_say", "n", inline("100000"))).await;
-    let said = blob_ref(&text(100_002));
+    let said = blob_of(&text(100_002));
     assert!(content(&outcome) == Content::Blob(said.clone()));
     broker.script(|script| {
         assert_eq!(script.blobs.written, [said.digest]);
@@ -268,7 +268,7 @@ async fn a_blob_that_is_broken_off_is_read_on_from_there() {
     });
     let token = job();
     serving.stream.assign(vec![assignment(&token, "task_repeat", "x", blob(name.clone()))]).await;
-    must("the first part", async {
+    within("the first part", async {
         while broker.script(|script| script.blobs.offsets.is_empty()) {
             tokio::task::yield_now().await;
         }
@@ -291,7 +291,7 @@ async fn an_output_that_the_broker_refuses_fails_the_job() {
     let outcome = serving.run(assignment(&job(), "task_say", "n", inline("100000"))).await;
     let failure = failure(&outcome);
     assert_eq!(failure.r#type, "BlobError");
-    assert!(failure.message.contains(&hex(&blob_ref(&text(100_002)))), "{}", failure.message);
+    assert!(failure.message.contains(&hex(&blob_of(&text(100_002)))), "{}", failure.message);
     serving.stop().await;
 }
 
@@ -303,7 +303,7 @@ async fn a_job_that_is_cancelled_while_its_argument_is_read_never_starts() {
     let open = gate(&broker);
     let job = job();
     serving.stream.assign(vec![assignment(&job, "task_repeat", "x", blob(name))]).await;
-    must("the read", async {
+    within("the read", async {
         while broker.script(|script| script.blobs.reads) == 0 {
             tokio::task::yield_now().await;
         }
@@ -314,7 +314,7 @@ async fn a_job_that_is_cancelled_while_its_argument_is_read_never_starts() {
     assert!(matches!(outcome.result, Some(Outcome::Cancelled(_))), "{outcome:?}");
     serving.stream.ack(vec![job]).await;
     open.send(true).unwrap();
-    must("the end of the read", async {
+    within("the end of the read", async {
         while broker.script(|script| script.blobs.reads_dropped) == 0 {
             tokio::task::yield_now().await;
         }
@@ -343,11 +343,11 @@ async fn a_worker_that_stops_waits_for_outputs_that_are_being_written() {
     assert_eq!(serving.stream.heartbeat().await.held, vec![job.clone()]);
     open.send(true).unwrap();
     let outcome = serving.stream.outcome().await;
-    assert!(content(&outcome) == Content::Blob(blob_ref(&text(100_002))));
+    assert!(content(&outcome) == Content::Blob(blob_of(&text(100_002))));
     serving.stream.ack(vec![job]).await;
     serving.stream.goodbye().await;
     drop(serving.stream);
-    must("the end of the worker", serving.worker).await.unwrap().unwrap();
+    within("the end of the worker", serving.worker).await.unwrap().unwrap();
 }
 
 /// Takes submissions, and tells of the jobs in them.
@@ -383,18 +383,18 @@ async fn literals_are_written_before_the_jobs_that_name_them_and_equal_ones_once
     let flow = client.flow("literals");
     record(&flow, MAX - 2);
     record(&flow, MAX - 1);
-    must("the submission", flow.submit()).await.unwrap();
+    within("the submission", flow.submit()).await.unwrap();
     // Another flow of this process names the same value again.
     let other = client.flow("more");
     record(&other, MAX - 1);
-    must("the submission", other.submit()).await.unwrap();
+    within("the submission", other.submit()).await.unwrap();
 
     let (small, large) = (text(MAX), text(MAX + 1));
     let jobs: Vec<_> = jobs.lock().unwrap().iter().map(literals).collect();
-    let name = Content::Blob(blob_ref(&large));
+    let name = Content::Blob(blob_of(&large));
     assert!(jobs == [vec![Content::Inline(small)], vec![name.clone()], vec![name]]);
     broker.script(|script| {
-        assert_eq!(script.blobs.written, [blob_ref(&large).digest]);
+        assert_eq!(script.blobs.written, [blob_of(&large).digest]);
         assert!(script.blobs.asked.is_empty(), "one that is not very large is sent without asking");
     });
 }
@@ -408,12 +408,12 @@ async fn of_several_literals_only_those_are_sent_that_the_broker_lacks() {
     for more in [1, 2, 1, 3] {
         record(&flow, MAX - 2 + more);
     }
-    must("the submission", flow.submit()).await.unwrap();
+    within("the submission", flow.submit()).await.unwrap();
     broker.script(|script| {
         assert_eq!(script.blobs.asked, [3]);
         let mut written = script.blobs.written.clone();
         written.sort();
-        let mut expected: Vec<_> = [1, 2].map(|more| blob_ref(&text(MAX + more)).digest).into();
+        let mut expected: Vec<_> = [1, 2].map(|more| blob_of(&text(MAX + more)).digest).into();
         expected.sort();
         assert_eq!(written, expected);
     });
@@ -428,7 +428,7 @@ async fn literals_that_the_broker_has_not_kept_are_written_again_but_not_forever
     let missing = || refusal(Code::NotFound, reason::BLOB_NOT_FOUND, None);
     let mut answers = vec![Ok(v1::SubmitJobsResponse::default()), Err(missing())];
     broker.script(|script| script.submit_jobs = Some(Box::new(move |_| answers.pop().unwrap())));
-    must("the submission", flow.submit()).await.unwrap();
+    within("the submission", flow.submit()).await.unwrap();
     broker.script(|script| assert_eq!(script.blobs.written.len(), 1, "it was there after all"));
 
     record(&flow, MAX + 1);
@@ -441,7 +441,7 @@ async fn literals_that_the_broker_has_not_kept_are_written_again_but_not_forever
         }));
         script.blobs.kept.len()
     });
-    let error = must("the refusal", flow.submit()).await.unwrap_err();
+    let error = within("the refusal", flow.submit()).await.unwrap_err();
     assert_eq!(error.reason(), Some(reason::BLOB_NOT_FOUND));
     assert_eq!((kept, calls.load(Ordering::SeqCst)), (1, 4));
 }
@@ -488,12 +488,12 @@ async fn results_that_are_blobs_are_read_when_they_are_asked_for() {
         script.blobs.keep(value.clone())
     });
     let (run, job_id) = done(&broker, &client, blob(name.clone()));
-    let outputs = must("the outputs", run.outputs(job_id)).await.unwrap();
+    let outputs = within("the outputs", run.outputs(job_id)).await.unwrap();
     assert!(*outputs.get("value").unwrap().bytes() == value);
-    let outputs = must("the outputs", client.outputs(job_id)).await.unwrap().outputs;
+    let outputs = within("the outputs", client.outputs(job_id)).await.unwrap().outputs;
     assert!(outputs[0].payload == Some(inline(value)));
     broker.script(|script| assert_eq!(script.blobs.reads, 2, "the third time it is at hand"));
-    let unread = must("the outputs", client.outputs_unread(job_id)).await.unwrap().outputs;
+    let unread = within("the outputs", client.outputs_unread(job_id)).await.unwrap().outputs;
     assert_eq!(unread[0].payload, Some(blob(name)));
 }
 
@@ -505,7 +505,7 @@ async fn a_damaged_result_is_an_error_that_names_the_blob() {
         script.blobs.keep(text(MAX + 1))
     });
     let (run, job_id) = done(&broker, &broker.client(), blob(name.clone()));
-    match must("the error", run.outputs(job_id)).await.unwrap_err() {
+    match within("the error", run.outputs(job_id)).await.unwrap_err() {
         Error::DamagedBlob { digest, problem } => {
             assert_eq!(digest, hex(&name));
             assert!(problem.starts_with("what came has the digest"), "{problem}");
@@ -523,14 +523,14 @@ async fn a_million_integers_make_a_round_trip() {
     let numbers: Vec<i64> = (0..1_000_000).map(|n| n * 7_919 - 3_000_000_000).collect();
     let flow = client.flow("numbers");
     let recorded = flow.call("parrot", "task_repeat", elf_runtime::args! { x: &numbers });
-    must("the submission", flow.submit()).await.unwrap();
+    within("the submission", flow.submit()).await.unwrap();
     let literal = literals(&jobs.lock().unwrap()[0]).remove(0);
     let Content::Blob(name) = literal else { panic!("it is large") };
     let token = token(recorded.id(), 1);
     let outcome = serving.run(assignment(&token, "task_repeat", "x", blob(name))).await;
     let Content::Blob(returned) = content(&outcome) else { panic!("it is large") };
     let (run, job_id) = done(&broker, &client, blob(returned));
-    let outputs = must("the outputs", run.outputs(job_id)).await.unwrap();
+    let outputs = within("the outputs", run.outputs(job_id)).await.unwrap();
     assert!(outputs.get("value").unwrap().read::<Vec<i64>>().unwrap() == numbers);
     serving.stop().await;
 }

@@ -2,16 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by it")]
 
-mod fake_broker;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use elf_runtime::{Error, Flow, FlowId, Job, JobId, Mycelium, TaskOutputs, args};
-use fake_broker::{DEADLINE, FakeBroker, Handler, Script, must, refusal};
 use futures::StreamExt as _;
 use mycelium_proto::v1::{self, JobStatus};
 use mycelium_proto::{limits, reason};
+use mycelium_testing::fake::{FakeBroker, Handler, Script, refusal};
+use mycelium_testing::{DEADLINE, within};
 use tonic::{Code, Status};
 
 fn wire(id: JobId) -> bytes::Bytes {
@@ -65,7 +64,7 @@ fn record_one(flow: &Flow) -> Job<serde_json::Value> {
 
 #[tokio::test]
 async fn connecting_to_nobody_says_how_to_start_a_broker() {
-    let error = must("the error", Mycelium::connect("http://127.0.0.1:1")).await.unwrap_err();
+    let error = within("the error", Mycelium::connect("http://127.0.0.1:1")).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("http://127.0.0.1:1") && text.contains("mycelium serve"), "{text}");
@@ -78,11 +77,11 @@ async fn connecting_to_nobody_says_how_to_start_a_broker() {
 async fn connecting_to_something_else_is_refused() {
     let broker = FakeBroker::start().await;
     // Its GetStatus is not implemented.
-    let error = must("the error", Mycelium::connect(broker.url())).await.unwrap_err();
+    let error = within("the error", Mycelium::connect(broker.url())).await.unwrap_err();
     assert!(matches!(error, Error::Refused { code: Code::Unimplemented, .. }), "{error:?}");
 
     broker.script(|script| script.get_status = Some(Box::new(|_| Ok(v1::GetStatusResponse::default()))));
-    let client = must("the connection", Mycelium::connect(broker.url())).await.unwrap();
+    let client = within("the connection", Mycelium::connect(broker.url())).await.unwrap();
     assert_eq!((client.name(), client.url()), ("default", broker.url().as_str()));
 }
 
@@ -93,7 +92,7 @@ async fn connect_can_wait_for_a_broker() {
         tokio::spawn(Mycelium::builder(format!("http://{address}")).wait_for_broker(DEADLINE).connect());
     let broker = FakeBroker::start_at(address).await;
     broker.script(|script| script.get_status = Some(Box::new(|_| Ok(v1::GetStatusResponse::default()))));
-    must("the connection", waiting).await.unwrap().unwrap();
+    within("the connection", waiting).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -124,7 +123,7 @@ async fn a_call_is_repeated_while_that_may_help() {
     .into_iter();
     broker.script(|script| script.get_status = Some(Box::new(move |_| answers.next().unwrap())));
     let status =
-        must("the answer", broker.client().get_status(v1::GetStatusRequest::default())).await.unwrap();
+        within("the answer", broker.client().get_status(v1::GetStatusRequest::default())).await.unwrap();
     assert_eq!(status.commit, 7);
 }
 
@@ -151,7 +150,7 @@ async fn patience_has_an_end() {
             Some(Box::new(|_| Err(refusal(Code::Unavailable, reason::BROKER_STOPPING, None))));
     });
     let client = Mycelium::builder(broker.url()).patience(Duration::from_millis(50)).connect_lazy().unwrap();
-    let error = must("the error", client.get_status(v1::GetStatusRequest::default())).await.unwrap_err();
+    let error = within("the error", client.get_status(v1::GetStatusRequest::default())).await.unwrap_err();
     assert!(matches!(error, Error::Busy { .. }), "{error:?}");
     assert_eq!(error.reason(), Some(reason::BROKER_STOPPING));
 }
@@ -175,7 +174,7 @@ async fn a_call_survives_a_restart_of_the_broker() {
     });
     let script = Script { submit_jobs: Some(submit_jobs), ..Script::default() };
     let _broker = FakeBroker::start_scripted(address, script).await;
-    let flow_id = must("the submission", submitting).await.unwrap().unwrap();
+    let flow_id = within("the submission", submitting).await.unwrap().unwrap();
     let submissions = submissions.lock().unwrap();
     assert_eq!(submissions[0].flow_id.as_ref(), flow_id.as_bytes());
     assert_eq!(submissions[0].jobs.len(), 1);
@@ -225,7 +224,7 @@ async fn a_large_flow_goes_in_parts_and_begins_again_when_the_broker_lost_some()
     for _ in 0..n_jobs {
         record_one(&flow);
     }
-    must("the submission", flow.submit()).await.unwrap();
+    within("the submission", flow.submit()).await.unwrap();
     assert_eq!(flow.pending(), 0);
 
     let parts = parts.lock().unwrap();
@@ -287,7 +286,7 @@ async fn results_arrive_on_one_watch() {
     });
     let run = flow.submit().await.unwrap();
     for (job, expected) in jobs.iter().zip([1, 2, 3]).rev() {
-        assert_eq!(must("a result", run.result(job)).await.unwrap(), serde_json::json!(expected));
+        assert_eq!(within("a result", run.result(job)).await.unwrap(), serde_json::json!(expected));
     }
     let watches = watches.lock().unwrap();
     assert_eq!(watches.len(), 1);
@@ -308,7 +307,7 @@ async fn a_result_of_another_type_is_an_error_that_names_the_job() {
             Ok(futures::stream::iter([message(1, vec![change])]).chain(futures::stream::pending()).boxed())
         }));
     });
-    let error = must("the error", flow.submit().await.unwrap().result(&job)).await.unwrap_err();
+    let error = within("the error", flow.submit().await.unwrap().result(&job)).await.unwrap_err();
     assert!(matches!(error, Error::Decode { .. }), "{error:?}");
     assert!(error.to_string().contains(&id.to_string()), "{error}");
 }
@@ -364,12 +363,14 @@ async fn a_failed_job_tells_its_failure_and_its_dependents_name_it() {
         }));
     });
     let run = flow.submit().await.unwrap();
-    let Error::JobFailed(failed) = must("the error", run.result(&weigh)).await.unwrap_err() else { panic!() };
+    let Error::JobFailed(failed) = within("the error", run.result(&weigh)).await.unwrap_err() else {
+        panic!()
+    };
     assert_eq!((failed.job.job_id, failed.job.status, &failed.cause), (weigh_id, JobStatus::Failed, &None));
     let failure = failed.failure.unwrap();
     assert_eq!((failure.r#type.as_str(), failure.message.as_str()), ("Broken", "it snapped"));
 
-    let error = must("the error", run.result(&save)).await.unwrap_err();
+    let error = within("the error", run.result(&save)).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("task_save") && text.contains("`task_weigh` of elf `scale`"), "{text}");
     assert!(text.ends_with("Broken: it snapped"), "{text}");
@@ -407,7 +408,7 @@ async fn a_skipped_job_is_told_from_a_failed_one() {
         }));
     });
     let run = flow.submit().await.unwrap();
-    let error = must("the error", run.result(&lift)).await.unwrap_err();
+    let error = within("the error", run.result(&lift)).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("job {lift_id} (`task_lift` of elf `crane`) was skipped, and has no result")
@@ -416,9 +417,9 @@ async fn a_skipped_job_is_told_from_a_failed_one() {
     let Error::JobSkipped { job_id, .. } = error else { panic!("{error:?}") };
     assert_eq!(job_id, lift_id);
 
-    assert_eq!(must("no result", run.maybe(&lift)).await.unwrap(), None);
-    assert_eq!(must("a result", run.maybe(&weigh)).await.unwrap(), Some(serde_json::json!(7)));
-    let error = must("the error", run.maybe(&other)).await.unwrap_err();
+    assert_eq!(within("no result", run.maybe(&lift)).await.unwrap(), None);
+    assert_eq!(within("a result", run.maybe(&weigh)).await.unwrap(), Some(serde_json::json!(7)));
+    let error = within("the error", run.maybe(&other)).await.unwrap_err();
     assert!(matches!(error, Error::JobFailed(_)), "{error:?}");
 }
 
@@ -451,7 +452,7 @@ async fn a_job_whose_cause_came_back_without_it_is_not_waited_for() {
             }));
         });
         let run = flow.submit().await.unwrap();
-        let error = must("the error", run.result(&save)).await.unwrap_err();
+        let error = within("the error", run.result(&save)).await.unwrap_err();
         assert!(error.to_string().ends_with("because another job did not end well"), "{error}");
         let Error::JobFailed(failed) = error else { panic!("{error:?}") };
         assert_eq!((failed.job.job_id, failed.job.status), (save_id, JobStatus::UpstreamFailed));
@@ -484,7 +485,7 @@ async fn a_job_that_was_brought_back_is_waited_for_again() {
     });
     more.send(message(1, vec![ended(id, JobStatus::Failed)])).unwrap();
     let run = flow.submit().await.unwrap();
-    assert_eq!(must("the result", run.result(&job)).await.unwrap(), serde_json::json!(8));
+    assert_eq!(within("the result", run.result(&job)).await.unwrap(), serde_json::json!(8));
 }
 
 #[tokio::test]
@@ -511,7 +512,7 @@ async fn a_watch_goes_on_from_its_last_commit_or_begins_again() {
     let request = v1::WatchJobsRequest { scope, until_final: true, ..v1::WatchJobsRequest::default() };
     let mut watch = broker.client().watch_jobs(request);
     let mut commits = Vec::new();
-    while let Some(message) = must("the next message", watch.next()).await.unwrap() {
+    while let Some(message) = within("the next message", watch.next()).await.unwrap() {
         commits.push(message.commit);
     }
     assert_eq!(commits, [0, 4, 9]);
@@ -532,7 +533,7 @@ async fn who_waits_hears_when_the_watch_cannot_go_on() {
     broker.script(|script| script.watch_jobs = Some(Box::new(move |_| answers.remove(0))));
     let (one, two) = (JobId::generate(), JobId::generate());
     let both = async { tokio::join!(run.outputs(one), run.outputs(two)) };
-    let (one, two) = must("the errors", Box::pin(both)).await;
+    let (one, two) = within("the errors", Box::pin(both)).await;
     assert_eq!(one.unwrap_err().reason(), Some(reason::MYCELIUM_NOT_FOUND));
     assert_eq!(two.unwrap_err().reason(), Some(reason::MYCELIUM_NOT_FOUND));
 }
@@ -556,10 +557,10 @@ async fn dropping_a_run_ends_its_watch() {
     let flow_id = FlowId::generate();
     broker.knows_jobs_of(flow_id);
     let run = broker.client().run(flow_id);
-    let outputs: TaskOutputs = must("the outputs", run.outputs(job_id)).await.unwrap();
+    let outputs: TaskOutputs = within("the outputs", run.outputs(job_id)).await.unwrap();
     assert_eq!(outputs.get("value").unwrap().read::<i64>().unwrap(), 1);
     drop(run);
-    must("the end of the watch", is_dropped).await.unwrap_err();
+    within("the end of the watch", is_dropped).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -589,9 +590,9 @@ async fn waiting_for_a_flow_counts_how_its_jobs_ended() {
         }));
     });
     let run = broker.client().run(FlowId::generate());
-    assert_eq!(must("the end of the flow", run.wait()).await.unwrap(), counts);
+    assert_eq!(within("the end of the flow", run.wait()).await.unwrap(), counts);
     assert_eq!(run.cancel().await.unwrap(), 2);
-    assert_eq!(must("the end of the flow", run.wait()).await.unwrap(), counts, "it has ended already");
+    assert_eq!(within("the end of the flow", run.wait()).await.unwrap(), counts, "it has ended already");
     assert_eq!(watches.lock().unwrap().len(), 1, "what has ended is not watched");
 }
 
@@ -608,7 +609,7 @@ async fn results_that_can_never_come_are_errors_at_once() {
     let run = flow.submit().await.unwrap();
     other.submit().await.unwrap();
 
-    let error = must("the error", run.result(&foreign)).await.unwrap_err();
+    let error = within("the error", run.result(&foreign)).await.unwrap_err();
     let text = error.to_string();
     assert!(
         matches!(error, Error::JobOfAnotherFlow { job_id, flow_id, asked }
@@ -621,11 +622,11 @@ async fn results_that_can_never_come_are_errors_at_once() {
     );
     assert!(matches!(run.maybe(&foreign).await, Err(Error::JobOfAnotherFlow { .. })));
     broker.knows_jobs_of(other.id());
-    let error = must("the error", run.outputs(foreign.id())).await.unwrap_err();
+    let error = within("the error", run.outputs(foreign.id())).await.unwrap_err();
     assert!(matches!(error, Error::JobOfAnotherFlow { .. }), "found out by asking: {error:?}");
 
     let late = record_one(&flow);
-    let error = must("the error", run.result(&late)).await.unwrap_err();
+    let error = within("the error", run.result(&late)).await.unwrap_err();
     assert!(matches!(error, Error::JobNotSubmitted { job_id } if job_id == late.id()), "{error:?}");
     assert!(error.to_string().contains("submit its flow (again)"), "{error}");
     assert!(!error.is_retryable() && error.reason().is_none());
@@ -640,12 +641,12 @@ async fn results_that_can_never_come_are_errors_at_once() {
         script.get_flow = Some(Box::new(|_| Err(refusal(Code::NotFound, reason::FLOW_NOT_FOUND, None))));
         script.watch_jobs = Some(Box::new(|_| Err(refusal(Code::NotFound, reason::FLOW_NOT_FOUND, None))));
     });
-    let error = must("the error", unknown.outputs(JobId::generate())).await.unwrap_err();
+    let error = within("the error", unknown.outputs(JobId::generate())).await.unwrap_err();
     assert_eq!(error.reason(), Some(reason::JOB_NOT_FOUND));
-    let error = must("the error", unknown.wait()).await.unwrap_err();
+    let error = within("the error", unknown.wait()).await.unwrap_err();
     assert_eq!(error.reason(), Some(reason::FLOW_NOT_FOUND));
     // A broker that has lost the flow since.
-    let error = must("the error", client.run(flow.id()).result(&job)).await.unwrap_err();
+    let error = within("the error", client.run(flow.id()).result(&job)).await.unwrap_err();
     assert_eq!(error.reason(), Some(reason::FLOW_NOT_FOUND));
 }
 
@@ -658,11 +659,11 @@ async fn a_flow_without_jobs_has_ended() {
     });
     let flow = broker.client().flow("nothing to do");
     let run = flow.submit().await.unwrap();
-    assert_eq!(must("the end of the flow", run.wait()).await.unwrap(), v1::JobCounts::default());
+    assert_eq!(within("the end of the flow", run.wait()).await.unwrap(), v1::JobCounts::default());
     assert_eq!(run.cancel().await.unwrap(), 0);
     // One that has jobs and is not there is a mistake.
     take_submissions(&broker);
     record_one(&flow);
     flow.submit().await.unwrap();
-    assert_eq!(must("the error", run.wait()).await.unwrap_err().reason(), Some(reason::FLOW_NOT_FOUND));
+    assert_eq!(within("the error", run.wait()).await.unwrap_err().reason(), Some(reason::FLOW_NOT_FOUND));
 }

@@ -2,17 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by it")]
 
-mod fake_broker;
 mod support;
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use elf_runtime::{Flow, JobId, args};
-use fake_broker::{FakeBroker, assignment, must, refusal, token};
 use futures::StreamExt as _;
 use mycelium_proto::{reason, v1};
-use support::{TestElf, serve};
+use mycelium_testing::fake::{FakeBroker, assignment, refusal, token};
+use mycelium_testing::{Worker, within};
+use support::TestElf;
 use tonic::Code;
 use tracing::subscriber::DefaultGuard;
 
@@ -88,7 +88,7 @@ async fn a_long_wait_is_told_of_once_with_the_reason() {
     let jobs: Vec<_> = (0..100).map(|_| record_one(&flow)).collect();
     let run = flow.submit().await.unwrap();
     let waits = futures::future::join_all(jobs.iter().map(|job| run.result(job)));
-    let told = must("the warning", async {
+    let told = within("the warning", async {
         tokio::select! {
             _ = waits => panic!("no result comes"),
             () = async {
@@ -125,7 +125,7 @@ async fn a_flow_that_is_waited_for_long_is_told_of_by_one_of_its_jobs() {
         }));
     });
     let run = broker.client().run(elf_runtime::FlowId::generate());
-    must("the warning", async {
+    within("the warning", async {
         tokio::select! {
             _ = run.wait() => panic!("it does not end"),
             () = async { while log.lines_with("ever connected").is_empty() { tokio::task::yield_now().await } } => {}
@@ -157,7 +157,7 @@ async fn an_elf_whose_sources_are_left_out_is_named_once_with_its_sizes() {
     let (log, _guard) = Log::begin();
     let broker = FakeBroker::start().await;
     let worker = broker.client().serve().elf("verbose", Verbose).elf("other", TestElf::new().0);
-    must("the end", worker.run_until(std::future::ready(()))).await.unwrap();
+    within("the end", worker.run_until(std::future::ready(()))).await.unwrap();
     let lines = log.lines_with("too large");
     assert_eq!(lines.len(), 1, "{lines:?}");
     let told = ["WARN", "elf=\"verbose\"", "bytes=22", "bytes_max=2097152", "bytes_sent=20", "source texts"];
@@ -176,7 +176,7 @@ async fn a_wait_for_a_job_that_is_gone_ends() {
     let flow = broker.client().flow("daily");
     let job = record_one(&flow);
     let run = flow.submit().await.unwrap();
-    let error = must("the error", run.result(&job)).await.unwrap_err();
+    let error = within("the error", run.result(&job)).await.unwrap_err();
     assert_eq!(error.reason(), Some(reason::JOB_NOT_FOUND));
 }
 
@@ -213,7 +213,7 @@ async fn a_failed_attempt_is_one_line() {
     let (log, _guard) = Log::begin();
     let mut broker = FakeBroker::start().await;
     let (elf, _gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
@@ -269,7 +269,7 @@ async fn a_call_that_is_repeated_for_long_is_told_of_once() {
             tokio::task::yield_now().await;
         }
     };
-    must("the warning", async {
+    within("the warning", async {
         tokio::select! {
             _ = flow.submit() => panic!("it is refused for longer than the test waits"),
             () = told_twice => {}

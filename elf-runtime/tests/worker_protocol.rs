@@ -2,18 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by it")]
 
-mod fake_broker;
 mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use elf_runtime::{Error, JobId};
-use fake_broker::{FakeBroker, assignment, must, refusal, token};
 use mycelium_proto::v1::outcome::Result as Outcome;
 use mycelium_proto::v1::{self, connect_request, connect_response};
 use mycelium_proto::{limits, reason};
-use support::{Gates, TestElf, serve};
+use mycelium_testing::fake::{FakeBroker, assignment, refusal, token};
+use mycelium_testing::{Worker, within};
+use support::{Gates, TestElf};
 use tonic::Code;
 
 fn tokens(n: usize) -> Vec<v1::Token> {
@@ -37,7 +37,7 @@ async fn hello_tells_what_is_served() {
     let client = elf_runtime::Mycelium::builder(broker.url()).mycelium("forest").connect_lazy().unwrap();
     let worker =
         client.serve().elf("tester", elf.clone()).concurrency(3).elf("other", elf).window(7).concurrency(2);
-    let worker = serve(worker);
+    let worker = Worker::spawn(worker);
 
     let hello = broker.accept().await.hello().await;
     assert_eq!(hello.mycelium, "forest");
@@ -60,7 +60,7 @@ async fn hello_tells_what_is_served() {
 async fn a_job_runs_and_its_outcome_comes_back() {
     let mut broker = FakeBroker::start().await;
     let (elf, _gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
@@ -77,7 +77,7 @@ async fn a_job_runs_and_its_outcome_comes_back() {
 async fn failures_and_panics_are_outcomes_and_harm_nobody_else() {
     let mut broker = FakeBroker::start().await;
     let (elf, _gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf).concurrency(1));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(1));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
@@ -102,13 +102,13 @@ async fn failures_and_panics_are_outcomes_and_harm_nobody_else() {
 async fn after_a_cut_running_jobs_go_on_and_unacknowledged_outcomes_come_again() {
     let mut broker = FakeBroker::start().await;
     let (elf, gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf).concurrency(8));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(8));
     let mut stream = broker.accept().await;
     let instance = stream.hello().await.instance_id;
     stream.welcome(77).await;
     let [acknowledged, unacknowledged, running] = <[_; 3]>::try_from(tokens(3)).unwrap();
     stream.assign(vec![assignment(&running, "task_wait", 9)]).await;
-    must("the start of the job", gates.started(9)).await;
+    within("the start of the job", gates.started(9)).await;
     stream.assign(vec![assignment(&acknowledged, "task_double", 1)]).await;
     assert_eq!(stream.outcome().await.token.as_ref(), Some(&acknowledged));
     stream.ack(vec![acknowledged]).await;
@@ -141,19 +141,19 @@ async fn after_a_cut_running_jobs_go_on_and_unacknowledged_outcomes_come_again()
 async fn a_worker_waits_for_a_broker_that_starts_again() {
     let mut broker = FakeBroker::start().await;
     let (elf, gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf).concurrency(2));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(2));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(5).await;
     let [finished, running] = <[_; 2]>::try_from(tokens(2)).unwrap();
     stream.assign(vec![assignment(&running, "task_wait", 1)]).await;
     stream.assign(vec![assignment(&finished, "task_wait", 2)]).await;
-    must("the start of the jobs", async { gates.started(1).await + gates.started(2).await }).await;
+    within("the start of the jobs", async { gates.started(1).await + gates.started(2).await }).await;
     drop(stream);
     let address = broker.stop().await;
     // Nobody is there when it ends.
     gates.open(2);
-    must("the end of the job", gates.ended(2)).await;
+    within("the end of the job", gates.ended(2)).await;
 
     let mut broker = FakeBroker::start_at(address).await;
     let mut stream = broker.accept().await;
@@ -171,21 +171,21 @@ async fn a_worker_waits_for_a_broker_that_starts_again() {
 async fn attempts_that_are_not_kept_are_stopped_and_not_reported() {
     let mut broker = FakeBroker::start().await;
     let (elf, gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf).concurrency(2));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(2));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
     let jobs = tokens(3);
     stream.assign(vec![assignment(&jobs[0], "task_until_cancelled", 1)]).await;
     stream.assign(vec![assignment(&jobs[1], "task_until_cancelled", 2)]).await;
-    must("the start of the jobs", async { gates.started(1).await + gates.started(2).await }).await;
+    within("the start of the jobs", async { gates.started(1).await + gates.started(2).await }).await;
     stream.cut().await;
 
     // The session is over: a new one begins with nothing.
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(2).await;
-    must("the end of the jobs", async { gates.ended(1).await + gates.ended(2).await }).await;
+    within("the end of the jobs", async { gates.ended(1).await + gates.ended(2).await }).await;
     stream.assign(vec![assignment(&jobs[2], "task_double", 3)]).await;
     assert_eq!(stream.outcome().await.token.as_ref(), Some(&jobs[2]), "the others are not reported");
     assert_eq!(stream.heartbeat().await.held, vec![jobs[2].clone()]);
@@ -193,10 +193,10 @@ async fn attempts_that_are_not_kept_are_stopped_and_not_reported() {
     // The same for what a heartbeat finds unknown.
     let job = token(JobId::generate(), 1);
     stream.assign(vec![assignment(&job, "task_until_cancelled", 4)]).await;
-    must("the start of the job", gates.started(4)).await;
+    within("the start of the job", gates.started(4)).await;
     let ack = v1::HeartbeatAck { unknown: vec![job] };
     stream.send(connect_response::Kind::HeartbeatAck(ack)).await;
-    must("the end of the job", gates.ended(4)).await;
+    within("the end of the job", gates.ended(4)).await;
     stream.ack(vec![jobs[2].clone()]).await;
     while !stream.heartbeat().await.held.is_empty() {}
     assert!(stream.outcomes_waiting().is_empty(), "what is dropped is not reported");
@@ -207,7 +207,7 @@ async fn attempts_that_are_not_kept_are_stopped_and_not_reported() {
 async fn a_repeated_assignment_is_not_run_again() {
     let mut broker = FakeBroker::start().await;
     let (elf, gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf).concurrency(4));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(4));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
@@ -215,7 +215,7 @@ async fn a_repeated_assignment_is_not_run_again() {
     let other = token(JobId::generate(), 1);
     let again = assignment(&job, "task_wait", 1);
     stream.assign(vec![again.clone(), again.clone()]).await;
-    must("the start of the job", gates.started(1)).await;
+    within("the start of the job", gates.started(1)).await;
     stream.assign(vec![again.clone(), assignment(&other, "task_double", 2)]).await;
     assert_eq!(stream.outcome().await.token.as_ref(), Some(&other));
     gates.open(1);
@@ -232,7 +232,7 @@ async fn a_repeated_assignment_is_not_run_again() {
 async fn a_cancel_reaches_running_and_waiting_tasks() {
     let mut broker = FakeBroker::start().await;
     let (elf, gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf).concurrency(1).window(9));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(1).window(9));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
@@ -244,7 +244,7 @@ async fn a_cancel_reaches_running_and_waiting_tasks() {
             assignment(&jobs[2], "task_double", 3),
         ])
         .await;
-    must("the start of the job", gates.started(1)).await;
+    within("the start of the job", gates.started(1)).await;
     // The one that waits is reported although the one before it runs.
     stream.cancel(vec![jobs[1].clone()]).await;
     let outcome = stream.outcome().await;
@@ -269,16 +269,16 @@ async fn a_task_that_does_not_heed_its_cancellation_is_dropped() {
     let (elf, gates) = TestElf::new();
     let worker =
         broker.client().serve().elf("tester", elf).cancel_grace(std::time::Duration::from_millis(10));
-    let worker = serve(worker);
+    let worker = Worker::spawn(worker);
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
     let job = token(JobId::generate(), 1);
     stream.assign(vec![assignment(&job, "task_wait", 1)]).await;
-    must("the start of the job", gates.started(1)).await;
+    within("the start of the job", gates.started(1)).await;
     stream.cancel(vec![job.clone()]).await;
     assert_eq!(stream.outcome().await.result, Some(Outcome::Cancelled(v1::Cancelled {})));
-    must("the drop of the task", gates.ended(1)).await;
+    within("the drop of the task", gates.ended(1)).await;
     stream.ack(vec![job]).await;
     worker.stop_on(stream).await.unwrap();
 }
@@ -287,7 +287,7 @@ async fn a_task_that_does_not_heed_its_cancellation_is_dropped() {
 async fn jobs_start_in_the_order_they_were_assigned_and_never_more_than_the_concurrency() {
     let mut broker = FakeBroker::start().await;
     let (elf, gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf).concurrency(2).window(6));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(2).window(6));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
@@ -300,13 +300,13 @@ async fn jobs_start_in_the_order_they_were_assigned_and_never_more_than_the_conc
     let held = stream.heartbeat().await.held;
     assert_eq!(held.len(), 6);
     assert!(!held.contains(&jobs[6]));
-    must("the start of two jobs", async { gates.started(0).await + gates.started(1).await }).await;
+    within("the start of two jobs", async { gates.started(0).await + gates.started(1).await }).await;
     for n in 0..6_u32 {
         assert_eq!(gates.running(), (n..(n + 2).min(6)).collect::<Vec<_>>());
         gates.open(n);
         assert_eq!(stream.outcome().await.token.as_ref(), Some(&jobs[n as usize]));
         if n + 2 < 6 {
-            must("the start of the next job", gates.started(n + 2)).await;
+            within("the start of the next job", gates.started(n + 2)).await;
         }
     }
     stream.ack(jobs).await;
@@ -332,7 +332,7 @@ fn beats_go_on_while_tasks_burn_every_thread() {
     let _opened = Opened(Arc::clone(&gates));
     let worker = {
         let _entered = workers_runtime.enter();
-        serve(broker.client().serve().elf("tester", elf).concurrency(4))
+        Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(4))
     };
     brokers_runtime.block_on(async {
         let mut stream = broker.accept().await;
@@ -341,7 +341,7 @@ fn beats_go_on_while_tasks_burn_every_thread() {
         let jobs = tokens(4);
         let burn = |(n, job)| assignment(job, "task_burn", n);
         stream.assign((0..).zip(&jobs).map(burn).collect()).await;
-        must("two burning tasks", async { gates.started(0).await + gates.started(1).await }).await;
+        within("two burning tasks", async { gates.started(0).await + gates.started(1).await }).await;
         // The first beat may have been on its way before the jobs.
         while stream.heartbeat().await.held.len() < 4 {}
         for _ in 0..10 {
@@ -361,13 +361,13 @@ fn beats_go_on_while_tasks_burn_every_thread() {
 async fn draining_releases_what_was_not_started_and_finishes_what_was() {
     let mut broker = FakeBroker::start().await;
     let (elf, gates) = TestElf::new();
-    let mut worker = serve(broker.client().serve().elf("tester", elf).concurrency(1).window(9));
+    let mut worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(1).window(9));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
     let jobs = tokens(4);
     stream.assign(jobs[..3].iter().map(|job| assignment(job, "task_wait", 1)).collect()).await;
-    must("the start of the job", gates.started(1)).await;
+    within("the start of the job", gates.started(1)).await;
     worker.begin_to_stop();
     assert_eq!(stream.next_but_beats().await, Some(connect_request::Kind::Draining(v1::Draining {})));
     for job in &jobs[1..3] {
@@ -393,12 +393,12 @@ async fn a_drain_ends_with_its_grace_and_says_what_is_left() {
     let mut broker = FakeBroker::start().await;
     let (elf, gates) = TestElf::new();
     let worker = broker.client().serve().elf("tester", elf).drain_grace(std::time::Duration::from_millis(50));
-    let worker = serve(worker);
+    let worker = Worker::spawn(worker);
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
     stream.assign(vec![assignment(&tokens(1)[0], "task_wait", 1)]).await;
-    must("the start of the job", gates.started(1)).await;
+    within("the start of the job", gates.started(1)).await;
     match worker.stop_on(stream).await {
         Err(Error::DrainIncomplete { running: 1, outcomes: 0, .. }) => {}
         other => panic!("one running task was expected to be left, and not {other:?}"),
@@ -409,7 +409,7 @@ async fn a_drain_ends_with_its_grace_and_says_what_is_left() {
 async fn a_worker_stops_at_once_while_no_broker_ever_answered() {
     let (elf, _gates) = TestElf::new();
     let client = elf_runtime::Mycelium::builder("http://127.0.0.1:1").connect_lazy().unwrap();
-    let worker = serve(client.serve().elf("tester", elf));
+    let worker = Worker::spawn(client.serve().elf("tester", elf));
     worker.stop().await.unwrap();
 }
 
@@ -417,7 +417,7 @@ async fn a_worker_stops_at_once_while_no_broker_ever_answered() {
 async fn nonsense_from_the_broker_does_not_stop_the_worker() {
     let mut broker = FakeBroker::start().await;
     let (elf, _gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
     // A stream that does not begin with a welcome is given up.
     let mut stream = broker.accept().await;
     stream.hello().await;
@@ -456,13 +456,13 @@ async fn nonsense_from_the_broker_does_not_stop_the_worker() {
 async fn go_away_moves_the_worker_to_the_next_stream() {
     let mut broker = FakeBroker::start().await;
     let (elf, gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(8).await;
     let job = token(JobId::generate(), 1);
     stream.assign(vec![assignment(&job, "task_wait", 1)]).await;
-    must("the start of the job", gates.started(1)).await;
+    within("the start of the job", gates.started(1)).await;
     stream.send(connect_response::Kind::GoAway(v1::GoAway { message: "restart".to_owned() })).await;
 
     let mut next = broker.accept().await;
@@ -479,7 +479,7 @@ async fn go_away_moves_the_worker_to_the_next_stream() {
 async fn a_broker_that_falls_silent_is_left_and_one_that_answers_is_not() {
     let mut broker = FakeBroker::start().await;
     let (elf, _gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
     let mut stream = broker.accept().await;
     stream.hello().await;
     // Half a lease of silence is taken for the end of a stream, and a beat comes twenty times in it.
@@ -508,7 +508,7 @@ async fn a_broker_that_falls_silent_is_left_and_one_that_answers_is_not() {
 async fn a_session_is_resumed_with_the_secret_that_its_welcome_gave() {
     let mut broker = FakeBroker::start().await;
     let (elf, _gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome_with_secret(5, b"a secret of 1st").await;
@@ -557,7 +557,7 @@ async fn a_stream_that_ends_is_opened_again_or_ends_the_worker_as_the_contract_s
     ] {
         let mut broker = FakeBroker::start().await;
         let (elf, _gates) = TestElf::new();
-        let worker = serve(broker.client().serve().elf("tester", elf));
+        let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
         let mut stream = broker.accept().await;
         stream.hello().await;
         stream.welcome(5).await;
@@ -583,7 +583,7 @@ async fn a_refused_hello_ends_the_worker_and_a_busy_broker_does_not() {
     broker.script(|script| {
         script.refuse_connect = Some(refusal(Code::Unavailable, reason::BROKER_STOPPING, None));
     });
-    let worker = serve(broker.client().serve().elf("tester", elf.clone()));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf.clone()));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
@@ -596,7 +596,7 @@ async fn a_refused_hello_ends_the_worker_and_a_busy_broker_does_not() {
     ] {
         broker.script(|script| script.refuse_connect = Some(refusal(code, why, None)));
         let error =
-            must("the end of the worker", broker.client().serve().elf("tester", elf.clone()).run()).await;
+            within("the end of the worker", broker.client().serve().elf("tester", elf.clone()).run()).await;
         let error = error.unwrap_err();
         assert_eq!(error.reason(), Some(why), "{error}");
         assert!(!error.is_retryable());
@@ -616,7 +616,7 @@ async fn a_worker_that_cannot_serve_says_so_before_it_connects() {
         (serve().concurrency(4).window(3), "smaller than its concurrency"),
         (serve().window(65_537), "over 65536"),
     ] {
-        let error = must("the refusal", worker.run()).await.unwrap_err();
+        let error = within("the refusal", worker.run()).await.unwrap_err();
         assert!(matches!(error, Error::InvalidWorker { .. }), "{error:?}");
         assert!(error.to_string().contains(words), "{error}");
     }
@@ -628,7 +628,7 @@ async fn a_layer_wraps_every_attempt() {
     let mut broker = FakeBroker::start().await;
     let (elf, gates) = TestElf::new();
     let timeout = tower::timeout::TimeoutLayer::new(std::time::Duration::from_millis(10));
-    let worker = serve(broker.client().serve().elf("tester", elf).layer(timeout));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).layer(timeout));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(1).await;
@@ -638,7 +638,7 @@ async fn a_layer_wraps_every_attempt() {
         Some(Outcome::Failure(failure)) => assert_eq!(failure.r#type, "Timeout"),
         other => panic!("a failure was expected, and not {other:?}"),
     }
-    must("the drop of the task", gates.ended(1)).await;
+    within("the drop of the task", gates.ended(1)).await;
     stream.ack(vec![job]).await;
     worker.stop_on(stream).await.unwrap();
 }
@@ -660,7 +660,7 @@ async fn a_worker_whose_threads_are_blocked_says_so_and_says_when_they_are_not()
     assert_eq!(stream.heartbeat().await.late_by, None);
     let job = token(JobId::generate(), 1);
     stream.assign(vec![assignment(&job, "task_burn", 1)]).await;
-    let late = must("a beat that says so", async {
+    let late = within("a beat that says so", async {
         loop {
             let beat = stream.heartbeat().await;
             if let Some(late_by) = beat.late_by {
@@ -675,12 +675,14 @@ async fn a_worker_whose_threads_are_blocked_says_so_and_says_when_they_are_not()
     gates.open(1);
     let outcome = stream.outcome().await;
     stream.ack(vec![outcome.token.unwrap()]).await;
-    must("a beat that says that all is well", async { while stream.heartbeat().await.late_by.is_some() {} })
-        .await;
+    within("a beat that says that all is well", async {
+        while stream.heartbeat().await.late_by.is_some() {}
+    })
+    .await;
     stop.send(()).unwrap();
     stream.goodbye().await;
     drop(stream);
-    must("the end of the worker", tokio::task::spawn_blocking(|| blocked.join()))
+    within("the end of the worker", tokio::task::spawn_blocking(|| blocked.join()))
         .await
         .unwrap()
         .unwrap()
@@ -692,7 +694,7 @@ async fn streams_that_are_cut_at_once_are_opened_ever_more_slowly() {
     const CUTS: u32 = 7;
     let mut broker = FakeBroker::start().await;
     let (elf, _gates) = TestElf::new();
-    let worker = serve(broker.client().serve().elf("tester", elf));
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
     let mut stream = broker.accept().await;
     stream.hello().await;
     stream.welcome(5).await;

@@ -3,17 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by it")]
 
-mod fake_broker;
-
 use std::sync::Arc;
 use std::time::Instant;
 
 use elf_runtime::{
     Elf, ElfDeclaration, JobId, TaskCall, TaskContext, TaskDeclaration, TaskError, TaskOutputs,
 };
-use fake_broker::{FakeBroker, assignment, token};
 use futures::future::BoxFuture;
 use mycelium_proto::v1;
+use mycelium_testing::fake::{FakeBroker, assignment, token};
 
 /// Does nothing.
 struct Idler;

@@ -2,12 +2,11 @@
 
 use anyhow::{Context as _, ensure};
 use elf_runtime::{Mycelium, list};
+use mycelium_testing::{Worker, must};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::elf::Tester;
-use crate::wait::must;
-use crate::worker::Worker;
 
 /// How many jobs a round has, each of which takes the result of the one before.
 const ROUND_JOBS: u64 = 5;
@@ -61,7 +60,7 @@ impl Bystander {
         }
         drop(self.rounds);
         must("the bystander's end", self.program).await???;
-        self.worker.stop().await
+        Ok(self.worker.stop().await?)
     }
 }
 

@@ -2,41 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 
 use anyhow::Context as _;
+use mycelium_testing::{Ended, must};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::programs;
-use crate::wait::must;
-
-/// What an example printed, and how it ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// How it ended.
-    pub status: ExitStatus,
-    /// What it printed, without what [`Running::start`] has read of it.
-    pub stdout: String,
-    /// What it printed for people to read beside that.
-    pub stderr: String,
-}
 
 /// Runs an example in `folder` to its end.
 ///
 /// # Errors
 /// If it cannot be built or started, or does not end in time.
 pub async fn run(name: &str, folder: &Path, arguments: &[&str]) -> anyhow::Result<Ended> {
-    let child = command(name, folder, arguments)?.spawn().with_context(|| format!("cannot start {name}"))?;
-    let output = must(&format!("the end of {name}"), child.wait_with_output()).await??;
-    let stdout = String::from_utf8(output.stdout)?;
-    Ok(Ended { status: output.status, stdout, stderr: String::from_utf8(output.stderr)? })
+    mycelium_testing::run(&mut command(name, folder, arguments)?).await
 }
 
 fn command(name: &str, folder: &Path, arguments: &[&str]) -> anyhow::Result<Command> {
-    let mut command = Command::new(programs::example(name)?);
-    command.args(arguments).current_dir(folder).env_remove("MYCELIUM_URL");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut command = mycelium_testing::command(programs::example(name)?);
+    command.args(arguments).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
 }
 
@@ -83,7 +68,7 @@ impl Running {
             self.child.wait().await
         };
         let status = must(&format!("the end of {}", self.name), all).await??;
-        Ok(Ended { status, stdout, stderr })
+        Ok(Ended { code: status.code(), stdout, stderr })
     }
 }
 

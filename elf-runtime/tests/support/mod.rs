@@ -1,4 +1,4 @@
-//! An elf whose tasks wait for the test, and a worker that serves it.
+//! An elf whose tasks wait for the test.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 
@@ -6,14 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex};
 
 use elf_runtime::{
-    Elf, ElfDeclaration, Error, Output as _, TaskCall, TaskContext, TaskDeclaration, TaskError, TaskOutputs,
-    Worker,
+    Elf, ElfDeclaration, Output as _, TaskCall, TaskContext, TaskDeclaration, TaskError, TaskOutputs,
 };
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
-
-use crate::fake_broker::{ElfStream, must};
+use tokio::sync::Notify;
 
 /// Tells a test what its tasks do, and tells its tasks when to go on.
 #[derive(Default)]
@@ -149,47 +145,5 @@ impl Elf for TestElf {
                 _ => Err(call.unknown_task()),
             }
         })
-    }
-}
-
-/// A worker that runs.
-pub struct Serving {
-    stop: Option<oneshot::Sender<()>>,
-    worker: JoinHandle<Result<(), Error>>,
-}
-
-/// Runs a worker on the current runtime.
-pub fn serve(worker: Worker) -> Serving {
-    let (stop, stopped) = oneshot::channel::<()>();
-    Serving { stop: Some(stop), worker: tokio::spawn(worker.run_until(stopped)) }
-}
-
-impl Serving {
-    /// Tells the worker to stop. Call `stop` or `stop_on` after it.
-    pub fn begin_to_stop(&mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-    }
-
-    /// Tells the worker to stop, and waits until it has.
-    pub async fn stop(mut self) -> Result<(), Error> {
-        self.begin_to_stop();
-        must("the end of the worker", self.worker).await.unwrap()
-    }
-
-    /// Waits until the worker ends by itself.
-    pub async fn ended(self) -> Result<(), Error> {
-        // Kept to the end: a worker whose `stop` is dropped is told to stop.
-        let Self { stop: _stop, worker } = self;
-        must("the end of the worker", worker).await.unwrap()
-    }
-
-    /// As `stop`, with a broker that listens until the worker has said goodbye.
-    pub async fn stop_on(mut self, mut stream: ElfStream) -> Result<(), Error> {
-        if self.stop.is_some() {
-            self.begin_to_stop();
-        }
-        stream.goodbye().await;
-        drop(stream);
-        must("the end of the worker", self.worker).await.unwrap()
     }
 }

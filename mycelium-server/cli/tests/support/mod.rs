@@ -1,79 +1,36 @@
 //! Runs the binary: commands to their end, and brokers until they are dropped.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses its own part of this")]
 
 pub mod dot;
 pub mod scale;
 
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-
-/// How long anything in these tests may take. Far more than is needed, so that only a hang meets it.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+use mycelium_testing::Process;
+pub use mycelium_testing::{DEADLINE, Ended};
+use nix::sys::signal::Signal;
+use tokio::process::{ChildStderr, Command};
 
 /// Waits, but not for ever.
-pub async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(DEADLINE, future).await.expect("it takes longer than anything here may take")
+#[track_caller]
+pub fn within<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    mycelium_testing::within("what is waited for", future)
 }
 
 /// The binary, without the settings of whoever runs the tests.
 pub fn mycelium() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mycelium"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("MYCELIUM_") {
-            command.env_remove(name);
-        }
-    }
-    command.kill_on_drop(true).stdin(Stdio::null());
-    command
-}
-
-/// How a command ended.
-#[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Ended {
-    /// Standard output of a command that went well and had nothing to complain about.
-    #[track_caller]
-    pub fn good(self) -> String {
-        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "stdout: {}", self.stdout);
-        self.stdout
-    }
-
-    /// The one line of a command that printed nothing else and ended with this exit code.
-    #[track_caller]
-    pub fn bad(self, code: i32) -> String {
-        assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "stderr: {}", self.stderr);
-        let lines: Vec<&str> = self.stderr.lines().collect();
-        assert_eq!(lines.len(), 1, "one line: {lines:?}");
-        lines[0].to_owned()
-    }
+    mycelium_testing::command(env!("CARGO_BIN_EXE_mycelium"))
 }
 
 /// Runs a command to its end.
 pub async fn run(command: &mut Command) -> Ended {
-    let output = within(command.stdout(Stdio::piped()).stderr(Stdio::piped()).output()).await.unwrap();
-    Ended {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    mycelium_testing::run(command).await.unwrap()
 }
 
 /// A broker in a process of its own, which dies with this.
 pub struct Broker {
-    child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
+    process: Process,
     pub ready_line: String,
 }
 
@@ -99,12 +56,9 @@ impl Broker {
     }
 
     /// A broker by a command of one's own, once it is ready.
-    pub async fn start_command(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready_line =
-            within(stdout.next_line()).await.unwrap().expect("the broker ended before it was ready");
-        Self { child, stdout, ready_line }
+    pub async fn start_command(command: Command) -> Self {
+        let (process, ready_line) = Process::start("the broker", command).await.unwrap();
+        Self { process, ready_line }
     }
 
     /// The address in the ready line.
@@ -119,11 +73,11 @@ impl Broker {
 
     /// The reading end of its standard error, if the command has piped it.
     pub fn take_stderr(&mut self) -> Option<ChildStderr> {
-        self.child.stderr.take()
+        self.process.take_stderr()
     }
 
     pub fn process_id(&self) -> u32 {
-        self.child.id().unwrap()
+        self.process.pid().unwrap()
     }
 
     /// A command for this broker.
@@ -152,14 +106,12 @@ impl Broker {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process_id()).unwrap();
-        kill(Pid::from_raw(pid), signal).unwrap();
+        self.process.signal(signal).unwrap();
     }
 
     /// Waits for its end: the exit code, and what it printed after the ready line.
-    pub async fn ended(mut self) -> (Option<i32>, String) {
-        let mut rest = String::new();
-        within(self.stdout.get_mut().read_to_string(&mut rest)).await.unwrap();
-        (within(self.child.wait()).await.unwrap().code(), rest)
+    pub async fn ended(self) -> (Option<i32>, String) {
+        let (status, rest) = self.process.end().await.unwrap();
+        (status.code(), rest)
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use elf_runtime::{Error, Mycelium, Output, TaskContext, TaskError, machine_elf};
+use elf_runtime::{Mycelium, Output, TaskContext, TaskError, machine_elf};
+use mycelium_testing::Worker;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{Semaphore, mpsc};
 
 /// What `task_weigh` returns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Output)]
@@ -66,21 +66,15 @@ impl Scale {
 pub struct Served {
     pub started: mpsc::UnboundedReceiver<String>,
     pub gate: Arc<Semaphore>,
-    stop: oneshot::Sender<()>,
-    worker: JoinHandle<Result<(), Error>>,
+    worker: Worker,
 }
 
 impl Served {
     /// Serves it under this name, with room for so many jobs, once the broker knows it.
     pub async fn start(mycelium: &Mycelium, name: &str, room: u32) -> Self {
         let (elf, started, gate) = Scale::new();
-        let (stop, stopped) = oneshot::channel();
-        let (ready, is_ready) = oneshot::channel();
         let worker = mycelium.serve().elf(name, elf).concurrency(room).window(room);
-        let worker = worker.on_ready(move |_session| ready.send(()).unwrap_or_default());
-        let worker = tokio::spawn(worker.run_until(stopped));
-        super::within(is_ready).await.unwrap();
-        Self { started, gate, stop, worker }
+        Self { started, gate, worker: Worker::start(worker).await.unwrap() }
     }
 
     /// Lets tasks that hold go.
@@ -95,7 +89,6 @@ impl Served {
 
     /// Stops serving, and waits until that is done.
     pub async fn stop(self) {
-        let _gone = self.stop.send(());
-        super::within(self.worker).await.unwrap().unwrap();
+        self.worker.stop().await.unwrap();
     }
 }

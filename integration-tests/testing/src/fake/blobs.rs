@@ -8,30 +8,28 @@ use futures::stream::{BoxStream, StreamExt as _};
 use mycelium_proto::v1::blob_service_server::BlobService;
 use mycelium_proto::v1::{self, write_blob_request};
 use mycelium_proto::{limits, reason};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::service::{Script, refusal};
-
-/// How some bytes are named.
-pub fn blob_ref(bytes: &[u8]) -> v1::BlobRef {
-    v1::BlobRef { digest: Sha256::digest(bytes).to_vec().into(), size: bytes.len() as u64 }
-}
+use crate::wire::blob_of;
 
 /// What is kept, what was asked, and what goes wrong.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct BlobScript {
+    /// The blobs by their digests.
     pub kept: HashMap<Bytes, Bytes>,
     /// The digests of the blobs that came whole, one for each time.
     pub written: Vec<Bytes>,
-    /// How many reads were begun, and how many were not waited for to their end.
+    /// How many reads were begun.
     pub reads: usize,
+    /// How many of them were not waited for to their end.
     pub reads_dropped: usize,
     /// How many blobs were asked for in each call.
     pub asked: Vec<usize>,
-    /// The answers to the next calls.
+    /// The refusals of the next writes.
     pub fail_writes: VecDeque<Status>,
+    /// The refusals of the next reads.
     pub fail_reads: VecDeque<Status>,
     /// Where the reads began.
     pub offsets: Vec<u64>,
@@ -46,9 +44,10 @@ pub struct BlobScript {
 }
 
 impl BlobScript {
+    /// Keeps a blob, and returns its name.
     pub fn keep(&mut self, bytes: impl Into<Bytes>) -> v1::BlobRef {
         let bytes = bytes.into();
-        let name = blob_ref(&bytes);
+        let name = blob_of(&bytes);
         self.kept.insert(name.digest.clone(), bytes);
         name
     }
@@ -114,7 +113,7 @@ impl BlobService for BlobCalls {
             assert!((1..=limits::BLOB_CHUNK_BYTES_MAX).contains(&chunk.len()));
             bytes.extend_from_slice(&chunk);
         }
-        assert_eq!(blob_ref(&bytes), name, "what is sent is what was named");
+        assert_eq!(blob_of(&bytes), name, "what is sent is what was named");
         pass(self.script(|blobs| blobs.gate.clone())).await;
         self.script(|blobs| {
             blobs.written.push(name.digest.clone());

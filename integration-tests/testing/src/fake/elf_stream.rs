@@ -7,22 +7,25 @@ use mycelium_proto::v1::{self, connect_request, connect_response};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::must;
+use crate::wait::within;
 
+/// One stream of a worker, read and written by the test.
+#[derive(Debug)]
 pub struct ElfStream {
     pub(super) inbound: Streaming<v1::ConnectRequest>,
     pub(super) outbound: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
     pub(super) sequence: u64,
     pub(super) outcomes: VecDeque<v1::Outcome>,
-    /// The number of the last message that arrived, and what it said had arrived.
+    /// The number of the last message that arrived.
     pub received: u64,
+    /// The number of the last message that the worker says it has received.
     pub confirmed: u64,
 }
 
 impl ElfStream {
     /// The next message, whatever it is. None if the worker ended its side.
     pub async fn next(&mut self) -> Option<connect_request::Kind> {
-        let message = must("a message of the worker", self.inbound.message()).await.ok().flatten()?;
+        let message = within("a message of the worker", self.inbound.message()).await.ok().flatten()?;
         assert_eq!(message.sequence, self.received + 1, "messages are numbered without gaps");
         self.received = message.sequence;
         assert!(message.received >= self.confirmed && message.received <= self.sequence);
@@ -30,6 +33,7 @@ impl ElfStream {
         Some(message.kind.unwrap())
     }
 
+    /// The `Hello`, which comes first.
     pub async fn hello(&mut self) -> v1::Hello {
         match self.next().await {
             Some(connect_request::Kind::Hello(hello)) => hello,
@@ -72,40 +76,47 @@ impl ElfStream {
         }
     }
 
+    /// Sends a message with the next number.
     pub async fn send(&mut self, kind: connect_response::Kind) {
         self.sequence += 1;
         let message =
             v1::ConnectResponse { sequence: self.sequence, received: self.received, kind: Some(kind) };
-        must("room for a message", self.outbound.send(Ok(message))).await.unwrap();
+        within("room for a message", self.outbound.send(Ok(message))).await.unwrap();
     }
 
     /// Something that no broker says.
     pub async fn send_raw(&mut self, message: v1::ConnectResponse) {
-        must("room for a message", self.outbound.send(Ok(message))).await.unwrap();
+        within("room for a message", self.outbound.send(Ok(message))).await.unwrap();
     }
 
+    /// Opens a session.
     pub async fn welcome(&mut self, session: u64) {
         self.send(connect_response::Kind::Welcome(welcome(session))).await;
     }
 
+    /// Opens a session that only this secret resumes.
     pub async fn welcome_with_secret(&mut self, session: u64, secret: &'static [u8]) {
         let session_secret = bytes::Bytes::from_static(secret);
         self.send(connect_response::Kind::Welcome(v1::Welcome { session_secret, ..welcome(session) })).await;
     }
 
+    /// Resumes a session, with the attempts that the worker keeps.
     pub async fn welcome_back(&mut self, session: u64, keep: Vec<v1::Token>) {
         self.send(connect_response::Kind::Welcome(v1::Welcome { resumed: true, keep, ..welcome(session) }))
             .await;
     }
 
+    /// Assigns jobs.
     pub async fn assign(&mut self, assignments: Vec<v1::Assignment>) {
         self.send(connect_response::Kind::Assign(v1::Assign { assignments })).await;
     }
 
+    /// Cancels attempts.
     pub async fn cancel(&mut self, tokens: Vec<v1::Token>) {
         self.send(connect_response::Kind::Cancel(v1::Cancel { tokens })).await;
     }
 
+    /// Acknowledges outcomes as recorded.
     pub async fn ack(&mut self, tokens: Vec<v1::Token>) {
         let acks = tokens
             .into_iter()
@@ -142,7 +153,7 @@ impl ElfStream {
 
     /// Ends the stream with this status.
     pub async fn end(self, status: Status) {
-        must("room for the end", self.outbound.send(Err(status))).await.unwrap();
+        within("room for the end", self.outbound.send(Err(status))).await.unwrap();
     }
 
     /// Breaks the stream.
@@ -163,6 +174,7 @@ fn welcome(session: u64) -> v1::Welcome {
     }
 }
 
+/// The token of an attempt.
 pub fn token(job_id: JobId, attempt: u32) -> v1::Token {
     v1::Token { job_id: bytes::Bytes::copy_from_slice(job_id.as_bytes()), attempt }
 }

@@ -1,21 +1,17 @@
-//! A broker that does what a test tells it, on a port of its own.
+//! A broker that does what a test tells it, on a port of its own. Its functions panic where something is wrong, at once.
 
 #![allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
     clippy::unwrap_used,
-    reason = "each test file uses its own part of this, and fails at once where something is wrong"
+    clippy::missing_panics_doc,
+    reason = "it fails at once where something is wrong"
 )]
 
 mod blobs;
 mod elf_stream;
 mod service;
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use elf_runtime::{FlowId, Mycelium};
 use mycelium_proto::limits;
@@ -29,26 +25,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
-pub use blobs::{BlobScript, blob_ref};
+use crate::wait::{DEADLINE, within};
+
+pub use blobs::BlobScript;
 pub use elf_stream::{ElfStream, assignment, token};
-pub use service::{Handler, Script, refusal};
+pub use service::{Handler, Script, Watch, refusal};
 
-/// How long a test waits for something that must happen.
-pub const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Waits for something that must happen.
-#[track_caller]
-pub fn must<T>(what: &'static str, future: impl Future<Output = T>) -> impl Future<Output = T> {
-    let place = std::panic::Location::caller();
-    async move {
-        match tokio::time::timeout(DEADLINE, future).await {
-            Ok(value) => value,
-            Err(_) => panic!("{what} did not happen in time, at {place}"),
-        }
-    }
-}
-
-/// See the module.
+/// See the [module](self).
+#[derive(Debug)]
 pub struct FakeBroker {
     address: SocketAddr,
     streams: mpsc::Receiver<ElfStream>,
@@ -57,6 +41,7 @@ pub struct FakeBroker {
 }
 
 impl FakeBroker {
+    /// Starts on a free port.
     pub async fn start() -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap()).await
     }
@@ -96,10 +81,12 @@ impl FakeBroker {
         Self { address, streams, runtime: Some(runtime), script }
     }
 
+    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -127,7 +114,7 @@ impl FakeBroker {
 
     /// The next stream that a worker opens.
     pub async fn accept(&mut self) -> ElfStream {
-        must("a stream of a worker", self.streams.recv()).await.unwrap()
+        within("a stream of a worker", self.streams.recv()).await.unwrap()
     }
 
     /// Whether a worker has opened a stream that was not accepted yet.
@@ -139,7 +126,7 @@ impl FakeBroker {
     pub async fn stop(self) -> SocketAddr {
         let address = self.address;
         drop(self);
-        must("the port to be free", async {
+        within("the port to be free", async {
             while TcpListener::bind(address).await.is_err() {
                 tokio::task::yield_now().await;
             }

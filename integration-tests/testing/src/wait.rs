@@ -22,6 +22,21 @@ pub async fn must<T>(what: &str, happen: impl Future<Output = T>) -> anyhow::Res
         .with_context(|| format!("{what} did not happen within {} s", DEADLINE.as_secs()))
 }
 
+/// As [`must`], for tests that panic where something is wrong.
+///
+/// # Panics
+/// If it has not happened within [`DEADLINE`]; at the place of the call.
+#[track_caller]
+pub fn within<T>(what: &str, happen: impl Future<Output = T>) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(DEADLINE, happen).await {
+            Ok(value) => value,
+            Err(_elapsed) => panic!("{what} did not happen in time, at {place}"),
+        }
+    }
+}
+
 /// Waits until `look` finds something.
 ///
 /// # Errors

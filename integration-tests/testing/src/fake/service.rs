@@ -1,6 +1,7 @@
 //! The services of jobs and elves, answering as the script says.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -67,10 +68,20 @@ macro_rules! script {
         /// How calls are answered. A call without an answer is UNIMPLEMENTED.
         #[derive(Default)]
         pub struct Script {
+            /// The refusal of the next stream.
             pub refuse_connect: Option<Status>,
+            /// What it makes of blobs.
             pub blobs: BlobScript,
+            /// Answers `watch_jobs`.
             pub watch_jobs: Option<Handler<v1::WatchJobsRequest, Watch>>,
-            $(pub $call: Option<Handler<v1::$request, v1::$response>>,)*
+            $(#[doc = concat!("Answers `", stringify!($call), "`.")]
+            pub $call: Option<Handler<v1::$request, v1::$response>>,)*
+        }
+
+        impl fmt::Debug for Script {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct("Script").field("blobs", &self.blobs).finish_non_exhaustive()
+            }
         }
 
         #[tonic::async_trait]
