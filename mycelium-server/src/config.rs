@@ -1,8 +1,12 @@
-//! What can be set about a broker.
+//! What can be set about a broker. Each setting is declared once, with its type, default and range; whoever offers them
+//! to people ([`Config::SETTINGS`]) needs to know none by name.
 
+use std::fmt;
 use std::time::Duration;
 
 use mycelium_proto::limits::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+
+use self::Range::{Any, AtLeast, Between};
 
 /// The most that [`Config::queue_max`] and [`Config::batch_max`] may be. Far beyond what is of use, and far below what
 /// the channels that they size can take.
@@ -11,51 +15,91 @@ const QUEUE_MAX: usize = 1 << 20;
 /// of it, which is then more than the largest message.
 const BUDGET_MIN: usize = 64 * 1024 * 1024;
 
-/// Settings of a broker. [`Config::default`] suits one machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// How long a session lives without a sign of life. Default 30 s, range 1 s to 1 h.
-    pub lease: Duration,
-    /// How often elves are asked for a sign of life. Default 5 s; at most a third of the lease.
-    pub heartbeat_interval: Duration,
-    /// The oldest version of the protocol that elves may speak. Default 1, range 1 to 2; with 2, whoever does not have its
-    /// secret can take over no session.
-    pub protocol_min: u32,
-    /// How many elves a job may be lost with before it ends FAILED. Default 5, range 1 to 255.
-    pub elves_lost_max: u32,
-    /// The most unfinished jobs. Default 10 million; beyond it submissions are refused with `BACKLOG_FULL`.
-    pub unfinished_max: u64,
-    /// How long an unsealed submission is kept without a further part. Default 10 min.
-    pub submission_idle_max: Duration,
-    /// The most sessions at once. Default 10,000; beyond it `Connect` is refused with `BROKER_BUSY`.
-    pub sessions_max: usize,
-    /// The most watches at once. Default 10,000; beyond it `WatchJobs` is refused with `BROKER_BUSY`.
-    pub watches_max: usize,
-    /// The most requests and reports that wait for the scheduler. Default 1,024, range 1 to 1,048,576; while it is
-    /// full, streams of elves are read no further, and requests wait for up to 5 s, and are then refused with
-    /// `BROKER_BUSY`.
-    pub queue_max: usize,
-    /// About how many jobs and outcomes go into one commit. Default 2,048, range 1 to 1,048,576.
-    pub batch_max: usize,
-    /// How long a blob that nothing names stays after it was written or asked for. Default 1 h, at least 1 s.
-    pub blob_grace: Duration,
-    /// How long a stop waits for streams and calls to end. Default 10 s.
-    pub drain_grace: Duration,
-    /// The most connections at once. Default 10,000; fewer if this process may not have as many files open. Beyond it, a
-    /// connection that has said nothing yet or has nothing under way gives way to a new one, or the new one is closed.
-    pub connections_max: usize,
-    /// The most calls that one connection may have under way; further ones wait with the client. Default 1,024, at least 1.
-    pub calls_per_connection_max: u32,
-    /// The most calls under way in all, with streams. Default 50,000; beyond it they are refused with `BROKER_BUSY`.
-    pub calls_max: usize,
-    /// How many bytes all messages that are being received may take. Default and least 64 MiB, of which one connection may
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// The least of what must not be zero.
+const INSTANT: Duration = Duration::from_nanos(1);
+
+/// A setting: its name and documentation; its type; its default; its range.
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $range:expr;)+) => {
+        /// Settings of a broker. [`Config::default`] suits one machine.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Config {
+            $(
+                $(#[doc = $doc])+
+                #[doc = concat!("\n\nDefault: `", stringify!($default), "`; range: `", stringify!($range), "`.")]
+                pub $name: $type,
+            )+
+            /// Where the scheduler runs. Default: on a thread of its own.
+            pub scheduler: SchedulerPlace,
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($name: $default,)+ scheduler: SchedulerPlace::OwnThread }
+            }
+        }
+
+        impl Config {
+            /// All settings but [`scheduler`](Self::scheduler), in the order of the fields.
+            pub const SETTINGS: &'static [Setting] = &[$(
+                Setting {
+                    name: stringify!($name),
+                    help: concat!($($doc),+),
+                    range: $range,
+                    get: |config| config.$name.into(),
+                    set: |config, value| {
+                        config.$name = value.try_into()?;
+                        Ok(())
+                    },
+                },
+            )+];
+        }
+    };
+}
+
+settings! {
+    /// How long a session of an elf lives without a sign of life.
+    lease: Duration = Duration::from_secs(30), Between(Value::Time(SECOND), Value::Time(HOUR));
+    /// How often elves are asked for a sign of life; at most a third of the lease.
+    heartbeat_interval: Duration = Duration::from_secs(5), AtLeast(Value::Time(INSTANT));
+    /// The oldest version of the protocol that elves may speak. With 1, whoever knows of a session of version 1 can take
+    /// it over; with 2, it takes the session's secret.
+    protocol_min: u32 = PROTOCOL_VERSION_MIN, Between(
+        Value::Number(PROTOCOL_VERSION_MIN as u64), Value::Number(PROTOCOL_VERSION as u64)
+    );
+    /// How many elves a job may be lost with before it ends FAILED.
+    elves_lost_max: u32 = 5, Between(Value::Number(1), Value::Number(255));
+    /// The most unfinished jobs; beyond it submissions are refused with `BACKLOG_FULL`.
+    unfinished_max: u64 = 10_000_000, AtLeast(Value::Number(1));
+    /// How long an unsealed submission is kept without a further part.
+    submission_idle_max: Duration = Duration::from_secs(600), AtLeast(Value::Time(INSTANT));
+    /// The most sessions of elves at once; beyond it `Connect` is refused with `BROKER_BUSY`.
+    sessions_max: usize = 10_000, AtLeast(Value::Number(1));
+    /// The most watches at once; beyond it `WatchJobs` is refused with `BROKER_BUSY`.
+    watches_max: usize = 10_000, AtLeast(Value::Number(1));
+    /// The most requests and reports that wait for the scheduler. While it is full, streams of elves are read no further,
+    /// and requests wait for up to 5 s, and are then refused with `BROKER_BUSY`.
+    queue_max: usize = 1_024, Between(Value::Number(1), Value::Number(QUEUE_MAX as u64));
+    /// About how many jobs and outcomes go into one commit.
+    batch_max: usize = 2_048, Between(Value::Number(1), Value::Number(QUEUE_MAX as u64));
+    /// How long a large value that no job names is kept after it was written or asked for.
+    blob_grace: Duration = HOUR, AtLeast(Value::Time(SECOND));
+    /// How long a stop waits for streams and calls to end.
+    drain_grace: Duration = Duration::from_secs(10), Any;
+    /// The most connections at once; fewer if this process may not have as many files open. Beyond it, a connection that
+    /// has said nothing yet or has nothing under way gives way to a new one, or the new one is closed.
+    connections_max: usize = 10_000, AtLeast(Value::Number(1));
+    /// The most calls that one connection may have under way; further ones wait with the client.
+    calls_per_connection_max: u32 = 1_024, AtLeast(Value::Number(1));
+    /// The most calls under way in all, with streams; beyond it they are refused with `BROKER_BUSY`.
+    calls_max: usize = 50_000, AtLeast(Value::Number(1));
+    /// How many bytes all messages that are being received may take, of which one connection may hold three eighths.
+    receiving_bytes_max: usize = BUDGET_MIN, AtLeast(Value::Bytes(BUDGET_MIN as u64));
+    /// How many bytes all answers may take that are being made, or that nobody has taken yet, of which one connection may
     /// hold three eighths.
-    pub receiving_bytes_max: usize,
-    /// How many bytes all answers may take that are being made, or that nobody has taken yet. Default and least 64 MiB, of
-    /// which one connection may hold three eighths.
-    pub answers_bytes_max: usize,
-    /// Where the scheduler runs. Default: on a thread of its own.
-    pub scheduler: SchedulerPlace,
+    answers_bytes_max: usize = BUDGET_MIN, AtLeast(Value::Bytes(BUDGET_MIN as u64));
 }
 
 /// Where the scheduler of a broker runs, and with it the commits that it waits for.
@@ -70,81 +114,183 @@ pub enum SchedulerPlace {
     Runtime,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            lease: Duration::from_secs(30),
-            heartbeat_interval: Duration::from_secs(5),
-            protocol_min: PROTOCOL_VERSION_MIN,
-            elves_lost_max: 5,
-            unfinished_max: 10_000_000,
-            submission_idle_max: Duration::from_secs(600),
-            sessions_max: 10_000,
-            watches_max: 10_000,
-            queue_max: 1_024,
-            batch_max: 2_048,
-            blob_grace: Duration::from_secs(3600),
-            drain_grace: Duration::from_secs(10),
-            connections_max: 10_000,
-            calls_per_connection_max: 1_024,
-            calls_max: 50_000,
-            receiving_bytes_max: BUDGET_MIN,
-            answers_bytes_max: BUDGET_MIN,
-            scheduler: SchedulerPlace::OwnThread,
+/// One setting of a broker, for whoever offers it to people.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The field of [`Config`].
+    pub name: &'static str,
+    /// What it does: sentences, of which the first says most.
+    pub help: &'static str,
+    /// What it may be by itself.
+    pub range: Range,
+    get: fn(&Config) -> Value,
+    set: fn(&mut Config, Value) -> Result<(), UnfitValue>,
+}
+
+impl Setting {
+    /// What it is in a configuration.
+    pub fn get(&self, config: &Config) -> Value {
+        (self.get)(config)
+    }
+
+    /// Sets it. Its range is checked by [`Config::validate`], with those of all others.
+    ///
+    /// # Errors
+    /// If the value is of another kind, or more than its type holds.
+    pub fn set(&self, config: &mut Config, value: Value) -> Result<(), UnfitValue> {
+        (self.set)(config, value)
+    }
+}
+
+/// The value of a setting. Its text is for people: `30 s`, `1024`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub enum Value {
+    /// A time.
+    Time(Duration),
+    /// A number.
+    Number(u64),
+    /// A number of bytes; wherever a number is expected, the same.
+    Bytes(u64),
+    /// Whether something holds.
+    Flag(bool),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u128, &str); 4] = [(3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")];
+        match self {
+            Self::Time(time) => {
+                let millis = time.as_millis();
+                // The largest unit of which there is a whole number.
+                let unit = UNITS.iter().find(|(unit, _)| millis > 0 && millis % unit == 0);
+                match unit {
+                    Some((unit, name)) => write!(f, "{} {name}", millis / unit),
+                    None => write!(f, "{time:?}"),
+                }
+            }
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Bytes(bytes) => write!(f, "{bytes} bytes"),
+            Self::Flag(flag) => write!(f, "{flag}"),
         }
     }
 }
+
+/// What a setting may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Range {
+    /// All that its type holds.
+    Any,
+    /// This and more.
+    AtLeast(Value),
+    /// From the one to the other.
+    Between(Value, Value),
+}
+
+impl Range {
+    fn contains(&self, value: Value) -> bool {
+        // Numbers of bytes are compared with numbers.
+        let amount = |value: Value| match value {
+            Value::Bytes(bytes) => Value::Number(bytes),
+            value => value,
+        };
+        match self {
+            Any => true,
+            AtLeast(least) => amount(value) >= amount(*least),
+            Between(least, most) => (amount(*least)..=amount(*most)).contains(&amount(value)),
+        }
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Any => write!(f, "may be anything"),
+            AtLeast(Value::Time(INSTANT)) => write!(f, "must not be zero"),
+            AtLeast(least) => write!(f, "must be at least {least}"),
+            Between(least, most) => write!(f, "must be between {least} and {most}"),
+        }
+    }
+}
+
+/// The value does not fit the type of the setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the setting cannot be as much")]
+pub struct UnfitValue;
+
+impl From<Duration> for Value {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl TryFrom<Value> for Duration {
+    type Error = UnfitValue;
+
+    fn try_from(value: Value) -> Result<Self, UnfitValue> {
+        if let Value::Time(time) = value { Ok(time) } else { Err(UnfitValue) }
+    }
+}
+
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
+    }
+}
+
+impl TryFrom<Value> for bool {
+    type Error = UnfitValue;
+
+    fn try_from(value: Value) -> Result<Self, UnfitValue> {
+        if let Value::Flag(flag) = value { Ok(flag) } else { Err(UnfitValue) }
+    }
+}
+
+macro_rules! numbers {
+    ($($type:ty),+) => {
+        $(
+            impl From<$type> for Value {
+                fn from(number: $type) -> Self {
+                    Self::Number(number as u64)
+                }
+            }
+
+            impl TryFrom<Value> for $type {
+                type Error = UnfitValue;
+
+                fn try_from(value: Value) -> Result<Self, UnfitValue> {
+                    match value {
+                        Value::Number(number) | Value::Bytes(number) => {
+                            number.try_into().map_err(|_too_large| UnfitValue)
+                        }
+                        Value::Time(_) | Value::Flag(_) => Err(UnfitValue),
+                    }
+                }
+            }
+        )+
+    };
+}
+
+numbers!(u32, u64, usize);
 
 impl Config {
     /// Checks every range and relation.
     ///
     /// # Errors
-    /// All problems at once, in words.
+    /// All problems at once, as sentences.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
-        let mut problems = Vec::new();
-        let mut check = |holds: bool, field: &'static str, problem: &dyn Fn() -> String| {
-            if !holds {
-                problems.push(ConfigProblem { field, problem: problem() });
-            }
-            holds
-        };
-        let Self { lease, heartbeat_interval, .. } = *self;
-        let lease_holds =
-            check((Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&lease), "lease", &|| {
-                "must be between 1 s and 1 h".to_owned()
-            });
-        let beats =
-            check(!heartbeat_interval.is_zero(), "heartbeat_interval", &|| "must not be zero".to_owned());
+        let is_out = |setting: &&Setting| !setting.range.contains(setting.get(self));
+        let problem =
+            |setting: &Setting| ConfigProblem { field: setting.name, problem: setting.range.to_string() };
+        let mut problems: Vec<_> = Self::SETTINGS.iter().filter(is_out).map(problem).collect();
         // What is wrong by itself is not held against the other.
-        if lease_holds && beats {
-            check(heartbeat_interval <= lease / 3, "heartbeat_interval", &|| {
-                format!(
-                    "must be at most a third of the lease, and {heartbeat_interval:?} is more than that of {lease:?}"
-                )
-            });
+        let is_sound = |field: &str| problems.iter().all(|problem| problem.field != field);
+        let Self { lease, heartbeat_interval, .. } = *self;
+        if is_sound("lease") && is_sound("heartbeat_interval") && heartbeat_interval > lease / 3 {
+            let problem = format!(
+                "must be at most a third of the lease, and {heartbeat_interval:?} is more than that of {lease:?}"
+            );
+            problems.push(ConfigProblem { field: "heartbeat_interval", problem });
         }
-        check(
-            (PROTOCOL_VERSION_MIN..=PROTOCOL_VERSION).contains(&self.protocol_min),
-            "protocol_min",
-            &|| format!("must be between {PROTOCOL_VERSION_MIN} and {PROTOCOL_VERSION}"),
-        );
-        let at_least_1 = || "must be at least 1".to_owned();
-        let a_byte = || "must be between 1 and 255".to_owned();
-        check((1..=255).contains(&self.elves_lost_max), "elves_lost_max", &a_byte);
-        check(self.unfinished_max >= 1, "unfinished_max", &at_least_1);
-        check(!self.submission_idle_max.is_zero(), "submission_idle_max", &|| "must not be zero".to_owned());
-        check(self.blob_grace >= Duration::from_secs(1), "blob_grace", &|| "must be at least 1 s".to_owned());
-        check(self.sessions_max >= 1, "sessions_max", &at_least_1);
-        check(self.watches_max >= 1, "watches_max", &at_least_1);
-        let queue_range = || format!("must be between 1 and {QUEUE_MAX}");
-        check((1..=QUEUE_MAX).contains(&self.queue_max), "queue_max", &queue_range);
-        check((1..=QUEUE_MAX).contains(&self.batch_max), "batch_max", &queue_range);
-        check(self.connections_max >= 1, "connections_max", &at_least_1);
-        check(self.calls_per_connection_max >= 1, "calls_per_connection_max", &at_least_1);
-        check(self.calls_max >= 1, "calls_max", &at_least_1);
-        let budget_min = || format!("must be at least {BUDGET_MIN} bytes");
-        check(self.receiving_bytes_max >= BUDGET_MIN, "receiving_bytes_max", &budget_min);
-        check(self.answers_bytes_max >= BUDGET_MIN, "answers_bytes_max", &budget_min);
         if problems.is_empty() { Ok(()) } else { Err(InvalidConfig { problems }) }
     }
 }
@@ -206,6 +352,34 @@ mod tests {
             assert_eq!(problems(&Config { protocol_min: version, ..Config::default() }), ["protocol_min"]);
         }
         assert_eq!(Config { protocol_min: 2, ..Config::default() }.validate(), Ok(()));
+    }
+
+    #[test]
+    fn settings_are_read_and_set_by_their_names() {
+        let mut config = Config::default();
+        for setting in Config::SETTINGS {
+            let value = setting.get(&config);
+            assert_eq!(setting.set(&mut config, value), Ok(()), "{}", setting.name);
+            let other = if matches!(value, Value::Time(_)) { Value::Number(7) } else { Value::Time(HOUR) };
+            assert_eq!(setting.set(&mut config, other), Err(UnfitValue), "{}", setting.name);
+        }
+        assert_eq!(config, Config::default());
+        let of = |name: &str| Config::SETTINGS.iter().find(|setting| setting.name == name).unwrap();
+        of("protocol_min").set(&mut config, Value::Number(1 << 32)).unwrap_err();
+        of("protocol_min").set(&mut config, Value::Number(2)).unwrap();
+        of("blob_grace").set(&mut config, Value::Time(SECOND)).unwrap();
+        assert_eq!(config, Config { protocol_min: 2, blob_grace: SECOND, ..Config::default() });
+    }
+
+    #[test]
+    fn values_and_ranges_are_told_in_units() {
+        let text = |time| Value::Time(time).to_string();
+        assert_eq!(
+            [text(HOUR), text(90 * SECOND), text(HOUR / 6), text(SECOND / 2), text(Duration::ZERO)],
+            ["1 h", "90 s", "10 min", "500 ms", "0ns"]
+        );
+        assert_eq!(AtLeast(Value::Time(INSTANT)).to_string(), "must not be zero");
+        assert_eq!(AtLeast(Value::Bytes(8)).to_string(), "must be at least 8 bytes");
     }
 
     #[test]

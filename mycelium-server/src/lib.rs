@@ -24,7 +24,10 @@ mod transport;
 mod values;
 
 pub use broker::StartError;
-pub use config::{Config, ConfigProblem, InvalidConfig, SchedulerPlace};
+pub use config::{
+    Config, ConfigProblem, InvalidConfig, Range as SettingRange, SchedulerPlace, Setting, UnfitValue,
+    Value as SettingValue,
+};
 pub use defect::log_panics;
 pub use server::{Broker, Error, RunningBroker};
 pub use transport::raise_descriptor_limit;

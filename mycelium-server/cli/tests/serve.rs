@@ -174,12 +174,16 @@ async fn an_address_that_others_reach_is_served_only_when_insecure_is_said() {
 }
 
 #[tokio::test]
-async fn flags_win_over_the_environment_and_that_over_the_defaults() {
+async fn flags_win_over_the_environment_that_over_a_file_and_that_over_the_defaults() {
     let folder = tempfile::tempdir().unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("mycelium.toml");
+    fs::write(&file, "lease = \"50s\"\nheartbeat_interval = \"5s\"\nqueue_max = 512\n").unwrap();
     let print = |output: &'static str| {
         let mut command = mycelium();
         command
             .current_dir(folder.path())
+            .env("MYCELIUM_CONFIG", &file)
             .env("MYCELIUM_LEASE", "40s")
             .env("MYCELIUM_HEARTBEAT_INTERVAL", "4s");
         command.args(["serve", "--print-config", "--heartbeat-interval", "3s", "--output", output]);
@@ -192,7 +196,12 @@ async fn flags_win_over_the_environment_and_that_over_the_defaults() {
         ("3s".into(), "40s".into(), "10s".into())
     );
     let text = run(&mut print("table")).await.good();
-    assert!(text.contains("lease = \"40s\"\n") && text.contains("queue_max = 1024\n"), "{text}");
+    assert!(text.contains("lease = \"40s\"\n") && text.contains("queue_max = 512\n"), "{text}");
+    // What is printed is such a file.
+    fs::write(&file, &text).unwrap();
+    let mut again = mycelium();
+    again.current_dir(folder.path()).args(["serve", "--print-config", "--config"]).arg(&file);
+    assert_eq!(run(&mut again).await.good(), text);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was started");
 }
 

@@ -9,6 +9,7 @@
 //!
 //! The address is the bound one, also where port 0 was asked for. Logs go to standard error.
 
+mod given;
 mod logging;
 mod settings;
 mod signals;

@@ -1,17 +1,16 @@
-//! The settings of the broker: defaults, then the environment, then flags.
+//! The settings of the broker: defaults, then a file, then the environment, then flags.
 
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use clap::builder::BoolishValueParser;
-use mycelium_server::{Config, ConfigProblem, SchedulerPlace};
+use clap::builder::PossibleValue;
+use mycelium_server::{Config, ConfigProblem, SchedulerPlace, Setting, SettingValue};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
+use super::given::Given;
 use crate::errors::Misuse;
 use crate::output::{self, Output};
 
@@ -23,94 +22,85 @@ const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// When it answers it prints one line to standard output, `mycelium ready: listening on ADDRESS, store embedded in
 /// DIR, pid PID` (or `store memory`), and nothing else; logs go to standard error. SIGTERM or SIGINT stops it in good
 /// order: elves keep what they run for the next broker. A second signal stops it at once. Flags win over the
-/// environment, which wins over the defaults.
+/// environment, which wins over the file, which wins over the defaults.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Times are written like 30s, 500ms or 10m.\n\n\
+    The file is TOML: a line for each setting, such as `lease = \"30s\"` or `queue_max = 1024`; --print-config prints one.\n\n\
     Examples:\n  mycelium serve\n  mycelium serve --data-dir /var/lib/mycelium --listen 127.0.0.1:7421\n  \
     mycelium serve --store memory --listen 127.0.0.1:0")]
 pub(crate) struct Args {
-    /// The folder that holds everything; it is made if it is not there.
-    #[arg(long, env = "MYCELIUM_DATA_DIR", default_value = "./mycelium-data", value_name = "DIR")]
-    data_dir: PathBuf,
-    /// The address to listen on; port 0 takes any that is free.
-    #[arg(long, env = "MYCELIUM_LISTEN", default_value = "127.0.0.1:7420", value_name = "ADDRESS")]
-    listen: String,
-    /// Where jobs, values, failures and elves are kept.
-    #[arg(long, env = "MYCELIUM_STORE", value_enum, default_value_t = StoreKind::Embedded)]
-    store: StoreKind,
-    /// Listens on an address that other machines can reach, although whoever reaches it may do everything.
-    #[arg(long, env = "MYCELIUM_INSECURE", value_parser = BoolishValueParser::new())]
-    insecure: bool,
-    /// How long a process that serves elves is waited for when nothing is heard of it. Default: 30s; 1s to 1h.
-    #[arg(long, env = "MYCELIUM_LEASE", value_name = "TIME")]
-    lease: Option<String>,
-    /// How often such a process gives a sign of life; at most a third of the lease. Default: 5s, or a third of a lease
-    /// that is shorter than 15s.
-    #[arg(long, env = "MYCELIUM_HEARTBEAT_INTERVAL", value_name = "TIME")]
-    heartbeat_interval: Option<String>,
-    /// The oldest version of the protocol that processes which serve elves may speak, 1 or 2. With 1, whoever knows of a
-    /// session of version 1 can take it over; with 2, it takes the session's secret. Default: 1.
-    #[arg(long, env = "MYCELIUM_PROTOCOL_MIN", value_name = "NUMBER")]
-    protocol_min: Option<String>,
-    /// How many processes a job may be lost with before it ends FAILED. Default: 5.
-    #[arg(long, env = "MYCELIUM_ELVES_LOST_MAX", value_name = "NUMBER")]
-    elves_lost_max: Option<String>,
-    /// The most unfinished jobs. Default: 10000000.
-    #[arg(long, env = "MYCELIUM_UNFINISHED_MAX", value_name = "NUMBER")]
-    unfinished_max: Option<String>,
-    /// How long a submission in parts is kept without a further part. Default: 10m.
-    #[arg(long, env = "MYCELIUM_SUBMISSION_IDLE_MAX", value_name = "TIME")]
-    submission_idle_max: Option<String>,
-    /// The most processes that serve elves at once. Default: 10000.
-    #[arg(long, env = "MYCELIUM_SESSIONS_MAX", value_name = "NUMBER")]
-    sessions_max: Option<String>,
-    /// The most watches at once. Default: 10000.
-    #[arg(long, env = "MYCELIUM_WATCHES_MAX", value_name = "NUMBER")]
-    watches_max: Option<String>,
-    /// The most requests that wait for the scheduler. Default: 1024; at most 1048576.
-    #[arg(long, env = "MYCELIUM_QUEUE_MAX", value_name = "NUMBER")]
-    queue_max: Option<String>,
-    /// About how many jobs go into one commit. Default: 2048; at most 1048576.
-    #[arg(long, env = "MYCELIUM_BATCH_MAX", value_name = "NUMBER")]
-    batch_max: Option<String>,
-    /// How long a large value that no job names is kept after it was written or asked for. Default: 1h.
-    #[arg(long, env = "MYCELIUM_BLOB_GRACE", value_name = "TIME")]
-    blob_grace: Option<String>,
-    /// How long a stop waits for calls that are under way. Default: 10s.
-    #[arg(long, env = "MYCELIUM_DRAIN_GRACE", value_name = "TIME")]
-    drain_grace: Option<String>,
-    /// The most connections at once. Default: 10000, or fewer if the system lets this process have fewer files open.
-    #[arg(long, env = "MYCELIUM_CONNECTIONS_MAX", value_name = "NUMBER")]
-    connections_max: Option<String>,
-    /// The most calls that one connection may have under way. Default: 1024.
-    #[arg(long, env = "MYCELIUM_CALLS_PER_CONNECTION_MAX", value_name = "NUMBER")]
-    calls_per_connection_max: Option<String>,
-    /// The most calls under way in all. Default: 50000.
-    #[arg(long, env = "MYCELIUM_CALLS_MAX", value_name = "NUMBER")]
-    calls_max: Option<String>,
-    /// How many bytes all messages that are being received may take. Default and least: 67108864; one connection may take
-    /// three eighths of it.
-    #[arg(long, env = "MYCELIUM_RECEIVING_BYTES_MAX", value_name = "BYTES")]
-    receiving_bytes_max: Option<String>,
-    /// How many bytes all answers may take that nobody has taken yet. Default and least: 67108864; one connection may take
-    /// three eighths of it.
-    #[arg(long, env = "MYCELIUM_ANSWERS_BYTES_MAX", value_name = "BYTES")]
-    answers_bytes_max: Option<String>,
-    /// What is logged, such as `warn` or `warn,mycelium_server=debug`. The default leaves out what the embedded
-    /// store's own crates say of their work.
-    #[arg(
-        long,
-        env = "MYCELIUM_LOG",
-        default_value = "info,fjall=warn,lsm_tree=warn",
-        value_name = "FILTER"
-    )]
-    log: String,
-    /// How logs are written.
-    #[arg(long, env = "MYCELIUM_LOG_FORMAT", value_enum, default_value_t = LogFormat::Pretty)]
-    log_format: LogFormat,
+    /// A file with settings.
+    #[arg(long, env = "MYCELIUM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
     /// Prints the settings that result, and starts nothing.
     #[arg(long)]
     pub(super) print_config: bool,
+}
+
+/// A setting of this program, beside those of the broker.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) name: &'static str,
+    pub(super) unit: &'static str,
+    pub(super) default: &'static str,
+    pub(super) help: &'static str,
+    /// What it may be, if that can be listed.
+    pub(super) choices: fn() -> Vec<PossibleValue>,
+}
+
+const ANY: fn() -> Vec<PossibleValue> = Vec::new;
+
+/// The settings of this program.
+pub(super) const OWN: &[Own] = &[
+    Own {
+        name: "data_dir",
+        unit: "DIR",
+        default: "./mycelium-data",
+        help: "The folder that holds everything; it is made if it is not there.",
+        choices: ANY,
+    },
+    Own {
+        name: "listen",
+        unit: "ADDRESS",
+        default: "127.0.0.1:7420",
+        help: "The address to listen on; port 0 takes any that is free.",
+        choices: ANY,
+    },
+    Own {
+        name: "store",
+        unit: "STORE",
+        default: "embedded",
+        help: "Where jobs, values, failures and elves are kept.",
+        choices: names::<StoreKind>,
+    },
+    Own {
+        name: "insecure",
+        unit: "BOOL",
+        default: "false",
+        help: "Listens on an address that other machines can reach, although whoever reaches it may do everything.",
+        choices: ANY,
+    },
+    Own {
+        name: "log",
+        unit: "FILTER",
+        default: "info,fjall=warn,lsm_tree=warn",
+        help: "What is logged, such as `warn` or `warn,mycelium_server=debug`. The default leaves out what the embedded \
+               store's own crates say of their work.",
+        choices: ANY,
+    },
+    Own {
+        name: "log_format",
+        unit: "FORMAT",
+        default: "pretty",
+        help: "How logs are written.",
+        choices: names::<LogFormat>,
+    },
+];
+
+fn names<T: ValueEnum>() -> Vec<PossibleValue> {
+    T::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect()
 }
 
 /// Where everything is kept.
@@ -149,20 +139,33 @@ impl Settings {
     /// # Errors
     /// All problems at once.
     pub(super) fn read(args: Args) -> Result<Self, Misuse> {
+        let mut given = args.given;
         let mut problems = Vec::new();
-        let config = read_config(&args, &mut problems);
-        let listen = read_listen(&args.listen, args.insecure).unwrap_or_else(|problem| {
-            problems.push(problem);
-            SocketAddr::from(([127, 0, 0, 1], 0))
-        });
-        if let Err(error) = EnvFilter::try_new(&args.log) {
-            problems.push(format!("--log: `{}` is not a filter: {error}", args.log));
+        if let Some(file) = &args.config {
+            given.add_file(file, &mut problems);
         }
-        if !problems.is_empty() {
-            return Err(Misuse(format!("invalid settings: {}", problems.join("; "))));
+        let mut reader = Reader { given: &given, problems };
+        let insecure = reader.own("insecure", boolean).unwrap_or(false);
+        let settings = Self {
+            data_dir: reader.given.path("data_dir").unwrap_or_else(|| PathBuf::from(default_of("data_dir"))),
+            listen: reader
+                .own("listen", |text| read_listen(text, insecure))
+                .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+            store: reader
+                .own("store", |text| StoreKind::from_str(text, false))
+                .unwrap_or(StoreKind::Embedded),
+            log: reader.own("log", read_log).unwrap_or_default(),
+            log_format: reader
+                .own("log_format", |text| LogFormat::from_str(text, false))
+                .unwrap_or(LogFormat::Pretty),
+            config: reader.config(),
+            insecure,
+        };
+        if reader.problems.is_empty() {
+            Ok(settings)
+        } else {
+            Err(Misuse(format!("invalid settings: {}", reader.problems.join("; "))))
         }
-        let Args { data_dir, store, insecure, log, log_format, .. } = args;
-        Ok(Self { data_dir, listen, store, insecure, log, log_format, config })
     }
 
     /// Prints them: as lines of TOML, or as a JSON object.
@@ -177,162 +180,117 @@ impl Settings {
     }
 
     fn entries(&self) -> Vec<(&'static str, Value)> {
-        // Every field by name, so that a new one cannot be forgotten.
-        let Config {
-            lease,
-            heartbeat_interval,
-            protocol_min,
-            elves_lost_max,
-            unfinished_max,
-            submission_idle_max,
-            sessions_max,
-            watches_max,
-            queue_max,
-            batch_max,
-            blob_grace,
-            drain_grace,
-            connections_max,
-            calls_per_connection_max,
-            calls_max,
-            receiving_bytes_max,
-            answers_bytes_max,
-            // Not for people to set: this program does nothing but serve.
-            scheduler: _,
-        } = self.config;
-        let time = |time| json!(humantime::format_duration(time).to_string().replace(' ', ""));
-        let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
-            json!(value().map(|value| value.get_name().to_owned()))
-        };
-        vec![
+        let name = |value: Option<PossibleValue>| json!(value.map(|value| value.get_name().to_owned()));
+        let own = [
             ("data_dir", json!(self.data_dir.to_string_lossy())),
             ("listen", json!(self.listen)),
-            ("store", name(&|| self.store.to_possible_value())),
+            ("store", name(self.store.to_possible_value())),
             ("insecure", json!(self.insecure)),
-            ("lease", time(lease)),
-            ("heartbeat_interval", time(heartbeat_interval)),
-            ("protocol_min", json!(protocol_min)),
-            ("elves_lost_max", json!(elves_lost_max)),
-            ("unfinished_max", json!(unfinished_max)),
-            ("submission_idle_max", time(submission_idle_max)),
-            ("sessions_max", json!(sessions_max)),
-            ("watches_max", json!(watches_max)),
-            ("queue_max", json!(queue_max)),
-            ("batch_max", json!(batch_max)),
-            ("blob_grace", time(blob_grace)),
-            ("drain_grace", time(drain_grace)),
-            ("connections_max", json!(connections_max)),
-            ("calls_per_connection_max", json!(calls_per_connection_max)),
-            ("calls_max", json!(calls_max)),
-            ("receiving_bytes_max", json!(receiving_bytes_max)),
-            ("answers_bytes_max", json!(answers_bytes_max)),
             ("log", json!(self.log)),
-            ("log_format", name(&|| self.log_format.to_possible_value())),
-        ]
+            ("log_format", name(self.log_format.to_possible_value())),
+        ];
+        let of_broker = |setting: &Setting| {
+            let value = match setting.get(&self.config) {
+                SettingValue::Time(time) => {
+                    json!(humantime::format_duration(time).to_string().replace(' ', ""))
+                }
+                SettingValue::Number(number) | SettingValue::Bytes(number) => json!(number),
+                SettingValue::Flag(flag) => json!(flag),
+            };
+            (setting.name, value)
+        };
+        own.into_iter().chain(Config::SETTINGS.iter().map(of_broker)).collect()
     }
 }
 
-/// Reads the broker's own settings. What cannot be read is added to `problems`, and so is what does not go together.
-fn read_config(args: &Args, problems: &mut Vec<String>) -> Config {
-    let default = Config::default();
-    let mut reader = Reader { problems };
-    let lease = reader.time("--lease", args.lease.as_deref(), default.lease);
-    // Whoever asks for a short lease alone need not know of the heartbeat.
-    let third = lease.map(|lease| lease / 3).filter(|third| !third.is_zero());
-    let heartbeat_default =
-        third.map_or(default.heartbeat_interval, |third| third.min(default.heartbeat_interval));
-    let heartbeat =
-        reader.time("--heartbeat-interval", args.heartbeat_interval.as_deref(), heartbeat_default);
-    // Lease and heartbeat have to fit each other: what cannot be read is not held against the other.
-    let (lease, heartbeat_interval) =
-        lease.zip(heartbeat).unwrap_or((default.lease, default.heartbeat_interval));
-    let config = Config {
-        lease,
-        heartbeat_interval,
-        protocol_min: reader.number("--protocol-min", args.protocol_min.as_deref(), default.protocol_min),
-        elves_lost_max: reader.number(
-            "--elves-lost-max",
-            args.elves_lost_max.as_deref(),
-            default.elves_lost_max,
-        ),
-        unfinished_max: reader.number(
-            "--unfinished-max",
-            args.unfinished_max.as_deref(),
-            default.unfinished_max,
-        ),
-        submission_idle_max: reader
-            .time("--submission-idle-max", args.submission_idle_max.as_deref(), default.submission_idle_max)
-            .unwrap_or(default.submission_idle_max),
-        sessions_max: reader.number("--sessions-max", args.sessions_max.as_deref(), default.sessions_max),
-        watches_max: reader.number("--watches-max", args.watches_max.as_deref(), default.watches_max),
-        queue_max: reader.number("--queue-max", args.queue_max.as_deref(), default.queue_max),
-        batch_max: reader.number("--batch-max", args.batch_max.as_deref(), default.batch_max),
-        blob_grace: reader
-            .time("--blob-grace", args.blob_grace.as_deref(), default.blob_grace)
-            .unwrap_or(default.blob_grace),
-        drain_grace: reader
-            .time("--drain-grace", args.drain_grace.as_deref(), default.drain_grace)
-            .unwrap_or(default.drain_grace),
-        connections_max: reader.number(
-            "--connections-max",
-            args.connections_max.as_deref(),
-            default.connections_max,
-        ),
-        calls_per_connection_max: reader.number(
-            "--calls-per-connection-max",
-            args.calls_per_connection_max.as_deref(),
-            default.calls_per_connection_max,
-        ),
-        calls_max: reader.number("--calls-max", args.calls_max.as_deref(), default.calls_max),
-        receiving_bytes_max: reader.number(
-            "--receiving-bytes-max",
-            args.receiving_bytes_max.as_deref(),
-            default.receiving_bytes_max,
-        ),
-        answers_bytes_max: reader.number(
-            "--answers-bytes-max",
-            args.answers_bytes_max.as_deref(),
-            default.answers_bytes_max,
-        ),
-        scheduler: SchedulerPlace::Runtime,
-    };
-    // Every field of the configuration has the flag of its name.
-    for ConfigProblem { field, problem } in
-        config.validate().err().map(|error| error.problems).unwrap_or_default()
-    {
-        let mut sentence = format!("--{} {problem}", field.replace('_', "-"));
-        if field == "heartbeat_interval" && !heartbeat_interval.is_zero() && args.lease.is_none() {
-            sentence.push_str(", the default of --lease");
-        }
-        problems.push(sentence);
-    }
-    config
+/// The default of a setting of this program.
+fn default_of(name: &str) -> &'static str {
+    OWN.iter().find(|own| own.name == name).map_or("", |own| own.default)
 }
 
 /// Reads values, and collects what is wrong with them.
 struct Reader<'a> {
-    problems: &'a mut Vec<String>,
+    given: &'a Given,
+    problems: Vec<String>,
 }
 
 impl Reader<'_> {
-    /// A time, or the default; `None` if it cannot be read.
-    fn time(&mut self, flag: &str, text: Option<&str>, default: Duration) -> Option<Duration> {
-        let Some(text) = text else { return Some(default) };
-        let problem = match humantime::parse_duration(text) {
-            Ok(time) if time <= TIME_MAX => return Some(time),
-            Ok(_) => format!("{flag}: `{text}` is more than 365 days"),
-            Err(_) => format!("{flag}: `{text}` is not a time such as 30s, 500ms or 10m"),
+    /// A setting of this program; `None` if it cannot be read.
+    fn own<T>(&mut self, name: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.given.text(name).unwrap_or_else(|| default_of(name));
+        let problem = match read(text) {
+            Ok(value) => return Some(value),
+            Err(problem) => format!("{}: {problem}", self.given.place(name)),
         };
         self.problems.push(problem);
         None
     }
 
-    /// A number, or the default.
-    fn number<T: FromStr<Err: Display>>(&mut self, flag: &str, text: Option<&str>, default: T) -> T {
-        let Some(text) = text else { return default };
-        text.parse().unwrap_or_else(|error| {
-            self.problems.push(format!("{flag}: `{text}` is not a number that is possible here: {error}"));
-            default
-        })
+    /// The broker's own settings. What cannot be read is a problem, and so is what does not go together.
+    fn config(&mut self) -> Config {
+        let mut config = Config { scheduler: SchedulerPlace::Runtime, ..Config::default() };
+        let mut unread = Vec::new();
+        for setting in Config::SETTINGS {
+            let Some(text) = self.given.text(setting.name) else { continue };
+            let read = read_value(setting.get(&config), text);
+            let set = read.and_then(|value| {
+                let problem = |error| format!("`{text}` is not a number that is possible here: {error}");
+                setting.set(&mut config, value).map_err(problem)
+            });
+            if let Err(problem) = set {
+                self.problems.push(format!("{}: {problem}", self.given.place(setting.name)));
+                unread.push(setting.name);
+            }
+        }
+        let is_given = |name| self.given.text(name).is_some();
+        // Whoever asks for a short lease alone need not know of the heartbeat.
+        let third = config.lease / 3;
+        if !is_given("heartbeat_interval") && !third.is_zero() {
+            config.heartbeat_interval = config.heartbeat_interval.min(third);
+        }
+        for ConfigProblem { field, problem } in
+            config.validate().err().map(|error| error.problems).unwrap_or_default()
+        {
+            // What cannot be read is not held against another.
+            let is_of_both = field == "heartbeat_interval" && problem.contains("third");
+            if is_of_both && unread.iter().any(|name| ["lease", "heartbeat_interval"].contains(name)) {
+                continue;
+            }
+            let default = if is_of_both && !is_given("lease") { ", the default of --lease" } else { "" };
+            self.problems.push(format!("{} {problem}{default}", self.given.place(field)));
+        }
+        config
+    }
+}
+
+/// Reads a value of the kind that a setting has.
+fn read_value(kind: SettingValue, text: &str) -> Result<SettingValue, String> {
+    match kind {
+        SettingValue::Time(_) => match humantime::parse_duration(text) {
+            Ok(time) if time <= TIME_MAX => Ok(SettingValue::Time(time)),
+            Ok(_) => Err(format!("`{text}` is more than 365 days")),
+            Err(_) => Err(format!("`{text}` is not a time such as 30s, 500ms or 10m")),
+        },
+        SettingValue::Number(_) | SettingValue::Bytes(_) => {
+            let problem = |error| format!("`{text}` is not a number that is possible here: {error}");
+            text.parse().map(SettingValue::Number).map_err(problem)
+        }
+        SettingValue::Flag(_) => boolean(text).map(SettingValue::Flag),
+    }
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+fn read_log(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("`{text}` is not a filter: {error}")),
     }
 }
 
@@ -342,14 +300,14 @@ fn read_listen(text: &str, insecure: bool) -> Result<SocketAddr, String> {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
     };
-    let address: SocketAddr = numeric.parse().map_err(|_unparsable| {
-        format!("--listen: `{text}` is not an address with a port, such as 127.0.0.1:7420")
-    })?;
+    let address: SocketAddr = numeric
+        .parse()
+        .map_err(|_unparsable| format!("`{text}` is not an address with a port, such as 127.0.0.1:7420"))?;
     if address.ip().is_loopback() || insecure {
         return Ok(address);
     }
     Err(format!(
-        "--listen: other machines can reach {address}, and whoever reaches it may do everything, since TLS and tokens \
+        "other machines can reach {address}, and whoever reaches it may do everything, since TLS and tokens \
          are not there yet; use a loopback address such as 127.0.0.1:7420, or accept that with --insecure"
     ))
 }
@@ -424,6 +382,46 @@ mod tests {
             scheduler: SchedulerPlace::Runtime,
         };
         assert_eq!(settings.config, expected);
+    }
+
+    /// The settings of a file with this text, and of flags.
+    fn read_file(text: &str, flags: &[&str]) -> Result<Settings, Misuse> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let config = format!("--config={}", file.path().display());
+        let problem = |Misuse(text)| Misuse(text.replace(&file.path().display().to_string(), "FILE"));
+        read(&[&[config.as_str()], flags].concat()).map_err(problem)
+    }
+
+    #[test]
+    fn a_file_is_read_and_flags_win_over_it() {
+        let text = "store = \"memory\"\ninsecure = true\nlisten = \"0.0.0.0:1\"\nlease = \"9s\"\nqueue_max = 7\nbatch_max = 8\n";
+        let settings = read_file(text, &["--batch-max=9", "--store=embedded"]).unwrap();
+        assert_eq!((settings.store, settings.insecure), (StoreKind::Embedded, true));
+        let Config { lease, heartbeat_interval, queue_max, batch_max, .. } = settings.config;
+        assert_eq!((lease, heartbeat_interval), (Duration::from_secs(9), Duration::from_secs(3)));
+        assert_eq!((queue_max, batch_max), (7, 9));
+    }
+
+    #[test]
+    fn all_problems_of_a_file_are_told_with_those_of_flags() {
+        let text = "lease = \"soon\"\nlaese = \"9s\"\nqueue_max = 0\nbatch_max = 1.5\nstore = \"disk\"\n";
+        let problem = read_file(text, &["--calls-max=0"]).unwrap_err().0;
+        for part in [
+            "lease in `FILE`: `soon` is not a time",
+            "`FILE`: there is no setting `laese`",
+            "queue_max in `FILE` must be between 1 and 1048576",
+            "`FILE`: batch_max is neither a text, a whole number, true nor false",
+            "store in `FILE`: ",
+            "--calls-max must be at least 1",
+        ] {
+            assert!(problem.contains(part), "{part} is missing: {problem}");
+        }
+        let problem = read_file("lease = \"9s\"\nqueue_max 1\n", &["--calls-max=0"]).unwrap_err().0;
+        assert!(problem.contains("`FILE` is no TOML: line 2: "), "{problem}");
+        assert!(problem.contains("--calls-max must"), "{problem}");
+        let problem = read(&["--config=/nonexistent/file"]).unwrap_err().0;
+        assert!(problem.contains("--config: `/nonexistent/file` cannot be read: "), "{problem}");
     }
 
     #[test]

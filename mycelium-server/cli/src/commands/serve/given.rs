@@ -1,0 +1,156 @@
+//! What people say of the settings: on the command line, in the environment, and in a file.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::builder::PossibleValuesParser;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
+use mycelium_server::{Config, Setting, SettingRange, SettingValue};
+
+use super::settings::{OWN, Own};
+
+/// The settings that were given, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Given(BTreeMap<&'static str, Said>);
+
+/// What was said of one setting.
+#[derive(Debug)]
+struct Said {
+    text: OsString,
+    /// `--lease`, or ``lease in `FILE` ``.
+    place: String,
+}
+
+/// The flag of a setting: `--queue-max`.
+fn flag(name: &str) -> String {
+    format!("--{}", name.replace('_', "-"))
+}
+
+impl Given {
+    /// What was said of a setting.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.text.to_str()
+    }
+
+    /// The same as a path, which may be any bytes.
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
+        Some(PathBuf::from(&self.0.get(name)?.text))
+    }
+
+    /// Where it was said, for whoever has to change it.
+    pub(super) fn place(&self, name: &str) -> String {
+        self.0.get(name).map_or_else(|| flag(name), |said| said.place.clone())
+    }
+
+    /// Adds what a file says of settings of which nothing was said before.
+    pub(super) fn add_file(&mut self, file: &Path, problems: &mut Vec<String>) {
+        let shown = file.display();
+        let table = match std::fs::read_to_string(file) {
+            Ok(text) => text.parse::<toml::Table>().map_err(|error| {
+                let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+                format!("`{shown}` is no TOML: line {line}: {}", error.message())
+            }),
+            Err(error) => Err(format!("`{shown}` cannot be read: {error}")),
+        };
+        let table = match table {
+            Ok(table) => table,
+            Err(problem) => return problems.push(format!("--config: {problem}")),
+        };
+        for (key, value) in table {
+            let Some(name) = names().find(|name| *name == key) else {
+                problems.push(format!("`{shown}`: there is no setting `{key}`"));
+                continue;
+            };
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(flag) => flag.to_string(),
+                other => {
+                    let kind = other.type_str();
+                    problems.push(format!(
+                        "`{shown}`: {key} is neither a text, a whole number, true nor false: {kind}"
+                    ));
+                    continue;
+                }
+            };
+            let place = format!("{name} in `{shown}`");
+            self.0.entry(name).or_insert(Said { text: text.into(), place });
+        }
+    }
+}
+
+/// The names of all settings.
+fn names() -> impl Iterator<Item = &'static str> {
+    OWN.iter().map(|own| own.name).chain(Config::SETTINGS.iter().map(|setting| setting.name))
+}
+
+/// The argument of a setting.
+fn argument(name: &'static str, unit: &'static str, help: String) -> Arg {
+    let argument =
+        Arg::new(name).long(name.replace('_', "-")).env(format!("MYCELIUM_{}", name.to_uppercase()));
+    let argument = argument.value_name(unit).help(help);
+    if unit == "BOOL" {
+        argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else {
+        argument
+    }
+}
+
+fn of_program(own: &'static Own) -> Arg {
+    let argument = argument(own.name, own.unit, format!("{} Default: {}.", own.help, own.default));
+    let choices = (own.choices)();
+    match own.unit {
+        "DIR" => argument.value_parser(clap::value_parser!(PathBuf)),
+        _ if choices.is_empty() => argument,
+        _ => argument.value_parser(PossibleValuesParser::new(choices)),
+    }
+}
+
+fn of_broker(setting: &'static Setting) -> Arg {
+    let default = setting.get(&Config::default());
+    let unit = match (default, setting.range) {
+        (SettingValue::Time(_), _) => "TIME",
+        (SettingValue::Flag(_), _) => "BOOL",
+        (_, SettingRange::AtLeast(SettingValue::Bytes(_))) => "BYTES",
+        (SettingValue::Number(_) | SettingValue::Bytes(_), _) => "NUMBER",
+    };
+    let range = match setting.range {
+        SettingRange::Any => String::new(),
+        range => format!("; {range}"),
+    };
+    argument(setting.name, unit, format!("{} Default: {default}{range}.", setting.help.trim()))
+}
+
+impl clap::Args for Given {
+    fn augment_args(command: Command) -> Command {
+        command.args(OWN.iter().map(of_program)).args(Config::SETTINGS.iter().map(of_broker))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Given {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut given = Self::default();
+        given.update_from_arg_matches(matches)?;
+        Ok(given)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for name in names() {
+            let is_given = matches!(
+                matches.value_source(name),
+                Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+            );
+            let text = matches.get_raw(name).and_then(|mut values| values.next_back());
+            if let Some(text) = text.filter(|_| is_given) {
+                self.0.insert(name, Said { text: text.to_owned(), place: flag(name) });
+            }
+        }
+        Ok(())
+    }
+}
