@@ -8,10 +8,7 @@ use mycelium_proto::v1::mycelium_service_server::MyceliumService;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{Mycelia, convert, operations, submit, watch};
-use crate::broker::{Handle, StoreState};
-use crate::error::Error;
-use crate::queries::{elves, graph, jobs, lineage, list};
+use super::{Mycelia, jobs, operations, reads, submit, watch};
 use crate::transport;
 
 /// Serves those who orchestrate and watch.
@@ -70,48 +67,22 @@ macro_rules! unary {
 }
 
 unary! {
-    get_job(GetJobRequest) -> GetJobResponse = jobs::get_job;
-    list_jobs(ListJobsRequest) -> ListJobsResponse = list::list_jobs;
-    get_outputs(GetOutputsRequest) -> GetOutputsResponse = jobs::get_outputs;
-    get_flow(GetFlowRequest) -> GetFlowResponse = list::get_flow;
-    list_flows(ListFlowsRequest) -> ListFlowsResponse = list::list_flows;
-    get_graph(GetGraphRequest) -> GetGraphResponse = graph::get_graph;
-    cancel_jobs(CancelJobsRequest) -> CancelJobsResponse = jobs::cancel;
-    retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry;
-    get_lineage(GetLineageRequest) -> GetLineageResponse = lineage::get_lineage;
-    explain_job(ExplainJobRequest) -> ExplainJobResponse = jobs::explain;
-    list_elves(ListElvesRequest) -> ListElvesResponse = elves::list_elves;
-    get_elf(GetElfRequest) -> GetElfResponse = elves::get_elf;
-    list_revisions(ListRevisionsRequest) -> ListRevisionsResponse = elves::list_revisions;
-    get_revision(GetRevisionRequest) -> GetRevisionResponse = elves::get_revision;
-    list_failures(ListFailuresRequest) -> ListFailuresResponse = list::list_failures;
-    get_failure(GetFailureRequest) -> GetFailureResponse = list::get_failure;
-    get_status(GetStatusRequest) -> GetStatusResponse = get_status;
+    get_job(GetJobRequest) -> GetJobResponse = reads::get_job;
+    list_jobs(ListJobsRequest) -> ListJobsResponse = reads::list_jobs;
+    get_outputs(GetOutputsRequest) -> GetOutputsResponse = reads::get_outputs;
+    get_flow(GetFlowRequest) -> GetFlowResponse = reads::get_flow;
+    list_flows(ListFlowsRequest) -> ListFlowsResponse = reads::list_flows;
+    get_graph(GetGraphRequest) -> GetGraphResponse = reads::get_graph;
+    cancel_jobs(CancelJobsRequest) -> CancelJobsResponse = jobs::cancel_jobs;
+    retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry_jobs;
+    get_lineage(GetLineageRequest) -> GetLineageResponse = reads::get_lineage;
+    explain_job(ExplainJobRequest) -> ExplainJobResponse = reads::explain_job;
+    list_elves(ListElvesRequest) -> ListElvesResponse = reads::list_elves;
+    get_elf(GetElfRequest) -> GetElfResponse = reads::get_elf;
+    list_revisions(ListRevisionsRequest) -> ListRevisionsResponse = reads::list_revisions;
+    get_revision(GetRevisionRequest) -> GetRevisionResponse = reads::get_revision;
+    list_failures(ListFailuresRequest) -> ListFailuresResponse = reads::list_failures;
+    get_failure(GetFailureRequest) -> GetFailureResponse = reads::get_failure;
+    get_status(GetStatusRequest) -> GetStatusResponse = reads::get_status;
     list_operations(ListOperationsRequest) -> ListOperationsResponse = operations::list_operations;
-}
-
-async fn get_status(handle: &Handle, _request: v1::GetStatusRequest) -> Result<v1::GetStatusResponse, Error> {
-    let (counts, commit) = handle.query(|core, commit| (core.status(), commit)).await?;
-    Ok(v1::GetStatusResponse {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        store: handle.store().kind().to_owned(),
-        durable: handle.store().is_durable(),
-        started_at: Some(convert::timestamp(handle.clock().started_at())),
-        commit: commit.0,
-        unfinished: Some(v1::JobCounts {
-            pending: counts.pending,
-            ready: counts.ready,
-            running: counts.running,
-            ..v1::JobCounts::default()
-        }),
-        sessions: u32::try_from(counts.sessions).unwrap_or(u32::MAX),
-        process_id: std::process::id(),
-        outcomes_stale: counts.outcomes_stale,
-        store_problem: match handle.store_state().borrow().store {
-            StoreState::Full => "disk full".to_owned(),
-            StoreState::ReadOnly => "read-only".to_owned(),
-            // Who is away answers nobody.
-            StoreState::Writable | StoreState::Away => String::new(),
-        },
-    })
 }

@@ -22,7 +22,8 @@ use crate::broker::{
 };
 use crate::defect;
 use crate::error::Error;
-use crate::queries::jobs::{find_all, job_ids};
+use crate::queries::Job;
+use crate::queries::jobs::find_all;
 use crate::queries::list::{JobCursor, JobFilter, JobsPage, jobs_page};
 use crate::store::{FinishedQuery, Store};
 
@@ -49,7 +50,7 @@ pub(crate) async fn watch(
             (WatchScope::Flow(flow), None)
         }
         Some(Scope::Jobs(jobs)) => {
-            let ids = job_ids("jobs.job_ids", &jobs.job_ids)?;
+            let ids = convert::job_ids("jobs.job_ids", &jobs.job_ids)?;
             let charge = handle.watch_limits().admit_jobs(peer, ids.len())?;
             for some in ids.chunks(CHANGES_PER_MESSAGE) {
                 let found = find_all(&handle, some.to_vec()).await?;
@@ -236,9 +237,8 @@ impl Watch {
             drop(reading);
             let mut jobs = Vec::with_capacity(found.len());
             for (id, found) in some.iter().zip(found) {
-                let Some(found) = found else { continue };
-                let job = found.to_message();
-                if is_final(job.status) {
+                let Some(job) = found else { continue };
+                if matches!(job.status(), Status::Final(_)) {
                     if let Some(unfinished) = &mut self.known.unfinished {
                         unfinished.remove(id);
                     }
@@ -258,13 +258,13 @@ impl Watch {
     /// Sends jobs as part of a snapshot, in as many messages as their outputs take.
     async fn send_jobs(
         &self,
-        mut jobs: Vec<v1::Job>,
+        mut jobs: Vec<Job>,
         mut place: Place<'_>,
         mut room: Room,
     ) -> Result<Go, CallError> {
         while !jobs.is_empty() {
             let outputs = self.wants.outputs;
-            let drafts = jobs.iter().filter_map(|job| Draft::of_job(job.clone(), outputs)).collect();
+            let drafts = jobs.iter().map(|job| Draft::of_job(job, outputs)).collect();
             let (changes, filled) = self.assemble(drafts, room).await?;
             jobs.drain(..changes.len().clamp(1, jobs.len()));
             place.send(response(Commit(0), true, changes), filled);
@@ -370,23 +370,4 @@ async fn unfinished_of(handle: &Handle, flow: FlowId) -> Result<Option<u64>, Cal
 
 fn response(commit: Commit, snapshot: bool, changes: Vec<v1::JobChange>) -> v1::WatchJobsResponse {
     v1::WatchJobsResponse { commit: commit.0, snapshot, changes, snapshot_end: false }
-}
-
-fn is_final(status: i32) -> bool {
-    match v1::JobStatus::try_from(status) {
-        Ok(
-            v1::JobStatus::Done
-            | v1::JobStatus::Failed
-            | v1::JobStatus::UpstreamFailed
-            | v1::JobStatus::Cancelled
-            | v1::JobStatus::Skipped,
-        ) => true,
-        Ok(
-            v1::JobStatus::Unspecified
-            | v1::JobStatus::Pending
-            | v1::JobStatus::Ready
-            | v1::JobStatus::Running,
-        )
-        | Err(_) => false,
-    }
 }

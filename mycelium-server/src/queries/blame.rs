@@ -5,9 +5,8 @@ use mycelium_core::status::FinalStatus;
 use mycelium_proto::v1;
 use prost::Message as _;
 
-use super::jobs::{Found, find_all};
+use super::jobs::{Job, find_all};
 use crate::broker::{CallError, Handle, cut_failure};
-use crate::grpc::convert;
 use crate::store::{FailureRecord, FinishedRecord, Store, isolate};
 
 /// The most links from a job to the one that is to blame.
@@ -17,26 +16,25 @@ const DEPENDENCIES_READ: usize = 1_000;
 
 /// Why a job did not end well.
 #[derive(Debug, Default)]
-pub(super) struct Blame {
+pub(crate) struct Blame {
     /// The failure of the job, or of the one that is to blame.
-    pub(super) failure: Option<v1::Failure>,
+    pub(crate) failure: Option<v1::Failure>,
     /// If the job is UPSTREAM_FAILED: the one that is to blame, or the one that was and came back meanwhile.
-    pub(super) root_cause: Option<v1::Job>,
+    pub(crate) root_cause: Option<Job>,
     /// The job that was to blame, if it came back and there is no other.
     came_back: Option<JobId>,
 }
 
 /// Finds out why a job did not end well. Empty for one that did, or has not ended.
-pub(super) async fn blame(handle: &Handle, found: &Found) -> Result<Blame, CallError> {
-    let Found::Finished(record) = found else { return Ok(Blame::default()) };
+pub(super) async fn blame(handle: &Handle, found: &Job) -> Result<Blame, CallError> {
+    let Job::Finished(record) = found else { return Ok(Blame::default()) };
     let record = match record.end.status() {
         FinalStatus::Failed | FinalStatus::UpstreamFailed => record.clone(),
         FinalStatus::Done | FinalStatus::Cancelled | FinalStatus::Skipped => return Ok(Blame::default()),
     };
     let mut blame = handle.read(move |store| read_blame(store, record)).await?;
     if let Some(job) = blame.came_back {
-        let found = find_all(handle, vec![job]).await?.pop().flatten();
-        blame.root_cause = found.map(|found| found.to_message());
+        blame.root_cause = find_all(handle, vec![job]).await?.pop().flatten();
     }
     Ok(blame)
 }
@@ -53,8 +51,7 @@ fn read_blame(store: &dyn Store, record: FinishedRecord) -> Result<Blame, CallEr
             None => return Ok(Blame { came_back: Some(cause), ..Blame::default() }),
         }
     }
-    let root_cause = Some(convert::finished_job(&last));
-    Ok(Blame { failure: failure_of(store, &last)?, root_cause, came_back: None })
+    Ok(Blame { failure: failure_of(store, &last)?, root_cause: Some(Job::Finished(last)), came_back: None })
 }
 
 /// Why a job is UPSTREAM_FAILED: because of the one that is recorded as its cause or, if that was brought back meanwhile,

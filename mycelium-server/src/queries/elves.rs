@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use mycelium_core::ElfView;
-use mycelium_core::ids::Revision;
+use mycelium_core::ids::{Revision, Timestamp};
+use mycelium_core::{ElfView, InstanceView};
 use mycelium_proto::limits::PAGE_BYTES_MAX;
 use mycelium_proto::v1;
 use prost::Message as _;
 
-use super::page;
-use crate::broker::{CallError, Handle};
+use super::page::{self, Page, PageOf, Weigh, invalid_token};
+use crate::broker::{CallError, Handle, Process};
 use crate::error::Error;
-use crate::grpc::convert;
 use crate::store::{ElfRecord, RevisionCursor, RevisionRecord, Store};
 
 /// The most bytes of one elf in a list, and of a page of them with their instances.
@@ -21,19 +20,58 @@ const SHOWN_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// The most instances that are shown of one elf in a list, and of one by itself.
 const INSTANCES_LISTED_MAX: usize = 100;
 const INSTANCES_SHOWN_MAX: usize = 1_000;
+/// The most that an elf takes in an answer beside its declaration and its instances, and an instance beside its host.
+const ELF_BYTES: usize = 96;
+const INSTANCE_BYTES: usize = 64;
+/// The kinds of the tokens of pages: of elves, and of revisions.
+const ELVES: char = 'e';
+const REVISIONS: char = 'r';
 
-pub(crate) async fn list_elves(
-    handle: &Handle,
-    request: v1::ListElvesRequest,
-) -> Result<v1::ListElvesResponse, Error> {
-    const KIND: char = 'e';
-    let after = match page::read(&request.page_token, &[KIND])? {
+/// An elf as it described itself, and what is known of it now.
+#[derive(Debug)]
+pub(crate) struct Elf {
+    pub(crate) declaration: v1::ElfDeclaration,
+    /// Whether something was left out of the declaration because it takes too many bytes.
+    pub(crate) truncated: bool,
+    pub(crate) first_seen: Timestamp,
+    pub(crate) last_seen: Timestamp,
+    pub(crate) jobs_ready: u64,
+    pub(crate) jobs_running: u64,
+    /// The first of the sessions that serve it, each with its process if that is known.
+    pub(crate) instances: Vec<(InstanceView, Option<Process>)>,
+    pub(crate) instances_total: usize,
+}
+
+impl Weigh for Elf {
+    fn bytes(&self) -> usize {
+        let host = |process: &Process| process.host.len();
+        let instances = self.instances.iter();
+        let instances = instances.map(|(_, process)| INSTANCE_BYTES + process.as_ref().map_or(0, host));
+        ELF_BYTES + self.declaration.encoded_len() + instances.sum::<usize>()
+    }
+}
+
+/// A revision of an elf or a task.
+#[derive(Debug)]
+pub(crate) struct RevisionView {
+    /// Its documentation, signature and source.
+    pub(crate) document: v1::Revision,
+    pub(crate) first_seen: Timestamp,
+}
+
+impl Weigh for RevisionView {
+    fn bytes(&self) -> usize {
+        self.document.encoded_len() + 24
+    }
+}
+
+/// A page of the elves, by name, without their sources.
+pub(crate) async fn elves(handle: &Handle, page: &PageOf) -> Result<Page<Elf>, Error> {
+    let after = match page::read(&page.token, &[ELVES])? {
         None => None,
-        Some((_, bytes)) => {
-            Some(String::from_utf8(bytes).map_err(|_| Error::field("page_token", "is not a token"))?)
-        }
+        Some((_, bytes)) => Some(String::from_utf8(bytes).map_err(|_| invalid_token())?),
     };
-    let limit = page::size(request.page_size);
+    let limit = page.limit();
     let read = move |store: &dyn Store| {
         let read = |after: Option<&Arc<str>>, n| {
             let records = store.list_elves(after.map(|name| &**name), n)?;
@@ -43,39 +81,28 @@ pub(crate) async fn list_elves(
             let mut declaration = declaration_of(&record)?;
             declaration.source.clear();
             declaration.tasks.iter_mut().for_each(|task| task.source.clear());
-            Ok(elf_message(&record, declaration, LISTED_BYTES_MAX))
+            Ok(elf_of(&record, declaration, LISTED_BYTES_MAX))
         })
     };
     let (mut elves, mut next) = handle.read(read).await?;
     add_instances(handle, &mut elves, INSTANCES_LISTED_MAX).await?;
-    let mut bytes = 0;
-    let fit = elves.iter().take_while(|elf| {
-        bytes += page::encoded_len_in_list(*elf);
-        bytes <= LISTED_BYTES_MAX
-    });
-    let n_fit = fit.count().max(1);
+    let n_fit = page::fitting(&elves, LISTED_BYTES_MAX);
     if n_fit < elves.len() {
         elves.truncate(n_fit);
-        next = elves.last().map(|last| Arc::from(name_of(last)));
+        next = elves.last().map(|last| Arc::from(last.declaration.name.as_str()));
     }
-    let next_page_token = next.map(|last| page::token(KIND, last.as_bytes())).unwrap_or_default();
-    Ok(v1::ListElvesResponse { elves, next_page_token })
+    let next = next.map(|last| page::token(ELVES, last.as_bytes())).unwrap_or_default();
+    Ok(Page { entries: elves, next, unreadable: 0 })
 }
 
-pub(crate) async fn get_elf(
-    handle: &Handle,
-    request: v1::GetElfRequest,
-) -> Result<v1::GetElfResponse, Error> {
-    let name = request.name.clone();
-    let record = handle.read(move |store| Ok(store.elf(&name)?)).await?;
-    let record = record.ok_or(CallError::ElfNotFound(request.name))?;
-    let mut elves = vec![elf_message(&record, declaration_of(&record)?, SHOWN_BYTES_MAX)];
-    add_instances(handle, &mut elves, INSTANCES_SHOWN_MAX).await?;
-    Ok(v1::GetElfResponse { elf: elves.pop() })
-}
-
-fn name_of(elf: &v1::Elf) -> &str {
-    elf.declaration.as_ref().map_or("", |declaration| &declaration.name)
+/// An elf.
+pub(crate) async fn elf(handle: &Handle, name: String) -> Result<Elf, CallError> {
+    let asked = name.clone();
+    let record = handle.read(move |store| Ok(store.elf(&asked)?)).await?;
+    let record = record.ok_or(CallError::ElfNotFound(name))?;
+    let mut elf = elf_of(&record, declaration_of(&record)?, SHOWN_BYTES_MAX);
+    add_instances(handle, std::slice::from_mut(&mut elf), INSTANCES_SHOWN_MAX).await?;
+    Ok(elf)
 }
 
 fn declaration_of(record: &ElfRecord) -> Result<v1::ElfDeclaration, CallError> {
@@ -84,14 +111,17 @@ fn declaration_of(record: &ElfRecord) -> Result<v1::ElfDeclaration, CallError> {
 }
 
 /// An elf as it described itself, in at most so many bytes.
-fn elf_message(record: &ElfRecord, mut declaration: v1::ElfDeclaration, bytes_max: usize) -> v1::Elf {
+fn elf_of(record: &ElfRecord, mut declaration: v1::ElfDeclaration, bytes_max: usize) -> Elf {
     let truncated = cut_declaration(&mut declaration, bytes_max);
-    v1::Elf {
-        declaration: Some(declaration),
-        first_seen: Some(convert::timestamp(record.first_seen)),
-        last_seen: Some(convert::timestamp(record.last_seen)),
+    Elf {
+        declaration,
         truncated,
-        ..v1::Elf::default()
+        first_seen: record.first_seen,
+        last_seen: record.last_seen,
+        jobs_ready: 0,
+        jobs_running: 0,
+        instances: Vec::new(),
+        instances_total: 0,
     }
 }
 
@@ -128,8 +158,8 @@ fn cut_declaration(declaration: &mut v1::ElfDeclaration, bytes_max: usize) -> bo
 }
 
 /// Adds to each elf what the core knows of it, with at most so many instances.
-async fn add_instances(handle: &Handle, elves: &mut [v1::Elf], max: usize) -> Result<(), CallError> {
-    let names: Vec<String> = elves.iter().map(|elf| name_of(elf).to_owned()).collect();
+async fn add_instances(handle: &Handle, elves: &mut [Elf], max: usize) -> Result<(), CallError> {
+    let names: Vec<String> = elves.iter().map(|elf| elf.declaration.name.clone()).collect();
     let views = handle.query(move |core, _| {
         let cut = |mut view: ElfView| {
             let total = view.instances.len();
@@ -142,69 +172,53 @@ async fn add_instances(handle: &Handle, elves: &mut [v1::Elf], max: usize) -> Re
         let Some((view, total)) = view else { continue };
         elf.jobs_ready = view.ready;
         elf.jobs_running = view.running;
-        elf.instances_total = total as u64;
-        elf.instances = instances(handle, view);
+        elf.instances_total = total;
+        let with_process = |instance: InstanceView| (instance, handle.processes().get(instance.session));
+        elf.instances = view.instances.into_iter().map(with_process).collect();
     }
     Ok(())
 }
 
-fn instances(handle: &Handle, view: ElfView) -> Vec<v1::ElfInstance> {
-    let instances = view.instances.into_iter().map(|instance| {
-        let process = handle.processes().get(instance.session);
-        v1::ElfInstance {
-            instance_id: convert::id(instance.instance.as_bytes()),
-            session: instance.session.0,
-            connected: instance.connected,
-            window: instance.window,
-            held: instance.held,
-            process_id: process.as_ref().map_or(0, |process| process.id),
-            host: process.map(|process| process.host).unwrap_or_default(),
-        }
-    });
-    instances.collect()
-}
-
-pub(crate) async fn list_revisions(
+/// A page of the revisions of an elf and its tasks, without sources and documentation.
+pub(crate) async fn revisions(
     handle: &Handle,
-    request: v1::ListRevisionsRequest,
-) -> Result<v1::ListRevisionsResponse, Error> {
-    const KIND: char = 'r';
-    let after = page::read(&request.page_token, &[KIND])?.map(|(_, bytes)| RevisionCursor(bytes));
-    let limit = page::size(request.page_size);
-    let elf = request.elf.clone();
+    elf: String,
+    page: &PageOf,
+) -> Result<Page<RevisionView>, Error> {
+    let after = page::read(&page.token, &[REVISIONS])?.map(|(_, bytes)| RevisionCursor(bytes));
+    let limit = page.limit();
     let read = move |store: &dyn Store| {
         if store.elf(&elf)?.is_none() {
             return Err(CallError::ElfNotFound(elf));
         }
         let read = |after: Option<&RevisionCursor>, n| Ok(store.list_revisions(&elf, after, n)?);
         page::fill(limit, 1, after, read, |record: RevisionRecord| {
-            let mut revision = revision_message(&record)?;
-            revision.source.clear();
-            revision.docs.clear();
+            let mut revision = revision_of(&record)?;
+            revision.document.source.clear();
+            revision.document.docs.clear();
             Ok(revision)
         })
     };
-    let (revisions, next) = handle.read(read).await?;
-    let next_page_token = next.map(|next| page::token(KIND, &next.0)).unwrap_or_default();
-    Ok(v1::ListRevisionsResponse { revisions, next_page_token })
+    let (entries, next) = handle.read(read).await?;
+    let next = next.map(|next| page::token(REVISIONS, &next.0)).unwrap_or_default();
+    Ok(Page { entries, next, unreadable: 0 })
 }
 
-pub(crate) async fn get_revision(
+/// A revision of an elf, or of a task of it.
+pub(crate) async fn revision(
     handle: &Handle,
-    request: v1::GetRevisionRequest,
-) -> Result<v1::GetRevisionResponse, Error> {
-    let revision = Revision::from_slice(&request.revision)
-        .ok_or_else(|| Error::field("revision", "must be 32 bytes"))?;
-    let record = handle.read(move |store| Ok(store.revision(&request.elf, &request.task, revision)?)).await?;
-    let record = record.ok_or(CallError::RevisionNotFound)?;
-    Ok(v1::GetRevisionResponse { revision: Some(revision_message(&record)?) })
+    elf: String,
+    task: String,
+    revision: Revision,
+) -> Result<RevisionView, CallError> {
+    let record = handle.read(move |store| Ok(store.revision(&elf, &task, revision)?)).await?;
+    revision_of(&record.ok_or(CallError::RevisionNotFound)?)
 }
 
-fn revision_message(record: &RevisionRecord) -> Result<v1::Revision, CallError> {
-    let mut revision = v1::Revision::decode(record.body.clone())
+fn revision_of(record: &RevisionRecord) -> Result<RevisionView, CallError> {
+    let document = v1::Revision::decode(record.body.clone())
         .map_err(|error| CallError::Unreadable(format!("a revision of elf `{}`: {error}", record.elf)))?;
-    revision.first_seen = Some(convert::timestamp(record.first_seen));
-    Ok(revision)
+    Ok(RevisionView { document, first_seen: record.first_seen })
 }
 
 #[cfg(test)]

@@ -1,19 +1,18 @@
-//! `GetGraph`: jobs and the edges between them.
+//! Jobs and the edges between them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use mycelium_core::effects::Refusal;
 use mycelium_core::ids::{FlowId, JobId};
-use mycelium_proto::{limits, v1};
-use prost::Message as _;
+use mycelium_proto::limits::{FOR_EACH_ELEMENTS_MAX, PAGE_BYTES_MAX};
 
-use super::jobs::{decode_spec, find, find_readable, read_spec, readable_specs};
+use super::jobs::{Job, decode_spec, find, find_readable, read_spec, readable_specs};
 use super::list::{JobCursor, JobFilter, JobsPage, jobs_page};
-use super::page;
-use super::values;
+use super::page::{self, PageOf, Weigh};
+use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
 use crate::error::Error;
-use crate::grpc::convert;
 use crate::store::{FinishedQuery, SpecRecord, Store};
 use crate::values::{Edge, edges_of, element_id, list_edges_of};
 
@@ -22,42 +21,89 @@ const DEPTH_MAX: u32 = 100;
 /// The most bytes of edges in one answer.
 const EDGES_BYTES_MAX: usize = 3 * 512 * 1024;
 
-pub(crate) async fn get_graph(
-    handle: &Handle,
-    request: v1::GetGraphRequest,
-) -> Result<v1::GetGraphResponse, Error> {
-    use v1::get_graph_request::Root;
-    let limit = page::size(request.page_size);
-    let mut answer = match &request.root {
-        Some(Root::FlowId(id)) => {
-            let flow = convert::flow_id("flow_id", id)?;
-            let cursor = JobCursor::read(&request.page_token)?;
-            of_flow(handle, flow, cursor, limit).await?
-        }
-        Some(Root::JobId(id)) => {
-            let job = convert::job_id("job_id", id)?;
-            if request.depth > DEPTH_MAX {
-                return Err(Error::field("depth", format!("must be at most {DEPTH_MAX}")));
-            }
-            around(handle, job, request.depth.max(1), limit).await?
-        }
-        None => return Err(Error::field("root", "says nothing: give a flow or a job")),
-    };
-    if request.include_values {
-        answer.values = values::of_jobs(handle, &answer.jobs).await?;
-    }
-    Ok(answer)
+/// An edge of the graph of jobs: what flows from one into another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JobEdge {
+    pub(crate) from: JobId,
+    pub(crate) to: JobId,
+    /// Of a value: the output it comes from; empty if it is all that the job returned.
+    pub(crate) output: String,
+    /// Of a value: the parameter it flows into.
+    pub(crate) parameter: String,
+    pub(crate) kind: EdgeKind,
 }
 
-async fn of_flow(
+/// What an edge is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EdgeKind {
+    /// A value flows into an argument.
+    Value,
+    /// A value flows into the condition.
+    Condition,
+    /// A value flows into the list that the job is run over, or is an element of it.
+    Element,
+    /// The job waits for another, and takes no value of it.
+    After,
+    /// What the job for an element returned is gathered into a list.
+    Gather,
+}
+
+impl Weigh for JobEdge {
+    fn bytes(&self) -> usize {
+        // Two ids, the kind, and tags and lengths.
+        64 + self.output.len() + self.parameter.len()
+    }
+}
+
+/// What a graph is made around.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Root {
+    Flow(FlowId),
+    /// A job, with those that are at most so many edges away.
+    Job {
+        id: JobId,
+        depth: u32,
+    },
+}
+
+/// A part of the graph of jobs.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) edges: Vec<JobEdge>,
+    /// The token of the next page; empty if there is none.
+    pub(crate) next: String,
+    /// Whether something was left out.
+    pub(crate) truncated: bool,
+    /// The values of the first jobs, if they were asked for.
+    pub(crate) values: Vec<JobValues>,
+}
+
+/// The jobs of a flow, or those around a job, and what flows into them.
+pub(crate) async fn graph(
     handle: &Handle,
-    flow: FlowId,
-    cursor: JobCursor,
-    limit: usize,
-) -> Result<v1::GetGraphResponse, Error> {
+    root: Root,
+    page: &PageOf,
+    shows_values: bool,
+) -> Result<Graph, Error> {
+    let mut graph = match root {
+        Root::Flow(flow) => of_flow(handle, flow, JobCursor::read(&page.token)?, page.limit()).await?,
+        Root::Job { depth, .. } if depth > DEPTH_MAX => {
+            return Err(Error::field("depth", format!("must be at most {DEPTH_MAX}")));
+        }
+        Root::Job { id, depth } => around(handle, id, depth.max(1), page.limit()).await?,
+    };
+    if shows_values {
+        let ids: Vec<JobId> = graph.jobs.iter().map(Job::id).collect();
+        graph.values = values::of_jobs(handle, &ids).await?;
+    }
+    Ok(graph)
+}
+
+async fn of_flow(handle: &Handle, flow: FlowId, cursor: JobCursor, limit: usize) -> Result<Graph, CallError> {
     let known = handle.read(move |store| Ok(store.flow(flow)?.is_some())).await?;
     if !known {
-        return Err(mycelium_core::effects::Refusal::FlowNotFound(flow).into());
+        return Err(Refusal::FlowNotFound(flow).into());
     }
     let filter = JobFilter {
         unfinished: Some(mycelium_core::ListFilter { flow: Some(flow), ..Default::default() }),
@@ -66,7 +112,7 @@ async fn of_flow(
     let mut limit = limit;
     let (jobs, next, edges, truncated) = loop {
         let JobsPage { jobs, next, .. } = jobs_page(handle, &filter, cursor, limit).await?;
-        let ids: Vec<JobId> = jobs.iter().filter_map(|job| JobId::from_slice(&job.job_id)).collect();
+        let ids: Vec<JobId> = jobs.iter().map(Job::id).collect();
         let (edges, truncated) = handle.read(move |store| edges_into(store, &ids)).await?;
         if !truncated || jobs.len() <= 1 {
             break (jobs, next, edges, truncated);
@@ -74,18 +120,13 @@ async fn of_flow(
         // A page with fewer jobs has room for all their edges.
         limit = jobs.len() / 2;
     };
-    Ok(v1::GetGraphResponse {
-        jobs,
-        edges,
-        next_page_token: next.map(JobCursor::token).unwrap_or_default(),
-        truncated,
-        values: Vec::new(),
-    })
+    let next = next.map(JobCursor::token).unwrap_or_default();
+    Ok(Graph { jobs, edges, next, truncated, values: Vec::new() })
 }
 
 /// Every edge that ends in one of `jobs`, and those from jobs for elements among them to the jobs that gather what they
 /// return; whether some were left out because they take too many bytes.
-fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<(Vec<v1::JobEdge>, bool), CallError> {
+fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<(Vec<JobEdge>, bool), CallError> {
     let mut edges = Vec::new();
     let mut bytes = 0;
     let mut lists = IntoLists::new();
@@ -95,7 +136,7 @@ fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<(Vec<v1::JobEdge>, bo
         let gathered_by = record.gathered_by;
         let own = own_edges(store, *id, record, &mut lists)?;
         for edge in own.into_iter().chain(gathered_by.map(|list| gather_edge(*id, list))) {
-            bytes += encoded_len_in_list(&edge);
+            bytes += edge.bytes();
             if bytes > EDGES_BYTES_MAX {
                 return Ok((edges, true));
             }
@@ -114,10 +155,10 @@ fn own_edges(
     id: JobId,
     record: SpecRecord,
     lists: &mut IntoLists,
-) -> Result<Vec<v1::JobEdge>, CallError> {
+) -> Result<Vec<JobEdge>, CallError> {
     let gathered_by = record.gathered_by;
     let spec = decode_spec(id, record.body)?;
-    let mut edges: Vec<_> = edges_of(&spec).into_iter().map(|edge| edge_message(id, edge)).collect();
+    let mut edges: Vec<_> = edges_of(&spec).into_iter().map(|edge| into_job(id, edge)).collect();
     if let Some(list) = gathered_by {
         let into_list = match lists.entry(list) {
             Entry::Occupied(known) => known.into_mut(),
@@ -126,17 +167,18 @@ fn own_edges(
                 new.insert(spec.as_ref().map(list_edges_of).unwrap_or_default())
             }
         };
-        edges.extend(into_list.iter().map(|edge| edge_message(id, edge.clone())));
+        edges.extend(into_list.iter().map(|edge| into_job(id, edge.clone())));
     }
     Ok(edges)
 }
 
-fn gather_edge(element: JobId, list: JobId) -> v1::JobEdge {
-    v1::JobEdge {
-        from_job_id: convert::id(element.as_bytes()),
-        to_job_id: convert::id(list.as_bytes()),
-        kind: v1::JobEdgeKind::Gather.into(),
-        ..v1::JobEdge::default()
+fn gather_edge(element: JobId, list: JobId) -> JobEdge {
+    JobEdge {
+        from: element,
+        to: list,
+        output: String::new(),
+        parameter: String::new(),
+        kind: EdgeKind::Gather,
     }
 }
 
@@ -145,7 +187,7 @@ pub(crate) fn edges_into_one(
     store: &dyn Store,
     id: JobId,
     record: SpecRecord,
-) -> Result<Vec<v1::JobEdge>, CallError> {
+) -> Result<Vec<JobEdge>, CallError> {
     // Only what is evaluated can have a list.
     let may_have_elements = record.evaluate;
     let mut edges = own_edges(store, id, record, &mut IntoLists::new())?;
@@ -153,58 +195,36 @@ pub(crate) fn edges_into_one(
         let finished = store.finished(&[id])?.pop().flatten();
         let elements = match finished.and_then(|finished| finished.elements) {
             Some(count) => (0..count).map(|index| element_id(id, index)).collect(),
-            None => elements_of(store, id, limits::FOR_EACH_ELEMENTS_MAX)?,
+            None => elements_of(store, id, FOR_EACH_ELEMENTS_MAX)?,
         };
         edges.extend(elements.into_iter().map(|element| gather_edge(element, id)));
     }
     Ok(edges)
 }
 
-/// What an edge takes in an answer, with its tag and its length, in bytes.
-pub(crate) fn encoded_len_in_list(edge: &v1::JobEdge) -> usize {
-    edge.encoded_len() + 4
-}
-
-fn edge_message(to: JobId, edge: Edge) -> v1::JobEdge {
+fn into_job(to: JobId, edge: Edge) -> JobEdge {
     let (from, output, parameter, kind) = match edge {
-        Edge::Value { from, output, parameter } => (from, output, parameter, v1::JobEdgeKind::Value),
-        Edge::Condition { from, output } => (from, output, String::new(), v1::JobEdgeKind::Condition),
-        Edge::Element { from, output } => (from, output, String::new(), v1::JobEdgeKind::Element),
-        Edge::After { from } => (from, String::new(), String::new(), v1::JobEdgeKind::After),
+        Edge::Value { from, output, parameter } => (from, output, parameter, EdgeKind::Value),
+        Edge::Condition { from, output } => (from, output, String::new(), EdgeKind::Condition),
+        Edge::Element { from, output } => (from, output, String::new(), EdgeKind::Element),
+        Edge::After { from } => (from, String::new(), String::new(), EdgeKind::After),
     };
-    v1::JobEdge {
-        from_job_id: convert::id(from.as_bytes()),
-        to_job_id: convert::id(to.as_bytes()),
-        output,
-        parameter,
-        kind: kind.into(),
-    }
+    JobEdge { from, to, output, parameter, kind }
 }
 
-async fn around(
-    handle: &Handle,
-    job: JobId,
-    depth: u32,
-    limit: usize,
-) -> Result<v1::GetGraphResponse, Error> {
+async fn around(handle: &Handle, job: JobId, depth: u32, limit: usize) -> Result<Graph, CallError> {
     find(handle, job).await?;
     let (ids, truncated) = handle.read(move |store| neighbours(store, job, depth, limit)).await?;
-    let found = find_readable(handle, ids.clone()).await?;
-    let jobs: HashMap<JobId, v1::Job> =
-        ids.iter().zip(found).filter_map(|(id, found)| Some((*id, found?.to_message()))).collect();
-    let shown: Vec<JobId> = ids.into_iter().filter(|id| jobs.contains_key(id)).collect();
-    let asked = shown.clone();
-    let (mut edges, edges_are_missing) = handle.read(move |store| edges_into(store, &asked)).await?;
-    let is_shown = |id: &[u8]| JobId::from_slice(id).is_some_and(|id| jobs.contains_key(&id));
-    edges.retain(|edge| is_shown(&edge.from_job_id) && is_shown(&edge.to_job_id));
-    let mut jobs = jobs;
-    Ok(v1::GetGraphResponse {
-        jobs: shown.iter().filter_map(|id| jobs.remove(id)).collect(),
-        edges,
-        next_page_token: String::new(),
-        truncated: truncated || edges_are_missing,
-        values: Vec::new(),
-    })
+    let mut jobs: Vec<Job> = find_readable(handle, ids).await?.into_iter().flatten().collect();
+    let n_fit = page::fitting(&jobs, PAGE_BYTES_MAX);
+    let truncated = truncated || n_fit < jobs.len();
+    jobs.truncate(n_fit);
+    let shown: Vec<JobId> = jobs.iter().map(Job::id).collect();
+    let is_shown: HashSet<JobId> = shown.iter().copied().collect();
+    let (mut edges, edges_are_missing) = handle.read(move |store| edges_into(store, &shown)).await?;
+    edges.retain(|edge| is_shown.contains(&edge.from) && is_shown.contains(&edge.to));
+    let truncated = truncated || edges_are_missing;
+    Ok(Graph { jobs, edges, next: String::new(), truncated, values: Vec::new() })
 }
 
 /// The first jobs that a job was expanded into, at most `limit`.

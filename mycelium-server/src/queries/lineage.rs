@@ -1,4 +1,4 @@
-//! `GetLineage`: what a result came from, or what was made of it.
+//! What a result came from, or what was made of it.
 //!
 //! A page does not remember the walk that led to it: the walk is gone again, up to its limits, and a token is a place
 //! in it. What was submitted stays as it was submitted, so the same walk comes by the same jobs.
@@ -6,15 +6,15 @@
 use std::collections::{HashMap, HashSet};
 
 use mycelium_core::ids::JobId;
-use mycelium_proto::v1;
+use mycelium_core::status::{FinalStatus, Status};
+use mycelium_proto::limits::PAGE_BYTES_MAX;
 
-use super::graph::{edges_into_one, encoded_len_in_list};
-use super::jobs::{Found, decode_outputs, find, find_readable, readable_specs};
-use super::page;
-use super::values;
+use super::graph::{EdgeKind, JobEdge, edges_into_one};
+use super::jobs::{Job, decode_outputs, find, find_readable, readable_specs};
+use super::page::{self, PageOf, Weigh};
+use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
 use crate::error::Error;
-use crate::grpc::convert;
 use crate::store::Store;
 
 /// The most jobs in a lineage.
@@ -32,54 +32,75 @@ const DEPENDENTS_CHUNK: usize = 256;
 /// The kind of the tokens of pages.
 const TOKEN: char = 'g';
 
-pub(crate) async fn get_lineage(
-    handle: &Handle,
-    request: v1::GetLineageRequest,
-) -> Result<v1::GetLineageResponse, Error> {
-    let root = convert::job_id("job_id", &request.job_id)?;
-    let limit = page::size(request.page_size);
-    let from = page::read_number(&request.page_token, TOKEN)?.unwrap_or(0);
+/// Which lineage to show.
+#[derive(Debug)]
+pub(crate) struct LineageOf {
+    pub(crate) job: JobId,
+    /// Of one output only; empty: of all that the job returned.
+    pub(crate) output: String,
+    /// Whether what was made of it is asked for, and not what it came from.
+    pub(crate) down: bool,
+    pub(crate) shows_values: bool,
+}
+
+/// A part of a lineage.
+#[derive(Debug)]
+pub(crate) struct Lineage {
+    /// The jobs, nearest first, each with its distance.
+    pub(crate) jobs: Vec<(Job, u32)>,
+    pub(crate) edges: Vec<JobEdge>,
+    /// The token of the next page; empty if there is none.
+    pub(crate) next: String,
+    /// The values of the first jobs, if they were asked for.
+    pub(crate) values: Vec<JobValues>,
+    /// Whether something was left out.
+    pub(crate) truncated: bool,
+    /// How many jobs there was no room for, as far as they were counted.
+    pub(crate) jobs_left_out: usize,
+}
+
+/// What a result came from, or what was made of it.
+pub(crate) async fn lineage(handle: &Handle, of: LineageOf, page: &PageOf) -> Result<Lineage, Error> {
+    let LineageOf { job: root, output, down, shows_values } = of;
+    let limit = page.limit();
+    let from = page::read_number(&page.token, TOKEN)?.unwrap_or(0);
     let from = usize::try_from(from).unwrap_or(usize::MAX);
     let found = find(handle, root).await?;
-    if !request.output.is_empty() {
-        check_output(handle, root, &found, &request.output).await?;
+    if !output.is_empty() {
+        check_output(handle, root, &found, &output).await?;
     }
-    let v1::GetLineageRequest { output, down, include_values, .. } = request;
-    let page = handle
+    let walked = handle
         .read(move |store| {
             let walk = Walk::new(store, root);
             if down { walk.down(&output, from, limit) } else { walk.up(from, limit) }
         })
         .await?;
-    let Page { jobs: places, edges, next, truncated, jobs_left_out } = page;
-    let found = find_readable(handle, places.iter().map(|(id, _)| *id).collect()).await?;
-    let jobs: Vec<v1::LineageJob> = places
-        .iter()
-        .zip(found)
-        .filter_map(|((_, distance), found)| {
-            Some(v1::LineageJob { job: Some(found?.to_message()), distance: *distance })
-        })
-        .collect();
-    let values = if include_values {
-        let jobs: Vec<v1::Job> = jobs.iter().filter_map(|job| job.job.clone()).collect();
-        values::of_jobs(handle, &jobs).await?
+    let Walked { jobs: mut places, mut edges, mut next, truncated, jobs_left_out } = walked;
+    let mut found = find_readable(handle, places.iter().map(|(id, _)| *id).collect()).await?;
+    let n_fit = page::fitting(&found, PAGE_BYTES_MAX);
+    if n_fit < found.len() {
+        // The next page begins with what does not fit.
+        found.truncate(n_fit);
+        places.truncate(n_fit);
+        next = Some(from + n_fit);
+        let kept: HashSet<JobId> = places.iter().map(|(id, _)| *id).collect();
+        edges.retain(|edge| kept.contains(&edge.to));
+    }
+    let jobs: Vec<(Job, u32)> =
+        places.iter().zip(found).filter_map(|((_, distance), found)| Some((found?, *distance))).collect();
+    let values = if shows_values {
+        let ids: Vec<JobId> = jobs.iter().map(|(job, _)| job.id()).collect();
+        values::of_jobs(handle, &ids).await?
     } else {
         Vec::new()
     };
-    let next_page_token = next.map(|next| page::token(TOKEN, &(next as u64).to_be_bytes()));
-    Ok(v1::GetLineageResponse {
-        jobs,
-        edges,
-        next_page_token: next_page_token.unwrap_or_default(),
-        values,
-        truncated,
-        jobs_left_out: jobs_left_out as u64,
-    })
+    let next = next.map(|next| page::token(TOKEN, &(next as u64).to_be_bytes())).unwrap_or_default();
+    Ok(Lineage { jobs, edges, next, values, truncated, jobs_left_out })
 }
 
 /// Refuses an output that the job has not returned. What a job will return is not known before it has.
-async fn check_output(handle: &Handle, job: JobId, found: &Found, output: &str) -> Result<(), Error> {
-    if found.status() != v1::JobStatus::Done {
+async fn check_output(handle: &Handle, job: JobId, found: &Job, output: &str) -> Result<(), Error> {
+    if found.status() != Status::Final(FinalStatus::Done) {
         return Ok(());
     }
     let stored = handle.read(move |store| Ok(store.outputs(&[job])?.pop().flatten())).await?;
@@ -92,22 +113,22 @@ async fn check_output(handle: &Handle, job: JobId, found: &Found, output: &str) 
     Err(Error::field("output", format!("is none of what the job returned, which is: {names}")))
 }
 
-/// A part of a lineage.
+/// What a walk comes to: a page of it.
 #[derive(Debug, Default)]
-struct Page {
+struct Walked {
     /// The jobs, each with its distance.
     jobs: Vec<(JobId, u32)>,
-    edges: Vec<v1::JobEdge>,
+    edges: Vec<JobEdge>,
     /// Where the next page begins.
     next: Option<usize>,
     truncated: bool,
     jobs_left_out: usize,
 }
 
-impl Page {
+impl Walked {
     /// Whether the edges that end in one more job fit. Those of its first job are cut if they do not.
-    fn has_room(&self, bytes: usize, edges: &[v1::JobEdge]) -> bool {
-        let more: usize = edges.iter().map(encoded_len_in_list).sum();
+    fn has_room(&self, bytes: usize, edges: &[JobEdge]) -> bool {
+        let more: usize = edges.iter().map(Weigh::bytes).sum();
         self.jobs.is_empty() || bytes + more <= EDGES_BYTES_MAX
     }
 }
@@ -124,11 +145,6 @@ struct Walk<'a> {
     truncated: bool,
     /// Jobs that were come by and for which there is no room.
     left_out: HashSet<JobId>,
-}
-
-/// The job that an edge comes from.
-fn source(edge: &v1::JobEdge) -> Option<JobId> {
-    JobId::from_slice(&edge.from_job_id)
 }
 
 impl<'a> Walk<'a> {
@@ -161,7 +177,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The edges of values that end in a job; `None` if as much was read as may be.
-    fn edges(&mut self, job: JobId) -> Result<Option<Vec<v1::JobEdge>>, CallError> {
+    fn edges(&mut self, job: JobId) -> Result<Option<Vec<JobEdge>>, CallError> {
         if self.is_spent() {
             self.truncated = true;
             return Ok(None);
@@ -171,13 +187,13 @@ impl<'a> Walk<'a> {
         self.specs += 1;
         self.specs_bytes += record.body.len();
         let mut edges = edges_into_one(self.store, job, record)?;
-        edges.retain(|edge| edge.kind() != v1::JobEdgeKind::After);
+        edges.retain(|edge| edge.kind != EdgeKind::After);
         Ok(Some(edges))
     }
 
     /// What a result came from.
-    fn up(mut self, from: usize, limit: usize) -> Result<Page, CallError> {
-        let mut page = Page::default();
+    fn up(mut self, from: usize, limit: usize) -> Result<Walked, CallError> {
+        let mut page = Walked::default();
         let mut edges_bytes = 0;
         let mut place = 0;
         while let Some(&(job, distance)) = self.found.get(place)
@@ -188,8 +204,8 @@ impl<'a> Walk<'a> {
             if place >= from && !page.has_room(edges_bytes, &edges) {
                 break;
             }
-            for origin in edges.iter().filter_map(source) {
-                self.find(origin, distance + 1);
+            for edge in &edges {
+                self.find(edge.from, distance + 1);
             }
             if place >= from {
                 page.jobs.push((job, distance));
@@ -210,12 +226,12 @@ impl<'a> Walk<'a> {
     }
 
     /// What was made of an output of the first job, or of all it returned.
-    fn down(mut self, output: &str, from: usize, limit: usize) -> Result<Page, CallError> {
+    fn down(mut self, output: &str, from: usize, limit: usize) -> Result<Walked, CallError> {
         let root = self.found[0].0;
         // Whether an edge is one of the lineage, if its source is.
-        let counts = |edge: &v1::JobEdge| {
+        let counts = |edge: &JobEdge| {
             let whole = output.is_empty() || edge.output.is_empty();
-            source(edge).is_some_and(|from| from != root || whole || edge.output == output)
+            edge.from != root || whole || edge.output == output
         };
         // Lists that were found for another reason than what is in them: their elements are still to be found.
         let mut lists: HashSet<JobId> = HashSet::new();
@@ -230,17 +246,17 @@ impl<'a> Walk<'a> {
                         continue;
                     }
                     let Some(edges) = self.edges(*dependent)? else { break 'walk };
-                    let taken = edges.iter().filter(|edge| source(edge) == Some(job) && counts(edge));
-                    let kinds: Vec<v1::JobEdgeKind> = taken.map(v1::JobEdge::kind).collect();
+                    let taken = edges.iter().filter(|edge| edge.from == job && counts(edge));
+                    let kinds: Vec<EdgeKind> = taken.map(|edge| edge.kind).collect();
                     if kinds.is_empty() {
                         continue;
                     }
                     self.find(*dependent, distance + 1);
                     // Only the list waits for the job; its elements came of it just as well.
-                    let gathered = edges.iter().filter(|edge| edge.kind() == v1::JobEdgeKind::Gather);
-                    let mut elements = gathered.filter_map(source).peekable();
+                    let gathered = edges.iter().filter(|edge| edge.kind == EdgeKind::Gather);
+                    let mut elements = gathered.map(|edge| edge.from).peekable();
                     if elements.peek().is_some() {
-                        if kinds.contains(&v1::JobEdgeKind::Element) {
+                        if kinds.contains(&EdgeKind::Element) {
                             lists.remove(dependent);
                             elements.for_each(|element| self.find(element, distance + 1));
                         } else {
@@ -258,7 +274,7 @@ impl<'a> Walk<'a> {
             }
             place += 1;
         }
-        let mut page = Page::default();
+        let mut page = Walked::default();
         let mut edges_bytes = 0;
         let mut place = from;
         while let Some(&(job, distance)) = self.found.get(place)
@@ -269,9 +285,7 @@ impl<'a> Walk<'a> {
             self.specs = self.specs.min(SPECS_MAX - 1);
             self.specs_bytes = self.specs_bytes.min(SPECS_BYTES_MAX);
             let mut edges = self.edges(job)?.unwrap_or_default();
-            edges.retain(|edge| {
-                source(edge).is_some_and(|from| self.places.contains_key(&from)) && counts(edge)
-            });
+            edges.retain(|edge| self.places.contains_key(&edge.from) && counts(edge));
             if !page.has_room(edges_bytes, &edges) {
                 break;
             }
@@ -287,14 +301,14 @@ impl<'a> Walk<'a> {
 }
 
 /// Adds the edges that end in one job, as far as they may take bytes; whether some were left out.
-fn push_edges(edges: &mut Vec<v1::JobEdge>, bytes: &mut usize, more: Vec<v1::JobEdge>) -> bool {
+fn push_edges(edges: &mut Vec<JobEdge>, bytes: &mut usize, more: Vec<JobEdge>) -> bool {
     let mut of_job = 0;
     for edge in more {
-        of_job += encoded_len_in_list(&edge);
+        of_job += edge.bytes();
         if of_job > EDGES_BYTES_MAX {
             return true;
         }
-        *bytes += encoded_len_in_list(&edge);
+        *bytes += edge.bytes();
         edges.push(edge);
     }
     false

@@ -2,12 +2,22 @@
 //!
 //! A query is answered from memory at one moment and reads the store after that, so that a job that finishes meanwhile may
 //! be listed twice and is never left out.
+//!
+//! Nothing here knows by which protocol it is asked. Answers are types of this module, of the core and of the store; the
+//! only messages among them are those that clients and elves have sent and that are stored as they came, because others
+//! work on them as well: specifications with their value graphs, outputs, declarations, failures.
 
 pub(crate) mod blame;
 pub(crate) mod elves;
+pub(crate) mod explain;
+pub(crate) mod failures;
+pub(crate) mod flows;
 pub(crate) mod graph;
 pub(crate) mod jobs;
 pub(crate) mod lineage;
 pub(crate) mod list;
 pub(crate) mod page;
 pub(crate) mod values;
+
+pub(crate) use jobs::Job;
+pub(crate) use page::PageOf;

@@ -1,13 +1,64 @@
-//! Tokens of pages: opaque to callers, a kind and the bytes of a cursor to us.
+//! Pages of lists. Their tokens are opaque to callers, a kind and the bytes of a cursor to us.
 
 use mycelium_proto::limits::{PAGE_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
-use prost::Message;
 
 use crate::broker::CallError;
 use crate::error::Error;
 
+impl<T: Weigh> Weigh for Option<T> {
+    fn bytes(&self) -> usize {
+        self.as_ref().map_or(0, Weigh::bytes)
+    }
+}
+
+/// Which page of a list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PageOf {
+    /// The token that the page before gave; empty for the first.
+    pub(crate) token: String,
+    /// How many entries it may have; 0: [`PAGE_SIZE_DEFAULT`]. More than [`PAGE_SIZE_MAX`] are not given.
+    pub(crate) size: u32,
+}
+
+impl PageOf {
+    /// How many entries it may have.
+    pub(crate) fn limit(&self) -> usize {
+        size(self.size)
+    }
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub(crate) struct Page<T> {
+    pub(crate) entries: Vec<T>,
+    /// The token of the next page; empty if there is none.
+    pub(crate) next: String,
+    /// How many damaged records were left out.
+    pub(crate) unreadable: u32,
+}
+
+/// What goes into an answer, whose bytes are bounded.
+pub(crate) trait Weigh {
+    /// How many bytes it takes in a list of an answer; never less than as a message of the contract, with its tag and its
+    /// length.
+    fn bytes(&self) -> usize;
+}
+
+/// How many of the first entries come to at most so many bytes; at least one.
+pub(crate) fn fitting<'a, T: Weigh + 'a>(
+    entries: impl IntoIterator<Item = &'a T>,
+    bytes_max: usize,
+) -> usize {
+    let mut bytes = 0;
+    let fit = entries.into_iter().take_while(|entry| {
+        bytes += entry.bytes();
+        bytes <= bytes_max
+    });
+    fit.count().max(1)
+}
+
 /// How many entries a page may have.
-pub(crate) fn size(asked: u32) -> usize {
+fn size(asked: u32) -> usize {
     let size = if asked == 0 { PAGE_SIZE_DEFAULT } else { asked.min(PAGE_SIZE_MAX) };
     size as usize
 }
@@ -15,7 +66,7 @@ pub(crate) fn size(asked: u32) -> usize {
 /// Takes entries into a page until there are `limit` or they come to 2 MiB, at least one. `read` gives up to so many of them
 /// after a cursor, each with its own; no more than `chunk` are read at once, so that what does not fit takes little memory.
 /// Returns where the next page begins, if there is one.
-pub(crate) fn fill<Cursor, Record, Entry: Message>(
+pub(crate) fn fill<Cursor, Record, Entry: Weigh>(
     limit: usize,
     chunk: usize,
     mut after: Option<Cursor>,
@@ -31,7 +82,7 @@ pub(crate) fn fill<Cursor, Record, Entry: Message>(
         let is_last = some.len() < n;
         for (cursor, record) in some {
             let entry = entry(record)?;
-            bytes += encoded_len_in_list(&entry);
+            bytes += entry.bytes();
             if page.len() == limit || (!page.is_empty() && bytes > PAGE_BYTES_MAX) {
                 return Ok((page, after));
             }
@@ -44,9 +95,13 @@ pub(crate) fn fill<Cursor, Record, Entry: Message>(
     }
 }
 
-/// What an entry takes in a list, with its tag and its length, in bytes.
-pub(crate) fn encoded_len_in_list(entry: &impl Message) -> usize {
-    entry.encoded_len() + 6
+/// Tells of what is left out of a page because it is damaged, and counts it.
+pub(crate) fn left_out(list: &str, damaged: &[String]) -> u32 {
+    let unreadable = u32::try_from(damaged.len()).unwrap_or(u32::MAX);
+    if let Some(first) = damaged.first() {
+        tracing::warn!(list, unreadable, first, "what is damaged is left out of a list");
+    }
+    unreadable
 }
 
 /// Writes a token.
@@ -61,17 +116,21 @@ pub(crate) fn token(kind: char, cursor: &[u8]) -> String {
     token
 }
 
+/// A token that no page has given.
+pub(crate) fn invalid_token() -> Error {
+    Error::field("page_token", "is not one that a previous page gave for the same list")
+}
+
 /// Reads a token of one of `kinds`; `None` if it is empty, for the first page.
 pub(crate) fn read(token: &str, kinds: &[char]) -> Result<Option<(char, Vec<u8>)>, Error> {
     if token.is_empty() {
         return Ok(None);
     }
-    let invalid = || Error::field("page_token", "is not one that a previous page gave for the same list");
     let mut characters = token.chars();
-    let kind = characters.next().filter(|kind| kinds.contains(kind)).ok_or_else(invalid)?;
+    let kind = characters.next().filter(|kind| kinds.contains(kind)).ok_or_else(invalid_token)?;
     let digits: Option<Vec<u8>> =
         characters.map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0).ok_or_else(invalid)?;
+    let digits = digits.filter(|digits| digits.len() % 2 == 0).ok_or_else(invalid_token)?;
     Ok(Some((kind, digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())))
 }
 
@@ -81,9 +140,7 @@ pub(crate) fn read_number(token: &str, kind: char) -> Result<Option<u64>, Error>
         None => Ok(None),
         Some((_, cursor)) => match <[u8; 8]>::try_from(cursor.as_slice()) {
             Ok(bytes) => Ok(Some(u64::from_be_bytes(bytes))),
-            Err(_) => {
-                Err(Error::field("page_token", "is not one that a previous page gave for the same list"))
-            }
+            Err(_) => Err(invalid_token()),
         },
     }
 }
@@ -103,6 +160,12 @@ mod tests {
         assert!(read_number("n00", 'n').is_err());
     }
 
+    impl Weigh for String {
+        fn bytes(&self) -> usize {
+            self.len()
+        }
+    }
+
     /// Pages of texts of `bytes` each, as far as they go.
     fn pages(entries: usize, bytes: usize, limit: usize, chunk: usize) -> Vec<usize> {
         let read = |after: Option<&usize>, n: usize| {
@@ -113,7 +176,7 @@ mod tests {
         let mut after = None;
         loop {
             let (page, next) = fill(limit, chunk, after, read, Ok).unwrap();
-            let size: usize = page.iter().map(encoded_len_in_list).sum();
+            let size: usize = page.iter().map(Weigh::bytes).sum();
             assert!(page.len() <= 1 || size <= PAGE_BYTES_MAX, "{size} bytes");
             pages.push(page.len());
             match next {

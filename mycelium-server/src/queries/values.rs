@@ -11,11 +11,12 @@ use mycelium_proto::v1;
 use prost::Message as _;
 use tokio::runtime;
 
-use super::jobs::{decode_outputs, find_readable, read_spec};
+use super::graph::EdgeKind;
+use super::jobs::{Job, decode_outputs, find_readable, read_spec};
+use super::page::{self, Weigh};
 use crate::blobs::Blobs;
 use crate::broker::{CallError, Handle, Party};
 use crate::compute::Operands;
-use crate::grpc::convert;
 use crate::store::{Store, isolate};
 use crate::values::{OutputsByJob, Preview, Tracer, has_operations, preview};
 
@@ -25,6 +26,8 @@ const VALUES_BYTES_MAX: usize = 1024 * 1024;
 const NODES_BYTES_MAX: usize = 256 * 1024;
 /// The most origins of one job that are shown as they stand.
 const ORIGINS_MAX: usize = 1_000;
+/// The most bytes that these take.
+const ORIGINS_BYTES_MAX: usize = 512 * 1024;
 /// The most ids of origins in the values of one job, all together.
 const ORIGIN_IDS_MAX: usize = 10_000;
 /// The most bytes of outputs that are read for the values of one job.
@@ -34,14 +37,59 @@ const OUTPUTS_CHUNK: usize = 8;
 /// How long the values of one answer are computed, not counting the last of them.
 const COMPUTING_MAX: Duration = Duration::from_secs(2);
 
+/// The values of a job.
+#[derive(Debug)]
+pub(crate) struct JobValues {
+    pub(crate) job: JobId,
+    /// The table that they are computed from; empty if it is large.
+    pub(crate) nodes: Vec<v1::ValueNode>,
+    pub(crate) values: Vec<JobValue>,
+    /// The jobs that they are made of, as they stand.
+    pub(crate) origins: Vec<Job>,
+}
+
+/// A value of a job.
+#[derive(Debug)]
+pub(crate) struct JobValue {
+    /// What it flows into: a parameter, the condition, the list.
+    pub(crate) into: EdgeKind,
+    /// The parameter, if it is an argument.
+    pub(crate) parameter: String,
+    pub(crate) node: u32,
+    /// What it comes to, or why it cannot be computed; `None` if that is not known.
+    pub(crate) known: Option<Result<Preview, String>>,
+    /// The jobs that it is made of.
+    pub(crate) origins: Vec<JobId>,
+}
+
+impl Weigh for JobValues {
+    fn bytes(&self) -> usize {
+        let nodes: usize = self.nodes.iter().map(|node| node.encoded_len() + 6).sum();
+        let values: usize = self.values.iter().map(Weigh::bytes).sum();
+        let origins: usize = self.origins.iter().map(Weigh::bytes).sum();
+        32 + nodes + values + origins
+    }
+}
+
+impl Weigh for JobValue {
+    fn bytes(&self) -> usize {
+        let known = match &self.known {
+            Some(Ok(preview)) => preview.encoding.len() + preview.begin.len(),
+            Some(Err(problem)) => problem.len(),
+            None => 0,
+        };
+        64 + self.parameter.len() + known + 18 * self.origins.len()
+    }
+}
+
 /// The values of jobs, in their order, as far as 1 MiB goes; at least those of one.
-pub(crate) async fn of_jobs(handle: &Handle, jobs: &[v1::Job]) -> Result<Vec<v1::JobValues>, CallError> {
+pub(crate) async fn of_jobs(handle: &Handle, jobs: &[JobId]) -> Result<Vec<JobValues>, CallError> {
     let deadline = Instant::now() + COMPUTING_MAX;
-    let mut values: Vec<v1::JobValues> = Vec::new();
+    let mut values: Vec<JobValues> = Vec::new();
     let mut bytes = 0;
-    for job in jobs.iter().filter_map(|job| JobId::from_slice(&job.job_id)) {
-        let of_job = of_job(handle, job, deadline).await?;
-        bytes += of_job.encoded_len();
+    for job in jobs {
+        let of_job = of_job(handle, *job, deadline).await?;
+        bytes += of_job.bytes();
         if bytes > VALUES_BYTES_MAX && !values.is_empty() {
             break;
         }
@@ -50,10 +98,10 @@ pub(crate) async fn of_jobs(handle: &Handle, jobs: &[v1::Job]) -> Result<Vec<v1:
     Ok(values)
 }
 
-async fn of_job(handle: &Handle, job: JobId, deadline: Instant) -> Result<v1::JobValues, CallError> {
+async fn of_job(handle: &Handle, job: JobId, deadline: Instant) -> Result<JobValues, CallError> {
     let draft = handle.read(move |store| Draft::read(store, job, deadline)).await?;
     let Some(draft) = draft else {
-        return Ok(v1::JobValues { job_id: convert::id(job.as_bytes()), ..v1::JobValues::default() });
+        return Ok(JobValues { job, nodes: Vec::new(), values: Vec::new(), origins: Vec::new() });
     };
     let origins: Vec<JobId> = draft.origins.iter().copied().take(ORIGINS_MAX).collect();
     let (blobs, runtime) = (handle.blobs().clone(), runtime::Handle::current());
@@ -63,7 +111,8 @@ async fn of_job(handle: &Handle, job: JobId, deadline: Instant) -> Result<v1::Jo
         handle.read(move |_| Ok(draft.finish(job, deadline, &blobs, &runtime))).await?
     };
     let found = find_readable(handle, origins).await?;
-    values.origins = found.into_iter().flatten().map(|found| found.to_message()).collect();
+    values.origins = found.into_iter().flatten().collect();
+    values.origins.truncate(page::fitting(&values.origins, ORIGINS_BYTES_MAX));
     Ok(values)
 }
 
@@ -78,7 +127,7 @@ struct Draft {
 
 /// One value.
 struct Part {
-    kind: v1::JobEdgeKind,
+    kind: EdgeKind,
     parameter: String,
     node: u32,
     made_of: Vec<JobId>,
@@ -114,53 +163,39 @@ impl Draft {
         deadline: Instant,
         blobs: &Blobs,
         runtime: &runtime::Handle,
-    ) -> v1::JobValues {
+    ) -> JobValues {
         let operands = Operands::new(blobs, runtime.clone());
         let mut ids_left = ORIGIN_IDS_MAX;
         let mut values = Vec::with_capacity(self.values.len());
         for part in self.values {
             let known = if part.computable && Instant::now() < deadline {
                 let in_errors = match part.kind {
-                    v1::JobEdgeKind::Condition => "run_if",
-                    v1::JobEdgeKind::Element => "for_each",
-                    v1::JobEdgeKind::Value
-                    | v1::JobEdgeKind::After
-                    | v1::JobEdgeKind::Gather
-                    | v1::JobEdgeKind::Unspecified => &part.parameter,
+                    EdgeKind::Condition => "run_if",
+                    EdgeKind::Element => "for_each",
+                    EdgeKind::Value | EdgeKind::After | EdgeKind::Gather => &part.parameter,
                 };
-                Some(match preview(&mut self.spec, &self.outputs, in_errors, part.node, &operands) {
-                    Ok(Preview { encoding, begin, size }) => {
-                        v1::job_value::Known::Value(v1::ValuePreview { encoding, begin, size })
-                    }
-                    Err(error) => v1::job_value::Known::Error(error),
-                })
+                Some(preview(&mut self.spec, &self.outputs, in_errors, part.node, &operands))
             } else {
                 None
             };
-            let ids = part.made_of.iter().take(ids_left);
-            let origin_job_ids: Vec<_> = ids.map(|origin| convert::id(origin.as_bytes())).collect();
-            ids_left -= origin_job_ids.len();
-            values.push(v1::JobValue {
-                kind: part.kind.into(),
-                parameter: part.parameter,
-                node: part.node,
-                known,
-                origin_job_ids,
-            });
+            let mut origins = part.made_of;
+            origins.truncate(ids_left);
+            ids_left -= origins.len();
+            let Part { kind: into, parameter, node, .. } = part;
+            values.push(JobValue { into, parameter, node, known, origins });
         }
         let nodes_bytes: usize = self.spec.nodes.iter().map(|node| node.encoded_len() + 4).sum();
         let nodes = if nodes_bytes <= NODES_BYTES_MAX { self.spec.nodes } else { Vec::new() };
-        v1::JobValues { job_id: convert::id(job.as_bytes()), nodes, values, origins: Vec::new() }
+        JobValues { job, nodes, values, origins: Vec::new() }
     }
 }
 
 /// What is computed for a job: what it is for, the parameter if it is an argument, and the node.
-fn nodes_of(spec: &v1::JobSpec) -> impl Iterator<Item = (v1::JobEdgeKind, &str, u32)> {
+fn nodes_of(spec: &v1::JobSpec) -> impl Iterator<Item = (EdgeKind, &str, u32)> {
     let arguments = spec.arguments.iter();
-    let arguments =
-        arguments.map(|argument| (v1::JobEdgeKind::Value, argument.parameter.as_str(), argument.node));
-    let condition = spec.run_if.map(|node| (v1::JobEdgeKind::Condition, "", node));
-    let list = spec.for_each.as_ref().map(|each| (v1::JobEdgeKind::Element, "", each.list));
+    let arguments = arguments.map(|argument| (EdgeKind::Value, argument.parameter.as_str(), argument.node));
+    let condition = spec.run_if.map(|node| (EdgeKind::Condition, "", node));
+    let list = spec.for_each.as_ref().map(|each| (EdgeKind::Element, "", each.list));
     arguments.chain(condition).chain(list)
 }
 

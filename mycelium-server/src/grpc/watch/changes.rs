@@ -7,6 +7,7 @@ use mycelium_proto::v1;
 use super::super::convert;
 use super::outgoing::Room;
 use crate::broker::{CallError, WatchedChange};
+use crate::queries::Job;
 use crate::queries::jobs::decode_outputs;
 use crate::store::{Store, isolate};
 
@@ -38,22 +39,13 @@ enum Outputs {
 
 impl Draft {
     /// A job as it stands.
-    pub(super) fn of_job(job: v1::Job, wants_outputs: bool) -> Option<Self> {
-        let is_done = job.status == i32::from(v1::JobStatus::Done);
-        Some(Self {
-            job: JobId::from_slice(&job.job_id)?,
+    pub(super) fn of_job(job: &Job, wants_outputs: bool) -> Self {
+        let is_done = job.status() == Status::Final(FinalStatus::Done);
+        Self {
+            job: job.id(),
             outputs: if is_done && wants_outputs { Outputs::Stored } else { Outputs::None },
-            message: v1::JobChange {
-                job_id: job.job_id,
-                status: job.status,
-                attempt: job.attempt,
-                outputs: Vec::new(),
-                outputs_omitted: false,
-                failure_id: job.failure_id,
-                cause_job_id: job.cause_job_id,
-                failure_message: String::new(),
-            },
-        })
+            message: convert::standing(job),
+        }
     }
 
     /// A change that happened.

@@ -1,18 +1,25 @@
 //! Between the messages of the contract and the words of the broker.
 
+mod answers;
+
 use std::time::Duration;
 
 use bytes::Bytes;
+use mycelium_core::JobView;
 use mycelium_core::effects::Verdict;
 use mycelium_core::ids::{FlowId, JobId, Timestamp, Token};
-use mycelium_core::image::{FlowRecord, JobHead, Running};
+use mycelium_core::image::{JobHead, Running};
 use mycelium_core::status::{FinalStatus, Status};
-use mycelium_core::{FlowView, JobView};
-use mycelium_proto::v1;
+use mycelium_proto::{limits, v1};
 
 use crate::broker::WatchedChange;
 use crate::error::Error;
+use crate::queries::Job;
 use crate::store::FinishedRecord;
+
+pub(crate) use answers::{
+    elf, explained, failure_group, flow, graph, job_outputs, lineage, occurrence, revision, values,
+};
 
 pub(crate) fn id(bytes: &[u8; 16]) -> Bytes {
     Bytes::copy_from_slice(bytes)
@@ -24,6 +31,14 @@ pub(crate) fn job_id(field: &str, bytes: &[u8]) -> Result<JobId, Error> {
 
 pub(crate) fn flow_id(field: &str, bytes: &[u8]) -> Result<FlowId, Error> {
     FlowId::from_slice(bytes).ok_or_else(|| Error::field(field, "must be 16 bytes"))
+}
+
+/// The ids of jobs, of which there are not too many.
+pub(crate) fn job_ids(field: &str, ids: &[Bytes]) -> Result<Vec<JobId>, Error> {
+    if ids.len() > limits::JOB_IDS_MAX {
+        return Err(Error::field(field, format!("must be at most {}", limits::JOB_IDS_MAX)));
+    }
+    ids.iter().enumerate().map(|(index, id)| job_id(&format!("{field}[{index}]"), id)).collect()
 }
 
 pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
@@ -70,7 +85,7 @@ pub(crate) fn status(status: Status) -> v1::JobStatus {
     }
 }
 
-pub(crate) fn final_status(status: FinalStatus) -> v1::JobStatus {
+fn final_status(status: FinalStatus) -> v1::JobStatus {
     match status {
         FinalStatus::Done => v1::JobStatus::Done,
         FinalStatus::Failed => v1::JobStatus::Failed,
@@ -80,7 +95,15 @@ pub(crate) fn final_status(status: FinalStatus) -> v1::JobStatus {
     }
 }
 
-pub(crate) fn finished_job(record: &FinishedRecord) -> v1::Job {
+/// A job as it stands.
+pub(crate) fn job(job: &Job) -> v1::Job {
+    match job {
+        Job::Unfinished(view) => unfinished_job(view),
+        Job::Finished(record) => finished_job(record),
+    }
+}
+
+fn finished_job(record: &FinishedRecord) -> v1::Job {
     v1::Job {
         status: final_status(record.end.status()).into(),
         attempt: record.attempt.0,
@@ -88,16 +111,16 @@ pub(crate) fn finished_job(record: &FinishedRecord) -> v1::Job {
         started_at: record.ran.map(|ran| timestamp(ran.since)),
         finished_at: Some(timestamp(record.finished_at)),
         instance_id: record.ran.map(|ran| id(ran.instance.as_bytes())).unwrap_or_default(),
-        revision: record.ran.map(revision).unwrap_or_default(),
+        revision: record.ran.map(revision_of).unwrap_or_default(),
         failure_id: record.end.failure().map(|failure| id(failure.as_bytes())).unwrap_or_default(),
         cause_job_id: record.end.cause().map(|cause| id(cause.as_bytes())).unwrap_or_default(),
         elements: record.elements,
-        ..job(&record.head)
+        ..any_job(&record.head)
     }
 }
 
 /// What any job has; the rest is unset.
-fn job(head: &JobHead) -> v1::Job {
+fn any_job(head: &JobHead) -> v1::Job {
     let JobHead { id: job, flow, elf, task, priority, labels, policy: _, number: _, submitted_at } = head;
     v1::Job {
         job_id: id(job.as_bytes()),
@@ -111,8 +134,14 @@ fn job(head: &JobHead) -> v1::Job {
     }
 }
 
-fn revision(ran: Running) -> Bytes {
+fn revision_of(ran: Running) -> Bytes {
     Bytes::copy_from_slice(ran.revision.as_bytes())
+}
+
+/// A job as it stands, told as if that were a change.
+pub(crate) fn standing(of: &Job) -> v1::JobChange {
+    let v1::Job { job_id, status, attempt, failure_id, cause_job_id, .. } = job(of);
+    v1::JobChange { job_id, status, attempt, failure_id, cause_job_id, ..v1::JobChange::default() }
 }
 
 pub(crate) fn change(change: &WatchedChange) -> v1::JobChange {
@@ -128,7 +157,7 @@ pub(crate) fn change(change: &WatchedChange) -> v1::JobChange {
     }
 }
 
-pub(crate) fn unfinished_job(view: &JobView) -> v1::Job {
+fn unfinished_job(view: &JobView) -> v1::Job {
     v1::Job {
         status: status(view.status).into(),
         attempt: view.attempt.0,
@@ -141,35 +170,6 @@ pub(crate) fn unfinished_job(view: &JobView) -> v1::Job {
             .map(|running| Bytes::copy_from_slice(running.revision.as_bytes()))
             .unwrap_or_default(),
         elements: view.elements,
-        ..job(&view.head)
-    }
-}
-
-/// A flow of which the core knows unfinished jobs.
-pub(crate) fn flow(view: &FlowView) -> v1::Flow {
-    let mut flow = finished_flow(&view.record);
-    if let Some(counts) = &mut flow.counts {
-        counts.pending = view.pending;
-        counts.ready = view.ready;
-        counts.running = view.running;
-    }
-    flow
-}
-
-/// A flow all of whose jobs have ended.
-pub(crate) fn finished_flow(record: &FlowRecord) -> v1::Flow {
-    v1::Flow {
-        labels: (&record.labels).into(),
-        flow_id: id(record.id.as_bytes()),
-        name: record.name.as_ref().to_owned(),
-        created_at: Some(timestamp(record.created_at)),
-        counts: Some(v1::JobCounts {
-            done: record.finished.done,
-            failed: record.finished.failed,
-            upstream_failed: record.finished.upstream_failed,
-            cancelled: record.finished.cancelled,
-            skipped: record.finished.skipped,
-            ..v1::JobCounts::default()
-        }),
+        ..any_job(&view.head)
     }
 }

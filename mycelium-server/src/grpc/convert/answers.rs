@@ -1,0 +1,383 @@
+//! Messages of what queries answer.
+
+use mycelium_core::{FlowView, InstanceView, JobView};
+use mycelium_proto::v1;
+
+use super::{duration, id, job, status, timestamp, unfinished_job};
+use crate::broker::Process;
+use crate::queries::Job;
+use crate::queries::elves::{Elf, RevisionView};
+use crate::queries::explain::{Evaluated, Reason};
+use crate::queries::failures::FailureGroup;
+use crate::queries::graph::{EdgeKind, Graph, JobEdge};
+use crate::queries::jobs::JobOutputs;
+use crate::queries::lineage::Lineage;
+use crate::queries::values::{JobValue, JobValues};
+use crate::store::OccurrenceRecord;
+use crate::values::Preview;
+
+pub(crate) fn flow(view: &FlowView) -> v1::Flow {
+    let FlowView { record, pending, ready, running } = view;
+    v1::Flow {
+        flow_id: id(record.id.as_bytes()),
+        name: record.name.as_ref().to_owned(),
+        labels: (&record.labels).into(),
+        created_at: Some(timestamp(record.created_at)),
+        counts: Some(v1::JobCounts {
+            pending: *pending,
+            ready: *ready,
+            running: *running,
+            done: record.finished.done,
+            failed: record.finished.failed,
+            upstream_failed: record.finished.upstream_failed,
+            cancelled: record.finished.cancelled,
+            skipped: record.finished.skipped,
+        }),
+    }
+}
+
+pub(crate) fn job_outputs(of: JobOutputs) -> v1::JobOutputs {
+    let JobOutputs { job, status: at, outputs } = of;
+    v1::JobOutputs { job_id: id(job.as_bytes()), status: status(at).into(), outputs }
+}
+
+pub(crate) fn graph(graph: Graph) -> v1::GetGraphResponse {
+    let Graph { jobs, edges, next, truncated, values } = graph;
+    v1::GetGraphResponse {
+        jobs: jobs.iter().map(job).collect(),
+        edges: self::edges(edges),
+        next_page_token: next,
+        truncated,
+        values: values.into_iter().map(self::values).collect(),
+    }
+}
+
+pub(crate) fn lineage(lineage: Lineage) -> v1::GetLineageResponse {
+    let Lineage { jobs, edges, next, values, truncated, jobs_left_out } = lineage;
+    let lineage_job =
+        |(of, distance): &(Job, u32)| v1::LineageJob { job: Some(job(of)), distance: *distance };
+    v1::GetLineageResponse {
+        jobs: jobs.iter().map(lineage_job).collect(),
+        edges: self::edges(edges),
+        next_page_token: next,
+        values: values.into_iter().map(self::values).collect(),
+        truncated,
+        jobs_left_out: jobs_left_out as u64,
+    }
+}
+
+fn edges(edges: Vec<JobEdge>) -> Vec<v1::JobEdge> {
+    let edge = |JobEdge { from, to, output, parameter, kind }| v1::JobEdge {
+        from_job_id: id(from.as_bytes()),
+        to_job_id: id(to.as_bytes()),
+        output,
+        parameter,
+        kind: edge_kind(kind).into(),
+    };
+    edges.into_iter().map(edge).collect()
+}
+
+fn edge_kind(kind: EdgeKind) -> v1::JobEdgeKind {
+    match kind {
+        EdgeKind::Value => v1::JobEdgeKind::Value,
+        EdgeKind::Condition => v1::JobEdgeKind::Condition,
+        EdgeKind::Element => v1::JobEdgeKind::Element,
+        EdgeKind::After => v1::JobEdgeKind::After,
+        EdgeKind::Gather => v1::JobEdgeKind::Gather,
+    }
+}
+
+pub(crate) fn values(of: JobValues) -> v1::JobValues {
+    let JobValues { job: of, nodes, values, origins } = of;
+    v1::JobValues {
+        job_id: id(of.as_bytes()),
+        nodes,
+        values: values.into_iter().map(value).collect(),
+        origins: origins.iter().map(job).collect(),
+    }
+}
+
+fn value(value: JobValue) -> v1::JobValue {
+    use v1::job_value::Known;
+    let JobValue { into, parameter, node, known, origins } = value;
+    v1::JobValue {
+        kind: edge_kind(into).into(),
+        parameter,
+        node,
+        known: known.map(|known| match known {
+            Ok(Preview { encoding, begin, size }) => Known::Value(v1::ValuePreview { encoding, begin, size }),
+            Err(problem) => Known::Error(problem),
+        }),
+        origin_job_ids: origins.iter().map(|origin| id(origin.as_bytes())).collect(),
+    }
+}
+
+pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
+    use v1::reason::Kind;
+    let message = job(of);
+    let jobs = |views: Vec<JobView>| views.iter().map(unfinished_job).collect();
+    let kind = match reason {
+        Reason::Ended => Kind::Ended(v1::Ended {
+            status: message.status,
+            failure_id: message.failure_id.clone(),
+            cause_job_id: message.cause_job_id.clone(),
+        }),
+        Reason::WaitsForJobs { count, jobs: some } => {
+            Kind::WaitsForJobs(v1::WaitsForJobs { count, jobs: jobs(some) })
+        }
+        Reason::Evaluating(what) => {
+            let what = match what {
+                Evaluated::Condition => v1::EvaluatingWhat::Condition,
+                Evaluated::Elements => v1::EvaluatingWhat::Elements,
+                Evaluated::Outputs => v1::EvaluatingWhat::Outputs,
+            };
+            Kind::Evaluating(v1::Evaluating { what: what.into() })
+        }
+        Reason::WaitsForElements { elements, unfinished, jobs: some } => {
+            Kind::WaitsForElements(v1::WaitsForElements { elements, unfinished, jobs: jobs(some) })
+        }
+        Reason::NotSealed { submission } => {
+            Kind::NotSealed(v1::NotSealed { submission_id: id(submission.as_bytes()) })
+        }
+        Reason::HandedBack { times, until } => {
+            Kind::HandedBack(v1::HandedBack { times, until: Some(timestamp(until)) })
+        }
+        Reason::NoInstance { elf_known, instances } => {
+            Kind::NoInstance(v1::NoInstance { elf_known, instances })
+        }
+        Reason::NoFreeWindow { instances, window, held, jobs_before, late_by } => {
+            Kind::NoFreeWindow(v1::NoFreeWindow {
+                instances,
+                window: u32::try_from(window).unwrap_or(u32::MAX),
+                held: u32::try_from(held).unwrap_or(u32::MAX),
+                jobs_before,
+                late_by: late_by.map(duration),
+            })
+        }
+        Reason::Held { running, connected, late_by } => Kind::Held(v1::Held {
+            instance_id: id(running.instance.as_bytes()),
+            connected,
+            since: Some(timestamp(running.since)),
+            late_by: late_by.map(duration),
+        }),
+    };
+    v1::ExplainJobResponse { job: Some(message), reason: Some(v1::Reason { kind: Some(kind) }) }
+}
+
+pub(crate) fn elf(elf: Elf) -> v1::Elf {
+    v1::Elf {
+        first_seen: Some(timestamp(elf.first_seen)),
+        last_seen: Some(timestamp(elf.last_seen)),
+        jobs_ready: elf.jobs_ready,
+        jobs_running: elf.jobs_running,
+        instances: elf.instances.into_iter().map(instance).collect(),
+        instances_total: elf.instances_total as u64,
+        truncated: elf.truncated,
+        declaration: Some(elf.declaration),
+    }
+}
+
+fn instance((view, process): (InstanceView, Option<Process>)) -> v1::ElfInstance {
+    let InstanceView { session, instance, connected, window, held } = view;
+    v1::ElfInstance {
+        instance_id: id(instance.as_bytes()),
+        session: session.0,
+        connected,
+        window,
+        held,
+        process_id: process.as_ref().map_or(0, |process| process.id),
+        host: process.map(|process| process.host).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn revision(revision: RevisionView) -> v1::Revision {
+    let RevisionView { document, first_seen } = revision;
+    v1::Revision { first_seen: Some(timestamp(first_seen)), ..document }
+}
+
+pub(crate) fn failure_group(group: FailureGroup) -> v1::FailureGroup {
+    let FailureGroup { record, failure } = group;
+    v1::FailureGroup {
+        failure_id: id(record.id.as_bytes()),
+        failure: Some(failure),
+        occurrences: record.occurrences,
+        first_seen: Some(timestamp(record.first_seen)),
+        last_seen: Some(timestamp(record.last_seen)),
+        elf: record.elf.as_ref().to_owned(),
+        task: record.task.as_ref().to_owned(),
+    }
+}
+
+pub(crate) fn occurrence(occurrence: OccurrenceRecord) -> v1::FailureOccurrence {
+    let OccurrenceRecord { job, attempt, at, message, details, cause_messages } = occurrence;
+    v1::FailureOccurrence {
+        job_id: id(job.as_bytes()),
+        attempt: attempt.0,
+        at: Some(timestamp(at)),
+        message,
+        details,
+        cause_messages,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use mycelium_core::effects::{End, FinishedJob, Ran};
+    use mycelium_core::ids::{
+        Attempt, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, Revision, SessionId,
+        Timestamp,
+    };
+    use mycelium_core::image::{JobHead, Running};
+    use mycelium_core::status::Status;
+    use prost::Message;
+
+    use super::*;
+    use crate::queries::page::Weigh;
+    use crate::store::FailureRecord;
+
+    const LATE: Timestamp = Timestamp(u64::MAX);
+
+    /// What an entry takes in a list of a message.
+    fn in_list(entry: &impl Message) -> usize {
+        prost::encoding::message::encoded_len(15, entry)
+    }
+
+    fn text() -> String {
+        "x".repeat(255)
+    }
+
+    /// Every field as large as it gets, with texts of 255 bytes.
+    fn head() -> JobHead {
+        JobHead {
+            id: JobId::new([255; 16]),
+            flow: FlowId::new([255; 16]),
+            elf: Arc::from(text()),
+            task: Arc::from(text()),
+            labels: (0..16).map(|n| (format!("{n:064}"), text())).collect::<BTreeMap<_, _>>().into(),
+            priority: i32::MIN,
+            submitted_at: LATE,
+            ..JobHead::default()
+        }
+    }
+
+    fn finished(has_failed: bool) -> Job {
+        Job::Finished(FinishedJob {
+            head: head(),
+            finish_number: FinishNumber(u64::MAX),
+            end: if has_failed {
+                End::Failed(FailureId::new([255; 16]))
+            } else {
+                End::UpstreamFailed(JobId::new([255; 16]))
+            },
+            finished_at: LATE,
+            attempt: Attempt(u32::MAX),
+            elves_lost: u32::MAX,
+            ran: Some(Ran {
+                instance: InstanceId::new([255; 16]),
+                revision: Revision::new([255; 32]),
+                since: LATE,
+            }),
+            elements: Some(u32::MAX),
+        })
+    }
+
+    fn unfinished() -> Job {
+        Job::Unfinished(JobView {
+            head: head(),
+            status: Status::Running,
+            digest: ContentDigest::default(),
+            attempt: Attempt(u32::MAX),
+            elves_lost: u32::MAX,
+            waiting_for: u32::MAX,
+            elements: Some(u32::MAX),
+            running: Some(Running {
+                session: SessionId(u64::MAX),
+                instance: InstanceId::new([255; 16]),
+                revision: Revision::new([255; 32]),
+                since: LATE,
+            }),
+            unsealed: None,
+        })
+    }
+
+    #[test]
+    fn what_queries_weigh_is_never_less_than_it_takes_in_an_answer() {
+        for of in [unfinished(), finished(true), finished(false)] {
+            let (takes, weighs) = (in_list(&job(&of)), of.bytes());
+            assert!(takes <= weighs && weighs < takes + 256, "{takes} and {weighs}: {of:?}");
+        }
+
+        let (from, to) = (JobId::new([255; 16]), JobId::new([254; 16]));
+        let edge = JobEdge { from, to, output: text(), parameter: text(), kind: EdgeKind::Gather };
+        assert!(in_list(&edges(vec![edge.clone()])[0]) <= edge.bytes());
+
+        let value = |known| JobValue {
+            into: EdgeKind::Gather,
+            parameter: text(),
+            node: u32::MAX,
+            known,
+            origins: vec![from; 100],
+        };
+        let previewed = Preview { encoding: text(), begin: Bytes::from(vec![1; 4096]), size: u64::MAX };
+        let literal = v1::Payload {
+            encoding: text(),
+            content: Some(v1::payload::Content::Inline(vec![1; 70_000].into())),
+        };
+        let of_job = || JobValues {
+            job: from,
+            nodes: vec![v1::ValueNode { kind: Some(v1::value_node::Kind::Literal(literal.clone())) }; 3],
+            values: vec![value(None), value(Some(Err(text()))), value(Some(Ok(previewed.clone())))],
+            origins: vec![unfinished(), unfinished()],
+        };
+        assert!(in_list(&values(of_job())) <= of_job().bytes());
+
+        let shown = v1::Failure { message: "m".repeat(70_000), r#type: text(), ..v1::Failure::default() };
+        let record = FailureRecord {
+            id: FailureId::new([255; 16]),
+            body: Bytes::new(),
+            occurrences: u64::MAX,
+            first_seen: LATE,
+            last_seen: LATE,
+            elf: Arc::from(text()),
+            task: Arc::from(text()),
+        };
+        let group = || FailureGroup { record: record.clone(), failure: shown.clone() };
+        assert!(in_list(&failure_group(group())) <= group().bytes());
+        let one = OccurrenceRecord {
+            job: from,
+            attempt: Attempt(u32::MAX),
+            at: LATE,
+            message: "m".repeat(70_000),
+            details: "d".repeat(70_000),
+            cause_messages: vec![text(); 10],
+        };
+        assert!(in_list(&occurrence(one.clone())) <= one.bytes());
+
+        let view = InstanceView {
+            session: SessionId(u64::MAX),
+            instance: InstanceId::new([255; 16]),
+            connected: true,
+            window: u32::MAX,
+            held: u32::MAX,
+        };
+        let process = Process { id: u32::MAX, host: text(), late_by: None };
+        let of_elf = || Elf {
+            declaration: v1::ElfDeclaration { name: text(), ..v1::ElfDeclaration::default() },
+            truncated: true,
+            first_seen: LATE,
+            last_seen: LATE,
+            jobs_ready: u64::MAX,
+            jobs_running: u64::MAX,
+            instances: vec![(view, Some(process.clone())); 100],
+            instances_total: usize::MAX,
+        };
+        assert!(in_list(&elf(of_elf())) <= of_elf().bytes());
+        let document = v1::Revision { source: "s".repeat(70_000), ..v1::Revision::default() };
+        let of_revision = || RevisionView { document: document.clone(), first_seen: LATE };
+        assert!(in_list(&revision(of_revision())) <= of_revision().bytes());
+    }
+}

@@ -1,0 +1,129 @@
+//! Why a job is where it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mycelium_core::ids::{JobId, SessionId, SubmissionId, Timestamp};
+use mycelium_core::image::Running;
+use mycelium_core::{Explanation, JobView};
+
+use super::jobs::{Job, find, read_spec};
+use crate::broker::{CallError, Handle};
+
+/// How many of the jobs that a job waits for are named.
+const WAITS_FOR_SHOWN_MAX: usize = 100;
+
+/// Why a job is where it is.
+#[derive(Debug)]
+pub(crate) enum Reason {
+    /// It has ended.
+    Ended,
+    /// It waits for other jobs: how many, and some of them.
+    WaitsForJobs { count: u32, jobs: Vec<JobView> },
+    /// What decides how it goes on is being computed, or waits for that.
+    Evaluating(Evaluated),
+    /// It was expanded over a list, and waits for the jobs of its elements, of which some are named.
+    WaitsForElements { elements: u32, unfinished: u32, jobs: Vec<JobView> },
+    /// Its submission has not been sealed.
+    NotSealed { submission: SubmissionId },
+    /// It was handed back again and again without an outcome, and is offered anew only after a pause.
+    HandedBack { times: u32, until: Timestamp },
+    /// No connected instance offers its task.
+    NoInstance { elf_known: bool, instances: u32 },
+    /// Connected instances offer its task, and all their windows are full.
+    NoFreeWindow {
+        instances: u32,
+        window: u64,
+        held: u64,
+        jobs_before: u32,
+        /// For how long the tasks of one of them have stood still, if they do.
+        late_by: Option<Duration>,
+    },
+    /// An instance holds it.
+    Held {
+        running: Running,
+        connected: bool,
+        /// For how long its tasks have stood still, if they do.
+        late_by: Option<Duration>,
+    },
+}
+
+/// What is computed to decide how a job goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Evaluated {
+    Condition,
+    /// The list that it is run over.
+    Elements,
+    /// The list of what the jobs for its elements returned.
+    Outputs,
+}
+
+/// A job, and why it is where it is.
+pub(crate) async fn explain(handle: &Handle, id: JobId) -> Result<(Job, Reason), CallError> {
+    let explained = handle.query(move |core, _| core.job(id).zip(core.explain(id))).await?;
+    let Some((view, explanation)) = explained else {
+        return Ok((find(handle, id).await?, Reason::Ended));
+    };
+    let reason = match explanation {
+        Explanation::WaitsForJobs { count } => {
+            Reason::WaitsForJobs { count, jobs: waited_for(handle, id).await? }
+        }
+        // About to end: what it waited for tells why.
+        Explanation::Settling | Explanation::Cancelling => {
+            Reason::WaitsForJobs { count: view.waiting_for, jobs: waited_for(handle, id).await? }
+        }
+        Explanation::Evaluating { is_gathering: true } => Reason::Evaluating(Evaluated::Outputs),
+        Explanation::Evaluating { is_gathering: false } => Reason::Evaluating(decided_by(handle, id).await?),
+        Explanation::WaitsForElements { elements, unfinished, jobs } => {
+            Reason::WaitsForElements { elements, unfinished, jobs }
+        }
+        Explanation::NotSealed { submission } => Reason::NotSealed { submission },
+        Explanation::HandedBack { times, until } => {
+            let now = handle.clock().now();
+            let left = u64::try_from(until.since(now.steady).as_micros()).unwrap_or(u64::MAX);
+            Reason::HandedBack { times, until: Timestamp(now.wall.0.saturating_add(left)) }
+        }
+        Explanation::NoInstance { instances } => {
+            Reason::NoInstance { elf_known: handle.registry().elf(&view.head.elf).is_some(), instances }
+        }
+        Explanation::NoFreeWindow { instances, window, held, jobs_before } => {
+            let late_by = late_by_of_elf(handle, view.head.elf.clone()).await?;
+            Reason::NoFreeWindow { instances, window, held, jobs_before, late_by }
+        }
+        Explanation::Held { running, connected } => {
+            Reason::Held { running, connected, late_by: late_by(handle, running.session) }
+        }
+    };
+    Ok((Job::Unfinished(view), reason))
+}
+
+/// For how long the tasks of a session have stood still, if they do.
+fn late_by(handle: &Handle, session: SessionId) -> Option<Duration> {
+    handle.processes().get(session)?.late_by
+}
+
+/// The same of the sessions that serve an elf now: the longest.
+async fn late_by_of_elf(handle: &Handle, elf: Arc<str>) -> Result<Option<Duration>, CallError> {
+    let view = handle.query(move |core, _| core.elf(&elf)).await?;
+    let instances = view.into_iter().flat_map(|view| view.instances);
+    let connected = instances.filter(|instance| instance.connected);
+    Ok(connected.filter_map(|instance| late_by(handle, instance.session)).max())
+}
+
+async fn decided_by(handle: &Handle, id: JobId) -> Result<Evaluated, CallError> {
+    let spec = handle.read(move |store| read_spec(store, id)).await?;
+    Ok(match spec.and_then(|spec| spec.for_each) {
+        Some(_) => Evaluated::Elements,
+        None => Evaluated::Condition,
+    })
+}
+
+/// Some of the jobs that a job waits for.
+async fn waited_for(handle: &Handle, id: JobId) -> Result<Vec<JobView>, CallError> {
+    let spec = handle.read(move |store| Ok(store.specs(&[id])?.pop().flatten())).await?;
+    let depends_on = spec.map(|spec| spec.depends_on).unwrap_or_default();
+    let unfinished = handle.query(move |core, _| {
+        depends_on.iter().filter_map(|on| core.job(*on)).take(WAITS_FOR_SHOWN_MAX).collect::<Vec<_>>()
+    });
+    unfinished.await
+}
