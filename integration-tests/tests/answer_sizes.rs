@@ -1,6 +1,6 @@
 //! Every answer is small enough for a gRPC client that was told nothing of limits, whatever is in the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use futures::future::BoxFuture;
 use integration_tests::must;
 use integration_tests::wire::{self, WireElf};
 use mycelium_proto::limits::{
-    ANSWER_BYTES_MAX, ELF_BYTES_MAX, FAILURE_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PAGE_BYTES_MAX,
-    PAGE_SIZE_MAX, SPEC_BYTES_MAX,
+    ANSWER_BYTES_MAX, ELF_BYTES_MAX, FAILURE_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, MESSAGE_BYTES_MAX,
+    NAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_SIZE_MAX, SPEC_BYTES_MAX,
 };
 use mycelium_proto::reason;
 use mycelium_proto::v1::mycelium_service_client::MyceliumServiceClient;
@@ -339,6 +339,86 @@ async fn the_largest_specifications_are_cut_to_the_size_of_an_answer_and_whole_f
         let answer = large.get_job(request).await?.into_inner();
         ensure!(answer.spec_bytes == 0 && answer.spec.as_ref() == Some(spec), "it is not whole");
     }
+    Ok(broker.stop().await?)
+}
+
+#[tokio::test]
+async fn jobs_with_as_many_labels_as_there_may_be_come_in_pages_that_have_them_all() -> anyhow::Result<()> {
+    const JOBS: usize = 1_200;
+    let (broker, mut client) = start().await?;
+    let labels: BTreeMap<String, String> =
+        (0..LABELS_MAX).map(|n| (format!("{n:064}"), "x".repeat(LABEL_VALUE_BYTES_MAX))).collect();
+    let labelled = |job: v1::JobSpec| v1::JobSpec { labels: labels.clone(), ..job };
+    let root = labelled(wire::job("from", &[], Vec::new()));
+    let mut jobs = vec![root.clone()];
+    for _ in 1..JOBS {
+        jobs.push(labelled(wire::job("to", &["value"], vec![wire::output_of(&root.job_id, "value")])));
+    }
+    let request = wire::submission(jobs);
+    let flow = request.flow_id.clone();
+    client.submit_jobs(request).await?;
+
+    let (mut listed, mut in_graph, mut descended) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListJobsRequest {
+            flow_id: flow.clone(),
+            page_size: PAGE_SIZE_MAX,
+            page_token,
+            ..v1::ListJobsRequest::default()
+        };
+        let page = client.list_jobs(request).await?.into_inner();
+        check_page(&page, page.jobs.len())?;
+        listed.extend(page.jobs.into_iter().map(|job| job.job_id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    loop {
+        let request = v1::GetGraphRequest {
+            root: Some(v1::get_graph_request::Root::FlowId(flow.clone())),
+            page_size: PAGE_SIZE_MAX,
+            page_token,
+            ..v1::GetGraphRequest::default()
+        };
+        let page = client.get_graph(request).await?.into_inner();
+        ensure!(page.encoded_len() < ANSWER_BYTES_MAX, "{} bytes", page.encoded_len());
+        ensure!(!page.truncated, "something is left out");
+        in_graph.extend(page.jobs.into_iter().map(|job| job.job_id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    loop {
+        let request = v1::GetLineageRequest {
+            job_id: root.job_id.clone(),
+            down: true,
+            page_size: PAGE_SIZE_MAX,
+            page_token,
+            include_values: true,
+            ..v1::GetLineageRequest::default()
+        };
+        let page = client.get_lineage(request).await?.into_inner();
+        ensure!(page.encoded_len() < ANSWER_BYTES_MAX, "{} bytes", page.encoded_len());
+        descended.extend(page.jobs.into_iter().filter_map(|shown| Some(shown.job?.job_id)));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    for found in [listed, in_graph, descended] {
+        ensure!(found.len() == JOBS, "{} jobs", found.len());
+    }
+
+    let around = v1::GetGraphRequest {
+        root: Some(v1::get_graph_request::Root::JobId(root.job_id)),
+        page_size: PAGE_SIZE_MAX,
+        ..v1::GetGraphRequest::default()
+    };
+    let around = client.get_graph(around).await?.into_inner();
+    ensure!(around.encoded_len() < ANSWER_BYTES_MAX && around.truncated, "{} bytes", around.encoded_len());
     Ok(broker.stop().await?)
 }
 

@@ -226,7 +226,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use mycelium_core::effects::{End, FinishedJob, Ran};
+    use mycelium_core::effects::{End, FinishedJob};
     use mycelium_core::ids::{
         Attempt, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, Revision, SessionId,
         Timestamp,
@@ -264,6 +264,15 @@ mod tests {
         }
     }
 
+    fn running() -> Running {
+        Running {
+            session: SessionId(u64::MAX),
+            instance: InstanceId::new([255; 16]),
+            revision: Revision::new([255; 32]),
+            since: LATE,
+        }
+    }
+
     fn finished(has_failed: bool) -> Job {
         Job::Finished(FinishedJob {
             head: head(),
@@ -276,11 +285,8 @@ mod tests {
             finished_at: LATE,
             attempt: Attempt(u32::MAX),
             elves_lost: u32::MAX,
-            ran: Some(Ran {
-                instance: InstanceId::new([255; 16]),
-                revision: Revision::new([255; 32]),
-                since: LATE,
-            }),
+            ran: Some(running()),
+            attempts: Vec::new(),
             elements: Some(u32::MAX),
         })
     }
@@ -294,12 +300,7 @@ mod tests {
             elves_lost: u32::MAX,
             waiting_for: u32::MAX,
             elements: Some(u32::MAX),
-            running: Some(Running {
-                session: SessionId(u64::MAX),
-                instance: InstanceId::new([255; 16]),
-                revision: Revision::new([255; 32]),
-                since: LATE,
-            }),
+            running: Some(running()),
             unsealed: None,
         })
     }
