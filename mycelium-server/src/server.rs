@@ -26,7 +26,7 @@ use crate::compute;
 use crate::config::{Config, InvalidConfig};
 use crate::data_dir;
 use crate::defect;
-use crate::grpc::{BlobServer, ElfServer, Mycelia, MyceliumServer, StoreServer, with_reason};
+use crate::grpc::{self, BlobServer, ElfServer, Mycelia, MyceliumServer, StoreServer, with_reason};
 use crate::store::{self, MemoryStore, Store};
 use crate::transport::Transport;
 
@@ -198,8 +198,7 @@ impl Broker {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let transport = Transport::new(&config);
-        let router = transport
-            .server()
+        let router = grpc::server(&transport)
             .layer(MapResponseLayer::new(with_reason))
             .add_service(health_service)
             .add_service(reflection_v1)

@@ -3,7 +3,7 @@
 mod backup;
 mod blob_service;
 mod connect;
-pub(crate) mod convert;
+mod convert;
 mod declare;
 mod elf_service;
 mod jobs;
@@ -13,6 +13,7 @@ mod outcomes;
 mod reads;
 mod status;
 mod submit;
+mod transport;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,8 @@ pub(crate) use backup::StoreServer;
 pub(crate) use blob_service::BlobServer;
 pub(crate) use elf_service::ElfServer;
 pub(crate) use mycelium_service::MyceliumServer;
-pub(crate) use status::{failed, refuse, with_reason};
+pub(crate) use status::with_reason;
+pub(crate) use transport::server;
 
 /// The mycelia that a broker hosts, by name.
 #[derive(Debug, Clone)]

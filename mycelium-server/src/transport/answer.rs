@@ -7,9 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
-use tonic::Status;
-use tonic::body::Body;
 
+use super::Protocol;
 use super::budget::Taken;
 use super::call::Call;
 use super::peers::Peer;
@@ -18,8 +17,8 @@ use super::peers::Peer;
 /// enough that a reader which takes some of a large answer shows it.
 const PIECE_BYTES: usize = 128 * 1024;
 
-pub(super) struct Answer {
-    inner: Body,
+pub(super) struct Answer<P: Protocol> {
+    inner: P::Body,
     call: Arc<Call>,
     /// What was taken for the answer before it was there.
     reserved: Option<Taken>,
@@ -30,8 +29,8 @@ pub(super) struct Answer {
     room: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl Answer {
-    pub(super) fn new(inner: Body, call: Arc<Call>, reserved: Option<Taken>) -> Self {
+impl<P: Protocol> Answer<P> {
+    pub(super) fn new(inner: P::Body, call: Arc<Call>, reserved: Option<Taken>) -> Self {
         Self { inner, call, reserved, rest: Bytes::new(), held: None, room: None }
     }
 
@@ -64,14 +63,14 @@ impl Answer {
     }
 }
 
-impl HttpBody for Answer {
+impl<P: Protocol> HttpBody for Answer<P> {
     type Data = Bytes;
-    type Error = Status;
+    type Error = P::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, P::Error>>> {
         let me = self.get_mut();
         if me.rest.is_empty() {
             me.held = None;
@@ -139,23 +138,51 @@ impl Drop for Piece {
 mod tests {
     use std::future::poll_fn;
 
+    use http::Response;
+
     use super::*;
     use crate::config::Config;
-    use crate::transport::Transport;
+    use crate::defect::Defect;
+    use crate::transport::{Refusal, Transport};
 
     const MIB: usize = 1024 * 1024;
+
+    /// Bytes and nothing else.
+    #[derive(Debug, Clone, Copy)]
+    struct Plain;
+
+    impl Protocol for Plain {
+        type Body = Pin<Box<dyn HttpBody<Data = Bytes, Error = Refusal> + Send>>;
+        type Error = Refusal;
+
+        fn body(body: impl HttpBody<Data = Bytes, Error = Refusal> + Send + 'static) -> Self::Body {
+            Box::pin(body)
+        }
+
+        fn refuse(refusal: Refusal) -> Refusal {
+            refusal
+        }
+
+        fn fail(defect: Defect) -> Refusal {
+            panic!("{defect}")
+        }
+
+        fn answer(error: Refusal) -> Response<Self::Body> {
+            panic!("{error}")
+        }
+    }
 
     /// So many chunks of a mebibyte.
     struct Chunks(usize);
 
     impl HttpBody for Chunks {
         type Data = Bytes;
-        type Error = Status;
+        type Error = Refusal;
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
             _context: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        ) -> Poll<Option<Result<Frame<Bytes>, Refusal>>> {
             let left = self.0.checked_sub(1);
             self.0 = left.unwrap_or(0);
             Poll::Ready(left.map(|_| Ok(Frame::data(vec![7; MIB].into()))))
@@ -163,7 +190,7 @@ mod tests {
     }
 
     /// What is handed over without waiting.
-    async fn pieces(answer: &mut Answer) -> Vec<Bytes> {
+    async fn pieces(answer: &mut Answer<Plain>) -> Vec<Bytes> {
         let mut pieces = Vec::new();
         while let Poll::Ready(Some(frame)) =
             futures::poll!(poll_fn(|context| Pin::new(&mut *answer).poll_frame(context)))
@@ -178,7 +205,7 @@ mod tests {
         let shared = Transport::new(&Config::default()).shared;
         let peer = shared.peers.admit(([127, 0, 0, 1], 1).into()).unwrap();
         let call = Call::begin(&shared, &peer).unwrap();
-        let mut answer = Answer::new(Body::new(Chunks(10)), call, None);
+        let mut answer = Answer::<Plain>::new(Plain::body(Chunks(10)), call, None);
         let mut taken = pieces(&mut answer).await;
         assert_eq!(taken.iter().map(Bytes::len).sum::<usize>(), 8 * MIB);
         assert_eq!(shared.answers.holders(), [(peer.id, 8 * MIB)]);

@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tonic::transport::server::Connected;
 
 use super::peers::{Peer, Peers};
 
@@ -101,15 +100,12 @@ impl Drop for Connection {
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Arc<Peer>;
-
-    fn connect_info(&self) -> Arc<Peer> {
-        Arc::clone(&self.peer)
-    }
-}
-
 impl Connection {
+    /// Its far end.
+    pub(crate) fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
     /// Fails if it is cut; otherwise it wakes whoever waits for it when it is.
     fn check(&self, context: &Context<'_>) -> io::Result<()> {
         self.peer.register(context.waker());

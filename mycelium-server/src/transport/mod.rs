@@ -22,34 +22,26 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::Stream;
+use http::{Extensions, Response};
+use http_body::Body as HttpBody;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Extensions;
-use tonic::transport::Server;
-use tower::layer::util::{Identity, Stack};
 
 use crate::config::Config;
-use crate::defect;
+use crate::defect::{self, Defect};
 use budget::{Budget, Full, Taken};
-use listener::{Connection, SURPLUS, connections};
-use peers::{Peer, PeerId, Peers};
-use stack::Layers;
+use listener::{SURPLUS, connections};
+use peers::{PeerId, Peers};
 
 pub use descriptors::raise_descriptor_limit;
 pub(crate) use descriptors::store_files;
+pub(crate) use listener::Connection;
+pub(crate) use peers::Peer;
+pub(crate) use stack::Layers;
 
-/// How much a peer may send on one stream before it has to wait.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// How much a peer may send on one connection before it has to wait.
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// The largest HTTP/2 frame that is taken, in bytes: a chunk of a blob is one, instead of many that each cost a call to the
-/// system on both sides.
-const FRAME_BYTES_MAX: u32 = 128 * 1024;
-/// How often a silent connection is asked whether it is still there, and how long it may take to answer.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often connections are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same while the broker stops.
@@ -62,6 +54,26 @@ const CLOSED_WITHIN: Duration = Duration::from_millis(10);
 /// The far end of the connection that a request came on.
 pub(crate) fn address_of(request: &Extensions) -> Option<SocketAddr> {
     request.get::<Arc<Peer>>().map(|peer| peer.address)
+}
+
+/// The protocol that calls are made by, as far as the transport has to know it.
+pub(crate) trait Protocol: Clone + Copy + std::fmt::Debug + Send + Sync + 'static {
+    /// The body of a request or an answer.
+    type Body: HttpBody<Data = Bytes, Error = Self::Error> + Send + Unpin + 'static;
+    /// How it is told that a call came to nothing.
+    type Error: Send + 'static;
+
+    /// A body that passes another on.
+    fn body(body: impl HttpBody<Data = Bytes, Error = Self::Error> + Send + 'static) -> Self::Body;
+
+    /// The call, or the rest of its request, is not taken.
+    fn refuse(refusal: Refusal) -> Self::Error;
+
+    /// The broker failed.
+    fn fail(defect: Defect) -> Self::Error;
+
+    /// An answer that tells nothing else.
+    fn answer(error: Self::Error) -> Response<Self::Body>;
 }
 
 /// Why a call, or the rest of its request, is not taken.
@@ -138,16 +150,14 @@ impl Transport {
         Self { shared: Arc::new(shared), streams_per_connection_max: config.calls_per_connection_max }
     }
 
-    /// A server without services, with everything around them.
-    pub(crate) fn server(&self) -> Server<Stack<Layers, Identity>> {
-        Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_frame_size(Some(FRAME_BYTES_MAX))
-            .max_concurrent_streams(self.streams_per_connection_max)
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .layer(stack::layers(Arc::clone(&self.shared)))
+    /// What every call passes through, as it is spoken by `P`.
+    pub(crate) fn layers<P: Protocol>(&self) -> Layers<P> {
+        stack::layers(Arc::clone(&self.shared))
+    }
+
+    /// How many calls there may be on one connection.
+    pub(crate) fn streams_per_connection_max(&self) -> u32 {
+        self.streams_per_connection_max
     }
 
     /// The connections that come to a listener.

@@ -11,13 +11,10 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
 use mycelium_proto::limits::MESSAGE_BYTES_MAX;
 use tokio::time::{Instant, Sleep};
-use tonic::Status;
-use tonic::body::Body;
 
-use super::Refusal;
 use super::budget::{Full, Taken};
 use super::call::Call;
-use crate::grpc::refuse;
+use super::{Protocol, Refusal};
 
 /// How long a request of one message may take to come.
 const WHOLE_WITHIN: Duration = Duration::from_secs(30);
@@ -41,8 +38,8 @@ pub(super) enum Shape {
 
 type Taking = Pin<Box<dyn Future<Output = Result<Taken, Full>> + Send>>;
 
-pub(super) struct Incoming {
-    inner: Body,
+pub(super) struct Incoming<P: Protocol> {
+    inner: P::Body,
     call: Arc<Call>,
     shape: Shape,
     messages: Messages,
@@ -53,8 +50,8 @@ pub(super) struct Incoming {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Incoming {
-    pub(super) fn new(inner: Body, call: Arc<Call>, shape: Shape) -> Self {
+impl<P: Protocol> Incoming<P> {
+    pub(super) fn new(inner: P::Body, call: Arc<Call>, shape: Shape) -> Self {
         Self {
             inner,
             call,
@@ -68,7 +65,7 @@ impl Incoming {
     }
 
     /// Passes a frame on when there is room for what it begins.
-    fn poll_held_back(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_held_back(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, P::Error>>> {
         let Some((_, taking)) = &mut self.held_back else { return Poll::Ready(None) };
         let taken = match taking.as_mut().poll(context) {
             Poll::Ready(taken) => taken,
@@ -82,12 +79,12 @@ impl Incoming {
                 self.call.holds(Some(taken));
                 Poll::Ready(frame.map(Ok))
             }
-            Err(_full) => Poll::Ready(Some(Err(refuse(Refusal::ReceivingFull)))),
+            Err(_full) => Poll::Ready(Some(Err(P::refuse(Refusal::ReceivingFull)))),
         }
     }
 
     /// Fails when it is too late.
-    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, P::Error>>> {
         let is_paced = match self.shape {
             Shape::One => return self.poll_whole(context),
             Shape::Upload => true,
@@ -102,12 +99,12 @@ impl Incoming {
             Shape::Upload => Refusal::UploadStalled,
             Shape::One | Shape::Messages => Refusal::RequestStalled,
         };
-        Poll::Ready(Some(Err(refuse(refusal))))
+        Poll::Ready(Some(Err(P::refuse(refusal))))
     }
 
-    fn poll_whole(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_whole(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, P::Error>>> {
         ready!(self.poll_timer(self.began + WHOLE_WITHIN, context));
-        Poll::Ready(Some(Err(refuse(Refusal::RequestStalled))))
+        Poll::Ready(Some(Err(P::refuse(Refusal::RequestStalled))))
     }
 
     fn poll_timer(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
@@ -119,14 +116,14 @@ impl Incoming {
     }
 }
 
-impl HttpBody for Incoming {
+impl<P: Protocol> HttpBody for Incoming<P> {
     type Data = Bytes;
-    type Error = Status;
+    type Error = P::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, P::Error>>> {
         let me = self.get_mut();
         if me.held_back.is_some() {
             return me.poll_held_back(context);

@@ -3,16 +3,16 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tonic::body::Body;
-use tonic::codegen::Service;
-use tonic::codegen::http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
 use tower::layer::util::{Identity, Stack};
-use tower::{Layer, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder};
 use tracing::Instrument as _;
 
 use super::answer::Answer;
@@ -20,9 +20,8 @@ use super::budget::Taken;
 use super::call::Call;
 use super::peers::Peer;
 use super::request::{Incoming, Shape};
-use super::{Refusal, Shared, address_of};
+use super::{Protocol, Refusal, Shared, address_of};
 use crate::defect;
-use crate::grpc::{failed, refuse};
 use crate::reservation;
 
 /// The most that the answer to a read may take, in bytes: gRPC's default limit. So much is taken for each before it is
@@ -32,13 +31,14 @@ const READ_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// The layers around all services. What is to be asked of every call is added here.
-pub(super) fn layers(shared: Arc<Shared>) -> Layers {
-    ServiceBuilder::new().layer(SpanLayer).layer(CallLayer { shared }).into_inner()
+pub(super) fn layers<P: Protocol>(shared: Arc<Shared>) -> Layers<P> {
+    let calls = CallLayer { shared, protocol: PhantomData };
+    ServiceBuilder::new().layer(SpanLayer).layer(calls).into_inner()
 }
 
-pub(crate) type Layers = Stack<CallLayer, Stack<SpanLayer, Identity>>;
+pub(crate) type Layers<P> = Stack<CallLayer<P>, Stack<SpanLayer, Identity>>;
 
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Answering<P> = Pin<Box<dyn Future<Output = Result<Response<<P as Protocol>::Body>, Infallible>> + Send>>;
 
 /// How a call is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,9 +82,9 @@ pub(crate) struct Spans<S> {
     inner: S,
 }
 
-impl<S> Service<Request<Body>> for Spans<S>
+impl<S, B> Service<Request<B>> for Spans<S>
 where
-    S: Service<Request<Body>>,
+    S: Service<Request<B>>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -94,7 +94,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let peer = address_of(request.extensions());
         let span = tracing::debug_span!("call", path = request.uri().path(), peer = ?peer);
         self.inner.call(request).instrument(span)
@@ -103,97 +103,104 @@ where
 
 /// Bounds each call.
 #[derive(Debug, Clone)]
-pub(crate) struct CallLayer {
+pub(crate) struct CallLayer<P> {
     shared: Arc<Shared>,
+    protocol: PhantomData<P>,
 }
 
-impl<S> Layer<S> for CallLayer {
-    type Service = Calls<S>;
+impl<P, S> Layer<S> for CallLayer<P> {
+    type Service = Calls<P, S>;
 
-    fn layer(&self, inner: S) -> Calls<S> {
-        Calls { inner, shared: Arc::clone(&self.shared) }
+    fn layer(&self, inner: S) -> Calls<P, S> {
+        Calls { inner, shared: Arc::clone(&self.shared), protocol: PhantomData }
     }
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Calls<S> {
+pub(crate) struct Calls<P, S> {
     inner: S,
     shared: Arc<Shared>,
+    protocol: PhantomData<P>,
 }
 
-impl<S> Service<Request<Body>> for Calls<S>
+impl<P, S> Service<Request<P::Body>> for Calls<P, S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+    P: Protocol,
+    S: Service<Request<P::Body>, Response = Response<P::Body>, Error = Infallible, Future: Send + 'static>,
     S: Clone + Send + 'static,
 {
-    type Response = Response<Body>;
+    type Response = Response<P::Body>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = Answering<P>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Answering {
+    fn call(&mut self, request: Request<P::Body>) -> Answering<P> {
         let Some(peer) = request.extensions().get::<Arc<Peer>>() else {
-            return refused(Refusal::NoPeer);
+            return refused::<P>(Refusal::NoPeer);
         };
         let call = match Call::begin(&self.shared, peer) {
             Ok(call) => call,
-            Err(refusal) => return refused(refusal),
+            Err(refusal) => return refused::<P>(refusal),
         };
         let Kind { request: shape, is_read } = kind(request.uri().path());
         let within = is_read
             .then(|| asked_within(request.headers()).map_or(READ_WITHIN, |asked| asked.min(READ_WITHIN)));
-        if tonic::codegen::Body::is_end_stream(request.body()) {
+        if request.body().is_end_stream() {
             call.begin_work();
         }
-        let request = request.map(|body| Body::new(Incoming::new(body, Arc::clone(&call), shape)));
+        let request = request.map(|body| P::body(Incoming::<P>::new(body, Arc::clone(&call), shape)));
         // The one that is ready is the one that is called.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let answered = match within {
-                Some(within) => read(inner, request, &call, within).await,
+                Some(within) => read::<P, S>(inner, request, &call, within).await,
                 None => {
                     let mut inner = inner;
-                    Ok((answered(&mut inner, request).await, None))
+                    Ok((answered::<P, S>(&mut inner, request).await, None))
                 }
             };
             call.end_work();
             call.holds(None);
             Ok(match answered {
-                Ok((response, reserved)) => response.map(|body| Body::new(Answer::new(body, call, reserved))),
-                Err(refusal) => refuse(refusal).into_http(),
+                Ok((response, reserved)) => {
+                    response.map(|body| P::body(Answer::<P>::new(body, call, reserved)))
+                }
+                Err(refusal) => P::answer(P::refuse(refusal)),
             })
         })
     }
 }
 
-fn refused(refusal: Refusal) -> Answering {
-    Box::pin(async move { Ok(refuse(refusal).into_http()) })
+fn refused<P: Protocol>(refusal: Refusal) -> Answering<P> {
+    Box::pin(async move { Ok(P::answer(P::refuse(refusal))) })
 }
 
 /// What the service answers. If it panics, its caller is told so, and nobody else notices.
-async fn answered<S>(service: &mut S, request: Request<Body>) -> Response<Body>
+async fn answered<P, S>(service: &mut S, request: Request<P::Body>) -> Response<P::Body>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    P: Protocol,
+    S: Service<Request<P::Body>, Response = Response<P::Body>, Error = Infallible>,
 {
     match defect::catch_async("a call", async { service.call(request).await }).await {
         Ok(Ok(response)) => response,
-        Err(defect) => failed(defect).into_http(),
+        Err(defect) => P::answer(P::fail(defect)),
     }
 }
 
 /// Answers a read, when there is room for its answer and in time.
-async fn read<S>(
+async fn read<P, S>(
     mut inner: S,
-    request: Request<Body>,
+    request: Request<P::Body>,
     call: &Arc<Call>,
     within: Duration,
-) -> Result<(Response<Body>, Option<Taken>), Refusal>
+) -> Result<(Response<P::Body>, Option<Taken>), Refusal>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    P: Protocol,
+    S: Service<Request<P::Body>, Response = Response<P::Body>, Error = Infallible>,
 {
     let read = async {
         let answers = Arc::clone(&call.shared.answers);
@@ -201,7 +208,7 @@ where
         let taken = taken.map_err(|_full| Refusal::AnswersFull)?;
         let reserved = Arc::new(Mutex::new(Some(taken)));
         // Whoever reads for it where nobody can stop it holds this too.
-        let answered = answered(&mut inner, request);
+        let answered = answered::<P, S>(&mut inner, request);
         let response = reservation::within(Arc::clone(&reserved) as _, answered).await;
         let taken = reserved.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok((response, taken))

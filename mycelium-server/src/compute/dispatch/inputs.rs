@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use bytes::Bytes;
 use mycelium_core::effects::Assignment;
 use mycelium_core::ids::{JobId, Token};
 use mycelium_proto::v1;
@@ -13,7 +14,6 @@ use super::super::quick::{QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
 use crate::blobs::Blobs;
 use crate::broker::{CallError, FailureBody};
 use crate::defect;
-use crate::grpc::convert;
 use crate::store::{Store, isolate};
 use crate::values::{Derived, DerivedValue, ReadBlob, derive_arguments, has_operations, jobs_named};
 
@@ -127,12 +127,15 @@ impl DerivedAssignments {
     ) {
         match derived {
             Ok(arguments) => {
+                let bytes = |id: &[u8; 16]| Bytes::copy_from_slice(id);
+                let Token { job, attempt } = assignment.token;
+                let token = v1::Token { job_id: bytes(job.as_bytes()), attempt: attempt.0 };
                 let message = v1::Assignment {
-                    token: Some(convert::token(&assignment.token)),
+                    token: Some(token),
                     elf: spec.elf,
                     task: spec.task,
                     arguments: Vec::new(),
-                    flow_id: convert::id(assignment.flow.as_bytes()),
+                    flow_id: bytes(assignment.flow.as_bytes()),
                 };
                 self.assignments.push((message, assignment.token, arguments));
             }
