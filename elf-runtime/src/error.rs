@@ -244,70 +244,21 @@ impl fmt::Display for JobFailure {
 }
 
 impl Error {
-    /// Whether repeating the same call later may succeed.
+    /// Whether the error is transient: repeating the same call later may succeed. All others are permanent.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Busy { .. } => true,
-            Self::InvalidUrl { .. }
-            | Self::Refused { .. }
-            | Self::JobFailed(_)
-            | Self::JobSkipped { .. }
-            | Self::JobOfAnotherFlow { .. }
-            | Self::JobNotSubmitted { .. }
-            | Self::InvalidFlow(_)
-            | Self::NoBroker
-            | Self::Decode { .. }
-            | Self::Protocol { .. }
-            | Self::DamagedBlob { .. }
-            | Self::DrainIncomplete { .. }
-            | Self::InvalidWorker { .. }
-            | Self::Worker { .. } => false,
-        }
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
     }
 
     /// The broker's reason, one of [`mycelium_proto::reason`], if it is the broker that speaks.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Busy { reason, .. } | Self::Refused { reason, .. } => Some(reason),
-            Self::InvalidUrl { .. }
-            | Self::Unreachable { .. }
-            | Self::JobFailed(_)
-            | Self::JobSkipped { .. }
-            | Self::JobOfAnotherFlow { .. }
-            | Self::JobNotSubmitted { .. }
-            | Self::InvalidFlow(_)
-            | Self::NoBroker
-            | Self::Decode { .. }
-            | Self::Protocol { .. }
-            | Self::DamagedBlob { .. }
-            | Self::DrainIncomplete { .. }
-            | Self::InvalidWorker { .. }
-            | Self::Worker { .. } => None,
-        }
+        if let Self::Busy { reason, .. } | Self::Refused { reason, .. } = self { Some(reason) } else { None }
     }
 
     /// How long the broker asks to wait before the call is repeated.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Busy { retry_after, .. } => *retry_after,
-            Self::Unreachable { .. }
-            | Self::InvalidUrl { .. }
-            | Self::Refused { .. }
-            | Self::JobFailed(_)
-            | Self::JobSkipped { .. }
-            | Self::JobOfAnotherFlow { .. }
-            | Self::JobNotSubmitted { .. }
-            | Self::InvalidFlow(_)
-            | Self::NoBroker
-            | Self::Decode { .. }
-            | Self::Protocol { .. }
-            | Self::DamagedBlob { .. }
-            | Self::DrainIncomplete { .. }
-            | Self::InvalidWorker { .. }
-            | Self::Worker { .. } => None,
-        }
+        if let Self::Busy { retry_after, .. } = self { *retry_after } else { None }
     }
 
     /// Nobody answers, and why.

@@ -25,6 +25,7 @@ mod schema;
 mod service;
 mod shutdown;
 mod task_error;
+mod tasks;
 mod transport;
 mod type_name;
 mod value;

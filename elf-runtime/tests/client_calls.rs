@@ -667,3 +667,56 @@ async fn a_flow_without_jobs_has_ended() {
     flow.submit().await.unwrap();
     assert_eq!(within("the error", run.wait()).await.unwrap_err().reason(), Some(reason::FLOW_NOT_FOUND));
 }
+
+struct Idle;
+
+#[elf_runtime::machine_elf]
+impl Idle {
+    async fn task_idle(&self) {}
+}
+
+#[tokio::test]
+async fn every_call_names_the_mycelium_of_its_handle() {
+    let mut broker = FakeBroker::start().await;
+    let named = Arc::new(Mutex::new(Vec::new()));
+    macro_rules! note {
+        ($($call:ident)*) => {
+            broker.script(|script| {$(
+                let note = Arc::clone(&named);
+                script.$call = Some(Box::new(move |request| {
+                    note.lock().unwrap().push((stringify!($call), request.mycelium));
+                    Ok(Default::default())
+                }));
+            )*});
+        };
+    }
+    note!(submit_jobs get_job list_jobs get_flow cancel_jobs explain_job list_elves);
+    let watched = Arc::clone(&named);
+    broker.script(|script| {
+        script.watch_jobs = Some(Box::new(move |request: v1::WatchJobsRequest| {
+            watched.lock().unwrap().push(("watch_jobs", request.mycelium));
+            Ok(futures::stream::empty().boxed())
+        }));
+    });
+    let builder = Mycelium::builder(broker.url()).mycelium("meadow").patience(Duration::ZERO);
+    let mycelium = builder.connect_lazy().unwrap();
+    let flow = mycelium.flow("daily");
+    let job = record_one(&flow);
+    let run = flow.submit().await.unwrap();
+    mycelium.get_job(v1::GetJobRequest::default()).await.unwrap();
+    mycelium.list_jobs(v1::ListJobsRequest::default()).await.unwrap();
+    mycelium.list_elves(v1::ListElvesRequest::default()).await.unwrap();
+    run.counts().await.unwrap();
+    run.cancel().await.unwrap();
+    mycelium.why(job.id()).await.unwrap();
+    within("the end of the watch", run.result(&job)).await.unwrap_err();
+    let worker = mycelium_testing::Worker::spawn(mycelium.serve().elf("scale", Idle));
+    let mut stream = broker.accept().await;
+    assert_eq!(stream.hello().await.mycelium, "meadow");
+    stream.welcome(1).await;
+    worker.stop_on(stream).await.unwrap();
+    let named = named.lock().unwrap();
+    assert!(named.iter().all(|(_, mycelium)| mycelium == "meadow"), "{named:?}");
+    let calls: std::collections::BTreeSet<&str> = named.iter().map(|(call, _)| *call).collect();
+    assert_eq!(calls.len(), 8, "{calls:?}");
+}

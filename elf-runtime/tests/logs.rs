@@ -280,3 +280,46 @@ async fn a_call_that_is_repeated_for_long_is_told_of_once() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("WARN") && lines[0].contains(reason::BROKER_BUSY), "{}", lines[0]);
 }
+
+/// A log that panics once, at the first attempt that failed.
+#[derive(Clone, Default)]
+struct Fragile(Arc<std::sync::atomic::AtomicBool>);
+
+impl io::Write for Fragile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let is_first = String::from_utf8_lossy(bytes).contains("an attempt failed")
+            && !self.0.swap(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(!is_first, "the disk of the log is full");
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_panics_costs_its_attempt_a_failure_and_no_more() {
+    let fragile = Fragile::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || fragile.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut broker = FakeBroker::start().await;
+    let (elf, _gates) = TestElf::new();
+    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(1));
+    let mut stream = broker.accept().await;
+    stream.hello().await;
+    stream.welcome(1).await;
+    for (task, expected) in
+        [("task_fail", Some("Panic")), ("task_fail", Some("Broken")), ("task_double", None)]
+    {
+        stream.assign(vec![assignment(&token(JobId::generate(), 1), task, 2)]).await;
+        let outcome = stream.outcome().await;
+        let failure = match outcome.result.unwrap() {
+            v1::outcome::Result::Failure(failure) => Some(failure.r#type),
+            _ => None,
+        };
+        assert_eq!(failure.as_deref(), expected, "{task}");
+        stream.ack(vec![outcome.token.unwrap()]).await;
+    }
+    worker.stop_on(stream).await.unwrap();
+}

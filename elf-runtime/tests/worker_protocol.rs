@@ -11,7 +11,7 @@ use elf_runtime::{Error, JobId};
 use mycelium_proto::v1::outcome::Result as Outcome;
 use mycelium_proto::v1::{self, connect_request, connect_response};
 use mycelium_proto::{limits, reason};
-use mycelium_testing::fake::{FakeBroker, assignment, refusal, token};
+use mycelium_testing::fake::{ElfStream, FakeBroker, assignment, refusal, token};
 use mycelium_testing::{Worker, within};
 use support::{Gates, TestElf};
 use tonic::Code;
@@ -28,6 +28,20 @@ fn value_of(outcome: &v1::Outcome) -> String {
         },
         other => panic!("outputs were expected, and not {other:?}"),
     }
+}
+
+/// An elf that is served by a worker, as `tune` makes it, and its stream, welcomed with this session.
+async fn serving(
+    session: u64,
+    tune: impl FnOnce(elf_runtime::Worker) -> elf_runtime::Worker,
+) -> (FakeBroker, Arc<Gates>, Worker, ElfStream) {
+    let mut broker = FakeBroker::start().await;
+    let (elf, gates) = TestElf::new();
+    let worker = Worker::spawn(tune(broker.client().serve().elf("tester", elf)));
+    let mut stream = broker.accept().await;
+    stream.hello().await;
+    stream.welcome(session).await;
+    (broker, gates, worker, stream)
 }
 
 #[tokio::test]
@@ -58,12 +72,7 @@ async fn hello_tells_what_is_served() {
 
 #[tokio::test]
 async fn a_job_runs_and_its_outcome_comes_back() {
-    let mut broker = FakeBroker::start().await;
-    let (elf, _gates) = TestElf::new();
-    let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
-    let mut stream = broker.accept().await;
-    stream.hello().await;
-    stream.welcome(1).await;
+    let (_broker, _gates, worker, mut stream) = serving(1, |worker| worker).await;
     let job = token(JobId::generate(), 3);
     stream.assign(vec![assignment(&job, "task_double", 21)]).await;
     let outcome = stream.outcome().await;
@@ -75,12 +84,7 @@ async fn a_job_runs_and_its_outcome_comes_back() {
 
 #[tokio::test]
 async fn failures_and_panics_are_outcomes_and_harm_nobody_else() {
-    let mut broker = FakeBroker::start().await;
-    let (elf, _gates) = TestElf::new();
-    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(1));
-    let mut stream = broker.accept().await;
-    stream.hello().await;
-    stream.welcome(1).await;
+    let (_broker, _gates, worker, mut stream) = serving(1, |worker| worker.concurrency(1)).await;
     let jobs = tokens(4);
     let tasks = ["task_fail", "task_panic", "task_nowhere", "task_double"];
     let assignments = jobs.iter().zip(tasks).map(|(job, task)| assignment(job, task, 1)).collect();
@@ -139,12 +143,7 @@ async fn after_a_cut_running_jobs_go_on_and_unacknowledged_outcomes_come_again()
 
 #[tokio::test]
 async fn a_worker_waits_for_a_broker_that_starts_again() {
-    let mut broker = FakeBroker::start().await;
-    let (elf, gates) = TestElf::new();
-    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(2));
-    let mut stream = broker.accept().await;
-    stream.hello().await;
-    stream.welcome(5).await;
+    let (broker, gates, worker, mut stream) = serving(5, |worker| worker.concurrency(2)).await;
     let [finished, running] = <[_; 2]>::try_from(tokens(2)).unwrap();
     stream.assign(vec![assignment(&running, "task_wait", 1)]).await;
     stream.assign(vec![assignment(&finished, "task_wait", 2)]).await;
@@ -169,12 +168,7 @@ async fn a_worker_waits_for_a_broker_that_starts_again() {
 
 #[tokio::test]
 async fn attempts_that_are_not_kept_are_stopped_and_not_reported() {
-    let mut broker = FakeBroker::start().await;
-    let (elf, gates) = TestElf::new();
-    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(2));
-    let mut stream = broker.accept().await;
-    stream.hello().await;
-    stream.welcome(1).await;
+    let (mut broker, gates, worker, mut stream) = serving(1, |worker| worker.concurrency(2)).await;
     let jobs = tokens(3);
     stream.assign(vec![assignment(&jobs[0], "task_until_cancelled", 1)]).await;
     stream.assign(vec![assignment(&jobs[1], "task_until_cancelled", 2)]).await;
@@ -205,12 +199,7 @@ async fn attempts_that_are_not_kept_are_stopped_and_not_reported() {
 
 #[tokio::test]
 async fn a_repeated_assignment_is_not_run_again() {
-    let mut broker = FakeBroker::start().await;
-    let (elf, gates) = TestElf::new();
-    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(4));
-    let mut stream = broker.accept().await;
-    stream.hello().await;
-    stream.welcome(1).await;
+    let (_broker, gates, worker, mut stream) = serving(1, |worker| worker.concurrency(4)).await;
     let job = token(JobId::generate(), 1);
     let other = token(JobId::generate(), 1);
     let again = assignment(&job, "task_wait", 1);
@@ -230,12 +219,7 @@ async fn a_repeated_assignment_is_not_run_again() {
 
 #[tokio::test]
 async fn a_cancel_reaches_running_and_waiting_tasks() {
-    let mut broker = FakeBroker::start().await;
-    let (elf, gates) = TestElf::new();
-    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(1).window(9));
-    let mut stream = broker.accept().await;
-    stream.hello().await;
-    stream.welcome(1).await;
+    let (_broker, gates, worker, mut stream) = serving(1, |worker| worker.concurrency(1).window(9)).await;
     let jobs = tokens(3);
     stream
         .assign(vec![
@@ -285,12 +269,7 @@ async fn a_task_that_does_not_heed_its_cancellation_is_dropped() {
 
 #[tokio::test]
 async fn jobs_start_in_the_order_they_were_assigned_and_never_more_than_the_concurrency() {
-    let mut broker = FakeBroker::start().await;
-    let (elf, gates) = TestElf::new();
-    let worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(2).window(6));
-    let mut stream = broker.accept().await;
-    stream.hello().await;
-    stream.welcome(1).await;
+    let (_broker, gates, worker, mut stream) = serving(1, |worker| worker.concurrency(2).window(6)).await;
     let jobs = tokens(7);
     let assign = |n: usize| assignment(&jobs[n], "task_wait", u32::try_from(n).unwrap());
     stream.assign((0..6).map(assign).collect()).await;
@@ -359,12 +338,7 @@ fn beats_go_on_while_tasks_burn_every_thread() {
 
 #[tokio::test]
 async fn draining_releases_what_was_not_started_and_finishes_what_was() {
-    let mut broker = FakeBroker::start().await;
-    let (elf, gates) = TestElf::new();
-    let mut worker = Worker::spawn(broker.client().serve().elf("tester", elf).concurrency(1).window(9));
-    let mut stream = broker.accept().await;
-    stream.hello().await;
-    stream.welcome(1).await;
+    let (_broker, gates, mut worker, mut stream) = serving(1, |worker| worker.concurrency(1).window(9)).await;
     let jobs = tokens(4);
     stream.assign(jobs[..3].iter().map(|job| assignment(job, "task_wait", 1)).collect()).await;
     within("the start of the job", gates.started(1)).await;
@@ -454,12 +428,7 @@ async fn nonsense_from_the_broker_does_not_stop_the_worker() {
 
 #[tokio::test]
 async fn go_away_moves_the_worker_to_the_next_stream() {
-    let mut broker = FakeBroker::start().await;
-    let (elf, gates) = TestElf::new();
-    let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
-    let mut stream = broker.accept().await;
-    stream.hello().await;
-    stream.welcome(8).await;
+    let (mut broker, gates, worker, mut stream) = serving(8, |worker| worker).await;
     let job = token(JobId::generate(), 1);
     stream.assign(vec![assignment(&job, "task_wait", 1)]).await;
     within("the start of the job", gates.started(1)).await;
@@ -692,12 +661,7 @@ async fn a_worker_whose_threads_are_blocked_says_so_and_says_when_they_are_not()
 #[tokio::test]
 async fn streams_that_are_cut_at_once_are_opened_ever_more_slowly() {
     const CUTS: u32 = 7;
-    let mut broker = FakeBroker::start().await;
-    let (elf, _gates) = TestElf::new();
-    let worker = Worker::spawn(broker.client().serve().elf("tester", elf));
-    let mut stream = broker.accept().await;
-    stream.hello().await;
-    stream.welcome(5).await;
+    let (mut broker, _gates, worker, mut stream) = serving(5, |worker| worker).await;
     let begun = Instant::now();
     for _ in 0..CUTS {
         stream.cut().await;

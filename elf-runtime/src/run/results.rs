@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use mycelium_proto::v1::{self, JobStatus};
 use prost::Message as _;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::client::{JobWatch, Mycelium};
 use crate::error::Error;
 use crate::ids::{FlowId, JobId};
+use crate::tasks::Task;
 
 /// The most bytes of ends that are kept. What is over makes room for what comes, oldest first.
 const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -47,8 +48,8 @@ struct State {
     /// Whether ends had to make room: then a job that is not among `ends` may have ended all the same.
     has_evicted: bool,
     waiting: HashMap<JobId, Vec<oneshot::Sender<Result<End, Error>>>>,
-    /// Ends the watch when it is dropped. None: no watch runs.
-    watch: Option<DropGuard>,
+    /// None: no watch runs.
+    watch: Option<Task>,
 }
 
 impl Results {
@@ -109,15 +110,20 @@ impl Results {
         if state.watch.is_some() {
             return;
         }
-        let stop = CancellationToken::new();
-        state.watch = Some(stop.clone().drop_guard());
         let watch = self.mycelium.watch_jobs(v1::WatchJobsRequest {
             scope: Some(v1::watch_jobs_request::Scope::FlowId(self.flow_id.to_wire())),
             include_outputs: true,
             final_only: true,
             ..v1::WatchJobsRequest::default()
         });
-        tokio::spawn(run_watch(Arc::downgrade(self), watch, stop));
+        let (results, waiting) = (Arc::downgrade(self), Arc::downgrade(self));
+        state.watch =
+            Some(Task::spawn(&Handle::current(), "watch of a flow", run_watch(results, watch), move || {
+                if let Some(results) = waiting.upgrade() {
+                    results
+                        .on_watch_failed(&Error::Protocol { message: "the watch has panicked".to_owned() });
+                }
+            }));
     }
 
     fn on_changes(&self, changes: Vec<v1::JobChange>) {
@@ -150,6 +156,7 @@ impl Results {
     /// The watch cannot go on. Whoever waits is told why; whoever asks after that begins a new one.
     fn on_watch_failed(&self, error: &Error) {
         let mut state = self.state();
+        // The task that calls this awaits nothing more.
         state.watch = None;
         // The next watch begins with all that is final.
         for waiting in state.waiting.drain().flat_map(|(_, waiting)| waiting) {
@@ -159,12 +166,9 @@ impl Results {
     }
 }
 
-async fn run_watch(results: Weak<Results>, mut watch: JobWatch, stop: CancellationToken) {
+async fn run_watch(results: Weak<Results>, mut watch: JobWatch) {
     loop {
-        let message = tokio::select! {
-            message = watch.next() => message,
-            () = stop.cancelled() => return,
-        };
+        let message = watch.next().await;
         let Some(results) = results.upgrade() else { return };
         match message {
             Ok(Some(message)) => results.on_changes(message.changes),

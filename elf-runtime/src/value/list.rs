@@ -7,40 +7,76 @@ use super::handle::Value;
 use super::into::IntoValue;
 use super::kinds::{GroupKey, Number, Ordered};
 use super::node::Node;
-use super::operation::{Computed, operand, ordered, record, record_each};
+use super::operation::{Computed, operand, operations, ordered, record, record_each};
 use crate::output::Output;
 
-/// Operations on lists. Positions count from 0; negative ones from the end, as in Python.
-///
-/// Closures are called once, while the flow is recorded, with an element that stands for all. What they return is
-/// computed by the broker for each element. They may use values from outside:
-///
-/// ```
-/// # use elf_runtime::{list, Value};
-/// let factor: Value<i64> = Value::literal(&3);
-/// let weights: Value<Vec<i64>> = list![1, 2, 3];
-/// let scaled = weights.map(|weight| weight * &factor + 1);
-/// assert_eq!(scaled.to_string(), "[1, 2, 3].map(x -> x * 3 + 1)");
-/// ```
-impl<T: Output> Value<Vec<T>> {
+operations! {
+    /// Operations on lists. Positions count from 0; negative ones from the end, as in Python.
+    ///
+    /// Closures are called once, while the flow is recorded, with an element that stands for all. What they return is
+    /// computed by the broker for each element. They may use values from outside:
+    ///
+    /// ```
+    /// # use elf_runtime::{list, Value};
+    /// let factor: Value<i64> = Value::literal(&3);
+    /// let weights: Value<Vec<i64>> = list![1, 2, 3];
+    /// let scaled = weights.map(|weight| weight * &factor + 1);
+    /// assert_eq!(scaled.to_string(), "[1, 2, 3].map(x -> x * 3 + 1)");
+    /// ```
+    [T: Output] Value<Vec<T>>:
+
     /// How many elements it has.
-    #[must_use]
-    pub fn length(&self) -> Value<i64> {
-        record("length", vec![self.node().clone()])
-    }
+    length() -> Value<i64> = "length";
 
     /// The element at a position. The job that takes it fails with `bad_index` if there is none.
-    #[must_use]
-    pub fn get(&self, index: impl IntoValue<i64>) -> Value<T> {
-        record("get", vec![self.node().clone(), operand(index)])
-    }
+    get(index: i64) -> Value<T> = "get";
 
     /// The element at a position, or another value if the list is not as long. The other value is computed only then.
-    #[must_use]
-    pub fn get_or(&self, index: impl IntoValue<i64>, otherwise: impl IntoValue<T>) -> Value<T> {
-        record("get_or", vec![self.node().clone(), operand(index), operand::<T>(otherwise)])
-    }
+    get_or(index: i64, otherwise: T) -> Value<T> = "get_or";
 
+    /// The elements from one position up to, and without, another. What is beyond the ends is left out.
+    slice(start: i64, stop: i64) -> Self = "slice";
+
+    /// Every so many-th element from one position up to another, as Python's `[start:stop:step]`: `None` is where the
+    /// list begins or ends, a negative step goes backwards. The job that takes it fails with `invalid_value` if the
+    /// step is 0.
+    slice_step(start: Option<i64>, stop: Option<i64>, step: i64) -> Self = "slice";
+
+    /// Whether an element is equal to this.
+    contains(item: T) -> Value<bool> = "contains";
+
+    /// The position of the first element that is equal to this; none if there is none.
+    index_of(item: T) -> Value<Option<i64>> = "list.index_of";
+
+    /// How many elements are equal to this.
+    count(item: T) -> Value<i64> = "list.count";
+
+    /// Whether an element is true, in the sense of [`Value::to_bool`].
+    any_true() -> Value<bool> = "list.any";
+
+    /// Whether all elements are true, in the sense of [`Value::to_bool`].
+    all_true() -> Value<bool> = "list.all";
+
+    /// The list from its end to its beginning.
+    reversed() -> Self = "list.reverse";
+
+    /// The list without the elements that are equal to an earlier one.
+    unique() -> Self = "list.unique";
+
+    /// The elements of this list, and then those of another one.
+    concat(other: Vec<T>) -> Self = "list.concat";
+
+    /// The list so many times, one after the other; an empty one for numbers below 1.
+    repeat(count: i64) -> Self = "list.repeat";
+
+    /// Pairs of positions and elements.
+    enumerate() -> Value<Vec<(i64, T)>> = "list.enumerate";
+
+    /// Pairs of numbers and elements; the numbers begin with this one.
+    enumerate_from(start: i64) -> Value<Vec<(i64, T)>> = "list.enumerate";
+}
+
+impl<T: Output> Value<Vec<T>> {
     /// The first element. The job that takes it fails with `bad_index` if there is none.
     #[must_use]
     pub fn first(&self) -> Value<T> {
@@ -51,12 +87,6 @@ impl<T: Output> Value<Vec<T>> {
     #[must_use]
     pub fn last(&self) -> Value<T> {
         self.get(-1)
-    }
-
-    /// The elements from one position up to, and without, another. What is beyond the ends is left out.
-    #[must_use]
-    pub fn slice(&self, start: impl IntoValue<i64>, stop: impl IntoValue<i64>) -> Self {
-        record("slice", vec![self.node().clone(), operand(start), operand(stop)])
     }
 
     /// The elements from a position on.
@@ -71,77 +101,10 @@ impl<T: Output> Value<Vec<T>> {
         record("slice", vec![self.node().clone(), Node::literal(&()), operand(stop)])
     }
 
-    /// Every so many-th element from one position up to another, as Python's `[start:stop:step]`: `None` is where the
-    /// list begins or ends, a negative step goes backwards. The job that takes it fails with `invalid_value` if the
-    /// step is 0.
-    #[must_use]
-    pub fn slice_step(
-        &self,
-        start: impl IntoValue<Option<i64>>,
-        stop: impl IntoValue<Option<i64>>,
-        step: impl IntoValue<i64>,
-    ) -> Self {
-        record("slice", vec![self.node().clone(), operand(start), operand(stop), operand(step)])
-    }
-
-    /// Whether an element is equal to this.
-    #[must_use]
-    pub fn contains(&self, item: impl IntoValue<T>) -> Value<bool> {
-        record("contains", vec![self.node().clone(), operand::<T>(item)])
-    }
-
-    /// The position of the first element that is equal to this; none if there is none.
-    #[must_use]
-    pub fn index_of(&self, item: impl IntoValue<T>) -> Value<Option<i64>> {
-        record("list.index_of", vec![self.node().clone(), operand::<T>(item)])
-    }
-
-    /// How many elements are equal to this.
-    #[must_use]
-    pub fn count(&self, item: impl IntoValue<T>) -> Value<i64> {
-        record("list.count", vec![self.node().clone(), operand::<T>(item)])
-    }
-
-    /// Whether an element is true, in the sense of [`Value::to_bool`].
-    #[must_use]
-    pub fn any_true(&self) -> Value<bool> {
-        record("list.any", vec![self.node().clone()])
-    }
-
-    /// Whether all elements are true, in the sense of [`Value::to_bool`].
-    #[must_use]
-    pub fn all_true(&self) -> Value<bool> {
-        record("list.all", vec![self.node().clone()])
-    }
-
-    /// The list from its end to its beginning.
-    #[must_use]
-    pub fn reversed(&self) -> Self {
-        record("list.reverse", vec![self.node().clone()])
-    }
-
-    /// The list without the elements that are equal to an earlier one.
-    #[must_use]
-    pub fn unique(&self) -> Self {
-        record("list.unique", vec![self.node().clone()])
-    }
-
-    /// The elements of this list, and then those of another one.
-    #[must_use]
-    pub fn concat(&self, other: impl IntoValue<Vec<T>>) -> Self {
-        record("list.concat", vec![self.node().clone(), operand::<Vec<T>>(other)])
-    }
-
     /// The elements of several lists, one list after the other.
     #[must_use]
     pub fn concat_of(lists: impl IntoIterator<Item: IntoValue<Vec<T>>>) -> Self {
         record("list.concat", lists.into_iter().map(operand::<Vec<T>>).collect())
-    }
-
-    /// The list so many times, one after the other; an empty one for numbers below 1.
-    #[must_use]
-    pub fn repeat(&self, count: impl IntoValue<i64>) -> Self {
-        record("list.repeat", vec![self.node().clone(), operand(count)])
     }
 
     /// Pairs of the elements of two lists at the same position, as many as the shorter one has.
@@ -151,18 +114,6 @@ impl<T: Output> Value<Vec<T>> {
         C: Computed<Type = Vec<U>>,
     {
         record("list.zip", vec![self.node().clone(), other.into_computed().into_node()])
-    }
-
-    /// Pairs of positions and elements.
-    #[must_use]
-    pub fn enumerate(&self) -> Value<Vec<(i64, T)>> {
-        record("list.enumerate", vec![self.node().clone()])
-    }
-
-    /// Pairs of numbers and elements; the numbers begin with this one.
-    #[must_use]
-    pub fn enumerate_from(&self, start: impl IntoValue<i64>) -> Value<Vec<(i64, T)>> {
-        record("list.enumerate", vec![self.node().clone(), operand(start)])
     }
 
     /// The list of what the closure makes of each element.
@@ -246,45 +197,36 @@ impl<T: Output> Value<Vec<T>> {
     }
 }
 
-impl<T: Ordered> Value<Vec<T>> {
-    /// The elements in their order. Equal ones stay in the order they are in.
-    #[must_use]
-    pub fn sorted(&self) -> Self {
-        record(ordered!(T, "strict.sort" else "list.sort"), vec![self.node().clone()])
-    }
+operations! {
+    [T: Ordered] Value<Vec<T>>:
 
+    /// The elements in their order. Equal ones stay in the order they are in.
+    sorted() -> Self = ordered!(T, "strict.sort" else "list.sort");
+
+    /// The least element, the first of equal ones. The job that takes it fails with `empty` if there is none.
+    min() -> Value<T> = ordered!(T, "strict.min" else "list.min");
+
+    /// The greatest element, the first of equal ones. The job that takes it fails with `empty` if there is none.
+    max() -> Value<T> = ordered!(T, "strict.max" else "list.max");
+}
+
+impl<T: Ordered> Value<Vec<T>> {
     /// The elements in their order, the greatest first. Equal ones stay in the order they are in.
     #[must_use]
     pub fn sorted_descending(&self) -> Self {
         let name = ordered!(T, "strict.sort" else "list.sort");
         record(name, vec![self.node().clone(), Node::literal(&true)])
     }
-
-    /// The least element, the first of equal ones. The job that takes it fails with `empty` if there is none.
-    #[must_use]
-    pub fn min(&self) -> Value<T> {
-        record(ordered!(T, "strict.min" else "list.min"), vec![self.node().clone()])
-    }
-
-    /// The greatest element, the first of equal ones. The job that takes it fails with `empty` if there is none.
-    #[must_use]
-    pub fn max(&self) -> Value<T> {
-        record(ordered!(T, "strict.max" else "list.max"), vec![self.node().clone()])
-    }
 }
 
-impl<N: Number> Value<Vec<N>> {
+operations! {
+    [N: Number] Value<Vec<N>>:
+
     /// The sum of all elements; 0 if there are none.
-    #[must_use]
-    pub fn sum(&self) -> Value<N> {
-        record("list.sum", vec![self.node().clone()])
-    }
+    sum() -> Value<N> = "list.sum";
 
     /// The mean of all elements. The job that takes it fails with `empty` if there are none.
-    #[must_use]
-    pub fn mean(&self) -> Value<f64> {
-        record("list.mean", vec![self.node().clone()])
-    }
+    mean() -> Value<f64> = "list.mean";
 }
 
 impl Value<Vec<i64>> {

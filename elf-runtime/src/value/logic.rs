@@ -6,7 +6,7 @@ use super::handle::Value;
 use super::into::IntoValue;
 use super::kinds::Ordered;
 use super::node::Node;
-use super::operation::{Computed, operand, ordered, record};
+use super::operation::{Computed, operand, operations, ordered, record};
 use crate::output::{NoFields, Output};
 
 impl<T: Output> Value<T> {
@@ -36,8 +36,24 @@ impl<T: Output> Value<T> {
     }
 }
 
-/// For values of all types but derived structs, whose fields go by these names; those have them behind
-/// [`Value::untyped`].
+operations! {
+    /// For values of all types but derived structs, whose fields go by these names; those have them behind
+    /// [`Value::untyped`].
+    [T: Output<Fields = NoFields>] Value<T>:
+
+    /// Its text: strings as they are, everything else as compact JSON.
+    to_text() -> Value<String> = "to_string";
+
+    /// Whether it is anything: false are null, false, 0, and what is empty.
+    to_bool() -> Value<bool> = "to_bool";
+
+    /// Its compact JSON, as a text.
+    encode_json() -> Value<String> = "json.encode";
+
+    /// The name of its JSON type: `null`, `bool`, `int`, `float`, `string`, `list` or `map`.
+    type_of() -> Value<String> = "type_of";
+}
+
 impl<T: Output<Fields = NoFields>> Value<T> {
     /// Whether they are equal. Numbers are by their value: 1 equals 1.0; null is no number, and fails the job that takes
     /// the result with `wrong_type`.
@@ -53,72 +69,34 @@ impl<T: Output<Fields = NoFields>> Value<T> {
         let name = if T::IS_NUMBER { "strict.not_equal" } else { "not_equal" };
         record(name, vec![self.node().clone(), operand::<T>(other)])
     }
-
-    /// Its text: strings as they are, everything else as compact JSON.
-    #[must_use]
-    pub fn to_text(&self) -> Value<String> {
-        record("to_string", vec![self.node().clone()])
-    }
-
-    /// Whether it is anything: false are null, false, 0, and what is empty.
-    #[must_use]
-    pub fn to_bool(&self) -> Value<bool> {
-        record("to_bool", vec![self.node().clone()])
-    }
-
-    /// Its compact JSON, as a text.
-    #[must_use]
-    pub fn encode_json(&self) -> Value<String> {
-        record("json.encode", vec![self.node().clone()])
-    }
-
-    /// The name of its JSON type: `null`, `bool`, `int`, `float`, `string`, `list` or `map`.
-    #[must_use]
-    pub fn type_of(&self) -> Value<String> {
-        record("type_of", vec![self.node().clone()])
-    }
 }
 
-/// Comparisons. A value that its type says is a number, a text or a list is never null: one that is all the same (of an
-/// `Option` that was taken for [`required`](Value::required), say) is not the least of all, but fails the job that takes
-/// the result with `wrong_type`. The order of all values is that of [`Value::untyped`].
-impl<T: Ordered> Value<T> {
+operations! {
+    /// Comparisons. A value that its type says is a number, a text or a list is never null: one that is all the same (of an
+    /// `Option` that was taken for [`required`](Value::required), say) is not the least of all, but fails the job that takes
+    /// the result with `wrong_type`. The order of all values is that of [`Value::untyped`].
+    [T: Ordered] Value<T>:
+
     /// Whether it is less. Strings are ordered by code point.
-    #[must_use]
-    pub fn less_than(&self, other: impl IntoValue<T>) -> Value<bool> {
-        record(ordered!(T, "less"), vec![self.node().clone(), operand::<T>(other)])
-    }
+    less_than(other: T) -> Value<bool> = ordered!(T, "less");
 
     /// Whether it is less or equal.
-    #[must_use]
-    pub fn less_or_equal(&self, other: impl IntoValue<T>) -> Value<bool> {
-        record(ordered!(T, "less_or_equal"), vec![self.node().clone(), operand::<T>(other)])
-    }
+    less_or_equal(other: T) -> Value<bool> = ordered!(T, "less_or_equal");
 
     /// Whether it is greater.
-    #[must_use]
-    pub fn greater_than(&self, other: impl IntoValue<T>) -> Value<bool> {
-        record(ordered!(T, "greater"), vec![self.node().clone(), operand::<T>(other)])
-    }
+    greater_than(other: T) -> Value<bool> = ordered!(T, "greater");
 
     /// Whether it is greater or equal.
-    #[must_use]
-    pub fn greater_or_equal(&self, other: impl IntoValue<T>) -> Value<bool> {
-        record(ordered!(T, "greater_or_equal"), vec![self.node().clone(), operand::<T>(other)])
-    }
+    greater_or_equal(other: T) -> Value<bool> = ordered!(T, "greater_or_equal");
 
     /// The lesser of the two; this one if they are equal. For more than two see [`Value::minimum_of`].
-    #[must_use]
-    pub fn minimum(&self, other: impl IntoValue<T>) -> Self {
-        record(ordered!(T, "minimum"), vec![self.node().clone(), operand::<T>(other)])
-    }
+    minimum(other: T) -> Self = ordered!(T, "minimum");
 
     /// The greater of the two; this one if they are equal. For more than two see [`Value::maximum_of`].
-    #[must_use]
-    pub fn maximum(&self, other: impl IntoValue<T>) -> Self {
-        record(ordered!(T, "maximum"), vec![self.node().clone(), operand::<T>(other)])
-    }
+    maximum(other: T) -> Self = ordered!(T, "maximum");
+}
 
+impl<T: Ordered> Value<T> {
     /// The least of several values. For a list that is not there yet see [`Value::min`].
     #[must_use]
     pub fn minimum_of(first: impl Computed<Type = T>, others: impl IntoIterator<Item: IntoValue<T>>) -> Self {
@@ -141,36 +119,23 @@ fn several<T: Output>(
     inputs
 }
 
-impl Value<bool> {
+operations! {
+    [] Value<bool>:
+
     /// Whether both are true. The other one is computed only if this one is.
-    #[must_use]
-    pub fn and(&self, other: impl IntoValue<bool>) -> Self {
-        record("and", vec![self.node().clone(), operand::<bool>(other)])
-    }
+    and(other: bool) -> Self = "and";
 
     /// Whether one of them is true. The other one is computed only if this one is not.
-    #[must_use]
-    pub fn or(&self, other: impl IntoValue<bool>) -> Self {
-        record("or", vec![self.node().clone(), operand::<bool>(other)])
-    }
+    or(other: bool) -> Self = "or";
 
     /// Whether it is false. Also written `!value`.
-    #[must_use]
-    pub fn not(&self) -> Self {
-        record("not", vec![self.node().clone()])
-    }
+    not() -> Self = "not";
 
     /// 1 for true, 0 for false.
-    #[must_use]
-    pub fn to_int(&self) -> Value<i64> {
-        record("to_int", vec![self.node().clone()])
-    }
+    to_int() -> Value<i64> = "to_int";
 
     /// 1.0 for true, 0.0 for false.
-    #[must_use]
-    pub fn to_float(&self) -> Value<f64> {
-        record("to_float", vec![self.node().clone()])
-    }
+    to_float() -> Value<f64> = "to_float";
 }
 
 impl Not for Value<bool> {
@@ -189,25 +154,20 @@ impl Not for &Value<bool> {
     }
 }
 
-impl<T: Output> Value<Option<T>> {
+operations! {
+    [T: Output] Value<Option<T>>:
+
     /// Whether there is none.
-    #[must_use]
-    pub fn is_null(&self) -> Value<bool> {
-        record("is_null", vec![self.node().clone()])
-    }
+    is_null() -> Value<bool> = "is_null";
 
     /// The value, or another one if there is none. The other one is computed only then.
-    #[must_use]
-    pub fn unwrap_or(&self, otherwise: impl IntoValue<T>) -> Value<T> {
-        record("coalesce", vec![self.node().clone(), operand::<T>(otherwise)])
-    }
+    unwrap_or(otherwise: T) -> Value<T> = "coalesce";
 
     /// The value, or another one, which may be none too. The other one is computed only if there is none.
-    #[must_use]
-    pub fn or_else(&self, otherwise: impl IntoValue<Option<T>>) -> Self {
-        record("coalesce", vec![self.node().clone(), operand::<Option<T>>(otherwise)])
-    }
+    or_else(otherwise: Option<T>) -> Self = "coalesce";
+}
 
+impl<T: Output> Value<Option<T>> {
     /// The value, for where it is known that there is one. Nothing is checked here: if there is none, the job that
     /// takes it fails.
     #[must_use]

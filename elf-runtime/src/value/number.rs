@@ -6,65 +6,40 @@ use super::handle::Value;
 use super::into::IntoValue;
 use super::kinds::{Number, Signed};
 use super::node::Node;
-use super::operation::{chain, operand, record};
+use super::operation::{chain, operand, operations, record};
 
-impl<N: Number> Value<N> {
+operations! {
+    [N: Number] Value<N>:
+
     /// Divides, rounding down: `-7` by `2` is `-4`. The job that takes the result fails with `division_by_zero` if
     /// the other number is 0.
-    #[must_use]
-    pub fn integer_divide(&self, other: impl IntoValue<N>) -> Self {
-        record("integer_divide", vec![self.node().clone(), operand::<N>(other)])
-    }
+    integer_divide(other: N) -> Self = "integer_divide";
 
     /// The number to the power of another. For integers the power must not be negative, since the result would be no
     /// integer: `value.to_float().power(-1.0)`.
-    #[must_use]
-    pub fn power(&self, exponent: impl IntoValue<N>) -> Self {
-        record("power", vec![self.node().clone(), operand::<N>(exponent)])
-    }
+    power(exponent: N) -> Self = "power";
 
     /// The number without its sign.
-    #[must_use]
-    pub fn absolute(&self) -> Self {
-        record("absolute", vec![self.node().clone()])
-    }
+    absolute() -> Self = "absolute";
 
     /// The largest integer that is not greater.
-    #[must_use]
-    pub fn floor(&self) -> Value<N::Whole> {
-        record("floor", vec![self.node().clone()])
-    }
+    floor() -> Value<N::Whole> = "floor";
 
     /// The smallest integer that is not less.
-    #[must_use]
-    pub fn ceil(&self) -> Value<N::Whole> {
-        record("ceil", vec![self.node().clone()])
-    }
+    ceil() -> Value<N::Whole> = "ceil";
 
     /// The nearest integer; of two that are equally near the even one.
-    #[must_use]
-    pub fn round(&self) -> Value<N::Whole> {
-        record("round", vec![self.node().clone()])
-    }
+    round() -> Value<N::Whole> = "round";
 
     /// The nearest number with so many digits after the point, 0 to 22.
-    #[must_use]
-    pub fn round_to(&self, digits: impl IntoValue<i64>) -> Self {
-        record("round", vec![self.node().clone(), operand(digits)])
-    }
+    round_to(digits: i64) -> Self = "round";
 
     /// The number as an integer; floats lose what is after the point. The job that takes the result fails with
     /// `overflow` if it is out of range.
-    #[must_use]
-    pub fn to_int(&self) -> Value<i64> {
-        record("to_int", vec![self.node().clone()])
-    }
+    to_int() -> Value<i64> = "to_int";
 
     /// The number as a float, to compute with other floats.
-    #[must_use]
-    pub fn to_float(&self) -> Value<f64> {
-        record("to_float", vec![self.node().clone()])
-    }
+    to_float() -> Value<f64> = "to_float";
 }
 
 macro_rules! operator {

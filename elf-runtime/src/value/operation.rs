@@ -70,6 +70,26 @@ pub(super) fn record<R: Output>(name: &'static str, inputs: Vec<Node>) -> Value<
     Value::from_node(Node::operation(name, inputs))
 }
 
+/// Methods that record an operation of their value and of operands: their documentation, what they take and give, and
+/// the name of the operation.
+macro_rules! operations {
+    (
+        $(#[$about:meta])*
+        [$($generics:tt)*] $value:ty:
+        $($(#[$docs:meta])* $method:ident($($operand:ident: $type:ty),*) -> $result:ty = $name:expr;)*
+    ) => {
+        $(#[$about])*
+        impl<$($generics)*> $value {
+            $($(#[$docs])*
+            #[must_use]
+            pub fn $method(&self $(, $operand: impl IntoValue<$type>)*) -> $result {
+                record($name, vec![self.node().clone() $(, operand::<$type>($operand))*])
+            })*
+        }
+    };
+}
+pub(super) use operations;
+
 /// The node of an operand.
 pub(super) fn operand<T: Output>(value: impl IntoValue<T>) -> Node {
     value.into_value().into_node()

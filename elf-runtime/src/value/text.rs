@@ -4,34 +4,99 @@ use super::any::IntoAnyValue;
 use super::handle::Value;
 use super::into::IntoValue;
 use super::node::Node;
-use super::operation::{operand, record};
+use super::operation::{operand, operations, record};
 
-/// Operations on text, beside `+`. It is counted in Unicode code points; negative positions count from the end.
-impl Value<String> {
+operations! {
+    /// Operations on text, beside `+`. It is counted in Unicode code points; negative positions count from the end.
+    [] Value<String>:
+
     /// How many code points it has.
-    #[must_use]
-    pub fn length(&self) -> Value<i64> {
-        record("length", vec![self.node().clone()])
-    }
+    length() -> Value<i64> = "length";
 
     /// The code point at a position. The job that takes it fails with `bad_index` if there is none.
-    #[must_use]
-    pub fn get(&self, index: impl IntoValue<i64>) -> Self {
-        record("get", vec![self.node().clone(), operand(index)])
-    }
+    get(index: i64) -> Self = "get";
 
     /// The code point at a position, or another text if it is not as long. The other text is computed only then.
-    #[must_use]
-    pub fn get_or(&self, index: impl IntoValue<i64>, otherwise: impl IntoValue<String>) -> Self {
-        record("get_or", vec![self.node().clone(), operand(index), operand(otherwise)])
-    }
+    get_or(index: i64, otherwise: String) -> Self = "get_or";
 
     /// The text from one position up to, and without, another. What is beyond the ends is left out.
-    #[must_use]
-    pub fn slice(&self, start: impl IntoValue<i64>, stop: impl IntoValue<i64>) -> Self {
-        record("slice", vec![self.node().clone(), operand(start), operand(stop)])
-    }
+    slice(start: i64, stop: i64) -> Self = "slice";
 
+    /// Every so many-th code point from one position up to another, as Python's `[start:stop:step]`: `None` is where
+    /// the text begins or ends, a negative step goes backwards. The job that takes it fails with `invalid_value` if
+    /// the step is 0.
+    slice_step(start: Option<i64>, stop: Option<i64>, step: i64) -> Self = "slice";
+
+    /// Whether this stands in it.
+    contains(part: String) -> Value<bool> = "contains";
+
+    /// The position where this first stands in it; none if it does not.
+    find(part: String) -> Value<Option<i64>> = "string.find";
+
+    /// Whether it begins with this.
+    starts_with(prefix: String) -> Value<bool> = "string.starts_with";
+
+    /// Whether it ends with this.
+    ends_with(suffix: String) -> Value<bool> = "string.ends_with";
+
+    /// The text in capitals.
+    upper() -> Self = "string.upper";
+
+    /// The text in small letters.
+    lower() -> Self = "string.lower";
+
+    /// The text without the whitespace at both ends.
+    trim() -> Self = "string.trim";
+
+    /// The text without any of these characters at both ends.
+    trim_of(characters: String) -> Self = "string.trim";
+
+    /// The parts between separators. The job that takes them fails with `invalid_value` if the separator is empty.
+    split(separator: String) -> Value<Vec<String>> = "string.split";
+
+    /// The words: the parts between whitespace.
+    split_whitespace() -> Value<Vec<String>> = "string.split";
+
+    /// The text with one part of it, wherever it stands, replaced. The job that takes it fails with `invalid_value`
+    /// if the part is empty.
+    replace(old: String, new: String) -> Self = "string.replace";
+
+    /// The text, made so many code points long with blanks in front.
+    pad_start(width: i64) -> Self = "string.pad_start";
+
+    /// The text, made so many code points long with a code point of one's own in front.
+    pad_start_with(width: i64, fill: String) -> Self = "string.pad_start";
+
+    /// The text, made so many code points long with blanks behind.
+    pad_end(width: i64) -> Self = "string.pad_end";
+
+    /// The text, made so many code points long with a code point of one's own behind.
+    pad_end_with(width: i64, fill: String) -> Self = "string.pad_end";
+
+    /// The text so many times, one after the other; an empty one for numbers below 1.
+    repeat(count: i64) -> Self = "string.repeat";
+
+    /// The integer that it is the decimal text of. The job that takes it fails with `invalid_value` if it is none.
+    to_int() -> Value<i64> = "to_int";
+
+    /// The number that it is the decimal text of. The job that takes it fails with `invalid_value` if it is none.
+    to_float() -> Value<f64> = "to_float";
+
+    /// The value that it is the JSON of. The job that takes it fails with `invalid_value` if it is none.
+    decode_json() -> Value<serde_json::Value> = "json.decode";
+
+    /// Base64 of its UTF-8 bytes, with the standard alphabet and padding.
+    encode_base64() -> Self = "base64.encode";
+
+    /// The text whose UTF-8 bytes it is the Base64 of. The job that takes it fails with `invalid_value` if it is
+    /// none.
+    decode_base64() -> Self = "base64.decode";
+
+    /// SHA-256 of its UTF-8 bytes, in hexadecimal digits.
+    sha256() -> Self = "sha256";
+}
+
+impl Value<String> {
     /// The text from a position on.
     #[must_use]
     pub fn slice_from(&self, start: impl IntoValue<i64>) -> Self {
@@ -42,116 +107,6 @@ impl Value<String> {
     #[must_use]
     pub fn slice_to(&self, stop: impl IntoValue<i64>) -> Self {
         record("slice", vec![self.node().clone(), Node::literal(&()), operand(stop)])
-    }
-
-    /// Every so many-th code point from one position up to another, as Python's `[start:stop:step]`: `None` is where
-    /// the text begins or ends, a negative step goes backwards. The job that takes it fails with `invalid_value` if
-    /// the step is 0.
-    #[must_use]
-    pub fn slice_step(
-        &self,
-        start: impl IntoValue<Option<i64>>,
-        stop: impl IntoValue<Option<i64>>,
-        step: impl IntoValue<i64>,
-    ) -> Self {
-        record("slice", vec![self.node().clone(), operand(start), operand(stop), operand(step)])
-    }
-
-    /// Whether this stands in it.
-    #[must_use]
-    pub fn contains(&self, part: impl IntoValue<String>) -> Value<bool> {
-        record("contains", vec![self.node().clone(), operand(part)])
-    }
-
-    /// The position where this first stands in it; none if it does not.
-    #[must_use]
-    pub fn find(&self, part: impl IntoValue<String>) -> Value<Option<i64>> {
-        record("string.find", vec![self.node().clone(), operand(part)])
-    }
-
-    /// Whether it begins with this.
-    #[must_use]
-    pub fn starts_with(&self, prefix: impl IntoValue<String>) -> Value<bool> {
-        record("string.starts_with", vec![self.node().clone(), operand(prefix)])
-    }
-
-    /// Whether it ends with this.
-    #[must_use]
-    pub fn ends_with(&self, suffix: impl IntoValue<String>) -> Value<bool> {
-        record("string.ends_with", vec![self.node().clone(), operand(suffix)])
-    }
-
-    /// The text in capitals.
-    #[must_use]
-    pub fn upper(&self) -> Self {
-        record("string.upper", vec![self.node().clone()])
-    }
-
-    /// The text in small letters.
-    #[must_use]
-    pub fn lower(&self) -> Self {
-        record("string.lower", vec![self.node().clone()])
-    }
-
-    /// The text without the whitespace at both ends.
-    #[must_use]
-    pub fn trim(&self) -> Self {
-        record("string.trim", vec![self.node().clone()])
-    }
-
-    /// The text without any of these characters at both ends.
-    #[must_use]
-    pub fn trim_of(&self, characters: impl IntoValue<String>) -> Self {
-        record("string.trim", vec![self.node().clone(), operand(characters)])
-    }
-
-    /// The parts between separators. The job that takes them fails with `invalid_value` if the separator is empty.
-    #[must_use]
-    pub fn split(&self, separator: impl IntoValue<String>) -> Value<Vec<String>> {
-        record("string.split", vec![self.node().clone(), operand(separator)])
-    }
-
-    /// The words: the parts between whitespace.
-    #[must_use]
-    pub fn split_whitespace(&self) -> Value<Vec<String>> {
-        record("string.split", vec![self.node().clone()])
-    }
-
-    /// The text with one part of it, wherever it stands, replaced. The job that takes it fails with `invalid_value`
-    /// if the part is empty.
-    #[must_use]
-    pub fn replace(&self, old: impl IntoValue<String>, new: impl IntoValue<String>) -> Self {
-        record("string.replace", vec![self.node().clone(), operand(old), operand(new)])
-    }
-
-    /// The text, made so many code points long with blanks in front.
-    #[must_use]
-    pub fn pad_start(&self, width: impl IntoValue<i64>) -> Self {
-        record("string.pad_start", vec![self.node().clone(), operand(width)])
-    }
-
-    /// The text, made so many code points long with a code point of one's own in front.
-    #[must_use]
-    pub fn pad_start_with(&self, width: impl IntoValue<i64>, fill: impl IntoValue<String>) -> Self {
-        record("string.pad_start", vec![self.node().clone(), operand(width), operand(fill)])
-    }
-
-    /// The text, made so many code points long with blanks behind.
-    #[must_use]
-    pub fn pad_end(&self, width: impl IntoValue<i64>) -> Self {
-        record("string.pad_end", vec![self.node().clone(), operand(width)])
-    }
-
-    /// The text, made so many code points long with a code point of one's own behind.
-    #[must_use]
-    pub fn pad_end_with(&self, width: impl IntoValue<i64>, fill: impl IntoValue<String>) -> Self {
-        record("string.pad_end", vec![self.node().clone(), operand(width), operand(fill)])
-    }
-
-    /// The text so many times, one after the other; an empty one for numbers below 1.
-    #[must_use]
-    pub fn repeat(&self, count: impl IntoValue<i64>) -> Self {
-        record("string.repeat", vec![self.node().clone(), operand(count)])
     }
 
     /// A template with values put in: `{}` in turn, `{0}` by number, `{{` and `}}` for braces. The job that takes it
@@ -178,42 +133,5 @@ impl Value<String> {
         let mut inputs = vec![operand(template)];
         inputs.extend(values);
         record("string.format", inputs)
-    }
-
-    /// The integer that it is the decimal text of. The job that takes it fails with `invalid_value` if it is none.
-    #[must_use]
-    pub fn to_int(&self) -> Value<i64> {
-        record("to_int", vec![self.node().clone()])
-    }
-
-    /// The number that it is the decimal text of. The job that takes it fails with `invalid_value` if it is none.
-    #[must_use]
-    pub fn to_float(&self) -> Value<f64> {
-        record("to_float", vec![self.node().clone()])
-    }
-
-    /// The value that it is the JSON of. The job that takes it fails with `invalid_value` if it is none.
-    #[must_use]
-    pub fn decode_json(&self) -> Value<serde_json::Value> {
-        record("json.decode", vec![self.node().clone()])
-    }
-
-    /// Base64 of its UTF-8 bytes, with the standard alphabet and padding.
-    #[must_use]
-    pub fn encode_base64(&self) -> Self {
-        record("base64.encode", vec![self.node().clone()])
-    }
-
-    /// The text whose UTF-8 bytes it is the Base64 of. The job that takes it fails with `invalid_value` if it is
-    /// none.
-    #[must_use]
-    pub fn decode_base64(&self) -> Self {
-        record("base64.decode", vec![self.node().clone()])
-    }
-
-    /// SHA-256 of its UTF-8 bytes, in hexadecimal digits.
-    #[must_use]
-    pub fn sha256(&self) -> Self {
-        record("sha256", vec![self.node().clone()])
     }
 }

@@ -4,7 +4,7 @@ use super::any::IntoAnyValue;
 use super::handle::Value;
 use super::into::IntoValue;
 use super::node::Node;
-use super::operation::{operand, record};
+use super::operation::{operand, operations, record};
 
 /// What a value of any type can be looked up by: a key of a map (`&str`, `String`, a value of one) or a position in a
 /// list or a text (`i64`, a value of one).
@@ -28,7 +28,32 @@ macro_rules! keys {
 }
 keys!(&str, String, &String, i64, Value<String>, &Value<String>, Value<i64>, &Value<i64>);
 
-/// Operations on values of any type. [`Value::typed`] gives those of one type.
+operations! {
+    /// Operations on values of any type. [`Value::typed`] gives those of one type.
+    [] Value<serde_json::Value>:
+
+    /// How many elements, entries or code points it has.
+    length() -> Value<i64> = "length";
+
+    /// The part of a list or a text from one position up to, and without, another. What is beyond the ends is left
+    /// out.
+    slice(start: i64, stop: i64) -> Self = "slice";
+
+    /// Every so many-th element or code point from one position up to another, as Python's `[start:stop:step]`:
+    /// `None` is where it begins or ends, a negative step goes backwards. The job that takes it fails with
+    /// `invalid_value` if the step is 0.
+    slice_step(start: Option<i64>, stop: Option<i64>, step: i64) -> Self = "slice";
+
+    /// Whether it is null.
+    is_null() -> Value<bool> = "is_null";
+
+    /// The value as an integer: of a bool, a number, or a text of decimal digits.
+    to_int() -> Value<i64> = "to_int";
+
+    /// The value as a float: of a bool, a number, or the text of a decimal number.
+    to_float() -> Value<f64> = "to_float";
+}
+
 impl Value<serde_json::Value> {
     /// The value of a key, the element or the code point at a position. The job that takes it fails with
     /// `missing_key`, `bad_index` or `wrong_type`.
@@ -58,23 +83,10 @@ impl Value<serde_json::Value> {
         record("get_path", vec![self.node().clone(), path.into_any_node()])
     }
 
-    /// How many elements, entries or code points it has.
-    #[must_use]
-    pub fn length(&self) -> Value<i64> {
-        record("length", vec![self.node().clone()])
-    }
-
     /// Whether this is an element, a key or a part of it.
     #[must_use]
     pub fn contains(&self, item: impl IntoAnyValue) -> Value<bool> {
         record("contains", vec![self.node().clone(), item.into_any_node()])
-    }
-
-    /// The part of a list or a text from one position up to, and without, another. What is beyond the ends is left
-    /// out.
-    #[must_use]
-    pub fn slice(&self, start: impl IntoValue<i64>, stop: impl IntoValue<i64>) -> Self {
-        record("slice", vec![self.node().clone(), operand(start), operand(stop)])
     }
 
     /// The part of a list or a text from a position on.
@@ -89,40 +101,9 @@ impl Value<serde_json::Value> {
         record("slice", vec![self.node().clone(), Node::literal(&()), operand(stop)])
     }
 
-    /// Every so many-th element or code point from one position up to another, as Python's `[start:stop:step]`:
-    /// `None` is where it begins or ends, a negative step goes backwards. The job that takes it fails with
-    /// `invalid_value` if the step is 0.
-    #[must_use]
-    pub fn slice_step(
-        &self,
-        start: impl IntoValue<Option<i64>>,
-        stop: impl IntoValue<Option<i64>>,
-        step: impl IntoValue<i64>,
-    ) -> Self {
-        record("slice", vec![self.node().clone(), operand(start), operand(stop), operand(step)])
-    }
-
-    /// Whether it is null.
-    #[must_use]
-    pub fn is_null(&self) -> Value<bool> {
-        record("is_null", vec![self.node().clone()])
-    }
-
     /// The value, or another one if it is null. The other one is computed only then.
     #[must_use]
     pub fn unwrap_or(&self, otherwise: impl IntoAnyValue) -> Self {
         record("coalesce", vec![self.node().clone(), otherwise.into_any_node()])
-    }
-
-    /// The value as an integer: of a bool, a number, or a text of decimal digits.
-    #[must_use]
-    pub fn to_int(&self) -> Value<i64> {
-        record("to_int", vec![self.node().clone()])
-    }
-
-    /// The value as a float: of a bool, a number, or the text of a decimal number.
-    #[must_use]
-    pub fn to_float(&self) -> Value<f64> {
-        record("to_float", vec![self.node().clone()])
     }
 }

@@ -17,6 +17,7 @@ use crate::context::{TaskContext, TaskContextParts};
 use crate::error::Error;
 use crate::service::{self, BoxElfService, TaskRequest};
 use crate::task_error::{TaskError, failure_type};
+use crate::tasks::Task;
 
 /// How much of a failure's message goes into a log, in bytes.
 const MESSAGE_LOGGED_BYTES: usize = 2 * 1024;
@@ -109,7 +110,9 @@ impl Crew {
             }
         }
         for _ in 0..n_new {
-            self.runtime.spawn(Arc::clone(self).run());
+            // Each ends when there is no work, and cancels no attempt before its grace is over.
+            let runner = Runner { crew: Arc::clone(self), owes: None };
+            Task::spawn(&self.runtime, "runner of attempts", runner.run(), || ()).detach();
         }
     }
 
@@ -150,29 +153,6 @@ impl Crew {
             queue.runners -= 1;
         }
         work
-    }
-
-    /// One runner: runs attempts one after the other for as long as there are any.
-    async fn run(self: Arc<Self>) {
-        while let Some(work) = self.next_work() {
-            let (token, serial) = (work.token, work.serial);
-            let span = tracing::debug_span!(
-                "attempt",
-                job_id = %token.job_id,
-                attempt = token.attempt,
-                elf = %self.name,
-                task = %work.task,
-            );
-            let task = Arc::clone(&work.task);
-            let outcome = self.attempt(work).instrument(span).await;
-            if let outcome::Result::Failure(failure) = &outcome {
-                self.tell_of(failure, token, &task);
-            }
-            let bytes = bytes_of(&outcome);
-            self.outbox.put(Finished { token, serial, outcome, bytes });
-            // Tasks that never wait would keep everything else off this thread.
-            tokio::task::coop::consume_budget().await;
-        }
     }
 
     /// One line for each attempt that failed. No details, causes or arguments: values belong into the broker.
@@ -252,6 +232,57 @@ impl Crew {
             },
             () = cancel.cancelled() => outcome::Result::Cancelled(v1::Cancelled {}),
         }
+    }
+}
+
+/// Runs attempts one after the other for as long as there are any.
+struct Runner {
+    crew: Arc<Crew>,
+    /// The attempt it runs, which has no outcome yet.
+    owes: Option<(Token, u64)>,
+}
+
+impl Runner {
+    async fn run(mut self) {
+        while let Some(work) = self.crew.next_work() {
+            let (token, serial) = (work.token, work.serial);
+            self.owes = Some((token, serial));
+            let span = tracing::debug_span!(
+                "attempt",
+                job_id = %token.job_id,
+                attempt = token.attempt,
+                elf = %self.crew.name,
+                task = %work.task,
+            );
+            let task = Arc::clone(&work.task);
+            let outcome = self.crew.attempt(work).instrument(span).await;
+            if let outcome::Result::Failure(failure) = &outcome {
+                self.crew.tell_of(failure, token, &task);
+            }
+            let bytes = bytes_of(&outcome);
+            self.crew.outbox.put(Finished { token, serial, outcome, bytes });
+            self.owes = None;
+            // Tasks that never wait would keep everything else off this thread.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+}
+
+/// A runner that panics, which the code of tasks cannot make it do, leaves no attempt without an outcome, and another
+/// takes its place.
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        if let Some((token, serial)) = self.owes {
+            let message = "the worker panicked while it ran the attempt".to_owned();
+            let outcome =
+                outcome::Result::Failure(TaskError::of_runtime(failure_type::PANIC, message).into());
+            self.crew.outbox.put(Finished { token, serial, bytes: bytes_of(&outcome), outcome });
+        }
+        self.crew.queue.lock().unwrap_or_else(PoisonError::into_inner).runners -= 1;
+        self.crew.start([]);
     }
 }
 

@@ -10,6 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::tasks::Task;
+
 /// How often the runtime is asked for a sign of life.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// From which delay on its tasks are said to stand still.
@@ -21,21 +23,23 @@ pub(super) struct Pulse {
     has_answered: Arc<AtomicBool>,
     asked_at: Instant,
     looked_at: Instant,
+    _answering: Task,
 }
 
 impl Pulse {
-    /// Begins to ask `runtime`. What answers there ends with the pulse.
+    /// Begins to ask `runtime`.
     pub(super) fn start(runtime: &Handle) -> Self {
         let (asks, mut asked) = mpsc::channel::<()>(1);
         let has_answered = Arc::new(AtomicBool::new(true));
         let answer = Arc::clone(&has_answered);
-        runtime.spawn(async move {
+        let answers = async move {
             while asked.recv().await.is_some() {
                 answer.store(true, Ordering::Release);
             }
-        });
+        };
+        let answering = Task::spawn(runtime, "pulse", answers, || ());
         let now = Instant::now();
-        Self { asks, has_answered, asked_at: now, looked_at: now }
+        Self { asks, has_answered, asked_at: now, looked_at: now, _answering: answering }
     }
 
     /// Calls `tell` whenever the runtime is found to be late, with how late it is, and with none when it turns again.

@@ -113,7 +113,7 @@ async fn a_condition_that_comes_too_late_or_cannot_be_sent_is_told() {
     let _job = job.run_if(true);
     assert_eq!(
         problems(&flow).await,
-        ["`after`, `priority` or `run_if` was said of a job that was submitted already"]
+        ["the settings of a job or the labels of the flow were changed after they were submitted"]
     );
 }
 
