@@ -116,7 +116,7 @@ async fn a_store_that_is_away_refuses_intake_and_keeps_outcomes_waiting() -> any
     let run = flow.submit().await?;
     until("the tasks to run", || async { Ok((Diary::read([&diary])?.len() == 4).then_some(())) }).await?;
 
-    store.set_away(true);
+    store.set_unavailable(true);
     std::fs::write(&gate, "")?;
     until("the tasks to end", || async { Ok((Diary::read([&diary])?.len() == 8).then_some(())) }).await?;
     let mut client = wire::client(&broker.url()).await?;
@@ -124,7 +124,7 @@ async fn a_store_that_is_away_refuses_intake_and_keeps_outcomes_waiting() -> any
     let answer = client.submit_jobs(request.clone()).await;
     wire::expect_refusal(answer, Code::Unavailable, reason::STORE_UNAVAILABLE, &[])?;
 
-    store.set_away(false);
+    store.set_unavailable(false);
     let ended = must("the end of the flow", run.wait()).await??;
     ensure!(ended == v1::JobCounts { done: 4, ..v1::JobCounts::default() }, "the flow ended as {ended:?}");
     for (number, job) in (0..).zip(&jobs) {

@@ -90,6 +90,12 @@ pub(crate) enum Error {
     Transport(#[from] Refused),
 }
 
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Call(error.into())
+    }
+}
+
 impl Error {
     pub(crate) fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Field { field: field.into(), problem: problem.into() }

@@ -27,7 +27,7 @@ use crate::config::{Config, InvalidConfig};
 use crate::data_dir;
 use crate::defect;
 use crate::grpc::{self, BlobServer, ElfServer, Mycelia, MyceliumServer, StoreServer, with_reason};
-use crate::store::{self, MemoryStore, Store};
+use crate::store::{self, MemoryStore, Storage};
 use crate::transport::Transport;
 
 /// The largest message of `BlobService`: a chunk, or 10,000 digests.
@@ -122,7 +122,7 @@ impl Broker {
     /// # Errors
     /// [`Error::Config`], [`Error::Start`]; [`Error::Store`] if the store is durable and has no folder for blobs, or that
     /// cannot be used.
-    pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
+    pub fn with_store(config: Config, store: Arc<dyn Storage>) -> Result<Self, Error> {
         config.validate()?;
         let blobs = match store.blobs_folder() {
             Some(folder) => Blobs::open(&folder, config.blob_grace)?,
@@ -136,7 +136,7 @@ impl Broker {
         Self::with_stores(config, store, blobs)
     }
 
-    fn with_stores(config: Config, store: Arc<dyn Store>, blobs: Blobs) -> Result<Self, Error> {
+    fn with_stores(config: Config, store: Arc<dyn Storage>, blobs: Blobs) -> Result<Self, Error> {
         let running = broker::start(store, blobs, config.clone())?;
         let broker::Running { handle, evaluations, ended } = running;
         Ok(Self { config, handle, evaluations, ended })

@@ -16,7 +16,9 @@ use mycelium_core::image::{Counters, JobHead, LiveJob, SessionRecord};
 use mycelium_core::status::FinalStatus::Done;
 use mycelium_server::Broker;
 use mycelium_server::store::embedded::{check, salvage};
-use mycelium_server::store::{Batch, EmbeddedStore, Error, FinishedRecord, JobAfter, JobChange, Store};
+use mycelium_server::store::{
+    Batch, EmbeddedStore, Error, FinishedRecord, JobAfter, JobChange, Log as _, Reads as _,
+};
 
 use store_suite::folders::*;
 use store_suite::*;
@@ -82,8 +84,8 @@ fn the_journal(folder: &Path) -> (PathBuf, Vec<u8>, Vec<u64>) {
 fn jobs_in(data: &Path) -> Vec<u64> {
     let store = EmbeddedStore::open(&data.join("default")).unwrap();
     let ids: Vec<JobId> = (1..=COMMITS).map(numbered).collect();
-    let (specs, ends) = (store.specs(&ids).unwrap(), store.finished(&ids).unwrap());
-    let outputs = store.outputs(&ids).unwrap();
+    let (specs, ends) = (store.specs(&ids).wait().unwrap(), store.finished(&ids).wait().unwrap());
+    let outputs = store.outputs(&ids).wait().unwrap();
     let is_whole =
         |index: &usize| specs[*index].is_some() && ends[*index].is_some() && outputs[*index].is_some();
     (0..ids.len()).filter(is_whole).map(|index| index as u64 + 1).collect()
@@ -143,7 +145,7 @@ fn store_with_an_unacknowledged_commit() -> tempfile::TempDir {
     let mark = folder.path().join("mycelium.mark");
     let before = fs::read(&mark).unwrap();
     let store = EmbeddedStore::open(folder.path()).unwrap();
-    store.commit(&one_job(COMMITS, 500)).unwrap();
+    store.commit(&one_job(COMMITS, 500)).wait().unwrap();
     store.close().unwrap();
     drop(store);
     fs::write(&mark, before).unwrap();
@@ -178,7 +180,7 @@ fn a_torn_end_that_was_not_acknowledged_is_dropped_whatever_its_length() {
         assert_untouched(&folder, &before);
         let store = EmbeddedStore::open(&folder).unwrap();
         assert_eq!(check_jobs(&store), COMMITS - 1);
-        store.commit(&one_job(COMMITS, 500)).unwrap();
+        store.commit(&one_job(COMMITS, 500)).wait().unwrap();
         drop(store);
         assert_eq!(check_jobs(&EmbeddedStore::open(&folder).unwrap()), COMMITS);
     }
@@ -333,7 +335,7 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
 fn store_with_tables() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).unwrap();
-    (1..=MANY).for_each(|number| store.commit(&create_one_and_end_one(number)).unwrap());
+    (1..=MANY).for_each(|number| store.commit(&create_one_and_end_one(number)).wait().unwrap());
     store.close().unwrap();
     drop(store);
     for keyspace in 1..=7 {
@@ -351,11 +353,11 @@ fn assert_all_is_there(data: &Path, outputs_lost: usize) {
     assert_eq!(image.counters.commit.0, MANY);
     assert_eq!(unfinished, [numbered(MANY)]);
     let ids: Vec<JobId> = (1..=MANY).map(numbered).collect();
-    assert!(store.specs(&ids).unwrap().iter().all(Option::is_some));
-    let finished = store.finished(&ids).unwrap();
+    assert!(store.specs(&ids).wait().unwrap().iter().all(Option::is_some));
+    let finished = store.finished(&ids).wait().unwrap();
     assert_eq!(finished.iter().flatten().count() as u64, MANY - 1);
     let right = |number: &u64| {
-        let outputs = store.outputs(&[numbered(*number)]);
+        let outputs = store.outputs(&[numbered(*number)]).wait();
         outputs.is_ok_and(|outputs| outputs == [Some(outputs_of(*number))])
     };
     let lost = (1..MANY).filter(|number| !right(number)).count();
@@ -454,7 +456,7 @@ fn a_job_that_runs_is_of_a_submission_that_was_sealed_whatever_is_lost() {
             session: SessionId(99),
             ..batch.counters
         };
-        store.commit(&batch).unwrap();
+        store.commit(&batch).wait().unwrap();
     }
     store.close().unwrap();
     drop(store);

@@ -72,7 +72,7 @@ fn a_page_of_a_million_reads_at_most_one_entry_more() {
         ("before the middle", FinishedQuery { finished_before: Some(middle), ..all.clone() }),
     ];
     for (name, query) in queries {
-        let page = world.store().list_finished(&query).unwrap();
+        let page = world.store().list_finished(&query).wait().unwrap();
         assert!(page.entries_read <= PAGE + 1, "{name}: {} entries read", page.entries_read);
         assert!(page.next.is_some() || name == "failed", "{name}");
         // Bounded in time, a page may begin up to the distance of two signposts too early.

@@ -206,22 +206,25 @@ fn everything(world: &World) -> Vec<String> {
     let ids: Vec<_> = (0..JOBS).map(job).collect();
     let mut all = vec![
         format!("{:?}", world.load()),
-        format!("{:?}", store.specs(&ids).unwrap()),
-        format!("{:?}", store.finished(&ids).unwrap()),
-        format!("{:?}", store.outputs(&ids).unwrap()),
-        format!("{:?}", store.list_elves(None, 100).unwrap()),
-        format!("{:?}", store.list_revisions("a", None, 100).unwrap()),
-        format!("{:?}", store.list_failures(None, 100).unwrap()),
+        format!("{:?}", store.specs(&ids).wait().unwrap()),
+        format!("{:?}", store.finished(&ids).wait().unwrap()),
+        format!("{:?}", store.outputs(&ids).wait().unwrap()),
+        format!("{:?}", store.list_elves(None, 100).wait().unwrap()),
+        format!("{:?}", store.list_revisions("a", None, 100).wait().unwrap()),
+        format!("{:?}", store.list_failures(None, 100).wait().unwrap()),
     ];
     for name in [None, Some("a"), Some("b"), Some("daily report")] {
         let query = FlowQuery { name: name.map(str::to_owned), limit: 100, ..FlowQuery::default() };
-        all.push(format!("{:?}", store.list_flows(&query).unwrap()));
+        all.push(format!("{:?}", store.list_flows(&query).wait().unwrap()));
     }
     for number in (0..JOBS).chain([100]) {
-        all.push(format!("{:?}", store.dependents(job(number), None, 100).unwrap()));
-        all.push(format!("{:?}", store.list_occurrences(failure(number), None, 100).unwrap()));
+        all.push(format!("{:?}", dependents(&**store, number, None, 100)));
+        all.push(format!("{:?}", store.list_occurrences(failure(number), None, 100).wait().unwrap()));
         for of in 0..JOBS {
-            all.push(format!("{:?}", store.occurrence_of(failure(number), job(of)).unwrap()));
+            all.push(format!(
+                "{:?}",
+                store.occurrences_of(&[(failure(number), job(of))]).wait().unwrap().remove(0)
+            ));
         }
     }
     for statuses in

@@ -5,12 +5,12 @@ use std::cell::RefCell;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use mycelium_bench::store::World;
-use mycelium_server::store::{EmbeddedStore, MemoryStore, Store};
+use mycelium_server::store::{EmbeddedStore, Log, MemoryStore};
 
 /// The bytes of a small specification.
 const BODY_BYTES: usize = 120;
 
-fn commits(criterion: &mut Criterion, name: &str, store: &dyn Store) {
+fn commits(criterion: &mut Criterion, name: &str, store: &dyn Log) {
     let world = RefCell::new(World::new(BODY_BYTES));
     let mut group = criterion.benchmark_group(name);
     for jobs in [1, 64, 1_024] {
@@ -22,7 +22,7 @@ fn commits(criterion: &mut Criterion, name: &str, store: &dyn Store) {
                 round += 1;
                 world.borrow_mut().round(round, jobs)
             };
-            bencher.iter_batched(next, |batch| store.commit(&batch).unwrap(), BatchSize::SmallInput);
+            bencher.iter_batched(next, |batch| store.commit(&batch).wait().unwrap(), BatchSize::SmallInput);
         });
     }
     group.finish();

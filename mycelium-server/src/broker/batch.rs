@@ -8,7 +8,7 @@ use mycelium_core::ids::{Attachment, FailureId, JobId};
 use mycelium_core::image::Counters;
 
 use super::message::{Body, FailureBody};
-use crate::store::record::Stored;
+use crate::store::record::Encoded;
 use crate::store::{
     Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, JobChange, NewFailure, OccurrenceRecord, RevisionRecord,
     SpecRecord,
@@ -93,7 +93,7 @@ fn end(
     finished: &FinishedJob,
     bodies: &[Body],
     built: &mut Built,
-) -> Result<End<Stored>, AttachmentMismatch> {
+) -> Result<End<Encoded>, AttachmentMismatch> {
     let job = finished.head.id;
     Ok(match finished.end {
         End::Done(attachment) => match bodies.get(attachment.0 as usize) {

@@ -4,6 +4,7 @@
 //! looked at one grace period after the start (pins of an earlier process are gone), and once a day, for those that
 //! lost their last use since.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -15,15 +16,15 @@ use super::driver::Report;
 use super::handle::Handle;
 use super::message::CallError;
 use crate::defect;
-use crate::store::{BlobDigest, BlobRole, BlobUse, Store};
+use crate::store::{BlobDigest, BlobRole, BlobUse, Reads};
 
 /// How often all blobs are looked at, beyond the first time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// The longest pause before expired pins are looked for; a twentieth of the grace period if that is shorter.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// How many expired pins are taken at once.
-const EXPIRED_AT_ONCE: usize = 256;
-/// How many uses of a blob are read at once.
+/// How many blobs are looked at together.
+const BLOBS_AT_ONCE: usize = 256;
+/// How many uses of blobs are read at once.
 const USES_AT_ONCE: usize = 256;
 
 /// What becomes of a blob.
@@ -69,53 +70,86 @@ pub(crate) async fn collect_blobs(handle: Handle, stop: CancellationToken) {
 }
 
 async fn sweep(handle: &Handle, stop: &CancellationToken) -> Result<(), CallError> {
-    let mut blobs = handle.blobs().list();
-    while let Some(blob) = blobs.next().await {
+    let mut blobs = handle.blobs().list().ready_chunks(BLOBS_AT_ONCE);
+    while let Some(listed) = blobs.next().await {
         if stop.is_cancelled() {
             return Ok(());
         }
-        look_at(handle, blob?.digest).await?;
+        let listed: Vec<BlobDigest> =
+            listed.into_iter().map(|blob| blob.map(|blob| blob.digest)).collect::<Result<_, _>>()?;
+        look_at(handle, &listed).await?;
     }
     Ok(())
 }
 
 async fn look_at_expired(handle: &Handle, stop: &CancellationToken) -> Result<(), CallError> {
     loop {
-        let expired = handle.blobs().expired(EXPIRED_AT_ONCE);
-        if expired.is_empty() {
+        let expired = handle.blobs().expired(BLOBS_AT_ONCE);
+        if expired.is_empty() || stop.is_cancelled() {
             return Ok(());
         }
-        for digest in expired {
-            if stop.is_cancelled() {
-                return Ok(());
-            }
-            look_at(handle, digest).await?;
-        }
+        look_at(handle, &expired).await?;
     }
 }
 
-/// Removes a blob if nothing uses it. A defect on the way keeps this one, and no other.
-async fn look_at(handle: &Handle, digest: BlobDigest) -> Result<(), CallError> {
-    let removed = defect::catch_async("the removal of a blob", remove_if_unused(handle, digest)).await;
-    match removed.unwrap_or_else(|defect| Err(defect.into())) {
-        Err(CallError::Defect(_)) => {
-            // Pins it again, so that it is looked at again.
-            handle.blobs().find(digest).await?;
-            Ok(())
-        }
-        removed => removed,
-    }
-}
-
-async fn remove_if_unused(handle: &Handle, digest: BlobDigest) -> Result<(), CallError> {
-    let verdict = match handle.read(move |store| judge(store, digest)).await {
-        Err(CallError::Read(error)) if error.is_damage() => {
-            // What cannot be judged stays, and the others are looked at all the same.
-            tracing::error!(blob = %digest, error = %Report(&*error), "cannot read whether a blob is used; it is kept");
-            Verdict::Kept
-        }
-        verdict => verdict?,
+/// Removes those of some blobs that nothing uses. What goes wrong with one keeps that one, and no other.
+async fn look_at(handle: &Handle, digests: &[BlobDigest]) -> Result<(), CallError> {
+    let judged = defect::catch_async("the uses of blobs", judge(&**handle.store(), digests)).await;
+    let alone = |digest| async move {
+        let judged = defect::catch_async("the uses of a blob", judge(&**handle.store(), &[digest])).await;
+        judged.unwrap_or_else(|defect| Err(defect.into()))
     };
+    let mut verdicts = match judged.unwrap_or_else(|defect| Err(defect.into())) {
+        Ok(verdicts) => verdicts,
+        Err(error) if digests.len() > 1 && keeps_one(&error) => {
+            let mut verdicts = HashMap::new();
+            for digest in digests {
+                match alone(*digest).await {
+                    Err(error) if keeps_one(&error) => keep(handle, *digest, &error).await?,
+                    verdict => verdicts.extend(verdict?),
+                }
+            }
+            verdicts
+        }
+        Err(error) => match digests {
+            [digest] if keeps_one(&error) => {
+                keep(handle, *digest, &error).await?;
+                HashMap::new()
+            }
+            _ => return Err(error),
+        },
+    };
+    for digest in digests {
+        let Some(verdict) = verdicts.remove(digest) else { continue };
+        let acted = defect::catch_async("the removal of a blob", act_on(handle, *digest, verdict)).await;
+        match acted.unwrap_or_else(|defect| Err(defect.into())) {
+            Err(error) if keeps_one(&error) => keep(handle, *digest, &error).await?,
+            acted => acted?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether what went wrong is about one blob, so that others can be looked at all the same.
+fn keeps_one(error: &CallError) -> bool {
+    match error {
+        CallError::Defect(_) => true,
+        CallError::Read(error) => error.is_damage(),
+        _ => false,
+    }
+}
+
+/// What cannot be judged stays, and is pinned, so that it is looked at again.
+async fn keep(handle: &Handle, digest: BlobDigest, error: &CallError) -> Result<(), CallError> {
+    // A defect is in the log already.
+    if !matches!(error, CallError::Defect(_)) {
+        tracing::error!(blob = %digest, error = %Report(error), "cannot tell whether a blob is used; it is kept");
+    }
+    handle.blobs().find(digest).await?;
+    Ok(())
+}
+
+async fn act_on(handle: &Handle, digest: BlobDigest, verdict: Verdict) -> Result<(), CallError> {
     match verdict {
         Verdict::Kept => {}
         Verdict::InUse => {
@@ -125,7 +159,8 @@ async fn remove_if_unused(handle: &Handle, digest: BlobDigest) -> Result<(), Cal
         Verdict::Unused(ended) => {
             // Judged again while nobody can name it: somebody may have, after the first judgement.
             let is_unused = async || {
-                matches!(handle.read(move |store| judge(store, digest)).await, Ok(Verdict::Unused(_)))
+                let verdicts = judge(&**handle.store(), &[digest]).await;
+                matches!(verdicts.map(|mut verdicts| verdicts.remove(&digest)), Ok(Some(Verdict::Unused(_))))
             };
             if handle.blobs().remove_if(digest, is_unused).await? {
                 tracing::debug!(blob = %digest, "removed a blob that nothing uses");
@@ -136,28 +171,42 @@ async fn remove_if_unused(handle: &Handle, digest: BlobDigest) -> Result<(), Cal
     Ok(())
 }
 
-fn judge(store: &dyn Store, digest: BlobDigest) -> Result<Verdict, CallError> {
-    let mut ended = Vec::new();
+/// What becomes of blobs.
+async fn judge(store: &dyn Reads, digests: &[BlobDigest]) -> Result<HashMap<BlobDigest, Verdict>, CallError> {
+    let mut verdicts: HashMap<BlobDigest, Verdict> =
+        digests.iter().map(|digest| (*digest, Verdict::Unused(Vec::new()))).collect();
+    // Those of which it is known that they stay are not asked about any more.
+    let mut open = digests.to_vec();
     let mut after = None;
-    let mut is_in_use = false;
-    loop {
-        let uses = store.blob_uses(digest, after.as_ref(), USES_AT_ONCE)?;
+    while !open.is_empty() {
+        let uses = store.blob_uses(&open, after, USES_AT_ONCE).await?;
+        let jobs: Vec<JobId> = uses.iter().map(|used| used.job).collect();
+        let known = store.outlines(&jobs).await?;
+        let needed: Vec<BlobUse> =
+            uses.iter().zip(known).filter(|(_, known)| known.is_some()).map(|(used, _)| *used).collect();
+        let arguments = needed.iter().filter(|used| used.role == BlobRole::Argument);
+        let arguments: Vec<JobId> = arguments.map(|used| used.job).collect();
+        let ended: HashSet<JobId> =
+            store.finished(&arguments).await?.into_iter().flatten().map(|record| record.head.id).collect();
+        let needed: HashSet<BlobUse> = needed
+            .into_iter()
+            .filter(|used| used.role == BlobRole::Kept || !ended.contains(&used.job))
+            .collect();
         for used in &uses {
-            let is_known = store.specs(&[used.job])?.iter().any(Option::is_some);
-            match used.role {
-                BlobRole::Kept if is_known => return Ok(Verdict::Kept),
-                BlobRole::Argument if is_known && !has_ended(store, used.job)? => is_in_use = true,
-                BlobRole::Kept | BlobRole::Argument => ended.push(*used),
+            let Some(verdict) = verdicts.get_mut(&used.blob) else { continue };
+            match (&mut *verdict, used.role) {
+                (Verdict::Kept, _) => {}
+                (_, BlobRole::Kept) if needed.contains(used) => *verdict = Verdict::Kept,
+                (_, BlobRole::Argument) if needed.contains(used) => *verdict = Verdict::InUse,
+                (Verdict::Unused(ended), _) => ended.push(*used),
+                (Verdict::InUse, _) => {}
             }
         }
-        match uses.last() {
-            Some(last) if uses.len() == USES_AT_ONCE => after = Some(*last),
-            Some(_) | None => break,
+        if uses.len() < USES_AT_ONCE {
+            break;
         }
+        after = uses.last().copied();
+        open.retain(|digest| verdicts.get(digest) != Some(&Verdict::Kept));
     }
-    Ok(if is_in_use { Verdict::InUse } else { Verdict::Unused(ended) })
-}
-
-fn has_ended(store: &dyn Store, job: JobId) -> Result<bool, CallError> {
-    Ok(store.finished(&[job])?.iter().any(Option::is_some))
+    Ok(verdicts)
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use crate::store::{self, Batch, Knowledge, Store};
+use crate::store::{self, Batch, Knowledge, Log, Storage};
 
 /// A commit that takes longer is not quick, and the one after it is not expected to be.
 const QUICK: Duration = Duration::from_millis(1);
@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The store of the owner of a core, who waits for it.
 pub(super) struct Disk {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Storage>,
     knowledge: Knowledge,
     wait: Wait,
 }
@@ -40,12 +40,12 @@ enum Wait {
 
 impl Disk {
     /// For an owner with a thread of its own.
-    pub(super) fn of_thread(store: Arc<dyn Store>) -> Self {
+    pub(super) fn of_thread(store: Arc<dyn Storage>) -> Self {
         Self { store, knowledge: Knowledge::default(), wait: Wait::OwnThread }
     }
 
     /// For a task of `runtime`, which is not of the kind `current_thread`.
-    pub(super) fn of_task(store: Arc<dyn Store>, runtime: &Handle) -> std::io::Result<Self> {
+    pub(super) fn of_task(store: Arc<dyn Storage>, runtime: &Handle) -> std::io::Result<Self> {
         let wait = if runtime.metrics().num_workers() > 1 {
             Wait::Watched { lookout: Lookout::start(runtime.clone())?, is_quick: true }
         } else {
@@ -55,22 +55,12 @@ impl Disk {
     }
 
     /// Stores a batch.
-    pub(super) fn commit(&mut self, batch: &mut Batch) -> Result<(), store::Error> {
+    pub(super) async fn commit(&mut self, batch: &mut Batch) -> Result<(), store::Error> {
         let Self { store, knowledge, wait } = self;
-        let mut commit = || {
-            knowledge.prepare(&**store, batch)?;
-            store.commit(batch)
-        };
-        let committed = match wait {
-            Wait::OwnThread => commit(),
-            Wait::InPlace => tokio::task::block_in_place(commit),
-            Wait::Watched { lookout, is_quick } => {
-                let begun = Instant::now();
-                let committed =
-                    if *is_quick { lookout.watch(commit) } else { tokio::task::block_in_place(commit) };
-                *is_quick = begun.elapsed() <= QUICK;
-                committed
-            }
+        let committed = match knowledge.prepare(&**store, batch).await {
+            // On a disk of this machine the call itself is the commit; elsewhere it is awaited.
+            Ok(()) => wait.for_call(|| store.commit(batch)).await,
+            Err(error) => Err(error),
         };
         if committed.is_err() {
             *knowledge = Knowledge::default();
@@ -79,10 +69,26 @@ impl Disk {
     }
 
     /// Does anything else that may wait for the disk.
-    pub(super) fn block<T>(&self, block: impl FnOnce(&dyn Store) -> T) -> T {
+    pub(super) fn block<T>(&self, block: impl FnOnce(&dyn Log) -> T) -> T {
         match self.wait {
             Wait::OwnThread => block(&*self.store),
             Wait::InPlace | Wait::Watched { .. } => tokio::task::block_in_place(|| block(&*self.store)),
+        }
+    }
+}
+
+impl Wait {
+    /// Calls what may block.
+    fn for_call<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        match self {
+            Self::OwnThread => call(),
+            Self::InPlace => tokio::task::block_in_place(call),
+            Self::Watched { lookout, is_quick } => {
+                let begun = Instant::now();
+                let called = if *is_quick { lookout.watch(call) } else { tokio::task::block_in_place(call) };
+                *is_quick = begun.elapsed() <= QUICK;
+                called
+            }
         }
     }
 }

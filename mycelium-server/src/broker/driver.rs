@@ -85,7 +85,7 @@ impl Progress {
 pub(crate) enum StoreState {
     Writable,
     /// It failed, and is waited for.
-    Away,
+    Unavailable,
     /// There is no space. What is stored can be read.
     Full,
     /// What is stored can be read, and not changed.
@@ -97,7 +97,7 @@ impl StoreState {
         match error.lack() {
             Some(Lack::Space) => Self::Full,
             Some(Lack::Writing) => Self::ReadOnly,
-            None => Self::Away,
+            None => Self::Unavailable,
         }
     }
 
@@ -105,7 +105,7 @@ impl StoreState {
     pub(crate) fn refusal(self) -> Option<CallError> {
         match self {
             Self::Writable => None,
-            Self::Away => Some(CallError::StoreUnavailable),
+            Self::Unavailable => Some(CallError::StoreUnavailable),
             Self::Full => Some(CallError::StoreFull),
             Self::ReadOnly => Some(CallError::StoreReadOnly),
         }
@@ -113,7 +113,7 @@ impl StoreState {
 
     /// Whether the core can be asked.
     pub(crate) fn is_readable(self) -> bool {
-        self != Self::Away
+        self != Self::Unavailable
     }
 }
 
@@ -213,7 +213,7 @@ impl Driver {
             if let Some(by) = self.turns.begin(now.steady) {
                 self.stalled(now, by, &mut effects).await;
             }
-            let turn = defect::catch("the scheduler", || self.turn(now, effects));
+            let turn = defect::catch_async("the scheduler", self.turn(now, effects)).await;
             if let Err(setback) = turn.unwrap_or_else(|defect| Err(Setback::Defect(defect))) {
                 self.rebuild(setback).await?;
             }
@@ -222,10 +222,10 @@ impl Driver {
     }
 
     /// One batch, from its messages to those who wait for it.
-    fn turn(&mut self, now: Clocks, mut effects: Effects) -> Result<(), Setback> {
+    async fn turn(&mut self, now: Clocks, mut effects: Effects) -> Result<(), Setback> {
         self.has_messages = !self.waiting.is_empty();
         let gathered = self.apply_waiting(now, &mut effects);
-        let done = self.store_batch(&mut effects, gathered)?;
+        let done = self.store_batch(&mut effects, gathered).await?;
         self.release(effects, done);
         Ok(())
     }
@@ -397,14 +397,14 @@ impl Driver {
         request
     }
 
-    fn store_batch(&mut self, effects: &mut Effects, gathered: Gathered) -> Result<Stored, Setback> {
+    async fn store_batch(&mut self, effects: &mut Effects, gathered: Gathered) -> Result<ToRelease, Setback> {
         let Gathered { bodies, elves, revisions, blob_uses, queries, watches } = gathered;
         let Some(counters) = effects.counters.take() else {
             debug_assert!(
                 elves.is_empty() && revisions.is_empty() && blob_uses.is_empty(),
                 "what is to be stored beside the core has required a commit"
             );
-            return Ok(Stored { bodies, built: Built::default(), blob_uses, queries, watches });
+            return Ok(ToRelease { bodies, built: Built::default(), blob_uses, queries, watches });
         };
         let mut built = batch::build(effects, counters, &bodies, elves, revisions)
             .map_err(|mismatch| Setback::Defect(Defect::of("a batch for the store", &mismatch)))?;
@@ -412,16 +412,16 @@ impl Driver {
             built.batch.blob_uses_begun.extend(&uses.begun);
             built.batch.blob_uses_ended.extend(&uses.ended);
         }
-        self.disk.commit(&mut built.batch).map_err(Setback::Store)?;
+        self.disk.commit(&mut built.batch).await.map_err(Setback::Store)?;
         self.commit = counters.commit;
         self.defects = 0;
         self.progress.send_replace(Progress::of(self.commit));
-        Ok(Stored { bodies, built, blob_uses, queries, watches })
+        Ok(ToRelease { bodies, built, blob_uses, queries, watches })
     }
 
     /// Lets everybody know what is durable now.
-    fn release(&mut self, effects: Effects, stored: Stored) {
-        let Stored { bodies, built, blob_uses, queries, watches } = stored;
+    fn release(&mut self, effects: Effects, stored: ToRelease) {
+        let ToRelease { bodies, built, blob_uses, queries, watches } = stored;
         for (request, reply) in effects.replies {
             let Some(caller) = self.pending.remove(&request) else { continue };
             // A caller who has gone does not want to know.
@@ -522,7 +522,7 @@ impl Driver {
             }
             Setback::Defect(defect) => {
                 self.progress.send_modify(|progress| progress.defect = Some(*defect));
-                self.set_state(StoreState::Away);
+                self.set_state(StoreState::Unavailable);
                 self.answer_all(&CallError::Defect(*defect));
             }
         }
@@ -557,8 +557,8 @@ impl Driver {
                     }
                 }
                 Err(StartError::Store(error)) if error.is_retryable() => {
-                    self.set_state(StoreState::Away);
-                    tracing::warn!(error = %Report(&error), "the store is still away");
+                    self.set_state(StoreState::Unavailable);
+                    tracing::warn!(error = %Report(&error), "the store is still unavailable");
                 }
                 Err(error) => return Err(DriverError::Start(error)),
             }
@@ -674,7 +674,7 @@ impl Driver {
 }
 
 /// What is left to do once a batch is stored.
-struct Stored {
+struct ToRelease {
     bodies: Vec<Body>,
     built: Built,
     blob_uses: Vec<BlobUses>,

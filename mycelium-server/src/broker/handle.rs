@@ -1,6 +1,6 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
-use crate::store::{self, BlobDigest, BlobUse, FinishedRecord, Store, isolate};
+use crate::store::{self, BlobDigest, BlobUse, FinishedRecord, Outline, Reads, Storage, isolate};
 
 /// How often a request reads its facts again when the core has forgotten more than they say.
 const FACTS_TRIES_MAX: usize = 20;
@@ -37,8 +37,6 @@ const FACTS_TRIES_MAX: usize = 20;
 const FACTS_PAUSE: Duration = Duration::from_millis(50);
 /// How many backups may be under way.
 const BACKUPS_MAX: usize = 1;
-/// Submissions of up to so many jobs read their facts without switching threads.
-const JOBS_READ_HERE_MAX: usize = 16;
 
 /// How long a request waits for room in the queue of the owner of the core before it is refused.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
@@ -63,7 +61,7 @@ pub(crate) struct Handle {
 
 struct Inner {
     inbox: mpsc::Sender<Message>,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Storage>,
     progress: watch::Receiver<Progress>,
     registry: Registry,
     processes: Processes,
@@ -130,7 +128,7 @@ pub(crate) struct Cancelled {
 impl Handle {
     pub(crate) fn new(
         inbox: mpsc::Sender<Message>,
-        store: Arc<dyn Store>,
+        store: Arc<dyn Storage>,
         progress: watch::Receiver<Progress>,
         registry: Registry,
         clock: Clock,
@@ -176,7 +174,7 @@ impl Handle {
         &self.inner.processes
     }
 
-    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+    pub(crate) fn store(&self) -> &Arc<dyn Storage> {
         &self.inner.store
     }
 
@@ -224,13 +222,8 @@ impl Handle {
     /// Adds jobs to a flow, when it is that peer's turn.
     pub(crate) async fn submit(&self, peer: Peer, submission: Submission) -> Result<Submitted, CallError> {
         let _turn = self.inner.submissions.turn(peer, submission.jobs.len()).await;
-        let submission = Arc::new(submission);
         for _ in 0..FACTS_TRIES_MAX {
-            let asked = Arc::clone(&submission);
-            let as_of = self.commit();
-            let read = move |store: &dyn Store| submit_facts(store, as_of, &asked);
-            let is_short = submission.jobs.len() <= JOBS_READ_HERE_MAX;
-            let facts = if is_short { self.read_here(read)? } else { self.read(read).await? };
+            let facts = submit_facts(&**self.store(), self.commit(), &submission).await?;
             let bodies = submission
                 .jobs
                 .iter()
@@ -261,9 +254,7 @@ impl Handle {
     pub(crate) async fn cancel(&self, mut scope: Scope) -> Result<Cancelled, CallError> {
         let mut unreadable = 0;
         for _ in 0..FACTS_TRIES_MAX {
-            let asked = scope.clone();
-            let as_of = self.commit();
-            let (facts, damaged) = self.read(move |store| scope_facts(store, as_of, &asked)).await?;
+            let (facts, damaged) = scope_facts(&**self.store(), self.commit(), &scope).await?;
             if let Scope::Jobs(jobs) = &mut scope
                 && !damaged.is_empty()
                 && let left_out = self.not_unfinished(damaged).await?
@@ -391,7 +382,7 @@ impl Handle {
     /// Reads the store on a thread that may block.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn Store) -> Result<T, CallError> + Send + 'static,
+        read: impl FnOnce(&dyn Reads) -> Result<T, CallError> + Send + 'static,
     ) -> Result<T, CallError> {
         let store = Arc::clone(&self.inner.store);
         let reserved = crate::reservation::current();
@@ -424,7 +415,7 @@ impl Handle {
     /// memory, and switching threads twice would cost several times what the read does.
     pub(crate) fn read_here<T>(
         &self,
-        read: impl FnOnce(&dyn Store) -> Result<T, CallError>,
+        read: impl FnOnce(&dyn Reads) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         read(&*self.inner.store)
     }
@@ -528,7 +519,11 @@ fn new_job(job: &PreparedJob, index: u32) -> NewJob {
     }
 }
 
-fn submit_facts(store: &dyn Store, as_of: Commit, submission: &Submission) -> Result<Facts, CallError> {
+async fn submit_facts(
+    store: &dyn Reads,
+    as_of: Commit,
+    submission: &Submission,
+) -> Result<Facts, store::Error> {
     let own: HashSet<JobId> = submission.jobs.iter().map(|job| job.head.id).collect();
     let mut ids: Vec<JobId> = submission.jobs.iter().map(|job| job.head.id).collect();
     let mut seen = HashSet::new();
@@ -537,60 +532,72 @@ fn submit_facts(store: &dyn Store, as_of: Commit, submission: &Submission) -> Re
             ids.push(*dependency);
         }
     }
-    let sealed = match submission.part {
-        Some(part) => store.submission(part.submission)?.is_some_and(|record| record.sealed),
-        None => false,
+    let flow = [submission.flow];
+    let part = submission.part.map(|part| part.submission);
+    let sealed = async {
+        match part {
+            Some(part) => Ok(store.submissions(&[part]).await?.iter().flatten().any(|record| record.sealed)),
+            None => Ok(false),
+        }
     };
-    Ok(Facts {
-        as_of,
-        finished: finished_facts(store, &ids)?,
-        flow: store.flow(submission.flow)?,
-        submission_sealed: sealed,
-    })
+    let (finished, mut flow, submission_sealed) =
+        futures::try_join!(finished_facts(store, &ids), store.flows(&flow), sealed)?;
+    Ok(Facts { as_of, finished, flow: flow.pop().flatten(), submission_sealed })
 }
 
 /// What the store knows of those that are to be cancelled, and which of them it cannot read.
-fn scope_facts(store: &dyn Store, as_of: Commit, scope: &Scope) -> Result<(Facts, Vec<JobId>), CallError> {
+async fn scope_facts(
+    store: &dyn Reads,
+    as_of: Commit,
+    scope: &Scope,
+) -> Result<(Facts, Vec<JobId>), store::Error> {
     let jobs = match scope {
         Scope::Flow(flow) => {
-            return Ok((Facts { as_of, flow: store.flow(*flow)?, ..Facts::default() }, Vec::new()));
+            let flow = store.flows(&[*flow]).await?.pop().flatten();
+            return Ok((Facts { as_of, flow, ..Facts::default() }, Vec::new()));
         }
         Scope::Jobs(jobs) => jobs,
     };
-    let mut finished = Vec::with_capacity(jobs.len());
+    let mut ended = Vec::with_capacity(jobs.len());
     let mut damaged = Vec::new();
-    let read = |jobs: &[JobId]| {
-        let mut facts: HashMap<JobId, FinishedFact> =
-            finished_facts(store, jobs)?.into_iter().map(|fact| (fact.id, fact)).collect();
-        Ok(jobs.iter().map(|job| facts.remove(job)).collect())
-    };
-    for (job, fact) in jobs.iter().zip(isolate(jobs, read)?) {
-        match fact {
-            Ok(fact) => finished.extend(fact),
+    for (job, record) in jobs.iter().zip(isolate(jobs, |jobs| store.finished(jobs)).await?) {
+        match record {
+            Ok(record) => ended.extend(record),
             Err(_) => damaged.push(*job),
+        }
+    }
+    let ids: Vec<JobId> = ended.iter().map(|record| record.head.id).collect();
+    let outlines = isolate(&ids, |ids| store.outlines(ids)).await?;
+    let mut finished = Vec::with_capacity(ended.len());
+    for (record, outline) in ended.iter().zip(outlines) {
+        match outline {
+            Ok(outline) => finished.extend(outline.map(|outline| finished_fact(record, &outline))),
+            Err(_) => damaged.push(record.head.id),
         }
     }
     Ok((Facts { as_of, finished, ..Facts::default() }, damaged))
 }
 
 /// What the store knows of `ids` as finished, for the core.
-pub(crate) fn finished_facts(store: &dyn Store, ids: &[JobId]) -> Result<Vec<FinishedFact>, store::Error> {
-    let records: Vec<FinishedRecord> = store.finished(ids)?.into_iter().flatten().collect();
+pub(crate) async fn finished_facts(
+    store: &dyn Reads,
+    ids: &[JobId],
+) -> Result<Vec<FinishedFact>, store::Error> {
+    let records: Vec<FinishedRecord> = store.finished(ids).await?.into_iter().flatten().collect();
     if records.is_empty() {
         return Ok(Vec::new());
     }
     let finished: Vec<JobId> = records.iter().map(|record| record.head.id).collect();
-    let specs = store.specs(&finished)?;
-    Ok(records
-        .iter()
-        .zip(specs)
-        .filter_map(|(record, spec)| {
-            Some(FinishedFact {
-                id: record.head.id,
-                flow: record.head.flow,
-                status: record.end.status(),
-                digest: spec?.digest,
-            })
-        })
-        .collect())
+    let outlines = store.outlines(&finished).await?;
+    let facts = records.iter().zip(outlines).filter_map(|(record, spec)| Some(finished_fact(record, &spec?)));
+    Ok(facts.collect())
+}
+
+fn finished_fact(record: &FinishedRecord, outline: &Outline) -> FinishedFact {
+    FinishedFact {
+        id: record.head.id,
+        flow: record.head.flow,
+        status: record.end.status(),
+        digest: outline.digest,
+    }
 }

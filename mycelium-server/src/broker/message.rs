@@ -190,7 +190,10 @@ pub(crate) enum CallError {
 
 impl From<store::Error> for CallError {
     fn from(error: store::Error) -> Self {
-        Self::Read(Arc::new(error))
+        match std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Defect>()) {
+            Some(defect) => Self::Defect(*defect),
+            None => Self::Read(Arc::new(error)),
+        }
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) use watch::{Budget, Charge, WatchEvent, WatchEvents, WatchScope, Watc
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Config, SchedulerPlace};
-use crate::store::Store;
+use crate::store::{Reads, Storage};
 use disk::Disk;
 pub(crate) use driver::StoreState;
 use driver::{Driver, Progress};
@@ -67,7 +67,7 @@ pub(crate) struct Running {
 }
 
 /// Rebuilds a core from `store` and starts the task that owns it. Blocks while the store is read.
-pub(crate) fn start(store: Arc<dyn Store>, blobs: Blobs, config: Config) -> Result<Running, StartError> {
+pub(crate) fn start(store: Arc<dyn Storage>, blobs: Blobs, config: Config) -> Result<Running, StartError> {
     let clock = Clock::start();
     let registry = load_registry(&*store)?;
     let (core, counters) = start::load_core(&*store, &config, &clock, EvaluationNumber(0))?;
@@ -121,12 +121,12 @@ fn place_of(place: SchedulerPlace) -> Result<Place, StartError> {
     }
 }
 
-fn load_registry(store: &dyn Store) -> Result<Registry, StartError> {
+fn load_registry(store: &dyn Reads) -> Result<Registry, StartError> {
     const PAGE: usize = 100;
     let registry = Registry::default();
     let mut after: Option<Arc<str>> = None;
     loop {
-        let page = store.list_elves(after.as_deref(), PAGE)?;
+        let page = store.list_elves(after.as_deref(), PAGE).wait()?;
         for elf in &page {
             let declaration = v1::ElfDeclaration::decode(elf.body.clone()).map_err(|error| {
                 crate::store::Error::Damaged {

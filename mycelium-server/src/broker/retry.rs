@@ -10,7 +10,7 @@ use mycelium_core::status::FinalStatus;
 
 use super::handle::{Handle, finished_facts, unexpected};
 use super::message::CallError;
-use crate::store::{FinishedQuery, FinishedRecord, Store, isolate};
+use crate::store::{FinishedQuery, FinishedRecord, Reads, isolate};
 
 /// How many of a flow's jobs are brought back with one command.
 const ROOTS_PER_COMMAND: usize = 500;
@@ -19,6 +19,9 @@ const ROOTS_PER_COMMAND: usize = 500;
 const DEPENDENTS_MAX: usize = 200_000;
 /// The most jobs that are gone through in search of dependents, those that came back before included.
 const VISITED_MAX: usize = 2_000_000;
+/// Of how many jobs dependents are looked for at once, and how many edges are read at once.
+const JOBS_AT_ONCE: usize = 256;
+const EDGES_AT_ONCE: usize = 1_000;
 /// How often the facts are read again while jobs concerned are on the move.
 const TRIES_MAX: usize = 40;
 
@@ -49,12 +52,11 @@ impl Handle {
         match scope {
             Scope::Jobs(jobs) => self.retry_jobs(Roots::Named(jobs), dependents_max).await,
             Scope::Flow(flow) => {
-                let known = self.read(move |store| Ok(store.flow(flow)?.is_some())).await?;
-                if !known {
+                if self.store().flows(&[flow]).await?.iter().flatten().next().is_none() {
                     return Err(Refusal::FlowNotFound(flow).into());
                 }
                 let mut total = Retried::default();
-                let roots = self.read(move |store| failed_jobs_of(store, flow)).await?;
+                let roots = failed_jobs_of(&**self.store(), flow).await?;
                 for chunk in roots.chunks(ROOTS_PER_COMMAND) {
                     total.add(self.retry_jobs(Roots::Found(chunk.to_vec()), dependents_max).await?);
                     if total.is_cut_short {
@@ -77,9 +79,8 @@ impl Handle {
                 asked.jobs().iter().copied().filter(|job| core.job(*job).is_some()).collect()
             });
             let unfinished: HashSet<JobId> = unfinished.await?;
-            let asked = Arc::clone(&roots);
             let (retry, is_cut_short) =
-                self.read(move |store| gather(store, as_of, &asked, &unfinished, dependents_max)).await?;
+                gather(&**self.store(), as_of, &roots, &unfinished, dependents_max).await?;
             if retry.jobs.is_empty() && retry.dependents.is_empty() {
                 return Ok(Retried { is_cut_short, ..Retried::default() });
             }
@@ -101,7 +102,7 @@ impl Handle {
 /// All FAILED and CANCELLED jobs of a flow, each behind those that it depends on: in the order of their numbers, but for
 /// the jobs of a list's elements. They come first, since the job that has the list was submitted before them and waits for
 /// them; what they depend on themselves is done.
-fn failed_jobs_of(store: &dyn Store, flow: FlowId) -> Result<Vec<JobId>, CallError> {
+async fn failed_jobs_of(store: &dyn Reads, flow: FlowId) -> Result<Vec<JobId>, CallError> {
     let (mut elements, mut others) = (Vec::new(), Vec::new());
     let mut query = FinishedQuery {
         flow: Some(flow),
@@ -110,12 +111,12 @@ fn failed_jobs_of(store: &dyn Store, flow: FlowId) -> Result<Vec<JobId>, CallErr
         ..FinishedQuery::default()
     };
     loop {
-        let page = store.list_finished(&query)?;
-        for record in &page.jobs {
-            // One at a time: a specification may be large, and a page has many.
-            let specs = isolate(&[record.head.id], |ids| store.specs(ids))?;
+        let page = store.list_finished(&query).await?;
+        let ids: Vec<JobId> = page.jobs.iter().map(|record| record.head.id).collect();
+        let outlines = isolate(&ids, |ids| store.outlines(ids)).await?;
+        for (record, outline) in page.jobs.iter().zip(outlines) {
             // One whose specification is damaged cannot run again, which is found out when it is gathered.
-            let is_element = specs.iter().flatten().flatten().any(|spec| spec.gathered_by.is_some());
+            let is_element = outline.is_ok_and(|spec| spec.is_some_and(|spec| spec.gathered_by.is_some()));
             if is_element { &mut elements } else { &mut others }.push((record.head.number, record.head.id));
         }
         match page.next {
@@ -148,8 +149,8 @@ impl Roots {
 }
 
 /// What a command needs to bring jobs back, and whether dependents were left out because there are too many.
-fn gather(
-    store: &dyn Store,
+async fn gather(
+    store: &dyn Reads,
     as_of: Commit,
     roots: &Roots,
     unfinished: &HashSet<JobId>,
@@ -157,8 +158,8 @@ fn gather(
 ) -> Result<(Retry, bool), CallError> {
     let jobs = roots.jobs();
     let strict = matches!(roots, Roots::Named(_));
-    let mut named: BTreeMap<JobId, RevivableJob> = BTreeMap::new();
-    for (id, record) in jobs.iter().zip(isolate(jobs, |jobs| store.finished(jobs))?) {
+    let mut ended = Vec::with_capacity(jobs.len());
+    for (id, record) in jobs.iter().zip(isolate(jobs, |jobs| store.finished(jobs)).await?) {
         let record = match record {
             Ok(record) => record,
             Err(what) if strict => return Err(unreadable(*id, &what)),
@@ -172,19 +173,23 @@ fn gather(
                 return Err(Refusal::NotRetryable(*id).into());
             }
             Some(record) if record.end.status().lets_dependents_go_on() => {}
-            Some(record) => match revivable(store, &record)? {
-                Ok(job) => drop(named.insert(*id, job)),
-                Err(what) if strict => return Err(unreadable(*id, &what)),
-                Err(_) => {}
-            },
+            Some(record) => ended.push(record),
+        }
+    }
+    let mut named: BTreeMap<JobId, RevivableJob> = BTreeMap::new();
+    for (record, job) in ended.iter().zip(revivable(store, &ended).await?) {
+        match job {
+            Ok(job) => drop(named.insert(record.head.id, job)),
+            Err(what) if strict => return Err(unreadable(record.head.id, &what)),
+            Err(_) => {}
         }
     }
     let (dependents, is_cut_short) = match roots {
-        Roots::LeftIn(flow) => left_in(store, *flow, dependents_max)?,
+        Roots::LeftIn(flow) => left_in(store, *flow, dependents_max).await?,
         // Dependents of those that came back with an earlier call may have been left.
         Roots::Named(_) | Roots::Found(_) => {
             let from = named.keys().chain(unfinished).copied().collect();
-            gather_dependents(store, &named, from, dependents_max)?
+            gather_dependents(store, &named, from, dependents_max).await?
         }
     };
 
@@ -199,23 +204,20 @@ fn gather(
     let others: Vec<JobId> = others.into_iter().collect();
     let flows: BTreeSet<FlowId> =
         named.values().chain(dependents.values()).map(|job| job.head.flow).collect();
-    let mut flow_records = Vec::with_capacity(flows.len());
-    for flow in flows {
-        flow_records.extend(store.flow(flow)?);
-    }
+    let flows: Vec<FlowId> = flows.into_iter().collect();
     let retry = Retry {
         request: RequestId::default(),
         jobs: named.into_values().collect(),
         dependents: dependents.into_values().collect(),
-        facts: Facts { as_of, finished: finished_facts(store, &others)?, ..Facts::default() },
-        flows: flow_records,
+        facts: Facts { as_of, finished: finished_facts(store, &others).await?, ..Facts::default() },
+        flows: store.flows(&flows).await?.into_iter().flatten().collect(),
     };
     Ok((retry, is_cut_short))
 }
 
 /// The jobs of a flow that ended UPSTREAM_FAILED, at most `max`; whether there are more.
-fn left_in(
-    store: &dyn Store,
+async fn left_in(
+    store: &dyn Reads,
     flow: FlowId,
     max: usize,
 ) -> Result<(BTreeMap<JobId, RevivableJob>, bool), CallError> {
@@ -227,14 +229,12 @@ fn left_in(
         ..FinishedQuery::default()
     };
     loop {
-        let page = store.list_finished(&query)?;
-        for record in &page.jobs {
+        let page = store.list_finished(&query).await?;
+        for job in revivable(store, &page.jobs).await?.into_iter().flatten() {
             if found.len() == max {
                 return Ok((found, true));
             }
-            if let Ok(revivable) = revivable(store, record)? {
-                found.insert(record.head.id, revivable);
-            }
+            found.insert(job.head.id, job);
         }
         match page.next {
             Some(next) => query.after = Some(next),
@@ -245,43 +245,46 @@ fn left_in(
 
 /// The jobs that ended UPSTREAM_FAILED and depend on those of `from`, directly or not, at most `max`; whether there are
 /// more. Goes through those that are unfinished, which an earlier call may have brought back.
-fn gather_dependents(
-    store: &dyn Store,
+async fn gather_dependents(
+    store: &dyn Reads,
     roots: &BTreeMap<JobId, RevivableJob>,
     from: Vec<JobId>,
     max: usize,
 ) -> Result<(BTreeMap<JobId, RevivableJob>, bool), CallError> {
-    const PAGE: usize = 1_000;
     let mut found: BTreeMap<JobId, RevivableJob> = BTreeMap::new();
     let mut visited: HashSet<JobId> = from.iter().copied().collect();
     let mut waiting = from;
-    while let Some(job) = waiting.pop() {
+    while !waiting.is_empty() {
+        let jobs = waiting.split_off(waiting.len().saturating_sub(JOBS_AT_ONCE));
         let mut after = None;
         loop {
-            let page = store.dependents(job, after, PAGE)?;
-            let is_new = |id: &JobId| !roots.contains_key(id) && visited.insert(*id);
-            let new: Vec<JobId> = page.iter().copied().filter(is_new).collect();
+            let page = store.dependents(&jobs, after, EDGES_AT_ONCE).await?;
+            let dependents = page.iter().map(|edge| edge.dependent);
+            let new: Vec<JobId> =
+                dependents.filter(|id| !roots.contains_key(id) && visited.insert(*id)).collect();
             // Those that are damaged cannot come back, and the others can.
-            for (id, record) in new.iter().zip(isolate(&new, |new| store.finished(new))?) {
+            let mut ended = Vec::new();
+            for (id, record) in new.iter().zip(isolate(&new, |new| store.finished(new)).await?) {
                 match record {
                     Ok(None) => waiting.push(*id),
                     Ok(Some(record)) if record.end.status() == FinalStatus::UpstreamFailed => {
-                        if found.len() == max {
-                            return Ok((found, true));
-                        }
-                        if let Ok(revivable) = revivable(store, &record)? {
-                            waiting.push(record.head.id);
-                            found.insert(record.head.id, revivable);
-                        }
+                        ended.push(record);
                     }
                     Ok(Some(_)) | Err(_) => {}
                 }
+            }
+            for job in revivable(store, &ended).await?.into_iter().flatten() {
+                if found.len() == max {
+                    return Ok((found, true));
+                }
+                waiting.push(job.head.id);
+                found.insert(job.head.id, job);
             }
             if visited.len() > VISITED_MAX {
                 return Ok((found, true));
             }
             after = page.last().copied();
-            if page.len() < PAGE {
+            if page.len() < EDGES_AT_ONCE {
                 break;
             }
         }
@@ -293,23 +296,30 @@ fn unreadable(job: JobId, what: &str) -> CallError {
     CallError::Unreadable(format!("job {job}: {what}"))
 }
 
-/// A job as it can come back; in words why not, if its specification is damaged.
-fn revivable(store: &dyn Store, record: &FinishedRecord) -> Result<Result<RevivableJob, String>, CallError> {
-    let spec = isolate(&[record.head.id], |ids| store.specs(ids))?.pop().unwrap_or(Ok(None));
-    let spec = match spec.and_then(|spec| spec.ok_or_else(|| "its specification is missing".to_owned())) {
-        Ok(spec) => spec,
-        Err(what) => return Ok(Err(what)),
-    };
-    Ok(Ok(RevivableJob {
-        head: spec.head,
-        depends_on: spec.depends_on,
-        evaluate: spec.evaluate,
-        digest: spec.digest,
-        attempt: record.attempt,
-        attempts: record.all_attempts(),
-        status: record.end.status(),
-        finish_number: record.finish_number,
-    }))
+/// Jobs as they can come back; why not, for people to read, for those whose specifications are damaged.
+async fn revivable(
+    store: &dyn Reads,
+    records: &[FinishedRecord],
+) -> Result<Vec<Result<RevivableJob, String>>, CallError> {
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<JobId> = records.iter().map(|record| record.head.id).collect();
+    let outlines = isolate(&ids, |ids| store.outlines(ids)).await?;
+    let jobs = records.iter().zip(outlines).map(|(record, outline)| {
+        let spec = outline?.ok_or("its specification is missing")?;
+        Ok(RevivableJob {
+            head: spec.head,
+            depends_on: spec.depends_on,
+            evaluate: spec.evaluate,
+            digest: spec.digest,
+            attempt: record.attempt,
+            attempts: record.all_attempts(),
+            status: record.end.status(),
+            finish_number: record.finish_number,
+        })
+    });
+    Ok(jobs.collect())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use mycelium_core::{Core, RestoreError};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::{self, Store};
+use crate::store::{self, Log};
 
 /// Why a core cannot be rebuilt.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum StartError {
 /// Rebuilds the core, and tells the numbers to go on from. Its evaluations are numbered on from those of the core before
 /// it.
 pub(crate) fn load_core(
-    store: &dyn Store,
+    log: &dyn Log,
     config: &Config,
     clock: &Clock,
     evaluations_after: EvaluationNumber,
@@ -39,7 +39,7 @@ pub(crate) fn load_core(
     let core_config = mycelium_core::Config { evaluations_after, ..core_config(config) };
     let mut restore = Core::restore(core_config, clock.now().steady);
     let mut refused = None;
-    let image = store.load(&mut |job| {
+    let image = log.load(&mut |job| {
         if refused.is_none() {
             refused = restore.job(job).err();
         }

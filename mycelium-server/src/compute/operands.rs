@@ -14,7 +14,7 @@ use tokio::runtime;
 
 use crate::blobs::{Blob, BlobError, Blobs};
 use crate::broker::CallError;
-use crate::store::{BlobDigest, SpecRecord, Store, isolate};
+use crate::store::{BlobDigest, Reads, SpecRecord, isolate_waiting};
 use crate::values::{OutputsByJob, ReadBlob};
 
 /// The most that the operations of one job read of blobs, in bytes. Each blob is read once, and is in memory for as long
@@ -136,7 +136,7 @@ impl ReadOutputs {
 
 /// The outputs of jobs, as far as they have any; in words if that is more than `bytes_max`.
 pub(crate) fn read_outputs(
-    store: &dyn Store,
+    store: &dyn Reads,
     jobs: HashSet<JobId>,
     bytes_max: usize,
 ) -> Result<Result<ReadOutputs, String>, CallError> {
@@ -144,7 +144,7 @@ pub(crate) fn read_outputs(
     let mut read = ReadOutputs { outputs: HashMap::with_capacity(jobs.len()), ..ReadOutputs::default() };
     let mut bytes = 0;
     for jobs in jobs.chunks(OUTPUTS_CHUNK) {
-        for (job, encoded) in jobs.iter().zip(isolate(jobs, |jobs| store.outputs(jobs))?) {
+        for (job, encoded) in jobs.iter().zip(isolate_waiting(jobs, |jobs| store.outputs(jobs).wait())?) {
             let encoded = match encoded {
                 Ok(Some(encoded)) => encoded,
                 // A job named in `after` alone may have been cancelled and retried meanwhile; a value that is missing

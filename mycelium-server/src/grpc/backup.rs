@@ -61,7 +61,7 @@ async fn backup(
     let permit = handle.admit_backup()?;
     // Before the moment: what it names is there, and stays.
     let kept = handle.blobs().keep_all();
-    let snapshot = handle.read(|store| Ok(store.snapshot()?)).await?;
+    let snapshot = handle.store().snapshot().await?;
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
     tokio::spawn(async move {
         let _permit = permit;

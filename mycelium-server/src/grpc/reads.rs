@@ -287,7 +287,7 @@ pub(super) async fn get_status(
             StoreState::Full => "disk full".to_owned(),
             StoreState::ReadOnly => "read-only".to_owned(),
             // Who is away answers nobody.
-            StoreState::Writable | StoreState::Away => String::new(),
+            StoreState::Writable | StoreState::Unavailable => String::new(),
         },
     })
 }

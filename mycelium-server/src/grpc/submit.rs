@@ -17,7 +17,7 @@ use crate::blobs::Blob;
 use crate::broker::{CallError, ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission, cut};
 use crate::defect;
 use crate::error::Error;
-use crate::store::Store;
+use crate::store::Reads;
 use crate::values::{check_spec, refuse_labels};
 
 /// Above so many jobs, checking and encoding leave the threads that serve connections.
@@ -94,10 +94,10 @@ async fn check_named(handle: &Handle, named: Vec<NamedOutput>) -> Result<(), Err
     jobs.dedup();
     let is_short = jobs.len() <= JOBS_INLINE_MAX;
     let asked = jobs.clone();
-    let read = move |store: &dyn Store| {
+    let read = move |store: &dyn Reads| {
         let mut tasks = Vec::with_capacity(asked.len());
         for chunk in asked.chunks(JOBS_INLINE_MAX) {
-            let specs = store.specs(chunk)?;
+            let specs = store.specs(chunk).wait()?;
             tasks.extend(specs.into_iter().map(|spec| spec.map(|spec| (spec.head.elf, spec.head.task))));
         }
         Ok(tasks)

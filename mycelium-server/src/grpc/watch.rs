@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::queries::Job;
 use crate::queries::jobs::find_all;
 use crate::queries::list::{JobCursor, JobFilter, JobsPage, jobs_page};
-use crate::store::{FinishedQuery, Store};
+use crate::store::{FinishedQuery, Reads};
 
 /// The most changes in one message.
 const CHANGES_PER_MESSAGE: usize = 1_000;
@@ -332,7 +332,7 @@ impl Watch {
         mut room: Room,
     ) -> Result<(Vec<v1::JobChange>, Room), CallError> {
         let is_to_be_read = drafts.iter().any(Draft::is_to_be_read);
-        let assemble = move |store: &dyn Store| Ok((assemble(store, drafts, &mut room)?, room));
+        let assemble = move |store: &dyn Reads| Ok((assemble(store, drafts, &mut room)?, room));
         if !is_to_be_read {
             return self.handle.read_here(assemble);
         }
@@ -364,7 +364,7 @@ async fn unfinished_of(handle: &Handle, flow: FlowId) -> Result<Option<u64>, Cal
         handle.query(move |core, _| core.flow(flow).map(|view| view.pending + view.ready + view.running));
     match unfinished.await? {
         Some(unfinished) => Ok(Some(unfinished)),
-        None => handle.read(move |store| Ok(store.flow(flow)?.map(|_| 0))).await,
+        None => Ok(handle.store().flows(&[flow]).await?.pop().flatten().map(|_| 0)),
     }
 }
 

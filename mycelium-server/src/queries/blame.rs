@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use super::jobs::{Job, find_all};
 use crate::broker::{CallError, Handle, cut_failure};
-use crate::store::{FailureRecord, FinishedRecord, Store, isolate};
+use crate::store::{FailureRecord, FinishedRecord, Reads, isolate_waiting};
 
 /// The most links from a job to the one that is to blame.
 const CAUSES_MAX: usize = 1_000;
@@ -39,7 +39,7 @@ pub(super) async fn blame(handle: &Handle, found: &Job) -> Result<Blame, CallErr
     Ok(blame)
 }
 
-fn read_blame(store: &dyn Store, record: FinishedRecord) -> Result<Blame, CallError> {
+fn read_blame(store: &dyn Reads, record: FinishedRecord) -> Result<Blame, CallError> {
     if record.end.failure().is_some() {
         return Ok(Blame { failure: failure_of(store, &record)?, ..Blame::default() });
     }
@@ -57,18 +57,19 @@ fn read_blame(store: &dyn Store, record: FinishedRecord) -> Result<Blame, CallEr
 /// Why a job is UPSTREAM_FAILED: because of the one that is recorded as its cause or, if that was brought back meanwhile,
 /// of another that it depends on.
 fn cause_of(
-    store: &dyn Store,
+    store: &dyn Reads,
     job: &FinishedRecord,
     cause: JobId,
 ) -> Result<Option<FinishedRecord>, CallError> {
     let keeps_it = |record: &FinishedRecord| !record.end.status().lets_dependents_go_on();
-    if let Some(record) = store.finished(&[cause])?.pop().flatten().filter(keeps_it) {
+    if let Some(record) = store.finished(&[cause]).wait()?.pop().flatten().filter(keeps_it) {
         return Ok(Some(record));
     }
     // What a damaged specification names is not known.
-    let spec = isolate(&[job.head.id], |ids| store.specs(ids))?.pop().and_then(Result::ok).flatten();
+    let spec =
+        isolate_waiting(&[job.head.id], |ids| store.specs(ids).wait())?.pop().and_then(Result::ok).flatten();
     for others in spec.iter().flat_map(|spec| spec.depends_on.chunks(DEPENDENCIES_READ)) {
-        if let Some(record) = store.finished(others)?.into_iter().flatten().find(keeps_it) {
+        if let Some(record) = store.finished(others).wait()?.into_iter().flatten().find(keeps_it) {
             return Ok(Some(record));
         }
     }
@@ -76,11 +77,11 @@ fn cause_of(
 }
 
 /// The failure of a job, with the words of its own occurrence.
-fn failure_of(store: &dyn Store, record: &FinishedRecord) -> Result<Option<v1::Failure>, CallError> {
+fn failure_of(store: &dyn Reads, record: &FinishedRecord) -> Result<Option<v1::Failure>, CallError> {
     let Some(&id) = record.end.failure() else { return Ok(None) };
-    let Some(group) = store.failure(id)? else { return Ok(None) };
+    let Some(group) = store.failures(&[id]).wait()?.pop().flatten() else { return Ok(None) };
     let mut failure = failure_in(&group)?;
-    match store.occurrence_of(id, record.head.id)? {
+    match store.occurrences_of(&[(id, record.head.id)]).wait()?.pop().flatten() {
         Some(own) => {
             failure.message = own.message;
             failure.details = own.details;
@@ -119,8 +120,8 @@ mod tests {
     use mycelium_core::image::JobHead;
 
     use super::*;
-    use crate::store::record::Stored;
-    use crate::store::{Batch, JobAfter, JobChange, MemoryStore};
+    use crate::store::record::Encoded;
+    use crate::store::{Batch, JobAfter, JobChange, Log as _, MemoryStore};
 
     const fn id(number: u8) -> JobId {
         JobId::new([number; 16])
@@ -151,7 +152,7 @@ mod tests {
             (5, End::UpstreamFailed(id(4))),
         ];
         let store = MemoryStore::new();
-        let change = |(number, end): (u8, End<Stored>)| JobChange {
+        let change = |(number, end): (u8, End<Encoded>)| JobChange {
             id: id(number),
             flow: FlowId::new([9; 16]),
             created: None,
@@ -160,7 +161,7 @@ mod tests {
         };
         let mut batch = Batch { jobs: ends.into_iter().map(change).collect(), ..Batch::default() };
         batch.counters.commit.0 = 1;
-        store.commit(&batch).unwrap();
+        store.commit(&batch).wait().unwrap();
         for (number, recorded, cause) in [(2, 1, 1), (3, 2, 1), (5, 4, 4)] {
             let record = ended(number, End::UpstreamFailed(id(recorded)));
             assert_eq!(read_blame(&store, record).unwrap().came_back, Some(id(cause)));

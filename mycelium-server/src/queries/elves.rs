@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::page::{self, Page, PageOf, Weigh, invalid_token};
 use crate::broker::{CallError, Handle, Process};
 use crate::error::Error;
-use crate::store::{ElfRecord, RevisionCursor, RevisionRecord, Store};
+use crate::store::{ElfRecord, Reads, RevisionCursor, RevisionRecord};
 
 /// The most bytes of one elf in a list, and of a page of them with their instances.
 const LISTED_BYTES_MAX: usize = PAGE_BYTES_MAX;
@@ -72,9 +72,9 @@ pub(crate) async fn elves(handle: &Handle, page: &PageOf) -> Result<Page<Elf>, E
         Some((_, bytes)) => Some(String::from_utf8(bytes).map_err(|_| invalid_token())?),
     };
     let limit = page.limit();
-    let read = move |store: &dyn Store| {
+    let read = move |store: &dyn Reads| {
         let read = |after: Option<&Arc<str>>, n| {
-            let records = store.list_elves(after.map(|name| &**name), n)?;
+            let records = store.list_elves(after.map(|name| &**name), n).wait()?;
             Ok(records.into_iter().map(|record| (Arc::clone(&record.name), record)).collect())
         };
         page::fill(limit, 1, after.map(Arc::from), read, |record: ElfRecord| {
@@ -97,8 +97,7 @@ pub(crate) async fn elves(handle: &Handle, page: &PageOf) -> Result<Page<Elf>, E
 
 /// An elf.
 pub(crate) async fn elf(handle: &Handle, name: String) -> Result<Elf, CallError> {
-    let asked = name.clone();
-    let record = handle.read(move |store| Ok(store.elf(&asked)?)).await?;
+    let record = handle.store().elves(&[Arc::from(name.as_str())]).await?.pop().flatten();
     let record = record.ok_or(CallError::ElfNotFound(name))?;
     let mut elf = elf_of(&record, declaration_of(&record)?, SHOWN_BYTES_MAX);
     add_instances(handle, std::slice::from_mut(&mut elf), INSTANCES_SHOWN_MAX).await?;
@@ -187,11 +186,11 @@ pub(crate) async fn revisions(
 ) -> Result<Page<RevisionView>, Error> {
     let after = page::read(&page.token, &[REVISIONS])?.map(|(_, bytes)| RevisionCursor(bytes));
     let limit = page.limit();
-    let read = move |store: &dyn Store| {
-        if store.elf(&elf)?.is_none() {
+    let read = move |store: &dyn Reads| {
+        if store.elves(&[Arc::from(elf.as_str())]).wait()?.pop().flatten().is_none() {
             return Err(CallError::ElfNotFound(elf));
         }
-        let read = |after: Option<&RevisionCursor>, n| Ok(store.list_revisions(&elf, after, n)?);
+        let read = |after: Option<&RevisionCursor>, n| Ok(store.list_revisions(&elf, after, n).wait()?);
         page::fill(limit, 1, after, read, |record: RevisionRecord| {
             let mut revision = revision_of(&record)?;
             revision.document.source.clear();
@@ -211,7 +210,8 @@ pub(crate) async fn revision(
     task: String,
     revision: Revision,
 ) -> Result<RevisionView, CallError> {
-    let record = handle.read(move |store| Ok(store.revision(&elf, &task, revision)?)).await?;
+    let named = (Arc::from(elf), Arc::from(task), revision);
+    let record = handle.store().revisions(&[named]).await?.pop().flatten();
     revision_of(&record.ok_or(CallError::RevisionNotFound)?)
 }
 

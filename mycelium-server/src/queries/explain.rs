@@ -120,7 +120,7 @@ async fn decided_by(handle: &Handle, id: JobId) -> Result<Evaluated, CallError> 
 
 /// Some of the jobs that a job waits for.
 async fn waited_for(handle: &Handle, id: JobId) -> Result<Vec<JobView>, CallError> {
-    let spec = handle.read(move |store| Ok(store.specs(&[id])?.pop().flatten())).await?;
+    let spec = handle.store().outlines(&[id]).await?.pop().flatten();
     let depends_on = spec.map(|spec| spec.depends_on).unwrap_or_default();
     let unfinished = handle.query(move |core, _| {
         depends_on.iter().filter_map(|on| core.job(*on)).take(WAITS_FOR_SHOWN_MAX).collect::<Vec<_>>()

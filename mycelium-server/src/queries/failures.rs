@@ -8,7 +8,7 @@ use super::blame::failure_in;
 use super::page::{self, Page, PageOf, Weigh, left_out};
 use crate::broker::{CallError, Handle, cut_failure};
 use crate::error::Error;
-use crate::store::{FailureCursor, FailureRecord, OccurrenceRecord, Store};
+use crate::store::{FailureCursor, FailureRecord, OccurrenceRecord, Reads};
 
 /// How many failures, or occurrences, are read at once.
 const CHUNK: usize = 16;
@@ -48,10 +48,10 @@ impl Weigh for OccurrenceRecord {
 pub(crate) async fn failures(handle: &Handle, page: &PageOf) -> Result<Page<FailureGroup>, Error> {
     let after = page::read(&page.token, &[FAILURES])?.map(|(_, bytes)| FailureCursor(bytes));
     let limit = page.limit();
-    let read = move |store: &dyn Store| {
+    let read = move |store: &dyn Reads| {
         let mut damaged = Vec::new();
         let read = |after: Option<&FailureCursor>, n| {
-            let page = store.list_failures(after, n)?;
+            let page = store.list_failures(after, n).wait()?;
             damaged.extend(page.damaged);
             Ok(page.entries)
         };
@@ -71,9 +71,9 @@ pub(crate) async fn failure(
 ) -> Result<(FailureGroup, Page<OccurrenceRecord>), Error> {
     let after = page::read_number(&page.token, OCCURRENCES)?;
     let limit = page.limit();
-    let read = move |store: &dyn Store| {
-        let record = store.failure(id)?.ok_or(CallError::FailureNotFound(id))?;
-        let read = |after: Option<&u64>, n| Ok(store.list_occurrences(id, after.copied(), n)?);
+    let read = move |store: &dyn Reads| {
+        let record = store.failures(&[id]).wait()?.pop().flatten().ok_or(CallError::FailureNotFound(id))?;
+        let read = |after: Option<&u64>, n| Ok(store.list_occurrences(id, after.copied(), n).wait()?);
         let page = page::fill(limit, CHUNK, after, read, |one| Ok(cut_words(one)))?;
         Ok((FailureGroup::of(record)?, page))
     };

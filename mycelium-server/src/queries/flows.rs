@@ -9,7 +9,7 @@ use mycelium_core::labels::Labels;
 use super::page::{self, Page, PageOf, left_out};
 use crate::broker::{CallError, Handle};
 use crate::error::Error;
-use crate::store::{FlowPage, FlowQuery, Store};
+use crate::store::{FlowPage, FlowQuery};
 
 /// The kind of the tokens of pages.
 const TOKEN: char = 'w';
@@ -26,12 +26,11 @@ pub(crate) enum FlowName {
 pub(crate) async fn flow(handle: &Handle, named: FlowName) -> Result<FlowView, CallError> {
     let record = match named {
         FlowName::Id(id) => {
-            let record = handle.read(move |store| Ok(store.flow(id)?)).await?;
+            let record = handle.store().flows(&[id]).await?.pop().flatten();
             record.ok_or(Refusal::FlowNotFound(id))?
         }
         FlowName::Name(name) => {
-            let asked = name.clone();
-            let record = handle.read(move |store| Ok(store.flow_named(&asked)?)).await?;
+            let record = handle.store().flow_named(&name).await?;
             record.ok_or(CallError::FlowNameNotFound(name))?
         }
     };
@@ -47,8 +46,7 @@ pub(crate) async fn flows(
 ) -> Result<Page<FlowView>, Error> {
     let after = page::read_number(&page.token, TOKEN)?;
     let query = FlowQuery { name, labels, after: after.map(FlowNumber), limit: page.limit() };
-    let read = move |store: &dyn Store| Ok(store.list_flows(&query)?);
-    let FlowPage { flows, next, damaged } = handle.read(read).await?;
+    let FlowPage { flows, next, damaged } = handle.store().list_flows(&query).await?;
     let unreadable = left_out("flows", &damaged);
     let next = next.map(|next| page::token(TOKEN, &next.0.to_be_bytes())).unwrap_or_default();
     let views = handle.query(move |core, _| {

@@ -13,7 +13,7 @@ use super::page::{self, PageOf, Weigh};
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
 use crate::error::Error;
-use crate::store::{FinishedQuery, SpecRecord, Store};
+use crate::store::{FinishedQuery, Reads, SpecRecord};
 use crate::values::{Edge, edges_of, element_id, list_edges_of};
 
 /// The farthest that a graph around a job reaches.
@@ -101,8 +101,7 @@ pub(crate) async fn graph(
 }
 
 async fn of_flow(handle: &Handle, flow: FlowId, cursor: JobCursor, limit: usize) -> Result<Graph, CallError> {
-    let known = handle.read(move |store| Ok(store.flow(flow)?.is_some())).await?;
-    if !known {
+    if handle.store().flows(&[flow]).await?.iter().flatten().next().is_none() {
         return Err(Refusal::FlowNotFound(flow).into());
     }
     let filter = JobFilter {
@@ -126,7 +125,7 @@ async fn of_flow(handle: &Handle, flow: FlowId, cursor: JobCursor, limit: usize)
 
 /// Every edge that ends in one of `jobs`, and those from jobs for elements among them to the jobs that gather what they
 /// return; whether some were left out because they take too many bytes.
-fn edges_into(store: &dyn Store, jobs: &[JobId]) -> Result<(Vec<JobEdge>, bool), CallError> {
+fn edges_into(store: &dyn Reads, jobs: &[JobId]) -> Result<(Vec<JobEdge>, bool), CallError> {
     let mut edges = Vec::new();
     let mut bytes = 0;
     let mut lists = IntoLists::new();
@@ -151,7 +150,7 @@ type IntoLists = HashMap<JobId, Vec<Edge>>;
 
 /// The edges that a job's own specification tells of: what flows into it, and into the list if it is for an element.
 fn own_edges(
-    store: &dyn Store,
+    store: &dyn Reads,
     id: JobId,
     record: SpecRecord,
     lists: &mut IntoLists,
@@ -184,7 +183,7 @@ fn gather_edge(element: JobId, list: JobId) -> JobEdge {
 
 /// Every edge that ends in a job: of one with a list, those from the jobs for its elements too, as far as they are there.
 pub(crate) fn edges_into_one(
-    store: &dyn Store,
+    store: &dyn Reads,
     id: JobId,
     record: SpecRecord,
 ) -> Result<Vec<JobEdge>, CallError> {
@@ -192,7 +191,7 @@ pub(crate) fn edges_into_one(
     let may_have_elements = record.evaluate;
     let mut edges = own_edges(store, id, record, &mut IntoLists::new())?;
     if may_have_elements {
-        let finished = store.finished(&[id])?.pop().flatten();
+        let finished = store.finished(&[id]).wait()?.pop().flatten();
         let elements = match finished.and_then(|finished| finished.elements) {
             Some(count) => (0..count).map(|index| element_id(id, index)).collect(),
             None => elements_of(store, id, FOR_EACH_ELEMENTS_MAX)?,
@@ -228,10 +227,10 @@ async fn around(handle: &Handle, job: JobId, depth: u32, limit: usize) -> Result
 }
 
 /// The first jobs that a job was expanded into, at most `limit`.
-fn elements_of(store: &dyn Store, list: JobId, limit: usize) -> Result<Vec<JobId>, CallError> {
+fn elements_of(store: &dyn Reads, list: JobId, limit: usize) -> Result<Vec<JobId>, CallError> {
     let is_there = |index: usize| -> Result<bool, CallError> {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
-        Ok(store.specs(&[element_id(list, index)])?.pop().flatten().is_some())
+        Ok(store.specs(&[element_id(list, index)]).wait()?.pop().flatten().is_some())
     };
     // They are submitted in their order, so that all before one that is there are there too: few have to be read to
     // find where they end.
@@ -251,7 +250,7 @@ fn elements_of(store: &dyn Store, list: JobId, limit: usize) -> Result<Vec<JobId
 
 /// The jobs at most `depth` edges away, nearest first, at most `limit`; whether some were left out.
 fn neighbours(
-    store: &dyn Store,
+    store: &dyn Reads,
     job: JobId,
     depth: u32,
     limit: usize,
@@ -272,7 +271,8 @@ fn neighbours(
         };
         let up = spec.map(|spec| spec.depends_on).unwrap_or_default();
         // One more than there is room for tells that some are left out; those seen already come on top.
-        let down = store.dependents(job, None, room + seen.len() + 1)?;
+        let down = store.dependents(&[job], None, room + seen.len() + 1).wait()?;
+        let down = down.into_iter().map(|edge| edge.dependent);
         for next in up.into_iter().chain(elements).chain(down) {
             if seen.contains(&next) {
                 continue;

@@ -15,7 +15,7 @@ use super::blame::{Blame, blame};
 use super::page::Weigh;
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle, Report};
-use crate::store::{FinishedRecord, SpecRecord, Store, isolate};
+use crate::store::{FinishedRecord, Reads, SpecRecord, isolate_waiting};
 
 /// About how many bytes of outputs go into one answer.
 const OUTPUTS_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -74,7 +74,7 @@ pub(crate) async fn find_all(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<Opt
             handle.query(move |core, _| asked.iter().filter_map(|id| core.job(*id)).collect::<Vec<_>>());
         found.extend(views.await?.into_iter().map(|view| (view.head.id, Job::Unfinished(view))));
         let asked: Vec<JobId> = missing.into_iter().filter(|id| !found.contains_key(id)).collect();
-        let records = handle.read(move |store| Ok(store.finished(&asked)?)).await?;
+        let records = handle.store().finished(&asked).await?;
         found.extend(records.into_iter().flatten().map(|record| (record.head.id, Job::Finished(record))));
     }
     Ok(ids.iter().map(|id| found.remove(id)).collect())
@@ -134,16 +134,16 @@ pub(crate) async fn job(handle: &Handle, id: JobId, shows: Shows) -> Result<JobD
 }
 
 /// The specification of a job, as it was submitted.
-pub(crate) fn read_spec(store: &dyn Store, id: JobId) -> Result<Option<v1::JobSpec>, CallError> {
-    match store.specs(&[id])?.pop().flatten() {
+pub(crate) fn read_spec(store: &dyn Reads, id: JobId) -> Result<Option<v1::JobSpec>, CallError> {
+    match store.specs(&[id]).wait()?.pop().flatten() {
         None => Ok(None),
         Some(record) => decode_spec(id, record.body).map(Some),
     }
 }
 
 /// Specifications, for those who show what can be shown: one that is damaged is left out.
-pub(crate) fn readable_specs(store: &dyn Store, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, CallError> {
-    let specs = isolate(ids, |ids| store.specs(ids))?;
+pub(crate) fn readable_specs(store: &dyn Reads, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, CallError> {
+    let specs = isolate_waiting(ids, |ids| store.specs(ids).wait())?;
     let readable = ids.iter().zip(specs).map(|(id, spec)| {
         spec.unwrap_or_else(|what| {
             tracing::error!(job = %id, error = what, "a damaged specification is left out");
@@ -186,7 +186,7 @@ pub(crate) async fn outputs(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<JobO
 
 /// Outputs of `jobs` in their order, until about `bytes_max` are reached; at least one.
 fn outputs_up_to(
-    store: &dyn Store,
+    store: &dyn Reads,
     jobs: &[(JobId, Status)],
     bytes_max: usize,
 ) -> Result<Vec<JobOutputs>, CallError> {
@@ -201,7 +201,7 @@ fn outputs_up_to(
             .map(|(id, _)| *id)
             .collect();
         let mut encoded: HashMap<JobId, Result<Option<Bytes>, String>> =
-            done.iter().copied().zip(isolate(&done, |done| store.outputs(done))?).collect();
+            done.iter().copied().zip(isolate_waiting(&done, |done| store.outputs(done).wait())?).collect();
         for (id, status) in chunk {
             let encoded = match encoded.remove(id).unwrap_or(Ok(None)) {
                 Ok(encoded) => encoded.unwrap_or_default(),

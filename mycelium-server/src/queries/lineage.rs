@@ -15,7 +15,7 @@ use super::page::{self, PageOf, Weigh};
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
 use crate::error::Error;
-use crate::store::Store;
+use crate::store::{Edge, Reads};
 
 /// The most jobs in a lineage.
 const JOBS_MAX: usize = 10_000;
@@ -103,7 +103,7 @@ async fn check_output(handle: &Handle, job: JobId, found: &Job, output: &str) ->
     if found.status() != Status::Final(FinalStatus::Done) {
         return Ok(());
     }
-    let stored = handle.read(move |store| Ok(store.outputs(&[job])?.pop().flatten())).await?;
+    let stored = handle.store().outputs(&[job]).await?.pop().flatten();
     let outputs = decode_outputs(job, stored.unwrap_or_default())?;
     if outputs.iter().any(|candidate| candidate.name == output) {
         return Ok(());
@@ -135,7 +135,7 @@ impl Walked {
 
 /// A walk along values, nearest jobs first.
 struct Walk<'a> {
-    store: &'a dyn Store,
+    store: &'a dyn Reads,
     /// What was found, in order, each with its distance. What stands behind the place of the walk is still to be gone on
     /// from.
     found: Vec<(JobId, u32)>,
@@ -148,7 +148,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(store: &'a dyn Store, root: JobId) -> Self {
+    fn new(store: &'a dyn Reads, root: JobId) -> Self {
         Self {
             store,
             found: vec![(root, 0)],
@@ -239,9 +239,9 @@ impl<'a> Walk<'a> {
         'walk: while let Some(&(job, distance)) = self.found.get(place) {
             let mut after = None;
             loop {
-                let dependents = self.store.dependents(job, after, DEPENDENTS_CHUNK)?;
-                after = dependents.last().copied();
-                for dependent in &dependents {
+                let edges = self.store.dependents(&[job], after, DEPENDENTS_CHUNK).wait()?;
+                after = edges.last().copied();
+                for Edge { dependent, .. } in &edges {
                     if self.places.contains_key(dependent) && !lists.contains(dependent) {
                         continue;
                     }
@@ -264,7 +264,7 @@ impl<'a> Walk<'a> {
                         }
                     }
                 }
-                if dependents.len() < DEPENDENTS_CHUNK {
+                if edges.len() < DEPENDENTS_CHUNK {
                     break;
                 }
                 if self.found.len() == JOBS_MAX {

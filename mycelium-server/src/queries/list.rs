@@ -121,7 +121,7 @@ async fn jobs_up_to(
         return Ok(JobsPage { jobs, next: Some(JobCursor::Finished(None)), unreadable: 0 });
     }
     let query = FinishedQuery { after, limit: limit - jobs.len(), ..finished.clone() };
-    let page = handle.read(move |store| Ok(store.list_finished(&query)?)).await?;
+    let page = handle.store().list_finished(&query).await?;
     let unreadable = left_out("jobs", &page.damaged);
     jobs.extend(page.jobs.into_iter().map(Job::Finished));
     let next = page.next.map(|next| JobCursor::Finished(Some(next)));

@@ -17,7 +17,7 @@ use super::page::{self, Weigh};
 use crate::blobs::Blobs;
 use crate::broker::{CallError, Handle, Party};
 use crate::compute::Operands;
-use crate::store::{Store, isolate};
+use crate::store::{Reads, isolate_waiting};
 use crate::values::{OutputsByJob, Preview, Tracer, has_operations, preview};
 
 /// The most bytes of values in one answer.
@@ -137,7 +137,7 @@ struct Part {
 
 impl Draft {
     /// `None` if the job is not known.
-    fn read(store: &dyn Store, job: JobId, deadline: Instant) -> Result<Option<Self>, CallError> {
+    fn read(store: &dyn Reads, job: JobId, deadline: Instant) -> Result<Option<Self>, CallError> {
         let Some(spec) = read_spec(store, job)? else { return Ok(None) };
         let mut tracer = Tracer::new(&spec.nodes);
         let mut values: Vec<Part> = nodes_of(&spec)
@@ -200,14 +200,14 @@ fn nodes_of(spec: &v1::JobSpec) -> impl Iterator<Item = (EdgeKind, &str, u32)> {
 }
 
 /// The outputs of those of `jobs` that are DONE; of none if they are too many bytes, or it is too late.
-fn read_outputs(store: &dyn Store, jobs: &[JobId], deadline: Instant) -> Result<OutputsByJob, CallError> {
+fn read_outputs(store: &dyn Reads, jobs: &[JobId], deadline: Instant) -> Result<OutputsByJob, CallError> {
     let mut outputs = HashMap::with_capacity(jobs.len());
     let mut bytes = 0;
     for chunk in jobs.chunks(OUTPUTS_CHUNK) {
         if Instant::now() >= deadline {
             return Ok(HashMap::new());
         }
-        for (job, encoded) in chunk.iter().zip(isolate(chunk, |jobs| store.outputs(jobs))?) {
+        for (job, encoded) in chunk.iter().zip(isolate_waiting(chunk, |jobs| store.outputs(jobs).wait())?) {
             // What is damaged is not known, and the rest is shown.
             let Ok(Some(encoded)) = encoded else { continue };
             bytes += encoded.len();

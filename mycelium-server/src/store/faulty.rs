@@ -6,13 +6,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mycelium_core::ids::{FailureId, FlowId, JobId, Revision, SubmissionId};
+use mycelium_core::ids::{FailureId, FlowId, JobId, SubmissionId};
 use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 
 use super::{
-    Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
-    FinishedRecord, FlowPage, FlowQuery, Listed, OccurrenceRecord, RevisionCursor, RevisionRecord,
-    SpecRecord, Store, StoreSnapshot,
+    Answer, Batch, BlobDigest, BlobUse, Edge, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
+    FinishedQuery, FinishedRecord, FlowPage, FlowQuery, Listed, Log, OccurrenceRecord, Outline, Reads,
+    RevisionCursor, RevisionKey, RevisionRecord, SpecRecord, Storage, StoreSnapshot,
 };
 
 /// How a commit fails.
@@ -24,8 +24,19 @@ pub enum Fault {
     UncertainNotApplied,
     /// The batch is stored, and the error leaves that open.
     UncertainApplied,
+    /// Another broker has taken the store over.
+    Fenced,
     /// The store panics: a defect.
     Panic,
+}
+
+/// How a read fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFault {
+    /// It cannot be read now.
+    Unavailable,
+    /// What is stored cannot be right.
+    Damaged,
 }
 
 /// What is stored of a job.
@@ -42,7 +53,7 @@ pub enum JobRecord {
 /// Wraps a store. As with a real one, nothing is written after a failed commit until the store is loaded again.
 #[derive(Debug)]
 pub struct FaultyStore {
-    inner: Arc<dyn Store>,
+    inner: Arc<dyn Storage>,
     state: Mutex<State>,
     /// Told when a commit arrives at a hold, and when the hold ends.
     hold_changed: Condvar,
@@ -52,8 +63,10 @@ pub struct FaultyStore {
 struct State {
     /// The fate of the next commits; `None` lets one pass.
     plan: VecDeque<Option<Fault>>,
+    /// The fate of the next reads; `None` lets one pass.
+    read_plan: VecDeque<Option<ReadFault>>,
     /// Whether nothing can be read or written.
-    is_away: bool,
+    is_unavailable: bool,
     /// Whether there is no space for commits.
     is_full: bool,
     /// Records that cannot be read.
@@ -74,7 +87,7 @@ struct State {
 
 impl FaultyStore {
     /// Wraps `inner`; without further orders, every call passes.
-    pub fn new(inner: Arc<dyn Store>) -> Self {
+    pub fn new(inner: Arc<dyn Storage>) -> Self {
         Self { inner, state: Mutex::default(), hold_changed: Condvar::new() }
     }
 
@@ -85,14 +98,22 @@ impl FaultyStore {
         state.plan.push_back(Some(fault));
     }
 
+    /// Lets the read fail that comes after `passing` more that pass, counted from the last that was planned. A read is one
+    /// call, of however many keys; those that a commit is prepared with are among them.
+    pub fn fail_read_after(&self, passing: usize, fault: ReadFault) {
+        let mut state = self.state();
+        state.read_plan.extend(std::iter::repeat_n(None, passing));
+        state.read_plan.push_back(Some(fault));
+    }
+
     /// How many commits have a fate that they have not met yet.
     pub fn planned(&self) -> usize {
         self.state().plan.len()
     }
 
-    /// Takes the store away, or brings it back: while it is away, every call fails.
-    pub fn set_away(&self, is_away: bool) {
-        self.state().is_away = is_away;
+    /// Makes the store unavailable, or available again: meanwhile every call fails.
+    pub fn set_unavailable(&self, is_unavailable: bool) {
+        self.state().is_unavailable = is_unavailable;
     }
 
     /// Fills the disk, or makes space: while it is full, commits fail, and everything can be read.
@@ -103,14 +124,6 @@ impl FaultyStore {
     /// Damages a record of a job: whoever reads it, alone or with others, is told so.
     pub fn damage(&self, job: [u8; 16], record: JobRecord) {
         self.state().damaged.insert((JobId::new(job), record));
-    }
-
-    fn sound(&self, jobs: &[JobId], record: JobRecord) -> Result<(), Error> {
-        let state = self.state();
-        match jobs.iter().find(|job| state.damaged.contains(&(**job, record))) {
-            None => Ok(()),
-            Some(job) => Err(Error::Damaged { what: format!("planned: job {job}, file planned.table") }),
-        }
     }
 
     /// Lets reads panic, or no longer.
@@ -167,47 +180,47 @@ impl FaultyStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For a read.
-    fn present(&self) -> Result<&dyn Store, Error> {
-        let panics = self.state().reads_panic;
-        assert!(!panics, "planned: a panic");
-        self.reachable()
-    }
-
-    fn reachable(&self) -> Result<&dyn Store, Error> {
-        if self.state().is_away { Err(unavailable("it is away", true)) } else { Ok(&*self.inner) }
-    }
-}
-
-fn full() -> Error {
-    Error::Unavailable {
-        what: "planned: full".to_owned(),
-        certainly_not_applied: true,
-        source: Some(Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull))),
-    }
-}
-
-fn unavailable(what: &str, certainly_not_applied: bool) -> Error {
-    Error::Unavailable { what: what.to_owned(), certainly_not_applied, source: None }
-}
-
-impl Store for FaultyStore {
-    fn kind(&self) -> &'static str {
-        self.inner.kind()
-    }
-
-    fn is_durable(&self) -> bool {
-        self.inner.is_durable()
-    }
-
-    fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
-        let image = self.reachable()?.load(each)?;
+    /// Lets a read through, unless it is to fail, and notes what it was.
+    fn passing<'a, T: Send + 'static>(
+        &'a self,
+        read: impl FnOnce(&'a dyn Storage) -> Answer<'a, T>,
+    ) -> Answer<'a, T> {
         let mut state = self.state();
-        state.has_failed &= state.is_full;
-        Ok(image)
+        let (panics, fault) = (state.reads_panic, state.read_plan.pop_front().flatten());
+        drop(state);
+        assert!(!panics, "planned: a panic");
+        let failed = match fault {
+            None => self.reachable(),
+            Some(ReadFault::Unavailable) => Err(unavailable("planned: a read", true)),
+            Some(ReadFault::Damaged) => Err(Error::Damaged { what: "planned: a read".to_owned() }),
+        };
+        match failed {
+            Ok(inner) => read(inner),
+            Err(error) => Answer::ready(Err(error)),
+        }
     }
 
-    fn commit(&self, batch: &Batch) -> Result<(), Error> {
+    /// As [`passing`](Self::passing), of jobs some of whose records may be damaged.
+    fn of_jobs<'a, T: Send + 'static>(
+        &'a self,
+        jobs: &[JobId],
+        record: JobRecord,
+        read: impl FnOnce(&'a dyn Storage) -> Answer<'a, T>,
+    ) -> Answer<'a, T> {
+        let state = self.state();
+        let damaged = jobs.iter().find(|job| state.damaged.contains(&(**job, record)));
+        drop(state);
+        match damaged {
+            None => self.passing(read),
+            Some(job) => {
+                let what = format!("planned: job {job}, file planned.table");
+                Answer::ready(Err(Error::Damaged { what }))
+            }
+        }
+    }
+
+    /// The answer of the wrapped store, if the commit passes.
+    fn commit_or_fail<'a>(&'a self, batch: &'a Batch) -> Result<Answer<'a, ()>, Error> {
         self.pass_hold();
         let pause = self.state().pause;
         std::thread::sleep(pause);
@@ -228,113 +241,66 @@ impl Store for FaultyStore {
             fault
         };
         match fault {
-            None => inner.commit(batch),
+            None => Ok(inner.commit(batch)),
             Some(Fault::NotApplied) => Err(unavailable("planned: not applied", true)),
             Some(Fault::UncertainNotApplied) => Err(unavailable("planned: uncertain", false)),
+            Some(Fault::Fenced) => Err(Error::Fenced { what: "planned".to_owned() }),
             Some(Fault::Panic) => panic!("planned: a panic"),
             Some(Fault::UncertainApplied) => {
-                inner.commit(batch)?;
+                inner.commit(batch).wait()?;
                 Err(unavailable("planned: uncertain", false))
             }
         }
     }
 
-    fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error> {
-        self.sound(ids, JobRecord::Spec)?;
-        self.present()?.specs(ids)
+    fn reachable(&self) -> Result<&dyn Storage, Error> {
+        if self.state().is_unavailable {
+            Err(unavailable("planned: nobody answers", true))
+        } else {
+            Ok(&*self.inner)
+        }
+    }
+}
+
+fn full() -> Error {
+    Error::Unavailable {
+        what: "planned: full".to_owned(),
+        certainly_not_applied: true,
+        source: Some(Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull))),
+    }
+}
+
+fn unavailable(what: &str, certainly_not_applied: bool) -> Error {
+    Error::Unavailable { what: what.to_owned(), certainly_not_applied, source: None }
+}
+
+impl Storage for FaultyStore {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
     }
 
-    fn unfinished(&self, ids: &[JobId]) -> Result<Vec<Option<LiveJob>>, Error> {
-        self.present()?.unfinished(ids)
+    fn is_durable(&self) -> bool {
+        self.inner.is_durable()
     }
 
-    fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error> {
-        self.sound(ids, JobRecord::End)?;
-        self.present()?.finished(ids)
+    fn blobs_folder(&self) -> Option<PathBuf> {
+        if self.state().has_no_blobs { None } else { self.inner.blobs_folder() }
+    }
+}
+
+impl Log for FaultyStore {
+    fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
+        let image = self.reachable()?.load(each)?;
+        let mut state = self.state();
+        state.has_failed &= state.is_full;
+        Ok(image)
     }
 
-    fn outputs(&self, ids: &[JobId]) -> Result<Vec<Option<Bytes>>, Error> {
-        self.sound(ids, JobRecord::Outputs)?;
-        self.present()?.outputs(ids)
-    }
-
-    fn list_finished(&self, query: &FinishedQuery) -> Result<FinishedPage, Error> {
-        self.present()?.list_finished(query)
-    }
-
-    fn dependents(&self, job: JobId, after: Option<JobId>, limit: usize) -> Result<Vec<JobId>, Error> {
-        self.present()?.dependents(job, after, limit)
-    }
-
-    fn blob_uses(
-        &self,
-        blob: BlobDigest,
-        after: Option<&BlobUse>,
-        limit: usize,
-    ) -> Result<Vec<BlobUse>, Error> {
-        self.present()?.blob_uses(blob, after, limit)
-    }
-
-    fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, Error> {
-        self.present()?.flow(id)
-    }
-
-    fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error> {
-        self.present()?.flow_named(name)
-    }
-
-    fn list_flows(&self, query: &FlowQuery) -> Result<FlowPage, Error> {
-        self.present()?.list_flows(query)
-    }
-
-    fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error> {
-        self.present()?.submission(id)
-    }
-
-    fn elf(&self, name: &str) -> Result<Option<ElfRecord>, Error> {
-        self.present()?.elf(name)
-    }
-
-    fn list_elves(&self, after: Option<&str>, limit: usize) -> Result<Vec<ElfRecord>, Error> {
-        self.present()?.list_elves(after, limit)
-    }
-
-    fn list_revisions(
-        &self,
-        elf: &str,
-        after: Option<&RevisionCursor>,
-        limit: usize,
-    ) -> Result<Vec<(RevisionCursor, RevisionRecord)>, Error> {
-        self.present()?.list_revisions(elf, after, limit)
-    }
-
-    fn revision(&self, elf: &str, task: &str, revision: Revision) -> Result<Option<RevisionRecord>, Error> {
-        self.present()?.revision(elf, task, revision)
-    }
-
-    fn failure(&self, id: FailureId) -> Result<Option<FailureRecord>, Error> {
-        self.present()?.failure(id)
-    }
-
-    fn list_failures(
-        &self,
-        after: Option<&FailureCursor>,
-        limit: usize,
-    ) -> Result<Listed<(FailureCursor, FailureRecord)>, Error> {
-        self.present()?.list_failures(after, limit)
-    }
-
-    fn occurrence_of(&self, id: FailureId, job: JobId) -> Result<Option<OccurrenceRecord>, Error> {
-        self.present()?.occurrence_of(id, job)
-    }
-
-    fn list_occurrences(
-        &self,
-        id: FailureId,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<(u64, OccurrenceRecord)>, Error> {
-        self.present()?.list_occurrences(id, after, limit)
+    fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()> {
+        match self.commit_or_fail(batch) {
+            Ok(passes) => passes,
+            Err(error) => Answer::ready(Err(error)),
+        }
     }
 
     fn check_writable(&self) -> Result<(), Error> {
@@ -346,18 +312,123 @@ impl Store for FaultyStore {
             return Err(unavailable("the store was not loaded again", true));
         }
         drop(state);
-        self.present()?.check_writable()
-    }
-
-    fn snapshot(&self) -> Result<Box<dyn StoreSnapshot>, Error> {
-        self.present()?.snapshot()
-    }
-
-    fn blobs_folder(&self) -> Option<PathBuf> {
-        if self.state().has_no_blobs { None } else { self.inner.blobs_folder() }
+        self.reachable()?.check_writable()
     }
 
     fn close(&self) -> Result<(), Error> {
         self.inner.close()
+    }
+}
+
+impl Reads for FaultyStore {
+    fn specs<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<SpecRecord>>> {
+        self.of_jobs(ids, JobRecord::Spec, |inner| inner.specs(ids))
+    }
+
+    fn outlines<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<Outline>>> {
+        self.of_jobs(ids, JobRecord::Spec, |inner| inner.outlines(ids))
+    }
+
+    fn unfinished<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<LiveJob>>> {
+        self.passing(|inner| inner.unfinished(ids))
+    }
+
+    fn finished<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<FinishedRecord>>> {
+        self.of_jobs(ids, JobRecord::End, |inner| inner.finished(ids))
+    }
+
+    fn outputs<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<Bytes>>> {
+        self.of_jobs(ids, JobRecord::Outputs, |inner| inner.outputs(ids))
+    }
+
+    fn list_finished<'a>(&'a self, query: &'a FinishedQuery) -> Answer<'a, FinishedPage> {
+        self.passing(|inner| inner.list_finished(query))
+    }
+
+    fn dependents<'a>(
+        &'a self,
+        jobs: &'a [JobId],
+        after: Option<Edge>,
+        limit: usize,
+    ) -> Answer<'a, Vec<Edge>> {
+        self.passing(|inner| inner.dependents(jobs, after, limit))
+    }
+
+    fn flows<'a>(&'a self, ids: &'a [FlowId]) -> Answer<'a, Vec<Option<FlowRecord>>> {
+        self.passing(|inner| inner.flows(ids))
+    }
+
+    fn flow_named<'a>(&'a self, name: &'a str) -> Answer<'a, Option<FlowRecord>> {
+        self.passing(|inner| inner.flow_named(name))
+    }
+
+    fn list_flows<'a>(&'a self, query: &'a FlowQuery) -> Answer<'a, FlowPage> {
+        self.passing(|inner| inner.list_flows(query))
+    }
+
+    fn submissions<'a>(&'a self, ids: &'a [SubmissionId]) -> Answer<'a, Vec<Option<SubmissionRecord>>> {
+        self.passing(|inner| inner.submissions(ids))
+    }
+
+    fn elves<'a>(&'a self, names: &'a [Arc<str>]) -> Answer<'a, Vec<Option<ElfRecord>>> {
+        self.passing(|inner| inner.elves(names))
+    }
+
+    fn list_elves<'a>(&'a self, after: Option<&'a str>, limit: usize) -> Answer<'a, Vec<ElfRecord>> {
+        self.passing(|inner| inner.list_elves(after, limit))
+    }
+
+    fn revisions<'a>(&'a self, named: &'a [RevisionKey]) -> Answer<'a, Vec<Option<RevisionRecord>>> {
+        self.passing(|inner| inner.revisions(named))
+    }
+
+    fn list_revisions<'a>(
+        &'a self,
+        elf: &'a str,
+        after: Option<&'a RevisionCursor>,
+        limit: usize,
+    ) -> Answer<'a, Vec<(RevisionCursor, RevisionRecord)>> {
+        self.passing(|inner| inner.list_revisions(elf, after, limit))
+    }
+
+    fn failures<'a>(&'a self, ids: &'a [FailureId]) -> Answer<'a, Vec<Option<FailureRecord>>> {
+        self.passing(|inner| inner.failures(ids))
+    }
+
+    fn list_failures<'a>(
+        &'a self,
+        after: Option<&'a FailureCursor>,
+        limit: usize,
+    ) -> Answer<'a, Listed<(FailureCursor, FailureRecord)>> {
+        self.passing(|inner| inner.list_failures(after, limit))
+    }
+
+    fn occurrences_of<'a>(
+        &'a self,
+        of: &'a [(FailureId, JobId)],
+    ) -> Answer<'a, Vec<Option<OccurrenceRecord>>> {
+        self.passing(|inner| inner.occurrences_of(of))
+    }
+
+    fn list_occurrences(
+        &self,
+        id: FailureId,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Answer<'_, Vec<(u64, OccurrenceRecord)>> {
+        self.passing(|inner| inner.list_occurrences(id, after, limit))
+    }
+
+    fn blob_uses<'a>(
+        &'a self,
+        blobs: &'a [BlobDigest],
+        after: Option<BlobUse>,
+        limit: usize,
+    ) -> Answer<'a, Vec<BlobUse>> {
+        self.passing(|inner| inner.blob_uses(blobs, after, limit))
+    }
+
+    fn snapshot(&self) -> Answer<'_, Box<dyn StoreSnapshot>> {
+        self.passing(|inner| inner.snapshot())
     }
 }

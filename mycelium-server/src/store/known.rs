@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mycelium_core::ids::{FailureId, JobId};
 
 use super::record::Seen;
-use super::{Batch, Edges, Error, JobAfter, Known, Store, isolate};
+use super::{Answer, Batch, Edges, Error, JobAfter, Known, Outline, Reads, isolate};
 
 /// How many failures are remembered at least, and half of those at most. One takes about a hundred bytes.
 const FAILURES_REMEMBERED: usize = 8_192;
@@ -26,7 +26,7 @@ impl Knowledge {
     /// [`Error::Unavailable`]; [`Error::Damaged`] if a job that is to be evaluated is not among the unfinished ones. Other
     /// records that are damaged are taken for missing: what a batch only looks up must not keep it, and all that comes
     /// after it, from being stored.
-    pub fn prepare(&mut self, store: &dyn Store, batch: &mut Batch) -> Result<(), Error> {
+    pub async fn prepare(&mut self, store: &dyn Reads, batch: &mut Batch) -> Result<(), Error> {
         let mut known = Known::default();
         let (mut evaluated, mut dropped) = (Vec::new(), Vec::new());
         for change in &batch.jobs {
@@ -36,15 +36,28 @@ impl Knowledge {
                 JobAfter::Live(_) | JobAfter::Finished(_) | JobAfter::Dropped => {}
             }
         }
-        read_waiting(store, &evaluated, &mut known)?;
-        read_edges(store, &dropped, &mut known)?;
-        read_elves(store, batch, &mut known)?;
-        self.count_failures(store, batch, &mut known)?;
+        if !evaluated.is_empty() {
+            read_waiting(store, &evaluated, &mut known).await?;
+        }
+        if !dropped.is_empty() {
+            read_edges(store, &dropped, &mut known).await?;
+        }
+        if !batch.elves.is_empty() || !batch.revisions.is_empty() {
+            read_elves(store, batch, &mut known).await?;
+        }
+        if !batch.failures.is_empty() {
+            self.count_failures(store, batch, &mut known).await?;
+        }
         batch.known = known;
         Ok(())
     }
 
-    fn count_failures(&mut self, store: &dyn Store, batch: &Batch, known: &mut Known) -> Result<(), Error> {
+    async fn count_failures(
+        &mut self,
+        store: &dyn Reads,
+        batch: &Batch,
+        known: &mut Known,
+    ) -> Result<(), Error> {
         let ids: BTreeSet<FailureId> = batch.failures.iter().map(|failure| failure.id).collect();
         let mut asked = Vec::new();
         for id in ids {
@@ -53,9 +66,8 @@ impl Knowledge {
                 None => asked.push(id),
             }
         }
-        let read = |ids: &[FailureId]| ids.iter().map(|id| store.failure(*id)).collect();
         // A damaged one is counted anew.
-        for record in readable(&asked, read)?.into_iter().flatten() {
+        for record in readable(&asked, |ids| store.failures(ids)).await? {
             known.failures.insert(record.id, record.seen());
         }
         let mut counted = known.failures.clone();
@@ -68,8 +80,8 @@ impl Knowledge {
     }
 }
 
-fn read_waiting(store: &dyn Store, jobs: &[JobId], known: &mut Known) -> Result<(), Error> {
-    for (id, record) in jobs.iter().zip(isolate(jobs, |jobs| store.unfinished(jobs))?) {
+async fn read_waiting(store: &dyn Reads, jobs: &[JobId], known: &mut Known) -> Result<(), Error> {
+    for (id, record) in jobs.iter().zip(isolate(jobs, |jobs| store.unfinished(jobs)).await?) {
         match record {
             Ok(Some(record)) => drop(known.waiting.insert(*id, record)),
             Ok(None) => {
@@ -83,45 +95,37 @@ fn read_waiting(store: &dyn Store, jobs: &[JobId], known: &mut Known) -> Result<
     Ok(())
 }
 
-fn read_edges(store: &dyn Store, jobs: &[JobId], known: &mut Known) -> Result<(), Error> {
+async fn read_edges(store: &dyn Reads, jobs: &[JobId], known: &mut Known) -> Result<(), Error> {
     // The entries that lead to a damaged one stay, and lead to a job that is not known.
-    for (id, spec) in jobs.iter().zip(readable(jobs, |jobs| store.specs(jobs))?) {
-        if let Some(spec) = spec {
-            let edges = Edges { depends_on: spec.depends_on, gathered_by: spec.gathered_by };
-            known.edges.insert(*id, edges);
-        }
+    for Outline { head, depends_on, gathered_by, .. } in readable(jobs, |jobs| store.outlines(jobs)).await? {
+        known.edges.insert(head.id, Edges { depends_on, gathered_by });
     }
     Ok(())
 }
 
-fn read_elves(store: &dyn Store, batch: &Batch, known: &mut Known) -> Result<(), Error> {
+async fn read_elves(store: &dyn Reads, batch: &Batch, known: &mut Known) -> Result<(), Error> {
     let names: Vec<_> = batch.elves.iter().map(|elf| Arc::clone(&elf.name)).collect();
-    for elf in
-        readable(&names, |names| names.iter().map(|name| store.elf(name)).collect())?.into_iter().flatten()
-    {
+    for elf in readable(&names, |names| store.elves(names)).await? {
         known.elves.insert(elf.name, elf.first_seen);
     }
     let revisions: Vec<_> =
         batch.revisions.iter().map(|kept| (kept.elf.clone(), kept.task.clone(), kept.revision)).collect();
-    let read = |revisions: &[(Arc<str>, Arc<str>, _)]| {
-        revisions.iter().map(|(elf, task, revision)| store.revision(elf, task, *revision)).collect()
-    };
-    for kept in readable(&revisions, read)?.into_iter().flatten() {
+    for kept in readable(&revisions, |revisions| store.revisions(revisions)).await? {
         known.revisions.insert((kept.elf, kept.task, kept.revision));
     }
     Ok(())
 }
 
-/// Reads what can be read; what is damaged is taken for missing.
-fn readable<K, T>(
-    ids: &[K],
-    read: impl Fn(&[K]) -> Result<Vec<Option<T>>, Error>,
-) -> Result<Vec<Option<T>>, Error> {
-    let records = isolate(ids, read)?;
-    Ok(records
-        .into_iter()
-        .map(|record| record.inspect_err(|what| passed_over(what)).unwrap_or_default())
-        .collect())
+/// Reads what is there and can be read; what is damaged is taken for missing.
+async fn readable<'k, K, T: Send + 'static>(
+    keys: &'k [K],
+    read: impl Fn(&'k [K]) -> Answer<'k, Vec<Option<T>>>,
+) -> Result<Vec<T>, Error> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let records = isolate(keys, read).await?;
+    Ok(records.into_iter().filter_map(|record| record.inspect_err(|what| passed_over(what)).ok()?).collect())
 }
 
 fn passed_over(what: &str) {

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId, Revision, SessionId, SubmissionId};
 use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
 
-use super::record::split_outputs;
+use super::record::{outline, split_outputs};
 use super::{
-    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
-    FinishedQuery, FinishedRecord, FlowPage, FlowQuery, JobAfter, JobChange, Listed, NewFailure,
-    OccurrenceRecord, RevisionCursor, RevisionRecord, SpecRecord, Store, cursor,
+    Answer, Batch, BlobDigest, BlobRole, BlobUse, Edge, ElfRecord, Error, FailureCursor, FailureRecord,
+    FinishedPage, FinishedQuery, FinishedRecord, FlowPage, FlowQuery, JobAfter, JobChange, Listed, Log,
+    NewFailure, OccurrenceRecord, Outline, Reads, RevisionCursor, RevisionKey, RevisionRecord, SpecRecord,
+    Storage, cursor,
 };
 
 /// A store that keeps everything in memory.
@@ -59,7 +60,7 @@ impl MemoryStore {
     }
 }
 
-impl Store for MemoryStore {
+impl Storage for MemoryStore {
     fn kind(&self) -> &'static str {
         "memory"
     }
@@ -67,7 +68,9 @@ impl Store for MemoryStore {
     fn is_durable(&self) -> bool {
         false
     }
+}
 
+impl Log for MemoryStore {
     fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
         let tables = self.read();
         let flows: BTreeSet<_> = tables.live.values().map(|job| job.head.flow).collect();
@@ -82,49 +85,199 @@ impl Store for MemoryStore {
         })
     }
 
-    fn commit(&self, batch: &Batch) -> Result<(), Error> {
+    fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         let (last, given) = (tables.counters.commit, batch.counters.commit);
         if Some(given.0) != last.0.checked_add(1) {
-            return Err(Error::OutOfOrder { last, given });
+            return Answer::ready(Err(Error::OutOfOrder { last, given }));
         }
         tables.apply(batch);
+        Answer::ready(Ok(()))
+    }
+
+    fn close(&self) -> Result<(), Error> {
         Ok(())
     }
+}
 
-    fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error> {
+impl MemoryStore {
+    /// What is there of each key.
+    fn each<'a, K, T: Send + 'static>(
+        &self,
+        keys: &[K],
+        get: impl Fn(&Tables, &K) -> Option<T>,
+    ) -> Answer<'a, Vec<Option<T>>> {
         let tables = self.read();
-        Ok(ids.iter().map(|id| tables.specs.get(id).cloned()).collect())
+        Answer::ready(Ok(keys.iter().map(|key| get(&tables, key)).collect()))
+    }
+}
+
+impl Reads for MemoryStore {
+    fn specs<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<SpecRecord>>> {
+        self.each(ids, |tables, id| tables.specs.get(id).cloned())
     }
 
-    fn unfinished(&self, ids: &[JobId]) -> Result<Vec<Option<LiveJob>>, Error> {
-        let tables = self.read();
-        Ok(ids.iter().map(|id| tables.live.get(id).cloned()).collect())
+    fn outlines<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<Outline>>> {
+        self.each(ids, |tables, id| tables.specs.get(id).cloned().map(outline))
     }
 
-    fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error> {
-        let tables = self.read();
-        let record = |id| tables.finished.get(tables.finish_numbers.get(id)?).cloned();
-        Ok(ids.iter().map(record).collect())
+    fn unfinished<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<LiveJob>>> {
+        self.each(ids, |tables, id| tables.live.get(id).cloned())
     }
 
-    fn outputs(&self, ids: &[JobId]) -> Result<Vec<Option<Bytes>>, Error> {
-        let tables = self.read();
-        Ok(ids.iter().map(|id| tables.outputs.get(id).cloned()).collect())
+    fn finished<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<FinishedRecord>>> {
+        self.each(ids, |tables, id| tables.finished.get(tables.finish_numbers.get(id)?).cloned())
     }
 
-    fn list_finished(&self, query: &FinishedQuery) -> Result<FinishedPage, Error> {
+    fn outputs<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<Bytes>>> {
+        self.each(ids, |tables, id| tables.outputs.get(id).cloned())
+    }
+
+    fn list_finished<'a>(&'a self, query: &'a FinishedQuery) -> Answer<'a, FinishedPage> {
+        Answer::ready(Ok(self.read().list_finished(query)))
+    }
+
+    fn dependents<'a>(
+        &'a self,
+        jobs: &'a [JobId],
+        after: Option<Edge>,
+        limit: usize,
+    ) -> Answer<'a, Vec<Edge>> {
         let tables = self.read();
+        let jobs: BTreeSet<JobId> = jobs.iter().copied().collect();
+        let edges = jobs.into_iter().flat_map(|job| {
+            let (first, last) = (JobId::new([0; 16]), JobId::new([0xff; 16]));
+            tables.dependents.range((job, first)..=(job, last))
+        });
+        let edges = edges.map(|(job, dependent)| Edge { job: *job, dependent: *dependent });
+        Answer::ready(Ok(edges.filter(|edge| after.is_none_or(|after| *edge > after)).take(limit).collect()))
+    }
+
+    fn flows<'a>(&'a self, ids: &'a [FlowId]) -> Answer<'a, Vec<Option<FlowRecord>>> {
+        self.each(ids, |tables, id| tables.flows.get(id).cloned())
+    }
+
+    fn flow_named<'a>(&'a self, name: &'a str) -> Answer<'a, Option<FlowRecord>> {
+        let query = FlowQuery { name: Some(name.to_owned()), limit: 1, ..FlowQuery::default() };
+        Answer::ready(Ok(self.read().list_flows(&query).flows.pop()))
+    }
+
+    fn list_flows<'a>(&'a self, query: &'a FlowQuery) -> Answer<'a, FlowPage> {
+        Answer::ready(Ok(self.read().list_flows(query)))
+    }
+
+    fn submissions<'a>(&'a self, ids: &'a [SubmissionId]) -> Answer<'a, Vec<Option<SubmissionRecord>>> {
+        self.each(ids, |tables, id| tables.submissions.get(id).copied())
+    }
+
+    fn elves<'a>(&'a self, names: &'a [Arc<str>]) -> Answer<'a, Vec<Option<ElfRecord>>> {
+        self.each(names, |tables, name| tables.elves.get(name).cloned())
+    }
+
+    fn list_elves<'a>(&'a self, after: Option<&'a str>, limit: usize) -> Answer<'a, Vec<ElfRecord>> {
+        let tables = self.read();
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let elves = tables.elves.range::<str, _>((begin, Bound::Unbounded)).take(limit);
+        Answer::ready(Ok(elves.map(|(_, elf)| elf.clone()).collect()))
+    }
+
+    fn revisions<'a>(&'a self, named: &'a [RevisionKey]) -> Answer<'a, Vec<Option<RevisionRecord>>> {
+        self.each(named, |tables, key| tables.revisions.get(key).cloned())
+    }
+
+    fn list_revisions<'a>(
+        &'a self,
+        elf: &'a str,
+        after: Option<&'a RevisionCursor>,
+        limit: usize,
+    ) -> Answer<'a, Vec<(RevisionCursor, RevisionRecord)>> {
+        let tables = self.read();
+        let revisions = tables.revisions.values().filter(|revision| &*revision.elf == elf);
+        let placed = revisions.map(|record| {
+            (cursor::revision(record.first_seen, &record.task, record.revision), record.clone())
+        });
+        let mut placed: Vec<_> =
+            placed.filter(|(place, _)| after.is_none_or(|after| place.0 > after.0)).collect();
+        placed.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0));
+        placed.truncate(limit);
+        Answer::ready(Ok(placed))
+    }
+
+    fn failures<'a>(&'a self, ids: &'a [FailureId]) -> Answer<'a, Vec<Option<FailureRecord>>> {
+        self.each(ids, |tables, id| tables.failures.get(id).cloned())
+    }
+
+    fn list_failures<'a>(
+        &'a self,
+        after: Option<&'a FailureCursor>,
+        limit: usize,
+    ) -> Answer<'a, Listed<(FailureCursor, FailureRecord)>> {
+        let tables = self.read();
+        let placed = tables
+            .failures
+            .values()
+            .map(|record| (cursor::failure(record.last_seen, record.id), record.clone()));
+        let mut placed: Vec<_> =
+            placed.filter(|(place, _)| after.is_none_or(|after| place.0 > after.0)).collect();
+        placed.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0));
+        placed.truncate(limit);
+        Answer::ready(Ok(placed.into()))
+    }
+
+    fn occurrences_of<'a>(
+        &'a self,
+        of: &'a [(FailureId, JobId)],
+    ) -> Answer<'a, Vec<Option<OccurrenceRecord>>> {
+        self.each(of, |tables, (failure, job)| {
+            let number = tables.occurrences_of.get(&(*failure, *job))?;
+            tables.occurrences.get(&(*failure, *number)).cloned()
+        })
+    }
+
+    fn list_occurrences(
+        &self,
+        id: FailureId,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Answer<'_, Vec<(u64, OccurrenceRecord)>> {
+        let tables = self.read();
+        let range = (id, 0)..(id, after.unwrap_or(u64::MAX));
+        let occurrences = tables.occurrences.range(range).rev().take(limit);
+        Answer::ready(Ok(occurrences
+            .map(|((_, number), occurrence)| (*number, occurrence.clone()))
+            .collect()))
+    }
+
+    fn blob_uses<'a>(
+        &'a self,
+        blobs: &'a [BlobDigest],
+        after: Option<BlobUse>,
+        limit: usize,
+    ) -> Answer<'a, Vec<BlobUse>> {
+        let tables = self.read();
+        let blobs: BTreeSet<BlobDigest> = blobs.iter().copied().collect();
+        let uses = blobs.into_iter().flat_map(|blob| {
+            let first = BlobUse { blob, job: JobId::new([0; 16]), role: BlobRole::Kept };
+            let last = BlobUse { blob, job: JobId::new([0xff; 16]), role: BlobRole::Argument };
+            tables.blob_uses.range(first..=last)
+        });
+        let uses = uses.filter(|used| after.is_none_or(|after| **used > after));
+        Answer::ready(Ok(uses.take(limit).copied().collect()))
+    }
+}
+
+impl Tables {
+    fn list_finished(&self, query: &FinishedQuery) -> FinishedPage {
         let before = query.after.unwrap_or(FinishNumber(u64::MAX));
         let mut entries: Box<dyn Iterator<Item = FinishNumber>> = if let Some(flow) = query.flow {
             let range = (flow, FinishNumber(0))..(flow, before);
-            Box::new(tables.finished_of_flow.range(range).rev().map(|(_, number)| *number))
+            Box::new(self.finished_of_flow.range(range).rev().map(|(_, number)| *number))
         } else if let Some(elf) = &query.elf {
             let elf: Arc<str> = Arc::from(elf.as_str());
             let range = (elf.clone(), FinishNumber(0))..(elf, before);
-            Box::new(tables.finished_of_elf.range(range).rev().map(|(_, number)| *number))
+            Box::new(self.finished_of_elf.range(range).rev().map(|(_, number)| *number))
         } else {
-            Box::new(tables.finished.range(..before).rev().map(|(number, _)| *number))
+            Box::new(self.finished.range(..before).rev().map(|(number, _)| *number))
         };
 
         let mut page = FinishedPage::default();
@@ -132,7 +285,7 @@ impl Store for MemoryStore {
         for number in entries.by_ref().take(query.limit.max(1)) {
             page.entries_read += 1;
             last_read = Some(number);
-            if let Some(record) = tables.finished.get(&number)
+            if let Some(record) = self.finished.get(&number)
                 && query.fits(record)
             {
                 page.jobs.push(record.clone());
@@ -142,140 +295,18 @@ impl Store for MemoryStore {
             page.entries_read += 1;
             page.next = last_read;
         }
-        Ok(page)
+        page
     }
 
-    fn dependents(&self, job: JobId, after: Option<JobId>, limit: usize) -> Result<Vec<JobId>, Error> {
-        let tables = self.read();
-        let begin = match after {
-            Some(after) => Bound::Excluded((job, after)),
-            None => Bound::Included((job, JobId::new([0; 16]))),
-        };
-        let end = Bound::Included((job, JobId::new([0xff; 16])));
-        Ok(tables.dependents.range((begin, end)).take(limit).map(|(_, dependent)| *dependent).collect())
-    }
-
-    fn blob_uses(
-        &self,
-        blob: BlobDigest,
-        after: Option<&BlobUse>,
-        limit: usize,
-    ) -> Result<Vec<BlobUse>, Error> {
-        let first = BlobUse { blob, job: JobId::new([0; 16]), role: BlobRole::Kept };
-        let begin = after.map_or(Bound::Included(first), |after| Bound::Excluded(*after));
-        let tables = self.read();
-        let uses = tables.blob_uses.range((begin, Bound::Unbounded)).take_while(|used| used.blob == blob);
-        Ok(uses.take(limit).copied().collect())
-    }
-
-    fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, Error> {
-        Ok(self.read().flows.get(&id).cloned())
-    }
-
-    fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error> {
-        let query = FlowQuery { name: Some(name.to_owned()), limit: 1, ..FlowQuery::default() };
-        Ok(self.list_flows(&query)?.flows.pop())
-    }
-
-    fn list_flows(&self, query: &FlowQuery) -> Result<FlowPage, Error> {
-        let tables = self.read();
+    fn list_flows(&self, query: &FlowQuery) -> FlowPage {
         let fits =
             |flow: &&FlowRecord| query.fits(flow) && query.after.is_none_or(|after| flow.number < after);
-        let mut flows: Vec<_> = tables.flows.values().filter(fits).cloned().collect();
+        let mut flows: Vec<_> = self.flows.values().filter(fits).cloned().collect();
         flows.sort_by_key(|flow| std::cmp::Reverse(flow.number));
         flows.truncate(query.read_max());
-        Ok(query.page(flows.into()))
+        query.page(flows.into())
     }
 
-    fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error> {
-        Ok(self.read().submissions.get(&id).copied())
-    }
-
-    fn elf(&self, name: &str) -> Result<Option<ElfRecord>, Error> {
-        Ok(self.read().elves.get(name).cloned())
-    }
-
-    fn list_elves(&self, after: Option<&str>, limit: usize) -> Result<Vec<ElfRecord>, Error> {
-        let tables = self.read();
-        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-        Ok(tables
-            .elves
-            .range::<str, _>((begin, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, elf)| elf.clone())
-            .collect())
-    }
-
-    fn list_revisions(
-        &self,
-        elf: &str,
-        after: Option<&RevisionCursor>,
-        limit: usize,
-    ) -> Result<Vec<(RevisionCursor, RevisionRecord)>, Error> {
-        let tables = self.read();
-        let mut revisions: Vec<_> = tables
-            .revisions
-            .values()
-            .filter(|revision| &*revision.elf == elf)
-            .map(|record| {
-                (cursor::revision(record.first_seen, &record.task, record.revision), record.clone())
-            })
-            .filter(|(place, _)| after.is_none_or(|after| place.0 > after.0))
-            .collect();
-        revisions.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0));
-        revisions.truncate(limit);
-        Ok(revisions)
-    }
-
-    fn revision(&self, elf: &str, task: &str, revision: Revision) -> Result<Option<RevisionRecord>, Error> {
-        Ok(self.read().revisions.get(&(Arc::from(elf), Arc::from(task), revision)).cloned())
-    }
-
-    fn failure(&self, id: FailureId) -> Result<Option<FailureRecord>, Error> {
-        Ok(self.read().failures.get(&id).cloned())
-    }
-
-    fn list_failures(
-        &self,
-        after: Option<&FailureCursor>,
-        limit: usize,
-    ) -> Result<Listed<(FailureCursor, FailureRecord)>, Error> {
-        let tables = self.read();
-        let mut failures: Vec<_> = tables
-            .failures
-            .values()
-            .map(|record| (cursor::failure(record.last_seen, record.id), record.clone()))
-            .filter(|(place, _)| after.is_none_or(|after| place.0 > after.0))
-            .collect();
-        failures.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0));
-        failures.truncate(limit);
-        Ok(failures.into())
-    }
-
-    fn occurrence_of(&self, id: FailureId, job: JobId) -> Result<Option<OccurrenceRecord>, Error> {
-        let tables = self.read();
-        let number = tables.occurrences_of.get(&(id, job));
-        Ok(number.and_then(|number| tables.occurrences.get(&(id, *number))).cloned())
-    }
-
-    fn list_occurrences(
-        &self,
-        id: FailureId,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<(u64, OccurrenceRecord)>, Error> {
-        let tables = self.read();
-        let range = (id, 0)..(id, after.unwrap_or(u64::MAX));
-        let occurrences = tables.occurrences.range(range).rev().take(limit);
-        Ok(occurrences.map(|((_, number), occurrence)| (*number, occurrence.clone())).collect())
-    }
-
-    fn close(&self) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-impl Tables {
     fn apply(&mut self, batch: &Batch) {
         self.counters = batch.counters;
         batch.jobs.iter().for_each(|change| self.change_job(change));

@@ -10,6 +10,8 @@ use mycelium_core::effects::{self, Contents, End, FinishedJob, JobRecord, JobWri
 use mycelium_core::ids::{Attempt, FailureId, JobId, Revision, Timestamp};
 use mycelium_core::image::{Counters, LiveJob};
 
+use super::RevisionKey;
+
 /// One atomic change of the store.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -42,8 +44,8 @@ pub struct Known {
     pub failures: HashMap<FailureId, Seen>,
     /// When elves were first seen.
     pub elves: HashMap<Arc<str>, Timestamp>,
-    /// Revisions that are kept already, by elf, task and digest.
-    pub revisions: HashSet<(Arc<str>, Arc<str>, Revision)>,
+    /// Revisions that are kept already.
+    pub revisions: HashSet<RevisionKey>,
     /// The records of jobs that become [`JobAfter::Evaluate`].
     pub waiting: HashMap<JobId, LiveJob>,
     /// The edges of jobs that become [`JobAfter::Dropped`].
@@ -61,7 +63,16 @@ pub struct Seen {
     pub last: Timestamp,
 }
 
-/// The edges that begin at a job.
+/// A job, and one that depends on it or gathers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Edge {
+    /// The job.
+    pub job: JobId,
+    /// The one that waits for it.
+    pub dependent: JobId,
+}
+
+/// What a job depends on, and what gathers it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edges {
     /// The jobs it depends on.
@@ -146,21 +157,21 @@ pub struct BlobUse {
     pub role: BlobRole,
 }
 
-/// What stands in a job's records where they are stored.
+/// What stands in a job's records where they are stored: the bytes themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {}
+pub enum Encoded {}
 
-impl Contents for Stored {
+impl Contents for Encoded {
     type Spec = Bytes;
     type Outputs = Bytes;
     type Failure = FailureId;
 }
 
-/// What stands in the records of jobs that have ended when they are read: outputs are read by themselves.
+/// What stands in the records of jobs where their bodies are read by themselves, or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WithoutOutputs {}
+pub enum Bare {}
 
-impl Contents for WithoutOutputs {
+impl Contents for Bare {
     type Spec = ();
     type Outputs = ();
     type Failure = FailureId;
@@ -168,20 +179,29 @@ impl Contents for WithoutOutputs {
 
 /// A change of a job. If it was finished before, its finished record, its outputs and its index entries go. For a new
 /// one the store keeps an edge for each job that it depends on, and one from it to the job that gathers it, see
-/// [`Store::dependents`](super::Store::dependents).
-pub type JobChange = JobWrite<Stored>;
+/// [`Reads::dependents`](super::Store::dependents).
+pub type JobChange = JobWrite<Encoded>;
 
 /// What a job is after a batch.
-pub type JobAfter = JobRecord<Stored>;
+pub type JobAfter = JobRecord<Encoded>;
 
 /// What never changes of a job; its body is opaque to the store.
-pub type SpecRecord = effects::SpecRecord<Stored>;
+pub type SpecRecord = effects::SpecRecord<Encoded>;
+
+/// A specification without its body, which may be large.
+pub type Outline = effects::SpecRecord<Bare>;
 
 /// A job that has ended.
-pub type FinishedRecord = FinishedJob<WithoutOutputs>;
+pub type FinishedRecord = FinishedJob<Bare>;
+
+/// A specification without its body.
+pub(crate) fn outline(spec: SpecRecord) -> Outline {
+    let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body: _ } = spec;
+    Outline { head, digest, depends_on, evaluate, gathered_by, body: () }
+}
 
 /// The record of a job that ends, and its outputs if it has any.
-pub(crate) fn split_outputs(finished: &FinishedJob<Stored>) -> (FinishedRecord, Option<&Bytes>) {
+pub(crate) fn split_outputs(finished: &FinishedJob<Encoded>) -> (FinishedRecord, Option<&Bytes>) {
     let (end, outputs) = match &finished.end {
         End::Done(outputs) => (End::Done(()), Some(outputs)),
         End::Failed(failure) => (End::Failed(*failure), None),

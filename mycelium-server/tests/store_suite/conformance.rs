@@ -105,12 +105,12 @@ pub(crate) fn the_job_that_gathers_an_element_is_its_dependent(world: &mut World
     world.commit(jobs(vec![created(3, &[2], JobAfter::Live(live(3)))]));
     for _ in 0..2 {
         assert_eq!((world.spec(9), world.spec(2)), (Some(list.clone()), Some(element.clone())));
-        assert_eq!(world.store().dependents(job(2), None, 10).unwrap(), [job(3), job(9)]);
-        assert_eq!(world.store().dependents(job(5), None, 10).unwrap(), [job(2)]);
+        assert_eq!(dependents(&**world.store(), 2, None, 10), [job(3), job(9)]);
+        assert_eq!(dependents(&**world.store(), 5, None, 10), [job(2)]);
         world.reopen();
     }
     world.commit(jobs(vec![change(2, JobAfter::Dropped)]));
-    assert_eq!(world.store().dependents(job(2), None, 10).unwrap(), [job(3)]);
+    assert_eq!(dependents(&**world.store(), 2, None, 10), [job(3)]);
 }
 
 pub(crate) fn what_a_job_was_expanded_into_and_how_many_were_skipped_is_kept(world: &mut World) {
@@ -124,7 +124,7 @@ pub(crate) fn what_a_job_was_expanded_into_and_how_many_were_skipped_is_kept(wor
     });
     world.reopen();
     assert_eq!(world.finished_record(1), Some(record));
-    assert_eq!(world.store().flow(flow(1)).unwrap(), Some(flow_record));
+    assert_eq!(world.store().flows(&[flow(1)]).wait().unwrap().remove(0), Some(flow_record));
 }
 
 pub(crate) fn a_new_store_is_empty(world: &mut World) {
@@ -136,18 +136,18 @@ pub(crate) fn a_new_store_is_empty(world: &mut World) {
     assert_eq!((world.spec(1), world.finished_record(1), world.outputs(1)), (None, None, None));
     assert_eq!(world.listed(&ALL), [0; 0]);
     let store = world.store();
-    assert_eq!(store.flow(flow(1)).unwrap(), None);
-    assert_eq!(store.flow_named("daily report").unwrap(), None);
-    assert_eq!(store.submission(submission(1)).unwrap(), None);
-    assert_eq!(store.elf("scale").unwrap(), None);
-    assert_eq!(store.revision("scale", "", revision(1)).unwrap(), None);
-    assert_eq!(store.failure(failure(1)).unwrap(), None);
-    assert_eq!(store.dependents(job(1), None, 10).unwrap(), []);
-    assert_eq!(store.list_flows(&FlowQuery::default()).unwrap(), FlowPage::default());
-    assert_eq!(store.list_elves(None, 10).unwrap(), []);
-    assert_eq!(store.list_revisions("scale", None, 10).unwrap(), []);
-    assert_eq!(store.list_failures(None, 10).unwrap().entries, []);
-    assert_eq!(store.list_occurrences(failure(1), None, 10).unwrap(), []);
+    assert_eq!(store.flows(&[flow(1)]).wait().unwrap().remove(0), None);
+    assert_eq!(store.flow_named("daily report").wait().unwrap(), None);
+    assert_eq!(store.submissions(&[submission(1)]).wait().unwrap().remove(0), None);
+    assert_eq!(store.elves(&["scale".into()]).wait().unwrap().remove(0), None);
+    assert_eq!(store.revisions(&[("scale".into(), "".into(), revision(1))]).wait().unwrap().remove(0), None);
+    assert_eq!(store.failures(&[failure(1)]).wait().unwrap().remove(0), None);
+    assert_eq!(dependents(&**store, 1, None, 10), []);
+    assert_eq!(store.list_flows(&FlowQuery::default()).wait().unwrap(), FlowPage::default());
+    assert_eq!(store.list_elves(None, 10).wait().unwrap(), []);
+    assert_eq!(store.list_revisions("scale", None, 10).wait().unwrap(), []);
+    assert_eq!(store.list_failures(None, 10).wait().unwrap().entries, []);
+    assert_eq!(store.list_occurrences(failure(1), None, 10).wait().unwrap(), []);
 }
 
 pub(crate) fn commits_are_numbered_without_gaps(world: &mut World) {
@@ -156,7 +156,7 @@ pub(crate) fn commits_are_numbered_without_gaps(world: &mut World) {
     for given in [0, 1, 2, 4, u64::MAX] {
         let mut batch = jobs(vec![created(1, &[], JobAfter::Live(live(1)))]);
         batch.counters.commit = Commit(given);
-        match world.store().commit(&batch) {
+        match world.store().commit(&batch).wait() {
             Err(error @ Error::OutOfOrder { last: Commit(2), given: Commit(refused) }) => {
                 assert_eq!(refused, given);
                 assert!(error.is_certainly_not_applied() && !error.is_retryable());
@@ -296,11 +296,11 @@ pub(crate) fn a_dropped_job_leaves_nothing(world: &mut World) {
         created(1, &[7], JobAfter::Live(live(1))),
         created(2, &[7], JobAfter::Live(live(2))),
     ]));
-    assert_eq!(world.store().dependents(job(7), None, 10).unwrap(), [job(1), job(2)]);
+    assert_eq!(dependents(&**world.store(), 7, None, 10), [job(1), job(2)]);
     world.commit(jobs(vec![change(1, JobAfter::Dropped)]));
     for _ in 0..2 {
         assert_eq!((world.spec(1), world.live_job(1)), (None, None));
-        assert_eq!(world.store().dependents(job(7), None, 10).unwrap(), [job(2)]);
+        assert_eq!(dependents(&**world.store(), 7, None, 10), [job(2)]);
         assert!(world.spec(2).is_some() && world.live_job(2).is_some());
         world.reopen();
     }
@@ -309,7 +309,7 @@ pub(crate) fn a_dropped_job_leaves_nothing(world: &mut World) {
 pub(crate) fn a_job_created_and_dropped_in_one_batch_leaves_nothing(world: &mut World) {
     world.commit(jobs(vec![created(1, &[7], JobAfter::Dropped)]));
     assert_eq!((world.spec(1), world.live_job(1), world.finished_record(1)), (None, None, None));
-    assert_eq!(world.store().dependents(job(7), None, 10).unwrap(), []);
+    assert_eq!(dependents(&**world.store(), 7, None, 10), []);
 }
 
 pub(crate) fn reads_of_many_keep_their_order(world: &mut World) {
@@ -319,13 +319,13 @@ pub(crate) fn reads_of_many_keep_their_order(world: &mut World) {
         created(3, &[], finish(finished(3, 2, Done))),
     ]));
     let ids = [job(3), job(9), job(2), job(1), job(3)];
-    let specs = world.store().specs(&ids).unwrap();
+    let specs = world.store().specs(&ids).wait().unwrap();
     let numbers: Vec<_> = specs.iter().map(|spec| spec.as_ref().map(|spec| spec.head.number.0)).collect();
     assert_eq!(numbers, [Some(3), None, Some(2), Some(1), Some(3)]);
-    let finished = world.store().finished(&ids).unwrap();
+    let finished = world.store().finished(&ids).wait().unwrap();
     let found: Vec<_> = finished.iter().map(|record| record.as_ref().map(|record| record.head.id)).collect();
     assert_eq!(found, [Some(job(3)), None, None, Some(job(1)), Some(job(3))]);
-    let outputs = world.store().outputs(&ids).unwrap();
+    let outputs = world.store().outputs(&ids).wait().unwrap();
     assert_eq!(outputs.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, false, true, true]);
     assert_eq!(outputs[0], outputs[4]);
     assert_ne!(outputs[0], outputs[3]);
@@ -337,12 +337,12 @@ pub(crate) fn dependents_are_listed_in_pages(world: &mut World) {
     world.commit(jobs(vec![created(6, &[8], JobAfter::Live(live(6)))]));
     world.reopen();
     let store = world.store();
-    assert_eq!(store.dependents(job(9), None, 2).unwrap(), [job(1), job(2)]);
-    assert_eq!(store.dependents(job(9), Some(job(2)), 2).unwrap(), [job(3), job(4)]);
-    assert_eq!(store.dependents(job(9), Some(job(4)), 2).unwrap(), [job(5)]);
-    assert_eq!(store.dependents(job(9), Some(job(5)), 2).unwrap(), []);
-    assert_eq!(store.dependents(job(8), Some(job(4)), 9).unwrap(), [job(5), job(6)]);
-    assert_eq!(store.dependents(job(10), None, 9).unwrap(), []);
+    assert_eq!(dependents(&**store, 9, None, 2), [job(1), job(2)]);
+    assert_eq!(dependents(&**store, 9, Some(job(2)), 2), [job(3), job(4)]);
+    assert_eq!(dependents(&**store, 9, Some(job(4)), 2), [job(5)]);
+    assert_eq!(dependents(&**store, 9, Some(job(5)), 2), []);
+    assert_eq!(dependents(&**store, 8, Some(job(4)), 9), [job(5), job(6)]);
+    assert_eq!(dependents(&**store, 10, None, 9), []);
 }
 
 pub(crate) fn uses_of_blobs_come_and_go_and_are_listed_in_pages(world: &mut World) {
@@ -357,16 +357,16 @@ pub(crate) fn uses_of_blobs_come_and_go_and_are_listed_in_pages(world: &mut Worl
     world.commit(Batch { blob_uses_begun: begun, ..Batch::default() });
     world.reopen();
     let blob = BlobDigest::new([1; 32]);
-    assert_eq!(world.store().blob_uses(blob, None, 3).unwrap(), all[..3]);
-    assert_eq!(world.store().blob_uses(blob, Some(&all[2]), 3).unwrap(), all[3..]);
-    assert_eq!(world.store().blob_uses(BlobDigest::new([3; 32]), None, 3).unwrap(), []);
+    assert_eq!(world.store().blob_uses(&[blob], None, 3).wait().unwrap(), all[..3]);
+    assert_eq!(world.store().blob_uses(&[blob], Some(all[2]), 3).wait().unwrap(), all[3..]);
+    assert_eq!(world.store().blob_uses(&[BlobDigest::new([3; 32])], None, 3).wait().unwrap(), []);
 
     // One that was never there goes as well.
     let ended = vec![all[1], used(1, 9, BlobRole::Kept)];
     world.commit(Batch { blob_uses_ended: ended, ..Batch::default() });
     world.reopen();
-    assert_eq!(world.store().blob_uses(blob, None, 9).unwrap(), [all[0], all[2], all[3]]);
-    assert_eq!(world.store().blob_uses(BlobDigest::new([0; 32]), None, 9).unwrap().len(), 1);
+    assert_eq!(world.store().blob_uses(&[blob], None, 9).wait().unwrap(), [all[0], all[2], all[3]]);
+    assert_eq!(world.store().blob_uses(&[BlobDigest::new([0; 32])], None, 9).wait().unwrap().len(), 1);
 }
 
 pub(crate) fn flows_are_found_and_listed(world: &mut World) {
@@ -388,7 +388,7 @@ pub(crate) fn flows_are_found_and_listed(world: &mut World) {
     world.reopen();
     let store = world.store();
     let listed = |query: FlowQuery| -> Vec<u64> {
-        let page = store.list_flows(&query).unwrap();
+        let page = store.list_flows(&query).wait().unwrap();
         page.flows.iter().map(|flow| flow.number.0).collect()
     };
     let numbers = |name: Option<&str>, after: Option<u64>, limit| {
@@ -405,11 +405,11 @@ pub(crate) fn flows_are_found_and_listed(world: &mut World) {
     assert_eq!(labelled(None, &[("high", "2")]), [0; 0]);
     assert_eq!(labelled(None, &[("hig", "h1")]), [0; 0]);
     let first = FlowQuery { labels: labels_of(&[("odd", "1")]), limit: 1, ..FlowQuery::default() };
-    assert_eq!(store.list_flows(&first).unwrap().next, Some(FlowNumber(3)));
-    assert_eq!(store.flow(flow(1)).unwrap(), Some(changed));
-    assert_eq!(store.flow_named("a").unwrap().as_ref(), Some(&flows[2]));
-    assert_eq!(store.flow_named("").unwrap().as_ref(), Some(&flows[3]));
-    assert_eq!(store.flow_named("c").unwrap(), None);
+    assert_eq!(store.list_flows(&first).wait().unwrap().next, Some(FlowNumber(3)));
+    assert_eq!(store.flows(&[flow(1)]).wait().unwrap().remove(0), Some(changed));
+    assert_eq!(store.flow_named("a").wait().unwrap().as_ref(), Some(&flows[2]));
+    assert_eq!(store.flow_named("").wait().unwrap().as_ref(), Some(&flows[3]));
+    assert_eq!(store.flow_named("c").wait().unwrap(), None);
     assert_eq!(numbers(None, None, 3), [5, 4, 3]);
     assert_eq!(numbers(None, Some(3), 3), [2, 1]);
     assert_eq!(numbers(None, Some(1), 3), [0; 0]);
@@ -464,8 +464,11 @@ pub(crate) fn sessions_submissions_and_settlings_come_and_go(world: &mut World) 
     let (_, image) = world.load();
     assert_eq!(image.sessions, [session(1), session(300)]);
     assert_eq!(image.settling, [settling(2)]);
-    assert_eq!(world.store().submission(submission(1)).unwrap(), None);
-    assert_eq!(world.store().submission(submission(2)).unwrap(), Some(submission_record(2, true)));
+    assert_eq!(world.store().submissions(&[submission(1)]).wait().unwrap().remove(0), None);
+    assert_eq!(
+        world.store().submissions(&[submission(2)]).wait().unwrap().remove(0),
+        Some(submission_record(2, true))
+    );
 }
 
 pub(crate) fn elves_are_kept_and_listed(world: &mut World) {
@@ -479,11 +482,11 @@ pub(crate) fn elves_are_kept_and_listed(world: &mut World) {
     world.commit(Batch { elves: vec![elf("b", 9, 9)], ..Batch::default() });
     world.reopen();
     let store = world.store();
-    assert_eq!(store.elf("b").unwrap(), Some(elf("b", 1, 9)));
-    assert_eq!(store.elf("c").unwrap(), None);
-    assert_eq!(store.list_elves(None, 2).unwrap(), [elf("a", 3, 3), elf("ab", 2, 2)]);
-    assert_eq!(store.list_elves(Some("ab"), 2).unwrap(), [elf("b", 1, 9)]);
-    assert_eq!(store.list_elves(Some("b"), 2).unwrap(), []);
+    assert_eq!(store.elves(&["b".into()]).wait().unwrap().remove(0), Some(elf("b", 1, 9)));
+    assert_eq!(store.elves(&["c".into()]).wait().unwrap().remove(0), None);
+    assert_eq!(store.list_elves(None, 2).wait().unwrap(), [elf("a", 3, 3), elf("ab", 2, 2)]);
+    assert_eq!(store.list_elves(Some("ab"), 2).wait().unwrap(), [elf("b", 1, 9)]);
+    assert_eq!(store.list_elves(Some("b"), 2).wait().unwrap(), []);
 }
 
 pub(crate) fn revisions_are_kept_once_and_listed_newest_first(world: &mut World) {
@@ -501,15 +504,21 @@ pub(crate) fn revisions_are_kept_once_and_listed_newest_first(world: &mut World)
     world.commit(Batch { revisions: vec![newer.clone(), again], ..Batch::default() });
     world.reopen();
     let store = world.store();
-    assert_eq!(store.revision("a", "t", revision(2)).unwrap(), Some(first.clone()));
-    assert_eq!(store.revision("a", "", revision(1)).unwrap(), Some(elf.clone()));
-    assert_eq!(store.revision("a", "", revision(2)).unwrap(), None);
-    let page = store.list_revisions("a", None, 2).unwrap();
+    assert_eq!(
+        store.revisions(&[("a".into(), "t".into(), revision(2))]).wait().unwrap().remove(0),
+        Some(first.clone())
+    );
+    assert_eq!(
+        store.revisions(&[("a".into(), "".into(), revision(1))]).wait().unwrap().remove(0),
+        Some(elf.clone())
+    );
+    assert_eq!(store.revisions(&[("a".into(), "".into(), revision(2))]).wait().unwrap().remove(0), None);
+    let page = store.list_revisions("a", None, 2).wait().unwrap();
     assert_eq!(page.iter().map(|(_, record)| record).collect::<Vec<_>>(), [&newer, &elf]);
-    let rest = store.list_revisions("a", Some(&page[1].0), 2).unwrap();
+    let rest = store.list_revisions("a", Some(&page[1].0), 2).wait().unwrap();
     assert_eq!(rest.iter().map(|(_, record)| record).collect::<Vec<_>>(), [&first]);
-    assert_eq!(store.list_revisions("a", Some(&rest[0].0), 2).unwrap(), []);
-    assert_eq!(store.list_revisions("ab", None, 9).unwrap().len(), 1);
+    assert_eq!(store.list_revisions("a", Some(&rest[0].0), 2).wait().unwrap(), []);
+    assert_eq!(store.list_revisions("ab", None, 9).wait().unwrap().len(), 1);
 }
 
 pub(crate) fn failures_are_counted_under_their_identity(world: &mut World) {
@@ -526,16 +535,16 @@ pub(crate) fn failures_are_counted_under_their_identity(world: &mut World) {
         );
         assert_eq!(record.body, "third");
         assert_eq!(world.failure_record(2).unwrap().occurrences, 1);
-        let occurrences = world.store().list_occurrences(failure(1), None, 2).unwrap();
+        let occurrences = world.store().list_occurrences(failure(1), None, 2).wait().unwrap();
         let told: Vec<_> = occurrences.iter().map(|(number, one)| (*number, one.message.as_str())).collect();
         assert_eq!(told, [(3, "third"), (2, "second")]);
         for (number, told) in
             [(1, Some("first")), (2, Some("second")), (4, Some("third")), (3, None), (9, None)]
         {
-            let own = world.store().occurrence_of(failure(1), job(number)).unwrap();
+            let own = world.store().occurrences_of(&[(failure(1), job(number))]).wait().unwrap().remove(0);
             assert_eq!(own.as_ref().map(|own| own.message.as_str()), told, "of job {number}");
         }
-        let rest = world.store().list_occurrences(failure(1), Some(2), 2).unwrap();
+        let rest = world.store().list_occurrences(failure(1), Some(2), 2).wait().unwrap();
         assert_eq!(rest, [(1, seen(1, 1, 100, "first").occurrence)]);
         world.reopen();
     }
@@ -545,7 +554,7 @@ pub(crate) fn failures_are_counted_under_their_identity(world: &mut World) {
     world.commit(Batch { failures: vec![again.clone()], ..Batch::default() });
     for _ in 0..2 {
         assert_eq!(
-            world.store().occurrence_of(failure(1), job(1)).unwrap().as_ref(),
+            world.store().occurrences_of(&[(failure(1), job(1))]).wait().unwrap().remove(0).as_ref(),
             Some(&again.occurrence)
         );
         world.reopen();
@@ -557,7 +566,7 @@ pub(crate) fn failures_are_listed_last_seen_first(world: &mut World) {
     let failures = at.map(|(number, at)| seen(number, 1, at, "once")).to_vec();
     world.commit(Batch { failures, ..Batch::default() });
     let ids = |world: &World, after: Option<_>| -> (Vec<_>, Option<_>) {
-        let page = world.store().list_failures(after.as_ref(), 2).unwrap().entries;
+        let page = world.store().list_failures(after.as_ref(), 2).wait().unwrap().entries;
         (page.iter().map(|(_, record)| record.id).collect(), page.last().map(|(place, _)| place.clone()))
     };
     let (first, place) = ids(world, None);
@@ -675,7 +684,7 @@ pub(crate) fn a_page_reads_at_most_one_entry_more(world: &mut World) {
         assert!(full.iter().all(|page| page.jobs.len() == limit && page.entries_read == limit + 1));
         assert_eq!((last.next, last.entries_read), (None, last.jobs.len()));
     }
-    let page = world.store().list_finished(&FinishedQuery { limit: 0, ..ALL }).unwrap();
+    let page = world.store().list_finished(&FinishedQuery { limit: 0, ..ALL }).wait().unwrap();
     assert_eq!((page.jobs.len(), page.next), (1, Some(FinishNumber(120))));
 }
 
@@ -751,9 +760,9 @@ pub(crate) fn a_read_sees_all_of_a_batch_or_nothing(world: &mut World) {
         move || {
             let mut reads = 0_u32;
             while !done.load(Ordering::Acquire) || reads == 0 {
-                let page = store.list_finished(&ALL).unwrap();
+                let page = store.list_finished(&ALL).wait().unwrap();
                 assert_eq!(page.jobs.len(), 1, "{page:?}");
-                let found = store.finished(&[job(1), job(2)]).unwrap();
+                let found = store.finished(&[job(1), job(2)]).wait().unwrap();
                 assert_eq!(found.iter().flatten().count(), 1, "{found:?}");
                 reads += 1;
             }
@@ -789,5 +798,5 @@ pub(crate) fn a_name_longer_than_a_key_is_refused_or_kept(world: &mut World) {
     }
     // And the store goes on.
     world.commit(jobs(vec![created(2, &[], finish(finished(2, 2, Done)))]));
-    assert_eq!(world.store().elf(&name).unwrap(), None);
+    assert_eq!(world.store().elves(&[name.into()]).wait().unwrap().remove(0), None);
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mycelium_core::ids::{Commit, JobId};
 use mycelium_core::status::FinalStatus::Done;
 use mycelium_server::store::{
-    Batch, EmbeddedStore, Error, FinishedQuery, FinishedRecord, JobChange, SpecRecord, Store,
+    Batch, EmbeddedStore, Error, FinishedQuery, FinishedRecord, JobChange, SpecRecord,
 };
 
 use super::*;
@@ -50,12 +50,12 @@ pub(crate) fn one_job(number: u64, size: usize) -> Batch {
 pub(crate) fn check_jobs(store: &EmbeddedStore) -> u64 {
     let last = store.load(&mut |job| panic!("{job:?} is unfinished")).unwrap().counters.commit.0;
     let ids: Vec<_> = (1..=last).map(numbered).collect();
-    let outputs = store.outputs(&ids).unwrap();
+    let outputs = store.outputs(&ids).wait().unwrap();
     for (number, outputs) in (1..).zip(outputs) {
         assert_eq!(outputs, Some(Bytes::from(u64::to_string(&number))), "job {number} of {last}");
     }
-    assert!(store.finished(&ids).unwrap().iter().all(Option::is_some));
-    assert!(store.specs(&ids).unwrap().iter().all(Option::is_some));
+    assert!(store.finished(&ids).wait().unwrap().iter().all(Option::is_some));
+    assert!(store.specs(&ids).wait().unwrap().iter().all(Option::is_some));
     let pages = all_pages(store, &FinishedQuery { limit: 1000, ..FinishedQuery::default() });
     assert_eq!(pages.iter().map(|page| page.jobs.len() as u64).sum::<u64>(), last);
     last
@@ -65,7 +65,7 @@ pub(crate) fn check_jobs(store: &EmbeddedStore) -> u64 {
 pub(crate) fn store_with(commits: u64) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).unwrap();
-    (1..=commits).for_each(|number| store.commit(&one_job(number, 500)).unwrap());
+    (1..=commits).for_each(|number| store.commit(&one_job(number, 500)).wait().unwrap());
     store.close().unwrap();
     folder
 }

@@ -20,8 +20,8 @@ use mycelium_core::image::{
 use mycelium_core::labels::Labels;
 use mycelium_core::status::{FinalCounts, FinalStatus};
 use mycelium_server::store::{
-    Batch, EmbeddedStore, Error, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord, JobAfter,
-    JobChange, Knowledge, MemoryStore, NewFailure, OccurrenceRecord, SpecRecord, Store,
+    Batch, Edge, EmbeddedStore, Error, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord, JobAfter,
+    JobChange, Knowledge, Log, MemoryStore, NewFailure, OccurrenceRecord, Reads, SpecRecord, Storage,
 };
 
 pub(crate) fn job(number: u8) -> JobId {
@@ -201,7 +201,7 @@ pub(crate) fn seen(failure_number: u8, job_number: u8, at: u64, message: &str) -
 
 /// How a store is opened, again and again.
 pub(crate) trait Kind: Debug {
-    fn open(&mut self) -> Arc<dyn Store>;
+    fn open(&mut self) -> Arc<dyn Storage>;
 }
 
 /// Memory keeps nothing over a reopen, so there the same store is given again.
@@ -209,7 +209,7 @@ pub(crate) trait Kind: Debug {
 pub(crate) struct Memory(Arc<MemoryStore>);
 
 impl Kind for Memory {
-    fn open(&mut self) -> Arc<dyn Store> {
+    fn open(&mut self) -> Arc<dyn Storage> {
         self.0.clone()
     }
 }
@@ -230,7 +230,7 @@ impl Embedded {
 }
 
 impl Kind for Embedded {
-    fn open(&mut self) -> Arc<dyn Store> {
+    fn open(&mut self) -> Arc<dyn Storage> {
         Arc::new(EmbeddedStore::open(self.0.path()).unwrap())
     }
 }
@@ -239,7 +239,7 @@ impl Kind for Embedded {
 #[derive(Debug)]
 pub(crate) struct World {
     kind: Box<dyn Kind>,
-    store: Option<Arc<dyn Store>>,
+    store: Option<Arc<dyn Storage>>,
     knowledge: Knowledge,
     pub(crate) counters: Counters,
 }
@@ -250,7 +250,7 @@ impl World {
         Self { kind: Box::new(kind), store, knowledge: Knowledge::default(), counters: Counters::default() }
     }
 
-    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+    pub(crate) fn store(&self) -> &Arc<dyn Storage> {
         self.store.as_ref().unwrap()
     }
 
@@ -269,7 +269,8 @@ impl World {
     pub(crate) fn try_commit(&mut self, mut batch: Batch) -> Result<(), Error> {
         batch.counters = Counters { commit: Commit(self.counters.commit.0 + 1), ..self.counters };
         let store = self.store.as_ref().unwrap();
-        let committed = self.knowledge.prepare(&**store, &mut batch).and_then(|()| store.commit(&batch));
+        let prepared = futures::executor::block_on(self.knowledge.prepare(&**store, &mut batch));
+        let committed = prepared.and_then(|()| store.commit(&batch).wait());
         committed.inspect_err(|_| self.knowledge = Knowledge::default())?;
         self.counters = batch.counters;
         Ok(())
@@ -292,19 +293,19 @@ impl World {
     }
 
     pub(crate) fn finished_record(&self, number: u8) -> Option<FinishedRecord> {
-        self.store().finished(&[job(number)]).unwrap().remove(0)
+        self.store().finished(&[job(number)]).wait().unwrap().remove(0)
     }
 
     pub(crate) fn outputs(&self, number: u8) -> Option<Bytes> {
-        self.store().outputs(&[job(number)]).unwrap().remove(0)
+        self.store().outputs(&[job(number)]).wait().unwrap().remove(0)
     }
 
     pub(crate) fn spec(&self, number: u8) -> Option<SpecRecord> {
-        self.store().specs(&[job(number)]).unwrap().remove(0)
+        self.store().specs(&[job(number)]).wait().unwrap().remove(0)
     }
 
     pub(crate) fn failure_record(&self, number: u8) -> Option<FailureRecord> {
-        self.store().failure(failure(number)).unwrap()
+        self.store().failures(&[failure(number)]).wait().unwrap().remove(0)
     }
 
     /// All pages of a list, each checked for its bounds.
@@ -319,12 +320,19 @@ impl World {
     }
 }
 
+/// Those that wait for a job, beginning after one of them.
+pub(crate) fn dependents(store: &dyn Reads, number: u8, after: Option<JobId>, limit: usize) -> Vec<JobId> {
+    let after = after.map(|dependent| Edge { job: job(number), dependent });
+    let edges = store.dependents(&[job(number)], after, limit).wait().unwrap();
+    edges.into_iter().map(|edge| edge.dependent).collect()
+}
+
 /// All pages of a list, each checked for its bounds.
-pub(crate) fn all_pages(store: &dyn Store, query: &FinishedQuery) -> Vec<FinishedPage> {
+pub(crate) fn all_pages(store: &dyn Reads, query: &FinishedQuery) -> Vec<FinishedPage> {
     let mut pages = Vec::new();
     let mut after = query.after;
     loop {
-        let page = store.list_finished(&FinishedQuery { after, ..query.clone() }).unwrap();
+        let page = store.list_finished(&FinishedQuery { after, ..query.clone() }).wait().unwrap();
         assert!(page.jobs.len() <= query.limit, "{page:?}");
         assert!(page.entries_read <= query.limit + 1, "{page:?}");
         let next = page.next;

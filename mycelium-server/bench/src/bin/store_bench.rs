@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use mycelium_bench::resident_bytes;
 use mycelium_bench::store::World;
-use mycelium_server::store::{EmbeddedStore, Store};
+use mycelium_server::store::{EmbeddedStore, Log as _};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -39,7 +39,7 @@ fn life(folder: &str, batch: u64, jobs: u64, body_bytes: usize) -> Result<(), Bo
     for round in 0..rounds + 2 {
         let commit = world.round(round, batch);
         let before = Instant::now();
-        store.commit(&commit)?;
+        store.commit(&commit).wait()?;
         times.push(before.elapsed());
     }
     let seconds = begin.elapsed().as_secs_f64();
@@ -61,12 +61,12 @@ fn life(folder: &str, batch: u64, jobs: u64, body_bytes: usize) -> Result<(), Bo
 fn backlog(folder: &str, jobs: u64) -> Result<(), Box<dyn Error>> {
     let store = EmbeddedStore::open(Path::new(folder))?;
     let mut world = World::new(120);
-    store.commit(&world.commit(Vec::new()))?;
+    store.commit(&world.commit(Vec::new())).wait()?;
     let empty = resident_bytes();
     let begin = Instant::now();
     for first in (0..jobs).step_by(1024) {
         let changes = (first..jobs.min(first + 1024)).map(|job| world.stage(0, job)).collect();
-        store.commit(&world.commit(changes))?;
+        store.commit(&world.commit(changes)).wait()?;
     }
     let seconds = begin.elapsed().as_secs_f64();
     let busy = resident_bytes();

@@ -10,11 +10,12 @@ use mycelium_core::labels::Labels;
 use mycelium_core::status::Status;
 
 use super::*;
+use crate::broker::FailureBody;
 use crate::broker::Party;
 use crate::broker::handle::{Handle, PreparedJob, Submission};
 use crate::broker::message::StreamId;
-use crate::store::faulty::{Fault, FaultyStore};
-use crate::store::{MemoryStore, Store};
+use crate::store::faulty::{Fault, FaultyStore, ReadFault};
+use crate::store::{MemoryStore, Reads as _, Storage};
 
 const JOB: JobId = JobId::new([1; 16]);
 
@@ -138,7 +139,7 @@ async fn an_outcome_queued_behind_a_failing_commit_waits_for_the_next_stream() {
     let (report, bodies) = returned(second.session, token);
     handle.pass_on(second.session, second.stream, report, bodies).await.unwrap();
     assert_eq!(status(&handle).await, None, "the job is final");
-    let finished = store.finished(&[JOB]).unwrap().remove(0).unwrap();
+    let finished = store.finished(&[JOB]).wait().unwrap().remove(0).unwrap();
     assert_eq!(finished.end.status(), mycelium_core::status::FinalStatus::Done, "{finished:?}");
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
@@ -181,19 +182,19 @@ async fn a_stream_that_closes_late_does_not_take_its_successor_with_it() {
 #[tokio::test]
 async fn uses_of_blobs_are_stored_with_a_commit_of_their_own_or_refused() {
     let faulty = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
-    let store: Arc<dyn Store> = faulty.clone();
+    let store: Arc<dyn Storage> = faulty.clone();
     let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
     let blob = crate::store::BlobDigest::new([3; 32]);
     let used = crate::store::BlobUse { blob, job: JOB, role: crate::store::BlobRole::Argument };
 
     running.handle.change_blob_uses(vec![used], Vec::new()).await.unwrap();
-    assert_eq!(store.blob_uses(blob, None, 9).unwrap(), [used]);
+    assert_eq!(store.blob_uses(&[blob], None, 9).wait().unwrap(), [used]);
     assert_eq!(running.handle.commit(), Commit(1));
 
     faulty.fail_commit_after(0, Fault::NotApplied);
     let refused = running.handle.change_blob_uses(Vec::new(), vec![used]).await;
     assert!(matches!(refused, Err(CallError::StoreUnavailable)), "{refused:?}");
-    assert_eq!(store.blob_uses(blob, None, 9).unwrap(), [used]);
+    assert_eq!(store.blob_uses(&[blob], None, 9).wait().unwrap(), [used]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,9 +268,56 @@ async fn a_runtime_of_one_thread_goes_on_while_a_commit_hangs() {
     let submitted = tokio::spawn(async move { submitter.submit(None, submission(JOB)).await });
     let held = Arc::clone(&store);
     tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
-    assert_eq!(handle.read(|store| Ok(store.finished(&[JOB])?.len())).await.unwrap(), 1);
+    assert_eq!(handle.read(|store| Ok(store.finished(&[JOB]).wait()?.len())).await.unwrap(), 1);
     store.release_commits();
     submitted.await.unwrap().unwrap();
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_store_was_taken_over_ends() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
+    let handle = running.handle.clone();
+    handle.submit(None, submission(JOB)).await.unwrap();
+    store.fail_commit_after(0, Fault::Fenced);
+    let refused = handle.submit(None, submission(JobId::new([2; 16]))).await;
+    assert!(matches!(refused, Err(CallError::StoreUnavailable)), "{refused:?}");
+    let ended = running.ended.await.unwrap();
+    assert!(matches!(ended, Err(DriverError::Store(store::Error::Fenced { .. }))), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_cannot_be_prepared_fails_and_the_report_comes_again() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
+    let handle = running.handle.clone();
+    let mut first = connect(&handle, None, Vec::new()).await;
+    handle.submit(None, submission(JOB)).await.unwrap();
+    let token = first_token(first.assigned.recv().await);
+    let failed = || {
+        let failure = FailureBody::record_damaged("planned".to_owned());
+        let outcome = Outcome { token, result: OutcomeResult::Failure(Attachment(0)) };
+        (vec![outcome], vec![Body::Failure(failure)])
+    };
+    // How often the failure was seen is read before it is counted.
+    store.fail_read_after(0, ReadFault::Unavailable);
+    let (outcomes, bodies) = failed();
+    let report = Command::Outcomes { session: first.session, outcomes };
+    handle.pass_on(first.session, first.stream, report, bodies).await.unwrap();
+    while first.assigned.recv().await.is_some() {}
+    assert_eq!(status(&handle).await, Some(Status::Running), "nothing of it is stored");
+
+    let second = connect(&handle, Some(first.session), vec![token]).await;
+    let (outcomes, bodies) = failed();
+    let report = Command::Outcomes { session: second.session, outcomes };
+    handle.pass_on(second.session, second.stream, report, bodies).await.unwrap();
+    while status(&handle).await.is_some() {
+        handle.next_commit().await;
+    }
+    let failures = store.list_failures(None, 9).await.unwrap().entries;
+    assert_eq!(failures.iter().map(|(_, failure)| failure.occurrences).collect::<Vec<_>>(), [1]);
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
 }

@@ -14,7 +14,7 @@ use super::super::quick::{QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
 use crate::blobs::Blobs;
 use crate::broker::{CallError, FailureBody};
 use crate::defect;
-use crate::store::{Store, isolate};
+use crate::store::{Reads, isolate_waiting};
 use crate::values::{Derived, DerivedValue, ReadBlob, derive_arguments, has_operations, jobs_named};
 
 /// What the arguments of assignments are computed from.
@@ -46,12 +46,12 @@ impl Inputs {
     /// Reads what assignments need, at most `bytes_max` of what other jobs have returned. Those whose records are damaged
     /// fail, and the others go on.
     pub(super) fn read(
-        store: &dyn Store,
+        store: &dyn Reads,
         assignments: Vec<Assignment>,
         bytes_max: usize,
     ) -> Result<(Result<Self, TooMuch>, Failures), CallError> {
         let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
-        let records = isolate(&ids, |ids| store.specs(ids))?;
+        let records = isolate_waiting(&ids, |ids| store.specs(ids).wait())?;
         let mut readable = Vec::with_capacity(records.len());
         let mut specs = Vec::with_capacity(records.len());
         let mut sources: HashSet<JobId> = HashSet::new();

@@ -23,7 +23,7 @@ use super::tasks::Tasks;
 use crate::broker::{Assigned, Body, CallError, FailureBody, Handle, Party, Report, StreamId};
 use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
-use crate::store::{BlobRole, BlobUse, Store};
+use crate::store::{BlobRole, BlobUse, Reads};
 use crate::values::Derived;
 use inputs::{DerivedAssignments, Failures, Inputs, TooMuch};
 
@@ -227,7 +227,7 @@ impl Dispatcher {
         let mut parts = vec![assignments];
         while let Some(part) = parts.pop() {
             let is_short = part.len() <= READ_HERE_MAX;
-            let read = move |store: &dyn Store| Inputs::read(store, part, QUICK_OUTPUTS_BYTES);
+            let read = move |store: &dyn Reads| Inputs::read(store, part, QUICK_OUTPUTS_BYTES);
             let read = if is_short { self.handle.read_here(read)? } else { self.handle.read(read).await? };
             let (inputs, damaged) = read;
             done.failures.extend(damaged);

@@ -9,7 +9,7 @@ use super::super::payloads::PayloadWriter;
 use super::Answer;
 use crate::blobs::{Blob, BlobError, Piece};
 use crate::broker::{CallError, Handle, Report};
-use crate::store::Store;
+use crate::store::Reads;
 use crate::values::{element_id, splice_whole};
 
 /// How many jobs' outputs are read at once. They come to 1 MiB each at the most.
@@ -71,7 +71,7 @@ async fn put_together(
 }
 
 /// What jobs returned, in pieces; or why it cannot be part of a list.
-fn read_wholes(store: &dyn Store, jobs: &[JobId]) -> Result<Result<Vec<Vec<Piece>>, Answer>, CallError> {
+fn read_wholes(store: &dyn Reads, jobs: &[JobId]) -> Result<Result<Vec<Vec<Piece>>, Answer>, CallError> {
     let of_elements = |problem| format!("what the jobs for the elements returned: {problem}");
     let outputs = match read_outputs(store, jobs.iter().copied().collect(), OUTPUTS_BYTES_MAX)? {
         Ok(outputs) => outputs,

@@ -26,7 +26,7 @@ use crate::blobs::Blobs;
 use crate::broker::{Body, CallError, FailureBody, Handle, Party, Report};
 use crate::defect;
 use crate::fair::Turns;
-use crate::store::{SpecRecord, Store, isolate};
+use crate::store::{SpecRecord, Storage, isolate_waiting};
 use crate::values::{Decision, decide, jobs_computed, jobs_named};
 use expand::Expansion;
 use gather::Gathered;
@@ -80,7 +80,7 @@ enum Step {
 
 /// Where values come from, for threads that may block.
 struct Source {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Storage>,
     blobs: Blobs,
     runtime: tokio::runtime::Handle,
 }
@@ -241,7 +241,7 @@ async fn send(handle: &Handle, answers: Vec<(Evaluation, Answer)>) {
 /// Does what can be done without the core. Blocks.
 fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallError> {
     let jobs: Vec<JobId> = evaluations.iter().map(|evaluation| evaluation.job).collect();
-    let records = isolate(&jobs, |jobs| source.store.specs(jobs))?;
+    let records = isolate_waiting(&jobs, |jobs| source.store.specs(jobs).wait())?;
     let mut steps = Vec::with_capacity(evaluations.len());
     for (evaluation, record) in evaluations.iter().zip(records) {
         steps.push(match evaluation.what {
@@ -260,7 +260,7 @@ fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallE
 
 /// Blocks.
 fn decide_fully(source: &Source, job: JobId) -> Result<Step, CallError> {
-    let record = isolate(&[job], |jobs| source.store.specs(jobs))?.pop().unwrap_or(Ok(None));
+    let record = isolate_waiting(&[job], |jobs| source.store.specs(jobs).wait())?.pop().unwrap_or(Ok(None));
     match spec_of(job, record) {
         Ok((record, spec)) => unless_panicking(|| decide_job(source, job, &record, spec, Try::Full)),
         Err(problem) => Ok(Step::Answer(Answer::damaged(problem))),
@@ -282,7 +282,9 @@ fn decide_job(
 ) -> Result<Step, CallError> {
     let named: Vec<JobId> = jobs_named(&spec).into_iter().collect();
     let mut skipped = HashSet::new();
-    for (id, finished) in named.iter().zip(isolate(&named, |jobs| source.store.finished(jobs))?) {
+    for (id, finished) in
+        named.iter().zip(isolate_waiting(&named, |jobs| source.store.finished(jobs).wait())?)
+    {
         match finished {
             Ok(Some(finished)) if finished.end.status() == FinalStatus::Skipped => drop(skipped.insert(*id)),
             Ok(_) => {}

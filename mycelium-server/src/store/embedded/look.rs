@@ -84,7 +84,7 @@ mod tests {
     use mycelium_core::ids::Commit;
 
     use super::*;
-    use crate::store::{Batch, EmbeddedStore, Store as _};
+    use crate::store::{Batch, EmbeddedStore, Log as _};
 
     #[test]
     fn what_the_tables_alone_have_counts_where_the_journals_have_nothing() {
@@ -93,7 +93,7 @@ mod tests {
         for commit in 1..=3 {
             let mut batch = Batch::default();
             batch.counters.commit = Commit(commit);
-            store.commit(&batch).unwrap();
+            store.commit(&batch).wait().unwrap();
         }
         drop(store);
         let path = folder.path().join("store");

@@ -1,6 +1,6 @@
 //! The store that a broker uses unless told otherwise: a database in a local folder, no other service.
 //!
-//! A commit is one write batch of the database, synced before [`commit`](Store::commit) returns; its number is written
+//! A commit is one write batch of the database, synced before [`commit`](Log::commit) answers; its number is written
 //! with it, and into a high-water mark (`mark.rs`) outside the database's journal. A store whose newest commit is older
 //! than its mark has lost something it had acknowledged, and is not opened: what can be read of it is looked at before
 //! (`look.rs`), because the database destroys what is behind damage when it opens.
@@ -19,6 +19,7 @@ mod message;
 mod opened;
 mod private_copy;
 mod readable;
+mod reads;
 mod salvage;
 mod signposts;
 mod snapshot;
@@ -29,29 +30,25 @@ mod write;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use bytes::Bytes;
 use fjall::PersistMode;
-use mycelium_core::ids::{FailureId, FlowId, JobId, Revision, SessionId, SubmissionId};
-use mycelium_core::image::{FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
+use mycelium_core::ids::{FlowId, JobId, SessionId, SubmissionId};
+use mycelium_core::image::{Image, LiveJob, SessionRecord, Settling};
 
 pub use self::check::{Checked, check};
 pub use self::copy::{NewBlob, NewStore};
 pub use self::salvage::{Salvaged, salvage};
 
-use self::codec::{EndRecord, Head, Names, Outputs};
+use self::codec::{Head, Names};
 use self::folder::{Folder, unavailable};
-use self::keys::{catalog, index};
+use self::keys::catalog;
 use self::mark::HighWaterMark;
 use self::snapshot::Snapshots;
 use self::tables::{Tables, View, damaged};
 use self::write::Writes;
-use super::{
-    Batch, BlobDigest, BlobUse, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage, FinishedQuery,
-    FinishedRecord, FlowPage, FlowQuery, Listed, OCCURRENCES_SEARCHED, OccurrenceRecord, RevisionCursor,
-    RevisionRecord, SpecRecord, Store, StoreSnapshot, cursor,
-};
+use super::{Answer, Batch, Error, Log, Storage};
 
 /// The mycelium in a data folder that is checked or copied.
 const MYCELIUM: &str = "default";
@@ -59,13 +56,20 @@ const MYCELIUM: &str = "default";
 const BLOBS_FOLDER: &str = "blobs";
 
 /// A store in a local folder.
+#[derive(Clone)]
 pub struct EmbeddedStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     /// The open database; `None` while it could not be opened again after a write that failed. Dropped before the
     /// folder, whose lock guards it.
     tables: RwLock<Option<Tables>>,
     writer: Mutex<Writer>,
     snapshots: Snapshots,
     folder: Folder,
+    /// Whether the latest read took longer than memory takes.
+    is_slow: AtomicBool,
 }
 
 /// What the one writer knows.
@@ -100,9 +104,18 @@ impl EmbeddedStore {
         })?;
         let (tables, writer) = open(&folder, None)?;
         let snapshots = Snapshots::default();
-        Ok(Self { tables: RwLock::new(Some(tables)), writer: Mutex::new(writer), snapshots, folder })
+        let inner = Inner {
+            tables: RwLock::new(Some(tables)),
+            writer: Mutex::new(writer),
+            snapshots,
+            folder,
+            is_slow: AtomicBool::new(false),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
+}
 
+impl Inner {
     fn writer(&self) -> MutexGuard<'_, Writer> {
         // A writer that panicked has not said how far it came.
         self.writer.lock().unwrap_or_else(|poisoned| {
@@ -201,15 +214,7 @@ fn open(folder: &Folder, damage: Option<String>) -> Result<(Tables, Writer), Err
 /// The version of what is in a data folder, as copies say it of themselves.
 pub const FORMAT_VERSION: u32 = folder::FORMAT_VERSION;
 
-impl Store for EmbeddedStore {
-    fn kind(&self) -> &'static str {
-        "embedded"
-    }
-
-    fn is_durable(&self) -> bool {
-        true
-    }
-
+impl Inner {
     fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
         let mut writer = self.writer();
         if writer.has_failed {
@@ -293,238 +298,6 @@ impl Store for EmbeddedStore {
         Ok(())
     }
 
-    fn specs(&self, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, Error> {
-        self.read(|view| ids.iter().map(|id| view.get(&view.tables.specs, id.as_bytes(), *id)).collect())
-    }
-
-    fn unfinished(&self, ids: &[JobId]) -> Result<Vec<Option<LiveJob>>, Error> {
-        self.read(|view| ids.iter().map(|id| view.get(&view.tables.live, id.as_bytes(), *id)).collect())
-    }
-
-    fn finished(&self, ids: &[JobId]) -> Result<Vec<Option<FinishedRecord>>, Error> {
-        self.read(|view| {
-            let record = |id: &JobId| {
-                let Some(end) = view.get::<EndRecord>(&view.tables.ends, id.as_bytes(), ())? else {
-                    return Ok(None);
-                };
-                let table = &view.tables.finished;
-                let key = keys::finished(end.finish_number);
-                let record = view.get(table, &key, end.finish_number)?;
-                table.expect(&key, record, "a job leads here, and there is no record").map(Some)
-            };
-            ids.iter().map(record).collect()
-        })
-    }
-
-    fn outputs(&self, ids: &[JobId]) -> Result<Vec<Option<Bytes>>, Error> {
-        self.read(|view| {
-            let outputs = |id: &JobId| {
-                let end = view.get::<EndRecord>(&view.tables.ends, id.as_bytes(), ())?;
-                match end.map(|end| end.outputs) {
-                    None | Some(Outputs::None) => Ok(None),
-                    Some(Outputs::Here(outputs)) => Ok(Some(outputs)),
-                    Some(Outputs::Apart) => {
-                        let table = &view.tables.outputs;
-                        let outputs = view.get_raw(table, id.as_bytes())?;
-                        let why = "the job is done, and its outputs are missing";
-                        table
-                            .expect(id.as_bytes(), outputs, why)
-                            .map(|outputs| Some(Bytes::from_owner(outputs)))
-                    }
-                }
-            };
-            ids.iter().map(outputs).collect()
-        })
-    }
-
-    fn list_finished(&self, query: &FinishedQuery) -> Result<FinishedPage, Error> {
-        self.read(|view| lists::page(view, query))
-    }
-
-    fn dependents(&self, job: JobId, after: Option<JobId>, limit: usize) -> Result<Vec<JobId>, Error> {
-        self.read(|view| {
-            let table = &view.tables.index;
-            let after = after.map(|after| index::dependent(job, after));
-            let dependent = |entry: Result<(fjall::Slice, _), Error>| {
-                let (key, _) = entry?;
-                table.expect(&key, index::dependent_of(&key), "the key is too short")
-            };
-            view.scan(table, index::dependents(job).as_bytes(), after).take(limit).map(dependent).collect()
-        })
-    }
-
-    fn blob_uses(
-        &self,
-        blob: BlobDigest,
-        after: Option<&BlobUse>,
-        limit: usize,
-    ) -> Result<Vec<BlobUse>, Error> {
-        self.read(|view| {
-            let table = &view.tables.index;
-            let used = |entry: Result<(fjall::Slice, _), Error>| {
-                let (key, _) = entry?;
-                table.expect(&key, index::blob_use_of(blob, &key), "it is not the use of a blob")
-            };
-            let uses = view.scan(table, index::blob_uses(blob).as_bytes(), after.map(index::blob_use));
-            uses.take(limit).map(used).collect()
-        })
-    }
-
-    fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, Error> {
-        self.read(|view| view.get(&view.tables.catalog, catalog::flow(id).as_bytes(), id))
-    }
-
-    fn flow_named(&self, name: &str) -> Result<Option<FlowRecord>, Error> {
-        let query = FlowQuery { name: Some(name.to_owned()), limit: 1, ..FlowQuery::default() };
-        let page = self.list_flows(&query)?;
-        match page.damaged.into_iter().next() {
-            // It may be the one.
-            Some(what) => Err(Error::Damaged { what }),
-            None => Ok(page.flows.into_iter().next()),
-        }
-    }
-
-    fn list_flows(&self, query: &FlowQuery) -> Result<FlowPage, Error> {
-        let listed = self.read(|view| {
-            let table = &view.tables.catalog;
-            let list = match (&query.name, query.labels.iter().next()) {
-                (Some(name), _) => catalog::flows_named(name),
-                (None, Some(label)) => catalog::flows_labelled(label),
-                (None, None) => catalog::flows(),
-            };
-            let after = query.after.map(|after| list.clone().at_place(&cursor::descending(after.0)));
-            let flow = |key: &[u8], value: fjall::Slice| {
-                let id = table.expect(key, FlowId::from_slice(&value), "the value is no flow")?;
-                let flow = view.get(table, catalog::flow(id).as_bytes(), id)?;
-                table.expect(key, flow, "the flow is missing")
-            };
-            lists::listed(view, table, list.as_bytes(), after, query.read_max(), flow)
-        })?;
-        Ok(query.page(listed))
-    }
-
-    fn submission(&self, id: SubmissionId) -> Result<Option<SubmissionRecord>, Error> {
-        self.read(|view| view.get(&view.tables.catalog, catalog::submission(id).as_bytes(), id))
-    }
-
-    fn elf(&self, name: &str) -> Result<Option<ElfRecord>, Error> {
-        if name.len() > keys::NAME_BYTES_MAX {
-            return Ok(None);
-        }
-        self.read(|view| view.get(&view.tables.catalog, catalog::elf(name).as_bytes(), ()))
-    }
-
-    fn list_elves(&self, after: Option<&str>, limit: usize) -> Result<Vec<ElfRecord>, Error> {
-        self.read(|view| {
-            let table = &view.tables.catalog;
-            let elf = |entry| {
-                let (key, value): (fjall::Slice, _) = entry?;
-                table.decode(&key, (), value)
-            };
-            view.scan(table, catalog::elves().as_bytes(), after.map(catalog::elf))
-                .take(limit)
-                .map(elf)
-                .collect()
-        })
-    }
-
-    fn list_revisions(
-        &self,
-        elf: &str,
-        after: Option<&RevisionCursor>,
-        limit: usize,
-    ) -> Result<Vec<(RevisionCursor, RevisionRecord)>, Error> {
-        self.read(|view| {
-            let table = &view.tables.catalog;
-            let list = catalog::revisions(elf);
-            let after = after.map(|after| catalog::revision_at(elf, after));
-            let revision = |entry| {
-                let (key, _): (fjall::Slice, fjall::Slice) = entry?;
-                let place = key.get(list.as_bytes().len()..).unwrap_or_default();
-                let named = cursor::task_and_revision(place);
-                let (task, revision) = table.expect(&key, named, "the key is no revision")?;
-                let record = view.get(table, catalog::revision(elf, task, revision).as_bytes(), ())?;
-                let record = table.expect(&key, record, "the revision is missing")?;
-                Ok((RevisionCursor(place.to_vec()), record))
-            };
-            view.scan(table, list.as_bytes(), after).take(limit).map(revision).collect()
-        })
-    }
-
-    fn revision(&self, elf: &str, task: &str, revision: Revision) -> Result<Option<RevisionRecord>, Error> {
-        let key = catalog::revision(elf, task, revision);
-        self.read(|view| view.get(&view.tables.catalog, key.as_bytes(), ()))
-    }
-
-    fn failure(&self, id: FailureId) -> Result<Option<FailureRecord>, Error> {
-        self.read(|view| view.get(&view.tables.catalog, catalog::failure(id).as_bytes(), id))
-    }
-
-    fn list_failures(
-        &self,
-        after: Option<&FailureCursor>,
-        limit: usize,
-    ) -> Result<Listed<(FailureCursor, FailureRecord)>, Error> {
-        self.read(|view| {
-            let table = &view.tables.catalog;
-            let failure = |key: &[u8], _| {
-                let id = table.expect(key, catalog::failure_of(key), "the key is no failure")?;
-                let record = view.get::<FailureRecord>(table, catalog::failure(id).as_bytes(), id)?;
-                let record = table.expect(key, record, "the failure is missing")?;
-                Ok((cursor::failure(record.last_seen, id), record))
-            };
-            let after = after.map(catalog::failure_at);
-            lists::listed(view, table, catalog::failures().as_bytes(), after, limit, failure)
-        })
-    }
-
-    fn occurrence_of(&self, id: FailureId, job: JobId) -> Result<Option<OccurrenceRecord>, Error> {
-        let found = self.read(|view| {
-            let table = &view.tables.catalog;
-            let key = catalog::occurrence_of(id, job);
-            let Some(number) = view.get_raw(table, key.as_bytes())? else { return Ok(None) };
-            let number = <[u8; 8]>::try_from(&*number).ok().map(u64::from_be_bytes);
-            let number = table.expect(key.as_bytes(), number, "the value is no number")?;
-            view.get(table, catalog::occurrence(id, number).as_bytes(), ())
-        })?;
-        if found.is_some() {
-            return Ok(found);
-        }
-        // Stored by a version that wrote no such key.
-        const PAGE: usize = 16;
-        let mut after = None;
-        for _ in 0..OCCURRENCES_SEARCHED / PAGE {
-            let page = self.list_occurrences(id, after, PAGE)?;
-            after = page.last().map(|(number, _)| *number);
-            if let Some((_, occurrence)) = page.into_iter().find(|(_, occurrence)| occurrence.job == job) {
-                return Ok(Some(occurrence));
-            }
-            if after.is_none() {
-                break;
-            }
-        }
-        Ok(None)
-    }
-
-    fn list_occurrences(
-        &self,
-        id: FailureId,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<(u64, OccurrenceRecord)>, Error> {
-        self.read(|view| {
-            let table = &view.tables.catalog;
-            let list = catalog::occurrences(id);
-            let after = after.map(|after| catalog::occurrence(id, after));
-            let occurrence = |entry| {
-                let (key, value): (fjall::Slice, _) = entry?;
-                let number = table.expect(&key, catalog::occurrence_number(&key), "the key is too short")?;
-                Ok((number, table.decode(&key, (), value)?))
-            };
-            view.scan(table, list.as_bytes(), after).take(limit).map(occurrence).collect()
-        })
-    }
-
     fn check_writable(&self) -> Result<(), Error> {
         let writer = self.writer();
         if writer.has_failed {
@@ -532,14 +305,6 @@ impl Store for EmbeddedStore {
             return Err(must_reopen("an earlier write failed, and the store was not loaded again"));
         }
         Ok(())
-    }
-
-    fn snapshot(&self) -> Result<Box<dyn StoreSnapshot>, Error> {
-        Ok(Box::new(self.snapshots.take(opened(&self.tables())?)?))
-    }
-
-    fn blobs_folder(&self) -> Option<PathBuf> {
-        Some(self.folder.path().join(BLOBS_FOLDER))
     }
 
     fn close(&self) -> Result<(), Error> {
@@ -551,6 +316,38 @@ impl Store for EmbeddedStore {
         let tables = self.tables();
         opened(&tables)?.db.persist(PersistMode::SyncAll).map_err(tables::commit_error)?;
         writer.mark.sync().map_err(|error| unavailable(&self.folder.mark(), "cannot sync the file", error))
+    }
+}
+
+impl Storage for EmbeddedStore {
+    fn kind(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn blobs_folder(&self) -> Option<PathBuf> {
+        Some(self.inner.folder.path().join(BLOBS_FOLDER))
+    }
+}
+
+impl Log for EmbeddedStore {
+    fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
+        self.inner.load(each)
+    }
+
+    fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()> {
+        Answer::ready(self.inner.commit(batch))
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        self.inner.check_writable()
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        self.inner.close()
     }
 }
 
@@ -577,6 +374,6 @@ fn load_jobs(
 
 impl fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbeddedStore").field("folder", &self.folder.path()).finish_non_exhaustive()
+        f.debug_struct("EmbeddedStore").field("folder", &self.inner.folder.path()).finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@ use mycelium_core::status::FinalStatus;
 use super::codec::{self, EndRecord, Head, Outputs, Record};
 use super::keys::{self, NAME_BYTES_MAX, catalog, index};
 use super::tables::{Table, Tables};
-use crate::store::record::{Stored, split_outputs};
+use crate::store::record::{Encoded, split_outputs};
 use crate::store::{
     Batch, Edges, ElfRecord, Error, JobAfter, JobChange, Known, NewFailure, RevisionRecord, Seen, SpecRecord,
     cursor,
@@ -127,7 +127,7 @@ impl<'a> Writes<'a> {
         self.write.remove(&tables.specs.keyspace, job.as_bytes());
     }
 
-    fn finish(&mut self, job: JobId, finished: &FinishedJob<Stored>) {
+    fn finish(&mut self, job: JobId, finished: &FinishedJob<Encoded>) {
         let tables = self.tables;
         let (record, outputs) = split_outputs(finished);
         let outputs = match outputs {

@@ -1,0 +1,376 @@
+//! What is read of the database.
+//!
+//! A few records by their keys come from memory almost always: what was written lately has not left it, and the rest is in
+//! the caches of database and system. So they are read where they are asked for, unless the read before was slow; all
+//! else is read on a thread that may block.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fjall::Slice;
+use mycelium_core::ids::{FailureId, FlowId, JobId, SubmissionId};
+use mycelium_core::image::{FlowRecord, LiveJob, SubmissionRecord};
+
+use super::codec::{EndRecord, Outputs};
+use super::keys::{self, NAME_BYTES_MAX, catalog, index};
+use super::tables::View;
+use super::{EmbeddedStore, Inner, lists, opened};
+use crate::store::record::outline;
+use crate::store::{
+    Answer, BlobDigest, BlobUse, Edge, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
+    FinishedQuery, FinishedRecord, FlowPage, FlowQuery, Listed, OCCURRENCES_SEARCHED, OccurrenceRecord,
+    Outline, Reads, RevisionCursor, RevisionKey, RevisionRecord, SpecRecord, StoreSnapshot, cursor,
+};
+
+/// Up to so many records are a few.
+const FEW: usize = 16;
+/// A read of a few that takes longer was not served from memory.
+const QUICK: Duration = Duration::from_millis(1);
+
+impl Inner {
+    /// Reads the records of a few keys, and notes how long that takes.
+    fn read_few<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let begun = Instant::now();
+        let records = self.read(read);
+        let is_slow = begun.elapsed() > QUICK;
+        if is_slow != self.is_slow.load(Ordering::Relaxed) {
+            self.is_slow.store(is_slow, Ordering::Relaxed);
+        }
+        records
+    }
+}
+
+impl EmbeddedStore {
+    /// Reads what there is of each key.
+    fn each<'a, K: Clone + Send + 'static, T: Send + 'static>(
+        &'a self,
+        keys: &'a [K],
+        read: fn(&View<'_>, &K) -> Result<T, Error>,
+    ) -> Answer<'a, Vec<T>> {
+        fn all<K, T>(
+            view: &View<'_>,
+            keys: &[K],
+            read: fn(&View<'_>, &K) -> Result<T, Error>,
+        ) -> Result<Vec<T>, Error> {
+            keys.iter().map(|key| read(view, key)).collect()
+        }
+        if keys.len() > FEW {
+            let keys = keys.to_vec();
+            return self.aside(move |view| all(view, &keys, read));
+        }
+        if !self.inner.is_slow.load(Ordering::Relaxed) {
+            return Answer::ready(self.inner.read_few(|view| all(view, keys, read)));
+        }
+        let (inner, keys) = (Arc::clone(&self.inner), keys.to_vec());
+        Answer::blocking(move || inner.read_few(|view| all(view, &keys, read)))
+    }
+
+    /// Reads on a thread that may block.
+    fn aside<'a, T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Answer<'a, T> {
+        let inner = Arc::clone(&self.inner);
+        Answer::blocking(move || inner.read(read))
+    }
+}
+
+impl Reads for EmbeddedStore {
+    fn specs<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<SpecRecord>>> {
+        self.each(ids, |view, id| view.get(&view.tables.specs, id.as_bytes(), *id))
+    }
+
+    fn outlines<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<Outline>>> {
+        self.each(ids, |view, id| {
+            let spec = view.get::<SpecRecord>(&view.tables.specs, id.as_bytes(), *id)?;
+            Ok(spec.map(outline))
+        })
+    }
+
+    fn unfinished<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<LiveJob>>> {
+        self.each(ids, |view, id| view.get(&view.tables.live, id.as_bytes(), *id))
+    }
+
+    fn finished<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<FinishedRecord>>> {
+        self.each(ids, |view, id| {
+            let Some(end) = view.get::<EndRecord>(&view.tables.ends, id.as_bytes(), ())? else {
+                return Ok(None);
+            };
+            let table = &view.tables.finished;
+            let key = keys::finished(end.finish_number);
+            let record = view.get(table, &key, end.finish_number)?;
+            table.expect(&key, record, "a job leads here, and there is no record").map(Some)
+        })
+    }
+
+    fn outputs<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<Bytes>>> {
+        self.each(ids, |view, id| {
+            let end = view.get::<EndRecord>(&view.tables.ends, id.as_bytes(), ())?;
+            match end.map(|end| end.outputs) {
+                None | Some(Outputs::None) => Ok(None),
+                Some(Outputs::Here(outputs)) => Ok(Some(outputs)),
+                Some(Outputs::Apart) => {
+                    let table = &view.tables.outputs;
+                    let outputs = view.get_raw(table, id.as_bytes())?;
+                    let why = "the job is done, and its outputs are missing";
+                    table.expect(id.as_bytes(), outputs, why).map(|outputs| Some(Bytes::from_owner(outputs)))
+                }
+            }
+        })
+    }
+
+    fn list_finished<'a>(&'a self, query: &'a FinishedQuery) -> Answer<'a, FinishedPage> {
+        let query = query.clone();
+        self.aside(move |view| lists::page(view, &query))
+    }
+
+    fn dependents<'a>(
+        &'a self,
+        jobs: &'a [JobId],
+        after: Option<Edge>,
+        limit: usize,
+    ) -> Answer<'a, Vec<Edge>> {
+        let jobs = in_order(jobs, after.map(|after| after.job));
+        self.aside(move |view| {
+            let table = &view.tables.index;
+            let mut edges = Vec::new();
+            for job in jobs {
+                let after = after
+                    .filter(|after| after.job == job)
+                    .map(|after| index::dependent(job, after.dependent));
+                let entries = view.scan(table, index::dependents(job).as_bytes(), after);
+                for entry in entries.take(limit - edges.len()) {
+                    let (key, _) = entry?;
+                    let dependent = table.expect(&key, index::dependent_of(&key), "the key is too short")?;
+                    edges.push(Edge { job, dependent });
+                }
+                if edges.len() == limit {
+                    break;
+                }
+            }
+            Ok(edges)
+        })
+    }
+
+    fn blob_uses<'a>(
+        &'a self,
+        blobs: &'a [BlobDigest],
+        after: Option<BlobUse>,
+        limit: usize,
+    ) -> Answer<'a, Vec<BlobUse>> {
+        let blobs = in_order(blobs, after.map(|after| after.blob));
+        self.aside(move |view| {
+            let table = &view.tables.index;
+            let mut uses = Vec::new();
+            for blob in blobs {
+                let after = after.filter(|after| after.blob == blob).as_ref().map(index::blob_use);
+                let entries = view.scan(table, index::blob_uses(blob).as_bytes(), after);
+                for entry in entries.take(limit - uses.len()) {
+                    let (key, _) = entry?;
+                    uses.push(table.expect(
+                        &key,
+                        index::blob_use_of(blob, &key),
+                        "it is not the use of a blob",
+                    )?);
+                }
+                if uses.len() == limit {
+                    break;
+                }
+            }
+            Ok(uses)
+        })
+    }
+
+    fn flows<'a>(&'a self, ids: &'a [FlowId]) -> Answer<'a, Vec<Option<FlowRecord>>> {
+        self.each(ids, |view, id| view.get(&view.tables.catalog, catalog::flow(*id).as_bytes(), *id))
+    }
+
+    fn flow_named<'a>(&'a self, name: &'a str) -> Answer<'a, Option<FlowRecord>> {
+        let query = FlowQuery { name: Some(name.to_owned()), limit: 1, ..FlowQuery::default() };
+        self.aside(move |view| {
+            let page = list_flows(view, &query)?;
+            match page.damaged.into_iter().next() {
+                // It may be the one.
+                Some(what) => Err(Error::Damaged { what }),
+                None => Ok(page.flows.into_iter().next()),
+            }
+        })
+    }
+
+    fn list_flows<'a>(&'a self, query: &'a FlowQuery) -> Answer<'a, FlowPage> {
+        let query = query.clone();
+        self.aside(move |view| list_flows(view, &query))
+    }
+
+    fn submissions<'a>(&'a self, ids: &'a [SubmissionId]) -> Answer<'a, Vec<Option<SubmissionRecord>>> {
+        self.each(ids, |view, id| view.get(&view.tables.catalog, catalog::submission(*id).as_bytes(), *id))
+    }
+
+    fn elves<'a>(&'a self, names: &'a [Arc<str>]) -> Answer<'a, Vec<Option<ElfRecord>>> {
+        self.each(names, |view, name| match name.len() {
+            0..=NAME_BYTES_MAX => view.get(&view.tables.catalog, catalog::elf(name).as_bytes(), ()),
+            _ => Ok(None),
+        })
+    }
+
+    fn list_elves<'a>(&'a self, after: Option<&'a str>, limit: usize) -> Answer<'a, Vec<ElfRecord>> {
+        let after = after.map(catalog::elf);
+        self.aside(move |view| {
+            let table = &view.tables.catalog;
+            let elf = |entry| {
+                let (key, value): (Slice, _) = entry?;
+                table.decode(&key, (), value)
+            };
+            view.scan(table, catalog::elves().as_bytes(), after).take(limit).map(elf).collect()
+        })
+    }
+
+    fn revisions<'a>(&'a self, named: &'a [RevisionKey]) -> Answer<'a, Vec<Option<RevisionRecord>>> {
+        self.each(named, |view, (elf, task, revision)| {
+            view.get(&view.tables.catalog, catalog::revision(elf, task, *revision).as_bytes(), ())
+        })
+    }
+
+    fn list_revisions<'a>(
+        &'a self,
+        elf: &'a str,
+        after: Option<&'a RevisionCursor>,
+        limit: usize,
+    ) -> Answer<'a, Vec<(RevisionCursor, RevisionRecord)>> {
+        let after = after.map(|after| catalog::revision_at(elf, after));
+        let elf = elf.to_owned();
+        self.aside(move |view| {
+            let table = &view.tables.catalog;
+            let list = catalog::revisions(&elf);
+            let revision = |entry| {
+                let (key, _): (Slice, Slice) = entry?;
+                let place = key.get(list.as_bytes().len()..).unwrap_or_default();
+                let named = cursor::task_and_revision(place);
+                let (task, revision) = table.expect(&key, named, "the key is no revision")?;
+                let record = view.get(table, catalog::revision(&elf, task, revision).as_bytes(), ())?;
+                let record = table.expect(&key, record, "the revision is missing")?;
+                Ok((RevisionCursor(place.to_vec()), record))
+            };
+            view.scan(table, list.as_bytes(), after).take(limit).map(revision).collect()
+        })
+    }
+
+    fn failures<'a>(&'a self, ids: &'a [FailureId]) -> Answer<'a, Vec<Option<FailureRecord>>> {
+        self.each(ids, |view, id| view.get(&view.tables.catalog, catalog::failure(*id).as_bytes(), *id))
+    }
+
+    fn list_failures<'a>(
+        &'a self,
+        after: Option<&'a FailureCursor>,
+        limit: usize,
+    ) -> Answer<'a, Listed<(FailureCursor, FailureRecord)>> {
+        let after = after.map(catalog::failure_at);
+        self.aside(move |view| {
+            let table = &view.tables.catalog;
+            let failure = |key: &[u8], _| {
+                let id = table.expect(key, catalog::failure_of(key), "the key is no failure")?;
+                let record = view.get::<FailureRecord>(table, catalog::failure(id).as_bytes(), id)?;
+                let record = table.expect(key, record, "the failure is missing")?;
+                Ok((cursor::failure(record.last_seen, id), record))
+            };
+            lists::listed(view, table, catalog::failures().as_bytes(), after, limit, failure)
+        })
+    }
+
+    fn occurrences_of<'a>(
+        &'a self,
+        of: &'a [(FailureId, JobId)],
+    ) -> Answer<'a, Vec<Option<OccurrenceRecord>>> {
+        let of = of.to_vec();
+        self.aside(move |view| {
+            of.into_iter().map(|(failure, job)| occurrence_of(view, failure, job)).collect()
+        })
+    }
+
+    fn list_occurrences(
+        &self,
+        id: FailureId,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Answer<'_, Vec<(u64, OccurrenceRecord)>> {
+        self.aside(move |view| list_occurrences(view, id, after, limit))
+    }
+
+    fn snapshot(&self) -> Answer<'_, Box<dyn StoreSnapshot>> {
+        let inner = Arc::clone(&self.inner);
+        Answer::blocking(move || {
+            let snapshot = inner.snapshots.take(opened(&inner.tables())?)?;
+            Ok(Box::new(snapshot) as Box<dyn StoreSnapshot>)
+        })
+    }
+}
+
+/// Keys in their order, each once, from `first` on.
+fn in_order<K: Copy + Ord>(keys: &[K], first: Option<K>) -> Vec<K> {
+    let mut keys: Vec<K> =
+        keys.iter().copied().filter(|key| first.is_none_or(|first| *key >= first)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+fn list_flows(view: &View<'_>, query: &FlowQuery) -> Result<FlowPage, Error> {
+    let table = &view.tables.catalog;
+    let list = match (&query.name, query.labels.iter().next()) {
+        (Some(name), _) => catalog::flows_named(name),
+        (None, Some(label)) => catalog::flows_labelled(label),
+        (None, None) => catalog::flows(),
+    };
+    let after = query.after.map(|after| list.clone().at_place(&cursor::descending(after.0)));
+    let flow = |key: &[u8], value: Slice| {
+        let id = table.expect(key, FlowId::from_slice(&value), "the value is no flow")?;
+        let flow = view.get(table, catalog::flow(id).as_bytes(), id)?;
+        table.expect(key, flow, "the flow is missing")
+    };
+    Ok(query.page(lists::listed(view, table, list.as_bytes(), after, query.read_max(), flow)?))
+}
+
+fn occurrence_of(view: &View<'_>, id: FailureId, job: JobId) -> Result<Option<OccurrenceRecord>, Error> {
+    let table = &view.tables.catalog;
+    let key = catalog::occurrence_of(id, job);
+    if let Some(number) = view.get_raw(table, key.as_bytes())? {
+        let number = <[u8; 8]>::try_from(&*number).ok().map(u64::from_be_bytes);
+        let number = table.expect(key.as_bytes(), number, "the value is no number")?;
+        if let Some(found) = view.get(table, catalog::occurrence(id, number).as_bytes(), ())? {
+            return Ok(Some(found));
+        }
+    }
+    // Stored by a version that wrote no such key.
+    const PAGE: usize = 16;
+    let mut after = None;
+    for _ in 0..OCCURRENCES_SEARCHED / PAGE {
+        let page = list_occurrences(view, id, after, PAGE)?;
+        after = page.last().map(|(number, _)| *number);
+        if let Some((_, occurrence)) = page.into_iter().find(|(_, occurrence)| occurrence.job == job) {
+            return Ok(Some(occurrence));
+        }
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+fn list_occurrences(
+    view: &View<'_>,
+    id: FailureId,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<(u64, OccurrenceRecord)>, Error> {
+    let table = &view.tables.catalog;
+    let list = catalog::occurrences(id);
+    let after = after.map(|after| catalog::occurrence(id, after));
+    let occurrence = |entry| {
+        let (key, value): (Slice, _) = entry?;
+        let number = table.expect(&key, catalog::occurrence_number(&key), "the key is too short")?;
+        Ok((number, table.decode(&key, (), value)?))
+    };
+    view.scan(table, list.as_bytes(), after).take(limit).map(occurrence).collect()
+}
