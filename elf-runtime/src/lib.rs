@@ -16,6 +16,7 @@ mod flow;
 mod frames;
 mod ids;
 mod json;
+mod macros;
 mod output;
 mod problem;
 mod recorded;
@@ -47,12 +48,12 @@ pub use declaration::{
     DeclarationError, ElfDeclaration, ParameterDeclaration, Revision, TaskDeclaration, revision_of,
 };
 pub use elf::Elf;
-pub use elf_macros::{Output, machine_elf};
 pub use error::{Error, FailedJob, JobFailure, SourceError, Violation};
 pub use flow::{Flow, Job};
 pub use frames::Frame;
 pub use ids::{FlowId, InvalidId, JobId};
 pub use json::{Mismatch, Unwritable};
+pub use macros::{Output, machine_elf};
 // The messages of the contract are part of our interface: calls take and return them, errors carry them.
 pub use mycelium_proto::{reason, v1};
 pub use output::{Element, Fields, Json, NoFields, Output, TaskReturn};

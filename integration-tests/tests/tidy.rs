@@ -23,6 +23,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
         560,
         "one client: a method for each thing that tests say to a broker",
     ),
+    ("integration-tests/tests/answer_sizes.rs", 580, "one promise a test"),
     ("integration-tests/tests/store_folders.rs", 525, "one promise a test"),
     ("mycelium-server/core/tests/model.rs", 530, "one model: an operation a method"),
     ("mycelium-server/src/broker/driver.rs", 725, "one loop, and what it waits for"),
