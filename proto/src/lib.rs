@@ -28,6 +28,7 @@ pub const FILES: [(&str, &str); 10] = [
 ];
 
 pub mod limits;
+pub mod notation;
 pub mod reason;
 
 mod generated {

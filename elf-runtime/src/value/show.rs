@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use mycelium_proto::notation::{Binds, Form};
+
 use super::node::{Node, NodeKind};
 use super::scopes::Scope;
 
@@ -39,103 +41,6 @@ impl Levels {
 
     fn below_operation(self) -> Self {
         Self { operations: self.operations.saturating_sub(1), ..self }
-    }
-}
-
-/// How strongly an expression holds its operands.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Binds {
-    Loosest,
-    Select,
-    Or,
-    And,
-    Not,
-    Compare,
-    Add,
-    Multiply,
-    Negate,
-    Power,
-    Tightest,
-}
-
-impl Binds {
-    /// The next that binds more strongly.
-    fn tighter(self) -> Self {
-        match self {
-            Self::Loosest => Self::Select,
-            Self::Select => Self::Or,
-            Self::Or => Self::And,
-            Self::And => Self::Not,
-            Self::Not => Self::Compare,
-            Self::Compare => Self::Add,
-            Self::Add => Self::Multiply,
-            Self::Multiply => Self::Negate,
-            Self::Negate => Self::Power,
-            Self::Power | Self::Tightest => Self::Tightest,
-        }
-    }
-}
-
-/// How an operation is written.
-enum Form {
-    /// `a + b`
-    Between(&'static str, Binds),
-    /// `-a`
-    Before(&'static str, Binds),
-    /// `a if c else b`
-    Select,
-    /// `a[k]`
-    Element,
-    /// `a[start:stop:step]`
-    Slice,
-    /// `a.name(b, c)`, with the name after the family
-    Method(usize),
-    /// `name(a, b)`
-    Call,
-}
-
-/// The name of the operation that does the same with values of all kinds, which reads better.
-fn shown_as(name: &str) -> &str {
-    match name {
-        "strict.sort" => "list.sort",
-        "strict.min" => "list.min",
-        "strict.max" => "list.max",
-        _ => name.strip_prefix("strict.").unwrap_or(name),
-    }
-}
-
-fn form(name: &str, operands: usize) -> Form {
-    let between = |sign, binds| if operands >= 2 { Form::Between(sign, binds) } else { Form::Call };
-    let of = |form, count: std::ops::RangeInclusive<usize>| {
-        if count.contains(&operands) { form } else { Form::Call }
-    };
-    match name {
-        "or" => between("or", Binds::Or),
-        "and" => between("and", Binds::And),
-        "not" => of(Form::Before("not ", Binds::Not), 1..=1),
-        "equal" => of(Form::Between("==", Binds::Compare), 2..=2),
-        "not_equal" => of(Form::Between("!=", Binds::Compare), 2..=2),
-        "less" => of(Form::Between("<", Binds::Compare), 2..=2),
-        "less_or_equal" => of(Form::Between("<=", Binds::Compare), 2..=2),
-        "greater" => of(Form::Between(">", Binds::Compare), 2..=2),
-        "greater_or_equal" => of(Form::Between(">=", Binds::Compare), 2..=2),
-        "add" | "string.concat" => between("+", Binds::Add),
-        "subtract" => of(Form::Between("-", Binds::Add), 2..=2),
-        "multiply" => of(Form::Between("*", Binds::Multiply), 2..=2),
-        "divide" => of(Form::Between("/", Binds::Multiply), 2..=2),
-        "integer_divide" => of(Form::Between("//", Binds::Multiply), 2..=2),
-        "modulo" => of(Form::Between("%", Binds::Multiply), 2..=2),
-        "negate" => of(Form::Before("-", Binds::Negate), 1..=1),
-        "power" => of(Form::Between("**", Binds::Power), 2..=2),
-        "select" => of(Form::Select, 3..=3),
-        "get" => of(Form::Element, 2..=2),
-        "slice" => of(Form::Slice, 3..=4),
-        // Its operands are alike: none of them is the list.
-        "list.range" => Form::Call,
-        _ => match name.split_once('.') {
-            Some((family @ ("list" | "map" | "string"), _)) if operands > 0 => Form::Method(family.len() + 1),
-            Some(_) | None => Form::Call,
-        },
     }
 }
 
@@ -182,9 +87,7 @@ impl Show<'_, '_> {
                 self.f.write_str(if entries.len() > ITEMS_MAX { ", …}" } else { "}" })
             }
             NodeKind::Operation { .. } if levels.operations == 0 => self.f.write_str("…"),
-            NodeKind::Operation { name, .. } => {
-                self.operation(shown_as(name), node, around, levels.below_operation())
-            }
+            NodeKind::Operation { name, .. } => self.operation(name, node, around, levels.below_operation()),
         }
     }
 
@@ -201,14 +104,8 @@ impl Show<'_, '_> {
         // What a body has captured is seen inside of it.
         let captured = body.as_ref().map_or(0, |body| body.captured);
         let operands = &inputs[..inputs.len().saturating_sub(captured)];
-        let form =
-            if body.is_some() && !name.contains('.') { Form::Call } else { form(name, operands.len()) };
-        let binds = match &form {
-            Form::Between(_, binds) | Form::Before(_, binds) => *binds,
-            Form::Select => Binds::Select,
-            Form::Element | Form::Slice | Form::Method(_) | Form::Call => Binds::Tightest,
-        };
-        let is_looser = binds < around;
+        let form = Form::of(name, operands.len(), body.is_some());
+        let is_looser = form.binds() < around;
         if is_looser {
             self.f.write_char('(')?;
         }
@@ -242,13 +139,13 @@ impl Show<'_, '_> {
                 }
                 self.f.write_char(']')?;
             }
-            Form::Method(from) => {
+            Form::Method(name) => {
                 self.show(&operands[0], Binds::Tightest, levels)?;
-                write!(self.f, ".{}", &name[from..])?;
+                write!(self.f, ".{name}")?;
                 self.arguments(&operands[1..], node, levels)?;
             }
-            Form::Call => {
-                self.f.write_str(name.strip_prefix("list.").unwrap_or(name))?;
+            Form::Call(name) => {
+                self.f.write_str(name)?;
                 self.arguments(operands, node, levels)?;
             }
         }
@@ -256,12 +153,7 @@ impl Show<'_, '_> {
     }
 
     fn between(&mut self, sign: &str, binds: Binds, operands: &[Node], levels: Levels) -> fmt::Result {
-        // `a - (b - c)`, but `2 ** 3 ** 4` for the one that is read from the right; comparisons are not chained.
-        let (first, others) = match binds {
-            Binds::Power => (binds.tighter(), binds),
-            Binds::Compare => (binds.tighter(), binds.tighter()),
-            _ => (binds, binds.tighter()),
-        };
+        let (first, others) = binds.of_operands();
         for (index, operand) in operands.iter().take(ITEMS_MAX).enumerate() {
             if index > 0 {
                 write!(self.f, " {sign} ")?;

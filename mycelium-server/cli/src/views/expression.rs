@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use mycelium_proto::notation::{Binds, Form};
 use mycelium_proto::v1::{Body, Operation, ValueNode, value_node};
 
 use super::{Names, Payload as Shown};
@@ -13,15 +14,10 @@ const TEXT_BYTES_MAX: usize = 2_000;
 /// Nodes in each other beyond these are not shown.
 const LEVELS_MAX: u32 = 64;
 
-/// How tightly the parts of an expression hold together: what is looser needs parentheses.
-const LOOSEST: u8 = 0;
-const CONDITION: u8 = 1;
-const TIGHTEST: u8 = 9;
-
 /// Writes a node as an expression, in which outputs go by the names that they get in `names`.
 pub(crate) fn expression(nodes: &[ValueNode], index: u32, names: &mut Names) -> String {
     let mut writer = Writer { text: String::new(), bodies: 0, names };
-    writer.node(nodes, index, u32::MAX, LOOSEST, LEVELS_MAX);
+    writer.node(nodes, index, u32::MAX, Binds::Loosest, LEVELS_MAX);
     writer.text
 }
 
@@ -32,42 +28,13 @@ struct Writer<'a> {
     bodies: usize,
 }
 
-/// The name of the operation that does the same with values of all kinds, which reads better.
-fn shown_as(name: &str) -> &str {
-    match name {
-        "strict.sort" | "strict.min" | "strict.max" => name,
-        _ => name.strip_prefix("strict.").unwrap_or(name),
-    }
-}
-
-/// The sign of an operation between two operands, and how tightly it binds.
-fn infix(name: &str) -> Option<(&'static str, u8)> {
-    Some(match name {
-        "or" => ("or", 2),
-        "and" => ("and", 3),
-        "equal" => ("==", 5),
-        "not_equal" => ("!=", 5),
-        "less" => ("<", 5),
-        "less_or_equal" => ("<=", 5),
-        "greater" => (">", 5),
-        "greater_or_equal" => (">=", 5),
-        "add" | "string.concat" => ("+", 6),
-        "subtract" => ("-", 6),
-        "multiply" => ("*", 7),
-        "divide" => ("/", 7),
-        "integer_divide" => ("//", 7),
-        "modulo" => ("%", 7),
-        _ => return None,
-    })
-}
-
 impl Writer<'_> {
     fn is_full(&self) -> bool {
         self.text.len() > TEXT_BYTES_MAX
     }
 
     /// Writes a node; nodes refer to earlier ones only, and one that does not is not followed.
-    fn node(&mut self, nodes: &[ValueNode], index: u32, parent: u32, binding: u8, levels: u32) {
+    fn node(&mut self, nodes: &[ValueNode], index: u32, parent: u32, binding: Binds, levels: u32) {
         if self.is_full() {
             return;
         }
@@ -85,7 +52,7 @@ impl Writer<'_> {
             Some(value_node::Kind::List(list)) => {
                 self.text.push('[');
                 self.separated(&list.items, |writer, item| {
-                    writer.node(nodes, *item, index, LOOSEST, levels - 1);
+                    writer.node(nodes, *item, index, Binds::Loosest, levels - 1);
                 });
                 self.text.push(']');
             }
@@ -93,7 +60,7 @@ impl Writer<'_> {
                 self.text.push('{');
                 self.separated(&map.entries, |writer, entry| {
                     let _infallible = write!(writer.text, "{:?}: ", entry.key);
-                    writer.node(nodes, entry.node, index, LOOSEST, levels - 1);
+                    writer.node(nodes, entry.node, index, Binds::Loosest, levels - 1);
                 });
                 self.text.push('}');
             }
@@ -128,79 +95,83 @@ impl Writer<'_> {
         nodes: &[ValueNode],
         operation: &Operation,
         index: u32,
-        binding: u8,
+        binding: Binds,
         levels: u32,
     ) {
         let inputs = operation.inputs.as_slice();
-        let part = |writer: &mut Self, input: u32, binding: u8| {
+        let part = |writer: &mut Self, input: u32, binding: Binds| {
             writer.node(nodes, input, index, binding, levels);
         };
-        let name = shown_as(&operation.name);
-        if let (Some((sign, own)), [left, right]) = (infix(name), inputs) {
-            self.text.push_str(if own < binding { "(" } else { "" });
-            part(self, *left, own);
-            let _infallible = write!(self.text, " {sign} ");
-            part(self, *right, own + 1);
-            self.text.push_str(if own < binding { ")" } else { "" });
-            return;
-        }
-        match (name, inputs) {
-            ("negate", [value]) => {
-                self.text.push('-');
-                part(self, *value, 8);
+        let form = Form::of(&operation.name, inputs.len(), operation.body.is_some());
+        let is_looser = form.binds() < binding;
+        self.text.push_str(if is_looser { "(" } else { "" });
+        match (form, inputs) {
+            (Form::Between(sign, binds), inputs) => {
+                let (first, others) = binds.of_operands();
+                for (place, input) in inputs.iter().enumerate() {
+                    if self.is_full() {
+                        break;
+                    }
+                    if place > 0 {
+                        let _infallible = write!(self.text, " {sign} ");
+                    }
+                    part(self, *input, if place == 0 { first } else { others });
+                }
             }
-            ("not", [value]) => {
-                self.text.push_str("not ");
-                part(self, *value, 4);
+            (Form::Before(sign, binds), [value]) => {
+                self.text.push_str(sign);
+                part(self, *value, binds);
             }
-            ("select", [condition, then, otherwise]) => {
-                self.text.push_str(if CONDITION < binding { "(" } else { "" });
-                part(self, *then, CONDITION + 1);
+            (Form::Select, [condition, then, otherwise]) => {
+                part(self, *then, Binds::Or);
                 self.text.push_str(" if ");
-                part(self, *condition, CONDITION + 1);
+                part(self, *condition, Binds::Or);
                 self.text.push_str(" else ");
-                part(self, *otherwise, CONDITION);
-                self.text.push_str(if CONDITION < binding { ")" } else { "" });
+                part(self, *otherwise, Binds::Select);
             }
-            ("get", [value, key]) => {
-                part(self, *value, TIGHTEST);
+            (Form::Element, [value, key]) => {
+                part(self, *value, Binds::Tightest);
                 self.text.push('[');
-                part(self, *key, LOOSEST);
+                part(self, *key, Binds::Loosest);
                 self.text.push(']');
             }
-            ("slice", [value, ends @ ..]) => {
-                part(self, *value, TIGHTEST);
+            (Form::Slice, [value, ends @ ..]) => {
+                part(self, *value, Binds::Tightest);
                 self.text.push('[');
-                for (position, end) in ends.iter().enumerate() {
-                    self.text.push_str(if position == 0 { "" } else { ":" });
+                for (place, end) in ends.iter().enumerate() {
+                    self.text.push_str(if place == 0 { "" } else { ":" });
                     if !is_null(nodes, *end) {
-                        part(self, *end, LOOSEST);
+                        part(self, *end, Binds::Loosest);
                     }
                 }
                 self.text.push(']');
             }
-            (name, [value, rest @ ..]) if name.contains('.') && name != "list.range" => {
-                part(self, *value, TIGHTEST);
-                let _infallible =
-                    write!(self.text, ".{}(", format::one_line(name.rsplit('.').next().unwrap_or(name)));
+            (Form::Method(name), [value, rest @ ..]) => {
+                part(self, *value, Binds::Tightest);
+                let _infallible = write!(self.text, ".{}(", format::one_line(name));
                 self.call(nodes, rest, operation.body.as_ref(), index, levels);
             }
-            (name, inputs) => {
+            (Form::Call(name), inputs) => {
                 let _infallible = write!(self.text, "{}(", format::one_line(name));
                 self.call(nodes, inputs, operation.body.as_ref(), index, levels);
             }
+            // Each form comes with as many operands as it is matched with above.
+            (Form::Before(..) | Form::Select | Form::Element | Form::Slice | Form::Method(_), _) => {
+                self.text.push('?');
+            }
         }
+        self.text.push_str(if is_looser { ")" } else { "" });
     }
 
     /// The operands behind the parenthesis, and the body.
     fn call(&mut self, nodes: &[ValueNode], inputs: &[u32], body: Option<&Body>, index: u32, levels: u32) {
-        self.separated(inputs, |writer, input| writer.node(nodes, *input, index, LOOSEST, levels));
+        self.separated(inputs, |writer, input| writer.node(nodes, *input, index, Binds::Loosest, levels));
         if let Some(body) = body {
             self.text.push_str(if inputs.is_empty() { "" } else { ", " });
             self.bodies += 1;
             let name = input_name(self.bodies, 0);
             let _infallible = write!(self.text, "{name} -> ");
-            self.node(&body.nodes, body.result, u32::MAX, LOOSEST, levels);
+            self.node(&body.nodes, body.result, u32::MAX, Binds::Loosest, levels);
             self.bodies -= 1;
         }
         self.text.push(')');
