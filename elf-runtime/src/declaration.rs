@@ -243,23 +243,18 @@ impl TaskDeclaration {
 
     /// Adds a parameter that every job gives.
     #[must_use]
-    pub fn parameter<T: JsonSchema>(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.parameters.push(ParameterDeclaration {
-            name: name.into(),
-            schema: schema_of::<T>(),
-            optional: false,
-        });
-        self
+    pub fn parameter<T: JsonSchema>(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.with_parameter::<T>(name.into(), false)
     }
 
     /// Adds a parameter that a job may leave out.
     #[must_use]
-    pub fn optional_parameter<T: JsonSchema>(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.parameters.push(ParameterDeclaration {
-            name: name.into(),
-            schema: schema_of::<T>(),
-            optional: true,
-        });
+    pub fn optional_parameter<T: JsonSchema>(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.with_parameter::<T>(name.into(), true)
+    }
+
+    fn with_parameter<T: JsonSchema>(mut self, name: Cow<'static, str>, optional: bool) -> Self {
+        self.parameters.push(ParameterDeclaration { name, schema: schema_of::<T>(), optional });
         self
     }
 

@@ -112,7 +112,7 @@ pub enum Error {
         source: SourceError,
     },
     /// The broker's answer breaks the contract; the two sides do not fit together.
-    #[error("broker's answer makes no sense: {message}")]
+    #[error("broker's answer breaks the contract: {message}")]
     Protocol {
         /// What is wrong with it.
         message: String,

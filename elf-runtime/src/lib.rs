@@ -42,7 +42,9 @@ struct Readme;
 pub mod __private;
 
 pub use call::{TaskCall, TaskOutputs};
-pub use client::{Builder, JobWatch, Mycelium, reason_in_words};
+#[doc(hidden)]
+pub use client::describe_reason as reason_in_words;
+pub use client::{Builder, JobWatch, Mycelium, describe_reason};
 pub use context::{TaskContext, TaskContextParts};
 pub use declaration::{
     DeclarationError, ElfDeclaration, ParameterDeclaration, Revision, TaskDeclaration, revision_of,

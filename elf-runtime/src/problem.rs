@@ -89,8 +89,8 @@ pub enum ProblemKind {
     /// A parameter is given twice.
     #[error("it is given twice")]
     GivenTwice,
-    /// Lists and maps stand in each other too deep.
-    #[error("{depth} lists and maps stand in each other, and at most {} may", limits::VALUE_DEPTH_MAX)]
+    /// Lists and maps are nested too deep.
+    #[error("lists and maps are nested {depth} deep, and at most {} is allowed", limits::VALUE_DEPTH_MAX)]
     TooDeep {
         /// How many do.
         depth: u32,

@@ -97,7 +97,7 @@ impl Run {
         self.flow_id
     }
 
-    /// Waits for a job of the flow and returns its result, for as long as that takes. A broker that is away meanwhile
+    /// Waits for a job of the flow and returns its result, for as long as that takes. A broker that is unavailable meanwhile
     /// is waited for too, but no longer at once than the handle's [patience](crate::Builder::patience) (30 s
     /// unless it was built otherwise). After that the jobs go on, and their results can be asked for again.
     ///
@@ -105,7 +105,7 @@ impl Run {
     /// [`Error::JobFailed`] if the job failed, was cancelled, or could not run because another did not end well;
     /// [`Error::JobSkipped`] if it was skipped; [`Error::Decode`] if what it returned is no `T`; [`Error::DamagedBlob`]
     /// if a large output is not what it was; [`Error::Busy`] and [`Error::Unreachable`] if the broker
-    /// stays away for longer than the handle's patience; [`Error::Refused`] if the broker does not know the job, or its
+    /// stays unavailable for longer than the handle's patience; [`Error::Refused`] if the broker does not know the job, or its
     /// flow; and at once [`Error::JobOfAnotherFlow`], and [`Error::JobNotSubmitted`] for a job that was recorded after
     /// the flow was submitted.
     pub async fn result<T: Output>(&self, job: &Job<T>) -> Result<T, Error> {
@@ -210,7 +210,7 @@ impl Run {
     /// jobs failed is no error. Of a flow without jobs that is true at once.
     ///
     /// # Errors
-    /// [`Error::Busy`] and [`Error::Unreachable`] if the broker stays away for longer than the handle's patience;
+    /// [`Error::Busy`] and [`Error::Unreachable`] if the broker stays unavailable for longer than the handle's patience;
     /// [`Error::Refused`] with FLOW_NOT_FOUND if it does not know the flow.
     pub async fn wait(&self) -> Result<v1::JobCounts, Error> {
         let counts = self.counts().await?;

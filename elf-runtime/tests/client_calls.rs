@@ -62,6 +62,15 @@ fn record_one(flow: &Flow) -> Job<serde_json::Value> {
     flow.call("scale", "task_weigh", args! { species: "bee" })
 }
 
+/// A broker that takes submissions, and a flow for it with one job.
+async fn one_job() -> (FakeBroker, Flow, Job<serde_json::Value>) {
+    let broker = FakeBroker::start().await;
+    take_submissions(&broker);
+    let flow = broker.client().flow("daily");
+    let job = record_one(&flow);
+    (broker, flow, job)
+}
+
 #[tokio::test]
 async fn connecting_to_nobody_says_how_to_start_a_broker() {
     let error = within("the error", Mycelium::connect("http://127.0.0.1:1")).await.unwrap_err();
@@ -295,10 +304,7 @@ async fn results_arrive_on_one_watch() {
 
 #[tokio::test]
 async fn a_result_of_another_type_is_an_error_that_names_the_job() {
-    let broker = FakeBroker::start().await;
-    take_submissions(&broker);
-    let flow = broker.client().flow("daily");
-    let job = record_one(&flow);
+    let (broker, flow, job) = one_job().await;
     let id = job.id();
     let outputs = v1::Output { payload: Some(v1::Payload::default()), ..output("") };
     broker.script(|script| {
@@ -462,10 +468,7 @@ async fn a_job_whose_cause_came_back_without_it_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_job_that_was_brought_back_is_waited_for_again() {
-    let broker = FakeBroker::start().await;
-    take_submissions(&broker);
-    let flow = broker.client().flow("daily");
-    let job = record_one(&flow);
+    let (broker, flow, job) = one_job().await;
     let id = job.id();
     let (more, changes) = tokio::sync::mpsc::unbounded_channel();
     let mut changes = Some(changes);

@@ -74,7 +74,7 @@ impl Builder {
 
 impl Mycelium {
     /// Connects to the mycelium `default` of the broker at `url` (such as `http://127.0.0.1:7420`; the scheme is
-    /// `http`, since TLS is not there yet), and makes sure that it answers.
+    /// `http`, since TLS is not supported yet), and makes sure that it answers.
     ///
     /// # Errors
     /// As [`Builder::connect`].

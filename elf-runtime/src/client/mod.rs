@@ -9,4 +9,4 @@ mod why;
 pub use self::builder::Builder;
 pub use self::mycelium::Mycelium;
 pub use self::watch::JobWatch;
-pub use self::why::reason_in_words;
+pub use self::why::describe_reason;

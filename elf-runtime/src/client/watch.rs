@@ -30,7 +30,7 @@ impl JobWatch {
     ///
     /// # Errors
     /// [`Error::Refused`] with the reasons that the contract names for `WatchJobs`; [`Error::Busy`] or
-    /// [`Error::Unreachable`] if the broker stays away for longer than the handle's patience. The watch may be asked
+    /// [`Error::Unreachable`] if the broker stays unavailable for longer than the handle's patience. The watch may be asked
     /// again after that, and then tries again.
     pub async fn next(&mut self) -> Result<Option<v1::WatchJobsResponse>, Error> {
         let mut retry = Retry::new(self.mycelium.patience());

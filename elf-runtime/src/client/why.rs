@@ -1,4 +1,4 @@
-//! Why a job is where it is, in words.
+//! Why a job is where it is, in a sentence for people.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ impl Mycelium {
     pub async fn why(&self, job_id: JobId) -> Result<String, Error> {
         let request = v1::ExplainJobRequest { job_id: job_id.to_wire(), ..v1::ExplainJobRequest::default() };
         let answer = self.explain_job(request).await?;
-        Ok(reason_in_words(&answer.job.unwrap_or_default(), &answer.reason.unwrap_or_default()))
+        Ok(describe_reason(&answer.job.unwrap_or_default(), &answer.reason.unwrap_or_default()))
     }
 }
 
 /// The answer of [`explain_job`](Mycelium::explain_job) in one sentence, such as `READY: no elf named `scale` has ever
 /// connected`. Names stand in it as they are.
 #[must_use]
-pub fn reason_in_words(job: &Job, reason: &Reason) -> String {
+pub fn describe_reason(job: &Job, reason: &Reason) -> String {
     let (elf, task) = (&job.elf, &job.task);
     let status = status_name(job.status());
     let why = match &reason.kind {
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn told(status: JobStatus, kind: Kind) -> String {
-        reason_in_words(&Job { status: status.into(), ..Job::default() }, &Reason { kind: Some(kind) })
+        describe_reason(&Job { status: status.into(), ..Job::default() }, &Reason { kind: Some(kind) })
     }
 
     #[test]

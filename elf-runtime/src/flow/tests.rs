@@ -180,8 +180,8 @@ async fn a_chain_of_a_million_is_built_refused_and_dropped() {
     assert_eq!(
         problems(&flow).await,
         [
-            "call of `task_nest` of the elf `zoo`: parameter `_x`: 1000000 lists and maps stand in each other, and at \
-          most 128 may"
+            "call of `task_nest` of the elf `zoo`: parameter `_x`: lists and maps are nested 1000000 deep, and at \
+          most 128 is allowed"
         ]
     );
     assert!(chain.to_string().ends_with("[[[[…]]]]"), "{chain}");

@@ -95,7 +95,7 @@ pub(super) fn lossy_integers(json: &[u8]) -> HashSet<u64> {
     lossy
 }
 
-/// How many lists and maps stand in each other, at most.
+/// How deep lists and maps are nested.
 pub(super) fn depth(json: &[u8]) -> usize {
     let (mut depth, mut depth_max) = (0_usize, 0);
     let mut rest = json;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mycelium_proto::reason;
 use mycelium_proto::v1::{self, JobStatus};
 
-use crate::client::{Mycelium, reason_in_words};
+use crate::client::{Mycelium, describe_reason};
 use crate::error::Error;
 use crate::ids::{FlowId, JobId};
 
@@ -85,7 +85,7 @@ impl SlowWaits {
                 %job_id,
                 elf = job.elf,
                 task = job.task,
-                why = reason_in_words(&job, &reason),
+                why = describe_reason(&job, &reason),
                 "a job has been waited for for {} s",
                 SLOW_MIN.as_secs()
             );

@@ -47,7 +47,7 @@ enum UrlProblem {
     Unparsable,
     #[error("it does not begin with http://")]
     NoScheme,
-    #[error("TLS is not there yet, only http://")]
+    #[error("TLS is not supported yet, only http://")]
     Tls,
     #[error("a broker speaks http://, not {0}://")]
     Scheme(String),

@@ -46,7 +46,7 @@ fn close(scope: Scope, own_inputs: u32, result: Node) -> Result<(Body<Node>, Vec
     let nested = table.bodies_nested + 1;
     if nested as usize > limits::BODY_DEPTH_MAX {
         return Err(ProblemKind::InvalidValue(format!(
-            "{nested} closures stand in each other, and at most {} may",
+            "closures are nested {nested} deep, and at most {} is allowed",
             limits::BODY_DEPTH_MAX
         )));
     }

@@ -137,7 +137,7 @@ pub(super) struct Table<P> {
     /// How many bytes the literals take that travel inline, those in bodies included.
     pub(super) literal_bytes: usize,
     large: Vec<(u32, Bytes)>,
-    /// How many bodies stand in each other here at most.
+    /// How deep bodies are nested here.
     pub(super) bodies_nested: u32,
 }
 

@@ -19,7 +19,7 @@ pub struct Node(Arc<Inner>);
 
 struct Inner {
     kind: NodeKind,
-    /// How many lists and maps stand in each other here, this one included. How deep the result of an operation nests
+    /// How deep lists and maps are nested here, this one included. How deep the result of an operation is nested
     /// is known to the broker that computes it.
     depth: u32,
     /// The closures whose elements it uses.
@@ -196,11 +196,11 @@ impl Added {
 /// Drops the nodes below in a loop: dropped one inside of the other, a long chain would overflow the stack.
 impl Drop for Inner {
     fn drop(&mut self) {
-        let mut doomed = Vec::new();
-        self.kind.take_nodes(&mut doomed);
-        while let Some(node) = doomed.pop() {
+        let mut below = Vec::new();
+        self.kind.take_nodes(&mut below);
+        while let Some(node) = below.pop() {
             if let Some(mut inner) = Arc::into_inner(node.0) {
-                inner.kind.take_nodes(&mut doomed);
+                inner.kind.take_nodes(&mut below);
             }
         }
     }

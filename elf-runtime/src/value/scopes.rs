@@ -20,7 +20,7 @@ impl Scope {
 pub(super) struct Scopes(Option<Arc<[Scope]>>);
 
 impl Scopes {
-    /// The most that are kept. Closures may not stand in each other as deep by far, so a node that depends on more
+    /// The most that are kept. Closures may not be nested as deep by far, so a node that depends on more
     /// uses elements that have escaped, and those that are kept suffice to tell.
     const MAX: usize = 64;
 

@@ -15,8 +15,8 @@ use mycelium_proto::v1::{self, connect_response};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Finished;
-use super::crew::{Crew, Outbox};
-use super::ledger::{Counts, Ledger, Orders};
+use super::executor::{Executor, Outbox};
+use super::ledger::{Actions, Counts, Ledger};
 use super::pulse::Pulse;
 use crate::error::Error;
 use crate::retry::Backoff;
@@ -52,7 +52,7 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The runtime that tasks run on is late, or is no longer. The log says so once each time, the broker hears it again
+    /// The runtime that tasks run on is late, or is no longer. The log says so once each time, the broker is told again
     /// as it goes on.
     fn on_late(&self, late_by: Option<Duration>) {
         let was_late = self.ledger().on_late(late_by);
@@ -76,7 +76,7 @@ pub(super) type OnReady = Box<dyn FnOnce(u64) + Send>;
 pub(super) struct Connection {
     pub(super) line: ElfLine,
     pub(super) shared: Arc<Shared>,
-    pub(super) crews: Vec<Arc<Crew>>,
+    pub(super) executors: Vec<Arc<Executor>>,
     /// The worker takes no more jobs and is to leave when it has none.
     pub(super) drain: CancellationToken,
     /// The caller went away: the worker is to leave now.
@@ -183,7 +183,7 @@ impl Connection {
             opened = tokio::time::timeout(WELCOME_TIMEOUT, open) => opened,
             () = self.give_up.cancelled() => return StreamEnd::Left,
             // A worker that was never welcomed owes nothing, and need not wait long for a broker that may never
-            // answer; but one that is about to welcome it should hear the goodbye.
+            // answer; but one that is about to welcome it should be told goodbye.
             () = async {
                 self.drain.cancelled().await;
                 tokio::time::sleep(GOODBYE_TIMEOUT).await;
@@ -217,7 +217,7 @@ impl Connection {
     }
 
     fn on_welcome(&mut self, sequence: u64, welcome: &v1::Welcome) {
-        let orders = {
+        let actions = {
             let mut ledger = self.shared.ledger();
             ledger.on_sequence(sequence);
             ledger.on_welcome(welcome)
@@ -229,7 +229,7 @@ impl Connection {
             kept = welcome.keep.len(),
             "serving"
         );
-        self.carry_out(orders);
+        self.perform(actions);
         if let Some(on_ready) = self.on_ready.take() {
             on_ready(welcome.session);
         }
@@ -278,8 +278,8 @@ impl Connection {
 
     fn start_draining(&self) {
         self.shared.ledger().drain();
-        for crew in &self.crews {
-            crew.release_unstarted();
+        for executor in &self.executors {
+            executor.release_unstarted();
         }
         let counts = self.shared.ledger().counts();
         tracing::info!(held = counts.running, unacknowledged = counts.unacknowledged, "draining");
@@ -309,11 +309,11 @@ impl Connection {
         ledger.on_sequence(message.sequence);
         let mut end = None;
         let mut is_cancel = false;
-        let orders = match message.kind {
+        let actions = match message.kind {
             Some(connect_response::Kind::Assign(assign)) => ledger.on_assign(assign),
             Some(connect_response::Kind::OutcomeAcks(acks)) => {
                 ledger.on_acks(&acks);
-                Orders::default()
+                Actions::default()
             }
             Some(connect_response::Kind::HeartbeatAck(ack)) => {
                 is_cancel = !ack.unknown.is_empty();
@@ -330,40 +330,40 @@ impl Connection {
                     "the broker closes the stream"
                 );
                 end = Some(StreamEnd::GoAway);
-                Orders::default()
+                Actions::default()
             }
             Some(connect_response::Kind::Fault(fault)) => {
                 tracing::warn!(
                     sequence = fault.sequence,
                     reason = fault.reason,
                     message = fault.message,
-                    "the broker finds fault with a message"
+                    "the broker reports a fault in a message"
                 );
-                Orders::default()
+                Actions::default()
             }
             Some(connect_response::Kind::Welcome(_)) => {
                 tracing::warn!("the broker repeats its welcome, which is ignored");
-                Orders::default()
+                Actions::default()
             }
             // A kind of message from a later version of the contract.
-            None => Orders::default(),
+            None => Actions::default(),
         };
         drop(ledger);
         if is_cancel {
-            tracing::debug!(attempts = orders.cancel.len(), "attempts are no longer wanted");
+            tracing::debug!(attempts = actions.cancel.len(), "attempts are no longer wanted");
         }
-        self.carry_out(orders);
+        self.perform(actions);
         end
     }
 
-    fn carry_out(&self, orders: Orders) {
-        let Orders { start, cancel, wake_writer } = orders;
+    fn perform(&self, actions: Actions) {
+        let Actions { start, cancel, wake_writer } = actions;
         if !cancel.is_empty() {
             for token in &cancel {
                 token.cancel();
             }
-            for crew in &self.crews {
-                crew.sweep_cancelled();
+            for executor in &self.executors {
+                executor.sweep_cancelled();
             }
         }
         self.start(start);
@@ -372,14 +372,14 @@ impl Connection {
         }
     }
 
-    /// Hands attempts to the crews of their elves, a run of the same elf at a time.
+    /// Hands attempts to the executors of their elves, a run of the same elf at a time.
     fn start(&self, work: Vec<super::attempt::Work>) {
         let mut work = work.into_iter().peekable();
         while let Some(first) = work.next() {
             let elf = first.elf;
             let run =
                 std::iter::once(first).chain(std::iter::from_fn(|| work.next_if(|next| next.elf == elf)));
-            self.crews[elf as usize].start(run);
+            self.executors[elf as usize].start(run);
         }
     }
 
@@ -389,8 +389,8 @@ impl Connection {
         for token in &open {
             token.cancel();
         }
-        for crew in &self.crews {
-            crew.sweep_cancelled();
+        for executor in &self.executors {
+            executor.sweep_cancelled();
         }
     }
 }

@@ -96,7 +96,7 @@ enum Stream {
 
 /// What a message of the broker asks the rest of the worker to do.
 #[derive(Debug, Default)]
-pub(super) struct Orders {
+pub(super) struct Actions {
     /// Attempts to start, in this order.
     pub(super) start: Vec<Work>,
     /// Attempts that are no longer wanted.
@@ -194,8 +194,8 @@ impl Ledger {
         self.sequence_received = self.sequence_received.max(sequence);
     }
 
-    pub(super) fn on_welcome(&mut self, welcome: &v1::Welcome) -> Orders {
-        let mut orders = Orders { wake_writer: true, ..Orders::default() };
+    pub(super) fn on_welcome(&mut self, welcome: &v1::Welcome) -> Actions {
+        let mut actions = Actions { wake_writer: true, ..Actions::default() };
         let keep: HashSet<Token> = if welcome.resumed {
             welcome.keep.iter().filter_map(Token::from_wire).collect()
         } else {
@@ -203,7 +203,7 @@ impl Ledger {
         };
         let dropped: Vec<Token> = self.held.keys().filter(|token| !keep.contains(token)).copied().collect();
         for token in &dropped {
-            orders.cancel.extend(self.forget(token));
+            actions.cancel.extend(self.forget(token));
         }
         self.session = welcome.session;
         if !welcome.resumed {
@@ -220,18 +220,18 @@ impl Ledger {
         let mut unsent: VecDeque<Token> = again.map(|(token, _)| *token).collect();
         unsent.extend(self.unsent.drain(..).filter(|token| self.held.contains_key(token)));
         self.unsent = unsent;
-        orders
+        actions
     }
 
-    pub(super) fn on_assign(&mut self, assign: v1::Assign) -> Orders {
-        let mut orders = Orders::default();
+    pub(super) fn on_assign(&mut self, assign: v1::Assign) -> Actions {
+        let mut actions = Actions::default();
         for assignment in assign.assignments {
-            self.take_assignment(assignment, &mut orders);
+            self.take_assignment(assignment, &mut actions);
         }
-        orders
+        actions
     }
 
-    fn take_assignment(&mut self, assignment: v1::Assignment, orders: &mut Orders) {
+    fn take_assignment(&mut self, assignment: v1::Assignment, actions: &mut Actions) {
         let Some(token) = assignment.token.as_ref().and_then(Token::from_wire) else {
             tracing::warn!("assignment without a valid token is ignored");
             return;
@@ -254,7 +254,7 @@ impl Ledger {
         account.unfinished += 1;
         if self.leaving != Leaving::No {
             self.finish(token, elf, outcome::Result::Released(v1::Released {}), 0);
-            orders.wake_writer = true;
+            actions.wake_writer = true;
             return;
         }
         self.serial_last += 1;
@@ -266,7 +266,7 @@ impl Ledger {
             // The elf answers that it has no such task.
             None => Arc::from(assignment.task.as_str()),
         };
-        orders.start.push(Work {
+        actions.start.push(Work {
             token,
             serial,
             elf,
@@ -296,13 +296,13 @@ impl Ledger {
         }
     }
 
-    pub(super) fn on_heartbeat_ack(&mut self, ack: &v1::HeartbeatAck) -> Orders {
+    pub(super) fn on_heartbeat_ack(&mut self, ack: &v1::HeartbeatAck) -> Actions {
         let unknown = ack.unknown.iter().filter_map(Token::from_wire);
         let cancel = unknown.filter_map(|token| self.forget(&token)).collect();
-        Orders { cancel, ..Orders::default() }
+        Actions { cancel, ..Actions::default() }
     }
 
-    pub(super) fn on_cancel(&mut self, cancel: &v1::Cancel) -> Orders {
+    pub(super) fn on_cancel(&mut self, cancel: &v1::Cancel) -> Actions {
         let tokens = cancel.tokens.iter().filter_map(Token::from_wire);
         let cancel = tokens
             .filter_map(|token| match self.held.get(&token) {
@@ -310,7 +310,7 @@ impl Ledger {
                 Some(Held::Finished { .. }) | None => None,
             })
             .collect();
-        Orders { cancel, ..Orders::default() }
+        Actions { cancel, ..Actions::default() }
     }
 
     /// Takes the outcomes of attempts. Those of attempts that were dropped meanwhile are thrown away.

@@ -2,7 +2,7 @@
 
 mod attempt;
 mod connection;
-mod crew;
+mod executor;
 mod ledger;
 mod pulse;
 
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 
 use self::connection::{Connection, OnReady, Shared};
-use self::crew::{Crew, CrewParts, Outbox};
+use self::executor::{Executor, ExecutorParts, Outbox};
 use self::ledger::{ElfAccount, Identity, Ledger};
 use self::pulse::Pulse;
 use crate::call::TaskOutputs;
@@ -209,7 +209,7 @@ impl Worker {
     ///
     /// # Errors
     /// [`Error::InvalidWorker`] if the worker is set up wrongly; [`Error::Refused`] if the broker does not take the
-    /// elves. A broker that is away is no error: the worker waits for it.
+    /// elves. A broker that is unavailable is no error: the worker waits for it.
     pub async fn run(self) -> Result<(), Error> {
         self.run_until(std::future::pending::<()>()).await
     }
@@ -259,10 +259,10 @@ impl Worker {
         check(&others)?;
         let outbox = Arc::new(Outbox::default());
         let mut accounts = Vec::with_capacity(others.len());
-        let mut crews = Vec::with_capacity(others.len());
+        let mut executors = Vec::with_capacity(others.len());
         for served in others {
             let account = served.account()?;
-            crews.push(Crew::new(CrewParts {
+            executors.push(Executor::new(ExecutorParts {
                 name: Arc::clone(&account.name),
                 service: served.service,
                 concurrency: account.concurrency as usize,
@@ -278,7 +278,7 @@ impl Worker {
         Ok(Connection {
             line: ElfLine::new(mycelium.url())?,
             shared: Shared::new(ledger, outbox),
-            crews,
+            executors,
             drain,
             abandon,
             give_up: CancellationToken::new(),

@@ -71,7 +71,7 @@ async fn accept(
     holes: watch::Sender<u64>,
     accepted: Arc<AtomicU64>,
 ) {
-    // A listener that fails ends the proxy, which its users see as a broker that is away.
+    // A listener that fails ends the proxy, which its users see as a broker that is unavailable.
     while let Ok((mut near, _)) = listener.accept().await {
         accepted.fetch_add(1, Ordering::SeqCst);
         let mut cut = cuts.subscribe();

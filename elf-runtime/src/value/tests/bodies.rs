@@ -123,6 +123,6 @@ fn closures_stand_in_each_other_up_to_a_limit() {
     assert!(wire(&nested(&v.xs, &v.i, 8)).starts_with("list.sum(list.map(xs, "));
     for levels in [9, 30] {
         let problem = flat(&nested(&v.xs, &v.i, levels)).unwrap_err();
-        assert_eq!(problem, "9 closures stand in each other, and at most 8 may");
+        assert_eq!(problem, "closures are nested 9 deep, and at most 8 is allowed");
     }
 }

@@ -87,7 +87,7 @@ fn depth_is_allowed_up_to_its_limit() {
     assert!(flat(&deep(most)).is_ok());
     assert_eq!(
         flat(&deep(most + 1)).unwrap_err(),
-        "129 lists and maps stand in each other, and at most 128 may"
+        "lists and maps are nested 129 deep, and at most 128 is allowed"
     );
     // What is in a body stands in a table of its own, and what operations give is not known yet.
     assert!(flat(&v.xs.map(|x| x + deep(most))).is_ok());

@@ -36,7 +36,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     if output.is_json() {
         return Ok(output.json(&Json::object([("job", view(&job)), ("reason", view(&reason))]))?);
     }
-    output.line(&format::one_line(&elf_runtime::reason_in_words(&job, &reason)))?;
+    output.line(&format::one_line(&elf_runtime::describe_reason(&job, &reason)))?;
     let waits_for = match &reason.kind {
         Some(Kind::WaitsForJobs(waits)) => Some((&waits.jobs, waits.count)),
         Some(Kind::WaitsForElements(waits)) => Some((&waits.jobs, waits.unfinished)),

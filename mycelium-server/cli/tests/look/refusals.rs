@@ -81,7 +81,7 @@ async fn what_is_no_url_of_a_broker_is_a_wrong_command_line() {
         ("not a url", "it cannot be read as a URL"),
         ("127.0.0.1:7420", "it does not begin with http://"),
         ("nonsense", "it does not begin with http://"),
-        ("https://127.0.0.1:7420", "TLS is not there yet, only http://"),
+        ("https://127.0.0.1:7420", "TLS is not supported yet, only http://"),
         ("ftp://127.0.0.1:7420", "a broker speaks http://, not ftp://"),
         ("http://127.0.0.1:99999", "its port is not a number from 1 to 65535"),
     ] {

@@ -52,7 +52,7 @@ impl Outbox {
 }
 
 /// See the module.
-pub(super) struct Crew {
+pub(super) struct Executor {
     name: Arc<str>,
     service: BoxElfService,
     concurrency: usize,
@@ -72,8 +72,8 @@ struct Queue {
     runners: usize,
 }
 
-/// What a crew is made of.
-pub(super) struct CrewParts {
+/// What an executor is made of.
+pub(super) struct ExecutorParts {
     pub(super) name: Arc<str>,
     pub(super) service: BoxElfService,
     pub(super) concurrency: usize,
@@ -83,9 +83,9 @@ pub(super) struct CrewParts {
     pub(super) runtime: Handle,
 }
 
-impl Crew {
-    pub(super) fn new(parts: CrewParts) -> Arc<Self> {
-        let CrewParts { name, service, concurrency, cancel_grace, outbox, client, runtime } = parts;
+impl Executor {
+    pub(super) fn new(parts: ExecutorParts) -> Arc<Self> {
+        let ExecutorParts { name, service, concurrency, cancel_grace, outbox, client, runtime } = parts;
         Arc::new(Self {
             name,
             service,
@@ -111,7 +111,7 @@ impl Crew {
         }
         for _ in 0..n_new {
             // Each ends when there is no work, and cancels no attempt before its grace is over.
-            let runner = Runner { crew: Arc::clone(self), owes: None };
+            let runner = Runner { executor: Arc::clone(self), owes: None };
             Task::spawn(&self.runtime, "runner of attempts", runner.run(), || ()).detach();
         }
     }
@@ -219,7 +219,7 @@ impl Crew {
     }
 
     /// Makes the outcome of what a task returned: what is large is written before anybody is told of it. A broker that
-    /// is away is waited for.
+    /// is unavailable is waited for.
     async fn store(&self, outputs: TaskOutputs, cancel: &CancellationToken) -> outcome::Result {
         tokio::select! {
             biased;
@@ -237,30 +237,30 @@ impl Crew {
 
 /// Runs attempts one after the other for as long as there are any.
 struct Runner {
-    crew: Arc<Crew>,
+    executor: Arc<Executor>,
     /// The attempt it runs, which has no outcome yet.
     owes: Option<(Token, u64)>,
 }
 
 impl Runner {
     async fn run(mut self) {
-        while let Some(work) = self.crew.next_work() {
+        while let Some(work) = self.executor.next_work() {
             let (token, serial) = (work.token, work.serial);
             self.owes = Some((token, serial));
             let span = tracing::debug_span!(
                 "attempt",
                 job_id = %token.job_id,
                 attempt = token.attempt,
-                elf = %self.crew.name,
+                elf = %self.executor.name,
                 task = %work.task,
             );
             let task = Arc::clone(&work.task);
-            let outcome = self.crew.attempt(work).instrument(span).await;
+            let outcome = self.executor.attempt(work).instrument(span).await;
             if let outcome::Result::Failure(failure) = &outcome {
-                self.crew.tell_of(failure, token, &task);
+                self.executor.tell_of(failure, token, &task);
             }
             let bytes = bytes_of(&outcome);
-            self.crew.outbox.put(Finished { token, serial, outcome, bytes });
+            self.executor.outbox.put(Finished { token, serial, outcome, bytes });
             self.owes = None;
             // Tasks that never wait would keep everything else off this thread.
             tokio::task::coop::consume_budget().await;
@@ -279,10 +279,10 @@ impl Drop for Runner {
             let message = "the worker panicked while it ran the attempt".to_owned();
             let outcome =
                 outcome::Result::Failure(TaskError::of_runtime(failure_type::PANIC, message).into());
-            self.crew.outbox.put(Finished { token, serial, bytes: bytes_of(&outcome), outcome });
+            self.executor.outbox.put(Finished { token, serial, bytes: bytes_of(&outcome), outcome });
         }
-        self.crew.queue.lock().unwrap_or_else(PoisonError::into_inner).runners -= 1;
-        self.crew.start([]);
+        self.executor.queue.lock().unwrap_or_else(PoisonError::into_inner).runners -= 1;
+        self.executor.start([]);
     }
 }
 
