@@ -70,6 +70,8 @@ calls! {
     get_lineage(GetLineageRequest) -> GetLineageResponse;
     /// Why a job is where it is.
     explain_job(ExplainJobRequest) -> ExplainJobResponse;
+    /// The attempts of a job: who ran it when, and how each ended.
+    list_attempts(ListAttemptsRequest) -> ListAttemptsResponse;
     /// All elves ever seen, by name, in pages.
     list_elves(ListElvesRequest) -> ListElvesResponse;
     /// One elf with its tasks, docs, signatures, sources and instances.

@@ -77,6 +77,7 @@ unary! {
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry_jobs;
     get_lineage(GetLineageRequest) -> GetLineageResponse = reads::get_lineage;
     explain_job(ExplainJobRequest) -> ExplainJobResponse = reads::explain_job;
+    list_attempts(ListAttemptsRequest) -> ListAttemptsResponse = reads::list_attempts;
     list_elves(ListElvesRequest) -> ListElvesResponse = reads::list_elves;
     get_elf(GetElfRequest) -> GetElfResponse = reads::get_elf;
     list_revisions(ListRevisionsRequest) -> ListRevisionsResponse = reads::list_revisions;

@@ -14,7 +14,7 @@ use crate::queries::graph::Root;
 use crate::queries::jobs::{JobDetails, Shows};
 use crate::queries::lineage::LineageOf;
 use crate::queries::list::JobsQuery;
-use crate::queries::{PageOf, elves, explain, failures, flows, graph, jobs, lineage, list};
+use crate::queries::{PageOf, attempts, elves, explain, failures, flows, graph, jobs, lineage, list};
 
 /// What an answer has beside the specification and what else is measured: tags, lengths, the head of the message.
 const ANSWER_SPARE_BYTES: usize = 1024;
@@ -198,6 +198,14 @@ pub(super) async fn explain_job(
     let id = convert::job_id("job_id", &request.job_id)?;
     let (job, reason) = explain::explain(handle, id).await?;
     Ok(convert::explained(&job, reason))
+}
+
+pub(super) async fn list_attempts(
+    handle: &Handle,
+    request: v1::ListAttemptsRequest,
+) -> Result<v1::ListAttemptsResponse, Error> {
+    let id = convert::job_id("job_id", &request.job_id)?;
+    Ok(convert::attempts(&attempts::attempts(handle, id).await?))
 }
 
 pub(super) async fn list_elves(

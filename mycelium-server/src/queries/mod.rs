@@ -7,6 +7,7 @@
 //! only messages among them are those that clients and elves have sent and that are stored as they came, because others
 //! work on them as well: specifications with their value graphs, outputs, declarations, failures.
 
+pub(crate) mod attempts;
 pub(crate) mod blame;
 pub(crate) mod elves;
 pub(crate) mod explain;

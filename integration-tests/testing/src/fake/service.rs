@@ -122,6 +122,7 @@ script! {
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse;
     get_lineage(GetLineageRequest) -> GetLineageResponse;
     explain_job(ExplainJobRequest) -> ExplainJobResponse;
+    list_attempts(ListAttemptsRequest) -> ListAttemptsResponse;
     list_elves(ListElvesRequest) -> ListElvesResponse;
     get_elf(GetElfRequest) -> GetElfResponse;
     list_revisions(ListRevisionsRequest) -> ListRevisionsResponse;

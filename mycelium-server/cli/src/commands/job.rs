@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::limits;
 use mycelium_proto::v1::{
-    Failure, FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec, JobStatus,
-    JobValues, Output as JobOutput, get_flow_request,
+    Attempt, Failure, FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec,
+    JobStatus, JobValues, ListAttemptsRequest, Output as JobOutput, get_flow_request,
 };
 
 use super::{client, failure};
@@ -33,7 +33,9 @@ const OCCURRENCES_MAX: u32 = 50;
     origin_job_ids}], origins: [job], after: [job_id], spec_truncated (true if nodes or after are \
     incomplete because there is too much of them), run_if (null or node), for_each (null or {list: node}), element_of \
     (null or {job_id, index}), outputs: [{name, encoding, bytes, value, blob}], failure (null, or as in `mycelium \
-    failures`, with the message of this job). Nodes are {kind: literal, encoding, bytes, value, blob}, {kind: output, \
+    failures`, with the message of this job), attempts (null unless asked for: [{number, session, instance_id, revision, \
+    assigned_at, ended_at, end}], where end is RETURNED, FAILED, CANCELLED, HANDED_BACK, NOT_HELD, ELF_LOST, \
+    ELF_LOST_BEFORE, or null while it is under way). Nodes are {kind: literal, encoding, bytes, value, blob}, {kind: output, \
     job_id, output}, {kind: list, items: [node]}, {kind: map, entries: [{key, node}]}, {kind: operation, name, inputs: \
     [node], body (null, or {nodes, result})} or, in a body, {kind: body_input, input} (outside of a body: 0 is the \
     element that a job with for_each is run for, 1 its index), where a node is an index into nodes. A value is null if \
@@ -43,6 +45,9 @@ pub(crate) struct Args {
     /// The job's id.
     #[arg(value_name = "JOB")]
     job: JobId,
+    /// Shows its attempts too: who ran it when, and how each ended.
+    #[arg(long)]
+    attempts: bool,
 }
 
 /// All there is to show about a job.
@@ -54,10 +59,12 @@ struct Facts {
     values: JobValues,
     outputs: Vec<JobOutput>,
     failure: Option<FailureGroup>,
+    /// Set if they were asked for.
+    attempts: Option<Vec<Attempt>>,
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
-    let facts = fetch(mycelium, args.job).await?;
+    let facts = fetch(mycelium, &args).await?;
     if output.is_json() {
         return Ok(output.json(&json(&facts))?);
     }
@@ -67,7 +74,8 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     Ok(output.text(&describe(&facts, &flow.name))?)
 }
 
-async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
+async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<Facts> {
+    let id = args.job;
     let request = GetJobRequest {
         job_id: client::job_bytes(id),
         include_spec: true,
@@ -93,7 +101,13 @@ async fn fetch(mycelium: &Mycelium, id: JobId) -> anyhow::Result<Facts> {
     };
     let failure =
         if job.failure_id.is_empty() { None } else { own_failure(mycelium, &job, answer.failure).await? };
-    Ok(Facts { job, spec, is_spec_cut: answer.spec_bytes > 0, values, outputs, failure })
+    let attempts = if args.attempts {
+        let request = ListAttemptsRequest { job_id: client::job_bytes(id), ..ListAttemptsRequest::default() };
+        Some(mycelium.list_attempts(request).await?.attempts)
+    } else {
+        None
+    };
+    Ok(Facts { job, spec, is_spec_cut: answer.spec_bytes > 0, values, outputs, failure, attempts })
 }
 
 /// The failure of a job and how often it was seen, with the words of the job's own occurrence.
@@ -131,10 +145,11 @@ fn json(facts: &Facts) -> Json {
         .with("spec_truncated", facts.is_spec_cut)
         .with("outputs", views(&facts.outputs))
         .with("failure", failure.map(view))
+        .with("attempts", facts.attempts.as_deref().map(views))
 }
 
 fn describe(facts: &Facts, flow_name: &str) -> String {
-    let Facts { job, spec, is_spec_cut, values, outputs, failure } = facts;
+    let Facts { job, spec, is_spec_cut, values, outputs, failure, attempts } = facts;
     let mut text = format!("{} of {}\n", format::one_line(&job.task), format::one_line(&job.elf));
     let mut fact = |name: &str, value: String| {
         // Writing to a string cannot fail.
@@ -182,6 +197,9 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
     if *is_spec_cut {
         fact("", "its specification is too large to be shown whole".to_owned());
     }
+    for attempt in attempts.iter().flatten() {
+        fact(&format!("attempt {}", attempt.number), attempt_line(attempt));
+    }
     push_values(&mut text, job, spec, values);
     for output in outputs {
         let value = output.payload.as_ref().map(|payload| Payload::from(payload).text()).unwrap_or_default();
@@ -192,6 +210,21 @@ fn describe(facts: &Facts, flow_name: &str) -> String {
             write!(text, "\nfailure {}\n{}", format::id(&group.failure_id), failure::describe(of));
     }
     text
+}
+
+/// How an attempt went, in one line.
+fn attempt_line(attempt: &Attempt) -> String {
+    let how = match attempt.end.map(|_| attempt.end().as_str_name()) {
+        Some(name) => name.strip_prefix("ATTEMPT_END_").unwrap_or(name).replace('_', " ").to_lowercase(),
+        None => "under way".to_owned(),
+    };
+    let assigned = format::utc(attempt.assigned_at.as_ref());
+    let after = match &attempt.ended_at {
+        Some(ended_at) => format!(" after {}", format::between(attempt.assigned_at.as_ref(), Some(ended_at))),
+        None => String::new(),
+    };
+    let (session, instance) = (attempt.session, format::id(&attempt.instance_id));
+    format!("{how}{after}, assigned {assigned} UTC to session {session} of instance {instance}")
 }
 
 /// What it was given, or will be, and the jobs that comes from.
@@ -256,7 +289,37 @@ mod tests {
             value(JobEdgeKind::Element, "", 2),
         ];
         let values = JobValues { values, ..JobValues::default() };
-        Facts { job, spec, is_spec_cut: false, values, outputs: Vec::new(), failure: None }
+        let outputs = Vec::new();
+        Facts { job, spec, is_spec_cut: false, values, outputs, failure: None, attempts: None }
+    }
+
+    #[test]
+    fn attempts_are_shown_if_they_are_asked_for() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let attempt = |number, end: Option<v1::AttemptEnd>| Attempt {
+            number,
+            session: 5,
+            instance_id: vec![0x33; 16].into(),
+            assigned_at: at(60),
+            ended_at: end.and_then(|_| at(63)),
+            end: end.map(Into::into),
+            ..Attempt::default()
+        };
+        let attempts = vec![attempt(1, Some(v1::AttemptEnd::HandedBack)), attempt(2, None)];
+        let facts = Facts { attempts: Some(attempts), ..facts() };
+        let text = describe(&facts, "daily");
+        let who = "assigned 1970-01-01 00:01:00 UTC to session 5 of instance 33333333-3333-3333-3333-333333333333\n";
+        for line in
+            [format!("  attempt 1  handed back after 3.0 s, {who}"), format!("  attempt 2  under way, {who}")]
+        {
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+        let shown = serde_json::to_value(super::json(&facts)).unwrap_or_default();
+        assert_eq!(shown["attempts"][0]["end"], json!("HANDED_BACK"));
+        assert_eq!(
+            (&shown["attempts"][1]["number"], &shown["attempts"][1]["end"]),
+            (&json!(2), &json!(null))
+        );
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Messages of what queries answer.
 
+use mycelium_core::ids::Attempt;
+use mycelium_core::image::{AttemptEnd, Running};
 use mycelium_core::{FlowView, InstanceView, JobView};
 use mycelium_proto::v1;
 
-use super::{duration, id, job, status, timestamp, unfinished_job};
+use super::{duration, id, job, revision_of, status, timestamp, unfinished_job};
 use crate::broker::Process;
 use crate::queries::Job;
+use crate::queries::attempts::Attempts;
 use crate::queries::elves::{Elf, RevisionView};
 use crate::queries::explain::{Evaluated, Reason};
 use crate::queries::failures::FailureGroup;
@@ -33,6 +36,41 @@ pub(crate) fn flow(view: &FlowView) -> v1::Flow {
             cancelled: record.finished.cancelled,
             skipped: record.finished.skipped,
         }),
+    }
+}
+
+pub(crate) fn attempts(attempts: &Attempts) -> v1::ListAttemptsResponse {
+    let over = attempts.over.iter().map(|attempt| v1::Attempt {
+        ended_at: Some(timestamp(attempt.ended_at)),
+        end: Some(attempt_end(attempt.how).into()),
+        ..assigned(attempt.number, attempt.held)
+    });
+    let under_way = attempts.under_way.map(|held| assigned(attempts.total, held));
+    v1::ListAttemptsResponse { attempts: over.chain(under_way).collect(), attempts_total: attempts.total.0 }
+}
+
+/// An attempt that is under way.
+fn assigned(number: Attempt, held: Running) -> v1::Attempt {
+    v1::Attempt {
+        number: number.0,
+        session: held.session.0,
+        instance_id: id(held.instance.as_bytes()),
+        revision: revision_of(held),
+        assigned_at: Some(timestamp(held.since)),
+        ended_at: None,
+        end: None,
+    }
+}
+
+fn attempt_end(how: AttemptEnd) -> v1::AttemptEnd {
+    match how {
+        AttemptEnd::Returned => v1::AttemptEnd::Returned,
+        AttemptEnd::Failed => v1::AttemptEnd::Failed,
+        AttemptEnd::Cancelled => v1::AttemptEnd::Cancelled,
+        AttemptEnd::HandedBack => v1::AttemptEnd::HandedBack,
+        AttemptEnd::NotHeld => v1::AttemptEnd::NotHeld,
+        AttemptEnd::ElfLost => v1::AttemptEnd::ElfLost,
+        AttemptEnd::ElfLostBefore => v1::AttemptEnd::ElfLostBefore,
     }
 }
 

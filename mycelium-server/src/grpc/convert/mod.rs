@@ -18,7 +18,7 @@ use crate::queries::Job;
 use crate::store::FinishedRecord;
 
 pub(crate) use answers::{
-    elf, explained, failure_group, flow, graph, job_outputs, lineage, occurrence, revision, values,
+    attempts, elf, explained, failure_group, flow, graph, job_outputs, lineage, occurrence, revision, values,
 };
 
 pub(crate) fn id(bytes: &[u8; 16]) -> Bytes {
@@ -165,10 +165,7 @@ fn unfinished_job(view: &JobView) -> v1::Job {
         waiting_for: view.waiting_for,
         started_at: view.running.map(|running| timestamp(running.since)),
         instance_id: view.running.map(|running| id(running.instance.as_bytes())).unwrap_or_default(),
-        revision: view
-            .running
-            .map(|running| Bytes::copy_from_slice(running.revision.as_bytes()))
-            .unwrap_or_default(),
+        revision: view.running.map(revision_of).unwrap_or_default(),
         elements: view.elements,
         ..any_job(&view.head)
     }
