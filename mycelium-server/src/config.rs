@@ -100,6 +100,16 @@ settings! {
     /// How many bytes all answers may take that are being made, or that nobody has taken yet, of which one connection may
     /// hold three eighths.
     answers_bytes_max: usize = BUDGET_MIN, AtLeast(Value::Bytes(BUDGET_MIN as u64));
+    /// The most mycelia; beyond it none is made (`MYCELIA_FULL`).
+    mycelia_max: usize = 10_000, AtLeast(Value::Number(1));
+    /// The most mycelia that are open at once, beside `default`; when as many are in use, calls to another are refused with
+    /// `BROKER_BUSY`. Each takes up to some 60 files and 80 MiB.
+    mycelia_open_max: usize = 64, AtLeast(Value::Number(1));
+    /// How long a mycelium that nobody uses stays open.
+    mycelium_idle: Duration = Duration::from_secs(60), AtLeast(Value::Time(Duration::from_millis(10)));
+    /// Whether a mycelium is made by the first submission, large value or `Hello` that names it. Where other machines can
+    /// reach the broker, the default is false.
+    auto_create: bool = true, Any;
 }
 
 /// Where the scheduler of a broker runs, and with it the commits that it waits for.

@@ -3,8 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::mycelia::{DEFAULT, is_name};
 use crate::private;
-use crate::store::Error;
+use crate::store::{Error, is_store_folder};
+
+/// What begins the name of a folder that is being deleted: no mycelium has such a name.
+const DELETED: &str = ".deleted-";
 
 /// The folder of the mycelium `name` within the data folder `dir`, which is made if it is not there.
 ///
@@ -13,16 +17,12 @@ use crate::store::Error;
 /// made.
 pub(crate) fn mycelium_dir(dir: &Path, name: &str) -> Result<PathBuf, Error> {
     let folder = dir.display().to_string();
-    let away = |source: io::Error| Error::Unavailable {
-        what: format!("the data folder {folder} cannot be used"),
-        certainly_not_applied: true,
-        source: Some(Box::new(source)),
-    };
+    let away = |source| unavailable(format!("the data folder {folder} cannot be used"), source);
     let ours = dir.join(name);
     match std::fs::read_dir(dir) {
         Ok(mut entries) => {
             let is_empty = entries.next().transpose().map_err(away)?.is_none();
-            if !is_empty && !ours.is_dir() {
+            if !is_empty && !ours.is_dir() && !dir.join(DEFAULT).is_dir() {
                 let why = format!("it holds other things, and no folder `{name}`");
                 return Err(Error::Foreign { folder, why });
             }
@@ -44,12 +44,57 @@ pub(crate) fn mycelium_dir(dir: &Path, name: &str) -> Result<PathBuf, Error> {
     }
     private::create_dir_all(dir).map_err(away)?;
     private::create_dir_all(&ours).map_err(away)?;
+    // What is stored in it is lost if the folder itself is.
+    sync(dir).map_err(away)?;
     match private::tighten(dir) {
         // It is somebody else's, who gave it to us to use. Ours in it is closed to others.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         tightened => tightened.map_err(away)?,
     }
     Ok(ours)
+}
+
+/// The names of the mycelia within the data folder. What is left of one whose deletion was interrupted is removed.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the folder cannot be read.
+pub(crate) fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let away = |source| unavailable(format!("the data folder {} cannot be read", dir.display()), source);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(away)? {
+        let entry = entry.map_err(away)?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.starts_with(DELETED) {
+            std::fs::remove_dir_all(entry.path()).map_err(away)?;
+        } else if is_name(&name) && is_store_folder(&entry.path()) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Removes the folder of a mycelium. It is gone at once, even if the process dies before all of it is.
+///
+/// # Errors
+/// [`Error::Unavailable`] if it cannot be removed.
+pub(crate) fn remove(dir: &Path, name: &str) -> Result<(), Error> {
+    let away = |source| unavailable(format!("the mycelium `{name}` cannot be removed"), source);
+    let deleted = dir.join(format!("{DELETED}{name}"));
+    match std::fs::remove_dir_all(&deleted) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(away(error)),
+        _removed_or_not_there => {}
+    }
+    std::fs::rename(dir.join(name), &deleted).map_err(away)?;
+    sync(dir).map_err(away)?;
+    std::fs::remove_dir_all(&deleted).map_err(away)
+}
+
+fn sync(dir: &Path) -> io::Result<()> {
+    std::fs::File::open(dir)?.sync_all()
+}
+
+fn unavailable(what: String, source: io::Error) -> Error {
+    Error::Unavailable { what, certainly_not_applied: true, source: Some(Box::new(source)) }
 }
 
 #[cfg(test)]

@@ -68,8 +68,20 @@ pub(crate) enum Error {
     /// A job does not fit the task it names.
     #[error("{prefix}: {misfit}")]
     Misfit { prefix: String, misfit: Misfit },
-    #[error("this broker does not host a mycelium named `{0}`")]
+    #[error(
+        "there is no mycelium named `{0}`, and this broker makes none by itself: mycelium mycelia create {0}"
+    )]
     MyceliumNotFound(String),
+    #[error("this broker hosts {max} mycelia, and no more are allowed")]
+    MyceliaFull { max: usize },
+    #[error(
+        "elves serve the mycelium `{0}`, or it has jobs that are not finished; delete it with `force` all the same"
+    )]
+    MyceliumInUse(String),
+    #[error(
+        "this broker hosts `default`, which cannot be deleted, and can make no other mycelium if it was given one store"
+    )]
+    MyceliumFixed,
     /// The stream of an elf broke a rule.
     #[error("{0}")]
     ProtocolViolation(String),
@@ -120,6 +132,9 @@ impl Error {
             Self::Misfit { misfit: Misfit::TaskNotFound { .. }, .. }
             | Self::Call(_)
             | Self::MyceliumNotFound(_)
+            | Self::MyceliaFull { .. }
+            | Self::MyceliumInUse(_)
+            | Self::MyceliumFixed
             | Self::ProtocolViolation(_)
             | Self::ProtocolVersion { .. }
             | Self::HelloOverdue { .. }
@@ -168,6 +183,9 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
             Misfit::Arguments { .. } => (Code::InvalidArgument, reason::SIGNATURE_MISMATCH),
         },
         Error::MyceliumNotFound(_) => (Code::NotFound, reason::MYCELIUM_NOT_FOUND),
+        Error::MyceliaFull { .. } => (Code::ResourceExhausted, reason::MYCELIA_FULL),
+        Error::MyceliumInUse(_) => (Code::FailedPrecondition, reason::MYCELIUM_IN_USE),
+        Error::MyceliumFixed => (Code::FailedPrecondition, reason::MYCELIUM_FIXED),
         Error::ProtocolViolation(_) => (Code::FailedPrecondition, reason::PROTOCOL_VIOLATION),
         Error::ProtocolVersion { .. } => (Code::FailedPrecondition, reason::PROTOCOL_VERSION_UNSUPPORTED),
         Error::Transport(refused) => match refused {

@@ -15,6 +15,8 @@ mod defect;
 mod error;
 mod fair;
 mod grpc;
+mod home;
+mod mycelia;
 mod private;
 mod queries;
 mod reservation;

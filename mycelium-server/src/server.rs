@@ -1,32 +1,30 @@
 //! The broker, put together: a store, the task that owns the core, and the services on a port.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mycelium_core::effects::Evaluation;
 use mycelium_proto::limits::{BLOB_CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
 use mycelium_proto::v1::blob_service_server::BlobServiceServer;
 use mycelium_proto::v1::elf_service_server::ElfServiceServer;
 use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
 use mycelium_proto::v1::store_service_server::StoreServiceServer;
 use tokio::net::{TcpListener, ToSocketAddrs};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
 use crate::blobs::Blobs;
-use crate::broker::{self, Handle, Report, StartError, StoreState, collect_blobs};
-use crate::compute;
+use crate::broker::{self, Progress, Report, StartError, StoreState};
 use crate::config::{Config, InvalidConfig};
-use crate::data_dir;
 use crate::defect;
-use crate::grpc::{self, BlobServer, ElfServer, Mycelia, MyceliumServer, StoreServer, with_reason};
+use crate::grpc::{self, BlobServer, ElfServer, MyceliumServer, StoreServer, with_reason};
+use crate::home::{Home, open_blobs};
+use crate::mycelia::{DEFAULT, Mycelia};
 use crate::store::{self, MemoryStore, Storage};
 use crate::transport::Transport;
 
@@ -68,8 +66,8 @@ pub enum Error {
     },
 }
 
-/// A broker that has been started and does not listen yet. The mycelium `default` is there; it can be served, or
-/// embedded in a program for its tests.
+/// A broker that has been started and does not listen yet. The mycelium `default` is there, and others of the data folder
+/// are opened when they are used; it can be served, or embedded in a program for its tests.
 ///
 /// ```
 /// # async fn example() -> Result<(), mycelium_server::Error> {
@@ -82,9 +80,8 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Broker {
     config: Config,
-    handle: Handle,
-    evaluations: mpsc::Receiver<Evaluation>,
-    ended: oneshot::Receiver<Result<(), broker::DriverError>>,
+    home: Home,
+    default: broker::Running,
 }
 
 impl Broker {
@@ -95,7 +92,7 @@ impl Broker {
     pub fn in_memory() -> Result<Self, Error> {
         let config = Config::default();
         let blobs = Blobs::in_memory(config.blob_grace);
-        Self::with_stores(config, Arc::new(MemoryStore::new()), blobs)
+        Self::with_stores(config, Home::Memory, Arc::new(MemoryStore::new()), blobs)
     }
 
     /// A broker on the embedded store in `dir`, which is made if it is not there. Blocks while the store is read.
@@ -112,8 +109,9 @@ impl Broker {
     /// As [`open`](Self::open), and [`Error::Config`].
     pub fn open_with(config: Config, dir: impl AsRef<Path>) -> Result<Self, Error> {
         config.validate()?;
-        let dir: PathBuf = data_dir::mycelium_dir(dir.as_ref(), "default")?;
-        Self::with_store(config, Arc::new(crate::store::EmbeddedStore::open(&dir)?))
+        let home = Home::Folder(dir.as_ref().to_owned());
+        let (store, blobs) = home.open(DEFAULT, &config)?;
+        Self::with_stores(config, home, store, blobs)
     }
 
     /// A broker on a store of the caller's. Values too large to travel inline are kept where the store says
@@ -124,22 +122,13 @@ impl Broker {
     /// cannot be used.
     pub fn with_store(config: Config, store: Arc<dyn Storage>) -> Result<Self, Error> {
         config.validate()?;
-        let blobs = match store.blobs_folder() {
-            Some(folder) => Blobs::open(&folder, config.blob_grace)?,
-            None if store.is_durable() => {
-                let what =
-                    "it is durable and names no folder for blobs, which would be gone with the process";
-                return Err(store::Error::Refused { what: what.to_owned() }.into());
-            }
-            None => Blobs::in_memory(config.blob_grace),
-        };
-        Self::with_stores(config, store, blobs)
+        let (store, blobs) = open_blobs(store, &config)?;
+        Self::with_stores(config, Home::Given, store, blobs)
     }
 
-    fn with_stores(config: Config, store: Arc<dyn Storage>, blobs: Blobs) -> Result<Self, Error> {
-        let running = broker::start(store, blobs, config.clone())?;
-        let broker::Running { handle, evaluations, ended } = running;
-        Ok(Self { config, handle, evaluations, ended })
+    fn with_stores(config: Config, home: Home, store: Arc<dyn Storage>, blobs: Blobs) -> Result<Self, Error> {
+        let default = broker::start(store, blobs, config.clone())?;
+        Ok(Self { config, home, default })
     }
 
     /// Listens on `address` (port 0: any that is free) and serves from tasks of the current runtime.
@@ -166,15 +155,14 @@ impl Broker {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
-        let Self { config, handle, evaluations, mut ended } = self;
-        // Ends by itself when the owner of the core has.
-        tokio::spawn(compute::run_evaluations(handle.clone(), evaluations));
+        let Self { config, home, default } = self;
+        let progress = default.handle.store_state();
         let drain = CancellationToken::new();
-        let mycelia = Mycelia::new(BTreeMap::from([("default".to_owned(), handle.clone())]));
+        let (mycelia, mut ended) = Mycelia::start(home, config.clone(), default, drain.clone())?;
 
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, true).await;
-        let told = tokio::spawn(tell_health(handle.clone(), health.clone()));
+        let told = tokio::spawn(tell_health(progress, health.clone()));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(mycelium_proto::FILE_DESCRIPTOR_SET)
@@ -194,7 +182,7 @@ impl Broker {
             .max_encoding_message_size(BLOB_MESSAGE_BYTES_MAX);
         let store_service = StoreServiceServer::new(StoreServer::new(mycelia.clone(), drain.clone()))
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let elf_service = ElfServiceServer::new(ElfServer::new(mycelia, drain.clone()))
+        let elf_service = ElfServiceServer::new(ElfServer::new(mycelia.clone(), drain.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let transport = Transport::new(&config);
@@ -212,7 +200,7 @@ impl Broker {
         let mut server = Box::pin(server);
 
         let watch = tokio::spawn(transport.clone().watch(drain.clone()));
-        let collector = tokio::spawn(collect_blobs(handle.clone(), drain.clone()));
+        let sweeper = tokio::spawn(mycelia.clone().sweep());
 
         let result = tokio::select! {
             served = &mut server => served.map_err(Error::from),
@@ -230,9 +218,8 @@ impl Broker {
         transport.cut_all();
         drop(server);
         watch.abort();
-        collector.abort();
-        handle.stop().await;
-        drop(handle);
+        sweeper.abort();
+        mycelia.stop().await;
         match result {
             Ok(()) => match ended.await {
                 Ok(Ok(())) => Ok(()),
@@ -245,9 +232,7 @@ impl Broker {
 
 /// Tells the health service whether the store takes changes, until the owner of the core is gone. The process itself goes
 /// on serving what can be read.
-async fn tell_health(handle: Handle, health: HealthReporter) {
-    let mut progress = handle.store_state();
-    drop(handle);
+async fn tell_health(mut progress: watch::Receiver<Progress>, health: HealthReporter) {
     let mut was_writable = true;
     while progress.changed().await.is_ok() {
         let is_writable = progress.borrow_and_update().store == StoreState::Writable;

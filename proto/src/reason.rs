@@ -45,8 +45,15 @@ pub const ELF_NOT_FOUND: &str = "ELF_NOT_FOUND";
 pub const REVISION_NOT_FOUND: &str = "REVISION_NOT_FOUND";
 /// No such failure is kept. `NOT_FOUND`.
 pub const FAILURE_NOT_FOUND: &str = "FAILURE_NOT_FOUND";
-/// The broker hosts no mycelium of this name. `NOT_FOUND`.
+/// There is no mycelium of this name, and the broker makes none by itself. `NOT_FOUND`.
 pub const MYCELIUM_NOT_FOUND: &str = "MYCELIUM_NOT_FOUND";
+/// There are as many mycelia as the broker may host. `RESOURCE_EXHAUSTED`.
+pub const MYCELIA_FULL: &str = "MYCELIA_FULL";
+/// Elves serve the mycelium, or it has unfinished jobs. `FAILED_PRECONDITION`.
+pub const MYCELIUM_IN_USE: &str = "MYCELIUM_IN_USE";
+/// The mycelium `default` cannot be deleted, nor another be made beside it in a broker that was given one store.
+/// `FAILED_PRECONDITION`.
+pub const MYCELIUM_FIXED: &str = "MYCELIUM_FIXED";
 /// The elf is known and has no such task. `FAILED_PRECONDITION`.
 pub const TASK_NOT_FOUND: &str = "TASK_NOT_FOUND";
 /// The same job id was submitted with other content. `ALREADY_EXISTS`.

@@ -84,6 +84,10 @@ calls! {
     list_failures(ListFailuresRequest) -> ListFailuresResponse;
     /// One failure and its latest occurrences, in pages.
     get_failure(GetFailureRequest) -> GetFailureResponse;
+    /// Makes a mycelium, unless it is there.
+    create_mycelium(CreateMyceliumRequest) -> CreateMyceliumResponse;
+    /// Deletes a mycelium with all that is in it.
+    delete_mycelium(DeleteMyceliumRequest) -> DeleteMyceliumResponse;
     /// The broker and this mycelium at a glance.
     get_status(GetStatusRequest) -> GetStatusResponse;
     /// The operations that values may use, with what each takes and gives.
@@ -97,6 +101,18 @@ impl NamesMycelium for v1::WatchJobsRequest {
 }
 
 impl Mycelium {
+    /// The mycelia of the broker by name, in pages. Repeated while that may help.
+    ///
+    /// # Errors
+    /// As the other calls.
+    pub async fn list_mycelia(
+        &self,
+        request: v1::ListMyceliaRequest,
+    ) -> Result<v1::ListMyceliaResponse, Error> {
+        let call = |mut client: RawClient, request| async move { client.list_mycelia(request).await };
+        self.call(|| request.clone(), call).await
+    }
+
     /// Fills in the handle's mycelium where a request names none.
     pub(crate) fn in_mycelium<Req: NamesMycelium>(&self, mut request: Req) -> Req {
         let mycelium = request.mycelium();

@@ -9,8 +9,8 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, proto, retry, serve,
-    store, watch, why,
+    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, mycelia, proto, retry,
+    serve, store, watch, why,
 };
 use crate::output::Format;
 
@@ -123,6 +123,7 @@ pub(crate) enum Command {
     Graph(graph::Args),
     Lineage(lineage::Args),
     Flows(flows::Args),
+    Mycelia(mycelia::Args),
     Elves(elves::Args),
     Elf(elf::Args),
     Failures(failures::Args),

@@ -57,6 +57,8 @@ pub(crate) type Peer = Option<SocketAddr>;
 #[derive(Clone)]
 pub(crate) struct Handle {
     inner: Arc<Inner>,
+    /// Held by those for whom the mycelium has to stay open.
+    _in_use: Option<Arc<()>>,
 }
 
 struct Inner {
@@ -155,7 +157,18 @@ impl Handle {
                 preparations: Turns::new(cores),
                 submissions: Submissions::new(),
             }),
+            _in_use: None,
         }
+    }
+
+    /// A handle for somebody for whom the mycelium has to stay open.
+    pub(crate) fn in_use(&self, in_use: &Arc<()>) -> Self {
+        Self { inner: Arc::clone(&self.inner), _in_use: Some(Arc::clone(in_use)) }
+    }
+
+    /// Whether the owner of the core is gone.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.inner.inbox.is_closed()
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -49,8 +49,8 @@ use crate::clock::Clock;
 use crate::config::{Config, SchedulerPlace};
 use crate::store::{Reads, Storage};
 use disk::Disk;
-pub(crate) use driver::StoreState;
-use driver::{Driver, Progress};
+use driver::Driver;
+pub(crate) use driver::{Progress, StoreState};
 use registry::Registry;
 
 /// How many evaluations wait for the evaluator; more stay with the owner of the core.
@@ -63,8 +63,11 @@ pub(crate) struct Running {
     /// The evaluations that the core hands out, each once it is durable that it is due.
     pub(crate) evaluations: mpsc::Receiver<Evaluation>,
     /// How the owner of the core ended.
-    pub(crate) ended: oneshot::Receiver<Result<(), DriverError>>,
+    pub(crate) ended: EndedReceiver,
 }
+
+/// Tells how the owner of a core ended.
+pub(crate) type EndedReceiver = oneshot::Receiver<Result<(), DriverError>>;
 
 /// Rebuilds a core from `store` and starts the task that owns it. Blocks while the store is read.
 pub(crate) fn start(store: Arc<dyn Storage>, blobs: Blobs, config: Config) -> Result<Running, StartError> {

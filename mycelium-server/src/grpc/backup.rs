@@ -12,11 +12,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::Mycelia;
 use crate::blobs::{Blob, BlobError, Blobs};
 use crate::broker::{CallError, Handle};
 use crate::defect;
 use crate::error::Error;
+use crate::mycelia::Mycelia;
 use crate::store::StoreSnapshot;
 use crate::store::embedded::FORMAT_VERSION;
 
@@ -47,7 +47,9 @@ impl StoreService for StoreServer {
         &self,
         request: Request<v1::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
-        let handle = self.mycelia.get(&request.into_inner().mycelium)?.clone();
+        let name = request.into_inner().mycelium;
+        let found = self.mycelia.find(&name).await?;
+        let handle = found.ok_or_else(|| Error::MyceliumNotFound(name))?;
         Ok(Response::new(backup(handle, self.drain.clone()).await?))
     }
 }

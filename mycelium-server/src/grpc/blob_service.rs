@@ -14,11 +14,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Mycelia;
 use crate::blobs::{Begun, Blob, BlobError, Blobs, Upload};
 use crate::broker::CallError;
 use crate::defect;
 use crate::error::Error;
+use crate::mycelia::Mycelia;
 use crate::store::BlobDigest;
 
 /// How long a reader may take nothing before it is cut: each takes one of a small number of places.
@@ -43,10 +43,6 @@ impl BlobServer {
         Self { mycelia, drain }
     }
 
-    fn blobs(&self, mycelium: &str) -> Result<Blobs, Error> {
-        Ok(self.mycelia.get(mycelium)?.blobs().clone())
-    }
-
     async fn write(
         &self,
         mut incoming: Streaming<v1::WriteBlobRequest>,
@@ -56,7 +52,8 @@ impl BlobServer {
         };
         let blob = header.blob.as_ref().ok_or_else(|| Error::field("header.blob", "is missing"))?;
         let blob = Blob::from_message(blob).map_err(|problem| Error::field("header.blob", problem))?;
-        let blobs = self.blobs(&header.mycelium)?;
+        let mycelium = self.mycelia.enter(&header.mycelium).await?;
+        let blobs = mycelium.blobs();
         let begun = tokio::time::timeout(BEGUN_WITHIN, blobs.begin(blob)).await;
         let begun = begun.map_err(|_elapsed| Error::from(CallError::Busy))?;
         let mut upload: Box<Upload> = match begun.map_err(Error::from)? {
@@ -127,7 +124,8 @@ impl BlobService for BlobServer {
         request: Request<v1::ReadBlobRequest>,
     ) -> Result<Response<Self::ReadBlobStream>, Status> {
         let request = request.into_inner();
-        let blobs = self.blobs(&request.mycelium)?;
+        let mycelium = self.mycelia.read(&request.mycelium).await?;
+        let blobs = mycelium.blobs();
         let digest = digest("digest", &request.digest)?;
         let found = blobs.find(digest).await.map_err(Error::from)?;
         let blob = found.ok_or_else(|| Error::from(BlobError::NotFound(digest)))?;
@@ -147,7 +145,7 @@ impl BlobService for BlobServer {
                 () = drain.cancelled() => {
                     let _closed = sender.try_send(Err(Error::from(CallError::Stopping).into()));
                 }
-                sent = defect::catch_async("a blob being read", send(&blobs, blob, range, &sender)) => {
+                sent = defect::catch_async("a blob being read", send(mycelium.blobs(), blob, range, &sender)) => {
                     if let Err(defect) = sent {
                         let _gone = sender.send(Err(Error::from(CallError::Defect(defect)).into())).await;
                     }
@@ -162,7 +160,8 @@ impl BlobService for BlobServer {
         request: Request<v1::FindMissingBlobsRequest>,
     ) -> Result<Response<v1::FindMissingBlobsResponse>, Status> {
         let request = request.into_inner();
-        let blobs = self.blobs(&request.mycelium)?;
+        let mycelium = self.mycelia.read(&request.mycelium).await?;
+        let blobs = mycelium.blobs();
         if request.digests.len() > limits::BLOB_DIGESTS_MAX {
             let problem = format!("must be at most {}", limits::BLOB_DIGESTS_MAX);
             return Err(Error::field("digests", problem).into());

@@ -19,19 +19,20 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use super::convert;
 use super::declare::{
     Declared, checked_window, complete_revisions, declared, protocol, secret_digest, signatures, token,
     tokens,
 };
 use super::outcomes::{Outcomes, check_tokens, read_outcomes, refuse_missing};
 use super::status::unreadable;
-use super::{Mycelia, convert};
 use crate::broker::{
     CallError, Handle, HelloMessage, Permit, Process, Report, StreamAttachment, StreamId, ToStream,
 };
 use crate::compute::{Dispatched, Dispatcher, Tasks};
 use crate::defect::{self, Defect};
 use crate::error::Error;
+use crate::mycelia::Mycelia;
 
 /// How many messages from the owner of the core may wait for a stream. An elf that reads so slowly that more come
 /// together is cut off; windows bound what can wait in them.
@@ -64,7 +65,7 @@ pub(crate) async fn connect(
     else {
         return Err(violation("the stream must begin with `Hello`").into());
     };
-    let handle = mycelia.get(&hello.mycelium)?.clone();
+    let handle = mycelia.enter(&hello.mycelium).await?;
     let permit = handle.admit_stream().map_err(Error::from)?;
     let protocol = protocol(&hello, handle.config().protocol_min)?;
     complete_revisions(&mut hello);

@@ -8,8 +8,8 @@ use mycelium_proto::v1::elf_service_server::ElfService;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Mycelia;
 use super::connect::connect;
+use crate::mycelia::Mycelia;
 
 /// Serves elves.
 #[derive(Debug, Clone)]

@@ -2,13 +2,14 @@
 
 use std::pin::Pin;
 
-use futures::Stream;
+use futures::{Stream, TryStreamExt as _};
 use mycelium_proto::v1;
 use mycelium_proto::v1::mycelium_service_server::MyceliumService;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{Mycelia, jobs, operations, reads, submit, watch};
+use super::{jobs, mycelia, operations, reads, submit, watch};
+use crate::mycelia::Mycelia;
 use crate::transport;
 
 /// Serves those who orchestrate and watch.
@@ -39,9 +40,21 @@ macro_rules! unary {
             ) -> Result<Response<Self::WatchJobsStream>, Status> {
                 let peer = transport::address_of(request.extensions());
                 let request = request.into_inner();
-                let handle = self.mycelia.get(&request.mycelium)?.clone();
-                let stream = watch::watch(handle, self.drain.clone(), peer, request).await?;
-                Ok(Response::new(Box::pin(stream)))
+                let drain = self.drain.clone();
+                if let Some(handle) = self.mycelia.find(&request.mycelium).await? {
+                    return Ok(Response::new(Box::pin(watch::watch(handle, drain, peer, request).await?)));
+                }
+                let mycelia = self.mycelia.clone();
+                if !request.may_come {
+                    let nothing = mycelia.read(&request.mycelium).await?;
+                    return Ok(Response::new(Box::pin(watch::watch(nothing, drain, peer, request).await?)));
+                }
+                // The flow may come, and its mycelium with it.
+                let stream = futures::stream::once(async move {
+                    let handle = mycelia.come(&request.mycelium).await?;
+                    Ok::<_, Status>(watch::watch(handle, drain, peer, request).await?)
+                });
+                Ok(Response::new(Box::pin(stream.try_flatten())))
             }
 
             async fn submit_jobs(
@@ -50,8 +63,29 @@ macro_rules! unary {
             ) -> Result<Response<v1::SubmitJobsResponse>, Status> {
                 let peer = transport::address_of(request.extensions());
                 let request = request.into_inner();
-                let handle = self.mycelia.get(&request.mycelium)?;
-                Ok(Response::new(submit::submit(handle, peer, request).await?))
+                let handle = self.mycelia.enter(&request.mycelium).await?;
+                Ok(Response::new(submit::submit(&handle, peer, request).await?))
+            }
+
+            async fn create_mycelium(
+                &self,
+                request: Request<v1::CreateMyceliumRequest>,
+            ) -> Result<Response<v1::CreateMyceliumResponse>, Status> {
+                Ok(Response::new(mycelia::create(&self.mycelia, request.into_inner()).await?))
+            }
+
+            async fn list_mycelia(
+                &self,
+                request: Request<v1::ListMyceliaRequest>,
+            ) -> Result<Response<v1::ListMyceliaResponse>, Status> {
+                Ok(Response::new(mycelia::list(&self.mycelia, request.get_ref())?))
+            }
+
+            async fn delete_mycelium(
+                &self,
+                request: Request<v1::DeleteMyceliumRequest>,
+            ) -> Result<Response<v1::DeleteMyceliumResponse>, Status> {
+                Ok(Response::new(mycelia::delete(&self.mycelia, request.into_inner()).await?))
             }
 
             $(async fn $method(
@@ -59,8 +93,8 @@ macro_rules! unary {
                 request: Request<v1::$request>,
             ) -> Result<Response<v1::$response>, Status> {
                 let request = request.into_inner();
-                let handle = self.mycelia.get(&request.mycelium)?;
-                Ok(Response::new($function(handle, request).await?))
+                let handle = self.mycelia.read(&request.mycelium).await?;
+                Ok(Response::new($function(&handle, request).await?))
             })+
         }
     };

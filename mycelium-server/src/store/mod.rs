@@ -23,6 +23,7 @@ use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 
 pub use answer::Answer;
 pub use embedded::EmbeddedStore;
+pub(crate) use embedded::is_store_folder;
 pub(crate) use error::lack_in;
 pub use error::{Error, Lack};
 pub use faulty::FaultyStore;

@@ -129,6 +129,9 @@ script! {
     get_revision(GetRevisionRequest) -> GetRevisionResponse;
     list_failures(ListFailuresRequest) -> ListFailuresResponse;
     get_failure(GetFailureRequest) -> GetFailureResponse;
+    create_mycelium(CreateMyceliumRequest) -> CreateMyceliumResponse;
+    list_mycelia(ListMyceliaRequest) -> ListMyceliaResponse;
+    delete_mycelium(DeleteMyceliumRequest) -> DeleteMyceliumResponse;
     get_status(GetStatusRequest) -> GetStatusResponse;
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
 }

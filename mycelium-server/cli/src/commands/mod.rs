@@ -12,6 +12,7 @@ pub(crate) mod graph;
 pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod lineage;
+pub(crate) mod mycelia;
 pub(crate) mod proto;
 pub(crate) mod retry;
 mod scope;
@@ -54,6 +55,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Lineage(args) => lineage::run(args, &client::connect(&client).await?, output).await,
         Command::Flows(args) => flows::run(args, &client::connect(&client).await?, output).await,
+        Command::Mycelia(args) => mycelia::run(args, &client::connect(&client).await?, output).await,
         Command::Elves(args) => elves::run(args, &client::connect(&client).await?, output).await,
         Command::Elf(args) => elf::run(args, &client::connect(&client).await?, output).await,
         Command::Failures(args) => failures::run(args, &client::connect(&client).await?, output).await,

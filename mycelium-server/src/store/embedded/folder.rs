@@ -42,6 +42,13 @@ const PROBE_BYTES: usize = 1024 * 1024;
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
+/// Whether a folder holds a store that is complete, or one that is still to be made in it.
+pub(crate) fn is_store_folder(path: &Path) -> bool {
+    let is_empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    let is_ours = || [FORMAT_FILE, CREATING_FILE].iter().any(|file| path.join(file).is_file());
+    !path.join(UNFINISHED_FILE).exists() && (is_ours() || is_empty())
+}
+
 /// A data folder that is ours, and locked by this process.
 #[derive(Debug)]
 pub(super) struct Folder {

@@ -42,6 +42,7 @@ pub use self::copy::{NewBlob, NewStore};
 pub use self::salvage::{Salvaged, salvage};
 
 use self::codec::{Head, Names};
+pub(crate) use self::folder::is_store_folder;
 use self::folder::{Folder, unavailable};
 use self::keys::catalog;
 use self::mark::HighWaterMark;

@@ -146,7 +146,7 @@ impl Settings {
         }
         let mut reader = Reader { given: &given, problems };
         let insecure = reader.own("insecure", boolean).unwrap_or(false);
-        let settings = Self {
+        let mut settings = Self {
             data_dir: reader.given.path("data_dir").unwrap_or_else(|| PathBuf::from(default_of("data_dir"))),
             listen: reader
                 .own("listen", |text| read_listen(text, insecure))
@@ -161,6 +161,10 @@ impl Settings {
             config: reader.config(),
             insecure,
         };
+        if given.text("auto_create").is_none() {
+            // Elsewhere a misspelt name should not become a mycelium.
+            settings.config.auto_create = settings.listen.ip().is_loopback();
+        }
         if reader.problems.is_empty() {
             Ok(settings)
         } else {
@@ -359,6 +363,10 @@ mod tests {
             "--calls-max=12",
             "--receiving-bytes-max=67108865",
             "--answers-bytes-max=67108866",
+            "--mycelia-max=13",
+            "--mycelia-open-max=14",
+            "--mycelium-idle=15s",
+            "--auto-create=false",
         ])
         .unwrap();
         let expected = Config {
@@ -379,6 +387,10 @@ mod tests {
             calls_max: 12,
             receiving_bytes_max: 67_108_865,
             answers_bytes_max: 67_108_866,
+            mycelia_max: 13,
+            mycelia_open_max: 14,
+            mycelium_idle: Duration::from_secs(15),
+            auto_create: false,
             scheduler: SchedulerPlace::Runtime,
         };
         assert_eq!(settings.config, expected);
@@ -401,6 +413,14 @@ mod tests {
         let Config { lease, heartbeat_interval, queue_max, batch_max, .. } = settings.config;
         assert_eq!((lease, heartbeat_interval), (Duration::from_secs(9), Duration::from_secs(3)));
         assert_eq!((queue_max, batch_max), (7, 9));
+    }
+
+    #[test]
+    fn mycelia_are_made_by_themselves_where_only_this_machine_can_name_them() {
+        assert!(read(&[]).unwrap().config.auto_create);
+        let elsewhere = ["--listen=0.0.0.0:1", "--insecure"];
+        assert!(!read(&elsewhere).unwrap().config.auto_create);
+        assert!(read(&[&elsewhere[..], &["--auto-create=true"]].concat()).unwrap().config.auto_create);
     }
 
     #[test]

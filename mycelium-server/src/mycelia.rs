@@ -1,0 +1,560 @@
+//! The mycelia that a broker hosts: which there are, and those of them that run.
+//!
+//! Each has its own core, log, blobs and limits, and knows of no other. One that is not used is closed, and opened again
+//! when it is: then it costs what its name costs.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::Blobs;
+use crate::broker::{self, CallError, Handle, Report, Running, StartError, collect_blobs};
+use crate::compute;
+use crate::config::Config;
+use crate::error::Error;
+use crate::home::Home;
+use crate::store::{self, MemoryStore, Storage};
+
+/// The mycelium that requests mean which name none. It is always there, and always open.
+pub(crate) const DEFAULT: &str = "default";
+/// The longest name of a mycelium, in bytes.
+const NAME_BYTES_MAX: usize = 48;
+/// How often those that are idle are looked for, if that is not oftener than they may be idle.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How long those who use a mycelium that is deleted have to let go of it.
+const LET_GO_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether they have.
+const LET_GO_POLL: Duration = Duration::from_millis(10);
+
+/// The mycelia of a broker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Mycelia {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    home: Home,
+    config: Config,
+    drain: CancellationToken,
+    began: Instant,
+    slots: Mutex<BTreeMap<Arc<str>, Arc<Slot>>>,
+    /// How many have been made, for those who wait for one.
+    made: watch::Sender<u64>,
+    /// What reads of one that is not there are answered from.
+    nothing: OnceCell<Handle>,
+    may_open: Arc<Semaphore>,
+}
+
+/// A mycelium that is there, or is being made.
+#[derive(Debug)]
+struct Slot {
+    name: Arc<str>,
+    state: Arc<AsyncMutex<State>>,
+    /// When it was last asked for, in milliseconds since the broker began.
+    used_at: AtomicU64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// It is not there: not yet, or not any more.
+    Absent,
+    /// It is stored, and does not run.
+    Closed,
+    Open(Open),
+}
+
+/// A mycelium that runs.
+#[derive(Debug)]
+struct Open {
+    handle: Handle,
+    /// Whoever uses it holds a copy.
+    in_use: Arc<()>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    /// `None` for the one that the broker stands and falls with.
+    ended: Option<broker::EndedReceiver>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Open {
+    fn new(
+        running: Running,
+        drain: &CancellationToken,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> (Self, broker::EndedReceiver) {
+        let Running { handle, evaluations, ended } = running;
+        let stop = drain.child_token();
+        let tasks = vec![
+            // Ends by itself when the owner of the core has.
+            tokio::spawn(compute::run_evaluations(handle.clone(), evaluations)),
+            tokio::spawn(collect_blobs(handle.clone(), stop.clone())),
+        ];
+        let open = Self { handle, in_use: Arc::new(()), stop, tasks, ended: None, _permit: permit };
+        (open, ended)
+    }
+
+    fn lend(&self) -> Handle {
+        self.handle.in_use(&self.in_use)
+    }
+
+    /// Whether anybody uses it. To be asked while nobody can begin to.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.in_use) > 1
+    }
+
+    /// Whether nothing happens in it by itself: no elf serves it, nothing is computed, and no time is waited for.
+    async fn is_at_rest(&self) -> bool {
+        let asked = self.handle.query(|core, _| {
+            core.status().sessions == 0 && core.next_deadline().is_none() && !core.has_work()
+        });
+        asked.await.unwrap_or(false)
+    }
+
+    /// Writes it out, and waits until it has ended.
+    async fn close(self) {
+        self.stop.cancel();
+        self.handle.stop().await;
+        if let Some(ended) = self.ended {
+            match ended.await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(error)) => tracing::error!(error = %Report(&error), "a mycelium ended with an error"),
+            }
+        }
+        drop(self.handle);
+        for task in self.tasks {
+            // What it came to is in the log.
+            let _ended = task.await;
+        }
+    }
+}
+
+/// Why a mycelium cannot be opened.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("it was broken off")]
+    BrokenOff(#[from] tokio::task::JoinError),
+}
+
+impl OpenError {
+    /// What its callers are told; the rest is in the log.
+    fn told(&self, name: &str) -> CallError {
+        match self {
+            Self::Store(error) | Self::Start(StartError::Store(error)) if error.is_damage() => {
+                CallError::Unreadable(format!("the mycelium `{name}` cannot be opened: {error}"))
+            }
+            Self::Start(StartError::Restore(error)) => {
+                CallError::Unreadable(format!("the mycelium `{name}` cannot be opened: {error}"))
+            }
+            Self::Store(error) => match error.lack() {
+                Some(store::Lack::Space) => CallError::StoreFull,
+                Some(store::Lack::Writing) => CallError::StoreReadOnly,
+                None => CallError::StoreUnavailable,
+            },
+            Self::Start(_) | Self::BrokenOff(_) => CallError::StoreUnavailable,
+        }
+    }
+}
+
+/// A mycelium as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) name: Arc<str>,
+    pub(crate) is_open: bool,
+}
+
+impl Mycelia {
+    /// Those that `home` has, of which `default` runs already. Also tells how that ends.
+    ///
+    /// # Errors
+    /// If it cannot be read which there are.
+    pub(crate) fn start(
+        home: Home,
+        config: Config,
+        default: Running,
+        drain: CancellationToken,
+    ) -> Result<(Self, broker::EndedReceiver), store::Error> {
+        let slot = |name: &str, state| {
+            let name: Arc<str> = Arc::from(name);
+            (
+                name.clone(),
+                Arc::new(Slot { name, state: Arc::new(AsyncMutex::new(state)), used_at: 0.into() }),
+            )
+        };
+        let names = home.names()?;
+        let mut slots: BTreeMap<_, _> = names.iter().map(|name| slot(name, State::Closed)).collect();
+        let (open, ended) = Open::new(default, &drain, None);
+        slots.extend([slot(DEFAULT, State::Open(open))]);
+        let may_open = Arc::new(Semaphore::new(config.mycelia_open_max));
+        let shared = Shared {
+            home,
+            config,
+            drain,
+            began: Instant::now(),
+            slots: Mutex::new(slots),
+            made: watch::Sender::new(0),
+            nothing: OnceCell::new(),
+            may_open,
+        };
+        Ok((Self { shared: Arc::new(shared) }, ended))
+    }
+
+    /// The mycelium of that name for a reader: one that is not there shows as empty. An empty name means `default`.
+    ///
+    /// # Errors
+    /// If it is no name of a mycelium, or it cannot be opened.
+    pub(crate) async fn read(&self, name: &str) -> Result<Handle, Error> {
+        match self.find(name).await? {
+            Some(handle) => Ok(handle),
+            None => self.nothing().await,
+        }
+    }
+
+    /// The mycelium of that name, if it is there.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) async fn find(&self, name: &str) -> Result<Option<Handle>, Error> {
+        let slot = self.slots().get(checked(name)?).map(Arc::clone);
+        let Some(slot) = slot else { return Ok(None) };
+        let state = Arc::clone(&slot.state).lock_owned().await;
+        match &*state {
+            State::Absent => Ok(None),
+            State::Open(open) if !open.handle.has_ended() => Ok(Some(self.lend(&slot, open))),
+            State::Closed | State::Open(_) => self.open(slot, state).await.map(Some),
+        }
+    }
+
+    /// The mycelium of that name for somebody who brings something: it is made if it is not there, and the broker makes
+    /// them by itself.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); [`Error::MyceliumNotFound`] if it is not there and not to be made, and what
+    /// [`create`](Self::create) may come to.
+    pub(crate) async fn enter(&self, name: &str) -> Result<Handle, Error> {
+        match self.find(name).await? {
+            Some(handle) => Ok(handle),
+            None if !self.shared.config.auto_create || !self.shared.home.can_make() => {
+                Err(Error::MyceliumNotFound(name.to_owned()))
+            }
+            None => {
+                let slot = self.slot_for(checked(name)?)?;
+                let state = Arc::clone(&slot.state).lock_owned().await;
+                match &*state {
+                    State::Open(open) if !open.handle.has_ended() => Ok(self.lend(&slot, open)),
+                    State::Absent | State::Closed | State::Open(_) => self.open(slot, state).await,
+                }
+            }
+        }
+    }
+
+    /// Waits until there is a mycelium of that name.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and [`CallError::Stopping`].
+    pub(crate) async fn come(&self, name: &str) -> Result<Handle, Error> {
+        let mut made = self.shared.made.subscribe();
+        loop {
+            made.borrow_and_update();
+            if let Some(handle) = self.find(name).await? {
+                return Ok(handle);
+            }
+            tokio::select! {
+                () = self.shared.drain.cancelled() => return Err(CallError::Stopping.into()),
+                changed = made.changed() => changed.map_err(|_over| CallError::Stopping)?,
+            }
+        }
+    }
+
+    /// Makes a mycelium, which is not opened before it is used, and says whether it was not there before.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); [`Error::MyceliaFull`], and [`Error::MyceliumFixed`] if the broker was given one store.
+    pub(crate) async fn create(&self, name: &str) -> Result<bool, Error> {
+        let slot = self.slot_for(checked(name)?)?;
+        let mut state = Arc::clone(&slot.state).lock_owned().await;
+        let State::Absent = &*state else { return Ok(false) };
+        let mycelia = self.clone();
+        // Not broken off with the call: nobody meets it half made.
+        let making = tokio::spawn(async move {
+            let (home, name) = (mycelia.shared.home.clone(), Arc::clone(&slot.name));
+            let made = tokio::task::spawn_blocking(move || home.make(&name)).await;
+            if let Err(error) = made.map_err(OpenError::from).and_then(|made| Ok(made?)) {
+                mycelia.slots().remove(&slot.name);
+                return Err(cannot("made", &slot, &error));
+            }
+            *state = State::Closed;
+            mycelia.on_made(&slot);
+            Ok(true)
+        });
+        making.await.map_err(|_broken_off| CallError::Stopping)?
+    }
+
+    /// The slot of that name, which is new if there is none.
+    fn slot_for(&self, name: &str) -> Result<Arc<Slot>, Error> {
+        let mut slots = self.slots();
+        let n_slots = slots.len();
+        match slots.entry(Arc::from(name)) {
+            Entry::Occupied(known) => Ok(Arc::clone(known.get())),
+            Entry::Vacant(_) if !self.shared.home.can_make() => Err(Error::MyceliumFixed),
+            Entry::Vacant(_) if n_slots >= self.shared.config.mycelia_max => {
+                Err(Error::MyceliaFull { max: self.shared.config.mycelia_max })
+            }
+            Entry::Vacant(new) => {
+                let name = Arc::clone(new.key());
+                let state = Arc::new(AsyncMutex::new(State::Absent));
+                Ok(Arc::clone(new.insert(Arc::new(Slot { name, state, used_at: 0.into() }))))
+            }
+        }
+    }
+
+    fn on_made(&self, slot: &Slot) {
+        tracing::info!(mycelium = %slot.name, "made a mycelium");
+        self.shared.made.send_modify(|made| *made += 1);
+    }
+
+    /// Deletes a mycelium with all that is in it, and says whether it was there.
+    ///
+    /// # Errors
+    /// [`Error::MyceliumInUse`] if an elf serves it or it has unfinished jobs, unless `force`; [`Error::MyceliumFixed`]
+    /// for `default`; and if it cannot be removed.
+    pub(crate) async fn delete(&self, name: &str, force: bool) -> Result<bool, Error> {
+        let name = checked(name)?;
+        if name == DEFAULT || !self.shared.home.can_make() {
+            return Err(Error::MyceliumFixed);
+        }
+        let Some(handle) = self.find(name).await? else { return Ok(false) };
+        let counts = handle.query(|core, _| core.status()).await?;
+        drop(handle);
+        if !force && (counts.sessions > 0 || counts.pending + counts.ready + counts.running > 0) {
+            return Err(Error::MyceliumInUse(name.to_owned()));
+        }
+        let Some(slot) = self.slots().get(name).map(Arc::clone) else { return Ok(false) };
+        let state = Arc::clone(&slot.state).lock_owned().await;
+        let mycelia = self.clone();
+        // Not broken off with the call: a mycelium is there, or it is not.
+        let deleting = tokio::spawn(async move { mycelia.delete_slot(&slot, state).await });
+        deleting.await.map_err(|_broken_off| CallError::Stopping)?
+    }
+
+    async fn delete_slot(&self, slot: &Slot, mut state: OwnedMutexGuard<State>) -> Result<bool, Error> {
+        match std::mem::replace(&mut *state, State::Closed) {
+            State::Absent => {
+                *state = State::Absent;
+                return Ok(false);
+            }
+            State::Closed => {}
+            State::Open(open) => {
+                let in_use = Arc::clone(&open.in_use);
+                open.close().await;
+                let begun = Instant::now();
+                while Arc::strong_count(&in_use) > 1 && begun.elapsed() < LET_GO_WITHIN {
+                    tokio::time::sleep(LET_GO_POLL).await;
+                }
+            }
+        }
+        let (home, name) = (self.shared.home.clone(), Arc::clone(&slot.name));
+        let removed = tokio::task::spawn_blocking(move || home.remove(&name)).await;
+        if let Err(error) = removed.map_err(OpenError::from).and_then(|removed| Ok(removed?)) {
+            return Err(cannot("deleted", slot, &error));
+        }
+        *state = State::Absent;
+        self.slots().remove(&slot.name);
+        tracing::info!(mycelium = %slot.name, "deleted a mycelium");
+        Ok(true)
+    }
+
+    /// Those after `after`, in the order of their names.
+    pub(crate) fn list(&self, after: Option<&str>, limit: usize) -> Vec<Listed> {
+        let slots = self.slots();
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let listed = slots.range::<str, _>((begin, Bound::Unbounded)).filter_map(|(name, slot)| {
+            let is_open = match slot.state.try_lock().as_deref() {
+                Ok(State::Absent) => return None,
+                Ok(State::Closed) => false,
+                // It is being opened, or asked for.
+                Ok(State::Open(_)) | Err(_) => true,
+            };
+            Some(Listed { name: Arc::clone(name), is_open })
+        });
+        listed.take(limit).collect()
+    }
+
+    /// Closes those that nobody uses, until the broker stops.
+    pub(crate) async fn sweep(self) {
+        let every = SWEEP_EVERY.min(self.shared.config.mycelium_idle);
+        loop {
+            tokio::select! {
+                () = self.shared.drain.cancelled() => return,
+                () = tokio::time::sleep(every) => {}
+            }
+            let before = self.now().saturating_sub(millis(self.shared.config.mycelium_idle));
+            let slots: Vec<_> = self.slots().values().map(Arc::clone).collect();
+            for slot in slots {
+                if slot.used_at.load(Ordering::Relaxed) <= before {
+                    self.close_idle(&slot).await;
+                }
+            }
+        }
+    }
+
+    /// Writes all out, and waits until they have ended.
+    pub(crate) async fn stop(&self) {
+        let slots: Vec<_> = self.slots().values().map(Arc::clone).collect();
+        let closing = slots.into_iter().map(|slot| async move {
+            let mut state = slot.state.lock().await;
+            if let State::Open(open) = std::mem::replace(&mut *state, State::Closed) {
+                open.close().await;
+            }
+        });
+        futures::future::join_all(closing).await;
+        if let Some(nothing) = self.shared.nothing.get() {
+            nothing.stop().await;
+        }
+    }
+
+    /// Opens it, with its slot locked. Goes on when the call is broken off, so that nobody meets it half open.
+    async fn open(&self, slot: Arc<Slot>, mut state: OwnedMutexGuard<State>) -> Result<Handle, Error> {
+        if self.shared.drain.is_cancelled() {
+            return Err(CallError::Stopping.into());
+        }
+        let mycelia = self.clone();
+        let opening = tokio::spawn(async move {
+            let is_new = matches!(*state, State::Absent);
+            let opened = mycelia.open_slot(&slot, &mut state).await;
+            if is_new && opened.is_ok() {
+                mycelia.on_made(&slot);
+            } else if is_new {
+                mycelia.slots().remove(&slot.name);
+            }
+            opened
+        });
+        opening.await.map_err(|_broken_off| CallError::Stopping)?
+    }
+
+    async fn open_slot(&self, slot: &Slot, state: &mut State) -> Result<Handle, Error> {
+        if let State::Open(open) = std::mem::replace(state, State::Closed) {
+            // It has ended by itself: its store failed for good.
+            open.close().await;
+        }
+        let permit = self.permit(slot).await?;
+        let (home, config, name) = (self.shared.home.clone(), self.shared.config.clone(), slot.name.clone());
+        let start = move || -> Result<Running, OpenError> {
+            let (store, blobs) = home.open(&name, &config)?;
+            Ok(broker::start(store, blobs, config)?)
+        };
+        let started = tokio::task::spawn_blocking(start).await.map_err(OpenError::from);
+        match started.and_then(|started| started) {
+            Ok(running) => {
+                let (open, ended) = Open::new(running, &self.shared.drain, Some(permit));
+                let open = Open { ended: Some(ended), ..open };
+                let handle = self.lend(slot, &open);
+                *state = State::Open(open);
+                Ok(handle)
+            }
+            Err(error) => Err(cannot("opened", slot, &error)),
+        }
+    }
+
+    /// Leave to have one more open. If as many are as may be, that which was not asked for the longest is closed.
+    async fn permit(&self, for_slot: &Slot) -> Result<OwnedSemaphorePermit, Error> {
+        let may_open = &self.shared.may_open;
+        if let Ok(permit) = Arc::clone(may_open).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let mut others: Vec<_> = self.slots().values().map(Arc::clone).collect();
+        others.sort_by_key(|slot| slot.used_at.load(Ordering::Relaxed));
+        for slot in others.iter().filter(|slot| slot.name != for_slot.name) {
+            if self.close_idle(slot).await
+                && let Ok(permit) = Arc::clone(may_open).try_acquire_owned()
+            {
+                return Ok(permit);
+            }
+        }
+        Err(CallError::Busy.into())
+    }
+
+    /// Closes it if nobody uses it and nothing happens in it. Says whether it did.
+    async fn close_idle(&self, slot: &Slot) -> bool {
+        // Whoever has it locked uses it.
+        let Ok(mut state) = Arc::clone(&slot.state).try_lock_owned() else { return false };
+        match &*state {
+            State::Open(open) if open.ended.is_some() && !open.is_used() && open.is_at_rest().await => {}
+            State::Open(_) | State::Closed | State::Absent => return false,
+        }
+        let closing = async move {
+            if let State::Open(open) = std::mem::replace(&mut *state, State::Closed) {
+                open.close().await;
+            }
+        };
+        tokio::spawn(closing).await.is_ok()
+    }
+
+    fn lend(&self, slot: &Slot, open: &Open) -> Handle {
+        slot.used_at.store(self.now(), Ordering::Relaxed);
+        open.lend()
+    }
+
+    /// A mycelium without anything in it, which takes nothing either.
+    async fn nothing(&self) -> Result<Handle, Error> {
+        let start = || async {
+            let config = self.shared.config.clone();
+            let start = move || {
+                let blobs = Blobs::in_memory(config.blob_grace);
+                broker::start(Arc::new(MemoryStore::new()) as Arc<dyn Storage>, blobs, config)
+            };
+            let started = tokio::task::spawn_blocking(start).await.map_err(OpenError::from);
+            let running =
+                started.and_then(|started| Ok(started?)).map_err(|error| error.told("of nothing"))?;
+            Ok(running.handle)
+        };
+        self.shared.nothing.get_or_try_init(start).await.cloned()
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Slot>>> {
+        self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.shared.began.elapsed())
+    }
+}
+
+/// Logs why a mycelium cannot be used, and gives what its callers are told.
+fn cannot(be: &str, slot: &Slot, error: &OpenError) -> Error {
+    tracing::error!(mycelium = %slot.name, error = %Report(error), "a mycelium cannot be {be}");
+    error.told(&slot.name).into()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether that can be the name of a mycelium.
+pub(crate) fn is_name(name: &str) -> bool {
+    let is_allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_allowed)
+}
+
+/// The name that a request means.
+fn checked(name: &str) -> Result<&str, Error> {
+    match name {
+        "" => Ok(DEFAULT),
+        name if is_name(name) => Ok(name),
+        _ => {
+            let problem = format!("must be 1 to {NAME_BYTES_MAX} of a-z, 0-9, `_` and `-`");
+            Err(Error::field("mycelium", problem))
+        }
+    }
+}
