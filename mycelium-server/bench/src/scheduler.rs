@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mycelium_core::command::{
-    Command, ElfOffer, Facts, Hello, NewJob, Outcome, OutcomeResult, Part, Submit, Window,
+    Command, ElfOffer, Hello, NewJob, Outcome, OutcomeResult, Part, Preconditions, Submit, Window,
 };
 use mycelium_core::effects::{Effects, Send};
 use mycelium_core::ids::{
@@ -126,7 +126,7 @@ impl Scheduler {
             part,
             elements: None,
             jobs: jobs.into_iter().map(job).collect(),
-            facts: Facts { as_of: self.commit, ..Facts::default() },
+            preconditions: Preconditions { as_of: self.commit, ..Preconditions::default() },
         };
         self.core.apply(NOW, Command::Submit(submit), effects);
     }

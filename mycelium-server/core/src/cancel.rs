@@ -3,7 +3,7 @@
 //! Jobs go in descending order of their numbers. A job's number is higher than those of the jobs it depends on, so
 //! dependents that are to be cancelled too are cancelled before, and are not settled as UPSTREAM_FAILED.
 
-use crate::command::{Cancel, Facts, Scope};
+use crate::command::{Cancel, Preconditions, Scope};
 use crate::effects::{Effects, End, Refusal, Reply};
 use crate::graph::Graph;
 use crate::ids::{Clocks, FlowId, JobId, JobNumber, RequestId};
@@ -23,10 +23,10 @@ pub(crate) struct Cancelling<'a> {
 
 impl Cancelling<'_> {
     pub(crate) fn on_cancel(&mut self, now: Clocks, cancel: Cancel, effects: &mut Effects) {
-        let Cancel { request, scope, facts } = cancel;
+        let Cancel { request, scope, preconditions } = cancel;
         let answer = match scope {
-            Scope::Flow(flow) => self.begin_cancel_flow(request, flow, &facts),
-            Scope::Jobs(jobs) => self.cancel_jobs(now, request, &jobs, &facts),
+            Scope::Flow(flow) => self.begin_cancel_flow(request, flow, &preconditions),
+            Scope::Jobs(jobs) => self.cancel_jobs(now, request, &jobs, &preconditions),
         };
         match answer {
             Ok(Some(reply)) => effects.replies.push((request, Ok(reply))),
@@ -40,13 +40,13 @@ impl Cancelling<'_> {
         &mut self,
         request: RequestId,
         id: FlowId,
-        facts: &Facts,
+        preconditions: &Preconditions,
     ) -> Result<Option<Reply>, Refusal> {
         let Some(flow) = self.graph.jobs.find_flow(id) else {
-            if self.graph.jobs.is_stale(facts.as_of) {
-                return Err(Refusal::FactsStale);
+            if self.graph.jobs.is_stale(preconditions.as_of) {
+                return Err(Refusal::PreconditionsStale);
             }
-            let record = facts.flow.as_ref().filter(|record| record.id == id);
+            let record = preconditions.flow.as_ref().filter(|record| record.id == id);
             let record = record.ok_or(Refusal::FlowNotFound(id))?;
             let already_final = record.finished.total();
             return Ok(Some(Reply::Cancelled { cancelled: 0, already_final }));
@@ -63,10 +63,10 @@ impl Cancelling<'_> {
         now: Clocks,
         request: RequestId,
         jobs: &[JobId],
-        facts: &Facts,
+        preconditions: &Preconditions,
     ) -> Result<Option<Reply>, Refusal> {
-        if self.graph.jobs.is_stale(facts.as_of) {
-            return Err(Refusal::FactsStale);
+        if self.graph.jobs.is_stale(preconditions.as_of) {
+            return Err(Refusal::PreconditionsStale);
         }
         let mut already_final = 0;
         let mut slots: Vec<(JobNumber, Slot)> = Vec::with_capacity(jobs.len());
@@ -76,7 +76,7 @@ impl Cancelling<'_> {
                     slots.push((self.graph.jobs[slot].number, slot));
                 }
                 Some(_) => return Err(Refusal::JobNotFound(*id)),
-                None if self.is_finished(id, facts) => already_final += 1,
+                None if self.is_finished(id, preconditions) => already_final += 1,
                 None => return Err(Refusal::JobNotFound(*id)),
             }
         }
@@ -112,8 +112,9 @@ impl Cancelling<'_> {
         Ok(Some(reply))
     }
 
-    fn is_finished(&self, id: &JobId, facts: &Facts) -> bool {
-        self.graph.jobs.recents().get(id).is_some() || facts.finished.iter().any(|fact| fact.id == *id)
+    fn is_finished(&self, id: &JobId, preconditions: &Preconditions) -> bool {
+        self.graph.jobs.recents().get(id).is_some()
+            || preconditions.finished.iter().any(|fact| fact.id == *id)
     }
 
     /// Ends a job CANCELLED. If an instance holds it, it is told, and keeps the slot in its window until it has let go of

@@ -1,4 +1,4 @@
-//! What happens to the core: facts from outside, already decoded and bounded by the shell.
+//! What happens to the core: what came from outside, already decoded and bounded by the shell.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,7 @@ pub enum Command {
         /// The failure, held by the shell.
         failure: Attachment,
     },
-    /// The arguments of assigned attempts take longer to compute: they step aside, and what was assigned after them is
+    /// The arguments of assigned attempts take longer to compute: they are delayed, and what was assigned after them is
     /// sent before them.
     ArgumentsDelayed {
         /// The session they were assigned to.
@@ -69,7 +69,7 @@ pub enum Command {
         /// The attempts.
         tokens: Vec<Token>,
     },
-    /// The arguments of attempts that have stepped aside are there. Answered with [`Send::Ready`](crate::effects::Send).
+    /// The arguments of attempts that were delayed are there. Answered with [`Send::Ready`](crate::effects::Send).
     ArgumentsReady {
         /// The session they were assigned to.
         session: SessionId,
@@ -122,7 +122,7 @@ pub struct Submit {
     /// The jobs. Each id at most once.
     pub jobs: Vec<NewJob>,
     /// What the store knows of the flow and of jobs that the core may have forgotten.
-    pub facts: Facts,
+    pub preconditions: Preconditions,
 }
 
 /// A part of a submission.
@@ -165,14 +165,14 @@ pub struct NewJob {
 
 /// What the store said, for commands that touch jobs or flows which the core may have forgotten.
 ///
-/// The shell asks the store before it sends the command. The core refuses facts that are too old with
-/// [`Refusal::FactsStale`](crate::effects::Refusal::FactsStale): then the shell asks again.
+/// The shell asks the store before it sends the command. The core refuses preconditions that are too old with
+/// [`Refusal::PreconditionsStale`](crate::effects::Refusal::PreconditionsStale): then the shell asks again.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub struct Preconditions {
     /// The newest commit that the store had completed when it was asked.
     pub as_of: Commit,
     /// Of the jobs that the command names, those that the store has as finished.
-    pub finished: Vec<FinishedFact>,
+    pub finished: Vec<KnownFinished>,
     /// The flow that the command names, if the store has it.
     pub flow: Option<FlowRecord>,
     /// The submission that the command names, if the store has it and it was sealed.
@@ -181,7 +181,7 @@ pub struct Facts {
 
 /// A finished job, as the store has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FinishedFact {
+pub struct KnownFinished {
     /// The job.
     pub id: JobId,
     /// The flow it belongs to.
@@ -200,7 +200,7 @@ pub struct Cancel {
     /// Which jobs.
     pub scope: Scope,
     /// What the store knows of them.
-    pub facts: Facts,
+    pub preconditions: Preconditions,
 }
 
 /// Some jobs, or all unfinished ones of a flow.
@@ -222,7 +222,7 @@ pub struct Retry {
     /// The jobs that ended UPSTREAM_FAILED and depend on those, directly or not.
     pub dependents: Vec<RevivableJob>,
     /// What the store knows of the other jobs that all these depend on, and of their flows.
-    pub facts: Facts,
+    pub preconditions: Preconditions,
     /// The flows of all these jobs, as the store has them.
     pub flows: Vec<FlowRecord>,
 }

@@ -417,9 +417,9 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The facts were read before a job finished that the core has forgotten since: read them again.
-    #[error("the facts are older than what the scheduler has forgotten")]
-    FactsStale,
+    /// The preconditions were read before a job finished that the core has forgotten since: read them again.
+    #[error("what was read beforehand is older than what the scheduler has forgotten")]
+    PreconditionsStale,
     /// No such job.
     #[error("job {0} is not known")]
     JobNotFound(JobId),

@@ -43,7 +43,7 @@ impl Submitting<'_> {
     pub(crate) fn on_submit(&mut self, now: Clocks, submit: Submit, effects: &mut Effects) {
         let request = submit.request;
         let part = submit.part;
-        let intake = match self.planner().intake(part, submit.flow, &submit.facts) {
+        let intake = match self.planner().intake(part, submit.flow, &submit.preconditions) {
             Ok(intake) => intake,
             Err(refusal) => return self.refuse_submit(request, part, refusal, effects),
         };
@@ -68,7 +68,7 @@ impl Submitting<'_> {
         effects: &mut Effects,
     ) {
         let open = part
-            .filter(|_| refusal != Refusal::FactsStale)
+            .filter(|_| refusal != Refusal::PreconditionsStale)
             .and_then(|part| self.submissions.find(part.submission))
             .filter(|&index| self.submissions[index].phase == Phase::Open);
         match open {
@@ -83,7 +83,7 @@ impl Submitting<'_> {
     }
 
     fn take_in(&mut self, now: Clocks, intake: Intake, submit: Submit, plan: Plan, effects: &mut Effects) {
-        let Submit { request, flow, flow_name, flow_labels, part, elements, jobs, facts } = submit;
+        let Submit { request, flow, flow_name, flow_labels, part, elements, jobs, preconditions } = submit;
         let Plan { order, dependencies, ranges, existing } = plan;
         let created = u32::try_from(order.len()).unwrap_or(u32::MAX);
         let reply = Reply::Submitted { created, existing };
@@ -93,9 +93,9 @@ impl Submitting<'_> {
         }
         let elements = elements.map(|elements| {
             let ids: Vec<JobId> = jobs.iter().map(|job| job.head.id).collect();
-            (elements, ids, Finished::new(&facts))
+            (elements, ids, Finished::new(&preconditions))
         });
-        let flow = self.flow_for(now, flow, (flow_name, flow_labels), facts.flow);
+        let flow = self.flow_for(now, flow, (flow_name, flow_labels), preconditions.flow);
         let submission = match (intake, part) {
             (Intake::NextPart(index), _) => Some(index),
             (Intake::FirstPart, Some(part)) => {
@@ -117,8 +117,8 @@ impl Submitting<'_> {
                 self.take_in_job(now, (flow, submission), gathered_by, job, dependencies, &places);
         }
 
-        if let Some((elements, ids, facts)) = elements {
-            self.graph.link_elements(elements, &ids, &facts);
+        if let Some((elements, ids, finished)) = elements {
+            self.graph.link_elements(elements, &ids, &finished);
         }
 
         let Some((index, part)) = submission.zip(part) else {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{
-    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Facts, Hello, NewJob, Outcome,
-    OutcomeResult, Part, RevivableJob, Scope, Submit, Window,
+    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, NewJob, Outcome, OutcomeResult,
+    Part, Preconditions, RevivableJob, Scope, Submit, Window,
 };
 use crate::effects::{Effects, End, EvaluationWhat, JobRecord, Refusal, Reply, Send};
 use crate::ids::{
@@ -98,8 +98,8 @@ impl TestEnv {
     }
 
     /// What a store that is up to date would say.
-    pub(crate) fn facts(&self) -> Facts {
-        Facts { as_of: self.commit(), ..Facts::default() }
+    pub(crate) fn preconditions(&self) -> Preconditions {
+        Preconditions { as_of: self.commit(), ..Preconditions::default() }
     }
 
     pub(crate) fn commit(&self) -> Commit {
@@ -115,7 +115,7 @@ impl TestEnv {
             part: None,
             elements: None,
             jobs,
-            facts: self.facts(),
+            preconditions: self.preconditions(),
         }
     }
 
@@ -168,7 +168,7 @@ impl TestEnv {
     }
 
     pub(crate) fn cancel(&mut self, scope: Scope) -> Effects {
-        let command = Cancel { request: self.request(), scope, facts: self.facts() };
+        let command = Cancel { request: self.request(), scope, preconditions: self.preconditions() };
         self.batch([Command::Cancel(command)])
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_core::command::{
-    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Facts, FinishedFact, Hello, NewJob,
-    Outcome, OutcomeResult, Scope, Submit, Window,
+    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, KnownFinished, NewJob, Outcome,
+    OutcomeResult, Preconditions, Scope, Submit, Window,
 };
 use mycelium_core::effects::{Effects, Evaluation, EvaluationWhat, JobRecord};
 use mycelium_core::ids::{
@@ -84,7 +84,7 @@ struct ModelSession {
     window: u32,
     tasks: u8,
     /// Cancelled attempts that it still holds.
-    zombies: u32,
+    cancelled_in_flight: u32,
 }
 
 /// The naive scheduler. Jobs are known by their place in the order of submission.
@@ -127,7 +127,8 @@ impl Model {
 
     fn held(&self, id: u64) -> u32 {
         let is_held = |job: &&ModelJob| job.status == Status::Running && job.session == id;
-        u32::try_from(self.jobs.iter().filter(is_held).count()).unwrap() + self.sessions[&id].zombies
+        u32::try_from(self.jobs.iter().filter(is_held).count()).unwrap()
+            + self.sessions[&id].cancelled_in_flight
     }
 
     fn place(&mut self) {
@@ -183,7 +184,7 @@ impl Model {
             if job.status == Status::Running
                 && let Some(session) = self.sessions.get_mut(&job.session)
             {
-                session.zombies += 1;
+                session.cancelled_in_flight += 1;
             }
             job.status = Status::Final(FinalStatus::Cancelled);
         }
@@ -355,10 +356,10 @@ impl Pair {
         let new: Vec<NewJob> = new.collect();
         let mut submit = self.submit_command(job.flow, new);
         submit.elements = Some(Elements { of: id(of), number, first: 0 });
-        submit.facts.finished = self
+        submit.preconditions.finished = self
             .finished
             .iter()
-            .map(|(id, status)| FinishedFact {
+            .map(|(id, status)| KnownFinished {
                 id: *id,
                 flow: flow(job.flow),
                 status: *status,
@@ -374,8 +375,8 @@ impl Pair {
     }
 
     /// What an up-to-date store would say of everything.
-    fn facts(&self) -> Facts {
-        Facts { as_of: self.core.status().counters.commit, ..Facts::default() }
+    fn preconditions(&self) -> Preconditions {
+        Preconditions { as_of: self.core.status().counters.commit, ..Preconditions::default() }
     }
 
     fn submit(&mut self, flow_number: u8, jobs: Vec<(u8, i32, Kind, Vec<u8>)>) -> Command {
@@ -412,18 +413,20 @@ impl Pair {
             part: None,
             elements: None,
             jobs,
-            facts: self.facts(),
+            preconditions: self.preconditions(),
         }
     }
 
     fn cancel(&mut self, scope: Scope) -> Command {
-        Command::Cancel(Cancel { request: self.request(), scope, facts: self.facts() })
+        Command::Cancel(Cancel { request: self.request(), scope, preconditions: self.preconditions() })
     }
 
     fn connect(&mut self, window: u32, tasks: u8) -> Command {
         self.model.last_session += 1;
         let session = self.model.last_session;
-        self.model.sessions.insert(session, ModelSession { is_connected: true, window, tasks, zombies: 0 });
+        self.model
+            .sessions
+            .insert(session, ModelSession { is_connected: true, window, tasks, cancelled_in_flight: 0 });
         let offered = TASKS.iter().enumerate().filter(|(task, _)| tasks & (1 << task) != 0);
         let offer = ElfOffer {
             elf: Arc::from("elf"),

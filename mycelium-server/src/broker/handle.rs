@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mycelium_core::Core;
 use mycelium_core::command::{
-    Cancel, Command, Elements, Evaluated, Facts, FinishedFact, NewJob, Part, Scope, Submit,
+    Cancel, Command, Elements, Evaluated, KnownFinished, NewJob, Part, Preconditions, Scope, Submit,
 };
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId, SessionId};
@@ -31,10 +31,10 @@ use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
 use crate::store::{self, BlobDigest, BlobUse, FinishedRecord, Outline, Reads, Storage, isolate};
 
-/// How often a request reads its facts again when the core has forgotten more than they say.
-const FACTS_TRIES_MAX: usize = 20;
-/// How long to wait for the next commit before facts are read again.
-const FACTS_PAUSE: Duration = Duration::from_millis(50);
+/// How often a request reads its preconditions again when the core has forgotten more than they say.
+const PRECONDITIONS_TRIES_MAX: usize = 20;
+/// How long to wait for the next commit before preconditions are read again.
+const PRECONDITIONS_PAUSE: Duration = Duration::from_millis(50);
 /// How many backups may be under way.
 const BACKUPS_MAX: usize = 1;
 
@@ -235,8 +235,8 @@ impl Handle {
     /// Adds jobs to a flow, when it is that peer's turn.
     pub(crate) async fn submit(&self, peer: Peer, submission: Submission) -> Result<Submitted, CallError> {
         let _turn = self.inner.submissions.turn(peer, submission.jobs.len()).await;
-        for _ in 0..FACTS_TRIES_MAX {
-            let facts = submit_facts(&**self.store(), self.commit(), &submission).await?;
+        for _ in 0..PRECONDITIONS_TRIES_MAX {
+            let preconditions = submit_preconditions(&**self.store(), self.commit(), &submission).await?;
             let bodies = submission
                 .jobs
                 .iter()
@@ -249,10 +249,10 @@ impl Handle {
                 part: submission.part,
                 elements: submission.elements,
                 jobs: submission.jobs.iter().zip(0..).map(|(job, index)| new_job(job, index)).collect(),
-                facts,
+                preconditions,
             });
             match self.request(command, bodies.collect()).await {
-                Err(CallError::Refused(Refusal::FactsStale)) => self.next_commit().await,
+                Err(CallError::Refused(Refusal::PreconditionsStale)) => self.next_commit().await,
                 Err(error) => return Err(error),
                 Ok((Reply::Submitted { created, existing }, commit)) => {
                     return Ok(Submitted { created, existing, commit });
@@ -266,8 +266,9 @@ impl Handle {
     /// Cancels jobs. Those whose records are damaged are left out, unless the core knows them.
     pub(crate) async fn cancel(&self, mut scope: Scope) -> Result<Cancelled, CallError> {
         let mut unreadable = 0;
-        for _ in 0..FACTS_TRIES_MAX {
-            let (facts, damaged) = scope_facts(&**self.store(), self.commit(), &scope).await?;
+        for _ in 0..PRECONDITIONS_TRIES_MAX {
+            let (preconditions, damaged) =
+                scope_preconditions(&**self.store(), self.commit(), &scope).await?;
             if let Scope::Jobs(jobs) = &mut scope
                 && !damaged.is_empty()
                 && let left_out = self.not_unfinished(damaged).await?
@@ -277,9 +278,9 @@ impl Handle {
                 unreadable += left_out.len() as u64;
                 tracing::warn!(unreadable, "jobs are not cancelled, because their records are damaged");
             }
-            let cancel = Cancel { request: RequestId::default(), scope: scope.clone(), facts };
+            let cancel = Cancel { request: RequestId::default(), scope: scope.clone(), preconditions };
             match self.request(Command::Cancel(cancel), Vec::new()).await {
-                Err(CallError::Refused(Refusal::FactsStale)) => self.next_commit().await,
+                Err(CallError::Refused(Refusal::PreconditionsStale)) => self.next_commit().await,
                 Err(error) => return Err(error),
                 Ok((Reply::Cancelled { cancelled, already_final }, _)) => {
                     return Ok(Cancelled { cancelled, already_final, unreadable });
@@ -438,7 +439,7 @@ impl Handle {
         let mut progress = self.inner.progress.clone();
         progress.mark_unchanged();
         // If the owner of the core has stopped, the next request finds out.
-        let _elapsed_or_stopped = tokio::time::timeout(FACTS_PAUSE, progress.changed()).await;
+        let _elapsed_or_stopped = tokio::time::timeout(PRECONDITIONS_PAUSE, progress.changed()).await;
     }
 
     /// Why nobody answers: a defect made the owner of the core start again or end, or `otherwise`.
@@ -532,11 +533,11 @@ fn new_job(job: &PreparedJob, index: u32) -> NewJob {
     }
 }
 
-async fn submit_facts(
+async fn submit_preconditions(
     store: &dyn Reads,
     as_of: Commit,
     submission: &Submission,
-) -> Result<Facts, store::Error> {
+) -> Result<Preconditions, store::Error> {
     let own: HashSet<JobId> = submission.jobs.iter().map(|job| job.head.id).collect();
     let mut ids: Vec<JobId> = submission.jobs.iter().map(|job| job.head.id).collect();
     let mut seen = HashSet::new();
@@ -554,20 +555,20 @@ async fn submit_facts(
         }
     };
     let (finished, mut flow, submission_sealed) =
-        futures::try_join!(finished_facts(store, &ids), store.flows(&flow), sealed)?;
-    Ok(Facts { as_of, finished, flow: flow.pop().flatten(), submission_sealed })
+        futures::try_join!(known_finished(store, &ids), store.flows(&flow), sealed)?;
+    Ok(Preconditions { as_of, finished, flow: flow.pop().flatten(), submission_sealed })
 }
 
 /// What the store knows of those that are to be cancelled, and which of them it cannot read.
-async fn scope_facts(
+async fn scope_preconditions(
     store: &dyn Reads,
     as_of: Commit,
     scope: &Scope,
-) -> Result<(Facts, Vec<JobId>), store::Error> {
+) -> Result<(Preconditions, Vec<JobId>), store::Error> {
     let jobs = match scope {
         Scope::Flow(flow) => {
             let flow = store.flows(&[*flow]).await?.pop().flatten();
-            return Ok((Facts { as_of, flow, ..Facts::default() }, Vec::new()));
+            return Ok((Preconditions { as_of, flow, ..Preconditions::default() }, Vec::new()));
         }
         Scope::Jobs(jobs) => jobs,
     };
@@ -588,26 +589,27 @@ async fn scope_facts(
             Err(_) => damaged.push(record.head.id),
         }
     }
-    Ok((Facts { as_of, finished, ..Facts::default() }, damaged))
+    Ok((Preconditions { as_of, finished, ..Preconditions::default() }, damaged))
 }
 
 /// What the store knows of `ids` as finished, for the core.
-pub(crate) async fn finished_facts(
+pub(crate) async fn known_finished(
     store: &dyn Reads,
     ids: &[JobId],
-) -> Result<Vec<FinishedFact>, store::Error> {
+) -> Result<Vec<KnownFinished>, store::Error> {
     let records: Vec<FinishedRecord> = store.finished(ids).await?.into_iter().flatten().collect();
     if records.is_empty() {
         return Ok(Vec::new());
     }
     let finished: Vec<JobId> = records.iter().map(|record| record.head.id).collect();
     let outlines = store.outlines(&finished).await?;
-    let facts = records.iter().zip(outlines).filter_map(|(record, spec)| Some(finished_fact(record, &spec?)));
-    Ok(facts.collect())
+    let preconditions =
+        records.iter().zip(outlines).filter_map(|(record, spec)| Some(finished_fact(record, &spec?)));
+    Ok(preconditions.collect())
 }
 
-fn finished_fact(record: &FinishedRecord, outline: &Outline) -> FinishedFact {
-    FinishedFact {
+fn finished_fact(record: &FinishedRecord, outline: &Outline) -> KnownFinished {
+    KnownFinished {
         id: record.head.id,
         flow: record.head.flow,
         status: record.end.status(),

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use mycelium_core::command::{Command, Facts, Retry, RevivableJob, Scope};
+use mycelium_core::command::{Command, Preconditions, Retry, RevivableJob, Scope};
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Commit, FlowId, JobId, RequestId};
 use mycelium_core::status::FinalStatus;
 
-use super::handle::{Handle, finished_facts, unexpected};
+use super::handle::{Handle, known_finished, unexpected};
 use super::message::CallError;
 use crate::store::{FinishedQuery, FinishedRecord, Reads, isolate};
 
@@ -22,7 +22,7 @@ const VISITED_MAX: usize = 2_000_000;
 /// Of how many jobs dependents are looked for at once, and how many edges are read at once.
 const JOBS_AT_ONCE: usize = 256;
 const EDGES_AT_ONCE: usize = 1_000;
-/// How often the facts are read again while jobs concerned are on the move.
+/// How often the preconditions are read again while jobs concerned are on the move.
 const TRIES_MAX: usize = 40;
 
 /// What became of a retry.
@@ -85,7 +85,7 @@ impl Handle {
                 return Ok(Retried { is_cut_short, ..Retried::default() });
             }
             match self.request(Command::Retry(retry), Vec::new()).await {
-                Err(CallError::Refused(Refusal::FactsStale)) => self.next_commit().await,
+                Err(CallError::Refused(Refusal::PreconditionsStale)) => self.next_commit().await,
                 Err(error) => return Err(error),
                 Ok((Reply::Retried { retried, revived }, _)) => {
                     return Ok(Retried { retried, revived, is_cut_short });
@@ -209,7 +209,11 @@ async fn gather(
         request: RequestId::default(),
         jobs: named.into_values().collect(),
         dependents: dependents.into_values().collect(),
-        facts: Facts { as_of, finished: finished_facts(store, &others).await?, ..Facts::default() },
+        preconditions: Preconditions {
+            as_of,
+            finished: known_finished(store, &others).await?,
+            ..Preconditions::default()
+        },
         flows: store.flows(&flows).await?.into_iter().flatten().collect(),
     };
     Ok((retry, is_cut_short))

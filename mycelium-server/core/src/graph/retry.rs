@@ -27,8 +27,8 @@ impl Graph<'_> {
     }
 
     fn retry(&mut self, retry: Retry) -> Result<Reply, Refusal> {
-        let finished = Finished::new(&retry.facts);
-        self.check_facts_of_retry(&retry)?;
+        let finished = Finished::new(&retry.preconditions);
+        self.check_preconditions_of_retry(&retry)?;
         let candidates = self.candidates(&retry)?;
         let mut back = self.which_come_back(&candidates, &finished)?;
         for &index in &back {
@@ -60,14 +60,14 @@ impl Graph<'_> {
 
     /// What is about to fail or to be cancelled cannot be told apart from what has been: the caller asks again when that is
     /// over. The same goes for a dependent that ended after the store was asked for dependents.
-    fn check_facts_of_retry(&self, retry: &Retry) -> Result<(), Refusal> {
-        let as_of = retry.facts.as_of;
+    fn check_preconditions_of_retry(&self, retry: &Retry) -> Result<(), Refusal> {
+        let as_of = retry.preconditions.as_of;
         let all = || retry.jobs.iter().chain(&retry.dependents);
         let is_cancelling = |job: &RevivableJob| {
             self.jobs.find_flow(job.head.flow).is_some_and(|flow| self.jobs.flow(flow).cancels > 0)
         };
         if self.jobs.is_stale(as_of) || self.propagation.is_under_way() || all().any(is_cancelling) {
-            return Err(Refusal::FactsStale);
+            return Err(Refusal::PreconditionsStale);
         }
         let mut named: Vec<JobId> = all().map(|job| job.head.id).collect();
         named.sort_unstable();
@@ -77,7 +77,7 @@ impl Graph<'_> {
                 && (has_upstream_failed || named.binary_search(&recent.cause).is_ok())
                 && named.binary_search(&recent.id).is_err();
             if is_missing {
-                return Err(Refusal::FactsStale);
+                return Err(Refusal::PreconditionsStale);
             }
         }
         Ok(())
@@ -95,7 +95,7 @@ impl Graph<'_> {
             if let Some(recent) = self.jobs.recents().get(&job.head.id)
                 && (recent.finish_number != job.finish_number || recent.status != job.status)
             {
-                return Err(Refusal::FactsStale);
+                return Err(Refusal::PreconditionsStale);
             }
             if job.status.lets_dependents_go_on() {
                 if is_named {

@@ -1,4 +1,4 @@
-//! Elves and tasks: their names, their queues, and the instances that have room.
+//! Elves and tasks: their names, their queues, and the instances that have free slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Attempts whose arguments take longer to compute: they step aside, and what was assigned after them is sent before
+//! Attempts whose arguments take longer to compute: they are delayed, and what was assigned after them is sent before
 //! them.
 //!
 //! An instance starts attempts in the order in which they reach it, and the numbers of its assignments are that order:
-//! they tell which have reached it, and which it can have started. So an attempt that steps aside loses its number, and
+//! they tell which have reached it, and which it can have started. So an attempt that is delayed loses its number, and
 //! gets the next one when it is sent after all.
 
 use crate::effects::{Effects, Send};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use crate::command::{Facts, NewJob, Part, Submit};
+use crate::command::{NewJob, Part, Preconditions, Submit};
 use crate::config::Config;
 use crate::effects::Refusal;
 use crate::ids::{FlowId, JobId};
@@ -62,9 +62,14 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    pub(super) fn intake(&self, part: Option<Part>, flow: FlowId, facts: &Facts) -> Result<Intake, Refusal> {
-        if self.jobs.is_stale(facts.as_of) {
-            return Err(Refusal::FactsStale);
+    pub(super) fn intake(
+        &self,
+        part: Option<Part>,
+        flow: FlowId,
+        preconditions: &Preconditions,
+    ) -> Result<Intake, Refusal> {
+        if self.jobs.is_stale(preconditions.as_of) {
+            return Err(Refusal::PreconditionsStale);
         }
         let Some(part) = part else { return Ok(Intake::Whole) };
         let out_of_order = |expected| Refusal::SubmissionOutOfOrder {
@@ -87,10 +92,10 @@ impl Planner<'_> {
         if self.submissions.is_sealed(part.submission) {
             return Ok(Intake::Repeat);
         }
-        if self.submissions.is_stale(facts.as_of) {
-            return Err(Refusal::FactsStale);
+        if self.submissions.is_stale(preconditions.as_of) {
+            return Err(Refusal::PreconditionsStale);
         }
-        match (facts.submission_sealed, part.index) {
+        match (preconditions.submission_sealed, part.index) {
             (true, _) => Ok(Intake::Repeat),
             (false, 0) => Ok(Intake::FirstPart),
             (false, _) => Err(out_of_order(None)),
@@ -99,7 +104,7 @@ impl Planner<'_> {
 
     /// Checks a call without changing anything.
     pub(super) fn plan(&self, intake: Intake, submit: &Submit) -> Result<Plan, Refusal> {
-        let finished = Finished::new(&submit.facts);
+        let finished = Finished::new(&submit.preconditions);
         let own = match intake {
             Intake::NextPart(index) => Some(index),
             Intake::Repeat => submit.part.and_then(|part| self.submissions.find(part.submission)),
@@ -165,7 +170,7 @@ impl Planner<'_> {
                         return Err(Refusal::ContentDiffers(job.head.id));
                     }
                     // It is about to vanish: to be asked again.
-                    Phase::Dropping => return Err(Refusal::FactsStale),
+                    Phase::Dropping => return Err(Refusal::PreconditionsStale),
                     Phase::Open | Phase::Sealing => {}
                 }
             }

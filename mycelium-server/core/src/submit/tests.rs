@@ -60,14 +60,14 @@ fn unknown_dependencies_and_a_full_backlog_are_refused() {
 #[test]
 fn facts_older_than_what_was_forgotten_are_refused() {
     let mut env = TestEnv::with(|config| config.finished_kept = 0);
-    let stale = env.facts();
+    let stale = env.preconditions();
     env.submit(vec![job(1, &[])]);
     env.hello(1, None, vec![offer(1, 1)], vec![]);
     env.outcome(1, token(1, 1), OutcomeResult::Outputs(Attachment(1)));
     let mut command = env.submit_command(vec![job(2, &[1])]);
-    command.facts = stale;
+    command.preconditions = stale;
     let effects = env.batch([Command::Submit(command)]);
-    assert_eq!(reply(&effects), Some(&Err(Refusal::FactsStale)));
+    assert_eq!(reply(&effects), Some(&Err(Refusal::PreconditionsStale)));
 }
 
 /// 1 failed -> 2 -> 3.

@@ -136,8 +136,8 @@ impl Wish {
             Self::Submit { flow, submission, parts, at } => {
                 let jobs = parts[*at].clone();
                 let named = jobs.iter().flat_map(|job| job.depends_on.iter().copied().chain([job.head.id]));
-                let mut facts = store.facts(named, Some(*flow));
-                facts.submission_sealed =
+                let mut preconditions = store.preconditions(named, Some(*flow));
+                preconditions.submission_sealed =
                     submission.and_then(|id| store.submissions.get(&id)).is_some_and(|record| record.sealed);
                 let part = submission.map(|submission| Part {
                     submission,
@@ -153,27 +153,28 @@ impl Wish {
                     part,
                     elements: None,
                     jobs,
-                    facts,
+                    preconditions,
                 })
             }
             Self::CancelJobs(jobs) => Command::Cancel(Cancel {
                 request,
                 scope: Scope::Jobs(jobs.clone()),
-                facts: store.facts(jobs.iter().copied(), None),
+                preconditions: store.preconditions(jobs.iter().copied(), None),
             }),
             Self::CancelFlow(flow) => Command::Cancel(Cancel {
                 request,
                 scope: Scope::Flow(*flow),
-                facts: store.facts([], Some(*flow)),
+                preconditions: store.preconditions([], Some(*flow)),
             }),
             Self::Retry(named) => {
                 let jobs: Vec<_> = named.iter().filter_map(|id| store.revivable(*id)).collect();
                 let dependents = store.upstream_failed_dependents(named);
                 let dependents: Vec<_> = dependents.iter().filter_map(|id| store.revivable(*id)).collect();
                 let all = || jobs.iter().chain(&dependents);
-                let facts = store.facts(all().flat_map(|job| job.depends_on.iter().copied()), None);
+                let preconditions =
+                    store.preconditions(all().flat_map(|job| job.depends_on.iter().copied()), None);
                 let flows = all().filter_map(|job| store.flows.get(&job.head.flow).cloned()).collect();
-                Command::Retry(Retry { request, jobs, dependents, facts, flows })
+                Command::Retry(Retry { request, jobs, dependents, preconditions, flows })
             }
         }
     }

@@ -124,7 +124,7 @@ impl Evaluator {
             })
             .collect();
         let flow = store.specs[&job].flow;
-        let facts = store.facts(jobs.iter().map(|job| job.head.id), Some(flow));
+        let preconditions = store.preconditions(jobs.iter().map(|job| job.head.id), Some(flow));
         self.under_way.insert(request, (evaluation, end));
         Next::Submit(Box::new(Command::Submit(Submit {
             request,
@@ -134,7 +134,7 @@ impl Evaluator {
             part: None,
             elements: Some(Elements { of: job, number: evaluation.number, first }),
             jobs,
-            facts,
+            preconditions,
         })))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mycelium_core::command::{Facts, FinishedFact, RevivableJob};
+use mycelium_core::command::{KnownFinished, Preconditions, RevivableJob};
 use mycelium_core::effects::{Effects, End, FinishedJob, JobRecord};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
 use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
@@ -152,13 +152,17 @@ impl Store {
         (image, self.live.values().cloned().collect())
     }
 
-    pub(crate) fn facts(&self, jobs: impl IntoIterator<Item = JobId>, flow: Option<FlowId>) -> Facts {
+    pub(crate) fn preconditions(
+        &self,
+        jobs: impl IntoIterator<Item = JobId>,
+        flow: Option<FlowId>,
+    ) -> Preconditions {
         let finished = jobs.into_iter().filter_map(|id| {
             let spec = self.specs.get(&id)?;
             let status = self.finished.get(&id)?.end.status();
-            Some(FinishedFact { id, flow: spec.flow, status, digest: spec.digest })
+            Some(KnownFinished { id, flow: spec.flow, status, digest: spec.digest })
         });
-        Facts {
+        Preconditions {
             as_of: self.counters.commit,
             finished: finished.collect(),
             flow: flow.and_then(|flow| self.flows.get(&flow).cloned()),

@@ -1,6 +1,6 @@
 use crate::Explanation;
 use crate::command::{
-    Command, EvaluationResult, FinishedFact, OutcomeResult, Retry, RevivableJob, Scope, Submit,
+    Command, EvaluationResult, KnownFinished, OutcomeResult, Retry, RevivableJob, Scope, Submit,
 };
 use crate::effects::{Change, Effects, End, EvaluationWhat, FailedBy, JobRecord, JobWrite, Refusal, Reply};
 use crate::ids::{Attachment, Attempt, FlowId, JobId};
@@ -115,7 +115,7 @@ fn a_job_submitted_after_the_one_it_depends_on_was_skipped_is_evaluated() {
     env.answer(1, 1, EvaluationResult::Skip);
     let mut command = env.submit_command(vec![job(2, &[1])]);
     let (status, digest) = (FinalStatus::Skipped, job(1, &[]).digest);
-    command.facts.finished = vec![FinishedFact { id: id(1), flow: FLOW, status, digest }];
+    command.preconditions.finished = vec![KnownFinished { id: id(1), flow: FLOW, status, digest }];
     let effects = env.batch([Command::Submit(command)]);
     assert_eq!(handed_out(&effects), [(id(2), 2, DECIDE)]);
     assert!(live(&effects, 2).evaluate);
@@ -205,10 +205,11 @@ fn an_element_that_fails_ends_the_job_and_a_retry_brings_both_back() {
         evaluate,
         ..revivable(&failed, number, depends_on)
     };
-    let (request, facts) = (env.request(), env.facts());
+    let (request, preconditions) = (env.request(), env.preconditions());
     let jobs = vec![revivable(2, false, &[])];
     let dependents = vec![revivable(1, true, &[]), revivable(9, false, &[1])];
-    let effects = env.batch([Command::Retry(Retry { request, jobs, dependents, facts, flows: vec![] })]);
+    let effects =
+        env.batch([Command::Retry(Retry { request, jobs, dependents, preconditions, flows: vec![] })]);
     assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 1, revived: 2 })));
     assert_eq!(handed_out(&effects), [(id(1), 2, DECIDE)]);
     env.submit_elements(1, 2, 0, vec![job(2, &[]), job(3, &[])]);
@@ -237,7 +238,7 @@ fn after_a_restart_the_elements_are_linked_again() {
     let number = crate::ids::EvaluationNumber(2);
     command.elements = Some(crate::command::Elements { of: id(1), number, first: 0 });
     let (status, digest) = (FinalStatus::Done, job(3, &[]).digest);
-    command.facts.finished = vec![FinishedFact { id: id(3), flow: FLOW, status, digest }];
+    command.preconditions.finished = vec![KnownFinished { id: id(3), flow: FLOW, status, digest }];
     let effects = env.batch([Command::Submit(command)]);
     assert_eq!(reply(&effects), Some(&Ok(Reply::Submitted { created: 0, existing: 2 })));
     env.answer(1, 2, EvaluationResult::Expanded { elements: 2 });

@@ -1,4 +1,4 @@
-use crate::command::{Command, FinishedFact, OutcomeResult, Retry, RevivableJob, Scope};
+use crate::command::{Command, KnownFinished, OutcomeResult, Retry, RevivableJob, Scope};
 use crate::effects::{Effects, End, Refusal, Reply, Revived};
 use crate::ids::Attachment;
 use crate::status::{FinalStatus, Status};
@@ -6,8 +6,8 @@ use crate::testing::{FLOW, TestEnv, ends, id, job, offer, reply, revivable, toke
 
 fn retry(env: &mut TestEnv, jobs: Vec<RevivableJob>, dependents: Vec<RevivableJob>) -> Effects {
     let request = env.request();
-    let facts = env.facts();
-    env.batch([Command::Retry(Retry { request, jobs, dependents, facts, flows: vec![] })])
+    let preconditions = env.preconditions();
+    env.batch([Command::Retry(Retry { request, jobs, dependents, preconditions, flows: vec![] })])
 }
 
 /// 1 failed -> 2 -> 4, and 3 cancelled -> 4: with 1 come back 1 and 2, and 4 only together with 3.
@@ -55,7 +55,7 @@ fn what_is_done_or_changed_since_is_refused_and_what_is_unfinished_left_alone() 
     assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 0, revived: 0 })));
     env.cancel(Scope::Jobs(vec![id(1)]));
     let effects = retry(&mut env, vec![old], vec![]);
-    assert_eq!(reply(&effects), Some(&Err(Refusal::FactsStale)));
+    assert_eq!(reply(&effects), Some(&Err(Refusal::PreconditionsStale)));
 }
 
 #[test]
@@ -64,12 +64,17 @@ fn a_job_whose_cause_is_not_retried_stays() {
     env.submit(vec![job(1, &[]), job(2, &[1])]);
     let ended = env.cancel(Scope::Jobs(vec![id(1)]));
     let request = env.request();
-    let mut facts = env.facts();
+    let mut preconditions = env.preconditions();
     let (flow, status) = (FLOW, FinalStatus::Cancelled);
-    facts.finished.push(FinishedFact { id: id(1), flow, status, digest: job(1, &[]).digest });
+    preconditions.finished.push(KnownFinished { id: id(1), flow, status, digest: job(1, &[]).digest });
     let jobs = vec![revivable(&ended, 2, &[1])];
-    let effects =
-        env.batch([Command::Retry(Retry { request, jobs, dependents: vec![], facts, flows: vec![] })]);
+    let effects = env.batch([Command::Retry(Retry {
+        request,
+        jobs,
+        dependents: vec![],
+        preconditions,
+        flows: vec![],
+    })]);
     assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 0, revived: 0 })));
     assert!(effects.is_nothing_to_store());
 }

@@ -98,9 +98,9 @@ fn attempts_survive_a_restart_and_a_retry() {
     assert!(attempt > Attempt(1));
     let session = env.core.status().counters.session.0;
     let failed = env.outcome(session, token(1, attempt.0), OutcomeResult::Failure(Attachment(7)));
-    let (request, facts) = (env.request(), env.facts());
+    let (request, preconditions) = (env.request(), env.preconditions());
     let jobs = vec![revivable(&failed, 1, &[])];
-    env.batch([Command::Retry(Retry { request, jobs, dependents: vec![], facts, flows: vec![] })]);
+    env.batch([Command::Retry(Retry { request, jobs, dependents: vec![], preconditions, flows: vec![] })]);
     assert_eq!(of(&env), [(1, AttemptEnd::HandedBack), (attempt.0, AttemptEnd::Failed)]);
 }
 

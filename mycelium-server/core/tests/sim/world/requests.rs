@@ -56,7 +56,7 @@ impl World {
         }
         let Some(Request { wish, .. }) = self.requests.remove(&request) else { return };
         match (answer, wish) {
-            (Err(Refusal::FactsStale), wish) => self.ask(wish),
+            (Err(Refusal::PreconditionsStale), wish) => self.ask(wish),
             (Err(_), _) => {}
             (Ok(_), Wish::Submit { flow, submission, parts, at }) if at + 1 < parts.len() => {
                 if !self.rng.percent(10) {
