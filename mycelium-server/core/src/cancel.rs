@@ -1,7 +1,7 @@
 //! Cancelling: at once for the jobs named, in bounded pieces for a flow.
 //!
 //! Jobs go in descending order of their numbers. A job's number is higher than those of the jobs it depends on, so
-//! dependents that are to be cancelled too are cancelled before, and are not settled as UPSTREAM_FAILED.
+//! dependents that are to be cancelled too are cancelled before, and do not end UPSTREAM_FAILED.
 
 use crate::command::{Cancel, Preconditions, Scope};
 use crate::effects::{Effects, End, Refusal, Reply};

@@ -21,7 +21,7 @@ pub struct Config {
     /// How many finished jobs are remembered, so that a repeated outcome is recognised and a submission that refers
     /// to them need not ask the store. Default: 65,536.
     pub finished_kept: usize,
-    /// How many jobs one batch settles, cancels, seals or drops at most; what is left is done in the next ones.
+    /// How many jobs one batch ends because of others, cancels, seals or drops at most; what is left is done in the next ones.
     /// A batch assigns at most four times as many. Default: 4,096; 0 is taken as 1.
     pub step_max: usize,
     /// How many evaluations are in the shell's hands at most; the other jobs that need one wait. Default: 256; 0 is
@@ -75,8 +75,8 @@ impl Config {
 pub enum PlantedBug {
     /// An outcome is accepted for whichever attempt runs, on whichever session: attempts no longer fence.
     OutcomeNotFenced,
-    /// A settling that spans several commits is not stored, so that a restart forgets it.
-    SettlingNotStored,
+    /// The propagation of a failure that spans several commits is not stored, so that a restart forgets it.
+    PropagationNotStored,
     /// The place of a cancelled attempt in its instance's window is given away before the instance has let go of it.
     CancelledSlotFreedAtOnce,
     /// A stall of the shell moves no lease.

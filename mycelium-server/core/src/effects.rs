@@ -69,9 +69,9 @@ pub struct Records {
     pub submissions: Vec<SubmissionRecord>,
     /// Submissions in several parts that were dropped unsealed.
     pub submissions_dropped: Vec<SubmissionId>,
-    /// Settlings begun that did not end within the batch.
+    /// Propagations of failures that did not end within the batch they began in.
     pub settling_begun: Vec<Settling>,
-    /// Settlings that ended, and that an earlier batch had begun.
+    /// Propagations that ended, and that an earlier batch had begun.
     pub settling_ended: Vec<Settling>,
 }
 

@@ -55,7 +55,7 @@ pub struct LiveJob {
     /// Digest of its content.
     pub digest: ContentDigest,
     /// The jobs it depended on when this was written, and that were not done then. Those that are no longer among
-    /// the unfinished jobs are done or skipped now: had one ended otherwise, this job would have been settled with it,
+    /// the unfinished jobs are done or skipped now: had one ended otherwise, this job would have ended with it,
     /// or the store would hold an intent to do so ([`Image::settling`]). The jobs that one with a list was expanded
     /// into are not among them: it is evaluated again.
     pub waits_for: Vec<JobId>,
@@ -164,7 +164,7 @@ pub struct SubmissionRecord {
     pub sealed: bool,
 }
 
-/// A job that did not end done, and whose dependents are not all settled yet: their settling may span several
+/// A job that did not end done, and whose dependents have not all ended yet: the propagation may span several
 /// commits, and this tells a restarted core to go on with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Settling {
@@ -183,6 +183,6 @@ pub struct Image {
     pub sessions: Vec<SessionRecord>,
     /// The submissions that unfinished jobs name ([`LiveJob::submission`]), at least, and all that are not sealed.
     pub submissions: Vec<SubmissionRecord>,
-    /// The settlings under way.
+    /// The propagations of failures under way.
     pub settling: Vec<Settling>,
 }

@@ -203,7 +203,7 @@ impl Propagation {
                 self.open.remove(&cause);
             } else if !open.is_stored {
                 #[cfg(feature = "planted-bugs")]
-                if config.leaves_out(crate::config::PlantedBug::SettlingNotStored) {
+                if config.leaves_out(crate::config::PlantedBug::PropagationNotStored) {
                     continue;
                 }
                 open.is_stored = true;

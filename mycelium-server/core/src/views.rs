@@ -55,7 +55,7 @@ pub enum Explanation {
         jobs: Vec<JobView>,
     },
     /// A job that it depends on did not end done, and it ends UPSTREAM_FAILED within moments.
-    Settling,
+    UpstreamFailing,
     /// It is cancelled within moments, with its flow.
     Cancelling,
     /// Its submission has not been sealed.

@@ -26,8 +26,8 @@ fn an_outcome_that_is_not_fenced_is_found() {
 }
 
 #[test]
-fn a_settling_that_is_not_stored_is_found() {
-    is_found(PlantedBug::SettlingNotStored);
+fn a_propagation_that_is_not_stored_is_found() {
+    is_found(PlantedBug::PropagationNotStored);
 }
 
 #[test]

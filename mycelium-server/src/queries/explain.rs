@@ -69,7 +69,7 @@ pub(crate) async fn explain(handle: &Handle, id: JobId) -> Result<(Job, Reason),
             Reason::WaitsForJobs { count, jobs: waited_for(handle, id).await? }
         }
         // About to end: what it waited for tells why.
-        Explanation::Settling | Explanation::Cancelling => {
+        Explanation::UpstreamFailing | Explanation::Cancelling => {
             Reason::WaitsForJobs { count: view.waiting_for, jobs: waited_for(handle, id).await? }
         }
         Explanation::Evaluating { is_gathering: true } => Reason::Evaluating(Evaluated::Outputs),

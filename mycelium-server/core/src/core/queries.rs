@@ -75,7 +75,7 @@ impl Core {
                 Explanation::Evaluating { is_gathering }
             }
             State::Gathering => self.explain_gathering(slot)?,
-            State::UpstreamFailing => Explanation::Settling,
+            State::UpstreamFailing => Explanation::UpstreamFailing,
             State::Ready { .. } => match self.timers.deadline(TimerKey::Pause(slot)) {
                 Some(until) => Explanation::HandedBack { times: u32::from(job.handed_back), until },
                 None => self.explain_ready(slot, job),

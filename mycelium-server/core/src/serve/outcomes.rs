@@ -35,26 +35,26 @@ impl Serving<'_> {
         if let Some(session) = session
             && let Some((slot, assign)) = self.held_by(session, token)
         {
-            return self.settle_attempt(now, session, slot, assign, outcome.result);
+            return self.end_reported(now, session, slot, assign, outcome.result);
         }
         if let Some(session) = session
             && let Some(&assign) = self.sessions[session].cancelled_in_flight.get(&token)
         {
-            // The cancellation had settled it; now the instance has let go of it too.
+            // The cancellation had ended it; now the instance has let go of it too.
             self.release(session, assign);
             return Verdict::Duplicate;
         }
-        let settled_it = |recent: &Recent| {
+        let ended_it = |recent: &Recent| {
             recent.attempt == token.attempt && recent.settled_by == id && id != SessionId(0)
         };
-        if self.graph.jobs.recents().get(&token.job).is_some_and(settled_it) {
+        if self.graph.jobs.recents().get(&token.job).is_some_and(ended_it) {
             return Verdict::Duplicate;
         }
         *self.outcomes_stale += 1;
         Verdict::Stale
     }
 
-    fn settle_attempt(
+    fn end_reported(
         &mut self,
         now: Clocks,
         session: SessionIdx,

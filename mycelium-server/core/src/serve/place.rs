@@ -9,7 +9,7 @@ use crate::jobs::{FreeSlot, State};
 use crate::serve::Serving;
 use crate::sessions::Held;
 
-/// How many assignments a batch makes for each job that it may settle.
+/// How many assignments a batch makes for each job that it may end because of others.
 const ASSIGNMENTS_PER_STEP: usize = 4;
 
 impl Serving<'_> {

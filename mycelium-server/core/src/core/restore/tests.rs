@@ -56,9 +56,9 @@ fn a_restart_does_not_restart_what_runs() {
 }
 
 #[test]
-fn a_settling_goes_on_after_a_restart() {
+fn a_propagation_goes_on_after_a_restart() {
     let (mut image, jobs) = running();
-    // Job 1 has failed and is finished; the store knows that its dependents are not settled.
+    // Job 1 has failed and is finished; the store knows that its dependents have not ended.
     let jobs = jobs.into_iter().filter(|job| job.head.id == id(2)).collect();
     image.settling.push(Settling { cause: id(1) });
     let mut env = TestEnv::new();
