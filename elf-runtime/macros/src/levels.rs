@@ -4,7 +4,7 @@ use quote::ToTokens as _;
 use syn::visit_mut::{self, VisitMut};
 use syn::{Error, GenericArgument, PathArguments, Type, TypePath};
 
-use crate::parse::pretty;
+use crate::source::pretty;
 
 /// The mistakes in a type as it is written: each `Option` of what is written as null itself. What an alias hides is
 /// found where such a value is written.

@@ -8,6 +8,7 @@ use syn::{
     Type,
 };
 
+use crate::source::pretty;
 use crate::{levels, source};
 
 /// As in the contract: `mycelium_proto::limits`, which a macro need not depend on.
@@ -474,38 +475,6 @@ pub(crate) fn docs(attributes: &[Attribute]) -> String {
 pub(crate) fn name_of(ident: &Ident) -> String {
     let written = ident.to_string();
     written.strip_prefix("r#").map(str::to_owned).unwrap_or(written)
-}
-
-/// Tokens as one would write them: the compiler puts blanks between all of them.
-pub(crate) fn pretty(tokens: &str) -> String {
-    let mut text = tokens.split_whitespace().collect::<Vec<_>>().join(" ");
-    for (spaced, tight) in [
-        (" ,", ","),
-        (" :: ", "::"),
-        (":: ", "::"),
-        (" ::", "::"),
-        (" < ", "<"),
-        ("< ", "<"),
-        (" <", "<"),
-        (" >", ">"),
-        (" (", "("),
-        ("( ", "("),
-        (" )", ")"),
-        ("& ", "&"),
-        (" :", ":"),
-        ("[ ", "["),
-        (" ]", "]"),
-        (" ;", ";"),
-        (",)", ")"),
-    ] {
-        text = text.replace(spaced, tight);
-    }
-    // `->` loses its blank to the rule for `>`, and a tuple its blank to the one for `(`.
-    text.replace(",(", ", (")
-        .replace("- >", "->")
-        .replace(" ->", "->")
-        .replace("->", " -> ")
-        .replace("->  ", "-> ")
 }
 
 #[cfg(test)]

@@ -72,6 +72,38 @@ fn without_indent(text: &str) -> String {
     lines.join("\n")
 }
 
+/// Tokens as one would write them: the compiler puts blanks between all of them.
+pub(crate) fn pretty(tokens: &str) -> String {
+    let mut text = tokens.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (spaced, tight) in [
+        (" ,", ","),
+        (" :: ", "::"),
+        (":: ", "::"),
+        (" ::", "::"),
+        (" < ", "<"),
+        ("< ", "<"),
+        (" <", "<"),
+        (" >", ">"),
+        (" (", "("),
+        ("( ", "("),
+        (" )", ")"),
+        ("& ", "&"),
+        (" :", ":"),
+        ("[ ", "["),
+        (" ]", "]"),
+        (" ;", ";"),
+        (",)", ")"),
+    ] {
+        text = text.replace(spaced, tight);
+    }
+    // `->` loses its blank to the rule for `>`, and a tuple its blank to the one for `(`.
+    text.replace(",(", ", (")
+        .replace("- >", "->")
+        .replace(" ->", "->")
+        .replace("->", " -> ")
+        .replace("->  ", "-> ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
