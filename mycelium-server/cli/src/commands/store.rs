@@ -44,7 +44,8 @@ enum Command {
 #[command(after_help = "JSON: {damage, jobs: [{job_id, unreadable}], files}.\n\n\
     Exit codes: 0 nothing is damaged, 1 something is, 2 it is no data folder or a broker uses it.")]
 struct CheckArgs {
-    /// The data folder, as `mycelium serve` takes it with --data-dir.
+    /// The data folder, as `mycelium serve` takes it with --data-dir: the mycelium `default` in it is looked over. For another
+    /// give its own folder, such as `mycelium-data/north`.
     folder: PathBuf,
 }
 
@@ -63,9 +64,9 @@ struct CheckArgs {
     or in use, or NEW is there."
 )]
 struct SalvageArgs {
-    /// The damaged data folder.
+    /// The damaged data folder, or the folder of one mycelium in it; without that, `default` is meant.
     folder: PathBuf,
-    /// The data folder to make, which must not be there.
+    /// The data folder to make, which must not be there; the mycelium is `default` in it.
     new: PathBuf,
 }
 
@@ -77,7 +78,7 @@ struct SalvageArgs {
 #[command(after_help = "JSON: {folder, commit, entries, blobs, damaged_blobs}.\n\n\
     Example: mycelium store backup /backups/2026-07-01")]
 struct BackupArgs {
-    /// The data folder to make, which must not be there.
+    /// The data folder to make, which must not be there; the mycelium that --mycelium names is `default` in it.
     folder: PathBuf,
 }
 
