@@ -178,8 +178,10 @@ impl TaskOutputs {
 
     /// The outputs as they travel inline, whatever their size.
     pub(crate) fn into_inline(self) -> v1::Outputs {
-        let output =
-            |(name, payload): (String, Payload)| v1::Output { name, payload: Some(payload.into_inline()) };
+        let output = |(name, payload): (String, Payload)| v1::NamedOutput {
+            name,
+            payload: Some(payload.into_inline()),
+        };
         v1::Outputs { outputs: self.outputs.into_iter().map(output).collect() }
     }
 

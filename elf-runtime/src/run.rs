@@ -201,7 +201,7 @@ impl Run {
     }
 
     /// Outputs with their large values, which are read now.
-    async fn resolve(&self, outputs: Vec<v1::Output>) -> Result<TaskOutputs, Error> {
+    async fn resolve(&self, outputs: Vec<v1::NamedOutput>) -> Result<TaskOutputs, Error> {
         let retry = || Retry::new(self.mycelium.patience());
         self.mycelium.blobs().resolve_outputs(outputs, retry).await
     }

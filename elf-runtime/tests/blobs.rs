@@ -449,7 +449,7 @@ async fn literals_that_the_broker_has_not_kept_are_written_again_but_not_forever
 /// A broker on which one job is done, with this output.
 fn done(broker: &FakeBroker, client: &Mycelium, payload: v1::Payload) -> (elf_runtime::Run, JobId) {
     let (job_id, flow_id) = (JobId::generate(), FlowId::generate());
-    let output = v1::Output { name: "value".to_owned(), payload: Some(payload) };
+    let output = v1::NamedOutput { name: "value".to_owned(), payload: Some(payload) };
     let change = v1::JobChange {
         job_id: job_id.as_bytes().to_vec().into(),
         status: v1::JobStatus::Done.into(),

@@ -17,9 +17,12 @@ fn wire(id: JobId) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(id.as_bytes())
 }
 
-fn output(json: &str) -> v1::Output {
+fn output(json: &str) -> v1::NamedOutput {
     let content = Some(v1::payload::Content::Inline(json.to_owned().into()));
-    v1::Output { name: "value".to_owned(), payload: Some(v1::Payload { encoding: String::new(), content }) }
+    v1::NamedOutput {
+        name: "value".to_owned(),
+        payload: Some(v1::Payload { encoding: String::new(), content }),
+    }
 }
 
 fn done(job_id: JobId, json: &str) -> v1::JobChange {
@@ -306,7 +309,7 @@ async fn results_arrive_on_one_watch() {
 async fn a_result_of_another_type_is_an_error_that_names_the_job() {
     let (broker, flow, job) = one_job().await;
     let id = job.id();
-    let outputs = v1::Output { payload: Some(v1::Payload::default()), ..output("") };
+    let outputs = v1::NamedOutput { payload: Some(v1::Payload::default()), ..output("") };
     broker.script(|script| {
         script.watch_jobs = Some(Box::new(move |_| {
             let change = v1::JobChange { outputs: vec![outputs.clone()], ..done(id, "") };

@@ -67,8 +67,8 @@ fn never_connected(broker: &FakeBroker) -> Arc<Mutex<u32>> {
                 status: v1::JobStatus::Ready.into(),
                 ..v1::Job::default()
             };
-            let kind = v1::reason::Kind::NoInstance(v1::NoInstance::default());
-            let reason = Some(v1::Reason { kind: Some(kind) });
+            let kind = v1::wait_reason::Kind::NoInstance(v1::NoInstance::default());
+            let reason = Some(v1::WaitReason { kind: Some(kind) });
             Ok(v1::ExplainJobResponse { job: Some(job), reason })
         }));
     });

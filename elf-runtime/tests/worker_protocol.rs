@@ -234,13 +234,13 @@ async fn a_cancel_reaches_running_and_waiting_tasks() {
     let outcome = stream.outcome().await;
     assert_eq!(
         (outcome.token.as_ref(), outcome.result),
-        (Some(&jobs[1]), Some(Outcome::Cancelled(v1::Cancelled {})))
+        (Some(&jobs[1]), Some(Outcome::Cancelled(v1::AttemptCancelled {})))
     );
     stream.cancel(vec![jobs[0].clone(), token(JobId::generate(), 1)]).await;
     let outcome = stream.outcome().await;
     assert_eq!(
         (outcome.token.as_ref(), outcome.result),
-        (Some(&jobs[0]), Some(Outcome::Cancelled(v1::Cancelled {})))
+        (Some(&jobs[0]), Some(Outcome::Cancelled(v1::AttemptCancelled {})))
     );
     assert_eq!(value_of(&stream.outcome().await), "6");
     stream.ack(jobs).await;
@@ -261,7 +261,7 @@ async fn a_task_that_does_not_heed_its_cancellation_is_dropped() {
     stream.assign(vec![assignment(&job, "task_wait", 1)]).await;
     within("the start of the job", gates.started(1)).await;
     stream.cancel(vec![job.clone()]).await;
-    assert_eq!(stream.outcome().await.result, Some(Outcome::Cancelled(v1::Cancelled {})));
+    assert_eq!(stream.outcome().await.result, Some(Outcome::Cancelled(v1::AttemptCancelled {})));
     within("the drop of the task", gates.ended(1)).await;
     stream.ack(vec![job]).await;
     worker.stop_on(stream).await.unwrap();
@@ -348,12 +348,12 @@ async fn draining_releases_what_was_not_started_and_finishes_what_was() {
         let outcome = stream.outcome().await;
         assert_eq!(
             (outcome.token.as_ref(), outcome.result),
-            (Some(job), Some(Outcome::Released(v1::Released {})))
+            (Some(job), Some(Outcome::Released(v1::AttemptReleased {})))
         );
     }
     // What was on its way is released too.
     stream.assign(vec![assignment(&jobs[3], "task_wait", 1)]).await;
-    assert_eq!(stream.outcome().await.result, Some(Outcome::Released(v1::Released {})));
+    assert_eq!(stream.outcome().await.result, Some(Outcome::Released(v1::AttemptReleased {})));
     gates.open(1);
     let outcome = stream.outcome().await;
     assert_eq!((outcome.token.as_ref(), value_of(&outcome).as_str()), (Some(&jobs[0]), "1"));

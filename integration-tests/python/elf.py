@@ -113,12 +113,12 @@ class Elf:
     def work(self, attempt):
         try:
             if self.is_leaving.is_set():
-                return self.report(attempt, released=pb.Released())
+                return self.report(attempt, released=pb.AttemptReleased())
             given = {argument.parameter: self.read(argument.payload) for argument in attempt.job.arguments}
             value = self.write(TASKS[attempt.job.task][0](attempt, **given))
-            self.report(attempt, outputs=pb.Outputs(outputs=[value_pb2.Output(name="value", payload=value)]))
+            self.report(attempt, outputs=pb.Outputs(outputs=[value_pb2.NamedOutput(name="value", payload=value)]))
         except CancelledError:
-            self.report(attempt, cancelled=pb.Cancelled())
+            self.report(attempt, cancelled=pb.AttemptCancelled())
         except Exception as error:
             stack = reversed(traceback.extract_tb(error.__traceback__))
             frames = [failure_pb2.Frame(function=at.name, file=at.filename, line=at.lineno) for at in stack]

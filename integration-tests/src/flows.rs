@@ -50,7 +50,7 @@ pub fn flow_id_bytes(flow: FlowId) -> Bytes {
 ///
 /// # Errors
 /// If it has other outputs.
-pub fn read_number(outputs: &[v1::Output]) -> anyhow::Result<u64> {
+pub fn read_number(outputs: &[v1::NamedOutput]) -> anyhow::Result<u64> {
     let [output] = outputs else { anyhow::bail!("expected one output, and there are {}", outputs.len()) };
     match output.payload.as_ref().and_then(|payload| payload.content.as_ref()) {
         Some(v1::payload::Content::Inline(bytes)) => Ok(serde_json::from_slice(bytes)?),

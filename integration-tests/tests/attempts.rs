@@ -50,7 +50,7 @@ async fn attempts_are_listed_and_outlive_a_broker_that_is_killed() -> anyhow::Re
 
     let first = elf.token().await?;
     ensure!(ends(&attempts(&client, &job).await?) == [None], "it is under way");
-    let released = outcome::Result::Released(v1::Released {});
+    let released = outcome::Result::Released(v1::AttemptReleased {});
     elf.report(vec![v1::Outcome { token: Some(first), result: Some(released) }]).await?;
     let second = elf.token().await?;
     let before = attempts(&client, &job).await?;

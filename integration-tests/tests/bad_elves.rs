@@ -154,10 +154,13 @@ async fn a_forged_or_late_token_is_stale_counted_and_changes_nothing() -> anyhow
     let forged = vec![
         wire::returned(&token, &outputs),
         v1::Outcome { token: Some(token.clone()), result: Some(outcome::Result::Failure(failure)) },
-        v1::Outcome { token: Some(token.clone()), result: Some(outcome::Result::Released(v1::Released {})) },
         v1::Outcome {
             token: Some(token.clone()),
-            result: Some(outcome::Result::Cancelled(v1::Cancelled {})),
+            result: Some(outcome::Result::Released(v1::AttemptReleased {})),
+        },
+        v1::Outcome {
+            token: Some(token.clone()),
+            result: Some(outcome::Result::Cancelled(v1::AttemptCancelled {})),
         },
         // Outputs that would be refused are stale before anything else.
         wire::returned(&token, &[]),
@@ -213,8 +216,8 @@ async fn a_job_that_is_handed_back_again_and_again_pauses_and_says_how_often() -
                 }
                 // As one that drains, and as one that stops what nobody has asked it to stop.
                 let result = Some(match n_assigned % 2 {
-                    0 => outcome::Result::Cancelled(v1::Cancelled {}),
-                    _ => outcome::Result::Released(v1::Released {}),
+                    0 => outcome::Result::Cancelled(v1::AttemptCancelled {}),
+                    _ => outcome::Result::Released(v1::AttemptReleased {}),
                 });
                 elf.report(vec![v1::Outcome { token: Some(token), result }]).await?;
                 if n_assigned == TIMES {
@@ -246,7 +249,7 @@ async fn times_handed_back(client: &Client, job: &Bytes) -> anyhow::Result<Optio
     let request = v1::ExplainJobRequest { job_id: job.clone(), ..v1::ExplainJobRequest::default() };
     let reason = client.clone().explain_job(request).await?.into_inner().reason;
     Ok(match reason.and_then(|reason| reason.kind) {
-        Some(v1::reason::Kind::HandedBack(v1::HandedBack { times, until })) => {
+        Some(v1::wait_reason::Kind::HandedBack(v1::HandedBack { times, until })) => {
             ensure!(until.is_some(), "it does not say until when");
             Some(times)
         }
@@ -280,7 +283,7 @@ async fn outputs_that_are_not_those_declared_fail_the_attempt() -> anyhow::Resul
         expect_result_type_error(&mut client, &job, expected).await?;
     }
     // No result at all, and an output without a value.
-    let no_value = v1::Output { name: "a".to_owned(), payload: None };
+    let no_value = v1::NamedOutput { name: "a".to_owned(), payload: None };
     let without: Vec<(Option<outcome::Result>, &str)> = vec![
         (None, "without a result"),
         (Some(outcome::Result::Outputs(v1::Outputs { outputs: vec![no_value] })), "output `a` has no value"),

@@ -260,7 +260,7 @@ async fn arguments_are_held_against_the_signature_of_a_known_elf() -> anyhow::Re
     let explain = v1::ExplainJobRequest { mycelium: String::new(), job_id: stranger };
     let reason = client.explain_job(explain).await?.into_inner().reason.and_then(|reason| reason.kind);
     let expected = v1::NoInstance { elf_known: false, instances: 0 };
-    ensure!(reason == Some(v1::reason::Kind::NoInstance(expected)), "{reason:?}");
+    ensure!(reason == Some(v1::wait_reason::Kind::NoInstance(expected)), "{reason:?}");
     bystander.finish().await?;
     Ok(broker.stop().await?)
 }
@@ -291,7 +291,7 @@ async fn parts_come_in_order_and_show_only_when_they_are_sealed() -> anyhow::Res
     ensure!(answer.job.map(|job| job.status()) == Some(JobStatus::Pending), "who asks for it by id sees it");
     let not_sealed = v1::NotSealed { submission_id: first.submission_id.clone() };
     let reason = answer.reason.and_then(|reason| reason.kind);
-    ensure!(reason == Some(v1::reason::Kind::NotSealed(not_sealed)), "{reason:?}");
+    ensure!(reason == Some(v1::wait_reason::Kind::NotSealed(not_sealed)), "{reason:?}");
     let (before, _) = elf.beat(Vec::new()).await?;
     ensure!(before.is_empty(), "it runs: {before:?}");
 

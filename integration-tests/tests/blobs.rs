@@ -42,7 +42,8 @@ fn operation(name: &str, inputs: Vec<u32>) -> v1::ValueNode {
 }
 
 fn returned_blob(token: v1::Token, blob: &v1::BlobRef) -> v1::Outcome {
-    let outputs = vec![v1::Output { name: "n".to_owned(), payload: Some(wire::blob_payload(blob.clone())) }];
+    let outputs =
+        vec![v1::NamedOutput { name: "n".to_owned(), payload: Some(wire::blob_payload(blob.clone())) }];
     v1::Outcome { token: Some(token), result: Some(outcome::Result::Outputs(v1::Outputs { outputs })) }
 }
 

@@ -222,7 +222,7 @@ async fn a_list_is_explained_shown_and_cancelled_with_its_elements() -> anyhow::
         let request = v1::ExplainJobRequest { mycelium: String::new(), job_id: each.job_id.clone() };
         let explained = client.clone().explain_job(request).await?.into_inner();
         match explained.reason.and_then(|reason| reason.kind) {
-            Some(v1::reason::Kind::WaitsForElements(waits)) => Ok(Some(waits)),
+            Some(v1::wait_reason::Kind::WaitsForElements(waits)) => Ok(Some(waits)),
             _ => Ok(None),
         }
     })

@@ -69,7 +69,7 @@ fn body_of(literal: v1::ValueNode) -> v1::ValueNode {
     let operation = v1::Operation {
         name: "list.map".to_owned(),
         inputs: vec![0],
-        body: Some(v1::Body { nodes: vec![literal], result: 0 }),
+        body: Some(v1::OperationBody { nodes: vec![literal], result: 0 }),
     };
     v1::ValueNode { kind: Some(value_node::Kind::Operation(operation)) }
 }
@@ -209,7 +209,7 @@ async fn an_output_that_is_no_json_or_of_another_type_fails_its_attempt() -> any
     let outputs = client.get_outputs(request).await?.into_inner();
     let outputs = outputs.jobs.into_iter().next().context("outputs")?;
     let expected = [("any", "\"a\""), ("n", digits), ("table", table)]
-        .map(|(name, text)| v1::Output { name: name.to_owned(), payload: Some(wire::json(text)) });
+        .map(|(name, text)| v1::NamedOutput { name: name.to_owned(), payload: Some(wire::json(text)) });
     ensure!(outputs.outputs == expected, "{outputs:?}");
     bystander.finish().await?;
     Ok(broker.stop().await?)
@@ -267,7 +267,7 @@ async fn a_blob_is_left_to_the_runtime_that_wrote_it_and_other_encodings_to_thos
         let job = request.jobs[0].job_id.clone();
         client.submit_jobs(request).await?;
         let token = elf.token().await?;
-        let output = v1::Output { name: "n".to_owned(), payload: Some(payload) };
+        let output = v1::NamedOutput { name: "n".to_owned(), payload: Some(payload) };
         let outputs = v1::outcome::Result::Outputs(v1::Outputs { outputs: vec![output] });
         elf.report(vec![v1::Outcome { token: Some(token), result: Some(outputs) }]).await?;
         ensure!(elf.verdicts().await? == [OutcomeVerdict::Recorded]);

@@ -15,7 +15,7 @@ const ELEMENTS: u64 = 200_000;
 /// What the job that comes before returns.
 const SEED: u64 = 11;
 
-fn operation(name: &str, inputs: &[u32], body: Option<v1::Body>) -> v1::ValueNode {
+fn operation(name: &str, inputs: &[u32], body: Option<v1::OperationBody>) -> v1::ValueNode {
     let operation = v1::Operation { name: name.to_owned(), inputs: inputs.to_vec(), body };
     v1::ValueNode { kind: Some(value_node::Kind::Operation(operation)) }
 }
@@ -35,7 +35,7 @@ fn slow_value(job: &Bytes) -> Vec<v1::ValueNode> {
         operation("add", &[4, 1], None),
         operation("modulo", &[5, 3], None),
     ];
-    let step = v1::Body { nodes: step, result: 6 };
+    let step = v1::OperationBody { nodes: step, result: 6 };
     vec![
         wire::literal("0"),
         wire::literal(ELEMENTS.to_string()),

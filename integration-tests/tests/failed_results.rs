@@ -122,7 +122,7 @@ async fn fail(elf: &mut WireElf, job: &Bytes, r#type: &str) -> anyhow::Result<()
 
 async fn succeed(elf: &mut WireElf, job: &Bytes) -> anyhow::Result<()> {
     let payload = Some(wire::json("1"));
-    let outputs = v1::Outputs { outputs: vec![v1::Output { name: "n".to_owned(), payload }] };
+    let outputs = v1::Outputs { outputs: vec![v1::NamedOutput { name: "n".to_owned(), payload }] };
     settle(elf, job, v1::outcome::Result::Outputs(outputs)).await
 }
 

@@ -24,7 +24,7 @@ const GREEDY: usize = 150;
 /// has, and some are under way.
 const GREEDY_BEFORE_MAX: u64 = 60;
 
-fn operation(name: &str, inputs: &[u32], body: Option<v1::Body>) -> v1::ValueNode {
+fn operation(name: &str, inputs: &[u32], body: Option<v1::OperationBody>) -> v1::ValueNode {
     let inputs = inputs.to_vec();
     let operation = v1::Operation { name: name.to_owned(), inputs, body };
     v1::ValueNode { kind: Some(value_node::Kind::Operation(operation)) }
@@ -33,7 +33,7 @@ fn operation(name: &str, inputs: &[u32], body: Option<v1::Body>) -> v1::ValueNod
 /// Nodes of which the last takes some 50 ms to come to 200000, or less than one to come to 2.
 fn length_of_a_list(is_slow: bool) -> Vec<v1::ValueNode> {
     let input = v1::ValueNode { kind: Some(value_node::Kind::BodyInput(0)) };
-    let body = v1::Body { nodes: vec![input, operation("negate", &[0], None)], result: 1 };
+    let body = v1::OperationBody { nodes: vec![input, operation("negate", &[0], None)], result: 1 };
     vec![
         literal("0"),
         literal(if is_slow { "200000" } else { "2" }),

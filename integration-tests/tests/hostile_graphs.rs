@@ -30,7 +30,7 @@ fn operation(name: &str, inputs: &[u32]) -> v1::ValueNode {
     with_body(name, inputs, None)
 }
 
-fn with_body(name: &str, inputs: &[u32], body: Option<v1::Body>) -> v1::ValueNode {
+fn with_body(name: &str, inputs: &[u32], body: Option<v1::OperationBody>) -> v1::ValueNode {
     let inputs = inputs.to_vec();
     node(value_node::Kind::Operation(v1::Operation { name: name.to_owned(), inputs, body }))
 }
@@ -48,9 +48,9 @@ fn input(index: u32) -> v1::ValueNode {
     node(value_node::Kind::BodyInput(index))
 }
 
-fn body(nodes: Vec<v1::ValueNode>) -> Option<v1::Body> {
+fn body(nodes: Vec<v1::ValueNode>) -> Option<v1::OperationBody> {
     let result = u32::try_from(nodes.len()).unwrap_or(0).saturating_sub(1);
-    Some(v1::Body { nodes, result })
+    Some(v1::OperationBody { nodes, result })
 }
 
 /// A first node, and operations that each take the node before twice.
@@ -106,7 +106,7 @@ fn refused() -> Vec<(&'static str, Vec<v1::ValueNode>)> {
             "a body whose result is not there",
             vec![
                 literal("[1]"),
-                with_body("list.map", &[0], Some(v1::Body { nodes: vec![input(0)], result: 7 })),
+                with_body("list.map", &[0], Some(v1::OperationBody { nodes: vec![input(0)], result: 7 })),
             ],
         ),
         (

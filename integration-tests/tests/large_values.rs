@@ -115,7 +115,7 @@ async fn pass_through(mib: u64) -> anyhow::Result<()> {
     ensure!(read(&mut blobs, &given.digest).await? == sent, "what is read is what was written");
     let changed = Large { letter: b'b', mib };
     let returned = changed.write(&mut blobs).await?;
-    let output = v1::Output { name: "n".to_owned(), payload: Some(wire::blob_payload(returned)) };
+    let output = v1::NamedOutput { name: "n".to_owned(), payload: Some(wire::blob_payload(returned)) };
     let result = outcome::Result::Outputs(v1::Outputs { outputs: vec![output] });
     elf.report(vec![v1::Outcome { token: Some(token), result: Some(result) }]).await?;
 

@@ -76,7 +76,7 @@ async fn waits_for_what_is_not_there_end() -> anyhow::Result<()> {
     broker.stop().await
 }
 
-async fn explain(mycelium: &Mycelium, job: JobId) -> anyhow::Result<v1::reason::Kind> {
+async fn explain(mycelium: &Mycelium, job: JobId) -> anyhow::Result<v1::wait_reason::Kind> {
     let job_id = job.as_bytes().to_vec().into();
     let answer =
         mycelium.explain_job(v1::ExplainJobRequest { job_id, ..v1::ExplainJobRequest::default() }).await?;
@@ -101,13 +101,13 @@ async fn jobs_that_wait_for_a_blocked_process_say_so() -> anyhow::Result<()> {
     for job in [runs, held] {
         until("a job that is held to be told of", || async {
             Ok(match explain(&mycelium, job).await? {
-                v1::reason::Kind::Held(held) => held.late_by.filter(|late_by| late_by.seconds >= 5),
+                v1::wait_reason::Kind::Held(held) => held.late_by.filter(|late_by| late_by.seconds >= 5),
                 _ => None,
             })
         })
         .await?;
     }
-    let v1::reason::Kind::NoFreeWindow(full) = explain(&mycelium, ready).await? else {
+    let v1::wait_reason::Kind::NoFreeWindow(full) = explain(&mycelium, ready).await? else {
         anyhow::bail!("the third job waits for the window")
     };
     ensure!(full.late_by.is_some_and(|late_by| late_by.seconds >= 5), "{full:?}");

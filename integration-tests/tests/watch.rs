@@ -164,7 +164,9 @@ async fn a_watch_that_asks_for_ends_tells_ends_with_their_outputs_and_ends_itsel
     elf.report(vec![wire::returned(&token, &[("n", "17")])]).await?;
     let (_, changes) = watch.changes(1).await?;
     ensure!(told(&changes) == [(before.job_id.clone(), JobStatus::Done)], "{changes:?}");
-    ensure!(changes[0].outputs == [v1::Output { name: "n".to_owned(), payload: Some(wire::json("17")) }]);
+    ensure!(
+        changes[0].outputs == [v1::NamedOutput { name: "n".to_owned(), payload: Some(wire::json("17")) }]
+    );
     elf.report(vec![wire::returned(&second, &[("n", "4")])]).await?;
     let (_, changes) = watch.changes(1).await?;
     ensure!(told(&changes) == [(added.job_id.clone(), JobStatus::Done)], "{changes:?}");

@@ -32,7 +32,7 @@ impl Blobs {
     /// As [`read`](Self::read).
     pub(crate) async fn resolve_outputs(
         &self,
-        outputs: Vec<v1::Output>,
+        outputs: Vec<v1::NamedOutput>,
         retry: impl Fn() -> Retry,
     ) -> Result<TaskOutputs, Error> {
         let resolved = outputs.into_iter().map(|output| {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mycelium_proto::v1::reason::Kind;
-use mycelium_proto::v1::{self, EvaluatingWhat, Job, JobStatus, Reason};
+use mycelium_proto::v1::wait_reason::Kind;
+use mycelium_proto::v1::{self, EvaluatingWhat, Job, JobStatus, WaitReason};
 use prost_types::Timestamp;
 
 use super::mycelium::Mycelium;
@@ -26,7 +26,7 @@ impl Mycelium {
 /// The answer of [`explain_job`](Mycelium::explain_job) in one sentence, such as `READY: no elf named `scale` has ever
 /// connected`. Names stand in it as they are.
 #[must_use]
-pub fn describe_reason(job: &Job, reason: &Reason) -> String {
+pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
     let (elf, task) = (&job.elf, &job.task);
     let status = status_name(job.status());
     let why = match &reason.kind {
@@ -153,12 +153,12 @@ fn utc(time: Option<&Timestamp>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mycelium_proto::v1::{Ended, Evaluating, Held, NoFreeWindow, WaitsForElements};
+    use mycelium_proto::v1::{Evaluating, HeldByInstance, JobEnded, NoFreeWindow, WaitsForElements};
 
     use super::*;
 
     fn told(status: JobStatus, kind: Kind) -> String {
-        describe_reason(&Job { status: status.into(), ..Job::default() }, &Reason { kind: Some(kind) })
+        describe_reason(&Job { status: status.into(), ..Job::default() }, &WaitReason { kind: Some(kind) })
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
             told(JobStatus::Pending, Kind::WaitsForElements(waits)),
             "PENDING: it is run for 3 elements, and waits for the jobs of 1 to end:"
         );
-        let skipped = Ended { status: JobStatus::Skipped.into(), ..Ended::default() };
+        let skipped = JobEnded { status: JobStatus::Skipped.into(), ..JobEnded::default() };
         assert_eq!(
             told(JobStatus::Skipped, Kind::Ended(skipped)),
             "SKIPPED: its condition was not met, or it needs a value of a job that was skipped"
@@ -188,13 +188,13 @@ mod tests {
     #[test]
     fn an_elf_whose_tasks_stand_still_is_told_of() {
         let late_by = Some(prost_types::Duration { seconds: 7, nanos: 500_000_000 });
-        let held = Held { connected: true, late_by, ..Held::default() };
+        let held = HeldByInstance { connected: true, late_by, ..HeldByInstance::default() };
         let still = "; all threads that its tasks run on have been blocked for 7 s, so that they stand still";
         let text = told(JobStatus::Running, Kind::Held(held.clone()));
         assert!(text.ends_with(still), "{text}");
-        let text = told(JobStatus::Running, Kind::Held(Held { late_by: None, ..held.clone() }));
+        let text = told(JobStatus::Running, Kind::Held(HeldByInstance { late_by: None, ..held.clone() }));
         assert!(!text.contains("blocked"), "{text}");
-        let text = told(JobStatus::Running, Kind::Held(Held { connected: false, ..held }));
+        let text = told(JobStatus::Running, Kind::Held(HeldByInstance { connected: false, ..held }));
         assert!(text.contains("not connected") && !text.contains("blocked"), "{text}");
         let full = NoFreeWindow { window: 1, held: 1, late_by, ..NoFreeWindow::default() };
         let text = told(JobStatus::Ready, Kind::NoFreeWindow(full));

@@ -24,7 +24,7 @@ const END_BYTES: usize = 200;
 pub(super) struct End {
     pub(super) status: JobStatus,
     /// None if they have to be fetched.
-    pub(super) outputs: Option<Vec<v1::Output>>,
+    pub(super) outputs: Option<Vec<v1::NamedOutput>>,
     /// If FAILED: the first part of the failure's message.
     pub(super) failure_message: String,
     /// Tells this news from later news of the same job. 0: it was not kept.
@@ -213,7 +213,8 @@ impl State {
 }
 
 fn bytes_of(end: &End) -> usize {
-    let outputs = end.outputs.iter().flatten().map(|output| output.encoded_len() + size_of::<v1::Output>());
+    let outputs =
+        end.outputs.iter().flatten().map(|output| output.encoded_len() + size_of::<v1::NamedOutput>());
     END_BYTES + end.failure_message.len() + outputs.sum::<usize>()
 }
 
@@ -237,7 +238,7 @@ mod tests {
     fn end(serial: u64, bytes: usize) -> End {
         let content = v1::payload::Content::Inline(Bytes::from(vec![b'1'; bytes]));
         let payload = v1::Payload { encoding: String::new(), content: Some(content) };
-        let outputs = vec![v1::Output { name: "value".to_owned(), payload: Some(payload) }];
+        let outputs = vec![v1::NamedOutput { name: "value".to_owned(), payload: Some(payload) }];
         End { status: JobStatus::Done, outputs: Some(outputs), failure_message: String::new(), serial }
     }
 

@@ -25,7 +25,7 @@ pub(super) struct SlowWaits {
     flow_id: FlowId,
     looks: AtomicU32,
     /// Elves and reasons that were told of. Bounded by the looks.
-    told: Mutex<HashSet<(String, Option<std::mem::Discriminant<v1::reason::Kind>>)>>,
+    told: Mutex<HashSet<(String, Option<std::mem::Discriminant<v1::wait_reason::Kind>>)>>,
 }
 
 impl SlowWaits {
@@ -75,7 +75,7 @@ impl SlowWaits {
         let (job, reason) = (answer.job.unwrap_or_default(), answer.reason.unwrap_or_default());
         let kind = reason.kind.as_ref().map(std::mem::discriminant);
         // Its end is on its way.
-        if matches!(reason.kind, Some(v1::reason::Kind::Ended(_))) {
+        if matches!(reason.kind, Some(v1::wait_reason::Kind::Ended(_))) {
             return Ok(());
         }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use super::scopes::Scope;
 
 /// The body of an operation. Generic in what the closure returned, which is a node that may hold bodies.
 pub(crate) struct Body<N> {
-    pub(super) wire: v1::Body,
+    pub(super) wire: v1::OperationBody,
     pub(super) scope: Scope,
     /// How many inputs the closure was given.
     pub(super) own_inputs: u32,

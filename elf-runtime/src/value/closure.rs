@@ -52,7 +52,7 @@ fn close(scope: Scope, own_inputs: u32, result: Node) -> Result<(Body<Node>, Vec
     }
     let captured = table.place.captured;
     let body = Body {
-        wire: v1::Body { nodes: table.nodes, result: place },
+        wire: v1::OperationBody { nodes: table.nodes, result: place },
         scope,
         own_inputs,
         captured: captured.len(),

@@ -120,13 +120,13 @@ impl Executor {
     pub(super) fn sweep_cancelled(&self) {
         self.take_unstarted(
             |work| work.cancel.is_cancelled(),
-            || outcome::Result::Cancelled(v1::Cancelled {}),
+            || outcome::Result::Cancelled(v1::AttemptCancelled {}),
         );
     }
 
     /// Hands back all attempts that were not started.
     pub(super) fn release_unstarted(&self) {
-        self.take_unstarted(|_| true, || outcome::Result::Released(v1::Released {}));
+        self.take_unstarted(|_| true, || outcome::Result::Released(v1::AttemptReleased {}));
     }
 
     fn take_unstarted(&self, is_taken: impl Fn(&Work) -> bool, outcome: impl Fn() -> outcome::Result) {
@@ -178,7 +178,7 @@ impl Executor {
     async fn attempt(&self, work: Work) -> outcome::Result {
         let Work { token, serial: _, elf: _, task, flow_id, arguments, cancel } = work;
         if cancel.is_cancelled() {
-            return outcome::Result::Cancelled(v1::Cancelled {});
+            return outcome::Result::Cancelled(v1::AttemptCancelled {});
         }
         // What is large is read in the place that the attempt has among those that run, and its outputs are written in
         // it: so no more large values are held at once than there are places.
@@ -188,7 +188,7 @@ impl Executor {
                 Ok(arguments) => arguments,
                 Err((parameter, error)) => return unreadable(&parameter, &error),
             },
-            () = cancel.cancelled() => return outcome::Result::Cancelled(v1::Cancelled {}),
+            () = cancel.cancelled() => return outcome::Result::Cancelled(v1::AttemptCancelled {}),
         };
         let call = TaskCall::new(&*task, arguments);
         let context = TaskContext::new(TaskContextParts {
@@ -205,7 +205,7 @@ impl Executor {
             result = service::run_attempt(self.service.clone(), TaskRequest { call, context }) => match result {
                 Ok(outputs) => self.store(outputs, &cancel).await,
                 // What a task that was told to stop makes of it is not worth a failure.
-                Err(_) if cancel.is_cancelled() => outcome::Result::Cancelled(v1::Cancelled {}),
+                Err(_) if cancel.is_cancelled() => outcome::Result::Cancelled(v1::AttemptCancelled {}),
                 Err(error) => outcome::Result::Failure(error.into()),
             },
             () = async {
@@ -213,7 +213,7 @@ impl Executor {
                 tokio::time::sleep(self.cancel_grace).await;
             } => {
                 tracing::warn!("task did not stop in time when it was cancelled, and is dropped");
-                outcome::Result::Cancelled(v1::Cancelled {})
+                outcome::Result::Cancelled(v1::AttemptCancelled {})
             }
         }
     }
@@ -230,7 +230,7 @@ impl Executor {
                     outcome::Result::Failure(TaskError::of_runtime(failure_type::BLOB, message).into())
                 }
             },
-            () = cancel.cancelled() => outcome::Result::Cancelled(v1::Cancelled {}),
+            () = cancel.cancelled() => outcome::Result::Cancelled(v1::AttemptCancelled {}),
         }
     }
 }

@@ -253,7 +253,7 @@ impl Ledger {
         }
         account.unfinished += 1;
         if self.leaving != Leaving::No {
-            self.finish(token, elf, outcome::Result::Released(v1::Released {}), 0);
+            self.finish(token, elf, outcome::Result::Released(v1::AttemptReleased {}), 0);
             actions.wake_writer = true;
             return;
         }

@@ -253,7 +253,7 @@ pub fn hello(declaration: v1::ElfDeclaration, window: u32) -> v1::Hello {
 pub fn returned(token: &v1::Token, outputs: &[(&str, &str)]) -> v1::Outcome {
     let outputs = outputs
         .iter()
-        .map(|(name, text)| v1::Output { name: (*name).to_owned(), payload: Some(json(*text)) })
+        .map(|(name, text)| v1::NamedOutput { name: (*name).to_owned(), payload: Some(json(*text)) })
         .collect();
     v1::Outcome {
         token: Some(token.clone()),

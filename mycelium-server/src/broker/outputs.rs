@@ -21,9 +21,9 @@ impl BadOutput {
 
 /// Puts outputs into the order in which they are declared; in words if they are not those.
 pub(crate) fn in_order(
-    reported: Vec<v1::Output>,
+    reported: Vec<v1::NamedOutput>,
     declared: &[OutputSignature],
-) -> Result<Vec<v1::Output>, BadOutput> {
+) -> Result<Vec<v1::NamedOutput>, BadOutput> {
     if reported.len() == declared.len()
         && reported.iter().zip(declared).all(|(output, declared)| output.name == declared.name)
     {
@@ -45,7 +45,7 @@ pub(crate) fn in_order(
     }
     match rest.first() {
         None => Ok(ordered),
-        Some(v1::Output { name, .. }) => Err(BadOutput::new(
+        Some(v1::NamedOutput { name, .. }) => Err(BadOutput::new(
             format!("{name} unknown"),
             format!("output `{name}` is not one that the task declares; it declares {}", names(declared)),
         )),
@@ -67,7 +67,7 @@ mod tests {
     fn found(names: &[&str], declared: &[&str]) -> String {
         let reported = names
             .iter()
-            .map(|name| v1::Output { name: (*name).to_owned(), payload: Some(v1::Payload::default()) })
+            .map(|name| v1::NamedOutput { name: (*name).to_owned(), payload: Some(v1::Payload::default()) })
             .collect();
         let declared: Vec<OutputSignature> =
             declared.iter().map(|name| OutputSignature { name: (*name).to_owned(), schema: None }).collect();

@@ -105,8 +105,8 @@ fn outcomes(reported: v1::Outcomes, tokens: &[Token], tasks: &[Option<Arc<TaskSi
                 bodies.push(Body::Failure(FailureBody::new(failure)));
                 OutcomeResult::Failure(attachment)
             }
-            Some(outcome::Result::Released(v1::Released {})) => OutcomeResult::Released,
-            Some(outcome::Result::Cancelled(v1::Cancelled {})) => OutcomeResult::Cancelled,
+            Some(outcome::Result::Released(v1::AttemptReleased {})) => OutcomeResult::Released,
+            Some(outcome::Result::Cancelled(v1::AttemptCancelled {})) => OutcomeResult::Cancelled,
             None => {
                 let message = "the elf reported an outcome without a result".to_owned();
                 bodies.push(Body::Failure(result_type(message, task.as_deref(), "no result")));
@@ -160,7 +160,8 @@ fn check_outputs(
         let message = format!("{len} outputs were reported, and the most is {max}");
         return Err(BadOutput::new("too many", message));
     }
-    if let Some(v1::Output { name, .. }) = outputs.outputs.iter().find(|output| output.payload.is_none()) {
+    if let Some(v1::NamedOutput { name, .. }) = outputs.outputs.iter().find(|output| output.payload.is_none())
+    {
         return Err(BadOutput::new(format!("{name} empty"), format!("output `{name}` has no value")));
     }
     let outputs = match task {
@@ -189,7 +190,7 @@ fn check_outputs(
 
 /// Checks one output: its size, that it is JSON if it says so, and its type. What is a blob was judged by the runtime
 /// that wrote it.
-fn check_output<'a>(output: &'a v1::Output, schema: Option<&Schema>) -> Result<Located<'a>, String> {
+fn check_output<'a>(output: &'a v1::NamedOutput, schema: Option<&Schema>) -> Result<Located<'a>, String> {
     let payload = output.payload.as_ref().ok_or(" has no value")?;
     let located = locate_payload(&output.name, payload).map_err(|error| format!(": {error}"))?;
     if let Located::Inline(bytes) = located

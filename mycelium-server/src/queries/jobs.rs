@@ -159,7 +159,7 @@ pub(crate) fn decode_spec(id: JobId, body: Bytes) -> Result<v1::JobSpec, CallErr
 }
 
 /// Outputs as they are stored.
-pub(crate) fn decode_outputs(id: JobId, encoded: Bytes) -> Result<Vec<v1::Output>, CallError> {
+pub(crate) fn decode_outputs(id: JobId, encoded: Bytes) -> Result<Vec<v1::NamedOutput>, CallError> {
     v1::Outputs::decode(encoded)
         .map(|outputs| outputs.outputs)
         .map_err(|error| CallError::Unreadable(format!("the outputs of job {id}: {error}")))
@@ -171,7 +171,7 @@ pub(crate) struct JobOutputs {
     pub(crate) job: JobId,
     pub(crate) status: Status,
     /// None if it is not DONE.
-    pub(crate) outputs: Vec<v1::Output>,
+    pub(crate) outputs: Vec<v1::NamedOutput>,
 }
 
 /// The outputs of the first of some jobs, as many as go into one answer; at least of one.

@@ -187,7 +187,7 @@ enum Leaf<'a> {
     /// What an operation gave, as JSON.
     Computed(&'a Bytes),
     /// All outputs of a job, as a map.
-    Map(&'a [v1::Output]),
+    Map(&'a [v1::NamedOutput]),
     Null,
 }
 
@@ -298,7 +298,7 @@ impl Source<'_> {
         }
     }
 
-    fn whole(&self, outputs: &[v1::Output]) -> Result<Bytes, String> {
+    fn whole(&self, outputs: &[v1::NamedOutput]) -> Result<Bytes, String> {
         let mut buffer = BytesMut::new();
         for (index, output) in outputs.iter().enumerate() {
             buffer.extend_from_slice(if index > 0 { b"," } else { b"{" });
@@ -354,7 +354,7 @@ fn not_json(encoding: &str) -> String {
     format!("a value encoded as `{encoding}` can be passed on as a whole only")
 }
 
-fn check_all_json(node: usize, outputs: &[v1::Output]) -> Result<(), NodeError> {
+fn check_all_json(node: usize, outputs: &[v1::NamedOutput]) -> Result<(), NodeError> {
     for payload in outputs.iter().filter_map(|output| output.payload.as_ref()) {
         if !is_json_encoding(&payload.encoding) {
             return Err(NodeError::NotJson { node, encoding: payload.encoding.clone() });

@@ -40,7 +40,7 @@ fn node(before: u32, depth: u32) -> BoxedStrategy<v1::ValueNode> {
     let operation = operation.prop_map(|((name, arity, has_body), mut inputs, nodes)| {
         inputs.truncate(arity);
         let result = (nodes.len() as u32).saturating_sub(1);
-        let body = has_body.then_some(v1::Body { result, nodes });
+        let body = has_body.then_some(v1::OperationBody { result, nodes });
         value_node::Kind::Operation(v1::Operation { name: name.to_owned(), inputs, body })
     });
     let output = (0u8..4).prop_map(|job| {

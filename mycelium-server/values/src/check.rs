@@ -143,7 +143,7 @@ fn takes(operation: &Operation) -> String {
 
 fn check_body(
     operation: &Operation,
-    body: &v1::Body,
+    body: &v1::OperationBody,
     inputs: usize,
     nodes: &mut usize,
     depth: usize,

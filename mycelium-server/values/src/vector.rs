@@ -222,7 +222,7 @@ impl Node {
         let Some(name) = &self.operation else { return Ok(None) };
         let body = match &self.body {
             None => None,
-            Some(body) => Some(v1::Body {
+            Some(body) => Some(v1::OperationBody {
                 nodes: body.nodes.iter().map(Self::to_wire).collect::<Result<_, _>>()?,
                 result: body.result,
             }),

@@ -106,9 +106,9 @@ fn table(depth: u32, most: u32) -> BoxedStrategy<Vec<v1::ValueNode>> {
     (1..most).prop_flat_map(move |n| (0..n).map(|before| node(before, depth)).collect::<Vec<_>>()).boxed()
 }
 
-fn body(depth: u32) -> BoxedStrategy<v1::Body> {
+fn body(depth: u32) -> BoxedStrategy<v1::OperationBody> {
     table(depth, 4)
-        .prop_map(|nodes| v1::Body { result: u32::try_from(nodes.len() - 1).unwrap(), nodes })
+        .prop_map(|nodes| v1::OperationBody { result: u32::try_from(nodes.len() - 1).unwrap(), nodes })
         .boxed()
 }
 

@@ -62,7 +62,7 @@ fn check(job: &v1::JobOutputs, expected: Option<i64>) -> anyhow::Result<()> {
 }
 
 /// What is in the only output, which has to be inline.
-pub(super) fn value_of<T: DeserializeOwned>(outputs: &[v1::Output]) -> anyhow::Result<T> {
+pub(super) fn value_of<T: DeserializeOwned>(outputs: &[v1::NamedOutput]) -> anyhow::Result<T> {
     let [output] = outputs else { bail!("it has {} outputs, and should have one", outputs.len()) };
     let Some(Content::Inline(bytes)) = output.payload.as_ref().and_then(|payload| payload.content.as_ref())
     else {

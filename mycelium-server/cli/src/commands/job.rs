@@ -7,7 +7,7 @@ use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::limits;
 use mycelium_proto::v1::{
     Attempt, Failure, FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec,
-    JobStatus, JobValues, ListAttemptsRequest, Output as JobOutput, get_flow_request,
+    JobStatus, JobValues, ListAttemptsRequest, NamedOutput, get_flow_request,
 };
 
 use super::{client, failure};
@@ -57,7 +57,7 @@ struct Facts {
     /// Whether something of it is left out.
     is_spec_cut: bool,
     values: JobValues,
-    outputs: Vec<JobOutput>,
+    outputs: Vec<NamedOutput>,
     failure: Option<FailureGroup>,
     /// Set if they were asked for.
     attempts: Option<Vec<Attempt>>,

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::v1::ExplainJobRequest;
-use mycelium_proto::v1::reason::Kind;
+use mycelium_proto::v1::wait_reason::Kind;
 
 use super::{client, jobs};
 use crate::output::format;

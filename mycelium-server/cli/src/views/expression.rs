@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use mycelium_proto::notation::{Binds, Form};
-use mycelium_proto::v1::{Body, Operation, ValueNode, value_node};
+use mycelium_proto::v1::{Operation, OperationBody, ValueNode, value_node};
 
 use super::{Names, Payload as Shown};
 use crate::output::format;
@@ -164,7 +164,14 @@ impl Writer<'_> {
     }
 
     /// The operands behind the parenthesis, and the body.
-    fn call(&mut self, nodes: &[ValueNode], inputs: &[u32], body: Option<&Body>, index: u32, levels: u32) {
+    fn call(
+        &mut self,
+        nodes: &[ValueNode],
+        inputs: &[u32],
+        body: Option<&OperationBody>,
+        index: u32,
+        levels: u32,
+    ) {
         self.separated(inputs, |writer, input| writer.node(nodes, *input, index, Binds::Loosest, levels));
         if let Some(body) = body {
             self.text.push_str(if inputs.is_empty() { "" } else { ", " });
@@ -219,7 +226,7 @@ mod tests {
         node(value_node::Kind::Output(output))
     }
 
-    fn operation(name: &str, inputs: &[u32], body: Option<Body>) -> ValueNode {
+    fn operation(name: &str, inputs: &[u32], body: Option<OperationBody>) -> ValueNode {
         let inputs = inputs.to_vec();
         node(value_node::Kind::Operation(Operation { name: name.to_owned(), inputs, body }))
     }
@@ -260,7 +267,7 @@ mod tests {
             last(&[weight(), literal("true"), operation("select", &[1, 0, 1], None)]),
             "w if true else true"
         );
-        let body = Body {
+        let body = OperationBody {
             nodes: vec![
                 node(value_node::Kind::BodyInput(0)),
                 literal("2"),

@@ -66,7 +66,7 @@ async fn put_together(
     }
     writer.write(text("]")).await?;
     let (payload, blob) = writer.finish().await?;
-    let output = v1::Output { name: "value".to_owned(), payload: Some(payload) };
+    let output = v1::NamedOutput { name: "value".to_owned(), payload: Some(payload) };
     Ok(Ok(Gathered { outputs: v1::Outputs { outputs: vec![output] }, blob }))
 }
 

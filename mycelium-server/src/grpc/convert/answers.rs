@@ -151,11 +151,11 @@ fn value(value: JobValue) -> v1::JobValue {
 }
 
 pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
-    use v1::reason::Kind;
+    use v1::wait_reason::Kind;
     let message = job(of);
     let jobs = |views: Vec<JobView>| views.iter().map(unfinished_job).collect();
     let kind = match reason {
-        Reason::Ended => Kind::Ended(v1::Ended {
+        Reason::Ended => Kind::Ended(v1::JobEnded {
             status: message.status,
             failure_id: message.failure_id.clone(),
             cause_job_id: message.cause_job_id.clone(),
@@ -192,14 +192,14 @@ pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
                 late_by: late_by.map(duration),
             })
         }
-        Reason::Held { running, connected, late_by } => Kind::Held(v1::Held {
+        Reason::Held { running, connected, late_by } => Kind::Held(v1::HeldByInstance {
             instance_id: id(running.instance.as_bytes()),
             connected,
             since: Some(timestamp(running.since)),
             late_by: late_by.map(duration),
         }),
     };
-    v1::ExplainJobResponse { job: Some(message), reason: Some(v1::Reason { kind: Some(kind) }) }
+    v1::ExplainJobResponse { job: Some(message), reason: Some(v1::WaitReason { kind: Some(kind) }) }
 }
 
 pub(crate) fn elf(elf: Elf) -> v1::Elf {

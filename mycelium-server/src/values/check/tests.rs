@@ -40,7 +40,7 @@ fn spec(nodes: Vec<v1::ValueNode>) -> v1::JobSpec {
     }
 }
 
-fn operation(name: &str, inputs: &[u32], body: Option<v1::Body>) -> v1::ValueNode {
+fn operation(name: &str, inputs: &[u32], body: Option<v1::OperationBody>) -> v1::ValueNode {
     let inputs = inputs.to_vec();
     node(value_node::Kind::Operation(v1::Operation { name: name.to_owned(), inputs, body }))
 }
@@ -138,7 +138,7 @@ fn conditions_and_lists_are_nodes_that_can_be_them() {
 #[test]
 fn operations_that_cannot_be_computed_are_refused_with_their_reason() {
     let input = |index| node(value_node::Kind::BodyInput(index));
-    let body = |nodes, result| Some(v1::Body { nodes, result });
+    let body = |nodes, result| Some(v1::OperationBody { nodes, result });
     assert!(check_spec(&with_operations(vec![output(9), operation("add", &[0, 0], None)])).is_ok());
     for (nodes, reason) in [
         (
@@ -181,10 +181,10 @@ fn operations_that_cannot_be_computed_are_refused_with_their_reason() {
 #[test]
 fn bodies_nest_no_deeper_than_their_limit() {
     let nested = |depth: usize| {
-        let mut body = v1::Body { nodes: vec![node(value_node::Kind::BodyInput(0))], result: 0 };
+        let mut body = v1::OperationBody { nodes: vec![node(value_node::Kind::BodyInput(0))], result: 0 };
         for _ in 1..depth {
             let nodes = vec![node(value_node::Kind::BodyInput(0)), operation("list.map", &[0], Some(body))];
-            body = v1::Body { nodes, result: 1 };
+            body = v1::OperationBody { nodes, result: 1 };
         }
         with_operations(vec![output(9), operation("list.map", &[0], Some(body))])
     };

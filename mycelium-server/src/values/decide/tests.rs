@@ -38,7 +38,7 @@ fn job(number: u8) -> JobId {
 }
 
 fn outputs(values: &[(u8, &str)]) -> OutputsByJob {
-    let value = |json: &str| v1::Output { name: "value".to_owned(), payload: Some(payload(json)) };
+    let value = |json: &str| v1::NamedOutput { name: "value".to_owned(), payload: Some(payload(json)) };
     values.iter().map(|(number, json)| (job(*number), v1::Outputs { outputs: vec![value(json)] })).collect()
 }
 

@@ -63,7 +63,7 @@ impl Pieces {
         }
     }
 
-    fn outputs(&mut self, outputs: &[v1::Output]) {
+    fn outputs(&mut self, outputs: &[v1::NamedOutput]) {
         self.buffer.put_u8(b'{');
         for (index, output) in outputs.iter().enumerate() {
             if index > 0 {
@@ -95,7 +95,7 @@ fn payload_len(payload: &v1::Payload) -> u64 {
     }
 }
 
-fn outputs_len(outputs: &[v1::Output]) -> u64 {
+fn outputs_len(outputs: &[v1::NamedOutput]) -> u64 {
     outputs.iter().fold(separators(outputs.len()) as u64, |sum, output| {
         let value = output.payload.as_ref().map_or(4, payload_len);
         sum.saturating_add(string_len(&output.name) as u64 + 1).saturating_add(value)

@@ -32,7 +32,7 @@ fn map(entries: &[(&str, u32)]) -> v1::ValueNode {
 fn done(job: u8, outputs: &[(&str, &str)]) -> (JobId, v1::Outputs) {
     let outputs = outputs
         .iter()
-        .map(|(name, json)| v1::Output { name: (*name).to_owned(), payload: Some(payload(json, "")) })
+        .map(|(name, json)| v1::NamedOutput { name: (*name).to_owned(), payload: Some(payload(json, "")) })
         .collect();
     (JobId::new([job; 16]), v1::Outputs { outputs })
 }
@@ -189,8 +189,8 @@ fn blobs_are_pieces_and_operations_read_those_they_look_into() {
             self.read(blob)
         }
     }
-    let large = v1::Output { name: "large".to_owned(), payload: Some(blob(1 << 30)) };
-    let small = v1::Output { name: "small".to_owned(), payload: Some(blob(5)) };
+    let large = v1::NamedOutput { name: "large".to_owned(), payload: Some(blob(1 << 30)) };
+    let small = v1::NamedOutput { name: "small".to_owned(), payload: Some(blob(5)) };
     let outputs = v1::Outputs { outputs: vec![large, small] };
     let outputs = OutputsByJob::from([(JobId::new([1; 16]), outputs)]);
     let nodes = vec![

@@ -168,7 +168,7 @@ impl<'a> Recipe<'a> {
         let body = known.body.filter(|_| depth < BODIES_MAX).map(|shape| {
             let captured = count.saturating_sub(known.parameters.len());
             let nodes = self.table(depth + 1, Some(shape.inputs.len() + captured));
-            v1::Body { result: u32::try_from(nodes.len() - 1).unwrap_or(0), nodes }
+            v1::OperationBody { result: u32::try_from(nodes.len() - 1).unwrap_or(0), nodes }
         });
         v1::Operation { name: known.name.to_owned(), inputs, body }
     }

@@ -17,7 +17,7 @@ use crate::value::{Entries, List, Text, Value};
 pub(super) struct LoopState<'a> {
     pub(super) node: u32,
     run: Loop,
-    body: &'a v1::Body,
+    body: &'a v1::OperationBody,
     list: Arc<List>,
     /// How many elements the body was computed for.
     done: usize,
