@@ -14,10 +14,19 @@ mod values;
 
 use elf_runtime::Mycelium;
 use support::Broker;
+use support::scale::Served;
 
 /// Names that are hard to quote.
 const FLOW: &str = "the \"daily\" \\ report\\n";
 const ELF: &str = "scale \"A\" -> {b};";
+
+/// A broker, and an elf that it knows under this name, with room for so many jobs.
+async fn start(elf: &str, room: u32) -> (Broker, Mycelium, Served) {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let served = Served::start(&mycelium, elf, room).await;
+    (broker, mycelium, served)
+}
 
 async fn connect(broker: &Broker) -> Mycelium {
     Mycelium::connect(broker.url()).await.unwrap()

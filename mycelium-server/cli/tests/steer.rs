@@ -292,7 +292,7 @@ async fn a_watch_says_that_the_broker_is_away_and_goes_on_when_it_is_back() {
     broker.signal(Signal::SIGKILL);
     assert_eq!(broker.ended().await.0, None);
     let note = within(notes.next_line()).await.unwrap().unwrap();
-    assert_eq!(note, "the broker is away; waiting for it for 15 s");
+    assert_eq!(note, "the broker is unavailable; waiting up to 15 s for it");
 
     let broker = Broker::start(&["--data-dir", folder.path().to_str().unwrap(), "--listen", &address]).await;
     let cancelled = broker.run(&["cancel", &bee.id().to_string()]).await.good();

@@ -19,12 +19,12 @@ use crate::views::{self, status_name};
 
 /// The most names of jobs that are kept at hand; beyond it they are asked for again.
 const NAMES_MAX: usize = 100_000;
-/// The pause between two tries to reach a broker that is away.
+/// The pause between two tries to reach a broker that is unavailable.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Shows how jobs stand and then each change, until all of them have ended.
 ///
-/// A watch goes on through restarts of the broker: when it goes away it is waited for, 15 seconds at most, and standard
+/// A watch goes on through restarts of the broker: when it is unavailable it is waited for, 15 seconds at most, and standard
 /// error says so. One that does not answer when the watch begins is told of at once.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -109,21 +109,24 @@ impl Statuses {
     }
 }
 
-/// The next message. A broker that is away is waited for, and people are told.
+/// The next message. A broker that is unavailable is waited for, and people are told.
 async fn next(watch: &mut JobWatch) -> Result<Option<WatchJobsResponse>, Error> {
-    let mut away_since = None;
+    let mut unavailable_since = None;
     loop {
         let error = match watch.next().await {
             Err(error) if error.is_retryable() => error,
             message => {
-                if away_since.is_some() && message.is_ok() {
+                if unavailable_since.is_some() && message.is_ok() {
                     note("the broker is back");
                 }
                 return message;
             }
         };
-        let since = *away_since.get_or_insert_with(|| {
-            note(&format!("the broker is away; waiting for it for {} s", client::PATIENCE.as_secs()));
+        let since = *unavailable_since.get_or_insert_with(|| {
+            note(&format!(
+                "the broker is unavailable; waiting up to {} s for it",
+                client::PATIENCE.as_secs()
+            ));
             Instant::now()
         });
         if since.elapsed() >= client::PATIENCE {

@@ -1,5 +1,5 @@
 //! What commands show of messages: as JSON, which is part of the interface (fields are added, and neither renamed nor
-//! removed), and in words.
+//! removed), and for people.
 
 mod expression;
 mod message;

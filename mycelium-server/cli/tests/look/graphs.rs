@@ -6,9 +6,9 @@ use elf_runtime::{Arguments, args, list};
 use serde_json::json;
 
 use crate::support::dot::{self, Dot};
-use crate::support::scale::{Scale, Served};
+use crate::support::scale::Scale;
 use crate::support::{Broker, Ended, within};
-use crate::{ELF, FLOW, connect};
+use crate::{ELF, FLOW, connect, start};
 
 /// The edges of a graph in DOT: from, to, label, style.
 fn edges_of(dot: &Dot) -> BTreeSet<(String, String, Option<String>, Option<String>)> {
@@ -94,9 +94,7 @@ async fn a_graph_of_many_elements_has_every_edge_once() {
 
 #[tokio::test]
 async fn the_edges_of_a_graph_in_dot_are_exactly_the_dependencies() {
-    let broker = Broker::in_memory().await;
-    let mycelium = connect(&broker).await;
-    let served = Served::start(&mycelium, ELF, 8).await;
+    let (broker, mycelium, served) = start(ELF, 8).await;
     let flow = mycelium.flow(FLOW);
     let scale = Scale::tasks(&flow, ELF);
     let bee = scale.task_weigh("bee");

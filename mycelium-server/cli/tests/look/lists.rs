@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::scale::{Scale, Served};
 use crate::support::{Broker, run, within};
-use crate::{ELF, FLOW, connect, short};
+use crate::{ELF, FLOW, connect, short, start};
 
 /// What is said of a list that is cut after two entries.
 const MORE_THAN_TWO: &str = "There are more than these 2; see them with --limit.\n";
@@ -25,9 +25,7 @@ impl Breaker {
 
 #[tokio::test]
 async fn jobs_are_listed_by_what_is_asked_for_and_shown_with_their_values() {
-    let broker = Broker::in_memory().await;
-    let mycelium = connect(&broker).await;
-    let served = Served::start(&mycelium, ELF, 8).await;
+    let (broker, mycelium, served) = start(ELF, 8).await;
     let flow = mycelium.flow(FLOW);
     let scale = Scale::tasks(&flow, ELF);
     let bee = scale.task_weigh("bee");
@@ -156,9 +154,7 @@ async fn what_cannot_be_seen_is_written_out() {
 
 #[tokio::test]
 async fn an_elf_is_shown_with_its_tasks_and_its_source_as_it_was_written() {
-    let broker = Broker::in_memory().await;
-    let mycelium = connect(&broker).await;
-    let served = Served::start(&mycelium, ELF, 8).await;
+    let (broker, _mycelium, served) = start(ELF, 8).await;
 
     let source = broker.run(&["elf", ELF, "--source"]).await.good();
     assert_eq!(source, declared_source());
@@ -210,9 +206,7 @@ fn declared_source() -> String {
 
 #[tokio::test]
 async fn failures_are_grouped_and_name_file_and_line() {
-    let broker = Broker::in_memory().await;
-    let mycelium = connect(&broker).await;
-    let served = Served::start(&mycelium, ELF, 1).await;
+    let (broker, mycelium, served) = start(ELF, 1).await;
     assert_eq!(broker.run(&["failures"]).await.good(), "no failures\n");
     let flow = mycelium.flow("breaks");
     let scale = Scale::tasks(&flow, ELF);

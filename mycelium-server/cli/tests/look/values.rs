@@ -5,15 +5,13 @@ use std::collections::BTreeSet;
 use elf_runtime::{args, list};
 use serde_json::{Value, json};
 
-use crate::support::scale::{Scale, Served};
+use crate::support::scale::Scale;
 use crate::support::{Broker, dot, mycelium, run, within};
-use crate::{FLOW, connect, short};
+use crate::{FLOW, short, start};
 
 #[tokio::test]
 async fn values_that_are_computed_are_shown_as_they_were_written() {
-    let broker = Broker::in_memory().await;
-    let mycelium = connect(&broker).await;
-    let served = Served::start(&mycelium, "scale", 8).await;
+    let (broker, mycelium, served) = start("scale", 8).await;
     let flow = mycelium.flow(FLOW);
     let scale = Scale::tasks(&flow, "scale");
     let bee = scale.task_weigh("bee");
@@ -44,9 +42,7 @@ async fn values_that_are_computed_are_shown_as_they_were_written() {
 
 #[tokio::test]
 async fn a_graph_shows_its_values_where_they_are_asked_for() {
-    let broker = Broker::in_memory().await;
-    let mycelium = connect(&broker).await;
-    let served = Served::start(&mycelium, "scale", 8).await;
+    let (broker, mycelium, served) = start("scale", 8).await;
     let flow = mycelium.flow(FLOW);
     let scale = Scale::tasks(&flow, "scale");
     let bee = scale.task_weigh("bee");
@@ -93,9 +89,7 @@ async fn a_graph_shows_its_values_where_they_are_asked_for() {
 
 #[tokio::test]
 async fn a_lineage_is_shown_nearest_first_with_what_flowed() {
-    let broker = Broker::in_memory().await;
-    let mycelium = connect(&broker).await;
-    let served = Served::start(&mycelium, "scale", 8).await;
+    let (broker, mycelium, served) = start("scale", 8).await;
     let flow = mycelium.flow(FLOW);
     let scale = Scale::tasks(&flow, "scale");
     let bee = scale.task_weigh("bee");
