@@ -1,0 +1,184 @@
+use clap::Parser;
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn read(flags: &[&str]) -> Result<Settings, Misuse> {
+    let args = ["serve"].iter().chain(flags);
+    Settings::read(Cli::try_parse_from(args).expect("flags that clap takes").args)
+}
+
+#[test]
+fn without_flags_everything_is_as_the_library_has_it() {
+    let settings = read(&[]).unwrap();
+    let expected = Config { scheduler: SchedulerPlace::Runtime, ..Config::default() };
+    assert_eq!(settings.config, expected);
+    assert_eq!(settings.listen, "127.0.0.1:7420".parse().unwrap());
+    assert_eq!(settings.data_dir, PathBuf::from("./mycelium-data"));
+    assert_eq!(settings.store, StoreKind::Embedded);
+}
+
+#[test]
+fn every_setting_has_a_flag() {
+    let settings = read(&[
+        "--lease=9s",
+        "--heartbeat-interval=500ms",
+        "--protocol-min=2",
+        "--elves-lost-max=2",
+        "--unfinished-max=3",
+        "--submission-idle-max=4m",
+        "--sessions-max=5",
+        "--watches-max=6",
+        "--queue-max=7",
+        "--batch-max=8",
+        "--blob-grace=9s",
+        "--drain-grace=0s",
+        "--connections-max=10",
+        "--calls-per-connection-max=11",
+        "--calls-max=12",
+        "--receiving-bytes-max=67108865",
+        "--answers-bytes-max=67108866",
+        "--mycelia-max=13",
+        "--mycelia-open-max=14",
+        "--mycelium-idle=15s",
+        "--auto-create=false",
+    ])
+    .unwrap();
+    let expected = Config {
+        lease: Duration::from_secs(9),
+        heartbeat_interval: Duration::from_millis(500),
+        protocol_min: 2,
+        elves_lost_max: 2,
+        unfinished_max: 3,
+        submission_idle_max: Duration::from_secs(240),
+        sessions_max: 5,
+        watches_max: 6,
+        queue_max: 7,
+        batch_max: 8,
+        blob_grace: Duration::from_secs(9),
+        drain_grace: Duration::ZERO,
+        connections_max: 10,
+        calls_per_connection_max: 11,
+        calls_max: 12,
+        receiving_bytes_max: 67_108_865,
+        answers_bytes_max: 67_108_866,
+        mycelia_max: 13,
+        mycelia_open_max: 14,
+        mycelium_idle: Duration::from_secs(15),
+        auto_create: false,
+        scheduler: SchedulerPlace::Runtime,
+    };
+    assert_eq!(settings.config, expected);
+}
+
+/// The settings of a file with this text, and of flags.
+fn read_file(text: &str, flags: &[&str]) -> Result<Settings, Misuse> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let config = format!("--config={}", file.path().display());
+    let problem = |Misuse(text)| Misuse(text.replace(&file.path().display().to_string(), "FILE"));
+    read(&[&[config.as_str()], flags].concat()).map_err(problem)
+}
+
+#[test]
+fn a_file_is_read_and_flags_win_over_it() {
+    let text = "store = \"memory\"\ninsecure = true\nlisten = \"0.0.0.0:1\"\nlease = \"9s\"\nqueue_max = 7\nbatch_max = 8\n";
+    let settings = read_file(text, &["--batch-max=9", "--store=embedded"]).unwrap();
+    assert_eq!((settings.store, settings.insecure), (StoreKind::Embedded, true));
+    let Config { lease, heartbeat_interval, queue_max, batch_max, .. } = settings.config;
+    assert_eq!((lease, heartbeat_interval), (Duration::from_secs(9), Duration::from_secs(3)));
+    assert_eq!((queue_max, batch_max), (7, 9));
+}
+
+#[test]
+fn mycelia_are_made_by_themselves_where_only_this_machine_can_name_them() {
+    assert!(read(&[]).unwrap().config.auto_create);
+    let elsewhere = ["--listen=0.0.0.0:1", "--insecure"];
+    assert!(!read(&elsewhere).unwrap().config.auto_create);
+    assert!(read(&[&elsewhere[..], &["--auto-create=true"]].concat()).unwrap().config.auto_create);
+}
+
+#[test]
+fn all_problems_of_a_file_are_told_with_those_of_flags() {
+    let text = "lease = \"soon\"\nlaese = \"9s\"\nqueue_max = 0\nbatch_max = 1.5\nstore = \"disk\"\n";
+    let problem = read_file(text, &["--calls-max=0"]).unwrap_err().0;
+    for part in [
+        "lease in `FILE`: `soon` is not a time",
+        "`FILE`: there is no setting `laese`",
+        "queue_max in `FILE` must be between 1 and 1048576",
+        "`FILE`: batch_max is neither a text, a whole number, true nor false",
+        "store in `FILE`: ",
+        "--calls-max must be at least 1",
+    ] {
+        assert!(problem.contains(part), "{part} is missing: {problem}");
+    }
+    let problem = read_file("lease = \"9s\"\nqueue_max 1\n", &["--calls-max=0"]).unwrap_err().0;
+    assert!(problem.contains("`FILE` is no TOML: line 2: "), "{problem}");
+    assert!(problem.contains("--calls-max must"), "{problem}");
+    let problem = read(&["--config=/nonexistent/file"]).unwrap_err().0;
+    assert!(problem.contains("--config: `/nonexistent/file` cannot be read: "), "{problem}");
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let flags = ["--lease=soon", "--queue-max=0", "--batch-max=-1", "--listen=0.0.0.0:1", "--log=a=b=c"];
+    let problem = read(&flags).unwrap_err().to_string();
+    for part in ["`soon`", "--queue-max must be between", "`-1`", "--insecure", "`a=b=c`"] {
+        assert!(problem.contains(part), "{part} is missing: {problem}");
+    }
+    assert!(!problem.contains("heartbeat"), "an unreadable lease is not held against others: {problem}");
+}
+
+#[test]
+fn relations_are_checked_and_endless_times_refused() {
+    let problem = |flags: &[&str]| read(flags).unwrap_err().0;
+    assert_eq!(
+        problem(&["--lease=9s", "--heartbeat-interval=4s"]),
+        "invalid settings: --heartbeat-interval must be at most a third of the lease, and 4s is more than that of 9s"
+    );
+    assert_eq!(
+        problem(&["--heartbeat-interval=20s"]),
+        "invalid settings: --heartbeat-interval must be at most a third of the lease, and 20s is more than that of \
+         30s, the default of --lease"
+    );
+    assert_eq!(
+        problem(&["--lease=2h"]),
+        "invalid settings: --lease must be between 1 s and 1 h",
+        "and no consequence of it"
+    );
+    assert_eq!(problem(&["--protocol-min=3"]), "invalid settings: --protocol-min must be between 1 and 2");
+    assert_eq!(problem(&["--lease=0s"]), "invalid settings: --lease must be between 1 s and 1 h");
+    assert_eq!(
+        problem(&["--heartbeat-interval=0s"]),
+        "invalid settings: --heartbeat-interval must not be zero"
+    );
+    assert!(read(&["--heartbeat-interval=500000000000y"]).unwrap_err().0.contains("--heartbeat-interval"));
+}
+
+#[test]
+fn a_short_lease_shortens_the_heartbeat_that_nobody_asked_for() {
+    assert_eq!(read(&["--lease=3s"]).unwrap().config.heartbeat_interval, Duration::from_secs(1));
+    assert_eq!(read(&["--lease=1h"]).unwrap().config.heartbeat_interval, Duration::from_secs(5));
+}
+
+#[test]
+fn sizes_without_measure_are_refused() {
+    let problem = read(&["--queue-max=18446744073709551615", "--batch-max=1048577"]).unwrap_err().0;
+    for flag in ["--queue-max", "--batch-max"] {
+        assert!(problem.contains(&format!("{flag} must be between 1 and 1048576")), "{problem}");
+    }
+}
+
+#[test]
+fn only_this_machine_is_let_in_unless_told_otherwise() {
+    assert!(read_listen("localhost:0", false).unwrap().ip().is_loopback());
+    assert!(read_listen("[::1]:7420", false).is_ok());
+    assert!(read_listen("192.0.2.1:7420", false).unwrap_err().contains("--insecure"));
+    assert!(read_listen("192.0.2.1:7420", true).is_ok());
+    assert!(read_listen("7420", false).unwrap_err().contains("such as 127.0.0.1:7420"));
+}
