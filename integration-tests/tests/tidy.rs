@@ -25,7 +25,6 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("integration-tests/tests/answer_sizes.rs", 580, "one promise a test"),
     ("integration-tests/tests/store_folders.rs", 525, "one promise a test"),
     ("mycelium-server/core/tests/model.rs", 530, "one model: an operation a method"),
-    ("mycelium-server/cli/src/commands/serve/settings.rs", 520, "one list of settings, each declared once"),
     ("mycelium-server/src/broker/driver.rs", 725, "one loop, and what it waits for"),
     ("mycelium-server/src/broker/handle.rs", 640, "one handle: a method for each message"),
     ("mycelium-server/src/grpc/connect.rs", 515, "one stream: a method for each message"),

@@ -45,7 +45,7 @@ const RULES: &[(&str, Rule)] = &[
     ("JobChange.outputs_omitted", Rule::Hidden),
     ("JobValue.value", Rule::Inline),
     ("LineageJob.job", Rule::Inline),
-    ("Output.payload", Rule::Inline),
+    ("NamedOutput.payload", Rule::Inline),
     ("OutputDeclaration.schema", Rule::Json),
     ("OutputRef.name", Rule::Named("output")),
     ("ParameterDeclaration.schema", Rule::Json),
