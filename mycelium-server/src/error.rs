@@ -15,6 +15,10 @@ use crate::values::SpecError;
 /// How long a caller is asked to wait when something is full.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// Whoever something was for is gone, and there is nobody to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gone;
+
 /// What kind of answer an error is, whatever protocol is spoken: the codes of gRPC, which say most about what a caller can
 /// do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

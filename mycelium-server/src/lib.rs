@@ -21,6 +21,7 @@ mod private;
 mod queries;
 mod reservation;
 mod server;
+mod spawn;
 pub mod store;
 mod transport;
 mod values;

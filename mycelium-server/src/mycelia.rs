@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
@@ -78,7 +77,6 @@ struct Open {
     /// Whoever uses it holds a copy.
     in_use: Arc<()>,
     stop: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
     /// `None` for the one that the broker stands and falls with.
     ended: Option<broker::EndedReceiver>,
     _permit: Option<OwnedSemaphorePermit>,
@@ -92,12 +90,11 @@ impl Open {
     ) -> (Self, broker::EndedReceiver) {
         let Running { handle, evaluations, ended } = running;
         let stop = drain.child_token();
-        let tasks = vec![
-            // Ends by itself when the owner of the core has.
-            tokio::spawn(compute::run_evaluations(handle.clone(), evaluations)),
-            tokio::spawn(collect_blobs(handle.clone(), stop.clone())),
-        ];
-        let open = Self { handle, in_use: Arc::new(()), stop, tasks, ended: None, _permit: permit };
+        let tasks = handle.tasks();
+        // Ends by itself when the owner of the core has.
+        tasks.spawn("evaluations", compute::run_evaluations(handle.clone(), evaluations));
+        tasks.spawn("unused blobs", collect_blobs(handle.clone(), stop.clone()));
+        let open = Self { handle, in_use: Arc::new(()), stop, ended: None, _permit: permit };
         (open, ended)
     }
 
@@ -127,11 +124,6 @@ impl Open {
                 Ok(Ok(())) | Err(_) => {}
                 Ok(Err(error)) => tracing::error!(error = %Report(&error), "a mycelium ended with an error"),
             }
-        }
-        drop(self.handle);
-        for task in self.tasks {
-            // What it came to is in the log.
-            let _ended = task.await;
         }
     }
 }

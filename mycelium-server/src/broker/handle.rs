@@ -29,12 +29,17 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
+use crate::spawn::TaskGroup;
 use crate::store::{self, BlobDigest, BlobUse, FinishedRecord, Outline, Reads, Storage, isolate};
 
 /// How often a request reads its preconditions again when the core has forgotten more than they say.
 const PRECONDITIONS_TRIES_MAX: usize = 20;
 /// How long to wait for the next commit before preconditions are read again.
 const PRECONDITIONS_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the tasks of a mycelium that stops may take to end. They have been told before.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
+
 /// How many backups may be under way.
 const BACKUPS_MAX: usize = 1;
 
@@ -82,6 +87,8 @@ struct Inner {
     preparations: Turns<Peer>,
     /// Jobs on their way into the store.
     submissions: Submissions,
+    /// All that works for the mycelium, beside the owner of its core.
+    tasks: TaskGroup,
 }
 
 /// A job that was checked and encoded, ready to be submitted.
@@ -156,6 +163,7 @@ impl Handle {
                 evaluations: Turns::new(cores),
                 preparations: Turns::new(cores),
                 submissions: Submissions::new(),
+                tasks: TaskGroup::default(),
             }),
             _in_use: None,
         }
@@ -474,10 +482,16 @@ impl Handle {
         }
     }
 
-    /// Tells the owner of the core to stop.
+    /// The tasks that work for the mycelium. Its stop waits for them.
+    pub(crate) fn tasks(&self) -> &TaskGroup {
+        &self.inner.tasks
+    }
+
+    /// Tells the owner of the core to stop, and waits for the tasks that work for the mycelium.
     pub(crate) async fn stop(&self) {
         // If it has stopped already, all is well.
         let _stopped = self.inner.inbox.send(Message::Stop).await;
+        self.inner.tasks.end(TASKS_END_WITHIN).await;
     }
 }
 

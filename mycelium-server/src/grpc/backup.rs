@@ -14,9 +14,9 @@ use tonic::{Request, Response, Status};
 
 use crate::blobs::{Blob, BlobError, Blobs};
 use crate::broker::{CallError, Handle};
-use crate::defect;
-use crate::error::Error;
+use crate::error::{Error, Gone};
 use crate::mycelia::Mycelia;
+use crate::spawn::{OnStop, guarded};
 use crate::store::StoreSnapshot;
 use crate::store::embedded::FORMAT_VERSION;
 
@@ -65,16 +65,13 @@ async fn backup(
     let kept = handle.blobs().keep_all();
     let snapshot = handle.store().snapshot().await?;
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
-    tokio::spawn(async move {
+    let tasks = handle.tasks().clone();
+    tasks.spawn("a backup", async move {
         let _permit = permit;
         let _kept = kept;
-        let sent = tokio::select! {
-            sent = defect::catch_async("a backup", send(&handle, snapshot, &outgoing)) => {
-                sent.unwrap_or_else(|defect| Err(CallError::from(defect).into()))
-            }
-            () = drain.cancelled() => Err(CallError::Stopping.into()),
-        };
-        if let Err(error) = sent {
+        let sent = guarded("a backup", OnStop::Cut(&drain), send(&handle, snapshot, &outgoing)).await;
+        let sent = sent.unwrap_or_else(|unfinished| Err(Ended::Failed(CallError::from(unfinished).into())));
+        if let Err(Ended::Failed(error)) = sent {
             // Who does not read any more does not want to know.
             let _gone = outgoing.send(Err(error.into())).await;
         }
@@ -82,16 +79,32 @@ async fn backup(
     Ok(ReceiverStream::new(messages))
 }
 
-/// Ends early if nobody reads any more.
+/// Why a backup does not come to its end.
+enum Ended {
+    /// Nobody reads any more.
+    Gone,
+    Failed(Error),
+}
+
+impl From<Gone> for Ended {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<CallError> for Ended {
+    fn from(error: CallError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 async fn send(
     handle: &Handle,
     mut snapshot: Box<dyn StoreSnapshot>,
     outgoing: &Outgoing,
-) -> Result<(), Error> {
+) -> Result<(), Ended> {
     let begin = v1::BackupBegin { format_version: FORMAT_VERSION, commit: snapshot.commit().0 };
-    if !pass(outgoing, Kind::Begin(begin)).await {
-        return Ok(());
-    }
+    pass(outgoing, Kind::Begin(begin)).await?;
     loop {
         let (read, back) = handle
             .read(move |_| {
@@ -102,24 +115,19 @@ async fn send(
         snapshot = back;
         let Some(read) = read else { break };
         let entries = read.entries.into_iter().map(|(key, value)| v1::BackupEntry { key, value }).collect();
-        if !pass(outgoing, Kind::Entries(v1::BackupEntries { table: read.table.to_owned(), entries })).await {
-            return Ok(());
-        }
+        let entries = v1::BackupEntries { table: read.table.to_owned(), entries };
+        pass(outgoing, Kind::Entries(entries)).await?;
     }
     drop(snapshot);
     let mut blobs = handle.blobs().list();
     while let Some(blob) = blobs.next().await {
         let blob = blob.map_err(CallError::from)?;
-        if !send_blob(handle.blobs(), blob, outgoing).await? {
-            return Ok(());
-        }
+        send_blob(handle.blobs(), blob, outgoing).await?;
     }
-    pass(outgoing, Kind::End(v1::BackupEnd {})).await;
-    Ok(())
+    Ok(pass(outgoing, Kind::End(v1::BackupEnd {})).await?)
 }
 
-/// `false`: nobody reads any more.
-async fn send_blob(blobs: &Blobs, blob: Blob, outgoing: &Outgoing) -> Result<bool, Error> {
+async fn send_blob(blobs: &Blobs, blob: Blob, outgoing: &Outgoing) -> Result<(), Ended> {
     let digest = Bytes::copy_from_slice(blob.digest.as_bytes());
     let piece = |chunk, last, damage| v1::BackupBlob { digest: digest.clone(), chunk, last, damage };
     let mut pieces = blobs.read(blob, 0..blob.size).await;
@@ -127,18 +135,15 @@ async fn send_blob(blobs: &Blobs, blob: Blob, outgoing: &Outgoing) -> Result<boo
         let message = match read {
             Ok(chunk) => piece(chunk, false, String::new()),
             Err(error @ (BlobError::Damaged { .. } | BlobError::NotFound(_))) => {
-                return Ok(pass(outgoing, Kind::Blob(piece(Bytes::new(), true, error.to_string()))).await);
+                return Ok(pass(outgoing, Kind::Blob(piece(Bytes::new(), true, error.to_string()))).await?);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(CallError::from(error).into()),
         };
-        if !pass(outgoing, Kind::Blob(message)).await {
-            return Ok(false);
-        }
+        pass(outgoing, Kind::Blob(message)).await?;
     }
-    Ok(pass(outgoing, Kind::Blob(piece(Bytes::new(), true, String::new()))).await)
+    Ok(pass(outgoing, Kind::Blob(piece(Bytes::new(), true, String::new()))).await?)
 }
 
-/// `false`: nobody reads any more.
-async fn pass(outgoing: &Outgoing, kind: Kind) -> bool {
-    outgoing.send(Ok(v1::BackupResponse { kind: Some(kind) })).await.is_ok()
+async fn pass(outgoing: &Outgoing, kind: Kind) -> Result<(), Gone> {
+    outgoing.send(Ok(v1::BackupResponse { kind: Some(kind) })).await.map_err(|_gone| Gone)
 }

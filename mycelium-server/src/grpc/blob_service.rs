@@ -16,9 +16,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::blobs::{Begun, Blob, BlobError, Blobs, Upload};
 use crate::broker::CallError;
-use crate::defect;
 use crate::error::Error;
 use crate::mycelia::Mycelia;
+use crate::spawn::{OnStop, Unfinished, guarded};
 use crate::store::BlobDigest;
 
 /// How long a reader may take nothing before it is cut: each takes one of a small number of places.
@@ -124,8 +124,8 @@ impl BlobService for BlobServer {
         request: Request<v1::ReadBlobRequest>,
     ) -> Result<Response<Self::ReadBlobStream>, Status> {
         let request = request.into_inner();
-        let mycelium = self.mycelia.read(&request.mycelium).await?;
-        let blobs = mycelium.blobs();
+        let handle = self.mycelia.read(&request.mycelium).await?;
+        let blobs = handle.blobs().clone();
         let digest = digest("digest", &request.digest)?;
         let found = blobs.find(digest).await.map_err(Error::from)?;
         let blob = found.ok_or_else(|| Error::from(BlobError::NotFound(digest)))?;
@@ -140,16 +140,18 @@ impl BlobService for BlobServer {
         let range = request.offset..end;
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
         let drain = self.drain.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = drain.cancelled() => {
-                    let _closed = sender.try_send(Err(Error::from(CallError::Stopping).into()));
-                }
-                sent = defect::catch_async("a blob being read", send(mycelium.blobs(), blob, range, &sender)) => {
-                    if let Err(defect) = sent {
-                        let _gone = sender.send(Err(Error::from(CallError::Defect(defect)).into())).await;
-                    }
-                }
+        let tasks = handle.tasks().clone();
+        tasks.spawn("a blob being read", async move {
+            // The mycelium stays open meanwhile.
+            let _open = handle;
+            let sending = send(&blobs, blob, range, &sender);
+            if let Err(unfinished) = guarded("a blob being read", OnStop::Cut(&drain), sending).await {
+                let error = Err(Error::from(CallError::from(unfinished)).into());
+                // A stop does not wait for a reader that does not read: its stream just ends.
+                let _gone = match unfinished {
+                    Unfinished::Stopping => sender.try_send(error).is_ok(),
+                    Unfinished::Defect(_) => sender.send(error).await.is_ok(),
+                };
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

@@ -30,9 +30,10 @@ use crate::broker::{
     CallError, Handle, HelloMessage, Permit, Process, Report, StreamAttachment, StreamId, ToStream,
 };
 use crate::compute::{Dispatched, Dispatcher, Tasks};
-use crate::defect::{self, Defect};
-use crate::error::Error;
+use crate::defect::Defect;
+use crate::error::{Error, Gone};
 use crate::mycelia::Mycelia;
+use crate::spawn::{OnStop, TaskGroup, guarded};
 
 /// How many messages from the owner of the core may wait for a stream. An elf that reads so slowly that more come
 /// together is cut off; windows bound what can wait in them.
@@ -109,7 +110,8 @@ pub(crate) async fn connect(
     });
     let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
     let closing = CancellationToken::new();
-    let parts = Parts { shared: Arc::clone(&shared), closing: closing.clone() };
+    let parts =
+        Parts { group: handle.tasks().clone(), shared: Arc::clone(&shared), closing: closing.clone() };
     let (out, dispatched) = mpsc::channel(OUTGOING_MAX);
     let (faults, faults_receiver) = mpsc::channel(OUTGOING_MAX);
     let welcome = v1::Welcome {
@@ -146,6 +148,7 @@ pub(crate) async fn connect(
 
 /// The tasks of a stream.
 struct Parts {
+    group: TaskGroup,
     shared: Arc<Shared>,
     closing: CancellationToken,
 }
@@ -159,11 +162,11 @@ impl Parts {
         part: impl Future<Output = Result<(), Defect>> + Send + 'static,
         keep: impl Send + 'static,
     ) {
-        let Self { shared, closing } = self;
-        let (shared, closing) = (Arc::clone(shared), closing.clone());
-        tokio::spawn(async move {
-            if let Err(defect) = defect::catch_async(what, part).await.and_then(|ended| ended) {
-                shared.give_up(CallError::Defect(defect).into());
+        let (shared, closing) = (Arc::clone(&self.shared), self.closing.clone());
+        self.group.spawn(what, async move {
+            let ended = guarded(what, OnStop::Finish, part).await.map_err(CallError::from);
+            if let Err(error) = ended.and_then(|ended| Ok(ended?)) {
+                shared.give_up(error.into());
                 closing.cancel();
             }
             drop(keep);
@@ -262,9 +265,9 @@ impl Reader {
             match message {
                 Ok(Some(message)) => {
                     self.speaking.store(true, Ordering::Relaxed);
-                    let goes_on = self.hear(message).await;
+                    let passed_on = self.on_message(message).await;
                     self.speaking.store(false, Ordering::Relaxed);
-                    if !goes_on {
+                    if let Err(Gone) = passed_on {
                         break;
                     }
                 }
@@ -291,8 +294,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Deals with one message. `false`: the stream is at its end.
-    async fn hear(&mut self, message: v1::ConnectRequest) -> bool {
+    /// Deals with one message.
+    ///
+    /// # Errors
+    /// If the stream is at its end.
+    async fn on_message(&mut self, message: v1::ConnectRequest) -> Result<(), Gone> {
         let sequence = message.sequence;
         let about = About { sequence, tokens: Vec::new() };
         self.shared.received.fetch_max(sequence, Ordering::Relaxed);
@@ -313,7 +319,7 @@ impl Reader {
                             tracing::error!(%session, error = %Report(error), "cannot look for the blobs of outputs");
                         }
                         self.shared.give_up(error);
-                        return false;
+                        return Err(Gone);
                     }
                 }
             }
@@ -348,13 +354,10 @@ impl Reader {
                 return self.fault(about, &violation("the message says nothing this broker knows")).await;
             }
         };
-        match self.handle.pass_on(session, self.stream, command, bodies).await {
-            Ok(()) => true,
-            Err(error) => {
-                self.shared.give_up(error.into());
-                false
-            }
-        }
+        self.handle.pass_on(session, self.stream, command, bodies).await.map_err(|error| {
+            self.shared.give_up(error.into());
+            Gone
+        })
     }
 
     async fn read_outcomes(&self, reported: v1::Outcomes) -> Result<Outcomes, Error> {
@@ -364,12 +367,12 @@ impl Reader {
     }
 
     /// Tells the elf what is wrong with a message; the stream goes on.
-    async fn fault(&self, about: About, error: &Error) -> bool {
+    async fn fault(&self, about: About, error: &Error) -> Result<(), Gone> {
         let About { sequence, tokens } = about;
         let reason = error.reason().to_owned();
         let fault = v1::Fault { sequence, reason, message: error.to_string(), tokens };
         // An elf that sends nonsense and does not read is read no further either.
-        self.faults.send(fault).await.is_ok()
+        self.faults.send(fault).await.map_err(|_gone| Gone)
     }
 }
 
@@ -411,19 +414,16 @@ impl Writer {
         closing: CancellationToken,
         _permit: Permit,
     ) -> Result<(), Defect> {
-        let mut alive = self.send(connect_response::Kind::Welcome(welcome)).await;
-        while alive {
-            alive = tokio::select! {
+        let mut sent = self.send(connect_response::Kind::Welcome(welcome)).await;
+        while sent.is_ok() {
+            sent = tokio::select! {
                 biased;
-                () = closing.cancelled() => false,
-                () = self.drain.cancelled() => {
-                    self.go_away().await;
-                    false
-                }
+                () = closing.cancelled() => Err(Gone),
+                () = self.drain.cancelled() => self.go_away().await,
                 message = self.inbox.recv() => match message {
                     Some(message) => self.pass_on(message).await,
                     // The owner of the core has let go of the stream.
-                    None => false,
+                    None => Err(Gone),
                 },
                 Some(fault) = self.faults.recv() => self.send(connect_response::Kind::Fault(fault)).await,
                 dispatched = self.dispatched.recv() => {
@@ -461,7 +461,7 @@ impl Writer {
         }
     }
 
-    async fn pass_on(&mut self, message: ToStream) -> bool {
+    async fn pass_on(&mut self, message: ToStream) -> Result<(), Gone> {
         match message {
             ToStream::Cancel(tokens) => {
                 let tokens = tokens.iter().map(convert::token).collect();
@@ -476,28 +476,30 @@ impl Writer {
                 let unknown = unknown.iter().map(convert::token).collect();
                 self.send(connect_response::Kind::HeartbeatAck(v1::HeartbeatAck { unknown })).await
             }
-            ToStream::GoAway => {
-                self.go_away().await;
-                false
-            }
+            ToStream::GoAway => self.go_away().await,
         }
     }
 
-    async fn go_away(&mut self) {
+    /// Tells the elf that the broker stops, after which the stream is over.
+    async fn go_away(&mut self) -> Result<(), Gone> {
         let message = "the broker is stopping; reconnect, and go on with what runs".to_owned();
-        self.send(connect_response::Kind::GoAway(v1::GoAway { message })).await;
+        self.send(connect_response::Kind::GoAway(v1::GoAway { message })).await?;
+        Err(Gone)
     }
 
-    /// Sends a message. `false`: the connection is gone, or the stream is over before the elf has made room for it.
-    async fn send(&mut self, kind: connect_response::Kind) -> bool {
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// If the connection is gone, or the stream is over before the elf has made room for it.
+    async fn send(&mut self, kind: connect_response::Kind) -> Result<(), Gone> {
         self.sequence += 1;
         let received = self.shared.received.load(Ordering::Relaxed);
         let message = v1::ConnectResponse { sequence: self.sequence, received, kind: Some(kind) };
         tokio::select! {
             biased;
-            sent = self.outgoing.send(Ok(message)) => sent.is_ok(),
-            _why = self.end.wait() => false,
-            () = self.drain.cancelled() => false,
+            sent = self.outgoing.send(Ok(message)) => sent.map_err(|_gone| Gone),
+            _why = self.end.wait() => Err(Gone),
+            () = self.drain.cancelled() => Err(Gone),
         }
     }
 }

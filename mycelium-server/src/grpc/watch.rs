@@ -4,6 +4,7 @@ mod changes;
 mod outgoing;
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use futures::Stream;
@@ -20,11 +21,11 @@ use super::convert;
 use crate::broker::{
     CallError, Charge, Handle, Peer, Permit, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange,
 };
-use crate::defect;
 use crate::error::Error;
 use crate::queries::Job;
 use crate::queries::jobs::find_all;
 use crate::queries::list::{JobCursor, JobFilter, JobsPage, jobs_page};
+use crate::spawn::{OnStop, guarded};
 use crate::store::{FinishedQuery, Reads};
 
 /// The most changes in one message.
@@ -79,13 +80,10 @@ pub(crate) async fn watch(
         _permit: permit,
         _charge: charge,
     };
-    tokio::spawn(async move {
-        let ended = tokio::select! {
-            () = drain.cancelled() => Err(CallError::Stopping),
-            ended = defect::catch_async("a watch", watch.run()) => {
-                ended.unwrap_or_else(|defect| Err(defect.into()))
-            }
-        };
+    let tasks = watch.handle.tasks().clone();
+    tasks.spawn("a watch", async move {
+        let ended = guarded("a watch", OnStop::Cut(&drain), watch.run()).await;
+        let ended = ended.unwrap_or_else(|unfinished| Err(unfinished.into()));
         if let Err(error) = ended
             // A watcher who has gone does not want to know.
             && let Some(place) = watch.outgoing.place().await
@@ -141,15 +139,19 @@ impl Known {
     }
 }
 
-/// Whether a watch goes on.
+/// Whether a watch goes on as it is.
+type Flow = ControlFlow<Break>;
+
+/// Why it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Go {
-    On,
+enum Break {
     /// It was cut off, and has to begin with a snapshot again.
-    Again,
+    CutOff,
     /// All watched jobs are final, and that is what the caller waits for; or the caller has gone.
-    Home,
+    Over,
 }
+
+const OVER: Flow = ControlFlow::Break(Break::Over);
 
 impl Watch {
     /// Watches until all is done or the caller goes; begins again with a snapshot whenever it falls behind.
@@ -158,14 +160,14 @@ impl Watch {
     async fn run(&mut self) -> Result<(), CallError> {
         loop {
             let started = self.handle.watch(self.peer, self.scope.clone(), self.from, self.wants).await?;
-            let mut go = Go::On;
+            let mut flow = ControlFlow::Continue(());
             if !started.is_resumed {
-                go = self.snapshot(&started.events).await?;
+                flow = self.snapshot(&started.events).await?;
             }
-            while go == Go::On {
-                go = self.tell_next(&started.events, false).await?.0;
+            while flow.is_continue() {
+                flow = self.tell_next(&started.events, false).await?.0;
             }
-            if go == Go::Home {
+            if flow == OVER {
                 return Ok(());
             }
             // Cut off for falling behind, or because the core was rebuilt: a snapshot makes up for it.
@@ -183,26 +185,26 @@ impl Watch {
 
     /// Sends the state of all watched jobs. Changes that happen meanwhile are waiting in `events`; they are merged in
     /// at the end, so that no job seems to go back.
-    async fn snapshot(&mut self, events: &WatchEvents) -> Result<Go, CallError> {
-        let go = match self.scope.clone() {
+    async fn snapshot(&mut self, events: &WatchEvents) -> Result<Flow, CallError> {
+        let flow = match self.scope.clone() {
             WatchScope::Jobs(jobs) => self.snapshot_jobs(jobs.iter().copied().collect()).await?,
             WatchScope::Flow(flow) => self.snapshot_flow(flow).await?,
         };
-        if go != Go::On {
-            return Ok(go);
+        if flow.is_break() {
+            return Ok(flow);
         }
         let unfinished = self.flow_unfinished().await?;
         // Whatever was committed before the question just answered is in the queue by now.
         events.merge(self.handle.commit(), unfinished);
         loop {
-            let (go, has_ended) = self.tell_next(events, true).await?;
-            if go != Go::On || has_ended {
-                return Ok(go);
+            let (flow, has_ended) = self.tell_next(events, true).await?;
+            if flow.is_break() || has_ended {
+                return Ok(flow);
             }
         }
     }
 
-    async fn snapshot_flow(&self, flow: FlowId) -> Result<Go, CallError> {
+    async fn snapshot_flow(&self, flow: FlowId) -> Result<Flow, CallError> {
         let filter = JobFilter {
             unfinished: (!self.wants.final_only)
                 .then(|| mycelium_core::ListFilter { flow: Some(flow), ..Default::default() }),
@@ -210,26 +212,26 @@ impl Watch {
         };
         let mut cursor = JobCursor::START;
         loop {
-            let Some(place) = self.outgoing.place().await else { return Ok(Go::Home) };
+            let Some(place) = self.outgoing.place().await else { return Ok(OVER) };
             let reading = self.handle.watch_limits().reading(self.peer).await;
             let room = place.room(MESSAGE_BYTES);
             let JobsPage { jobs, next, .. } =
                 jobs_page(&self.handle, &filter, cursor, changes_max(&room)).await?;
             drop(reading);
-            if self.send_jobs(jobs, place, room).await? == Go::Home {
-                return Ok(Go::Home);
+            if self.send_jobs(jobs, place, room).await? == OVER {
+                return Ok(OVER);
             }
             match next {
                 Some(next) => cursor = next,
-                None => return Ok(Go::On),
+                None => return Ok(ControlFlow::Continue(())),
             }
         }
     }
 
-    async fn snapshot_jobs(&mut self, ids: Vec<JobId>) -> Result<Go, CallError> {
+    async fn snapshot_jobs(&mut self, ids: Vec<JobId>) -> Result<Flow, CallError> {
         let mut ids = ids.as_slice();
         while !ids.is_empty() {
-            let Some(place) = self.outgoing.place().await else { return Ok(Go::Home) };
+            let Some(place) = self.outgoing.place().await else { return Ok(OVER) };
             let reading = self.handle.watch_limits().reading(self.peer).await;
             let room = place.room(MESSAGE_BYTES);
             let (some, rest) = ids.split_at(changes_max(&room).min(ids.len()));
@@ -247,12 +249,12 @@ impl Watch {
                 }
                 jobs.push(job);
             }
-            if self.send_jobs(jobs, place, room).await? == Go::Home {
-                return Ok(Go::Home);
+            if self.send_jobs(jobs, place, room).await? == OVER {
+                return Ok(OVER);
             }
             ids = rest;
         }
-        Ok(Go::On)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Sends jobs as part of a snapshot, in as many messages as their outputs take.
@@ -261,7 +263,7 @@ impl Watch {
         mut jobs: Vec<Job>,
         mut place: Place<'_>,
         mut room: Room,
-    ) -> Result<Go, CallError> {
+    ) -> Result<Flow, CallError> {
         while !jobs.is_empty() {
             let outputs = self.wants.outputs;
             let drafts = jobs.iter().map(|job| Draft::of_job(job, outputs)).collect();
@@ -271,21 +273,25 @@ impl Watch {
             if jobs.is_empty() {
                 break;
             }
-            let Some(next) = self.outgoing.place().await else { return Ok(Go::Home) };
+            let Some(next) = self.outgoing.place().await else { return Ok(OVER) };
             room = next.room(MESSAGE_BYTES);
             place = next;
         }
-        Ok(Go::On)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Waits for changes, and sends of the oldest event what fits one message; says too whether that was the rest of it.
-    async fn tell_next(&mut self, events: &WatchEvents, is_snapshot: bool) -> Result<(Go, bool), CallError> {
-        let Some(place) = self.outgoing.place().await else { return Ok((Go::Home, false)) };
+    async fn tell_next(
+        &mut self,
+        events: &WatchEvents,
+        is_snapshot: bool,
+    ) -> Result<(Flow, bool), CallError> {
+        let Some(place) = self.outgoing.place().await else { return Ok((OVER, false)) };
         let next = tokio::select! {
             next = events.next() => next,
-            () = self.outgoing.closed() => return Ok((Go::Home, false)),
+            () = self.outgoing.closed() => return Ok((OVER, false)),
         };
-        let Some(piece) = next else { return Ok((Go::Again, false)) };
+        let Some(piece) = next else { return Ok((ControlFlow::Break(Break::CutOff), false)) };
         let Drafts { drafts, ends, n_seen, bytes } = self.draft(piece.changes());
         let room = place.room(bytes);
         let n_drafts = drafts.len();
@@ -303,7 +309,7 @@ impl Watch {
         } else {
             place.leave(room);
         }
-        Ok((if is_done { Go::Home } else { Go::On }, has_ended))
+        Ok((if is_done { OVER } else { ControlFlow::Continue(()) }, has_ended))
     }
 
     /// The first of some changes, of which the watcher wants to know, as many as a message may have.

@@ -110,7 +110,8 @@ pub(crate) async fn run(handle: Handle, mut evaluations: mpsc::Receiver<Evaluati
     let lists = Turns::new(LISTS_MAX);
     let mut taken = Vec::with_capacity(CHUNK);
     while evaluations.recv_many(&mut taken, CHUNK).await > 0 {
-        tokio::spawn(answer_all(handle.clone(), lists.clone(), std::mem::take(&mut taken)));
+        let answers = answer_all(handle.clone(), lists.clone(), std::mem::take(&mut taken));
+        handle.tasks().spawn("evaluations", answers);
     }
 }
 
@@ -173,7 +174,8 @@ fn alone(evaluation: Evaluation) -> Step {
 /// Answers the core with what `work` comes to. If it panics, the evaluation fails: without an answer its job would wait
 /// for ever.
 fn answer_with(handle: Handle, evaluation: Evaluation, work: impl Future<Output = Answer> + Send + 'static) {
-    tokio::spawn(async move {
+    let tasks = handle.tasks().clone();
+    tasks.spawn("an evaluation", async move {
         let answer = defect::catch_async("an evaluation", work).await;
         let answer = answer.unwrap_or_else(|defect| Answer::underivable(defect.to_string()));
         send(&handle, vec![(evaluation, answer)]).await;
