@@ -228,7 +228,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
                 BlobError::Damaged { .. } => (Code::DataLoss, reason::BLOB_DAMAGED),
                 BlobError::Defect(_) => (Code::Internal, reason::INTERNAL),
                 BlobError::Stalled => (Code::DeadlineExceeded, reason::BLOB_STALLED),
-                BlobError::Away(error) => match lack_in(&**error) {
+                BlobError::Unavailable(error) => match lack_in(&**error) {
                     Some(Lack::Space) => (Code::Unavailable, reason::STORE_FULL),
                     Some(Lack::Writing) => (Code::Unavailable, reason::STORE_READ_ONLY),
                     None => (Code::Unavailable, reason::STORE_UNAVAILABLE),

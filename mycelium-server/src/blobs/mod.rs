@@ -52,7 +52,10 @@ pub(crate) struct Blob {
 }
 
 impl Blob {
-    /// The blob that a message names; in words if it cannot name one.
+    /// The blob that a message names.
+    ///
+    /// # Errors
+    /// A human-readable reason, if it cannot name one.
     pub(crate) fn from_message(blob: &v1::BlobRef) -> Result<Self, String> {
         let digest = BlobDigest::from_slice(&blob.digest).ok_or("`blob.digest` must be 32 bytes")?;
         if blob.size > limits::BLOB_BYTES_MAX {
@@ -80,7 +83,7 @@ pub(crate) enum BlobError {
     #[error(transparent)]
     Defect(#[from] Defect),
     #[error("the blobs cannot be read or written")]
-    Away(#[source] Arc<object_store::Error>),
+    Unavailable(#[source] Arc<object_store::Error>),
 }
 
 impl BlobError {
@@ -98,7 +101,7 @@ impl From<std::io::Error> for BlobError {
 
 impl From<object_store::Error> for BlobError {
     fn from(error: object_store::Error) -> Self {
-        Self::Away(Arc::new(error))
+        Self::Unavailable(Arc::new(error))
     }
 }
 

@@ -270,7 +270,7 @@ async fn what_the_disk_refuses_is_refused_and_not_there() {
         let elsewhere = temp.path().join("elsewhere");
         std::fs::rename(&folder, &elsewhere).unwrap();
         let refused = upload().await.unwrap_err();
-        assert!(matches!(refused, BlobError::Away(_)), "{refused}");
+        assert!(matches!(refused, BlobError::Unavailable(_)), "{refused}");
         std::fs::rename(&elsewhere, &folder).unwrap();
         assert_eq!(blobs.find(blob.digest).await.unwrap(), None);
     }
@@ -307,7 +307,7 @@ async fn damage_is_found_when_a_blob_is_read_whole() {
 
     std::fs::write(&file, &good[..1_500_000]).unwrap();
     let error = blobs.read_all(blob).await.unwrap_err();
-    assert!(matches!(error, BlobError::Damaged { .. } | BlobError::Away(_)), "{error}");
+    assert!(matches!(error, BlobError::Damaged { .. } | BlobError::Unavailable(_)), "{error}");
     std::fs::remove_file(&file).unwrap();
     assert!(matches!(blobs.read_all(blob).await, Err(BlobError::NotFound(_))));
 }

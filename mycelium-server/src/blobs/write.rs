@@ -1,4 +1,4 @@
-//! Writing blobs: those that come from outside, and those that the broker puts together from others.
+//! Writing blobs: those that come from outside, and those that the broker assembles from others.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(crate) enum Begun {
     Upload(Box<Upload>),
 }
 
-/// A part of a value that is put together.
+/// A part of a value that is assembled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Piece {
     Bytes(Bytes),
@@ -89,7 +89,7 @@ impl Blobs {
         self.upload(None).await
     }
 
-    /// Writes a blob that is put together from pieces.
+    /// Writes a blob that is assembled from pieces.
     #[cfg(test)]
     pub(crate) async fn compose(&self, pieces: Vec<Piece>) -> Result<Blob, BlobError> {
         let mut upload = self.begin_unnamed().await?;

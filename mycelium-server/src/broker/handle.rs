@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId, SessionId};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::driver::Progress;
 use super::message::{BlobUses, Body, CallError, HelloMessage, Message, StreamId};
@@ -76,9 +76,9 @@ struct Inner {
     config: Config,
     blobs: Blobs,
     next_stream: AtomicU64,
-    sessions: AtomicUsize,
-    watches: AtomicUsize,
-    backups: AtomicUsize,
+    sessions: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
     watch_limits: WatchLimits,
     /// Evaluations at once, in turn by flow: each takes all of a core, and one after the other of its jobs may take
     /// memory up to the limit.
@@ -144,6 +144,7 @@ impl Handle {
         config: Config,
         blobs: Blobs,
     ) -> Self {
+        let (sessions_max, watches_max) = (config.sessions_max, config.watches_max);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             inner: Arc::new(Inner {
@@ -156,9 +157,9 @@ impl Handle {
                 config,
                 blobs,
                 next_stream: AtomicU64::new(1),
-                sessions: AtomicUsize::new(0),
-                watches: AtomicUsize::new(0),
-                backups: AtomicUsize::new(0),
+                sessions: places(sessions_max),
+                watches: places(watches_max),
+                backups: places(BACKUPS_MAX),
                 watch_limits: WatchLimits::new(),
                 evaluations: Turns::new(cores),
                 preparations: Turns::new(cores),
@@ -218,17 +219,17 @@ impl Handle {
 
     /// Counts a stream in, for as long as the permit lives.
     pub(crate) fn admit_stream(&self) -> Result<Permit, CallError> {
-        Permit::take(Arc::clone(&self.inner), |inner| &inner.sessions, self.inner.config.sessions_max)
+        admit(&self.inner.sessions)
     }
 
     /// Counts a watch in, for as long as the permit lives.
     pub(crate) fn admit_watch(&self) -> Result<Permit, CallError> {
-        Permit::take(Arc::clone(&self.inner), |inner| &inner.watches, self.inner.config.watches_max)
+        admit(&self.inner.watches)
     }
 
     /// Counts a backup in, for as long as the permit lives.
     pub(crate) fn admit_backup(&self) -> Result<Permit, CallError> {
-        Permit::take(Arc::clone(&self.inner), |inner| &inner.backups, BACKUPS_MAX)
+        admit(&self.inner.backups)
     }
 
     pub(crate) fn watch_limits(&self) -> &WatchLimits {
@@ -495,29 +496,22 @@ impl Handle {
     }
 }
 
+/// One of a limited number of streams, watches or backups.
+pub(crate) type Permit = OwnedSemaphorePermit;
+
+/// Room for so many at once.
+fn places(max: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)))
+}
+
+/// Counts one in, for as long as its permit lives.
+fn admit(places: &Arc<Semaphore>) -> Result<Permit, CallError> {
+    Arc::clone(places).try_acquire_owned().map_err(|_full| CallError::Busy)
+}
+
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Handle").field("store", &self.inner.store).finish_non_exhaustive()
-    }
-}
-
-/// One of a limited number of streams or watches.
-pub(crate) struct Permit {
-    inner: Arc<Inner>,
-    counter: fn(&Inner) -> &AtomicUsize,
-}
-
-impl Permit {
-    fn take(inner: Arc<Inner>, counter: fn(&Inner) -> &AtomicUsize, max: usize) -> Result<Self, CallError> {
-        let before = counter(&inner).fetch_add(1, Ordering::Relaxed);
-        let permit = Self { inner, counter };
-        if before >= max { Err(CallError::Busy) } else { Ok(permit) }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        (self.counter)(&self.inner).fetch_sub(1, Ordering::Relaxed);
     }
 }
 

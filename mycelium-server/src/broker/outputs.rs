@@ -19,7 +19,10 @@ impl BadOutput {
     }
 }
 
-/// Puts outputs into the order in which they are declared; in words if they are not those.
+/// Puts outputs into the order in which they are declared.
+///
+/// # Errors
+/// The reason, if they are not those.
 pub(crate) fn in_order(
     reported: Vec<v1::NamedOutput>,
     declared: &[OutputSignature],

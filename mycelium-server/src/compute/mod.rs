@@ -5,6 +5,7 @@
 
 mod dispatch;
 mod evaluation;
+mod failed;
 mod operands;
 mod payloads;
 mod quick;

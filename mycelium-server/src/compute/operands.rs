@@ -12,8 +12,9 @@ use mycelium_values::json;
 use prost::Message as _;
 use tokio::runtime;
 
+use super::failed::Failed;
 use crate::blobs::{Blob, BlobError, Blobs};
-use crate::broker::CallError;
+use crate::broker::FailureBody;
 use crate::store::{BlobDigest, Reads, SpecRecord, isolate_waiting};
 use crate::values::{OutputsByJob, ReadBlob};
 
@@ -31,25 +32,31 @@ pub(crate) struct Operands<'a> {
     runtime: runtime::Handle,
     read: RefCell<HashMap<BlobDigest, Bytes>>,
     bytes: Cell<u64>,
-    away: RefCell<Option<BlobError>>,
+    unavailable: RefCell<Option<BlobError>>,
 }
 
 impl<'a> Operands<'a> {
     pub(crate) fn new(blobs: &'a Blobs, runtime: runtime::Handle) -> Self {
-        Self { blobs, runtime, read: RefCell::default(), bytes: Cell::default(), away: RefCell::default() }
+        Self {
+            blobs,
+            runtime,
+            read: RefCell::default(),
+            bytes: Cell::default(),
+            unavailable: RefCell::default(),
+        }
     }
 
     /// Why an operation failed that would not fail again: blobs could not be read at all.
-    pub(crate) fn away(self) -> Option<BlobError> {
-        self.away.into_inner()
+    pub(crate) fn unavailable(self) -> Option<BlobError> {
+        self.unavailable.into_inner()
     }
 }
 
 impl Operands<'_> {
     fn failed(&self, error: BlobError) -> String {
         let message = error.to_string();
-        if let BlobError::Away(_) = error {
-            *self.away.borrow_mut() = Some(error);
+        if let BlobError::Unavailable(_) = error {
+            *self.unavailable.borrow_mut() = Some(error);
         }
         message
     }
@@ -99,16 +106,16 @@ impl ReadBlob for Operands<'_> {
 /// The specification of a job, as it was read and as it was submitted.
 ///
 /// # Errors
-/// In words, if it is damaged.
+/// The failure of the job, if it is damaged.
 pub(crate) fn spec_of(
     job: JobId,
     record: Result<Option<SpecRecord>, String>,
-) -> Result<(SpecRecord, v1::JobSpec), String> {
-    let record = record
-        .and_then(|record| record.ok_or_else(|| "it is missing".to_owned()))
-        .map_err(|what| format!("the specification of job {job} cannot be read: {what}"))?;
-    let spec = v1::JobSpec::decode(record.body.clone())
-        .map_err(|error| format!("the specification of job {job} cannot be read: {error}"))?;
+) -> Result<(SpecRecord, v1::JobSpec), FailureBody> {
+    let damaged = |what: &dyn std::fmt::Display| {
+        FailureBody::record_damaged(format!("the specification of job {job} cannot be read: {what}"))
+    };
+    let record = record.map_err(|what| damaged(&what))?.ok_or_else(|| damaged(&"it is missing"))?;
+    let spec = v1::JobSpec::decode(record.body.clone()).map_err(|error| damaged(&error))?;
     Ok((record, spec))
 }
 
@@ -117,29 +124,32 @@ pub(crate) fn spec_of(
 pub(crate) struct ReadOutputs {
     /// The outputs of those that have any.
     pub(crate) outputs: OutputsByJob,
-    /// What is wrong, in words, with those that are damaged.
+    /// What is wrong with those that are damaged.
     damaged: HashMap<JobId, String>,
 }
 
 impl ReadOutputs {
-    /// What is wrong, in words, with the first of `jobs` that is damaged.
-    pub(crate) fn damage_of<'a>(&self, jobs: impl IntoIterator<Item = &'a JobId>) -> Option<String> {
+    /// The failure of a job that needs the outputs of `jobs`, if those of one of them are damaged.
+    pub(crate) fn damage_of<'a>(&self, jobs: impl IntoIterator<Item = &'a JobId>) -> Option<FailureBody> {
         if self.damaged.is_empty() {
             return None;
         }
         jobs.into_iter().find_map(|job| {
             let what = self.damaged.get(job)?;
-            Some(format!("what job {job} returned cannot be read: {what}"))
+            Some(FailureBody::record_damaged(format!("what job {job} returned cannot be read: {what}")))
         })
     }
 }
 
-/// The outputs of jobs, as far as they have any; in words if that is more than `bytes_max`.
+/// The outputs of jobs, as far as they have any.
+///
+/// # Errors
+/// Permanent if they come to more than `bytes_max`.
 pub(crate) fn read_outputs(
     store: &dyn Reads,
     jobs: HashSet<JobId>,
     bytes_max: usize,
-) -> Result<Result<ReadOutputs, String>, CallError> {
+) -> Result<ReadOutputs, Failed> {
     let jobs: Vec<JobId> = jobs.into_iter().collect();
     let mut read = ReadOutputs { outputs: HashMap::with_capacity(jobs.len()), ..ReadOutputs::default() };
     let mut bytes = 0;
@@ -158,9 +168,9 @@ pub(crate) fn read_outputs(
             };
             bytes += encoded.len();
             if bytes > bytes_max {
-                return Ok(Err(format!(
+                return Err(Failed::underivable(format!(
                     "what the jobs before returned comes to more than {bytes_max} bytes outside of blobs, which is \
-                     the most that values are put together from"
+                     the most that values are assembled from"
                 )));
             }
             match v1::Outputs::decode(encoded) {
@@ -169,5 +179,5 @@ pub(crate) fn read_outputs(
             }
         }
     }
-    Ok(Ok(read))
+    Ok(read)
 }

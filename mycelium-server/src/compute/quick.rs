@@ -16,7 +16,7 @@ const QUICK: Limits =
 pub(crate) const QUICK_TIME: Duration = Duration::from_millis(10);
 /// The most that is read, of what other jobs have returned, for jobs that are looked at together, in bytes.
 pub(crate) const QUICK_OUTPUTS_BYTES: usize = 8 * 1024 * 1024;
-/// The largest values that are put together for one job, in bytes.
+/// The largest values that are assembled for one job, in bytes.
 pub(crate) const QUICK_SPLICED_BYTES: u64 = 1024 * 1024;
 
 /// For a first try: reads no blobs.

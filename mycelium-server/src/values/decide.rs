@@ -18,7 +18,7 @@ pub(crate) enum Decision {
     Skip,
     /// It is run over these.
     Expand(Vec<Value>),
-    /// It cannot be decided, and why, in words.
+    /// It cannot be decided, with a human-readable reason.
     Fail(String),
 }
 

@@ -1,6 +1,6 @@
 //! Computes a job's arguments from its value graph and the outputs of the jobs it depends on.
 //!
-//! A graph without operations is never parsed: lists and maps are put together from the bytes of their parts, of which
+//! A graph without operations is never parsed: lists and maps are assembled from the bytes of their parts, of which
 //! blobs stay where they are. The size of the result is computed before a byte of it is allocated, so that a small graph
 //! that doubles itself thirty times is refused and not built. A graph with operations is left to
 //! [`mycelium_values::evaluate`].
@@ -32,7 +32,7 @@ pub(crate) enum DerivationError {
     )]
     NotJson { parameter: String, node: usize, encoding: String },
     #[error(
-        "parameter `{parameter}` comes to {bytes} bytes, and what is put together for a job may come to {max}"
+        "parameter `{parameter}` comes to {bytes} bytes, and what is assembled for a job may come to {max}"
     )]
     TooLarge { parameter: String, bytes: u64, max: u64 },
     #[error(transparent)]
@@ -68,7 +68,7 @@ pub(crate) struct Derived {
 pub(crate) enum DerivedValue {
     /// A value that was there already, passed on as it is.
     Payload(v1::Payload),
-    /// JSON put together from pieces, with its size in bytes.
+    /// JSON assembled from pieces, with its size in bytes.
     Spliced { pieces: Vec<Piece>, bytes: u64 },
 }
 
@@ -82,10 +82,16 @@ pub(crate) trait ReadBlob {
     /// Told if they would take more.
     fn limit_exceeded(&self) {}
 
-    /// All of a blob; in words if it is too large for an operation or cannot be read.
+    /// All of a blob.
+    ///
+    /// # Errors
+    /// A human-readable reason, if it is too large for an operation or cannot be read.
     fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, String>;
 
-    /// The first bytes of a blob of whatever size, at most `max`; in words if it cannot be read.
+    /// The first bytes of a blob of whatever size, at most `max`.
+    ///
+    /// # Errors
+    /// A human-readable reason, if it cannot be read.
     fn begin(&self, blob: &v1::BlobRef, max: usize) -> Result<Bytes, String>;
 }
 
@@ -151,8 +157,8 @@ enum NodeError {
 }
 
 impl NodeError {
-    /// For an output by itself.
-    fn in_words(self) -> String {
+    /// The reason for people, where no parameter is known.
+    fn reason(self) -> String {
         match self {
             Self::OutputMissing { job, output, available, .. } => {
                 format!("job {job} has no output `{output}`; it has {available}")
@@ -223,7 +229,7 @@ impl<'a> Graph<'a> {
         Ok(())
     }
 
-    /// The operations that values are put together from, without those that other operations need.
+    /// The operations that values are assembled from, without those that other operations need.
     fn operations_in(&self, roots: impl Iterator<Item = u32>) -> Vec<u32> {
         let mut found = Vec::new();
         let mut seen = HashSet::new();
@@ -325,7 +331,7 @@ impl mycelium_values::Outputs for Source<'_> {
         {
             return Ok(written.clone());
         }
-        let leaf = self.graph.output(0, output).map_err(NodeError::in_words)?;
+        let leaf = self.graph.output(0, output).map_err(NodeError::reason)?;
         let json = match leaf {
             Leaf::Payload(payload) => self.json(payload)?,
             Leaf::Computed(json) => json.clone(),

@@ -139,7 +139,7 @@ impl Template {
     /// Checks what the specifications for so many elements come to.
     ///
     /// # Errors
-    /// In words, if that is too much.
+    /// A human-readable reason, if that is too much.
     pub(crate) fn check_size(&self, elements: usize) -> Result<(), String> {
         let bytes = self.spec.encoded_len().saturating_mul(elements);
         if bytes > SPECS_BYTES_MAX {

@@ -9,6 +9,7 @@ use mycelium_core::ids::{JobId, Token};
 use mycelium_proto::v1;
 use tokio::runtime;
 
+use super::super::failed::Failed;
 use super::super::operands::{Operands, ReadOutputs, read_outputs, spec_of};
 use super::super::quick::{QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
 use crate::blobs::Blobs;
@@ -24,10 +25,10 @@ pub(super) struct Inputs {
     outputs: ReadOutputs,
 }
 
-/// The values of all these are more than may be held at once, and why, in words.
+/// The values of all these are more than may be held at once; the failure of one that is so by itself.
 pub(super) struct TooMuch {
     pub(super) assignments: Vec<Assignment>,
-    pub(super) problem: String,
+    pub(super) failure: FailureBody,
 }
 
 /// Assignments without their arguments, and what those come to.
@@ -65,12 +66,13 @@ impl Inputs {
                     specs.push(spec);
                     readable.push(assignment);
                 }
-                Err(problem) => failures.push((assignment.token, FailureBody::record_damaged(problem))),
+                Err(failure) => failures.push((assignment.token, failure)),
             }
         }
-        let inputs = match read_outputs(store, sources, bytes_max)? {
+        let inputs = match read_outputs(store, sources, bytes_max) {
             Ok(outputs) => Ok(Self { assignments: readable, specs, outputs }),
-            Err(problem) => Err(TooMuch { assignments: readable, problem }),
+            Err(Failed::Permanent(failure)) => Err(TooMuch { assignments: readable, failure }),
+            Err(Failed::Transient(error)) => return Err(error),
         };
         Ok((inputs, failures))
     }
@@ -109,8 +111,8 @@ impl Inputs {
         for (assignment, spec) in assignments.into_iter().zip(specs) {
             let operands = Operands::new(blobs, runtime.clone());
             let derived = derive(&spec, &outputs, &operands);
-            if let Some(away) = operands.away() {
-                return Err(away.into());
+            if let Some(unavailable) = operands.unavailable() {
+                return Err(unavailable.into());
             }
             done.add(&assignment, spec, derived);
         }
@@ -158,7 +160,7 @@ fn derive(
         Err(defect) => (defect.to_string(), None),
     };
     Err(match outputs.damage_of(&jobs_named(spec)) {
-        Some(damage) => FailureBody::record_damaged(damage),
+        Some(failure) => failure,
         None => FailureBody::value_derivation(problem).in_task(&spec.elf, &spec.task, what.as_deref()),
     })
 }

@@ -1,6 +1,6 @@
-//! Puts the arguments of assigned jobs together, off the task that owns the core.
+//! Assembles the arguments of assigned jobs, off the task that owns the core.
 //!
-//! Most take little: they are put together and sent in the order of assignment. What takes more steps aside, so that
+//! Most take little: they are assembled and sent in the order of assignment. What takes more steps aside, so that
 //! neither the jobs behind it nor those of other flows wait for it, is computed when it is its flow's turn, and is sent as
 //! the newest assignment then, with a number of its own from the core.
 
@@ -33,7 +33,7 @@ const ASSIGN_BYTES_TARGET: usize = 1024 * 1024;
 const ASSIGNMENTS_PER_MESSAGE: usize = 1_024;
 /// How many assignments are read from the store at once.
 const CHUNK: usize = 256;
-/// Up to so many assignments are put together without switching threads.
+/// Up to so many assignments are assembled without switching threads.
 const READ_HERE_MAX: usize = 16;
 /// So many that have stepped aside are computed at once for one stream, or wait to be sent there: an elf that reads
 /// slowly must not make the broker hold more for it.
@@ -46,7 +46,7 @@ pub(crate) struct Dispatched {
     pub(crate) last: AssignNumber,
 }
 
-/// Puts arguments together, in the order of assignment but for what steps aside.
+/// Assembles arguments, in the order of assignment but for what steps aside.
 pub(crate) struct Dispatcher {
     handle: Handle,
     session: SessionId,
@@ -71,7 +71,7 @@ struct Computed {
 
 /// What becomes of assignments that were looked at together.
 #[derive(Default)]
-struct PutTogether {
+struct Assembled {
     assignments: Vec<v1::Assignment>,
     failures: Vec<(Token, FailureBody)>,
     /// These take longer.
@@ -123,14 +123,14 @@ impl Dispatcher {
             let chunk = std::mem::replace(&mut assignments, rest);
             let n = chunk.len() as u64;
             self.tasks.assigned(&chunk);
-            let put_together = self.put_together(chunk).await.map_err(|error| self.unread(&error))?;
+            let assembled = self.assemble(chunk).await.map_err(|error| self.unread(&error))?;
             let last = AssignNumber(number.0 + n - 1);
             number = AssignNumber(number.0 + n);
-            for (token, failure) in put_together.failures {
+            for (token, failure) in assembled.failures {
                 self.fail(token, failure).await?;
             }
-            self.put_aside(put_together.delayed).await?;
-            self.send(put_together.assignments, last).await?;
+            self.put_aside(assembled.delayed).await?;
+            self.send(assembled.assignments, last).await?;
         }
         Ok(())
     }
@@ -220,9 +220,9 @@ impl Dispatcher {
         sent
     }
 
-    /// Puts together what takes little.
-    async fn put_together(&self, assignments: Vec<Assignment>) -> Result<PutTogether, CallError> {
-        let mut done = PutTogether::default();
+    /// Assembles what takes little.
+    async fn assemble(&self, assignments: Vec<Assignment>) -> Result<Assembled, CallError> {
+        let mut done = Assembled::default();
         // The first is the last.
         let mut parts = vec![assignments];
         while let Some(part) = parts.pop() {
@@ -264,7 +264,7 @@ fn or_defect(joined: Result<Result<Computed, CallError>, JoinError>) -> Result<C
     joined.unwrap_or_else(|error| Err(Defect::of("arguments put aside", &error).into()))
 }
 
-/// Puts together what takes longer, when it is the flow's turn.
+/// Assembles what takes longer, when it is the flow's turn.
 async fn compute(
     handle: &Handle,
     assignment: Assignment,
@@ -281,12 +281,8 @@ async fn compute(
         }
         let mut derived = match inputs {
             Ok(inputs) => inputs.derive(&blobs, &runtime)?,
-            Err(TooMuch { problem, .. }) => {
-                return Ok(Err(FailureBody::value_derivation(problem).in_task(
-                    &elf,
-                    &task,
-                    Some("too large"),
-                )));
+            Err(TooMuch { failure, .. }) => {
+                return Ok(Err(failure.in_task(&elf, &task, Some("too large"))));
             }
         };
         Ok::<_, CallError>(match derived.failures.pop() {

@@ -14,6 +14,7 @@ use mycelium_proto::v1::{self, payload};
 use mycelium_values::Value;
 use prost::Message as _;
 
+use super::super::failed::Failed;
 use super::{AGAIN_PAUSE, Answer};
 use crate::blobs::{Blob, BlobError, Blobs, Piece};
 use crate::broker::{CallError, Handle, PreparedJob, Report, Submission};
@@ -44,7 +45,7 @@ impl Expansion {
     /// `spec` is that of the job with the list, and so is `record`.
     ///
     /// # Errors
-    /// In words, if there would be too much to submit.
+    /// A human-readable reason, if there would be too much to submit.
     pub(super) fn new(
         list: JobId,
         record: &SpecRecord,
@@ -131,17 +132,20 @@ impl Expansion {
                         "the id of the job for an element of the list, {id}, is that of another job"
                     )));
                 }
-                Err(CallError::Read(error)) if error.is_damage() => {
-                    return Err(Answer::damaged(error.to_string()));
-                }
-                Err(error @ CallError::Unreadable(_)) => return Err(Answer::damaged(error.to_string())),
-                Err(error) => {
-                    tracing::debug!(job = %self.list, error = %Report(&error), "a list is expanded later");
-                    return Err(Answer::Again);
-                }
+                // A defect of the commit is not one of this list, and blobs that are missing are written with the next try.
+                Err(error @ (CallError::Defect(_) | CallError::Blob(_))) => return Err(self.later(&error)),
+                Err(error) => match Failed::from(error) {
+                    Failed::Permanent(failure) => return Err(Answer::Failed(failure)),
+                    Failed::Transient(error) => return Err(self.later(&error)),
+                },
             }
         }
         Err(Answer::Again)
+    }
+
+    fn later(&self, error: &CallError) -> Answer {
+        tracing::debug!(job = %self.list, error = %Report(error), "a list is expanded later");
+        Answer::Again
     }
 
     /// The jobs for the elements from `first` on, as many as are submitted at once.

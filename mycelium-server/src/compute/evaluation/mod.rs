@@ -20,6 +20,7 @@ use mycelium_proto::v1;
 use prost::Message as _;
 use tokio::sync::mpsc;
 
+use super::failed::Failed;
 use super::operands::{OUTPUTS_BYTES_MAX, Operands, read_outputs, spec_of};
 use super::quick::{QUICK_OUTPUTS_BYTES, QuickOperands};
 use crate::blobs::Blobs;
@@ -52,14 +53,20 @@ enum Answer {
 }
 
 impl Answer {
-    /// It cannot be computed, and why, in words.
-    fn underivable(problem: String) -> Self {
-        Self::Failed(FailureBody::value_derivation(problem))
+    /// It cannot be computed; `reason` is for people.
+    fn underivable(reason: String) -> Self {
+        Self::Failed(FailureBody::value_derivation(reason))
     }
 
-    /// What it is computed from is damaged, and how, in words.
-    fn damaged(problem: String) -> Self {
-        Self::Failed(FailureBody::record_damaged(problem))
+    /// It could not be computed.
+    fn of_failed(job: JobId, failed: Failed) -> Self {
+        match failed {
+            Failed::Permanent(failure) => Self::Failed(failure),
+            Failed::Transient(error) => {
+                tracing::error!(%job, error = %Report(&error), "cannot read what to evaluate");
+                Self::Again
+            }
+        }
     }
 }
 
@@ -187,16 +194,12 @@ async fn decide_alone(handle: &Handle, evaluation: Evaluation) -> Answer {
     let source = Source::of(handle);
     let party = Party::Flow(evaluation.flow);
     let decided = handle.evaluate(party, move || decide_fully(&source, evaluation.job)).await;
-    match decided.and_then(|decided| decided) {
+    match decided.map_err(Failed::from).and_then(|decided| decided) {
         Ok(Step::Answer(answer)) => answer,
         Ok(Step::Expand(expansion)) => expansion.submit(handle, evaluation).await,
         // What was decided is decided, and nothing is gathered before.
         Ok(Step::List | Step::Slow | Step::Gather { .. }) => Answer::Again,
-        Err(CallError::Defect(defect)) => Answer::underivable(defect.to_string()),
-        Err(error) => {
-            tracing::error!(job = %evaluation.job, error = %Report(&error), "cannot read what to evaluate");
-            Answer::Again
-        }
+        Err(failed) => Answer::of_failed(evaluation.job, failed),
     }
 }
 
@@ -251,9 +254,13 @@ fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallE
             EvaluationWhat::Decide => match spec_of(evaluation.job, record) {
                 Ok((_, spec)) if spec.for_each.is_some() => Step::List,
                 Ok((record, spec)) => {
-                    unless_panicking(|| decide_job(source, evaluation.job, &record, spec, Try::Quick))?
+                    match unless_panicking(|| decide_job(source, evaluation.job, &record, spec, Try::Quick)) {
+                        Ok(step) => step,
+                        Err(Failed::Permanent(failure)) => Step::Answer(Answer::Failed(failure)),
+                        Err(Failed::Transient(error)) => return Err(error),
+                    }
                 }
-                Err(problem) => Step::Answer(Answer::damaged(problem)),
+                Err(failure) => Step::Answer(Answer::Failed(failure)),
             },
         });
     }
@@ -261,18 +268,16 @@ fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallE
 }
 
 /// Blocks.
-fn decide_fully(source: &Source, job: JobId) -> Result<Step, CallError> {
+fn decide_fully(source: &Source, job: JobId) -> Result<Step, Failed> {
     let record = isolate_waiting(&[job], |jobs| source.store.specs(jobs).wait())?.pop().unwrap_or(Ok(None));
-    match spec_of(job, record) {
-        Ok((record, spec)) => unless_panicking(|| decide_job(source, job, &record, spec, Try::Full)),
-        Err(problem) => Ok(Step::Answer(Answer::damaged(problem))),
-    }
+    let (record, spec) = spec_of(job, record).map_err(Failed::Permanent)?;
+    unless_panicking(|| decide_job(source, job, &record, spec, Try::Full))
 }
 
 /// A defect must not keep the jobs beside it, and this one for ever, from going on.
-fn unless_panicking(decide: impl FnOnce() -> Result<Step, CallError>) -> Result<Step, CallError> {
+fn unless_panicking(decide: impl FnOnce() -> Result<Step, Failed>) -> Result<Step, Failed> {
     defect::catch("a condition or list", decide)
-        .unwrap_or_else(|defect| Ok(Step::Answer(Answer::underivable(defect.to_string()))))
+        .unwrap_or_else(|defect| Err(Failed::underivable(defect.to_string())))
 }
 
 fn decide_job(
@@ -281,7 +286,7 @@ fn decide_job(
     record: &SpecRecord,
     spec: v1::JobSpec,
     how: Try,
-) -> Result<Step, CallError> {
+) -> Result<Step, Failed> {
     let named: Vec<JobId> = jobs_named(&spec).into_iter().collect();
     let mut skipped = HashSet::new();
     for (id, finished) in
@@ -291,8 +296,7 @@ fn decide_job(
             Ok(Some(finished)) if finished.end.status() == FinalStatus::Skipped => drop(skipped.insert(*id)),
             Ok(_) => {}
             Err(what) => {
-                let problem = format!("how job {id} ended cannot be read: {what}");
-                return Ok(Step::Answer(Answer::damaged(problem)));
+                return Err(Failed::damaged(format!("how job {id} ended cannot be read: {what}")));
             }
         }
     }
@@ -300,10 +304,9 @@ fn decide_job(
         Try::Quick => QUICK_OUTPUTS_BYTES / CHUNK,
         Try::Full => OUTPUTS_BYTES_MAX,
     };
-    let outputs = match read_outputs(&*source.store, jobs_computed(&spec, &skipped), bytes_max)? {
-        Ok(outputs) => outputs,
-        Err(_) if how == Try::Quick => return Ok(Step::Slow),
-        Err(problem) => return Ok(Step::Answer(Answer::underivable(problem))),
+    let outputs = match read_outputs(&*source.store, jobs_computed(&spec, &skipped), bytes_max) {
+        Err(Failed::Permanent(_)) if how == Try::Quick => return Ok(Step::Slow),
+        outputs => outputs?,
     };
     let decision = match how {
         Try::Quick => {
@@ -317,8 +320,8 @@ fn decide_job(
         Try::Full => {
             let operands = Operands::new(&source.blobs, source.runtime.clone());
             let decision = decide(&spec, &outputs.outputs, &skipped, &operands);
-            if let Some(away) = operands.away() {
-                return Err(away.into());
+            if let Some(unavailable) = operands.unavailable() {
+                return Err(unavailable.into());
             }
             decision
         }
@@ -327,7 +330,7 @@ fn decide_job(
         Decision::Run => Step::Answer(Answer::Run),
         Decision::Skip => Step::Answer(Answer::Skip),
         Decision::Fail(problem) => Step::Answer(match outputs.damage_of(&named) {
-            Some(damage) => Answer::damaged(damage),
+            Some(failure) => Answer::Failed(failure),
             None => Answer::Failed(FailureBody::value_derivation(problem).in_task(
                 &spec.elf,
                 &spec.task,

@@ -1,4 +1,4 @@
-//! Changes as a message carries them, put together as far as there is room.
+//! Changes as a message carries them, assembled as far as there is room.
 
 use mycelium_core::ids::JobId;
 use mycelium_core::status::{FinalStatus, Status};
@@ -79,7 +79,7 @@ impl Draft {
     }
 }
 
-/// Puts together a message of the first of `drafts`, as far as there is room, and at least one. Outputs that are too large
+/// Assembles a message of the first of `drafts`, as far as there is room, and at least one. Outputs that are too large
 /// for what is left of the budget are left out, and the change says so.
 pub(super) fn assemble(
     store: &dyn Reads,

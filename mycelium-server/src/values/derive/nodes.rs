@@ -65,7 +65,7 @@ impl Outputs for UnlessSkipped<'_> {
 /// The whole of what a job returned, in pieces; null if it has no outputs because it was skipped.
 ///
 /// # Errors
-/// In words, if an output is not JSON.
+/// A human-readable reason, if an output is not JSON.
 pub(crate) fn splice_whole(job: JobId, outputs: &OutputsByJob) -> Result<Vec<Piece>, String> {
     let graph = Graph { nodes: &[], outputs, computed: HashMap::new() };
     if !outputs.contains_key(&job) {
@@ -73,7 +73,7 @@ pub(crate) fn splice_whole(job: JobId, outputs: &OutputsByJob) -> Result<Vec<Pie
     }
     let job_id = Bytes::copy_from_slice(job.as_bytes());
     let leaf = graph.output(0, &v1::OutputRef { job_id, name: String::new() });
-    match leaf.map_err(|error| error.in_words())? {
+    match leaf.map_err(|error| error.reason())? {
         Leaf::Payload(payload) if !is_json_encoding(&payload.encoding) => Err(not_json(&payload.encoding)),
         leaf => Ok(leaf.splice()),
     }

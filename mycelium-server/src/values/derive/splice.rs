@@ -1,4 +1,4 @@
-//! Lists, maps and whole outputs, put together from the bytes of their parts.
+//! Lists, maps and whole outputs, assembled from the bytes of their parts.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use mycelium_values::json::{is_json_encoding, separators, string_len, write_stri
 use super::{Graph, Leaf, NodeError};
 use crate::blobs::{Blob, Piece};
 
-/// What is put together for a job may always come to this, in bytes...
+/// What is assembled for a job may always come to this, in bytes...
 const SPLICED_BYTES_ALWAYS: u64 = 8 * 1024 * 1024;
 /// ... and to this many times what its different parts come to: large values may be passed on in lists and maps, and a
 /// small graph does not fill the disk by naming one value again and again.
@@ -166,7 +166,7 @@ impl Graph<'_> {
         }
     }
 
-    /// The most that may be put together for the job.
+    /// The most that may be assembled for the job.
     pub(super) fn spliced_bytes_max(&self) -> u64 {
         let mut named = HashSet::new();
         let parts = self.nodes.iter().zip(0..).fold(0u64, |sum, (node, index)| {

@@ -77,7 +77,7 @@ fn ids_follow_from_the_list_and_the_index() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_in_words() {
+fn what_is_too_large_is_refused_with_a_reason() {
     let spec = v1::JobSpec { nodes: vec![input(0)], ..v1::JobSpec::default() };
     let spec = v1::JobSpec { arguments: vec![v1::Argument { parameter: "x".to_owned(), node: 0 }], ..spec };
     let template = Template::new(LIST, spec.clone());
