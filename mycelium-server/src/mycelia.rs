@@ -3,6 +3,8 @@
 //! Each has its own core, log, blobs and limits, and knows of no other. One that is not used is closed, and opened again
 //! when it is: then it costs what its name costs.
 
+mod open;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Bound;
@@ -13,9 +15,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::open::{Open, OpenError};
 use crate::blobs::Blobs;
-use crate::broker::{self, CallError, Handle, Report, Running, StartError, collect_blobs};
-use crate::compute;
+use crate::broker::{self, CallError, Handle, Report, Running};
 use crate::config::Config;
 use crate::error::Error;
 use crate::home::Home;
@@ -68,95 +70,6 @@ enum State {
     /// It is stored, and does not run.
     Closed,
     Open(Open),
-}
-
-/// A mycelium that runs.
-#[derive(Debug)]
-struct Open {
-    handle: Handle,
-    /// Whoever uses it holds a copy.
-    in_use: Arc<()>,
-    stop: CancellationToken,
-    /// `None` for the one that the broker stands and falls with.
-    ended: Option<broker::EndedReceiver>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Open {
-    fn new(
-        running: Running,
-        drain: &CancellationToken,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> (Self, broker::EndedReceiver) {
-        let Running { handle, evaluations, ended } = running;
-        let stop = drain.child_token();
-        let tasks = handle.tasks();
-        // Ends by itself when the owner of the core has.
-        tasks.spawn("evaluations", compute::run_evaluations(handle.clone(), evaluations));
-        tasks.spawn("unused blobs", collect_blobs(handle.clone(), stop.clone()));
-        let open = Self { handle, in_use: Arc::new(()), stop, ended: None, _permit: permit };
-        (open, ended)
-    }
-
-    fn lend(&self) -> Handle {
-        self.handle.in_use(&self.in_use)
-    }
-
-    /// Whether anybody uses it. To be asked while nobody can begin to.
-    fn is_used(&self) -> bool {
-        Arc::strong_count(&self.in_use) > 1
-    }
-
-    /// Whether nothing happens in it by itself: no elf serves it, nothing is computed, and no time is waited for.
-    async fn is_at_rest(&self) -> bool {
-        let asked = self.handle.query(|core, _| {
-            core.status().sessions == 0 && core.next_deadline().is_none() && !core.has_work()
-        });
-        asked.await.unwrap_or(false)
-    }
-
-    /// Writes it out, and waits until it has ended.
-    async fn close(self) {
-        self.stop.cancel();
-        self.handle.stop().await;
-        if let Some(ended) = self.ended {
-            match ended.await {
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(error)) => tracing::error!(error = %Report(&error), "a mycelium ended with an error"),
-            }
-        }
-    }
-}
-
-/// Why a mycelium cannot be opened.
-#[derive(Debug, thiserror::Error)]
-enum OpenError {
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error("it was broken off")]
-    BrokenOff(#[from] tokio::task::JoinError),
-}
-
-impl OpenError {
-    /// What its callers are told; the rest is in the log.
-    fn told(&self, name: &str) -> CallError {
-        match self {
-            Self::Store(error) | Self::Start(StartError::Store(error)) if error.is_damage() => {
-                CallError::Unreadable(format!("the mycelium `{name}` cannot be opened: {error}"))
-            }
-            Self::Start(StartError::Restore(error)) => {
-                CallError::Unreadable(format!("the mycelium `{name}` cannot be opened: {error}"))
-            }
-            Self::Store(error) => match error.lack() {
-                Some(store::Lack::Space) => CallError::StoreFull,
-                Some(store::Lack::Writing) => CallError::StoreReadOnly,
-                None => CallError::StoreUnavailable,
-            },
-            Self::Start(_) | Self::BrokenOff(_) => CallError::StoreUnavailable,
-        }
-    }
 }
 
 /// A mycelium as lists show it.
@@ -449,8 +362,8 @@ impl Mycelia {
         let started = tokio::task::spawn_blocking(start).await.map_err(OpenError::from);
         match started.and_then(|started| started) {
             Ok(running) => {
-                let (open, ended) = Open::new(running, &self.shared.drain, Some(permit));
-                let open = Open { ended: Some(ended), ..open };
+                let (mut open, ended) = Open::new(running, &self.shared.drain, Some(permit));
+                open.ended = Some(ended);
                 let handle = self.lend(slot, &open);
                 *state = State::Open(open);
                 Ok(handle)
