@@ -434,15 +434,6 @@ impl Handle {
         Ok(computed?)
     }
 
-    /// Reads the store where the caller is: for a few records in the way of somebody who waits. Most are served from
-    /// memory, and switching threads twice would cost several times what the read does.
-    pub(crate) fn read_here<T>(
-        &self,
-        read: impl FnOnce(&dyn Reads) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
-        read(&*self.inner.store)
-    }
-
     /// Waits for the next commit, or a moment if there is none: until then the same question has the same answer.
     pub(crate) async fn next_commit(&self) {
         let mut progress = self.inner.progress.clone();

@@ -15,7 +15,7 @@ use tokio::runtime;
 use super::failed::Failed;
 use crate::blobs::{Blob, BlobError, Blobs};
 use crate::broker::FailureBody;
-use crate::store::{BlobDigest, Reads, SpecRecord, isolate_waiting};
+use crate::store::{BlobDigest, Reads, SpecRecord, isolate};
 use crate::values::{OutputsByJob, ReadBlob};
 
 /// The most that the operations of one job read of blobs, in bytes. Each blob is read once, and is in memory for as long
@@ -145,7 +145,7 @@ impl ReadOutputs {
 ///
 /// # Errors
 /// Permanent if they come to more than `bytes_max`.
-pub(crate) fn read_outputs(
+pub(crate) async fn read_outputs(
     store: &dyn Reads,
     jobs: HashSet<JobId>,
     bytes_max: usize,
@@ -154,7 +154,7 @@ pub(crate) fn read_outputs(
     let mut read = ReadOutputs { outputs: HashMap::with_capacity(jobs.len()), ..ReadOutputs::default() };
     let mut bytes = 0;
     for jobs in jobs.chunks(OUTPUTS_CHUNK) {
-        for (job, encoded) in jobs.iter().zip(isolate_waiting(jobs, |jobs| store.outputs(jobs).wait())?) {
+        for (job, encoded) in jobs.iter().zip(isolate(jobs, |jobs| store.outputs(jobs)).await?) {
             let encoded = match encoded {
                 Ok(Some(encoded)) => encoded,
                 // A job named in `after` alone may have been cancelled and retried meanwhile; a value that is missing

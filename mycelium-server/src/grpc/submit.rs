@@ -17,7 +17,7 @@ use crate::blobs::Blob;
 use crate::broker::{CallError, ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission, cut};
 use crate::defect;
 use crate::error::Error;
-use crate::store::Reads;
+use crate::store::Outline;
 use crate::values::{check_spec, refuse_labels};
 
 /// Above so many jobs, checking and encoding leave the threads that serve connections.
@@ -92,22 +92,12 @@ async fn check_named(handle: &Handle, named: Vec<NamedOutput>) -> Result<(), Err
     let mut jobs: Vec<JobId> = named.iter().map(|named| named.job).collect();
     jobs.sort_unstable();
     jobs.dedup();
-    let is_short = jobs.len() <= JOBS_INLINE_MAX;
-    let asked = jobs.clone();
-    let read = move |store: &dyn Reads| {
-        let mut tasks = Vec::with_capacity(asked.len());
-        for chunk in asked.chunks(JOBS_INLINE_MAX) {
-            let specs = store.specs(chunk).wait()?;
-            tasks.extend(specs.into_iter().map(|spec| spec.map(|spec| (spec.head.elf, spec.head.task))));
-        }
-        Ok(tasks)
-    };
-    let tasks = if is_short { handle.read_here(read)? } else { handle.read(read).await? };
+    let outlines = handle.store().outlines(&jobs).await?;
     let mut names = Names::default();
     for named in named {
         let place = jobs.binary_search(&named.job).ok();
-        if let Some(Some((elf, task))) = place.and_then(|place| tasks.get(place)) {
-            named.check(names.signature(handle, elf).as_deref(), task)?;
+        if let Some(Some(Outline { head, .. })) = place.and_then(|place| outlines.get(place)) {
+            named.check(names.signature(handle, &head.elf).as_deref(), &head.task)?;
         }
     }
     Ok(())

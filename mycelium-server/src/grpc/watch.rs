@@ -26,7 +26,7 @@ use crate::queries::Job;
 use crate::queries::jobs::find_all;
 use crate::queries::list::{JobCursor, JobFilter, JobsPage, jobs_page};
 use crate::spawn::{OnStop, guarded};
-use crate::store::{FinishedQuery, Reads};
+use crate::store::{FinishedQuery, Reads, wait_for};
 
 /// The most changes in one message.
 const CHANGES_PER_MESSAGE: usize = 1_000;
@@ -338,12 +338,14 @@ impl Watch {
         mut room: Room,
     ) -> Result<(Vec<v1::JobChange>, Room), CallError> {
         let is_to_be_read = drafts.iter().any(Draft::is_to_be_read);
-        let assemble = move |store: &dyn Reads| Ok((assemble(store, drafts, &mut room)?, room));
         if !is_to_be_read {
-            return self.handle.read_here(assemble);
+            let changes = assemble(&**self.handle.store(), drafts, &mut room).await?;
+            return Ok((changes, room));
         }
         let _reading = self.handle.watch_limits().reading(self.peer).await;
-        self.handle.read(assemble).await
+        // All of it on one thread: there are many, and they may be anywhere on the disk.
+        let read = move |store: &dyn Reads| Ok((wait_for(assemble(store, drafts, &mut room))?, room));
+        self.handle.read(read).await
     }
 }
 

@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use super::jobs::{Job, find_all};
 use crate::broker::{CallError, Handle, cut_failure};
-use crate::store::{FailureRecord, FinishedRecord, Reads, isolate_waiting};
+use crate::store::{FailureRecord, FinishedRecord, Reads, isolate, wait_for};
 
 /// The most links from a job to the one that is to blame.
 const CAUSES_MAX: usize = 1_000;
@@ -67,7 +67,7 @@ fn cause_of(
     }
     // What a damaged specification names is not known.
     let spec =
-        isolate_waiting(&[job.head.id], |ids| store.specs(ids).wait())?.pop().and_then(Result::ok).flatten();
+        wait_for(isolate(&[job.head.id], |ids| store.specs(ids)))?.pop().and_then(Result::ok).flatten();
     for others in spec.iter().flat_map(|spec| spec.depends_on.chunks(DEPENDENCIES_READ)) {
         if let Some(record) = store.finished(others).wait()?.into_iter().flatten().find(keeps_it) {
             return Ok(Some(record));

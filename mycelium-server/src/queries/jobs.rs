@@ -15,7 +15,7 @@ use super::blame::{Blame, blame};
 use super::page::Weigh;
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle, Report};
-use crate::store::{FinishedRecord, Reads, SpecRecord, isolate_waiting};
+use crate::store::{FinishedRecord, Reads, SpecRecord, isolate, wait_for};
 
 /// About how many bytes of outputs go into one answer.
 const OUTPUTS_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -143,7 +143,7 @@ pub(crate) fn read_spec(store: &dyn Reads, id: JobId) -> Result<Option<v1::JobSp
 
 /// Specifications, for those who show what can be shown: one that is damaged is left out.
 pub(crate) fn readable_specs(store: &dyn Reads, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, CallError> {
-    let specs = isolate_waiting(ids, |ids| store.specs(ids).wait())?;
+    let specs = wait_for(isolate(ids, |ids| store.specs(ids)))?;
     let readable = ids.iter().zip(specs).map(|(id, spec)| {
         spec.unwrap_or_else(|what| {
             tracing::error!(job = %id, error = what, "a damaged specification is left out");
@@ -201,7 +201,7 @@ fn outputs_up_to(
             .map(|(id, _)| *id)
             .collect();
         let mut encoded: HashMap<JobId, Result<Option<Bytes>, String>> =
-            done.iter().copied().zip(isolate_waiting(&done, |done| store.outputs(done).wait())?).collect();
+            done.iter().copied().zip(wait_for(isolate(&done, |done| store.outputs(done)))?).collect();
         for (id, status) in chunk {
             let encoded = match encoded.remove(id).unwrap_or(Ok(None)) {
                 Ok(encoded) => encoded.unwrap_or_default(),

@@ -17,7 +17,7 @@ use super::page::{self, Weigh};
 use crate::blobs::Blobs;
 use crate::broker::{CallError, Handle, Party};
 use crate::compute::Operands;
-use crate::store::{Reads, isolate_waiting};
+use crate::store::{Reads, isolate, wait_for};
 use crate::values::{OutputsByJob, Preview, Tracer, has_operations, preview};
 
 /// The most bytes of values in one answer.
@@ -207,7 +207,7 @@ fn read_outputs(store: &dyn Reads, jobs: &[JobId], deadline: Instant) -> Result<
         if Instant::now() >= deadline {
             return Ok(HashMap::new());
         }
-        for (job, encoded) in chunk.iter().zip(isolate_waiting(chunk, |jobs| store.outputs(jobs).wait())?) {
+        for (job, encoded) in chunk.iter().zip(wait_for(isolate(chunk, |jobs| store.outputs(jobs)))?) {
             // What is damaged is not known, and the rest is shown.
             let Ok(Some(encoded)) = encoded else { continue };
             bytes += encoded.len();

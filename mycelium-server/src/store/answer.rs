@@ -1,5 +1,6 @@
 //! What a store answers: at once where memory does, and otherwise when it is there.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -55,7 +56,7 @@ impl<'a, T: Send + 'static> Answer<'a, T> {
         match self.0 {
             State::Ready(Some(answer)) => answer,
             State::Blocking(Some(job)) => job(),
-            state => futures::executor::block_on(Self(state)),
+            state => wait_for(Self(state)),
         }
     }
 }
@@ -72,9 +73,9 @@ impl<T: Send + 'static> Future for Answer<'_, T> {
                 State::Blocking(job) => {
                     let job = job.take().expect("a job is begun once");
                     self.0 = match tokio::runtime::Handle::try_current() {
-                        Ok(runtime) => State::Begun(begin(&runtime, job)),
-                        // Whoever polls it is no task, and may block.
-                        Err(_) => State::Ready(Some(job())),
+                        Ok(runtime) if !MAY_BLOCK.get() => State::Begun(begin(&runtime, job)),
+                        // Whoever polls it may block, or is no task of a runtime.
+                        Ok(_) | Err(_) => State::Ready(Some(job())),
                     };
                 }
                 State::Begun(thread) => {
@@ -93,6 +94,24 @@ impl<T> fmt::Debug for Answer<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").finish_non_exhaustive()
     }
+}
+
+thread_local! {
+    /// Whether this thread waits for what it polls, and may block.
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Blocks the thread until a future is done that waits for answers of a store: what takes a thread that may block is done
+/// by this one. Not for tasks of a runtime.
+pub(crate) fn wait_for<T>(work: impl Future<Output = T>) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            MAY_BLOCK.set(self.0);
+        }
+    }
+    let _before = Before(MAY_BLOCK.replace(true));
+    futures::executor::block_on(work)
 }
 
 fn begin<T: Send + 'static>(runtime: &tokio::runtime::Handle, job: Job<T>) -> JoinHandle<Result<T, Error>> {
@@ -131,6 +150,16 @@ mod tests {
         for answer in [Answer::ready(Ok(1)), Answer::coming(async { Ok(1) })] {
             assert_eq!(answer.wait().unwrap(), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_may_block_takes_no_second_one() {
+        let waits = || {
+            let here = std::thread::current().id();
+            let thread = Answer::blocking(move || Ok::<_, Error>(std::thread::current().id() == here));
+            wait_for(async { thread.await.unwrap() })
+        };
+        assert!(tokio::task::spawn_blocking(waits).await.unwrap());
     }
 
     #[test]

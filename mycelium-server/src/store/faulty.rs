@@ -71,6 +71,8 @@ struct State {
     is_full: bool,
     /// Records that cannot be read.
     damaged: HashSet<(JobId, JobRecord)>,
+    /// How many reads there were.
+    reads: usize,
     /// Whether reads panic.
     reads_panic: bool,
     /// Whether it names no folder for blobs.
@@ -104,6 +106,11 @@ impl FaultyStore {
         let mut state = self.state();
         state.read_plan.extend(std::iter::repeat_n(None, passing));
         state.read_plan.push_back(Some(fault));
+    }
+
+    /// How many reads there were, those that failed among them. A read is one call, of however many keys.
+    pub fn reads(&self) -> usize {
+        self.state().reads
     }
 
     /// How many commits have a fate that they have not met yet.
@@ -186,6 +193,7 @@ impl FaultyStore {
         read: impl FnOnce(&'a dyn Storage) -> Answer<'a, T>,
     ) -> Answer<'a, T> {
         let mut state = self.state();
+        state.reads += 1;
         let (panics, fault) = (state.reads_panic, state.read_plan.pop_front().flatten());
         drop(state);
         assert!(!panics, "planned: a panic");

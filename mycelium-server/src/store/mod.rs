@@ -22,6 +22,7 @@ use mycelium_core::ids::{Commit, FailureId, FlowId, JobId, Revision, SubmissionI
 use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 
 pub use answer::Answer;
+pub(crate) use answer::wait_for;
 pub use embedded::EmbeddedStore;
 pub(crate) use embedded::is_store_folder;
 pub(crate) use error::lack_in;
@@ -248,30 +249,6 @@ pub(crate) async fn isolate<'k, K, T: Send + 'static>(
     let mut records = Vec::with_capacity(keys.len());
     for key in keys {
         match read(std::slice::from_ref(key)).await {
-            Ok(record) => records.extend(record.into_iter().map(Ok)),
-            Err(Error::Damaged { what }) => records.push(Err(what)),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(records)
-}
-
-/// As [`isolate`], for a thread that may block.
-///
-/// # Errors
-/// Those of `read`, but for [`Error::Damaged`].
-pub(crate) fn isolate_waiting<K, T>(
-    keys: &[K],
-    read: impl Fn(&[K]) -> Result<Vec<T>, Error>,
-) -> Result<Vec<Result<T, String>>, Error> {
-    match read(keys) {
-        Ok(records) => return Ok(records.into_iter().map(Ok).collect()),
-        Err(Error::Damaged { .. }) => {}
-        Err(error) => return Err(error),
-    }
-    let mut records = Vec::with_capacity(keys.len());
-    for key in keys {
-        match read(std::slice::from_ref(key)) {
             Ok(record) => records.extend(record.into_iter().map(Ok)),
             Err(Error::Damaged { what }) => records.push(Err(what)),
             Err(error) => return Err(error),

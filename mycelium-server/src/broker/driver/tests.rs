@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::command::{ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, OutcomeResult, Window};
+use mycelium_core::command::{
+    ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, OutcomeResult, Scope, Window,
+};
 use mycelium_core::ids::{
     AssignNumber, Attachment, ContentDigest, FlowId, InstanceId, JobId, Revision, Token,
 };
@@ -271,6 +273,33 @@ async fn a_runtime_of_one_thread_goes_on_while_a_commit_hangs() {
     assert_eq!(handle.read(|store| Ok(store.finished(&[JOB]).wait()?.len())).await.unwrap(), 1);
     store.release_commits();
     submitted.await.unwrap().unwrap();
+    handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_the_store_do_not_grow_with_what_is_asked_of_it() {
+    const JOBS: u8 = 100;
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let running = super::super::start(store.clone(), blobs(), Config::default()).unwrap();
+    let handle = running.handle.clone();
+    let ids: Vec<JobId> = (1..=JOBS).map(|number| JobId::new([number; 16])).collect();
+    let reads = |before: usize| store.reads() - before;
+
+    let before = store.reads();
+    let mut many = submission(JOB);
+    many.jobs = ids.iter().flat_map(|id| submission(*id).jobs).collect();
+    handle.submit(None, many).await.unwrap();
+    assert!(reads(before) <= 3, "a submission took {} reads", reads(before));
+
+    let before = store.reads();
+    handle.cancel(Scope::Jobs(ids.clone())).await.unwrap();
+    assert!(reads(before) <= 2, "a cancellation took {} reads", reads(before));
+
+    let before = store.reads();
+    let retried = handle.retry(Scope::Jobs(ids)).await.unwrap();
+    assert_eq!(retried.retried, u64::from(JOBS));
+    assert!(reads(before) <= 6, "a retry took {} reads", reads(before));
     handle.stop().await;
     running.ended.await.unwrap().unwrap();
 }

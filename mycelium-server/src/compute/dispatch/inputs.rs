@@ -15,7 +15,7 @@ use super::super::quick::{QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
 use crate::blobs::Blobs;
 use crate::broker::{CallError, FailureBody};
 use crate::defect;
-use crate::store::{Reads, isolate_waiting};
+use crate::store::{Reads, isolate};
 use crate::values::{Derived, DerivedValue, ReadBlob, derive_arguments, has_operations, jobs_named};
 
 /// What the arguments of assignments are computed from.
@@ -46,13 +46,13 @@ pub(super) type Failures = Vec<(Token, FailureBody)>;
 impl Inputs {
     /// Reads what assignments need, at most `bytes_max` of what other jobs have returned. Those whose records are damaged
     /// fail, and the others go on.
-    pub(super) fn read(
+    pub(super) async fn read(
         store: &dyn Reads,
         assignments: Vec<Assignment>,
         bytes_max: usize,
     ) -> Result<(Result<Self, TooMuch>, Failures), CallError> {
         let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
-        let records = isolate_waiting(&ids, |ids| store.specs(ids).wait())?;
+        let records = isolate(&ids, |ids| store.specs(ids)).await?;
         let mut readable = Vec::with_capacity(records.len());
         let mut specs = Vec::with_capacity(records.len());
         let mut sources: HashSet<JobId> = HashSet::new();
@@ -69,7 +69,7 @@ impl Inputs {
                 Err(failure) => failures.push((assignment.token, failure)),
             }
         }
-        let inputs = match read_outputs(store, sources, bytes_max) {
+        let inputs = match read_outputs(store, sources, bytes_max).await {
             Ok(outputs) => Ok(Self { assignments: readable, specs, outputs }),
             Err(Failed::Permanent(failure)) => Err(TooMuch { assignments: readable, failure }),
             Err(Failed::Transient(error)) => return Err(error),

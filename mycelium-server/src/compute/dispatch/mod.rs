@@ -23,7 +23,7 @@ use super::tasks::Tasks;
 use crate::broker::{Assigned, Body, CallError, FailureBody, Handle, Party, Report, StreamId};
 use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
-use crate::store::{BlobRole, BlobUse, Reads};
+use crate::store::{BlobRole, BlobUse, Reads, wait_for};
 use crate::values::Derived;
 use inputs::{DerivedAssignments, Failures, Inputs, TooMuch};
 
@@ -227,9 +227,12 @@ impl Dispatcher {
         let mut parts = vec![assignments];
         while let Some(part) = parts.pop() {
             let is_short = part.len() <= READ_HERE_MAX;
-            let read = move |store: &dyn Reads| Inputs::read(store, part, QUICK_OUTPUTS_BYTES);
-            let read = if is_short { self.handle.read_here(read)? } else { self.handle.read(read).await? };
-            let (inputs, damaged) = read;
+            let (inputs, damaged) = if is_short {
+                Inputs::read(&**self.handle.store(), part, QUICK_OUTPUTS_BYTES).await?
+            } else {
+                let read = move |store: &dyn Reads| wait_for(Inputs::read(store, part, QUICK_OUTPUTS_BYTES));
+                self.handle.read(read).await?
+            };
             done.failures.extend(damaged);
             match inputs {
                 Ok(inputs) => {
@@ -275,7 +278,7 @@ async fn compute(
     let blobs = handle.blobs().clone();
     let runtime = tokio::runtime::Handle::current();
     let derive = move || {
-        let (inputs, mut damaged) = Inputs::read(&*store, vec![assignment], OUTPUTS_BYTES_MAX)?;
+        let (inputs, mut damaged) = wait_for(Inputs::read(&*store, vec![assignment], OUTPUTS_BYTES_MAX))?;
         if let Some((_, failure)) = damaged.pop() {
             return Ok(Err(failure));
         }

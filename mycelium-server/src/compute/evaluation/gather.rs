@@ -10,7 +10,7 @@ use super::super::payloads::PayloadWriter;
 use super::Answer;
 use crate::blobs::{Blob, Piece};
 use crate::broker::Handle;
-use crate::store::Reads;
+use crate::store::{Reads, wait_for};
 use crate::values::{element_id, splice_whole};
 
 /// How many jobs' outputs are read at once. They come to 1 MiB each at the most.
@@ -58,7 +58,7 @@ async fn assemble(handle: &Handle, list: JobId, elements: u32) -> Result<Gathere
 
 /// What jobs returned, in pieces; or why it cannot be part of a list.
 fn read_wholes(store: &dyn Reads, jobs: &[JobId]) -> Result<Vec<Vec<Piece>>, Failed> {
-    let outputs = read_outputs(store, jobs.iter().copied().collect(), OUTPUTS_BYTES_MAX)?;
+    let outputs = wait_for(read_outputs(store, jobs.iter().copied().collect(), OUTPUTS_BYTES_MAX))?;
     if let Some(failure) = outputs.damage_of(jobs) {
         return Err(Failed::Permanent(failure));
     }

@@ -27,7 +27,7 @@ use crate::blobs::Blobs;
 use crate::broker::{Body, CallError, FailureBody, Handle, Party, Report};
 use crate::defect;
 use crate::fair::Turns;
-use crate::store::{SpecRecord, Storage, isolate_waiting};
+use crate::store::{SpecRecord, Storage, isolate, wait_for};
 use crate::values::{Decision, decide, jobs_computed, jobs_named};
 use expand::Expansion;
 use gather::Gathered;
@@ -246,7 +246,7 @@ async fn send(handle: &Handle, answers: Vec<(Evaluation, Answer)>) {
 /// Does what can be done without the core. Blocks.
 fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallError> {
     let jobs: Vec<JobId> = evaluations.iter().map(|evaluation| evaluation.job).collect();
-    let records = isolate_waiting(&jobs, |jobs| source.store.specs(jobs).wait())?;
+    let records = wait_for(isolate(&jobs, |jobs| source.store.specs(jobs)))?;
     let mut steps = Vec::with_capacity(evaluations.len());
     for (evaluation, record) in evaluations.iter().zip(records) {
         steps.push(match evaluation.what {
@@ -269,7 +269,7 @@ fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallE
 
 /// Blocks.
 fn decide_fully(source: &Source, job: JobId) -> Result<Step, Failed> {
-    let record = isolate_waiting(&[job], |jobs| source.store.specs(jobs).wait())?.pop().unwrap_or(Ok(None));
+    let record = wait_for(isolate(&[job], |jobs| source.store.specs(jobs)))?.pop().unwrap_or(Ok(None));
     let (record, spec) = spec_of(job, record).map_err(Failed::Permanent)?;
     unless_panicking(|| decide_job(source, job, &record, spec, Try::Full))
 }
@@ -289,9 +289,7 @@ fn decide_job(
 ) -> Result<Step, Failed> {
     let named: Vec<JobId> = jobs_named(&spec).into_iter().collect();
     let mut skipped = HashSet::new();
-    for (id, finished) in
-        named.iter().zip(isolate_waiting(&named, |jobs| source.store.finished(jobs).wait())?)
-    {
+    for (id, finished) in named.iter().zip(wait_for(isolate(&named, |jobs| source.store.finished(jobs)))?) {
         match finished {
             Ok(Some(finished)) if finished.end.status() == FinalStatus::Skipped => drop(skipped.insert(*id)),
             Ok(_) => {}
@@ -304,7 +302,7 @@ fn decide_job(
         Try::Quick => QUICK_OUTPUTS_BYTES / CHUNK,
         Try::Full => OUTPUTS_BYTES_MAX,
     };
-    let outputs = match read_outputs(&*source.store, jobs_computed(&spec, &skipped), bytes_max) {
+    let outputs = match wait_for(read_outputs(&*source.store, jobs_computed(&spec, &skipped), bytes_max)) {
         Err(Failed::Permanent(_)) if how == Try::Quick => return Ok(Step::Slow),
         outputs => outputs?,
     };

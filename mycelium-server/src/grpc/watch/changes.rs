@@ -9,7 +9,7 @@ use super::outgoing::Room;
 use crate::broker::{CallError, WatchedChange};
 use crate::queries::Job;
 use crate::queries::jobs::decode_outputs;
-use crate::store::{Reads, isolate_waiting};
+use crate::store::{Reads, isolate};
 
 /// About what a change takes beside its outputs and its text.
 pub(super) const CHANGE_BYTES: usize = 256;
@@ -81,7 +81,7 @@ impl Draft {
 
 /// Assembles a message of the first of `drafts`, as far as there is room, and at least one. Outputs that are too large
 /// for what is left of the budget are left out, and the change says so.
-pub(super) fn assemble(
+pub(super) async fn assemble(
     store: &dyn Reads,
     drafts: Vec<Draft>,
     room: &mut Room,
@@ -104,7 +104,7 @@ pub(super) fn assemble(
                 None
             }
             // One at a time: what does not fit is not held in memory.
-            Outputs::Stored => match isolate_waiting(&[job], |ids| store.outputs(ids).wait())?.pop() {
+            Outputs::Stored => match isolate(&[job], |ids| store.outputs(ids)).await?.pop() {
                 Some(Ok(outputs)) => Some(outputs.unwrap_or_default()),
                 // What is damaged is told to those who ask for it, and does not end the watch.
                 Some(Err(_)) | None => {
