@@ -115,7 +115,7 @@ impl Broker {
     }
 
     /// A broker on a store of the caller's. Values too large to travel inline are kept where the store says
-    /// ([`Store::blobs_folder`]): a durable store takes its blobs with it.
+    /// ([`Storage::blobs_folder`]): a durable store takes its blobs with it.
     ///
     /// # Errors
     /// [`Error::Config`], [`Error::Start`]; [`Error::Store`] if the store is durable and has no folder for blobs, or that

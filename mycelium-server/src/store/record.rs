@@ -179,7 +179,7 @@ impl Contents for Bare {
 
 /// A change of a job. If it was finished before, its finished record, its outputs and its index entries go. For a new
 /// one the store keeps an edge for each job that it depends on, and one from it to the job that gathers it, see
-/// [`Reads::dependents`](super::Store::dependents).
+/// [`Reads::dependents`](super::Reads::dependents).
 pub type JobChange = JobWrite<Encoded>;
 
 /// What a job is after a batch.
