@@ -165,8 +165,8 @@ async fn each_malformed_field_of_a_submission_is_named() -> anyhow::Result<()> {
     let many = wire::submission((0..=SUBMIT_JOBS_MAX).map(|_| job()).collect());
     let answer = client.submit_jobs(many).await;
     wire::expect_refusal(answer, Code::InvalidArgument, reason::INVALID_FIELD, &["jobs"])?;
-    let elsewhere = v1::SubmitJobsRequest { mycelium: "elsewhere".to_owned(), ..good() };
-    refused(&mut client, elsewhere, Code::NotFound, reason::MYCELIUM_NOT_FOUND, &[]).await?;
+    let elsewhere = v1::SubmitJobsRequest { mycelium: "Else Where".to_owned(), ..good() };
+    refused(&mut client, elsewhere, Code::InvalidArgument, reason::INVALID_FIELD, &["mycelium"]).await?;
     // A message over the limit is not even read.
     let oversized = v1::JobSpec { task: "t".repeat(MESSAGE_BYTES_MAX), ..job() };
     let oversized = client.submit_jobs(wire::submission(vec![oversized])).await;

@@ -117,6 +117,14 @@ impl Error {
         Self::Field { field: field.into(), problem: problem.into() }
     }
 
+    /// The same, of a field within another.
+    pub(crate) fn within(self, outer: &str) -> Self {
+        match self {
+            Self::Field { field, problem } => Self::Field { field: format!("{outer}.{field}"), problem },
+            other => other,
+        }
+    }
+
     /// The reason of it, one of [`mycelium_proto::reason`].
     pub(crate) fn reason(&self) -> &'static str {
         code_and_reason(self).1

@@ -51,17 +51,21 @@ impl From<Unfinished> for CallError {
 ///
 /// # Errors
 /// If it panicked, or was cut.
-pub(crate) async fn guarded<T>(
+pub(crate) fn guarded<'a, T: 'a, F: Future<Output = T> + 'a>(
     name: &'static str,
-    on_stop: OnStop<'_>,
-    work: impl Future<Output = T>,
-) -> Result<T, Unfinished> {
-    let work = defect::catch_async(name, work);
-    let ended = match on_stop {
-        OnStop::Finish => work.await,
-        OnStop::Cut(stop) => stop.run_until_cancelled(work).await.ok_or(Unfinished::Stopping)?,
-    };
-    ended.map_err(Unfinished::Defect)
+    on_stop: OnStop<'a>,
+    work: F,
+) -> impl Future<Output = Result<T, Unfinished>> + use<'a, T, F> {
+    // Each layer around it would have room for all of it once more: thousands of watches are such futures.
+    let work = Box::pin(work);
+    async move {
+        let work = defect::catch_async(name, work);
+        let ended = match on_stop {
+            OnStop::Finish => work.await,
+            OnStop::Cut(stop) => stop.run_until_cancelled(work).await.ok_or(Unfinished::Stopping)?,
+        };
+        ended.map_err(Unfinished::Defect)
+    }
 }
 
 impl TaskGroup {
@@ -69,6 +73,7 @@ impl TaskGroup {
     /// by itself, with [`guarded`].
     pub(crate) fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let cut = self.cut.clone();
+        let work = Box::pin(work);
         self.tracker.spawn(async move {
             // A defect is in the log.
             let _unfinished = guarded(name, OnStop::Cut(&cut), work).await;

@@ -329,7 +329,9 @@ fn a_store_of_format_version_1_is_read_and_written() {
     let store = EmbeddedStore::open(folder.path()).unwrap();
     let mut jobs = Vec::new();
     let image = store.load(&mut |job| jobs.push(job)).unwrap();
-    let (expected_jobs, expected_image) = expected.load();
+    let (mut expected_jobs, expected_image) = expected.load();
+    // The fixture was written before attempts were kept.
+    expected_jobs.iter_mut().for_each(|job| job.attempts.clear());
     assert_eq!(jobs, expected_jobs);
     assert_eq!(format!("{image:?}"), format!("{expected_image:?}"));
     let memory = expected.store();

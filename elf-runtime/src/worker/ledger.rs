@@ -251,6 +251,10 @@ impl Ledger {
             tracing::warn!(job_id = %token.job_id, elf = %account.name, "assignment beyond the window is ignored");
             return;
         }
+        if matches!(self.leaving, Leaving::Goodbye | Leaving::Gone) {
+            // It crossed the goodbye, which gives it back.
+            return;
+        }
         account.unfinished += 1;
         if self.leaving != Leaving::No {
             self.finish(token, elf, outcome::Result::Released(v1::AttemptReleased {}), 0);

@@ -52,7 +52,8 @@ impl BlobServer {
         };
         let blob = header.blob.as_ref().ok_or_else(|| Error::field("header.blob", "is missing"))?;
         let blob = Blob::from_message(blob).map_err(|problem| Error::field("header.blob", problem))?;
-        let mycelium = self.mycelia.enter(&header.mycelium).await?;
+        let entered = self.mycelia.enter(&header.mycelium).await;
+        let mycelium = entered.map_err(|error| error.within("header"))?;
         let blobs = mycelium.blobs();
         let begun = tokio::time::timeout(BEGUN_WITHIN, blobs.begin(blob)).await;
         let begun = begun.map_err(|_elapsed| Error::from(CallError::Busy))?;

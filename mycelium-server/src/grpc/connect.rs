@@ -66,7 +66,7 @@ pub(crate) async fn connect(
     else {
         return Err(violation("the stream must begin with `Hello`").into());
     };
-    let handle = mycelia.enter(&hello.mycelium).await?;
+    let handle = mycelia.enter(&hello.mycelium).await.map_err(|error| error.within("hello"))?;
     let permit = handle.admit_stream().map_err(Error::from)?;
     let protocol = protocol(&hello, handle.config().protocol_min)?;
     complete_revisions(&mut hello);

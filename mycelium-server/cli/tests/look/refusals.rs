@@ -52,9 +52,9 @@ async fn what_is_not_known_is_told_by_name_and_what_is_no_id_is_refused() {
         let line = broker.run(command).await.bad(1);
         assert!(line.starts_with("error: ") && line.contains(name) && line.ends_with(hint), "{line}");
     }
-    let line = broker.run(&["jobs", "--mycelium", "other"]).await.bad(1);
-    assert!(line.contains("`other`"), "{line}");
-    let by_variable = run(broker.command(&["jobs"]).env("MYCELIUM_NAME", "other")).await.bad(1);
+    let line = broker.run(&["jobs", "--mycelium", "Other"]).await.bad(1);
+    assert!(line.contains("mycelium: must be 1 to 48 of"), "{line}");
+    let by_variable = run(broker.command(&["jobs"]).env("MYCELIUM_NAME", "Other")).await.bad(1);
     assert_eq!(by_variable, line);
     for command in [["job", "bee"], ["failure", "bee"], ["watch", "bee"]] {
         let ended = broker.run(&command).await;
