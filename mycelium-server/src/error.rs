@@ -82,9 +82,7 @@ pub(crate) enum Error {
         "elves serve the mycelium `{0}`, or it has jobs that are not finished; delete it with `force` all the same"
     )]
     MyceliumInUse(String),
-    #[error(
-        "this broker hosts `default`, which cannot be deleted, and can make no other mycelium if it was given one store"
-    )]
+    #[error("the mycelium `default` cannot be deleted, and a broker on one given store has no other")]
     MyceliumFixed,
     /// The stream of an elf broke a rule.
     #[error("{0}")]

@@ -223,8 +223,13 @@ fn attempt_line(attempt: &Attempt) -> String {
         Some(ended_at) => format!(" after {}", format::between(attempt.assigned_at.as_ref(), Some(ended_at))),
         None => String::new(),
     };
-    let (session, instance) = (attempt.session, format::id(&attempt.instance_id));
-    format!("{how}{after}, assigned {assigned} UTC to session {session} of instance {instance}")
+    let session = match attempt.session {
+        // It was not stored, long ago.
+        0 => String::new(),
+        session => format!("session {session} of "),
+    };
+    let instance = format::id(&attempt.instance_id);
+    format!("{how}{after}, assigned {assigned} UTC to {session}instance {instance}")
 }
 
 /// What it was given, or will be, and the jobs that comes from.
