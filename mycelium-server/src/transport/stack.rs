@@ -29,6 +29,9 @@ use crate::reservation;
 const READ_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// How long a read may take, with the time that it waits.
 const READ_WITHIN: Duration = Duration::from_secs(30);
+/// How much earlier than its caller gives up a read ends: the library that serves it has a timer of its own for the same
+/// moment, whose refusal has no reason.
+const EARLIER: Duration = Duration::from_millis(5);
 
 /// The layers around all services. What is to be asked of every call is added here.
 pub(super) fn layers<P: Protocol>(shared: Arc<Shared>) -> Layers<P> {
@@ -146,8 +149,9 @@ where
             Err(refusal) => return refused::<P>(refusal),
         };
         let Kind { request: shape, is_read } = kind(request.uri().path());
-        let within = is_read
-            .then(|| asked_within(request.headers()).map_or(READ_WITHIN, |asked| asked.min(READ_WITHIN)));
+        let within = is_read.then(|| {
+            asked_within(request.headers()).unwrap_or(READ_WITHIN).saturating_sub(EARLIER).min(READ_WITHIN)
+        });
         if request.body().is_end_stream() {
             call.begin_work();
         }
