@@ -19,6 +19,7 @@ mod home;
 mod mycelia;
 mod private;
 mod queries;
+mod report;
 mod reservation;
 mod server;
 mod spawn;

@@ -19,12 +19,13 @@ use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
 use crate::blobs::Blobs;
-use crate::broker::{self, Progress, Report, StartError, StoreState};
+use crate::broker::{self, Progress, StartError, StoreState};
 use crate::config::{Config, InvalidConfig};
 use crate::defect;
 use crate::grpc::{self, BlobServer, ElfServer, MyceliumServer, StoreServer, with_reason};
 use crate::home::{Home, open_blobs};
 use crate::mycelia::{DEFAULT, Mycelia};
+use crate::report::Report;
 use crate::store::{self, MemoryStore, Storage};
 use crate::transport::Transport;
 

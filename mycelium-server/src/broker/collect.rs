@@ -12,10 +12,10 @@ use mycelium_core::ids::JobId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::driver::Report;
 use super::handle::Handle;
 use super::message::CallError;
 use crate::defect;
+use crate::report::Report;
 use crate::store::{BlobDigest, BlobRole, BlobUse, Reads};
 
 /// How often all blobs are looked at, beyond the first time.

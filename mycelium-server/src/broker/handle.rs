@@ -1,26 +1,20 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use mycelium_core::Core;
-use mycelium_core::command::{
-    Cancel, Command, Elements, Evaluated, KnownFinished, NewJob, Part, Preconditions, Scope, Submit,
-};
-use mycelium_core::effects::{Refusal, Reply};
-use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId, SessionId};
-use mycelium_core::image::JobHead;
-use mycelium_core::labels::Labels;
+use mycelium_core::command::{Command, Evaluated};
+use mycelium_core::effects::Reply;
+use mycelium_core::ids::{Commit, FlowId, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::driver::Progress;
 use super::message::{BlobUses, Body, CallError, HelloMessage, Message, StreamId};
 use super::processes::Processes;
+use super::progress::Progress;
 use super::registry::Registry;
 use super::submissions::Submissions;
 use super::watch::{WatchLimits, WatchScope, WatchStart, WatchStarted, WatchWants};
@@ -30,12 +24,7 @@ use crate::config::Config;
 use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
 use crate::spawn::TaskGroup;
-use crate::store::{self, BlobDigest, BlobUse, FinishedRecord, Outline, Reads, Storage, isolate};
-
-/// How often a request reads its preconditions again when the core has forgotten more than they say.
-const PRECONDITIONS_TRIES_MAX: usize = 20;
-/// How long to wait for the next commit before preconditions are read again.
-const PRECONDITIONS_PAUSE: Duration = Duration::from_millis(50);
+use crate::store::{BlobUse, Reads, Storage};
 
 /// How long the tasks of a mycelium that stops may take to end. They have been told before.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
@@ -89,49 +78,6 @@ struct Inner {
     submissions: Submissions,
     /// All that works for the mycelium, beside the owner of its core.
     tasks: TaskGroup,
-}
-
-/// A job that was checked and encoded, ready to be submitted.
-#[derive(Debug, Clone)]
-pub(crate) struct PreparedJob {
-    pub(crate) head: JobHead,
-    pub(crate) depends_on: Vec<JobId>,
-    /// Whether it has a condition or a list to be run over.
-    pub(crate) evaluate: bool,
-    pub(crate) body: Bytes,
-    pub(crate) digest: ContentDigest,
-    /// The blobs it names, which are there.
-    pub(crate) blobs: Vec<BlobDigest>,
-}
-
-/// Jobs that were checked, ready to be submitted.
-#[derive(Debug)]
-pub(crate) struct Submission {
-    pub(crate) flow: FlowId,
-    pub(crate) flow_name: Arc<str>,
-    /// Its labels, used if it is made now.
-    pub(crate) flow_labels: Labels,
-    pub(crate) part: Option<Part>,
-    /// Set if they are jobs for elements of a list.
-    pub(crate) elements: Option<Elements>,
-    pub(crate) jobs: Vec<PreparedJob>,
-}
-
-/// What became of a submission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Submitted {
-    pub(crate) created: u32,
-    pub(crate) existing: u32,
-    pub(crate) commit: Commit,
-}
-
-/// What became of a cancel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cancelled {
-    pub(crate) cancelled: u64,
-    pub(crate) already_final: u64,
-    /// How many of those that were named cannot be told how they stand.
-    pub(crate) unreadable: u64,
 }
 
 impl Handle {
@@ -232,6 +178,10 @@ impl Handle {
         admit(&self.inner.backups)
     }
 
+    pub(super) fn submissions(&self) -> &Submissions {
+        &self.inner.submissions
+    }
+
     pub(crate) fn watch_limits(&self) -> &WatchLimits {
         &self.inner.watch_limits
     }
@@ -239,70 +189,6 @@ impl Handle {
     /// A turn at checking and encoding a submission of that peer.
     pub(crate) async fn preparation_turn(&self, peer: Peer) -> Turn<Peer> {
         self.inner.preparations.turn(peer, 1).await
-    }
-
-    /// Adds jobs to a flow, when it is that peer's turn.
-    pub(crate) async fn submit(&self, peer: Peer, submission: Submission) -> Result<Submitted, CallError> {
-        let _turn = self.inner.submissions.turn(peer, submission.jobs.len()).await;
-        for _ in 0..PRECONDITIONS_TRIES_MAX {
-            let preconditions = submit_preconditions(&**self.store(), self.commit(), &submission).await?;
-            let bodies = submission
-                .jobs
-                .iter()
-                .map(|job| Body::Spec { body: job.body.clone(), blobs: job.blobs.clone() });
-            let command = Command::Submit(Submit {
-                request: RequestId::default(),
-                flow: submission.flow,
-                flow_name: Arc::clone(&submission.flow_name),
-                flow_labels: submission.flow_labels.clone(),
-                part: submission.part,
-                elements: submission.elements,
-                jobs: submission.jobs.iter().zip(0..).map(|(job, index)| new_job(job, index)).collect(),
-                preconditions,
-            });
-            match self.request(command, bodies.collect()).await {
-                Err(CallError::Refused(Refusal::PreconditionsStale)) => self.next_commit().await,
-                Err(error) => return Err(error),
-                Ok((Reply::Submitted { created, existing }, commit)) => {
-                    return Ok(Submitted { created, existing, commit });
-                }
-                Ok((other, _)) => return Err(unexpected(&other)),
-            }
-        }
-        Err(CallError::Busy)
-    }
-
-    /// Cancels jobs. Those whose records are damaged are left out, unless the core knows them.
-    pub(crate) async fn cancel(&self, mut scope: Scope) -> Result<Cancelled, CallError> {
-        let mut unreadable = 0;
-        for _ in 0..PRECONDITIONS_TRIES_MAX {
-            let (preconditions, damaged) =
-                scope_preconditions(&**self.store(), self.commit(), &scope).await?;
-            if let Scope::Jobs(jobs) = &mut scope
-                && !damaged.is_empty()
-                && let left_out = self.not_unfinished(damaged).await?
-                && !left_out.is_empty()
-            {
-                jobs.retain(|job| !left_out.contains(job));
-                unreadable += left_out.len() as u64;
-                tracing::warn!(unreadable, "jobs are not cancelled, because their records are damaged");
-            }
-            let cancel = Cancel { request: RequestId::default(), scope: scope.clone(), preconditions };
-            match self.request(Command::Cancel(cancel), Vec::new()).await {
-                Err(CallError::Refused(Refusal::PreconditionsStale)) => self.next_commit().await,
-                Err(error) => return Err(error),
-                Ok((Reply::Cancelled { cancelled, already_final }, _)) => {
-                    return Ok(Cancelled { cancelled, already_final, unreadable });
-                }
-                Ok((other, _)) => return Err(unexpected(&other)),
-            }
-        }
-        Err(CallError::Busy)
-    }
-
-    /// Those of some jobs that the core does not know as unfinished.
-    async fn not_unfinished(&self, jobs: Vec<JobId>) -> Result<HashSet<JobId>, CallError> {
-        self.query(move |core, _| jobs.into_iter().filter(|job| core.job(*job).is_none()).collect()).await
     }
 
     /// Sends a command and waits until what it comes to is durable.
@@ -434,14 +320,6 @@ impl Handle {
         Ok(computed?)
     }
 
-    /// Waits for the next commit, or a moment if there is none: until then the same question has the same answer.
-    pub(crate) async fn next_commit(&self) {
-        let mut progress = self.inner.progress.clone();
-        progress.mark_unchanged();
-        // If the owner of the core has stopped, the next request finds out.
-        let _elapsed_or_stopped = tokio::time::timeout(PRECONDITIONS_PAUSE, progress.changed()).await;
-    }
-
     /// Why nobody answers: a defect made the owner of the core start again or end, or `otherwise`.
     fn why_dropped(&self, otherwise: CallError) -> CallError {
         self.inner.progress.borrow().defect.map_or(otherwise, CallError::Defect)
@@ -520,98 +398,4 @@ fn question<T: Send + 'static>(
 /// A reply that fits another request.
 pub(crate) fn unexpected(reply: &Reply) -> CallError {
     Defect::of("a reply of the scheduler", &format_args!("{reply:?} fits another request")).into()
-}
-
-fn new_job(job: &PreparedJob, index: u32) -> NewJob {
-    NewJob {
-        head: job.head.clone(),
-        depends_on: job.depends_on.clone(),
-        evaluate: job.evaluate,
-        digest: job.digest,
-        spec: Attachment(index),
-    }
-}
-
-async fn submit_preconditions(
-    store: &dyn Reads,
-    as_of: Commit,
-    submission: &Submission,
-) -> Result<Preconditions, store::Error> {
-    let own: HashSet<JobId> = submission.jobs.iter().map(|job| job.head.id).collect();
-    let mut ids: Vec<JobId> = submission.jobs.iter().map(|job| job.head.id).collect();
-    let mut seen = HashSet::new();
-    for dependency in submission.jobs.iter().flat_map(|job| &job.depends_on) {
-        if !own.contains(dependency) && seen.insert(*dependency) {
-            ids.push(*dependency);
-        }
-    }
-    let flow = [submission.flow];
-    let part = submission.part.map(|part| part.submission);
-    let sealed = async {
-        match part {
-            Some(part) => Ok(store.submissions(&[part]).await?.iter().flatten().any(|record| record.sealed)),
-            None => Ok(false),
-        }
-    };
-    let (finished, mut flow, submission_sealed) =
-        futures::try_join!(known_finished(store, &ids), store.flows(&flow), sealed)?;
-    Ok(Preconditions { as_of, finished, flow: flow.pop().flatten(), submission_sealed })
-}
-
-/// What the store knows of those that are to be cancelled, and which of them it cannot read.
-async fn scope_preconditions(
-    store: &dyn Reads,
-    as_of: Commit,
-    scope: &Scope,
-) -> Result<(Preconditions, Vec<JobId>), store::Error> {
-    let jobs = match scope {
-        Scope::Flow(flow) => {
-            let flow = store.flows(&[*flow]).await?.pop().flatten();
-            return Ok((Preconditions { as_of, flow, ..Preconditions::default() }, Vec::new()));
-        }
-        Scope::Jobs(jobs) => jobs,
-    };
-    let mut ended = Vec::with_capacity(jobs.len());
-    let mut damaged = Vec::new();
-    for (job, record) in jobs.iter().zip(isolate(jobs, |jobs| store.finished(jobs)).await?) {
-        match record {
-            Ok(record) => ended.extend(record),
-            Err(_) => damaged.push(*job),
-        }
-    }
-    let ids: Vec<JobId> = ended.iter().map(|record| record.head.id).collect();
-    let outlines = isolate(&ids, |ids| store.outlines(ids)).await?;
-    let mut finished = Vec::with_capacity(ended.len());
-    for (record, outline) in ended.iter().zip(outlines) {
-        match outline {
-            Ok(outline) => finished.extend(outline.map(|outline| finished_fact(record, &outline))),
-            Err(_) => damaged.push(record.head.id),
-        }
-    }
-    Ok((Preconditions { as_of, finished, ..Preconditions::default() }, damaged))
-}
-
-/// What the store knows of `ids` as finished, for the core.
-pub(crate) async fn known_finished(
-    store: &dyn Reads,
-    ids: &[JobId],
-) -> Result<Vec<KnownFinished>, store::Error> {
-    let records: Vec<FinishedRecord> = store.finished(ids).await?.into_iter().flatten().collect();
-    if records.is_empty() {
-        return Ok(Vec::new());
-    }
-    let finished: Vec<JobId> = records.iter().map(|record| record.head.id).collect();
-    let outlines = store.outlines(&finished).await?;
-    let preconditions =
-        records.iter().zip(outlines).filter_map(|(record, spec)| Some(finished_fact(record, &spec?)));
-    Ok(preconditions.collect())
-}
-
-fn finished_fact(record: &FinishedRecord, outline: &Outline) -> KnownFinished {
-    KnownFinished {
-        id: record.head.id,
-        flow: record.head.flow,
-        status: record.end.status(),
-        digest: outline.digest,
-    }
 }

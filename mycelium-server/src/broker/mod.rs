@@ -1,6 +1,7 @@
 //! The task that owns a core, and how the services reach it.
 
 mod batch;
+mod cancel;
 mod collect;
 mod disk;
 mod driver;
@@ -9,11 +10,14 @@ mod failure;
 mod handle;
 mod message;
 mod outputs;
+mod preconditions;
 mod processes;
+mod progress;
 mod registry;
 mod retry;
 mod start;
 mod submissions;
+mod submit;
 mod turns;
 mod watch;
 
@@ -30,16 +34,18 @@ pub use start::StartError;
 
 pub(crate) use driver::DriverError;
 
+pub(crate) use crate::report::Report;
 pub(crate) use collect::collect_blobs;
-pub(crate) use driver::Report;
 pub(crate) use failure::{cut, cut_failure};
-pub(crate) use handle::{Handle, Party, Peer, Permit, PreparedJob, Submission};
+pub(crate) use handle::{Handle, Party, Peer, Permit};
 pub(crate) use message::{
     Assigned, Body, CallError, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,
 };
 pub(crate) use outputs::{BadOutput, in_order};
 pub(crate) use processes::Process;
+pub(crate) use progress::{Progress, StoreState};
 pub(crate) use registry::{BadSchema, ElfSignature, Misfit, Signatures, TaskSignature};
+pub(crate) use submit::{PreparedJob, Submission};
 #[cfg(test)]
 pub(crate) use watch::Parts;
 pub(crate) use watch::{Budget, Charge, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange};
@@ -50,7 +56,6 @@ use crate::config::{Config, SchedulerPlace};
 use crate::store::{Reads, Storage};
 use disk::Disk;
 use driver::Driver;
-pub(crate) use driver::{Progress, StoreState};
 use registry::Registry;
 
 /// How many evaluations wait for the evaluator; more stay with the owner of the core.

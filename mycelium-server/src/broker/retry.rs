@@ -8,8 +8,9 @@ use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Commit, FlowId, JobId, RequestId};
 use mycelium_core::status::FinalStatus;
 
-use super::handle::{Handle, known_finished, unexpected};
+use super::handle::{Handle, unexpected};
 use super::message::CallError;
+use super::preconditions::known_finished;
 use crate::store::{FinishedQuery, FinishedRecord, Reads, isolate};
 
 /// How many of a flow's jobs are brought back with one command.

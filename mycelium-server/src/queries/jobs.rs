@@ -14,7 +14,8 @@ use prost::Message as _;
 use super::blame::{Blame, blame};
 use super::page::Weigh;
 use super::values::{self, JobValues};
-use crate::broker::{CallError, Handle, Report};
+use crate::broker::{CallError, Handle};
+use crate::report::Report;
 use crate::store::{FinishedRecord, Reads, SpecRecord, isolate, wait_for};
 
 /// About how many bytes of outputs go into one answer.

@@ -11,11 +11,12 @@ use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
 use mycelium_core::status::Status;
 
+use super::recovery::DEFECTS_MAX;
 use super::*;
-use crate::broker::FailureBody;
-use crate::broker::Party;
-use crate::broker::handle::{Handle, PreparedJob, Submission};
+use crate::broker::handle::Handle;
 use crate::broker::message::StreamId;
+use crate::broker::submit::{PreparedJob, Submission};
+use crate::broker::{Assigned, FailureBody, Party, StoreState, StreamAttachment, ToStream};
 use crate::store::faulty::{Fault, FaultyStore, ReadFault};
 use crate::store::{MemoryStore, Reads as _, Storage};
 

@@ -17,7 +17,8 @@ use prost::Message as _;
 use super::super::failed::Failed;
 use super::{AGAIN_PAUSE, Answer};
 use crate::blobs::{Blob, BlobError, Blobs, Piece};
-use crate::broker::{CallError, Handle, PreparedJob, Report, Submission};
+use crate::broker::{CallError, Handle, PreparedJob, Submission};
+use crate::report::Report;
 use crate::store::{BlobDigest, SpecRecord};
 use crate::values::{Template, element_digest, element_id};
 

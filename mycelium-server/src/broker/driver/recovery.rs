@@ -1,0 +1,140 @@
+//! What the owner of a core does when a commit failed or the broker contradicted itself: it starts again from the store.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::{Driver, DriverError, Setback};
+use crate::broker::message::{CallError, Message};
+use crate::broker::progress::{Progress, StoreState};
+use crate::broker::start::{StartError, load_core};
+use crate::broker::watch::Watches;
+use crate::report::Report;
+
+/// The first pause before a store that failed is read again; it doubles up to [`REBUILD_PAUSE_MAX`].
+const REBUILD_PAUSE_MIN: Duration = Duration::from_millis(50);
+const REBUILD_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How many turns in a row may come to a defect that no message brings, before it is clear that starting again from the
+/// store does not help.
+pub(super) const DEFECTS_MAX: u32 = 3;
+
+impl Driver {
+    /// Memory may be ahead of the disk or behind it, or wrong. Forgets all of it, and starts from the store as at the very
+    /// beginning.
+    pub(super) async fn rebuild(&mut self, setback: Setback) -> Result<(), DriverError> {
+        match &setback {
+            Setback::Store(error) => {
+                tracing::error!(error = %Report(error), "a commit failed; starting again from the store");
+                self.set_state(StoreState::after(error));
+                self.refuse_all();
+            }
+            Setback::Defect(defect) => {
+                self.progress.send_modify(|progress| progress.defect = Some(*defect));
+                self.set_state(StoreState::Unavailable);
+                self.answer_all(&CallError::Defect(*defect));
+            }
+        }
+        self.streams.drop_all();
+        self.to_evaluate.clear();
+        match setback {
+            Setback::Store(error) if !error.is_retryable() => return Err(DriverError::Store(error)),
+            // Where what is stored leads to it, and no message, starting again leads nowhere.
+            Setback::Defect(defect) if self.defects == DEFECTS_MAX => {
+                return Err(DriverError::Defect(defect));
+            }
+            Setback::Defect(_) if !self.has_messages => self.defects += 1,
+            Setback::Defect(_) | Setback::Store(_) => {}
+        }
+        let mut pause = REBUILD_PAUSE_MIN;
+        loop {
+            let last_evaluation = self.core.last_evaluation();
+            match self.disk.block(|store| load_core(store, &self.config, &self.clock, last_evaluation)) {
+                Ok((core, counters)) => {
+                    self.core = core;
+                    // Leases began anew while it was read.
+                    self.turns.forget();
+                    self.commit = counters.commit;
+                    self.watches = Watches::new(counters.commit);
+                    if self.wait_until_writable().await.is_break() {
+                        return Ok(());
+                    }
+                    if self.disk.block(|store| store.check_writable()).is_ok() {
+                        self.set_state(StoreState::Writable);
+                        tracing::info!(commit = %self.commit, "started again from the store");
+                        return Ok(());
+                    }
+                }
+                Err(StartError::Store(error)) if error.is_retryable() => {
+                    self.set_state(StoreState::Unavailable);
+                    tracing::warn!(error = %Report(&error), "the store is still unavailable");
+                }
+                Err(error) => return Err(DriverError::Start(error)),
+            }
+            if self.refuse_while(pause).await.is_break() {
+                return Ok(());
+            }
+            pause = (pause * 2).min(REBUILD_PAUSE_MAX);
+        }
+    }
+
+    /// Waits while the disk is full or read-only, and answers those who ask what is stored: the core knows just that.
+    /// Nothing else happens meanwhile, or it could not be stored. Breaks if it is told to stop.
+    async fn wait_until_writable(&mut self) -> ControlFlow<()> {
+        let mut pause = REBUILD_PAUSE_MIN;
+        let mut told = StoreState::Writable;
+        loop {
+            let Err(error) = self.disk.block(|store| store.check_writable()) else {
+                return ControlFlow::Continue(());
+            };
+            if error.lack().is_none() {
+                // It has to be loaded again.
+                return ControlFlow::Continue(());
+            }
+            let state = StoreState::after(&error);
+            self.set_state(state);
+            if told != state {
+                told = state;
+                tracing::error!(error = %Report(&error), "nothing can be stored; reads go on");
+            }
+            self.refuse_while(pause).await?;
+            pause = (pause * 2).min(REBUILD_PAUSE_MAX);
+        }
+    }
+
+    fn set_state(&self, state: StoreState) {
+        let commit = self.commit;
+        self.progress.send_modify(|progress| *progress = Progress { commit, store: state, ..*progress });
+    }
+
+    /// Refuses all that comes in for a while, but for questions that can be answered. Breaks if it is told to stop.
+    async fn refuse_while(&mut self, pause: Duration) -> ControlFlow<()> {
+        let until = tokio::time::Instant::now() + pause;
+        loop {
+            match tokio::time::timeout_at(until, self.inbox.recv()).await {
+                Err(_elapsed) => return ControlFlow::Continue(()),
+                Ok(Some(Message::Stop) | None) => {
+                    self.stopping = true;
+                    return ControlFlow::Break(());
+                }
+                Ok(Some(Message::Query(query))) if self.is_readable() => query(&self.core, self.commit),
+                Ok(Some(Message::Watch(start))) if self.is_readable() => {
+                    self.watches.forget_closed();
+                    self.watches.start(start, self.commit, &self.core);
+                }
+                Ok(Some(message)) => {
+                    self.waiting.push_back(message);
+                    self.refuse_all();
+                }
+            }
+        }
+    }
+
+    fn is_readable(&self) -> bool {
+        self.progress.borrow().store.is_readable()
+    }
+
+    /// Answers everybody who waits that the store takes nothing.
+    fn refuse_all(&mut self) {
+        let refusal = self.progress.borrow().store.refusal();
+        self.answer_all(&refusal.unwrap_or(CallError::StoreUnavailable));
+    }
+}

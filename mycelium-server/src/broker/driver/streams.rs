@@ -1,0 +1,120 @@
+//! The streams that are attached to sessions, and what they are handed.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use mycelium_core::command::Command;
+use mycelium_core::effects::Send as Sent;
+use mycelium_core::ids::SessionId;
+
+use crate::broker::message::{Assigned, CallError, Message, StreamAttachment, StreamId, ToStream};
+
+/// The streams, each under its session.
+#[derive(Default)]
+pub(super) struct Streams {
+    attached: HashMap<SessionId, StreamAttachment>,
+}
+
+/// The queues of a session's stream are full: it does not read what it is sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotRead(pub(super) SessionId);
+
+impl Streams {
+    /// Attaches a stream, and ends the one that was there before.
+    pub(super) fn attach(&mut self, session: SessionId, attachment: StreamAttachment) {
+        if let Some(before) = self.attached.insert(session, attachment) {
+            before.end(CallError::SessionTakenOver);
+        }
+    }
+
+    pub(super) fn detach(&mut self, session: SessionId) {
+        drop(self.attached.remove(&session));
+    }
+
+    pub(super) fn has(&self, session: SessionId) -> bool {
+        self.attached.contains_key(&session)
+    }
+
+    /// Whether `stream` is the one of its session, and not one that was attached before it.
+    pub(super) fn is_current(&self, session: SessionId, stream: StreamId) -> bool {
+        self.attached.get(&session).is_some_and(|attached| attached.stream == stream)
+    }
+
+    /// Whether a message has been read from the stream that has not come to the queue.
+    pub(super) fn is_speaking(&self, session: SessionId) -> bool {
+        self.attached.get(&session).is_some_and(|stream| stream.is_speaking.load(Ordering::Relaxed))
+    }
+
+    /// Hands over all that a batch sends.
+    ///
+    /// # Errors
+    /// The sessions whose streams did not take it; all others have what is theirs.
+    pub(super) fn send_all(&mut self, sends: Vec<Sent>) -> Vec<NotRead> {
+        // Assignments first: while their arguments are assembled, what else there is for the same stream is queued behind
+        // them, and leaves with them.
+        let (assignments, others): (Vec<_>, Vec<_>) =
+            sends.into_iter().partition(|sent| matches!(sent, Sent::Assign { .. } | Sent::Ready { .. }));
+        assignments.into_iter().chain(others).filter_map(|sent| self.send(sent).err()).collect()
+    }
+
+    /// Hands a message to the stream of its session, if that has one.
+    fn send(&mut self, sent: Sent) -> Result<(), NotRead> {
+        let (session, message) = match sent {
+            Sent::Assign { session, assignments, first } => {
+                return self.assign(session, Assigned::New { assignments, first });
+            }
+            Sent::Ready { session, tokens, first } => {
+                return self.assign(session, Assigned::Ready { tokens, first });
+            }
+            Sent::Cancel { session, tokens } => (session, ToStream::Cancel(tokens)),
+            Sent::OutcomeAcks { session, acks } => (session, ToStream::OutcomeAcks(acks)),
+            Sent::HeartbeatAck { session, unknown } => (session, ToStream::HeartbeatAck(unknown)),
+            Sent::SessionOver { session } => {
+                if let Some(stream) = self.attached.remove(&session) {
+                    tracing::info!(%session, "a session is over");
+                    stream.end(CallError::SessionOver);
+                }
+                return Ok(());
+            }
+        };
+        match self.attached.get(&session) {
+            Some(stream) => stream.outbox.try_send(message).map_err(|_full_or_closed| NotRead(session)),
+            None => Ok(()),
+        }
+    }
+
+    fn assign(&self, session: SessionId, assigned: Assigned) -> Result<(), NotRead> {
+        match self.attached.get(&session) {
+            Some(stream) => stream.assigned.try_send(assigned).map_err(|_full_or_closed| NotRead(session)),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a stream that does not read what it is sent; the session waits to be resumed. The attachment itself goes with
+    /// the message that is returned, so that the core learns of it in its turn.
+    pub(super) fn cut_off(&self, NotRead(session): NotRead) -> Option<Message> {
+        let attached = self.attached.get(&session)?;
+        let _ended_before = attached.end.set(CallError::StreamNotRead);
+        tracing::warn!(%session, "cut off the stream of an elf that does not read");
+        Some(Message::FromStream {
+            session,
+            stream: attached.stream,
+            command: Command::StreamClosed { session },
+            bodies: Vec::new(),
+        })
+    }
+
+    /// Lets go of all of them without a word, because what they were sent may be wrong.
+    pub(super) fn drop_all(&mut self) {
+        self.attached.clear();
+    }
+
+    /// Tells all of them that the broker stops.
+    pub(super) fn stop_all(&mut self) {
+        for (_, attached) in self.attached.drain() {
+            // A full outbox needs no word: the stream ends when the attachment is dropped.
+            let _full = attached.outbox.try_send(ToStream::GoAway);
+            attached.end(CallError::Stopping);
+        }
+    }
+}

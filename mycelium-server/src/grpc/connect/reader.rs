@@ -1,0 +1,180 @@
+//! Passes on what an elf says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mycelium_core::command::Command;
+use mycelium_core::ids::SessionId;
+use mycelium_proto::limits;
+use mycelium_proto::v1::{self, connect_request};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use super::shared::Shared;
+use super::violation;
+use crate::broker::{CallError, Handle, StreamId};
+use crate::compute::Tasks;
+use crate::defect::Defect;
+use crate::error::{Error, Gone};
+use crate::grpc::declare::{checked_window, token, tokens};
+use crate::grpc::outcomes::{Outcomes, check_tokens, read_outcomes, refuse_missing};
+use crate::grpc::status::unreadable;
+use crate::report::Report;
+
+/// Its task.
+pub(super) struct Reader {
+    pub(super) handle: Handle,
+    pub(super) session: SessionId,
+    /// For logs.
+    pub(super) elves: String,
+    pub(super) stream: StreamId,
+    pub(super) incoming: Streaming<v1::ConnectRequest>,
+    pub(super) faults: mpsc::Sender<v1::Fault>,
+    pub(super) shared: Arc<Shared>,
+    /// Set while a message has been read and not passed on: its elf is alive, however long the queue.
+    pub(super) speaking: Arc<AtomicBool>,
+    /// What outcomes are held against.
+    pub(super) tasks: Arc<Tasks>,
+}
+
+impl Reader {
+    pub(super) async fn run(
+        mut self,
+        drain: CancellationToken,
+        closing: CancellationToken,
+    ) -> Result<(), Defect> {
+        loop {
+            let message = tokio::select! {
+                () = drain.cancelled() => break,
+                () = closing.cancelled() => break,
+                message = self.incoming.message() => message,
+            };
+            match message {
+                Ok(Some(message)) => {
+                    self.speaking.store(true, Ordering::Relaxed);
+                    let passed_on = self.on_message(message).await;
+                    self.speaking.store(false, Ordering::Relaxed);
+                    if let Err(Gone) = passed_on {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(status) => {
+                    if let Some(error) = unreadable(&status) {
+                        self.shared.give_up(error);
+                    }
+                    tracing::info!(
+                        session = %self.session,
+                        elves = self.elves.as_str(),
+                        code = ?status.code(),
+                        error = status.message(),
+                        "the stream of an elf was cut"
+                    );
+                    break;
+                }
+            }
+        }
+        closing.cancel();
+        let closed = Command::StreamClosed { session: self.session };
+        // If the broker has stopped, its session waits in the store.
+        let _stopped = self.handle.pass_on(self.session, self.stream, closed, Vec::new()).await;
+        Ok(())
+    }
+
+    /// Deals with one message.
+    ///
+    /// # Errors
+    /// If the stream is at its end.
+    async fn on_message(&mut self, message: v1::ConnectRequest) -> Result<(), Gone> {
+        let sequence = message.sequence;
+        let about = About { sequence, tokens: Vec::new() };
+        self.shared.receive(sequence);
+        let session = self.session;
+        let (command, bodies) = match message.kind {
+            Some(connect_request::Kind::Outcomes(reported)) => {
+                if let Err(error) = check_tokens(&reported) {
+                    let tokens = reported.outcomes.into_iter().filter_map(|outcome| outcome.token);
+                    return self.fault(about.and(tokens), &error).await;
+                }
+                match self.read_outcomes(reported).await {
+                    Ok(Outcomes { outcomes, bodies, .. }) => {
+                        (Command::Outcomes { session, outcomes }, bodies)
+                    }
+                    // The elf reports again on its next stream.
+                    Err(error) => {
+                        if let Error::Call(CallError::Blob(error)) = &error {
+                            tracing::error!(%session, error = %Report(error), "cannot look for the blobs of outputs");
+                        }
+                        self.shared.give_up(error);
+                        return Err(Gone);
+                    }
+                }
+            }
+            Some(connect_request::Kind::Heartbeat(heartbeat)) => {
+                match tokens("heartbeat.held", &heartbeat.held) {
+                    Ok(held) => {
+                        let late_by = heartbeat.late_by.and_then(|late_by| late_by.try_into().ok());
+                        self.handle.processes().beat(session, late_by);
+                        let received = self.shared.reached(message.received);
+                        (Command::Heartbeat { session, held, received }, Vec::new())
+                    }
+                    Err(error) => return self.fault(about.and(heartbeat.held), &error).await,
+                }
+            }
+            Some(connect_request::Kind::SetWindow(window)) => match checked_window("set_window", &window) {
+                Ok(checked) => {
+                    (Command::SetWindow { session, elf: Arc::from(window.elf), window: checked }, Vec::new())
+                }
+                Err(error) => return self.fault(about, &error).await,
+            },
+            Some(connect_request::Kind::Draining(v1::Draining {})) => {
+                (Command::Draining { session }, Vec::new())
+            }
+            Some(connect_request::Kind::Goodbye(v1::Goodbye {})) => {
+                self.shared.say_goodbye();
+                (Command::Goodbye { session }, Vec::new())
+            }
+            Some(connect_request::Kind::Hello(_)) => {
+                return self.fault(about, &violation("`Hello` is said once, at the beginning")).await;
+            }
+            None => {
+                return self.fault(about, &violation("the message says nothing this broker knows")).await;
+            }
+        };
+        self.handle.pass_on(session, self.stream, command, bodies).await.map_err(|error| {
+            self.shared.give_up(error.into());
+            Gone
+        })
+    }
+
+    async fn read_outcomes(&self, reported: v1::Outcomes) -> Result<Outcomes, Error> {
+        let mut read = read_outcomes(&self.handle, self.session, &self.tasks, reported).await?;
+        refuse_missing(&self.handle, &mut read).await?;
+        Ok(read)
+    }
+
+    /// Tells the elf what is wrong with a message; the stream goes on.
+    async fn fault(&self, about: About, error: &Error) -> Result<(), Gone> {
+        let About { sequence, tokens } = about;
+        let reason = error.reason().to_owned();
+        let fault = v1::Fault { sequence, reason, message: error.to_string(), tokens };
+        // An elf that sends nonsense and does not read is read no further either.
+        self.faults.send(fault).await.map_err(|_gone| Gone)
+    }
+}
+
+/// Which message a fault is found with.
+struct About {
+    sequence: u64,
+    /// The attempts that it speaks of.
+    tokens: Vec<v1::Token>,
+}
+
+impl About {
+    /// The message speaks of these attempts. Those that cannot be read mean nothing to its elf.
+    fn and(self, tokens: impl IntoIterator<Item = v1::Token>) -> Self {
+        let readable = tokens.into_iter().filter(|one| token(one).is_some());
+        Self { tokens: readable.take(limits::FAULT_TOKENS_MAX).collect(), ..self }
+    }
+}
