@@ -55,11 +55,11 @@ impl Blob {
     /// The blob that a message names.
     ///
     /// # Errors
-    /// A human-readable reason, if it cannot name one.
-    pub(crate) fn from_message(blob: &v1::BlobRef) -> Result<Self, String> {
-        let digest = BlobDigest::from_slice(&blob.digest).ok_or("`blob.digest` must be 32 bytes")?;
+    /// If it cannot name one.
+    pub(crate) fn from_message(blob: &v1::BlobRef) -> Result<Self, BadBlobRef> {
+        let digest = BlobDigest::from_slice(&blob.digest).ok_or(BadBlobRef::Digest)?;
         if blob.size > limits::BLOB_BYTES_MAX {
-            return Err(format!("`blob.size` is {}, and the most is {}", blob.size, limits::BLOB_BYTES_MAX));
+            return Err(BadBlobRef::Size { size: blob.size });
         }
         Ok(Self { digest, size: blob.size })
     }
@@ -67,6 +67,15 @@ impl Blob {
     pub(crate) fn to_message(self) -> v1::BlobRef {
         v1::BlobRef { digest: Bytes::copy_from_slice(self.digest.as_bytes()), size: self.size }
     }
+}
+
+/// A message that names no blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadBlobRef {
+    #[error("`blob.digest` must be 32 bytes")]
+    Digest,
+    #[error("`blob.size` is {size}, and the most is {}", limits::BLOB_BYTES_MAX)]
+    Size { size: u64 },
 }
 
 /// What can go wrong with a blob.

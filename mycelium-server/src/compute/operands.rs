@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1;
-use mycelium_values::json;
+use mycelium_values::{Failure, json};
 use prost::Message as _;
 use tokio::runtime;
 
@@ -53,43 +53,44 @@ impl<'a> Operands<'a> {
 }
 
 impl Operands<'_> {
-    fn failed(&self, error: BlobError) -> String {
-        let message = error.to_string();
+    fn failed(&self, error: BlobError) -> Failure {
+        let failure = Failure::invalid(error.to_string());
         if let BlobError::Unavailable(_) = error {
             *self.unavailable.borrow_mut() = Some(error);
         }
-        message
+        failure
     }
 }
 
 impl ReadBlob for Operands<'_> {
-    fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, String> {
-        let blob = Blob::from_message(blob)?;
+    fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, Failure> {
+        let blob = Blob::from_message(blob).map_err(|error| Failure::invalid(error.to_string()))?;
         if let Some(read) = self.read.borrow().get(&blob.digest) {
             return Ok(read.clone());
         }
         if blob.size > limits::OPERAND_BYTES_MAX as u64 {
-            return Err(format!(
+            return Err(Failure::invalid(format!(
                 "the value has {} bytes, and operations take values of at most {}; larger ones are passed on whole",
                 blob.size,
                 limits::OPERAND_BYTES_MAX
-            ));
+            )));
         }
         let bytes = self.bytes.get() + blob.size;
         if bytes > OPERANDS_BYTES_MAX {
-            return Err(format!(
+            return Err(Failure::invalid(format!(
                 "the large values that the operations of the job take come to more than {OPERANDS_BYTES_MAX} bytes"
-            ));
+            )));
         }
         self.bytes.set(bytes);
         let read = self.runtime.block_on(self.blobs.read_all(blob)).map_err(|error| self.failed(error))?;
-        json::check(&read).map_err(|error| format!("blob {} is no value: {error}", blob.digest))?;
+        json::check(&read)
+            .map_err(|error| Failure::invalid(format!("blob {} is no value: {error}", blob.digest)))?;
         self.read.borrow_mut().insert(blob.digest, read.clone());
         Ok(read)
     }
 
-    fn begin(&self, blob: &v1::BlobRef, max: usize) -> Result<Bytes, String> {
-        let blob = Blob::from_message(blob)?;
+    fn begin(&self, blob: &v1::BlobRef, max: usize) -> Result<Bytes, Failure> {
+        let blob = Blob::from_message(blob).map_err(|error| Failure::invalid(error.to_string()))?;
         let end = blob.size.min(max as u64);
         let begin = async {
             let mut begin = Vec::new();

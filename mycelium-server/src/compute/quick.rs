@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_proto::v1;
-use mycelium_values::Limits;
+use mycelium_values::{Failure, Limits};
 
 use crate::values::ReadBlob;
 
@@ -31,9 +31,9 @@ impl QuickOperands {
         self.takes_more.get()
     }
 
-    fn not_here(&self) -> String {
+    fn not_here(&self) -> Failure {
         self.takes_more.set(true);
-        "large values are not read in a first try".to_owned()
+        Failure::invalid("large values are not read in a first try")
     }
 }
 
@@ -46,11 +46,11 @@ impl ReadBlob for QuickOperands {
         self.takes_more.set(true);
     }
 
-    fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
+    fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, Failure> {
         Err(self.not_here())
     }
 
-    fn begin(&self, _blob: &v1::BlobRef, _max: usize) -> Result<Bytes, String> {
+    fn begin(&self, _blob: &v1::BlobRef, _max: usize) -> Result<Bytes, Failure> {
         Err(self.not_here())
     }
 }

@@ -51,7 +51,8 @@ impl BlobServer {
             return Err(Error::field("kind", "the first message must be the header").into());
         };
         let blob = header.blob.as_ref().ok_or_else(|| Error::field("header.blob", "is missing"))?;
-        let blob = Blob::from_message(blob).map_err(|problem| Error::field("header.blob", problem))?;
+        let blob =
+            Blob::from_message(blob).map_err(|problem| Error::field("header.blob", problem.to_string()))?;
         let entered = self.mycelia.enter(&header.mycelium).await;
         let mycelium = entered.map_err(|error| error.within("header"))?;
         let blobs = mycelium.blobs();

@@ -172,8 +172,7 @@ fn check_outputs(
     let mut blobs = Vec::new();
     for (index, output) in outputs.iter().enumerate() {
         let schema = task.and_then(|task| task.outputs.get(index)?.schema.as_ref());
-        let bad = |problem| BadOutput::new(&*output.name, format!("output `{}`{problem}", output.name));
-        match check_output(output, schema).map_err(bad)? {
+        match check_output(output, schema)? {
             Located::Inline(inline) => bytes += inline.len(),
             Located::Blob(blob) => blobs.push(blob),
         }
@@ -190,15 +189,18 @@ fn check_outputs(
 
 /// Checks one output: its size, that it is JSON if it says so, and its type. What is a blob was judged by the runtime
 /// that wrote it.
-fn check_output<'a>(output: &'a v1::NamedOutput, schema: Option<&Schema>) -> Result<Located<'a>, String> {
-    let payload = output.payload.as_ref().ok_or(" has no value")?;
-    let located = locate_payload(&output.name, payload).map_err(|error| format!(": {error}"))?;
+fn check_output<'a>(output: &'a v1::NamedOutput, schema: Option<&Schema>) -> Result<Located<'a>, BadOutput> {
+    let name = output.name.as_str();
+    let bad = |problem: &dyn std::fmt::Display| BadOutput::new(name, format!("output `{name}`: {problem}"));
+    let empty = || BadOutput::new(name, format!("output `{name}` has no value"));
+    let payload = output.payload.as_ref().ok_or_else(empty)?;
+    let located = locate_payload(name, payload).map_err(|error| bad(&error))?;
     if let Located::Inline(bytes) = located
         && is_json_encoding(&payload.encoding)
     {
         match schema {
-            Some(schema) => schema.judge(bytes).map_err(|misfit| format!(": {misfit}"))?,
-            None => drop(json::check(bytes).map_err(|error| format!(": {error}"))?),
+            Some(schema) => schema.judge(bytes).map_err(|misfit| bad(&misfit))?,
+            None => drop(json::check(bytes).map_err(|error| bad(&error))?),
         }
     }
     Ok(located)

@@ -18,7 +18,7 @@ use crate::blobs::Blobs;
 use crate::broker::{CallError, Handle, Party};
 use crate::compute::Operands;
 use crate::store::{Reads, isolate, wait_for};
-use crate::values::{OutputsByJob, Preview, Tracer, has_operations, preview};
+use crate::values::{OutputsByJob, Preview, PreviewError, Tracer, has_operations, preview};
 
 /// The most bytes of values in one answer.
 const VALUES_BYTES_MAX: usize = 1024 * 1024;
@@ -57,7 +57,7 @@ pub(crate) struct JobValue {
     pub(crate) parameter: String,
     pub(crate) node: u32,
     /// What it comes to, or why it cannot be computed; `None` if that is not known.
-    pub(crate) known: Option<Result<Preview, String>>,
+    pub(crate) known: Option<Result<Preview, PreviewError>>,
     /// The jobs that it is made of.
     pub(crate) origins: Vec<JobId>,
 }
@@ -75,7 +75,7 @@ impl Weigh for JobValue {
     fn bytes(&self) -> usize {
         let known = match &self.known {
             Some(Ok(preview)) => preview.encoding.len() + preview.begin.len(),
-            Some(Err(problem)) => problem.len(),
+            Some(Err(error)) => error.to_string().len(),
             None => 0,
         };
         64 + self.parameter.len() + known + 18 * self.origins.len()

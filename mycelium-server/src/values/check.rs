@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
-use mycelium_values::{Type, Types, check_operation};
-
 use mycelium_values::json::{self, is_json_encoding};
+use mycelium_values::{Type, Types, check_operation};
 
 use super::expand::below;
 use crate::blobs::Blob;
@@ -343,7 +342,7 @@ pub(crate) fn locate_payload<'a>(of: &str, payload: &'a v1::Payload) -> Result<L
         }
         Some(payload::Content::Inline(bytes)) => Ok(Located::Inline(bytes)),
         Some(payload::Content::Blob(blob)) => {
-            Blob::from_message(blob).map(Located::Blob).map_err(|problem| field(of, problem))
+            Blob::from_message(blob).map(Located::Blob).map_err(|problem| field(of, problem.to_string()))
         }
         None => Err(field(of, "has no content")),
     }

@@ -15,9 +15,8 @@ use bytes::{Bytes, BytesMut};
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
-use mycelium_values::{ErrorKind, EvaluationError, Limits, Value};
-
 use mycelium_values::json::{is_json_encoding, write_string};
+use mycelium_values::{ErrorKind, EvaluationError, Failure, Limits, Value};
 
 use crate::blobs::Piece;
 use splice::Sizes;
@@ -85,14 +84,14 @@ pub(crate) trait ReadBlob {
     /// All of a blob.
     ///
     /// # Errors
-    /// A human-readable reason, if it is too large for an operation or cannot be read.
-    fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, String>;
+    /// If it is too large for an operation or cannot be read.
+    fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, Failure>;
 
     /// The first bytes of a blob of whatever size, at most `max`.
     ///
     /// # Errors
-    /// A human-readable reason, if it cannot be read.
-    fn begin(&self, blob: &v1::BlobRef, max: usize) -> Result<Bytes, String>;
+    /// If it cannot be read.
+    fn begin(&self, blob: &v1::BlobRef, max: usize) -> Result<Bytes, Failure>;
 }
 
 /// Computes the arguments of a job. `spec` has passed [`check_spec`](super::check_spec). Blocks while operations read
@@ -130,7 +129,7 @@ pub(crate) fn derive_arguments(
     Ok(arguments)
 }
 
-/// Whether a job's values take more to compute than putting bytes together.
+/// Whether a job's values take more to compute than assembling bytes.
 pub(crate) fn has_operations(spec: &v1::JobSpec) -> bool {
     spec.operations_version != 0
 }
@@ -157,14 +156,14 @@ enum NodeError {
 }
 
 impl NodeError {
-    /// The reason for people, where no parameter is known.
-    fn reason(self) -> String {
+    /// The same, where no parameter is known.
+    fn failure(self) -> Failure {
         match self {
             Self::OutputMissing { job, output, available, .. } => {
-                format!("job {job} has no output `{output}`; it has {available}")
+                Failure::invalid(format!("job {job} has no output `{output}`; it has {available}"))
             }
             Self::NotJson { encoding, .. } => not_json(&encoding),
-            Self::TooLarge { .. } | Self::Malformed(_) => "the value graph is malformed".to_owned(),
+            Self::TooLarge { .. } | Self::Malformed(_) => Failure::invalid("the value graph is malformed"),
         }
     }
 
@@ -295,7 +294,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn json(&self, payload: &v1::Payload) -> Result<Bytes, String> {
+    fn json(&self, payload: &v1::Payload) -> Result<Bytes, Failure> {
         match &payload.content {
             _ if !is_json_encoding(&payload.encoding) => Err(not_json(&payload.encoding)),
             Some(payload::Content::Inline(json)) => Ok(json.clone()),
@@ -304,7 +303,7 @@ impl Source<'_> {
         }
     }
 
-    fn whole(&self, outputs: &[v1::NamedOutput]) -> Result<Bytes, String> {
+    fn whole(&self, outputs: &[v1::NamedOutput]) -> Result<Bytes, Failure> {
         let mut buffer = BytesMut::new();
         for (index, output) in outputs.iter().enumerate() {
             buffer.extend_from_slice(if index > 0 { b"," } else { b"{" });
@@ -316,7 +315,8 @@ impl Source<'_> {
             }
             if buffer.len() > limits::OPERAND_BYTES_MAX {
                 let max = limits::OPERAND_BYTES_MAX;
-                return Err(format!("the outputs of the job come to more than {max} bytes together"));
+                let problem = format!("the outputs of the job come to more than {max} bytes together");
+                return Err(Failure::invalid(problem));
             }
         }
         buffer.extend_from_slice(b"}");
@@ -325,13 +325,13 @@ impl Source<'_> {
 }
 
 impl mycelium_values::Outputs for Source<'_> {
-    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, String> {
+    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, Failure> {
         if output.name.is_empty()
             && let Some(written) = self.wholes.borrow().get(&output.job_id)
         {
             return Ok(written.clone());
         }
-        let leaf = self.graph.output(0, output).map_err(NodeError::reason)?;
+        let leaf = self.graph.output(0, output).map_err(NodeError::failure)?;
         let json = match leaf {
             Leaf::Payload(payload) => self.json(payload)?,
             Leaf::Computed(json) => json.clone(),
@@ -344,7 +344,7 @@ impl mycelium_values::Outputs for Source<'_> {
         Ok(json)
     }
 
-    fn blob(&self, blob: &v1::BlobRef) -> Result<Bytes, String> {
+    fn blob(&self, blob: &v1::BlobRef) -> Result<Bytes, Failure> {
         self.blobs.read(blob)
     }
 }
@@ -356,8 +356,8 @@ fn tell_limit(error: &EvaluationError, blobs: &dyn ReadBlob) {
     }
 }
 
-fn not_json(encoding: &str) -> String {
-    format!("a value encoded as `{encoding}` can be passed on as a whole only")
+fn not_json(encoding: &str) -> Failure {
+    Failure::invalid(format!("a value encoded as `{encoding}` can be passed on as a whole only"))
 }
 
 fn check_all_json(node: usize, outputs: &[v1::NamedOutput]) -> Result<(), NodeError> {

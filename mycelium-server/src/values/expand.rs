@@ -57,6 +57,16 @@ pub(super) fn below(nodes: &[v1::ValueNode], roots: Vec<u32>) -> BTreeSet<u32> {
     found
 }
 
+/// The specifications of the jobs for all elements are too large together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the jobs for the {elements} elements of the list would come to {bytes} bytes, and the most is {SPECS_BYTES_MAX}"
+)]
+pub(crate) struct ElementsTooLarge {
+    elements: usize,
+    bytes: usize,
+}
+
 /// What the jobs of all elements have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
@@ -139,14 +149,11 @@ impl Template {
     /// Checks what the specifications for so many elements come to.
     ///
     /// # Errors
-    /// A human-readable reason, if that is too much.
-    pub(crate) fn check_size(&self, elements: usize) -> Result<(), String> {
+    /// If that is too much.
+    pub(crate) fn check_size(&self, elements: usize) -> Result<(), ElementsTooLarge> {
         let bytes = self.spec.encoded_len().saturating_mul(elements);
         if bytes > SPECS_BYTES_MAX {
-            return Err(format!(
-                "the jobs for the {elements} elements of the list would come to {bytes} bytes, and the most is \
-                 {SPECS_BYTES_MAX}"
-            ));
+            return Err(ElementsTooLarge { elements, bytes });
         }
         Ok(())
     }

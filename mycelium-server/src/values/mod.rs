@@ -18,8 +18,8 @@ pub(crate) use derive::{
     Derived, DerivedValue, OutputsByJob, ReadBlob, derive_arguments, has_operations, splice_whole,
 };
 pub(crate) use edges::{Edge, edges_of, list_edges_of};
-pub(crate) use expand::{Template, element_digest, element_id};
-pub(crate) use preview::{Preview, Tracer, preview};
+pub(crate) use expand::{ElementsTooLarge, Template, element_digest, element_id};
+pub(crate) use preview::{Preview, PreviewError, Tracer, preview};
 
 /// What tests share.
 #[cfg(test)]
@@ -33,11 +33,11 @@ mod testing {
     pub(super) struct NoBlobs;
 
     impl ReadBlob for NoBlobs {
-        fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
-            Err("there is none".to_owned())
+        fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, mycelium_values::Failure> {
+            Err(mycelium_values::Failure::invalid("there is none"))
         }
 
-        fn begin(&self, blob: &v1::BlobRef, _max: usize) -> Result<Bytes, String> {
+        fn begin(&self, blob: &v1::BlobRef, _max: usize) -> Result<Bytes, mycelium_values::Failure> {
             self.read(blob)
         }
     }

@@ -6,10 +6,12 @@ use bytes::{Bytes, BytesMut};
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
+use mycelium_values::Failure;
 
+use super::derive::DerivationError;
 use super::{DerivedValue, OutputsByJob, ReadBlob, derive_arguments};
 use crate::blobs::Piece;
-use crate::defect;
+use crate::defect::{self, Defect};
 
 /// The beginning of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,18 @@ impl<'a> Tracer<'a> {
     }
 }
 
+/// Why a value cannot be shown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PreviewError {
+    #[error(transparent)]
+    Derivation(#[from] DerivationError),
+    /// What it is made of cannot be read.
+    #[error(transparent)]
+    Part(#[from] Failure),
+    #[error(transparent)]
+    Defect(#[from] Defect),
+}
+
 /// Computes the value of a node as it is computed when the job is dispatched. Its parameter is named in errors. Leaves
 /// `spec` as it was.
 pub(crate) fn preview(
@@ -86,18 +100,18 @@ pub(crate) fn preview(
     parameter: &str,
     node: u32,
     blobs: &dyn ReadBlob,
-) -> Result<Preview, String> {
+) -> Result<Preview, PreviewError> {
     let only = vec![v1::Argument { parameter: parameter.to_owned(), node }];
     let arguments = std::mem::replace(&mut spec.arguments, only);
     // A defect must not hide the other values of the job.
     let derived = defect::catch("a value that is shown", || derive_arguments(spec, outputs, blobs));
     spec.arguments = arguments;
     let derived = match derived {
-        Ok(derived) => derived.map_err(|error| error.to_string())?,
-        Err(defect) => return Err(defect.to_string()),
+        Ok(derived) => derived?,
+        Err(defect) => return Err(defect.into()),
     };
     let value = derived.into_iter().next().map(|argument| argument.value);
-    match value.ok_or("the value graph is malformed")? {
+    match value.ok_or_else(|| Failure::invalid("the value graph is malformed"))? {
         DerivedValue::Payload(payload) => beginning(payload, blobs),
         DerivedValue::Spliced { pieces, bytes } => {
             let mut begin = BytesMut::new();
@@ -115,7 +129,7 @@ pub(crate) fn preview(
     }
 }
 
-fn beginning(payload: v1::Payload, blobs: &dyn ReadBlob) -> Result<Preview, String> {
+fn beginning(payload: v1::Payload, blobs: &dyn ReadBlob) -> Result<Preview, PreviewError> {
     let v1::Payload { encoding, content } = payload;
     match content {
         Some(payload::Content::Inline(bytes)) => {
@@ -153,11 +167,11 @@ mod tests {
     struct NoBlobs;
 
     impl ReadBlob for NoBlobs {
-        fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
-            Err("there is none".to_owned())
+        fn read(&self, _blob: &v1::BlobRef) -> Result<Bytes, Failure> {
+            Err(Failure::invalid("there is none"))
         }
 
-        fn begin(&self, _blob: &v1::BlobRef, max: usize) -> Result<Bytes, String> {
+        fn begin(&self, _blob: &v1::BlobRef, max: usize) -> Result<Bytes, Failure> {
             Ok(Bytes::from(vec![b'7'; max]))
         }
     }
@@ -236,7 +250,7 @@ mod tests {
         let sum = preview(&mut spec, &OutputsByJob::new(), "sum", 2, &NoBlobs).unwrap();
         assert_eq!((sum.begin.as_ref(), sum.size), (&b"21"[..], 2));
         let ratio = preview(&mut spec, &OutputsByJob::new(), "ratio", 4, &NoBlobs).unwrap_err();
-        assert!(ratio.contains("divide"), "{ratio}");
+        assert!(ratio.to_string().contains("divide"), "{ratio}");
         assert_eq!(spec, before);
     }
 

@@ -21,7 +21,7 @@ pub enum GraphProblem {
     WrongArity {
         /// The operation.
         operation: &'static str,
-        /// How many it takes, in words.
+        /// How many it takes, as text.
         takes: String,
         /// How many are given.
         given: usize,
@@ -174,7 +174,7 @@ fn check_body(
             }
             value_node::Kind::BodyInput(_) => Types::ANY,
             value_node::Kind::Literal(literal) => {
-                check_literal(literal).map_err(|problem| in_body(index, problem))?;
+                check_literal(literal).map_err(|problem| in_body(index, problem.to_string()))?;
                 result_types(kind).unwrap_or(Types::ANY)
             }
             value_node::Kind::List(list) => {
@@ -211,20 +211,31 @@ fn check_body(
     Ok(())
 }
 
-pub(crate) fn check_literal(literal: &v1::Payload) -> Result<(), String> {
+/// What is wrong with a literal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LiteralProblem {
+    #[error("has no content")]
+    Empty,
+    #[error("has {bytes} bytes, and the most is {}", limits::PAYLOAD_BYTES_MAX)]
+    TooLarge { bytes: usize },
+    #[error("is not encoded as JSON")]
+    OtherEncoding,
+    #[error(transparent)]
+    Json(#[from] json::JsonError),
+}
+
+pub(crate) fn check_literal(literal: &v1::Payload) -> Result<(), LiteralProblem> {
     let Some(payload::Content::Inline(bytes)) = &literal.content else {
-        return Err("has no content".to_owned());
+        return Err(LiteralProblem::Empty);
     };
     if bytes.len() > limits::PAYLOAD_BYTES_MAX {
-        return Err(format!("has {} bytes, and the most is {}", bytes.len(), limits::PAYLOAD_BYTES_MAX));
+        return Err(LiteralProblem::TooLarge { bytes: bytes.len() });
     }
     if !is_json_encoding(&literal.encoding) {
-        return Err("is not encoded as JSON".to_owned());
+        return Err(LiteralProblem::OtherEncoding);
     }
-    match json::check(bytes) {
-        Ok(_depth) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
+    json::check(bytes)?;
+    Ok(())
 }
 
 /// The types that the value of a node may have, as far as the node alone tells; `None` for operations.

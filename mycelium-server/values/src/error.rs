@@ -61,8 +61,9 @@ impl ErrorKind {
     }
 }
 
-/// How one operation failed, before it is known where it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How one operation failed, or why it has no operand, before it is known where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct Failure {
     /// The kind.
     pub kind: ErrorKind,
@@ -73,6 +74,11 @@ pub struct Failure {
 impl Failure {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
+    }
+
+    /// A value that is missing, or cannot be used: [`ErrorKind::InvalidValue`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidValue, message)
     }
 }
 

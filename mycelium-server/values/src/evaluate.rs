@@ -20,19 +20,19 @@ use crate::types::{Type, Types};
 use crate::value::{Entries, Text, Value};
 use loops::LoopState;
 
-/// Where the outputs of jobs come from: valid JSON text, or in words why there is none.
+/// Where the outputs of jobs come from, as valid JSON text.
 pub trait Outputs {
     /// The output that a node stands for.
     ///
     /// # Errors
-    /// In words, if there is no such output or if it is not JSON.
-    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, String>;
+    /// If there is no such output or if it is not JSON.
+    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, Failure>;
 
     /// All of a blob that a literal names.
     ///
     /// # Errors
-    /// In words, if it cannot be read, or is more than an operation may take.
-    fn blob(&self, blob: &v1::BlobRef) -> Result<Bytes, String>;
+    /// If it cannot be read, or is more than an operation may take.
+    fn blob(&self, blob: &v1::BlobRef) -> Result<Bytes, Failure>;
 }
 
 /// Computes the values of `wanted` nodes. The graph has passed the check; one that has not fails and does no harm.
@@ -73,7 +73,7 @@ struct Scope<'a> {
 enum Work<'a> {
     /// Compute a node.
     Compute(u32),
-    /// The parts of a node are computed: put it together.
+    /// The parts of a node are computed: assemble it.
     Finish(u32),
     /// The newest operand of a lazy operation is computed: go on.
     GoOn { node: u32, operand: usize },
@@ -128,7 +128,7 @@ impl<'a> Scope<'a> {
 
 /// A node that the check would have refused.
 fn malformed() -> Failure {
-    Failure::new(ErrorKind::InvalidValue, "the value graph is malformed")
+    Failure::invalid("the value graph is malformed")
 }
 
 impl<'a> Machine<'a> {
@@ -160,10 +160,7 @@ impl<'a> Machine<'a> {
         self.budget.steps(1)?;
         let value = match scope.kind(node).ok_or_else(malformed)? {
             value_node::Kind::Literal(literal) => literal_value(literal, self.outputs, &mut self.budget)?,
-            value_node::Kind::Output(output) => {
-                let json = self.outputs.output(output);
-                Value::raw(&json.map_err(|message| Failure::new(ErrorKind::InvalidValue, message))?)
-            }
+            value_node::Kind::Output(output) => Value::raw(&self.outputs.output(output)?),
             value_node::Kind::BodyInput(input) => {
                 scope.inputs.get(*input as usize).cloned().ok_or_else(malformed)?
             }
@@ -366,7 +363,7 @@ impl<'a> Machine<'a> {
 }
 
 fn unknown(name: &str) -> Failure {
-    Failure::new(ErrorKind::InvalidValue, format!("there is no operation `{}`", crate::value::shorten(name)))
+    Failure::invalid(format!("there is no operation `{}`", crate::value::shorten(name)))
 }
 
 fn literal_value(
@@ -380,8 +377,7 @@ fn literal_value(
             Ok(Value::raw(json))
         }
         Some(payload::Content::Blob(blob)) if is_json_encoding(&literal.encoding) => {
-            let json =
-                outputs.blob(blob).map_err(|message| Failure::new(ErrorKind::InvalidValue, message))?;
+            let json = outputs.blob(blob)?;
             budget.scan(json.len())?;
             Ok(Value::raw(&json))
         }

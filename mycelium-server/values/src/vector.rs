@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::budget::Limits;
 use crate::check::{check_literal, check_operation, result_types};
-use crate::error::EvaluationError;
+use crate::error::{EvaluationError, Failure};
 use crate::evaluate::{Outputs, evaluate};
 use crate::types::Types;
 use crate::value::Value;
@@ -119,15 +119,15 @@ impl Vector {
 }
 
 impl Outputs for Vector {
-    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, String> {
+    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, Failure> {
         match self.inputs.get(&output.name) {
             Some(json) => Ok(Bytes::copy_from_slice(json.get().as_bytes())),
-            None => Err(format!("there is no input `{}`", output.name)),
+            None => Err(Failure::invalid(format!("there is no input `{}`", output.name))),
         }
     }
 
-    fn blob(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
-        Err("a test vector has no blobs".to_owned())
+    fn blob(&self, _blob: &v1::BlobRef) -> Result<Bytes, Failure> {
+        Err(Failure::invalid("a test vector has no blobs"))
     }
 }
 
@@ -173,7 +173,7 @@ pub fn check_nodes(nodes: &[v1::ValueNode]) -> Result<(), VectorError> {
                 return Err(refused("is the input of a body, and stands in none".to_owned()));
             }
             Some(other @ value_node::Kind::Literal(literal)) => {
-                check_literal(literal).map_err(refused)?;
+                check_literal(literal).map_err(|problem| refused(problem.to_string()))?;
                 result_types(other).unwrap_or(Types::ANY)
             }
             Some(other @ value_node::Kind::Output(_)) => result_types(other).unwrap_or(Types::ANY),

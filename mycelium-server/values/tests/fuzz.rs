@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use mycelium_proto::v1::{self, value_node};
 use mycelium_values::vector::check_nodes;
-use mycelium_values::{Limits, Operation, Outputs, evaluate};
+use mycelium_values::{Failure, Limits, Operation, Outputs, evaluate};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -13,15 +13,15 @@ const SMALL: Limits = Limits { steps: 20_000, memory_bytes: 1 << 20, value_bytes
 struct Anything;
 
 impl Outputs for Anything {
-    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, String> {
+    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, Failure> {
         match output.name.as_str() {
-            "missing" => Err("there is none".to_owned()),
+            "missing" => Err(Failure::invalid("there is none")),
             name => Ok(Bytes::from(serde_json::to_vec(name).unwrap())),
         }
     }
 
-    fn blob(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
-        Err("there is none".to_owned())
+    fn blob(&self, _blob: &v1::BlobRef) -> Result<Bytes, Failure> {
+        Err(Failure::invalid("there is none"))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::blobs::{Blob, BlobError, Blobs, Piece};
 use crate::broker::{CallError, Handle, PreparedJob, Submission};
 use crate::report::Report;
 use crate::store::{BlobDigest, SpecRecord};
-use crate::values::{Template, element_digest, element_id};
+use crate::values::{ElementsTooLarge, Template, element_digest, element_id};
 
 /// How many jobs are submitted at once.
 const CHUNK: usize = 1_024;
@@ -46,13 +46,13 @@ impl Expansion {
     /// `spec` is that of the job with the list, and so is `record`.
     ///
     /// # Errors
-    /// A human-readable reason, if there would be too much to submit.
+    /// If there would be too much to submit.
     pub(super) fn new(
         list: JobId,
         record: &SpecRecord,
         spec: v1::JobSpec,
         elements: Vec<Value>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ElementsTooLarge> {
         let template = Template::new(list, spec);
         template.check_size(elements.len())?;
         Ok(Self {

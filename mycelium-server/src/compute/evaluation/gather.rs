@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use mycelium_core::ids::JobId;
 use mycelium_proto::v1;
+use mycelium_values::Failure;
 
 use super::super::failed::Failed;
 use super::super::operands::{OUTPUTS_BYTES_MAX, read_outputs};
@@ -62,6 +63,8 @@ fn read_wholes(store: &dyn Reads, jobs: &[JobId]) -> Result<Vec<Vec<Piece>>, Fai
     if let Some(failure) = outputs.damage_of(jobs) {
         return Err(Failed::Permanent(failure));
     }
-    let wholes: Result<_, String> = jobs.iter().map(|job| splice_whole(*job, &outputs.outputs)).collect();
-    wholes.map_err(|reason| Failed::underivable(format!("what the jobs for the elements returned: {reason}")))
+    let wholes: Result<_, _> = jobs.iter().map(|job| splice_whole(*job, &outputs.outputs)).collect();
+    wholes.map_err(|failure: Failure| {
+        Failed::underivable(format!("what the jobs for the elements returned: {failure}"))
+    })
 }

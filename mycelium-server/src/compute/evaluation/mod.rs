@@ -338,7 +338,7 @@ fn decide_job(
         }),
         Decision::Expand(elements) => match Expansion::new(job, record, spec, elements) {
             Ok(expansion) => Step::Expand(Box::new(expansion)),
-            Err(problem) => Step::Answer(Answer::underivable(problem)),
+            Err(error) => Step::Answer(Answer::underivable(error.to_string())),
         },
     })
 }

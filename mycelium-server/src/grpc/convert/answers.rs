@@ -144,7 +144,7 @@ fn value(value: JobValue) -> v1::JobValue {
         node,
         known: known.map(|known| match known {
             Ok(Preview { encoding, begin, size }) => Known::Value(v1::ValuePreview { encoding, begin, size }),
-            Err(problem) => Known::Error(problem),
+            Err(error) => Known::Error(error.to_string()),
         }),
         origin_job_ids: origins.iter().map(|origin| id(origin.as_bytes())).collect(),
     }
@@ -271,11 +271,13 @@ mod tests {
     };
     use mycelium_core::image::{JobHead, Running};
     use mycelium_core::status::Status;
+    use mycelium_values::Failure;
     use prost::Message;
 
     use super::*;
     use crate::queries::page::Weigh;
     use crate::store::FailureRecord;
+    use crate::values::PreviewError;
 
     const LATE: Timestamp = Timestamp(u64::MAX);
 
@@ -369,7 +371,11 @@ mod tests {
         let of_job = || JobValues {
             job: from,
             nodes: vec![v1::ValueNode { kind: Some(v1::value_node::Kind::Literal(literal.clone())) }; 3],
-            values: vec![value(None), value(Some(Err(text()))), value(Some(Ok(previewed.clone())))],
+            values: vec![
+                value(None),
+                value(Some(Err(PreviewError::Part(Failure::invalid(text()))))),
+                value(Some(Ok(previewed.clone()))),
+            ],
             origins: vec![unfinished(), unfinished()],
         };
         assert!(in_list(&values(of_job())) <= of_job().bytes());

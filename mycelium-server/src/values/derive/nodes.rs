@@ -7,9 +7,9 @@ use bytes::Bytes;
 use mycelium_core::ids::JobId;
 use mycelium_proto::v1;
 use mycelium_values::json::is_json_encoding;
-use mycelium_values::{EvaluationError, Outputs, Value};
+use mycelium_values::{EvaluationError, Failure, Outputs, Value};
 
-use super::{Graph, Leaf, OutputsByJob, ReadBlob, Source, not_json, tell_limit};
+use super::{Graph, Leaf, NodeError, OutputsByJob, ReadBlob, Source, not_json, tell_limit};
 use crate::blobs::Piece;
 
 /// Why nodes have no value.
@@ -49,15 +49,15 @@ struct UnlessSkipped<'a> {
 }
 
 impl Outputs for UnlessSkipped<'_> {
-    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, String> {
+    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, Failure> {
         if JobId::from_slice(&output.job_id).is_some_and(|job| self.skipped.contains(&job)) {
             self.is_skipped.set(true);
-            return Err("the job was skipped".to_owned());
+            return Err(Failure::invalid("the job was skipped"));
         }
         self.source.output(output)
     }
 
-    fn blob(&self, blob: &v1::BlobRef) -> Result<Bytes, String> {
+    fn blob(&self, blob: &v1::BlobRef) -> Result<Bytes, Failure> {
         self.source.blob(blob)
     }
 }
@@ -65,15 +65,15 @@ impl Outputs for UnlessSkipped<'_> {
 /// The whole of what a job returned, in pieces; null if it has no outputs because it was skipped.
 ///
 /// # Errors
-/// A human-readable reason, if an output is not JSON.
-pub(crate) fn splice_whole(job: JobId, outputs: &OutputsByJob) -> Result<Vec<Piece>, String> {
+/// If an output is not JSON.
+pub(crate) fn splice_whole(job: JobId, outputs: &OutputsByJob) -> Result<Vec<Piece>, Failure> {
     let graph = Graph { nodes: &[], outputs, computed: HashMap::new() };
     if !outputs.contains_key(&job) {
         return Ok(vec![Piece::Bytes(Bytes::from_static(b"null"))]);
     }
     let job_id = Bytes::copy_from_slice(job.as_bytes());
     let leaf = graph.output(0, &v1::OutputRef { job_id, name: String::new() });
-    match leaf.map_err(|error| error.reason())? {
+    match leaf.map_err(NodeError::failure)? {
         Leaf::Payload(payload) if !is_json_encoding(&payload.encoding) => Err(not_json(&payload.encoding)),
         leaf => Ok(leaf.splice()),
     }

@@ -177,15 +177,15 @@ fn what_is_put_together_comes_to_8_mib_or_to_eight_times_its_parts() {
 fn blobs_are_pieces_and_operations_read_those_they_look_into() {
     struct OneBlob;
     impl ReadBlob for OneBlob {
-        fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, String> {
+        fn read(&self, blob: &v1::BlobRef) -> Result<Bytes, Failure> {
             if blob.size == 5 {
                 Ok(Bytes::from_static(b"[1,2]"))
             } else {
-                Err("it was not to be read".to_owned())
+                Err(Failure::invalid("it was not to be read"))
             }
         }
 
-        fn begin(&self, blob: &v1::BlobRef, _max: usize) -> Result<Bytes, String> {
+        fn begin(&self, blob: &v1::BlobRef, _max: usize) -> Result<Bytes, Failure> {
             self.read(blob)
         }
     }

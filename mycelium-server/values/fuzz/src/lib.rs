@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mycelium_proto::v1::{self, payload, value_node};
 use mycelium_values::vector::check_nodes;
-use mycelium_values::{ErrorKind, Limits, Operation, Outputs, evaluate};
+use mycelium_values::{ErrorKind, Failure, Limits, Operation, Outputs, evaluate};
 
 /// Small, so that a graph that takes more is found in milliseconds.
 const SMALL: Limits = Limits { steps: 20_000, memory_bytes: 1 << 20, value_bytes: 1 << 16, depth: 16 };
@@ -46,16 +46,16 @@ const LITERALS: [&str; 24] = [
 struct Anything;
 
 impl Outputs for Anything {
-    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, String> {
+    fn output(&self, output: &v1::OutputRef) -> Result<Bytes, Failure> {
         match output.name.as_str() {
-            "missing" => Err("there is none".to_owned()),
+            "missing" => Err(Failure::invalid("there is none")),
             "" => Ok(Bytes::from(format!("[{}]", LITERALS.join(",")))),
-            name => serde_json::to_vec(name).map(Bytes::from).map_err(|error| error.to_string()),
+            name => serde_json::to_vec(name).map(Bytes::from).map_err(|error| Failure::invalid(error.to_string())),
         }
     }
 
-    fn blob(&self, _blob: &v1::BlobRef) -> Result<Bytes, String> {
-        Err("there is none".to_owned())
+    fn blob(&self, _blob: &v1::BlobRef) -> Result<Bytes, Failure> {
+        Err(Failure::invalid("there is none"))
     }
 }
 

@@ -101,7 +101,7 @@ fn to_float(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failur
 }
 
 fn no_number(wanted: &str) -> Failure {
-    Failure::new(ErrorKind::InvalidValue, format!("the string is not {wanted}"))
+    Failure::invalid(format!("the string is not {wanted}"))
 }
 
 /// A string as it is, anything else as its JSON text.
@@ -113,7 +113,7 @@ pub(crate) fn to_string(value: &Value, budget: &mut Budget) -> Result<Value, Fai
     let json = compact(value, budget)?;
     match std::str::from_utf8(&json) {
         Ok(text) => Ok(Value::text(text)),
-        Err(_) => Err(Failure::new(ErrorKind::InvalidValue, "the value is not UTF-8")),
+        Err(_) => Err(Failure::invalid("the value is not UTF-8")),
     }
 }
 

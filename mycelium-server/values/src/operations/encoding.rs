@@ -41,9 +41,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             budget.value(1, text.len())?;
             match json::check(text.as_bytes()) {
                 Ok(_depth) => Ok(Value::raw(&Bytes::copy_from_slice(text.as_bytes()))),
-                Err(error) => {
-                    Err(Failure::new(ErrorKind::InvalidValue, format!("the string is not JSON: {error}")))
-                }
+                Err(error) => Err(Failure::invalid(format!("the string is not JSON: {error}"))),
             }
         },
     ),
@@ -71,7 +69,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             let bytes = BASE64_STANDARD
                 .decode(text.as_bytes())
                 // Its error quotes a byte of the string.
-                .map_err(|_| Failure::new(ErrorKind::InvalidValue, "the string is not base64"))?;
+                .map_err(|_| Failure::invalid("the string is not base64"))?;
             utf8(&bytes)
         },
     ),
@@ -93,6 +91,6 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 fn utf8(bytes: &[u8]) -> Result<Value, Failure> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Value::text(text)),
-        Err(error) => Err(Failure::new(ErrorKind::InvalidValue, format!("the bytes are not UTF-8: {error}"))),
+        Err(error) => Err(Failure::invalid(format!("the bytes are not UTF-8: {error}"))),
     }
 }

@@ -163,7 +163,7 @@ fn indexes(
     len: usize,
 ) -> Result<(i128, i128, usize), Failure> {
     if step == 0 {
-        return Err(Failure::new(ErrorKind::InvalidValue, "the step of a slice must not be 0"));
+        return Err(Failure::invalid("the step of a slice must not be 0"));
     }
     let len = len as i128;
     let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };

@@ -190,10 +190,10 @@ fn from_items(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Fail
             other => return Err(wrong_type("an item", other.kind(), "a list of a key and a value")),
         };
         let [key, value] = pair.items() else {
-            return Err(Failure::new(
-                ErrorKind::InvalidValue,
-                format!("an item has {} elements, and must be a key and a value", pair.items().len()),
-            ));
+            return Err(Failure::invalid(format!(
+                "an item has {} elements, and must be a key and a value",
+                pair.items().len()
+            )));
         };
         match key.looked(budget)? {
             Value::Text(key) => drop(entries.insert(key, value.clone())),

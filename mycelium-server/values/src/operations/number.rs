@@ -241,7 +241,7 @@ fn round(operands: &mut [Value], _: &mut Budget) -> Result<Value, Failure> {
     let has_digits = operands.len() > 1;
     let digits = if has_digits { int(operands, 1)? } else { 0 };
     let Some(places) = usize::try_from(digits).ok().filter(|_| digits <= DIGITS_MAX) else {
-        return Err(Failure::new(ErrorKind::InvalidValue, format!("`digits` must be 0 to {DIGITS_MAX}")));
+        return Err(Failure::invalid(format!("`digits` must be 0 to {DIGITS_MAX}")));
     };
     match any(operands, 0)? {
         // From 2^53 on a float has no fraction.
@@ -276,10 +276,7 @@ fn power(operands: &mut [Value], _: &mut Budget) -> Result<Value, Failure> {
         return Err(Failure::new(ErrorKind::DivisionByZero, "0 has no negative power"));
     }
     if base < 0.0 && exponent.fract() != 0.0 {
-        return Err(Failure::new(
-            ErrorKind::InvalidValue,
-            "the left is negative, and has no power that is not whole",
-        ));
+        return Err(Failure::invalid("the left is negative, and has no power that is not whole"));
     }
     Value::float(base.powf(exponent))
 }

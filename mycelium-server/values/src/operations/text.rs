@@ -100,7 +100,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         |operands, budget| {
             let (whole, old, new) = (text(operands, 0)?, text(operands, 1)?, text(operands, 2)?);
             if old.is_empty() {
-                return Err(Failure::new(ErrorKind::InvalidValue, "the part to replace is empty"));
+                return Err(Failure::invalid("the part to replace is empty"));
             }
             budget.scan(whole.len().saturating_add(old.len()))?;
             let count = if old.len() > whole.len() { 0 } else { whole.matches(&*old).count() };
@@ -212,7 +212,7 @@ fn split(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> 
     if operands.len() > 1 {
         let separator = text(operands, 1)?;
         if separator.is_empty() {
-            return Err(Failure::new(ErrorKind::InvalidValue, "the separator is empty"));
+            return Err(Failure::invalid("the separator is empty"));
         }
         budget.scan(separator.len())?;
         if separator.len() > whole.len() {
@@ -242,7 +242,7 @@ fn pad(operands: &mut [Value], at_start: bool, budget: &mut Budget) -> Result<Va
     let fill = if operands.len() > 2 { text(operands, 2)? } else { " ".into() };
     let mut points = fill.chars();
     let (Some(fill), None) = (points.next(), points.next()) else {
-        return Err(Failure::new(ErrorKind::InvalidValue, "what to fill with is not one code point"));
+        return Err(Failure::invalid("what to fill with is not one code point"));
     };
     budget.scan(whole.len())?;
     let width = usize::try_from(int(operands, 1)?.max(0)).unwrap_or(usize::MAX);
@@ -253,7 +253,7 @@ fn pad(operands: &mut [Value], at_start: bool, budget: &mut Budget) -> Result<Va
 }
 
 fn format(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> {
-    let invalid = |message: String| Failure::new(ErrorKind::InvalidValue, message);
+    let invalid = |message: String| Failure::invalid(message);
     let template = text(operands, 0)?;
     budget.scan(template.len())?;
     let mut result = String::new();

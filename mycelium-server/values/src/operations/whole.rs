@@ -309,7 +309,7 @@ fn enumerate(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failu
 fn range(operands: &mut [Value], budget: &mut Budget) -> Result<Value, Failure> {
     let (start, stop, step) = (int(operands, 0)?, int(operands, 1)?, int_or(operands, 2, 1)?);
     if step == 0 {
-        return Err(Failure::new(ErrorKind::InvalidValue, "the step of a range must not be 0"));
+        return Err(Failure::invalid("the step of a range must not be 0"));
     }
     let distance = if step > 0 { stop - start } else { start - stop };
     let width = step.abs();

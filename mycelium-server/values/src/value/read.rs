@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{Entries, Int, PARSED_BYTES, Text, Value};
 use crate::budget::Budget;
-use crate::error::{ErrorKind, Failure};
+use crate::error::Failure;
 
 /// An int within the range, from a JSON number; `None` for floats and for what is out of range.
 pub(super) fn read_int(json: &[u8]) -> Option<Int> {
@@ -95,7 +95,7 @@ pub(super) fn read_map(json: &Bytes, budget: &mut Budget) -> Result<Value, Failu
 }
 
 fn unreadable(error: &serde_json::Error) -> Failure {
-    Failure::new(ErrorKind::InvalidValue, format!("the value is no JSON that can be read: {error}"))
+    Failure::invalid(format!("the value is no JSON that can be read: {error}"))
 }
 
 /// A part of a text, without copying it.
