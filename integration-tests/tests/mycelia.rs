@@ -132,6 +132,69 @@ async fn nothing_crosses_between_two_mycelia() -> anyhow::Result<()> {
     broker.stop().await
 }
 
+/// Submits, and asks again where the mycelium was deleted under the call: then nothing was promised.
+async fn submit_until_taken(client: Client, name: &str) -> anyhow::Result<Bytes> {
+    let job = wire::id();
+    until("a submission to be taken", || {
+        let (mut client, submission) = (client.clone(), submission(name, &wire::id(), &job, 1));
+        async move {
+            match client.submit_jobs(submission).await {
+                Ok(_) => Ok(Some(())),
+                refused => {
+                    wire::expect_refusal(refused, Code::Unavailable, reason::BROKER_STOPPING, &[])?;
+                    Ok(None)
+                }
+            }
+        }
+    })
+    .await?;
+    Ok(job)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_makes_and_who_deletes_one_at_once_meet_the_same_one() -> anyhow::Result<()> {
+    let mut broker = BrokerProcess::start(&[]).await?;
+    let mut client = wire::client(&broker.url()).await?;
+    for round in 0..5 {
+        let (name, force) = (format!("contended-{round}"), round == 0);
+        create(&mut client, &name).await?;
+        let deletions = (0..3).map(|_| async {
+            match delete(&mut client.clone(), &name, force).await {
+                Ok(_) => Ok(()),
+                Err(status) if !force && status.code() == Code::FailedPrecondition => Ok(()),
+                Err(status) => Err(anyhow::Error::from(status)),
+            }
+        });
+        let makings = (0..3).map(|_| async { create(&mut client.clone(), &name).await });
+        let submissions = (0..3).map(|_| submit_until_taken(client.clone(), &name));
+        let (_, _, submitted) = tokio::try_join!(
+            futures::future::try_join_all(deletions),
+            futures::future::try_join_all(makings),
+            futures::future::try_join_all(submissions),
+        )?;
+
+        // Whatever came first, what is submitted now is there. Without force, nothing went that was not finished.
+        let last = submit_until_taken(client.clone(), &name).await?;
+        let found = jobs(&mut client, &name).await?;
+        for job in [&last].into_iter().chain(submitted.iter().filter(|_| !force)) {
+            ensure!(found.iter().any(|found| found.job_id == job), "round {round}: a job is gone");
+        }
+    }
+    // What is told is what is there.
+    for round in 5..10 {
+        let name = format!("contended-{round}");
+        create(&mut client, &name).await?;
+        let deletions = (0..3).map(|_| async { Ok(delete(&mut client.clone(), &name, false).await?) });
+        let makings = (0..3).map(|_| async { create(&mut client.clone(), &name).await });
+        tokio::try_join!(futures::future::try_join_all(deletions), futures::future::try_join_all(makings))?;
+    }
+    let before = names(&mut client).await?;
+    broker.kill().await?;
+    broker.restart().await?;
+    ensure!(names(&mut wire::client(&broker.url()).await?).await? == before);
+    broker.stop().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_what_is_not_there_makes_nothing() -> anyhow::Result<()> {
     let broker = BrokerProcess::start(&["--auto-create=false"]).await?;

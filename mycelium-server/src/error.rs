@@ -79,7 +79,7 @@ pub(crate) enum Error {
     #[error("this broker hosts {max} mycelia, and no more are allowed")]
     MyceliaFull { max: usize },
     #[error(
-        "elves serve the mycelium `{0}`, or it has jobs that are not finished; delete it with `force` all the same"
+        "the mycelium `{0}` is in use, or has jobs that are not finished; delete it with `force` all the same"
     )]
     MyceliumInUse(String),
     #[error("the mycelium `default` cannot be deleted, and a broker on one given store has no other")]

@@ -6,7 +6,6 @@
 mod open;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,8 +30,8 @@ const NAME_BYTES_MAX: usize = 48;
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How long those who use a mycelium that is deleted have to let go of it.
 const LET_GO_WITHIN: Duration = Duration::from_secs(10);
-/// How often it is looked whether they have.
-const LET_GO_POLL: Duration = Duration::from_millis(10);
+/// How long a deletion without force waits for those who use a mycelium that no elf serves.
+const DELETABLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The mycelia of a broker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -131,9 +130,7 @@ impl Mycelia {
     /// # Errors
     /// As [`read`](Self::read).
     pub(crate) async fn find(&self, name: &str) -> Result<Option<Handle>, Error> {
-        let slot = self.slots().get(checked(name)?).map(Arc::clone);
-        let Some(slot) = slot else { return Ok(None) };
-        let state = Arc::clone(&slot.state).lock_owned().await;
+        let Some((slot, state)) = self.locked(checked(name)?).await else { return Ok(None) };
         match &*state {
             State::Absent => Ok(None),
             State::Open(open) if !open.handle.has_ended() => Ok(Some(self.lend(&slot, open))),
@@ -154,8 +151,7 @@ impl Mycelia {
                 Err(Error::MyceliumNotFound(name.to_owned()))
             }
             None => {
-                let slot = self.slot_for(checked(name)?)?;
-                let state = Arc::clone(&slot.state).lock_owned().await;
+                let (slot, state) = self.locked_or_new(checked(name)?).await?;
                 match &*state {
                     State::Open(open) if !open.handle.has_ended() => Ok(self.lend(&slot, open)),
                     State::Absent | State::Closed | State::Open(_) => self.open(slot, state).await,
@@ -187,8 +183,7 @@ impl Mycelia {
     /// # Errors
     /// As [`read`](Self::read); [`Error::MyceliaFull`], and [`Error::MyceliumFixed`] if the broker was given one store.
     pub(crate) async fn create(&self, name: &str) -> Result<bool, Error> {
-        let slot = self.slot_for(checked(name)?)?;
-        let mut state = Arc::clone(&slot.state).lock_owned().await;
+        let (slot, mut state) = self.locked_or_new(checked(name)?).await?;
         let State::Absent = &*state else { return Ok(false) };
         let mycelia = self.clone();
         // Not broken off with the call: nobody meets it half made.
@@ -206,22 +201,48 @@ impl Mycelia {
         making.await.map_err(|_broken_off| CallError::Stopping)?
     }
 
-    /// The slot of that name, which is new if there is none.
-    fn slot_for(&self, name: &str) -> Result<Arc<Slot>, Error> {
-        let mut slots = self.slots();
-        let n_slots = slots.len();
-        match slots.entry(Arc::from(name)) {
-            Entry::Occupied(known) => Ok(Arc::clone(known.get())),
-            Entry::Vacant(_) if !self.shared.home.can_make() => Err(Error::MyceliumFixed),
-            Entry::Vacant(_) if n_slots >= self.shared.config.mycelia_max => {
-                Err(Error::MyceliaFull { max: self.shared.config.mycelia_max })
-            }
-            Entry::Vacant(new) => {
-                let name = Arc::clone(new.key());
-                let state = Arc::new(AsyncMutex::new(State::Absent));
-                Ok(Arc::clone(new.insert(Arc::new(Slot { name, state, used_at: 0.into() }))))
+    /// The slot of that name, locked. While it is, it is the one of that name: slots are removed by who has them locked.
+    async fn locked(&self, name: &str) -> Option<(Arc<Slot>, OwnedMutexGuard<State>)> {
+        loop {
+            let slot = self.slots().get(name).map(Arc::clone)?;
+            let state = Arc::clone(&slot.state).lock_owned().await;
+            // It may have been deleted meanwhile, and another be there.
+            if self.slots().get(name).is_some_and(|now| Arc::ptr_eq(now, &slot)) {
+                return Some((slot, state));
             }
         }
+    }
+
+    /// As [`locked`](Self::locked); if there is none, a new one.
+    async fn locked_or_new(&self, name: &str) -> Result<(Arc<Slot>, OwnedMutexGuard<State>), Error> {
+        loop {
+            if let Some(known) = self.locked(name).await {
+                return Ok(known);
+            }
+            if let Some(new) = self.new_slot(name)? {
+                return Ok(new);
+            }
+        }
+    }
+
+    /// A new slot, locked before anybody else sees it; `None` if there is one of that name.
+    fn new_slot(&self, name: &str) -> Result<Option<(Arc<Slot>, OwnedMutexGuard<State>)>, Error> {
+        let mut slots = self.slots();
+        if slots.contains_key(name) {
+            return Ok(None);
+        }
+        if !self.shared.home.can_make() {
+            return Err(Error::MyceliumFixed);
+        }
+        if slots.len() >= self.shared.config.mycelia_max {
+            return Err(Error::MyceliaFull { max: self.shared.config.mycelia_max });
+        }
+        let name: Arc<str> = Arc::from(name);
+        let state = Arc::new(AsyncMutex::new(State::Absent));
+        let Ok(locked) = Arc::clone(&state).try_lock_owned() else { return Ok(None) };
+        let slot = Arc::new(Slot { name: Arc::clone(&name), state, used_at: 0.into() });
+        slots.insert(name, Arc::clone(&slot));
+        Ok(Some((slot, locked)))
     }
 
     fn on_made(&self, slot: &Slot) {
@@ -239,21 +260,38 @@ impl Mycelia {
         if name == DEFAULT || !self.shared.home.can_make() {
             return Err(Error::MyceliumFixed);
         }
-        let Some(handle) = self.find(name).await? else { return Ok(false) };
-        let counts = handle.query(|core, _| core.status()).await?;
-        drop(handle);
-        if !force && (counts.sessions > 0 || counts.pending + counts.ready + counts.running > 0) {
-            return Err(Error::MyceliumInUse(name.to_owned()));
-        }
-        let Some(slot) = self.slots().get(name).map(Arc::clone) else { return Ok(false) };
-        let state = Arc::clone(&slot.state).lock_owned().await;
+        let Some((slot, state)) = self.locked(name).await else { return Ok(false) };
         let mycelia = self.clone();
         // Not broken off with the call: a mycelium is there, or it is not.
-        let deleting = tokio::spawn(async move { mycelia.delete_slot(&slot, state).await });
+        let deleting = tokio::spawn(async move { mycelia.delete_slot(&slot, state, force).await });
         deleting.await.map_err(|_broken_off| CallError::Stopping)?
     }
 
-    async fn delete_slot(&self, slot: &Slot, mut state: OwnedMutexGuard<State>) -> Result<bool, Error> {
+    /// Whether it may be deleted without force: nobody uses it, no elf serves it, and all its jobs have ended. While it is
+    /// locked, nobody begins to use it.
+    async fn is_deletable(&self, slot: &Slot, state: &mut State) -> Result<bool, Error> {
+        if let State::Closed = state {
+            drop(self.open_slot(slot, state).await?);
+        }
+        let State::Open(open) = state else { return Ok(true) };
+        let counts = open.handle.query(|core, _| core.status()).await?;
+        if counts.sessions > 0 || !open.is_let_go_of(DELETABLE_WITHIN).await {
+            return Ok(false);
+        }
+        // Who has let go of it may have brought jobs.
+        let counts = open.handle.query(|core, _| core.status()).await?;
+        Ok(counts.sessions == 0 && counts.pending + counts.ready + counts.running == 0)
+    }
+
+    async fn delete_slot(
+        &self,
+        slot: &Slot,
+        mut state: OwnedMutexGuard<State>,
+        force: bool,
+    ) -> Result<bool, Error> {
+        if !force && !self.is_deletable(slot, &mut state).await? {
+            return Err(Error::MyceliumInUse(slot.name.as_ref().to_owned()));
+        }
         match std::mem::replace(&mut *state, State::Closed) {
             State::Absent => {
                 *state = State::Absent;
@@ -261,12 +299,7 @@ impl Mycelia {
             }
             State::Closed => {}
             State::Open(open) => {
-                let in_use = Arc::clone(&open.in_use);
-                open.close().await;
-                let begun = Instant::now();
-                while Arc::strong_count(&in_use) > 1 && begun.elapsed() < LET_GO_WITHIN {
-                    tokio::time::sleep(LET_GO_POLL).await;
-                }
+                open.close_for_all(LET_GO_WITHIN).await;
             }
         }
         let (home, name) = (self.shared.home.clone(), Arc::clone(&slot.name));

@@ -49,7 +49,7 @@ pub const FAILURE_NOT_FOUND: &str = "FAILURE_NOT_FOUND";
 pub const MYCELIUM_NOT_FOUND: &str = "MYCELIUM_NOT_FOUND";
 /// There are as many mycelia as the broker may host. `RESOURCE_EXHAUSTED`.
 pub const MYCELIA_FULL: &str = "MYCELIA_FULL";
-/// Elves serve the mycelium, or it has unfinished jobs. `FAILED_PRECONDITION`.
+/// The mycelium is used, or has unfinished jobs. `FAILED_PRECONDITION`.
 pub const MYCELIUM_IN_USE: &str = "MYCELIUM_IN_USE";
 /// The mycelium `default` cannot be deleted, nor another be made beside it in a broker that was given one store.
 /// `FAILED_PRECONDITION`.

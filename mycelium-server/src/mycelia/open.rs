@@ -1,6 +1,7 @@
 //! A mycelium while it runs, and why it may not.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,20 @@ impl Open {
         asked.await.unwrap_or(false)
     }
 
+    /// Waits until nobody uses it any more; `false` if somebody still does. To be asked while nobody can begin to.
+    pub(super) async fn is_let_go_of(&self, within: Duration) -> bool {
+        is_let_go_of(&self.in_use, within).await
+    }
+
+    /// Closes it, and waits until those who use it have let go of it, but not longer than `within`.
+    pub(super) async fn close_for_all(self, within: Duration) {
+        let in_use = Arc::clone(&self.in_use);
+        self.close().await;
+        if !is_let_go_of(&in_use, within).await {
+            tracing::warn!("a mycelium that is deleted is still used");
+        }
+    }
+
     /// Writes it out, and waits until it has ended.
     pub(super) async fn close(self) {
         self.stop.cancel();
@@ -65,6 +80,21 @@ impl Open {
             }
         }
     }
+}
+
+/// How often it is looked whether a mycelium is still used. There is no event for it: uses are counted and no more.
+const LET_GO_POLL: Duration = Duration::from_millis(10);
+
+/// Waits until this is the only copy.
+async fn is_let_go_of(in_use: &Arc<()>, within: Duration) -> bool {
+    let begun = Instant::now();
+    while Arc::strong_count(in_use) > 1 {
+        if begun.elapsed() >= within {
+            return false;
+        }
+        tokio::time::sleep(LET_GO_POLL).await;
+    }
+    true
 }
 
 /// Why a mycelium cannot be opened.
