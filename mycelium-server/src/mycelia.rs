@@ -53,6 +53,9 @@ struct Shared {
     may_open: Arc<Semaphore>,
 }
 
+/// A slot, and what is in it for as long as nobody else may have it.
+type Locked = (Arc<Slot>, OwnedMutexGuard<State>);
+
 /// A mycelium that is there, or is being made.
 #[derive(Debug)]
 struct Slot {
@@ -202,7 +205,7 @@ impl Mycelia {
     }
 
     /// The slot of that name, locked. While it is, it is the one of that name: slots are removed by who has them locked.
-    async fn locked(&self, name: &str) -> Option<(Arc<Slot>, OwnedMutexGuard<State>)> {
+    async fn locked(&self, name: &str) -> Option<Locked> {
         loop {
             let slot = self.slots().get(name).map(Arc::clone)?;
             let state = Arc::clone(&slot.state).lock_owned().await;
@@ -214,7 +217,7 @@ impl Mycelia {
     }
 
     /// As [`locked`](Self::locked); if there is none, a new one.
-    async fn locked_or_new(&self, name: &str) -> Result<(Arc<Slot>, OwnedMutexGuard<State>), Error> {
+    async fn locked_or_new(&self, name: &str) -> Result<Locked, Error> {
         loop {
             if let Some(known) = self.locked(name).await {
                 return Ok(known);
@@ -226,7 +229,7 @@ impl Mycelia {
     }
 
     /// A new slot, locked before anybody else sees it; `None` if there is one of that name.
-    fn new_slot(&self, name: &str) -> Result<Option<(Arc<Slot>, OwnedMutexGuard<State>)>, Error> {
+    fn new_slot(&self, name: &str) -> Result<Option<Locked>, Error> {
         let mut slots = self.slots();
         if slots.contains_key(name) {
             return Ok(None);
