@@ -10,7 +10,7 @@ use crate::ids::JobId;
 use crate::output::Output;
 use crate::recorded::RecordedJob;
 use crate::value::node::Node;
-use crate::value::{IntoAnyValue, IntoValue, Value, computed, into_option};
+use crate::value::{IntoValue, Value, stands_for_a_value};
 
 /// A job that a flow has recorded: one call of a task that returns a `T`. It stands wherever a [`Value<T>`] does, as
 /// the whole of what the task returns. Cheap to clone.
@@ -173,30 +173,6 @@ impl<T: Output> fmt::Debug for Job<T> {
     }
 }
 
-impl<T: Output, Place> IntoValue<T, Place> for Job<T> {
-    fn into_value(self) -> Value<T> {
-        self.value().clone()
-    }
-}
-
-impl<T: Output, Place> IntoValue<T, Place> for &Job<T> {
-    fn into_value(self) -> Value<T> {
-        self.value().clone()
-    }
-}
-
-impl<T: Output> IntoAnyValue for Job<T> {
-    fn into_any_node(self) -> Node {
-        self.value().node().clone()
-    }
-}
-
-impl<T: Output> IntoAnyValue for &Job<T> {
-    fn into_any_node(self) -> Node {
-        self.value().node().clone()
-    }
-}
-
 impl<T: Output, Place> IntoValue<Vec<T>, Place> for Vec<Job<T>>
 where
     Vec<T>: Output,
@@ -206,5 +182,7 @@ where
     }
 }
 
-computed!(Job<T>, &Job<T>);
-into_option!(Job<T>, &Job<T>);
+stands_for_a_value! {
+    Job<T>, this => this.value().clone(), this.value().node();
+    &Job<T>, this => this.value().clone(), this.value().node();
+}

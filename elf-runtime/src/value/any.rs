@@ -4,9 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::handle::Value;
 use super::node::Node;
-use crate::output::Output;
 
 /// What may stand where nothing is known of the type: all that serde can write, values, jobs, and references to them.
 #[diagnostic::on_unimplemented(
@@ -21,18 +19,6 @@ pub trait IntoAnyValue {
 impl<T: Serialize> IntoAnyValue for T {
     fn into_any_node(self) -> Node {
         Node::literal(&self)
-    }
-}
-
-impl<T: Output> IntoAnyValue for Value<T> {
-    fn into_any_node(self) -> Node {
-        self.node().clone()
-    }
-}
-
-impl<T: Output> IntoAnyValue for &Value<T> {
-    fn into_any_node(self) -> Node {
-        self.node().clone()
     }
 }
 

@@ -90,34 +90,48 @@ impl<Place> IntoValue<String, Place> for &str {
     }
 }
 
-impl<T: Output, Place> IntoValue<T, Place> for Value<T> {
-    fn into_value(self) -> Self {
-        self
-    }
-}
+/// What is, or holds, a value: it stands wherever one may, where an `Option` of one may, where its type gives that of the
+/// result, and where nothing is known of the type. Given are the value and its node.
+macro_rules! stands_for_a_value {
+    ($($from:ty, $this:ident => $value:expr, $node:expr;)*) => {
+        $(impl<T: Output, Place> $crate::value::IntoValue<T, Place> for $from {
+            fn into_value(self) -> Value<T> {
+                let $this = self;
+                $value
+            }
+        }
 
-impl<T: Output, Place> IntoValue<T, Place> for &Value<T> {
-    fn into_value(self) -> Value<T> {
-        self.clone()
-    }
-}
-
-/// A value that will be there is one that may be there.
-macro_rules! into_option {
-    ($($from:ty),*) => {
-        $(impl<T: Output, Place> $crate::value::IntoValue<Option<T>, Place> for $from
+        impl<T: Output, Place> $crate::value::IntoValue<Option<T>, Place> for $from
         where
             Option<T>: Output,
         {
             fn into_value(self) -> Value<Option<T>> {
-                let value: Value<T> = $crate::value::IntoValue::<T>::into_value(self);
-                Value::from_node(value.node().clone())
+                Value::from_node($crate::value::IntoAnyValue::into_any_node(self))
+            }
+        }
+
+        impl<T: Output> $crate::value::Computed for $from {
+            type Type = T;
+
+            fn into_computed(self) -> Value<T> {
+                let $this = self;
+                $value
+            }
+        }
+
+        impl<T: Output> $crate::value::IntoAnyValue for $from {
+            fn into_any_node(self) -> Node {
+                let $this = self;
+                $node.clone()
             }
         })*
     };
 }
-pub(crate) use into_option;
-into_option!(Value<T>, &Value<T>);
+pub(crate) use stands_for_a_value;
+stands_for_a_value! {
+    Value<T>, this => this, this.node();
+    &Value<T>, this => this.clone(), this.node();
+}
 
 impl<T: Output, V: IntoValue<T>> FromIterator<V> for Value<Vec<T>>
 where

@@ -31,11 +31,20 @@ operations! {
     /// The element at a position. The job that takes it fails with `bad_index` if there is none.
     get(index: i64) -> Value<T> = "get";
 
+    /// The first element. The job that takes it fails with `bad_index` if there is none.
+    first() -> Value<T> = "get", 0;
+
+    /// The last element. The job that takes it fails with `bad_index` if there is none.
+    last() -> Value<T> = "get", -1;
+
     /// The element at a position, or another value if the list is not as long. The other value is computed only then.
     get_or(index: i64, otherwise: T) -> Value<T> = "get_or";
 
     /// The elements from one position up to, and without, another. What is beyond the ends is left out.
     slice(start: i64, stop: i64) -> Self = "slice";
+
+    /// The elements from a position on.
+    slice_from(start: i64) -> Self = "slice", ();
 
     /// Every so many-th element from one position up to another, as Python's `[start:stop:step]`: `None` is where the
     /// list begins or ends, a negative step goes backwards. The job that takes it fails with `invalid_value` if the
@@ -77,24 +86,6 @@ operations! {
 }
 
 impl<T: Output> Value<Vec<T>> {
-    /// The first element. The job that takes it fails with `bad_index` if there is none.
-    #[must_use]
-    pub fn first(&self) -> Value<T> {
-        self.get(0)
-    }
-
-    /// The last element. The job that takes it fails with `bad_index` if there is none.
-    #[must_use]
-    pub fn last(&self) -> Value<T> {
-        self.get(-1)
-    }
-
-    /// The elements from a position on.
-    #[must_use]
-    pub fn slice_from(&self, start: impl IntoValue<i64>) -> Self {
-        record("slice", vec![self.node().clone(), operand(start), Node::literal(&())])
-    }
-
     /// The elements up to, and without, a position.
     #[must_use]
     pub fn slice_to(&self, stop: impl IntoValue<i64>) -> Self {
@@ -203,20 +194,14 @@ operations! {
     /// The elements in their order. Equal ones stay in the order they are in.
     sorted() -> Self = ordered!(T, "strict.sort" else "list.sort");
 
+    /// The elements in their order, the greatest first. Equal ones stay in the order they are in.
+    sorted_descending() -> Self = ordered!(T, "strict.sort" else "list.sort"), true;
+
     /// The least element, the first of equal ones. The job that takes it fails with `empty` if there is none.
     min() -> Value<T> = ordered!(T, "strict.min" else "list.min");
 
     /// The greatest element, the first of equal ones. The job that takes it fails with `empty` if there is none.
     max() -> Value<T> = ordered!(T, "strict.max" else "list.max");
-}
-
-impl<T: Ordered> Value<Vec<T>> {
-    /// The elements in their order, the greatest first. Equal ones stay in the order they are in.
-    #[must_use]
-    pub fn sorted_descending(&self) -> Self {
-        let name = ordered!(T, "strict.sort" else "list.sort");
-        record(name, vec![self.node().clone(), Node::literal(&true)])
-    }
 }
 
 operations! {
@@ -248,18 +233,16 @@ impl Value<Vec<i64>> {
     }
 }
 
-impl<T: Output> Value<Vec<Vec<T>>> {
+operations! {
+    [T: Output] Value<Vec<Vec<T>>>:
+
     /// The elements of all its lists, one list after the other.
-    #[must_use]
-    pub fn flatten(&self) -> Value<Vec<T>> {
-        record("list.flatten", vec![self.node().clone()])
-    }
+    flatten() -> Value<Vec<T>> = "list.flatten";
 }
 
-impl Value<Vec<String>> {
+operations! {
+    [] Value<Vec<String>>:
+
     /// All its texts, with a separator between each two.
-    #[must_use]
-    pub fn join(&self, separator: impl IntoValue<String>) -> Value<String> {
-        record("string.join", vec![self.node().clone(), operand(separator)])
-    }
+    join(separator: String) -> Value<String> = "string.join";
 }

@@ -1,7 +1,5 @@
 //! Operations on values of any type: comparisons, logic, choices, options, conversions.
 
-use std::ops::Not;
-
 use super::handle::Value;
 use super::into::IntoValue;
 use super::kinds::Ordered;
@@ -138,22 +136,6 @@ operations! {
     to_float() -> Value<f64> = "to_float";
 }
 
-impl Not for Value<bool> {
-    type Output = Self;
-
-    fn not(self) -> Self {
-        record("not", vec![self.into_node()])
-    }
-}
-
-impl Not for &Value<bool> {
-    type Output = Value<bool>;
-
-    fn not(self) -> Value<bool> {
-        record("not", vec![self.node().clone()])
-    }
-}
-
 operations! {
     [T: Output] Value<Option<T>>:
 
@@ -205,36 +187,25 @@ impl<T: Output> Value<Option<T>> {
     }
 }
 
-impl<A: Output, B: Output> Value<(A, B)> {
+operations! {
+    [A: Output, B: Output] Value<(A, B)>:
+
     /// The first of the two.
-    #[must_use]
-    pub fn first(&self) -> Value<A> {
-        record("get", vec![self.node().clone(), Node::literal(&0)])
-    }
+    first() -> Value<A> = "get", 0;
 
     /// The second of the two.
-    #[must_use]
-    pub fn second(&self) -> Value<B> {
-        record("get", vec![self.node().clone(), Node::literal(&1)])
-    }
+    second() -> Value<B> = "get", 1;
 }
 
-impl<A: Output, B: Output, C: Output> Value<(A, B, C)> {
+operations! {
+    [A: Output, B: Output, C: Output] Value<(A, B, C)>:
+
     /// The first of the three.
-    #[must_use]
-    pub fn first(&self) -> Value<A> {
-        record("get", vec![self.node().clone(), Node::literal(&0)])
-    }
+    first() -> Value<A> = "get", 0;
 
     /// The second of the three.
-    #[must_use]
-    pub fn second(&self) -> Value<B> {
-        record("get", vec![self.node().clone(), Node::literal(&1)])
-    }
+    second() -> Value<B> = "get", 1;
 
     /// The third of the three.
-    #[must_use]
-    pub fn third(&self) -> Value<C> {
-        record("get", vec![self.node().clone(), Node::literal(&2)])
-    }
+    third() -> Value<C> = "get", 2;
 }

@@ -39,21 +39,6 @@ impl Computed for &str {
     }
 }
 
-/// What becomes a value of its type by itself.
-macro_rules! computed {
-    ($($value:ty),*) => {
-        $(impl<T: Output> $crate::value::Computed for $value {
-            type Type = T;
-
-            fn into_computed(self) -> Value<T> {
-                $crate::value::IntoValue::<T>::into_value(self)
-            }
-        })*
-    };
-}
-pub(crate) use computed;
-computed!(Value<T>, &Value<T>);
-
 /// The name of the operation that compares values of a type: of one kind, if they are.
 macro_rules! ordered {
     ($type:ty, $name:literal) => {
@@ -70,20 +55,24 @@ pub(super) fn record<R: Output>(name: &'static str, inputs: Vec<Node>) -> Value<
     Value::from_node(Node::operation(name, inputs))
 }
 
-/// Methods that record an operation of their value and of operands: their documentation, what they take and give, and
-/// the name of the operation.
+/// Methods that record an operation of their value and of operands: their documentation, what they take and give, the
+/// name of the operation, and a literal that is its last operand.
 macro_rules! operations {
     (
         $(#[$about:meta])*
         [$($generics:tt)*] $value:ty:
-        $($(#[$docs:meta])* $method:ident($($operand:ident: $type:ty),*) -> $result:ty = $name:expr;)*
+        $($(#[$docs:meta])* $method:ident($($operand:ident: $type:ty),*) -> $result:ty = $name:expr $(, $last:expr)?;)*
     ) => {
         $(#[$about])*
         impl<$($generics)*> $value {
             $($(#[$docs])*
             #[must_use]
             pub fn $method(&self $(, $operand: impl IntoValue<$type>)*) -> $result {
-                record($name, vec![self.node().clone() $(, operand::<$type>($operand))*])
+                record($name, vec![
+                    self.node().clone()
+                    $(, operand::<$type>($operand))*
+                    $(, $crate::value::node::Node::literal(&$last))?
+                ])
             })*
         }
     };

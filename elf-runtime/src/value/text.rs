@@ -22,6 +22,9 @@ operations! {
     /// The text from one position up to, and without, another. What is beyond the ends is left out.
     slice(start: i64, stop: i64) -> Self = "slice";
 
+    /// The text from a position on.
+    slice_from(start: i64) -> Self = "slice", ();
+
     /// Every so many-th code point from one position up to another, as Python's `[start:stop:step]`: `None` is where
     /// the text begins or ends, a negative step goes backwards. The job that takes it fails with `invalid_value` if
     /// the step is 0.
@@ -97,12 +100,6 @@ operations! {
 }
 
 impl Value<String> {
-    /// The text from a position on.
-    #[must_use]
-    pub fn slice_from(&self, start: impl IntoValue<i64>) -> Self {
-        record("slice", vec![self.node().clone(), operand(start), Node::literal(&())])
-    }
-
     /// The text up to, and without, a position.
     #[must_use]
     pub fn slice_to(&self, stop: impl IntoValue<i64>) -> Self {

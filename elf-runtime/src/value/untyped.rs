@@ -39,6 +39,9 @@ operations! {
     /// out.
     slice(start: i64, stop: i64) -> Self = "slice";
 
+    /// The part of a list or a text from a position on.
+    slice_from(start: i64) -> Self = "slice", ();
+
     /// Every so many-th element or code point from one position up to another, as Python's `[start:stop:step]`:
     /// `None` is where it begins or ends, a negative step goes backwards. The job that takes it fails with
     /// `invalid_value` if the step is 0.
@@ -87,12 +90,6 @@ impl Value<serde_json::Value> {
     #[must_use]
     pub fn contains(&self, item: impl IntoAnyValue) -> Value<bool> {
         record("contains", vec![self.node().clone(), item.into_any_node()])
-    }
-
-    /// The part of a list or a text from a position on.
-    #[must_use]
-    pub fn slice_from(&self, start: impl IntoValue<i64>) -> Self {
-        record("slice", vec![self.node().clone(), operand(start), Node::literal(&())])
     }
 
     /// The part of a list or a text up to, and without, a position.
