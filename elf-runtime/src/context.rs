@@ -27,18 +27,9 @@ use crate::task_error::TaskError;
 /// ```
 #[derive(Clone)]
 pub struct TaskContext {
-    shared: Arc<Shared>,
+    parts: Arc<TaskContextParts>,
     /// The client of the worker that runs the task; none in tests.
     client: Option<Mycelium>,
-}
-
-struct Shared {
-    job_id: JobId,
-    flow_id: FlowId,
-    attempt: u32,
-    elf: Arc<str>,
-    task: Arc<str>,
-    cancellation: CancellationToken,
 }
 
 /// What a worker knows of an attempt when it starts it.
@@ -62,8 +53,7 @@ impl TaskContext {
     /// The context of an attempt. Workers make it; tests of tasks use [`TaskContext::for_test`].
     #[must_use]
     pub fn new(parts: TaskContextParts) -> Self {
-        let TaskContextParts { job_id, flow_id, attempt, elf, task, cancellation } = parts;
-        Self { shared: Arc::new(Shared { job_id, flow_id, attempt, elf, task, cancellation }), client: None }
+        Self { parts: Arc::new(parts), client: None }
     }
 
     /// The same context with a client, for tasks that submit jobs or look at them.
@@ -90,31 +80,31 @@ impl TaskContext {
     /// The job.
     #[must_use]
     pub fn job_id(&self) -> JobId {
-        self.shared.job_id
+        self.parts.job_id
     }
 
     /// The flow that the job belongs to.
     #[must_use]
     pub fn flow_id(&self) -> FlowId {
-        self.shared.flow_id
+        self.parts.flow_id
     }
 
     /// The number of this attempt, from 1. Above 1 if the job was retried, or if an elf that held it was lost.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.shared.attempt
+        self.parts.attempt
     }
 
     /// The name under which this elf is served.
     #[must_use]
     pub fn elf(&self) -> &str {
-        &self.shared.elf
+        &self.parts.elf
     }
 
     /// The task.
     #[must_use]
     pub fn task(&self) -> &str {
-        &self.shared.task
+        &self.parts.task
     }
 
     /// The client of the worker that runs the task: it submits jobs of their own, or looks at others.
@@ -129,7 +119,7 @@ impl TaskContext {
     /// Whether the attempt is no longer wanted. A long computation asks now and then, and returns early.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.shared.cancellation.is_cancelled()
+        self.parts.cancellation.is_cancelled()
     }
 
     /// Completes when the attempt is no longer wanted.
@@ -137,23 +127,23 @@ impl TaskContext {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub fn cancelled(&self) -> WaitForCancellationFuture<'_> {
-        self.shared.cancellation.cancelled()
+        self.parts.cancellation.cancelled()
     }
 
     /// The token behind [`TaskContext::cancelled`], to hand to code of one's own.
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
-        &self.shared.cancellation
+        &self.parts.cancellation
     }
 }
 
 impl fmt::Debug for TaskContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskContext")
-            .field("job_id", &self.shared.job_id)
-            .field("attempt", &self.shared.attempt)
-            .field("elf", &self.shared.elf)
-            .field("task", &self.shared.task)
+            .field("job_id", &self.parts.job_id)
+            .field("attempt", &self.parts.attempt)
+            .field("elf", &self.parts.elf)
+            .field("task", &self.parts.task)
             .field("is_cancelled", &self.is_cancelled())
             .finish_non_exhaustive()
     }

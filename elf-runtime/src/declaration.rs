@@ -1,6 +1,5 @@
 //! What an elf says of itself when it connects.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use bytes::Bytes;
@@ -40,34 +39,14 @@ pub fn revision_of(source: &str) -> Revision {
 /// ```
 #[derive(Debug, Clone)]
 pub struct ElfDeclaration {
-    docs: Cow<'static, str>,
-    source: Cow<'static, str>,
-    revision: Revision,
+    /// The elf without its name and its tasks.
+    elf: v1::ElfDeclaration,
     tasks: Vec<TaskDeclaration>,
 }
 
 /// What an elf says of one of its tasks.
 #[derive(Debug, Clone)]
-pub struct TaskDeclaration {
-    name: Cow<'static, str>,
-    docs: Cow<'static, str>,
-    signature: Cow<'static, str>,
-    source: Cow<'static, str>,
-    revision: Revision,
-    parameters: Vec<ParameterDeclaration>,
-    outputs: Vec<OutputDeclaration>,
-}
-
-/// A parameter of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParameterDeclaration {
-    /// Its name.
-    pub name: Cow<'static, str>,
-    /// JSON Schema (draft 2020-12) of its values, as JSON text; empty for any.
-    pub schema: String,
-    /// Whether a job may leave it out.
-    pub optional: bool,
-}
+pub struct TaskDeclaration(v1::TaskDeclaration);
 
 /// What a broker would refuse in a declaration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,21 +103,26 @@ pub enum DeclarationError {
 impl ElfDeclaration {
     /// A declaration without tasks, with the source text. The revision is the digest of that text.
     #[must_use]
-    pub fn new(source: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(source: impl Into<String>) -> Self {
         let source = source.into();
-        Self { docs: Cow::Borrowed(""), revision: revision_of(&source), source, tasks: Vec::new() }
+        let mut declaration = Self::without_source(revision_of(&source));
+        declaration.elf.source = source;
+        declaration
     }
 
     /// A declaration of an elf that does not send its source, only its revision.
     #[must_use]
-    pub const fn without_source(revision: Revision) -> Self {
-        Self { docs: Cow::Borrowed(""), source: Cow::Borrowed(""), revision, tasks: Vec::new() }
+    pub fn without_source(revision: Revision) -> Self {
+        let revision = Bytes::copy_from_slice(&revision);
+        let elf =
+            v1::ElfDeclaration { revision, language: "rust".to_owned(), ..v1::ElfDeclaration::default() };
+        Self { elf, tasks: Vec::new() }
     }
 
     /// Sets the documentation (Markdown).
     #[must_use]
-    pub fn docs(mut self, docs: impl Into<Cow<'static, str>>) -> Self {
-        self.docs = docs.into();
+    pub fn docs(mut self, docs: impl Into<String>) -> Self {
+        self.elf.docs = docs.into();
         self
     }
 
@@ -158,19 +142,19 @@ impl ElfDeclaration {
     /// Its source text; empty if it does not send it.
     #[must_use]
     pub fn source(&self) -> &str {
-        &self.source
+        &self.elf.source
     }
 
-    /// Its revision.
+    /// Its revision: 32 bytes.
     #[must_use]
-    pub const fn revision(&self) -> &Revision {
-        &self.revision
+    pub fn revision(&self) -> &[u8] {
+        &self.elf.revision
     }
 
     /// Its documentation.
     #[must_use]
     pub fn documentation(&self) -> &str {
-        &self.docs
+        &self.elf.docs
     }
 
     /// Checks what a broker would check. A worker does so before it connects. Source texts and documentation count only
@@ -180,172 +164,136 @@ impl ElfDeclaration {
     /// The first thing that a broker would refuse.
     pub fn check(&self) -> Result<(), DeclarationError> {
         check_count("tasks of the elf", self.tasks.len(), limits::TASKS_PER_ELF_MAX)?;
-        check_text("the documentation of the elf", &self.docs)?;
-        check_text("the source of the elf", &self.source)?;
-        check_distinct("the task", self.tasks.iter().map(|task| &task.name))?;
+        check_text("the documentation of the elf", &self.elf.docs)?;
+        check_text("the source of the elf", &self.elf.source)?;
+        check_distinct("the task", self.tasks.iter().map(TaskDeclaration::name))?;
         self.tasks.iter().try_for_each(TaskDeclaration::check)?;
         // With the name, which is not known here, at its longest.
-        let mut least = self.to_wire("");
+        let mut least = self.clone().into_wire("");
         leave_out_sources(&mut least);
         leave_out_docs(&mut least);
         let bytes = least.encoded_len() + limits::NAME_BYTES_MAX + 3;
         if bytes > limits::ELF_BYTES_MAX { Err(DeclarationError::TooLarge { bytes }) } else { Ok(()) }
     }
 
-    pub(crate) fn to_wire(&self, name: &str) -> v1::ElfDeclaration {
-        v1::ElfDeclaration {
-            name: name.to_owned(),
-            docs: self.docs.clone().into_owned(),
-            source: self.source.clone().into_owned(),
-            revision: Bytes::copy_from_slice(&self.revision),
-            tasks: self.tasks.iter().map(TaskDeclaration::to_wire).collect(),
-            language: "rust".to_owned(),
-        }
+    pub(crate) fn into_wire(self, name: &str) -> v1::ElfDeclaration {
+        let tasks = self.tasks.into_iter().map(|TaskDeclaration(task)| task).collect();
+        v1::ElfDeclaration { name: name.to_owned(), tasks, ..self.elf }
     }
 }
 
 impl TaskDeclaration {
     /// A declaration without parameters and outputs, with the source text. The revision is the digest of that text.
     #[must_use]
-    pub fn new(name: impl Into<Cow<'static, str>>, source: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(name: impl Into<String>, source: impl Into<String>) -> Self {
         let source = source.into();
-        let revision = revision_of(&source);
-        Self { source, ..Self::without_source(name, revision) }
+        let mut declaration = Self::without_source(name, revision_of(&source));
+        declaration.0.source = source;
+        declaration
     }
 
     /// A declaration of a task of an elf that does not send its source, only revisions.
     #[must_use]
-    pub fn without_source(name: impl Into<Cow<'static, str>>, revision: Revision) -> Self {
-        Self {
-            name: name.into(),
-            docs: Cow::Borrowed(""),
-            signature: Cow::Borrowed(""),
-            source: Cow::Borrowed(""),
-            revision,
-            parameters: Vec::new(),
-            outputs: Vec::new(),
-        }
+    pub fn without_source(name: impl Into<String>, revision: Revision) -> Self {
+        let revision = Bytes::copy_from_slice(&revision);
+        Self(v1::TaskDeclaration { name: name.into(), revision, ..v1::TaskDeclaration::default() })
     }
 
     /// Sets the documentation (Markdown).
     #[must_use]
-    pub fn docs(mut self, docs: impl Into<Cow<'static, str>>) -> Self {
-        self.docs = docs.into();
+    pub fn docs(mut self, docs: impl Into<String>) -> Self {
+        self.0.docs = docs.into();
         self
     }
 
     /// Sets the signature, as its author would write it.
     #[must_use]
-    pub fn signature(mut self, signature: impl Into<Cow<'static, str>>) -> Self {
-        self.signature = signature.into();
+    pub fn signature(mut self, signature: impl Into<String>) -> Self {
+        self.0.signature = signature.into();
         self
     }
 
     /// Adds a parameter that every job gives.
     #[must_use]
-    pub fn parameter<T: JsonSchema>(self, name: impl Into<Cow<'static, str>>) -> Self {
+    pub fn parameter<T: JsonSchema>(self, name: impl Into<String>) -> Self {
         self.with_parameter::<T>(name.into(), false)
     }
 
     /// Adds a parameter that a job may leave out.
     #[must_use]
-    pub fn optional_parameter<T: JsonSchema>(self, name: impl Into<Cow<'static, str>>) -> Self {
+    pub fn optional_parameter<T: JsonSchema>(self, name: impl Into<String>) -> Self {
         self.with_parameter::<T>(name.into(), true)
     }
 
-    fn with_parameter<T: JsonSchema>(mut self, name: Cow<'static, str>, optional: bool) -> Self {
-        self.parameters.push(ParameterDeclaration { name, schema: schema_of::<T>(), optional });
+    fn with_parameter<T: JsonSchema>(mut self, name: String, optional: bool) -> Self {
+        self.0.parameters.push(v1::ParameterDeclaration { name, schema: schema_of::<T>(), optional });
         self
     }
 
     /// Sets the outputs: those of the type that the task returns.
     #[must_use]
     pub fn outputs<T: Output>(mut self) -> Self {
-        self.outputs = T::declarations();
+        let to_wire =
+            |OutputDeclaration { name, schema }| v1::OutputDeclaration { name: name.into(), schema };
+        self.0.outputs = T::declarations().into_iter().map(to_wire).collect();
         self
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// Its documentation.
     #[must_use]
     pub fn documentation(&self) -> &str {
-        &self.docs
+        &self.0.docs
     }
 
     /// Its signature, for people.
     #[must_use]
     pub fn signature_text(&self) -> &str {
-        &self.signature
+        &self.0.signature
     }
 
     /// Its source text; empty if the elf does not send it.
     #[must_use]
     pub fn source(&self) -> &str {
-        &self.source
+        &self.0.source
     }
 
-    /// Its revision.
+    /// Its revision: 32 bytes.
     #[must_use]
-    pub const fn revision(&self) -> &Revision {
-        &self.revision
+    pub fn revision(&self) -> &[u8] {
+        &self.0.revision
     }
 
     /// Its parameters, in order.
     #[must_use]
-    pub fn parameters(&self) -> &[ParameterDeclaration] {
-        &self.parameters
+    pub fn parameters(&self) -> &[v1::ParameterDeclaration] {
+        &self.0.parameters
     }
 
     /// Its outputs, in order.
     #[must_use]
-    pub fn output_declarations(&self) -> &[OutputDeclaration] {
-        &self.outputs
+    pub fn output_declarations(&self) -> &[v1::OutputDeclaration] {
+        &self.0.outputs
     }
 
     fn check(&self) -> Result<(), DeclarationError> {
-        if !self.name.starts_with("task_") {
-            return Err(DeclarationError::NotATask(self.name.clone().into_owned()));
+        let v1::TaskDeclaration { name, docs, signature, source, parameters, outputs, .. } = &self.0;
+        if !name.starts_with("task_") {
+            return Err(DeclarationError::NotATask(name.clone()));
         }
-        let of = |what: &str| format!("{what} of the task `{}`", self.name);
-        check_text(&of("the documentation"), &self.docs)?;
-        check_text(&of("the source"), &self.source)?;
-        check_text(&of("the signature"), &self.signature)?;
-        check_count(&of("parameters"), self.parameters.len(), limits::PARAMETERS_MAX)?;
-        check_count(&of("outputs"), self.outputs.len(), limits::OUTPUTS_MAX)?;
-        check_distinct("the parameter", self.parameters.iter().map(|parameter| &parameter.name))?;
-        check_distinct("the output", self.outputs.iter().map(|output| &output.name))
-    }
-
-    fn to_wire(&self) -> v1::TaskDeclaration {
-        v1::TaskDeclaration {
-            name: self.name.clone().into_owned(),
-            docs: self.docs.clone().into_owned(),
-            signature: self.signature.clone().into_owned(),
-            source: self.source.clone().into_owned(),
-            revision: Bytes::copy_from_slice(&self.revision),
-            parameters: self
-                .parameters
-                .iter()
-                .map(|parameter| v1::ParameterDeclaration {
-                    name: parameter.name.clone().into_owned(),
-                    schema: parameter.schema.clone(),
-                    optional: parameter.optional,
-                })
-                .collect(),
-            outputs: self
-                .outputs
-                .iter()
-                .map(|output| v1::OutputDeclaration {
-                    name: output.name.clone().into_owned(),
-                    schema: output.schema.clone(),
-                })
-                .collect(),
-        }
+        let of = |what: &str| format!("{what} of the task `{name}`");
+        check_text(&of("the documentation"), docs)?;
+        check_text(&of("the source"), source)?;
+        check_text(&of("the signature"), signature)?;
+        check_count(&of("parameters"), parameters.len(), limits::PARAMETERS_MAX)?;
+        check_count(&of("outputs"), outputs.len(), limits::OUTPUTS_MAX)?;
+        check_distinct("the parameter", parameters.iter().map(|parameter| parameter.name.as_str()))?;
+        check_distinct("the output", outputs.iter().map(|output| output.name.as_str()))
     }
 }
 
@@ -358,13 +306,13 @@ fn check_name(what: &'static str, name: &str) -> Result<(), DeclarationError> {
 
 fn check_distinct<'a>(
     what: &'static str,
-    names: impl Iterator<Item = &'a Cow<'static, str>>,
+    names: impl Iterator<Item = &'a str>,
 ) -> Result<(), DeclarationError> {
     let mut seen = HashSet::new();
     for name in names {
         check_name(what, name)?;
         if !seen.insert(name) {
-            return Err(DeclarationError::Duplicate { what, name: name.clone().into_owned() });
+            return Err(DeclarationError::Duplicate { what, name: name.to_owned() });
         }
     }
     Ok(())
@@ -408,9 +356,9 @@ mod tests {
     fn revisions_are_the_digest_of_the_source_whether_it_is_sent_or_not() {
         let with = ElfDeclaration::new("source");
         let without = ElfDeclaration::without_source(revision_of("source"));
-        assert_eq!(with.to_wire("elf").revision, without.to_wire("elf").revision);
-        assert_eq!(with.to_wire("elf").source, "source");
-        assert_eq!(without.to_wire("elf").source, "");
+        let (with, without) = (with.into_wire("elf"), without.into_wire("elf"));
+        assert_eq!(with.revision, without.revision);
+        assert_eq!((with.source.as_str(), without.source.as_str()), ("source", ""));
     }
 
     #[test]
@@ -422,7 +370,7 @@ mod tests {
                     .optional_parameter::<u8>("n")
                     .outputs::<i64>(),
             )
-            .to_wire("scale");
+            .into_wire("scale");
         let task = &wire.tasks[0];
         assert!(task.parameters[0].schema.contains(r#""type":"string""#), "{}", task.parameters[0].schema);
         assert!(!task.parameters[0].optional);

@@ -46,9 +46,7 @@ pub use call::{TaskCall, TaskOutputs};
 pub use client::describe_reason as reason_in_words;
 pub use client::{Builder, JobWatch, Mycelium, describe_reason};
 pub use context::{TaskContext, TaskContextParts};
-pub use declaration::{
-    DeclarationError, ElfDeclaration, ParameterDeclaration, Revision, TaskDeclaration, revision_of,
-};
+pub use declaration::{DeclarationError, ElfDeclaration, Revision, TaskDeclaration, revision_of};
 pub use elf::Elf;
 pub use error::{Error, FailedJob, JobFailure, SourceError, Violation};
 pub use flow::{Flow, Job};

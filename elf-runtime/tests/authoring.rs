@@ -146,7 +146,7 @@ fn sources_are_as_written_with_their_comments() {
              Ok(Measurement { weight: self.weight_of(&species)?, species })\n\
          }"
     );
-    assert_eq!(*weigh.revision(), revision_of(weigh.source()));
+    assert_eq!(weigh.revision(), revision_of(weigh.source()));
 
     let declaration = Scale::default().declaration();
     let source = declaration.source();
@@ -164,7 +164,7 @@ fn sources_are_as_written_with_their_comments() {
 fn an_elf_can_keep_its_source_and_still_has_revisions() {
     let declaration = Secretive.declaration();
     assert_eq!((declaration.source(), declaration.tasks()[0].source()), ("", ""));
-    assert_eq!(*declaration.tasks()[0].revision(), revision_of("async fn task_hide(&self) {}"));
+    assert_eq!(declaration.tasks()[0].revision(), revision_of("async fn task_hide(&self) {}"));
     assert_ne!(declaration.revision(), declaration.tasks()[0].revision());
 }
 
@@ -185,7 +185,7 @@ fn docs_signatures_and_schemas_are_declared() {
 
     let sum = task("task_sum");
     let parameters: Vec<(&str, bool)> =
-        sum.parameters().iter().map(|parameter| (parameter.name.as_ref(), parameter.optional)).collect();
+        sum.parameters().iter().map(|parameter| (parameter.name.as_str(), parameter.optional)).collect();
     assert_eq!(parameters, [("weights", false), ("factor", true)], "the context is no parameter");
     assert_eq!(sum.output_declarations()[0].name, "value");
     assert!(task("task_nothing").output_declarations().is_empty());

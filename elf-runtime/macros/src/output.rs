@@ -17,18 +17,8 @@ struct Field<'a> {
     docs: String,
 }
 
-/// The names that serde can make of a field's name.
-#[derive(Clone, Copy)]
-enum Renaming {
-    Lower,
-    Upper,
-    Pascal,
-    Camel,
-    Snake,
-    ScreamingSnake,
-    Kebab,
-    ScreamingKebab,
-}
+/// What serde makes of the name of each field.
+type Renaming = fn(&str) -> String;
 
 pub(crate) fn derive(item: TokenStream) -> Result<TokenStream, Error> {
     let input: DeriveInput = syn::parse2(item)?;
@@ -240,7 +230,7 @@ fn read_fields(
                 name,
                 output: own.unwrap_or_else(|| {
                     let name = name_of(name);
-                    renaming.map_or(name.clone(), |renaming| renaming.apply(&name))
+                    renaming.map_or(name.clone(), |renamed| renamed(&name))
                 }),
                 ty: &field.ty,
                 docs: docs(&field.attrs),
@@ -287,7 +277,7 @@ fn renaming(attributes: &[Attribute]) -> Result<Option<Renaming>, Error> {
                 "rename_all" if meta.input.peek(syn::Token![=]) => {
                     let rule: LitStr = meta.value()?.parse()?;
                     // An unknown rule is serde's to tell of.
-                    renaming = Renaming::named(&rule.value());
+                    renaming = renaming_by(&rule.value());
                     Ok(())
                 }
                 "rename_all" | "transparent" | "tag" | "from" | "into" | "try_from" => Err(meta.error(format!(
@@ -311,51 +301,26 @@ fn skip_value(meta: &syn::meta::ParseNestedMeta<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-impl Renaming {
-    fn named(rule: &str) -> Option<Self> {
-        Some(match rule {
-            "lowercase" => Self::Lower,
-            "UPPERCASE" => Self::Upper,
-            "PascalCase" => Self::Pascal,
-            "camelCase" => Self::Camel,
-            "snake_case" => Self::Snake,
-            "SCREAMING_SNAKE_CASE" => Self::ScreamingSnake,
-            "kebab-case" => Self::Kebab,
-            "SCREAMING-KEBAB-CASE" => Self::ScreamingKebab,
-            _ => return None,
-        })
-    }
-
-    fn apply(self, field: &str) -> String {
-        match self {
-            Self::Lower | Self::Snake => field.to_owned(),
-            Self::Upper | Self::ScreamingSnake => field.to_ascii_uppercase(),
-            Self::Pascal => capitalised(field),
-            Self::Camel => {
-                let pascal = capitalised(field);
-                let mut characters = pascal.chars();
-                characters
-                    .next()
-                    .map(|first| first.to_ascii_lowercase().to_string() + characters.as_str())
-                    .unwrap_or_default()
-            }
-            Self::Kebab => field.replace('_', "-"),
-            Self::ScreamingKebab => field.to_ascii_uppercase().replace('_', "-"),
-        }
-    }
+fn renaming_by(rule: &str) -> Option<Renaming> {
+    Some(match rule {
+        "lowercase" | "snake_case" => str::to_owned,
+        "UPPERCASE" | "SCREAMING_SNAKE_CASE" => str::to_ascii_uppercase,
+        "PascalCase" => capitalised,
+        "camelCase" => |field| with_first(&capitalised(field), char::to_ascii_lowercase),
+        "kebab-case" => |field| field.replace('_', "-"),
+        "SCREAMING-KEBAB-CASE" => |field| field.to_ascii_uppercase().replace('_', "-"),
+        _ => return None,
+    })
 }
 
 fn capitalised(field: &str) -> String {
-    field
-        .split('_')
-        .map(|word| {
-            let mut characters = word.chars();
-            characters
-                .next()
-                .map(|first| first.to_ascii_uppercase().to_string() + characters.as_str())
-                .unwrap_or_default()
-        })
-        .collect()
+    field.split('_').map(|word| with_first(word, char::to_ascii_uppercase)).collect()
+}
+
+/// The word with another first letter.
+fn with_first(word: &str, changed: fn(&char) -> char) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| changed(&first).to_string() + letters.as_str()).unwrap_or_default()
 }
 
 /// `impl JsonSchema`, through schemars' own derive on a copy of the type that only serves for that: the derive follows
@@ -430,7 +395,7 @@ mod tests {
             ("kebab-case", "legs-many"),
             ("SCREAMING-KEBAB-CASE", "LEGS-MANY"),
         ] {
-            assert_eq!(Renaming::named(rule).unwrap().apply("legs_many"), expected);
+            assert_eq!(renaming_by(rule).unwrap()("legs_many"), expected);
         }
     }
 

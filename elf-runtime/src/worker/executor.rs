@@ -53,15 +53,7 @@ impl Outbox {
 
 /// See the module.
 pub(super) struct Executor {
-    name: Arc<str>,
-    service: BoxElfService,
-    concurrency: usize,
-    cancel_grace: Duration,
-    outbox: Arc<Outbox>,
-    /// What tasks reach through their context.
-    client: Mycelium,
-    /// Where tasks run: the runtime of the worker's caller.
-    runtime: Handle,
+    parts: ExecutorParts,
     queue: Mutex<Queue>,
 }
 
@@ -79,23 +71,15 @@ pub(super) struct ExecutorParts {
     pub(super) concurrency: usize,
     pub(super) cancel_grace: Duration,
     pub(super) outbox: Arc<Outbox>,
+    /// What tasks reach through their context.
     pub(super) client: Mycelium,
+    /// Where tasks run: the runtime of the worker's caller.
     pub(super) runtime: Handle,
 }
 
 impl Executor {
     pub(super) fn new(parts: ExecutorParts) -> Arc<Self> {
-        let ExecutorParts { name, service, concurrency, cancel_grace, outbox, client, runtime } = parts;
-        Arc::new(Self {
-            name,
-            service,
-            concurrency,
-            cancel_grace,
-            outbox,
-            client,
-            runtime,
-            queue: Mutex::default(),
-        })
+        Arc::new(Self { parts, queue: Mutex::default() })
     }
 
     /// Queues attempts, and sees to it that enough runners are there.
@@ -104,7 +88,7 @@ impl Executor {
         {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.work.extend(work);
-            while queue.runners < self.concurrency && n_new < queue.work.len() {
+            while queue.runners < self.parts.concurrency && n_new < queue.work.len() {
                 queue.runners += 1;
                 n_new += 1;
             }
@@ -112,7 +96,7 @@ impl Executor {
         for _ in 0..n_new {
             // Each ends when there is no work, and cancels no attempt before its grace is over.
             let runner = Runner { executor: Arc::clone(self), owes: None };
-            Task::spawn(&self.runtime, "runner of attempts", runner.run(), || ()).detach();
+            Task::spawn(&self.parts.runtime, "runner of attempts", runner.run(), || ()).detach();
         }
     }
 
@@ -142,7 +126,7 @@ impl Executor {
             taken.extend(out);
         }
         for work in taken {
-            self.outbox.put(work.unstarted(outcome()));
+            self.parts.outbox.put(work.unstarted(outcome()));
         }
     }
 
@@ -166,7 +150,7 @@ impl Executor {
         tracing::warn!(
             job_id = %token.job_id,
             attempt = token.attempt,
-            elf = &*self.name,
+            elf = &*self.parts.name,
             task,
             r#type = failure.r#type,
             error = format!("{}{}", &failure.message[..shown], if shown < failure.message.len() { "…" } else { "" }),
@@ -184,7 +168,7 @@ impl Executor {
         // it: so no more large values are held at once than there are places.
         let arguments = tokio::select! {
             biased;
-            resolved = self.client.blobs().resolve_arguments(arguments) => match resolved {
+            resolved = self.parts.client.blobs().resolve_arguments(arguments) => match resolved {
                 Ok(arguments) => arguments,
                 Err((parameter, error)) => return unreadable(&parameter, &error),
             },
@@ -195,14 +179,14 @@ impl Executor {
             job_id: token.job_id,
             flow_id,
             attempt: token.attempt,
-            elf: Arc::clone(&self.name),
+            elf: Arc::clone(&self.parts.name),
             task,
             cancellation: cancel.clone(),
         })
-        .with_client(self.client.clone());
+        .with_client(self.parts.client.clone());
         tokio::select! {
             biased;
-            result = service::run_attempt(self.service.clone(), TaskRequest { call, context }) => match result {
+            result = service::run_attempt(self.parts.service.clone(), TaskRequest { call, context }) => match result {
                 Ok(outputs) => self.store(outputs, &cancel).await,
                 // What a task that was told to stop makes of it is not worth a failure.
                 Err(_) if cancel.is_cancelled() => outcome::Result::Cancelled(v1::AttemptCancelled {}),
@@ -210,7 +194,7 @@ impl Executor {
             },
             () = async {
                 cancel.cancelled().await;
-                tokio::time::sleep(self.cancel_grace).await;
+                tokio::time::sleep(self.parts.cancel_grace).await;
             } => {
                 tracing::warn!("task did not stop in time when it was cancelled, and is dropped");
                 outcome::Result::Cancelled(v1::AttemptCancelled {})
@@ -223,7 +207,7 @@ impl Executor {
     async fn store(&self, outputs: TaskOutputs, cancel: &CancellationToken) -> outcome::Result {
         tokio::select! {
             biased;
-            stored = self.client.blobs().store_outputs(outputs) => match stored {
+            stored = self.parts.client.blobs().store_outputs(outputs) => match stored {
                 Ok(outputs) => outcome::Result::Outputs(outputs),
                 Err(error) => {
                     let message = format!("what the task returned cannot be written: {error}");
@@ -251,7 +235,7 @@ impl Runner {
                 "attempt",
                 job_id = %token.job_id,
                 attempt = token.attempt,
-                elf = %self.executor.name,
+                elf = %self.executor.parts.name,
                 task = %work.task,
             );
             let task = Arc::clone(&work.task);
@@ -260,7 +244,7 @@ impl Runner {
                 self.executor.tell_of(failure, token, &task);
             }
             let bytes = bytes_of(&outcome);
-            self.executor.outbox.put(Finished { token, serial, outcome, bytes });
+            self.executor.parts.outbox.put(Finished { token, serial, outcome, bytes });
             self.owes = None;
             // Tasks that never wait would keep everything else off this thread.
             tokio::task::coop::consume_budget().await;
@@ -279,7 +263,7 @@ impl Drop for Runner {
             let message = "the worker panicked while it ran the attempt".to_owned();
             let outcome =
                 outcome::Result::Failure(TaskError::of_runtime(failure_type::PANIC, message).into());
-            self.executor.outbox.put(Finished { token, serial, bytes: bytes_of(&outcome), outcome });
+            self.executor.parts.outbox.put(Finished { token, serial, bytes: bytes_of(&outcome), outcome });
         }
         self.executor.queue.lock().unwrap_or_else(PoisonError::into_inner).runners -= 1;
         self.executor.start([]);

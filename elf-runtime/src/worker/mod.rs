@@ -382,7 +382,7 @@ impl Served {
         declaration.check().map_err(|error| Error::InvalidWorker {
             message: format!("the elf `{}` declares what is not possible: {error}", self.name),
         })?;
-        let mut declaration = declaration.to_wire(&self.name);
+        let mut declaration = declaration.into_wire(&self.name);
         fit_elf(&mut declaration);
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let window_wish = self.window.unwrap_or(limits::WINDOW_MAX);
