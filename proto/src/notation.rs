@@ -1,9 +1,13 @@
 //! How operations of value graphs are written for people: `weight * 2 + 1`, `weights.map(x -> x * 2)`. One notation for
 //! all programs that show them.
 
+mod print;
+
+pub use print::{Body, Graph, Limits, Shown, print};
+
 /// How strongly an expression holds its operands, from the one that holds them least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Binds {
+enum Binds {
     /// Whatever stands by itself.
     Loosest,
     /// `a if c else b`
@@ -47,7 +51,7 @@ impl Binds {
 
     /// What the first operand of a sign has to bind with, and the others: an expression that binds less stands in
     /// parentheses.
-    pub fn of_operands(self) -> (Self, Self) {
+    fn of_operands(self) -> (Self, Self) {
         // `a - (b - c)`, but `2 ** 3 ** 4` for the one that is read from the right; comparisons are not chained.
         match self {
             Self::Power => (self.tighter(), self),
@@ -59,7 +63,7 @@ impl Binds {
 
 /// How an operation is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form<'a> {
+enum Form<'a> {
     /// `a + b`
     Between(&'static str, Binds),
     /// `-a`
@@ -78,7 +82,7 @@ pub enum Form<'a> {
 
 impl<'a> Form<'a> {
     /// The form of an operation with so many operands.
-    pub fn of(name: &'a str, operands: usize, has_body: bool) -> Self {
+    fn of(name: &'a str, operands: usize, has_body: bool) -> Self {
         let name = shown_as(name);
         let call = Self::Call(name.strip_prefix("list.").unwrap_or(name));
         if has_body && !name.contains('.') {
@@ -118,7 +122,7 @@ impl<'a> Form<'a> {
     }
 
     /// How strongly it holds its operands: in surroundings that ask for more, it stands in parentheses.
-    pub fn binds(self) -> Binds {
+    fn binds(self) -> Binds {
         match self {
             Self::Between(_, binds) | Self::Before(_, binds) => binds,
             Self::Select => Binds::Select,

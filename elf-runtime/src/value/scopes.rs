@@ -13,6 +13,11 @@ impl Scope {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// Tells it from all others.
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// The scopes whose elements a node uses, in order. Nearly always none.

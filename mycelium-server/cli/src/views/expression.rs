@@ -1,210 +1,102 @@
 //! A value graph as people would write it: `job.weight * 2 + 1`.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 
-use mycelium_proto::notation::{Binds, Form};
-use mycelium_proto::v1::{Operation, OperationBody, ValueNode, value_node};
+use mycelium_proto::notation::{Body, Graph, Limits, Shown, print};
+use mycelium_proto::v1::{Operation, OperationBody, ValueNode, value_node::Kind};
 
-use super::{Names, Payload as Shown};
+use super::{Names, Payload as Bytes};
 use crate::output::format;
 
-/// Longer texts are not gone on with. A node may be used many times over, so the length of the text is what bounds the
-/// work.
-const TEXT_BYTES_MAX: usize = 2_000;
-/// Nodes in each other beyond these are not shown.
-const LEVELS_MAX: u32 = 64;
+/// How much is shown of a value.
+const LIMITS: Limits = Limits { bytes: 2_000, items: usize::MAX, collections: 64, operations: 64 };
 
 /// Writes a node as an expression, in which outputs go by the names that they get in `names`.
 pub(crate) fn expression(nodes: &[ValueNode], index: u32, names: &mut Names) -> String {
-    let mut writer = Writer { text: String::new(), bodies: 0, names };
-    writer.node(nodes, index, u32::MAX, Binds::Loosest, LEVELS_MAX);
-    writer.text
+    print(&mut Messages { nodes, names }, Node { nodes, index, below: u32::MAX }, LIMITS)
 }
 
-struct Writer<'a> {
-    text: String,
-    names: &'a mut Names,
-    /// How many bodies stand around what is being written: names their inputs apart.
-    bodies: usize,
+/// Nodes as they are sent: those of a job, and in its operations those of bodies.
+struct Messages<'a, 'n> {
+    /// Those of the job.
+    nodes: &'a [ValueNode],
+    names: &'n mut Names,
 }
 
-impl Writer<'_> {
-    fn is_full(&self) -> bool {
-        self.text.len() > TEXT_BYTES_MAX
+/// A node in its table. Nodes refer to earlier ones only, and one that does not is not followed.
+#[derive(Clone, Copy)]
+struct Node<'a> {
+    nodes: &'a [ValueNode],
+    index: u32,
+    /// The node that refers to it.
+    below: u32,
+}
+
+impl<'a> Node<'a> {
+    fn kind(self) -> Option<&'a Kind> {
+        self.nodes.get(self.index as usize).filter(|_| self.index < self.below)?.kind.as_ref()
     }
 
-    /// Writes a node; nodes refer to earlier ones only, and one that does not is not followed.
-    fn node(&mut self, nodes: &[ValueNode], index: u32, parent: u32, binding: Binds, levels: u32) {
-        if self.is_full() {
-            return;
-        }
-        if levels == 0 {
-            self.text.push('…');
-            return;
-        }
-        let node = nodes.get(index as usize).filter(|_| index < parent);
-        match node.and_then(|node| node.kind.as_ref()) {
-            Some(value_node::Kind::Literal(payload)) => self.text.push_str(&Shown::from(payload).text()),
-            Some(value_node::Kind::Output(output)) => {
-                let name = self.names.name(output);
-                self.text.push_str(name);
-            }
-            Some(value_node::Kind::List(list)) => {
-                self.text.push('[');
-                self.separated(&list.items, |writer, item| {
-                    writer.node(nodes, *item, index, Binds::Loosest, levels - 1);
-                });
-                self.text.push(']');
-            }
-            Some(value_node::Kind::Map(map)) => {
-                self.text.push('{');
-                self.separated(&map.entries, |writer, entry| {
-                    let _infallible = write!(writer.text, "{:?}: ", entry.key);
-                    writer.node(nodes, entry.node, index, Binds::Loosest, levels - 1);
-                });
-                self.text.push('}');
-            }
-            Some(value_node::Kind::Operation(operation)) => {
-                self.operation(nodes, operation, index, binding, levels - 1);
-            }
-            Some(value_node::Kind::BodyInput(input)) => {
-                let name = match (self.bodies, *input) {
-                    // Not in a body: what a job is run for.
-                    (0, 0) => "element".to_owned(),
-                    (0, 1) => "index".to_owned(),
-                    (bodies, input) => input_name(bodies, input),
-                };
-                self.text.push_str(&name);
-            }
-            None => self.text.push('?'),
-        }
+    /// A node that this one refers to.
+    fn at(self, index: u32) -> Self {
+        Self { index, below: self.index, ..self }
     }
 
-    fn separated<T>(&mut self, parts: &[T], mut write: impl FnMut(&mut Self, &T)) {
-        for (position, part) in parts.iter().enumerate() {
-            if self.is_full() {
-                return;
-            }
-            self.text.push_str(if position == 0 { "" } else { ", " });
-            write(self, part);
-        }
-    }
-
-    fn operation(
-        &mut self,
-        nodes: &[ValueNode],
-        operation: &Operation,
-        index: u32,
-        binding: Binds,
-        levels: u32,
-    ) {
-        let inputs = operation.inputs.as_slice();
-        let part = |writer: &mut Self, input: u32, binding: Binds| {
-            writer.node(nodes, input, index, binding, levels);
-        };
-        let form = Form::of(&operation.name, inputs.len(), operation.body.is_some());
-        let is_looser = form.binds() < binding;
-        self.text.push_str(if is_looser { "(" } else { "" });
-        match (form, inputs) {
-            (Form::Between(sign, binds), inputs) => {
-                let (first, others) = binds.of_operands();
-                for (place, input) in inputs.iter().enumerate() {
-                    if self.is_full() {
-                        break;
-                    }
-                    if place > 0 {
-                        let _infallible = write!(self.text, " {sign} ");
-                    }
-                    part(self, *input, if place == 0 { first } else { others });
-                }
-            }
-            (Form::Before(sign, binds), [value]) => {
-                self.text.push_str(sign);
-                part(self, *value, binds);
-            }
-            (Form::Select, [condition, then, otherwise]) => {
-                part(self, *then, Binds::Or);
-                self.text.push_str(" if ");
-                part(self, *condition, Binds::Or);
-                self.text.push_str(" else ");
-                part(self, *otherwise, Binds::Select);
-            }
-            (Form::Element, [value, key]) => {
-                part(self, *value, Binds::Tightest);
-                self.text.push('[');
-                part(self, *key, Binds::Loosest);
-                self.text.push(']');
-            }
-            (Form::Slice, [value, ends @ ..]) => {
-                part(self, *value, Binds::Tightest);
-                self.text.push('[');
-                for (place, end) in ends.iter().enumerate() {
-                    self.text.push_str(if place == 0 { "" } else { ":" });
-                    if !is_null(nodes, *end) {
-                        part(self, *end, Binds::Loosest);
-                    }
-                }
-                self.text.push(']');
-            }
-            (Form::Method(name), [value, rest @ ..]) => {
-                part(self, *value, Binds::Tightest);
-                let _infallible = write!(self.text, ".{}(", format::one_line(name));
-                self.call(nodes, rest, operation.body.as_ref(), index, levels);
-            }
-            (Form::Call(name), inputs) => {
-                let _infallible = write!(self.text, "{}(", format::one_line(name));
-                self.call(nodes, inputs, operation.body.as_ref(), index, levels);
-            }
-            // Each form comes with as many operands as it is matched with above.
-            (Form::Before(..) | Form::Select | Form::Element | Form::Slice | Form::Method(_), _) => {
-                self.text.push('?');
-            }
-        }
-        self.text.push_str(if is_looser { ")" } else { "" });
-    }
-
-    /// The operands behind the parenthesis, and the body.
-    fn call(
-        &mut self,
-        nodes: &[ValueNode],
-        inputs: &[u32],
-        body: Option<&OperationBody>,
-        index: u32,
-        levels: u32,
-    ) {
-        self.separated(inputs, |writer, input| writer.node(nodes, *input, index, Binds::Loosest, levels));
-        if let Some(body) = body {
-            self.text.push_str(if inputs.is_empty() { "" } else { ", " });
-            self.bodies += 1;
-            let name = input_name(self.bodies, 0);
-            let _infallible = write!(self.text, "{name} -> ");
-            self.node(&body.nodes, body.result, u32::MAX, Binds::Loosest, levels);
-            self.bodies -= 1;
-        }
-        self.text.push(')');
+    fn all(self, indexes: &[u32]) -> Vec<Self> {
+        indexes.iter().map(|index| self.at(*index)).collect()
     }
 }
 
-/// `x` for the first input of a body, `y` for that of a body within; `x1`, `x2`... for the other inputs. Outside of
-/// bodies it is the element that a job is run for, or its index.
-fn input_name(bodies: usize, input: u32) -> String {
-    if bodies == 0 {
-        return if input == 0 { "element".to_owned() } else { "index".to_owned() };
+impl<'a> Graph<'a> for Messages<'a, '_> {
+    type Node = Node<'a>;
+
+    fn show(&mut self, node: Node<'a>) -> Shown<'a, Node<'a>> {
+        match node.kind() {
+            Some(Kind::Literal(payload)) => Shown::Text(Bytes::from(payload).text().into()),
+            Some(Kind::Output(output)) => Shown::Text(self.names.name(output).to_owned().into()),
+            Some(Kind::List(list)) => Shown::List(node.all(&list.items)),
+            Some(Kind::Map(map)) => {
+                let entries = map.entries.iter();
+                Shown::Map(entries.map(|entry| (Cow::Borrowed(&*entry.key), node.at(entry.node))).collect())
+            }
+            Some(Kind::Operation(Operation { name, inputs, body })) => Shown::Operation {
+                name: format::one_line(name).into(),
+                operands: node.all(inputs),
+                body: body.as_ref().map(|OperationBody { nodes, result }| Body {
+                    scope: scope(nodes),
+                    inputs: inputs_of(nodes),
+                    result: Node { nodes, index: *result, below: u32::MAX },
+                }),
+            },
+            // Not in a body: what a job is run for.
+            Some(Kind::BodyInput(input)) if std::ptr::eq(node.nodes, self.nodes) => {
+                Shown::Text(Cow::Borrowed(if *input == 0 { "element" } else { "index" }))
+            }
+            Some(Kind::BodyInput(input)) => Shown::Input { scope: scope(node.nodes), index: *input as usize },
+            None => Shown::Text(Cow::Borrowed("?")),
+        }
     }
-    let letter = ["x", "y", "z", "u", "v", "w"][bodies.saturating_sub(1) % 6];
-    if input == 0 { letter.to_owned() } else { format!("{letter}{input}") }
 }
 
-fn is_null(nodes: &[ValueNode], index: u32) -> bool {
-    match nodes.get(index as usize).and_then(|node| node.kind.as_ref()) {
-        Some(value_node::Kind::Literal(payload)) => Shown::from(payload).text() == "null",
-        Some(_) | None => false,
-    }
+/// Tells the bodies apart.
+fn scope(nodes: &[ValueNode]) -> u64 {
+    nodes.as_ptr().addr() as u64
+}
+
+/// How many inputs a body has, as far as it uses them: its own, and after them what it is given from outside, which are
+/// the last operands of its operation.
+fn inputs_of(nodes: &[ValueNode]) -> usize {
+    let inputs = nodes.iter().filter_map(|node| match node.kind {
+        Some(Kind::BodyInput(input)) => Some(input as usize + 1),
+        _ => None,
+    });
+    // A table of nodes has fewer than this; a body that names more is none that a broker has taken.
+    inputs.filter(|inputs| *inputs <= nodes.len()).max().unwrap_or(1)
 }
 
 #[cfg(test)]
 mod tests {
-    use mycelium_proto::v1::{ListNode, OutputRef, Payload, payload};
+    use mycelium_proto::v1::{ListNode, OutputRef, Payload, payload, value_node};
 
     use super::*;
 
@@ -276,6 +168,17 @@ mod tests {
             result: 2,
         };
         assert_eq!(last(&[weight(), operation("list.map", &[0], Some(body))]), "w.map(x -> x * 2)");
+        let scaled = OperationBody {
+            nodes: vec![
+                node(value_node::Kind::BodyInput(0)),
+                node(value_node::Kind::BodyInput(1)),
+                operation("multiply", &[0, 1], None),
+            ],
+            result: 2,
+        };
+        let captured = [weight(), literal("3"), operation("list.map", &[0, 1], Some(scaled))];
+        assert_eq!(last(&captured), "w.map(3, (x, y) -> x * y)", "what comes from outside is an input too");
+        assert_eq!(last(&[literal("-7"), literal("2"), operation("power", &[0, 1], None)]), "(-7) ** 2");
         let [element, index] = [0, 1].map(|input| node(value_node::Kind::BodyInput(input)));
         assert_eq!(last(&[element, index, operation("get", &[0, 1], None)]), "element[index]");
     }
@@ -283,7 +186,7 @@ mod tests {
     #[test]
     fn a_graph_that_doubles_with_each_node_or_refers_to_itself_is_cut() {
         let doubling: Vec<ValueNode> = (0..100_u32).map(|n| list(&[n.saturating_sub(1); 2])).collect();
-        assert!(last(&doubling).len() < TEXT_BYTES_MAX * 2);
+        assert!(last(&doubling).len() < LIMITS.bytes * 2);
         assert_eq!(last(&[list(&[0])]), "[?]");
         let chain: Vec<ValueNode> = std::iter::once(literal("1"))
             .chain((0..100_000_u32).map(|n| operation("negate", &[n], None)))
