@@ -5,13 +5,14 @@
 //! changed, and the other in a failure that others see.
 
 mod found;
+mod mismatch;
 mod place;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub use read::Mismatch;
+pub use mismatch::Mismatch;
 pub(crate) use read::{from_slice, from_slice_within};
 pub use write::Unwritable;
 pub(crate) use write::to_vec;

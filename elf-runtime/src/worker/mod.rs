@@ -3,6 +3,7 @@
 mod attempt;
 mod connection;
 mod executor;
+mod intervals;
 mod ledger;
 mod pulse;
 
