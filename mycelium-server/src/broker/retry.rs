@@ -11,7 +11,7 @@ use mycelium_core::status::FinalStatus;
 use super::handle::{Handle, unexpected};
 use super::message::CallError;
 use super::preconditions::known_finished;
-use crate::store::{FinishedQuery, FinishedRecord, Reads, isolate};
+use crate::store::{Damage, FinishedQuery, FinishedRecord, Reads, isolate};
 
 /// How many of a flow's jobs are brought back with one command.
 const ROOTS_PER_COMMAND: usize = 500;
@@ -297,22 +297,22 @@ async fn gather_dependents(
     Ok((found, false))
 }
 
-fn unreadable(job: JobId, what: &str) -> CallError {
+fn unreadable(job: JobId, what: &Damage) -> CallError {
     CallError::Unreadable(format!("job {job}: {what}"))
 }
 
-/// Jobs as they can come back; why not, for people to read, for those whose specifications are damaged.
+/// Jobs as they can come back, but for those whose specifications are damaged.
 async fn revivable(
     store: &dyn Reads,
     records: &[FinishedRecord],
-) -> Result<Vec<Result<RevivableJob, String>>, CallError> {
+) -> Result<Vec<Result<RevivableJob, Damage>>, CallError> {
     if records.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<JobId> = records.iter().map(|record| record.head.id).collect();
     let outlines = isolate(&ids, |ids| store.outlines(ids)).await?;
     let jobs = records.iter().zip(outlines).map(|(record, outline)| {
-        let spec = outline?.ok_or("its specification is missing")?;
+        let spec = outline?.ok_or_else(|| Damage("its specification is missing".to_owned()))?;
         Ok(RevivableJob {
             head: spec.head,
             depends_on: spec.depends_on,

@@ -15,7 +15,7 @@ use tokio::runtime;
 use super::failed::Failed;
 use crate::blobs::{Blob, BlobError, Blobs};
 use crate::broker::FailureBody;
-use crate::store::{BlobDigest, Reads, SpecRecord, isolate};
+use crate::store::{BlobDigest, Damage, Reads, SpecRecord, isolate};
 use crate::values::{OutputsByJob, ReadBlob};
 
 /// The most that the operations of one job read of blobs, in bytes. Each blob is read once, and is in memory for as long
@@ -110,12 +110,12 @@ impl ReadBlob for Operands<'_> {
 /// The failure of the job, if it is damaged.
 pub(crate) fn spec_of(
     job: JobId,
-    record: Result<Option<SpecRecord>, String>,
+    record: Result<Option<SpecRecord>, Damage>,
 ) -> Result<(SpecRecord, v1::JobSpec), FailureBody> {
     let damaged = |what: &dyn std::fmt::Display| {
         FailureBody::record_damaged(format!("the specification of job {job} cannot be read: {what}"))
     };
-    let record = record.map_err(|what| damaged(&what))?.ok_or_else(|| damaged(&"it is missing"))?;
+    let record = record.map_err(|damage| damaged(&damage))?.ok_or_else(|| damaged(&"it is missing"))?;
     let spec = v1::JobSpec::decode(record.body.clone()).map_err(|error| damaged(&error))?;
     Ok((record, spec))
 }
@@ -126,7 +126,7 @@ pub(crate) struct ReadOutputs {
     /// The outputs of those that have any.
     pub(crate) outputs: OutputsByJob,
     /// What is wrong with those that are damaged.
-    damaged: HashMap<JobId, String>,
+    damaged: HashMap<JobId, Damage>,
 }
 
 impl ReadOutputs {
@@ -162,8 +162,8 @@ pub(crate) async fn read_outputs(
                 // is found when it is looked for.
                 Ok(None) => continue,
                 // Nor does it matter, unless a value is made of it.
-                Err(what) => {
-                    read.damaged.insert(*job, what);
+                Err(damage) => {
+                    read.damaged.insert(*job, damage);
                     continue;
                 }
             };
@@ -176,7 +176,7 @@ pub(crate) async fn read_outputs(
             }
             match v1::Outputs::decode(encoded) {
                 Ok(outputs) => drop(read.outputs.insert(*job, outputs)),
-                Err(error) => drop(read.damaged.insert(*job, error.to_string())),
+                Err(error) => drop(read.damaged.insert(*job, Damage(error.to_string()))),
             }
         }
     }

@@ -16,7 +16,7 @@ use super::page::Weigh;
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
 use crate::report::Report;
-use crate::store::{FinishedRecord, Reads, SpecRecord, isolate, wait_for};
+use crate::store::{Damage, FinishedRecord, Reads, SpecRecord, isolate, wait_for};
 
 /// About how many bytes of outputs go into one answer.
 const OUTPUTS_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -147,7 +147,7 @@ pub(crate) fn readable_specs(store: &dyn Reads, ids: &[JobId]) -> Result<Vec<Opt
     let specs = wait_for(isolate(ids, |ids| store.specs(ids)))?;
     let readable = ids.iter().zip(specs).map(|(id, spec)| {
         spec.unwrap_or_else(|what| {
-            tracing::error!(job = %id, error = what, "a damaged specification is left out");
+            tracing::error!(job = %id, error = %what, "a damaged specification is left out");
             None
         })
     });
@@ -201,7 +201,7 @@ fn outputs_up_to(
             .filter(|(_, status)| *status == Status::Final(FinalStatus::Done))
             .map(|(id, _)| *id)
             .collect();
-        let mut encoded: HashMap<JobId, Result<Option<Bytes>, String>> =
+        let mut encoded: HashMap<JobId, Result<Option<Bytes>, Damage>> =
             done.iter().copied().zip(wait_for(isolate(&done, |done| store.outputs(done)))?).collect();
         for (id, status) in chunk {
             let encoded = match encoded.remove(id).unwrap_or(Ok(None)) {

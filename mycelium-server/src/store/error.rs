@@ -59,6 +59,11 @@ pub enum Error {
     },
 }
 
+/// What is wrong with a record or a file that is damaged: the text of an [`Error::Damaged`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Damage(pub(crate) String);
+
 /// What a store needs to take changes, and does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lack {

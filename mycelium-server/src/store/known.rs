@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mycelium_core::ids::{FailureId, JobId};
 
 use super::record::Seen;
-use super::{Answer, Batch, Edges, Error, JobAfter, Known, Outline, Reads, isolate};
+use super::{Answer, Batch, Damage, Edges, Error, JobAfter, Known, Outline, Reads, isolate};
 
 /// How many failures are remembered at least, and half of those at most. One takes about a hundred bytes.
 const FAILURES_REMEMBERED: usize = 8_192;
@@ -89,7 +89,7 @@ async fn read_waiting(store: &dyn Reads, jobs: &[JobId], known: &mut Known) -> R
                 return Err(Error::Damaged { what });
             }
             // It stays as it is: the job ends in this process, or the next start names it.
-            Err(what) => passed_over(&what),
+            Err(damage) => passed_over(&damage),
         }
     }
     Ok(())
@@ -125,11 +125,11 @@ async fn readable<'k, K, T: Send + 'static>(
         return Ok(Vec::new());
     }
     let records = isolate(keys, read).await?;
-    Ok(records.into_iter().filter_map(|record| record.inspect_err(|what| passed_over(what)).ok()?).collect())
+    Ok(records.into_iter().filter_map(|record| record.inspect_err(passed_over).ok()?).collect())
 }
 
-fn passed_over(what: &str) {
-    tracing::error!(what, "a damaged record is passed over by a commit");
+fn passed_over(damage: &Damage) {
+    tracing::error!(what = %damage, "a damaged record is passed over by a commit");
 }
 
 /// The failures seen latest: in two halves, of which the older goes as a whole.

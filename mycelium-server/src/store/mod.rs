@@ -25,7 +25,7 @@ pub use answer::Answer;
 pub(crate) use answer::wait_for;
 pub use embedded::EmbeddedStore;
 pub(crate) use embedded::is_store_folder;
-pub(crate) use error::lack_in;
+pub(crate) use error::{Damage, lack_in};
 pub use error::{Error, Lack};
 pub use faulty::FaultyStore;
 pub use known::Knowledge;
@@ -232,15 +232,15 @@ pub struct TableEntries {
     pub entries: Vec<(Bytes, Bytes)>,
 }
 
-/// Reads several records with `read`, and each by itself if one of them is damaged: what is wrong with one, as text for
-/// people, does not keep the others from being read.
+/// Reads several records with `read`, and each by itself if one of them is damaged: the damage of one does not keep the
+/// others from being read.
 ///
 /// # Errors
 /// Those of `read`, but for [`Error::Damaged`].
 pub(crate) async fn isolate<'k, K, T: Send + 'static>(
     keys: &'k [K],
     read: impl Fn(&'k [K]) -> Answer<'k, Vec<T>>,
-) -> Result<Vec<Result<T, String>>, Error> {
+) -> Result<Vec<Result<T, Damage>>, Error> {
     match read(keys).await {
         Ok(records) => return Ok(records.into_iter().map(Ok).collect()),
         Err(Error::Damaged { .. }) => {}
@@ -250,7 +250,7 @@ pub(crate) async fn isolate<'k, K, T: Send + 'static>(
     for key in keys {
         match read(std::slice::from_ref(key)).await {
             Ok(record) => records.extend(record.into_iter().map(Ok)),
-            Err(Error::Damaged { what }) => records.push(Err(what)),
+            Err(Error::Damaged { what }) => records.push(Err(Damage(what))),
             Err(error) => return Err(error),
         }
     }
@@ -275,7 +275,7 @@ mod tests {
             })
         };
         let isolated = isolate(&ids, damaged).await.unwrap();
-        assert_eq!(isolated, [Ok(ids[0]), Err("the second".to_owned()), Ok(ids[2])]);
+        assert_eq!(isolated, [Ok(ids[0]), Err(Damage("the second".to_owned())), Ok(ids[2])]);
         assert_eq!(isolate(&ids[..1], damaged).await.unwrap(), [Ok(ids[0])]);
 
         let never = |_: &[JobId]| Answer::<Vec<()>>::ready(Err(unavailable()));

@@ -20,7 +20,7 @@ use super::opened::{self, Opened};
 use super::readable::{self, Lost};
 use super::tables::{Tables, View};
 use super::{BLOBS_FOLDER, MYCELIUM};
-use crate::store::{BlobDigest, Error, FinishedRecord, SpecRecord};
+use crate::store::{BlobDigest, Damage, Error, FinishedRecord, SpecRecord};
 
 /// How much of a file is read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -54,8 +54,8 @@ pub fn check(data: &Path) -> Result<Checked, Error> {
     let mut found = Checked { files: 1, ..Checked::default() };
     let acknowledged = match acknowledged(&folder.mark())? {
         Ok(commit) => Some(commit),
-        Err(problem) => {
-            found.damage.push(problem);
+        Err(Damage(what)) => {
+            found.damage.push(what);
             None
         }
     };
@@ -68,13 +68,13 @@ pub fn check(data: &Path) -> Result<Checked, Error> {
     Ok(found)
 }
 
-/// The newest commit that was acknowledged, or in words why that is not known.
-pub(super) fn acknowledged(mark: &Path) -> Result<Result<u64, String>, Error> {
+/// The newest commit that was acknowledged, if that is known.
+pub(super) fn acknowledged(mark: &Path) -> Result<Result<u64, Damage>, Error> {
     match HighWaterMark::read(mark) {
         Ok(Some(commit)) => Ok(Ok(commit.0)),
-        Ok(None) => Ok(Err(format!("{}: the high-water mark is unreadable", mark.display()))),
+        Ok(None) => Ok(Err(Damage(format!("{}: the high-water mark is unreadable", mark.display())))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(Err(format!("{}: the high-water mark is missing", mark.display())))
+            Ok(Err(Damage(format!("{}: the high-water mark is missing", mark.display()))))
         }
         Err(error) => Err(unavailable(mark, "cannot open the file", error)),
     }

@@ -14,6 +14,7 @@ use lsm_tree::{Cache, Checksum, Table};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::versions::keyspace_in;
+use crate::store::Damage;
 
 /// How much of a file is read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -25,19 +26,19 @@ pub(super) struct TableFile {
 }
 
 impl TableFile {
-    /// Whether the file is what was written. In words what is wrong with it, if not.
-    pub(super) fn check(&self) -> io::Result<Result<(), String>> {
+    /// Whether the file is what was written.
+    pub(super) fn check(&self) -> io::Result<Result<(), Damage>> {
         let found = match checksum(&self.path) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Err("the file is missing".to_owned()));
+                return Ok(Err(Damage("the file is missing".to_owned())));
             }
             Err(error) => return Err(error),
         };
         if found == self.checksum {
             return Ok(Ok(()));
         }
-        Ok(Err(format!("its checksum is {found:032x}, and {:032x} was written", self.checksum)))
+        Ok(Err(Damage(format!("its checksum is {found:032x}, and {:032x} was written", self.checksum))))
     }
 }
 
