@@ -6,8 +6,9 @@ use mycelium_core::effects::Refusal;
 use mycelium_proto::reason;
 
 use crate::blobs::BlobError;
-use crate::broker::{CallError, Misfit, Report};
+use crate::broker::{CallError, Misfit};
 use crate::defect::Defect;
+use crate::report::Report;
 use crate::store::{self, Lack, lack_in};
 use crate::transport::Refusal as Refused;
 use crate::values::SpecError;
@@ -113,6 +114,11 @@ impl From<store::Error> for Error {
 impl Error {
     pub(crate) fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Field { field: field.into(), problem: problem.into() }
+    }
+
+    /// A message that the stream of an elf must not have here.
+    pub(crate) fn violation(message: &str) -> Self {
+        Self::ProtocolViolation(message.to_owned())
     }
 
     /// The same, of a field within another.

@@ -13,7 +13,6 @@ use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
 use mycelium_proto::v1::store_service_server::StoreServiceServer;
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
@@ -26,6 +25,7 @@ use crate::grpc::{self, BlobServer, ElfServer, MyceliumServer, StoreServer, with
 use crate::home::{Home, open_blobs};
 use crate::mycelia::{DEFAULT, Mycelia};
 use crate::report::Report;
+use crate::spawn::{Joined, TaskGroup};
 use crate::store::{self, MemoryStore, Storage};
 use crate::transport::Transport;
 
@@ -142,7 +142,8 @@ impl Broker {
         let address = listener.local_addr().map_err(listen)?;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let served = tokio::spawn(self.serve(listener, async move { stopped.cancelled().await }));
+        let serve = self.serve(listener, async move { stopped.cancelled().await });
+        let served = TaskGroup::default().run("the broker", serve);
         Ok(RunningBroker { address, stop, served })
     }
 
@@ -163,7 +164,6 @@ impl Broker {
 
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, true).await;
-        let told = tokio::spawn(tell_health(progress, health.clone()));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(mycelium_proto::FILE_DESCRIPTOR_SET)
@@ -200,15 +200,18 @@ impl Broker {
         let server = router.serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned());
         let mut server = Box::pin(server);
 
-        let watch = tokio::spawn(transport.clone().watch(drain.clone()));
-        let sweeper = tokio::spawn(mycelia.clone().sweep());
+        let (health_tasks, tasks) = (TaskGroup::default(), TaskGroup::default());
+        let _cut = (health_tasks.cut_on_drop(), tasks.cut_on_drop());
+        health_tasks.spawn("the health service", tell_health(progress, health.clone()));
+        tasks.spawn("the watch over connections", transport.clone().watch(drain.clone()));
+        tasks.spawn("the sweep of mycelia", mycelia.clone().sweep());
 
         let result = tokio::select! {
             served = &mut server => served.map_err(Error::from),
             ended = &mut ended => Err(stopped(ended)),
             () = shutdown => Ok(()),
         };
-        told.abort();
+        health_tasks.cut().await;
         set_health(&health, false).await;
         drain.cancel();
         if result.is_ok() && tokio::time::timeout(config.drain_grace, &mut server).await.is_err() {
@@ -218,8 +221,7 @@ impl Broker {
         }
         transport.cut_all();
         drop(server);
-        watch.abort();
-        sweeper.abort();
+        tasks.cut().await;
         mycelia.stop().await;
         match result {
             Ok(()) => match ended.await {
@@ -273,7 +275,7 @@ fn stopped(ended: Result<Result<(), broker::DriverError>, oneshot::error::RecvEr
 pub struct RunningBroker {
     address: SocketAddr,
     stop: CancellationToken,
-    served: JoinHandle<Result<(), Error>>,
+    served: Joined<Result<(), Error>>,
 }
 
 impl RunningBroker {

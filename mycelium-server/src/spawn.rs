@@ -4,12 +4,14 @@
 //! on working for what has stopped.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::broker::CallError;
 use crate::defect::{self, Defect};
 
 /// Tasks that end together. Cheap to clone.
@@ -30,19 +32,25 @@ pub(crate) enum OnStop<'a> {
 }
 
 /// Why a piece of work did not come to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfinished {
+    #[error("it was stopped before its end")]
     Stopping,
     /// It panicked; the log has it.
+    #[error(transparent)]
     Defect(Defect),
 }
 
-impl From<Unfinished> for CallError {
-    fn from(unfinished: Unfinished) -> Self {
-        match unfinished {
-            Unfinished::Stopping => Self::Stopping,
-            Unfinished::Defect(defect) => Self::Defect(defect),
-        }
+/// Waits for a task. May be dropped: the task goes on.
+#[derive(Debug)]
+pub(crate) struct Joined<T>(JoinHandle<Result<T, Unfinished>>);
+
+impl<T> Future for Joined<T> {
+    type Output = Result<T, Unfinished>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Panics are caught within; what is left is a runtime that stops.
+        Pin::new(&mut self.0).poll(context).map(|ended| ended.unwrap_or(Err(Unfinished::Stopping)))
     }
 }
 
@@ -72,12 +80,18 @@ impl TaskGroup {
     /// Runs a task. If it panics, the log has it under `name`, and nobody else notices: what is to be told to others is told
     /// by itself, with [`guarded`].
     pub(crate) fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.run(name, work));
+    }
+
+    /// Runs a task whose result somebody waits for. It goes on to its end if they no longer do.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Joined<T> {
         let cut = self.cut.clone();
         let work = Box::pin(work);
-        self.tracker.spawn(async move {
-            // A defect is in the log.
-            let _unfinished = guarded(name, OnStop::Cut(&cut), work).await;
-        });
+        Joined(self.tracker.spawn(async move { guarded(name, OnStop::Cut(&cut), work).await }))
     }
 
     /// Waits for all tasks. Those that have not ended in time are dropped where they stand.
@@ -85,9 +99,20 @@ impl TaskGroup {
         self.tracker.close();
         if tokio::time::timeout(within, self.tracker.wait()).await.is_err() {
             tracing::warn!(tasks = self.tracker.len(), "tasks have not ended in time and are cut");
-            self.cut.cancel();
-            self.tracker.wait().await;
+            self.cut().await;
         }
+    }
+
+    /// Drops all tasks where they stand, and waits until that is done.
+    pub(crate) async fn cut(&self) {
+        self.tracker.close();
+        self.cut.cancel();
+        self.tracker.wait().await;
+    }
+
+    /// Drops all tasks where they stand once the guard is dropped.
+    pub(crate) fn cut_on_drop(&self) -> DropGuard {
+        self.cut.clone().drop_guard()
     }
 }
 
@@ -123,6 +148,27 @@ mod tests {
         }
         tasks.end(Duration::from_millis(50)).await;
         assert_eq!(ended.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn a_task_goes_on_when_nobody_waits_for_it_until_its_group_is_cut() {
+        let (tasks, ended) = (TaskGroup::default(), Arc::new(AtomicUsize::new(0)));
+        assert_eq!(tasks.run("a sum", async { 1 + 1 }).await, Ok(2));
+        let (go_on, wait) = tokio::sync::oneshot::channel();
+        let mark = Ended(Arc::clone(&ended));
+        drop(tasks.run("one that waits", async move {
+            let _mark = mark;
+            wait.await
+        }));
+        go_on.send(()).unwrap();
+        tasks.end(Duration::from_secs(60)).await;
+        assert_eq!(ended.load(Ordering::SeqCst), 1);
+
+        let tasks = TaskGroup::default();
+        let endless = tasks.run("one that does not end", std::future::pending::<()>());
+        drop(tasks.cut_on_drop());
+        assert_eq!(endless.await, Err(Unfinished::Stopping));
+        tasks.cut().await;
     }
 
     #[tokio::test]

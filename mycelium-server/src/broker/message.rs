@@ -13,6 +13,7 @@ use tokio::sync::{SetOnce, mpsc, oneshot};
 use super::watch::WatchStart;
 use crate::blobs::BlobError;
 use crate::defect::Defect;
+use crate::spawn::Unfinished;
 use crate::store::{self, BlobDigest, BlobUse, ElfRecord, RevisionRecord};
 
 /// One thing for the owner of the core to do.
@@ -186,6 +187,15 @@ pub(crate) enum CallError {
     RevisionNotFound,
     #[error("failure {0} is not known")]
     FailureNotFound(FailureId),
+}
+
+impl From<Unfinished> for CallError {
+    fn from(unfinished: Unfinished) -> Self {
+        match unfinished {
+            Unfinished::Stopping => Self::Stopping,
+            Unfinished::Defect(defect) => Self::Defect(defect),
+        }
+    }
 }
 
 impl From<store::Error> for CallError {

@@ -58,7 +58,7 @@ pub(crate) async fn connect(
     let Some(v1::ConnectRequest { sequence, kind: Some(connect_request::Kind::Hello(mut hello)), .. }) =
         first
     else {
-        return Err(violation("the stream must begin with `Hello`").into());
+        return Err(Error::violation("the stream must begin with `Hello`").into());
     };
     let handle = mycelia.enter(&hello.mycelium).await.map_err(|error| error.within("hello"))?;
     let permit = handle.admit_stream().map_err(Error::from)?;
@@ -178,10 +178,6 @@ fn secret() -> Result<Bytes, Error> {
     let mut secret = [0; SECRET_BYTES];
     getrandom::fill(&mut secret)?;
     Ok(Bytes::copy_from_slice(&secret))
-}
-
-fn violation(message: &str) -> Error {
-    Error::ProtocolViolation(message.to_owned())
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{CallError, EndedReceiver, Handle, Report, Running, StartError, collect_blobs};
+use crate::broker::{CallError, EndedReceiver, Handle, Running, StartError, collect_blobs};
 use crate::compute;
+use crate::report::Report;
 use crate::store;
 
 /// A mycelium that runs.

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use super::shared::Shared;
-use super::violation;
 use crate::broker::{CallError, Handle, StreamId};
 use crate::compute::Tasks;
 use crate::defect::Defect;
@@ -136,10 +135,12 @@ impl Reader {
                 (Command::Goodbye { session }, Vec::new())
             }
             Some(connect_request::Kind::Hello(_)) => {
-                return self.fault(about, &violation("`Hello` is said once, at the beginning")).await;
+                return self.fault(about, &Error::violation("`Hello` is said once, at the beginning")).await;
             }
             None => {
-                return self.fault(about, &violation("the message says nothing this broker knows")).await;
+                return self
+                    .fault(about, &Error::violation("the message says nothing this broker knows"))
+                    .await;
             }
         };
         self.handle.pass_on(session, self.stream, command, bodies).await.map_err(|error| {

@@ -22,9 +22,11 @@ use anyhow::Context as _;
 use mycelium_server::store::MemoryStore;
 use mycelium_server::{Broker, Error, StartError};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::oneshot;
 
 pub(crate) use self::settings::Args;
 use self::settings::{Settings, StoreKind};
+use self::signals::Signals;
 use crate::output::Output;
 
 /// How many connections may wait to be taken.
@@ -48,10 +50,16 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     // store is read.
     let socket = reserve(settings.listen)?;
     let broker = open(&settings).map_err(|error| with_help(error, &settings))?;
-    let stop = signals::stop_signal().context("cannot wait for signals")?;
+    let signals = Signals::listen().context("cannot wait for signals")?;
     let listener = socket.listen(ACCEPT_QUEUE).map_err(|error| cannot_listen(settings.listen, error))?;
     announce(&settings, &listener, output)?;
-    Box::pin(broker.serve(listener, stop)).await?;
+    let (stop, stopped) = oneshot::channel();
+    let mut serving = Box::pin(broker.serve(listener, async { stopped.await.unwrap_or(()) }));
+    tokio::select! {
+        // Not dropped by a second signal: that takes its time.
+        served = &mut serving => served?,
+        code = signals.twice(stop) => std::process::exit(code),
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,32 +1,35 @@
 //! When the broker is told to stop.
 
-use std::future::Future;
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
-/// Listens for SIGTERM and SIGINT from now on. The future is done with the first of them; the second ends the process
-/// at once, with 128 and the signal's number as its exit code.
-pub(super) fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
-    let mut signals =
-        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
-    Ok(async move {
-        let name = signals.next().await.0;
-        tracing::info!(signal = name, "stopping; a second signal stops at once");
-        tokio::spawn(async move {
-            let (name, number) = signals.next().await;
-            tracing::warn!(signal = name, "stopped at once");
-            std::process::exit(128 + number);
-        });
-    })
-}
-
-struct Signals {
+/// SIGTERM and SIGINT.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
+    /// Listens for them from now on.
+    pub(super) fn listen() -> io::Result<Self> {
+        let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt? })
+    }
+
+    /// Tells `stop` of the first signal, and returns with the second: 128 and its number, the exit code of a process that
+    /// ends at once.
+    pub(super) async fn twice(mut self, stop: oneshot::Sender<()>) -> i32 {
+        let name = self.next().await.0;
+        tracing::info!(signal = name, "stopping; a second signal stops at once");
+        // If the broker has stopped by itself, nobody waits for it.
+        let _stopped = stop.send(());
+        let (name, number) = self.next().await;
+        tracing::warn!(signal = name, "stopped at once");
+        128 + number
+    }
+
     /// The name and number of the next signal.
     async fn next(&mut self) -> (&'static str, i32) {
         tokio::select! {
