@@ -39,8 +39,8 @@ fn no_json() -> Vec<(String, String)> {
         ("1e400", "byte 0: a number beyond what a double holds"),
         (r#"{"a":-1e999}"#, "byte 5: a number beyond what a double holds"),
         (r#"["hunter2\ud800"]"#, "byte 9: half of a surrogate pair"),
-        (r#"{"hunter2":1,"hunter2":2}"#, "byte 13: a key that is there twice"),
-        (r#"[{"a":{"b":1,"c":2,"\u0062":3}}]"#, "byte 19: a key that is there twice"),
+        (r#"{"hunter2":1,"hunter2":2}"#, "byte 13: a duplicate key"),
+        (r#"[{"a":{"b":1,"c":2,"\u0062":3}}]"#, "byte 19: a duplicate key"),
         (&deep, "byte 128: nests more than 128 deep"),
     ];
     told.into_iter().map(|(json, told)| (json.to_owned(), told.to_owned())).collect()

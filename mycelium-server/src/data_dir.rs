@@ -17,11 +17,11 @@ const DELETED: &str = ".deleted-";
 /// made.
 pub(crate) fn mycelium_dir(dir: &Path, name: &str) -> Result<PathBuf, Error> {
     let folder = dir.display().to_string();
-    let away = |source| unavailable(format!("the data folder {folder} cannot be used"), source);
+    let unavailable = |source| unavailable(format!("the data folder {folder} cannot be used"), source);
     let ours = dir.join(name);
     match std::fs::read_dir(dir) {
         Ok(mut entries) => {
-            let is_empty = entries.next().transpose().map_err(away)?.is_none();
+            let is_empty = entries.next().transpose().map_err(unavailable)?.is_none();
             if !is_empty && !ours.is_dir() && !dir.join(DEFAULT).is_dir() {
                 let why = format!("it holds other things, and no folder `{name}`");
                 return Err(Error::Foreign { folder, why });
@@ -40,16 +40,16 @@ pub(crate) fn mycelium_dir(dir: &Path, name: &str) -> Result<PathBuf, Error> {
                 source: None,
             });
         }
-        Err(error) => return Err(away(error)),
+        Err(error) => return Err(unavailable(error)),
     }
-    private::create_dir_all(dir).map_err(away)?;
-    private::create_dir_all(&ours).map_err(away)?;
+    private::create_dir_all(dir).map_err(unavailable)?;
+    private::create_dir_all(&ours).map_err(unavailable)?;
     // What is stored in it is lost if the folder itself is.
-    sync(dir).map_err(away)?;
+    sync(dir).map_err(unavailable)?;
     match private::tighten(dir) {
         // It is somebody else's, who gave it to us to use. Ours in it is closed to others.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-        tightened => tightened.map_err(away)?,
+        tightened => tightened.map_err(unavailable)?,
     }
     Ok(ours)
 }
@@ -59,13 +59,14 @@ pub(crate) fn mycelium_dir(dir: &Path, name: &str) -> Result<PathBuf, Error> {
 /// # Errors
 /// [`Error::Unavailable`] if the folder cannot be read.
 pub(crate) fn names(dir: &Path) -> Result<Vec<String>, Error> {
-    let away = |source| unavailable(format!("the data folder {} cannot be read", dir.display()), source);
+    let unavailable =
+        |source| unavailable(format!("the data folder {} cannot be read", dir.display()), source);
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(away)? {
-        let entry = entry.map_err(away)?;
+    for entry in std::fs::read_dir(dir).map_err(unavailable)? {
+        let entry = entry.map_err(unavailable)?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         if name.starts_with(DELETED) {
-            std::fs::remove_dir_all(entry.path()).map_err(away)?;
+            std::fs::remove_dir_all(entry.path()).map_err(unavailable)?;
         } else if is_name(&name) && is_store_folder(&entry.path()) {
             names.push(name);
         }
@@ -78,15 +79,15 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>, Error> {
 /// # Errors
 /// [`Error::Unavailable`] if it cannot be removed.
 pub(crate) fn remove(dir: &Path, name: &str) -> Result<(), Error> {
-    let away = |source| unavailable(format!("the mycelium `{name}` cannot be removed"), source);
+    let unavailable = |source| unavailable(format!("the mycelium `{name}` cannot be removed"), source);
     let deleted = dir.join(format!("{DELETED}{name}"));
     match std::fs::remove_dir_all(&deleted) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(away(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unavailable(error)),
         _removed_or_not_there => {}
     }
-    std::fs::rename(dir.join(name), &deleted).map_err(away)?;
-    sync(dir).map_err(away)?;
-    std::fs::remove_dir_all(&deleted).map_err(away)
+    std::fs::rename(dir.join(name), &deleted).map_err(unavailable)?;
+    sync(dir).map_err(unavailable)?;
+    std::fs::remove_dir_all(&deleted).map_err(unavailable)
 }
 
 fn sync(dir: &Path) -> io::Result<()> {

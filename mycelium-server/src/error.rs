@@ -263,7 +263,7 @@ fn refusal_code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
         Refusal::SubmissionOutOfOrder { .. } => (Code::FailedPrecondition, reason::SUBMISSION_OUT_OF_ORDER),
         Refusal::BacklogFull { .. } => (Code::ResourceExhausted, reason::BACKLOG_FULL),
         Refusal::NotRetryable(_) => (Code::FailedPrecondition, reason::JOB_NOT_RETRYABLE),
-        // The handle reads the preconditions again; what it cannot settle it answers as busy. Other refusals to come are
+        // The handle reads the preconditions again; what stays stale it answers as busy. Other refusals to come are
         // answered so until they have a reason of their own.
         Refusal::PreconditionsStale | _ => (Code::ResourceExhausted, reason::BROKER_BUSY),
     }

@@ -1,4 +1,4 @@
-//! The broker, put together: a store, the task that owns the core, and the services on a port.
+//! The broker as a whole: a store, the task that owns the core, and the services on a port.
 
 use std::future::Future;
 use std::net::SocketAddr;

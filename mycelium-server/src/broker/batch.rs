@@ -36,7 +36,7 @@ pub(crate) struct Built {
     pub(crate) failures: HashMap<JobId, EndedBy>,
 }
 
-/// Takes the records out of `effects` and puts them together with the bodies that the commands carried.
+/// Takes the records out of `effects` and joins them with the bodies that the commands carried.
 pub(crate) fn build(
     effects: &mut Effects,
     counters: Counters,

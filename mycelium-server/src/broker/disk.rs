@@ -35,7 +35,7 @@ enum Wait {
     /// It is a task among others, in a runtime of one thread.
     InPlace,
     /// It is a task among others, in a runtime of several threads.
-    Watched { lookout: Lookout, is_quick: bool },
+    Watched { watchdog: Watchdog, is_quick: bool },
 }
 
 impl Disk {
@@ -47,7 +47,7 @@ impl Disk {
     /// For a task of `runtime`, which is not of the kind `current_thread`.
     pub(super) fn of_task(store: Arc<dyn Storage>, runtime: &Handle) -> std::io::Result<Self> {
         let wait = if runtime.metrics().num_workers() > 1 {
-            Wait::Watched { lookout: Lookout::start(runtime.clone())?, is_quick: true }
+            Wait::Watched { watchdog: Watchdog::start(runtime.clone())?, is_quick: true }
         } else {
             Wait::InPlace
         };
@@ -83,9 +83,9 @@ impl Wait {
         match self {
             Self::OwnThread => call(),
             Self::InPlace => tokio::task::block_in_place(call),
-            Self::Watched { lookout, is_quick } => {
+            Self::Watched { watchdog, is_quick } => {
                 let begun = Instant::now();
-                let called = if *is_quick { lookout.watch(call) } else { tokio::task::block_in_place(call) };
+                let called = if *is_quick { watchdog.watch(call) } else { tokio::task::block_in_place(call) };
                 *is_quick = begun.elapsed() <= QUICK;
                 called
             }
@@ -93,9 +93,9 @@ impl Wait {
     }
 }
 
-/// A thread that looks whether commits end.
+/// A thread that watches over commits: one that takes long has the runtime go on without the thread it blocks.
 #[derive(Debug)]
-struct Lookout {
+struct Watchdog {
     shared: Arc<Shared>,
     thread: Thread,
 }
@@ -109,11 +109,11 @@ struct Shared {
     is_over: AtomicBool,
 }
 
-impl Lookout {
+impl Watchdog {
     fn start(runtime: Handle) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
-        let looks = std::thread::Builder::new().name("mycelium-lookout".to_owned());
+        let looks = std::thread::Builder::new().name("mycelium-watchdog".to_owned());
         let thread = looks.spawn(move || seen.look(&runtime))?.thread().clone();
         Ok(Self { shared, thread })
     }
@@ -135,7 +135,7 @@ impl Lookout {
     }
 }
 
-impl Drop for Lookout {
+impl Drop for Watchdog {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::SeqCst);
         self.thread.unpark();

@@ -19,20 +19,30 @@ use crate::store::{self, BlobDigest, BlobUse, ElfRecord, RevisionRecord};
 /// One thing for the owner of the core to do.
 pub(crate) enum Message {
     /// A command of a caller, who waits for the reply.
-    Request { command: Command, bodies: Vec<Body>, reply: ReplySender },
+    Request {
+        command: Command,
+        bodies: Vec<Body>,
+        reply: ReplySender,
+    },
     /// An instance opens a session or resumes one.
     Hello(Box<HelloMessage>),
     /// A command from the stream of a session.
-    FromStream { session: SessionId, stream: StreamId, command: Command, bodies: Vec<Body> },
-    /// Uses of blobs to store.
+    FromStream {
+        session: SessionId,
+        stream: StreamId,
+        command: Command,
+        bodies: Vec<Body>,
+    },
     BlobUses(BlobUses),
     /// What evaluations came to. Nobody waits for an answer.
-    Evaluated { command: Command, bodies: Vec<Body> },
+    Evaluated {
+        command: Command,
+        bodies: Vec<Body>,
+    },
     /// Something to read from the core, at a moment when all it knows is durable.
     Query(Query),
     /// A caller wants to watch jobs.
     Watch(WatchStart),
-    /// The broker is to stop.
     Stop,
 }
 
@@ -74,7 +84,7 @@ pub(crate) struct StreamAttachment {
     pub(crate) outbox: mpsc::Sender<ToStream>,
     /// What needs arguments first, and so must not hold up the rest.
     pub(crate) assigned: mpsc::Sender<Assigned>,
-    /// Set before it is dropped: why the stream is to end. Dropped without, the store is away.
+    /// Set before it is dropped: why the stream is to end. Dropped without, the store is unavailable.
     pub(crate) end: Arc<SetOnce<CallError>>,
     /// Whether a message has been read from it that has not come to the queue.
     pub(crate) is_speaking: Arc<AtomicBool>,
@@ -94,15 +104,15 @@ pub(crate) enum Assigned {
 pub(crate) enum ToStream {
     /// These attempts are no longer wanted.
     Cancel(Vec<Token>),
-    /// These outcomes are settled.
+    /// These outcomes are stored, or refused for good: they need not be reported again.
     OutcomeAcks(Vec<(Token, Verdict)>),
-    /// A sign of life was heard; these attempts are not the session's.
+    /// A heartbeat was received; these attempts are not the session's.
     HeartbeatAck(Vec<Token>),
     /// The broker stops: close.
     GoAway,
 }
 
-/// Numbers streams, so that what an old one still says is told from its successor's words.
+/// Numbers streams, so that late messages of an old one are told from its successor's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamId(pub(crate) u64);
 
@@ -116,8 +126,10 @@ pub(crate) enum Body {
         blobs: Vec<BlobDigest>,
     },
     /// Outputs of an attempt, as they are stored, and the blobs they name.
-    Outputs { encoded: Bytes, blobs: Vec<BlobDigest> },
-    /// A failure.
+    Outputs {
+        encoded: Bytes,
+        blobs: Vec<BlobDigest>,
+    },
     Failure(FailureBody),
 }
 
@@ -166,7 +178,9 @@ pub(crate) enum CallError {
     #[error("a newer stream goes on with this session")]
     SessionTakenOver,
     /// Of a stream.
-    #[error("the session is over: nothing was heard of it for its lease, or its instance has opened another")]
+    #[error(
+        "the session is over: no message came from it within its lease, or its instance has opened another"
+    )]
     SessionOver,
     /// Of a stream.
     #[error("the elf has not read what was sent to it")]

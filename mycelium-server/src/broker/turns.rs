@@ -1,6 +1,6 @@
 //! Tells a stall of the broker from a busy moment.
 //!
-//! A broker that is paused, or whose disk hangs, hears nobody, and must not take that for the silence of others. What it
+//! A broker that is paused, or whose disk hangs, receives nothing, and must not take that for the silence of others. What it
 //! can know is how late it comes to its next turn.
 
 use std::time::Duration;

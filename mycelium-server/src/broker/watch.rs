@@ -37,7 +37,6 @@ const REMEMBERED_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// How much of a failure's message a change carries, in bytes.
 const FAILURE_MESSAGE_SHOWN: usize = 1_024;
 
-/// What is watched.
 #[derive(Debug, Clone)]
 pub(crate) enum WatchScope {
     Flow(FlowId),
@@ -71,7 +70,6 @@ pub(crate) struct WatchStarted {
     pub(crate) events: WatchEvents,
 }
 
-/// One change.
 #[derive(Debug, Clone)]
 pub(crate) struct WatchedChange {
     pub(crate) job: JobId,

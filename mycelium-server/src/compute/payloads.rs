@@ -79,7 +79,7 @@ fn inline_len(payload: &v1::Payload) -> usize {
     }
 }
 
-/// Puts a payload of JSON together from pieces that come one after the other. Takes no more memory than a blob that is
+/// Assembles a payload of JSON from pieces that come one after the other. Takes no more memory than a blob that is
 /// written, however large it becomes.
 pub(crate) struct PayloadWriter {
     blobs: Blobs,

@@ -1,4 +1,4 @@
-//! The stream of one instance: a reader that passes on what the elf says, a dispatcher that puts arguments together,
+//! The stream of one instance: a reader that passes on what the elf says, a dispatcher that assembles arguments,
 //! and a writer that numbers what goes out. Control messages never wait behind arguments.
 
 mod reader;

@@ -143,7 +143,6 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
     Ok(declared)
 }
 
-/// Checks a window.
 pub(crate) fn checked_window(field: &str, window: &v1::SetWindow) -> Result<Window, Error> {
     if window.window > limits::WINDOW_MAX {
         return Err(Error::field(
@@ -154,7 +153,6 @@ pub(crate) fn checked_window(field: &str, window: &v1::SetWindow) -> Result<Wind
     Ok(Window { jobs: window.window, concurrency: window.concurrency })
 }
 
-/// Reads tokens.
 pub(crate) fn tokens(field: &str, tokens: &[v1::Token]) -> Result<Vec<Token>, Error> {
     at_most(field, tokens.len(), limits::HELD_MAX)?;
     tokens

@@ -294,7 +294,7 @@ pub(super) async fn get_status(
         store_problem: match handle.store_state().borrow().store {
             StoreState::Full => "disk full".to_owned(),
             StoreState::ReadOnly => "read-only".to_owned(),
-            // Who is away answers nobody.
+            // A reader that has gone gets no answer.
             StoreState::Writable | StoreState::Unavailable => String::new(),
         },
     })

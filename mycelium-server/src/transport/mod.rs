@@ -189,7 +189,6 @@ impl Transport {
         let _logged = defect::catch("a look at connections", || look(&self.shared.peers));
     }
 
-    /// Cuts all connections.
     pub(crate) fn cut_all(&self) {
         self.shared.peers.cut_all();
     }

@@ -42,7 +42,6 @@ pub(super) enum Cut {
     Stopping,
 }
 
-/// One connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(super) id: PeerId,

@@ -309,7 +309,6 @@ pub(crate) enum Checked {
     Blob(Blob),
 }
 
-/// Checks a payload.
 pub(crate) fn check_payload(of: &str, payload: &v1::Payload) -> Result<Checked, SpecError> {
     match locate_payload(of, payload)? {
         Located::Blob(blob) => Ok(Checked::Blob(blob)),

@@ -130,7 +130,7 @@ fn check_at(
     Ok(known.result)
 }
 
-/// How many operands an operation takes, in words.
+/// How many operands an operation takes, as text.
 fn takes(operation: &Operation) -> String {
     let min = operation.operands_min();
     let s = |n: usize| if n == 1 { "operand" } else { "operands" };

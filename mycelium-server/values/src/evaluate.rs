@@ -71,12 +71,14 @@ struct Scope<'a> {
 
 /// Something to do in the innermost scope.
 enum Work<'a> {
-    /// Compute a node.
     Compute(u32),
     /// The parts of a node are computed: assemble it.
     Finish(u32),
     /// The newest operand of a lazy operation is computed: go on.
-    GoOn { node: u32, operand: usize },
+    GoOn {
+        node: u32,
+        operand: usize,
+    },
     /// The body was computed for one element, or has to be for the first.
     Loop(Box<LoopState<'a>>),
 }

@@ -21,7 +21,7 @@ use crate::grpc::outcomes::{Outcomes, check_tokens, read_outcomes, refuse_missin
 use crate::grpc::status::unreadable;
 use crate::report::Report;
 
-/// Its task.
+/// The task that reads.
 pub(super) struct Reader {
     pub(super) handle: Handle,
     pub(super) session: SessionId,

@@ -16,8 +16,8 @@ use crate::error::{Error, Gone};
 use crate::grpc::convert;
 
 /// How long an elf may take to make room for the reason why its stream ends.
-const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
-/// Its task.
+const CLOSING_ERROR_WITHIN: Duration = Duration::from_secs(1);
+/// The task that writes.
 pub(super) struct Writer {
     pub(super) outgoing: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
     /// From the owner of the core.
@@ -64,17 +64,17 @@ impl Writer {
                 }
             };
         }
-        if let Some(error) = self.last_word(closing.is_cancelled()) {
-            // An elf that does not read does not hear it: it is waited for no longer than it takes others.
+        if let Some(error) = self.closing_error(closing.is_cancelled()) {
+            // An elf that does not read does not get it: it is waited for no longer than it takes others.
             let said = self.outgoing.send(Err(error.into()));
-            let _unheard = tokio::time::timeout(LAST_WORD_WITHIN, said).await;
+            let _sent_or_not = tokio::time::timeout(CLOSING_ERROR_WITHIN, said).await;
         }
         closing.cancel();
         Ok(())
     }
 
     /// Why the stream ends; `None` if that was the elf's wish. `is_read_no_further`: its reader has ended.
-    fn last_word(&self, is_read_no_further: bool) -> Option<Error> {
+    fn closing_error(&self, is_read_no_further: bool) -> Option<Error> {
         if let Some(error) = self.shared.given_up() {
             return Some(error.clone());
         }

@@ -26,7 +26,6 @@ pub(super) struct Draft {
     outputs: Outputs,
 }
 
-/// The outputs of a change.
 #[derive(Debug)]
 enum Outputs {
     /// It has none, or nobody asked for them.
@@ -132,6 +131,6 @@ pub(super) async fn assemble(
         }
         changes.push(message);
     }
-    room.settle(bytes);
+    room.shrink_to(bytes);
     Ok(changes)
 }

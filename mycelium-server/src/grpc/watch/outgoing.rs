@@ -145,7 +145,7 @@ impl Room {
     }
 
     /// The message has taken `bytes`.
-    pub(super) fn settle(&mut self, bytes: usize) {
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
         self.charge.shrink_to(bytes.max(self.before));
     }
 }
@@ -186,7 +186,7 @@ mod tests {
             drop(outgoing.place().await.unwrap());
             let place = outgoing.place().await.unwrap();
             let mut room = place.room(bytes + 20_000);
-            room.settle(bytes);
+            room.shrink_to(bytes);
             place.send(message(commit), room);
             assert!(futures::poll!(std::pin::pin!(outgoing.place())).is_pending(), "nobody has asked again");
             assert_eq!(messages.next().await.unwrap().unwrap().commit, commit);

@@ -1,7 +1,7 @@
 //! Reads JSON text strictly, in one pass and without recursion.
 //!
 //! What other readers let pass, and each in its own way, is refused here: numbers that no double holds, halves of
-//! surrogate pairs, keys that are there twice, nesting that most parsers give up on. So a value that is taken means
+//! surrogate pairs, duplicate keys, nesting that most parsers give up on. So a value that is taken means
 //! the same to everybody who reads it.
 
 use std::borrow::Cow;
@@ -33,7 +33,7 @@ pub enum JsonProblem {
     /// An escape of half a surrogate pair.
     LoneSurrogate,
     /// A key that its map has already.
-    KeyTwice,
+    DuplicateKey,
     /// More than [`DEPTH_MAX`] lists and maps in each other.
     TooDeep,
     /// Bytes that are not UTF-8.
@@ -49,7 +49,7 @@ impl fmt::Display for JsonError {
             JsonProblem::Constant(name) => write!(f, "{name} is not JSON"),
             JsonProblem::NumberTooLarge => f.write_str("a number beyond what a double holds"),
             JsonProblem::LoneSurrogate => f.write_str("half of a surrogate pair"),
-            JsonProblem::KeyTwice => f.write_str("a key that is there twice"),
+            JsonProblem::DuplicateKey => f.write_str("a duplicate key"),
             JsonProblem::TooDeep => write!(f, "nests more than {DEPTH_MAX} deep"),
             JsonProblem::NotUtf8 => f.write_str("is not UTF-8"),
             JsonProblem::Syntax => f.write_str("is not valid JSON"),
@@ -188,7 +188,7 @@ fn closes(open: &[Open], byte: Option<u8>) -> bool {
     matches!((container, byte), (Some(Container::List), Some(b']')) | (Some(Container::Map), Some(b'}')))
 }
 
-/// Refuses keys that are there twice.
+/// Refuses duplicate keys.
 fn distinct(keys: &[(usize, Cow<'_, str>)]) -> Result<(), JsonError> {
     let twice = if keys.len() <= KEYS_COMPARED_MAX {
         let mut seconds = keys.iter().enumerate();
@@ -201,7 +201,7 @@ fn distinct(keys: &[(usize, Cow<'_, str>)]) -> Result<(), JsonError> {
         sorted.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1].1).min()
     };
     match twice {
-        Some(byte) => Err(JsonError { byte, problem: JsonProblem::KeyTwice }),
+        Some(byte) => Err(JsonError { byte, problem: JsonProblem::DuplicateKey }),
         None => Ok(()),
     }
 }

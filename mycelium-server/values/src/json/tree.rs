@@ -64,7 +64,6 @@ impl<'a> From<Scalar<'a>> for Json<'a> {
 }
 
 impl From<Container> for Json<'_> {
-    /// An empty one.
     fn from(container: Container) -> Self {
         match container {
             Container::List => Self::List(Vec::new()),

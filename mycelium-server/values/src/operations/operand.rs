@@ -61,7 +61,6 @@ pub(crate) fn int_or(operands: &[Value], index: usize, default: i128) -> Result<
     }
 }
 
-/// An operand.
 pub(crate) fn any(operands: &[Value], index: usize) -> Result<&Value, Failure> {
     operands.get(index).ok_or_else(|| not_as_checked(None, "a value"))
 }

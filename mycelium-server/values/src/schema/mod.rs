@@ -119,7 +119,6 @@ struct Properties {
     named: Box<[(Box<str>, Id)]>,
     /// `None`: a pattern that is not judged, whose entries may be any.
     patterns: Box<[(Option<Pattern>, Id)]>,
-    /// All others.
     others: Option<Id>,
 }
 

@@ -1,4 +1,4 @@
-//! How a value does not fit, in words that do not tell the value.
+//! How a value does not fit, as text that does not quote the value.
 
 use std::fmt::Write as _;
 

@@ -279,7 +279,7 @@ fn what_is_no_schema_is_refused_with_its_place() {
         ("\"integer\"", "must be an object or a boolean"),
         ("integer", "byte 0: is not valid JSON"),
         ("{\"type\":", "byte 8: is not valid JSON"),
-        ("{\"type\":\"null\",\"type\":\"null\"}", "byte 15: a key that is there twice"),
+        ("{\"type\":\"null\",\"type\":\"null\"}", "byte 15: a duplicate key"),
         (r#"{"type":"int"}"#, "at `/type`: `int` is no type"),
         (r#"{"type":[]}"#, "at `/type`: must be the name of a type, or an array of such"),
         (r#"{"type":["null",{}]}"#, "at `/type`: must be the name of a type, or an array of such"),

@@ -66,7 +66,7 @@ impl<'de> Visitor<'de> for &mut Elements<'_> {
         while let Some((Key(key), part)) = map.next_entry::<Key<'_>, &RawValue>()? {
             let taken = self.budget.steps(2).and_then(|()| self.budget.memory(2 * PARSED_BYTES + key.len()));
             taken.map_err(|failure| refuse(self.refused, failure))?;
-            // Of a key that is there twice the later value counts.
+            // Of a duplicate key the later value counts.
             entries.insert(Text::from(key.into_owned()), slice(self.json, part));
         }
         Ok(entries)

@@ -93,10 +93,10 @@ fn what_is_refused_is_told_with_its_byte_and_not_with_what_stands_there() {
 
 #[test]
 fn a_key_is_there_once_however_it_is_written_and_wherever_it_stands() {
-    let twice = |byte: usize| format!("byte {byte}: a key that is there twice");
-    assert_eq!(refused("{\"a\":1,\"a\":2}"), twice(7));
-    assert_eq!(refused("{\"a\":1,\"\\u0061\":2}"), twice(7));
-    assert_eq!(refused("[{\"x\":{\"b\":1,\"c\":2,\"b\":3}}]"), twice(19));
+    let duplicate = |byte: usize| format!("byte {byte}: a duplicate key");
+    assert_eq!(refused("{\"a\":1,\"a\":2}"), duplicate(7));
+    assert_eq!(refused("{\"a\":1,\"\\u0061\":2}"), duplicate(7));
+    assert_eq!(refused("[{\"x\":{\"b\":1,\"c\":2,\"b\":3}}]"), duplicate(19));
     let many = |last: usize| {
         let entries: Vec<String> =
             (0..100).chain([last]).map(|n| format!("\"{n:03}\":{{\"a\":{n}}}")).collect();
@@ -104,7 +104,7 @@ fn a_key_is_there_once_however_it_is_written_and_wherever_it_stands() {
     };
     assert_eq!(check(many(100).as_bytes()), Ok(2));
     let json = many(7);
-    assert_eq!(refused(&json), twice(json.rfind("\"007\"").expect("it is there")));
+    assert_eq!(refused(&json), duplicate(json.rfind("\"007\"").expect("it is there")));
 }
 
 /// Text that is nearly JSON.
@@ -168,8 +168,8 @@ proptest! {
             Err(error) => {
                 prop_assert_eq!(check(json.as_bytes()), Err(error));
                 prop_assert!(error.byte <= json.len());
-                // The other reader lets keys pass that are there twice, and nothing else.
-                prop_assert!(other.is_err() || error.problem == JsonProblem::KeyTwice, "{} of {}", error, json);
+                // The other reader lets duplicate keys pass, and nothing else.
+                prop_assert!(other.is_err() || error.problem == JsonProblem::DuplicateKey, "{} of {}", error, json);
             }
         }
     }
