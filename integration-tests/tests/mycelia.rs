@@ -196,6 +196,23 @@ async fn who_makes_and_who_deletes_one_at_once_meet_the_same_one() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_one_leaves_unfinished_is_missing_to_the_others() -> anyhow::Result<()> {
+    let broker = BrokerProcess::start(&["--unfinished-total-max=2"]).await?;
+    let mut client = wire::client(&broker.url()).await?;
+    let [first, second, third] = std::array::from_fn(|_| wire::id());
+    client.submit_jobs(submission("one", &wire::id(), &first, 1)).await?;
+    client.submit_jobs(submission("other", &wire::id(), &second, 1)).await?;
+    for full in ["one", "other", "", "new"] {
+        let refused = client.submit_jobs(submission(full, &wire::id(), &third, 1)).await;
+        wire::expect_refusal(refused, Code::ResourceExhausted, reason::BACKLOG_FULL, &[])?;
+    }
+    let scope = v1::cancel_jobs_request::Scope::Jobs(v1::JobIds { job_ids: vec![first] });
+    client.cancel_jobs(v1::CancelJobsRequest { mycelium: "one".to_owned(), scope: Some(scope) }).await?;
+    client.submit_jobs(submission("other", &wire::id(), &third, 1)).await?;
+    broker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reading_what_is_not_there_makes_nothing() -> anyhow::Result<()> {
     let broker = BrokerProcess::start(&["--auto-create=false"]).await?;
     let mut client = wire::client(&broker.url()).await?;

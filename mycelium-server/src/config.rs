@@ -73,6 +73,9 @@ settings! {
     elves_lost_max: u32 = 5, Between(Value::Number(1), Value::Number(255));
     /// The most unfinished jobs; beyond it submissions are refused with `BACKLOG_FULL`.
     unfinished_max: u64 = 10_000_000, AtLeast(Value::Number(1));
+    /// The most unfinished jobs of all mycelia that are open together; beyond it submissions to any of them are refused with
+    /// `BACKLOG_FULL`.
+    unfinished_total_max: u64 = 20_000_000, AtLeast(Value::Number(1));
     /// How long an unsealed submission is kept without a further part.
     submission_idle_max: Duration = Duration::from_secs(600), AtLeast(Value::Time(INSTANT));
     /// The most sessions of elves at once; beyond it `Connect` is refused with `BROKER_BUSY`.

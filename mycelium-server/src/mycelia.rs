@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::open::{Open, OpenError};
 use crate::blobs::Blobs;
-use crate::broker::{self, CallError, Handle, Report, Running};
+use crate::broker::{self, CallError, Handle, Limits, Report, Running};
 use crate::config::Config;
 use crate::error::Error;
 use crate::home::Home;
@@ -48,6 +48,7 @@ struct Shared {
     /// What reads of one that is not there are answered from.
     nothing: OnceCell<Handle>,
     may_open: Arc<Semaphore>,
+    limits: Limits,
 }
 
 /// A slot, and what is in it for as long as nobody else may have it.
@@ -98,6 +99,7 @@ impl Mycelia {
         };
         let names = home.names()?;
         let mut slots: BTreeMap<_, _> = names.iter().map(|name| slot(name, State::Closed)).collect();
+        let limits = default.handle.limits().clone();
         let (open, ended) = Open::new(default, &drain, None);
         slots.extend([slot(DEFAULT, State::Open(open))]);
         let may_open = Arc::new(Semaphore::new(config.mycelia_open_max));
@@ -110,6 +112,7 @@ impl Mycelia {
             made: watch::Sender::new(0),
             nothing: OnceCell::new(),
             may_open,
+            limits,
         };
         Ok((Self { shared: Arc::new(shared) }, ended))
     }
@@ -325,9 +328,10 @@ impl Mycelia {
         }
         let permit = self.permit(slot).await?;
         let (home, config, name) = (self.shared.home.clone(), self.shared.config.clone(), slot.name.clone());
+        let limits = self.shared.limits.clone();
         let start = move || -> Result<Running, OpenError> {
             let (store, blobs) = home.open(&name, &config)?;
-            Ok(broker::start(store, blobs, config)?)
+            Ok(broker::start_within(limits, store, blobs, config)?)
         };
         let started = tokio::task::spawn_blocking(start).await.map_err(OpenError::from);
         match started.and_then(|started| started) {

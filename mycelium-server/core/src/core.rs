@@ -120,6 +120,11 @@ impl Core {
         self.outbox.require_commit();
     }
 
+    /// How many unfinished jobs there may be from now on ([`Config::unfinished_max`]); those that are there stay.
+    pub fn set_unfinished_max(&mut self, max: u64) {
+        self.config.unfinished_max = max;
+    }
+
     /// Ends a batch, once after its commands: ends sessions whose lease has run out, pauses of jobs, and submissions that
     /// were left alone, goes on with what is done in bounded pieces, places ready jobs into free windows, and puts everything
     /// that has changed since the last batch into `effects`.

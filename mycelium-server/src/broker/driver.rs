@@ -22,6 +22,8 @@ use tokio::sync::{mpsc, watch};
 use super::batch::{self, Built};
 use super::disk::Disk;
 use super::ended;
+use super::handle::Handle;
+use super::limits::Backlog;
 use super::message::{BlobUses, Body, CallError, HelloMessage, Message, Query, shift_attachments, speaker};
 use super::progress::Progress;
 use super::start::StartError;
@@ -77,6 +79,7 @@ pub(crate) struct Driver {
     evaluator: mpsc::Sender<Evaluation>,
     /// Evaluations for which the evaluator had no room yet: at most as many as a core hands out.
     to_evaluate: VecDeque<Evaluation>,
+    backlog: Backlog,
     turns: Turns,
     /// Whether the turn under way has messages, or is the core's own.
     has_messages: bool,
@@ -100,19 +103,21 @@ impl Driver {
     pub(crate) fn new(
         core: Core,
         disk: Disk,
-        clock: Clock,
-        config: Config,
+        handle: &Handle,
         inbox: mpsc::Receiver<Message>,
         progress: watch::Sender<Progress>,
         evaluator: mpsc::Sender<Evaluation>,
     ) -> Self {
         let commit = core.status().counters.commit;
+        let config = handle.config().clone();
+        let mut backlog = handle.limits().backlog();
+        backlog.set(core.n_unfinished());
         let turns = Turns::new(config.lease);
         Self {
             core,
             commit,
             disk,
-            clock,
+            clock: *handle.clock(),
             config,
             inbox,
             progress,
@@ -122,6 +127,7 @@ impl Driver {
             watches: Watches::new(commit),
             evaluator,
             to_evaluate: VecDeque::new(),
+            backlog,
             turns,
             has_messages: false,
             defects: 0,
@@ -221,6 +227,7 @@ impl Driver {
     /// Applies waiting messages, up to the weight of one batch.
     fn apply_waiting(&mut self, now: Clocks, effects: &mut Effects) -> Gathered {
         let mut gathered = Gathered::default();
+        self.core.set_unfinished_max(self.config.unfinished_max.min(self.backlog.max()));
         let (mut weight, mut bytes) = (0, 0);
         while weight < self.config.batch_max
             && let Some(message) = self.waiting.pop_front()
@@ -235,6 +242,7 @@ impl Driver {
         }
         self.spare_heard(now, effects);
         self.core.finish_batch(now, effects);
+        self.backlog.set(self.core.n_unfinished());
         gathered
     }
 

@@ -1,7 +1,6 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
 use std::net::SocketAddr;
-use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,17 +11,18 @@ use mycelium_core::effects::Reply;
 use mycelium_core::ids::{Commit, FlowId, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use super::limits::Limits;
 use super::message::{BlobUses, Body, CallError, HelloMessage, Message, StreamId};
 use super::processes::Processes;
 use super::progress::Progress;
 use super::registry::Registry;
 use super::submissions::Submissions;
-use super::watch::{WatchLimits, WatchScope, WatchStart, WatchStarted, WatchWants};
+use super::watch::{WatchScope, WatchStart, WatchStarted, WatchWants};
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::defect::{self, Defect};
-use crate::fair::{Turn, Turns};
+use crate::fair::Turn;
 use crate::spawn::TaskGroup;
 use crate::store::{BlobUse, Reads, Storage};
 
@@ -68,12 +68,7 @@ struct Inner {
     sessions: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     backups: Arc<Semaphore>,
-    watch_limits: WatchLimits,
-    /// Evaluations at once, in turn by flow: each takes all of a core, and one after the other of its jobs may take
-    /// memory up to the limit.
-    evaluations: Turns<Party>,
-    /// Submissions that are checked and encoded at once, in turn by peer: each takes all of a core.
-    preparations: Turns<Peer>,
+    limits: Limits,
     /// Jobs on their way into the store.
     submissions: Submissions,
     /// All that works for the mycelium, beside the owner of its core.
@@ -85,19 +80,18 @@ impl Handle {
         inbox: mpsc::Sender<Message>,
         store: Arc<dyn Storage>,
         progress: watch::Receiver<Progress>,
-        registry: Registry,
         clock: Clock,
         config: Config,
         blobs: Blobs,
+        limits: Limits,
     ) -> Self {
         let (sessions_max, watches_max) = (config.sessions_max, config.watches_max);
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             inner: Arc::new(Inner {
                 inbox,
                 store,
                 progress,
-                registry,
+                registry: Registry::default(),
                 processes: Processes::new(config.sessions_max.saturating_mul(2)),
                 clock,
                 config,
@@ -106,9 +100,7 @@ impl Handle {
                 sessions: places(sessions_max),
                 watches: places(watches_max),
                 backups: places(BACKUPS_MAX),
-                watch_limits: WatchLimits::new(),
-                evaluations: Turns::new(cores),
-                preparations: Turns::new(cores),
+                limits,
                 submissions: Submissions::new(),
                 tasks: TaskGroup::default(),
             }),
@@ -182,13 +174,14 @@ impl Handle {
         &self.inner.submissions
     }
 
-    pub(crate) fn watch_limits(&self) -> &WatchLimits {
-        &self.inner.watch_limits
+    /// What it shares with the other mycelia of the broker.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
     }
 
     /// A turn at checking and encoding a submission of that peer.
     pub(crate) async fn preparation_turn(&self, peer: Peer) -> Turn<Peer> {
-        self.inner.preparations.turn(peer, 1).await
+        self.inner.limits.preparations().turn(peer, 1).await
     }
 
     /// Sends a command and waits until what it comes to is durable.
@@ -309,7 +302,7 @@ impl Handle {
         party: Party,
         compute: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, CallError> {
-        let turn = self.inner.evaluations.turn(party, 1).await;
+        let turn = self.inner.limits.evaluations().turn(party, 1).await;
         let reserved = crate::reservation::current();
         let compute = move || {
             // Held until it is done, even if nobody waits for it any more.

@@ -8,6 +8,7 @@ mod driver;
 mod ended;
 mod failure;
 mod handle;
+mod limits;
 mod message;
 mod outputs;
 mod preconditions;
@@ -38,6 +39,7 @@ pub(crate) use crate::report::Report;
 pub(crate) use collect::collect_blobs;
 pub(crate) use failure::{cut, cut_failure};
 pub(crate) use handle::{Handle, Party, Peer, Permit};
+pub(crate) use limits::Limits;
 pub(crate) use message::{
     Assigned, Body, CallError, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,
 };
@@ -76,21 +78,31 @@ pub(crate) type EndedReceiver = oneshot::Receiver<Result<(), DriverError>>;
 
 /// Rebuilds a core from `store` and starts the task that owns it. Blocks while the store is read.
 pub(crate) fn start(store: Arc<dyn Storage>, blobs: Blobs, config: Config) -> Result<Running, StartError> {
+    let limits = Limits::new(&config);
+    start_within(limits, store, blobs, config)
+}
+
+/// As [`start`], beside others that share these limits.
+pub(crate) fn start_within(
+    limits: Limits,
+    store: Arc<dyn Storage>,
+    blobs: Blobs,
+    config: Config,
+) -> Result<Running, StartError> {
     let clock = Clock::start();
-    let registry = load_registry(&*store)?;
     let (core, counters) = start::load_core(&*store, &config, &clock, EvaluationNumber(0))?;
     let (progress, progress_seen) = watch_channel::channel(Progress::of(counters.commit));
     let (inbox_sender, inbox) = mpsc::channel(config.queue_max);
-    let handle =
-        Handle::new(inbox_sender, Arc::clone(&store), progress_seen, registry, clock, config.clone(), blobs);
+    let handle = Handle::new(inbox_sender, Arc::clone(&store), progress_seen, clock, config, blobs, limits);
+    load_registry(&*store, handle.registry())?;
     let (evaluator, evaluations) = mpsc::channel(EVALUATIONS_QUEUED_MAX);
     let (end, ended) = oneshot::channel();
-    let place = place_of(config.scheduler)?;
+    let place = place_of(handle.config().scheduler)?;
     let disk = match &place {
         Place::Task(runtime) => Disk::of_task(store, runtime).map_err(StartError::Thread)?,
         Place::OwnThread => Disk::of_thread(store),
     };
-    let driver = Driver::new(core, disk, clock, config, inbox, progress, evaluator);
+    let driver = Driver::new(core, disk, &handle, inbox, progress, evaluator);
     // Whoever started the broker may have stopped listening to how it ended.
     let run = async move { drop(end.send(driver.run().await)) };
     match place {
@@ -129,9 +141,8 @@ fn place_of(place: SchedulerPlace) -> Result<Place, StartError> {
     }
 }
 
-fn load_registry(store: &dyn Reads) -> Result<Registry, StartError> {
+fn load_registry(store: &dyn Reads, registry: &Registry) -> Result<(), StartError> {
     const PAGE: usize = 100;
-    let registry = Registry::default();
     let mut after: Option<Arc<str>> = None;
     loop {
         let page = store.list_elves(after.as_deref(), PAGE).wait()?;
@@ -145,7 +156,7 @@ fn load_registry(store: &dyn Reads) -> Result<Registry, StartError> {
         }
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(Arc::clone(&last.name)),
-            Some(_) | None => return Ok(registry),
+            Some(_) | None => return Ok(()),
         }
     }
 }

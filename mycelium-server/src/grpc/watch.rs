@@ -52,7 +52,7 @@ pub(crate) async fn watch(
         }
         Some(Scope::Jobs(jobs)) => {
             let ids = convert::job_ids("jobs.job_ids", &jobs.job_ids)?;
-            let charge = handle.watch_limits().admit_jobs(peer, ids.len())?;
+            let charge = handle.limits().watches().admit_jobs(peer, ids.len())?;
             for some in ids.chunks(CHANGES_PER_MESSAGE) {
                 let found = find_all(&handle, some.to_vec()).await?;
                 if let Some((id, _)) = some.iter().zip(found).find(|(_, found)| found.is_none()) {
@@ -63,7 +63,7 @@ pub(crate) async fn watch(
         }
         None => return Err(Error::field("scope", "says nothing: give a flow or jobs")),
     };
-    let (outgoing, messages) = outgoing::channel(handle.watch_limits().messages(peer));
+    let (outgoing, messages) = outgoing::channel(handle.limits().watches().messages(peer));
     let unfinished = match &scope {
         WatchScope::Jobs(jobs) => Some(jobs.as_ref().clone()),
         WatchScope::Flow(_) => None,
@@ -213,7 +213,7 @@ impl Watch {
         let mut cursor = JobCursor::START;
         loop {
             let Some(place) = self.outgoing.place().await else { return Ok(OVER) };
-            let reading = self.handle.watch_limits().reading(self.peer).await;
+            let reading = self.handle.limits().watches().reading(self.peer).await;
             let room = place.room(MESSAGE_BYTES);
             let JobsPage { jobs, next, .. } =
                 jobs_page(&self.handle, &filter, cursor, changes_max(&room)).await?;
@@ -232,7 +232,7 @@ impl Watch {
         let mut ids = ids.as_slice();
         while !ids.is_empty() {
             let Some(place) = self.outgoing.place().await else { return Ok(OVER) };
-            let reading = self.handle.watch_limits().reading(self.peer).await;
+            let reading = self.handle.limits().watches().reading(self.peer).await;
             let room = place.room(MESSAGE_BYTES);
             let (some, rest) = ids.split_at(changes_max(&room).min(ids.len()));
             let found = find_all(&self.handle, some.to_vec()).await?;
@@ -342,7 +342,7 @@ impl Watch {
             let changes = assemble(&**self.handle.store(), drafts, &mut room).await?;
             return Ok((changes, room));
         }
-        let _reading = self.handle.watch_limits().reading(self.peer).await;
+        let _reading = self.handle.limits().watches().reading(self.peer).await;
         // All of it on one thread: there are many, and they may be anywhere on the disk.
         let read = move |store: &dyn Reads| Ok((wait_for(assemble(store, drafts, &mut room))?, room));
         self.handle.read(read).await

@@ -221,6 +221,11 @@ impl Core {
         Some(ElfView { instances, ready: elf.ready, running: elf.running })
     }
 
+    /// How many unfinished jobs there are, those of unsealed submissions included.
+    pub fn n_unfinished(&self) -> u64 {
+        self.jobs.len() as u64
+    }
+
     /// The core at a glance.
     pub fn status(&self) -> Counts {
         let counts = self.jobs.counts();

@@ -16,6 +16,7 @@ const JOB_BYTES: usize = 192;
 const READS_MAX: usize = 4;
 
 /// See the module.
+#[derive(Debug)]
 pub(crate) struct WatchLimits {
     messages: Parts,
     jobs: Parts,
