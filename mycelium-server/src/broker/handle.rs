@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::defect::{self, Defect};
 use crate::fair::Turn;
 use crate::spawn::TaskGroup;
-use crate::store::{BlobUse, Reads, Storage};
+use crate::store::{BlobUse, Storage};
 
 /// How long the tasks of a mycelium that stops may take to end. They have been told before.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
@@ -34,6 +34,8 @@ const BACKUPS_MAX: usize = 1;
 
 /// How long a request waits for room in the queue of the owner of the core before it is refused.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
+/// What was read is worked on where it was read up to so many bytes: that takes about a millisecond.
+const BYTES_HERE_MAX: usize = 64 * 1024;
 
 /// Who wants values to be computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -281,28 +283,45 @@ impl Handle {
         answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))
     }
 
-    /// Reads the store on a thread that may block.
-    pub(crate) async fn read<T: Send + 'static>(
+    /// Does on a thread that may block what takes longer than a task may.
+    pub(crate) async fn aside<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn Reads) -> Result<T, CallError> + Send + 'static,
+        work: impl FnOnce() -> Result<T, CallError> + Send + 'static,
     ) -> Result<T, CallError> {
-        let store = Arc::clone(&self.inner.store);
         let reserved = crate::reservation::current();
-        let read = move || {
+        let work = move || {
             // Held until it is done, even if nobody waits for it any more.
             let _reserved = reserved;
-            defect::catch("a read of the store", || read(&*store))
+            defect::catch("work aside", work)
         };
-        tokio::task::spawn_blocking(read).await.map_err(|_stopping| CallError::Stopping)??
+        tokio::task::spawn_blocking(work).await.map_err(|_stopping| CallError::Stopping)??
     }
 
-    /// Computes values on a thread that may block, not more than one for each core at once, and in turn.
+    /// Works on so many bytes: at once if they are few, and otherwise [aside](Self::aside).
+    pub(crate) async fn work_on<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> Result<T, CallError> + Send + 'static,
+    ) -> Result<T, CallError> {
+        if bytes <= BYTES_HERE_MAX {
+            defect::catch("work on what was read", work)?
+        } else {
+            self.aside(work).await
+        }
+    }
+
+    /// Waits for a turn at computing values: not more than one for each core at once. What they are computed from is
+    /// best read in it, so that only so much is held at once.
+    pub(crate) async fn turn(&self, party: Party) -> Turn<Party> {
+        self.inner.limits.evaluations().turn(party, 1).await
+    }
+
+    /// Computes values on a thread that may block, in that turn.
     pub(crate) async fn evaluate<T: Send + 'static>(
         &self,
-        party: Party,
+        turn: Turn<Party>,
         compute: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, CallError> {
-        let turn = self.inner.limits.evaluations().turn(party, 1).await;
         let reserved = crate::reservation::current();
         let compute = move || {
             // Held until it is done, even if nobody waits for it any more.

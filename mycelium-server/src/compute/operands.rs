@@ -24,7 +24,7 @@ const OPERANDS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The most that is held at once of what jobs have returned, in bytes. What is a blob counts as its name.
 pub(crate) const OUTPUTS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How many jobs' outputs are read at once. They come to 1 MiB each at the most.
-const OUTPUTS_CHUNK: usize = 64;
+pub(crate) const OUTPUTS_CHUNK: usize = 64;
 
 /// Reads the blobs that the operations of one job look into. To be used from a thread that may block.
 pub(crate) struct Operands<'a> {
@@ -125,6 +125,8 @@ pub(crate) fn spec_of(
 pub(crate) struct ReadOutputs {
     /// The outputs of those that have any.
     pub(crate) outputs: OutputsByJob,
+    /// How many bytes they took where they are stored.
+    pub(crate) bytes: usize,
     /// What is wrong with those that are damaged.
     damaged: HashMap<JobId, Damage>,
 }
@@ -153,7 +155,6 @@ pub(crate) async fn read_outputs(
 ) -> Result<ReadOutputs, Failed> {
     let jobs: Vec<JobId> = jobs.into_iter().collect();
     let mut read = ReadOutputs { outputs: HashMap::with_capacity(jobs.len()), ..ReadOutputs::default() };
-    let mut bytes = 0;
     for jobs in jobs.chunks(OUTPUTS_CHUNK) {
         for (job, encoded) in jobs.iter().zip(isolate(jobs, |jobs| store.outputs(jobs)).await?) {
             let encoded = match encoded {
@@ -167,8 +168,8 @@ pub(crate) async fn read_outputs(
                     continue;
                 }
             };
-            bytes += encoded.len();
-            if bytes > bytes_max {
+            read.bytes += encoded.len();
+            if read.bytes > bytes_max {
                 return Err(Failed::underivable(format!(
                     "what the jobs before returned comes to more than {bytes_max} bytes outside of blobs, which is \
                      the most that values are assembled from"

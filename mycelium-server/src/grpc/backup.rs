@@ -107,7 +107,7 @@ async fn send(
     pass(outgoing, Kind::Begin(begin)).await?;
     loop {
         let (read, back) = handle
-            .read(move |_| {
+            .aside(move || {
                 let read = snapshot.next(ENTRIES_BYTES)?;
                 Ok((read, snapshot))
             })

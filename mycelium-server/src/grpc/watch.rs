@@ -26,7 +26,7 @@ use crate::queries::Job;
 use crate::queries::jobs::find_all;
 use crate::queries::list::{JobCursor, JobFilter, JobsPage, jobs_page};
 use crate::spawn::{OnStop, guarded};
-use crate::store::{FinishedQuery, Reads, wait_for};
+use crate::store::{FinishedQuery, wait_for};
 
 /// The most changes in one message.
 const CHANGES_PER_MESSAGE: usize = 1_000;
@@ -344,8 +344,8 @@ impl Watch {
         }
         let _reading = self.handle.limits().watches().reading(self.peer).await;
         // All of it on one thread: there are many, and they may be anywhere on the disk.
-        let read = move |store: &dyn Reads| Ok((wait_for(assemble(store, drafts, &mut room))?, room));
-        self.handle.read(read).await
+        let store = Arc::clone(self.handle.store());
+        self.handle.aside(move || Ok((wait_for(assemble(&*store, drafts, &mut room))?, room))).await
     }
 }
 

@@ -6,8 +6,9 @@ use mycelium_proto::v1;
 use prost::Message as _;
 
 use super::jobs::{Job, find_all};
+use super::specs::outlines;
 use crate::broker::{CallError, Handle, cut_failure};
-use crate::store::{FailureRecord, FinishedRecord, Reads, isolate, wait_for};
+use crate::store::{FailureRecord, FinishedRecord, Reads};
 
 /// The most links from a job to the one that is to blame.
 const CAUSES_MAX: usize = 1_000;
@@ -32,44 +33,48 @@ pub(super) async fn blame(handle: &Handle, found: &Job) -> Result<Blame, CallErr
         FinalStatus::Failed | FinalStatus::UpstreamFailed => record.clone(),
         FinalStatus::Done | FinalStatus::Cancelled | FinalStatus::Skipped => return Ok(Blame::default()),
     };
-    let mut blame = handle.read(move |store| read_blame(store, record)).await?;
+    let mut blame = read_blame(&**handle.store(), record).await?;
     if let Some(job) = blame.came_back {
         blame.root_cause = find_all(handle, vec![job]).await?.pop().flatten();
     }
     Ok(blame)
 }
 
-fn read_blame(store: &dyn Reads, record: FinishedRecord) -> Result<Blame, CallError> {
+async fn read_blame(store: &dyn Reads, record: FinishedRecord) -> Result<Blame, CallError> {
     if record.end.failure().is_some() {
-        return Ok(Blame { failure: failure_of(store, &record)?, ..Blame::default() });
+        return Ok(Blame { failure: failure_of(store, &record).await?, ..Blame::default() });
     }
     let mut last = record;
+    // One by one: each names the next.
     for _ in 0..CAUSES_MAX {
         let Some(cause) = last.end.cause() else { break };
-        match cause_of(store, &last, cause)? {
+        match cause_of(store, &last, cause).await? {
             Some(record) => last = record,
             None => return Ok(Blame { came_back: Some(cause), ..Blame::default() }),
         }
     }
-    Ok(Blame { failure: failure_of(store, &last)?, root_cause: Some(Job::Finished(last)), came_back: None })
+    Ok(Blame {
+        failure: failure_of(store, &last).await?,
+        root_cause: Some(Job::Finished(last)),
+        came_back: None,
+    })
 }
 
 /// Why a job is UPSTREAM_FAILED: because of the one that is recorded as its cause or, if that was brought back meanwhile,
 /// of another that it depends on.
-fn cause_of(
+async fn cause_of(
     store: &dyn Reads,
     job: &FinishedRecord,
     cause: JobId,
 ) -> Result<Option<FinishedRecord>, CallError> {
     let keeps_it = |record: &FinishedRecord| !record.end.status().lets_dependents_go_on();
-    if let Some(record) = store.finished(&[cause]).wait()?.pop().flatten().filter(keeps_it) {
+    if let Some(record) = store.finished(&[cause]).await?.pop().flatten().filter(keeps_it) {
         return Ok(Some(record));
     }
     // What a damaged specification names is not known.
-    let spec =
-        wait_for(isolate(&[job.head.id], |ids| store.specs(ids)))?.pop().and_then(Result::ok).flatten();
+    let spec = outlines(store, &[job.head.id]).await?.pop().flatten();
     for others in spec.iter().flat_map(|spec| spec.depends_on.chunks(DEPENDENCIES_READ)) {
-        if let Some(record) = store.finished(others).wait()?.into_iter().flatten().find(keeps_it) {
+        if let Some(record) = store.finished(others).await?.into_iter().flatten().find(keeps_it) {
             return Ok(Some(record));
         }
     }
@@ -77,11 +82,11 @@ fn cause_of(
 }
 
 /// The failure of a job, with the words of its own occurrence.
-fn failure_of(store: &dyn Reads, record: &FinishedRecord) -> Result<Option<v1::Failure>, CallError> {
+async fn failure_of(store: &dyn Reads, record: &FinishedRecord) -> Result<Option<v1::Failure>, CallError> {
     let Some(&id) = record.end.failure() else { return Ok(None) };
-    let Some(group) = store.failures(&[id]).wait()?.pop().flatten() else { return Ok(None) };
+    let Some(group) = store.failures(&[id]).await?.pop().flatten() else { return Ok(None) };
     let mut failure = failure_in(&group)?;
-    match store.occurrences_of(&[(id, record.head.id)]).wait()?.pop().flatten() {
+    match store.occurrences_of(&[(id, record.head.id)]).await?.pop().flatten() {
         Some(own) => {
             failure.message = own.message;
             failure.details = own.details;
@@ -142,8 +147,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_cause_that_came_back_without_its_dependents_is_named_as_it_stands() {
+    #[tokio::test]
+    async fn a_cause_that_came_back_without_its_dependents_is_named_as_it_stands() {
         // Job 1 came back and is done, job 4 came back and runs; what was behind them did not come back with them.
         let ends = [
             (1, End::Done(Bytes::new())),
@@ -161,10 +166,10 @@ mod tests {
         };
         let mut batch = Batch { jobs: ends.into_iter().map(change).collect(), ..Batch::default() };
         batch.counters.commit.0 = 1;
-        store.commit(&batch).wait().unwrap();
+        store.commit(&batch).await.unwrap();
         for (number, recorded, cause) in [(2, 1, 1), (3, 2, 1), (5, 4, 4)] {
             let record = ended(number, End::UpstreamFailed(id(recorded)));
-            assert_eq!(read_blame(&store, record).unwrap().came_back, Some(id(cause)));
+            assert_eq!(read_blame(&store, record).await.unwrap().came_back, Some(id(cause)));
         }
     }
 }

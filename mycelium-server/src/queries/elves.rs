@@ -8,15 +8,17 @@ use mycelium_proto::limits::PAGE_BYTES_MAX;
 use mycelium_proto::v1;
 use prost::Message as _;
 
-use super::page::{self, Page, PageOf, Weigh, invalid_token};
+use super::page::{self, Filled, Page, PageOf, Weigh, invalid_token};
 use crate::broker::{CallError, Handle, Process};
 use crate::error::Error;
-use crate::store::{ElfRecord, Reads, RevisionCursor, RevisionRecord};
+use crate::store::{ElfRecord, RevisionCursor, RevisionRecord};
 
 /// The most bytes of one elf in a list, and of a page of them with their instances.
 const LISTED_BYTES_MAX: usize = PAGE_BYTES_MAX;
 /// The most bytes of the declaration of one elf by itself. One that is taken now is smaller.
 const SHOWN_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// How many elves, or revisions, are read at once. They come to 2 MiB each at the most.
+const LISTED_AT_ONCE: usize = 8;
 /// The most instances that are shown of one elf in a list, and of one by itself.
 const INSTANCES_LISTED_MAX: usize = 100;
 const INSTANCES_SHOWN_MAX: usize = 1_000;
@@ -71,20 +73,20 @@ pub(crate) async fn elves(handle: &Handle, page: &PageOf) -> Result<Page<Elf>, E
         None => None,
         Some((_, bytes)) => Some(String::from_utf8(bytes).map_err(|_| invalid_token())?),
     };
-    let limit = page.limit();
-    let read = move |store: &dyn Reads| {
-        let read = |after: Option<&Arc<str>>, n| {
-            let records = store.list_elves(after.map(|name| &**name), n).wait()?;
-            Ok(records.into_iter().map(|record| (Arc::clone(&record.name), record)).collect())
-        };
-        page::fill(limit, 1, after.map(Arc::from), read, |record: ElfRecord| {
-            let mut declaration = declaration_of(&record)?;
-            declaration.source.clear();
-            declaration.tasks.iter_mut().for_each(|task| task.source.clear());
-            Ok(elf_of(&record, declaration, LISTED_BYTES_MAX))
-        })
+    let read = |after: Option<Arc<str>>, n| async move {
+        let records = handle.store().list_elves(after.as_deref(), n).await?;
+        let placed = records.into_iter().map(|record| (Arc::clone(&record.name), record));
+        Ok(placed.collect::<Vec<_>>().into())
     };
-    let (mut elves, mut next) = handle.read(read).await?;
+    let entry = |record: ElfRecord| {
+        let mut declaration = declaration_of(&record)?;
+        declaration.source.clear();
+        declaration.tasks.iter_mut().for_each(|task| task.source.clear());
+        Ok(elf_of(&record, declaration, LISTED_BYTES_MAX))
+    };
+    let after = after.map(Arc::from);
+    let Filled { entries: mut elves, mut next, .. } =
+        page::fill(page.limit(), LISTED_AT_ONCE, after, read, entry).await?;
     add_instances(handle, &mut elves, INSTANCES_LISTED_MAX).await?;
     let n_fit = page::fitting(&elves, LISTED_BYTES_MAX);
     if n_fit < elves.len() {
@@ -185,20 +187,20 @@ pub(crate) async fn revisions(
     page: &PageOf,
 ) -> Result<Page<RevisionView>, Error> {
     let after = page::read(&page.token, &[REVISIONS])?.map(|(_, bytes)| RevisionCursor(bytes));
-    let limit = page.limit();
-    let read = move |store: &dyn Reads| {
-        if store.elves(&[Arc::from(elf.as_str())]).wait()?.pop().flatten().is_none() {
-            return Err(CallError::ElfNotFound(elf));
-        }
-        let read = |after: Option<&RevisionCursor>, n| Ok(store.list_revisions(&elf, after, n).wait()?);
-        page::fill(limit, 1, after, read, |record: RevisionRecord| {
-            let mut revision = revision_of(&record)?;
-            revision.document.source.clear();
-            revision.document.docs.clear();
-            Ok(revision)
-        })
+    if handle.store().elves(&[Arc::from(elf.as_str())]).await?.pop().flatten().is_none() {
+        return Err(CallError::ElfNotFound(elf).into());
+    }
+    let elf = &*elf;
+    let read = |after: Option<RevisionCursor>, n| async move {
+        Ok(handle.store().list_revisions(elf, after.as_ref(), n).await?.into())
     };
-    let (entries, next) = handle.read(read).await?;
+    let entry = |record: RevisionRecord| {
+        let mut revision = revision_of(&record)?;
+        revision.document.source.clear();
+        revision.document.docs.clear();
+        Ok(revision)
+    };
+    let Filled { entries, next, .. } = page::fill(page.limit(), LISTED_AT_ONCE, after, read, entry).await?;
     let next = next.map(|next| page::token(REVISIONS, &next.0)).unwrap_or_default();
     Ok(Page { entries, next, unreadable: 0 })
 }

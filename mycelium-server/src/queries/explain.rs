@@ -7,7 +7,8 @@ use mycelium_core::ids::{JobId, SessionId, SubmissionId, Timestamp};
 use mycelium_core::image::Running;
 use mycelium_core::{Explanation, JobView};
 
-use super::jobs::{Job, find, read_spec};
+use super::jobs::{Job, find};
+use super::specs;
 use crate::broker::{CallError, Handle};
 
 /// How many of the jobs that a job waits for are named.
@@ -111,7 +112,7 @@ async fn late_by_of_elf(handle: &Handle, elf: Arc<str>) -> Result<Option<Duratio
 }
 
 async fn decided_by(handle: &Handle, id: JobId) -> Result<Evaluated, CallError> {
-    let spec = handle.read(move |store| read_spec(store, id)).await?;
+    let spec = specs::spec(&**handle.store(), id).await?;
     Ok(match spec.and_then(|spec| spec.for_each) {
         Some(_) => Evaluated::Elements,
         None => Evaluated::Condition,

@@ -5,10 +5,10 @@ use mycelium_proto::v1;
 use prost::Message as _;
 
 use super::blame::failure_in;
-use super::page::{self, Page, PageOf, Weigh, left_out};
+use super::page::{self, Filled, Page, PageOf, Weigh, left_out};
 use crate::broker::{CallError, Handle, cut_failure};
 use crate::error::Error;
-use crate::store::{FailureCursor, FailureRecord, OccurrenceRecord, Reads};
+use crate::store::{FailureCursor, FailureRecord, OccurrenceRecord};
 
 /// How many failures, or occurrences, are read at once.
 const CHUNK: usize = 16;
@@ -47,18 +47,12 @@ impl Weigh for OccurrenceRecord {
 /// A page of the failures, the latest first.
 pub(crate) async fn failures(handle: &Handle, page: &PageOf) -> Result<Page<FailureGroup>, Error> {
     let after = page::read(&page.token, &[FAILURES])?.map(|(_, bytes)| FailureCursor(bytes));
-    let limit = page.limit();
-    let read = move |store: &dyn Reads| {
-        let mut damaged = Vec::new();
-        let read = |after: Option<&FailureCursor>, n| {
-            let page = store.list_failures(after, n).wait()?;
-            damaged.extend(page.damaged);
-            Ok(page.entries)
-        };
-        let page = page::fill(limit, CHUNK, after, read, FailureGroup::of)?;
-        Ok((page, left_out("failures", &damaged)))
+    let read = |after: Option<FailureCursor>, n| async move {
+        handle.store().list_failures(after.as_ref(), n).await
     };
-    let ((entries, next), unreadable) = handle.read(read).await?;
+    let Filled { entries, next, damaged } =
+        page::fill(page.limit(), CHUNK, after, read, FailureGroup::of).await?;
+    let unreadable = left_out("failures", &damaged);
     let next = next.map(|next| page::token(FAILURES, &next.0)).unwrap_or_default();
     Ok(Page { entries, next, unreadable })
 }
@@ -70,14 +64,11 @@ pub(crate) async fn failure(
     page: &PageOf,
 ) -> Result<(FailureGroup, Page<OccurrenceRecord>), Error> {
     let after = page::read_number(&page.token, OCCURRENCES)?;
-    let limit = page.limit();
-    let read = move |store: &dyn Reads| {
-        let record = store.failures(&[id]).wait()?.pop().flatten().ok_or(CallError::FailureNotFound(id))?;
-        let read = |after: Option<&u64>, n| Ok(store.list_occurrences(id, after.copied(), n).wait()?);
-        let page = page::fill(limit, CHUNK, after, read, |one| Ok(cut_words(one)))?;
-        Ok((FailureGroup::of(record)?, page))
-    };
-    let (failure, (entries, next)) = handle.read(read).await?;
+    let record = handle.store().failures(&[id]).await?.pop().flatten();
+    let failure = FailureGroup::of(record.ok_or(CallError::FailureNotFound(id))?)?;
+    let read = |after, n| async move { Ok(handle.store().list_occurrences(id, after, n).await?.into()) };
+    let Filled { entries, next, .. } =
+        page::fill(page.limit(), CHUNK, after, read, |one| Ok(cut_words(one))).await?;
     let next = next.map(|next| page::token(OCCURRENCES, &next.to_be_bytes())).unwrap_or_default();
     Ok((failure, Page { entries, next, unreadable: 0 }))
 }

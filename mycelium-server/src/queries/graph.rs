@@ -1,15 +1,16 @@
 //! Jobs and the edges between them.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use mycelium_core::effects::Refusal;
 use mycelium_core::ids::{FlowId, JobId};
-use mycelium_proto::limits::{FOR_EACH_ELEMENTS_MAX, PAGE_BYTES_MAX};
+use mycelium_proto::limits::PAGE_BYTES_MAX;
 
-use super::jobs::{Job, decode_spec, find, find_readable, read_spec, readable_specs};
+use super::elements;
+use super::jobs::{Job, find, find_readable};
 use super::list::{JobCursor, JobFilter, JobsPage, jobs_page};
 use super::page::{self, PageOf, Weigh};
+use super::specs::{self, JOBS_AT_ONCE, Lists, Run, Runs};
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
 use crate::error::Error;
@@ -20,6 +21,9 @@ use crate::values::{Edge, edges_of, element_id, list_edges_of};
 const DEPTH_MAX: u32 = 100;
 /// The most bytes of edges in one answer.
 const EDGES_BYTES_MAX: usize = 3 * 512 * 1024;
+
+/// How many edges are read at once.
+const EDGES_AT_ONCE: usize = 1_000;
 
 /// An edge of the graph of jobs: what flows from one into another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +38,7 @@ pub(crate) struct JobEdge {
 }
 
 /// What an edge is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum EdgeKind {
     /// A value flows into an argument.
     Value,
@@ -112,7 +116,7 @@ async fn of_flow(handle: &Handle, flow: FlowId, cursor: JobCursor, limit: usize)
     let (jobs, next, edges, truncated) = loop {
         let JobsPage { jobs, next, .. } = jobs_page(handle, &filter, cursor, limit).await?;
         let ids: Vec<JobId> = jobs.iter().map(Job::id).collect();
-        let (edges, truncated) = handle.read(move |store| edges_into(store, &ids)).await?;
+        let (edges, truncated) = edges_into(handle, &ids).await?;
         if !truncated || jobs.len() <= 1 {
             break (jobs, next, edges, truncated);
         }
@@ -125,53 +129,66 @@ async fn of_flow(handle: &Handle, flow: FlowId, cursor: JobCursor, limit: usize)
 
 /// Every edge that ends in one of `jobs`, and those from jobs for elements among them to the jobs that gather what they
 /// return; whether some were left out because they take too many bytes.
-fn edges_into(store: &dyn Reads, jobs: &[JobId]) -> Result<(Vec<JobEdge>, bool), CallError> {
+async fn edges_into(handle: &Handle, jobs: &[JobId]) -> Result<(Vec<JobEdge>, bool), CallError> {
     let mut edges = Vec::new();
     let mut bytes = 0;
-    let mut lists = IntoLists::new();
-    for id in jobs {
-        // One at a time: a specification may be large, and a page has many.
-        let Some(record) = readable_specs(store, &[*id])?.pop().flatten() else { continue };
-        let gathered_by = record.gathered_by;
-        let own = own_edges(store, *id, record, &mut lists)?;
-        for edge in own.into_iter().chain(gathered_by.map(|list| gather_edge(*id, list))) {
-            bytes += edge.bytes();
-            if bytes > EDGES_BYTES_MAX {
-                return Ok((edges, true));
+    let mut runs = Runs::of(&**handle.store(), jobs, Lists::Read);
+    while let Some(run) = runs.next().await? {
+        for Incoming { job, edges: own, gathered_by, .. } in incoming(handle, run).await? {
+            for edge in own.into_iter().chain(gathered_by.map(|list| gather_edge(job, list))) {
+                bytes += edge.bytes();
+                if bytes > EDGES_BYTES_MAX {
+                    return Ok((edges, true));
+                }
+                edges.push(edge);
             }
-            edges.push(edge);
         }
     }
     Ok((edges, false))
 }
 
-/// What flows into the lists that jobs for elements belong to.
-type IntoLists = HashMap<JobId, Vec<Edge>>;
-
-/// The edges that a job's own specification tells of: what flows into it, and into the list if it is for an element.
-fn own_edges(
-    store: &dyn Reads,
-    id: JobId,
-    record: SpecRecord,
-    lists: &mut IntoLists,
-) -> Result<Vec<JobEdge>, CallError> {
-    let gathered_by = record.gathered_by;
-    let spec = decode_spec(id, record.body)?;
-    let mut edges: Vec<_> = edges_of(&spec).into_iter().map(|edge| into_job(id, edge)).collect();
-    if let Some(list) = gathered_by {
-        let into_list = match lists.entry(list) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let spec = read_spec(store, list)?;
-                new.insert(spec.as_ref().map(list_edges_of).unwrap_or_default())
-            }
-        };
-        edges.extend(into_list.iter().map(|edge| into_job(id, edge.clone())));
-    }
-    Ok(edges)
+/// What a job's own specification tells of the edges that end in it.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    pub(super) job: JobId,
+    /// What flows into the job, and into the list if it is for an element.
+    pub(super) edges: Vec<JobEdge>,
+    /// The list that it belongs to.
+    pub(super) gathered_by: Option<JobId>,
+    /// Whether it is run over a list, so that those for its elements flow into it as well.
+    pub(super) has_list: bool,
+    /// How many bytes of the specification were read, if there is one.
+    pub(super) bytes: Option<usize>,
 }
 
-fn gather_edge(element: JobId, list: JobId) -> JobEdge {
+/// What flows into jobs, in their order.
+pub(super) async fn incoming(handle: &Handle, run: Run) -> Result<Vec<Incoming>, CallError> {
+    let bytes = run.bytes();
+    let work = move || {
+        let mut into_lists = HashMap::with_capacity(run.lists.len());
+        for (list, record) in run.lists {
+            into_lists.insert(list, list_edges_of(&specs::decode(list, record.body)?));
+        }
+        let incoming = run.jobs.into_iter().map(|(job, record)| match record {
+            Some(record) => Incoming::of(job, record, &into_lists),
+            None => Ok(Incoming { job, ..Incoming::default() }),
+        });
+        incoming.collect()
+    };
+    handle.work_on(bytes, work).await
+}
+
+impl Incoming {
+    fn of(job: JobId, record: SpecRecord, into_lists: &HashMap<JobId, Vec<Edge>>) -> Result<Self, CallError> {
+        let (gathered_by, bytes) = (record.gathered_by, record.body.len());
+        let spec = specs::decode(job, record.body)?;
+        let into_list = gathered_by.and_then(|list| into_lists.get(&list)).into_iter().flatten().cloned();
+        let edges = edges_of(&spec).into_iter().chain(into_list).map(|edge| into_job(job, edge)).collect();
+        Ok(Self { job, edges, gathered_by, has_list: spec.for_each.is_some(), bytes: Some(bytes) })
+    }
+}
+
+pub(super) fn gather_edge(element: JobId, list: JobId) -> JobEdge {
     JobEdge {
         from: element,
         to: list,
@@ -179,26 +196,6 @@ fn gather_edge(element: JobId, list: JobId) -> JobEdge {
         parameter: String::new(),
         kind: EdgeKind::Gather,
     }
-}
-
-/// Every edge that ends in a job: of one with a list, those from the jobs for its elements too, as far as they are there.
-pub(crate) fn edges_into_one(
-    store: &dyn Reads,
-    id: JobId,
-    record: SpecRecord,
-) -> Result<Vec<JobEdge>, CallError> {
-    // Only what is evaluated can have a list.
-    let may_have_elements = record.evaluate;
-    let mut edges = own_edges(store, id, record, &mut IntoLists::new())?;
-    if may_have_elements {
-        let finished = store.finished(&[id]).wait()?.pop().flatten();
-        let elements = match finished.and_then(|finished| finished.elements) {
-            Some(count) => (0..count).map(|index| element_id(id, index)).collect(),
-            None => elements_of(store, id, FOR_EACH_ELEMENTS_MAX)?,
-        };
-        edges.extend(elements.into_iter().map(|element| gather_edge(element, id)));
-    }
-    Ok(edges)
 }
 
 fn into_job(to: JobId, edge: Edge) -> JobEdge {
@@ -213,77 +210,91 @@ fn into_job(to: JobId, edge: Edge) -> JobEdge {
 
 async fn around(handle: &Handle, job: JobId, depth: u32, limit: usize) -> Result<Graph, CallError> {
     find(handle, job).await?;
-    let (ids, truncated) = handle.read(move |store| neighbours(store, job, depth, limit)).await?;
+    let (ids, truncated) = neighbours(&**handle.store(), job, depth, limit).await?;
     let mut jobs: Vec<Job> = find_readable(handle, ids).await?.into_iter().flatten().collect();
     let n_fit = page::fitting(&jobs, PAGE_BYTES_MAX);
     let truncated = truncated || n_fit < jobs.len();
     jobs.truncate(n_fit);
     let shown: Vec<JobId> = jobs.iter().map(Job::id).collect();
     let is_shown: HashSet<JobId> = shown.iter().copied().collect();
-    let (mut edges, edges_are_missing) = handle.read(move |store| edges_into(store, &shown)).await?;
+    let (mut edges, edges_are_missing) = edges_into(handle, &shown).await?;
     edges.retain(|edge| is_shown.contains(&edge.from) && is_shown.contains(&edge.to));
     let truncated = truncated || edges_are_missing;
     Ok(Graph { jobs, edges, next: String::new(), truncated, values: Vec::new() })
 }
 
-/// The first jobs that a job was expanded into, at most `limit`.
-fn elements_of(store: &dyn Reads, list: JobId, limit: usize) -> Result<Vec<JobId>, CallError> {
-    let is_there = |index: usize| -> Result<bool, CallError> {
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
-        Ok(store.specs(&[element_id(list, index)]).wait()?.pop().flatten().is_some())
-    };
-    // They are submitted in their order, so that all before one that is there are there too: few have to be read to
-    // find where they end.
-    let (mut there, mut step) = (0, 1);
-    while there + step <= limit && is_there(there + step - 1)? {
-        there += step;
-        step *= 2;
-    }
-    while step > 0 {
-        if there + step <= limit && is_there(there + step - 1)? {
-            there += step;
-        }
-        step /= 2;
-    }
-    Ok((0..u32::try_from(there).unwrap_or(u32::MAX)).map(|index| element_id(list, index)).collect())
-}
-
-/// The jobs at most `depth` edges away, nearest first, at most `limit`; whether some were left out.
-fn neighbours(
+/// The jobs at most `depth` edges away, nearest first, at most `limit`; whether some were left out. What the jobs of one
+/// distance lead to is read for all of them together.
+async fn neighbours(
     store: &dyn Reads,
     job: JobId,
     depth: u32,
     limit: usize,
 ) -> Result<(Vec<JobId>, bool), CallError> {
-    let mut found = vec![job];
-    let mut seen = HashSet::from([job]);
-    let mut waiting = VecDeque::from([(job, 0)]);
-    while let Some((job, distance)) = waiting.pop_front() {
-        if distance == depth {
-            continue;
+    let mut found = Found { jobs: vec![job], seen: HashSet::from([job]), limit };
+    let mut level = 0..1;
+    for _ in 0..depth {
+        let jobs: Vec<JobId> = found.jobs[level.clone()].to_vec();
+        for jobs in jobs.chunks(JOBS_AT_ONCE) {
+            if !found.all_around(store, jobs).await? {
+                return Ok((found.jobs, true));
+            }
         }
-        let room = limit.saturating_sub(found.len());
-        let spec = readable_specs(store, &[job])?.pop().flatten();
-        // One more than there is room for tells that some are left out.
-        let elements = match &spec {
-            Some(spec) if spec.evaluate => elements_of(store, job, room + 1)?,
-            Some(_) | None => Vec::new(),
-        };
-        let up = spec.map(|spec| spec.depends_on).unwrap_or_default();
-        // One more than there is room for tells that some are left out; those seen already come on top.
-        let down = store.dependents(&[job], None, room + seen.len() + 1).wait()?;
-        let down = down.into_iter().map(|edge| edge.dependent);
-        for next in up.into_iter().chain(elements).chain(down) {
-            if seen.contains(&next) {
-                continue;
-            }
-            if found.len() == limit {
-                return Ok((found, true));
-            }
-            seen.insert(next);
-            found.push(next);
-            waiting.push_back((next, distance + 1));
+        level = level.end..found.jobs.len();
+        if level.is_empty() {
+            break;
         }
     }
-    Ok((found, false))
+    Ok((found.jobs, false))
+}
+
+/// Jobs in the order in which they were found.
+struct Found {
+    jobs: Vec<JobId>,
+    seen: HashSet<JobId>,
+    limit: usize,
+}
+
+impl Found {
+    /// Takes jobs in that are not in yet. Whether there was room for all.
+    fn take(&mut self, jobs: impl IntoIterator<Item = JobId>) -> bool {
+        for job in jobs {
+            if self.seen.contains(&job) {
+                continue;
+            }
+            if self.jobs.len() == self.limit {
+                return false;
+            }
+            self.seen.insert(job);
+            self.jobs.push(job);
+        }
+        true
+    }
+
+    /// Takes in what one edge leads to from any of `jobs`. Whether there was room for all.
+    async fn all_around(&mut self, store: &dyn Reads, jobs: &[JobId]) -> Result<bool, CallError> {
+        let outlines = specs::outlines(store, jobs).await?;
+        let with_list = outlines.iter().flatten().filter(|outline| outline.evaluate);
+        let lists: Vec<JobId> = with_list.map(|outline| outline.head.id).collect();
+        // One more than there is room for tells that some are left out.
+        let elements = elements::counts(store, &lists, self.limit + 1 - self.jobs.len()).await?;
+        for outline in outlines.into_iter().flatten() {
+            let list = outline.head.id;
+            let count = elements.get(&list).copied().unwrap_or(0);
+            if !self.take(outline.depends_on) || !self.take((0..count).map(|at| element_id(list, at))) {
+                return Ok(false);
+            }
+        }
+        let mut after = None;
+        loop {
+            let edges = store.dependents(jobs, after, EDGES_AT_ONCE).await?;
+            if !self.take(edges.iter().map(|edge| edge.dependent)) {
+                return Ok(false);
+            }
+            if edges.len() < EDGES_AT_ONCE {
+                return Ok(true);
+            }
+            after = edges.last().copied();
+        }
+    }
 }

@@ -13,10 +13,11 @@ use prost::Message as _;
 
 use super::blame::{Blame, blame};
 use super::page::Weigh;
+use super::specs;
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
 use crate::report::Report;
-use crate::store::{Damage, FinishedRecord, Reads, SpecRecord, isolate, wait_for};
+use crate::store::{Damage, FinishedRecord, Reads, isolate};
 
 /// About how many bytes of outputs go into one answer.
 const OUTPUTS_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -128,35 +129,10 @@ pub(crate) struct JobDetails {
 /// Finds a job, and what else is to be shown of it.
 pub(crate) async fn job(handle: &Handle, id: JobId, shows: Shows) -> Result<JobDetails, CallError> {
     let job = find(handle, id).await?;
-    let spec = if shows.spec { handle.read(move |store| read_spec(store, id)).await? } else { None };
+    let spec = if shows.spec { specs::spec(&**handle.store(), id).await? } else { None };
     let values = if shows.values { values::of_jobs(handle, &[id]).await?.pop() } else { None };
     let blame = blame(handle, &job).await?;
     Ok(JobDetails { job, spec, values, blame })
-}
-
-/// The specification of a job, as it was submitted.
-pub(crate) fn read_spec(store: &dyn Reads, id: JobId) -> Result<Option<v1::JobSpec>, CallError> {
-    match store.specs(&[id]).wait()?.pop().flatten() {
-        None => Ok(None),
-        Some(record) => decode_spec(id, record.body).map(Some),
-    }
-}
-
-/// Specifications, for those who show what can be shown: one that is damaged is left out.
-pub(crate) fn readable_specs(store: &dyn Reads, ids: &[JobId]) -> Result<Vec<Option<SpecRecord>>, CallError> {
-    let specs = wait_for(isolate(ids, |ids| store.specs(ids)))?;
-    let readable = ids.iter().zip(specs).map(|(id, spec)| {
-        spec.unwrap_or_else(|what| {
-            tracing::error!(job = %id, error = %what, "a damaged specification is left out");
-            None
-        })
-    });
-    Ok(readable.collect())
-}
-
-pub(crate) fn decode_spec(id: JobId, body: Bytes) -> Result<v1::JobSpec, CallError> {
-    v1::JobSpec::decode(body)
-        .map_err(|error| CallError::Unreadable(format!("the specification of job {id}: {error}")))
 }
 
 /// Outputs as they are stored.
@@ -182,11 +158,11 @@ pub(crate) async fn outputs(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<JobO
     for (id, found) in ids.into_iter().zip(found) {
         jobs.push((id, found.ok_or(Refusal::JobNotFound(id))?.status()));
     }
-    handle.read(move |store| outputs_up_to(store, &jobs, OUTPUTS_BYTES_MAX)).await
+    outputs_up_to(&**handle.store(), &jobs, OUTPUTS_BYTES_MAX).await
 }
 
 /// Outputs of `jobs` in their order, until about `bytes_max` are reached; at least one.
-fn outputs_up_to(
+async fn outputs_up_to(
     store: &dyn Reads,
     jobs: &[(JobId, Status)],
     bytes_max: usize,
@@ -202,7 +178,7 @@ fn outputs_up_to(
             .map(|(id, _)| *id)
             .collect();
         let mut encoded: HashMap<JobId, Result<Option<Bytes>, Damage>> =
-            done.iter().copied().zip(wait_for(isolate(&done, |done| store.outputs(done)))?).collect();
+            done.iter().copied().zip(isolate(&done, |done| store.outputs(done)).await?).collect();
         for (id, status) in chunk {
             let encoded = match encoded.remove(id).unwrap_or(Ok(None)) {
                 Ok(encoded) => encoded.unwrap_or_default(),

@@ -3,19 +3,22 @@
 //! A page does not remember the walk that led to it: the walk is gone again, up to its limits, and a token is a place
 //! in it. What was submitted stays as it was submitted, so the same walk comes by the same jobs.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use mycelium_core::ids::JobId;
 use mycelium_core::status::{FinalStatus, Status};
-use mycelium_proto::limits::PAGE_BYTES_MAX;
+use mycelium_proto::limits::{FOR_EACH_ELEMENTS_MAX, PAGE_BYTES_MAX};
 
-use super::graph::{EdgeKind, JobEdge, edges_into_one};
-use super::jobs::{Job, decode_outputs, find, find_readable, readable_specs};
+use super::elements;
+use super::graph::{EdgeKind, Incoming, JobEdge, gather_edge, incoming};
+use super::jobs::{Job, decode_outputs, find, find_readable};
 use super::page::{self, PageOf, Weigh};
+use super::specs::{JOBS_AT_ONCE, Lists, Runs};
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
 use crate::error::Error;
-use crate::store::{Edge, Reads};
+use crate::values::element_id;
 
 /// The most jobs in a lineage.
 const JOBS_MAX: usize = 10_000;
@@ -27,8 +30,8 @@ const SPECS_BYTES_MAX: usize = 256 * 1024 * 1024;
 const SPECS_MAX: usize = 100_000;
 /// The most bytes of edges in one answer.
 const EDGES_BYTES_MAX: usize = 3 * 512 * 1024;
-/// How many dependents of a job are read at once.
-const DEPENDENTS_CHUNK: usize = 256;
+/// How many dependents of some jobs are read at once.
+const DEPENDENTS_AT_ONCE: usize = 1_000;
 /// The kind of the tokens of pages.
 const TOKEN: char = 'g';
 
@@ -69,12 +72,8 @@ pub(crate) async fn lineage(handle: &Handle, of: LineageOf, page: &PageOf) -> Re
     if !output.is_empty() {
         check_output(handle, root, &found, &output).await?;
     }
-    let walked = handle
-        .read(move |store| {
-            let walk = Walk::new(store, root);
-            if down { walk.down(&output, from, limit) } else { walk.up(from, limit) }
-        })
-        .await?;
+    let walk = Walk::new(handle, root);
+    let walked = if down { walk.down(&output, from, limit).await? } else { walk.up(from, limit).await? };
     let Walked { jobs: mut places, mut edges, mut next, truncated, jobs_left_out } = walked;
     let mut found = find_readable(handle, places.iter().map(|(id, _)| *id).collect()).await?;
     let n_fit = page::fitting(&found, PAGE_BYTES_MAX);
@@ -127,15 +126,14 @@ struct Walked {
 
 impl Walked {
     /// Whether the edges that end in one more job fit. Those of its first job are cut if they do not.
-    fn has_room(&self, bytes: usize, edges: &[JobEdge]) -> bool {
-        let more: usize = edges.iter().map(Weigh::bytes).sum();
+    fn has_room(&self, bytes: usize, more: usize) -> bool {
         self.jobs.is_empty() || bytes + more <= EDGES_BYTES_MAX
     }
 }
 
 /// A walk along values, nearest jobs first.
 struct Walk<'a> {
-    store: &'a dyn Reads,
+    handle: &'a Handle,
     /// What was found, in order, each with its distance. What stands behind the place of the walk is still to be gone on
     /// from.
     found: Vec<(JobId, u32)>,
@@ -148,9 +146,9 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(store: &'a dyn Reads, root: JobId) -> Self {
+    fn new(handle: &'a Handle, root: JobId) -> Self {
         Self {
-            store,
+            handle,
             found: vec![(root, 0)],
             places: HashMap::from([(root, 0)]),
             specs: 0,
@@ -176,42 +174,52 @@ impl<'a> Walk<'a> {
         self.found.push((job, distance));
     }
 
-    /// The edges of values that end in a job; `None` if as much was read as may be.
-    fn edges(&mut self, job: JobId) -> Result<Option<Vec<JobEdge>>, CallError> {
+    /// Notes that the specification of a job is gone through. False if that may not be, since as much was as may be.
+    fn spend(&mut self, into: &IntoJob) -> bool {
         if self.is_spent() {
             self.truncated = true;
-            return Ok(None);
+            return false;
         }
-        let record = readable_specs(self.store, &[job])?.pop().flatten();
-        let Some(record) = record else { return Ok(Some(Vec::new())) };
-        self.specs += 1;
-        self.specs_bytes += record.body.len();
-        let mut edges = edges_into_one(self.store, job, record)?;
-        edges.retain(|edge| edge.kind != EdgeKind::After);
-        Ok(Some(edges))
+        if let Some(bytes) = into.bytes {
+            self.specs += 1;
+            self.specs_bytes += bytes;
+        }
+        true
     }
 
     /// What a result came from.
-    fn up(mut self, from: usize, limit: usize) -> Result<Walked, CallError> {
+    async fn up(mut self, from: usize, limit: usize) -> Result<Walked, CallError> {
         let mut page = Walked::default();
         let mut edges_bytes = 0;
         let mut place = 0;
-        while let Some(&(job, distance)) = self.found.get(place)
-            && page.jobs.len() < limit
-            && edges_bytes < EDGES_BYTES_MAX
-        {
-            let Some(edges) = self.edges(job)? else { break };
-            if place >= from && !page.has_room(edges_bytes, &edges) {
-                break;
+        'walk: while place < self.found.len() && page.jobs.len() < limit && edges_bytes < EDGES_BYTES_MAX {
+            // All that is known to come next, but for what is not on the page.
+            let end =
+                self.found.len().min(place + JOBS_AT_ONCE).min(from.saturating_add(limit).max(place + 1));
+            let next: Vec<JobId> = self.found[place..end].iter().map(|(job, _)| *job).collect();
+            let mut values = Values::into(self.handle, &next);
+            while let Some(run) = values.next().await? {
+                for into in run {
+                    let (job, distance) = self.found[place];
+                    let into = IntoJob::of(self.handle, into).await?;
+                    if page.jobs.len() == limit || edges_bytes >= EDGES_BYTES_MAX || !self.spend(&into) {
+                        break 'walk;
+                    }
+                    if place >= from
+                        && !page.has_room(edges_bytes, into.edges().map(|edge| edge.bytes()).sum())
+                    {
+                        break 'walk;
+                    }
+                    for edge in into.edges() {
+                        self.find(edge.from, distance + 1);
+                    }
+                    if place >= from {
+                        page.jobs.push((job, distance));
+                        self.truncated |= push_edges(&mut page.edges, &mut edges_bytes, into.edges());
+                    }
+                    place += 1;
+                }
             }
-            for edge in &edges {
-                self.find(edge.from, distance + 1);
-            }
-            if place >= from {
-                page.jobs.push((job, distance));
-                self.truncated |= push_edges(&mut page.edges, &mut edges_bytes, edges);
-            }
-            place += 1;
         }
         let is_more = place < self.found.len();
         // What cannot be read for the limits is not reached by another page either.
@@ -226,7 +234,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What was made of an output of the first job, or of all it returned.
-    fn down(mut self, output: &str, from: usize, limit: usize) -> Result<Walked, CallError> {
+    async fn down(mut self, output: &str, from: usize, limit: usize) -> Result<Walked, CallError> {
         let root = self.found[0].0;
         // Whether an edge is one of the lineage, if its source is.
         let counts = |edge: &JobEdge| {
@@ -236,72 +244,157 @@ impl<'a> Walk<'a> {
         // Lists that were found for another reason than what is in them: their elements are still to be found.
         let mut lists: HashSet<JobId> = HashSet::new();
         let mut place = 0;
-        'walk: while let Some(&(job, distance)) = self.found.get(place) {
-            let mut after = None;
-            loop {
-                let edges = self.store.dependents(&[job], after, DEPENDENTS_CHUNK).wait()?;
-                after = edges.last().copied();
-                for Edge { dependent, .. } in &edges {
-                    if self.places.contains_key(dependent) && !lists.contains(dependent) {
-                        continue;
-                    }
-                    let Some(edges) = self.edges(*dependent)? else { break 'walk };
-                    let taken = edges.iter().filter(|edge| edge.from == job && counts(edge));
-                    let kinds: Vec<EdgeKind> = taken.map(|edge| edge.kind).collect();
-                    if kinds.is_empty() {
-                        continue;
-                    }
-                    self.find(*dependent, distance + 1);
-                    // Only the list waits for the job; its elements came of it just as well.
-                    let gathered = edges.iter().filter(|edge| edge.kind == EdgeKind::Gather);
-                    let mut elements = gathered.map(|edge| edge.from).peekable();
-                    if elements.peek().is_some() {
-                        if kinds.contains(&EdgeKind::Element) {
-                            lists.remove(dependent);
-                            elements.for_each(|element| self.find(element, distance + 1));
-                        } else {
-                            lists.insert(*dependent);
-                        }
-                    }
-                }
-                if edges.len() < DEPENDENTS_CHUNK {
-                    break;
-                }
-                if self.found.len() == JOBS_MAX {
-                    self.truncated = true;
-                    break 'walk;
-                }
-            }
-            place += 1;
-        }
-        let mut page = Walked::default();
-        let mut edges_bytes = 0;
-        let mut place = from;
-        while let Some(&(job, distance)) = self.found.get(place)
-            && page.jobs.len() < limit
-            && edges_bytes < EDGES_BYTES_MAX
-        {
-            // They were read on the way here; reading those of one page again costs less than keeping all.
-            self.specs = self.specs.min(SPECS_MAX - 1);
-            self.specs_bytes = self.specs_bytes.min(SPECS_BYTES_MAX);
-            let mut edges = self.edges(job)?.unwrap_or_default();
-            edges.retain(|edge| self.places.contains_key(&edge.from) && counts(edge));
-            if !page.has_room(edges_bytes, &edges) {
+        while place < self.found.len() {
+            let distance = self.found[place].1;
+            let level = self.found[place..].iter().take_while(|(_, of_job)| *of_job == distance);
+            let jobs: Vec<JobId> = level.take(JOBS_AT_ONCE).map(|(job, _)| *job).collect();
+            place += jobs.len();
+            if !self.on_from(&jobs, distance, &mut lists, counts).await? {
                 break;
             }
-            page.jobs.push((job, distance));
-            self.truncated |= push_edges(&mut page.edges, &mut edges_bytes, edges);
-            place += 1;
         }
-        page.next = (place < self.found.len()).then_some(place);
+        let end = self.found.len().min(from.saturating_add(limit));
+        let shown: Vec<(JobId, u32)> = self.found.get(from..end).unwrap_or_default().to_vec();
+        let ids: Vec<JobId> = shown.iter().map(|(job, _)| *job).collect();
+        let mut page = Walked::default();
+        let mut edges_bytes = 0;
+        // They were read on the way here; reading those of one page again costs less than keeping all.
+        let mut values = Values::into(self.handle, &ids);
+        'page: while let Some(run) = values.next().await? {
+            for into in run {
+                let into = IntoJob::of(self.handle, into).await?;
+                let edges =
+                    || into.edges().filter(|edge| self.places.contains_key(&edge.from) && counts(edge));
+                let bytes = edges().map(|edge| edge.bytes()).sum();
+                if edges_bytes >= EDGES_BYTES_MAX || !page.has_room(edges_bytes, bytes) {
+                    break 'page;
+                }
+                page.jobs.push(shown[page.jobs.len()]);
+                self.truncated |= push_edges(&mut page.edges, &mut edges_bytes, edges());
+            }
+        }
+        let next = from + page.jobs.len();
+        page.next = (next < self.found.len()).then_some(next);
         page.truncated = self.truncated;
         page.jobs_left_out = self.left_out.len();
         Ok(page)
     }
+
+    /// Goes on from jobs of one distance, to those that take values of them. Whether there is a way on from others.
+    async fn on_from(
+        &mut self,
+        jobs: &[JobId],
+        distance: u32,
+        lists: &mut HashSet<JobId>,
+        counts: impl Fn(&JobEdge) -> bool,
+    ) -> Result<bool, CallError> {
+        let sources: HashSet<JobId> = jobs.iter().copied().collect();
+        // Those that were looked at, and take nothing of any of them.
+        let mut others: HashSet<JobId> = HashSet::new();
+        let mut after = None;
+        loop {
+            let edges = self.handle.store().dependents(jobs, after, DEPENDENTS_AT_ONCE).await?;
+            let mut met = HashSet::new();
+            let mut next: Vec<JobId> = edges.iter().map(|edge| edge.dependent).collect();
+            next.retain(|job| {
+                let is_open = !self.places.contains_key(job) || lists.contains(job);
+                is_open && !others.contains(job) && met.insert(*job)
+            });
+            let mut values = Values::into(self.handle, &next);
+            while let Some(run) = values.next().await? {
+                for into in run {
+                    let into = IntoJob::of(self.handle, into).await?;
+                    if !self.spend(&into) {
+                        return Ok(false);
+                    }
+                    let taken = into.edges().filter(|edge| sources.contains(&edge.from) && counts(edge));
+                    let kinds: HashSet<EdgeKind> = taken.map(|edge| edge.kind).collect();
+                    if kinds.is_empty() {
+                        others.insert(into.job);
+                        continue;
+                    }
+                    self.find(into.job, distance + 1);
+                    // Only the list waits for the job; its elements came of it just as well.
+                    if !into.elements.is_empty() {
+                        if kinds.contains(&EdgeKind::Element) {
+                            lists.remove(&into.job);
+                            into.elements.iter().for_each(|element| self.find(*element, distance + 1));
+                        } else {
+                            lists.insert(into.job);
+                        }
+                    }
+                }
+            }
+            if edges.len() < DEPENDENTS_AT_ONCE {
+                return Ok(true);
+            }
+            if self.found.len() == JOBS_MAX {
+                self.truncated = true;
+                return Ok(false);
+            }
+            after = edges.last().copied();
+        }
+    }
+}
+
+/// The values that flow into jobs, in their order.
+struct Values<'a> {
+    handle: &'a Handle,
+    runs: Runs<'a>,
+}
+
+/// The values that flow into a job.
+struct IntoJob {
+    job: JobId,
+    own: Vec<JobEdge>,
+    /// The jobs that it was expanded into, so far: what they return flows into it as well.
+    elements: Vec<JobId>,
+    /// How many bytes of its specification were read, if there is one.
+    bytes: Option<usize>,
+}
+
+impl<'a> Values<'a> {
+    fn into(handle: &'a Handle, jobs: &'a [JobId]) -> Self {
+        Self { handle, runs: Runs::of(&**handle.store(), jobs, Lists::Read) }
+    }
+
+    /// Of the next jobs, each with the number of its elements; `None` after the last.
+    async fn next(&mut self) -> Result<Option<Vec<(Incoming, u32)>>, CallError> {
+        let Some(run) = self.runs.next().await? else { return Ok(None) };
+        let incoming = incoming(self.handle, run).await?;
+        let lists: Vec<JobId> = incoming.iter().filter(|into| into.has_list).map(|into| into.job).collect();
+        let elements = elements::counts(&**self.handle.store(), &lists, FOR_EACH_ELEMENTS_MAX).await?;
+        let with_count = |into: Incoming| {
+            let count = elements.get(&into.job).copied().unwrap_or(0);
+            (into, count)
+        };
+        Ok(Some(incoming.into_iter().map(with_count).collect()))
+    }
+}
+
+impl IntoJob {
+    /// The ids of the elements are made for one job after the other: there may be very many.
+    async fn of(handle: &Handle, (into, elements): (Incoming, u32)) -> Result<Self, CallError> {
+        let Incoming { job, edges: mut own, bytes, .. } = into;
+        own.retain(|edge| edge.kind != EdgeKind::After);
+        let ids = move || Ok((0..elements).map(|at| element_id(job, at)).collect());
+        // Each takes about as long as a hundred bytes that are read.
+        let elements = handle.work_on(elements as usize * 100, ids).await?;
+        Ok(Self { job, own, elements, bytes })
+    }
+
+    fn edges(&self) -> impl Iterator<Item = Cow<'_, JobEdge>> {
+        let gathered = self.elements.iter().map(|element| gather_edge(*element, self.job));
+        self.own.iter().map(Cow::Borrowed).chain(gathered.map(Cow::Owned))
+    }
 }
 
 /// Adds the edges that end in one job, as far as they may take bytes; whether some were left out.
-fn push_edges(edges: &mut Vec<JobEdge>, bytes: &mut usize, more: Vec<JobEdge>) -> bool {
+fn push_edges<'e>(
+    edges: &mut Vec<JobEdge>,
+    bytes: &mut usize,
+    more: impl Iterator<Item = Cow<'e, JobEdge>>,
+) -> bool {
     let mut of_job = 0;
     for edge in more {
         of_job += edge.bytes();
@@ -309,7 +402,7 @@ fn push_edges(edges: &mut Vec<JobEdge>, bytes: &mut usize, more: Vec<JobEdge>) -
             return true;
         }
         *bytes += edge.bytes();
-        edges.push(edge);
+        edges.push(edge.into_owned());
     }
     false
 }

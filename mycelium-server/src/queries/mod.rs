@@ -9,6 +9,7 @@
 
 pub(crate) mod attempts;
 pub(crate) mod blame;
+mod elements;
 pub(crate) mod elves;
 pub(crate) mod explain;
 pub(crate) mod failures;
@@ -18,7 +19,11 @@ pub(crate) mod jobs;
 pub(crate) mod lineage;
 pub(crate) mod list;
 pub(crate) mod page;
+mod specs;
 pub(crate) mod values;
 
 pub(crate) use jobs::Job;
 pub(crate) use page::PageOf;
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use mycelium_proto::limits::{PAGE_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 
 use crate::broker::CallError;
 use crate::error::Error;
+use crate::store::{self, Listed};
 
 impl<T: Weigh> Weigh for Option<T> {
     fn bytes(&self) -> usize {
@@ -63,34 +64,48 @@ fn size(asked: u32) -> usize {
     size as usize
 }
 
+/// What a list has from one place to another.
+#[derive(Debug)]
+pub(crate) struct Filled<Entry, Cursor> {
+    pub(crate) entries: Vec<Entry>,
+    /// Where the next page begins, if there is one.
+    pub(crate) next: Option<Cursor>,
+    /// What is wrong with what is left out because it is damaged.
+    pub(crate) damaged: Vec<String>,
+}
+
 /// Takes entries into a page until there are `limit` or they come to 2 MiB, at least one. `read` gives up to so many of them
 /// after a cursor, each with its own; no more than `chunk` are read at once, so that what does not fit takes little memory.
-/// Returns where the next page begins, if there is one.
-pub(crate) fn fill<Cursor, Record, Entry: Weigh>(
+pub(crate) async fn fill<Cursor: Clone, Record, Entry: Weigh, Read>(
     limit: usize,
     chunk: usize,
-    mut after: Option<Cursor>,
-    mut read: impl FnMut(Option<&Cursor>, usize) -> Result<Vec<(Cursor, Record)>, CallError>,
+    after: Option<Cursor>,
+    mut read: impl FnMut(Option<Cursor>, usize) -> Read,
     entry: impl Fn(Record) -> Result<Entry, CallError>,
-) -> Result<(Vec<Entry>, Option<Cursor>), CallError> {
-    let mut page: Vec<Entry> = Vec::new();
+) -> Result<Filled<Entry, Cursor>, CallError>
+where
+    Read: Future<Output = Result<Listed<(Cursor, Record)>, store::Error>>,
+{
+    let mut page = Filled { entries: Vec::new(), next: after, damaged: Vec::new() };
     let mut bytes = 0;
     loop {
         // One more than there is room for tells that there are more.
-        let n = chunk.min(limit + 1 - page.len());
-        let some = read(after.as_ref(), n)?;
-        let is_last = some.len() < n;
-        for (cursor, record) in some {
+        let n = chunk.min(limit + 1 - page.entries.len());
+        let some = read(page.next.clone(), n).await?;
+        let is_last = some.entries.len() < n;
+        page.damaged.extend(some.damaged);
+        for (cursor, record) in some.entries {
             let entry = entry(record)?;
             bytes += entry.bytes();
-            if page.len() == limit || (!page.is_empty() && bytes > PAGE_BYTES_MAX) {
-                return Ok((page, after));
+            if page.entries.len() == limit || (!page.entries.is_empty() && bytes > PAGE_BYTES_MAX) {
+                return Ok(page);
             }
-            page.push(entry);
-            after = Some(cursor);
+            page.entries.push(entry);
+            page.next = Some(cursor);
         }
         if is_last {
-            return Ok((page, None));
+            page.next = None;
+            return Ok(page);
         }
     }
 }
@@ -167,15 +182,16 @@ mod tests {
     }
 
     /// Pages of texts of `bytes` each, as far as they go.
-    fn pages(entries: usize, bytes: usize, limit: usize, chunk: usize) -> Vec<usize> {
-        let read = |after: Option<&usize>, n: usize| {
+    async fn pages(entries: usize, bytes: usize, limit: usize, chunk: usize) -> Vec<usize> {
+        let read = async |after: Option<usize>, n: usize| {
             let from = after.map_or(0, |after| after + 1);
-            Ok((from..entries.min(from + n)).map(|number| (number, "x".repeat(bytes))).collect())
+            let some = (from..entries.min(from + n)).map(|number| (number, "x".repeat(bytes)));
+            Ok(some.collect::<Vec<_>>().into())
         };
         let mut pages = Vec::new();
         let mut after = None;
         loop {
-            let (page, next) = fill(limit, chunk, after, read, Ok).unwrap();
+            let Filled { entries: page, next, .. } = fill(limit, chunk, after, read, Ok).await.unwrap();
             let size: usize = page.iter().map(Weigh::bytes).sum();
             assert!(page.len() <= 1 || size <= PAGE_BYTES_MAX, "{size} bytes");
             pages.push(page.len());
@@ -186,14 +202,18 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_page_ends_with_its_size_or_its_bytes_and_every_entry_is_on_one() {
+    #[tokio::test]
+    async fn a_page_ends_with_its_size_or_its_bytes_and_every_entry_is_on_one() {
         for chunk in [1, 2, 16] {
-            assert_eq!(pages(0, 1, 3, chunk), [0]);
-            assert_eq!(pages(3, 1, 3, chunk), [3], "no empty page follows");
-            assert_eq!(pages(7, 1, 3, chunk), [3, 3, 1]);
-            assert_eq!(pages(5, 1_000_000, 1_000, chunk), [2, 2, 1]);
-            assert_eq!(pages(3, PAGE_BYTES_MAX + 1, 1_000, chunk), [1, 1, 1], "alone if it is too large");
+            assert_eq!(pages(0, 1, 3, chunk).await, [0]);
+            assert_eq!(pages(3, 1, 3, chunk).await, [3], "no empty page follows");
+            assert_eq!(pages(7, 1, 3, chunk).await, [3, 3, 1]);
+            assert_eq!(pages(5, 1_000_000, 1_000, chunk).await, [2, 2, 1]);
+            assert_eq!(
+                pages(3, PAGE_BYTES_MAX + 1, 1_000, chunk).await,
+                [1, 1, 1],
+                "alone if it is too large"
+            );
         }
     }
 

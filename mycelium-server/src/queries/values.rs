@@ -4,6 +4,7 @@
 //! bounded: bytes of an answer, outputs read for one job, and the time for the values of one answer.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mycelium_core::ids::JobId;
@@ -12,12 +13,13 @@ use prost::Message as _;
 use tokio::runtime;
 
 use super::graph::EdgeKind;
-use super::jobs::{Job, decode_outputs, find_readable, read_spec};
+use super::jobs::{Job, decode_outputs, find_readable};
 use super::page::{self, Weigh};
+use super::specs::{self, Lists, Run, Runs};
 use crate::blobs::Blobs;
 use crate::broker::{CallError, Handle, Party};
 use crate::compute::Operands;
-use crate::store::{Reads, isolate, wait_for};
+use crate::store::{Reads, SpecRecord, isolate};
 use crate::values::{OutputsByJob, Preview, PreviewError, Tracer, has_operations, preview};
 
 /// The most bytes of values in one answer.
@@ -30,10 +32,10 @@ const ORIGINS_MAX: usize = 1_000;
 const ORIGINS_BYTES_MAX: usize = 512 * 1024;
 /// The most ids of origins in the values of one job, all together.
 const ORIGIN_IDS_MAX: usize = 10_000;
-/// The most bytes of outputs that are read for the values of one job.
+/// The most bytes of outputs that are read for the values of one job, or of several together.
 const OUTPUTS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How many outputs are read before it is judged whether they are too many.
-const OUTPUTS_CHUNK: usize = 8;
+/// How many outputs are read at once, for several jobs if they are made of no more. They come to 1 MiB each at the most.
+const OUTPUTS_CHUNK: usize = 64;
 /// How long the values of one answer are computed, not counting the last of them.
 const COMPUTING_MAX: Duration = Duration::from_secs(2);
 
@@ -87,42 +89,78 @@ pub(crate) async fn of_jobs(handle: &Handle, jobs: &[JobId]) -> Result<Vec<JobVa
     let deadline = Instant::now() + COMPUTING_MAX;
     let mut values: Vec<JobValues> = Vec::new();
     let mut bytes = 0;
-    for job in jobs {
-        let of_job = of_job(handle, *job, deadline).await?;
-        bytes += of_job.bytes();
-        if bytes > VALUES_BYTES_MAX && !values.is_empty() {
-            break;
+    let mut runs = Runs::of(&**handle.store(), jobs, Lists::LeftOut);
+    while let Some(run) = runs.next().await? {
+        let drafts = |run: Run| {
+            let draft = |(job, record)| Draft::of(job, record);
+            run.jobs.into_iter().map(draft).collect::<Result<Vec<_>, _>>()
+        };
+        let drafts = handle.work_on(run.bytes(), move || drafts(run)).await?;
+        let mut drafts = drafts.into_iter().peekable();
+        while let Some(first) = drafts.next() {
+            let mut group = Group { origins: first.origins.iter().copied().collect(), drafts: vec![first] };
+            while let Some(next) = drafts.next_if(|next| group.has_room(next)) {
+                group.add(next);
+            }
+            for of_job in group.compute(handle, deadline).await? {
+                bytes += of_job.bytes();
+                if bytes > VALUES_BYTES_MAX && !values.is_empty() {
+                    return Ok(values);
+                }
+                values.push(of_job);
+            }
         }
-        values.push(of_job);
     }
     Ok(values)
 }
 
-async fn of_job(handle: &Handle, job: JobId, deadline: Instant) -> Result<JobValues, CallError> {
-    let draft = handle.read(move |store| Draft::read(store, job, deadline)).await?;
-    let Some(draft) = draft else {
-        return Ok(JobValues { job, nodes: Vec::new(), values: Vec::new(), origins: Vec::new() });
-    };
-    let origins: Vec<JobId> = draft.origins.iter().copied().take(ORIGINS_MAX).collect();
-    let (blobs, runtime) = (handle.blobs().clone(), runtime::Handle::current());
-    let mut values = if has_operations(&draft.spec) {
-        handle.evaluate(Party::Readers, move || draft.finish(job, deadline, &blobs, &runtime)).await?
-    } else {
-        handle.read(move |_| Ok(draft.finish(job, deadline, &blobs, &runtime))).await?
-    };
-    let found = find_readable(handle, origins).await?;
-    values.origins = found.into_iter().flatten().collect();
-    values.origins.truncate(page::fitting(&values.origins, ORIGINS_BYTES_MAX));
-    Ok(values)
+/// Jobs for whose values the same is read at once.
+struct Group {
+    drafts: Vec<Draft>,
+    origins: HashSet<JobId>,
+}
+
+impl Group {
+    /// Whether what one more is made of is not too much.
+    fn has_room(&self, draft: &Draft) -> bool {
+        let more = draft.origins.iter().filter(|origin| !self.origins.contains(*origin));
+        self.origins.len() + more.count() <= OUTPUTS_CHUNK
+    }
+
+    fn add(&mut self, draft: Draft) {
+        self.origins.extend(&draft.origins);
+        self.drafts.push(draft);
+    }
+
+    async fn compute(self, handle: &Handle, deadline: Instant) -> Result<Vec<JobValues>, CallError> {
+        // In the order in which they are shown.
+        let mut seen = HashSet::new();
+        let shown = self.drafts.iter().flat_map(|draft| draft.origins.iter().take(ORIGINS_MAX));
+        let shown: Vec<JobId> = shown.copied().filter(|origin| seen.insert(*origin)).collect();
+        let origins: Vec<JobId> = self.origins.into_iter().collect();
+        let outputs = Arc::new(read_outputs(&**handle.store(), &origins, deadline).await?);
+        let found = find_readable(handle, shown).await?.into_iter().flatten();
+        let found: HashMap<JobId, Job> = found.map(|job| (job.id(), job)).collect();
+        let mut computed = Vec::with_capacity(self.drafts.len());
+        for draft in self.drafts {
+            let stand =
+                draft.origins.iter().take(ORIGINS_MAX).filter_map(|origin| found.get(origin).cloned());
+            let mut origins: Vec<Job> = stand.collect();
+            origins.truncate(page::fitting(&origins, ORIGINS_BYTES_MAX));
+            let values = draft.compute(handle, Arc::clone(&outputs), deadline).await?;
+            computed.push(JobValues { origins, ..values });
+        }
+        Ok(computed)
+    }
 }
 
 /// A job's values before they are computed.
 struct Draft {
+    job: JobId,
     spec: v1::JobSpec,
     values: Vec<Part>,
     /// The jobs that they are made of, each once.
     origins: Vec<JobId>,
-    outputs: OutputsByJob,
 }
 
 /// One value.
@@ -131,16 +169,16 @@ struct Part {
     parameter: String,
     node: u32,
     made_of: Vec<JobId>,
-    /// Whether all that it is computed from has been read.
+    /// Whether it is computed from what is stored.
     computable: bool,
 }
 
 impl Draft {
-    /// `None` if the job is not known.
-    fn read(store: &dyn Reads, job: JobId, deadline: Instant) -> Result<Option<Self>, CallError> {
-        let Some(spec) = read_spec(store, job)? else { return Ok(None) };
+    /// Of a job that is not known, there are none.
+    fn of(job: JobId, record: Option<SpecRecord>) -> Result<Self, CallError> {
+        let spec = record.map(|record| specs::decode(job, record.body)).transpose()?.unwrap_or_default();
         let mut tracer = Tracer::new(&spec.nodes);
-        let mut values: Vec<Part> = nodes_of(&spec)
+        let values: Vec<Part> = nodes_of(&spec)
             .map(|(kind, parameter, node)| {
                 let made_of = tracer.made_of(node);
                 let computable = !made_of.element;
@@ -150,16 +188,30 @@ impl Draft {
         let mut seen = HashSet::new();
         let all = values.iter().flat_map(|part| &part.made_of);
         let origins: Vec<JobId> = all.copied().filter(|origin| seen.insert(*origin)).collect();
-        let outputs = read_outputs(store, &origins, deadline)?;
-        for part in &mut values {
-            part.computable &= part.made_of.iter().all(|origin| outputs.contains_key(origin));
+        Ok(Self { job, spec, values, origins })
+    }
+
+    async fn compute(
+        self,
+        handle: &Handle,
+        outputs: Arc<OutputsByJob>,
+        deadline: Instant,
+    ) -> Result<JobValues, CallError> {
+        let (blobs, runtime) = (handle.blobs().clone(), runtime::Handle::current());
+        if has_operations(&self.spec) {
+            let turn = handle.turn(Party::Readers).await;
+            handle.evaluate(turn, move || self.finish(&outputs, deadline, &blobs, &runtime)).await
+        } else if self.values.is_empty() {
+            Ok(self.finish(&outputs, deadline, &blobs, &runtime))
+        } else {
+            // It may read the first bytes of blobs.
+            handle.aside(move || Ok(self.finish(&outputs, deadline, &blobs, &runtime))).await
         }
-        Ok(Some(Self { spec, values, origins, outputs }))
     }
 
     fn finish(
         mut self,
-        job: JobId,
+        outputs: &OutputsByJob,
         deadline: Instant,
         blobs: &Blobs,
         runtime: &runtime::Handle,
@@ -168,13 +220,14 @@ impl Draft {
         let mut ids_left = ORIGIN_IDS_MAX;
         let mut values = Vec::with_capacity(self.values.len());
         for part in self.values {
-            let known = if part.computable && Instant::now() < deadline {
+            let is_read = part.made_of.iter().all(|origin| outputs.contains_key(origin));
+            let known = if part.computable && is_read && Instant::now() < deadline {
                 let in_errors = match part.kind {
                     EdgeKind::Condition => "run_if",
                     EdgeKind::Element => "for_each",
                     EdgeKind::Value | EdgeKind::After | EdgeKind::Gather => &part.parameter,
                 };
-                Some(preview(&mut self.spec, &self.outputs, in_errors, part.node, &operands))
+                Some(preview(&mut self.spec, outputs, in_errors, part.node, &operands))
             } else {
                 None
             };
@@ -186,7 +239,7 @@ impl Draft {
         }
         let nodes_bytes: usize = self.spec.nodes.iter().map(|node| node.encoded_len() + 4).sum();
         let nodes = if nodes_bytes <= NODES_BYTES_MAX { self.spec.nodes } else { Vec::new() };
-        JobValues { job, nodes, values, origins: Vec::new() }
+        JobValues { job: self.job, nodes, values, origins: Vec::new() }
     }
 }
 
@@ -200,14 +253,18 @@ fn nodes_of(spec: &v1::JobSpec) -> impl Iterator<Item = (EdgeKind, &str, u32)> {
 }
 
 /// The outputs of those of `jobs` that are DONE; of none if they are too many bytes, or it is too late.
-fn read_outputs(store: &dyn Reads, jobs: &[JobId], deadline: Instant) -> Result<OutputsByJob, CallError> {
+async fn read_outputs(
+    store: &dyn Reads,
+    jobs: &[JobId],
+    deadline: Instant,
+) -> Result<OutputsByJob, CallError> {
     let mut outputs = HashMap::with_capacity(jobs.len());
     let mut bytes = 0;
     for chunk in jobs.chunks(OUTPUTS_CHUNK) {
         if Instant::now() >= deadline {
             return Ok(HashMap::new());
         }
-        for (job, encoded) in chunk.iter().zip(wait_for(isolate(chunk, |jobs| store.outputs(jobs)))?) {
+        for (job, encoded) in chunk.iter().zip(isolate(chunk, |jobs| store.outputs(jobs)).await?) {
             // What is damaged is not known, and the rest is shown.
             let Ok(Some(encoded)) = encoded else { continue };
             bytes += encoded.len();

@@ -167,12 +167,13 @@ impl Contents for Encoded {
     type Failure = FailureId;
 }
 
-/// What stands in the records of jobs where their bodies are read by themselves, or not at all.
+/// What stands in the records of jobs where their bodies are read by themselves, or not at all: of a specification its
+/// size, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bare {}
 
 impl Contents for Bare {
-    type Spec = ();
+    type Spec = usize;
     type Outputs = ();
     type Failure = FailureId;
 }
@@ -188,7 +189,7 @@ pub type JobAfter = JobRecord<Encoded>;
 /// What never changes of a job; its body is opaque to the store.
 pub type SpecRecord = effects::SpecRecord<Encoded>;
 
-/// A specification without its body, which may be large.
+/// A specification with the size of its body in bytes, in place of the body, which may be large.
 pub type Outline = effects::SpecRecord<Bare>;
 
 /// A job that has ended.
@@ -196,8 +197,8 @@ pub type FinishedRecord = FinishedJob<Bare>;
 
 /// A specification without its body.
 pub(crate) fn outline(spec: SpecRecord) -> Outline {
-    let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body: _ } = spec;
-    Outline { head, digest, depends_on, evaluate, gathered_by, body: () }
+    let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body } = spec;
+    Outline { head, digest, depends_on, evaluate, gathered_by, body: body.len() }
 }
 
 /// The record of a job that ends, and its outputs if it has any.

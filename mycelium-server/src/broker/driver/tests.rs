@@ -271,7 +271,7 @@ async fn a_runtime_of_one_thread_goes_on_while_a_commit_hangs() {
     let submitted = tokio::spawn(async move { submitter.submit(None, submission(JOB)).await });
     let held = Arc::clone(&store);
     tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
-    assert_eq!(handle.read(|store| Ok(store.finished(&[JOB]).wait()?.len())).await.unwrap(), 1);
+    assert_eq!(handle.store().finished(&[JOB]).await.unwrap().len(), 1);
     store.release_commits();
     submitted.await.unwrap().unwrap();
     handle.stop().await;
@@ -430,9 +430,9 @@ async fn a_defect_is_told_as_one_and_the_broker_goes_on_with_what_is_stored() {
     assert!(matches!(panicked, Err(CallError::Defect(_))), "{panicked:?}");
     let panicked = handle.query_in_turn(|_, _| -> () { panic!("planned") }).await;
     assert!(matches!(panicked, Err(CallError::Defect(_))), "{panicked:?}");
-    let panicked = handle.read(|_| -> Result<(), CallError> { panic!("planned") }).await;
+    let panicked = handle.aside(|| -> Result<(), CallError> { panic!("planned") }).await;
     assert!(matches!(panicked, Err(CallError::Defect(_))), "{panicked:?}");
-    let panicked = handle.evaluate(Party::Readers, || -> () { panic!("planned") }).await;
+    let panicked = handle.evaluate(handle.turn(Party::Readers).await, || -> () { panic!("planned") }).await;
     assert!(matches!(panicked, Err(CallError::Defect(_))), "{panicked:?}");
 
     assert_eq!(status(&handle).await, Some(Status::Ready), "what was stored is there");

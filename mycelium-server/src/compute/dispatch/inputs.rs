@@ -1,4 +1,4 @@
-//! What the arguments of assignments are computed from, and computing them. Blocks.
+//! What the arguments of assignments are computed from, and computing them.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -13,9 +13,9 @@ use super::super::failed::Failed;
 use super::super::operands::{Operands, ReadOutputs, read_outputs, spec_of};
 use super::super::quick::{QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
 use crate::blobs::Blobs;
-use crate::broker::{CallError, FailureBody};
+use crate::broker::{CallError, FailureBody, Handle};
 use crate::defect;
-use crate::store::{Reads, isolate};
+use crate::store::{Damage, SpecRecord, isolate};
 use crate::values::{Derived, DerivedValue, ReadBlob, derive_arguments, has_operations, jobs_named};
 
 /// What the arguments of assignments are computed from.
@@ -40,6 +40,39 @@ pub(super) struct DerivedAssignments {
     pub(super) delayed: Vec<Assignment>,
 }
 
+/// The specifications of assignments.
+#[derive(Default)]
+struct Decoded {
+    readable: Vec<Assignment>,
+    specs: Vec<v1::JobSpec>,
+    /// The jobs whose outputs their values may be made of.
+    sources: HashSet<JobId>,
+    failures: Failures,
+}
+
+impl Decoded {
+    fn of(assignments: Vec<Assignment>, records: Vec<Result<Option<SpecRecord>, Damage>>) -> Self {
+        let mut decoded = Self {
+            readable: Vec::with_capacity(records.len()),
+            specs: Vec::with_capacity(records.len()),
+            ..Self::default()
+        };
+        for (assignment, record) in assignments.into_iter().zip(records) {
+            match spec_of(assignment.token.job, record) {
+                Ok((record, spec)) => {
+                    if !spec.nodes.is_empty() {
+                        decoded.sources.extend(&record.depends_on);
+                    }
+                    decoded.specs.push(spec);
+                    decoded.readable.push(assignment);
+                }
+                Err(failure) => decoded.failures.push((assignment.token, failure)),
+            }
+        }
+        decoded
+    }
+}
+
 /// Attempts that fail before they begin.
 pub(super) type Failures = Vec<(Token, FailureBody)>;
 
@@ -47,28 +80,16 @@ impl Inputs {
     /// Reads what assignments need, at most `bytes_max` of what other jobs have returned. Those whose records are damaged
     /// fail, and the others go on.
     pub(super) async fn read(
-        store: &dyn Reads,
+        handle: &Handle,
         assignments: Vec<Assignment>,
         bytes_max: usize,
     ) -> Result<(Result<Self, TooMuch>, Failures), CallError> {
+        let store = &**handle.store();
         let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
         let records = isolate(&ids, |ids| store.specs(ids)).await?;
-        let mut readable = Vec::with_capacity(records.len());
-        let mut specs = Vec::with_capacity(records.len());
-        let mut sources: HashSet<JobId> = HashSet::new();
-        let mut failures = Failures::new();
-        for (assignment, record) in assignments.into_iter().zip(records) {
-            match spec_of(assignment.token.job, record) {
-                Ok((record, spec)) => {
-                    if !spec.nodes.is_empty() {
-                        sources.extend(&record.depends_on);
-                    }
-                    specs.push(spec);
-                    readable.push(assignment);
-                }
-                Err(failure) => failures.push((assignment.token, failure)),
-            }
-        }
+        let bytes = records.iter().flatten().flatten().map(|record| record.body.len()).sum();
+        let Decoded { readable, specs, sources, failures } =
+            handle.work_on(bytes, move || Ok(Decoded::of(assignments, records))).await?;
         let inputs = match read_outputs(store, sources, bytes_max).await {
             Ok(outputs) => Ok(Self { assignments: readable, specs, outputs }),
             Err(Failed::Permanent(failure)) => Err(TooMuch { assignments: readable, failure }),
@@ -100,7 +121,7 @@ impl Inputs {
         done
     }
 
-    /// Computes all.
+    /// Computes all. Blocks.
     pub(super) fn derive(
         self,
         blobs: &Blobs,

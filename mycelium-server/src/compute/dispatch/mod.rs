@@ -24,7 +24,7 @@ use crate::broker::{Assigned, Body, CallError, FailureBody, Handle, Party, Strea
 use crate::defect::{self, Defect};
 use crate::fair::{Turn, Turns};
 use crate::report::Report;
-use crate::store::{BlobRole, BlobUse, Reads, wait_for};
+use crate::store::{BlobRole, BlobUse};
 use crate::values::Derived;
 use inputs::{DerivedAssignments, Failures, Inputs, TooMuch};
 
@@ -35,7 +35,7 @@ const ASSIGNMENTS_PER_MESSAGE: usize = 1_024;
 /// How many assignments are read from the store at once.
 const CHUNK: usize = 256;
 /// Up to so many assignments are assembled without switching threads.
-const READ_HERE_MAX: usize = 16;
+const COMPUTED_HERE_MAX: usize = 16;
 /// So many that have stepped aside are computed at once for one stream, or wait to be sent there: an elf that reads
 /// slowly must not make the broker hold more for it.
 const ASIDE_AT_ONCE: usize = 16;
@@ -227,20 +227,15 @@ impl Dispatcher {
         // The first is the last.
         let mut parts = vec![assignments];
         while let Some(part) = parts.pop() {
-            let is_short = part.len() <= READ_HERE_MAX;
-            let (inputs, damaged) = if is_short {
-                Inputs::read(&**self.handle.store(), part, QUICK_OUTPUTS_BYTES).await?
-            } else {
-                let read = move |store: &dyn Reads| wait_for(Inputs::read(store, part, QUICK_OUTPUTS_BYTES));
-                self.handle.read(read).await?
-            };
+            let is_short = part.len() <= COMPUTED_HERE_MAX;
+            let (inputs, damaged) = Inputs::read(&self.handle, part, QUICK_OUTPUTS_BYTES).await?;
             done.failures.extend(damaged);
             match inputs {
                 Ok(inputs) => {
                     let derived = if is_short {
                         inputs.derive_quickly()
                     } else {
-                        self.handle.read(move |_| Ok(inputs.derive_quickly())).await?
+                        self.handle.aside(move || Ok(inputs.derive_quickly())).await?
                     };
                     let DerivedAssignments { assignments, failures, delayed } = derived;
                     done.failures.extend(failures);
@@ -273,36 +268,25 @@ async fn compute(
     handle: &Handle,
     assignment: Assignment,
 ) -> Result<Result<v1::Assignment, FailureBody>, CallError> {
-    let flow = Party::Flow(assignment.flow);
+    let turn = handle.turn(Party::Flow(assignment.flow)).await;
     let (elf, task) = (Arc::clone(&assignment.elf), Arc::clone(&assignment.task));
-    let store = Arc::clone(handle.store());
-    let blobs = handle.blobs().clone();
-    let runtime = tokio::runtime::Handle::current();
-    let derive = move || {
-        let (inputs, mut damaged) = wait_for(Inputs::read(&*store, vec![assignment], OUTPUTS_BYTES_MAX))?;
-        if let Some((_, failure)) = damaged.pop() {
-            return Ok(Err(failure));
-        }
-        let mut derived = match inputs {
-            Ok(inputs) => inputs.derive(&blobs, &runtime)?,
-            Err(TooMuch { failure, .. }) => {
-                return Ok(Err(failure.in_task(&elf, &task, Some("too large"))));
-            }
-        };
-        Ok::<_, CallError>(match derived.failures.pop() {
-            Some((_, failure)) => Err(failure),
-            None => Ok(derived.assignments),
-        })
-    };
-    match handle.evaluate(flow, derive).await?? {
-        Err(failure) => Ok(Err(failure)),
-        Ok(derived) => {
-            let (mut made, mut damaged) = make_payloads(handle, derived).await?;
-            let failure = damaged.pop().map(|(_, failure)| Err(failure));
-            let made = made.pop().map(Ok).or(failure);
-            made.ok_or_else(|| Defect::of("arguments put aside", &"what was computed has gone").into())
-        }
+    let (inputs, mut damaged) = Inputs::read(handle, vec![assignment], OUTPUTS_BYTES_MAX).await?;
+    if let Some((_, failure)) = damaged.pop() {
+        return Ok(Err(failure));
     }
+    let inputs = match inputs {
+        Ok(inputs) => inputs,
+        Err(TooMuch { failure, .. }) => return Ok(Err(failure.in_task(&elf, &task, Some("too large")))),
+    };
+    let (blobs, runtime) = (handle.blobs().clone(), tokio::runtime::Handle::current());
+    let mut derived = handle.evaluate(turn, move || inputs.derive(&blobs, &runtime)).await??;
+    if let Some((_, failure)) = derived.failures.pop() {
+        return Ok(Err(failure));
+    }
+    let (mut made, mut damaged) = make_payloads(handle, derived.assignments).await?;
+    let failure = damaged.pop().map(|(_, failure)| Err(failure));
+    let made = made.pop().map(Ok).or(failure);
+    made.ok_or_else(|| Defect::of("arguments put aside", &"what was computed has gone").into())
 }
 
 /// Turns values into payloads, and stores the uses of the blobs that are made for them. Attempts whose values are made of

@@ -78,7 +78,7 @@ impl Expansion {
         let mut first = 0;
         while first < this.elements.len() {
             let asked = Arc::clone(&this);
-            let prepared = handle.read(move |_| Ok(asked.prepare(first))).await;
+            let prepared = handle.aside(move || Ok(asked.prepare(first))).await;
             let jobs = match prepared {
                 Ok(jobs) => jobs,
                 Err(CallError::Defect(defect)) => return Answer::underivable(defect.to_string()),

@@ -6,16 +6,12 @@ use mycelium_proto::v1;
 use mycelium_values::Failure;
 
 use super::super::failed::Failed;
-use super::super::operands::{OUTPUTS_BYTES_MAX, read_outputs};
+use super::super::operands::{OUTPUTS_BYTES_MAX, OUTPUTS_CHUNK, ReadOutputs, read_outputs};
 use super::super::payloads::PayloadWriter;
 use super::Answer;
 use crate::blobs::{Blob, Piece};
 use crate::broker::Handle;
-use crate::store::{Reads, wait_for};
 use crate::values::{element_id, splice_whole};
-
-/// How many jobs' outputs are read at once. They come to 1 MiB each at the most.
-const CHUNK: usize = 16;
 
 /// The list of what was returned, as the output of the job that has the list.
 pub(super) struct Gathered {
@@ -38,9 +34,11 @@ async fn assemble(handle: &Handle, list: JobId, elements: u32) -> Result<Gathere
     writer.write(text("[")).await?;
     let mut first = 0;
     while first < elements {
-        let end = elements.min(first + CHUNK as u32);
+        let end = elements.min(first + OUTPUTS_CHUNK as u32);
         let jobs: Vec<JobId> = (first..end).map(|index| element_id(list, index)).collect();
-        let wholes = handle.read(move |store| Ok(read_wholes(store, &jobs))).await??;
+        let outputs =
+            read_outputs(&**handle.store(), jobs.iter().copied().collect(), OUTPUTS_BYTES_MAX).await?;
+        let wholes = handle.work_on(outputs.bytes, move || Ok(wholes(&jobs, &outputs))).await??;
         for whole in wholes {
             if first > 0 {
                 writer.write(text(",")).await?;
@@ -58,8 +56,7 @@ async fn assemble(handle: &Handle, list: JobId, elements: u32) -> Result<Gathere
 }
 
 /// What jobs returned, in pieces; or why it cannot be part of a list.
-fn read_wholes(store: &dyn Reads, jobs: &[JobId]) -> Result<Vec<Vec<Piece>>, Failed> {
-    let outputs = wait_for(read_outputs(store, jobs.iter().copied().collect(), OUTPUTS_BYTES_MAX))?;
+fn wholes(jobs: &[JobId], outputs: &ReadOutputs) -> Result<Vec<Vec<Piece>>, Failed> {
     if let Some(failure) = outputs.damage_of(jobs) {
         return Err(Failed::Permanent(failure));
     }

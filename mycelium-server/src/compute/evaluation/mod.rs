@@ -6,32 +6,29 @@
 
 mod expand;
 mod gather;
+mod inputs;
 
-use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_core::command::{Evaluated, EvaluationResult};
 use mycelium_core::effects::{Evaluation, EvaluationWhat};
 use mycelium_core::ids::{Attachment, FlowId, JobId};
-use mycelium_core::status::FinalStatus;
-use mycelium_proto::v1;
 use prost::Message as _;
 use tokio::sync::mpsc;
 
 use super::failed::Failed;
-use super::operands::{OUTPUTS_BYTES_MAX, Operands, read_outputs, spec_of};
+use super::operands::{OUTPUTS_BYTES_MAX, Operands, ReadOutputs};
 use super::quick::{QUICK_OUTPUTS_BYTES, QuickOperands};
 use crate::blobs::Blobs;
 use crate::broker::{Body, CallError, FailureBody, Handle, Party};
 use crate::defect;
 use crate::fair::Turns;
 use crate::report::Report;
-use crate::store::{SpecRecord, Storage, isolate, wait_for};
-use crate::values::{Decision, decide, jobs_computed, jobs_named};
+use crate::values::{Decision, decide};
 use expand::Expansion;
 use gather::Gathered;
+use inputs::{Inputs, Subject, TooMuch, inputs, subjects};
 
 /// How many evaluations are done in one piece.
 const CHUNK: usize = 16;
@@ -86,30 +83,12 @@ enum Step {
     },
 }
 
-/// Where values come from, for threads that may block.
-struct Source {
-    store: Arc<dyn Storage>,
-    blobs: Blobs,
-    runtime: tokio::runtime::Handle,
-}
-
-impl Source {
-    fn of(handle: &Handle) -> Self {
-        Self {
-            store: Arc::clone(handle.store()),
-            blobs: handle.blobs().clone(),
-            runtime: tokio::runtime::Handle::current(),
-        }
-    }
-}
-
 /// How much one evaluation may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Try {
     /// A first try, beside others.
     Quick,
     /// All that the limits of the contract allow.
-    Full,
+    Full { blobs: Blobs, runtime: tokio::runtime::Handle },
 }
 
 /// Runs until the owner of the core is gone. Each piece is a task of its own; how many there are at once is bounded by
@@ -134,9 +113,8 @@ async fn answer_all(handle: Handle, lists: Turns<FlowId>, evaluations: Vec<Evalu
 }
 
 async fn evaluate(handle: Handle, lists: Turns<FlowId>, evaluations: Vec<Evaluation>) {
-    let asked = evaluations.clone();
-    let source = Source::of(&handle);
-    let steps = match handle.read(move |_| steps(&source, &asked)).await {
+    let decided = defect::catch_async("evaluations", steps(&handle, &evaluations)).await;
+    let steps = match decided.unwrap_or_else(|defect| Err(defect.into())) {
         Ok(steps) => steps,
         // Each alone, so that only those fail of which it comes again.
         Err(CallError::Defect(_)) => evaluations.iter().map(|evaluation| alone(*evaluation)).collect(),
@@ -192,10 +170,7 @@ fn answer_with(handle: Handle, evaluation: Evaluation, work: impl Future<Output 
 
 /// Computes what takes longer when it is the flow's turn, and if it is a list submits the jobs for its elements.
 async fn decide_alone(handle: &Handle, evaluation: Evaluation) -> Answer {
-    let source = Source::of(handle);
-    let party = Party::Flow(evaluation.flow);
-    let decided = handle.evaluate(party, move || decide_fully(&source, evaluation.job)).await;
-    match decided.map_err(Failed::from).and_then(|decided| decided) {
+    match decide_fully(handle, evaluation).await {
         Ok(Step::Answer(answer)) => answer,
         Ok(Step::Expand(expansion)) => expansion.submit(handle, evaluation).await,
         // What was decided is decided, and nothing is gathered before.
@@ -244,69 +219,81 @@ async fn send(handle: &Handle, answers: Vec<(Evaluation, Answer)>) {
     }
 }
 
-/// Does what can be done without the core. Blocks.
-fn steps(source: &Source, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallError> {
-    let jobs: Vec<JobId> = evaluations.iter().map(|evaluation| evaluation.job).collect();
-    let records = wait_for(isolate(&jobs, |jobs| source.store.specs(jobs)))?;
-    let mut steps = Vec::with_capacity(evaluations.len());
-    for (evaluation, record) in evaluations.iter().zip(records) {
-        steps.push(match evaluation.what {
-            EvaluationWhat::Gather { elements } => Step::Gather { elements },
-            EvaluationWhat::Decide => match spec_of(evaluation.job, record) {
-                Ok((_, spec)) if spec.for_each.is_some() => Step::List,
-                Ok((record, spec)) => {
-                    match unless_panicking(|| decide_job(source, evaluation.job, &record, spec, Try::Quick)) {
-                        Ok(step) => step,
-                        Err(Failed::Permanent(failure)) => Step::Answer(Answer::Failed(failure)),
-                        Err(Failed::Transient(error)) => return Err(error),
-                    }
+/// Does what can be done without the core. What the evaluations are computed from is read for all of them together.
+async fn steps(handle: &Handle, evaluations: &[Evaluation]) -> Result<Vec<Step>, CallError> {
+    // Until it is known better.
+    let mut steps: Vec<Step> = evaluations.iter().map(|evaluation| alone(*evaluation)).collect();
+    let decided = |(_, evaluation): &(usize, &Evaluation)| evaluation.what == EvaluationWhat::Decide;
+    let (places, jobs): (Vec<usize>, Vec<JobId>) = evaluations
+        .iter()
+        .enumerate()
+        .filter(decided)
+        .map(|(place, evaluation)| (place, evaluation.job))
+        .unzip();
+    let mut open = Vec::with_capacity(places.len());
+    for (place, subject) in places.into_iter().zip(subjects(handle, &jobs).await?) {
+        match subject {
+            Ok(subject) if subject.spec.for_each.is_some() => steps[place] = Step::List,
+            Ok(subject) => open.push((place, subject)),
+            Err(failure) => steps[place] = Step::Answer(Answer::Failed(failure)),
+        }
+    }
+    let mut parts = vec![open];
+    while let Some(part) = parts.pop() {
+        match inputs(handle, part, QUICK_OUTPUTS_BYTES).await? {
+            Ok(Inputs { subjects, outputs }) => {
+                let decide = move || {
+                    let decide = |(place, subject)| Ok((place, decide_job(subject, &outputs, &Try::Quick)?));
+                    subjects.into_iter().map(decide).collect::<Result<Vec<_>, CallError>>()
+                };
+                for (place, step) in handle.aside(decide).await? {
+                    steps[place] = step;
                 }
-                Err(failure) => Step::Answer(Answer::Failed(failure)),
+            }
+            Err(TooMuch { mut subjects, .. }) => match &subjects[..] {
+                [(place, _)] => steps[*place] = Step::Slow,
+                several => {
+                    let rest = subjects.split_off(several.len() / 2);
+                    parts.extend([rest, subjects]);
+                }
             },
-        });
+        }
     }
     Ok(steps)
 }
 
-/// Blocks.
-fn decide_fully(source: &Source, job: JobId) -> Result<Step, Failed> {
-    let record = wait_for(isolate(&[job], |jobs| source.store.specs(jobs)))?.pop().unwrap_or(Ok(None));
-    let (record, spec) = spec_of(job, record).map_err(Failed::Permanent)?;
-    unless_panicking(|| decide_job(source, job, &record, spec, Try::Full))
+async fn decide_fully(handle: &Handle, evaluation: Evaluation) -> Result<Step, Failed> {
+    let turn = handle.turn(Party::Flow(evaluation.flow)).await;
+    let subject = match subjects(handle, &[evaluation.job]).await?.pop() {
+        Some(subject) => subject.map_err(Failed::Permanent)?,
+        None => return Ok(Step::Answer(Answer::Again)),
+    };
+    let Inputs { subjects, outputs } = match inputs(handle, vec![((), subject)], OUTPUTS_BYTES_MAX).await? {
+        Ok(inputs) => inputs,
+        Err(TooMuch { failure, .. }) => return Err(Failed::Permanent(failure)),
+    };
+    let how = Try::Full { blobs: handle.blobs().clone(), runtime: tokio::runtime::Handle::current() };
+    let decide = move || subjects.into_iter().map(|((), subject)| decide_job(subject, &outputs, &how)).next();
+    let decided = handle.evaluate(turn, decide).await?;
+    Ok(decided.transpose()?.unwrap_or(Step::Answer(Answer::Again)))
 }
 
-/// A defect must not keep the jobs beside it, and this one for ever, from going on.
-fn unless_panicking(decide: impl FnOnce() -> Result<Step, Failed>) -> Result<Step, Failed> {
-    defect::catch("a condition or list", decide)
-        .unwrap_or_else(|defect| Err(Failed::underivable(defect.to_string())))
-}
-
-fn decide_job(
-    source: &Source,
-    job: JobId,
-    record: &SpecRecord,
-    spec: v1::JobSpec,
-    how: Try,
-) -> Result<Step, Failed> {
-    let named: Vec<JobId> = jobs_named(&spec).into_iter().collect();
-    let mut skipped = HashSet::new();
-    for (id, finished) in named.iter().zip(wait_for(isolate(&named, |jobs| source.store.finished(jobs)))?) {
-        match finished {
-            Ok(Some(finished)) if finished.end.status() == FinalStatus::Skipped => drop(skipped.insert(*id)),
-            Ok(_) => {}
-            Err(what) => {
-                return Err(Failed::damaged(format!("how job {id} ended cannot be read: {what}")));
-            }
-        }
+/// Decides how a job goes on. Blocks if it may take its time.
+///
+/// # Errors
+/// What another try may mend.
+fn decide_job(subject: Subject, outputs: &ReadOutputs, how: &Try) -> Result<Step, CallError> {
+    // A defect must not keep the jobs beside it, and this one for ever, from going on.
+    let decided = defect::catch("a condition or list", || decide_or_fail(subject, outputs, how));
+    match decided.unwrap_or_else(|defect| Err(Failed::underivable(defect.to_string()))) {
+        Ok(step) => Ok(step),
+        Err(Failed::Permanent(failure)) => Ok(Step::Answer(Answer::Failed(failure))),
+        Err(Failed::Transient(error)) => Err(error),
     }
-    let bytes_max = match how {
-        Try::Quick => QUICK_OUTPUTS_BYTES / CHUNK,
-        Try::Full => OUTPUTS_BYTES_MAX,
-    };
-    let outputs = match wait_for(read_outputs(&*source.store, jobs_computed(&spec, &skipped), bytes_max)) {
-        Err(Failed::Permanent(_)) if how == Try::Quick => return Ok(Step::Slow),
-        outputs => outputs?,
-    };
+}
+
+fn decide_or_fail(subject: Subject, outputs: &ReadOutputs, how: &Try) -> Result<Step, Failed> {
+    let Subject { job, record, spec, named, skipped } = subject;
     let decision = match how {
         Try::Quick => {
             let operands = QuickOperands::default();
@@ -316,8 +303,8 @@ fn decide_job(
             }
             decision
         }
-        Try::Full => {
-            let operands = Operands::new(&source.blobs, source.runtime.clone());
+        Try::Full { blobs, runtime } => {
+            let operands = Operands::new(blobs, runtime.clone());
             let decision = decide(&spec, &outputs.outputs, &skipped, &operands);
             if let Some(unavailable) = operands.unavailable() {
                 return Err(unavailable.into());
@@ -336,9 +323,12 @@ fn decide_job(
                 Some(if spec.for_each.is_some() { "list" } else { "condition" }),
             )),
         }),
-        Decision::Expand(elements) => match Expansion::new(job, record, spec, elements) {
+        Decision::Expand(elements) => match Expansion::new(job, &record, spec, elements) {
             Ok(expansion) => Step::Expand(Box::new(expansion)),
             Err(error) => Step::Answer(Answer::underivable(error.to_string())),
         },
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mycelium_core::ids::{ContentDigest, FlowId, JobId};
+use mycelium_core::image::JobHead;
+use mycelium_core::labels::Labels;
+use mycelium_proto::v1::{self, value_node};
+use prost::Message as _;
+
+use super::graph::Root;
+use super::lineage::LineageOf;
+use super::{PageOf, graph, lineage, values};
+use crate::blobs::Blobs;
+use crate::broker::{self, Handle, PreparedJob, Running, Submission};
+use crate::config::Config;
+use crate::store::{FaultyStore, MemoryStore};
+use crate::values::check_spec;
+
+const FLOW: FlowId = FlowId::new([9; 16]);
+
+fn id(number: u16) -> JobId {
+    let mut id = [7; 16];
+    id[14..].copy_from_slice(&number.to_be_bytes());
+    JobId::new(id)
+}
+
+/// A job that takes what these return.
+fn takes(number: u16, of: &[u16]) -> v1::JobSpec {
+    let nodes = of.iter().map(|of| {
+        let output = v1::OutputRef { job_id: bytes(id(*of)), name: String::new() };
+        v1::ValueNode { kind: Some(value_node::Kind::Output(output)) }
+    });
+    let mut nodes: Vec<v1::ValueNode> = nodes.collect();
+    let items = (0..u32::try_from(nodes.len()).unwrap()).collect();
+    nodes.push(v1::ValueNode { kind: Some(value_node::Kind::List(v1::ListNode { items })) });
+    let node = u32::try_from(nodes.len() - 1).unwrap();
+    v1::JobSpec {
+        job_id: bytes(id(number)),
+        elf: "e".to_owned(),
+        task: "task_t".to_owned(),
+        arguments: vec![v1::Argument { parameter: "x".to_owned(), node }],
+        nodes,
+        ..v1::JobSpec::default()
+    }
+}
+
+fn bytes(id: JobId) -> Bytes {
+    Bytes::copy_from_slice(id.as_bytes())
+}
+
+fn prepared(spec: &v1::JobSpec) -> PreparedJob {
+    let checked = check_spec(spec).unwrap();
+    PreparedJob {
+        head: JobHead {
+            id: checked.id,
+            elf: Arc::from("e"),
+            task: Arc::from("task_t"),
+            ..JobHead::default()
+        },
+        depends_on: checked.depends_on,
+        evaluate: spec.run_if.is_some() || spec.for_each.is_some(),
+        body: spec.encode_to_vec().into(),
+        digest: ContentDigest::default(),
+        blobs: Vec::new(),
+    }
+}
+
+/// A broker with some jobs.
+async fn broker(specs: &[v1::JobSpec]) -> (Arc<FaultyStore>, Running) {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let blobs = Blobs::in_memory(Duration::from_secs(3600));
+    let running = broker::start(store.clone(), blobs, Config::default()).unwrap();
+    let submission = Submission {
+        flow: FLOW,
+        flow_name: Arc::from("flow"),
+        flow_labels: Labels::default(),
+        part: None,
+        elements: None,
+        jobs: specs.iter().map(prepared).collect(),
+    };
+    running.handle.submit(None, submission).await.unwrap();
+    (store, running)
+}
+
+/// How many requests of the store it takes to show `width` jobs that each take what one returned and give it to another:
+/// in the graph of their flow, in that around the first, in the lineage up and down, and their values.
+async fn requests(width: u16) -> [usize; 5] {
+    let middle: Vec<u16> = (1..=width).collect();
+    let mut specs = vec![takes(0, &[])];
+    specs.extend(middle.iter().map(|number| takes(*number, &[0])));
+    specs.push(takes(width + 1, &middle));
+    let (store, running) = broker(&specs).await;
+    let handle: &Handle = &running.handle;
+    let page = PageOf { size: 1_000, ..PageOf::default() };
+    let n_jobs = specs.len();
+    let n_edges = 2 * middle.len();
+    let of = |job, down| LineageOf { job: id(job), output: String::new(), down, shows_values: false };
+
+    let mut before = store.reads();
+    let mut count = || std::mem::replace(&mut before, store.reads());
+    let mut counted = [0; 5];
+    for (place, root) in [Root::Flow(FLOW), Root::Job { id: id(0), depth: 3 }].into_iter().enumerate() {
+        let shown = graph::graph(handle, root, &page, false).await.unwrap();
+        assert_eq!((shown.jobs.len(), shown.edges.len(), shown.truncated), (n_jobs, n_edges, false));
+        counted[place] = store.reads() - count();
+    }
+    for (place, (job, down)) in [(width + 1, false), (0, true)].into_iter().enumerate() {
+        let shown = lineage::lineage(handle, of(job, down), &page).await.unwrap();
+        assert_eq!((shown.jobs.len(), shown.edges.len(), shown.truncated), (n_jobs, n_edges, false));
+        counted[2 + place] = store.reads() - count();
+    }
+    let ids: Vec<JobId> = middle.iter().map(|number| id(*number)).collect();
+    assert_eq!(values::of_jobs(handle, &ids).await.unwrap().len(), middle.len());
+    counted[4] = store.reads() - count();
+    running.handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+    counted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_the_store_do_not_grow_with_the_jobs_of_one_level() {
+    let few = requests(2).await;
+    assert_eq!(requests(900).await, few);
+    assert!(few.iter().all(|count| *count <= 12), "{few:?}");
+}
