@@ -1,5 +1,7 @@
 //! Flows, one by one and in pages.
 
+use std::collections::HashMap;
+
 use mycelium_core::FlowView;
 use mycelium_core::effects::Refusal;
 use mycelium_core::ids::{FlowId, FlowNumber};
@@ -9,7 +11,7 @@ use mycelium_core::labels::Labels;
 use super::page::{self, Page, PageOf, left_out};
 use crate::broker::{CallError, Handle};
 use crate::error::Error;
-use crate::store::{FlowPage, FlowQuery};
+use crate::store::{FlowPage, FlowQuery, isolate};
 
 /// The kind of the tokens of pages.
 const TOKEN: char = 'w';
@@ -34,7 +36,9 @@ pub(crate) async fn flow(handle: &Handle, named: FlowName) -> Result<FlowView, C
             record.ok_or(CallError::FlowNameNotFound(name))?
         }
     };
-    handle.query(move |core, _| core.flow(record.id).unwrap_or_else(|| ended(record))).await
+    let id = record.id;
+    let flow = as_they_stand(handle, vec![record]).await?.pop();
+    flow.ok_or_else(|| Refusal::FlowNotFound(id).into())
 }
 
 /// A page of the flows, newest first; of those with a name if one is given, and with all of some labels.
@@ -49,11 +53,29 @@ pub(crate) async fn flows(
     let FlowPage { flows, next, damaged } = handle.store().list_flows(&query).await?;
     let unreadable = left_out("flows", &damaged);
     let next = next.map(|next| page::token(TOKEN, &next.0.to_be_bytes())).unwrap_or_default();
-    let views = handle.query(move |core, _| {
-        let view = |record: FlowRecord| core.flow(record.id).unwrap_or_else(|| ended(record));
-        flows.into_iter().map(view).collect()
-    });
-    Ok(Page { entries: views.await?, next, unreadable })
+    Ok(Page { entries: as_they_stand(handle, flows).await?, next, unreadable })
+}
+
+/// Flows as they stand, in their order.
+///
+/// What was read of them before the core was asked tells which they are, and no more: a flow that the core does not have
+/// is read again, since it may have ended in between.
+pub(super) async fn as_they_stand(
+    handle: &Handle,
+    flows: Vec<FlowRecord>,
+) -> Result<Vec<FlowView>, CallError> {
+    let ids: Vec<FlowId> = flows.iter().map(|flow| flow.id).collect();
+    let views =
+        handle.query(move |core, _| ids.into_iter().map(|id| core.flow(id)).collect::<Vec<_>>()).await?;
+    let ended = flows.iter().zip(&views).filter(|(_, view)| view.is_none());
+    let ended: Vec<FlowId> = ended.map(|(flow, _)| flow.id).collect();
+    let records = isolate(&ended, |ids| handle.store().flows(ids)).await?;
+    let mut records: HashMap<FlowId, FlowRecord> =
+        records.into_iter().filter_map(Result::ok).flatten().map(|record| (record.id, record)).collect();
+    let view = |(record, view): (FlowRecord, Option<FlowView>)| {
+        view.unwrap_or_else(|| self::ended(records.remove(&record.id).unwrap_or(record)))
+    };
+    Ok(flows.into_iter().zip(views).map(view).collect())
 }
 
 /// A flow of which the core knows no unfinished jobs.

@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mycelium_core::command::Scope;
 use mycelium_core::ids::{ContentDigest, FlowId, JobId};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
@@ -10,11 +12,12 @@ use prost::Message as _;
 
 use super::graph::Root;
 use super::lineage::LineageOf;
-use super::{PageOf, graph, lineage, values};
+use super::list::{self, JobsQuery};
+use super::{Job, PageOf, flows, graph, lineage, values};
 use crate::blobs::Blobs;
 use crate::broker::{self, Handle, PreparedJob, Running, Submission};
 use crate::config::Config;
-use crate::store::{FaultyStore, MemoryStore};
+use crate::store::{FaultyStore, MemoryStore, Reads as _};
 use crate::values::check_spec;
 
 const FLOW: FlowId = FlowId::new([9; 16]);
@@ -56,6 +59,7 @@ fn prepared(spec: &v1::JobSpec) -> PreparedJob {
             id: checked.id,
             elf: Arc::from("e"),
             task: Arc::from("task_t"),
+            labels: labels(),
             ..JobHead::default()
         },
         depends_on: checked.depends_on,
@@ -113,8 +117,7 @@ async fn requests(width: u16) -> [usize; 5] {
     let ids: Vec<JobId> = middle.iter().map(|number| id(*number)).collect();
     assert_eq!(values::of_jobs(handle, &ids).await.unwrap().len(), middle.len());
     counted[4] = store.reads() - count();
-    running.handle.stop().await;
-    running.ended.await.unwrap().unwrap();
+    stop(running).await;
     counted
 }
 
@@ -123,4 +126,65 @@ async fn requests_of_the_store_do_not_grow_with_the_jobs_of_one_level() {
     let few = requests(2).await;
     assert_eq!(requests(900).await, few);
     assert!(few.iter().all(|count| *count <= 12), "{few:?}");
+}
+
+/// A store far away answers with what it had when it was asked. Were it asked before the core, a job that ends meanwhile
+/// would be in neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_ends_while_it_is_listed_is_not_left_out() {
+    let all = JobsQuery::default;
+    for query in [
+        all(),
+        JobsQuery { flow: Some(FLOW), ..all() },
+        JobsQuery { elf: Some("e".to_owned()), ..all() },
+        JobsQuery { labels: labels(), ..all() },
+    ] {
+        let (store, running) = broker(&[takes(0, &[])]).await;
+        let handle = &running.handle;
+        let page = PageOf::default();
+        let (listed, ()) = tokio::join!(
+            list::jobs(handle, query.clone(), &page),
+            store.hold_read_after(0).during(cancel(handle)),
+        );
+        assert!(listed.unwrap().entries.iter().any(|job| job.id() == id(0)), "{query:?}");
+        stop(running).await;
+    }
+    let (store, running) = broker(&[takes(0, &[])]).await;
+    let handle = &running.handle;
+    // The first finds the flow.
+    let held = store.hold_read_after(1);
+    let page = PageOf::default();
+    let (shown, ()) =
+        tokio::join!(graph::graph(handle, Root::Flow(FLOW), &page, false), held.during(cancel(handle)));
+    assert_eq!(shown.unwrap().jobs.iter().map(Job::id).collect::<Vec<_>>(), [id(0)]);
+    stop(running).await;
+}
+
+/// As when more jobs end before the core is asked than it remembers: it has forgotten the flow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_ends_while_it_is_listed_is_told_with_what_it_ended_with() {
+    let (store, running) = broker(&[takes(0, &[])]).await;
+    let before = store.flows(&[FLOW]).await.unwrap().remove(0).unwrap();
+    cancel(&running.handle).await;
+    stop(running).await;
+    let running =
+        broker::start(store, Blobs::in_memory(Duration::from_secs(3600)), Config::default()).unwrap();
+    let known = running.handle.query(|core, _| core.flow(FLOW).is_some()).await.unwrap();
+    assert!(!known, "a core that begins anew knows no flow that has ended");
+    let flow = flows::as_they_stand(&running.handle, vec![before]).await.unwrap().remove(0);
+    assert_eq!((flow.ready, flow.record.finished.cancelled), (0, 1));
+    stop(running).await;
+}
+
+async fn cancel(handle: &Handle) {
+    assert_eq!(handle.cancel(Scope::Jobs(vec![id(0)])).await.unwrap().cancelled, 1);
+}
+
+async fn stop(running: Running) {
+    running.handle.stop().await;
+    running.ended.await.unwrap().unwrap();
+}
+
+fn labels() -> Labels {
+    BTreeMap::from([("of".to_owned(), "tests".to_owned())]).into()
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mycelium_core::ids::{FailureId, FlowId, JobId, SubmissionId};
 use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
+use tokio::sync::oneshot;
 
 use super::{
     Answer, Batch, BlobDigest, BlobUse, Edge, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
@@ -73,6 +74,8 @@ struct State {
     damaged: HashSet<(JobId, JobRecord)>,
     /// How many reads there were.
     reads: usize,
+    /// After how many reads the one comes that is held; it is told that it has come, and waited for.
+    read_hold: Option<(usize, oneshot::Sender<()>, oneshot::Receiver<()>)>,
     /// Whether reads panic.
     reads_panic: bool,
     /// Whether it names no folder for blobs.
@@ -85,6 +88,25 @@ struct State {
     /// Whether commits wait, and how many do.
     is_held: bool,
     held: usize,
+}
+
+/// A read that is held, or will be. Dropped, it lets go.
+#[derive(Debug)]
+pub struct HeldRead {
+    comes: oneshot::Receiver<()>,
+    release: oneshot::Sender<()>,
+}
+
+impl HeldRead {
+    /// Waits until the store has read what is asked, and lets the answer be held for as long as `meanwhile` takes.
+    pub async fn during<T>(self, meanwhile: impl Future<Output = T>) -> T {
+        let Self { comes, release } = self;
+        // Whoever asked may have gone without an answer.
+        let _came = comes.await;
+        let done = meanwhile.await;
+        let _let_go = release.send(());
+        done
+    }
 }
 
 impl FaultyStore {
@@ -106,6 +128,15 @@ impl FaultyStore {
         let mut state = self.state();
         state.read_plan.extend(std::iter::repeat_n(None, passing));
         state.read_plan.push_back(Some(fault));
+    }
+
+    /// Holds the read that comes after `passing` more: what it answers is what is stored then, and it answers when it is
+    /// let go.
+    pub fn hold_read_after(&self, passing: usize) -> HeldRead {
+        let (came, comes) = oneshot::channel();
+        let (release, released) = oneshot::channel();
+        self.state().read_hold = Some((passing, came, released));
+        HeldRead { comes, release }
     }
 
     /// How many reads there were, those that failed among them. A read is one call, of however many keys.
@@ -195,6 +226,13 @@ impl FaultyStore {
         let mut state = self.state();
         state.reads += 1;
         let (panics, fault) = (state.reads_panic, state.read_plan.pop_front().flatten());
+        let hold = match &mut state.read_hold {
+            Some((passing @ 1.., ..)) => {
+                *passing -= 1;
+                None
+            }
+            hold => hold.take(),
+        };
         drop(state);
         assert!(!panics, "planned: a panic");
         let failed = match fault {
@@ -202,10 +240,17 @@ impl FaultyStore {
             Some(ReadFault::Unavailable) => Err(unavailable("planned: a read", true)),
             Some(ReadFault::Damaged) => Err(Error::Damaged { what: "planned: a read".to_owned() }),
         };
-        match failed {
+        let answer = match failed {
             Ok(inner) => read(inner),
             Err(error) => Answer::ready(Err(error)),
-        }
+        };
+        let Some((_, came, released)) = hold else { return answer };
+        Answer::coming(async move {
+            let answer = answer.await;
+            // If the test has gone, nobody holds it.
+            let _test_is_over = came.send(()).is_err() || released.await.is_err();
+            answer
+        })
     }
 
     /// As [`passing`](Self::passing), of jobs some of whose records may be damaged.
