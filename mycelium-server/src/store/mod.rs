@@ -8,6 +8,7 @@ mod cursor;
 pub mod embedded;
 mod error;
 pub mod faulty;
+pub mod indexed;
 mod known;
 pub mod memory;
 mod query;

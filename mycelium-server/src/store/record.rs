@@ -186,7 +186,8 @@ pub type JobChange = JobWrite<Encoded>;
 /// What a job is after a batch.
 pub type JobAfter = JobRecord<Encoded>;
 
-/// What never changes of a job; its body is opaque to the store.
+/// What never changes of a job. Its body is opaque to a store, but for one that [indexes](super::indexed) what stands in
+/// it.
 pub type SpecRecord = effects::SpecRecord<Encoded>;
 
 /// A specification with the size of its body in bytes, in place of the body, which may be large.
