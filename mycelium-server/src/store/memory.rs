@@ -196,11 +196,7 @@ impl Reads for MemoryStore {
         let placed = revisions.map(|record| {
             (cursor::revision(record.first_seen, &record.task, record.revision), record.clone())
         });
-        let mut placed: Vec<_> =
-            placed.filter(|(place, _)| after.is_none_or(|after| place.0 > after.0)).collect();
-        placed.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0));
-        placed.truncate(limit);
-        Answer::ready(Ok(placed))
+        Answer::ready(Ok(in_order(placed, after, limit)))
     }
 
     fn failures<'a>(&'a self, ids: &'a [FailureId]) -> Answer<'a, Vec<Option<FailureRecord>>> {
@@ -217,11 +213,7 @@ impl Reads for MemoryStore {
             .failures
             .values()
             .map(|record| (cursor::failure(record.last_seen, record.id), record.clone()));
-        let mut placed: Vec<_> =
-            placed.filter(|(place, _)| after.is_none_or(|after| place.0 > after.0)).collect();
-        placed.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0));
-        placed.truncate(limit);
-        Answer::ready(Ok(placed.into()))
+        Answer::ready(Ok(in_order(placed, after, limit).into()))
     }
 
     fn occurrences_of<'a>(
@@ -264,6 +256,14 @@ impl Reads for MemoryStore {
         let uses = uses.filter(|used| after.is_none_or(|after| **used > after));
         Answer::ready(Ok(uses.take(limit).copied().collect()))
     }
+}
+
+/// The entries after a place, in the order of their places, at most `limit`.
+fn in_order<C: Ord, T>(placed: impl Iterator<Item = (C, T)>, after: Option<&C>, limit: usize) -> Vec<(C, T)> {
+    let mut placed: Vec<_> = placed.filter(|(place, _)| after.is_none_or(|after| place > after)).collect();
+    placed.sort_by(|(a, _), (b, _)| a.cmp(b));
+    placed.truncate(limit);
+    placed
 }
 
 impl Tables {

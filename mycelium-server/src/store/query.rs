@@ -121,9 +121,9 @@ impl<T> From<Vec<T>> for Listed<T> {
 }
 
 /// A place in a list of revisions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RevisionCursor(pub Vec<u8>);
 
 /// A place in a list of failures.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FailureCursor(pub Vec<u8>);

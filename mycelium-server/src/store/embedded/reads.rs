@@ -14,7 +14,7 @@ use mycelium_core::ids::{FailureId, FlowId, JobId, SubmissionId};
 use mycelium_core::image::{FlowRecord, LiveJob, SubmissionRecord};
 
 use super::codec::{EndRecord, Outputs};
-use super::keys::{self, NAME_BYTES_MAX, catalog, index};
+use super::keys::{self, Key, NAME_BYTES_MAX, catalog, index};
 use super::tables::View;
 use super::{EmbeddedStore, Inner, lists, opened};
 use crate::store::record::outline;
@@ -132,26 +132,10 @@ impl Reads for EmbeddedStore {
         after: Option<Edge>,
         limit: usize,
     ) -> Answer<'a, Vec<Edge>> {
-        let jobs = in_order(jobs, after.map(|after| after.job));
-        self.aside(move |view| {
-            let table = &view.tables.index;
-            let mut edges = Vec::new();
-            for job in jobs {
-                let after = after
-                    .filter(|after| after.job == job)
-                    .map(|after| index::dependent(job, after.dependent));
-                let entries = view.scan(table, index::dependents(job).as_bytes(), after);
-                for entry in entries.take(limit - edges.len()) {
-                    let (key, _) = entry?;
-                    let dependent = table.expect(&key, index::dependent_of(&key), "the key is too short")?;
-                    edges.push(Edge { job, dependent });
-                }
-                if edges.len() == limit {
-                    break;
-                }
-            }
-            Ok(edges)
-        })
+        let under = Under::of(jobs, after.map(|after| after.job), index::dependents);
+        let after = after.map(|after| index::dependent(after.job, after.dependent));
+        let edge = |job, key: &[u8]| index::dependent_of(key).map(|dependent| Edge { job, dependent });
+        self.aside(move |view| under.read(view, after.as_ref(), limit, edge, "the key is too short"))
     }
 
     fn blob_uses<'a>(
@@ -160,26 +144,10 @@ impl Reads for EmbeddedStore {
         after: Option<BlobUse>,
         limit: usize,
     ) -> Answer<'a, Vec<BlobUse>> {
-        let blobs = in_order(blobs, after.map(|after| after.blob));
+        let under = Under::of(blobs, after.map(|after| after.blob), index::blob_uses);
+        let after = after.as_ref().map(index::blob_use);
         self.aside(move |view| {
-            let table = &view.tables.index;
-            let mut uses = Vec::new();
-            for blob in blobs {
-                let after = after.filter(|after| after.blob == blob).as_ref().map(index::blob_use);
-                let entries = view.scan(table, index::blob_uses(blob).as_bytes(), after);
-                for entry in entries.take(limit - uses.len()) {
-                    let (key, _) = entry?;
-                    uses.push(table.expect(
-                        &key,
-                        index::blob_use_of(blob, &key),
-                        "it is not the use of a blob",
-                    )?);
-                }
-                if uses.len() == limit {
-                    break;
-                }
-            }
-            Ok(uses)
+            under.read(view, after.as_ref(), limit, index::blob_use_of, "it is not the use of a blob")
         })
     }
 
@@ -307,13 +275,50 @@ impl Reads for EmbeddedStore {
     }
 }
 
-/// Keys in their order, each once, from `first` on.
-fn in_order<K: Copy + Ord>(keys: &[K], first: Option<K>) -> Vec<K> {
-    let mut keys: Vec<K> =
-        keys.iter().copied().filter(|key| first.is_none_or(|first| *key >= first)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys
+/// The entries of an index under each of some keys.
+struct Under<K> {
+    /// In their order, each once.
+    keys: Vec<K>,
+    /// What begins the entries of one.
+    begin: fn(K) -> Key,
+    /// The key under which the last entry was read before.
+    first: Option<K>,
+}
+
+impl<K: Copy + Ord> Under<K> {
+    fn of(keys: &[K], first: Option<K>, begin: fn(K) -> Key) -> Self {
+        let mut keys: Vec<K> =
+            keys.iter().copied().filter(|key| first.is_none_or(|first| *key >= first)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Self { keys, begin, first }
+    }
+
+    /// Reads at most `limit` of them, beginning after the one with the key `after`; `why` is what is wrong with one that
+    /// cannot be read.
+    fn read<T>(
+        self,
+        view: &View<'_>,
+        after: Option<&Key>,
+        limit: usize,
+        read: impl Fn(K, &[u8]) -> Option<T>,
+        why: &'static str,
+    ) -> Result<Vec<T>, Error> {
+        let table = &view.tables.index;
+        let mut found = Vec::new();
+        for key in self.keys {
+            let after = after.filter(|_| self.first == Some(key)).cloned();
+            let entries = view.scan(table, (self.begin)(key).as_bytes(), after);
+            for entry in entries.take(limit - found.len()) {
+                let (entry, _) = entry?;
+                found.push(table.expect(&entry, read(key, &entry), why)?);
+            }
+            if found.len() == limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
 }
 
 fn list_flows(view: &View<'_>, query: &FlowQuery) -> Result<FlowPage, Error> {

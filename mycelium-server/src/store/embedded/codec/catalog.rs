@@ -1,0 +1,196 @@
+//! The records of the catalogue: flows, sessions, submissions, failures and elves.
+
+use mycelium_core::ids::{
+    Attempt, FailureId, FlowId, FlowNumber, InstanceId, JobId, Revision, SecretDigest, SessionId,
+    SubmissionId, Timestamp,
+};
+use mycelium_core::image::{FlowRecord, SessionRecord, SubmissionRecord};
+use mycelium_core::status::FinalCounts;
+
+use super::super::message;
+use super::{Malformed, Record, id};
+use crate::store::{ElfRecord, FailureRecord, OccurrenceRecord, RevisionRecord};
+
+impl Record for FlowRecord {
+    type Message = message::Flow;
+    type Key = FlowId;
+
+    fn to_message(&self) -> message::Flow {
+        let FinalCounts { done, failed, upstream_failed, cancelled, skipped } = self.finished;
+        message::Flow {
+            name: self.name.to_string(),
+            labels: (&self.labels).into(),
+            number: self.number.0,
+            created_at: self.created_at.0,
+            done,
+            failed,
+            upstream_failed,
+            cancelled,
+            skipped,
+        }
+    }
+
+    fn from_message(key: FlowId, message: message::Flow) -> Result<Self, Malformed> {
+        let message::Flow {
+            name,
+            labels,
+            number,
+            created_at,
+            done,
+            failed,
+            upstream_failed,
+            cancelled,
+            skipped,
+        } = message;
+        Ok(Self {
+            id: key,
+            name: name.into(),
+            labels: labels.into(),
+            number: FlowNumber(number),
+            created_at: Timestamp(created_at),
+            finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
+        })
+    }
+}
+
+impl Record for SessionRecord {
+    type Message = message::Session;
+    type Key = SessionId;
+
+    fn to_message(&self) -> message::Session {
+        message::Session {
+            instance: self.instance.as_bytes().to_vec(),
+            secret: self.secret.map(|secret| secret.as_bytes().to_vec()).unwrap_or_default(),
+        }
+    }
+
+    fn from_message(key: SessionId, message: message::Session) -> Result<Self, Malformed> {
+        let message::Session { instance, secret } = message;
+        let secret = match secret.as_slice() {
+            [] => None,
+            secret => Some(id(secret, SecretDigest::from_slice, "secret")?),
+        };
+        Ok(Self { id: key, instance: id(&instance, InstanceId::from_slice, "instance")?, secret })
+    }
+}
+
+impl Record for SubmissionRecord {
+    type Message = message::Submission;
+    type Key = SubmissionId;
+
+    fn to_message(&self) -> message::Submission {
+        message::Submission {
+            flow: self.flow.as_bytes().to_vec(),
+            next_part: self.next_part,
+            sealed: self.sealed,
+        }
+    }
+
+    fn from_message(key: SubmissionId, message: message::Submission) -> Result<Self, Malformed> {
+        let flow = id(&message.flow, FlowId::from_slice, "flow")?;
+        Ok(Self { id: key, flow, next_part: message.next_part, sealed: message.sealed })
+    }
+}
+
+impl Record for FailureRecord {
+    type Message = message::Failure;
+    type Key = FailureId;
+
+    fn to_message(&self) -> message::Failure {
+        message::Failure {
+            body: self.body.clone(),
+            occurrences: self.occurrences,
+            first_seen: self.first_seen.0,
+            last_seen: self.last_seen.0,
+            elf: self.elf.to_string(),
+            task: self.task.to_string(),
+        }
+    }
+
+    fn from_message(key: FailureId, message: message::Failure) -> Result<Self, Malformed> {
+        Ok(Self {
+            id: key,
+            body: message.body,
+            occurrences: message.occurrences,
+            first_seen: Timestamp(message.first_seen),
+            last_seen: Timestamp(message.last_seen),
+            elf: message.elf.into(),
+            task: message.task.into(),
+        })
+    }
+}
+
+impl Record for OccurrenceRecord {
+    type Message = message::Occurrence;
+    type Key = ();
+
+    fn to_message(&self) -> message::Occurrence {
+        message::Occurrence {
+            job: self.job.as_bytes().to_vec(),
+            attempt: self.attempt.0,
+            at: self.at.0,
+            message: self.message.clone(),
+            details: self.details.clone(),
+            cause_messages: self.cause_messages.clone(),
+        }
+    }
+
+    fn from_message((): (), message: message::Occurrence) -> Result<Self, Malformed> {
+        Ok(Self {
+            job: id(&message.job, JobId::from_slice, "job")?,
+            attempt: Attempt(message.attempt),
+            at: Timestamp(message.at),
+            message: message.message,
+            details: message.details,
+            cause_messages: message.cause_messages,
+        })
+    }
+}
+
+impl Record for ElfRecord {
+    type Message = message::Elf;
+    type Key = ();
+
+    fn to_message(&self) -> message::Elf {
+        message::Elf {
+            name: self.name.to_string(),
+            body: self.body.clone(),
+            first_seen: self.first_seen.0,
+            last_seen: self.last_seen.0,
+        }
+    }
+
+    fn from_message((): (), message: message::Elf) -> Result<Self, Malformed> {
+        Ok(Self {
+            name: message.name.into(),
+            body: message.body,
+            first_seen: Timestamp(message.first_seen),
+            last_seen: Timestamp(message.last_seen),
+        })
+    }
+}
+
+impl Record for RevisionRecord {
+    type Message = message::Revision;
+    type Key = ();
+
+    fn to_message(&self) -> message::Revision {
+        message::Revision {
+            elf: self.elf.to_string(),
+            task: self.task.to_string(),
+            revision: self.revision.as_bytes().to_vec(),
+            first_seen: self.first_seen.0,
+            body: self.body.clone(),
+        }
+    }
+
+    fn from_message((): (), message: message::Revision) -> Result<Self, Malformed> {
+        Ok(Self {
+            elf: message.elf.into(),
+            task: message.task.into(),
+            revision: id(&message.revision, Revision::from_slice, "revision")?,
+            first_seen: Timestamp(message.first_seen),
+            body: message.body,
+        })
+    }
+}
