@@ -168,6 +168,19 @@ fn tonic_stays_in_the_transport() {
 }
 
 #[test]
+fn tasks_have_a_name_and_somebody_who_waits_for_them() {
+    let detached = |line: &str| line.contains("tokio::spawn(") || line.contains("task::spawn(");
+    let product = texts().into_iter().filter(|(path, _)| is_product(path));
+    let problems: Vec<String> = product
+        .flat_map(|(path, text)| {
+            let lines = text.lines().zip(1..).filter(|(line, _)| detached(line));
+            lines.map(|(_, number)| format!("{path}:{number}")).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_none("tasks are started by `mycelium-server/src/spawn.rs`, or joined by a `JoinSet`", &problems);
+}
+
+#[test]
 fn crates_depend_on_those_that_they_may() {
     let mut problems = Vec::new();
     let ours: BTreeSet<String> = CRATES.iter().map(|(folder, _)| manifest(folder).0).collect();

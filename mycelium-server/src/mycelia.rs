@@ -17,10 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::open::{Open, OpenError};
 use crate::blobs::Blobs;
-use crate::broker::{self, CallError, Handle, Limits, Report, Running};
+use crate::broker::{self, CallError, Handle, Limits, Running};
 use crate::config::Config;
 use crate::error::Error;
 use crate::home::Home;
+use crate::report::Report;
+use crate::spawn::TaskGroup;
 use crate::store::{self, MemoryStore, Storage};
 
 /// The mycelium that requests mean which name none. It is always there, and always open.
@@ -29,6 +31,9 @@ pub(crate) const DEFAULT: &str = "default";
 const NAME_BYTES_MAX: usize = 48;
 /// How often those that are idle are looked for, if that is not oftener than they may be idle.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// How long what is done to single mycelia may take to end when the broker stops.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
 
 /// The mycelia of a broker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -49,6 +54,8 @@ struct Shared {
     nothing: OnceCell<Handle>,
     may_open: Arc<Semaphore>,
     limits: Limits,
+    /// Makes, opens, closes and deletes them. Not broken off with the call: nobody meets one that is half made.
+    tasks: TaskGroup,
 }
 
 /// A slot, and what is in it for as long as nobody else may have it.
@@ -113,6 +120,7 @@ impl Mycelia {
             nothing: OnceCell::new(),
             may_open,
             limits,
+            tasks: TaskGroup::default(),
         };
         Ok((Self { shared: Arc::new(shared) }, ended))
     }
@@ -189,8 +197,7 @@ impl Mycelia {
         let (slot, mut state) = self.locked_or_new(checked(name)?).await?;
         let State::Absent = &*state else { return Ok(false) };
         let mycelia = self.clone();
-        // Not broken off with the call: nobody meets it half made.
-        let making = tokio::spawn(async move {
+        let making = self.shared.tasks.run("the making of a mycelium", async move {
             let (home, name) = (mycelia.shared.home.clone(), Arc::clone(&slot.name));
             let made = tokio::task::spawn_blocking(move || home.make(&name)).await;
             if let Err(error) = made.map_err(OpenError::from).and_then(|made| Ok(made?)) {
@@ -201,7 +208,7 @@ impl Mycelia {
             mycelia.on_made(&slot);
             Ok(true)
         });
-        making.await.map_err(|_broken_off| CallError::Stopping)?
+        making.await.map_err(CallError::from)?
     }
 
     /// The slot of that name, locked. While it is, it is the one of that name: slots are removed by who has them locked.
@@ -300,15 +307,16 @@ impl Mycelia {
         if let Some(nothing) = self.shared.nothing.get() {
             nothing.stop().await;
         }
+        self.shared.tasks.end(TASKS_END_WITHIN).await;
     }
 
-    /// Opens it, with its slot locked. Goes on when the call is broken off, so that nobody meets it half open.
+    /// Opens it, with its slot locked.
     async fn open(&self, slot: Arc<Slot>, mut state: OwnedMutexGuard<State>) -> Result<Handle, Error> {
         if self.shared.drain.is_cancelled() {
             return Err(CallError::Stopping.into());
         }
         let mycelia = self.clone();
-        let opening = tokio::spawn(async move {
+        let opening = self.shared.tasks.run("the opening of a mycelium", async move {
             let is_new = matches!(*state, State::Absent);
             let opened = mycelia.open_slot(&slot, &mut state).await;
             if is_new && opened.is_ok() {
@@ -318,7 +326,7 @@ impl Mycelia {
             }
             opened
         });
-        opening.await.map_err(|_broken_off| CallError::Stopping)?
+        opening.await.map_err(CallError::from)?
     }
 
     async fn open_slot(&self, slot: &Slot, state: &mut State) -> Result<Handle, Error> {
@@ -377,7 +385,7 @@ impl Mycelia {
                 open.close().await;
             }
         };
-        tokio::spawn(closing).await.is_ok()
+        self.shared.tasks.run("the closing of a mycelium", closing).await.is_ok()
     }
 
     fn lend(&self, slot: &Slot, open: &Open) -> Handle {

@@ -29,6 +29,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::sync::{RwLock, Semaphore};
 
 use crate::defect::{self, Defect};
+use crate::spawn::TaskGroup;
 use crate::store::{BlobDigest, Error as StoreError};
 use pins::Pins;
 use places::Places;
@@ -139,6 +140,8 @@ struct Inner {
     places: Arc<Places>,
     reads: Arc<Semaphore>,
     recent_reads: Arc<Semaphore>,
+    /// Blobs that are given their names.
+    tasks: TaskGroup,
 }
 
 impl std::fmt::Debug for Blobs {
@@ -155,14 +158,14 @@ impl Blobs {
 
     /// Blobs in a folder, which is made if it is not there. What uploads of an earlier process left in pieces goes.
     pub(crate) fn open(folder: &FilePath, grace: Duration) -> Result<Self, StoreError> {
-        let away = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Unavailable {
+        let unavailable = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Unavailable {
             what: format!("the folder of blobs {} cannot be used", folder.display()),
             certainly_not_applied: true,
             source: Some(source),
         };
-        staged::prepare(folder).map_err(|error| away(error.into()))?;
-        make_shards(folder).map_err(|error| away(error.into()))?;
-        let objects = LocalFileSystem::new_with_prefix(folder).map_err(|error| away(error.into()))?;
+        staged::prepare(folder).map_err(|error| unavailable(error.into()))?;
+        make_shards(folder).map_err(|error| unavailable(error.into()))?;
+        let objects = LocalFileSystem::new_with_prefix(folder).map_err(|error| unavailable(error.into()))?;
         Ok(Self::new(Arc::new(objects), Some(folder.to_owned()), grace))
     }
 
@@ -181,8 +184,14 @@ impl Blobs {
                 places: Places::new(),
                 reads: Arc::new(Semaphore::new(READS_MAX)),
                 recent_reads: Arc::new(Semaphore::new(RECENT_READS_MAX)),
+                tasks: TaskGroup::default(),
             }),
         }
+    }
+
+    /// Waits for the blobs that are being given their names.
+    pub(crate) async fn end(&self, within: Duration) {
+        self.inner.tasks.end(within).await;
     }
 
     /// As [`find`](Self::find), for those who would write it or name it anew: one that is known to be damaged is not

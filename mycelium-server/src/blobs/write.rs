@@ -11,7 +11,7 @@ use super::places::Place;
 use super::recent::{self, Unfinished};
 use super::staged::StagedFile;
 use super::{Blob, BlobError, Blobs, path_of};
-use crate::defect;
+use crate::spawn;
 use crate::store::BlobDigest;
 
 /// How much is gathered before it is given to the thread that writes it, in bytes.
@@ -197,9 +197,12 @@ impl Upload {
             self.write_part().await?;
         }
         // It goes on to its end whether or not somebody waits for that: a blob that has its name is pinned.
-        let published = tokio::spawn(defect::catch_async("the end of a blob", self.publish(blob))).await;
-        // Not run to its end: the runtime is stopping.
-        published.unwrap_or_else(|stopping| Ok(Err(std::io::Error::other(stopping).into())))?
+        let tasks = self.blobs.inner.tasks.clone();
+        match tasks.run("the end of a blob", self.publish(blob)).await {
+            Ok(published) => published,
+            Err(spawn::Unfinished::Defect(defect)) => Err(defect.into()),
+            Err(stopping @ spawn::Unfinished::Stopping) => Err(std::io::Error::other(stopping).into()),
+        }
     }
 
     /// Gives the blob its name.

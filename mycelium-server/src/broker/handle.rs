@@ -374,6 +374,7 @@ impl Handle {
         // If it has stopped already, all is well.
         let _stopped = self.inner.inbox.send(Message::Stop).await;
         self.inner.tasks.end(TASKS_END_WITHIN).await;
+        self.inner.blobs.end(TASKS_END_WITHIN).await;
     }
 }
 

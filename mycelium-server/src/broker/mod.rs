@@ -35,7 +35,6 @@ pub use start::StartError;
 
 pub(crate) use driver::DriverError;
 
-pub(crate) use crate::report::Report;
 pub(crate) use collect::collect_blobs;
 pub(crate) use failure::{cut, cut_failure};
 pub(crate) use handle::{Handle, Party, Peer, Permit};

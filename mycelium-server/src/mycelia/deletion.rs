@@ -29,9 +29,8 @@ impl Mycelia {
         }
         let Some((slot, state)) = self.locked(name).await else { return Ok(false) };
         let mycelia = self.clone();
-        // Not broken off with the call: a mycelium is there, or it is not.
-        let deleting = tokio::spawn(async move { mycelia.delete_slot(&slot, state, force).await });
-        deleting.await.map_err(|_broken_off| CallError::Stopping)?
+        let deleting = async move { mycelia.delete_slot(&slot, state, force).await };
+        self.shared.tasks.run("the deletion of a mycelium", deleting).await.map_err(CallError::from)?
     }
 
     /// Whether it may be deleted without force: nobody uses it, no elf serves it, and all its jobs have ended. While it is
