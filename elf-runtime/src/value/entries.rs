@@ -13,6 +13,10 @@ pub(crate) struct Entries<N> {
 /// Up to so many entries are looked through one by one.
 const FEW: usize = 16;
 
+/// Two entries have this key.
+#[derive(Debug)]
+pub(super) struct DuplicateKey(pub(super) String);
+
 impl<N> Default for Entries<N> {
     fn default() -> Self {
         Self { list: Vec::new(), places: None }
@@ -21,12 +25,12 @@ impl<N> Default for Entries<N> {
 
 impl<N> Entries<N> {
     /// # Errors
-    /// A key that is there twice.
-    pub(super) fn new(list: Vec<(Cow<'static, str>, N)>) -> Result<Self, String> {
+    /// If two of them have the same key.
+    pub(super) fn new(list: Vec<(Cow<'static, str>, N)>) -> Result<Self, DuplicateKey> {
         let mut keys: Vec<&str> = list.iter().map(|(key, _)| key.as_ref()).collect();
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(pair[0].to_owned()),
+            Some(pair) => Err(DuplicateKey(pair[0].to_owned())),
             None => Ok(Self { list, places: None }),
         }
     }

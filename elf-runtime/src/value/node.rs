@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::body::Body;
-use super::entries::Entries;
+use super::entries::{DuplicateKey, Entries};
 use super::payload::Payload;
 use super::scopes::{Scope, Scopes};
 use crate::recorded::RecordedJob;
@@ -104,13 +104,13 @@ impl Node {
         PLACEHOLDER.clone()
     }
 
-    /// A map of these entries. A key that is there twice is a mistake.
+    /// A map of these entries. A duplicate key is a mistake.
     #[doc(hidden)]
     #[must_use]
     pub fn map(entries: Vec<(Cow<'static, str>, Self)>) -> Self {
         match Entries::new(entries) {
             Ok(entries) => Self::new(NodeKind::Map(entries)),
-            Err(key) => Self::invalid(format!("the key `{key}` is in the map twice")),
+            Err(DuplicateKey(key)) => Self::invalid(format!("the key `{key}` is in the map twice")),
         }
     }
 

@@ -94,9 +94,9 @@ pub(super) fn note_more(limit: u32, are_more: bool) {
 }
 
 /// Reads a label as it is given on the command line.
-pub(super) fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> anyhow::Result<(String, String)> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a label is written `key=value`".to_owned()),
+        _ => anyhow::bail!("a label is written `key=value`"),
     }
 }

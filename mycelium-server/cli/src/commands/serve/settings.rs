@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{anyhow, bail};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use mycelium_server::{Config, ConfigProblem, SchedulerPlace, Setting, SettingValue};
@@ -152,11 +153,11 @@ impl Settings {
                 .own("listen", |text| read_listen(text, insecure))
                 .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             store: reader
-                .own("store", |text| StoreKind::from_str(text, false))
+                .own("store", |text| StoreKind::from_str(text, false).map_err(anyhow::Error::msg))
                 .unwrap_or(StoreKind::Embedded),
             log: reader.own("log", read_log).unwrap_or_default(),
             log_format: reader
-                .own("log_format", |text| LogFormat::from_str(text, false))
+                .own("log_format", |text| LogFormat::from_str(text, false).map_err(anyhow::Error::msg))
                 .unwrap_or(LogFormat::Pretty),
             config: reader.config(),
             insecure,
@@ -220,7 +221,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// A setting of this program; `None` if it cannot be read.
-    fn own<T>(&mut self, name: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    fn own<T>(&mut self, name: &'static str, read: impl FnOnce(&str) -> anyhow::Result<T>) -> Option<T> {
         let text = self.given.text(name).unwrap_or_else(|| default_of(name));
         let problem = match read(text) {
             Ok(value) => return Some(value),
@@ -238,7 +239,7 @@ impl Reader<'_> {
             let Some(text) = self.given.text(setting.name) else { continue };
             let read = read_value(setting.get(&config), text);
             let set = read.and_then(|value| {
-                let problem = |error| format!("`{text}` is not a number that is possible here: {error}");
+                let problem = |error| anyhow!("`{text}` is not a number that is possible here: {error}");
                 setting.set(&mut config, value).map_err(problem)
             });
             if let Err(problem) = set {
@@ -268,52 +269,52 @@ impl Reader<'_> {
 }
 
 /// Reads a value of the kind that a setting has.
-fn read_value(kind: SettingValue, text: &str) -> Result<SettingValue, String> {
+fn read_value(kind: SettingValue, text: &str) -> anyhow::Result<SettingValue> {
     match kind {
         SettingValue::Time(_) => match humantime::parse_duration(text) {
             Ok(time) if time <= TIME_MAX => Ok(SettingValue::Time(time)),
-            Ok(_) => Err(format!("`{text}` is more than 365 days")),
-            Err(_) => Err(format!("`{text}` is not a time such as 30s, 500ms or 10m")),
+            Ok(_) => bail!("`{text}` is more than 365 days"),
+            Err(_) => bail!("`{text}` is not a time such as 30s, 500ms or 10m"),
         },
         SettingValue::Number(_) | SettingValue::Bytes(_) => {
-            let problem = |error| format!("`{text}` is not a number that is possible here: {error}");
+            let problem = |error| anyhow!("`{text}` is not a number that is possible here: {error}");
             text.parse().map(SettingValue::Number).map_err(problem)
         }
         SettingValue::Flag(_) => boolean(text).map(SettingValue::Flag),
     }
 }
 
-fn boolean(text: &str) -> Result<bool, String> {
+fn boolean(text: &str) -> anyhow::Result<bool> {
     match text.to_lowercase().as_str() {
         "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
         "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
-        _ => Err(format!("`{text}` is neither true nor false")),
+        _ => bail!("`{text}` is neither true nor false"),
     }
 }
 
-fn read_log(text: &str) -> Result<String, String> {
+fn read_log(text: &str) -> anyhow::Result<String> {
     match EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("`{text}` is not a filter: {error}")),
+        Err(error) => bail!("`{text}` is not a filter: {error}"),
     }
 }
 
 /// Reads the address, and sees to it that nobody is let in by accident.
-fn read_listen(text: &str, insecure: bool) -> Result<SocketAddr, String> {
+fn read_listen(text: &str, insecure: bool) -> anyhow::Result<SocketAddr> {
     let numeric = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
     };
     let address: SocketAddr = numeric
         .parse()
-        .map_err(|_unparsable| format!("`{text}` is not an address with a port, such as 127.0.0.1:7420"))?;
+        .map_err(|_unparsable| anyhow!("`{text}` is not an address with a port, such as 127.0.0.1:7420"))?;
     if address.ip().is_loopback() || insecure {
         return Ok(address);
     }
-    Err(format!(
+    bail!(
         "other machines can reach {address}, and whoever reaches it may do everything, since TLS and tokens \
          are not there yet; use a loopback address such as 127.0.0.1:7420, or accept that with --insecure"
-    ))
+    )
 }
 
 #[cfg(test)]
