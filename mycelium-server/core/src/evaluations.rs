@@ -69,7 +69,7 @@ pub(crate) struct Expansion {
 }
 
 /// The evaluations that wait, and those in the shell's hands; and the lists that they came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Evaluations {
     waiting: Waiting,
     /// Handed out and not answered, whether or not they still matter.
@@ -82,7 +82,7 @@ pub(crate) struct Evaluations {
 impl Evaluations {
     /// None yet; they are numbered on from `last`.
     pub(crate) fn after(last: EvaluationNumber) -> Self {
-        Self { waiting: Waiting::default(), handed_out: BTreeSet::new(), last, expansions: BTreeMap::new() }
+        Self { last, ..Self::default() }
     }
 
     /// The newest number.
@@ -119,10 +119,6 @@ impl Evaluations {
     }
 
     /// Checks what takes no time to check, if `max` may be in the shell's hands.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check_totals(&self, max: usize) -> Result<(), InvariantViolation> {
         let handed_out = self.handed_out.len();
         check(handed_out <= max, "evaluations are bounded", || format!("{handed_out} of {max}"))?;

@@ -11,28 +11,34 @@ use uuid::Uuid;
 #[error("`{0}` is not an id: give 32 hexadecimal digits, with or without dashes")]
 pub struct ParseIdError(String);
 
+macro_rules! bytes {
+    ($name:ident($length:literal)) => {
+        impl $name {
+            /// The value with these bytes.
+            pub const fn new(bytes: [u8; $length]) -> Self {
+                Self(bytes)
+            }
+
+            /// The value with these bytes; `None` if there are more or fewer than it has.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self)
+            }
+
+            /// Its bytes.
+            pub const fn as_bytes(&self) -> &[u8; $length] {
+                &self.0
+            }
+        }
+    };
+}
+
 macro_rules! id16 {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name([u8; 16]);
 
-        impl $name {
-            /// The id with these bytes.
-            pub const fn new(bytes: [u8; 16]) -> Self {
-                Self(bytes)
-            }
-
-            /// The id with these bytes; `None` unless there are 16.
-            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-                bytes.try_into().ok().map(Self)
-            }
-
-            /// The id's bytes.
-            pub const fn as_bytes(&self) -> &[u8; 16] {
-                &self.0
-            }
-        }
+        bytes!($name(16));
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,22 +124,7 @@ number! {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision([u8; 32]);
 
-impl Revision {
-    /// The revision with these bytes.
-    pub const fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The revision with these bytes; `None` unless there are 32.
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-
-    /// The revision's bytes.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
+bytes!(Revision(32));
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,22 +142,7 @@ impl fmt::Debug for Revision {
 #[derive(Clone, Copy, Eq)]
 pub struct SecretDigest([u8; 32]);
 
-impl SecretDigest {
-    /// The digest with these bytes.
-    pub const fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The digest with these bytes; `None` unless there are 32.
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-
-    /// The digest's bytes, for the store.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
+bytes!(SecretDigest(32));
 
 impl PartialEq for SecretDigest {
     fn eq(&self, other: &Self) -> bool {

@@ -1,52 +1,45 @@
 //! Tables whose entries are known by a small number, which is of a type of its own for each kind of table.
 
-use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
-/// What an index can be of. Types without values, so that entries may hold each other's indexes without knowing each
-/// other.
-pub(crate) mod of {
-    /// Unfinished jobs.
-    #[derive(Debug)]
-    pub(crate) enum Job {}
-    /// Flows in memory.
-    #[derive(Debug)]
-    pub(crate) enum Flow {}
-    /// Elves.
-    #[derive(Debug)]
-    pub(crate) enum Elf {}
-    /// Tasks of elves.
-    #[derive(Debug)]
-    pub(crate) enum Task {}
-    /// Sets of labels and policies that jobs have.
-    #[derive(Debug)]
-    pub(crate) enum Traits {}
-    /// Sessions that are alive.
-    #[derive(Debug)]
-    pub(crate) enum Session {}
-    /// Submissions in several parts.
-    #[derive(Debug)]
-    pub(crate) enum Submission {}
+/// Declares what an index can be of, each with the name of the index. These types have no values, so that entries may hold
+/// each other's indexes without knowing each other.
+macro_rules! indexes {
+    ($($(#[$docs:meta])* $of:ident: $index:ident;)+) => {
+        pub(crate) mod of {
+            $(
+                $(#[$docs])*
+                #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+                pub(crate) enum $of {}
+            )+
+        }
+        $(
+            $(#[$docs])*
+            pub(crate) type $index = Idx<of::$of>;
+        )+
+    };
 }
 
-/// The index of an unfinished job.
-pub(crate) type Slot = Idx<of::Job>;
-/// The index of a flow.
-pub(crate) type FlowIdx = Idx<of::Flow>;
-/// The index of an elf.
-pub(crate) type ElfIdx = Idx<of::Elf>;
-/// The index of a task of an elf.
-pub(crate) type TaskIdx = Idx<of::Task>;
-/// The index of the labels and the policy of a job.
-pub(crate) type TraitsIdx = Idx<of::Traits>;
-/// The index of a session.
-pub(crate) type SessionIdx = Idx<of::Session>;
-/// The index of a submission.
-pub(crate) type SubmissionIdx = Idx<of::Submission>;
+indexes! {
+    /// An unfinished job.
+    Job: Slot;
+    /// A flow in memory.
+    Flow: FlowIdx;
+    /// An elf.
+    Elf: ElfIdx;
+    /// A task of an elf.
+    Task: TaskIdx;
+    /// The labels and the policy of a job.
+    Traits: TraitsIdx;
+    /// A session that is alive.
+    Session: SessionIdx;
+    /// A submission of several parts.
+    Submission: SubmissionIdx;
+}
 
 /// The index of an entry in a table of this kind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Idx<K> {
     number: u32,
     kind: PhantomData<fn() -> K>,
@@ -71,41 +64,6 @@ impl<K> Idx<K> {
     }
 }
 
-// Derived, these would ask the same of the kind.
-impl<K> Clone for Idx<K> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<K> Copy for Idx<K> {}
-
-impl<K> PartialEq for Idx<K> {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl<K> Eq for Idx<K> {}
-
-impl<K> PartialOrd for Idx<K> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<K> Ord for Idx<K> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.number.cmp(&other.number)
-    }
-}
-
-impl<K> Hash for Idx<K> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.number.hash(state);
-    }
-}
-
 impl<K> fmt::Debug for Idx<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.number)
@@ -119,11 +77,14 @@ pub(crate) struct Arena<K, T> {
     free: Vec<Idx<K>>,
 }
 
-impl<K, T> Arena<K, T> {
-    pub(crate) fn new() -> Self {
+// Derived, it would ask the same of what it holds.
+impl<K, T> Default for Arena<K, T> {
+    fn default() -> Self {
         Self { entries: Vec::new(), free: Vec::new() }
     }
+}
 
+impl<K: Copy, T> Arena<K, T> {
     pub(crate) fn insert(&mut self, value: T) -> Idx<K> {
         if let Some(index) = self.free.pop() {
             self.entries[index.get()] = Some(value);
@@ -157,7 +118,7 @@ impl<K, T> Arena<K, T> {
 }
 
 /// For indexes that the core itself keeps: one that is gone is an error of its bookkeeping.
-impl<K, T> std::ops::Index<Idx<K>> for Arena<K, T> {
+impl<K: Copy, T> std::ops::Index<Idx<K>> for Arena<K, T> {
     type Output = T;
 
     fn index(&self, index: Idx<K>) -> &T {
@@ -165,7 +126,7 @@ impl<K, T> std::ops::Index<Idx<K>> for Arena<K, T> {
     }
 }
 
-impl<K, T> std::ops::IndexMut<Idx<K>> for Arena<K, T> {
+impl<K: Copy, T> std::ops::IndexMut<Idx<K>> for Arena<K, T> {
     fn index_mut(&mut self, index: Idx<K>) -> &mut T {
         let entry = self.entries.get_mut(index.get()).and_then(Option::as_mut);
         entry.expect("an index that is kept is in use")

@@ -9,7 +9,7 @@ use crate::ids::{
     AssignNumber, Attempt, Commit, FlowId, FlowNumber, JobId, JobNumber, SessionId, Timestamp, Token,
 };
 use crate::image::{Counters, FlowRecord, JobHead, PastAttempt, Running};
-use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot, TaskIdx};
+use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot};
 use crate::labels::Labels;
 use crate::status::FinalCounts;
 
@@ -38,7 +38,33 @@ pub(crate) struct Unfinished {
     pub(crate) pending: u64,
     pub(crate) ready: u64,
     pub(crate) running: u64,
+    /// Those whose submission is not sealed.
     pub(crate) unsealed: u64,
+}
+
+impl Unfinished {
+    /// The count of jobs in this state; none of a slot without a job.
+    fn count_of(&mut self, state: State) -> Option<&mut u64> {
+        match state {
+            State::Vacant => None,
+            State::Unsealed { .. } => Some(&mut self.unsealed),
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {
+                Some(&mut self.pending)
+            }
+            State::Ready { .. } => Some(&mut self.ready),
+            State::Running { .. } => Some(&mut self.running),
+        }
+    }
+
+    /// Counts one more job in this state.
+    fn enter(&mut self, state: State) {
+        self.count_of(state).into_iter().for_each(|count| *count += 1);
+    }
+
+    /// Counts one job less in this state.
+    fn leave(&mut self, state: State) {
+        self.count_of(state).into_iter().for_each(|count| *count -= 1);
+    }
 }
 
 /// Why a job ends, with what the record needs to know of it.
@@ -86,7 +112,7 @@ pub(crate) struct Ended {
 }
 
 /// All jobs in memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Jobs {
     slab: Slab,
     flows: Flows,
@@ -114,17 +140,7 @@ impl std::ops::Index<Slot> for Jobs {
 /// What is there.
 impl Jobs {
     pub(crate) fn new(hash_seed: u64) -> Self {
-        Self {
-            slab: Slab::new(hash_seed),
-            flows: Flows::new(),
-            names: Names::new(),
-            recents: Recents::new(hash_seed),
-            attempts: Attempts::default(),
-            counts: Unfinished::default(),
-            counters: Counters::default(),
-            forgotten: Commit::default(),
-            touched: Vec::new(),
-        }
+        Self { slab: Slab::new(hash_seed), recents: Recents::new(hash_seed), ..Self::default() }
     }
 
     /// If nothing is known yet: goes on from these numbers.
@@ -332,16 +348,6 @@ impl Jobs {
         self.names.use_of(head)
     }
 
-    /// A session offers a task.
-    pub(crate) fn use_task(&mut self, elf: ElfIdx, name: &std::sync::Arc<str>) -> TaskIdx {
-        self.names.use_task(elf, name)
-    }
-
-    /// A session does not offer a task any more.
-    pub(crate) fn unuse_task(&mut self, task: TaskIdx) {
-        self.names.unuse_task(task);
-    }
-
     /// The elf that a session offers.
     pub(crate) fn serve(&mut self, name: &std::sync::Arc<str>, id: SessionId, session: SessionIdx) -> ElfIdx {
         let elf = self.names.intern_elf(name);
@@ -349,29 +355,9 @@ impl Jobs {
         elf
     }
 
-    /// A session holds jobs of an elf.
-    pub(crate) fn serve_held(&mut self, elf: ElfIdx, id: SessionId, session: SessionIdx) {
-        self.names.add_session(elf, id, session);
-    }
-
-    /// A session neither offers an elf any more nor holds jobs of it.
-    pub(crate) fn stop_serving(&mut self, elf: ElfIdx, id: SessionId) {
-        self.names.remove_session(elf, id);
-    }
-
-    /// What a session has free for an elf has changed.
-    pub(crate) fn set_free_slot(&mut self, elf: ElfIdx, before: Option<FreeSlot>, now: Option<FreeSlot>) {
-        self.names.set_free_slot(elf, before, now);
-    }
-
-    /// Takes out an elf for which there may be both a job and a free slot.
-    pub(crate) fn pop_to_place(&mut self) -> Option<ElfIdx> {
-        self.names.pop_to_place()
-    }
-
-    /// Looks at an elf once more with the next batch.
-    pub(crate) fn keep_to_place(&mut self, elf: ElfIdx) {
-        self.names.keep_to_place(elf);
+    /// Names, for sessions and for placing jobs.
+    pub(crate) fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
     }
 }
 

@@ -213,10 +213,6 @@ impl Propagation {
     }
 
     /// Checks what takes no time to check, when all has been emitted.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
         let is_over = self.walks.is_empty() && self.unsealed.is_empty();
         check(is_over == self.open.is_empty(), "a propagation is over when nothing of it is left", || {
@@ -225,10 +221,6 @@ impl Propagation {
     }
 
     /// Checks that as many pieces are counted as there are.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check(&self) -> Result<(), InvariantViolation> {
         let mut pieces: BTreeMap<JobId, u64> = BTreeMap::new();
         let failed = self.walks.iter().map(|walk| walk.failed);

@@ -144,13 +144,13 @@ impl Serving<'_> {
             unused.remove(&elf);
             let mut tasks = BTreeMap::new();
             for (name, revision) in &offer.tasks {
-                let task = jobs.use_task(elf, name);
+                let task = jobs.names_mut().use_task(elf, name);
                 if tasks.insert(task, *revision).is_some() {
-                    jobs.unuse_task(task);
+                    jobs.names_mut().unuse_task(task);
                 }
             }
             let before = self.sessions.set_offer(session, elf, offer.window, tasks);
-            before.into_keys().for_each(|task| jobs.unuse_task(task));
+            before.into_keys().for_each(|task| jobs.names_mut().unuse_task(task));
         }
         unused.into_iter().for_each(|elf| self.sessions.withdraw_offer(jobs, session, elf));
     }

@@ -18,7 +18,7 @@ pub(crate) fn is_delayed(assign: AssignNumber) -> bool {
 }
 
 /// A session that is alive, its stream open or not.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) instance: InstanceId,
@@ -63,7 +63,7 @@ pub(crate) struct Held {
 }
 
 /// The sessions that are alive.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Sessions {
     arena: Arena<of::Session, Session>,
     by_id: BTreeMap<SessionId, SessionIdx>,
@@ -84,7 +84,7 @@ impl std::ops::Index<SessionIdx> for Sessions {
 impl Sessions {
     /// None yet; they are numbered on from `last`.
     pub(crate) fn after(last: SessionId) -> Self {
-        Self { arena: Arena::new(), by_id: BTreeMap::new(), by_instance: BTreeMap::new(), last }
+        Self { last, ..Self::default() }
     }
 
     /// The newest number given out.
@@ -146,19 +146,7 @@ impl Sessions {
     /// Takes in a session.
     pub(crate) fn insert(&mut self, record: &SessionRecord, is_known: bool) -> SessionIdx {
         let &SessionRecord { id, instance, secret } = record;
-        let session = self.arena.insert(Session {
-            id,
-            instance,
-            is_connected: false,
-            is_draining: false,
-            secret,
-            is_known,
-            offers: BTreeMap::new(),
-            held: BTreeMap::new(),
-            cancelled_in_flight: BTreeMap::new(),
-            last_assign: AssignNumber(0),
-            received: AssignNumber(0),
-        });
+        let session = self.arena.insert(Session { id, instance, secret, is_known, ..Session::default() });
         self.by_id.insert(id, session);
         self.by_instance.insert(instance, session);
         session
@@ -172,8 +160,8 @@ impl Sessions {
             self.by_instance.remove(&entry.instance);
         }
         for (elf, offer) in entry.offers {
-            offer.tasks.into_keys().for_each(|task| jobs.unuse_task(task));
-            jobs.stop_serving(elf, entry.id);
+            offer.tasks.into_keys().for_each(|task| jobs.names_mut().unuse_task(task));
+            jobs.names_mut().remove_session(elf, entry.id);
         }
     }
 
@@ -216,7 +204,7 @@ impl Sessions {
         if let Some(offer) = self.arena[session].offers.get_mut(&elf) {
             offer.is_offered = false;
             offer.window.jobs = 0;
-            std::mem::take(&mut offer.tasks).into_keys().for_each(|task| jobs.unuse_task(task));
+            std::mem::take(&mut offer.tasks).into_keys().for_each(|task| jobs.names_mut().unuse_task(task));
         }
         self.refresh_free_slot(jobs, session, elf);
         self.drop_offer_if_unused(jobs, session, elf);
@@ -235,7 +223,7 @@ impl Sessions {
         let entry = &mut self.arena[session];
         if entry.offers.get(&elf).is_some_and(|offer| !offer.is_offered && offer.held == 0) {
             entry.offers.remove(&elf);
-            jobs.stop_serving(elf, entry.id);
+            jobs.names_mut().remove_session(elf, entry.id);
         }
     }
 
@@ -253,7 +241,7 @@ impl Sessions {
         let has_free = is_open && offer.is_offered && offer.held < offer.window.jobs;
         let free = has_free.then_some(FreeSlot { held: offer.held, id: entry.id, session });
         let before = std::mem::replace(&mut offer.free_slot, free);
-        jobs.set_free_slot(elf, before, free);
+        jobs.names_mut().set_free_slot(elf, before, free);
     }
 }
 
@@ -350,10 +338,6 @@ impl Sessions {
 
 impl Sessions {
     /// Checks what takes no time to check.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
         let (all, by_id, instances) = (self.arena.len(), self.by_id.len(), self.by_instance.len());
         check(all == by_id && instances <= all, "every session is found by its id", || {
@@ -362,10 +346,6 @@ impl Sessions {
     }
 
     /// Checks everything, between two batches.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check(&self) -> Result<(), InvariantViolation> {
         self.check_totals()?;
         for (index, session) in self.iter() {

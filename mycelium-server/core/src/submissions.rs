@@ -32,7 +32,7 @@ pub(crate) enum Phase {
 }
 
 /// The submissions in memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Submissions {
     arena: Arena<of::Submission, Submission>,
     by_id: BTreeMap<SubmissionId, SubmissionIdx>,
@@ -53,13 +53,7 @@ impl std::ops::Index<SubmissionIdx> for Submissions {
 impl Submissions {
     /// None yet; those sealed up to this commit are not remembered.
     pub(crate) fn new(forgotten: Commit) -> Self {
-        Self {
-            arena: Arena::new(),
-            by_id: BTreeMap::new(),
-            sealed: BTreeSet::new(),
-            sealed_order: VecDeque::new(),
-            forgotten,
-        }
+        Self { forgotten, ..Self::default() }
     }
 
     pub(crate) fn find(&self, id: SubmissionId) -> Option<SubmissionIdx> {
@@ -75,10 +69,6 @@ impl Submissions {
     }
 
     /// Checks what takes no time to check.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
         let (all, by_id) = (self.arena.len(), self.by_id.len());
         check(all == by_id, "every submission is found by its id", || format!("{by_id} of {all}"))

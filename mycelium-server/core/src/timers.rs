@@ -101,10 +101,6 @@ impl Timers {
     }
 
     /// Checks what takes no time to check.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
         let (by_time, by_key) = (self.by_time.len(), self.by_key.len());
         check(by_time == by_key, "every timer is kept by its moment", || format!("{by_time} of {by_key}"))

@@ -34,10 +34,6 @@ impl Core {
     }
 
     /// Checks what takes no time to check, at the end of every batch: whether what is kept twice is as much both times.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(super) fn check_totals(&self) -> Result<(), InvariantViolation> {
         self.jobs.check_totals()?;
         self.sessions.check_totals()?;

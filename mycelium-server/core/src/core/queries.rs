@@ -7,7 +7,7 @@ use crate::command::Hello;
 use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Token};
 use crate::image::{Counters, PastAttempt};
 use crate::index::{FlowIdx, Slot};
-use crate::jobs::{Job, State};
+use crate::jobs::{Job, State, Unfinished};
 use crate::status::Status;
 use crate::timers::TimerKey;
 use crate::views::{
@@ -191,12 +191,8 @@ impl Core {
     /// it as it is.
     pub fn flow(&self, id: FlowId) -> Option<FlowView> {
         let flow = self.jobs.flow(self.jobs.find_flow(id)?);
-        Some(FlowView {
-            record: flow.record(),
-            pending: flow.pending,
-            ready: flow.ready,
-            running: flow.running,
-        })
+        let Unfinished { pending, ready, running, .. } = flow.counts;
+        Some(FlowView { record: flow.record(), pending, ready, running })
     }
 
     /// The elf, if it has unfinished jobs or sessions that serve it.
@@ -228,12 +224,12 @@ impl Core {
 
     /// The core at a glance.
     pub fn status(&self) -> Counts {
-        let counts = self.jobs.counts();
+        let Unfinished { pending, ready, running, unsealed } = self.jobs.counts();
         Counts {
-            pending: counts.pending,
-            ready: counts.ready,
-            running: counts.running,
-            unsealed: counts.unsealed,
+            pending,
+            ready,
+            running,
+            unsealed,
             sessions: self.sessions.len() as u64,
             outcomes_stale: self.outcomes_stale,
             counters: Counters { session: self.sessions.last(), ..self.jobs.counters() },

@@ -310,7 +310,7 @@ fn restore_running(core: &mut Core, slot: Slot, running: Running) -> Result<(), 
     let token = Token { job: job.id, attempt: job.attempt };
     let held = Held { token, elf, job: Some(slot), revision: running.revision, since: running.since };
     let assign = core.sessions.hold(&mut core.jobs, session, held);
-    core.jobs.serve_held(elf, running.session, session);
+    core.jobs.names_mut().add_session(elf, running.session, session);
     core.jobs.set_restored(slot, State::Running { session, assign });
     Ok(())
 }

@@ -2,25 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{FlowIdx, Job, Jobs, Slot, State, UNTOUCHED, Unfinished};
+use super::{FlowIdx, Jobs, Slot, State, UNTOUCHED, Unfinished};
 use crate::ids::JobNumber;
 use crate::image::ATTEMPTS_KEPT;
 use crate::index::{ElfIdx, TraitsIdx};
 use crate::invariants::{InvariantViolation, check};
 
 impl Unfinished {
-    fn count(&mut self, job: &Job) {
-        match job.state {
-            State::Vacant => {}
-            State::Unsealed { .. } => self.unsealed += 1,
-            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {
-                self.pending += 1;
-            }
-            State::Ready { .. } => self.ready += 1,
-            State::Running { .. } => self.running += 1,
-        }
-    }
-
     fn total(self) -> u64 {
         let Self { pending, ready, running, unsealed } = self;
         pending + ready + running + unsealed
@@ -29,10 +17,6 @@ impl Unfinished {
 
 impl Jobs {
     /// Checks what takes no time to check, at the end of a batch.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
         let (counted, kept) = (self.counts.total(), self.slab.len() as u64);
         check(counted == kept, "every unfinished job is counted once", || format!("{counted} of {kept}"))?;
@@ -42,10 +26,6 @@ impl Jobs {
     }
 
     /// Checks everything, between two batches.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check(&self) -> Result<(), InvariantViolation> {
         self.check_totals()?;
         self.check_each()?;
@@ -63,7 +43,7 @@ impl Jobs {
             check(job.number <= self.counters.job, "numbers were given out", || job.id.to_string())?;
             let is_finished = self.recents.get(&job.id).is_some();
             check(!is_finished, "no job is both unfinished and finished", || job.id.to_string())?;
-            counts.count(job);
+            counts.enter(job.state);
         }
         check(counts.total() == self.len() as u64, "the index has every job", || {
             format!("{counts:?}, {} in the index", self.len())
@@ -98,7 +78,7 @@ impl Jobs {
         let mut listed: BTreeMap<FlowIdx, BTreeSet<(JobNumber, Slot)>> = BTreeMap::new();
         let mut counts: BTreeMap<FlowIdx, Unfinished> = BTreeMap::new();
         for (slot, job) in self.iter() {
-            counts.entry(job.flow).or_default().count(job);
+            counts.entry(job.flow).or_default().enter(job.state);
             if job.status().is_some() {
                 listed.entry(job.flow).or_default().insert((job.number, slot));
             }
@@ -109,10 +89,8 @@ impl Jobs {
         }
         for (index, flow) in self.flows.iter() {
             let counted = counts.remove(&index).unwrap_or_default();
-            let (pending, ready, running, unsealed) = (flow.pending, flow.ready, flow.running, flow.unsealed);
-            let kept = Unfinished { pending, ready, running, unsealed };
-            check(counted == kept, "flows count their jobs", || {
-                format!("flow {}: counted {counted:?}, kept {kept:?}", flow.id)
+            check(counted == flow.counts, "flows count their jobs", || {
+                format!("flow {}: counted {counted:?}, kept {:?}", flow.id, flow.counts)
             })?;
             let of_jobs = listed.remove(&index).unwrap_or_default();
             check(of_jobs == flow.jobs, "flows list their jobs", || flow.id.to_string())?;
@@ -134,7 +112,7 @@ impl Jobs {
         for (slot, job) in self.iter() {
             let task = self.task_of(job);
             *traits.entry(job.traits).or_default() += 1;
-            counts.entry(task.elf).or_default().count(job);
+            counts.entry(task.elf).or_default().enter(job.state);
             let is_queued = task.queue.contains(&job.place(slot));
             queued += usize::from(is_queued);
             check(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::Unfinished;
 use crate::ids::{Commit, FlowId, FlowNumber, JobNumber, Timestamp};
 use crate::image::FlowRecord;
 use crate::index::{Arena, FlowIdx, Slot, of};
@@ -12,7 +13,7 @@ use crate::labels::Labels;
 use crate::status::FinalCounts;
 
 /// A flow, for as long as it has unfinished jobs or finished ones that are remembered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Flow {
     pub(crate) id: FlowId,
     pub(crate) name: Arc<str>,
@@ -22,11 +23,7 @@ pub(crate) struct Flow {
     pub(crate) finished: FinalCounts,
     /// Its unfinished jobs that show, in the order of submission.
     pub(crate) jobs: BTreeSet<(JobNumber, Slot)>,
-    pub(crate) pending: u64,
-    pub(crate) ready: u64,
-    pub(crate) running: u64,
-    /// How many of its jobs wait for their submission to be sealed.
-    pub(crate) unsealed: u64,
+    pub(crate) counts: Unfinished,
     /// How many submissions to it are not through with sealing or dropping.
     pub(crate) submissions: u64,
     /// How many of its finished jobs are remembered.
@@ -63,12 +60,14 @@ impl Flow {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.jobs.is_empty() && self.unsealed + self.submissions + self.recent == 0 && self.cancels == 0
+        self.jobs.is_empty()
+            && self.counts.unsealed + self.submissions + self.recent == 0
+            && self.cancels == 0
     }
 }
 
 /// The flows in memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Flows {
     arena: Arena<of::Flow, Flow>,
     by_id: BTreeMap<FlowId, FlowIdx>,
@@ -80,16 +79,6 @@ pub(crate) struct Flows {
 }
 
 impl Flows {
-    pub(crate) fn new() -> Self {
-        Self {
-            arena: Arena::new(),
-            by_id: BTreeMap::new(),
-            by_number: BTreeMap::new(),
-            touched: Vec::new(),
-            idle: Vec::new(),
-        }
-    }
-
     pub(crate) fn find(&self, id: FlowId) -> Option<FlowIdx> {
         self.by_id.get(&id).copied()
     }
@@ -109,10 +98,6 @@ impl Flows {
     }
 
     /// Checks what takes no time to check.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
         let all = [self.arena.len(), self.by_id.len(), self.by_number.len()];
         let holds = all.iter().all(|&len| len == all[0]);
@@ -145,25 +130,7 @@ impl Flows {
         if let Some(flow) = self.find(id) {
             return flow;
         }
-        let flow = self.arena.insert(Flow {
-            id,
-            name: Arc::default(),
-            labels: Labels::NONE,
-            number: FlowNumber(0),
-            created_at: Timestamp(0),
-            finished: FinalCounts::default(),
-            jobs: BTreeSet::new(),
-            pending: 0,
-            ready: 0,
-            running: 0,
-            unsealed: 0,
-            submissions: 0,
-            recent: 0,
-            cancels: 0,
-            cancel_upto: JobNumber(0),
-            changed: Commit(0),
-            is_touched: false,
-        });
+        let flow = self.arena.insert(Flow { id, ..Flow::default() });
         self.by_id.insert(id, flow);
         flow
     }

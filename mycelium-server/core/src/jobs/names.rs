@@ -29,7 +29,7 @@ pub(crate) struct Task {
 }
 
 /// An elf, for as long as it has a task or a session names it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Elf {
     pub(crate) name: Arc<str>,
     pub(crate) tasks: BTreeMap<Arc<str>, TaskIdx>,
@@ -45,7 +45,7 @@ pub(crate) struct Elf {
 }
 
 /// All names in use.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Names {
     elves: Arena<of::Elf, Elf>,
     tasks: Arena<of::Task, Task>,
@@ -56,16 +56,6 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn new() -> Self {
-        Self {
-            elves: Arena::new(),
-            tasks: Arena::new(),
-            traits: TraitSets::new(),
-            by_name: BTreeMap::new(),
-            to_place: BTreeSet::new(),
-        }
-    }
-
     pub(crate) fn find_elf(&self, name: &str) -> Option<ElfIdx> {
         self.by_name.get(name).copied()
     }
@@ -84,27 +74,19 @@ impl Names {
         if let Some(&elf) = self.by_name.get(name) {
             return elf;
         }
-        let elf = self.elves.insert(Elf {
-            name: Arc::clone(name),
-            tasks: BTreeMap::new(),
-            heads: BTreeSet::new(),
-            free_slots: BTreeSet::new(),
-            sessions: BTreeMap::new(),
-            ready: 0,
-            running: 0,
-        });
+        let elf = self.elves.insert(Elf { name: Arc::clone(name), ..Elf::default() });
         self.by_name.insert(Arc::clone(name), elf);
         elf
     }
 
     /// What a job names, with one more user.
-    pub(crate) fn use_of(&mut self, head: &JobHead) -> Named {
+    pub(super) fn use_of(&mut self, head: &JobHead) -> Named {
         let elf = self.intern_elf(&head.elf);
         Named { task: self.use_task(elf, &head.task), traits: self.traits.use_of(head) }
     }
 
     /// A job less that names this.
-    pub(crate) fn unuse(&mut self, named: Named) {
+    pub(super) fn unuse(&mut self, named: Named) {
         self.unuse_task(named.task);
         self.traits.unuse(named.traits);
     }
@@ -165,32 +147,13 @@ impl Names {
         }
     }
 
-    /// One more job of the task is ready.
-    pub(crate) fn enter_ready(&mut self, task: TaskIdx) {
-        let elf = self.tasks[task].elf;
-        self.elves[elf].ready += 1;
-    }
-
-    /// One job less of the task is ready.
-    pub(crate) fn leave_ready(&mut self, task: TaskIdx) {
-        let elf = self.tasks[task].elf;
-        self.elves[elf].ready -= 1;
-    }
-
-    /// One more job of the task runs.
-    pub(crate) fn enter_running(&mut self, task: TaskIdx) {
-        let elf = self.tasks[task].elf;
-        self.elves[elf].running += 1;
-    }
-
-    /// One job less of the task runs.
-    pub(crate) fn leave_running(&mut self, task: TaskIdx) {
-        let elf = self.tasks[task].elf;
-        self.elves[elf].running -= 1;
+    /// The elf of a task.
+    pub(super) fn elf_of(&mut self, task: TaskIdx) -> &mut Elf {
+        &mut self.elves[self.tasks[task].elf]
     }
 
     /// Puts a job into its task's queue.
-    pub(crate) fn enqueue(&mut self, task: TaskIdx, place: Place) {
+    pub(super) fn enqueue(&mut self, task: TaskIdx, place: Place) {
         let entry = &mut self.tasks[task];
         let elf = &mut self.elves[entry.elf];
         let head_before = entry.queue.first().copied();
@@ -207,7 +170,7 @@ impl Names {
     }
 
     /// Takes a job out of its task's queue.
-    pub(crate) fn dequeue(&mut self, task: TaskIdx, place: Place) {
+    pub(super) fn dequeue(&mut self, task: TaskIdx, place: Place) {
         let entry = &mut self.tasks[task];
         let was_head = entry.queue.first() == Some(&place);
         entry.queue.remove(&place);
@@ -255,10 +218,6 @@ impl Names {
     }
 
     /// Checks what takes no time to check.
-    ///
-    /// # Errors
-    ///
-    /// The first contradiction found.
     pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
         let (elves, by_name) = (self.elves.len(), self.by_name.len());
         check(elves == by_name, "every elf is found by its name", || format!("{by_name} of {elves}"))

@@ -28,7 +28,7 @@ pub(crate) struct Recent {
 }
 
 /// The finished jobs that are remembered, first finished first out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Recents {
     /// A job that was brought back leaves `None`.
     queue: VecDeque<Option<Recent>>,
@@ -40,12 +40,7 @@ pub(crate) struct Recents {
 
 impl Recents {
     pub(crate) fn new(hash_seed: u64) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            base: 0,
-            index: HashTable::new(),
-            hasher: FixedState::with_seed(hash_seed),
-        }
+        Self { hasher: FixedState::with_seed(hash_seed), ..Self::default() }
     }
 
     pub(crate) fn len(&self) -> usize {

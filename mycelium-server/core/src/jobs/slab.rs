@@ -175,7 +175,7 @@ const CHUNK_BITS: u32 = 12;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
 /// All unfinished jobs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Slab {
     chunks: Vec<Vec<Job>>,
     free: Vec<Slot>,
@@ -185,12 +185,7 @@ pub(crate) struct Slab {
 
 impl Slab {
     pub(crate) fn new(hash_seed: u64) -> Self {
-        Self {
-            chunks: Vec::new(),
-            free: Vec::new(),
-            index: HashTable::new(),
-            hasher: FixedState::with_seed(hash_seed),
-        }
+        Self { hasher: FixedState::with_seed(hash_seed), ..Self::default() }
     }
 
     pub(crate) fn len(&self) -> usize {

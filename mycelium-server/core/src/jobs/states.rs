@@ -142,30 +142,18 @@ impl Jobs {
     fn leave(&mut self, slot: Slot, state: State) {
         let job = &self.slab[slot];
         let flow = self.flows.get_mut(job.flow);
+        flow.counts.leave(state);
+        self.counts.leave(state);
         match state {
-            State::Vacant => return,
-            State::Unsealed { .. } => {
-                flow.unsealed -= 1;
-                self.counts.unsealed -= 1;
-                return;
-            }
-            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {
-                flow.pending -= 1;
-                self.counts.pending -= 1;
-            }
             State::Ready { queued } => {
-                flow.ready -= 1;
-                self.counts.ready -= 1;
-                self.names.leave_ready(job.task);
+                self.names.elf_of(job.task).ready -= 1;
                 if queued {
                     self.names.dequeue(job.task, job.place(slot));
                 }
             }
-            State::Running { .. } => {
-                flow.running -= 1;
-                self.counts.running -= 1;
-                self.names.leave_running(job.task);
-            }
+            State::Running { .. } => self.names.elf_of(job.task).running -= 1,
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {}
+            State::Vacant | State::Unsealed { .. } => return,
         }
         if job.state == State::Vacant {
             flow.jobs.remove(&(job.number, slot));
@@ -174,30 +162,22 @@ impl Jobs {
 
     fn enter(&mut self, slot: Slot, state: State) {
         let job = &self.slab[slot];
-        let flow = self.flows.get_mut(job.flow);
+        self.flows.get_mut(job.flow).counts.enter(state);
+        self.counts.enter(state);
         match state {
-            State::Vacant => {}
-            State::Unsealed { .. } => {
-                flow.unsealed += 1;
-                self.counts.unsealed += 1;
-            }
-            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {
-                flow.pending += 1;
-                self.counts.pending += 1;
-            }
             State::Ready { queued } => {
-                flow.ready += 1;
-                self.counts.ready += 1;
-                self.names.enter_ready(job.task);
+                self.names.elf_of(job.task).ready += 1;
                 if queued {
                     self.names.enqueue(job.task, job.place(slot));
                 }
             }
-            State::Running { .. } => {
-                flow.running += 1;
-                self.counts.running += 1;
-                self.names.enter_running(job.task);
-            }
+            State::Running { .. } => self.names.elf_of(job.task).running += 1,
+            State::Vacant
+            | State::Unsealed { .. }
+            | State::Pending { .. }
+            | State::Evaluating { .. }
+            | State::Gathering
+            | State::UpstreamFailing => {}
         }
     }
 

@@ -14,7 +14,15 @@ pub(crate) struct TraitSets {
     by_content: BTreeMap<(Labels, PolicyId), TraitsIdx>,
 }
 
-#[derive(Debug)]
+impl Default for TraitSets {
+    fn default() -> Self {
+        let mut by_index = Arena::default();
+        by_index.insert(TraitSet::default());
+        Self { by_index, by_content: BTreeMap::new() }
+    }
+}
+
+#[derive(Debug, Default)]
 struct TraitSet {
     labels: Labels,
     policy: PolicyId,
@@ -24,12 +32,6 @@ struct TraitSet {
 
 impl TraitSets {
     const PLAIN: TraitsIdx = Idx::MIN;
-
-    pub(crate) fn new() -> Self {
-        let mut by_index = Arena::new();
-        by_index.insert(TraitSet { labels: Labels::default(), policy: PolicyId::default(), users: 0 });
-        Self { by_index, by_content: BTreeMap::new() }
-    }
 
     /// The index of what a job has, with one more user.
     pub(crate) fn use_of(&mut self, head: &JobHead) -> TraitsIdx {
@@ -90,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_jobs_have_in_common_is_kept_once_and_goes_with_the_last_of_them() {
-        let mut sets = TraitSets::new();
+        let mut sets = TraitSets::default();
         let head =
             |pairs, policy| JobHead { labels: labels(pairs), policy: PolicyId(policy), ..JobHead::default() };
         let plain = sets.use_of(&head(&[], 0));

@@ -16,10 +16,10 @@ impl Serving<'_> {
     /// Places jobs for the elves where something has changed. What the bound of a batch leaves over waits for the next.
     pub(crate) fn place(&mut self, now: Clocks) {
         let mut budget = self.graph.config.step_max() * ASSIGNMENTS_PER_STEP;
-        while let Some(elf) = self.graph.jobs.pop_to_place() {
+        while let Some(elf) = self.graph.jobs.names_mut().pop_to_place() {
             self.place_elf(now, elf, &mut budget);
             if budget == 0 {
-                self.graph.jobs.keep_to_place(elf);
+                self.graph.jobs.names_mut().keep_to_place(elf);
                 return;
             }
         }
