@@ -7,7 +7,7 @@ use elf_runtime::{Error, FlowId, JobId, Mycelium};
 use mycelium_proto::{limits, reason, v1};
 
 use crate::args::ClientArgs;
-use crate::output::note;
+use crate::output::{Json, Output, Table, note};
 
 /// How long calls are repeated when a broker that answered is busy or restarts.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
@@ -83,6 +83,23 @@ pub(super) fn note_unreadable(unreadable: u32) {
     if unreadable > 0 {
         note("Some records in the store are damaged, and are not shown; the broker's log names them.");
     }
+}
+
+/// Prints a list, for programs or as a table, or a sentence if it is empty; and says if it goes on.
+pub(super) fn print_list(
+    output: Output,
+    json: impl FnOnce() -> Json,
+    table: impl FnOnce() -> Table,
+    if_empty: &str,
+    (limit, are_more): (u32, bool),
+) -> anyhow::Result<()> {
+    if output.is_json() {
+        output.json(&json())?;
+    } else {
+        output.table(table(), if_empty)?;
+    }
+    note_more(limit, are_more);
+    Ok(())
 }
 
 /// Says that a list goes on, if it does: never is one cut without a word.

@@ -82,39 +82,30 @@ async fn revisions(args: &Args, mycelium: &Mycelium, output: Output) -> anyhow::
         Ok((page.revisions, page.next_page_token))
     })
     .await?;
-    if output.is_json() {
-        output.json(&views(&revisions))?;
-        client::note_more(args.limit, are_more);
-        return Ok(());
-    }
-    let mut table = Table::new(["REVISION", "FIRST SEEN (UTC)", "OF"]);
-    for revision in &revisions {
-        let of = if revision.task.is_empty() { "the elf" } else { &revision.task };
-        table.row([
-            format::short_digest(&revision.revision),
-            format::utc(revision.first_seen.as_ref()),
-            of.to_owned(),
-        ]);
-    }
-    output.table(table, "no revisions")?;
-    client::note_more(args.limit, are_more);
-    Ok(())
+    let table = || {
+        Table::new(["REVISION", "FIRST SEEN (UTC)", "OF"]).rows(&revisions, |revision| {
+            let of = if revision.task.is_empty() { "the elf" } else { &revision.task };
+            let first_seen = format::utc(revision.first_seen.as_ref());
+            [format::short_digest(&revision.revision), first_seen, of.to_owned()]
+        })
+    };
+    client::print_list(output, || views(&revisions), table, "no revisions", (args.limit, are_more))
 }
 
 fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {
     let mut text = format!("{}\n", format::one_line(&declaration.name));
     push_indented(&mut text, "  ", &declaration.docs);
-    let mut fact = |name: &str, value: String| {
+    let mut field = |name: &str, value: String| {
         // Writing to a string cannot fail.
         let _infallible = writeln!(text, "  {name:<12}{}", format::one_line(&value));
     };
-    fact("revision", format::short_digest(&declaration.revision));
+    field("revision", format::short_digest(&declaration.revision));
     if !declaration.language.is_empty() {
-        fact("language", declaration.language.clone());
+        field("language", declaration.language.clone());
     }
-    fact("first seen", format!("{} UTC", format::utc(elf.first_seen.as_ref())));
-    fact("last seen", format!("{} UTC", format::utc(elf.last_seen.as_ref())));
-    fact("jobs", format!("{} ready, {} running", elf.jobs_ready, elf.jobs_running));
+    field("first seen", format!("{} UTC", format::utc(elf.first_seen.as_ref())));
+    field("last seen", format!("{} UTC", format::utc(elf.last_seen.as_ref())));
+    field("jobs", format!("{} ready, {} running", elf.jobs_ready, elf.jobs_running));
     for instance in &elf.instances {
         let mut process = match instance.process_id {
             0 => "unknown".to_owned(),
@@ -124,7 +115,7 @@ fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {
             process.push_str(&format!(" on {}", instance.host));
         }
         let connected = if instance.connected { "connected" } else { "not connected" };
-        fact("process", format!("{process}, {connected}, holds {} of {}", instance.held, instance.window));
+        field("process", format!("{process}, {connected}, holds {} of {}", instance.held, instance.window));
     }
     for task in &declaration.tasks {
         text.push('\n');

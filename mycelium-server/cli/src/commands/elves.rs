@@ -29,28 +29,23 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     })
     .await?;
     let nothing = ElfDeclaration::default();
-    if output.is_json() {
-        output.json(&Json::List(elves.iter().map(|elf| json(elf, said(elf, &nothing))).collect()))?;
-        client::note_more(args.limit, are_more);
-        return Ok(());
-    }
+    let json = || Json::List(elves.iter().map(|elf| json(elf, said(elf, &nothing))).collect());
     let columns = ["ELF", "TASKS", "PROCESSES", "READY", "RUNNING", "LAST SEEN (UTC)", "DOCUMENTATION"];
-    let mut table = Table::new(columns).numbers([1, 2, 3, 4]);
-    for elf in &elves {
-        let declaration = said(elf, &nothing);
-        table.row([
-            declaration.name.clone(),
-            declaration.tasks.len().to_string(),
-            elf.instances.iter().filter(|instance| instance.connected).count().to_string(),
-            elf.jobs_ready.to_string(),
-            elf.jobs_running.to_string(),
-            format::utc(elf.last_seen.as_ref()),
-            format::shorten(declaration.docs.lines().next().unwrap_or_default(), 60),
-        ]);
-    }
-    output.table(table, "no elf has ever connected")?;
-    client::note_more(args.limit, are_more);
-    Ok(())
+    let table = || {
+        Table::new(columns).numbers([1, 2, 3, 4]).rows(&elves, |elf| {
+            let declaration = said(elf, &nothing);
+            [
+                declaration.name.clone(),
+                declaration.tasks.len().to_string(),
+                elf.instances.iter().filter(|instance| instance.connected).count().to_string(),
+                elf.jobs_ready.to_string(),
+                elf.jobs_running.to_string(),
+                format::utc(elf.last_seen.as_ref()),
+                format::shorten(declaration.docs.lines().next().unwrap_or_default(), 60),
+            ]
+        })
+    };
+    client::print_list(output, json, table, "no elf has ever connected", (args.limit, are_more))
 }
 
 /// An elf with the names of its tasks alone.

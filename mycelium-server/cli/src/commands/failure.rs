@@ -48,15 +48,15 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         format::utc(group.first_seen.as_ref()),
         format::utc(group.last_seen.as_ref()),
     );
-    let mut table = Table::new(["JOB", "ATTEMPT", "AT (UTC)", "MESSAGE"]).numbers([1]);
-    for occurrence in &occurrences {
-        table.row([
+    let columns = ["JOB", "ATTEMPT", "AT (UTC)", "MESSAGE"];
+    let table = Table::new(columns).numbers([1]).rows(&occurrences, |occurrence| {
+        [
             format::id(&occurrence.job_id),
             occurrence.attempt.to_string(),
             format::utc(occurrence.at.as_ref()),
             format::shorten(&occurrence.message, 100),
-        ]);
-    }
+        ]
+    });
     if !table.is_empty() {
         text.push_str(&table.text());
     }

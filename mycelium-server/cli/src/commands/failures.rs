@@ -32,27 +32,22 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     .await?;
     client::note_unreadable(unreadable);
     // A broker sends no group without its failure.
-    let failures = groups.iter().filter_map(|group| Some((group.failure.as_ref()?, group)));
-    if output.is_json() {
-        output.json(&Json::List(failures.map(|(_, group)| view(group)).collect()))?;
-        client::note_more(args.limit, are_more);
-        return Ok(());
-    }
+    let failures: Vec<_> = groups.iter().filter_map(|group| Some((group.failure.as_ref()?, group))).collect();
+    let json = || Json::List(failures.iter().map(|(_, group)| view(*group)).collect());
     let columns = ["FAILURE", "TIMES", "LAST SEEN (UTC)", "ELF", "TASK", "WHERE", "TYPE", "MESSAGE"];
-    let mut table = Table::new(columns).numbers([1]);
-    for (failure, group) in failures {
-        table.row([
-            format::id(&group.failure_id),
-            group.occurrences.to_string(),
-            format::utc(group.last_seen.as_ref()),
-            group.elf.clone(),
-            group.task.clone(),
-            place_of(failure),
-            failure.r#type.clone(),
-            format::shorten(&failure.message, 80),
-        ]);
-    }
-    output.table(table, "no failures")?;
-    client::note_more(args.limit, are_more);
-    Ok(())
+    let table = || {
+        Table::new(columns).numbers([1]).rows(&failures, |(failure, group)| {
+            [
+                format::id(&group.failure_id),
+                group.occurrences.to_string(),
+                format::utc(group.last_seen.as_ref()),
+                group.elf.clone(),
+                group.task.clone(),
+                place_of(failure),
+                failure.r#type.clone(),
+                format::shorten(&failure.message, 80),
+            ]
+        })
+    };
+    client::print_list(output, json, table, "no failures", (args.limit, are_more))
 }

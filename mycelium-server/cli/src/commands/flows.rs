@@ -45,23 +45,16 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         Ok((page.flows, page.next_page_token))
     })
     .await?;
-    if output.is_json() {
-        output.json(&views(&flows))?;
-    } else {
-        output.table(table(&flows), "no flows")?;
-    }
     client::note_unreadable(unreadable);
-    client::note_more(args.limit, are_more);
-    Ok(())
+    client::print_list(output, || views(&flows), || table(&flows), "no flows", (args.limit, are_more))
 }
 
 fn table(flows: &[Flow]) -> Table {
     let columns =
         ["FLOW", "NAME", "CREATED (UTC)", "WAITING", "RUNNING", "DONE", "FAILED", "CANCELLED", "SKIPPED"];
-    let mut table = Table::new(columns).numbers([3, 4, 5, 6, 7, 8]);
-    for flow in flows {
+    Table::new(columns).numbers([3, 4, 5, 6, 7, 8]).rows(flows, |flow| {
         let counts = flow.counts.unwrap_or_default();
-        table.row([
+        [
             format::id(&flow.flow_id),
             format::name(&flow.name).to_owned(),
             format::utc(flow.created_at.as_ref()),
@@ -71,7 +64,6 @@ fn table(flows: &[Flow]) -> Table {
             (counts.failed + counts.upstream_failed).to_string(),
             counts.cancelled.to_string(),
             counts.skipped.to_string(),
-        ]);
-    }
-    table
+        ]
+    })
 }

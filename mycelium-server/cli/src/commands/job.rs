@@ -51,7 +51,7 @@ pub(crate) struct Args {
 }
 
 /// All there is to show about a job.
-struct Facts {
+struct Details {
     job: Job,
     spec: JobSpec,
     /// Whether something of it is left out.
@@ -64,17 +64,17 @@ struct Facts {
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
-    let facts = fetch(mycelium, &args).await?;
+    let details = fetch(mycelium, &args).await?;
     if output.is_json() {
-        return Ok(output.json(&json(&facts))?);
+        return Ok(output.json(&json(&details))?);
     }
-    let flow = get_flow_request::Flow::FlowId(facts.job.flow_id.clone());
+    let flow = get_flow_request::Flow::FlowId(details.job.flow_id.clone());
     let request = GetFlowRequest { flow: Some(flow), ..GetFlowRequest::default() };
     let flow = mycelium.get_flow(request).await?.flow.unwrap_or_default();
-    Ok(output.text(&describe(&facts, &flow.name))?)
+    Ok(output.text(&describe(&details, &flow.name))?)
 }
 
-async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<Facts> {
+async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<Details> {
     let id = args.job;
     let request = GetJobRequest {
         job_id: client::job_bytes(id),
@@ -107,7 +107,7 @@ async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<Facts> {
     } else {
         None
     };
-    Ok(Facts { job, spec, is_spec_cut: answer.spec_bytes > 0, values, outputs, failure, attempts })
+    Ok(Details { job, spec, is_spec_cut: answer.spec_bytes > 0, values, outputs, failure, attempts })
 }
 
 /// The failure of a job and how often it was seen, with the words of the job's own occurrence.
@@ -135,70 +135,70 @@ async fn own_failure(
     Ok(Some(group))
 }
 
-fn json(facts: &Facts) -> Json {
-    let failure = facts.failure.as_ref().filter(|group| group.failure.is_some());
+fn json(details: &Details) -> Json {
+    let failure = details.failure.as_ref().filter(|group| group.failure.is_some());
     // What is said of the job itself comes first: it is as it stands now.
-    view(&facts.job)
-        .and(view(&facts.spec))
-        .with("values", values_json(&facts.values, Some(&facts.spec.nodes)))
-        .with("origins", views(&facts.values.origins))
-        .with("spec_truncated", facts.is_spec_cut)
-        .with("outputs", views(&facts.outputs))
+    view(&details.job)
+        .and(view(&details.spec))
+        .with("values", values_json(&details.values, Some(&details.spec.nodes)))
+        .with("origins", views(&details.values.origins))
+        .with("spec_truncated", details.is_spec_cut)
+        .with("outputs", views(&details.outputs))
         .with("failure", failure.map(view))
-        .with("attempts", facts.attempts.as_deref().map(views))
+        .with("attempts", details.attempts.as_deref().map(views))
 }
 
-fn describe(facts: &Facts, flow_name: &str) -> String {
-    let Facts { job, spec, is_spec_cut, values, outputs, failure, attempts } = facts;
+fn describe(details: &Details, flow_name: &str) -> String {
+    let Details { job, spec, is_spec_cut, values, outputs, failure, attempts } = details;
     let mut text = format!("{} of {}\n", format::one_line(&job.task), format::one_line(&job.elf));
-    let mut fact = |name: &str, value: String| {
+    let mut field = |name: &str, value: String| {
         // Writing to a string cannot fail.
         let _infallible = writeln!(text, "  {name:<11}{}", format::one_line(&value));
     };
-    fact("job", format::id(&job.job_id));
-    fact("flow", format!("{} ({})", format::id(&job.flow_id), format::name(flow_name)));
-    fact("status", status_name(job.status()).to_owned());
+    field("job", format::id(&job.job_id));
+    field("flow", format!("{} ({})", format::id(&job.flow_id), format::name(flow_name)));
+    field("status", status_name(job.status()).to_owned());
     if job.waiting_for > 0 {
-        fact("waits for", count(job.waiting_for.into(), "job"));
+        field("waits for", count(job.waiting_for.into(), "job"));
     }
     if job.priority != 0 {
-        fact("priority", job.priority.to_string());
+        field("priority", job.priority.to_string());
     }
     for (key, value) in &job.labels {
-        fact("label", format!("{key}={value}"));
+        field("label", format!("{key}={value}"));
     }
-    fact("attempt", job.attempt.to_string());
+    field("attempt", job.attempt.to_string());
     if job.elves_lost > 0 {
-        fact("elves lost", job.elves_lost.to_string());
+        field("elves lost", job.elves_lost.to_string());
     }
-    fact("submitted", format!("{} UTC", format::utc(job.submitted_at.as_ref())));
+    field("submitted", format!("{} UTC", format::utc(job.submitted_at.as_ref())));
     if job.started_at.is_some() {
-        fact("started", format!("{} UTC", format::utc(job.started_at.as_ref())));
+        field("started", format!("{} UTC", format::utc(job.started_at.as_ref())));
     }
     if job.finished_at.is_some() {
         let ran = format::between(job.started_at.as_ref(), job.finished_at.as_ref());
-        fact("finished", format!("{} UTC, ran {ran}", format::utc(job.finished_at.as_ref())));
+        field("finished", format!("{} UTC, ran {ran}", format::utc(job.finished_at.as_ref())));
     }
     if !job.revision.is_empty() {
-        fact("revision", format::short_digest(&job.revision));
+        field("revision", format::short_digest(&job.revision));
     }
     if let Some(cause) = format::id_if_any(&job.cause_job_id) {
-        fact("because of", cause);
+        field("because of", cause);
     }
     for after in &spec.after {
-        fact("after", format::id(after));
+        field("after", format::id(after));
     }
     if let Some(element) = &spec.element_of {
-        fact("element", format!("{} of the list of {}", element.index, format::id(&element.job_id)));
+        field("element", format!("{} of the list of {}", element.index, format::id(&element.job_id)));
     }
     if let Some(elements) = job.elements {
-        fact("elements", elements.to_string());
+        field("elements", elements.to_string());
     }
     if *is_spec_cut {
-        fact("", "its specification is too large to be shown whole".to_owned());
+        field("", "its specification is too large to be shown whole".to_owned());
     }
     for attempt in attempts.iter().flatten() {
-        fact(&format!("attempt {}", attempt.number), attempt_line(attempt));
+        field(&format!("attempt {}", attempt.number), attempt_line(attempt));
     }
     push_values(&mut text, job, spec, values);
     for output in outputs {
@@ -265,7 +265,7 @@ mod tests {
 
     use super::*;
 
-    fn facts() -> Facts {
+    fn details() -> Details {
         let node = |kind| ValueNode { kind: Some(kind) };
         let content = Some(payload::Content::Inline("true".into()));
         let list = OutputRef { job_id: vec![0x11; 16].into(), name: String::new() };
@@ -295,7 +295,7 @@ mod tests {
         ];
         let values = JobValues { values, ..JobValues::default() };
         let outputs = Vec::new();
-        Facts { job, spec, is_spec_cut: false, values, outputs, failure: None, attempts: None }
+        Details { job, spec, is_spec_cut: false, values, outputs, failure: None, attempts: None }
     }
 
     #[test]
@@ -311,15 +311,15 @@ mod tests {
             ..Attempt::default()
         };
         let attempts = vec![attempt(1, Some(v1::AttemptEnd::HandedBack)), attempt(2, None)];
-        let facts = Facts { attempts: Some(attempts), ..facts() };
-        let text = describe(&facts, "daily");
+        let details = Details { attempts: Some(attempts), ..details() };
+        let text = describe(&details, "daily");
         let who = "assigned 1970-01-01 00:01:00 UTC to session 5 of instance 33333333-3333-3333-3333-333333333333\n";
         for line in
             [format!("  attempt 1  handed back after 3.0 s, {who}"), format!("  attempt 2  under way, {who}")]
         {
             assert!(text.contains(&line), "{line} in {text}");
         }
-        let shown = serde_json::to_value(super::json(&facts)).unwrap_or_default();
+        let shown = serde_json::to_value(super::json(&details)).unwrap_or_default();
         assert_eq!(shown["attempts"][0]["end"], json!("HANDED_BACK"));
         assert_eq!(
             (&shown["attempts"][1]["number"], &shown["attempts"][1]["end"]),
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn conditions_lists_and_elements_are_shown() {
-        let text = describe(&facts(), "daily");
+        let text = describe(&details(), "daily");
         for line in [
             "  status     SKIPPED\n",
             "  element    3 of the list of 22222222-2222-2222-2222-222222222222\n",
@@ -340,8 +340,8 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
-        let facts = facts();
-        let shown = serde_json::to_value(super::json(&facts)).unwrap_or_default();
+        let details = details();
+        let shown = serde_json::to_value(super::json(&details)).unwrap_or_default();
         assert_eq!((&shown["status"], &shown["elements"]), (&json!("SKIPPED"), &json!(4)));
         assert_eq!((&shown["run_if"], &shown["for_each"]), (&json!(1), &json!({"list": 2})));
         assert_eq!(

@@ -92,13 +92,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         ..ListJobsRequest::default()
     };
     let (jobs, are_more) = list(mycelium, request, args.limit as usize).await?;
-    if output.is_json() {
-        output.json(&views(&jobs))?;
-    } else {
-        output.table(table(&jobs), "no jobs")?;
-    }
-    client::note_more(args.limit, are_more);
-    Ok(())
+    client::print_list(output, || views(&jobs), || table(&jobs), "no jobs", (args.limit, are_more))
 }
 
 /// Follows the pages up to `limit` jobs, and tells whether there are more.
@@ -134,9 +128,8 @@ async fn list(
 /// Jobs as people read them.
 pub(super) fn table(jobs: &[Job]) -> Table {
     let columns = ["JOB", "STATUS", "ELF", "TASK", "ATTEMPT", "SUBMITTED (UTC)", "RAN"];
-    let mut table = Table::new(columns).numbers([4, 6]);
-    for job in jobs {
-        table.row([
+    Table::new(columns).numbers([4, 6]).rows(jobs, |job| {
+        [
             format::id(&job.job_id),
             status_name(job.status()).to_owned(),
             job.elf.clone(),
@@ -144,7 +137,6 @@ pub(super) fn table(jobs: &[Job]) -> Table {
             job.attempt.to_string(),
             format::utc(job.submitted_at.as_ref()),
             format::between(job.started_at.as_ref(), job.finished_at.as_ref()),
-        ]);
-    }
-    table
+        ]
+    })
 }

@@ -38,11 +38,9 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
             if output.is_json() {
                 return Ok(output.json_line(&report)?);
             }
-            let mut table = Table::new(["MEASURE", "VALUE"]);
-            for (measure, value) in report.rows() {
-                table.row([measure.to_owned(), value]);
-            }
-            Ok(output.table(table, "")?)
+            let rows = report.rows();
+            let table = Table::new(["MEASURE", "VALUE"]);
+            Ok(output.table(table.rows(rows, |(measure, value)| [measure.to_owned(), value]), "")?)
         }
         Command::Eval(args) => eval::run(&args, output),
         Command::Proto(args) => proto::run(&args, output),

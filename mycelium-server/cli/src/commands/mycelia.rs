@@ -2,6 +2,7 @@
 
 use elf_runtime::Mycelium;
 use mycelium_proto::v1::{CreateMyceliumRequest, DeleteMyceliumRequest, ListMyceliaRequest};
+use prost::{Message, Name};
 
 use super::client;
 use crate::output::{Output, Table};
@@ -45,22 +46,21 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         Some(Change::Create { name }) => {
             let request = CreateMyceliumRequest { mycelium: name.clone() };
             let answer = mycelium.create_mycelium(request).await?;
-            if output.is_json() {
-                return Ok(output.json(&view(&answer))?);
-            }
             let done = if answer.created { "created" } else { "there was already" };
-            Ok(output.line(&format!("{done} {name}"))?)
+            print(output, &answer, &format!("{done} {name}"))
         }
         Some(Change::Delete { name, force }) => {
             let request = DeleteMyceliumRequest { mycelium: name.clone(), force };
             let answer = mycelium.delete_mycelium(request).await?;
-            if output.is_json() {
-                return Ok(output.json(&view(&answer))?);
-            }
             let done = if answer.deleted { "deleted" } else { "there was no" };
-            Ok(output.line(&format!("{done} {name}"))?)
+            print(output, &answer, &format!("{done} {name}"))
         }
     }
+}
+
+fn print<T: Message + Name>(output: Output, answer: &T, sentence: &str) -> anyhow::Result<()> {
+    let printed = if output.is_json() { output.json(&view(answer)) } else { output.line(sentence) };
+    Ok(printed?)
 }
 
 async fn list(limit: u32, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
@@ -69,15 +69,10 @@ async fn list(limit: u32, mycelium: &Mycelium, output: Output) -> anyhow::Result
         Ok((page.mycelia, page.next_page_token))
     })
     .await?;
-    if output.is_json() {
-        output.json(&views(&mycelia))?;
-    } else {
-        let mut table = Table::new(["MYCELIUM", "OPEN"]);
-        for one in &mycelia {
-            table.row([one.name.clone(), if one.open { "yes" } else { "no" }.to_owned()]);
-        }
-        output.table(table, "no mycelia")?;
-    }
-    client::note_more(limit, are_more);
-    Ok(())
+    let table = || {
+        let yes_or_no = |one| if one { "yes" } else { "no" };
+        Table::new(["MYCELIUM", "OPEN"])
+            .rows(&mycelia, |mycelium| [mycelium.name.clone(), yes_or_no(mycelium.open).to_owned()])
+    };
+    client::print_list(output, || views(&mycelia), table, "no mycelia", (limit, are_more))
 }

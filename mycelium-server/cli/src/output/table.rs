@@ -30,6 +30,16 @@ impl Table {
         self.table.add_row(cells.map(|cell| format::one_line(&cell)));
     }
 
+    /// Adds a line for each entry.
+    pub(crate) fn rows<T, const N: usize>(
+        mut self,
+        entries: impl IntoIterator<Item = T>,
+        cells: impl Fn(T) -> [String; N],
+    ) -> Self {
+        entries.into_iter().for_each(|entry| self.row(cells(entry)));
+        self
+    }
+
     /// Whether it has no lines.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
