@@ -69,7 +69,7 @@ impl<F: Future> Future for CatchPanic<F> {
 impl<F> Drop for CatchPanic<F> {
     fn drop(&mut self) {
         if self.future.is_some() {
-            // The attempt is not wanted any more, so nobody is left to hear of a panic while it is dropped.
+            // The attempt was cancelled, so nobody is left to report a panic to while it is dropped.
             let _unheard_panic = guarded(|| self.future = None);
         }
     }

@@ -1,4 +1,4 @@
-//! What a running task may know of itself.
+//! The context of a running task.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::client::Mycelium;
 use crate::ids::{FlowId, JobId};
 use crate::task_error::TaskError;
 
-/// What a running task may know of itself: its job, its attempt, whether it is still wanted.
+/// The context of a running task: its job, its attempt, whether it was cancelled.
 ///
 /// A task of `#[machine_elf]` gets it by naming a parameter of type `&TaskContext` (or `TaskContext`), at any place.
 /// Cheap to clone.
@@ -19,7 +19,7 @@ use crate::task_error::TaskError;
 /// # struct Digger;
 /// #[machine_elf]
 /// impl Digger {
-///     /// Digs until it is no longer wanted.
+///     /// Digs until it is cancelled.
 ///     async fn task_dig(&self, context: &TaskContext) {
 ///         context.cancelled().await;
 ///     }
@@ -32,7 +32,7 @@ pub struct TaskContext {
     client: Option<Mycelium>,
 }
 
-/// What a worker knows of an attempt when it starts it.
+/// The parts of a [`TaskContext`], as a worker knows them when it starts an attempt.
 #[derive(Debug, Clone)]
 pub struct TaskContextParts {
     /// The job.
@@ -45,7 +45,7 @@ pub struct TaskContextParts {
     pub elf: Arc<str>,
     /// The task.
     pub task: Arc<str>,
-    /// Cancelled when the attempt is no longer wanted.
+    /// Cancelled when the attempt is.
     pub cancellation: CancellationToken,
 }
 
@@ -56,7 +56,7 @@ impl TaskContext {
         Self { parts: Arc::new(parts), client: None }
     }
 
-    /// The same context with a client, for tasks that submit jobs or look at them.
+    /// The same context with a client, for tasks that submit or inspect jobs.
     #[must_use]
     pub fn with_client(mut self, client: Mycelium) -> Self {
         self.client = Some(client);
@@ -107,7 +107,7 @@ impl TaskContext {
         &self.parts.task
     }
 
-    /// The client of the worker that runs the task: it submits jobs of their own, or looks at others.
+    /// The client of the worker that runs the task, to submit or inspect jobs.
     ///
     /// # Errors
     /// A failure of the type `NoClientError` if there is none, as in a test without a broker.
@@ -116,13 +116,13 @@ impl TaskContext {
         self.client.as_ref().ok_or_else(|| TaskError::of_runtime("NoClientError", message.to_owned()))
     }
 
-    /// Whether the attempt is no longer wanted. A long computation asks now and then, and returns early.
+    /// Whether the attempt was cancelled. A long computation checks this now and then, and returns early.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.parts.cancellation.is_cancelled()
     }
 
-    /// Completes when the attempt is no longer wanted.
+    /// Completes when the attempt is cancelled.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
@@ -130,7 +130,7 @@ impl TaskContext {
         self.parts.cancellation.cancelled()
     }
 
-    /// The token behind [`TaskContext::cancelled`], to hand to code of one's own.
+    /// The token behind [`TaskContext::cancelled`], to pass on to other code.
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
         &self.parts.cancellation

@@ -1,4 +1,4 @@
-//! What an elf says of itself when it connects.
+//! The declaration that an elf sends when it connects.
 
 use std::collections::HashSet;
 
@@ -20,8 +20,8 @@ pub fn revision_of(source: &str) -> Revision {
     Sha256::digest(source.as_bytes()).into()
 }
 
-/// What an elf says of itself: its tasks, documentation, source and revision. `#[machine_elf]` writes it; by hand
-/// it reads like this:
+/// The declaration of an elf: its tasks, documentation, source and revision. `#[machine_elf]` generates it; written by
+/// hand it looks like this:
 ///
 /// ```
 /// use elf_runtime::{ElfDeclaration, TaskDeclaration};
@@ -44,7 +44,7 @@ pub struct ElfDeclaration {
     tasks: Vec<TaskDeclaration>,
 }
 
-/// What an elf says of one of its tasks.
+/// The declaration of a task.
 #[derive(Debug, Clone)]
 pub struct TaskDeclaration(v1::TaskDeclaration);
 
@@ -63,7 +63,7 @@ pub enum DeclarationError {
     /// A task's name does not begin with `task_`.
     #[error("the name of the task `{0}` does not begin with `task_`")]
     NotATask(String),
-    /// A name is there twice.
+    /// A name is declared more than once.
     #[error("{what} `{name}` is declared twice")]
     Duplicate {
         /// What bears the name.

@@ -9,8 +9,8 @@ use crate::context::TaskContext;
 use crate::declaration::ElfDeclaration;
 use crate::task_error::TaskError;
 
-/// An elf: something that offers tasks. `#[machine_elf]` writes the implementation; it can as well be written by
-/// hand, and this is all there is to it:
+/// An elf: an agent that offers tasks. `#[machine_elf]` generates the implementation; written by hand it looks like
+/// this:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -53,7 +53,7 @@ use crate::task_error::TaskError;
 /// # assert_eq!(outputs.get("value").unwrap().read::<i64>().unwrap(), 21);
 /// ```
 pub trait Elf: Send + Sync + 'static {
-    /// What it says of itself when it connects. Asked for once per connection.
+    /// The declaration that it sends when it connects. Called once per worker, before it connects.
     fn declaration(&self) -> ElfDeclaration;
 
     /// Runs a task. The future may be dropped at any `.await`, when the attempt is cancelled or a time limit is

@@ -1,4 +1,4 @@
-//! What can go wrong between a program and the broker, told apart by what the program can do about it.
+//! Errors between a program and the broker, by what the program can do about them.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::transport::Code;
 /// An error of any kind, as a source.
 pub type SourceError = Arc<dyn StdError + Send + Sync>;
 
-/// What can go wrong between a program and the broker.
+/// An error between a program and the broker.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -1,4 +1,4 @@
-//! Places in the source code, and the frames of a stack that tell people something.
+//! Places in the source code, and the frames of a stack that are worth showing.
 
 use std::backtrace::Backtrace;
 use std::panic::Location;

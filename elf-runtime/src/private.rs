@@ -1,4 +1,4 @@
-//! What the macros write refers to. Not part of the interface: it changes without notice.
+//! What generated code refers to. Not part of the public interface: it changes without notice.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -7,7 +7,7 @@ use mycelium_proto::limits;
 use crate::ids::JobId;
 
 /// The mistakes that were made while a flow was recorded. Calls of tasks return no errors, so that orchestrations read
-/// like ordinary code; `submit` tells of all of them, and nothing is submitted.
+/// like ordinary code; `submit` reports all of them, and nothing is submitted.
 ///
 /// They stay: a flow with a mistake cannot be submitted later. (But for [`ProblemKind::NotSubmitted`], which is
 /// looked at anew each time.)
@@ -86,7 +86,7 @@ pub enum ProblemKind {
         /// How many there are.
         count: usize,
     },
-    /// A parameter is given twice.
+    /// A parameter is given more than once.
     #[error("it is given twice")]
     GivenTwice,
     /// Lists and maps are nested too deep.

@@ -1,5 +1,5 @@
-//! What the values that come from a job know of it and of its flow: no more than names it and tells whether it is with
-//! the broker, so that a value keeps neither specifications nor literals of a flow in memory.
+//! What values know of the job that they come from and of its flow: its id, and whether it was submitted. So a value keeps
+//! neither specifications nor literals of a flow in memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

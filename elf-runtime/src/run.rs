@@ -67,8 +67,8 @@ impl Mycelium {
 /// that arrive before they are asked for are kept, up to 64 MiB; those beyond are fetched again. Large values, above
 /// 64 KiB, are fetched when they are asked for.
 ///
-/// Waits have no end of their own, because jobs may take long. One that takes longer than 5 s is told of in the log, with
-/// why the job is where it is ([`Mycelium::why`]).
+/// Waits have no end of their own, because jobs may take long. One that takes longer than 5 s is logged, with
+/// the reason ([`Mycelium::why`]).
 pub struct Run {
     mycelium: Mycelium,
     flow_id: FlowId,
@@ -141,7 +141,7 @@ impl Run {
     /// As [`result`](Self::result).
     pub async fn outputs(&self, job_id: JobId) -> Result<TaskOutputs, Error> {
         if !self.results.has_end(job_id) {
-            // The watch of the flow would never tell of a job that is not of it.
+            // The watch of the flow would never report a job of another flow.
             let job = Box::pin(self.mycelium.job(job_id)).await?;
             match FlowId::try_from(job.flow_id.as_ref()) {
                 Ok(flow_id) if flow_id == self.flow_id => {}

@@ -14,19 +14,19 @@ use crate::context::TaskContext;
 use crate::elf::Elf;
 use crate::task_error::{BoxError, TaskError};
 
-/// What a service of an elf is asked: run this task, in this context.
+/// The request to a service of an elf: run this task, in this context.
 #[derive(Debug, Clone)]
 pub struct TaskRequest {
     /// The task and its arguments.
     pub call: TaskCall,
-    /// What the task may know of its attempt.
+    /// The context of the attempt.
     pub context: TaskContext,
 }
 
 /// An elf, with the layers around it: what a worker calls.
 pub type BoxElfService = BoxCloneSyncService<TaskRequest, TaskOutputs, BoxError>;
 
-/// An elf as a `tower::Service`. Always ready: how many jobs run at once is the worker's affair.
+/// An elf as a `tower::Service`. Always ready: the worker limits how many jobs run at once.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The word to stop, as operating systems give it.
+//! Shutdown signals of the operating system.
 
 use std::future::Future;
 
@@ -9,7 +9,7 @@ use std::future::Future;
 /// It listens from the call on, and from then on these signals no longer end the process by themselves, so whoever calls
 /// it has to await it. Further signals change nothing. Must be called within a tokio runtime.
 ///
-/// If the system does not let it listen, the log says so, and the signals end the process as ever.
+/// If the system does not let it listen, this is logged, and the signals end the process as by default.
 pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     let listening = listen();
     if let Err(error) = &listening {

@@ -1,6 +1,6 @@
 //! Tasks that this crate runs for itself. Each has a name, somebody who holds it, and a policy: it is cancelled at its
 //! next `.await` when it is dropped by its holder; if it panics, which is a mistake of ours, the log says so with its
-//! name, and whoever waits for what it owes is told.
+//! name, and whoever waits for its result is notified.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

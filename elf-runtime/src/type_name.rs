@@ -1,4 +1,4 @@
-//! Names of types, as people say them.
+//! Short names of types.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};

@@ -72,7 +72,7 @@ fn keeps_levels(data: &Data) -> Result<(), Error> {
 fn is_written_otherwise(attributes: &[Attribute]) -> bool {
     let mut is_otherwise = false;
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-        // What is no attribute of serde is for serde to tell of.
+        // An invalid attribute of serde is reported by serde.
         let _unreadable = attribute.parse_nested_meta(|meta| {
             is_otherwise |= ["with", "serialize_with", "skip", "skip_serializing"]
                 .iter()
@@ -276,7 +276,7 @@ fn renaming(attributes: &[Attribute]) -> Result<Option<Renaming>, Error> {
             match said.as_str() {
                 "rename_all" if meta.input.peek(syn::Token![=]) => {
                     let rule: LitStr = meta.value()?.parse()?;
-                    // An unknown rule is serde's to tell of.
+                    // An unknown rule is reported by serde.
                     renaming = renaming_by(&rule.value());
                     Ok(())
                 }

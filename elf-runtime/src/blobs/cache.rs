@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::blob::Digest;
 
-/// The blobs used last, as many as fit. One that would take more than a quarter of the room is not kept.
+/// The least recently used blobs are evicted first. One that takes more than a quarter of the capacity is not cached.
 pub(super) struct Cache {
     entries: HashMap<Digest, Entry>,
     /// The blobs by when they were used, oldest first.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::blob::Digest;
 
-/// How long the broker's word is relied on. It keeps a blob that nobody names for an hour, and whoever relies on its
-/// word is about to name it.
+/// How long a confirmation of the broker holds. It keeps a blob that no job names for an hour, and the caller is about to
+/// name it.
 const RELIED_ON_FOR: Duration = Duration::from_secs(30 * 60);
-/// The most that are remembered; the oldest make room.
+/// The most that are remembered; beyond that the oldest are dropped.
 const CONFIRMED_MAX: usize = 65_536;
 
 /// See the module.

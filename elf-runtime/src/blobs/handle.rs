@@ -80,7 +80,7 @@ impl Blobs {
 
     fn start_reading(&self, digest: Digest, size: u64, received: &Arc<Mutex<Received>>) -> Transfer<Bytes> {
         let mut state = self.inner.state();
-        // One that is there under another size is read, and found wanting.
+        // One that is cached with another size is read again, which finds the mismatch.
         if let Some(bytes) = state.cache.get(&digest)
             && bytes.len() as u64 == size
         {
@@ -100,7 +100,7 @@ impl Blobs {
             read
         };
         let transfer = transfer.boxed().shared();
-        // Those that nobody waited for to the end leave an entry behind.
+        // Transfers that were abandoned leave an entry behind.
         state.reading.retain(|_, waited| waited.upgrade().is_some());
         state.reading.extend(transfer.downgrade().map(|waited| ((digest, size), waited)));
         transfer
@@ -177,7 +177,7 @@ impl Blobs {
         transfer
     }
 
-    /// The broker does not have these after all.
+    /// Forgets that the broker has confirmed these: it no longer has them.
     pub(crate) fn forget(&self, blobs: &[Blob]) {
         let mut state = self.inner.state();
         for blob in blobs {

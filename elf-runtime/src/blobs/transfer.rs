@@ -19,12 +19,12 @@ use crate::transport::BlobLine;
 /// How many blobs are on their way at once.
 pub(super) const TRANSFERS_MAX: usize = 4;
 
-/// How long nothing may move before a transfer is given up and tried again. The broker's disk may take its time.
+/// How long a transfer may make no progress before it is given up and retried. The broker's disk may be slow.
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How much memory is taken at once for a blob of which nothing has come yet: what grows beyond it is copied.
 const READ_CAPACITY_BYTES: usize = 16 * 1024 * 1024;
 
-/// What came of a blob so far.
+/// The part of a blob that was received so far.
 #[derive(Default)]
 pub(super) struct Received {
     bytes: Vec<u8>,
@@ -65,8 +65,9 @@ impl Transfers {
         let _turn = self.turn().await?;
         let lock = || received.lock().unwrap_or_else(PoisonError::into_inner);
         let mut received = std::mem::take(&mut *lock());
-        let size = usize::try_from(size)
-            .map_err(|_| Error::Protocol { message: format!("a blob of {size} bytes has no room here") })?;
+        let size = usize::try_from(size).map_err(|_| Error::Protocol {
+            message: format!("a blob of {size} bytes does not fit into memory"),
+        })?;
         let read = self.download_rest(digest, size, &mut received).await;
         match read {
             Ok(()) => Ok(Bytes::from(received.bytes)),

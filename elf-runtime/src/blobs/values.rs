@@ -1,4 +1,4 @@
-//! Values on their way: large ones turned into blobs, and blobs turned back into what they stand for.
+//! Large values to blobs, and blobs back to values.
 
 use bytes::Bytes;
 use futures::future::try_join_all;

@@ -12,7 +12,7 @@ use crate::transport::CallLine;
 /// How long calls are repeated, unless the builder says otherwise.
 const PATIENCE_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Says how to connect; see [`Mycelium::builder`].
+/// How to connect; see [`Mycelium::builder`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `connect` or `connect_lazy` is called"]
 pub struct Builder {
@@ -23,20 +23,20 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Which mycelium of the broker; `default` if not said.
+    /// The mycelium of the broker. Default: `default`.
     pub fn mycelium(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// How long a call is repeated before its error is returned, and how long a watch that was cut tries to go on;
-    /// 30 s if not said. Zero: every call is made once.
+    /// How long a call is retried before its error is returned, and how long a watch that was cut tries to resume.
+    /// Default: 30 s. Zero: no retries.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// How long [`connect`](Self::connect) waits for a broker that does not answer yet; not at all if not said.
+    /// How long [`connect`](Self::connect) waits for a broker that does not answer yet. Default: zero.
     pub fn wait_for_broker(mut self, wait: Duration) -> Self {
         self.wait_for_broker = wait;
         self
@@ -82,7 +82,7 @@ impl Mycelium {
         Self::builder(url).connect().await
     }
 
-    /// Says in more detail how to connect.
+    /// A builder with further settings of the connection.
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder {
             url: url.into(),

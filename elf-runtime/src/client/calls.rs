@@ -1,4 +1,4 @@
-//! The calls of `MyceliumService`, in the words of the contract.
+//! The calls of `MyceliumService`, as the contract defines them.
 
 use mycelium_proto::v1;
 
@@ -47,7 +47,7 @@ macro_rules! calls {
 }
 
 calls! {
-    /// Adds jobs to a flow; [`Flow::submit`](crate::Flow::submit) does it in comfort.
+    /// Adds jobs to a flow; [`Flow::submit`](crate::Flow::submit) is the high-level form.
     submit_jobs(SubmitJobsRequest) -> SubmitJobsResponse;
     /// One job as it stands, with the values it was given if asked for.
     get_job(GetJobRequest) -> GetJobResponse;
@@ -64,11 +64,11 @@ calls! {
     get_graph(GetGraphRequest) -> GetGraphResponse;
     /// Cancels jobs, or all unfinished jobs of a flow.
     cancel_jobs(CancelJobsRequest) -> CancelJobsResponse;
-    /// Brings failed and cancelled jobs back, with the jobs that waited for them.
+    /// Retries failed and cancelled jobs, with the jobs that waited for them.
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse;
-    /// What a result came from, or what was made of it, in pages.
+    /// The lineage of a result: what it was computed from, or what was computed from it, in pages.
     get_lineage(GetLineageRequest) -> GetLineageResponse;
-    /// Why a job is where it is.
+    /// Why a job is in its state.
     explain_job(ExplainJobRequest) -> ExplainJobResponse;
     /// The attempts of a job: who ran it when, and how each ended.
     list_attempts(ListAttemptsRequest) -> ListAttemptsResponse;
@@ -84,7 +84,7 @@ calls! {
     list_failures(ListFailuresRequest) -> ListFailuresResponse;
     /// One failure and its latest occurrences, in pages.
     get_failure(GetFailureRequest) -> GetFailureResponse;
-    /// Makes a mycelium, unless it is there.
+    /// Creates a mycelium, unless it exists.
     create_mycelium(CreateMyceliumRequest) -> CreateMyceliumResponse;
     /// Deletes a mycelium with all that is in it.
     delete_mycelium(DeleteMyceliumRequest) -> DeleteMyceliumResponse;

@@ -46,7 +46,7 @@ impl JobWatch {
                     self.is_over = true;
                     break;
                 }
-                // A broker that stops in good order ends its watches in good order too.
+                // A broker that shuts down ends its watches without an error.
                 Ok(None) => Error::Busy {
                     reason: reason::BROKER_STOPPING.to_owned(),
                     message: "the broker ended the watch".to_owned(),

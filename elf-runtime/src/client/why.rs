@@ -1,4 +1,4 @@
-//! Why a job is where it is, in a sentence for people.
+//! Why a job is in its state, as a human-readable sentence.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::ids::JobId;
 
 impl Mycelium {
-    /// Why a job is where it is, in one sentence: what `mycelium why` says of it. Where it names other jobs it only
-    /// counts them; [`explain_job`](Self::explain_job) has them all.
+    /// Why a job is in its state, as one human-readable sentence: what `mycelium why` prints. Other jobs are only counted
+    /// there; [`explain_job`](Self::explain_job) lists them.
     ///
     /// # Errors
     /// As [`explain_job`](Self::explain_job).
@@ -23,8 +23,8 @@ impl Mycelium {
     }
 }
 
-/// The answer of [`explain_job`](Mycelium::explain_job) in one sentence, such as `READY: no elf named `scale` has ever
-/// connected`. Names stand in it as they are.
+/// The answer of [`explain_job`](Mycelium::explain_job) as one human-readable sentence, such as `READY: no elf named
+/// `scale` has ever connected`. Names are not escaped.
 #[must_use]
 pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
     let (elf, task) = (&job.elf, &job.task);
@@ -115,7 +115,7 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
     format!("{status}: {why}")
 }
 
-/// What is to be said of an elf whose tasks stand still; nothing if they do not.
+/// The note about an elf whose threads are blocked; empty if they are not.
 fn late(late_by: Option<&prost_types::Duration>) -> String {
     match late_by.and_then(|late_by| Duration::try_from(*late_by).ok()) {
         Some(late_by) => format!(

@@ -22,9 +22,9 @@ impl Flow {
     /// was SKIPPED, because it needs a value of a job that was, gives null: where that can be, read the list as one of
     /// `Option`s, with [`Value::untyped`] and [`Value::typed`].
     ///
-    /// The settings of a job may be said of the job in the closure or of the job that this returns, with the same effect:
-    /// they are for all elements. At most 100,000 elements are possible; with more the job fails. A mistake
-    /// is told when the flow is submitted: a closure that records no job or several, an element or its job that is used
+    /// The settings of a job may be set on the job in the closure or on the job that this returns, with the same effect:
+    /// they apply to all elements. At most 100,000 elements are possible; with more the job fails. A mistake
+    /// is reported when the flow is submitted: a closure that records no job or several, an element or its job that is used
     /// elsewhere, a `for_each` in the closure of another one.
     ///
     /// ```
@@ -78,7 +78,7 @@ impl Flow {
     }
 }
 
-/// Takes note of a closure that is being recorded, until it is dropped.
+/// Marks a closure as being recorded, until it is dropped.
 struct Open<'a> {
     recording: &'a Arc<Recording>,
     scope: Scope,

@@ -49,7 +49,8 @@ impl<T: Output> Job<T> {
     /// Makes it wait for another job, beyond those that its values come from. Both of the same flow, or the other one
     /// submitted already.
     ///
-    /// To be said before the flow is submitted: later, the next submission says that it came too late.
+    /// To be called before the flow is submitted: later, the next submission fails with
+    /// [`AlreadySubmitted`](crate::ProblemKind::AlreadySubmitted).
     pub fn after<U: Output>(self, other: &Job<U>) -> Self {
         let number = self.recorded.number();
         self.recording.change(number, |spec| spec.after.push(other.id().to_wire()));
@@ -62,7 +63,8 @@ impl<T: Output> Job<T> {
     /// Sets its priority; 0 if not set. Of the jobs that are ready, an elf gets the one with the highest priority, and
     /// of several the one that was submitted first.
     ///
-    /// To be said before the flow is submitted: later, the next submission says that it came too late.
+    /// To be called before the flow is submitted: later, the next submission fails with
+    /// [`AlreadySubmitted`](crate::ProblemKind::AlreadySubmitted).
     pub fn priority(self, priority: i32) -> Self {
         self.recording.change(self.recorded.number(), |spec| spec.priority = priority);
         self
@@ -71,7 +73,8 @@ impl<T: Output> Job<T> {
     /// Gives it a label, by which it can be found again: a key of 1 to 64 bytes and a value of at most 255, and at most 16 of
     /// them. A key that is given twice has its last value.
     ///
-    /// To be said before the flow is submitted: later, the next submission says that it came too late.
+    /// To be called before the flow is submitted: later, the next submission fails with
+    /// [`AlreadySubmitted`](crate::ProblemKind::AlreadySubmitted).
     pub fn with_label(self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.recording.label(Some(self.recorded.number()), key.into(), value.into());
         self
@@ -79,13 +82,14 @@ impl<T: Output> Job<T> {
 
     /// Makes it run only if a condition holds. The broker computes that when all that the job waits for has ended. If it
     /// comes to false the job ends SKIPPED, and so does every job that needs a value of it; one that only comes
-    /// [`after`](Self::after) it, or takes another value in its place ([`Value::select`]), runs. Said more than once,
+    /// [`after`](Self::after) it, or takes another value in its place ([`Value::select`]), runs. Called more than once,
     /// all conditions have to hold.
     ///
     /// The condition of a job that a [`for_each`](super::Flow::for_each) runs is judged once, for all elements, and
     /// cannot use the element: filter the list.
     ///
-    /// To be said before the flow is submitted: later, the next submission says that it came too late.
+    /// To be called before the flow is submitted: later, the next submission fails with
+    /// [`AlreadySubmitted`](crate::ProblemKind::AlreadySubmitted).
     ///
     /// ```
     /// # use elf_runtime::{args, Flow, Value};

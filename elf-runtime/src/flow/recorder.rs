@@ -94,7 +94,7 @@ impl Flow {
     /// Gives it a label, by which it can be found again: a key of 1 to 64 bytes and a value of at most 255, and at most 16 of
     /// them. A key that is given twice has its last value.
     ///
-    /// To be said before it is submitted for the first time: later, the next submission says that it came too late.
+    /// To be called before it is submitted for the first time: later, the next submission fails.
     #[must_use]
     pub fn with_label(self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.recording().label(None, key.into(), value.into());

@@ -1,4 +1,4 @@
-//! The jobs of a flow on their way to the broker.
+//! The submission of the jobs of a flow.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,7 +15,7 @@ use super::recording::{LargeLiteral, Recording};
 use crate::blobs::{Blob, Digest};
 use crate::problem::{FlowError, Problem, ProblemKind};
 
-/// The jobs of a flow on their way to the broker. Unless it is committed, they return to the flow when it is dropped,
+/// The submission of the jobs of a flow. Unless it is committed, they return to the flow when it is dropped,
 /// to be submitted again; their ids stay, so that it does no harm if they had arrived after all.
 pub(crate) struct Submission {
     recording: Arc<Recording>,

@@ -1,5 +1,4 @@
-//! JSON as it is written and read here: never something else than what the value is, and never a word of the value in
-//! what is said of a mistake.
+//! JSON as it is written and read here: a value never changes, and no error message quotes it.
 //!
 //! serde_json alone writes NaN as null, and quotes what it cannot read. Both are values of our users: the one arrives
 //! changed, and the other in a failure that others see.

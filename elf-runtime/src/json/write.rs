@@ -74,13 +74,13 @@ fn diagnosed<T: Serialize + ?Sized>(value: &T) -> Unwritable {
     }
 }
 
-/// What takes note of a mistake, and of the way to it.
+/// Records a mistake, and the way to it.
 trait Watch: Copy {
     fn refuse(self, problem: &'static str);
     fn step(self, step: impl FnOnce() -> Step);
 }
 
-/// Nobody does: that is how a value is written first, so that one without a mistake costs nothing.
+/// Records nothing: how a value is written first, so that one without a mistake costs nothing.
 #[derive(Clone, Copy)]
 struct Unwatched;
 
@@ -453,7 +453,7 @@ impl<W: Watch, C: SerializeMap> SerializeMap for Parts<W, C> {
         self.inner.serialize_key(key)
     }
 
-    /// The key is gone, so the place is the number of the entry.
+    /// The key is not known here, so the place is the number of the entry.
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
         self.part(value, Step::Index, |inner, value| inner.serialize_value(value))
     }

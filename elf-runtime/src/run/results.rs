@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::ids::{FlowId, JobId};
 use crate::tasks::Task;
 
-/// The most bytes of ends that are kept. What is over makes room for what comes, oldest first.
+/// The most bytes of ends that are kept. Beyond that the oldest are evicted.
 const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// About what an end takes beside its outputs.
 const END_BYTES: usize = 200;
@@ -45,7 +45,7 @@ struct State {
     order: VecDeque<JobId>,
     bytes: usize,
     serial_last: u64,
-    /// Whether ends had to make room: then a job that is not among `ends` may have ended all the same.
+    /// Whether ends were evicted: then a job that is not among `ends` may have ended all the same.
     has_evicted: bool,
     waiting: HashMap<JobId, Vec<oneshot::Sender<Result<End, Error>>>>,
     /// None: no watch runs.
@@ -70,7 +70,7 @@ impl Results {
             }
             let (tell, end) = oneshot::channel();
             let waiting = state.waiting.entry(job_id).or_default();
-            // Those who gave up waiting make room here, so that asking again and again leaves nothing behind.
+            // Waiters that gave up are removed here, so that asking again and again does not accumulate them.
             waiting.retain(|waiting| !waiting.is_closed());
             waiting.push(tell);
             self.start_watch(&mut state);

@@ -1,5 +1,4 @@
-//! Waits that take long are told of in the log, with the reason, so that nobody waits for an elf that never comes
-//! without knowing it.
+//! Long waits are logged with their reason, so that nobody waits unknowingly for an elf that never connects.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -14,7 +13,7 @@ use crate::client::{Mycelium, describe_reason};
 use crate::error::Error;
 use crate::ids::{FlowId, JobId};
 
-/// After how long a wait is told of.
+/// After how long a wait is logged.
 const SLOW_MIN: Duration = Duration::from_secs(5);
 /// How many waits of a run are looked into: thousands may begin at the same moment, for the same reason.
 const LOOKS_MAX: u32 = 32;
@@ -24,7 +23,7 @@ pub(super) struct SlowWaits {
     mycelium: Mycelium,
     flow_id: FlowId,
     looks: AtomicU32,
-    /// Elves and reasons that were told of. Bounded by the looks.
+    /// Elves and reasons that were logged. Bounded by the looks.
     told: Mutex<HashSet<(String, Option<std::mem::Discriminant<v1::wait_reason::Kind>>)>>,
 }
 
@@ -58,7 +57,7 @@ impl SlowWaits {
             // Few come here, and all waits would have to have room for it.
             match Box::pin(look()).await {
                 Err(error) if is_not_there(&error) => return error,
-                // What keeps the broker from answering is the business of the wait itself.
+                // If the broker does not answer, the wait itself reports it.
                 Err(error) => tracing::debug!(error = %error, "cannot find out why a wait is long"),
                 Ok(()) => {}
             }
@@ -111,7 +110,7 @@ impl SlowWaits {
     }
 }
 
-/// Whether the broker knows nothing of what is waited for, so that it will never tell of it.
+/// Whether the broker does not know what is waited for, so that the wait would never end.
 fn is_not_there(error: &Error) -> bool {
     matches!(error.reason(), Some(reason::JOB_NOT_FOUND | reason::FLOW_NOT_FOUND))
 }

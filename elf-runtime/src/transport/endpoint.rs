@@ -19,7 +19,7 @@ const BLOB_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// The largest HTTP/2 frame that the connection of blobs takes, in bytes: a chunk of a blob is one, instead of many that
 /// each cost a call to the system on both sides.
 const BLOB_FRAME_BYTES_MAX: u32 = 128 * 1024;
-/// After how long without traffic the other side is asked whether it is there, and how long it has to answer.
+/// After how long without traffic a keep-alive ping is sent, and how long the other side has to answer it.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 

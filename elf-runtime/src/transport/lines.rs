@@ -1,5 +1,5 @@
-//! What a program and a broker have between them: a line for calls, one for the stream of a worker, one for blobs. None
-//! of them repeats anything.
+//! The connections of a program to a broker: one for calls, one for the stream of a worker, one for blobs. None of them
+//! retries.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::error::Error;
 
 /// The generated client of jobs, flows and elves.
 pub(crate) type RawClient = MyceliumServiceClient<Channel>;
-/// What a generated client answers.
+/// The answer of a generated client.
 pub(crate) type Answer<T> = Result<Response<T>, Status>;
 
 /// Sets the limits of the contract on a generated client, which knows smaller ones by itself.
@@ -42,7 +42,7 @@ impl<T> Inbound<T> {
         Ok(Self { url: Arc::clone(url), stream: answer.into_inner() })
     }
 
-    /// The next message; none if the broker has ended the stream in good order.
+    /// The next message; none if the broker has ended the stream without an error.
     pub(crate) async fn message(&mut self) -> Result<Option<T>, Error> {
         self.stream.message().await.map_err(|status| error_of(&self.url, &status))
     }

@@ -29,7 +29,7 @@ pub(crate) struct Appended {
 /// Adds a value to the table of a job, and returns where it stands. What stands in the table already is not added
 /// again. After an error the table is as it was.
 ///
-/// `origin` is told of every job that the value comes from.
+/// `origin` is called with every job that the value comes from.
 ///
 /// # Errors
 /// The first mistake.

@@ -29,7 +29,7 @@ pub(crate) struct Flattened {
 /// Writes the arguments of a job as one table of nodes in which every node comes after those it refers to. A node
 /// that several others share stands in it once. Works in a loop, not by recursion.
 ///
-/// `origin` is told of every job that a value comes from. `element` is the closure of a `for_each` that the job is
+/// `origin` is called with every job that a value comes from. `element` is the closure of a `for_each` that the job is
 /// recorded in: what that was given may stand in the arguments.
 ///
 /// # Errors
@@ -86,7 +86,7 @@ pub(super) trait Place {
     fn body_input(&mut self, scope: Scope, index: u32) -> Result<WireKind, ProblemKind>;
 }
 
-/// The table of a job, and who is told of the jobs that its values come from.
+/// The table of a job, and the callback for the jobs that its values come from.
 struct OfJob<F> {
     origin: F,
     /// The closure of the `for_each` that the job is recorded in.

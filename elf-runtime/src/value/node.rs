@@ -45,7 +45,7 @@ pub(crate) enum NodeKind {
         /// Its place among what the closure is given, from 0.
         index: u32,
     },
-    /// A mistake that the flow tells of when it is submitted, because values are made where no error can be returned.
+    /// A mistake that is reported when the flow is submitted, because values are made where no error can be returned.
     Invalid(String),
 }
 

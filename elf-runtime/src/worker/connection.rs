@@ -75,7 +75,7 @@ pub(super) struct Connection {
     pub(super) executors: Vec<Arc<Executor>>,
     /// The worker takes no more jobs and is to leave when it has none.
     pub(super) drain: CancellationToken,
-    /// The caller went away: the worker is to leave now.
+    /// The caller dropped the worker's future: the worker is to leave now.
     pub(super) abandon: CancellationToken,
     /// Fired by this connection when leaving has to end, whatever is still owed.
     pub(super) give_up: CancellationToken,
@@ -126,7 +126,7 @@ impl Connection {
             if is_draining {
                 self.start_draining();
             }
-            let owes_nothing = self.shared.ledger().session() == 0 || self.shared.ledger().is_settled();
+            let owes_nothing = self.shared.ledger().session() == 0 || self.shared.ledger().owes_nothing();
             if self.give_up.is_cancelled() || (is_draining && owes_nothing) {
                 return Ok(());
             }
@@ -195,10 +195,10 @@ impl Connection {
             sequence, kind: Some(connect_response::Kind::Welcome(welcome)), ..
         }) = first
         else {
-            return nonsense("its first message is not a welcome");
+            return contract_broken("its first message is not a welcome");
         };
         if welcome.session == 0 {
-            return nonsense("its welcome names no session");
+            return contract_broken("its welcome names no session");
         }
         *welcomed = Some(Instant::now());
         self.on_welcome(sequence, &welcome);
@@ -241,7 +241,7 @@ impl Connection {
         let mut silence = Silence::new(intervals);
         let mut is_draining = false;
         loop {
-            if self.shared.ledger().is_settled() {
+            if self.shared.ledger().owes_nothing() {
                 return self.say_goodbye(inbound).await;
             }
             tokio::select! {
@@ -391,7 +391,7 @@ impl Connection {
     }
 }
 
-/// Fires `give_up` when the caller went away, or when the grace is over after it asked to leave.
+/// Fires `give_up` when the caller has dropped the worker's future, or when the grace is over after it asked to leave.
 async fn give_up_in_time(
     drain: CancellationToken,
     abandon: CancellationToken,
@@ -410,7 +410,7 @@ async fn give_up_in_time(
 }
 
 /// The stream ends because the broker breaks the contract.
-fn nonsense(message: &str) -> StreamEnd {
+fn contract_broken(message: &str) -> StreamEnd {
     StreamEnd::Cut(Error::Protocol { message: message.to_owned() })
 }
 

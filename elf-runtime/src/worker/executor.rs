@@ -139,8 +139,8 @@ impl Executor {
         work
     }
 
-    /// One line for each attempt that failed. No details, causes or arguments: values belong into the broker.
-    fn tell_of(&self, failure: &v1::Failure, token: Token, task: &str) {
+    /// Logs a line for each attempt that failed. No details, causes or arguments: values are not logged.
+    fn log_failure(&self, failure: &v1::Failure, token: Token, task: &str) {
         let place = failure.frames.iter().find(|frame| !frame.file.is_empty());
         let place = place.map(|frame| format!("{}:{}", frame.file, frame.line)).unwrap_or_default();
         let mut shown = failure.message.len().min(MESSAGE_LOGGED_BYTES);
@@ -202,7 +202,7 @@ impl Executor {
         }
     }
 
-    /// Makes the outcome of what a task returned: what is large is written before anybody is told of it. A broker that
+    /// Makes the outcome of what a task returned: what is large is written before it is reported. A broker that
     /// is unavailable is waited for.
     async fn store(&self, outputs: TaskOutputs, cancel: &CancellationToken) -> outcome::Result {
         tokio::select! {
@@ -241,7 +241,7 @@ impl Runner {
             let task = Arc::clone(&work.task);
             let outcome = self.executor.attempt(work).instrument(span).await;
             if let outcome::Result::Failure(failure) = &outcome {
-                self.executor.tell_of(failure, token, &task);
+                self.executor.log_failure(failure, token, &task);
             }
             let bytes = bytes_of(&outcome);
             self.executor.parts.outbox.put(Finished { token, serial, outcome, bytes });
@@ -270,7 +270,7 @@ impl Drop for Runner {
     }
 }
 
-/// The failure of a job whose argument is a blob that cannot be had, now or later.
+/// The failure of a job whose argument is a blob that cannot be read, now or later.
 fn unreadable(parameter: &str, error: &Error) -> outcome::Result {
     let message = format!("the argument for the parameter `{parameter}` cannot be read: {error}");
     outcome::Result::Failure(TaskError::of_runtime(failure_type::BLOB, message).into())

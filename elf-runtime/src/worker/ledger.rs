@@ -1,4 +1,4 @@
-//! What a worker owes the broker: the attempts it holds, the outcomes it has not been rid of, and the next message.
+//! What a worker owes the broker: the attempts it holds, the outcomes that were not acknowledged, and the next message.
 //!
 //! Pure bookkeeping: no I/O, no clock, no waiting. The connection feeds it what arrives and asks it what to send, so
 //! that everything about resuming, repeating and forgetting stands in one place and is tested without a network.
@@ -162,7 +162,7 @@ impl Ledger {
     }
 
     /// Whether the worker is leaving and owes the broker nothing more.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn owes_nothing(&self) -> bool {
         self.leaving != Leaving::No && self.held.is_empty()
     }
 
@@ -293,7 +293,7 @@ impl Ledger {
                     tracing::debug!(job_id = %token.job_id, attempt = token.attempt, ?verdict, "outcome not recorded");
                 }
             }
-            // An acknowledgement of an outcome that was not given is nonsense: the attempt goes on.
+            // An acknowledgement of an outcome that was not sent is ignored: the attempt goes on.
             if matches!(self.held.get(&token), Some(Held::Finished { .. })) {
                 self.held.remove(&token);
             }
@@ -317,7 +317,7 @@ impl Ledger {
         Actions { cancel, ..Actions::default() }
     }
 
-    /// Takes the outcomes of attempts. Those of attempts that were dropped meanwhile are thrown away.
+    /// Takes the outcomes of attempts. Those of attempts that were dropped meanwhile are discarded.
     pub(super) fn on_finished(&mut self, finished: impl IntoIterator<Item = Finished>) {
         for Finished { token, serial, outcome, bytes } in finished {
             match self.held.get(&token) {

@@ -1,4 +1,4 @@
-//! The worker: serves elves, runs their jobs, and sees every outcome safely to the broker.
+//! The worker: serves elves, runs their jobs, and delivers every outcome to the broker.
 
 mod attempt;
 mod connection;
@@ -41,9 +41,9 @@ const DECLARED_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX / 2;
 /// The most jobs that all elves of a worker may hold. What is finished and not acknowledged is named beside them, so this is
 /// less than a message may name.
 const HELD_MAX: u64 = limits::HELD_MAX as u64 - limits::WINDOW_MAX as u64;
-/// How long a worker that is to stop waits for its tasks, unless said otherwise.
+/// How long a worker that is to stop waits for its tasks, unless set otherwise.
 const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(10);
-/// How long a task that was cancelled may go on, unless said otherwise.
+/// How long a task that was cancelled may go on, unless set otherwise.
 const CANCEL_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
 impl Mycelium {
@@ -151,15 +151,15 @@ impl Worker {
         self
     }
 
-    /// How many jobs of this elf run at once, started in the order they were assigned. At least 1; the number of
-    /// CPUs if not said, which suits tasks that compute. Tasks that mostly wait want more.
+    /// How many jobs of this elf run at once, started in the order they were assigned. At least 1. Default: the number of
+    /// CPUs, which suits tasks that compute. Tasks that mostly wait need more.
     pub fn concurrency(mut self, concurrency: u32) -> Self {
         self.last.concurrency = Some(concurrency);
         self
     }
 
     /// How many jobs of this elf are held at once, those not started included; at most 65,536, and at least the
-    /// concurrency. 512 more than the concurrency if not said.
+    /// concurrency. Default: 512 more than the concurrency.
     ///
     /// A large window keeps an elf with tiny tasks busy while outcomes and new jobs travel. A small one, down to the
     /// concurrency, shares long jobs fairly between workers, because a job that waits here cannot run elsewhere; and
@@ -184,21 +184,21 @@ impl Worker {
     }
 
     /// How long a worker that was told to stop waits for its running tasks, and for the broker to take their
-    /// outcomes; 10 s if not said.
+    /// outcomes. Default: 10 s.
     pub fn drain_grace(mut self, grace: Duration) -> Self {
         self.drain_grace = grace;
         self
     }
 
-    /// How long a task may go on after its cancellation, before its future is dropped; 10 s if not said. A blocking
+    /// How long a task may go on after its cancellation, before its future is dropped. Default: 10 s. A blocking
     /// task cannot be stopped from outside: it no longer counts then, but its thread goes on.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.cancel_grace = grace;
         self
     }
 
-    /// Is called once, with the number of the session, when the broker has taken the elves in and may send jobs. Runs
-    /// on the thread of the connection, so it should be brief.
+    /// Called once, with the number of the session, when the broker has accepted the elves and may send jobs. Runs on the
+    /// thread of the connection, so it should be brief.
     pub fn on_ready(mut self, on_ready: impl FnOnce(u64) + Send + 'static) -> Self {
         self.on_ready = Some(Box::new(on_ready));
         self
@@ -215,7 +215,7 @@ impl Worker {
         self.run_until(std::future::pending::<()>()).await
     }
 
-    /// Serves until `stop` is ready, then leaves in good order: takes no more jobs, hands back those not started,
+    /// Serves until `stop` is ready, then drains: takes no more jobs, hands back those not started,
     /// lets running ones finish, and sees all outcomes acknowledged. For a process of its own `stop` is
     /// [`shutdown_signal`](crate::shutdown_signal), which a deployment gives.
     ///

@@ -1,5 +1,5 @@
-//! Whether the runtime that tasks run on still turns. One whose threads are all blocked starts no task, and notes no
-//! cancellation, and nobody could tell why: the connection, on a thread of its own, goes on saying that all is well.
+//! Watches whether the runtime that tasks run on makes progress. One whose threads are all blocked starts no task and
+//! notices no cancellation, while the connection, on a thread of its own, goes on sending heartbeats.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -95,7 +95,7 @@ impl Process {
         Ok(kill(Pid::from_raw(i32::try_from(self.pid()?)?), signal)?)
     }
 
-    /// Kills it with SIGKILL, and waits until it is gone.
+    /// Kills it with SIGKILL, and waits until it has ended.
     ///
     /// # Errors
     /// If it had ended by itself.
@@ -281,7 +281,7 @@ impl BrokerProcess {
         process.signal(Signal::SIGCONT)
     }
 
-    /// Kills it with SIGKILL, and waits until it is gone.
+    /// Kills it with SIGKILL, and waits until it has ended.
     ///
     /// # Errors
     /// If it had ended by itself.

@@ -14,7 +14,7 @@ use crate::commands::{
 };
 use crate::output::Format;
 
-/// Durable graphs of jobs: the broker, and commands that look at one and steer it.
+/// Durable graphs of jobs: the broker, and commands that inspect and control one.
 #[derive(Debug, Parser)]
 #[command(name = "mycelium", version, propagate_version = true, arg_required_else_help = true)]
 #[command(

@@ -1,4 +1,4 @@
-//! What people are told when a command fails, and the exit codes.
+//! Error messages of commands, and exit codes.
 //!
 //! 0: done. 1: it could not be done. 2: the command line or the settings are wrong, and nothing was tried.
 //! A failure is one line on standard error.
@@ -20,7 +20,7 @@ const MISUSED: u8 = 2;
 #[error("{0}")]
 pub(crate) struct Misuse(pub(crate) String);
 
-/// Tells of a failure, and returns the exit code.
+/// Prints a failure, and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if matches!(error.downcast_ref(), Some(output::Error::Closed)) {
         return ExitCode::SUCCESS;

@@ -1,4 +1,4 @@
-//! The binary `mycelium`: the broker (`serve`), and commands that look at one and steer it.
+//! The binary `mycelium`: the broker (`serve`), and commands that inspect and control one.
 
 mod args;
 mod bench;

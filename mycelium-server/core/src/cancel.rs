@@ -114,7 +114,7 @@ impl Cancelling<'_> {
 
     fn is_finished(&self, id: &JobId, preconditions: &Preconditions) -> bool {
         self.graph.jobs.recents().get(id).is_some()
-            || preconditions.finished.iter().any(|fact| fact.id == *id)
+            || preconditions.finished.iter().any(|known| known.id == *id)
     }
 
     /// Ends a job CANCELLED. If an instance holds it, it is told, and keeps the slot in its window until it has let go of

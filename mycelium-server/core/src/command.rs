@@ -81,7 +81,7 @@ pub enum Command {
         /// To what.
         evaluated: Vec<Evaluated>,
     },
-    /// An instance has said something that is still on its way to the core: it is alive.
+    /// A message of an instance has arrived and is not applied yet: the instance is alive.
     Heard {
         /// Its session.
         session: SessionId,

@@ -77,7 +77,7 @@ pub enum PlantedBug {
     OutcomeNotFenced,
     /// The propagation of a failure that spans several commits is not stored, so that a restart forgets it.
     PropagationNotStored,
-    /// The place of a cancelled attempt in its instance's window is given away before the instance has let go of it.
+    /// The slot of a cancelled attempt in its instance's window is freed before the instance has released it.
     CancelledSlotFreedAtOnce,
     /// A stall of the shell moves no lease.
     StallCountsForLeases,

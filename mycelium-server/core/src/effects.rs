@@ -291,14 +291,14 @@ pub enum Send {
         /// The attempts.
         tokens: Vec<Token>,
     },
-    /// Outcomes are settled.
+    /// Outcomes were recorded, or are not needed.
     OutcomeAcks {
         /// To whom.
         session: SessionId,
         /// One for each outcome.
         acks: Vec<(Token, Verdict)>,
     },
-    /// A heartbeat was heard.
+    /// The answer to a heartbeat.
     HeartbeatAck {
         /// To whom.
         session: SessionId,

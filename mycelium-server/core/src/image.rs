@@ -113,7 +113,7 @@ pub enum AttemptEnd {
     Failed,
     /// Its job was cancelled.
     Cancelled,
-    /// Its instance gave it back without an outcome, or ended its session in good order.
+    /// Its instance gave it back without an outcome, or said goodbye.
     HandedBack,
     /// Its instance did not have it: it never arrived, or was dropped.
     NotHeld,

@@ -1,6 +1,6 @@
-//! How a contradiction in what the core keeps is told.
+//! How a contradiction in the state of the core is reported.
 
-/// Two things that the core keeps contradict each other.
+/// Two parts of the state of the core contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invariant `{name}` does not hold: {detail}")]
 pub struct InvariantViolation {

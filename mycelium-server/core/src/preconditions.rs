@@ -1,4 +1,4 @@
-//! What the store said of finished jobs, beside what the core remembers of them.
+//! Finished jobs that the store knows, beside those that the core remembers.
 
 use crate::command::{KnownFinished, Preconditions};
 use crate::ids::JobId;
@@ -9,12 +9,12 @@ pub(crate) struct Finished(Vec<KnownFinished>);
 impl Finished {
     pub(crate) fn new(preconditions: &Preconditions) -> Self {
         let mut finished = preconditions.finished.clone();
-        finished.sort_unstable_by_key(|fact| fact.id);
+        finished.sort_unstable_by_key(|known| known.id);
         Self(finished)
     }
 
     pub(crate) fn find(&self, id: &JobId) -> Option<&KnownFinished> {
-        let index = self.0.binary_search_by_key(id, |fact| fact.id).ok()?;
+        let index = self.0.binary_search_by_key(id, |known| known.id).ok()?;
         self.0.get(index)
     }
 }

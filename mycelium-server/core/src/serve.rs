@@ -44,7 +44,7 @@ impl Serving<'_> {
         Some(session)
     }
 
-    /// Its words are on their way, and will say themselves what they are.
+    /// A message of it has arrived at the shell, and will be applied by a command of its own.
     pub(crate) fn on_heard(&mut self, now: Clocks, id: SessionId) {
         if let Some(session) = self.sessions.find(id) {
             self.renew_lease(now, session);

@@ -136,7 +136,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Report> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        // An interrupt reaches the processes that are measured as well; that they are gone is then not the news.
+        // An interrupt ends the processes that are measured as well; that they have ended is then not worth reporting.
         biased;
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("told to terminate"),

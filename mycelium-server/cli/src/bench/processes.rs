@@ -24,7 +24,7 @@ struct Ours {
     folder: TempDir,
 }
 
-/// A process that is gone when this is dropped.
+/// A process that is killed when this is dropped.
 struct Process {
     what: &'static str,
     child: Child,
@@ -48,7 +48,7 @@ impl Process {
         Ok((process, line))
     }
 
-    /// Stops it in good order.
+    /// Stops it gracefully.
     async fn terminate(mut self) -> anyhow::Result<()> {
         let what = self.what;
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
@@ -126,7 +126,7 @@ impl BrokerProcess {
         Ok(begun.elapsed().as_secs_f64())
     }
 
-    /// Stops the broker in good order.
+    /// Stops the broker gracefully.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         match self.ours {
             Some(ours) => ours.process.terminate().await,

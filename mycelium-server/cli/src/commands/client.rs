@@ -12,7 +12,7 @@ use crate::output::{Json, Output, Table, note};
 /// How long calls are repeated when a broker that answered is busy or restarts.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Connects; a broker that does not answer at once is told of at once.
+/// Connects; fails at once if no broker answers.
 pub(super) async fn connect(args: &ClientArgs) -> Result<Mycelium, Error> {
     Mycelium::builder(&args.url).mycelium(&args.mycelium).patience(PATIENCE).connect().await
 }
@@ -102,7 +102,7 @@ pub(super) fn print_list(
     Ok(())
 }
 
-/// Says that a list goes on, if it does: never is one cut without a word.
+/// Says that a list goes on, if it does: no list is cut silently.
 pub(super) fn note_more(limit: u32, are_more: bool) {
     if are_more {
         let these = if limit == 1 { "this one".to_owned() } else { format!("these {limit}") };

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     limit: u32,
 }
 
-/// Reads the id, and says of what is none what is said of jobs.
+/// Reads the id, with the same error as for ids of jobs.
 fn failure_id(text: &str) -> Result<uuid::Uuid, InvalidId> {
     text.parse::<JobId>().map(|id| uuid::Uuid::from_bytes(*id.as_bytes()))
 }

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     attempts: bool,
 }
 
-/// All there is to show about a job.
+/// What is shown of a job.
 struct Details {
     job: Job,
     spec: JobSpec,
@@ -110,7 +110,7 @@ async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<Details> {
     Ok(Details { job, spec, is_spec_cut: answer.spec_bytes > 0, values, outputs, failure, attempts })
 }
 
-/// The failure of a job and how often it was seen, with the words of the job's own occurrence.
+/// The failure of a job and how often it was seen, with the message of the job's own occurrence.
 async fn own_failure(
     mycelium: &Mycelium,
     job: &Job,
@@ -137,7 +137,7 @@ async fn own_failure(
 
 fn json(details: &Details) -> Json {
     let failure = details.failure.as_ref().filter(|group| group.failure.is_some());
-    // What is said of the job itself comes first: it is as it stands now.
+    // The fields of the job win over those of its specification: they are current.
     view(&details.job)
         .and(view(&details.spec))
         .with("values", values_json(&details.values, Some(&details.spec.nodes)))

@@ -9,12 +9,12 @@ use crate::output::format::count;
 use crate::output::{Output, note};
 use crate::views::{status_name, view};
 
-/// Of how many jobs that stay as they are people are told why.
+/// For how many jobs that were not retried the reason is printed.
 const STUCK_MAX: usize = 10;
 /// The most links from a job to the job that is to blame for it.
 const CAUSES_MAX: usize = 128;
 
-/// Brings jobs that ended without a result back: all such jobs of a flow, or some.
+/// Retries jobs that ended without a result: all such jobs of a flow, or some.
 ///
 /// The jobs that ended UPSTREAM_FAILED because of them come back with them. Jobs that are unfinished are left alone, and
 /// a job that is DONE or SKIPPED cannot be retried. A job that is UPSTREAM_FAILED itself comes back only with the job that it
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
             }
         }
     }
-    // Whoever got back all that they named need not be told more.
+    // If all named jobs were retried, there is nothing to explain.
     let is_short = sum.jobs_retried < named.len() as u64;
     let stuck = if is_short { why_not(mycelium, &named).await? } else { Vec::new() };
     if output.is_json() {

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Shows how jobs stand and then each change, until all of them have ended.
 ///
 /// A watch goes on through restarts of the broker: when it is unavailable it is waited for, 15 seconds at most, and standard
-/// error says so. One that does not answer when the watch begins is told of at once.
+/// error says so. If none answers when the watch begins, the command fails at once.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: one object a line for each change, {job_id, status, attempt, snapshot, commit, \

@@ -10,7 +10,7 @@ use crate::output::format;
 use crate::output::{Json, Output};
 use crate::views::view;
 
-/// Says why a job is where it is: what holds it, or how it ended.
+/// Explains the state of a job: what it waits for, who holds it, or how it ended.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "JSON: {job (as in `mycelium jobs`), reason}, where reason is one of\n  \
     {kind: waits_for_jobs, count, jobs}\n  \

@@ -22,10 +22,10 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Why nothing more can be printed.
+/// Why printing failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Whoever read has seen enough and gone, as `head` does. No reason to complain.
+    /// The reader has closed the pipe, as `head` does. Not reported as an error.
     #[error("standard output was closed")]
     Closed,
     /// Standard output failed.
@@ -111,8 +111,8 @@ fn write(bytes: &[u8]) -> Result<(), Error> {
     Ok(stdout.flush()?)
 }
 
-/// Tells people something beside the data, on standard error.
+/// Prints a note beside the data, on standard error.
 pub(crate) fn note(text: &str) {
-    // If standard error is gone there is nobody left to tell.
+    // If standard error is closed there is nowhere left to report it.
     let _gone = writeln!(io::stderr().lock(), "{}", format::lines(text));
 }

@@ -17,9 +17,9 @@ use crate::work::{Drop, Work};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
-    /// Two records have one id.
-    #[error("{0} is there twice")]
-    Twice(String),
+    /// Two records have the same id.
+    #[error("{0} is stored more than once")]
+    Duplicate(String),
     /// A number is higher than the newest that was given out.
     #[error("{0} has a number that was never given out")]
     NumberNotGiven(String),
@@ -102,7 +102,7 @@ impl Restore {
     pub fn job(&mut self, live: LiveJob) -> Result<(), RestoreError> {
         let core = &mut self.core;
         if core.jobs.find(&live.head.id).is_some() || !self.numbers.insert(live.head.number) {
-            return Err(RestoreError::Twice(format!("job {} or its number", live.head.id)));
+            return Err(RestoreError::Duplicate(format!("job {} or its number", live.head.id)));
         }
         if live.running.is_some() && (!live.waits_for.is_empty() || live.attempt.0 == 0) {
             return Err(RestoreError::RunningImpossible(live.head.id));
@@ -171,7 +171,7 @@ fn restore_flows(core: &mut Core, flows: Vec<FlowRecord>) -> Result<(), RestoreE
     let counters = core.jobs.counters();
     for record in flows {
         if core.jobs.flows().has(&record) {
-            return Err(RestoreError::Twice(format!("flow {}", record.id)));
+            return Err(RestoreError::Duplicate(format!("flow {}", record.id)));
         }
         if record.number > counters.flow {
             return Err(RestoreError::NumberNotGiven(format!("flow {}", record.id)));
@@ -193,7 +193,7 @@ fn restore_sessions(
     sessions.sort_unstable_by_key(|record| record.id);
     for record in sessions {
         if core.sessions.find(record.id).is_some() {
-            return Err(RestoreError::Twice(format!("session {}", record.id)));
+            return Err(RestoreError::Duplicate(format!("session {}", record.id)));
         }
         if record.id > core.sessions.last() {
             return Err(RestoreError::NumberNotGiven(format!("session {}", record.id)));
@@ -229,7 +229,7 @@ fn restore_submissions(
             Some(index)
         };
         if known.insert(id, index).is_some() {
-            return Err(RestoreError::Twice(format!("submission {id}")));
+            return Err(RestoreError::Duplicate(format!("submission {id}")));
         }
     }
     for (slot, id) in jobs {

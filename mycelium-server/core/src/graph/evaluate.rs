@@ -103,7 +103,7 @@ impl Graph<'_> {
             }
             let ended = match self.jobs.recents().get(id) {
                 Some(recent) => Some((recent.status, recent.cause)),
-                None => finished.find(id).map(|fact| (fact.status, *id)),
+                None => finished.find(id).map(|known| (known.status, *id)),
             };
             if let Some((status, cause)) = ended
                 && !status.lets_dependents_go_on()

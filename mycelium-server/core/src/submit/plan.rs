@@ -177,8 +177,8 @@ impl Planner<'_> {
             (self.jobs.flow_of(there).id, there.digest)
         } else if let Some(recent) = self.jobs.recents().get(&job.head.id) {
             (self.jobs.flow(recent.flow).id, recent.digest)
-        } else if let Some(fact) = finished.find(&job.head.id) {
-            (fact.flow, fact.digest)
+        } else if let Some(known) = finished.find(&job.head.id) {
+            (known.flow, known.digest)
         } else {
             return Ok(false);
         };

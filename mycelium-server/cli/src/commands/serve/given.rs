@@ -1,4 +1,4 @@
-//! What people say of the settings: on the command line, in the environment, and in a file.
+//! Settings as they are given on the command line, in the environment, and in a file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,11 +13,11 @@ use super::settings::{OWN, Own};
 
 /// The settings that were given, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Given(BTreeMap<&'static str, Said>);
+pub(crate) struct Given(BTreeMap<&'static str, GivenValue>);
 
-/// What was said of one setting.
+/// The given value of one setting.
 #[derive(Debug)]
-struct Said {
+struct GivenValue {
     text: OsString,
     /// `--lease`, or ``lease in `FILE` ``.
     place: String,
@@ -29,7 +29,7 @@ fn flag(name: &str) -> String {
 }
 
 impl Given {
-    /// What was said of a setting.
+    /// The value of a setting.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.text.to_str()
     }
@@ -39,12 +39,12 @@ impl Given {
         Some(PathBuf::from(&self.0.get(name)?.text))
     }
 
-    /// Where it was said, for whoever has to change it.
+    /// Where it was given, for whoever has to change it.
     pub(super) fn place(&self, name: &str) -> String {
-        self.0.get(name).map_or_else(|| flag(name), |said| said.place.clone())
+        self.0.get(name).map_or_else(|| flag(name), |given| given.place.clone())
     }
 
-    /// Adds what a file says of settings of which nothing was said before.
+    /// Adds the settings of a file that were not given before.
     pub(super) fn add_file(&mut self, file: &Path, problems: &mut Vec<String>) {
         let shown = file.display();
         let table = match std::fs::read_to_string(file) {
@@ -76,7 +76,7 @@ impl Given {
                 }
             };
             let place = format!("{name} in `{shown}`");
-            self.0.entry(name).or_insert(Said { text: text.into(), place });
+            self.0.entry(name).or_insert(GivenValue { text: text.into(), place });
         }
     }
 }
@@ -148,7 +148,7 @@ impl FromArgMatches for Given {
             );
             let text = matches.get_raw(name).and_then(|mut values| values.next_back());
             if let Some(text) = text.filter(|_| is_given) {
-                self.0.insert(name, Said { text: text.to_owned(), place: flag(name) });
+                self.0.insert(name, GivenValue { text: text.to_owned(), place: flag(name) });
             }
         }
         Ok(())

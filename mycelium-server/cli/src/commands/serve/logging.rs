@@ -9,7 +9,7 @@ use super::settings::{LogFormat, Settings};
 /// Starts logging, for the rest of the process.
 pub(super) fn start(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log)?;
-    // A log line that cannot be written is lost. To tell of that on standard error too, as is the default, would panic
+    // A log line that cannot be written is lost. Reporting that on standard error too, as is the default, would panic
     // there: a full disk, or a reader that has gone, must not end the broker.
     let logs =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);

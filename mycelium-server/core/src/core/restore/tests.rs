@@ -84,7 +84,7 @@ fn damaged_records_are_errors() {
         damage(&|image, _| image.sessions.clear()),
         RestoreError::SessionMissing { job: id(1), session }
     );
-    assert!(matches!(damage(&|_, jobs| jobs.push(jobs[0].clone())), RestoreError::Twice(_)));
+    assert!(matches!(damage(&|_, jobs| jobs.push(jobs[0].clone())), RestoreError::Duplicate(_)));
     assert!(matches!(damage(&|image, _| image.counters.job = JobNumber(1)), RestoreError::NumberNotGiven(_)));
     assert_eq!(damage(&|_, jobs| jobs[0].waits_for.push(id(2))), RestoreError::RunningImpossible(id(1)));
     let later = RestoreError::DependencyLater { job: id(2), on: id(1) };
