@@ -163,12 +163,12 @@ pub struct Violation {
 }
 
 /// `1 task`, `2 tasks`.
-struct Count(usize, &'static str);
+pub(crate) struct Count<N>(pub(crate) N, pub(crate) &'static str);
 
-impl fmt::Display for Count {
+impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Count<N> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(number, noun) = self;
-        write!(formatter, "{number} {noun}{}", if *number == 1 { "" } else { "s" })
+        write!(formatter, "{number} {noun}{}", if *number == N::from(1) { "" } else { "s" })
     }
 }
 

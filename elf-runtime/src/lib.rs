@@ -42,8 +42,6 @@ struct Readme;
 pub mod __private;
 
 pub use call::{TaskCall, TaskOutputs};
-#[doc(hidden)]
-pub use client::describe_reason as reason_in_words;
 pub use client::{Builder, JobWatch, Mycelium, describe_reason};
 pub use context::{TaskContext, TaskContextParts};
 pub use declaration::{DeclarationError, ElfDeclaration, Revision, TaskDeclaration, revision_of};

@@ -39,15 +39,9 @@ impl Blob {
     }
 }
 
-/// A digest as people read it.
+/// A digest in hexadecimal digits.
 pub(super) fn hex(digest: &Digest) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(2 * digest.len());
-    for byte in digest {
-        // Writing to a string cannot fail.
-        let _infallible = write!(text, "{byte:02x}");
-    }
-    text
+    format!("{:x}", Bytes::copy_from_slice(digest))
 }
 
 #[cfg(test)]

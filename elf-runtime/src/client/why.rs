@@ -7,7 +7,7 @@ use mycelium_proto::v1::{self, EvaluatingWhat, Job, JobStatus, WaitReason};
 use prost_types::Timestamp;
 
 use super::mycelium::Mycelium;
-use crate::error::Error;
+use crate::error::{Count, Error};
 use crate::ids::JobId;
 
 impl Mycelium {
@@ -31,7 +31,7 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
     let status = status_name(job.status());
     let why = match &reason.kind {
         Some(Kind::WaitsForJobs(waits)) => {
-            format!("it waits for {} to end DONE or SKIPPED:", count(waits.count, "job"))
+            format!("it waits for {} to end DONE or SKIPPED:", Count(waits.count, "job"))
         }
         Some(Kind::NotSealed(open)) => {
             let id = id(&open.submission_id);
@@ -49,7 +49,7 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
         },
         Some(Kind::NoFreeWindow(full)) => format!(
             "the elf `{elf}` is busy: it holds {} of at most {}, and {} before this one{}",
-            count(full.held, "job"),
+            Count(full.held, "job"),
             full.window,
             match full.jobs_before {
                 1 => "1 job stands".to_owned(),
@@ -61,7 +61,7 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
         Some(Kind::HandedBack(handed)) => format!(
             "elves of `{elf}` have taken it and given it back without an outcome {}; it is offered to them again at \
              {} UTC",
-            count(handed.times, "time"),
+            Count(handed.times, "time"),
             utc(handed.until.as_ref()),
         ),
         Some(Kind::Held(held)) => {
@@ -106,7 +106,7 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
         .to_owned(),
         Some(Kind::WaitsForElements(waits)) => format!(
             "it is run for {}, and waits for the jobs of {} to end{}",
-            count(waits.elements, "element"),
+            Count(waits.elements, "element"),
             waits.unfinished,
             if waits.jobs.is_empty() { "" } else { ":" }
         ),
@@ -124,11 +124,6 @@ fn late(late_by: Option<&prost_types::Duration>) -> String {
         ),
         None => String::new(),
     }
-}
-
-/// `1 job`, `2 jobs`.
-fn count(number: u32, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// The name of a status: `DONE`, `UPSTREAM_FAILED`.

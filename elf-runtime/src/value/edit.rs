@@ -82,22 +82,18 @@ impl<T: Output> Value<Vec<T>> {
 /// another list, grow in place if nobody else holds them.
 fn push(mut list: Node, item: Node) -> Node {
     let mut item = Some(item);
-    let has_grown = list.grow(|kind| match kind {
-        NodeKind::List(items) => {
-            let item = item.take()?;
-            let added = Added::of(&item);
-            items.push(item);
-            Some(added)
-        }
+    let mut add = |items: &mut Vec<Node>| {
+        let item = item.take()?;
+        let added = Added::of(&item);
+        items.push(item);
+        Some(added)
+    };
+    list.grow(|kind| match kind {
+        NodeKind::List(items) => add(items),
         NodeKind::Operation { name, inputs, body: None } if name == "list.extend" => {
             let [_, pushed] = inputs.as_mut_slice() else { return None };
             let has_grown = pushed.grow(|kind| match kind {
-                NodeKind::List(items) => {
-                    let item = item.take()?;
-                    let added = Added::of(&item);
-                    items.push(item);
-                    Some(added)
-                }
+                NodeKind::List(items) => add(items),
                 _ => None,
             });
             has_grown.then(|| Added::of(pushed))
@@ -105,15 +101,17 @@ fn push(mut list: Node, item: Node) -> Node {
         // The second of a chain: from here on they are pushed onto a list of their own.
         NodeKind::Operation { name, inputs, body: None } if name == "list.append" => {
             let [_, last] = inputs.as_mut_slice() else { return None };
-            *last = Node::list(vec![last.clone(), item.take()?]);
+            let mut pushed = vec![last.clone()];
+            add(&mut pushed)?;
+            *last = Node::list(pushed);
             *name = Cow::Borrowed("list.extend");
             Some(Added::of(last))
         }
         _ => None,
     });
     match item {
-        Some(item) if !has_grown => Node::operation("list.append", vec![list, item]),
-        Some(_) | None => list,
+        Some(item) => Node::operation("list.append", vec![list, item]),
+        None => list,
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct ElfAccount {
 }
 
 /// How a worker names itself in `Hello`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Identity {
     pub(super) mycelium: String,
     pub(super) instance_id: [u8; 16],
@@ -68,13 +68,12 @@ enum Held {
 }
 
 /// How far the worker is with leaving.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Leaving {
+    #[default]
     No,
     /// Takes no more jobs. `is_said`: the broker was told on this stream.
-    Draining {
-        is_said: bool,
-    },
+    Draining { is_said: bool },
     /// Says goodbye next.
     Goodbye,
     /// Has said goodbye: nothing more is sent.
@@ -82,9 +81,10 @@ enum Leaving {
 }
 
 /// Where the stream stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Stream {
     /// There is none.
+    #[default]
     Closed,
     /// `Hello` is to be sent.
     Hello,
@@ -106,7 +106,7 @@ pub(super) struct Actions {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ledger {
     identity: Identity,
     elves: Vec<ElfAccount>,
@@ -131,23 +131,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(identity: Identity, elves: Vec<ElfAccount>) -> Self {
         let elf_by_name = elves.iter().map(|elf| Arc::clone(&elf.name)).zip(0..).collect();
-        Self {
-            identity,
-            elves,
-            elf_by_name,
-            held: HashMap::new(),
-            unsent: VecDeque::new(),
-            serial_last: 0,
-            session: 0,
-            secret: Secret::default(),
-            stream: Stream::Closed,
-            stream_number: 0,
-            leaving: Leaving::No,
-            is_beat_due: false,
-            late_by: None,
-            sequence_sent: 0,
-            sequence_received: 0,
-        }
+        Self { identity, elves, elf_by_name, ..Self::default() }
     }
 
     /// The session; 0 before the first.

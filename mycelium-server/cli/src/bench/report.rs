@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// The line that `--output json` prints.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Report {
     /// Who was measured: `mycelium`.
     pub(crate) peer: &'static str,
@@ -34,20 +34,7 @@ impl Report {
     pub(super) fn new(workload: &'static str, n: u64, seconds: f64) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "numbers of jobs are far below 2^52")]
         let per_s = n as f64 / seconds;
-        Self {
-            peer: "mycelium",
-            workload,
-            n,
-            seconds,
-            per_s,
-            p50_ms: None,
-            p99_ms: None,
-            max_ms: None,
-            durable: false,
-            bytes_per_job: None,
-            restart_seconds: None,
-            notes: Vec::new(),
-        }
+        Self { peer: "mycelium", workload, n, seconds, per_s, ..Self::default() }
     }
 
     /// Takes median and 99th percentile from times in milliseconds.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use elf_runtime::Mycelium;
 use mycelium_proto::v1::{Job, JobStatus, ListJobsRequest};
 
@@ -31,8 +31,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     task: Option<String>,
     /// Only jobs that stand so; may be given several times.
-    #[arg(long, value_enum, ignore_case = true)]
-    status: Vec<Status>,
+    #[arg(long, value_parser = status(), ignore_case = true)]
+    status: Vec<JobStatus>,
     /// Only jobs with this label; may be given several times, and then they must have all.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = client::label)]
     labels: Vec<(String, String)>,
@@ -41,41 +41,24 @@ pub(crate) struct Args {
     limit: u32,
 }
 
-/// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum Status {
-    /// Waits for other jobs.
-    Pending,
-    /// Stands in its elf's queue.
-    Ready,
-    /// An elf holds it.
-    Running,
-    /// Its outputs are stored.
-    Done,
-    /// It ended with a failure.
-    Failed,
-    /// A job that it depends on did not end DONE.
-    UpstreamFailed,
-    /// It was cancelled.
-    Cancelled,
-    /// Its condition was not met, or it needs a value of a job that was skipped.
-    Skipped,
-}
+/// The names of statuses, and what they mean.
+const STATUSES: [(&str, &str); 8] = [
+    ("pending", "Waits for other jobs"),
+    ("ready", "Waits in its elf's queue"),
+    ("running", "An elf holds it"),
+    ("done", "Its outputs are stored"),
+    ("failed", "It ended with a failure"),
+    ("upstream_failed", "A job that it depends on did not end DONE"),
+    ("cancelled", "It was cancelled"),
+    ("skipped", "Its condition was not met, or it needs a value of a job that was skipped"),
+];
 
-impl From<Status> for JobStatus {
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Pending => Self::Pending,
-            Status::Ready => Self::Ready,
-            Status::Running => Self::Running,
-            Status::Done => Self::Done,
-            Status::Failed => Self::Failed,
-            Status::UpstreamFailed => Self::UpstreamFailed,
-            Status::Cancelled => Self::Cancelled,
-            Status::Skipped => Self::Skipped,
-        }
-    }
+fn status() -> impl TypedValueParser<Value = JobStatus> {
+    let values = STATUSES.map(|(name, help)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(values).try_map(|name| {
+        let name = format!("JOB_STATUS_{}", name.to_uppercase());
+        JobStatus::from_str_name(&name).ok_or_else(|| format!("the contract has no {name}"))
+    })
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
@@ -87,7 +70,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         flow_id,
         elf: args.elf.unwrap_or_default(),
         task: args.task.unwrap_or_default(),
-        statuses: args.status.into_iter().map(|status| JobStatus::from(status).into()).collect(),
+        statuses: args.status.into_iter().map(Into::into).collect(),
         labels: args.labels.into_iter().collect(),
         ..ListJobsRequest::default()
     };
@@ -139,4 +122,19 @@ pub(super) fn table(jobs: &[Job]) -> Table {
             format::between(job.started_at.as_ref(), job.finished_at.as_ref()),
         ]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_of_the_contract_can_be_asked_for() {
+        let known: Vec<JobStatus> = (1..100).filter_map(|number| JobStatus::try_from(number).ok()).collect();
+        assert_eq!(known.len(), STATUSES.len());
+        for status in known {
+            let name = status.as_str_name().trim_start_matches("JOB_STATUS_").to_lowercase();
+            assert!(STATUSES.iter().any(|(known, _)| *known == name), "{name}");
+        }
+    }
 }

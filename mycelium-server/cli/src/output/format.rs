@@ -20,11 +20,7 @@ pub(crate) fn id_if_any(bytes: &[u8]) -> Option<String> {
 
 /// Bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.extend([byte >> 4, byte & 0xf].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')));
-    }
-    text
+    format!("{:x}", bytes::Bytes::copy_from_slice(bytes))
 }
 
 /// The beginning of a digest: enough to tell revisions apart by eye.
