@@ -328,7 +328,7 @@ fn a_store_of_format_version_1_is_read_and_written() {
 
     let store = EmbeddedStore::open(folder.path()).unwrap();
     let mut jobs = Vec::new();
-    let image = store.load(&mut |job| jobs.push(job)).unwrap();
+    let image = store.load(&mut |job| jobs.push(job)).wait().unwrap();
     let (mut expected_jobs, expected_image) = expected.load();
     // The fixture was written before attempts were kept, and with the one that ended a job its session.
     let as_then = |job: &mut FinishedRecord| {
@@ -620,7 +620,7 @@ fn damage_that_merging_meets_is_named_and_commits_go_on() {
     assert!(error.to_string().contains(&damaged.display().to_string()), "{error}");
     assert!(error.is_retryable() && error.is_certainly_not_applied(), "{error}");
     // It is loaded again, and takes what comes.
-    let mut last = store.load(&mut |_| {}).unwrap().counters.commit.0;
+    let mut last = store.load(&mut |_| {}).wait().unwrap().counters.commit.0;
     assert_eq!(last, number - 1);
     for _ in 0..600 {
         last += 1;

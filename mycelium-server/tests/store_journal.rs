@@ -146,7 +146,7 @@ fn store_with_an_unacknowledged_commit() -> tempfile::TempDir {
     let before = fs::read(&mark).unwrap();
     let store = EmbeddedStore::open(folder.path()).unwrap();
     store.commit(&one_job(COMMITS, 500)).wait().unwrap();
-    store.close().unwrap();
+    store.close().wait().unwrap();
     drop(store);
     fs::write(&mark, before).unwrap();
     folder
@@ -336,7 +336,7 @@ fn store_with_tables() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).unwrap();
     (1..=MANY).for_each(|number| store.commit(&create_one_and_end_one(number)).wait().unwrap());
-    store.close().unwrap();
+    store.close().wait().unwrap();
     drop(store);
     for keyspace in 1..=7 {
         let tables = files_in(&folder.path().join(format!("store/keyspaces/{keyspace}/tables")));
@@ -349,7 +349,7 @@ fn store_with_tables() -> tempfile::TempDir {
 fn assert_all_is_there(data: &Path, outputs_lost: usize) {
     let store = EmbeddedStore::open(&data.join("default")).unwrap();
     let mut unfinished = Vec::new();
-    let image = store.load(&mut |job| unfinished.push(job.head.id)).unwrap();
+    let image = store.load(&mut |job| unfinished.push(job.head.id)).wait().unwrap();
     assert_eq!(image.counters.commit.0, MANY);
     assert_eq!(unfinished, [numbered(MANY)]);
     let ids: Vec<JobId> = (1..=MANY).map(numbered).collect();
@@ -458,7 +458,7 @@ fn a_job_that_runs_is_of_a_submission_that_was_sealed_whatever_is_lost() {
         };
         store.commit(&batch).wait().unwrap();
     }
-    store.close().unwrap();
+    store.close().wait().unwrap();
     drop(store);
     let bytes = fs::read(folder.path().join("store/0.jnl")).unwrap();
     for (lost, start) in starts(&bytes).into_iter().enumerate() {
@@ -470,7 +470,7 @@ fn a_job_that_runs_is_of_a_submission_that_was_sealed_whatever_is_lost() {
         assert_eq!(saved.commits_lost, 1);
         let store = EmbeddedStore::open(&new.join("default")).unwrap();
         let mut live = Vec::new();
-        let image = store.load(&mut |job| live.push(job)).unwrap();
+        let image = store.load(&mut |job| live.push(job)).wait().unwrap();
         let sealed: Vec<_> = image.submissions.iter().map(|record| record.sealed).collect();
         match lost {
             // The session is gone with it.

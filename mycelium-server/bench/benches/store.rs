@@ -33,7 +33,7 @@ fn stores(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).unwrap();
     commits(criterion, "embedded", &store);
-    store.close().unwrap();
+    store.close().wait().unwrap();
 }
 
 criterion_group!(benches, stores);

@@ -68,6 +68,11 @@ impl Disk {
         committed
     }
 
+    /// The log, for what does not block.
+    pub(super) fn log(&self) -> &dyn Log {
+        &*self.store
+    }
+
     /// Does anything else that may wait for the disk.
     pub(super) fn block<T>(&self, block: impl FnOnce(&dyn Log) -> T) -> T {
         match self.wait {

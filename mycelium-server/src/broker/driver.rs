@@ -138,7 +138,7 @@ impl Driver {
     /// Runs until it is told to stop, or all its callers are gone, or the store fails for good.
     pub(crate) async fn run(mut self) -> Result<(), DriverError> {
         match defect::catch_async("the scheduler", self.work()).await {
-            Ok(Ok(())) => self.end(),
+            Ok(Ok(())) => self.end().await,
             Ok(Err(error)) => Err(error),
             Err(defect) => {
                 self.progress.send_modify(|progress| progress.defect = Some(defect));
@@ -411,14 +411,14 @@ impl Driver {
         }
     }
 
-    fn end(mut self) -> Result<(), DriverError> {
+    async fn end(mut self) -> Result<(), DriverError> {
         self.inbox.close();
         while let Ok(message) = self.inbox.try_recv() {
             self.waiting.push_back(message);
         }
         self.answer_all(&CallError::Stopping);
         self.streams.stop_all();
-        match self.disk.block(|store| store.close()) {
+        match self.disk.log().close().await {
             // Nothing acknowledged depends on it.
             Err(error) if error.is_retryable() => {
                 tracing::warn!(error = %Report(&error), "the store could not be written out at the end");

@@ -54,7 +54,7 @@ pub(crate) use watch::{Budget, Charge, WatchEvent, WatchEvents, WatchScope, Watc
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Config, SchedulerPlace};
-use crate::store::{Reads, Storage};
+use crate::store::{Reads, Storage, wait_for};
 use disk::Disk;
 use driver::Driver;
 use registry::Registry;
@@ -89,7 +89,7 @@ pub(crate) fn start_within(
     config: Config,
 ) -> Result<Running, StartError> {
     let clock = Clock::start();
-    let (core, counters) = start::load_core(&*store, &config, &clock, EvaluationNumber(0))?;
+    let (core, counters) = wait_for(start::load_core(&*store, &config, &clock, EvaluationNumber(0)))?;
     let (progress, progress_seen) = watch_channel::channel(Progress::of(counters.commit));
     let (inbox_sender, inbox) = mpsc::channel(config.queue_max);
     let handle = Handle::new(inbox_sender, Arc::clone(&store), progress_seen, clock, config, blobs, limits);

@@ -30,7 +30,7 @@ pub enum StartError {
 
 /// Rebuilds the core, and tells the numbers to go on from. Its evaluations are numbered on from those of the core before
 /// it.
-pub(crate) fn load_core(
+pub(crate) async fn load_core(
     log: &dyn Log,
     config: &Config,
     clock: &Clock,
@@ -39,11 +39,12 @@ pub(crate) fn load_core(
     let core_config = mycelium_core::Config { evaluations_after, ..core_config(config) };
     let mut restore = Core::restore(core_config, clock.now().steady);
     let mut refused = None;
-    let image = log.load(&mut |job| {
+    let mut each = |job| {
         if refused.is_none() {
             refused = restore.job(job).err();
         }
-    })?;
+    };
+    let image = log.load(&mut each).await?;
     if let Some(error) = refused {
         return Err(error.into());
     }

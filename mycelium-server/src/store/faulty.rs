@@ -342,11 +342,17 @@ impl Storage for FaultyStore {
 }
 
 impl Log for FaultyStore {
-    fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
-        let image = self.reachable()?.load(each)?;
-        let mut state = self.state();
-        state.has_failed &= state.is_full;
-        Ok(image)
+    fn load<'a>(&'a self, each: &'a mut (dyn FnMut(LiveJob) + Send)) -> Answer<'a, Image> {
+        let inner = match self.reachable() {
+            Ok(inner) => inner,
+            Err(error) => return Answer::ready(Err(error)),
+        };
+        Answer::coming(async move {
+            let image = inner.load(each).await?;
+            let mut state = self.state();
+            state.has_failed &= state.is_full;
+            Ok(image)
+        })
     }
 
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()> {
@@ -356,19 +362,22 @@ impl Log for FaultyStore {
         }
     }
 
-    fn check_writable(&self) -> Result<(), Error> {
+    fn check_writable(&self) -> Answer<'_, ()> {
         let state = self.state();
         if state.is_full {
-            return Err(full());
+            return Answer::ready(Err(full()));
         }
         if state.has_failed {
-            return Err(unavailable("the store was not loaded again", true));
+            return Answer::ready(Err(unavailable("the store was not loaded again", true)));
         }
         drop(state);
-        self.reachable()?.check_writable()
+        match self.reachable() {
+            Ok(inner) => inner.check_writable(),
+            Err(error) => Answer::ready(Err(error)),
+        }
     }
 
-    fn close(&self) -> Result<(), Error> {
+    fn close(&self) -> Answer<'_, ()> {
         self.inner.close()
     }
 }

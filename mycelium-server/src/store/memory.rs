@@ -71,18 +71,18 @@ impl Storage for MemoryStore {
 }
 
 impl Log for MemoryStore {
-    fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
+    fn load<'a>(&'a self, each: &'a mut (dyn FnMut(LiveJob) + Send)) -> Answer<'a, Image> {
         let tables = self.read();
         let flows: BTreeSet<_> = tables.live.values().map(|job| job.head.flow).collect();
         let submissions: BTreeSet<_> = tables.live.values().filter_map(|job| job.submission).collect();
         tables.live.values().cloned().for_each(each);
-        Ok(Image {
+        Answer::ready(Ok(Image {
             counters: tables.counters,
             flows: flows.iter().filter_map(|id| tables.flows.get(id)).cloned().collect(),
             sessions: tables.sessions.values().cloned().collect(),
             submissions: submissions.iter().filter_map(|id| tables.submissions.get(id)).copied().collect(),
             settling: tables.settling.iter().copied().collect(),
-        })
+        }))
     }
 
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()> {
@@ -95,8 +95,8 @@ impl Log for MemoryStore {
         Answer::ready(Ok(()))
     }
 
-    fn close(&self) -> Result<(), Error> {
-        Ok(())
+    fn close(&self) -> Answer<'_, ()> {
+        Answer::ready(Ok(()))
     }
 }
 

@@ -68,11 +68,11 @@ pub trait Storage: Log + Reads {
 pub trait Log: Send + Sync + fmt::Debug {
     /// Reads what a scheduler is rebuilt from: hands every unfinished job to `each`, in no particular order, and then
     /// returns the rest, with the flows and submissions of just these jobs. Reads neither specifications nor history.
-    /// Whoever does so is the owner from then on. Blocks.
+    /// Whoever does so is the owner from then on. On a disk of this machine the call itself may block.
     ///
     /// # Errors
     /// [`Error::Damaged`] if what it finds cannot be right; [`Error::Unavailable`] if it cannot be read now.
-    fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error>;
+    fn load<'a>(&'a self, each: &'a mut (dyn FnMut(LiveJob) + Send)) -> Answer<'a, Image>;
 
     /// Stores a batch, all of it or nothing. Reads nothing of what is stored: what has to be known of it stands in
     /// [`Batch::known`]. On a disk of this machine the call itself may block.
@@ -83,19 +83,19 @@ pub trait Log: Send + Sync + fmt::Debug {
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()>;
 
     /// Whether changes can be stored, as far as that can be told without one. After a commit that failed, and after a
-    /// [`load`](Self::load) that could only read, it is an error. Blocks.
+    /// [`load`](Self::load) that could only read, it is an error.
     ///
     /// # Errors
     /// [`Error::Unavailable`]; with an [`Error::lack`] if the disk is full or read-only. [`Error::Fenced`].
-    fn check_writable(&self) -> Result<(), Error> {
-        Ok(())
+    fn check_writable(&self) -> Answer<'_, ()> {
+        Answer::ready(Ok(()))
     }
 
-    /// Writes out what is still in memory, before the process ends. Nothing acknowledged depends on it. Blocks.
+    /// Writes out what is still in memory, before the process ends. Nothing acknowledged depends on it.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    fn close(&self) -> Result<(), Error>;
+    fn close(&self) -> Answer<'_, ()>;
 }
 
 /// What is read, beside the scheduler. A read that runs beside a commit sees, for each record, the one before or the one

@@ -48,7 +48,7 @@ pub(crate) fn one_job(number: u64, size: usize) -> Batch {
 
 /// The newest commit of the store, after a check that all jobs up to there are whole.
 pub(crate) fn check_jobs(store: &EmbeddedStore) -> u64 {
-    let last = store.load(&mut |job| panic!("{job:?} is unfinished")).unwrap().counters.commit.0;
+    let last = store.load(&mut |job| panic!("{job:?} is unfinished")).wait().unwrap().counters.commit.0;
     let ids: Vec<_> = (1..=last).map(numbered).collect();
     let outputs = store.outputs(&ids).wait().unwrap();
     for (number, outputs) in (1..).zip(outputs) {
@@ -66,7 +66,7 @@ pub(crate) fn store_with(commits: u64) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(folder.path()).unwrap();
     (1..=commits).for_each(|number| store.commit(&one_job(number, 500)).wait().unwrap());
-    store.close().unwrap();
+    store.close().wait().unwrap();
     folder
 }
 

@@ -256,7 +256,7 @@ impl World {
 
     /// Closes the store and opens it again.
     pub(crate) fn reopen(&mut self) {
-        self.store().close().unwrap();
+        self.store().close().wait().unwrap();
         self.store = None;
         self.store = Some(self.kind.open());
         self.knowledge = Knowledge::default();
@@ -279,7 +279,7 @@ impl World {
     /// Everything that a scheduler is rebuilt from, in a fixed order.
     pub(crate) fn load(&self) -> (Vec<LiveJob>, Image) {
         let mut jobs = Vec::new();
-        let mut image = self.store().load(&mut |job| jobs.push(job)).unwrap();
+        let mut image = self.store().load(&mut |job| jobs.push(job)).wait().unwrap();
         jobs.sort_by_key(|job| job.head.id);
         image.flows.sort_by_key(|flow| flow.id);
         image.sessions.sort_by_key(|session| session.id);

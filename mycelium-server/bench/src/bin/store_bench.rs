@@ -53,7 +53,7 @@ fn life(folder: &str, batch: u64, jobs: u64, body_bytes: usize) -> Result<(), Bo
         percentile(&times, 100).as_secs_f64() * 1e3,
         resident_bytes() / 1024 / 1024,
     );
-    store.close()?;
+    store.close().wait()?;
     Ok(())
 }
 
@@ -84,7 +84,7 @@ fn load(folder: &str) -> Result<(), Box<dyn Error>> {
     let store = EmbeddedStore::open(Path::new(folder))?;
     let opened = begin.elapsed();
     let mut jobs = 0;
-    store.load(&mut |_| jobs += 1)?;
+    store.load(&mut |_| jobs += 1).wait()?;
     let loaded = begin.elapsed();
     println!(
         "opened in {:.2} s, {jobs} jobs loaded in {:.2} s more; {} MiB resident",

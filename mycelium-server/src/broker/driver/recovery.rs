@@ -9,6 +9,7 @@ use crate::broker::progress::{Progress, StoreState};
 use crate::broker::start::{StartError, load_core};
 use crate::broker::watch::Watches;
 use crate::report::Report;
+use crate::store::wait_for;
 
 /// The first pause before a store that failed is read again; it doubles up to [`REBUILD_PAUSE_MAX`].
 const REBUILD_PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -47,7 +48,8 @@ impl Driver {
         let mut pause = REBUILD_PAUSE_MIN;
         loop {
             let last_evaluation = self.core.last_evaluation();
-            match self.disk.block(|store| load_core(store, &self.config, &self.clock, last_evaluation)) {
+            match self.disk.block(|log| wait_for(load_core(log, &self.config, &self.clock, last_evaluation)))
+            {
                 Ok((core, counters)) => {
                     self.core = core;
                     // Leases began anew while it was read.
@@ -57,7 +59,7 @@ impl Driver {
                     if self.wait_until_writable().await.is_break() {
                         return Ok(());
                     }
-                    if self.disk.block(|store| store.check_writable()).is_ok() {
+                    if self.disk.log().check_writable().await.is_ok() {
                         self.set_state(StoreState::Writable);
                         tracing::info!(commit = %self.commit, "started again from the store");
                         return Ok(());
@@ -82,7 +84,7 @@ impl Driver {
         let mut pause = REBUILD_PAUSE_MIN;
         let mut told = StoreState::Writable;
         loop {
-            let Err(error) = self.disk.block(|store| store.check_writable()) else {
+            let Err(error) = self.disk.log().check_writable().await else {
                 return ControlFlow::Continue(());
             };
             if error.lack().is_none() {

@@ -335,20 +335,22 @@ impl Storage for EmbeddedStore {
 }
 
 impl Log for EmbeddedStore {
-    fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
-        self.inner.load(each)
+    fn load<'a>(&'a self, each: &'a mut (dyn FnMut(LiveJob) + Send)) -> Answer<'a, Image> {
+        Answer::ready(self.inner.load(each))
     }
 
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()> {
         Answer::ready(self.inner.commit(batch))
     }
 
-    fn check_writable(&self) -> Result<(), Error> {
-        self.inner.check_writable()
+    fn check_writable(&self) -> Answer<'_, ()> {
+        let inner = Arc::clone(&self.inner);
+        Answer::blocking(move || inner.check_writable())
     }
 
-    fn close(&self) -> Result<(), Error> {
-        self.inner.close()
+    fn close(&self) -> Answer<'_, ()> {
+        let inner = Arc::clone(&self.inner);
+        Answer::blocking(move || inner.close())
     }
 }
 
