@@ -8,7 +8,7 @@ use mycelium_proto::limits;
 use mycelium_proto::v1;
 use mycelium_proto::v1::backup_response::Kind;
 use mycelium_proto::v1::store_service_client::StoreServiceClient;
-use mycelium_server::store::embedded::{self, FORMAT_VERSION, NewBlob, NewStore};
+use mycelium_server::store::embedded::{self, FORMAT_VERSION, NewBlob, NewStore, OLDEST_FORMAT_VERSION};
 use mycelium_server::store::{BlobDigest, Error as StoreError};
 use serde::Serialize;
 use tonic::transport::Endpoint;
@@ -316,11 +316,15 @@ fn write_copy(
 ) -> anyhow::Result<BackedUp> {
     let mut done = BackedUp { folder: folder.display().to_string(), ..BackedUp::default() };
     match messages.blocking_recv().and_then(|message| message.kind) {
-        Some(Kind::Begin(begin)) if begin.format_version == FORMAT_VERSION => done.commit = begin.commit,
+        Some(Kind::Begin(begin))
+            if (OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&begin.format_version) =>
+        {
+            done.commit = begin.commit;
+        }
         Some(Kind::Begin(begin)) => {
             bail!(
-                "the broker stores in format {}, and this program writes format {FORMAT_VERSION}: use the program of \
-                 the broker's version",
+                "the broker stores in format {}, and this program copies formats {OLDEST_FORMAT_VERSION} to \
+                 {FORMAT_VERSION}: use the program of the broker's version",
                 begin.format_version
             );
         }

@@ -22,6 +22,7 @@ use crate::private;
 
 const FORMAT_FILE: &str = "mycelium.format";
 const CREATING_FILE: &str = "mycelium.creating";
+const RAISING_FILE: &str = "mycelium.raising";
 const PROBE_FILE: &str = "mycelium.probe";
 const UNFINISHED_FILE: &str = "mycelium.unfinished";
 const LOCK_FILE: &str = "mycelium.lock";
@@ -30,8 +31,11 @@ const STORE_FOLDER: &str = "store";
 
 /// The first line of the format file.
 const MAGIC: &str = "mycelium data folder";
-/// The version of everything in the folder: keys, records, mark.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The version of everything in the folder: keys, records, mark. With 2, records gained labels, attempts, and where the
+/// clock was set back: a program that knows 1 alone would read them without these, and write them so.
+pub(super) const FORMAT_VERSION: u32 = 2;
+/// The oldest version that is read. What it stored needs no change, so its folders are raised by their format file alone.
+pub(super) const OLDEST_FORMAT_VERSION: u32 = 1;
 /// The longest format file that is read, in bytes; a longer one is not ours.
 const FORMAT_BYTES_MAX: u64 = 1024;
 
@@ -53,6 +57,8 @@ pub(crate) fn is_store_folder(path: &Path) -> bool {
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    /// The version of what is in it.
+    version: u32,
     /// Held for as long as the folder is in use; the operating system lets go of it with the process. `None` if it is
     /// only looked into, and no broker has made the file.
     _lock: Option<File>,
@@ -76,14 +82,15 @@ impl Folder {
         let lock_path = path.join(LOCK_FILE);
         let file = private::options().create(true).truncate(false).open(&lock_path);
         let file = file.map_err(|error| unavailable(&lock_path, "cannot lock the data folder", error))?;
-        let folder = Self { path: path.to_owned(), _lock: Some(lock(path, file)?) };
+        let mut folder =
+            Self { path: path.to_owned(), version: FORMAT_VERSION, _lock: Some(lock(path, file)?) };
         private::tighten(path)
             .map_err(|error| unavailable(path, "cannot keep others from reading the folder", error))?;
         if exists(&format)? {
-            check_format(path, &format)?;
+            folder.version = read_version(path, &format)?;
         } else {
             folder.clear()?;
-            write_durably(&creating, &format!("{MAGIC}\nversion {FORMAT_VERSION}\n"))?;
+            write_durably(&creating, &format_text())?;
             sync_folder(path)?;
             create(&folder)?;
             sync_folder(path)?;
@@ -107,9 +114,23 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(unavailable(&lock_path, "cannot lock the data folder", error)),
         };
-        let folder = Self { path: path.to_owned(), _lock: lock };
-        check_format(path, &format)?;
-        Ok(folder)
+        let version = read_version(path, &format)?;
+        Ok(Self { path: path.to_owned(), version, _lock: lock })
+    }
+
+    /// Says of a folder of an older version that it has this one from now on, before anything of this one is written: an
+    /// older program refuses it then. A process that is killed meanwhile leaves either.
+    pub(super) fn raise_format(&mut self) -> Result<(), Error> {
+        if self.version == FORMAT_VERSION {
+            return Ok(());
+        }
+        let raising = self.path.join(RAISING_FILE);
+        write_durably(&raising, &format_text())?;
+        fs::rename(&raising, self.path.join(FORMAT_FILE))
+            .map_err(|error| unavailable(&raising, "cannot rename the file", error))?;
+        sync_folder(&self.path)?;
+        self.version = FORMAT_VERSION;
+        Ok(())
     }
 
     /// Where the folder is.
@@ -178,7 +199,7 @@ pub(super) fn begin_copy(path: &Path) -> Result<(), Error> {
 
 /// Makes a copy valid, all of which is durable.
 pub(super) fn end_copy(path: &Path) -> Result<(), Error> {
-    write_durably(&path.join(FORMAT_FILE), &format!("{MAGIC}\nversion {FORMAT_VERSION}\n"))?;
+    write_durably(&path.join(FORMAT_FILE), &format_text())?;
     sync_folder(path)?;
     let unfinished = path.join(UNFINISHED_FILE);
     fs::remove_file(&unfinished)
@@ -237,7 +258,13 @@ fn lock(path: &Path, file: File) -> Result<File, Error> {
     }
 }
 
-fn check_format(folder: &Path, path: &Path) -> Result<(), Error> {
+/// What is in the format file of this version.
+fn format_text() -> String {
+    format!("{MAGIC}\nversion {FORMAT_VERSION}\n")
+}
+
+/// The version of what is in a folder, if this program reads it.
+fn read_version(folder: &Path, path: &Path) -> Result<u32, Error> {
     let read = |error| unavailable(path, "cannot read the file", error);
     if fs::metadata(path).map_err(read)?.len() > FORMAT_BYTES_MAX {
         return Err(foreign(folder, "its `mycelium.format` is not one of ours"));
@@ -248,10 +275,13 @@ fn check_format(folder: &Path, path: &Path) -> Result<(), Error> {
         .and_then(|text| text.strip_prefix(MAGIC)?.strip_prefix("\nversion ")?.strip_suffix('\n'))
         .and_then(|version| version.parse::<u32>().ok());
     match version {
-        Some(FORMAT_VERSION) => Ok(()),
+        Some(version @ OLDEST_FORMAT_VERSION..=FORMAT_VERSION) => Ok(version),
         Some(version) => Err(foreign(
             folder,
-            &format!("its format has version {version}, and this program reads version {FORMAT_VERSION}"),
+            &format!(
+                "its format has version {version}, and this program reads versions {OLDEST_FORMAT_VERSION} to \
+                 {FORMAT_VERSION}"
+            ),
         )),
         None => Err(foreign(folder, "its `mycelium.format` is not one of ours")),
     }

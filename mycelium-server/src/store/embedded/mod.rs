@@ -96,7 +96,7 @@ impl EmbeddedStore {
     /// - [`Error::Damaged`]: something that was acknowledged is missing or unreadable. The message says what.
     /// - [`Error::Unavailable`]: it cannot be read or written.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        let folder = Folder::open(folder, |new| {
+        let mut folder = Folder::open(folder, |new| {
             let tables = Tables::create(&new.store())?;
             tables.db.persist(PersistMode::SyncAll).map_err(tables::commit_error)?;
             HighWaterMark::create(&new.mark())
@@ -104,6 +104,7 @@ impl EmbeddedStore {
             Ok(())
         })?;
         let (tables, writer) = open(&folder, None)?;
+        folder.raise_format()?;
         let snapshots = Snapshots::default();
         let inner = Inner {
             tables: RwLock::new(Some(tables)),
@@ -214,6 +215,8 @@ fn open(folder: &Folder, damage: Option<String>) -> Result<(Tables, Writer), Err
 
 /// The version of what is in a data folder, as copies say it of themselves.
 pub const FORMAT_VERSION: u32 = folder::FORMAT_VERSION;
+/// The oldest version that is read; copies of it become copies of [`FORMAT_VERSION`].
+pub const OLDEST_FORMAT_VERSION: u32 = folder::OLDEST_FORMAT_VERSION;
 
 impl Inner {
     fn load(&self, each: &mut dyn FnMut(LiveJob)) -> Result<Image, Error> {
