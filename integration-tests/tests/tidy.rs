@@ -23,11 +23,6 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("integration-tests/tests/store_folders.rs", 525, "one promise a test"),
     ("mycelium-server/core/tests/model.rs", 530, "one model: an operation a method"),
     ("mycelium-server/src/broker/driver/tests.rs", 510, "one promise a test"),
-    (
-        "mycelium-server/tests/store_suite/conformance.rs",
-        850,
-        "one promise of the contract of stores a function",
-    ),
 ];
 
 /// Product code that may know of tonic, and for what.

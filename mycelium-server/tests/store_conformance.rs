@@ -6,3 +6,6 @@ mod store_suite;
 
 suite!(memory, crate::store_suite::Memory);
 suite!(embedded, crate::store_suite::Embedded);
+// As a store that is far away: each call is a request, and counted.
+suite!(far_memory, crate::store_suite::Faulty<crate::store_suite::Memory>);
+suite!(far_embedded, crate::store_suite::Faulty<crate::store_suite::Embedded>);

@@ -51,6 +51,17 @@ pub enum JobRecord {
     Outputs,
 }
 
+/// What a store was asked for: each call is one request to a store that is far away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// How many commits.
+    pub commits: usize,
+    /// How many reads. A read is one call, of however many keys.
+    pub reads: usize,
+    /// How many keys all reads named, those that take many keys a call.
+    pub keys: usize,
+}
+
 /// Wraps a store. As with a real one, nothing is written after a failed commit until the store is loaded again.
 #[derive(Debug)]
 pub struct FaultyStore {
@@ -72,8 +83,8 @@ struct State {
     is_full: bool,
     /// Records that cannot be read.
     damaged: HashSet<(JobId, JobRecord)>,
-    /// How many reads there were.
-    reads: usize,
+    /// What it was asked for, those calls that failed among them.
+    asked: Asked,
     /// After how many reads the one comes that is held; it is told that it has come, and waited for.
     read_hold: Option<(usize, oneshot::Sender<()>, oneshot::Receiver<()>)>,
     /// Whether reads panic.
@@ -139,9 +150,14 @@ impl FaultyStore {
         HeldRead { comes, release }
     }
 
+    /// What it was asked for, those calls that failed among them.
+    pub fn asked(&self) -> Asked {
+        self.state().asked
+    }
+
     /// How many reads there were, those that failed among them. A read is one call, of however many keys.
     pub fn reads(&self) -> usize {
-        self.state().reads
+        self.asked().reads
     }
 
     /// How many commits have a fate that they have not met yet.
@@ -218,13 +234,15 @@ impl FaultyStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a read through, unless it is to fail, and notes what it was.
+    /// Lets a read of so many keys through, unless it is to fail, and notes it.
     fn passing<'a, T: Send + 'static>(
         &'a self,
+        keys: usize,
         read: impl FnOnce(&'a dyn Storage) -> Answer<'a, T>,
     ) -> Answer<'a, T> {
         let mut state = self.state();
-        state.reads += 1;
+        state.asked.reads += 1;
+        state.asked.keys += keys;
         let (panics, fault) = (state.reads_panic, state.read_plan.pop_front().flatten());
         let hold = match &mut state.read_hold {
             Some((passing @ 1.., ..)) => {
@@ -264,7 +282,7 @@ impl FaultyStore {
         let damaged = jobs.iter().find(|job| state.damaged.contains(&(**job, record)));
         drop(state);
         match damaged {
-            None => self.passing(read),
+            None => self.passing(jobs.len(), read),
             Some(job) => {
                 let what = format!("planned: job {job}, file planned.table");
                 Answer::ready(Err(Error::Damaged { what }))
@@ -274,6 +292,7 @@ impl FaultyStore {
 
     /// The answer of the wrapped store, if the commit passes.
     fn commit_or_fail<'a>(&'a self, batch: &'a Batch) -> Result<Answer<'a, ()>, Error> {
+        self.state().asked.commits += 1;
         self.pass_hold();
         let pause = self.state().pause;
         std::thread::sleep(pause);
@@ -392,7 +411,7 @@ impl Reads for FaultyStore {
     }
 
     fn unfinished<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<LiveJob>>> {
-        self.passing(|inner| inner.unfinished(ids))
+        self.passing(ids.len(), |inner| inner.unfinished(ids))
     }
 
     fn finished<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<FinishedRecord>>> {
@@ -404,7 +423,7 @@ impl Reads for FaultyStore {
     }
 
     fn list_finished<'a>(&'a self, query: &'a FinishedQuery) -> Answer<'a, FinishedPage> {
-        self.passing(|inner| inner.list_finished(query))
+        self.passing(0, |inner| inner.list_finished(query))
     }
 
     fn dependents<'a>(
@@ -413,35 +432,35 @@ impl Reads for FaultyStore {
         after: Option<Edge>,
         limit: usize,
     ) -> Answer<'a, Vec<Edge>> {
-        self.passing(|inner| inner.dependents(jobs, after, limit))
+        self.passing(jobs.len(), |inner| inner.dependents(jobs, after, limit))
     }
 
     fn flows<'a>(&'a self, ids: &'a [FlowId]) -> Answer<'a, Vec<Option<FlowRecord>>> {
-        self.passing(|inner| inner.flows(ids))
+        self.passing(ids.len(), |inner| inner.flows(ids))
     }
 
     fn flow_named<'a>(&'a self, name: &'a str) -> Answer<'a, Option<FlowRecord>> {
-        self.passing(|inner| inner.flow_named(name))
+        self.passing(1, |inner| inner.flow_named(name))
     }
 
     fn list_flows<'a>(&'a self, query: &'a FlowQuery) -> Answer<'a, FlowPage> {
-        self.passing(|inner| inner.list_flows(query))
+        self.passing(0, |inner| inner.list_flows(query))
     }
 
     fn submissions<'a>(&'a self, ids: &'a [SubmissionId]) -> Answer<'a, Vec<Option<SubmissionRecord>>> {
-        self.passing(|inner| inner.submissions(ids))
+        self.passing(ids.len(), |inner| inner.submissions(ids))
     }
 
     fn elves<'a>(&'a self, names: &'a [Arc<str>]) -> Answer<'a, Vec<Option<ElfRecord>>> {
-        self.passing(|inner| inner.elves(names))
+        self.passing(names.len(), |inner| inner.elves(names))
     }
 
     fn list_elves<'a>(&'a self, after: Option<&'a str>, limit: usize) -> Answer<'a, Vec<ElfRecord>> {
-        self.passing(|inner| inner.list_elves(after, limit))
+        self.passing(0, |inner| inner.list_elves(after, limit))
     }
 
     fn revisions<'a>(&'a self, named: &'a [RevisionKey]) -> Answer<'a, Vec<Option<RevisionRecord>>> {
-        self.passing(|inner| inner.revisions(named))
+        self.passing(named.len(), |inner| inner.revisions(named))
     }
 
     fn list_revisions<'a>(
@@ -450,11 +469,11 @@ impl Reads for FaultyStore {
         after: Option<&'a RevisionCursor>,
         limit: usize,
     ) -> Answer<'a, Vec<(RevisionCursor, RevisionRecord)>> {
-        self.passing(|inner| inner.list_revisions(elf, after, limit))
+        self.passing(0, |inner| inner.list_revisions(elf, after, limit))
     }
 
     fn failures<'a>(&'a self, ids: &'a [FailureId]) -> Answer<'a, Vec<Option<FailureRecord>>> {
-        self.passing(|inner| inner.failures(ids))
+        self.passing(ids.len(), |inner| inner.failures(ids))
     }
 
     fn list_failures<'a>(
@@ -462,14 +481,14 @@ impl Reads for FaultyStore {
         after: Option<&'a FailureCursor>,
         limit: usize,
     ) -> Answer<'a, Listed<(FailureCursor, FailureRecord)>> {
-        self.passing(|inner| inner.list_failures(after, limit))
+        self.passing(0, |inner| inner.list_failures(after, limit))
     }
 
     fn occurrences_of<'a>(
         &'a self,
         of: &'a [(FailureId, JobId)],
     ) -> Answer<'a, Vec<Option<OccurrenceRecord>>> {
-        self.passing(|inner| inner.occurrences_of(of))
+        self.passing(of.len(), |inner| inner.occurrences_of(of))
     }
 
     fn list_occurrences(
@@ -478,7 +497,7 @@ impl Reads for FaultyStore {
         after: Option<u64>,
         limit: usize,
     ) -> Answer<'_, Vec<(u64, OccurrenceRecord)>> {
-        self.passing(|inner| inner.list_occurrences(id, after, limit))
+        self.passing(0, |inner| inner.list_occurrences(id, after, limit))
     }
 
     fn blob_uses<'a>(
@@ -487,10 +506,10 @@ impl Reads for FaultyStore {
         after: Option<BlobUse>,
         limit: usize,
     ) -> Answer<'a, Vec<BlobUse>> {
-        self.passing(|inner| inner.blob_uses(blobs, after, limit))
+        self.passing(blobs.len(), |inner| inner.blob_uses(blobs, after, limit))
     }
 
     fn snapshot(&self) -> Answer<'_, Box<dyn StoreSnapshot>> {
-        self.passing(|inner| inner.snapshot())
+        self.passing(0, |inner| inner.snapshot())
     }
 }

@@ -19,9 +19,11 @@ use mycelium_core::image::{
 };
 use mycelium_core::labels::Labels;
 use mycelium_core::status::{FinalCounts, FinalStatus};
+use mycelium_server::store::faulty::Asked;
 use mycelium_server::store::{
-    Batch, Edge, EmbeddedStore, Error, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord, JobAfter,
-    JobChange, Knowledge, Log, MemoryStore, NewFailure, OccurrenceRecord, Reads, SpecRecord, Storage,
+    Batch, Edge, EmbeddedStore, Error, FailureRecord, FaultyStore, FinishedPage, FinishedQuery,
+    FinishedRecord, JobAfter, JobChange, Knowledge, Log, MemoryStore, NewFailure, OccurrenceRecord, Reads,
+    SpecRecord, Storage,
 };
 
 pub(crate) fn job(number: u8) -> JobId {
@@ -202,6 +204,19 @@ pub(crate) fn seen(failure_number: u8, job_number: u8, at: u64, message: &str) -
 /// How a store is opened, again and again.
 pub(crate) trait Kind: Debug {
     fn open(&mut self) -> Arc<dyn Storage>;
+
+    /// Lets go of it.
+    fn close(&mut self) {}
+
+    /// Opens it once more while it is open, as another broker would; `None` if no other can get at it.
+    fn open_beside(&self) -> Option<Result<Arc<dyn Storage>, Error>> {
+        None
+    }
+
+    /// What whatever is behind the store was asked for; `None` if nothing is that could be asked.
+    fn asked(&self) -> Option<Asked> {
+        None
+    }
 }
 
 /// Memory keeps nothing over a reopen, so there the same store is given again.
@@ -233,6 +248,37 @@ impl Kind for Embedded {
     fn open(&mut self) -> Arc<dyn Storage> {
         Arc::new(EmbeddedStore::open(self.0.path()).unwrap())
     }
+
+    fn open_beside(&self) -> Option<Result<Arc<dyn Storage>, Error>> {
+        Some(EmbeddedStore::open(self.0.path()).map(|store| Arc::new(store) as Arc<dyn Storage>))
+    }
+}
+
+/// A store behind another, which counts what it is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Faulty<K> {
+    behind: K,
+    open: Option<Arc<FaultyStore>>,
+}
+
+impl<K: Kind> Kind for Faulty<K> {
+    fn open(&mut self) -> Arc<dyn Storage> {
+        let store = Arc::new(FaultyStore::new(self.behind.open()));
+        self.open = Some(Arc::clone(&store));
+        store
+    }
+
+    fn close(&mut self) {
+        self.open = None;
+    }
+
+    fn open_beside(&self) -> Option<Result<Arc<dyn Storage>, Error>> {
+        self.behind.open_beside()
+    }
+
+    fn asked(&self) -> Option<Asked> {
+        self.open.as_ref().map(|store| store.asked())
+    }
 }
 
 /// A store and the numbers of its commits.
@@ -254,10 +300,32 @@ impl World {
         self.store.as_ref().unwrap()
     }
 
+    /// Opens the store once more, as another broker would.
+    pub(crate) fn open_beside(&self) -> Option<Result<Arc<dyn Storage>, Error>> {
+        self.kind.open_beside()
+    }
+
+    /// Makes sure that something takes just so many requests and keys, if they are counted.
+    #[track_caller]
+    pub(crate) fn takes<T>(&mut self, expected: Asked, something: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.kind.asked();
+        let done = something(self);
+        if let (Some(before), Some(after)) = (before, self.kind.asked()) {
+            let taken = Asked {
+                commits: after.commits - before.commits,
+                reads: after.reads - before.reads,
+                keys: after.keys - before.keys,
+            };
+            assert_eq!(taken, expected);
+        }
+        done
+    }
+
     /// Closes the store and opens it again.
     pub(crate) fn reopen(&mut self) {
         self.store().close().wait().unwrap();
         self.store = None;
+        self.kind.close();
         self.store = Some(self.kind.open());
         self.knowledge = Knowledge::default();
     }

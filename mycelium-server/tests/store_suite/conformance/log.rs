@@ -1,0 +1,205 @@
+//! What is written: batches, one after the other, by one owner.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mycelium_core::effects::Records;
+use mycelium_core::ids::{Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, SecretDigest, SessionId};
+use mycelium_core::image::{Counters, JobHead, LiveJob, SessionRecord, Settling};
+use mycelium_core::status::FinalStatus::{Done, Failed};
+use mycelium_server::store::{Batch, Error, FinishedRecord, FlowPage, FlowQuery, JobAfter, JobChange};
+
+use super::*;
+
+pub(crate) fn a_new_store_is_empty(world: &mut World) {
+    let (jobs, image) = world.load();
+    assert_eq!(jobs, []);
+    assert_eq!(image.counters, Counters::default());
+    assert!(image.flows.is_empty() && image.sessions.is_empty());
+    assert!(image.submissions.is_empty() && image.settling.is_empty());
+    assert_eq!((world.spec(1), world.finished_record(1), world.outputs(1)), (None, None, None));
+    assert_eq!(world.listed(&ALL), [0; 0]);
+    let store = world.store();
+    assert_eq!(store.flows(&[flow(1)]).wait().unwrap().remove(0), None);
+    assert_eq!(store.flow_named("daily report").wait().unwrap(), None);
+    assert_eq!(store.submissions(&[submission(1)]).wait().unwrap().remove(0), None);
+    assert_eq!(store.elves(&["scale".into()]).wait().unwrap().remove(0), None);
+    assert_eq!(store.revisions(&[("scale".into(), "".into(), revision(1))]).wait().unwrap().remove(0), None);
+    assert_eq!(store.failures(&[failure(1)]).wait().unwrap().remove(0), None);
+    assert_eq!(dependents(&**store, 1, None, 10), []);
+    assert_eq!(store.list_flows(&FlowQuery::default()).wait().unwrap(), FlowPage::default());
+    assert_eq!(store.list_elves(None, 10).wait().unwrap(), []);
+    assert_eq!(store.list_revisions("scale", None, 10).wait().unwrap(), []);
+    assert_eq!(store.list_failures(None, 10).wait().unwrap().entries, []);
+    assert_eq!(store.list_occurrences(failure(1), None, 10).wait().unwrap(), []);
+}
+
+pub(crate) fn commits_are_numbered_without_gaps(world: &mut World) {
+    world.commit(Batch::default());
+    world.commit(Batch::default());
+    for given in [0, 1, 2, 4, u64::MAX] {
+        let mut batch = jobs(vec![created(1, &[], JobAfter::Live(live(1)))]);
+        batch.counters.commit = Commit(given);
+        match world.store().commit(&batch).wait() {
+            Err(error @ Error::OutOfOrder { last: Commit(2), given: Commit(refused) }) => {
+                assert_eq!(refused, given);
+                assert!(error.is_certainly_not_applied() && !error.is_retryable());
+            }
+            other => panic!("commit {given} after 2: {other:?}"),
+        }
+    }
+    assert_eq!(world.spec(1), None);
+    world.reopen();
+    assert_eq!(world.load().1.counters.commit, Commit(2));
+    world.commit(Batch::default());
+}
+
+pub(crate) fn counters_are_stored(world: &mut World) {
+    world.counters = Counters {
+        commit: Commit(0),
+        job: JobNumber(11),
+        flow: FlowNumber(12),
+        finish: FinishNumber(13),
+        session: SessionId(u64::MAX),
+    };
+    world.commit(Batch::default());
+    world.reopen();
+    assert_eq!(world.load().1.counters, world.counters);
+}
+
+pub(crate) fn the_image_has_what_unfinished_jobs_need(world: &mut World) {
+    let with_submission = LiveJob { submission: Some(submission(1)), ..live(1) };
+    world.commit(Batch {
+        records: Records { submissions: vec![submission_record(1, true)], ..jobs(vec![]).records },
+        ..jobs(vec![
+            created(1, &[], JobAfter::Live(with_submission)),
+            created(2, &[], finish(finished(2, 1, Done))),
+        ])
+    });
+    world.reopen();
+    let (jobs, image) = world.load();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(image.flows, [flow_record(1, "daily report")]);
+    assert_eq!(image.submissions, [submission_record(1, true)]);
+}
+
+pub(crate) fn sessions_submissions_and_settlings_come_and_go(world: &mut World) {
+    let session = |number| SessionRecord {
+        id: SessionId(number),
+        instance: InstanceId::new([number as u8; 16]),
+        secret: number.is_multiple_of(2).then(|| SecretDigest::new([number as u8; 32])),
+    };
+    let settling = |number| Settling { cause: job(number) };
+    world.commit(Batch {
+        records: Records {
+            sessions_opened: vec![session(1), session(2), session(300)],
+            submissions: vec![submission_record(1, false), submission_record(2, false)],
+            settling_begun: vec![settling(1), settling(2)],
+            ..Records::default()
+        },
+        ..Batch::default()
+    });
+    world.commit(Batch {
+        records: Records {
+            sessions_ended: vec![SessionId(2)],
+            submissions: vec![submission_record(2, true)],
+            submissions_dropped: vec![submission(1)],
+            settling_ended: vec![settling(1)],
+            ..Records::default()
+        },
+        ..Batch::default()
+    });
+    world.reopen();
+    let (_, image) = world.load();
+    assert_eq!(image.sessions, [session(1), session(300)]);
+    assert_eq!(image.settling, [settling(2)]);
+    assert_eq!(world.store().submissions(&[submission(1)]).wait().unwrap().remove(0), None);
+    assert_eq!(
+        world.store().submissions(&[submission(2)]).wait().unwrap().remove(0),
+        Some(submission_record(2, true))
+    );
+}
+
+pub(crate) fn a_read_sees_all_of_a_batch_or_nothing(world: &mut World) {
+    // Each batch ends one job and revives another, so that exactly one of the two is ever finished.
+    let (even, odd) = (|number| finished(1, number, Done), |number| finished(2, number, Failed));
+    world.commit(jobs(vec![created(1, &[], finish(even(2))), created(2, &[], JobAfter::Live(live(2)))]));
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let (store, done) = (world.store().clone(), done.clone());
+        move || {
+            let mut reads = 0_u32;
+            while !done.load(Ordering::Acquire) || reads == 0 {
+                let page = store.list_finished(&ALL).wait().unwrap();
+                assert_eq!(page.jobs.len(), 1, "{page:?}");
+                let found = store.finished(&[job(1), job(2)]).wait().unwrap();
+                assert_eq!(found.iter().flatten().count(), 1, "{found:?}");
+                reads += 1;
+            }
+        }
+    });
+    for number in 3..300 {
+        let (ends, revives) = if number % 2 == 0 {
+            (change(1, finish(even(number))), (2, odd(number - 1)))
+        } else {
+            (change(2, finish(odd(number))), (1, even(number - 1)))
+        };
+        let (other, record) = revives;
+        let revival = JobChange { revived: revived(&record), ..change(other, JobAfter::Live(live(other))) };
+        world.commit(jobs(vec![ends, revival]));
+    }
+    done.store(true, Ordering::Release);
+    reader.join().unwrap();
+}
+
+pub(crate) fn a_name_longer_than_a_key_is_refused_or_kept(world: &mut World) {
+    let name = "n".repeat(70_000);
+    let record = FinishedRecord {
+        head: JobHead { elf: name.as_str().into(), ..finished(1, 1, Done).head },
+        ..finished(1, 1, Done)
+    };
+    match world.try_commit(jobs(vec![created(1, &[], finish(record.clone()))])) {
+        Ok(()) => assert_eq!(world.finished_record(1), Some(record)),
+        Err(error @ Error::Refused { .. }) => {
+            assert!(error.is_certainly_not_applied() && !error.is_retryable());
+            assert_eq!((world.spec(1), world.finished_record(1)), (None, None));
+        }
+        Err(other) => panic!("{other}"),
+    }
+    // And the store goes on.
+    world.commit(jobs(vec![created(2, &[], finish(finished(2, 2, Done)))]));
+    assert_eq!(world.store().elves(&[name.into()]).wait().unwrap().remove(0), None);
+}
+
+pub(crate) fn another_owner_is_kept_out_or_takes_over(world: &mut World) {
+    world.commit(jobs(vec![created(1, &[], JobAfter::Live(live(1)))]));
+    match world.open_beside() {
+        // Nobody else can have what is in the memory of this process.
+        None => {}
+        Some(Err(error)) => {
+            assert!(matches!(error, Error::InUse { .. }), "{error}");
+            world.commit(Batch::default());
+        }
+        Some(Ok(other)) => {
+            let mut jobs = 0;
+            let image = other.load(&mut |_| jobs += 1).wait().unwrap();
+            assert_eq!((jobs, image.counters.commit), (1, world.counters.commit));
+            // It may have been on its way when the other took over.
+            for _ in 0..2 {
+                let error = world.try_commit(Batch::default()).unwrap_err();
+                assert!(matches!(error, Error::Fenced { .. }), "{error}");
+            }
+            let mut batch = Batch::default();
+            batch.counters.commit = Commit(world.counters.commit.0 + 1);
+            other.commit(&batch).wait().unwrap();
+        }
+    }
+}
+
+pub(crate) fn a_durable_store_has_a_place_for_blobs(world: &mut World) {
+    let store = world.store();
+    assert_eq!(store.blobs_folder().is_some(), store.is_durable(), "{}", store.kind());
+    let (kind, folder) = (store.kind(), store.blobs_folder());
+    world.reopen();
+    assert_eq!((world.store().kind(), world.store().blobs_folder()), (kind, folder));
+}
