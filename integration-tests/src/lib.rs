@@ -3,9 +3,13 @@
 
 mod bystander;
 mod diary;
+#[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod disk;
 mod elf;
 pub mod example;
 mod flows;
+#[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod power;
 mod process;
 pub mod programs;
 

@@ -44,8 +44,6 @@ pub(crate) fn mycelium_dir(dir: &Path, name: &str) -> Result<PathBuf, Error> {
     }
     private::create_dir_all(dir).map_err(unavailable)?;
     private::create_dir_all(&ours).map_err(unavailable)?;
-    // What is stored in it is lost if the folder itself is.
-    sync(dir).map_err(unavailable)?;
     match private::tighten(dir) {
         // It is somebody else's, who gave it to us to use. Ours in it is closed to others.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}

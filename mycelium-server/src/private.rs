@@ -17,9 +17,20 @@ pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(FOLDER_MODE).create(path)
 }
 
-/// Makes a folder if it is not there, and those above it, which are as the umask has them.
+/// Makes a folder if it is not there, and those above it, which are as the umask has them. Their names are durable then.
 pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    let parent = |path: &Path| match path.parent() {
+        Some(here) if here.as_os_str().is_empty() => Some(Path::new(".").to_owned()),
+        parent => parent.map(Path::to_owned),
+    };
+    let mut above = Vec::new();
+    let mut next = parent(path);
+    while let Some(folder) = next {
+        let is_there = folder.exists();
+        next = parent(&folder).filter(|_| !is_there);
+        above.push(folder);
+    }
+    if let Some(parent) = above.first() {
         fs::create_dir_all(parent).map_err(|error| match error.kind() {
             // It is a file, and what is to be made is not there.
             io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
@@ -27,9 +38,18 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
         })?;
     }
     match create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        made => made,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
     }
+    // Whether or not it was made now: who made it may have died before this.
+    for folder in above {
+        match File::open(folder).and_then(|folder| folder.sync_all()) {
+            // It is somebody else's, who made this one for us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes a file, or empties the one that is there.

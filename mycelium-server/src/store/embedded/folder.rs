@@ -221,6 +221,22 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {
         .map_err(|error| unavailable(path, "cannot sync the folder", error))
 }
 
+/// Makes the names in a folder and in all that are in it durable.
+pub(super) fn sync_folders(path: &Path) -> Result<(), Error> {
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let read = |error| unavailable(&folder, "cannot read the folder", error);
+        for entry in fs::read_dir(&folder).map_err(read)? {
+            let entry = entry.map_err(read)?;
+            if entry.file_type().map_err(read)?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        sync_folder(&folder)?;
+    }
+    Ok(())
+}
+
 fn write_durably(path: &Path, text: &str) -> Result<(), Error> {
     let write = || {
         let mut file = private::create_file(path)?;

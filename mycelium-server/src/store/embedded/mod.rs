@@ -97,8 +97,7 @@ impl EmbeddedStore {
     /// - [`Error::Unavailable`]: it cannot be read or written.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let mut folder = Folder::open(folder, |new| {
-            let tables = Tables::create(&new.store())?;
-            tables.db.persist(PersistMode::SyncAll).map_err(tables::commit_error)?;
+            Tables::create(&new.store())?;
             HighWaterMark::create(&new.mark())
                 .map_err(|error| unavailable(&new.mark(), "cannot make the file", error))?;
             Ok(())

@@ -8,11 +8,13 @@ use std::path::Path;
 use bytes::Bytes;
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{
-    AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, LsmError, Readable, Slice, Snapshot,
+    AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode, Readable, Slice,
+    Snapshot,
 };
 
 use super::codec::{self, Malformed, Record};
 use super::damage::{damaged_file, files_of, unreadable_file};
+use super::folder;
 use super::keys::Key;
 use crate::store::Error;
 
@@ -56,10 +58,13 @@ const RUNS_MAX: usize = 16;
 pub(super) const NAMES: [&str; 7] = ["specs", "live", "ends", "outputs", "finished", "index", "catalog"];
 
 impl Tables {
-    /// Makes the database in a new folder.
+    /// Makes the database in a new folder, durably.
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        let database = open_database(path, WORKER_THREADS)?;
-        Self::with_keyspaces(database)
+        let tables = Self::with_keyspaces(open_database(path, WORKER_THREADS)?)?;
+        tables.db.persist(PersistMode::SyncAll).map_err(commit_error)?;
+        // The database syncs what it makes, and not the names of the folders of tables.
+        folder::sync_folders(path)?;
+        Ok(tables)
     }
 
     /// Opens the database that is there.
