@@ -371,7 +371,7 @@ async fn what_is_salvaged_of_a_life_under_way_starts_and_comes_to_its_end() -> a
         let mut byte = [0];
         file.read_exact_at(&mut byte, place)?;
         file.write_all_at(&[byte[0] ^ 4], place)?;
-        let saved = embedded::salvage(&damaged, &new)?;
+        let saved = embedded::salvage(&damaged.join("default"), &new, "default")?;
         ensure!(saved.commits_lost == 1, "byte {place}: {saved:?}");
         lost_in_all += saved.commits_lost;
 

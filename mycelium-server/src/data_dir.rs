@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::mycelia::{DEFAULT, is_name};
 use crate::private;
-use crate::store::{Error, is_store_folder};
+use crate::store::{Error, holds_store, is_store_folder};
 
 /// What begins the name of a folder that is being deleted: no mycelium has such a name.
 const DELETED: &str = ".deleted-";
@@ -72,6 +72,50 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
+/// A mycelium with something stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+/// The mycelia of which something is stored in the data folder `dir`, in the order of their names, and `default` last:
+/// copies are made in this order. Or, if it is the folder of one mycelium itself, that one, as `default`. Nothing is
+/// changed.
+///
+/// # Errors
+/// [`Error::Foreign`] if there are none; [`Error::Unavailable`] if the folder cannot be read.
+pub fn stored_in(dir: &Path) -> Result<Vec<Stored>, Error> {
+    let stored = |name: &str, folder: PathBuf| Stored { name: name.to_owned(), folder };
+    if holds_store(dir) {
+        return Ok(vec![stored(DEFAULT, dir.to_owned())]);
+    }
+    let away = |source| unavailable(format!("the data folder {} cannot be read", dir.display()), source);
+    let none = |why: &str| Error::Foreign { folder: dir.display().to_string(), why: why.to_owned() };
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory => none("it is not a folder"),
+        io::ErrorKind::NotFound => none("it is not there"),
+        _ => away(error),
+    })?;
+    for entry in entries {
+        let entry = entry.map_err(away)?;
+        if let Ok(name) = entry.file_name().into_string()
+            && is_name(&name)
+            && holds_store(&entry.path())
+        {
+            found.push(stored(&name, entry.path()));
+        }
+    }
+    found.sort_by_key(|one| (one.name == DEFAULT, one.name.clone()));
+    if found.is_empty() {
+        return Err(none("no mycelium is stored in it"));
+    }
+    Ok(found)
+}
+
 /// Removes the folder of a mycelium. It is gone at once, even if the process dies before all of it is.
 ///
 /// # Errors
@@ -99,6 +143,26 @@ fn unavailable(what: String, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_stored_is_listed_by_name_and_default_last() {
+        let temp = tempfile::tempdir().unwrap();
+        let refused = |dir: &Path| stored_in(dir).unwrap_err().to_string();
+        assert!(refused(temp.path()).ends_with("no mycelium is stored in it"), "{}", refused(temp.path()));
+        assert!(refused(&temp.path().join("nowhere")).ends_with("it is not there"));
+        for name in ["south", "default", "north", "empty", ".deleted-west", "Not a name"] {
+            std::fs::create_dir(temp.path().join(name)).unwrap();
+            let file = if name == "south" { "mycelium.unfinished" } else { "mycelium.format" };
+            if name != "empty" {
+                std::fs::write(temp.path().join(name).join(file), "").unwrap();
+            }
+        }
+        let names: Vec<_> = stored_in(temp.path()).unwrap().into_iter().map(|one| one.name).collect();
+        assert_eq!(names, ["north", "south", "default"]);
+        assert!(temp.path().join(".deleted-west").is_dir(), "nothing is removed");
+        let folder = temp.path().join("north");
+        assert_eq!(stored_in(&folder).unwrap(), [Stored { name: DEFAULT.to_owned(), folder }]);
+    }
 
     #[test]
     fn a_new_or_empty_folder_or_one_of_ours_is_taken_and_others_are_left_alone() {

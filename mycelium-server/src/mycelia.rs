@@ -26,7 +26,7 @@ use crate::spawn::TaskGroup;
 use crate::store::{self, MemoryStore, Storage};
 
 /// The mycelium that requests mean which name none. It is always there, and always open.
-pub(crate) const DEFAULT: &str = "default";
+pub const DEFAULT: &str = "default";
 /// The longest name of a mycelium, in bytes.
 const NAME_BYTES_MAX: usize = 48;
 /// How often those that are idle are looked for, if that is not oftener than they may be idle.

@@ -102,14 +102,14 @@ fn who_looks_at_an_older_folder_leaves_it_as_it_is_and_copies_have_this_version(
     let found = embedded::check(folder.path()).unwrap();
     assert!(found.damage.is_empty() && found.files > 8, "{found:?}");
     let salvaged = folder.path().with_extension("salvaged");
-    let saved = embedded::salvage(folder.path(), &salvaged).unwrap();
+    let saved = embedded::salvage(folder.path(), &salvaged, "default").unwrap();
     assert_eq!((saved.jobs, saved.newest, saved.commits_lost), (4, 3, 0), "{saved:?}");
     assert!(contents(folder.path()) == before, "the folder was changed");
 
     let backup = folder.path().with_extension("backup");
     let store = EmbeddedStore::open(folder.path()).unwrap();
     let mut snapshot = store.snapshot().wait().unwrap();
-    let mut copied = NewStore::create(&backup).unwrap();
+    let mut copied = NewStore::create(&backup, "default").unwrap();
     while let Some(entries) = snapshot.next(1_000).unwrap() {
         for (key, value) in &entries.entries {
             copied.put(entries.table, key, value).unwrap();

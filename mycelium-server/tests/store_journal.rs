@@ -123,7 +123,7 @@ fn one_flipped_bit_costs_the_commit_that_it_is_in_and_no_other() {
         assert_untouched(&folder, &before);
 
         let new = temp.path().join("new");
-        let saved = salvage(&folder, &new).unwrap();
+        let saved = salvage(&folder, &new, "default").unwrap();
         assert_untouched(&folder, &before);
         assert_eq!(saved.acknowledged, Some(COMMITS));
         assert_eq!((saved.commits_lost, saved.journal_gaps), (1, 1), "{saved:?}");
@@ -205,7 +205,7 @@ fn a_torn_end_that_was_acknowledged_is_refused_and_told() {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert_untouched(&folder, &before);
-        let saved = salvage(&folder, &temp.path().join("new")).unwrap();
+        let saved = salvage(&folder, &temp.path().join("new"), "default").unwrap();
         assert_eq!((saved.newest, saved.commits_lost), (whole, COMMITS - whole));
         assert_eq!(jobs_in(&temp.path().join("new")), (1..=whole).collect::<Vec<_>>());
         assert_untouched(&folder, &before);
@@ -231,7 +231,7 @@ fn a_wrong_sequence_number_is_named_and_costs_nothing() {
         assert!(found.damage[0].starts_with(&named), "{named}: {:?}", found.damage);
         let error = EmbeddedStore::open(&folder).unwrap_err().to_string();
         assert!(error.contains(&named), "{error}");
-        let saved = salvage(&folder, &temp.path().join("new")).unwrap();
+        let saved = salvage(&folder, &temp.path().join("new"), "default").unwrap();
         assert_eq!((saved.commits_lost, saved.journal_gaps), (0, 0), "{saved:?}");
         assert_eq!(jobs_in(&temp.path().join("new")), (1..=COMMITS).collect::<Vec<_>>());
         assert_untouched(&folder, &before);
@@ -280,7 +280,7 @@ fn what_lists_the_files_of_a_table_is_named_when_it_is_damaged_and_nothing_is_re
         assert_untouched(folder.path(), &before);
         // All is in the journals, and is saved.
         let temp = tempfile::tempdir().unwrap();
-        let saved = salvage(folder.path(), &temp.path().join("new")).unwrap();
+        let saved = salvage(folder.path(), &temp.path().join("new"), "default").unwrap();
         assert_eq!((saved.jobs, saved.unreadable.len(), saved.commits_lost), (3, 0, 0), "{file}: {saved:?}");
         assert!(saved.damage[0].contains(&path.display().to_string()), "{file}: {:?}", saved.damage);
         assert_untouched(folder.path(), &before);
@@ -380,7 +380,7 @@ fn what_a_damaged_list_of_files_named_is_found_and_merged_again() {
         let found = check(&folder).unwrap();
         assert_eq!((found.damage.len(), found.jobs.len()), (lists.len(), 0), "{:?}", found.damage);
         let new = temp.path().join("new");
-        let saved = salvage(&folder, &new).unwrap();
+        let saved = salvage(&folder, &new, "default").unwrap();
         for (list, damage) in lists.iter().zip(&saved.damage) {
             let named = format!("the file {} does not fit its checksum", list.display());
             assert!(damage.contains(&named), "{named}: {damage}");
@@ -408,7 +408,7 @@ fn a_file_that_keeps_the_database_closed_is_left_out_of_what_is_salvaged() {
     EmbeddedStore::open(&folder).unwrap_err();
     let before = contents(&folder);
     let new = temp.path().join("new");
-    let saved = salvage(&folder, &new).unwrap();
+    let saved = salvage(&folder, &new, "default").unwrap();
     let named = damaged.display().to_string();
     assert!(saved.damage.iter().any(|damage| damage.contains(&named)), "{:?}", saved.damage);
     // The outputs in it are gone, and named; all else is there.
@@ -466,7 +466,7 @@ fn a_job_that_runs_is_of_a_submission_that_was_sealed_whatever_is_lost() {
         let (damaged, new) = (temp.path().join("damaged"), temp.path().join("new"));
         copy(folder.path(), &damaged);
         flip(&damaged.join("store/0.jnl"), start + 20, 3);
-        let saved = salvage(&damaged, &new).unwrap();
+        let saved = salvage(&damaged, &new, "default").unwrap();
         assert_eq!(saved.commits_lost, 1);
         let store = EmbeddedStore::open(&new.join("default")).unwrap();
         let mut live = Vec::new();

@@ -40,16 +40,15 @@ pub(crate) struct ClientArgs {
     )]
     #[arg(help_heading = "Broker and output")]
     pub(crate) url: String,
-    /// The mycelium of that broker.
+    /// The mycelium of that broker: `default` if none is named, and for the commands of `store` all of them.
     #[arg(
         long,
         global = true,
         env = "MYCELIUM_NAME",
-        default_value = "default",
         value_name = "NAME",
         help_heading = "Broker and output"
     )]
-    pub(crate) mycelium: String,
+    pub(crate) mycelium: Option<String>,
     /// Whether to print for people or for programs. Times in JSON are RFC 3339, ids strings, and what is not set is
     /// null; the help of each command names the shape.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table, help_heading = "Broker and output")]

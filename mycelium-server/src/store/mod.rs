@@ -25,7 +25,7 @@ use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 pub use answer::Answer;
 pub(crate) use answer::wait_for;
 pub use embedded::EmbeddedStore;
-pub(crate) use embedded::is_store_folder;
+pub(crate) use embedded::{holds_store, is_store_folder};
 pub(crate) use error::{Damage, lack_in};
 pub use error::{Error, Lack};
 pub use faulty::FaultyStore;

@@ -14,7 +14,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Connects; fails at once if no broker answers.
 pub(super) async fn connect(args: &ClientArgs) -> Result<Mycelium, Error> {
-    Mycelium::builder(&args.url).mycelium(&args.mycelium).patience(PATIENCE).connect().await
+    Mycelium::builder(&args.url)
+        .mycelium(args.mycelium.as_deref().unwrap_or_default())
+        .patience(PATIENCE)
+        .connect()
+        .await
 }
 
 /// As [`connect`], for one call or watch at a time that the command itself repeats.

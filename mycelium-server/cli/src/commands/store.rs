@@ -1,23 +1,25 @@
 //! `mycelium store`: looks after data folders.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use elf_runtime::Mycelium;
+use elf_runtime::{Code, Error as ClientError, Mycelium};
 use mycelium_proto::limits;
 use mycelium_proto::v1;
 use mycelium_proto::v1::backup_response::Kind;
 use mycelium_proto::v1::store_service_client::StoreServiceClient;
-use mycelium_server::store::embedded::{self, FORMAT_VERSION, NewBlob, NewStore, OLDEST_FORMAT_VERSION};
+use mycelium_server::store::embedded::{
+    self, DEFAULT, FORMAT_VERSION, NewBlob, NewStore, OLDEST_FORMAT_VERSION, Salvaged, Stored,
+};
 use mycelium_server::store::{BlobDigest, Error as StoreError};
 use serde::Serialize;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use super::client;
 use crate::args::ClientArgs;
 use crate::errors::Misuse;
-use crate::output::Output;
 use crate::output::format::count;
+use crate::output::{self, Output};
 
 /// How many messages of a backup wait for the disk.
 const WAITING_MAX: usize = 4;
@@ -41,11 +43,13 @@ enum Command {
 /// If something is, each job of which something cannot be read is named too. The journals are copied into the folder for
 /// temporary files (TMPDIR) meanwhile, 64 MiB at most as a rule.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "JSON: {damage, jobs: [{job_id, unreadable}], files}.\n\n\
-    Exit codes: 0 nothing is damaged, 1 something is, 2 it is no data folder or a broker uses it.")]
+#[command(
+    after_help = "JSON: a line for each mycelium, {mycelium, damage, jobs: [{job_id, unreadable}], files, problem}.\n\n\
+    Exit codes: 0 nothing is damaged, 1 something is, 2 it is no data folder or a broker uses it."
+)]
 struct CheckArgs {
-    /// The data folder, as `mycelium serve` takes it with --data-dir: the mycelium `default` in it is looked over. For another
-    /// give its own folder, such as `mycelium-data/north`.
+    /// The data folder, as `mycelium serve` takes it with --data-dir, or the folder of one mycelium in it. All mycelia are
+    /// looked over, one after the other, or the one that --mycelium names.
     folder: PathBuf,
 }
 
@@ -58,36 +62,40 @@ struct CheckArgs {
 /// is as it was before: a job that one of them submitted is not known, one that it ended may run again.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "JSON: {jobs, unreadable: [{job_id, unreadable}], blobs, gaps, damage, journal_gaps, \
-    journal_gap_bytes, newest_commit, acknowledged_commit, commits_lost}.\n\n\
+    after_help = "JSON: a line for each mycelium, {mycelium, jobs, unreadable: [{job_id, unreadable}], blobs, gaps, \
+    damage, journal_gaps, journal_gap_bytes, newest_commit, acknowledged_commit, commits_lost}.\n\n\
     Exit codes: 0 the new folder was made and opens, whatever is lost, 1 it could not be made, 2 FOLDER is no data folder \
     or in use, or NEW is there."
 )]
 struct SalvageArgs {
-    /// The damaged data folder, or the folder of one mycelium in it; without that, `default` is meant.
+    /// The damaged data folder, all mycelia of which are meant, or the one that --mycelium names; or the folder of one.
     folder: PathBuf,
-    /// The data folder to make, which must not be there; the mycelium is `default` in it.
+    /// The data folder to make, which must not be there. If one mycelium alone was meant, it is `default` in it.
     new: PathBuf,
 }
 
-/// Copies all that a running broker has stored into a new data folder, as it is at one moment, with its large values.
+/// Copies all that a running broker has stored into a new data folder, each mycelium as it is at one moment, with its large
+/// values.
 ///
 /// The broker goes on meanwhile. When the command is done the copy is durable, and a broker can be started on it. One
 /// that was broken off says so when it is opened.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "JSON: {folder, commit, entries, blobs, damaged_blobs}.\n\n\
-    Example: mycelium store backup /backups/2026-07-01")]
+#[command(
+    after_help = "JSON: a line for each mycelium, {mycelium, folder, commit, entries, blobs, damaged_blobs}.\n\n\
+    Example: mycelium store backup /backups/2026-07-01"
+)]
 struct BackupArgs {
-    /// The data folder to make, which must not be there; the mycelium that --mycelium names is `default` in it.
+    /// The data folder to make, which must not be there. If --mycelium names one, that is `default` in it.
     folder: PathBuf,
 }
 
 pub(crate) async fn run(args: Args, client: &ClientArgs, output: Output) -> anyhow::Result<()> {
     // Files that are made are for nobody else.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let only = client.mycelium.as_deref();
     match args.command {
-        Command::Check(args) => check(&args, output),
-        Command::Salvage(args) => salvage(&args, output),
+        Command::Check(args) => check(&args, only, output),
+        Command::Salvage(args) => salvage(&args, only, output),
         Command::Backup(args) => backup(args, client, output).await,
     }
 }
@@ -132,47 +140,123 @@ fn unreadable(jobs: std::collections::BTreeMap<impl ToString, String>) -> Vec<Un
     jobs.into_iter().map(|(job, unreadable)| UnreadableJob { job_id: job.to_string(), unreadable }).collect()
 }
 
-fn tell_jobs(jobs: &[UnreadableJob], output: Output) -> anyhow::Result<()> {
+/// The mycelia in a folder that are meant, none of which a broker uses.
+fn stored(folder: &Path, only: Option<&str>) -> anyhow::Result<Vec<Stored>> {
+    let mut stored = embedded::stored_in(folder).map_err(misuse)?;
+    if let Some(only) = only {
+        stored.retain(|one| one.name == only);
+        if stored.is_empty() {
+            let what = format!("nothing of a mycelium `{only}` is stored in {}", folder.display());
+            return Err(Misuse(what).into());
+        }
+    }
+    // A broker does not hold those that nobody uses, and might open them meanwhile.
+    for Stored { folder, .. } in &stored {
+        if let Err(error @ StoreError::InUse { .. }) = embedded::check_unused(folder) {
+            return Err(misuse(error));
+        }
+    }
+    Ok(stored)
+}
+
+/// What begins a line about one mycelium.
+fn prefix(stored: &[Stored], name: &str) -> String {
+    if stored.len() > 1 { format!("{name}: ") } else { String::new() }
+}
+
+fn tell_jobs(prefix: &str, jobs: &[UnreadableJob], output: Output) -> anyhow::Result<()> {
     for UnreadableJob { job_id, unreadable } in jobs {
-        output.line(&format!("job {job_id}: {unreadable} cannot be read"))?;
+        output.line(&format!("{prefix}job {job_id}: {unreadable} cannot be read"))?;
     }
     Ok(())
 }
 
-fn check(args: &CheckArgs, output: Output) -> anyhow::Result<()> {
+fn check(args: &CheckArgs, only: Option<&str>, output: Output) -> anyhow::Result<()> {
     #[derive(Serialize)]
-    struct Report {
+    struct Report<'a> {
+        mycelium: &'a str,
         damage: Vec<String>,
         jobs: Vec<UnreadableJob>,
         files: usize,
+        problem: Option<String>,
     }
-    let found = read(|| embedded::check(&args.folder))?;
-    let report = Report { damage: found.damage, jobs: unreadable(found.jobs), files: found.files };
-    if output.is_json() {
-        output.json(&report)?;
-    } else {
-        for damage in &report.damage {
-            output.line(&format!("damaged: {damage}"))?;
+    let stored = stored(&args.folder, only)?;
+    let (mut places, mut files, mut damaged, mut failed) = (0, 0, 0, None);
+    for Stored { name, folder } in &stored {
+        let mut report =
+            Report { mycelium: name, damage: Vec::new(), jobs: Vec::new(), files: 0, problem: None };
+        match read(|| embedded::check(folder)) {
+            Ok(found) => {
+                report.jobs = unreadable(found.jobs);
+                (report.damage, report.files) = (found.damage, found.files);
+            }
+            Err(error) if stored.len() == 1 => return Err(error),
+            Err(error) => {
+                report.problem = Some(format!("{error:#}"));
+                failed = failed.or(Some(error.context(format!("mycelium {name} cannot be looked over"))));
+            }
         }
-        tell_jobs(&report.jobs, output)?;
+        (places, files) = (places + report.damage.len(), files + report.files);
+        damaged += usize::from(!report.damage.is_empty());
+        if output.is_json() {
+            output.json_line(&report)?;
+            continue;
+        }
+        let prefix = prefix(&stored, name);
+        if let Some(problem) = &report.problem {
+            output.line(&format!("{prefix}{problem}"))?;
+        }
+        for damage in &report.damage {
+            output.line(&format!("{prefix}damaged: {damage}"))?;
+        }
+        tell_jobs(&prefix, &report.jobs, output)?;
+        if report.damage.is_empty() && report.problem.is_none() {
+            let files = count(report.files as u64, "file");
+            output.line(&format!("{prefix}{files} read, nothing is damaged"))?;
+        }
     }
-    if !report.damage.is_empty() {
+    if damaged > 0 {
+        let of = if stored.len() > 1 {
+            format!(", in {damaged} of {} mycelia", stored.len())
+        } else {
+            String::new()
+        };
         bail!(
-            "{} of {} damaged; save the rest with: mycelium store salvage {} NEW",
-            count(report.damage.len() as u64, "place"),
-            count(report.files as u64, "file"),
+            "{} of {} damaged{of}; save the rest with: mycelium store salvage {} NEW",
+            count(places as u64, "place"),
+            count(files as u64, "file"),
             args.folder.display()
         );
     }
-    if !output.is_json() {
-        output.line(&format!("{} read, nothing is damaged", count(report.files as u64, "file")))?;
+    failed.map_or(Ok(()), Err)
+}
+
+fn salvage(args: &SalvageArgs, only: Option<&str>, output: Output) -> anyhow::Result<()> {
+    let stored = stored(&args.folder, only)?;
+    embedded::check_absent(&args.new).map_err(misuse)?;
+    let mut failed = 0;
+    // `default` is the last: no broker starts on a folder that was not finished.
+    for Stored { name, folder } in &stored {
+        let new_name = if only.is_some() { DEFAULT } else { name };
+        match read(|| embedded::salvage(folder, &args.new, new_name)) {
+            Ok(saved) => tell_saved(&prefix(&stored, name), name, saved, &args.new, output)?,
+            Err(error) if stored.len() == 1 => return Err(error),
+            Err(error) => {
+                output::note(&format!("{name}: {error:#}"));
+                failed += 1;
+            }
+        }
+    }
+    if failed > 0 {
+        bail!("nothing was saved of {failed} of {} mycelia", stored.len());
     }
     Ok(())
 }
 
-fn salvage(args: &SalvageArgs, output: Output) -> anyhow::Result<()> {
+fn tell_saved(prefix: &str, name: &str, saved: Salvaged, new: &Path, output: Output) -> anyhow::Result<()> {
     #[derive(Serialize)]
-    struct Report {
+    struct Report<'a> {
+        mycelium: &'a str,
         jobs: usize,
         unreadable: Vec<UnreadableJob>,
         blobs: Vec<String>,
@@ -184,8 +268,8 @@ fn salvage(args: &SalvageArgs, output: Output) -> anyhow::Result<()> {
         acknowledged_commit: Option<u64>,
         commits_lost: u64,
     }
-    let saved = read(|| embedded::salvage(&args.folder, &args.new))?;
     let report = Report {
+        mycelium: name,
         jobs: saved.jobs,
         unreadable: unreadable(saved.unreadable),
         blobs: saved.blobs,
@@ -198,31 +282,31 @@ fn salvage(args: &SalvageArgs, output: Output) -> anyhow::Result<()> {
         commits_lost: saved.commits_lost,
     };
     if output.is_json() {
-        return Ok(output.json(&report)?);
+        return Ok(output.json_line(&report)?);
     }
     for damage in &report.damage {
-        output.line(&format!("damaged: {damage}"))?;
+        output.line(&format!("{prefix}damaged: {damage}"))?;
     }
-    tell_jobs(&report.unreadable, output)?;
+    tell_jobs(prefix, &report.unreadable, output)?;
     for blob in &report.blobs {
-        output.line(&format!("left out: {blob}"))?;
+        output.line(&format!("{prefix}left out: {blob}"))?;
     }
     output.line(&format!(
-        "{} saved in {}, of which {} cannot be read whole; {} of the tables damaged",
+        "{prefix}{} saved in {}, of which {} cannot be read whole; {} of the tables damaged",
         count(report.jobs as u64, "job"),
-        args.new.display(),
+        new.display(),
         report.unreadable.len(),
         count(report.gaps as u64, "place")
     ))?;
     if report.journal_gaps > 0 {
         output.line(&format!(
-            "{} in the journals that cannot be read, {} in all",
+            "{prefix}{} in the journals that cannot be read, {} in all",
             count(report.journal_gaps as u64, "gap"),
             count(report.journal_gap_bytes, "byte")
         ))?;
     }
     let newest = report.newest_commit;
-    Ok(output.line(&match (report.commits_lost, report.acknowledged_commit) {
+    let lost = match (report.commits_lost, report.acknowledged_commit) {
         (0, Some(_)) => format!("no acknowledged commit is missing; the newest is {newest}"),
         (0, None) => format!("the newest commit saved is {newest}; which was acknowledged last is not known"),
         (lost, acknowledged) => format!(
@@ -231,11 +315,13 @@ fn salvage(args: &SalvageArgs, output: Output) -> anyhow::Result<()> {
             count(lost, "commit"),
             acknowledged.map_or_else(|| "is not known".to_owned(), |commit| commit.to_string())
         ),
-    })?)
+    };
+    Ok(output.line(&format!("{prefix}{lost}"))?)
 }
 
 #[derive(Debug, Default, Serialize)]
 struct BackedUp {
+    mycelium: String,
     folder: String,
     commit: u64,
     entries: u64,
@@ -245,19 +331,76 @@ struct BackedUp {
 
 async fn backup(args: BackupArgs, client: &ClientArgs, output: Output) -> anyhow::Result<()> {
     // Before the broker begins what it does for one at a time.
-    NewStore::check_absent(&args.folder).map_err(misuse)?;
+    embedded::check_absent(&args.folder).map_err(misuse)?;
     // Tells of a broker that does not answer, and of a URL that is none, as all commands do.
     let mycelium: Mycelium = client::connect(client).await?;
     let endpoint = Endpoint::from_shared(mycelium.url().to_owned())?;
     let mut calls = StoreServiceClient::new(endpoint.connect().await?)
         .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
-    let request = v1::BackupRequest { mycelium: mycelium.name().to_owned() };
+    let names = match &client.mycelium {
+        Some(only) => vec![only.clone()],
+        None => names(&mycelium).await?,
+    };
+    let (mut damaged, mut first) = (0, None);
+    for name in &names {
+        let new_name = if client.mycelium.is_some() { DEFAULT } else { name };
+        let mut done = backup_one(&mut calls, name, &args.folder, new_name).await?;
+        done.mycelium.clone_from(name);
+        damaged += done.damaged_blobs.len();
+        first = first.or(done.damaged_blobs.first().cloned());
+        if output.is_json() {
+            output.json_line(&done)?;
+            continue;
+        }
+        let prefix = if names.len() > 1 { format!("{name}: ") } else { String::new() };
+        output.line(&format!(
+            "{prefix}{} and {} as of commit {} are in {}",
+            count(done.entries, "record"),
+            count(done.blobs, "blob"),
+            done.commit,
+            done.folder
+        ))?;
+    }
+    if let Some(first) = first {
+        bail!("{} left out because they are damaged: {first}", count(damaged as u64, "blob"));
+    }
+    Ok(())
+}
+
+/// The mycelia of a broker, `default` last: no broker starts on a folder that was not finished.
+async fn names(mycelium: &Mycelium) -> anyhow::Result<Vec<String>> {
+    let (mut names, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListMyceliaRequest { page_size: limits::PAGE_SIZE_MAX, page_token };
+        let page = match mycelium.list_mycelia(request).await {
+            Ok(page) => page,
+            // It is of a version that had one alone.
+            Err(ClientError::Refused { code: Code::Unimplemented, .. }) => break,
+            Err(error) => return Err(error.into()),
+        };
+        names.extend(page.mycelia.into_iter().map(|one| one.name).filter(|name| name != DEFAULT));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    names.push(DEFAULT.to_owned());
+    Ok(names)
+}
+
+async fn backup_one(
+    calls: &mut StoreServiceClient<Channel>,
+    name: &str,
+    folder: &Path,
+    new_name: &str,
+) -> anyhow::Result<BackedUp> {
+    let request = v1::BackupRequest { mycelium: name.to_owned() };
     let mut messages = calls.backup(request).await.map_err(|status| refused(&status))?.into_inner();
 
     // One thread writes; what comes waits for it, and the broker for that.
     let (sender, receiver) = tokio::sync::mpsc::channel(WAITING_MAX);
-    let folder = args.folder.clone();
-    let writer = tokio::task::spawn_blocking(move || write_copy(&folder, receiver));
+    let (folder, new_name) = (folder.to_owned(), new_name.to_owned());
+    let writer = tokio::task::spawn_blocking(move || write_copy(&folder, &new_name, receiver));
     let mut broken_off = None;
     loop {
         match messages.message().await {
@@ -275,28 +418,10 @@ async fn backup(args: BackupArgs, client: &ClientArgs, output: Output) -> anyhow
     }
     drop(sender);
     let written = writer.await.context("the thread that writes the copy panicked")?;
-    if let Some(error) = broken_off {
-        return Err(error.context("the backup was broken off, and the copy is not finished"));
+    match broken_off {
+        Some(error) => Err(error.context("the backup was broken off, and the copy is not finished")),
+        None => written,
     }
-    let done = written?;
-    if output.is_json() {
-        output.json(&done)?;
-    } else {
-        output.line(&format!(
-            "{} and {} as of commit {} are in {}",
-            count(done.entries, "record"),
-            count(done.blobs, "blob"),
-            done.commit,
-            done.folder
-        ))?;
-    }
-    if let Some(first) = done.damaged_blobs.first() {
-        bail!(
-            "{} left out because they are damaged: {first}",
-            count(done.damaged_blobs.len() as u64, "blob")
-        );
-    }
-    Ok(())
 }
 
 fn refused(status: &tonic::Status) -> anyhow::Error {
@@ -311,7 +436,8 @@ fn refused(status: &tonic::Status) -> anyhow::Error {
 
 /// Writes what comes into a new folder. Blocks.
 fn write_copy(
-    folder: &std::path::Path,
+    folder: &Path,
+    name: &str,
     mut messages: tokio::sync::mpsc::Receiver<v1::BackupResponse>,
 ) -> anyhow::Result<BackedUp> {
     let mut done = BackedUp { folder: folder.display().to_string(), ..BackedUp::default() };
@@ -330,7 +456,7 @@ fn write_copy(
         }
         _ => bail!("the backup does not begin as it should"),
     }
-    let mut copy = NewStore::create(folder).map_err(misuse)?;
+    let mut copy = NewStore::create(folder, name).map_err(misuse)?;
     let mut blob: Option<(BlobDigest, NewBlob)> = None;
     while let Some(message) = messages.blocking_recv() {
         match message.kind {

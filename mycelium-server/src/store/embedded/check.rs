@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mycelium_core::ids::{FinishNumber, JobId};
 use mycelium_core::image::LiveJob;
 use sha2::{Digest as _, Sha256};
 
+use super::BLOBS_FOLDER;
 use super::codec::{EndRecord, Head, Outputs};
 use super::damage::files_of;
 use super::folder::{Folder, unavailable};
@@ -19,7 +20,6 @@ use super::mark::HighWaterMark;
 use super::opened::{self, Opened};
 use super::readable::{self, Lost};
 use super::tables::{Tables, View};
-use super::{BLOBS_FOLDER, MYCELIUM};
 use crate::store::{BlobDigest, Damage, Error, FinishedRecord, SpecRecord};
 
 /// How much of a file is read at once.
@@ -38,19 +38,12 @@ pub struct Checked {
     pub jobs_looked_at: usize,
 }
 
-/// The folder of the mycelium that `folder` holds, or is.
-pub(super) fn mycelium_in(folder: &Path) -> PathBuf {
-    let within = folder.join(MYCELIUM);
-    if within.is_dir() { within } else { folder.to_owned() }
-}
-
-/// Looks a data folder over, and leaves it as it is.
+/// Looks the folder of a mycelium over, and leaves it as it is.
 ///
 /// # Errors
 /// [`Error::InUse`] if a broker uses it, [`Error::Foreign`] if it is none, [`Error::Unavailable`] if it cannot be read.
-pub fn check(data: &Path) -> Result<Checked, Error> {
-    let path = mycelium_in(data);
-    let folder = Folder::open_existing(&path)?;
+pub fn check(path: &Path) -> Result<Checked, Error> {
+    let folder = Folder::open_existing(path)?;
     let mut found = Checked { files: 1, ..Checked::default() };
     let acknowledged = match acknowledged(&folder.mark())? {
         Ok(commit) => Some(commit),
@@ -66,6 +59,14 @@ pub fn check(data: &Path) -> Result<Checked, Error> {
     }
     check_blobs(&path.join(BLOBS_FOLDER), &mut found)?;
     Ok(found)
+}
+
+/// Makes sure that no broker uses the folder of a mycelium.
+///
+/// # Errors
+/// [`Error::InUse`] if one does, and as [`check`].
+pub fn check_unused(path: &Path) -> Result<(), Error> {
+    Folder::open_existing(path).map(drop)
 }
 
 /// The newest commit that was acknowledged, if that is known.

@@ -8,17 +8,32 @@ use fjall::{OwnedWriteBatch, PersistMode};
 use mycelium_core::ids::Commit;
 use sha2::{Digest as _, Sha256};
 
+use super::BLOBS_FOLDER;
 use super::codec::Head;
 use super::folder::{self, unavailable};
 use super::keys::catalog;
 use super::mark::HighWaterMark;
 use super::tables::{self, Table, Tables, damaged};
-use super::{BLOBS_FOLDER, MYCELIUM};
 use crate::private;
 use crate::store::{BlobDigest, Error};
 
 /// Entries are written so many bytes at a time.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+fn create_new(path: &Path) -> Result<(), Error> {
+    private::create_dir(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => is_there(path),
+        _ => unavailable(path, "cannot make the folder", error),
+    })
+}
+
+/// Checks that there is nothing where a copy is to be.
+///
+/// # Errors
+/// [`Error::Foreign`] if there is.
+pub fn check_absent(path: &Path) -> Result<(), Error> {
+    if path.symlink_metadata().is_ok() { Err(is_there(path)) } else { Ok(()) }
+}
 
 /// A copy that is being written.
 pub struct NewStore {
@@ -38,34 +53,23 @@ impl std::fmt::Debug for NewStore {
 }
 
 impl NewStore {
-    /// Begins a copy in the data folder `data`, which must not be there.
+    /// Begins a copy of a mycelium, under this name in the data folder `data`, which is made if it is not there. The
+    /// mycelium `default` is to be copied last: no broker starts on a folder without it, and so on none of several copies
+    /// that was not finished.
     ///
     /// # Errors
-    /// [`Error::Foreign`] if there is something; [`Error::Unavailable`] if it cannot be made.
-    pub fn create(data: &Path) -> Result<Self, Error> {
-        let made = private::create_dir(data);
-        made.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => is_there(data),
-            _ => unavailable(data, "cannot make the folder", error),
-        })?;
-        let path = data.join(MYCELIUM);
-        private::create_dir(&path).map_err(|error| unavailable(&path, "cannot make the folder", error))?;
+    /// [`Error::Foreign`] if the name is there; [`Error::Unavailable`] if it cannot be made.
+    pub fn create(data: &Path, name: &str) -> Result<Self, Error> {
+        private::create_dir_all(data).map_err(|error| unavailable(data, "cannot make the folder", error))?;
+        let path = data.join(name);
+        create_new(&path)?;
         folder::begin_copy(&path)?;
         folder::sync_folder(data)?;
-        folder::sync_folder(parent_of(data))?;
         let blobs = path.join(BLOBS_FOLDER);
         private::create_dir(&blobs).map_err(|error| unavailable(&blobs, "cannot make the folder", error))?;
         let tables = Tables::create(&folder::store_in(&path))?;
         let batch = OwnedWriteBatch::with_capacity(tables.db.clone(), 1024);
         Ok(Self { data: data.to_owned(), path, tables, batch, batch_bytes: 0 })
-    }
-
-    /// Checks that there is nothing where a new store is to be.
-    ///
-    /// # Errors
-    /// [`Error::Foreign`] if there is.
-    pub fn check_absent(data: &Path) -> Result<(), Error> {
-        if data.symlink_metadata().is_ok() { Err(is_there(data)) } else { Ok(()) }
     }
 
     /// Adds an entry of the table of this name.
@@ -152,15 +156,6 @@ pub(super) fn parent_of(new: &Path) -> &Path {
     match new.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    }
-}
-
-/// Says that a copy cannot be made where something is, before all the work of it.
-pub(super) fn refuse_existing(new: &Path) -> Result<(), Error> {
-    match new.try_exists() {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(is_there(new)),
-        Err(error) => Err(unavailable(new, "cannot look for the folder", error)),
     }
 }
 

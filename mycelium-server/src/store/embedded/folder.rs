@@ -53,6 +53,11 @@ pub(crate) fn is_store_folder(path: &Path) -> bool {
     !path.join(UNFINISHED_FILE).exists() && (is_ours() || is_empty())
 }
 
+/// Whether a folder holds a store, or a copy of one that was not finished.
+pub(crate) fn holds_store(path: &Path) -> bool {
+    [FORMAT_FILE, UNFINISHED_FILE].iter().any(|file| path.join(file).exists())
+}
+
 /// A data folder that is ours, and locked by this process.
 #[derive(Debug)]
 pub(super) struct Folder {

@@ -37,13 +37,15 @@ use fjall::PersistMode;
 use mycelium_core::ids::{FlowId, JobId, SessionId, SubmissionId};
 use mycelium_core::image::{Image, LiveJob, SessionRecord, Settling};
 
-pub use self::check::{Checked, check};
-pub use self::copy::{NewBlob, NewStore};
+pub use self::check::{Checked, check, check_unused};
+pub use self::copy::{NewBlob, NewStore, check_absent};
 pub use self::salvage::{Salvaged, salvage};
+pub use crate::data_dir::{Stored, stored_in};
+pub use crate::mycelia::DEFAULT;
 
 use self::codec::{Head, Names};
-pub(crate) use self::folder::is_store_folder;
 use self::folder::{Folder, unavailable};
+pub(crate) use self::folder::{holds_store, is_store_folder};
 use self::keys::catalog;
 use self::mark::HighWaterMark;
 use self::snapshot::Snapshots;
@@ -51,8 +53,6 @@ use self::tables::{Tables, View, damaged};
 use self::write::Writes;
 use super::{Answer, Batch, Error, Log, Storage};
 
-/// The mycelium in a data folder that is checked or copied.
-const MYCELIUM: &str = "default";
 /// Where blobs are, in the folder of a mycelium.
 const BLOBS_FOLDER: &str = "blobs";
 

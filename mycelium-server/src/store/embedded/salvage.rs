@@ -1,4 +1,4 @@
-//! Copies what can be read of a damaged data folder into a new one that opens.
+//! Copies what can be read of a damaged mycelium into a new folder that opens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -12,9 +12,9 @@ use mycelium_core::image::{FlowRecord, LiveJob, SessionRecord, SubmissionRecord}
 use mycelium_core::labels::Labels;
 
 use super::BLOBS_FOLDER;
-use super::check::{acknowledged, each_blob, mycelium_in, read_file, tolerant, unreadable_jobs};
+use super::check::{acknowledged, each_blob, read_file, tolerant, unreadable_jobs};
 use super::codec::{self, Head};
-use super::copy::{NewStore, parent_of, refuse_existing};
+use super::copy::{NewStore, parent_of};
 use super::folder::Folder;
 use super::keys::{self, catalog};
 use super::look::look;
@@ -49,21 +49,20 @@ pub struct Salvaged {
     pub commits_lost: u64,
 }
 
-/// Copies what can be read of `data` into the data folder `new`, which must not be there. `data` is left as it is.
+/// Copies what can be read of the mycelium in the folder `path` into the new data folder `data`, under a name that is not
+/// there yet. `path` is left as it is.
 ///
 /// # Errors
-/// [`Error::InUse`] if a broker uses `data`; [`Error::Foreign`] if it is no data folder, or `new` is there;
-/// [`Error::Damaged`] if the database cannot be opened at all; [`Error::Unavailable`].
-pub fn salvage(data: &Path, new: &Path) -> Result<Salvaged, Error> {
-    let path = mycelium_in(data);
-    let folder = Folder::open_existing(&path)?;
+/// [`Error::InUse`] if a broker uses it; [`Error::Foreign`] if it is none, or the name is there; [`Error::Damaged`] if the
+/// database cannot be opened at all; [`Error::Unavailable`].
+pub fn salvage(path: &Path, data: &Path, name: &str) -> Result<Salvaged, Error> {
+    let folder = Folder::open_existing(path)?;
     let store = folder.store();
     let acknowledged = acknowledged(&folder.mark())?.ok();
     let looked = look(&store)?;
-    refuse_existing(new)?;
-    let opened = opened::open(&store, &looked, parent_of(new))?;
+    let opened = opened::open(&store, &looked, parent_of(data))?;
     let mut saved = Salvaged { acknowledged, damage: opened.damage.clone(), ..Salvaged::default() };
-    let mut copy = NewStore::create(new)?;
+    let mut copy = NewStore::create(data, name)?;
     let taken = saved.take(&opened.tables, &mut copy);
     taken.map_err(|error| opened.copy.error_of_original(error))?;
     // The database asserts some of what it reads.
