@@ -240,14 +240,14 @@ impl Driver {
             weight += message.weight();
             self.apply(now, message, &mut gathered, effects);
         }
-        self.spare_heard(now, effects);
+        self.renew_speaking(now, effects);
         self.core.finish_batch(now, effects);
         self.backlog.set(self.core.n_unfinished());
         gathered
     }
 
-    /// Renews leases that are about to end of elves that have been heard: what they said still waits for its turn.
-    fn spare_heard(&mut self, now: Clocks, effects: &mut Effects) {
+    /// Renews leases that are about to end of sessions whose messages have come and still wait for their turn.
+    fn renew_speaking(&mut self, now: Clocks, effects: &mut Effects) {
         let over = self.core.leases_over(now);
         if over.is_empty() {
             return;
@@ -258,9 +258,9 @@ impl Driver {
             Message::Hello(hello) => self.core.resumes(&hello.hello),
             message => speaker(message),
         };
-        let heard: HashSet<SessionId> = self.waiting.iter().filter_map(speaks).collect();
+        let speaking: HashSet<SessionId> = self.waiting.iter().filter_map(speaks).collect();
         for session in over {
-            if self.streams.is_speaking(session) || heard.contains(&session) {
+            if self.streams.is_speaking(session) || speaking.contains(&session) {
                 self.core.apply(now, Command::Heard { session }, effects);
             }
         }
@@ -293,7 +293,7 @@ impl Driver {
             Message::FromStream { session, stream, mut command, bodies } => {
                 let current = self.streams.is_current(session, stream);
                 match &command {
-                    // Without a stream nobody would hear the acknowledgement: the elf reports again on its next.
+                    // Without a stream nobody would get the acknowledgement: the elf reports again on its next.
                     Command::Outcomes { .. } if !self.streams.has(session) => return,
                     // An outcome is fenced by its token, whichever stream it came on.
                     Command::Outcomes { .. } | Command::ArgumentsFailed { .. } => {}
