@@ -26,7 +26,7 @@ use crate::queries::Job;
 use crate::queries::jobs::find_all;
 use crate::queries::list::{JobCursor, JobFilter, JobsPage, jobs_page};
 use crate::spawn::{OnStop, guarded};
-use crate::store::{FinishedQuery, wait_for};
+use crate::store::FinishedQuery;
 
 /// The most changes in one message.
 const CHANGES_PER_MESSAGE: usize = 1_000;
@@ -337,15 +337,12 @@ impl Watch {
         drafts: Vec<Draft>,
         mut room: Room,
     ) -> Result<(Vec<v1::JobChange>, Room), CallError> {
-        let is_to_be_read = drafts.iter().any(Draft::is_to_be_read);
-        if !is_to_be_read {
-            let changes = assemble(&**self.handle.store(), drafts, &mut room).await?;
-            return Ok((changes, room));
-        }
-        let _reading = self.handle.limits().watches().reading(self.peer).await;
-        // All of it on one thread: there are many, and they may be anywhere on the disk.
-        let store = Arc::clone(self.handle.store());
-        self.handle.aside(move || Ok((wait_for(assemble(&*store, drafts, &mut room))?, room))).await
+        let _reading = match drafts.iter().any(Draft::is_to_be_read) {
+            true => Some(self.handle.limits().watches().reading(self.peer).await),
+            false => None,
+        };
+        let changes = assemble(&**self.handle.store(), drafts, &mut room).await?;
+        Ok((changes, room))
     }
 }
 
