@@ -5,7 +5,7 @@
 mod store_suite;
 
 use mycelium_core::ids::{Attempt, FinishNumber, InstanceId, SessionId, Timestamp};
-use mycelium_core::image::{JobHead, LiveJob, SessionRecord, Settling};
+use mycelium_core::image::{JobHead, LiveJob, PropagationRecord, SessionRecord};
 use mycelium_core::status::FinalStatus;
 use mycelium_server::store::{
     Batch, ElfRecord, FinishedQuery, FinishedRecord, FlowQuery, JobAfter, JobChange, RevisionRecord,
@@ -30,7 +30,7 @@ enum Aside {
     Flow(u8),
     Session(u8, bool),
     Submission(u8, bool),
-    Settling(u8, bool),
+    Propagation(u8, bool),
     Failure(u8, u64),
     Elf(u8, u64),
     Revision(u8, u8, u64),
@@ -56,7 +56,7 @@ fn aside() -> impl Strategy<Value = Aside> {
         few.clone().prop_map(Aside::Flow),
         (few.clone(), any::<bool>()).prop_map(|(number, opens)| Aside::Session(number, opens)),
         (few.clone(), any::<bool>()).prop_map(|(number, stays)| Aside::Submission(number, stays)),
-        (few.clone(), any::<bool>()).prop_map(|(number, begins)| Aside::Settling(number, begins)),
+        (few.clone(), any::<bool>()).prop_map(|(number, begins)| Aside::Propagation(number, begins)),
         (few.clone(), at.clone()).prop_map(|(number, at)| Aside::Failure(number, at)),
         (few.clone(), at.clone()).prop_map(|(number, at)| Aside::Elf(number, at)),
         (few.clone(), few, at).prop_map(|(task, number, at)| Aside::Revision(task, number, at)),
@@ -178,10 +178,14 @@ fn add(aside: &Aside, batch: &mut Batch) {
                 batch.records.submissions_dropped.push(submission(number + 1));
             }
         }
-        Aside::Settling(number, begins) => {
-            let settling = Settling { cause: job(number) };
-            if begins { &mut batch.records.settling_begun } else { &mut batch.records.settling_ended }
-                .push(settling);
+        Aside::Propagation(number, begins) => {
+            let propagation = PropagationRecord { cause: job(number) };
+            if begins {
+                &mut batch.records.propagations_begun
+            } else {
+                &mut batch.records.propagations_ended
+            }
+            .push(propagation);
         }
         Aside::Failure(number, at) => batch.failures.push(seen(number, number, at, &format!("at {at}"))),
         Aside::Elf(number, at) => batch.elves.push(ElfRecord {

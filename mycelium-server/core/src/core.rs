@@ -27,7 +27,7 @@ pub use restore::{Restore, RestoreError};
 
 /// The scheduler of one mycelium.
 ///
-/// It is put together from parts that keep their fields to themselves, and lends them to what works on them: each kind
+/// It is assembled from parts that keep their fields to themselves, and lends them to what works on them: each kind
 /// of work borrows the parts that it needs, and knows nothing of the others.
 #[derive(Debug)]
 pub struct Core {

@@ -10,8 +10,8 @@ use crate::ids::{
     RequestId, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::image::{
-    ATTEMPTS_KEPT, AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, Running, SessionRecord,
-    Settling, SubmissionRecord,
+    ATTEMPTS_KEPT, AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, PropagationRecord,
+    Running, SessionRecord, SubmissionRecord,
 };
 use crate::status::{FinalStatus, Status};
 
@@ -70,9 +70,9 @@ pub struct Records {
     /// Submissions in several parts that were dropped unsealed.
     pub submissions_dropped: Vec<SubmissionId>,
     /// Propagations of failures that did not end within the batch they began in.
-    pub settling_begun: Vec<Settling>,
+    pub propagations_begun: Vec<PropagationRecord>,
     /// Propagations that ended, and that an earlier batch had begun.
-    pub settling_ended: Vec<Settling>,
+    pub propagations_ended: Vec<PropagationRecord>,
 }
 
 impl Records {
@@ -84,16 +84,16 @@ impl Records {
             sessions_ended,
             submissions,
             submissions_dropped,
-            settling_begun,
-            settling_ended,
+            propagations_begun,
+            propagations_ended,
         } = self;
         flows.is_empty()
             && sessions_opened.is_empty()
             && sessions_ended.is_empty()
             && submissions.is_empty()
             && submissions_dropped.is_empty()
-            && settling_begun.is_empty()
-            && settling_ended.is_empty()
+            && propagations_begun.is_empty()
+            && propagations_ended.is_empty()
     }
 }
 

@@ -56,7 +56,7 @@ pub struct LiveJob {
     pub digest: ContentDigest,
     /// The jobs it depended on when this was written, and that were not done then. Those that are no longer among
     /// the unfinished jobs are done or skipped now: had one ended otherwise, this job would have ended with it,
-    /// or the store would hold an intent to do so ([`Image::settling`]). The jobs that one with a list was expanded
+    /// or the store would hold an intent to do so ([`Image::propagations`]). The jobs that one with a list was expanded
     /// into are not among them: it is evaluated again.
     pub waits_for: Vec<JobId>,
     /// The submission it came with, if that had several parts and was not sealed when this was written. If
@@ -167,7 +167,7 @@ pub struct SubmissionRecord {
 /// A job that did not end done, and whose dependents have not all ended yet: the propagation may span several
 /// commits, and this tells a restarted core to go on with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Settling {
+pub struct PropagationRecord {
     /// The job that ended.
     pub cause: JobId,
 }
@@ -184,5 +184,5 @@ pub struct Image {
     /// The submissions that unfinished jobs name ([`LiveJob::submission`]), at least, and all that are not sealed.
     pub submissions: Vec<SubmissionRecord>,
     /// The propagations of failures under way.
-    pub settling: Vec<Settling>,
+    pub propagations: Vec<PropagationRecord>,
 }

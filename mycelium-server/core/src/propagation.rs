@@ -11,7 +11,7 @@ use std::ops::Bound;
 use crate::config::Config;
 use crate::effects::Records;
 use crate::ids::JobId;
-use crate::image::Settling;
+use crate::image::PropagationRecord;
 use crate::index::Slot;
 use crate::invariants::{InvariantViolation, check};
 use crate::jobs::Edge;
@@ -198,7 +198,7 @@ impl Propagation {
             let Some(open) = self.open.get_mut(&cause) else { continue };
             if open.pieces == 0 {
                 if open.is_stored {
-                    records.settling_ended.push(Settling { cause });
+                    records.propagations_ended.push(PropagationRecord { cause });
                 }
                 self.open.remove(&cause);
             } else if !open.is_stored {
@@ -207,7 +207,7 @@ impl Propagation {
                     continue;
                 }
                 open.is_stored = true;
-                records.settling_begun.push(Settling { cause });
+                records.propagations_begun.push(PropagationRecord { cause });
             }
         }
     }

@@ -7,7 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId, Revision, SessionId, SubmissionId};
-use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
+use mycelium_core::image::{
+    Counters, FlowRecord, Image, LiveJob, PropagationRecord, SessionRecord, SubmissionRecord,
+};
 
 use super::record::{outline, split_outputs};
 use super::{
@@ -38,7 +40,7 @@ struct Tables {
     flows: BTreeMap<FlowId, FlowRecord>,
     sessions: BTreeMap<SessionId, SessionRecord>,
     submissions: BTreeMap<SubmissionId, SubmissionRecord>,
-    settling: BTreeSet<Settling>,
+    propagations: BTreeSet<PropagationRecord>,
     failures: BTreeMap<FailureId, FailureRecord>,
     occurrences: BTreeMap<(FailureId, u64), OccurrenceRecord>,
     /// The number of the latest occurrence of a failure in a job.
@@ -81,7 +83,7 @@ impl Log for MemoryStore {
             flows: flows.iter().filter_map(|id| tables.flows.get(id)).cloned().collect(),
             sessions: tables.sessions.values().cloned().collect(),
             submissions: submissions.iter().filter_map(|id| tables.submissions.get(id)).copied().collect(),
-            settling: tables.settling.iter().copied().collect(),
+            propagations: tables.propagations.iter().copied().collect(),
         }))
     }
 
@@ -325,9 +327,9 @@ impl Tables {
         for id in &batch.records.submissions_dropped {
             self.submissions.remove(id);
         }
-        self.settling.extend(&batch.records.settling_begun);
-        for settling in &batch.records.settling_ended {
-            self.settling.remove(settling);
+        self.propagations.extend(&batch.records.propagations_begun);
+        for propagation in &batch.records.propagations_ended {
+            self.propagations.remove(propagation);
         }
         batch.failures.iter().for_each(|failure| self.see_failure(failure));
         for elf in &batch.elves {

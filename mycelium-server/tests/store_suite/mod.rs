@@ -352,7 +352,7 @@ impl World {
         image.flows.sort_by_key(|flow| flow.id);
         image.sessions.sort_by_key(|session| session.id);
         image.submissions.sort_by_key(|submission| submission.id);
-        image.settling.sort();
+        image.propagations.sort();
         (jobs, image)
     }
 

@@ -137,7 +137,7 @@ impl Restore {
     /// If the records contradict each other.
     pub fn finish(self, image: Image) -> Result<Core, RestoreError> {
         let Self { mut core, now, submissions: job_submissions, waits_for, mut running, numbers } = self;
-        let Image { counters, flows, sessions, submissions, settling } = image;
+        let Image { counters, flows, sessions, submissions, propagations } = image;
         core.jobs.begin_at(counters);
         core.sessions = Sessions::after(counters.session);
         core.submissions = Submissions::new(counters.commit);
@@ -148,7 +148,7 @@ impl Restore {
         restore_sessions(&mut core, sessions, now)?;
         restore_submissions(&mut core, submissions, job_submissions, now)?;
         let mut failed: BTreeMap<JobId, Vec<Edge>> =
-            settling.into_iter().map(|settling| (settling.cause, Vec::new())).collect();
+            propagations.into_iter().map(|propagation| (propagation.cause, Vec::new())).collect();
         for (slot, waits_for) in waits_for {
             restore_edges(&mut core, slot, &waits_for, &mut failed)?;
         }

@@ -153,12 +153,12 @@ fn a_dependency_that_fails_before_the_seal_counts_with_it() {
     env.submit_part(0, false, vec![job(2, &[1]), job(3, &[2])]);
     env.hello(1, None, vec![offer(1, 1)], vec![]);
     let effects = env.outcome(1, token(1, 1), OutcomeResult::Failure(Attachment(1)));
-    assert_eq!(effects.records.settling_begun.len(), 1, "a restart must not take job 1 to be done");
+    assert_eq!(effects.records.propagations_begun.len(), 1, "a restart must not take job 1 to be done");
     assert_eq!(env.status(2), Some(Status::Pending));
     let effects = env.submit_part(1, true, vec![]);
     let upstream = End::UpstreamFailed(id(1));
     let mut all = vec![effects];
     all.extend(env.run_out());
     assert_eq!(ends(&all), [(id(2), upstream), (id(3), upstream)]);
-    assert_eq!(all.iter().map(|effects| effects.records.settling_ended.len()).sum::<usize>(), 1);
+    assert_eq!(all.iter().map(|effects| effects.records.propagations_ended.len()).sum::<usize>(), 1);
 }

@@ -196,6 +196,6 @@ impl Oracle {
     /// After a while without faults every job has ended.
     pub(crate) fn everything_has_ended(store: &Store) {
         assert!(store.live.is_empty(), "without faults, these do not end: {:?}", store.live);
-        assert!(store.settling.is_empty(), "settlings do not end: {:?}", store.settling);
+        assert!(store.propagations.is_empty(), "propagations do not end: {:?}", store.propagations);
     }
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use mycelium_core::command::{KnownFinished, Preconditions, RevivableJob};
 use mycelium_core::effects::{Effects, End, FinishedJob, JobRecord};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
-use mycelium_core::image::{Counters, FlowRecord, Image, LiveJob, SessionRecord, Settling, SubmissionRecord};
+use mycelium_core::image::{
+    Counters, FlowRecord, Image, LiveJob, PropagationRecord, SessionRecord, SubmissionRecord,
+};
 use mycelium_core::status::{FinalCounts, FinalStatus};
 
 use super::evaluator::{Kind, element, elements_of, kind};
@@ -33,7 +35,7 @@ pub(crate) struct Store {
     pub(crate) flows: BTreeMap<FlowId, FlowRecord>,
     pub(crate) sessions: BTreeMap<u64, SessionRecord>,
     pub(crate) submissions: BTreeMap<SubmissionId, SubmissionRecord>,
-    pub(crate) settling: BTreeSet<Settling>,
+    pub(crate) propagations: BTreeSet<PropagationRecord>,
 }
 
 impl Store {
@@ -67,11 +69,11 @@ impl Store {
         for record in &effects.records.submissions {
             self.submissions.insert(record.id, *record);
         }
-        for settling in &effects.records.settling_begun {
-            assert!(self.settling.insert(*settling), "a settling begins once");
+        for propagation in &effects.records.propagations_begun {
+            assert!(self.propagations.insert(*propagation), "a propagation begins once");
         }
-        for settling in &effects.records.settling_ended {
-            assert!(self.settling.remove(settling), "a settling that ends has begun");
+        for propagation in &effects.records.propagations_ended {
+            assert!(self.propagations.remove(propagation), "a propagation that ends has begun");
         }
         self.check_upstream_causes(effects);
     }
@@ -147,7 +149,7 @@ impl Store {
             flows: self.flows.values().cloned().collect(),
             sessions: self.sessions.values().cloned().collect(),
             submissions: self.submissions.values().copied().collect(),
-            settling: self.settling.iter().copied().collect(),
+            propagations: self.propagations.iter().copied().collect(),
         };
         (image, self.live.values().cloned().collect())
     }

@@ -198,8 +198,8 @@ pub(super) mod catalog {
     /// Before all sessions.
     pub(in super::super) const SESSION: u8 = b's';
     const SUBMISSION: u8 = b'u';
-    /// Before all settlings.
-    pub(in super::super) const SETTLING: u8 = b'x';
+    /// Before all propagations.
+    pub(in super::super) const PROPAGATION: u8 = b'x';
     const FAILURE: u8 = b'F';
     const FAILURE_BY_TIME: u8 = b'L';
     const OCCURRENCE: u8 = b'O';
@@ -256,13 +256,13 @@ pub(super) mod catalog {
         Key::new(SUBMISSION).with(id.as_bytes())
     }
 
-    /// A settling. The value is empty.
-    pub(in super::super) fn settling(cause: JobId) -> Key {
-        Key::new(SETTLING).with(cause.as_bytes())
+    /// A propagation. The value is empty.
+    pub(in super::super) fn propagation(cause: JobId) -> Key {
+        Key::new(PROPAGATION).with(cause.as_bytes())
     }
 
-    /// The cause of a settling.
-    pub(in super::super) fn settling_cause(key: &[u8]) -> Option<JobId> {
+    /// The cause of a propagation.
+    pub(in super::super) fn propagation_cause(key: &[u8]) -> Option<JobId> {
         JobId::from_slice(key.get(1..)?)
     }
 

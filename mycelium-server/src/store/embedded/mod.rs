@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use fjall::PersistMode;
 use mycelium_core::ids::{FlowId, JobId, SessionId, SubmissionId};
-use mycelium_core::image::{Image, LiveJob, SessionRecord, Settling};
+use mycelium_core::image::{Image, LiveJob, PropagationRecord, SessionRecord};
 
 pub use self::check::{Checked, check, check_unused};
 pub use self::copy::{NewBlob, NewStore, check_absent};
@@ -253,10 +253,10 @@ impl Inner {
                 let id = SessionId(table.expect(&key, number, "the key is no session")?);
                 image.sessions.push(table.decode::<SessionRecord>(&key, id, value)?);
             }
-            for entry in view.scan(table, &[catalog::SETTLING], None) {
+            for entry in view.scan(table, &[catalog::PROPAGATION], None) {
                 let (key, _) = entry?;
-                let cause = table.expect(&key, catalog::settling_cause(&key), "the key is no job")?;
-                image.settling.push(Settling { cause });
+                let cause = table.expect(&key, catalog::propagation_cause(&key), "the key is no job")?;
+                image.propagations.push(PropagationRecord { cause });
             }
             Ok(image)
         })

@@ -200,11 +200,11 @@ impl<'a> Writes<'a> {
         for id in &batch.records.submissions_dropped {
             self.write.remove(&table.keyspace, catalog::submission(*id).into_bytes());
         }
-        for settling in &batch.records.settling_begun {
-            self.write.insert(&table.keyspace, catalog::settling(settling.cause).into_bytes(), b"");
+        for propagation in &batch.records.propagations_begun {
+            self.write.insert(&table.keyspace, catalog::propagation(propagation.cause).into_bytes(), b"");
         }
-        for settling in &batch.records.settling_ended {
-            self.write.remove(&table.keyspace, catalog::settling(settling.cause).into_bytes());
+        for propagation in &batch.records.propagations_ended {
+            self.write.remove(&table.keyspace, catalog::propagation(propagation.cause).into_bytes());
         }
         // Several instances may have described an elf that is not stored yet: the first of them saw it first.
         let mut seen = HashMap::new();

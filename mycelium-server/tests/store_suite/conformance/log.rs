@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mycelium_core::effects::Records;
 use mycelium_core::ids::{Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, SecretDigest, SessionId};
-use mycelium_core::image::{Counters, JobHead, LiveJob, SessionRecord, Settling};
+use mycelium_core::image::{Counters, JobHead, LiveJob, PropagationRecord, SessionRecord};
 use mycelium_core::status::FinalStatus::{Done, Failed};
 use mycelium_server::store::{Batch, Error, FinishedRecord, FlowPage, FlowQuery, JobAfter, JobChange};
 
@@ -16,7 +16,7 @@ pub(crate) fn a_new_store_is_empty(world: &mut World) {
     assert_eq!(jobs, []);
     assert_eq!(image.counters, Counters::default());
     assert!(image.flows.is_empty() && image.sessions.is_empty());
-    assert!(image.submissions.is_empty() && image.settling.is_empty());
+    assert!(image.submissions.is_empty() && image.propagations.is_empty());
     assert_eq!((world.spec(1), world.finished_record(1), world.outputs(1)), (None, None, None));
     assert_eq!(world.listed(&ALL), [0; 0]);
     let store = world.store();
@@ -83,18 +83,18 @@ pub(crate) fn the_image_has_what_unfinished_jobs_need(world: &mut World) {
     assert_eq!(image.submissions, [submission_record(1, true)]);
 }
 
-pub(crate) fn sessions_submissions_and_settlings_come_and_go(world: &mut World) {
+pub(crate) fn sessions_submissions_and_propagations_come_and_go(world: &mut World) {
     let session = |number| SessionRecord {
         id: SessionId(number),
         instance: InstanceId::new([number as u8; 16]),
         secret: number.is_multiple_of(2).then(|| SecretDigest::new([number as u8; 32])),
     };
-    let settling = |number| Settling { cause: job(number) };
+    let propagation = |number| PropagationRecord { cause: job(number) };
     world.commit(Batch {
         records: Records {
             sessions_opened: vec![session(1), session(2), session(300)],
             submissions: vec![submission_record(1, false), submission_record(2, false)],
-            settling_begun: vec![settling(1), settling(2)],
+            propagations_begun: vec![propagation(1), propagation(2)],
             ..Records::default()
         },
         ..Batch::default()
@@ -104,7 +104,7 @@ pub(crate) fn sessions_submissions_and_settlings_come_and_go(world: &mut World) 
             sessions_ended: vec![SessionId(2)],
             submissions: vec![submission_record(2, true)],
             submissions_dropped: vec![submission(1)],
-            settling_ended: vec![settling(1)],
+            propagations_ended: vec![propagation(1)],
             ..Records::default()
         },
         ..Batch::default()
@@ -112,7 +112,7 @@ pub(crate) fn sessions_submissions_and_settlings_come_and_go(world: &mut World) 
     world.reopen();
     let (_, image) = world.load();
     assert_eq!(image.sessions, [session(1), session(300)]);
-    assert_eq!(image.settling, [settling(2)]);
+    assert_eq!(image.propagations, [propagation(2)]);
     assert_eq!(world.store().submissions(&[submission(1)]).wait().unwrap().remove(0), None);
     assert_eq!(
         world.store().submissions(&[submission(2)]).wait().unwrap().remove(0),

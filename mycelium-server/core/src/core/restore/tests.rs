@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::command::OutcomeResult;
 use crate::effects::{Effects, End, JobRecord};
 use crate::ids::{Attachment, JobNumber, SessionId, Steady};
-use crate::image::{Image, LiveJob, Settling};
+use crate::image::{Image, LiveJob, PropagationRecord};
 use crate::status::Status;
 use crate::testing::{TestEnv, assigned, ends, id, job, offer, token};
 use crate::{Config, Core, RestoreError};
@@ -60,13 +60,13 @@ fn a_propagation_goes_on_after_a_restart() {
     let (mut image, jobs) = running();
     // Job 1 has failed and is finished; the store knows that its dependents have not ended.
     let jobs = jobs.into_iter().filter(|job| job.head.id == id(2)).collect();
-    image.settling.push(Settling { cause: id(1) });
+    image.propagations.push(PropagationRecord { cause: id(1) });
     let mut env = TestEnv::new();
     env.core = restore(image, jobs).unwrap();
     assert!(env.core.has_work());
     let effects = env.run_out();
     assert_eq!(ends(&effects), [(id(2), End::UpstreamFailed(id(1)))]);
-    assert_eq!(effects[0].records.settling_ended, [Settling { cause: id(1) }]);
+    assert_eq!(effects[0].records.propagations_ended, [PropagationRecord { cause: id(1) }]);
 }
 
 #[test]
