@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 use nix::errno::Errno;
@@ -15,6 +16,18 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::disk::{Disk, Held};
+
+/// Whether this machine lets a program trace another one of its own: some sandboxes do not.
+///
+/// # Errors
+/// If no program can be run.
+pub fn may_trace() -> anyhow::Result<bool> {
+    let mut process = Command::new("cat").stdin(Stdio::piped()).spawn()?;
+    let traced = ptrace::seize(Pid::from_raw(i32::try_from(process.id())?), Options::PTRACE_O_EXITKILL);
+    process.kill()?;
+    process.wait()?;
+    Ok(!matches!(traced, Err(Errno::EPERM | Errno::EACCES | Errno::ENOSYS)))
+}
 
 /// Follows a process that has not begun, until it has ended: one thread that waits for `begin`. `synced` is called
 /// whenever a file or folder within that of `disk` was synced, before the process knows; meanwhile, it stands still at the
