@@ -48,7 +48,7 @@ pub enum Error {
         retry_after: Option<Duration>,
     },
     /// The broker refused the call; nothing was done, and repeating it changes nothing.
-    #[error("broker refused the call: {message} ({reason}){}", ViolationList(.violations))]
+    #[error("broker refused the call: {message} ({reason}){}", ViolationList(.message, .violations))]
     Refused {
         /// The status code.
         code: Code,
@@ -177,12 +177,17 @@ impl<N: fmt::Display + PartialEq + From<u8>> fmt::Display for Count<N> {
 #[error("{0}")]
 struct NoAnswer(String);
 
-struct ViolationList<'a>(&'a [Violation]);
+/// Those that the message does not tell.
+struct ViolationList<'a>(&'a str, &'a [Violation]);
 
 impl fmt::Display for ViolationList<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Violation { field, description } in self.0 {
-            write!(formatter, "\n  {field}: {description}")?;
+        let Self(message, violations) = self;
+        for Violation { field, description } in *violations {
+            let violation = format!("{field}: {description}");
+            if !message.contains(&violation) {
+                write!(formatter, "\n  {violation}")?;
+            }
         }
         Ok(())
     }

@@ -89,12 +89,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_fields() {
+    fn a_refusal_names_the_fields_once() {
         let mut info = details(reason::INVALID_FIELD);
         info.add_bad_request_violation("jobs[0].elf", "is empty");
         let error = refusal(Code::InvalidArgument, info);
         assert!(!error.is_retryable());
         assert_eq!(error.to_string(), "broker refused the call: no (INVALID_FIELD)\n  jobs[0].elf: is empty");
+
+        let Error::Refused { code, reason, violations, .. } = error else { panic!("{error:?}") };
+        let message = "jobs[0].elf: is empty".to_owned();
+        let told = Error::Refused { code, reason, message, violations };
+        assert_eq!(told.to_string(), "broker refused the call: jobs[0].elf: is empty (INVALID_FIELD)");
     }
 
     #[test]

@@ -20,6 +20,12 @@ pub enum Error {
         /// What speaks against it.
         why: String,
     },
+    /// A copy was to be written into a folder that is there already.
+    #[error("{folder} is there already; a copy is written into a new folder")]
+    Exists {
+        /// The folder.
+        folder: String,
+    },
     /// What is stored cannot be right.
     #[error("the store is damaged: {what}")]
     Damaged {
@@ -100,6 +106,7 @@ impl Error {
             Self::Unavailable { .. } => true,
             Self::InUse { .. }
             | Self::Foreign { .. }
+            | Self::Exists { .. }
             | Self::Damaged { .. }
             | Self::Fenced { .. }
             | Self::OutOfOrder { .. }
@@ -118,6 +125,7 @@ impl Error {
             Self::Unavailable { certainly_not_applied, .. } => *certainly_not_applied,
             Self::InUse { .. }
             | Self::Foreign { .. }
+            | Self::Exists { .. }
             | Self::Fenced { .. }
             | Self::OutOfOrder { .. }
             | Self::Refused { .. } => true,

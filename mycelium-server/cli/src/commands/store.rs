@@ -125,7 +125,9 @@ fn read<T>(work: impl FnOnce() -> Result<T, StoreError>) -> anyhow::Result<T> {
 /// Folders that cannot be right are a wrong command line.
 fn misuse(error: StoreError) -> anyhow::Error {
     match error {
-        StoreError::InUse { .. } | StoreError::Foreign { .. } => Misuse(error.to_string()).into(),
+        StoreError::InUse { .. } | StoreError::Foreign { .. } | StoreError::Exists { .. } => {
+            Misuse(error.to_string()).into()
+        }
         error => error.into(),
     }
 }

@@ -30,7 +30,7 @@ fn create_new(path: &Path) -> Result<(), Error> {
 /// Checks that there is nothing where a copy is to be.
 ///
 /// # Errors
-/// [`Error::Foreign`] if there is.
+/// [`Error::Exists`] if there is.
 pub fn check_absent(path: &Path) -> Result<(), Error> {
     if path.symlink_metadata().is_ok() { Err(is_there(path)) } else { Ok(()) }
 }
@@ -58,7 +58,7 @@ impl NewStore {
     /// that was not finished.
     ///
     /// # Errors
-    /// [`Error::Foreign`] if the name is there; [`Error::Unavailable`] if it cannot be made.
+    /// [`Error::Exists`] if the name is there; [`Error::Unavailable`] if it cannot be made.
     pub fn create(data: &Path, name: &str) -> Result<Self, Error> {
         private::create_dir_all(data).map_err(|error| unavailable(data, "cannot make the folder", error))?;
         let path = data.join(name);
@@ -160,10 +160,7 @@ pub(super) fn parent_of(new: &Path) -> &Path {
 }
 
 fn is_there(new: &Path) -> Error {
-    Error::Foreign {
-        folder: new.display().to_string(),
-        why: "it is there already, and a copy is written into a new folder".to_owned(),
-    }
+    Error::Exists { folder: new.display().to_string() }
 }
 
 /// A blob of a copy, which is being written.

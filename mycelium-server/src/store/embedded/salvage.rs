@@ -53,7 +53,7 @@ pub struct Salvaged {
 /// there yet. `path` is left as it is.
 ///
 /// # Errors
-/// [`Error::InUse`] if a broker uses it; [`Error::Foreign`] if it is none, or the name is there; [`Error::Damaged`] if the
+/// [`Error::InUse`] if a broker uses it; [`Error::Foreign`] if it is none; [`Error::Exists`] if the name is there; [`Error::Damaged`] if the
 /// database cannot be opened at all; [`Error::Unavailable`].
 pub fn salvage(path: &Path, data: &Path, name: &str) -> Result<Salvaged, Error> {
     let folder = Folder::open_existing(path)?;
