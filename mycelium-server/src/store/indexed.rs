@@ -23,7 +23,7 @@ pub struct Inputs {
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// Where it flows.
-    pub into: Into<'a>,
+    pub into: Destination<'a>,
     /// What kind of value it is.
     pub kind: InputKind<'a>,
     nodes: &'a [v1::ValueNode],
@@ -32,7 +32,7 @@ pub struct Input<'a> {
 
 /// Where a value flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Into<'a> {
+pub enum Destination<'a> {
     /// Into the argument for this parameter.
     Parameter(&'a str),
     /// Into the condition.
@@ -90,9 +90,10 @@ impl Inputs {
     /// Each: the arguments in their order, the condition, and the list.
     pub fn iter(&self) -> impl Iterator<Item = Input<'_>> {
         let arguments = self.spec.arguments.iter();
-        let arguments = arguments.map(|argument| (Into::Parameter(&argument.parameter), argument.node));
-        let condition = self.spec.run_if.map(|node| (Into::Condition, node));
-        let list = self.spec.for_each.as_ref().map(|each| (Into::List, each.list));
+        let arguments =
+            arguments.map(|argument| (Destination::Parameter(&argument.parameter), argument.node));
+        let condition = self.spec.run_if.map(|node| (Destination::Condition, node));
+        let list = self.spec.for_each.as_ref().map(|each| (Destination::List, each.list));
         arguments.chain(condition).chain(list).map(|(into, root)| {
             let nodes = &*self.spec.nodes;
             let kind = match kind(nodes, root) {
@@ -276,21 +277,25 @@ mod tests {
             ..spec(nodes, &arguments)
         };
         let inputs = Inputs::of(&record(spec.encode_to_vec())).unwrap();
-        let inputs: Vec<(Into<'_>, InputKind<'_>, Vec<Origin<'_>>)> =
+        let inputs: Vec<(Destination<'_>, InputKind<'_>, Vec<Origin<'_>>)> =
             inputs.iter().map(|input| (input.into, input.kind, input.origins().collect())).collect();
         let element = Origin { source: Source::Element, path: "[1]".to_owned() };
         let expected = [
-            (Into::Parameter("literal"), InputKind::Literal(&literal), vec![]),
-            (Into::Parameter("reference"), InputKind::Reference, vec![origin(1, "a", "")]),
+            (Destination::Parameter("literal"), InputKind::Literal(&literal), vec![]),
+            (Destination::Parameter("reference"), InputKind::Reference, vec![origin(1, "a", "")]),
             // The second is met first as the value reads, and once.
-            (Into::Parameter("map"), InputKind::Computed, vec![origin(2, "", ".b"), origin(1, "a", ".c[0]")]),
             (
-                Into::Parameter("list"),
+                Destination::Parameter("map"),
+                InputKind::Computed,
+                vec![origin(2, "", ".b"), origin(1, "a", ".c[0]")],
+            ),
+            (
+                Destination::Parameter("list"),
                 InputKind::Computed,
                 vec![origin(2, "", "[0]"), origin(1, "a", "[0]"), element],
             ),
-            (Into::Condition, InputKind::Computed, vec![origin(2, "", ""), origin(1, "a", "")]),
-            (Into::List, InputKind::Reference, vec![origin(2, "", "")]),
+            (Destination::Condition, InputKind::Computed, vec![origin(2, "", ""), origin(1, "a", "")]),
+            (Destination::List, InputKind::Reference, vec![origin(2, "", "")]),
         ];
         assert_eq!(inputs, expected);
     }
