@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::mycelia::{DEFAULT, is_name};
+use crate::name::{DEFAULT, is_name};
 use crate::private;
 use crate::store::{Error, holds_store, is_store_folder};
 

@@ -17,6 +17,7 @@ mod fair;
 mod grpc;
 mod home;
 mod mycelia;
+mod name;
 mod private;
 mod queries;
 mod report;

@@ -21,14 +21,11 @@ use crate::broker::{self, CallError, Handle, Limits, Running};
 use crate::config::Config;
 use crate::error::Error;
 use crate::home::Home;
+use crate::name::{DEFAULT, NAME_BYTES_MAX, is_name};
 use crate::report::Report;
 use crate::spawn::TaskGroup;
 use crate::store::{self, MemoryStore, Storage};
 
-/// The mycelium that requests mean which name none. It is always there, and always open.
-pub const DEFAULT: &str = "default";
-/// The longest name of a mycelium, in bytes.
-const NAME_BYTES_MAX: usize = 48;
 /// How often those that are idle are looked for, if that is not oftener than they may be idle.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -426,12 +423,6 @@ fn cannot(be: &str, slot: &Slot, error: &OpenError) -> Error {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Whether that can be the name of a mycelium.
-pub(crate) fn is_name(name: &str) -> bool {
-    let is_allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
 /// The name that a request means.

@@ -1,6 +1,5 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,10 +7,10 @@ use std::time::Duration;
 use mycelium_core::Core;
 use mycelium_core::command::{Command, Evaluated};
 use mycelium_core::effects::Reply;
-use mycelium_core::ids::{Commit, FlowId, SessionId};
+use mycelium_core::ids::{Commit, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::limits::Limits;
+use super::limits::{Limits, Party, Peer};
 use super::message::{BlobUses, Body, CallError, HelloMessage, Message, StreamId};
 use super::processes::Processes;
 use super::progress::Progress;
@@ -36,18 +35,6 @@ const BACKUPS_MAX: usize = 1;
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 /// What was read is worked on where it was read up to so many bytes: that takes about a millisecond.
 const BYTES_HERE_MAX: usize = 64 * 1024;
-
-/// Who wants values to be computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Party {
-    /// Jobs of a flow, which go on with them.
-    Flow(FlowId),
-    /// Those who look at them.
-    Readers,
-}
-
-/// Who submits or watches: the far end of a connection; `None` for what the broker itself submits.
-pub(crate) type Peer = Option<SocketAddr>;
 
 /// A mycelium, as the services see it. Cheap to clone.
 #[derive(Clone)]

@@ -1,13 +1,27 @@
 //! What the mycelia of a broker share, since the machine has it once: cores, and memory.
 
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::handle::{Party, Peer};
+use mycelium_core::ids::FlowId;
+
 use super::watch::WatchLimits;
 use crate::config::Config;
 use crate::fair::Turns;
+
+/// Who wants values to be computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Party {
+    /// Jobs of a flow, which go on with them.
+    Flow(FlowId),
+    /// Those who look at them.
+    Readers,
+}
+
+/// Who submits or watches: the far end of a connection; `None` for what the broker itself submits.
+pub(crate) type Peer = Option<SocketAddr>;
 
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone)]

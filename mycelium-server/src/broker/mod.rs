@@ -37,8 +37,8 @@ pub(crate) use driver::DriverError;
 
 pub(crate) use collect::collect_blobs;
 pub(crate) use failure::{cut, cut_failure};
-pub(crate) use handle::{Handle, Party, Peer, Permit};
-pub(crate) use limits::Limits;
+pub(crate) use handle::{Handle, Permit};
+pub(crate) use limits::{Limits, Party, Peer};
 pub(crate) use message::{
     Assigned, Body, CallError, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,
 };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::handle::Peer;
+use super::limits::Peer;
 use crate::fair::{Turn, Turns};
 
 /// How many jobs may be on their way at once; a larger submission goes alone. Below

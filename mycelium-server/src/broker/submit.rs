@@ -10,7 +10,8 @@ use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, Reque
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
 
-use super::handle::{Handle, Peer, unexpected};
+use super::handle::{Handle, unexpected};
+use super::limits::Peer;
 use super::message::{Body, CallError};
 use super::preconditions::{TRIES_MAX, known_finished};
 use crate::store::{self, BlobDigest, Reads};

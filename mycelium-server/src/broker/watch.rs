@@ -26,7 +26,7 @@ use self::queue::WatchQueue;
 pub(crate) use self::queue::{WatchEvent, WatchEvents};
 use super::batch::EndedBy;
 use super::failure::cut_message;
-use super::handle::Peer;
+use super::limits::Peer;
 use super::message::Body;
 
 /// How many bytes of events may wait for all watchers together.

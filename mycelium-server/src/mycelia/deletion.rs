@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 use super::open::OpenError;
-use super::{DEFAULT, Mycelia, Slot, State, cannot, checked};
+use super::{Mycelia, Slot, State, cannot, checked};
 use crate::broker::CallError;
 use crate::error::Error;
+use crate::name::DEFAULT;
 
 /// How long a deletion without force waits for those who use a mycelium that no elf serves.
 const DELETABLE_WITHIN: Duration = Duration::from_secs(1);

@@ -41,7 +41,7 @@ pub use self::check::{Checked, check, check_unused};
 pub use self::copy::{NewBlob, NewStore, check_absent};
 pub use self::salvage::{Salvaged, salvage};
 pub use crate::data_dir::{Stored, stored_in};
-pub use crate::mycelia::DEFAULT;
+pub use crate::name::DEFAULT;
 
 use self::codec::{Head, Names};
 use self::folder::{Folder, unavailable};
