@@ -12,6 +12,7 @@ mod compute;
 mod config;
 mod data_dir;
 mod defect;
+mod documents;
 mod error;
 mod fair;
 mod grpc;

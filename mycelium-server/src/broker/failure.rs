@@ -2,84 +2,12 @@
 
 use bytes::Bytes;
 use mycelium_core::ids::FailureId;
-use mycelium_proto::limits::{
-    FAILURE_BYTES_MAX, FAILURE_DETAILS_BYTES_MAX, FAILURE_FRAMES_MAX, FAILURE_MESSAGE_BYTES_MAX,
-    NAME_BYTES_MAX,
-};
 use mycelium_proto::v1;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::message::FailureBody;
-
-/// The most bytes of all frames of a failure together, of the types of its causes, and of their messages.
-const FRAMES_BYTES_MAX: usize = 24 * 1024;
-const CAUSE_TYPES_BYTES_MAX: usize = 8 * 1024;
-const CAUSE_MESSAGES_BYTES_MAX: usize = 24 * 1024;
-/// What is left of a text of which nothing but that it was cut is kept.
-const CUT_MARK_BYTES: usize = 48;
-/// What the fields of a failure take beside their texts, and a little more.
-const SPARE_BYTES: usize = 1024;
-
-/// Cuts a text to at most `max` bytes, at a character.
-pub(crate) fn cut(text: &mut String, max: usize) {
-    if text.len() > max {
-        let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
-    }
-}
-
-/// As [`cut`], for what people read: it says at its end that it was cut.
-pub(crate) fn cut_message(text: &mut String, max: usize) {
-    if text.len() > max {
-        let mark = format!("… (cut, of {} bytes)", text.len());
-        cut(text, max.saturating_sub(mark.len()));
-        text.push_str(&mark);
-    }
-}
-
-/// Cuts a failure to the limits. What of it is its identity does not depend on what is not.
-pub(crate) fn cut_failure(failure: &mut v1::Failure) {
-    let (n_frames, n_causes) = (failure.frames.len(), failure.causes.len());
-    cut(&mut failure.r#type, NAME_BYTES_MAX);
-    cut_message(&mut failure.message, FAILURE_MESSAGE_BYTES_MAX);
-    failure.frames.truncate(FAILURE_FRAMES_MAX);
-    for frame in &mut failure.frames {
-        cut(&mut frame.function, 4 * NAME_BYTES_MAX);
-        cut(&mut frame.file, 4 * NAME_BYTES_MAX);
-    }
-    keep_first(&mut failure.frames, FRAMES_BYTES_MAX, prost::Message::encoded_len);
-    failure.causes.truncate(FAILURE_FRAMES_MAX);
-    failure.causes.iter_mut().for_each(|cause| cut(&mut cause.r#type, NAME_BYTES_MAX));
-    keep_first(&mut failure.causes, CAUSE_TYPES_BYTES_MAX, |cause| cause.r#type.len());
-    let mut left = CAUSE_MESSAGES_BYTES_MAX;
-    for cause in &mut failure.causes {
-        cut_message(&mut cause.message, FAILURE_MESSAGE_BYTES_MAX.min(left.max(CUT_MARK_BYTES)));
-        left = left.saturating_sub(cause.message.len());
-    }
-    let mut note = String::new();
-    if failure.frames.len() < n_frames {
-        note.push_str(&format!("\n(cut, of {n_frames} frames)"));
-    }
-    if failure.causes.len() < n_causes {
-        note.push_str(&format!("\n(cut, of {n_causes} causes)"));
-    }
-    let others = failure.encoded_len() - failure.details.len();
-    let room = FAILURE_BYTES_MAX.saturating_sub(others + SPARE_BYTES);
-    cut_message(&mut failure.details, room.min(FAILURE_DETAILS_BYTES_MAX).saturating_sub(note.len()));
-    failure.details.push_str(&note);
-}
-
-/// Keeps the first of some entries, as many as go into `max` bytes.
-fn keep_first<T>(entries: &mut Vec<T>, max: usize, bytes: impl Fn(&T) -> usize) {
-    let mut sum = 0;
-    let fit = entries.iter().take_while(|entry| {
-        sum += bytes(entry);
-        sum <= max
-    });
-    let n_fit = fit.count();
-    entries.truncate(n_fit);
-}
+use crate::documents::Failure;
 
 /// Digest of what makes two failures the same: type, frames, and types of the causes.
 fn identity(failure: &v1::Failure) -> FailureId {
@@ -111,7 +39,7 @@ impl FailureBody {
         if failure.r#type.is_empty() {
             "Error".clone_into(&mut failure.r#type);
         }
-        cut_failure(&mut failure);
+        let failure = v1::Failure::from(Failure::new(failure));
         Self {
             id: identity(&failure),
             encoded: Bytes::from(failure.encode_to_vec()),
@@ -130,8 +58,8 @@ impl FailureBody {
     pub(crate) fn in_task(self, elf: &str, task: &str, what: Option<&str>) -> Self {
         let what = what.map(|what| format!("({what})")).unwrap_or_default();
         let frame = v1::Frame { function: format!("{elf}::{task}{what}"), ..v1::Frame::default() };
-        match v1::Failure::decode(self.encoded.clone()) {
-            Ok(failure) => Self::new(v1::Failure { frames: vec![frame], ..failure }),
+        match Failure::decode(self.id, self.encoded.clone()) {
+            Ok(failure) => Self::new(v1::Failure { frames: vec![frame], ..failure.into() }),
             // It was encoded here.
             Err(_) => self,
         }
@@ -161,6 +89,8 @@ impl FailureBody {
 
 #[cfg(test)]
 mod tests {
+    use mycelium_proto::limits::{FAILURE_BYTES_MAX, FAILURE_FRAMES_MAX, FAILURE_MESSAGE_BYTES_MAX};
+
     use super::*;
 
     fn failure(r#type: &str, message: &str, line: u32, cause: &str) -> v1::Failure {
@@ -232,8 +162,7 @@ mod tests {
         for failure in failures {
             let body = FailureBody::new(failure);
             assert!(body.encoded.len() <= FAILURE_BYTES_MAX, "{} bytes", body.encoded.len());
-            let mut again = v1::Failure::decode(body.encoded.clone()).unwrap();
-            cut_failure(&mut again);
+            let again = v1::Failure::from(Failure::decode(body.id, body.encoded.clone()).unwrap());
             assert_eq!(again.encode_to_vec(), body.encoded, "what was cut is not cut again");
         }
     }

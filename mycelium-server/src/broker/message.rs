@@ -13,6 +13,7 @@ use tokio::sync::{SetOnce, mpsc, oneshot};
 use super::watch::WatchStart;
 use crate::blobs::BlobError;
 use crate::defect::Defect;
+use crate::documents::Undecodable;
 use crate::spawn::Unfinished;
 use crate::store::{self, BlobDigest, BlobUse, ElfRecord, RevisionRecord};
 
@@ -209,6 +210,12 @@ impl From<Unfinished> for CallError {
             Unfinished::Stopping => Self::Stopping,
             Unfinished::Defect(defect) => Self::Defect(defect),
         }
+    }
+}
+
+impl From<Undecodable> for CallError {
+    fn from(document: Undecodable) -> Self {
+        Self::Unreadable(document.to_string())
     }
 }
 

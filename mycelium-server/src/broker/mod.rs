@@ -19,6 +19,8 @@ mod retry;
 mod start;
 mod submissions;
 mod submit;
+#[cfg(test)]
+pub(crate) mod testing;
 mod turns;
 mod watch;
 
@@ -26,8 +28,6 @@ use std::sync::Arc;
 
 use mycelium_core::effects::Evaluation;
 use mycelium_core::ids::EvaluationNumber;
-use mycelium_proto::v1;
-use prost::Message as _;
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 
@@ -36,7 +36,6 @@ pub use start::StartError;
 pub(crate) use driver::DriverError;
 
 pub(crate) use collect::collect_blobs;
-pub(crate) use failure::{cut, cut_failure};
 pub(crate) use handle::{Handle, Permit};
 pub(crate) use limits::{Limits, Party, Peer};
 pub(crate) use message::{
@@ -54,7 +53,8 @@ pub(crate) use watch::{Budget, Charge, WatchEvent, WatchEvents, WatchScope, Watc
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Config, SchedulerPlace};
-use crate::store::{Reads, Storage, wait_for};
+use crate::documents::Declaration;
+use crate::store::{self, Reads, Storage, wait_for};
 use disk::Disk;
 use driver::Driver;
 use registry::Registry;
@@ -146,27 +146,12 @@ fn load_registry(store: &dyn Reads, registry: &Registry) -> Result<(), StartErro
     loop {
         let page = store.list_elves(after.as_deref(), PAGE).wait()?;
         for elf in &page {
-            let declaration = v1::ElfDeclaration::decode(elf.body.clone()).map_err(|error| {
-                crate::store::Error::Damaged {
-                    what: format!("the declaration of elf `{}`: {error}", elf.name),
-                }
-            })?;
-            registry.restore(&declaration);
+            let declaration = Declaration::decode(&elf.name, elf.body.clone()).map_err(store::Error::from)?;
+            registry.restore(&declaration.into());
         }
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(Arc::clone(&last.name)),
             Some(_) | None => return Ok(()),
         }
-    }
-}
-
-/// What tests of other modules share.
-#[cfg(test)]
-pub(crate) mod testing {
-    use super::{Arc, ElfSignature, Registry, v1};
-
-    /// The signature of a declaration that is in order.
-    pub(crate) fn signature(declaration: &v1::ElfDeclaration) -> Arc<ElfSignature> {
-        Registry::default().read(declaration).unwrap()
     }
 }

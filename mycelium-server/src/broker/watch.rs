@@ -25,9 +25,9 @@ pub(crate) use self::limits::WatchLimits;
 use self::queue::WatchQueue;
 pub(crate) use self::queue::{WatchEvent, WatchEvents};
 use super::batch::EndedBy;
-use super::failure::cut_message;
 use super::limits::Peer;
 use super::message::Body;
+use crate::documents::cut_message;
 
 /// How many bytes of events may wait for all watchers together.
 const QUEUED_BYTES_MAX: usize = 12 * 1024 * 1024;

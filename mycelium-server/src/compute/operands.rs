@@ -9,12 +9,12 @@ use mycelium_core::ids::JobId;
 use mycelium_proto::limits;
 use mycelium_proto::v1;
 use mycelium_values::{Failure, json};
-use prost::Message as _;
 use tokio::runtime;
 
 use super::failed::Failed;
 use crate::blobs::{Blob, BlobError, Blobs};
 use crate::broker::FailureBody;
+use crate::documents::{Outputs, Spec};
 use crate::store::{BlobDigest, Damage, Reads, SpecRecord, isolate};
 use crate::values::{OutputsByJob, ReadBlob};
 
@@ -116,8 +116,8 @@ pub(crate) fn spec_of(
         FailureBody::record_damaged(format!("the specification of job {job} cannot be read: {what}"))
     };
     let record = record.map_err(|damage| damaged(&damage))?.ok_or_else(|| damaged(&"it is missing"))?;
-    let spec = v1::JobSpec::decode(record.body.clone()).map_err(|error| damaged(&error))?;
-    Ok((record, spec))
+    let spec = Spec::decode(job, record.body.clone()).map_err(|document| damaged(&document.error))?;
+    Ok((record, spec.into()))
 }
 
 /// What jobs returned.
@@ -175,9 +175,9 @@ pub(crate) async fn read_outputs(
                      the most that values are assembled from"
                 )));
             }
-            match v1::Outputs::decode(encoded) {
-                Ok(outputs) => drop(read.outputs.insert(*job, outputs)),
-                Err(error) => drop(read.damaged.insert(*job, Damage(error.to_string()))),
+            match Outputs::decode(*job, encoded) {
+                Ok(outputs) => drop(read.outputs.insert(*job, outputs.into())),
+                Err(document) => drop(read.damaged.insert(*job, Damage(document.error.to_string()))),
             }
         }
     }

@@ -3,7 +3,7 @@
 use mycelium_core::ids::{FailureId, Revision};
 use mycelium_core::status::{FinalStatus, Status};
 use mycelium_proto::limits;
-use mycelium_proto::v1::{self, payload, value_node};
+use mycelium_proto::v1;
 use prost::Message as _;
 
 use super::convert;
@@ -38,7 +38,7 @@ pub(super) async fn get_job(
     let mut answer = v1::GetJobResponse {
         job: Some(convert::job(&job)),
         values: values.map(convert::values),
-        failure: blame.failure,
+        failure: blame.failure.map(v1::Failure::from),
         root_cause: blame.root_cause.as_ref().map(convert::job),
         ..v1::GetJobResponse::default()
     };
@@ -46,43 +46,10 @@ pub(super) async fn get_job(
         let asked = usize::try_from(request.answer_bytes_max).unwrap_or(usize::MAX);
         let max = asked.clamp(limits::ANSWER_BYTES_MAX, limits::MESSAGE_BYTES_MAX);
         let room = max.saturating_sub(answer.encoded_len() + ANSWER_SPARE_BYTES);
-        answer.spec_bytes = cut_spec(&mut spec, room);
-        answer.spec = Some(spec);
+        answer.spec_bytes = spec.cut(room);
+        answer.spec = Some(spec.into());
     }
     Ok(answer)
-}
-
-/// Leaves out of a specification what takes most, until there is room for it. How many bytes it took, if that was needed.
-fn cut_spec(spec: &mut v1::JobSpec, room: usize) -> u64 {
-    let bytes = spec.encoded_len();
-    let leave_out: [fn(&mut v1::JobSpec); 2] =
-        [|spec| leave_out_literals(&mut spec.nodes), |spec| (spec.nodes, spec.after) = Default::default()];
-    for leave_out in leave_out {
-        if spec.encoded_len() <= room {
-            break;
-        }
-        leave_out(spec);
-    }
-    if spec.encoded_len() < bytes { bytes as u64 } else { 0 }
-}
-
-/// Leaves the larger literals without content, in bodies too. Their depth was checked when they were submitted.
-fn leave_out_literals(nodes: &mut [v1::ValueNode]) {
-    for node in nodes {
-        match &mut node.kind {
-            Some(value_node::Kind::Literal(literal)) => {
-                if let Some(payload::Content::Inline(bytes)) = &literal.content
-                    && bytes.len() > limits::VALUE_PREVIEW_BYTES_MAX
-                {
-                    literal.content = None;
-                }
-            }
-            Some(value_node::Kind::Operation(v1::Operation { body: Some(body), .. })) => {
-                leave_out_literals(&mut body.nodes);
-            }
-            Some(_) | None => {}
-        }
-    }
 }
 
 pub(super) async fn get_outputs(

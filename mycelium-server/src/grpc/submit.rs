@@ -14,8 +14,9 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::blobs::Blob;
-use crate::broker::{CallError, ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission, cut};
+use crate::broker::{CallError, ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission};
 use crate::defect;
+use crate::documents::cut;
 use crate::error::Error;
 use crate::store::Outline;
 use crate::values::{check_spec, refuse_labels};

@@ -2,13 +2,12 @@
 
 use mycelium_core::ids::JobId;
 use mycelium_core::status::FinalStatus;
-use mycelium_proto::v1;
-use prost::Message as _;
 
 use super::jobs::{Job, find_all};
 use super::specs::outlines;
-use crate::broker::{CallError, Handle, cut_failure};
-use crate::store::{FailureRecord, FinishedRecord, Reads};
+use crate::broker::{CallError, Handle};
+use crate::documents::Failure;
+use crate::store::{FinishedRecord, Reads};
 
 /// The most links from a job to the one that is to blame.
 const CAUSES_MAX: usize = 1_000;
@@ -19,7 +18,7 @@ const DEPENDENCIES_READ: usize = 1_000;
 #[derive(Debug, Default)]
 pub(crate) struct Blame {
     /// The failure of the job, or of the one that is to blame.
-    pub(crate) failure: Option<v1::Failure>,
+    pub(crate) failure: Option<Failure>,
     /// If the job is UPSTREAM_FAILED: the one that is to blame, or the one that was and came back meanwhile.
     pub(crate) root_cause: Option<Job>,
     /// The job that was to blame, if it came back and there is no other.
@@ -82,39 +81,14 @@ async fn cause_of(
 }
 
 /// The failure of a job, with the words of its own occurrence.
-async fn failure_of(store: &dyn Reads, record: &FinishedRecord) -> Result<Option<v1::Failure>, CallError> {
+async fn failure_of(store: &dyn Reads, record: &FinishedRecord) -> Result<Option<Failure>, CallError> {
     let Some(&id) = record.end.failure() else { return Ok(None) };
     let Some(group) = store.failures(&[id]).await?.pop().flatten() else { return Ok(None) };
-    let mut failure = failure_in(&group)?;
-    match store.occurrences_of(&[(id, record.head.id)]).await?.pop().flatten() {
-        Some(own) => {
-            failure.message = own.message;
-            failure.details = own.details;
-            let messages = own.cause_messages.into_iter().chain(std::iter::repeat_with(String::new));
-            for (cause, message) in failure.causes.iter_mut().zip(messages) {
-                cause.message = message;
-            }
-        }
-        None => forget_words(&mut failure, record.head.id),
-    }
-    cut_failure(&mut failure);
-    Ok(Some(failure))
-}
-
-/// The words of a failure's latest occurrence are not those of another.
-fn forget_words(failure: &mut v1::Failure, job: JobId) {
-    failure.message = format!("the message of job {job} is not found among those of later ones");
-    failure.details.clear();
-    failure.causes.iter_mut().for_each(|cause| cause.message.clear());
-}
-
-/// The failure in the record of a group, with the words of its latest occurrence.
-pub(super) fn failure_in(group: &FailureRecord) -> Result<v1::Failure, CallError> {
-    let mut failure = v1::Failure::decode(group.body.clone())
-        .map_err(|error| CallError::Unreadable(format!("failure {}: {error}", group.id)))?;
-    // One that an earlier version has stored may be larger than is taken now.
-    cut_failure(&mut failure);
-    Ok(failure)
+    let failure = Failure::decode(id, group.body)?;
+    Ok(Some(match store.occurrences_of(&[(id, record.head.id)]).await?.pop().flatten() {
+        Some(own) => failure.reword(own.message, own.details, own.cause_messages),
+        None => failure.without_words(record.head.id),
+    }))
 }
 
 #[cfg(test)]

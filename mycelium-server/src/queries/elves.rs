@@ -5,11 +5,10 @@ use std::sync::Arc;
 use mycelium_core::ids::{Revision, Timestamp};
 use mycelium_core::{ElfView, InstanceView};
 use mycelium_proto::limits::PAGE_BYTES_MAX;
-use mycelium_proto::v1;
-use prost::Message as _;
 
 use super::page::{self, Filled, Page, PageOf, Weigh, invalid_token};
 use crate::broker::{CallError, Handle, Process};
+use crate::documents::{Declaration, RevisionDocument};
 use crate::error::Error;
 use crate::store::{ElfRecord, RevisionCursor, RevisionRecord};
 
@@ -32,7 +31,7 @@ const REVISIONS: char = 'r';
 /// An elf as it described itself, and what is known of it now.
 #[derive(Debug)]
 pub(crate) struct Elf {
-    pub(crate) declaration: v1::ElfDeclaration,
+    pub(crate) declaration: Declaration,
     /// Whether something was left out of the declaration because it takes too many bytes.
     pub(crate) truncated: bool,
     pub(crate) first_seen: Timestamp,
@@ -57,7 +56,7 @@ impl Weigh for Elf {
 #[derive(Debug)]
 pub(crate) struct RevisionView {
     /// Its documentation, signature and source.
-    pub(crate) document: v1::Revision,
+    pub(crate) document: RevisionDocument,
     pub(crate) first_seen: Timestamp,
 }
 
@@ -80,8 +79,7 @@ pub(crate) async fn elves(handle: &Handle, page: &PageOf) -> Result<Page<Elf>, E
     };
     let entry = |record: ElfRecord| {
         let mut declaration = declaration_of(&record)?;
-        declaration.source.clear();
-        declaration.tasks.iter_mut().for_each(|task| task.source.clear());
+        declaration.leave_out_sources();
         Ok(elf_of(&record, declaration, LISTED_BYTES_MAX))
     };
     let after = after.map(Arc::from);
@@ -91,7 +89,7 @@ pub(crate) async fn elves(handle: &Handle, page: &PageOf) -> Result<Page<Elf>, E
     let n_fit = page::fitting(&elves, LISTED_BYTES_MAX);
     if n_fit < elves.len() {
         elves.truncate(n_fit);
-        next = elves.last().map(|last| Arc::from(last.declaration.name.as_str()));
+        next = elves.last().map(|last| Arc::from(last.declaration.name()));
     }
     let next = next.map(|last| page::token(ELVES, last.as_bytes())).unwrap_or_default();
     Ok(Page { entries: elves, next, unreadable: 0 })
@@ -106,14 +104,13 @@ pub(crate) async fn elf(handle: &Handle, name: String) -> Result<Elf, CallError>
     Ok(elf)
 }
 
-fn declaration_of(record: &ElfRecord) -> Result<v1::ElfDeclaration, CallError> {
-    v1::ElfDeclaration::decode(record.body.clone())
-        .map_err(|error| CallError::Unreadable(format!("the declaration of elf `{}`: {error}", record.name)))
+fn declaration_of(record: &ElfRecord) -> Result<Declaration, CallError> {
+    Ok(Declaration::decode(&record.name, record.body.clone())?)
 }
 
 /// An elf as it described itself, in at most so many bytes.
-fn elf_of(record: &ElfRecord, mut declaration: v1::ElfDeclaration, bytes_max: usize) -> Elf {
-    let truncated = cut_declaration(&mut declaration, bytes_max);
+fn elf_of(record: &ElfRecord, mut declaration: Declaration, bytes_max: usize) -> Elf {
+    let truncated = declaration.cut(bytes_max);
     Elf {
         declaration,
         truncated,
@@ -126,41 +123,9 @@ fn elf_of(record: &ElfRecord, mut declaration: v1::ElfDeclaration, bytes_max: us
     }
 }
 
-/// Leaves texts out of a declaration that an earlier version has taken, until it is small enough: those first that can be
-/// had from its revisions. Whether that was needed.
-fn cut_declaration(declaration: &mut v1::ElfDeclaration, bytes_max: usize) -> bool {
-    let leave_out: [fn(&mut v1::ElfDeclaration); 5] = [
-        |elf| elf.tasks.iter_mut().for_each(|task| task.source.clear()),
-        |elf| elf.source.clear(),
-        |elf| elf.tasks.iter_mut().for_each(|task| task.docs.clear()),
-        |elf| {
-            elf.docs.clear();
-            elf.tasks.iter_mut().for_each(|task| task.signature.clear());
-        },
-        |elf| {
-            for task in &mut elf.tasks {
-                task.parameters.iter_mut().for_each(|parameter| parameter.schema.clear());
-                task.outputs.iter_mut().for_each(|output| output.schema.clear());
-            }
-        },
-    ];
-    let mut is_cut = false;
-    for leave_out in leave_out {
-        if declaration.encoded_len() <= bytes_max {
-            return is_cut;
-        }
-        leave_out(declaration);
-        is_cut = true;
-    }
-    while declaration.encoded_len() > bytes_max && !declaration.tasks.is_empty() {
-        declaration.tasks.truncate(declaration.tasks.len() / 2);
-    }
-    is_cut
-}
-
 /// Adds to each elf what the core knows of it, with at most so many instances.
 async fn add_instances(handle: &Handle, elves: &mut [Elf], max: usize) -> Result<(), CallError> {
-    let names: Vec<String> = elves.iter().map(|elf| elf.declaration.name.clone()).collect();
+    let names: Vec<String> = elves.iter().map(|elf| elf.declaration.name().to_owned()).collect();
     let views = handle.query(move |core, _| {
         let cut = |mut view: ElfView| {
             let total = view.instances.len();
@@ -196,8 +161,7 @@ pub(crate) async fn revisions(
     };
     let entry = |record: RevisionRecord| {
         let mut revision = revision_of(&record)?;
-        revision.document.source.clear();
-        revision.document.docs.clear();
+        revision.document.leave_out_texts();
         Ok(revision)
     };
     let Filled { entries, next, .. } = page::fill(page.limit(), LISTED_AT_ONCE, after, read, entry).await?;
@@ -218,52 +182,6 @@ pub(crate) async fn revision(
 }
 
 fn revision_of(record: &RevisionRecord) -> Result<RevisionView, CallError> {
-    let document = v1::Revision::decode(record.body.clone())
-        .map_err(|error| CallError::Unreadable(format!("a revision of elf `{}`: {error}", record.elf)))?;
+    let document = RevisionDocument::decode(&record.elf, record.body.clone())?;
     Ok(RevisionView { document, first_seen: record.first_seen })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An elf as an earlier version took it: each text at its limit, and all together far beyond.
-    fn huge(tasks: usize, text: usize) -> v1::ElfDeclaration {
-        let text = "x".repeat(text);
-        let task = |number: usize| v1::TaskDeclaration {
-            name: format!("task_{number}"),
-            docs: text.clone(),
-            signature: text.clone(),
-            source: text.clone(),
-            parameters: vec![v1::ParameterDeclaration {
-                name: "a".to_owned(),
-                schema: text.clone(),
-                optional: false,
-            }],
-            outputs: vec![v1::OutputDeclaration { name: "b".to_owned(), schema: text.clone() }],
-            ..v1::TaskDeclaration::default()
-        };
-        v1::ElfDeclaration {
-            name: "elf".to_owned(),
-            docs: text.clone(),
-            source: text.clone(),
-            tasks: (0..tasks).map(task).collect(),
-            ..v1::ElfDeclaration::default()
-        }
-    }
-
-    #[test]
-    fn what_an_earlier_version_took_is_cut_as_far_as_needed_and_says_so() {
-        let mut small = huge(2, 10);
-        assert!(!cut_declaration(&mut small, 1_000) && small == huge(2, 10), "what is small stays as it is");
-        for (tasks, text) in [(3, 1_000_000), (10, 200_000), (1_000, 3_000)] {
-            let mut elf = huge(tasks, text);
-            assert!(cut_declaration(&mut elf, SHOWN_BYTES_MAX));
-            assert!(elf.encoded_len() <= SHOWN_BYTES_MAX, "{} bytes", elf.encoded_len());
-            assert_eq!(elf.tasks.len(), tasks, "every task is named");
-            assert!(elf.tasks.iter().all(|task| task.source.is_empty()), "sources go first");
-        }
-        let mut names = huge(100_000, 0);
-        assert!(cut_declaration(&mut names, 1_000_000) && names.encoded_len() <= 1_000_000);
-    }
 }

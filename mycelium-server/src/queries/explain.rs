@@ -113,10 +113,8 @@ async fn late_by_of_elf(handle: &Handle, elf: Arc<str>) -> Result<Option<Duratio
 
 async fn decided_by(handle: &Handle, id: JobId) -> Result<Evaluated, CallError> {
     let spec = specs::spec(&**handle.store(), id).await?;
-    Ok(match spec.and_then(|spec| spec.for_each) {
-        Some(_) => Evaluated::Elements,
-        None => Evaluated::Condition,
-    })
+    let has_list = spec.is_some_and(|spec| spec.has_list());
+    Ok(if has_list { Evaluated::Elements } else { Evaluated::Condition })
 }
 
 /// Some of the jobs that a job waits for.

@@ -1,12 +1,10 @@
 //! Failures, equal ones together, and when they occurred.
 
 use mycelium_core::ids::FailureId;
-use mycelium_proto::v1;
-use prost::Message as _;
 
-use super::blame::failure_in;
 use super::page::{self, Filled, Page, PageOf, Weigh, left_out};
-use crate::broker::{CallError, Handle, cut_failure};
+use crate::broker::{CallError, Handle};
+use crate::documents::{Failure, cut_words};
 use crate::error::Error;
 use crate::store::{FailureCursor, FailureRecord, OccurrenceRecord};
 
@@ -22,12 +20,12 @@ pub(crate) struct FailureGroup {
     /// How often and when they occurred.
     pub(crate) record: FailureRecord,
     /// With the words of the latest.
-    pub(crate) failure: v1::Failure,
+    pub(crate) failure: Failure,
 }
 
 impl FailureGroup {
     fn of(record: FailureRecord) -> Result<Self, CallError> {
-        Ok(Self { failure: failure_in(&record)?, record })
+        Ok(Self { failure: Failure::decode(record.id, record.body.clone())?, record })
     }
 }
 
@@ -68,26 +66,13 @@ pub(crate) async fn failure(
     let failure = FailureGroup::of(record.ok_or(CallError::FailureNotFound(id))?)?;
     let read = |after, n| async move { Ok(handle.store().list_occurrences(id, after, n).await?.into()) };
     let Filled { entries, next, .. } =
-        page::fill(page.limit(), CHUNK, after, read, |one| Ok(cut_words(one))).await?;
+        page::fill(page.limit(), CHUNK, after, read, |one| Ok(within_limits(one))).await?;
     let next = next.map(|next| page::token(OCCURRENCES, &next.to_be_bytes())).unwrap_or_default();
     Ok((failure, Page { entries, next, unreadable: 0 }))
 }
 
-/// One that an earlier version has stored may be larger than is taken now.
-fn cut_words(mut occurrence: OccurrenceRecord) -> OccurrenceRecord {
-    let mut words = v1::Failure {
-        message: occurrence.message,
-        details: occurrence.details,
-        causes: occurrence
-            .cause_messages
-            .into_iter()
-            .map(|message| v1::FailureCause { message, ..v1::FailureCause::default() })
-            .collect(),
-        ..v1::Failure::default()
-    };
-    cut_failure(&mut words);
-    occurrence.message = words.message;
-    occurrence.details = words.details;
-    occurrence.cause_messages = words.causes.into_iter().map(|cause| cause.message).collect();
+fn within_limits(mut occurrence: OccurrenceRecord) -> OccurrenceRecord {
+    let OccurrenceRecord { message, details, cause_messages, .. } = &mut occurrence;
+    cut_words(message, details, cause_messages);
     occurrence
 }

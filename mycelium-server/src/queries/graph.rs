@@ -13,9 +13,10 @@ use super::page::{self, PageOf, Weigh};
 use super::specs::{self, JOBS_AT_ONCE, Lists, Run, Runs};
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
+use crate::documents::Spec;
 use crate::error::Error;
 use crate::store::{FinishedQuery, Reads, SpecRecord};
-use crate::values::{Edge, edges_of, element_id, list_edges_of};
+use crate::values::{Edge, element_id};
 
 /// The farthest that a graph around a job reaches.
 const DEPTH_MAX: u32 = 100;
@@ -167,7 +168,7 @@ pub(super) async fn incoming(handle: &Handle, run: Run) -> Result<Vec<Incoming>,
     let work = move || {
         let mut into_lists = HashMap::with_capacity(run.lists.len());
         for (list, record) in run.lists {
-            into_lists.insert(list, list_edges_of(&specs::decode(list, record.body)?));
+            into_lists.insert(list, Spec::decode(list, record.body)?.list_edges());
         }
         let incoming = run.jobs.into_iter().map(|(job, record)| match record {
             Some(record) => Incoming::of(job, record, &into_lists),
@@ -181,10 +182,10 @@ pub(super) async fn incoming(handle: &Handle, run: Run) -> Result<Vec<Incoming>,
 impl Incoming {
     fn of(job: JobId, record: SpecRecord, into_lists: &HashMap<JobId, Vec<Edge>>) -> Result<Self, CallError> {
         let (gathered_by, bytes) = (record.gathered_by, record.body.len());
-        let spec = specs::decode(job, record.body)?;
+        let spec = Spec::decode(job, record.body)?;
         let into_list = gathered_by.and_then(|list| into_lists.get(&list)).into_iter().flatten().cloned();
-        let edges = edges_of(&spec).into_iter().chain(into_list).map(|edge| into_job(job, edge)).collect();
-        Ok(Self { job, edges, gathered_by, has_list: spec.for_each.is_some(), bytes: Some(bytes) })
+        let edges = spec.edges().into_iter().chain(into_list).map(|edge| into_job(job, edge)).collect();
+        Ok(Self { job, edges, gathered_by, has_list: spec.has_list(), bytes: Some(bytes) })
     }
 }
 

@@ -8,14 +8,13 @@ use mycelium_core::effects::Refusal;
 use mycelium_core::ids::JobId;
 use mycelium_core::image::JobHead;
 use mycelium_core::status::{FinalStatus, Status};
-use mycelium_proto::v1;
-use prost::Message as _;
 
 use super::blame::{Blame, blame};
 use super::page::Weigh;
 use super::specs;
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
+use crate::documents::{Outputs, Spec};
 use crate::report::Report;
 use crate::store::{Damage, FinishedRecord, Reads, isolate};
 
@@ -120,7 +119,7 @@ pub(crate) struct Shows {
 pub(crate) struct JobDetails {
     pub(crate) job: Job,
     /// As it was submitted.
-    pub(crate) spec: Option<v1::JobSpec>,
+    pub(crate) spec: Option<Spec>,
     pub(crate) values: Option<JobValues>,
     /// Why it did not end well.
     pub(crate) blame: Blame,
@@ -135,20 +134,13 @@ pub(crate) async fn job(handle: &Handle, id: JobId, shows: Shows) -> Result<JobD
     Ok(JobDetails { job, spec, values, blame })
 }
 
-/// Outputs as they are stored.
-pub(crate) fn decode_outputs(id: JobId, encoded: Bytes) -> Result<Vec<v1::NamedOutput>, CallError> {
-    v1::Outputs::decode(encoded)
-        .map(|outputs| outputs.outputs)
-        .map_err(|error| CallError::Unreadable(format!("the outputs of job {id}: {error}")))
-}
-
 /// The outputs of a job.
 #[derive(Debug)]
 pub(crate) struct JobOutputs {
     pub(crate) job: JobId,
     pub(crate) status: Status,
     /// None if it is not DONE.
-    pub(crate) outputs: Vec<v1::NamedOutput>,
+    pub(crate) outputs: Outputs,
 }
 
 /// The outputs of the first of some jobs, as many as go into one answer; at least of one.
@@ -190,7 +182,7 @@ async fn outputs_up_to(
                 return Ok(answered);
             }
             bytes += encoded.len() + 32;
-            let outputs = decode_outputs(*id, encoded)?;
+            let outputs = Outputs::decode(*id, encoded)?;
             answered.push(JobOutputs { job: *id, status: *status, outputs });
         }
     }

@@ -12,11 +12,12 @@ use mycelium_proto::limits::{FOR_EACH_ELEMENTS_MAX, PAGE_BYTES_MAX};
 
 use super::elements;
 use super::graph::{EdgeKind, Incoming, JobEdge, gather_edge, incoming};
-use super::jobs::{Job, decode_outputs, find, find_readable};
+use super::jobs::{Job, find, find_readable};
 use super::page::{self, PageOf, Weigh};
 use super::specs::{JOBS_AT_ONCE, Lists, Runs};
 use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
+use crate::documents::Outputs;
 use crate::error::Error;
 use crate::values::element_id;
 
@@ -103,11 +104,11 @@ async fn check_output(handle: &Handle, job: JobId, found: &Job, output: &str) ->
         return Ok(());
     }
     let stored = handle.store().outputs(&[job]).await?.pop().flatten();
-    let outputs = decode_outputs(job, stored.unwrap_or_default())?;
-    if outputs.iter().any(|candidate| candidate.name == output) {
+    let outputs = Outputs::decode(job, stored.unwrap_or_default()).map_err(CallError::from)?;
+    let names: Vec<&str> = outputs.names().collect();
+    if names.contains(&output) {
         return Ok(());
     }
-    let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     Err(Error::field("output", format!("is none of what the job returned, which is: {names}")))
 }

@@ -3,9 +3,8 @@
 //! A query is answered from memory at one moment and reads the store after that, so that a job that finishes meanwhile may
 //! be listed twice and is never left out.
 //!
-//! Nothing here knows by which protocol it is asked. Answers are types of this module, of the core and of the store; the
-//! only messages among them are those that clients and elves have sent and that are stored as they came, because others
-//! work on them as well: specifications with their value graphs, outputs, declarations, failures.
+//! Nothing here knows by which protocol it is asked, nor its messages. Answers are types of this module, of the core and
+//! of the store, and [`documents`](crate::documents) as clients and elves have sent them.
 
 pub(crate) mod attempts;
 pub(crate) mod blame;

@@ -5,13 +5,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::Bytes;
 use mycelium_core::ids::JobId;
 use mycelium_proto::limits::SPEC_BYTES_MAX;
-use mycelium_proto::v1;
-use prost::Message as _;
 
 use crate::broker::CallError;
+use crate::documents::Spec;
 use crate::store::{Answer, Outline, Reads, SpecRecord, isolate};
 
 /// How many jobs are asked about at once.
@@ -176,14 +174,7 @@ pub(super) async fn outlines(store: &dyn Reads, ids: &[JobId]) -> Result<Vec<Opt
 }
 
 /// The specification of a job, as it was submitted.
-pub(super) async fn spec(store: &dyn Reads, id: JobId) -> Result<Option<v1::JobSpec>, CallError> {
-    match store.specs(&[id]).await?.pop().flatten() {
-        None => Ok(None),
-        Some(record) => decode(id, record.body).map(Some),
-    }
-}
-
-pub(super) fn decode(id: JobId, body: Bytes) -> Result<v1::JobSpec, CallError> {
-    v1::JobSpec::decode(body)
-        .map_err(|error| CallError::Unreadable(format!("the specification of job {id}: {error}")))
+pub(super) async fn spec(store: &dyn Reads, id: JobId) -> Result<Option<Spec>, CallError> {
+    let record = store.specs(&[id]).await?.pop().flatten();
+    Ok(record.map(|record| Spec::decode(id, record.body)).transpose()?)
 }

@@ -2,23 +2,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use mycelium_core::command::Scope;
-use mycelium_core::ids::{ContentDigest, FlowId, JobId};
-use mycelium_core::image::JobHead;
+use mycelium_core::ids::{FlowId, JobId};
 use mycelium_core::labels::Labels;
-use mycelium_proto::v1::{self, value_node};
-use prost::Message as _;
 
 use super::graph::Root;
 use super::lineage::LineageOf;
 use super::list::{self, JobsQuery};
 use super::{Job, PageOf, flows, graph, lineage, values};
 use crate::blobs::Blobs;
-use crate::broker::{self, Handle, PreparedJob, Running, Submission};
+use crate::broker::{self, Handle, PreparedJob, Running, Submission, testing};
 use crate::config::Config;
 use crate::store::{FaultyStore, MemoryStore, Reads as _};
-use crate::values::check_spec;
 
 const FLOW: FlowId = FlowId::new([9; 16]);
 
@@ -29,49 +24,13 @@ fn id(number: u16) -> JobId {
 }
 
 /// A job that takes what these return.
-fn takes(number: u16, of: &[u16]) -> v1::JobSpec {
-    let nodes = of.iter().map(|of| {
-        let output = v1::OutputRef { job_id: bytes(id(*of)), name: String::new() };
-        v1::ValueNode { kind: Some(value_node::Kind::Output(output)) }
-    });
-    let mut nodes: Vec<v1::ValueNode> = nodes.collect();
-    let items = (0..u32::try_from(nodes.len()).unwrap()).collect();
-    nodes.push(v1::ValueNode { kind: Some(value_node::Kind::List(v1::ListNode { items })) });
-    let node = u32::try_from(nodes.len() - 1).unwrap();
-    v1::JobSpec {
-        job_id: bytes(id(number)),
-        elf: "e".to_owned(),
-        task: "task_t".to_owned(),
-        arguments: vec![v1::Argument { parameter: "x".to_owned(), node }],
-        nodes,
-        ..v1::JobSpec::default()
-    }
-}
-
-fn bytes(id: JobId) -> Bytes {
-    Bytes::copy_from_slice(id.as_bytes())
-}
-
-fn prepared(spec: &v1::JobSpec) -> PreparedJob {
-    let checked = check_spec(spec).unwrap();
-    PreparedJob {
-        head: JobHead {
-            id: checked.id,
-            elf: Arc::from("e"),
-            task: Arc::from("task_t"),
-            labels: labels(),
-            ..JobHead::default()
-        },
-        depends_on: checked.depends_on,
-        evaluate: spec.run_if.is_some() || spec.for_each.is_some(),
-        body: spec.encode_to_vec().into(),
-        digest: ContentDigest::default(),
-        blobs: Vec::new(),
-    }
+fn takes(number: u16, of: &[u16]) -> PreparedJob {
+    let of: Vec<JobId> = of.iter().copied().map(id).collect();
+    testing::takes(id(number), &of, labels())
 }
 
 /// A broker with some jobs.
-async fn broker(specs: &[v1::JobSpec]) -> (Arc<FaultyStore>, Running) {
+async fn broker(jobs: Vec<PreparedJob>) -> (Arc<FaultyStore>, Running) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let blobs = Blobs::in_memory(Duration::from_secs(3600));
     let running = broker::start(store.clone(), blobs, Config::default()).unwrap();
@@ -81,7 +40,7 @@ async fn broker(specs: &[v1::JobSpec]) -> (Arc<FaultyStore>, Running) {
         flow_labels: Labels::default(),
         part: None,
         elements: None,
-        jobs: specs.iter().map(prepared).collect(),
+        jobs,
     };
     running.handle.submit(None, submission).await.unwrap();
     (store, running)
@@ -91,13 +50,13 @@ async fn broker(specs: &[v1::JobSpec]) -> (Arc<FaultyStore>, Running) {
 /// in the graph of their flow, in that around the first, in the lineage up and down, and their values.
 async fn requests(width: u16) -> [usize; 5] {
     let middle: Vec<u16> = (1..=width).collect();
-    let mut specs = vec![takes(0, &[])];
-    specs.extend(middle.iter().map(|number| takes(*number, &[0])));
-    specs.push(takes(width + 1, &middle));
-    let (store, running) = broker(&specs).await;
+    let mut jobs = vec![takes(0, &[])];
+    jobs.extend(middle.iter().map(|number| takes(*number, &[0])));
+    jobs.push(takes(width + 1, &middle));
+    let n_jobs = jobs.len();
+    let (store, running) = broker(jobs).await;
     let handle: &Handle = &running.handle;
     let page = PageOf { size: 1_000, ..PageOf::default() };
-    let n_jobs = specs.len();
     let n_edges = 2 * middle.len();
     let of = |job, down| LineageOf { job: id(job), output: String::new(), down, shows_values: false };
 
@@ -137,9 +96,9 @@ async fn a_job_that_ends_while_it_is_listed_is_not_left_out() {
         all(),
         JobsQuery { flow: Some(FLOW), ..all() },
         JobsQuery { elf: Some("e".to_owned()), ..all() },
-        JobsQuery { labels: labels(), ..all() },
+        JobsQuery { labels: labels().into(), ..all() },
     ] {
-        let (store, running) = broker(&[takes(0, &[])]).await;
+        let (store, running) = broker(vec![takes(0, &[])]).await;
         let handle = &running.handle;
         let page = PageOf::default();
         let (listed, ()) = tokio::join!(
@@ -149,7 +108,7 @@ async fn a_job_that_ends_while_it_is_listed_is_not_left_out() {
         assert!(listed.unwrap().entries.iter().any(|job| job.id() == id(0)), "{query:?}");
         stop(running).await;
     }
-    let (store, running) = broker(&[takes(0, &[])]).await;
+    let (store, running) = broker(vec![takes(0, &[])]).await;
     let handle = &running.handle;
     // The first finds the flow.
     let held = store.hold_read_after(1);
@@ -163,7 +122,7 @@ async fn a_job_that_ends_while_it_is_listed_is_not_left_out() {
 /// As when more jobs end before the core is asked than it remembers: it has forgotten the flow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_that_ends_while_it_is_listed_is_told_with_what_it_ended_with() {
-    let (store, running) = broker(&[takes(0, &[])]).await;
+    let (store, running) = broker(vec![takes(0, &[])]).await;
     let before = store.flows(&[FLOW]).await.unwrap().remove(0).unwrap();
     cancel(&running.handle).await;
     stop(running).await;
@@ -185,6 +144,6 @@ async fn stop(running: Running) {
     running.ended.await.unwrap().unwrap();
 }
 
-fn labels() -> Labels {
-    BTreeMap::from([("of".to_owned(), "tests".to_owned())]).into()
+fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([("of".to_owned(), "tests".to_owned())])
 }

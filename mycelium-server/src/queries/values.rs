@@ -8,19 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mycelium_core::ids::JobId;
-use mycelium_proto::v1;
-use prost::Message as _;
 use tokio::runtime;
 
 use super::graph::EdgeKind;
-use super::jobs::{Job, decode_outputs, find_readable};
+use super::jobs::{Job, find_readable};
 use super::page::{self, Weigh};
-use super::specs::{self, Lists, Run, Runs};
+use super::specs::{Lists, Run, Runs};
 use crate::blobs::Blobs;
 use crate::broker::{CallError, Handle, Party};
 use crate::compute::Operands;
+use crate::documents::{Destination, Nodes, Outputs, Spec};
 use crate::store::{Reads, SpecRecord, isolate};
-use crate::values::{OutputsByJob, Preview, PreviewError, Tracer, has_operations, preview};
+use crate::values::{OutputsByJob, Preview, PreviewError};
 
 /// The most bytes of values in one answer.
 const VALUES_BYTES_MAX: usize = 1024 * 1024;
@@ -44,7 +43,7 @@ const COMPUTING_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct JobValues {
     pub(crate) job: JobId,
     /// The table that they are computed from; empty if it is large.
-    pub(crate) nodes: Vec<v1::ValueNode>,
+    pub(crate) nodes: Nodes,
     pub(crate) values: Vec<JobValue>,
     /// The jobs that they are made of, as they stand.
     pub(crate) origins: Vec<Job>,
@@ -66,10 +65,9 @@ pub(crate) struct JobValue {
 
 impl Weigh for JobValues {
     fn bytes(&self) -> usize {
-        let nodes: usize = self.nodes.iter().map(|node| node.encoded_len() + 6).sum();
         let values: usize = self.values.iter().map(Weigh::bytes).sum();
         let origins: usize = self.origins.iter().map(Weigh::bytes).sum();
-        32 + nodes + values + origins
+        32 + self.nodes.encoded_len() + values + origins
     }
 }
 
@@ -157,7 +155,7 @@ impl Group {
 /// A job's values before they are computed.
 struct Draft {
     job: JobId,
-    spec: v1::JobSpec,
+    spec: Spec,
     values: Vec<Part>,
     /// The jobs that they are made of, each once.
     origins: Vec<JobId>,
@@ -176,10 +174,16 @@ struct Part {
 impl Draft {
     /// Of a job that is not known, there are none.
     fn of(job: JobId, record: Option<SpecRecord>) -> Result<Self, CallError> {
-        let spec = record.map(|record| specs::decode(job, record.body)).transpose()?.unwrap_or_default();
-        let mut tracer = Tracer::new(&spec.nodes);
-        let values: Vec<Part> = nodes_of(&spec)
-            .map(|(kind, parameter, node)| {
+        let spec = record.map(|record| Spec::decode(job, record.body)).transpose()?.unwrap_or_default();
+        let mut tracer = spec.tracer();
+        let values: Vec<Part> = spec
+            .inputs()
+            .map(|(into, node)| {
+                let (kind, parameter) = match into {
+                    Destination::Parameter(parameter) => (EdgeKind::Value, parameter),
+                    Destination::Condition => (EdgeKind::Condition, ""),
+                    Destination::List => (EdgeKind::Element, ""),
+                };
                 let made_of = tracer.made_of(node);
                 let computable = !made_of.element;
                 Part { kind, parameter: parameter.to_owned(), node, made_of: made_of.jobs, computable }
@@ -198,7 +202,7 @@ impl Draft {
         deadline: Instant,
     ) -> Result<JobValues, CallError> {
         let (blobs, runtime) = (handle.blobs().clone(), runtime::Handle::current());
-        if has_operations(&self.spec) {
+        if self.spec.has_operations() {
             let turn = handle.turn(Party::Readers).await;
             handle.evaluate(turn, move || self.finish(&outputs, deadline, &blobs, &runtime)).await
         } else if self.values.is_empty() {
@@ -227,7 +231,7 @@ impl Draft {
                     EdgeKind::Element => "for_each",
                     EdgeKind::Value | EdgeKind::After | EdgeKind::Gather => &part.parameter,
                 };
-                Some(preview(&mut self.spec, outputs, in_errors, part.node, &operands))
+                Some(self.spec.preview(outputs, in_errors, part.node, &operands))
             } else {
                 None
             };
@@ -237,19 +241,10 @@ impl Draft {
             let Part { kind: into, parameter, node, .. } = part;
             values.push(JobValue { into, parameter, node, known, origins });
         }
-        let nodes_bytes: usize = self.spec.nodes.iter().map(|node| node.encoded_len() + 4).sum();
-        let nodes = if nodes_bytes <= NODES_BYTES_MAX { self.spec.nodes } else { Vec::new() };
+        let nodes = self.spec.into_nodes();
+        let nodes = if nodes.encoded_len() <= NODES_BYTES_MAX { nodes } else { Nodes::default() };
         JobValues { job: self.job, nodes, values, origins: Vec::new() }
     }
-}
-
-/// What is computed for a job: what it is for, the parameter if it is an argument, and the node.
-fn nodes_of(spec: &v1::JobSpec) -> impl Iterator<Item = (EdgeKind, &str, u32)> {
-    let arguments = spec.arguments.iter();
-    let arguments = arguments.map(|argument| (EdgeKind::Value, argument.parameter.as_str(), argument.node));
-    let condition = spec.run_if.map(|node| (EdgeKind::Condition, "", node));
-    let list = spec.for_each.as_ref().map(|each| (EdgeKind::Element, "", each.list));
-    arguments.chain(condition).chain(list)
 }
 
 /// The outputs of those of `jobs` that are DONE; of none if they are too many bytes, or it is too late.
@@ -271,7 +266,7 @@ async fn read_outputs(
             if bytes > OUTPUTS_BYTES_MAX {
                 return Ok(HashMap::new());
             }
-            outputs.insert(*job, v1::Outputs { outputs: decode_outputs(*job, encoded)? });
+            outputs.insert(*job, Outputs::decode(*job, encoded)?.into());
         }
     }
     Ok(outputs)

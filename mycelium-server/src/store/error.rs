@@ -2,6 +2,8 @@
 
 use mycelium_core::ids::Commit;
 
+use crate::documents::Undecodable;
+
 /// Why a store has not done what it was asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -63,6 +65,12 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+}
+
+impl From<Undecodable> for Error {
+    fn from(document: Undecodable) -> Self {
+        Self::Damaged { what: document.to_string() }
+    }
 }
 
 /// What is wrong with a record or a file that is damaged: the text of an [`Error::Damaged`].

@@ -9,14 +9,16 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use mycelium_core::ids::JobId;
 use mycelium_proto::v1::{self, value_node};
-use prost::Message as _;
+
+pub use crate::documents::Destination;
 
 use super::{Error, SpecRecord};
+use crate::documents::{Outputs, Spec};
 
 /// What flows into a job.
 #[derive(Debug, Clone)]
 pub struct Inputs {
-    spec: v1::JobSpec,
+    spec: Spec,
 }
 
 /// A value that flows into a job.
@@ -28,17 +30,6 @@ pub struct Input<'a> {
     pub kind: InputKind<'a>,
     nodes: &'a [v1::ValueNode],
     root: u32,
-}
-
-/// Where a value flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination<'a> {
-    /// Into the argument for this parameter.
-    Parameter(&'a str),
-    /// Into the condition.
-    Condition,
-    /// Into the list that the job is run over.
-    List,
 }
 
 /// What kind of value an input is.
@@ -82,20 +73,13 @@ impl Inputs {
     /// # Errors
     /// [`Error::Damaged`] if its body is no specification.
     pub fn of(created: &SpecRecord) -> Result<Self, Error> {
-        let decoded = v1::JobSpec::decode(created.body.clone());
-        let what = |error| format!("the specification of job {}: {error}", created.head.id);
-        decoded.map(|spec| Self { spec }).map_err(|error| Error::Damaged { what: what(error) })
+        Ok(Self { spec: Spec::decode(created.head.id, created.body.clone())? })
     }
 
     /// Each: the arguments in their order, the condition, and the list.
     pub fn iter(&self) -> impl Iterator<Item = Input<'_>> {
-        let arguments = self.spec.arguments.iter();
-        let arguments =
-            arguments.map(|argument| (Destination::Parameter(&argument.parameter), argument.node));
-        let condition = self.spec.run_if.map(|node| (Destination::Condition, node));
-        let list = self.spec.for_each.as_ref().map(|each| (Destination::List, each.list));
-        arguments.chain(condition).chain(list).map(|(into, root)| {
-            let nodes = &*self.spec.nodes;
+        self.spec.inputs().map(|(into, root)| {
+            let nodes = self.spec.nodes();
             let kind = match kind(nodes, root) {
                 Some(value_node::Kind::Literal(payload)) => InputKind::Literal(payload),
                 Some(value_node::Kind::Output(_)) => InputKind::Reference,
@@ -205,14 +189,13 @@ fn kind(nodes: &[v1::ValueNode], node: u32) -> Option<&value_node::Kind> {
 /// # Errors
 /// [`Error::Damaged`] if the bytes are no outputs.
 pub fn outputs(job: JobId, encoded: Bytes) -> Result<Vec<v1::NamedOutput>, Error> {
-    let decoded = v1::Outputs::decode(encoded);
-    let what = |error| format!("the outputs of job {job}: {error}");
-    decoded.map(|outputs| outputs.outputs).map_err(|error| Error::Damaged { what: what(error) })
+    Ok(v1::Outputs::from(Outputs::decode(job, encoded)?).outputs)
 }
 
 #[cfg(test)]
 mod tests {
     use mycelium_core::image::JobHead;
+    use prost::Message as _;
 
     use super::*;
 

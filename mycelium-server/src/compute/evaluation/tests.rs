@@ -2,17 +2,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mycelium_core::ids::{ContentDigest, EvaluationNumber};
-use mycelium_core::image::JobHead;
+use mycelium_core::ids::EvaluationNumber;
 use mycelium_core::labels::Labels;
 use mycelium_proto::v1::{self, value_node};
-use prost::Message as _;
 
 use super::*;
-use crate::broker::{self, PreparedJob, Submission};
+use crate::broker::{self, PreparedJob, Submission, testing};
 use crate::config::Config;
 use crate::store::{FaultyStore, MemoryStore};
-use crate::values::check_spec;
 
 fn id(number: u8) -> JobId {
     JobId::new([number; 16])
@@ -21,7 +18,7 @@ fn id(number: u8) -> JobId {
 /// A job that is run if another returns something true, or one without a condition.
 fn job(number: u8, run_if: Option<u8>) -> PreparedJob {
     let output = |of: u8| v1::OutputRef { job_id: Bytes::from(vec![of; 16]), name: String::new() };
-    let spec = v1::JobSpec {
+    testing::prepared(&v1::JobSpec {
         job_id: Bytes::from(vec![number; 16]),
         elf: "e".to_owned(),
         task: "task_t".to_owned(),
@@ -31,20 +28,7 @@ fn job(number: u8, run_if: Option<u8>) -> PreparedJob {
             .collect(),
         run_if: run_if.map(|_| 0),
         ..v1::JobSpec::default()
-    };
-    PreparedJob {
-        head: JobHead {
-            id: id(number),
-            elf: Arc::from("e"),
-            task: Arc::from("task_t"),
-            ..JobHead::default()
-        },
-        depends_on: check_spec(&spec).unwrap().depends_on,
-        evaluate: run_if.is_some(),
-        body: spec.encode_to_vec().into(),
-        digest: ContentDigest::default(),
-        blobs: Vec::new(),
-    }
+    })
 }
 
 /// How many requests of the store it takes to decide so many jobs, each of whose conditions another returns.

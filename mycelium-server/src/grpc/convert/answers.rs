@@ -76,6 +76,7 @@ fn attempt_end(how: AttemptEnd) -> v1::AttemptEnd {
 
 pub(crate) fn job_outputs(of: JobOutputs) -> v1::JobOutputs {
     let JobOutputs { job, status: at, outputs } = of;
+    let v1::Outputs { outputs } = outputs.into();
     v1::JobOutputs { job_id: id(job.as_bytes()), status: status(at).into(), outputs }
 }
 
@@ -129,7 +130,7 @@ pub(crate) fn values(of: JobValues) -> v1::JobValues {
     let JobValues { job: of, nodes, values, origins } = of;
     v1::JobValues {
         job_id: id(of.as_bytes()),
-        nodes,
+        nodes: nodes.into(),
         values: values.into_iter().map(value).collect(),
         origins: origins.iter().map(job).collect(),
     }
@@ -211,7 +212,7 @@ pub(crate) fn elf(elf: Elf) -> v1::Elf {
         instances: elf.instances.into_iter().map(instance).collect(),
         instances_total: elf.instances_total as u64,
         truncated: elf.truncated,
-        declaration: Some(elf.declaration),
+        declaration: Some(elf.declaration.into()),
     }
 }
 
@@ -230,14 +231,14 @@ fn instance((view, process): (InstanceView, Option<Process>)) -> v1::ElfInstance
 
 pub(crate) fn revision(revision: RevisionView) -> v1::Revision {
     let RevisionView { document, first_seen } = revision;
-    v1::Revision { first_seen: Some(timestamp(first_seen)), ..document }
+    v1::Revision { first_seen: Some(timestamp(first_seen)), ..document.into() }
 }
 
 pub(crate) fn failure_group(group: FailureGroup) -> v1::FailureGroup {
     let FailureGroup { record, failure } = group;
     v1::FailureGroup {
         failure_id: id(record.id.as_bytes()),
-        failure: Some(failure),
+        failure: Some(failure.into()),
         occurrences: record.occurrences,
         first_seen: Some(timestamp(record.first_seen)),
         last_seen: Some(timestamp(record.last_seen)),
@@ -275,6 +276,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::documents::{self, Declaration, RevisionDocument, Spec};
     use crate::queries::page::Weigh;
     use crate::store::FailureRecord;
     use crate::values::PreviewError;
@@ -368,9 +370,11 @@ mod tests {
             encoding: text(),
             content: Some(v1::payload::Content::Inline(vec![1; 70_000].into())),
         };
+        let node = v1::ValueNode { kind: Some(v1::value_node::Kind::Literal(literal)) };
+        let spec = v1::JobSpec { nodes: vec![node; 3], ..v1::JobSpec::default() };
         let of_job = || JobValues {
             job: from,
-            nodes: vec![v1::ValueNode { kind: Some(v1::value_node::Kind::Literal(literal.clone())) }; 3],
+            nodes: Spec::decode(from, spec.encode_to_vec().into()).unwrap().into_nodes(),
             values: vec![
                 value(None),
                 value(Some(Err(PreviewError::Part(Failure::invalid(text()))))),
@@ -383,14 +387,15 @@ mod tests {
         let shown = v1::Failure { message: "m".repeat(70_000), r#type: text(), ..v1::Failure::default() };
         let record = FailureRecord {
             id: FailureId::new([255; 16]),
-            body: Bytes::new(),
+            body: shown.encode_to_vec().into(),
             occurrences: u64::MAX,
             first_seen: LATE,
             last_seen: LATE,
             elf: Arc::from(text()),
             task: Arc::from(text()),
         };
-        let group = || FailureGroup { record: record.clone(), failure: shown.clone() };
+        let failure = documents::Failure::decode(record.id, record.body.clone()).unwrap();
+        let group = || FailureGroup { record: record.clone(), failure: failure.clone() };
         assert!(in_list(&failure_group(group())) <= group().bytes());
         let one = OccurrenceRecord {
             job: from,
@@ -410,8 +415,9 @@ mod tests {
             held: u32::MAX,
         };
         let process = Process { id: u32::MAX, host: text(), late_by: None };
+        let declared = v1::ElfDeclaration { name: text(), ..v1::ElfDeclaration::default() };
         let of_elf = || Elf {
-            declaration: v1::ElfDeclaration { name: text(), ..v1::ElfDeclaration::default() },
+            declaration: Declaration::decode("e", declared.encode_to_vec().into()).unwrap(),
             truncated: true,
             first_seen: LATE,
             last_seen: LATE,
@@ -422,6 +428,7 @@ mod tests {
         };
         assert!(in_list(&elf(of_elf())) <= of_elf().bytes());
         let document = v1::Revision { source: "s".repeat(70_000), ..v1::Revision::default() };
+        let document = RevisionDocument::decode("e", document.encode_to_vec().into()).unwrap();
         let of_revision = || RevisionView { document: document.clone(), first_seen: LATE };
         assert!(in_list(&revision(of_revision())) <= of_revision().bytes());
     }

@@ -9,8 +9,8 @@ use mycelium_proto::v1;
 use super::super::convert;
 use super::outgoing::Room;
 use crate::broker::{CallError, WatchedChange};
+use crate::documents;
 use crate::queries::Job;
-use crate::queries::jobs::decode_outputs;
 use crate::store::{Reads, isolate};
 
 /// About what a change takes beside its outputs and its text.
@@ -155,7 +155,7 @@ pub(super) async fn assemble(
                 || (is_first && size <= OUTPUTS_BYTES_MAX && room.try_grow_to(bytes + size));
             if fits {
                 bytes += size;
-                message.outputs = decode_outputs(job, encoded)?;
+                message.outputs = v1::Outputs::from(documents::Outputs::decode(job, encoded)?).outputs;
             } else if is_first || is_starved {
                 is_starved = true;
                 message.outputs_omitted = true;

@@ -1,0 +1,34 @@
+//! Documents: what clients and elves have sent and is stored as it came, encoded. It is decoded here and nowhere else.
+//!
+//! Each type wraps the message that a document is, so that nothing is copied, and says what readers need to know of it.
+//! The message itself is for those who compute with it or send it on: they take it out with `into`.
+
+mod declaration;
+mod failure;
+mod outputs;
+mod spec;
+mod text;
+
+use bytes::Bytes;
+use prost::{DecodeError, Message};
+
+pub(crate) use declaration::{Declaration, RevisionDocument};
+pub(crate) use failure::{Failure, cut_words};
+pub(crate) use outputs::Outputs;
+pub use spec::Destination;
+pub(crate) use spec::{Nodes, Spec};
+pub(crate) use text::{cut, cut_message};
+
+/// Bytes that were stored as a document and are none.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{what}: {error}")]
+pub(crate) struct Undecodable {
+    /// What they were.
+    what: String,
+    /// What is wrong with them.
+    pub(crate) error: DecodeError,
+}
+
+fn decode<M: Message + Default>(encoded: Bytes, what: impl FnOnce() -> String) -> Result<M, Undecodable> {
+    M::decode(encoded).map_err(|error| Undecodable { what: what(), error })
+}

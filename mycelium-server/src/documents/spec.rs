@@ -1,0 +1,151 @@
+//! A job as it was submitted.
+
+use bytes::Bytes;
+use mycelium_core::ids::JobId;
+use mycelium_proto::limits;
+use mycelium_proto::v1::{self, payload, value_node};
+use prost::Message as _;
+
+use super::{Undecodable, decode};
+use crate::values::{self, Edge, OutputsByJob, Preview, PreviewError, ReadBlob, Tracer};
+
+/// Where a value flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination<'a> {
+    /// Destination the argument for this parameter.
+    Parameter(&'a str),
+    /// Destination the condition.
+    Condition,
+    /// Destination the list that the job is run over.
+    List,
+}
+
+/// The specification of a job. That of a job that is not known is empty.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Spec(v1::JobSpec);
+
+impl Spec {
+    /// Decodes that of `job`.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub(crate) fn decode(job: JobId, encoded: Bytes) -> Result<Self, Undecodable> {
+        decode(encoded, || format!("the specification of job {job}")).map(Self)
+    }
+
+    /// Whether the job is run over a list.
+    pub(crate) fn has_list(&self) -> bool {
+        self.0.for_each.is_some()
+    }
+
+    /// Whether its values take more to compute than assembling bytes.
+    pub(crate) fn has_operations(&self) -> bool {
+        values::has_operations(&self.0)
+    }
+
+    /// The edges that end in the job, as [`values::edges_of`] tells them.
+    pub(crate) fn edges(&self) -> Vec<Edge> {
+        values::edges_of(&self.0)
+    }
+
+    /// The edges by which values flow into the list that the job is run over.
+    pub(crate) fn list_edges(&self) -> Vec<Edge> {
+        values::list_edges_of(&self.0)
+    }
+
+    /// What flows into the job, each with its node: the arguments in their order, the condition, and the list.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = (Destination<'_>, u32)> {
+        let arguments = self.0.arguments.iter();
+        let arguments =
+            arguments.map(|argument| (Destination::Parameter(&argument.parameter), argument.node));
+        let condition = self.0.run_if.map(|node| (Destination::Condition, node));
+        let list = self.0.for_each.as_ref().map(|each| (Destination::List, each.list));
+        arguments.chain(condition).chain(list)
+    }
+
+    /// The table of its value graph.
+    pub(crate) fn nodes(&self) -> &[v1::ValueNode] {
+        &self.0.nodes
+    }
+
+    pub(crate) fn into_nodes(self) -> Nodes {
+        Nodes(self.0.nodes)
+    }
+
+    /// Finds what its values are made of.
+    pub(crate) fn tracer(&self) -> Tracer<'_> {
+        Tracer::new(&self.0.nodes)
+    }
+
+    /// Computes the value of a node as it is computed when the job is dispatched; `parameter` is named in errors. Leaves
+    /// the specification as it was.
+    pub(crate) fn preview(
+        &mut self,
+        outputs: &OutputsByJob,
+        parameter: &str,
+        node: u32,
+        blobs: &dyn ReadBlob,
+    ) -> Result<Preview, PreviewError> {
+        values::preview(&mut self.0, outputs, parameter, node, blobs)
+    }
+
+    /// Leaves out what takes most, until it fits into so many bytes. How many it took, if that was needed, and else 0.
+    pub(crate) fn cut(&mut self, bytes_max: usize) -> u64 {
+        let Self(spec) = self;
+        let bytes = spec.encoded_len();
+        let leave_out: [fn(&mut v1::JobSpec); 2] = [
+            |spec| leave_out_literals(&mut spec.nodes),
+            |spec| (spec.nodes, spec.after) = Default::default(),
+        ];
+        for leave_out in leave_out {
+            if spec.encoded_len() <= bytes_max {
+                break;
+            }
+            leave_out(spec);
+        }
+        if spec.encoded_len() < bytes { bytes as u64 } else { 0 }
+    }
+}
+
+/// Leaves the larger literals without content, in bodies too. Their depth was checked when they were submitted.
+fn leave_out_literals(nodes: &mut [v1::ValueNode]) {
+    for node in nodes {
+        match &mut node.kind {
+            Some(value_node::Kind::Literal(literal)) => {
+                if let Some(payload::Content::Inline(bytes)) = &literal.content
+                    && bytes.len() > limits::VALUE_PREVIEW_BYTES_MAX
+                {
+                    literal.content = None;
+                }
+            }
+            Some(value_node::Kind::Operation(v1::Operation { body: Some(body), .. })) => {
+                leave_out_literals(&mut body.nodes);
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+impl From<Spec> for v1::JobSpec {
+    fn from(Spec(message): Spec) -> Self {
+        message
+    }
+}
+
+/// The table of a value graph.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes(Vec<v1::ValueNode>);
+
+impl Nodes {
+    /// How many bytes it takes as a field of a message, with the tags and lengths of its nodes.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let lens = self.0.iter().map(v1::ValueNode::encoded_len);
+        lens.map(|len| 1 + prost::length_delimiter_len(len) + len).sum()
+    }
+}
+
+impl From<Nodes> for Vec<v1::ValueNode> {
+    fn from(Nodes(nodes): Nodes) -> Self {
+        nodes
+    }
+}
