@@ -163,6 +163,24 @@ fn tonic_stays_in_the_transport() {
 }
 
 #[test]
+fn queries_know_no_messages() {
+    const QUERIES: &str = "mycelium-server/src/queries/";
+    const UNKNOWN: [&str; 4] = ["grpc", "prost", "tonic", "v1"];
+    // Limits are numbers that hold whatever is spoken.
+    let is_of_the_contract =
+        |line: &str| names(line, "mycelium_proto") && !line.contains("mycelium_proto::limits");
+    let queries: Vec<_> = texts().into_iter().filter(|(path, _)| path.starts_with(QUERIES)).collect();
+    assert!(queries.len() > 10, "queries are somewhere else");
+    let problems = queries.iter().flat_map(|(path, text)| {
+        let knows = |line: &str| UNKNOWN.iter().any(|word| names(line, word)) || is_of_the_contract(line);
+        let lines = text.lines().zip(1..).filter(move |(line, _)| knows(line));
+        lines.map(move |(_, number)| format!("{path}:{number}"))
+    });
+    let problems: Vec<String> = problems.collect();
+    assert_none("queries answer in types of their own, whatever protocol is spoken", &problems);
+}
+
+#[test]
 fn tasks_have_a_name_and_somebody_who_waits_for_them() {
     let detached = |line: &str| line.contains("tokio::spawn(") || line.contains("task::spawn(");
     let product = texts().into_iter().filter(|(path, _)| is_product(path));
