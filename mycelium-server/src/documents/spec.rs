@@ -7,7 +7,6 @@ use mycelium_proto::v1::{self, payload, value_node};
 use prost::Message as _;
 
 use super::{Undecodable, decode};
-use crate::values::{self, Edge, OutputsByJob, Preview, PreviewError, ReadBlob, Tracer};
 
 /// Where a value flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,21 +37,6 @@ impl Spec {
         self.0.for_each.is_some()
     }
 
-    /// Whether its values take more to compute than assembling bytes.
-    pub(crate) fn has_operations(&self) -> bool {
-        values::has_operations(&self.0)
-    }
-
-    /// The edges that end in the job, as [`values::edges_of`] tells them.
-    pub(crate) fn edges(&self) -> Vec<Edge> {
-        values::edges_of(&self.0)
-    }
-
-    /// The edges by which values flow into the list that the job is run over.
-    pub(crate) fn list_edges(&self) -> Vec<Edge> {
-        values::list_edges_of(&self.0)
-    }
-
     /// What flows into the job, each with its node: the arguments in their order, the condition, and the list.
     pub(crate) fn inputs(&self) -> impl Iterator<Item = (Destination<'_>, u32)> {
         let arguments = self.0.arguments.iter();
@@ -63,30 +47,17 @@ impl Spec {
         arguments.chain(condition).chain(list)
     }
 
-    /// The table of its value graph.
-    pub(crate) fn nodes(&self) -> &[v1::ValueNode] {
-        &self.0.nodes
-    }
-
     pub(crate) fn into_nodes(self) -> Nodes {
         Nodes(self.0.nodes)
     }
 
-    /// Finds what its values are made of.
-    pub(crate) fn tracer(&self) -> Tracer<'_> {
-        Tracer::new(&self.0.nodes)
+    /// The message, for those who compute with it.
+    pub(crate) fn message(&self) -> &v1::JobSpec {
+        &self.0
     }
 
-    /// Computes the value of a node as it is computed when the job is dispatched; `parameter` is named in errors. Leaves
-    /// the specification as it was.
-    pub(crate) fn preview(
-        &mut self,
-        outputs: &OutputsByJob,
-        parameter: &str,
-        node: u32,
-        blobs: &dyn ReadBlob,
-    ) -> Result<Preview, PreviewError> {
-        values::preview(&mut self.0, outputs, parameter, node, blobs)
+    pub(crate) fn message_mut(&mut self) -> &mut v1::JobSpec {
+        &mut self.0
     }
 
     /// Leaves out what takes most, until it fits into so many bytes. How many it took, if that was needed, and else 0.
@@ -123,6 +94,12 @@ fn leave_out_literals(nodes: &mut [v1::ValueNode]) {
             }
             Some(_) | None => {}
         }
+    }
+}
+
+impl From<v1::JobSpec> for Spec {
+    fn from(message: v1::JobSpec) -> Self {
+        Self(message)
     }
 }
 

@@ -79,7 +79,7 @@ impl Inputs {
     /// Each: the arguments in their order, the condition, and the list.
     pub fn iter(&self) -> impl Iterator<Item = Input<'_>> {
         self.spec.inputs().map(|(into, root)| {
-            let nodes = self.spec.nodes();
+            let nodes = &*self.spec.message().nodes;
             let kind = match kind(nodes, root) {
                 Some(value_node::Kind::Literal(payload)) => InputKind::Literal(payload),
                 Some(value_node::Kind::Output(_)) => InputKind::Reference,

@@ -6,6 +6,7 @@ use mycelium_core::ids::JobId;
 use mycelium_proto::v1::{self, value_node};
 
 use super::expand::below;
+use crate::documents::Spec;
 
 /// One job depends on another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,32 +21,40 @@ pub(crate) enum Edge {
     After { from: JobId },
 }
 
-/// The edges that end in a job, each once, in a fixed order. Of the job for an element they do not tell what the element was
-/// taken from: those are the [`list_edges_of`] the job that has the list.
-pub(crate) fn edges_of(spec: &v1::JobSpec) -> Vec<Edge> {
-    let mut edges = BTreeSet::new();
-    for argument in &spec.arguments {
-        let parameter = &argument.parameter;
-        edges.extend(outputs_below(spec, argument.node).map(|(from, output)| Edge::Value {
-            from,
-            output,
-            parameter: parameter.clone(),
-        }));
+impl Spec {
+    /// The edges that end in the job, each once, in a fixed order. Of the job for an element they do not tell what the
+    /// element was taken from: those are the [`list_edges`](Self::list_edges) of the job that has the list.
+    pub(crate) fn edges(&self) -> Vec<Edge> {
+        let spec = self.message();
+        let mut edges = BTreeSet::new();
+        for argument in &spec.arguments {
+            let parameter = &argument.parameter;
+            edges.extend(outputs_below(spec, argument.node).map(|(from, output)| Edge::Value {
+                from,
+                output,
+                parameter: parameter.clone(),
+            }));
+        }
+        if let Some(condition) = spec.run_if {
+            edges.extend(
+                outputs_below(spec, condition).map(|(from, output)| Edge::Condition { from, output }),
+            );
+        }
+        edges.extend(self.list_edges());
+        edges.extend(
+            spec.after.iter().filter_map(|id| JobId::from_slice(id)).map(|from| Edge::After { from }),
+        );
+        edges.into_iter().collect()
     }
-    if let Some(condition) = spec.run_if {
-        edges.extend(outputs_below(spec, condition).map(|(from, output)| Edge::Condition { from, output }));
-    }
-    edges.extend(list_edges_of(spec));
-    edges.extend(spec.after.iter().filter_map(|id| JobId::from_slice(id)).map(|from| Edge::After { from }));
-    edges.into_iter().collect()
-}
 
-/// The edges by which values flow into the list that a job is run over, each once, in a fixed order.
-pub(crate) fn list_edges_of(spec: &v1::JobSpec) -> Vec<Edge> {
-    let Some(v1::ForEach { list }) = spec.for_each else { return Vec::new() };
-    let edges: BTreeSet<Edge> =
-        outputs_below(spec, list).map(|(from, output)| Edge::Element { from, output }).collect();
-    edges.into_iter().collect()
+    /// The edges by which values flow into the list that the job is run over, each once, in a fixed order.
+    pub(crate) fn list_edges(&self) -> Vec<Edge> {
+        let spec = self.message();
+        let Some(v1::ForEach { list }) = spec.for_each else { return Vec::new() };
+        let edges: BTreeSet<Edge> =
+            outputs_below(spec, list).map(|(from, output)| Edge::Element { from, output }).collect();
+        edges.into_iter().collect()
+    }
 }
 
 /// The outputs that a node is made of, with the jobs they come from.

@@ -9,7 +9,8 @@ use proptest::strategy::ValueTree as _;
 use prost::Message as _;
 
 use super::testing::NoBlobs;
-use super::{Tracer, check_spec, decide, edges_of, jobs_computed, jobs_named, list_edges_of, preview};
+use super::{check_spec, decide, jobs_computed, jobs_named};
+use crate::documents::Spec;
 
 const JSON: [&str; 9] = ["null", "true", "3", "-0.5", "\"a\"", "[1,2,3]", "{\"a\":1}", "[]", "0"];
 
@@ -94,7 +95,7 @@ fn spec() -> impl Strategy<Value = v1::JobSpec> {
 }
 
 /// Checks it, and does with one that is taken what the broker does. Says whether it was taken.
-fn take(mut spec: v1::JobSpec) -> bool {
+fn take(spec: v1::JobSpec) -> bool {
     let checked = match check_spec(&spec) {
         Ok(checked) => checked,
         Err(error) => {
@@ -109,12 +110,14 @@ fn take(mut spec: v1::JobSpec) -> bool {
     assert!(named.is_subset(&depends_on), "{named:?} of {:?}", checked.depends_on);
     assert!(depends_on.len() == checked.depends_on.len() && !depends_on.contains(&checked.id));
 
-    let _drawn = (edges_of(&spec), list_edges_of(&spec));
     let outputs = HashMap::new();
     let _decided = decide(&spec, &outputs, &HashSet::new(), &NoBlobs);
-    for argument in spec.arguments.clone() {
-        let _made_of = Tracer::new(&spec.nodes).made_of(argument.node);
-        let _shown = preview(&mut spec, &outputs, &argument.parameter, argument.node, &NoBlobs);
+    let arguments = spec.arguments.clone();
+    let mut stored = Spec::from(spec);
+    let _drawn = (stored.edges(), stored.list_edges());
+    for argument in arguments {
+        let _made_of = stored.tracer().made_of(argument.node);
+        let _shown = stored.preview(&outputs, &argument.parameter, argument.node, &NoBlobs);
     }
     true
 }

@@ -17,9 +17,9 @@ pub(crate) use decide::{Decision, decide, jobs_computed, jobs_named};
 pub(crate) use derive::{
     Derived, DerivedValue, OutputsByJob, ReadBlob, derive_arguments, has_operations, splice_whole,
 };
-pub(crate) use edges::{Edge, edges_of, list_edges_of};
+pub(crate) use edges::Edge;
 pub(crate) use expand::{ElementsTooLarge, Template, element_digest, element_id};
-pub(crate) use preview::{Preview, PreviewError, Tracer, preview};
+pub(crate) use preview::{Preview, PreviewError};
 
 /// What tests share.
 #[cfg(test)]

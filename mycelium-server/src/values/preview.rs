@@ -9,9 +9,10 @@ use mycelium_proto::v1::{self, payload, value_node};
 use mycelium_values::Failure;
 
 use super::derive::DerivationError;
-use super::{DerivedValue, OutputsByJob, ReadBlob, derive_arguments};
+use super::{DerivedValue, OutputsByJob, ReadBlob, derive_arguments, has_operations};
 use crate::blobs::Piece;
 use crate::defect::{self, Defect};
+use crate::documents::Spec;
 
 /// The beginning of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub(crate) struct Tracer<'a> {
 }
 
 impl<'a> Tracer<'a> {
-    pub(crate) fn new(nodes: &'a [v1::ValueNode]) -> Self {
+    fn new(nodes: &'a [v1::ValueNode]) -> Self {
         Self { nodes, met: vec![0; nodes.len()], round: 0 }
     }
 
@@ -92,41 +93,56 @@ pub(crate) enum PreviewError {
     Defect(#[from] Defect),
 }
 
-/// Computes the value of a node as it is computed when the job is dispatched. Its parameter is named in errors. Leaves
-/// `spec` as it was.
-pub(crate) fn preview(
-    spec: &mut v1::JobSpec,
-    outputs: &OutputsByJob,
-    parameter: &str,
-    node: u32,
-    blobs: &dyn ReadBlob,
-) -> Result<Preview, PreviewError> {
-    let only = vec![v1::Argument { parameter: parameter.to_owned(), node }];
-    let arguments = std::mem::replace(&mut spec.arguments, only);
-    // A defect must not hide the other values of the job.
-    let derived = defect::catch("a value that is shown", || derive_arguments(spec, outputs, blobs));
-    spec.arguments = arguments;
-    let derived = match derived {
-        Ok(derived) => derived?,
-        Err(defect) => return Err(defect.into()),
-    };
-    let value = derived.into_iter().next().map(|argument| argument.value);
-    match value.ok_or_else(|| Failure::invalid("the value graph is malformed"))? {
-        DerivedValue::Payload(payload) => beginning(payload, blobs),
-        DerivedValue::Spliced { pieces, bytes } => {
-            let mut begin = BytesMut::new();
-            for piece in pieces {
-                let missing = limits::VALUE_PREVIEW_BYTES_MAX.saturating_sub(begin.len());
-                match piece {
-                    _ if missing == 0 => break,
-                    Piece::Bytes(part) => begin.extend_from_slice(&part[..part.len().min(missing)]),
-                    Piece::Blob(blob) => begin.extend_from_slice(&blobs.begin(&blob.to_message(), missing)?),
-                }
-            }
-            let begin = begin.freeze();
-            Ok(Preview { encoding: String::new(), begin: begin.slice(..cut(&begin, bytes)), size: bytes })
+impl Spec {
+    /// Whether the job's values take more to compute than assembling bytes.
+    pub(crate) fn has_operations(&self) -> bool {
+        has_operations(self.message())
+    }
+
+    /// Finds what the job's values are made of.
+    pub(crate) fn tracer(&self) -> Tracer<'_> {
+        Tracer::new(&self.message().nodes)
+    }
+
+    /// Computes the value of a node as it is computed when the job is dispatched. Its parameter is named in errors. Leaves
+    /// the specification as it was.
+    pub(crate) fn preview(
+        &mut self,
+        outputs: &OutputsByJob,
+        parameter: &str,
+        node: u32,
+        blobs: &dyn ReadBlob,
+    ) -> Result<Preview, PreviewError> {
+        let spec = self.message_mut();
+        let only = vec![v1::Argument { parameter: parameter.to_owned(), node }];
+        let arguments = std::mem::replace(&mut spec.arguments, only);
+        // A defect must not hide the other values of the job.
+        let derived = defect::catch("a value that is shown", || derive_arguments(spec, outputs, blobs));
+        spec.arguments = arguments;
+        let derived = match derived {
+            Ok(derived) => derived?,
+            Err(defect) => return Err(defect.into()),
+        };
+        let value = derived.into_iter().next().map(|argument| argument.value);
+        match value.ok_or_else(|| Failure::invalid("the value graph is malformed"))? {
+            DerivedValue::Payload(payload) => beginning(payload, blobs),
+            DerivedValue::Spliced { pieces, bytes } => beginning_of(pieces, bytes, blobs),
         }
     }
+}
+
+fn beginning_of(pieces: Vec<Piece>, bytes: u64, blobs: &dyn ReadBlob) -> Result<Preview, PreviewError> {
+    let mut begin = BytesMut::new();
+    for piece in pieces {
+        let missing = limits::VALUE_PREVIEW_BYTES_MAX.saturating_sub(begin.len());
+        match piece {
+            _ if missing == 0 => break,
+            Piece::Bytes(part) => begin.extend_from_slice(&part[..part.len().min(missing)]),
+            Piece::Blob(blob) => begin.extend_from_slice(&blobs.begin(&blob.to_message(), missing)?),
+        }
+    }
+    let begin = begin.freeze();
+    Ok(Preview { encoding: String::new(), begin: begin.slice(..cut(&begin, bytes)), size: bytes })
 }
 
 fn beginning(payload: v1::Payload, blobs: &dyn ReadBlob) -> Result<Preview, PreviewError> {
@@ -182,13 +198,17 @@ mod tests {
         let content = Some(payload::Content::Blob(blob));
         let literal = node(value_node::Kind::Literal(v1::Payload { encoding: String::new(), content }));
         let list = node(value_node::Kind::List(v1::ListNode { items: vec![0, 0] }));
-        let mut spec = v1::JobSpec { nodes: vec![literal, list], ..v1::JobSpec::default() };
-        let mut shown = |node| preview(&mut spec, &OutputsByJob::new(), "x", node, &NoBlobs).unwrap();
+        let mut spec = spec(vec![literal, list]);
+        let mut shown = |node| spec.preview(&OutputsByJob::new(), "x", node, &NoBlobs).unwrap();
         let max = limits::VALUE_PREVIEW_BYTES_MAX;
         let whole = shown(0);
         assert_eq!((whole.begin, whole.size), (Bytes::from(vec![b'7'; max]), 1 << 30));
         let part = shown(1);
         assert_eq!((part.begin.len(), part.begin.starts_with(b"[7"), part.size), (max, true, (2 << 30) + 3));
+    }
+
+    fn spec(nodes: Vec<v1::ValueNode>) -> Spec {
+        v1::JobSpec { nodes, ..v1::JobSpec::default() }.into()
     }
 
     fn node(kind: value_node::Kind) -> v1::ValueNode {
@@ -231,35 +251,32 @@ mod tests {
 
     #[test]
     fn one_value_is_computed_whatever_becomes_of_the_others() {
-        let mut spec = v1::JobSpec {
-            nodes: vec![
-                literal(b"20"),
-                literal(b"1"),
-                operation("add", &[0, 1]),
-                literal(b"0"),
-                operation("divide", &[0, 3]),
-            ],
-            arguments: vec![
-                v1::Argument { parameter: "sum".to_owned(), node: 2 },
-                v1::Argument { parameter: "ratio".to_owned(), node: 4 },
-            ],
-            operations_version: 1,
-            ..v1::JobSpec::default()
-        };
-        let before = spec.clone();
-        let sum = preview(&mut spec, &OutputsByJob::new(), "sum", 2, &NoBlobs).unwrap();
+        let nodes = vec![
+            literal(b"20"),
+            literal(b"1"),
+            operation("add", &[0, 1]),
+            literal(b"0"),
+            operation("divide", &[0, 3]),
+        ];
+        let arguments = vec![
+            v1::Argument { parameter: "sum".to_owned(), node: 2 },
+            v1::Argument { parameter: "ratio".to_owned(), node: 4 },
+        ];
+        let before = v1::JobSpec { nodes, arguments, operations_version: 1, ..v1::JobSpec::default() };
+        let mut spec = Spec::from(before.clone());
+        let sum = spec.preview(&OutputsByJob::new(), "sum", 2, &NoBlobs).unwrap();
         assert_eq!((sum.begin.as_ref(), sum.size), (&b"21"[..], 2));
-        let ratio = preview(&mut spec, &OutputsByJob::new(), "ratio", 4, &NoBlobs).unwrap_err();
+        let ratio = spec.preview(&OutputsByJob::new(), "ratio", 4, &NoBlobs).unwrap_err();
         assert!(ratio.to_string().contains("divide"), "{ratio}");
-        assert_eq!(spec, before);
+        assert_eq!(*spec.message(), before);
     }
 
     #[test]
     fn a_long_value_is_cut_between_characters() {
         let max = limits::VALUE_PREVIEW_BYTES_MAX;
         let text = format!("\"{}\"", "\u{e4}".repeat(max));
-        let mut spec = v1::JobSpec { nodes: vec![literal(text.as_bytes())], ..v1::JobSpec::default() };
-        let shown = preview(&mut spec, &OutputsByJob::new(), "text", 0, &NoBlobs).unwrap();
+        let mut spec = spec(vec![literal(text.as_bytes())]);
+        let shown = spec.preview(&OutputsByJob::new(), "text", 0, &NoBlobs).unwrap();
         assert_eq!((shown.begin.len(), shown.size), (max - 1, text.len() as u64));
         assert_eq!(std::str::from_utf8(&shown.begin), Ok(&text[..max - 1]));
         assert_eq!(cut(&[0xff; 4096], 4096), max, "what is no text is cut anywhere");

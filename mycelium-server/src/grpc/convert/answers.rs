@@ -374,7 +374,7 @@ mod tests {
         let spec = v1::JobSpec { nodes: vec![node; 3], ..v1::JobSpec::default() };
         let of_job = || JobValues {
             job: from,
-            nodes: Spec::decode(from, spec.encode_to_vec().into()).unwrap().into_nodes(),
+            nodes: Spec::from(spec.clone()).into_nodes(),
             values: vec![
                 value(None),
                 value(Some(Err(PreviewError::Part(Failure::invalid(text()))))),
