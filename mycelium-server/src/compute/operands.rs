@@ -176,7 +176,7 @@ pub(crate) async fn read_outputs(
                 )));
             }
             match Outputs::decode(*job, encoded) {
-                Ok(outputs) => drop(read.outputs.insert(*job, outputs.into())),
+                Ok(outputs) => drop(read.outputs.insert(*job, outputs)),
                 Err(document) => drop(read.damaged.insert(*job, Damage(document.error.to_string()))),
             }
         }

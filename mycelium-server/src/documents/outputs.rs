@@ -19,9 +19,26 @@ impl Outputs {
         decode(encoded, || format!("the outputs of job {job}")).map(Self)
     }
 
-    /// Their names, in their order.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.outputs.iter().map(|output| output.name.as_str())
+    /// Each, in the order in which its task declares them.
+    pub(crate) fn all(&self) -> &[v1::NamedOutput] {
+        &self.0.outputs
+    }
+
+    /// The one of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&v1::NamedOutput> {
+        self.0.outputs.iter().find(|output| output.name == name)
+    }
+
+    /// Their names, for people.
+    pub(crate) fn names(&self) -> String {
+        let names: Vec<&str> = self.0.outputs.iter().map(|output| output.name.as_str()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+}
+
+impl From<v1::Outputs> for Outputs {
+    fn from(message: v1::Outputs) -> Self {
+        Self(message)
     }
 }
 

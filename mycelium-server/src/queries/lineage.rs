@@ -105,12 +105,10 @@ async fn check_output(handle: &Handle, job: JobId, found: &Job, output: &str) ->
     }
     let stored = handle.store().outputs(&[job]).await?.pop().flatten();
     let outputs = Outputs::decode(job, stored.unwrap_or_default()).map_err(CallError::from)?;
-    let names: Vec<&str> = outputs.names().collect();
-    if names.contains(&output) {
+    if outputs.named(output).is_some() {
         return Ok(());
     }
-    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    Err(Error::field("output", format!("is none of what the job returned, which is: {names}")))
+    Err(Error::field("output", format!("is none of what the job returned, which is: {}", outputs.names())))
 }
 
 /// What a walk comes to: a page of it.

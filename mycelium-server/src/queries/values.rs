@@ -266,7 +266,7 @@ async fn read_outputs(
             if bytes > OUTPUTS_BYTES_MAX {
                 return Ok(HashMap::new());
             }
-            outputs.insert(*job, Outputs::decode(*job, encoded)?.into());
+            outputs.insert(*job, Outputs::decode(*job, encoded)?);
         }
     }
     Ok(outputs)

@@ -19,6 +19,7 @@ use mycelium_values::json::{is_json_encoding, write_string};
 use mycelium_values::{ErrorKind, EvaluationError, Failure, Limits, Value};
 
 use crate::blobs::Piece;
+use crate::documents::Outputs;
 use splice::Sizes;
 
 /// Why an argument could not be computed.
@@ -53,7 +54,7 @@ impl DerivationError {
 pub(crate) use nodes::{Uncomputed, compute_nodes, splice_whole};
 
 /// Outputs of jobs that are DONE.
-pub(crate) type OutputsByJob = HashMap<JobId, v1::Outputs>;
+pub(crate) type OutputsByJob = HashMap<JobId, Outputs>;
 
 /// An argument that was computed.
 #[derive(Debug, Clone, PartialEq)]
@@ -263,9 +264,9 @@ impl<'a> Graph<'a> {
             output: output.name.clone(),
             available,
         };
-        let outputs = &self.outputs.get(&job).ok_or_else(|| missing("none".to_owned()))?.outputs;
+        let outputs = self.outputs.get(&job).ok_or_else(|| missing("none".to_owned()))?;
         if output.name.is_empty() {
-            return Ok(match outputs.as_slice() {
+            return Ok(match outputs.all() {
                 [] => Leaf::Null,
                 [only] if only.name == "value" => only.payload.as_ref().map_or(Leaf::Null, Leaf::Payload),
                 all => {
@@ -274,14 +275,8 @@ impl<'a> Graph<'a> {
                 }
             });
         }
-        let found = outputs.iter().find(|candidate| candidate.name == output.name);
-        match found {
-            Some(found) => Ok(found.payload.as_ref().map_or(Leaf::Null, Leaf::Payload)),
-            None => {
-                let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
-                Err(missing(if names.is_empty() { "none".to_owned() } else { names.join(", ") }))
-            }
-        }
+        let found = outputs.named(&output.name).ok_or_else(|| missing(outputs.names()))?;
+        Ok(found.payload.as_ref().map_or(Leaf::Null, Leaf::Payload))
     }
 }
 

@@ -39,7 +39,8 @@ fn job(number: u8) -> JobId {
 
 fn outputs(values: &[(u8, &str)]) -> OutputsByJob {
     let value = |json: &str| v1::NamedOutput { name: "value".to_owned(), payload: Some(payload(json)) };
-    values.iter().map(|(number, json)| (job(*number), v1::Outputs { outputs: vec![value(json)] })).collect()
+    let outputs = |json: &str| v1::Outputs { outputs: vec![value(json)] };
+    values.iter().map(|(number, json)| (job(*number), outputs(json).into())).collect()
 }
 
 fn shown(decision: Decision) -> String {

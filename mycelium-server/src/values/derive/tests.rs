@@ -29,12 +29,12 @@ fn map(entries: &[(&str, u32)]) -> v1::ValueNode {
     v1::ValueNode { kind: Some(value_node::Kind::Map(v1::MapNode { entries })) }
 }
 
-fn done(job: u8, outputs: &[(&str, &str)]) -> (JobId, v1::Outputs) {
+fn done(job: u8, outputs: &[(&str, &str)]) -> (JobId, Outputs) {
     let outputs = outputs
         .iter()
         .map(|(name, json)| v1::NamedOutput { name: (*name).to_owned(), payload: Some(payload(json, "")) })
         .collect();
-    (JobId::new([job; 16]), v1::Outputs { outputs })
+    (JobId::new([job; 16]), v1::Outputs { outputs }.into())
 }
 
 /// A value as text, with `<n>` for a blob of n bytes. What it says of its size is true.
@@ -192,7 +192,7 @@ fn blobs_are_pieces_and_operations_read_those_they_look_into() {
     let large = v1::NamedOutput { name: "large".to_owned(), payload: Some(blob(1 << 30)) };
     let small = v1::NamedOutput { name: "small".to_owned(), payload: Some(blob(5)) };
     let outputs = v1::Outputs { outputs: vec![large, small] };
-    let outputs = OutputsByJob::from([(JobId::new([1; 16]), outputs)]);
+    let outputs = OutputsByJob::from([(JobId::new([1; 16]), outputs.into())]);
     let nodes = vec![
         output(1, "large"),
         output(1, "small"),
@@ -272,9 +272,9 @@ fn a_failing_operation_names_its_node_and_the_types_of_its_operands() {
 
 #[test]
 fn a_value_that_is_not_json_passes_beside_operations_and_is_no_operand() {
-    let (job, mut raw) = done(1, &[("image", "1")]);
-    raw.outputs[0].payload = Some(payload("\u{1}png", "image/png"));
-    let outputs = OutputsByJob::from([(job, raw)]);
+    let image = payload("\u{1}png", "image/png");
+    let raw = v1::NamedOutput { name: "image".to_owned(), payload: Some(image) };
+    let outputs = OutputsByJob::from([(JobId::new([1; 16]), v1::Outputs { outputs: vec![raw] }.into())]);
     let nodes = vec![output(1, "image"), operation("length", &[0])];
     assert_eq!(
         compute(nodes, &outputs).unwrap_err().to_string(),
