@@ -181,6 +181,25 @@ fn queries_know_no_messages() {
 }
 
 #[test]
+fn what_is_stored_is_decoded_in_one_place() {
+    const DOCUMENTS: &str = "mycelium-server/src/documents/";
+    let is_path = |character: char| character.is_alphanumeric() || "_:".contains(character);
+    let decodes = |line: &str| {
+        let before = line.match_indices("::decode(").map(|(at, _)| &line[..at]);
+        before.into_iter().any(|before| {
+            before.rsplit(|character| !is_path(character)).next().is_some_and(|path| path.starts_with("v1::"))
+        })
+    };
+    let broker = texts().into_iter().filter(|(path, _)| path.starts_with("mycelium-server/src/"));
+    let problems = broker.filter(|(path, _)| !path.starts_with(DOCUMENTS)).flat_map(|(path, text)| {
+        let lines = text.lines().zip(1..).filter(|(line, _)| decodes(line));
+        lines.map(|(_, number)| format!("{path}:{number}")).collect::<Vec<_>>()
+    });
+    let problems: Vec<String> = problems.collect();
+    assert_none("what clients and elves have sent is decoded by `documents`", &problems);
+}
+
+#[test]
 fn tasks_have_a_name_and_somebody_who_waits_for_them() {
     let detached = |line: &str| line.contains("tokio::spawn(") || line.contains("task::spawn(");
     let product = texts().into_iter().filter(|(path, _)| is_product(path));

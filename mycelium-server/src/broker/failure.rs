@@ -134,7 +134,7 @@ mod tests {
         let body = FailureBody::new(huge);
         assert!((FAILURE_MESSAGE_BYTES_MAX - 1..=FAILURE_MESSAGE_BYTES_MAX).contains(&body.message.len()));
         assert!(body.message.ends_with("ä… (cut, of 32768 bytes)"), "{}", &body.message[16_000..]);
-        let kept = v1::Failure::decode(body.encoded).unwrap();
+        let kept = v1::Failure::from(Failure::decode(body.id, body.encoded).unwrap());
         assert_eq!(kept.frames.len(), FAILURE_FRAMES_MAX);
         assert!(kept.details.ends_with("\n(cut, of 1000 frames)"), "{}", kept.details.len());
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
+use mycelium_core::ids::JobId;
 use mycelium_proto::v1::{self, payload, value_node};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -140,8 +141,8 @@ proptest! {
             let place = place.index(bytes.len());
             bytes[place] = byte;
         }
-        if let Ok(spec) = v1::JobSpec::decode(bytes.as_slice()) {
-            take(spec);
+        if let Ok(spec) = Spec::decode(JobId::default(), bytes.into()) {
+            take(spec.into());
         }
     }
 }
