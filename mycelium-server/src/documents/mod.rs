@@ -1,7 +1,7 @@
 //! Documents: what clients and elves have sent and is stored as it came, encoded. It is decoded here and nowhere else.
 //!
 //! Each type wraps the message that a document is, so that nothing is copied, and says what readers need to know of it.
-//! The message itself is for those who compute with it or send it on: they take it out with `into`.
+//! The message itself is for those who compute with it or send it on.
 
 mod declaration;
 mod failure;
