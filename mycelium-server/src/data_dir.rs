@@ -65,7 +65,8 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>, Error> {
         let Ok(name) = entry.file_name().into_string() else { continue };
         if name.starts_with(DELETED) {
             std::fs::remove_dir_all(entry.path()).map_err(unavailable)?;
-        } else if is_name(&name) && is_store_folder(&entry.path()) {
+        } else if is_name(&name) && (is_store_folder(&entry.path()) || holds_store(&entry.path())) {
+            // One that cannot be opened says why when it is asked for.
             names.push(name);
         }
     }
@@ -150,18 +151,30 @@ mod tests {
         let refused = |dir: &Path| stored_in(dir).unwrap_err().to_string();
         assert!(refused(temp.path()).ends_with("no mycelium is stored in it"), "{}", refused(temp.path()));
         assert!(refused(&temp.path().join("nowhere")).ends_with("it is not there"));
-        for name in ["south", "default", "north", "empty", ".deleted-west", "Not a name"] {
+        for (name, files) in [
+            ("south", ["mycelium.unfinished"].as_slice()),
+            ("default", &["mycelium.format"]),
+            ("north", &["mycelium.format"]),
+            ("lost-its-format", &["mycelium.mark"]),
+            ("begun", &["mycelium.mark", "mycelium.creating"]),
+            ("empty", &[]),
+            (".deleted-west", &["mycelium.format"]),
+            ("Not a name", &["mycelium.format"]),
+        ] {
             std::fs::create_dir(temp.path().join(name)).unwrap();
-            let file = if name == "south" { "mycelium.unfinished" } else { "mycelium.format" };
-            if name != "empty" {
+            for file in files {
                 std::fs::write(temp.path().join(name).join(file), "").unwrap();
             }
         }
-        let names: Vec<_> = stored_in(temp.path()).unwrap().into_iter().map(|one| one.name).collect();
-        assert_eq!(names, ["north", "south", "default"]);
+        let found: Vec<_> = stored_in(temp.path()).unwrap().into_iter().map(|one| one.name).collect();
+        assert_eq!(found, ["lost-its-format", "north", "south", "default"]);
         assert!(temp.path().join(".deleted-west").is_dir(), "nothing is removed");
         let folder = temp.path().join("north");
         assert_eq!(stored_in(&folder).unwrap(), [Stored { name: DEFAULT.to_owned(), folder }]);
+
+        let mut served = names(temp.path()).unwrap();
+        served.sort();
+        assert_eq!(served, ["begun", "default", "empty", "lost-its-format", "north", "south"]);
     }
 
     #[test]

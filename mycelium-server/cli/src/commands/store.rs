@@ -236,7 +236,7 @@ fn check(args: &CheckArgs, only: Option<&str>, output: Output) -> anyhow::Result
 fn salvage(args: &SalvageArgs, only: Option<&str>, output: Output) -> anyhow::Result<()> {
     let stored = stored(&args.folder, only)?;
     embedded::check_absent(&args.new).map_err(misuse)?;
-    let mut failed = 0;
+    let mut failed = Vec::new();
     // `default` is the last: no broker starts on a folder that was not finished.
     for Stored { name, folder } in &stored {
         let new_name = if only.is_some() { DEFAULT } else { name };
@@ -245,12 +245,17 @@ fn salvage(args: &SalvageArgs, only: Option<&str>, output: Output) -> anyhow::Re
             Err(error) if stored.len() == 1 => return Err(error),
             Err(error) => {
                 output::note(&format!("{name}: {error:#}"));
-                failed += 1;
+                failed.push(name);
             }
         }
     }
-    if failed > 0 {
-        bail!("nothing was saved of {failed} of {} mycelia", stored.len());
+    if !failed.is_empty() {
+        let of = format!("nothing was saved of {} of {} mycelia", failed.len(), stored.len());
+        if failed.len() < stored.len() && failed.iter().any(|name| *name == DEFAULT) {
+            let default = args.new.join(DEFAULT);
+            bail!("{of}; for a broker to start on the rest, make the empty folder {}", default.display());
+        }
+        bail!(of);
     }
     Ok(())
 }

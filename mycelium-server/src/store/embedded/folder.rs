@@ -53,9 +53,11 @@ pub(crate) fn is_store_folder(path: &Path) -> bool {
     !path.join(UNFINISHED_FILE).exists() && (is_ours() || is_empty())
 }
 
-/// Whether a folder holds a store, or a copy of one that was not finished.
+/// Whether a folder holds a store, or a copy of one that was not finished, or what is left of one that has lost its
+/// format.
 pub(crate) fn holds_store(path: &Path) -> bool {
-    [FORMAT_FILE, UNFINISHED_FILE].iter().any(|file| path.join(file).exists())
+    let has = |file| path.join(file).exists();
+    has(FORMAT_FILE) || has(UNFINISHED_FILE) || (has(MARK_FILE) && !has(CREATING_FILE))
 }
 
 /// A data folder that is ours, and locked by this process.
