@@ -29,7 +29,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
 /// Product code that may know of tonic, and for what.
 const TONIC: &[(&str, &str)] = &[
     ("elf-runtime/src/transport/", "calls and streams of clients and elves"),
-    ("mycelium-server/cli/src/commands/store.rs", "a call with a stream of its own"),
+    ("mycelium-server/cli/src/commands/store/backup.rs", "a call with a stream of its own"),
     ("mycelium-server/cli/src/errors.rs", "statuses in its tests"),
     ("mycelium-server/src/grpc/", "the services"),
     ("mycelium-server/src/server.rs", "binds the services to a listener"),
