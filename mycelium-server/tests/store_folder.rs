@@ -5,7 +5,6 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod store_suite;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -39,23 +38,6 @@ fn old_store() -> tempfile::TempDir {
     copy(&fixture(), folder.path());
     assert_eq!(format_of(folder.path()), VERSION_1);
     folder
-}
-
-/// Every file in a folder, with what is in it.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.clone(), fs::read(path).unwrap());
-            }
-        }
-    }
-    found
 }
 
 #[test]
@@ -104,7 +86,7 @@ fn who_looks_at_an_older_folder_leaves_it_as_it_is_and_copies_have_this_version(
     let salvaged = folder.path().with_extension("salvaged");
     let saved = embedded::salvage(folder.path(), &salvaged, "default").unwrap();
     assert_eq!((saved.jobs, saved.newest, saved.commits_lost), (4, 3, 0), "{saved:?}");
-    assert!(contents(folder.path()) == before, "the folder was changed");
+    assert_untouched(folder.path(), &before);
 
     let backup = folder.path().with_extension("backup");
     let store = EmbeddedStore::open(folder.path()).unwrap();

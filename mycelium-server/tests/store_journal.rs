@@ -4,7 +4,6 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod store_suite;
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -24,33 +23,6 @@ use store_suite::folders::*;
 use store_suite::*;
 
 const COMMITS: u64 = 60;
-
-/// Every path in a folder, with what is in the files.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path.clone());
-                found.insert(path, None);
-            } else {
-                let bytes = fs::read(&path).unwrap();
-                found.insert(path, Some(bytes));
-            }
-        }
-    }
-    found
-}
-
-#[track_caller]
-fn assert_untouched(folder: &Path, before: &BTreeMap<PathBuf, Option<Vec<u8>>>) {
-    let now = contents(folder);
-    assert_eq!(now.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
-    let changed: Vec<_> = now.iter().filter(|(path, bytes)| before.get(*path) != Some(*bytes)).collect();
-    assert!(changed.is_empty(), "changed: {:?}", changed.iter().map(|(path, _)| path).collect::<Vec<_>>());
-}
 
 fn flip(path: &Path, place: u64, bit: u8) {
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
