@@ -4,7 +4,6 @@
 //! for it. A job's edges alone stand in its record, see [`SpecRecord::depends_on`](mycelium_core::effects::SpecRecord).
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 use mycelium_core::ids::JobId;
@@ -169,7 +168,7 @@ impl<'a> Origins<'a> {
         let mut path = String::new();
         for place in places {
             match &self.steps[place].1 {
-                Step::At(index) => write!(path, "[{index}]").expect("a text takes what is written"),
+                Step::At(index) => path.push_str(&format!("[{index}]")),
                 Step::Key(key) => {
                     path.push('.');
                     path.push_str(key);
