@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::ids::{ContentDigest, JobId};
+use mycelium_core::ids::{ContentDigest, FlowId, JobId};
 use mycelium_core::image::JobHead;
+use mycelium_core::labels::Labels;
 use mycelium_proto::v1::{self, value_node};
 use prost::Message as _;
 
 use super::registry::Registry;
-use super::{ElfSignature, PreparedJob};
+use super::{ElfSignature, PreparedJob, Submission};
 use crate::values::check_spec;
 
 /// The signature of a declaration that is in order.
@@ -53,4 +54,16 @@ pub(crate) fn takes(job: JobId, of: &[JobId], labels: BTreeMap<String, String>) 
         nodes: kinds.chain([list]).map(|kind| v1::ValueNode { kind: Some(kind) }).collect(),
         ..v1::JobSpec::default()
     })
+}
+
+/// These jobs, as all of a flow.
+pub(crate) fn submission(flow: FlowId, jobs: Vec<PreparedJob>) -> Submission {
+    Submission {
+        flow,
+        flow_name: Arc::from("flow"),
+        flow_labels: Labels::default(),
+        part: None,
+        elements: None,
+        jobs,
+    }
 }

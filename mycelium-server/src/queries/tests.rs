@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use mycelium_core::command::Scope;
 use mycelium_core::ids::{FlowId, JobId};
-use mycelium_core::labels::Labels;
 
 use super::graph::Root;
 use super::lineage::LineageOf;
 use super::list::{self, JobsQuery};
 use super::{Job, PageOf, flows, graph, lineage, values};
 use crate::blobs::Blobs;
-use crate::broker::{self, Handle, PreparedJob, Running, Submission, testing};
+use crate::broker::{self, Handle, PreparedJob, Running, testing};
 use crate::config::Config;
 use crate::store::{FaultyStore, MemoryStore, Reads as _};
 
@@ -34,15 +33,7 @@ async fn broker(jobs: Vec<PreparedJob>) -> (Arc<FaultyStore>, Running) {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let blobs = Blobs::in_memory(Duration::from_secs(3600));
     let running = broker::start(store.clone(), blobs, Config::default()).unwrap();
-    let submission = Submission {
-        flow: FLOW,
-        flow_name: Arc::from("flow"),
-        flow_labels: Labels::default(),
-        part: None,
-        elements: None,
-        jobs,
-    };
-    running.handle.submit(None, submission).await.unwrap();
+    running.handle.submit(None, testing::submission(FLOW, jobs)).await.unwrap();
     (store, running)
 }
 

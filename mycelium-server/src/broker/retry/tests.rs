@@ -3,11 +3,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use mycelium_core::ids::ContentDigest;
 use mycelium_core::image::JobHead;
-use mycelium_core::labels::Labels;
 
 use super::*;
 use crate::blobs::Blobs;
-use crate::broker::{PreparedJob, Submission};
+use crate::broker::{PreparedJob, testing};
 use crate::config::Config;
 use crate::store::MemoryStore;
 
@@ -33,15 +32,7 @@ async fn with_a_cancelled_job() -> Handle {
     let mut jobs = vec![job(1, Vec::new())];
     jobs.extend((2..=4).map(|number| job(number, vec![ROOT])));
     jobs.extend((5..=8).map(|number| job(number, vec![id(number - 1)])));
-    let submission = Submission {
-        flow: FLOW,
-        flow_name: Arc::from("flow"),
-        flow_labels: Labels::default(),
-        part: None,
-        elements: None,
-        jobs,
-    };
-    handle.submit(None, submission).await.unwrap();
+    handle.submit(None, testing::submission(FLOW, jobs)).await.unwrap();
     handle.cancel(Scope::Jobs(vec![ROOT])).await.unwrap();
     handle
 }

@@ -3,11 +3,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_core::ids::EvaluationNumber;
-use mycelium_core::labels::Labels;
 use mycelium_proto::v1::{self, value_node};
 
 use super::*;
-use crate::broker::{self, PreparedJob, Submission, testing};
+use crate::broker::{self, PreparedJob, testing};
 use crate::config::Config;
 use crate::store::{FaultyStore, MemoryStore};
 
@@ -38,15 +37,11 @@ async fn requests(jobs: u8) -> usize {
     let running = broker::start(store.clone(), blobs, Config::default()).unwrap();
     let flow = FlowId::new([9; 16]);
     let conditional = |number: u8| [job(number, None), job(100 + number, Some(number))];
-    let submission = Submission {
-        flow,
-        flow_name: Arc::from("flow"),
-        flow_labels: Labels::default(),
-        part: None,
-        elements: None,
-        jobs: (1..=jobs).flat_map(conditional).collect(),
-    };
-    running.handle.submit(None, submission).await.unwrap();
+    running
+        .handle
+        .submit(None, testing::submission(flow, (1..=jobs).flat_map(conditional).collect()))
+        .await
+        .unwrap();
     let evaluation = |number: u8| Evaluation {
         job: id(100 + number),
         flow,
