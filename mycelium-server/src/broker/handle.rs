@@ -41,7 +41,7 @@ const BYTES_HERE_MAX: usize = 64 * 1024;
 pub(crate) struct Handle {
     inner: Arc<Inner>,
     /// Held by those for whom the mycelium has to stay open.
-    _in_use: Option<Arc<()>>,
+    _in_use: Option<watch::Receiver<()>>,
 }
 
 struct Inner {
@@ -98,8 +98,8 @@ impl Handle {
     }
 
     /// A handle for somebody for whom the mycelium has to stay open.
-    pub(crate) fn in_use(&self, in_use: &Arc<()>) -> Self {
-        Self { inner: Arc::clone(&self.inner), _in_use: Some(Arc::clone(in_use)) }
+    pub(crate) fn in_use(&self, in_use: watch::Receiver<()>) -> Self {
+        Self { inner: Arc::clone(&self.inner), _in_use: Some(in_use) }
     }
 
     /// Whether the owner of the core is gone.

@@ -1,9 +1,8 @@
 //! A mycelium while it runs, and why it may not.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{CallError, EndedReceiver, Handle, Running, StartError, collect_blobs};
@@ -15,8 +14,8 @@ use crate::store;
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) handle: Handle,
-    /// Whoever uses it holds a copy.
-    pub(super) in_use: Arc<()>,
+    /// Whoever uses it holds a receiver. Nothing is sent: only that the last one is gone is waited for.
+    in_use: watch::Sender<()>,
     stop: CancellationToken,
     /// `None` for the one that the broker stands and falls with.
     pub(super) ended: Option<EndedReceiver>,
@@ -35,17 +34,17 @@ impl Open {
         // Ends by itself when the owner of the core has.
         tasks.spawn("evaluations", compute::run_evaluations(handle.clone(), evaluations));
         tasks.spawn("unused blobs", collect_blobs(handle.clone(), stop.clone()));
-        let open = Self { handle, in_use: Arc::new(()), stop, ended: None, _permit: permit };
+        let open = Self { handle, in_use: watch::Sender::new(()), stop, ended: None, _permit: permit };
         (open, ended)
     }
 
     pub(super) fn lend(&self) -> Handle {
-        self.handle.in_use(&self.in_use)
+        self.handle.in_use(self.in_use.subscribe())
     }
 
     /// Whether anybody uses it. To be asked while nobody can begin to.
     pub(super) fn is_used(&self) -> bool {
-        Arc::strong_count(&self.in_use) > 1
+        self.in_use.receiver_count() > 0
     }
 
     /// Whether nothing happens in it by itself: no elf serves it, nothing is computed, and no time is waited for.
@@ -58,14 +57,14 @@ impl Open {
 
     /// Waits until nobody uses it any more; `false` if somebody still does. To be asked while nobody can begin to.
     pub(super) async fn is_let_go_of(&self, within: Duration) -> bool {
-        is_let_go_of(&self.in_use, within).await
+        tokio::time::timeout(within, self.in_use.closed()).await.is_ok()
     }
 
     /// Closes it, and waits until those who use it have let go of it, but not longer than `within`.
     pub(super) async fn close_for_all(self, within: Duration) {
-        let in_use = Arc::clone(&self.in_use);
+        let in_use = self.in_use.clone();
         self.close().await;
-        if !is_let_go_of(&in_use, within).await {
+        if tokio::time::timeout(within, in_use.closed()).await.is_err() {
             tracing::warn!("a mycelium that is deleted is still used");
         }
     }
@@ -81,21 +80,6 @@ impl Open {
             }
         }
     }
-}
-
-/// How often it is looked whether a mycelium is still used. There is no event for it: uses are counted and no more.
-const LET_GO_POLL: Duration = Duration::from_millis(10);
-
-/// Waits until this is the only copy.
-async fn is_let_go_of(in_use: &Arc<()>, within: Duration) -> bool {
-    let begun = Instant::now();
-    while Arc::strong_count(in_use) > 1 {
-        if begun.elapsed() >= within {
-            return false;
-        }
-        tokio::time::sleep(LET_GO_POLL).await;
-    }
-    true
 }
 
 /// Why a mycelium cannot be opened.
