@@ -1,0 +1,7 @@
+//! The store in ArangoDB: one database for a mycelium, in which people can look at its graph and ask about it.
+//!
+//! A commit is one statement, whose first part takes the fence: the number of the newest commit, under the epoch of the
+//! broker that owns the mycelium. Whoever has been deposed, or repeats what was written already, takes it in vain and
+//! writes nothing.
+
+mod statements;
