@@ -4,4 +4,5 @@
 //! broker that owns the mycelium. Whoever has been deposed, or repeats what was written already, takes it in vain and
 //! writes nothing.
 
+mod documents;
 mod statements;

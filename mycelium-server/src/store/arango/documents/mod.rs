@@ -1,0 +1,9 @@
+//! The documents of the collections: typed, and the one description of what is stored, for both ways.
+//!
+//! They are for people too, who look at them in a browser and ask for them in statements of their own: statuses by name,
+//! times in ISO 8601 beside milliseconds, values as JSON.
+
+pub(super) mod base64;
+pub(super) mod key;
+pub(super) mod sorted;
+pub(super) mod time;
