@@ -1,0 +1,137 @@
+//! Walks through graphs.
+
+use std::sync::Arc;
+
+use super::{Parser, bad_option, constant};
+use crate::aql::ast::{Direction, Edges, Expr, Traverse, Unique};
+use crate::aql::lexer::Token;
+use crate::error::{Failure, Outcome};
+use crate::value::Value;
+
+impl Parser<'_> {
+    pub(super) fn direction(&self) -> Option<Direction> {
+        match self.peek() {
+            Token::Keyword("OUTBOUND") => Some(Direction::Outbound),
+            Token::Keyword("INBOUND") => Some(Direction::Inbound),
+            Token::Keyword("ANY") => Some(Direction::Any),
+            _ => None,
+        }
+    }
+
+    pub(super) fn traverse(
+        &mut self,
+        names: &[Arc<str>],
+        depth: Option<Expr>,
+        direction: Direction,
+    ) -> Outcome<Traverse> {
+        self.next += 1;
+        if matches!(
+            self.peek(),
+            Token::Keyword("SHORTEST_PATH" | "K_SHORTEST_PATHS" | "ALL_SHORTEST_PATHS" | "K_PATHS")
+        ) {
+            return Err(self.not_known("searches for paths"));
+        }
+        let (min, max) = depths(depth)?;
+        let start = self.expression()?;
+        let edges = self.edges(direction)?;
+        let [vertex, rest @ ..] = names else { return Err(self.unexpected()) };
+        if rest.len() > 2 {
+            return Err(self.unexpected());
+        }
+        self.scope().loops = true;
+        let vertex = self.declare(vertex)?;
+        let edge = rest.first().map(|name| self.declare(name)).transpose()?;
+        let path = rest.get(1).map(|name| self.declare(name)).transpose()?;
+        let prune = if self.take_word("PRUNE") { Some(self.prune()?) } else { None };
+        let mut traverse = Traverse {
+            vertex,
+            edge,
+            path,
+            min,
+            max,
+            direction,
+            start,
+            edges,
+            prune,
+            breadth_first: false,
+            vertices_unique: Unique::None,
+            edges_unique: Unique::Path,
+        };
+        for (name, value) in self.options()? {
+            match (&*name, &value) {
+                ("order", Value::Str(order)) if matches!(&**order, "bfs" | "dfs") => {
+                    traverse.breadth_first = &**order == "bfs";
+                }
+                ("bfs", Value::Bool(bfs)) => traverse.breadth_first = *bfs,
+                ("uniqueVertices", Value::Str(unique)) => traverse.vertices_unique = uniqueness(&name, unique)?,
+                ("uniqueEdges", Value::Str(unique)) if &**unique != "global" => {
+                    traverse.edges_unique = uniqueness(&name, unique)?;
+                }
+                ("parallelism", Value::Int(_)) => {}
+                (name, _) => return Err(bad_option("TRAVERSAL", name)),
+            }
+        }
+        if traverse.vertices_unique == Unique::Global && !traverse.breadth_first {
+            return Err(Failure::parse("uniqueVertices: 'global' is only supported, with bfs: true due to otherwise \
+                                       unpredictable results"));
+        }
+        Ok(traverse)
+    }
+
+    fn prune(&mut self) -> Outcome<(Option<usize>, Expr)> {
+        if matches!(self.peek(), Token::Name(_)) && *self.peek_at(1) == Token::Sign("=") {
+            let name = self.name()?;
+            self.expect_sign("=")?;
+            let condition = self.expression()?;
+            return Ok((Some(self.declare(&name)?), condition));
+        }
+        Ok((None, self.expression()?))
+    }
+
+    fn edges(&mut self, direction: Direction) -> Outcome<Edges> {
+        if self.take_keyword("GRAPH") {
+            return match self.take() {
+                Token::Literal(Value::Str(name)) | Token::Name(name) | Token::Quoted(name) => Ok(Edges::Graph(name)),
+                Token::Bind(name) => match self.bind(&name)? {
+                    Value::Str(graph) => Ok(Edges::Graph(graph)),
+                    _ => Err(Failure::new(1553, format!("AQL: bind parameter '{name}' has an invalid value or type"))),
+                },
+                _ => {
+                    self.next -= 1;
+                    Err(self.unexpected())
+                }
+            };
+        }
+        let mut collections = Vec::new();
+        loop {
+            let own = self.direction();
+            self.next += usize::from(own.is_some());
+            collections.push((self.collection()?, own.unwrap_or(direction)));
+            if !self.take_sign(",") {
+                return Ok(Edges::Collections(collections));
+            }
+        }
+    }
+}
+
+fn uniqueness(option: &str, value: &str) -> Outcome<Unique> {
+    match value {
+        "none" => Ok(Unique::None),
+        "path" => Ok(Unique::Path),
+        "global" => Ok(Unique::Global),
+        _ => Err(bad_option("TRAVERSAL", option)),
+    }
+}
+
+fn depths(depth: Option<Expr>) -> Outcome<(u32, u32)> {
+    let number = |expr: &Expr| match constant(expr) {
+        Some(Value::Int(number)) => u32::try_from(number).ok(),
+        _ => None,
+    };
+    let depths = match depth {
+        None => Some((1, 1)),
+        Some(Expr::Range(min, max)) => number(&min).zip(number(&max)),
+        Some(one) => number(&one).map(|n| (n, n)),
+    };
+    depths.filter(|(min, max)| min <= max).ok_or_else(|| Failure::parse("invalid traversal depth"))
+}
