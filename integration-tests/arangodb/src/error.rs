@@ -4,15 +4,15 @@ use std::fmt;
 
 /// A refusal in the form of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Status of the HTTP answer.
-    pub status: u16,
+    pub(crate) status: u16,
     /// `errorNum` of the answer, the status where the server has no number of its own.
-    pub number: u32,
+    pub(crate) number: u32,
     /// `errorMessage` of the answer.
-    pub message: String,
+    pub(crate) message: String,
     /// The double does not know what it was asked for, so that a server may well answer otherwise.
-    pub unknown: bool,
+    pub(crate) unknown: bool,
 }
 
 /// What an operation of the double gives.

@@ -112,7 +112,6 @@ pub(crate) struct Collect {
     pub(crate) aggregates: Vec<(Slot, Aggregate, Expr)>,
     pub(crate) into: Option<Into>,
     pub(crate) count: Option<Slot>,
-    pub(crate) hashed: bool,
 }
 
 #[derive(Debug)]

@@ -19,7 +19,7 @@ pub(crate) struct Uses {
     /// A modification wants the commit to be synced.
     pub(crate) wait_for_sync: bool,
     /// Outermost depth at which each collection is read.
-    read_at: BTreeMap<Arc<str>, usize>,
+    pub(crate) read_at: BTreeMap<Arc<str>, usize>,
 }
 
 /// Checks a statement and tells what it uses.

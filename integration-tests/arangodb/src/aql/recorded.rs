@@ -30,8 +30,7 @@ fn graph(name: &str, data: &Value, collections: &mut Collections) -> (Arc<str>, 
         [(&vertex, Kind::Document, "vertices"), (&edge, Kind::Edge, "edges")].into_iter().enumerate()
     {
         collections.insert(collection.clone(), Arc::new(Collection::new(collection, place as u64, kind)));
-        let mut session =
-            Session { collections, locks: &locks, own: 0, snapshot: None, commit: 1, undo: vec![], redo: vec![] };
+        let mut session = Session::new(collections, &locks, 0, 1);
         for document in data.get(documents).as_array().unwrap() {
             session.insert(collection, document, &WriteOptions::default()).unwrap();
         }
@@ -51,15 +50,7 @@ fn run(example: &Value, data: &Value) -> Outcome<Vec<Value>> {
     let statement = parser::parse(&example.get("query").to_text(), &binds, false)?;
     check::check(&statement, &graphs)?;
     let locks = Locks::new();
-    let mut session = Session {
-        collections: &mut collections,
-        locks: &locks,
-        own: 0,
-        snapshot: None,
-        commit: 2,
-        undo: Vec::new(),
-        redo: Vec::new(),
-    };
+    let mut session = Session::new(&mut collections, &locks, 0, 2);
     Ok(exec::run(&statement, &mut session, &graphs, &exec::Limits::default())?.result)
 }
 

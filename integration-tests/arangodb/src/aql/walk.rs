@@ -115,21 +115,3 @@ pub(crate) fn slots(expr: &Expr) -> BTreeSet<Slot> {
     });
     slots
 }
-
-/// Gives each query of a statement, the outermost first.
-pub(crate) fn queries<'q>(query: &'q Query, give: &mut dyn FnMut(&'q Query)) {
-    give(query);
-    let mut inner = Vec::new();
-    for clause in &query.clauses {
-        clause_expressions(clause, &mut |expr| nested(expr, &mut inner));
-    }
-    inner.into_iter().for_each(|query| queries(query, give));
-}
-
-/// The subqueries of an expression that stand in no other of them.
-fn nested<'q>(expr: &'q Expr, found: &mut Vec<&'q Query>) {
-    match expr {
-        Expr::Subquery(query) => found.push(query),
-        _ => children(expr, &mut |child| nested(child, found)),
-    }
-}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::index::{Index, IndexKind};
+use super::index::Index;
 use crate::error::{Failure, Outcome};
 use crate::value::Value;
 
@@ -195,9 +195,5 @@ impl Collection {
                 self.removed.insert(key, commit);
             }
         }
-    }
-
-    pub(crate) fn has_kind(&self, kind: IndexKind) -> bool {
-        self.indexes.iter().any(|index| index.kind == kind)
     }
 }

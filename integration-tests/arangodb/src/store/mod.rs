@@ -8,9 +8,9 @@ mod session;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub(crate) use self::collection::{Collection, Kind, Stored};
-pub(crate) use self::document::{check_key, split_id};
-pub(crate) use self::index::{Index, IndexKind, path_of};
+pub(crate) use self::collection::{Collection, Kind};
+pub(crate) use self::document::split_id;
+pub(crate) use self::index::{Index, IndexKind};
 pub(crate) use self::session::{Change, Session, Written, apply, not_found};
 use crate::value::Value;
 
@@ -24,8 +24,7 @@ pub(crate) struct Database {
     pub(crate) id: u64,
     pub(crate) collections: Collections,
     pub(crate) graphs: BTreeMap<Arc<str>, Graph>,
-    /// Options that it was made with, for a cluster.
-    pub(crate) sharding: Arc<str>,
+    /// Options that it was made with, which a cluster tells.
     pub(crate) replication_factor: i64,
     pub(crate) write_concern: i64,
     /// Number of the last commit.
@@ -34,12 +33,11 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) fn new(id: u64, sharding: &str) -> Self {
+    pub(crate) fn new(id: u64) -> Self {
         Self {
             id,
             collections: Collections::new(),
             graphs: BTreeMap::new(),
-            sharding: Arc::from(sharding),
             replication_factor: 1,
             write_concern: 1,
             commits: 0,

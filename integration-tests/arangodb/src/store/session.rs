@@ -41,9 +41,25 @@ pub(crate) struct Session<'a> {
     /// What stood there before, in the order of the writes.
     pub(crate) undo: Vec<Change>,
     pub(crate) redo: Vec<Change>,
+    /// Keys that it locked, of which some were not written.
+    pub(crate) touched: Vec<(Arc<str>, Arc<str>)>,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// A transaction that sees the collections as they are.
+    pub(crate) fn new(collections: &'a mut Collections, locks: &'a Locks, own: u64, commit: u64) -> Self {
+        Self {
+            collections,
+            locks,
+            own,
+            snapshot: None,
+            commit,
+            undo: Vec::new(),
+            redo: Vec::new(),
+            touched: Vec::new(),
+        }
+    }
+
     pub(crate) fn collection(&self, name: &str) -> Outcome<&Arc<Collection>> {
         self.collections.get(name).ok_or_else(|| not_found(name))
     }
@@ -53,12 +69,17 @@ impl Session<'_> {
     }
 
     /// Fails if another transaction holds the key, or wrote it after the snapshot of this one.
-    fn lock(&self, collection: &Arc<str>, key: &Arc<str>) -> Outcome<()> {
-        let held = self.locks.get(&(collection.clone(), key.clone())).is_some_and(|holder| *holder != self.own);
+    fn lock(&mut self, collection: &Arc<str>, key: &Arc<str>) -> Outcome<()> {
+        let place = (collection.clone(), key.clone());
+        let held = self.locks.get(&place).is_some_and(|holder| *holder != self.own);
         let changed = self.snapshot.is_some_and(|(now, seen)| {
             now.get(collection).is_some_and(|collection| collection.last_commit(key) > seen)
         });
-        if held || changed { Err(Failure::conflict(key)) } else { Ok(()) }
+        if held || changed {
+            return Err(Failure::conflict(key));
+        }
+        self.touched.push(place);
+        Ok(())
     }
 
     fn put(&mut self, collection: &Arc<str>, key: &Arc<str>, document: Option<Value>) -> Outcome<Written> {

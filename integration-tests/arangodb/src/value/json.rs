@@ -30,15 +30,6 @@ pub(crate) fn read_json(text: &[u8]) -> Outcome<Value> {
     })
 }
 
-/// How deep arrays and objects lie in one another.
-pub(crate) fn depth_max(value: &Value) -> usize {
-    match value {
-        Value::Array(values) => 1 + values.iter().map(depth_max).max().unwrap_or_default(),
-        Value::Object(object) => 1 + object.values().map(depth_max).max().unwrap_or_default(),
-        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Double(_) | Value::Str(_) => 0,
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Seed<'a> {
     depth: usize,

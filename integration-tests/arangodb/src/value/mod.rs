@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-pub(crate) use self::json::{depth_max, read_json};
+pub(crate) use self::json::read_json;
 
 /// An object, in the order in which its attributes were written.
 pub(crate) type Object = IndexMap<Arc<str>, Value>;

@@ -212,7 +212,7 @@ impl Parser<'_> {
         if groups.is_empty() && aggregates.is_empty() && count.is_none() {
             return Err(self.unexpected());
         }
-        let hashed = self.collect_options()?;
+        self.collect_options()?;
         self.scope().variables.clear();
         let groups = groups.into_iter().map(|(n, e)| Ok((self.declare(&n)?, e))).collect::<Outcome<_>>()?;
         let aggregates =
@@ -222,7 +222,7 @@ impl Parser<'_> {
             Some((name, member)) => Some(Into { slot: self.declare(&name)?, member }),
             None => None,
         };
-        let collect = Collect { groups, aggregates, into, count, hashed };
+        let collect = Collect { groups, aggregates, into, count };
         query.clauses.push(Clause::Collect(Box::new(collect)));
         Ok(())
     }
@@ -269,16 +269,15 @@ impl Parser<'_> {
         Ok((name, aggregate, value))
     }
 
-    fn collect_options(&mut self) -> Outcome<bool> {
-        let mut hashed = false;
+    /// Either method gives the same groups; those of a hash come in no order, here as in the other.
+    fn collect_options(&mut self) -> Outcome<()> {
         for (name, value) in self.options()? {
             match (&*name, value.as_str()) {
-                ("method", Some("hash")) => hashed = true,
-                ("method", Some("sorted")) => hashed = false,
+                ("method", Some("hash" | "sorted")) => {}
                 (name, _) => return Err(bad_option("COLLECT", name)),
             }
         }
-        Ok(hashed)
+        Ok(())
     }
 }
 

@@ -38,7 +38,7 @@ impl Parser<'_> {
             Token::Sign("=~") => one(Binary::Matches, EQUALITY),
             Token::Sign("!~") => one(Binary::NotMatches, EQUALITY),
             Token::Keyword("LIKE") => one(Binary::Like, EQUALITY),
-            Token::Keyword("IN") => one(Binary::In, 4),
+            Token::Keyword("IN") if !self.in_ends => one(Binary::In, 4),
             Token::Keyword("NOT") => match self.peek_at(1) {
                 Token::Keyword("IN") => Some((Binary::NotIn, 4, 2)),
                 Token::Keyword("LIKE") => Some((Binary::NotLike, EQUALITY, 2)),
@@ -134,7 +134,7 @@ impl Parser<'_> {
                 let inner = if self.starts_query() {
                     Expr::Subquery(Box::new(self.query()?))
                 } else {
-                    self.expression()?
+                    self.within(false, Self::expression)?
                 };
                 self.expect_sign(")")?;
                 Ok(inner)
@@ -156,7 +156,7 @@ impl Parser<'_> {
         self.expect_sign("[")?;
         let mut items = Vec::new();
         while !self.take_sign("]") {
-            items.push(self.expression()?);
+            items.push(self.within(false, Self::expression)?);
             if !self.is_sign("]") {
                 self.expect_sign(",")?;
             }
@@ -168,7 +168,7 @@ impl Parser<'_> {
         self.expect_sign("{")?;
         let mut attributes = Vec::new();
         while !self.take_sign("}") {
-            attributes.push(self.object_element()?);
+            attributes.push(self.within(false, Self::object_element)?);
             if !self.is_sign("}") {
                 self.expect_sign(",")?;
             }
@@ -215,7 +215,7 @@ impl Parser<'_> {
             arguments.push(if self.starts_query() {
                 Expr::Subquery(Box::new(self.query()?))
             } else {
-                self.expression()?
+                self.within(false, Self::expression)?
             });
             if !self.is_sign(")") {
                 self.expect_sign(",")?;
@@ -259,7 +259,7 @@ impl Parser<'_> {
                     _ => {}
                 }
                 self.next += 1;
-                let index = self.expression()?;
+                let index = self.within(false, Self::expression)?;
                 self.expect_sign("]")?;
                 base = Expr::Index(Box::new(base), Box::new(index));
             } else {
@@ -276,7 +276,7 @@ impl Parser<'_> {
         }
         self.scopes.push(super::Scope::default());
         let current = self.declare_pseudo("CURRENT");
-        let expand = self.expansion(base, stars, current);
+        let expand = self.within(false, |parser| parser.expansion(base, stars, current));
         self.scopes.pop();
         expand.map(|expand| Expr::Expand(Box::new(expand)))
     }

@@ -8,6 +8,7 @@ mod traversals;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub(crate) use self::modifications::overwrite_mode;
 use crate::aql::ast::{Expr, Query, Slot, Statement};
 use crate::aql::lexer::{self, Token, Word};
 use crate::error::{Failure, Outcome};
@@ -30,6 +31,7 @@ pub(crate) fn parse(text: &str, binds: &Object, reserve_more: bool) -> Outcome<S
         names: Vec::new(),
         scopes: Vec::new(),
         depth: 0,
+        in_ends: false,
     };
     let mut declared = Vec::new();
     if parser.take_keyword("WITH") {
@@ -71,6 +73,8 @@ pub(super) struct Parser<'a> {
     names: Vec<Arc<str>>,
     scopes: Vec<Scope>,
     depth: usize,
+    /// `IN` is no operator, but comes before the collection of a modification.
+    in_ends: bool,
 }
 
 impl Parser<'_> {
@@ -226,11 +230,6 @@ impl Parser<'_> {
         Ok(slot)
     }
 
-    fn declare_next(&mut self) -> Outcome<Slot> {
-        let name = self.name()?;
-        self.declare(&name)
-    }
-
     fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
         if self.depth >= NESTING_MAX {
             return Err(Failure::new(1524, "query expression exceeds nesting limit"));
@@ -243,12 +242,20 @@ impl Parser<'_> {
 
     /// A query with a scope of its own.
     fn query(&mut self) -> Outcome<Query> {
-        self.deeper(|parser| {
+        self.within(false, |parser| {
             parser.scopes.push(Scope::default());
-            let query = parser.clauses();
+            let query = parser.deeper(Self::clauses);
             parser.scopes.pop();
             query
         })
+    }
+
+    /// Parses with another meaning of `IN`: brackets of all kinds give it back its own.
+    fn within<T>(&mut self, in_ends: bool, parse: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        let outer = std::mem::replace(&mut self.in_ends, in_ends);
+        let parsed = parse(self);
+        self.in_ends = outer;
+        parsed
     }
 
     fn starts_query(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Clauses that write.
 
 use super::{Parser, bad_option};
-use crate::aql::ast::{Action, Clause, Modify, Overwrite, Query, WriteOptions};
+use crate::aql::ast::{Action, Clause, Expr, Modify, Overwrite, Query, WriteOptions};
 use crate::error::Outcome;
 use crate::value::Value;
 
@@ -9,26 +9,26 @@ impl Parser<'_> {
     pub(super) fn modify(&mut self, keyword: &str, query: &mut Query) -> Outcome<()> {
         let mut old = None;
         let action = match keyword {
-            "INSERT" => Action::Insert(self.expression()?),
-            "REMOVE" => Action::Remove(self.expression()?),
+            "INSERT" => Action::Insert(self.written()?),
+            "REMOVE" => Action::Remove(self.written()?),
             "UPDATE" | "REPLACE" => {
-                let target = self.expression()?;
-                let with = if self.take_keyword("WITH") { Some(self.expression()?) } else { None };
+                let target = self.written()?;
+                let with = if self.take_keyword("WITH") { Some(self.written()?) } else { None };
                 if keyword == "UPDATE" { Action::Update(target, with) } else { Action::Replace(target, with) }
             }
             _ => {
                 if self.is_keyword("FILTER") {
                     return Err(self.not_known("UPSERT FILTER"));
                 }
-                let search = self.expression()?;
+                let search = self.written()?;
                 self.expect_keyword("INSERT")?;
-                let insert = self.expression()?;
+                let insert = self.written()?;
                 let replace = self.take_keyword("REPLACE");
                 if !replace {
                     self.expect_keyword("UPDATE")?;
                 }
                 old = Some(self.declare_pseudo("OLD"));
-                let write = self.expression()?;
+                let write = self.written()?;
                 Action::Upsert { search, insert, write, replace }
             }
         };
@@ -44,6 +44,11 @@ impl Parser<'_> {
         let new = if keyword == "REMOVE" { None } else { Some(self.declare_pseudo("NEW")) };
         query.clauses.push(Clause::Modify(Box::new(Modify { action, collection, options, old, new })));
         Ok(())
+    }
+
+    /// An expression that ends before the `IN` of the collection.
+    fn written(&mut self) -> Outcome<Expr> {
+        self.within(true, Self::expression)
     }
 
     fn write_options(&mut self, keyword: &str) -> Outcome<WriteOptions> {
