@@ -42,6 +42,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("elf-runtime/macros", &[]),
     ("examples", &["elf-runtime", "mycelium-server"]),
     ("integration-tests", &["elf-runtime", "mycelium-proto", "mycelium-server", "mycelium-testing"]),
+    ("integration-tests/arangodb", &[]),
     ("integration-tests/testing", &["elf-runtime", "mycelium-proto", "mycelium-server"]),
     ("mycelium-server", &["mycelium-core", "mycelium-proto", "mycelium-values"]),
     ("mycelium-server/bench", &["mycelium-core", "mycelium-server"]),

@@ -107,7 +107,12 @@ impl Double {
         let mut server = lock(&self.shared.server);
         server.secret += 1;
         server.cursors.clear();
-        let running: Vec<u64> = server.transactions.iter().filter(|(_, t)| t.state == TransactionState::Running).map(|(id, _)| *id).collect();
+        let running: Vec<u64> = server
+            .transactions
+            .iter()
+            .filter(|(_, t)| t.state == TransactionState::Running)
+            .map(|(id, _)| *id)
+            .collect();
         running.into_iter().for_each(|id| server.abort(id));
         server.transactions.clear();
     }

@@ -120,8 +120,12 @@ impl Faults {
         self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default()
     }
 
-    /// The fault of a request for data. `chance` gives numbers from 0 to 1.
-    pub(crate) fn draw(&mut self, writes: bool, mut chance: impl FnMut() -> f64) -> Option<Fault> {
+    /// The fault of a request for data. `writes` is only asked where it matters; `chance` gives numbers from 0 to 1.
+    pub(crate) fn draw(
+        &mut self,
+        writes: impl FnOnce() -> bool,
+        mut chance: impl FnMut() -> f64,
+    ) -> Option<Fault> {
         if let Some(fault) = self.next.pop_front() {
             return Some(fault);
         }
@@ -129,7 +133,7 @@ impl Faults {
         let faults = [
             (rates.unavailable, Fault::Unavailable),
             (rates.proxy_unavailable, Fault::ProxyUnavailable),
-            (if writes { rates.conflict } else { 0.0 }, Fault::Conflict),
+            (if rates.conflict > 0.0 && writes() { rates.conflict } else { 0.0 }, Fault::Conflict),
             (rates.drop_before, Fault::DropBefore),
             (rates.drop_after, Fault::DropAfter),
         ];

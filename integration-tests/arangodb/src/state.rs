@@ -99,7 +99,14 @@ impl Server {
     pub(crate) fn new(users: BTreeMap<String, User>) -> Self {
         let system = Database::new(1);
         let databases = BTreeMap::from([(Arc::from(SYSTEM), system)]);
-        Self { databases, users, secret: 1, cursors: HashMap::new(), transactions: BTreeMap::new(), last_id: 100 }
+        Self {
+            databases,
+            users,
+            secret: 1,
+            cursors: HashMap::new(),
+            transactions: BTreeMap::new(),
+            last_id: 100,
+        }
     }
 
     pub(crate) fn new_id(&mut self) -> u64 {
@@ -139,6 +146,8 @@ fn no_database(name: &str) -> Failure {
     Failure::new(1228, format!("database not found: {name}"))
 }
 
+type CollectionLocks = HashMap<(Arc<str>, Arc<str>), Arc<RwLock<()>>>;
+
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -148,7 +157,7 @@ pub(crate) struct Shared {
     /// What was asked for and is not known.
     pub(crate) unknown: Mutex<Vec<String>>,
     /// Locks of collections: database and name.
-    collections: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<RwLock<()>>>>,
+    collections: Mutex<CollectionLocks>,
     chance: Mutex<u64>,
 }
 
@@ -202,6 +211,8 @@ impl Shared {
             }
             guards
         };
-        tokio::time::timeout(longest, wait).await.map_err(|_| Failure::new(18, "timeout waiting to lock a collection"))
+        tokio::time::timeout(longest, wait)
+            .await
+            .map_err(|_| Failure::new(18, "timeout waiting to lock a collection"))
     }
 }

@@ -31,13 +31,23 @@ pub(crate) enum Clause {
     For(For),
     Traverse(Box<Traverse>),
     Filter(Expr),
-    Let { slot: Slot, value: Expr, writes: bool },
+    Let {
+        slot: Slot,
+        value: Expr,
+        writes: bool,
+    },
     /// What to sort by, and whether downwards.
     Sort(Vec<(Expr, bool)>),
-    Limit { skip: Expr, count: Expr },
+    Limit {
+        skip: Expr,
+        count: Expr,
+    },
     Collect(Box<Collect>),
     Modify(Box<Modify>),
-    Return { distinct: bool, value: Expr },
+    Return {
+        distinct: bool,
+        value: Expr,
+    },
 }
 
 #[derive(Debug)]
@@ -157,7 +167,12 @@ pub(crate) enum Action {
     Update(Expr, Option<Expr>),
     Replace(Expr, Option<Expr>),
     Remove(Expr),
-    Upsert { search: Expr, insert: Expr, write: Expr, replace: bool },
+    Upsert {
+        search: Expr,
+        insert: Expr,
+        write: Expr,
+        replace: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

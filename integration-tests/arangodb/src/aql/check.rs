@@ -58,7 +58,8 @@ impl Check<'_> {
                 Clause::Modify(modify) => {
                     let name = &modify.collection;
                     // A write that lies deeper than a read would run between two reads.
-                    if self.uses.read_at.get(name).is_some_and(|read| *read < depth) {
+                    let deeper = self.uses.read_at.get(name).is_some_and(|read| *read < depth);
+                    if deeper || self.uses.writes.contains(name) {
                         return Err(after_modification(name));
                     }
                     self.uses.writes.insert(name.clone());

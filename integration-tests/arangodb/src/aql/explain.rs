@@ -14,19 +14,23 @@ pub(crate) fn explain(
     collections: &Collections,
     rules: &[&str],
 ) -> Outcome<Value> {
-    let mut nodes = Nodes { collections, nodes: Vec::new(), rules: rules.iter().map(|rule| Value::str(rule)).collect() };
+    let mut nodes = Nodes { collections, nodes: Vec::new(), rules: rules.iter().map(Value::str).collect() };
     nodes.add("SingletonNode", []);
     nodes.query(&statement.query)?;
-    let told = uses.reads.iter().map(|name| (name, "read")).chain(uses.writes.iter().map(|name| {
-        (name, if uses.exclusive.contains(name) { "exclusive" } else { "write" })
-    }));
+    let told = uses.reads.iter().map(|name| (name, "read")).chain(
+        uses.writes
+            .iter()
+            .map(|name| (name, if uses.exclusive.contains(name) { "exclusive" } else { "write" })),
+    );
     let used: Vec<Value> = told
         .filter(|(name, kind)| *kind != "read" || !uses.writes.contains(*name))
         .map(|(name, kind)| Value::object([("name", Value::Str(name.clone())), ("type", Value::str(kind))]))
         .collect();
-    let variables = statement.names.iter().enumerate().map(|(id, name)| {
-        Value::object([("id", Value::count(id)), ("name", Value::Str(name.clone()))])
-    });
+    let variables = statement
+        .names
+        .iter()
+        .enumerate()
+        .map(|(id, name)| Value::object([("id", Value::count(id)), ("name", Value::Str(name.clone()))]));
     let count = Value::count(nodes.nodes.len());
     Ok(Value::object([
         ("nodes", Value::array(nodes.nodes)),
@@ -109,9 +113,13 @@ impl Nodes<'_> {
                             Some(index) => {
                                 self.rule("use-indexes");
                                 let told = Value::array(vec![describe(collection, index)]);
-                                self.add("IndexNode", [("collection", Value::Str(name.clone())), ("indexes", told)]);
+                                self.add(
+                                    "IndexNode",
+                                    [("collection", Value::Str(name.clone())), ("indexes", told)],
+                                );
                             }
-                            None => self.add("EnumerateCollectionNode", [("collection", Value::Str(name.clone()))]),
+                            None => self
+                                .add("EnumerateCollectionNode", [("collection", Value::Str(name.clone()))]),
                         }
                     }
                 },
@@ -125,7 +133,9 @@ impl Nodes<'_> {
                     self.add("TraversalNode", [("graph", graph)]);
                 }
                 Clause::Filter(_) => self.add("FilterNode", []),
-                Clause::Let { value, .. } if !matches!(value, Expr::Subquery(_)) => self.add("CalculationNode", []),
+                Clause::Let { value, .. } if !matches!(value, Expr::Subquery(_)) => {
+                    self.add("CalculationNode", [])
+                }
                 Clause::Let { .. } => {}
                 Clause::Sort(_) if served_sort == Some(at) => {}
                 Clause::Sort(_) => self.add("SortNode", []),

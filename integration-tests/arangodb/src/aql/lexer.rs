@@ -7,10 +7,43 @@ use crate::value::Value;
 
 /// Words that cannot be names without quotes.
 const RESERVED: &[&str] = &[
-    "AGGREGATE", "ALL", "ALL_SHORTEST_PATHS", "AND", "ANY", "ASC", "COLLECT", "DESC", "DISTINCT", "FALSE", "FILTER",
-    "FOR", "GRAPH", "IN", "INBOUND", "INSERT", "INTO", "K_PATHS", "K_SHORTEST_PATHS", "LET", "LIKE", "LIMIT", "NONE",
-    "NOT", "NULL", "OR", "OUTBOUND", "REMOVE", "REPLACE", "RETURN", "SHORTEST_PATH", "SORT", "TRUE", "UPDATE",
-    "UPSERT", "WINDOW", "WITH",
+    "AGGREGATE",
+    "ALL",
+    "ALL_SHORTEST_PATHS",
+    "AND",
+    "ANY",
+    "ASC",
+    "COLLECT",
+    "DESC",
+    "DISTINCT",
+    "FALSE",
+    "FILTER",
+    "FOR",
+    "GRAPH",
+    "IN",
+    "INBOUND",
+    "INSERT",
+    "INTO",
+    "K_PATHS",
+    "K_SHORTEST_PATHS",
+    "LET",
+    "LIKE",
+    "LIMIT",
+    "NONE",
+    "NOT",
+    "NULL",
+    "OR",
+    "OUTBOUND",
+    "REMOVE",
+    "REPLACE",
+    "RETURN",
+    "SHORTEST_PATH",
+    "SORT",
+    "TRUE",
+    "UPDATE",
+    "UPSERT",
+    "WINDOW",
+    "WITH",
 ];
 
 /// Words that 4.x reserves besides.
@@ -90,7 +123,8 @@ impl Lexer<'_> {
             } else if rest.starts_with("//") {
                 self.at += rest.find('\n').unwrap_or(rest.len());
             } else if rest.starts_with("/*") {
-                let end = rest.find("*/").ok_or_else(|| self.fail("unexpected unterminated multi-line comment"))?;
+                let end =
+                    rest.find("*/").ok_or_else(|| self.fail("unexpected unterminated multi-line comment"))?;
                 self.at += end + 2;
             } else {
                 return Ok(());
@@ -124,7 +158,8 @@ impl Lexer<'_> {
         let more = self.reserve_more;
         let word = self.take_while(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');
         let capitals = word.to_ascii_uppercase();
-        let reserved = RESERVED.iter().chain(RESERVED_BY_4.iter().filter(|_| more)).find(|name| **name == capitals);
+        let reserved =
+            RESERVED.iter().chain(RESERVED_BY_4.iter().filter(|_| more)).find(|name| **name == capitals);
         match (reserved, capitals.as_str()) {
             (_, "TRUE") => Token::Literal(Value::Bool(true)),
             (_, "FALSE") => Token::Literal(Value::Bool(false)),
@@ -140,7 +175,9 @@ impl Lexer<'_> {
                 self.at += 2;
                 let digits = self.take_while(|c| c.is_ascii_hexdigit());
                 let number = i64::from_str_radix(digits, radix);
-                return number.map(|n| Token::Literal(Value::Int(n))).map_err(|_| self.fail("invalid number literal"));
+                return number
+                    .map(|n| Token::Literal(Value::Int(n)))
+                    .map_err(|_| self.fail("invalid number literal"));
             }
         }
         let start = self.at;
@@ -205,7 +242,8 @@ impl Lexer<'_> {
                             chars.next();
                             chars.next();
                             let digits: String = chars.by_ref().take(4).map(|(_, c)| c).collect();
-                            let second = u16::from_str_radix(&digits, 16).map_err(|_| unterminated.clone())?;
+                            let second =
+                                u16::from_str_radix(&digits, 16).map_err(|_| unterminated.clone())?;
                             vec![first, second]
                         } else {
                             vec![first]
@@ -235,7 +273,8 @@ impl Lexer<'_> {
 
     fn sign(&mut self) -> Outcome<Token> {
         const ONE: &[&str] = &[
-            "(", ")", "[", "]", "{", "}", ",", ".", ":", "?", "=", "<", ">", "+", "-", "*", "/", "%", "!", ";",
+            "(", ")", "[", "]", "{", "}", ",", ".", ":", "?", "=", "<", ">", "+", "-", "*", "/", "%", "!",
+            ";",
         ];
         let sign = SIGNS.iter().chain(ONE).find(|sign| self.rest().starts_with(**sign)).copied();
         let sign = sign.ok_or_else(|| self.fail("unexpected character"))?;

@@ -47,7 +47,12 @@ struct Condition<'q> {
 }
 
 /// Chooses the index for the loop at that place of the query.
-pub(crate) fn choose<'q>(query: &'q Query, at: usize, for_in: &'q For, collection: &Collection) -> Outcome<Access<'q>> {
+pub(crate) fn choose<'q>(
+    query: &'q Query,
+    at: usize,
+    for_in: &'q For,
+    collection: &Collection,
+) -> Outcome<Access<'q>> {
     let Target::Slot(slot) = for_in.target else { return Ok(Access::default()) };
     if for_in.hint.disable {
         return Ok(Access::default());
@@ -176,7 +181,8 @@ fn serve<'q>(
         let any_of = condition.operator == Binary::In;
         Some(Equal { value: condition.value, any_of, attribute })
     };
-    let one = |equal, score| Some((score, Access { index: Some(place), equal: vec![equal], ..Access::default() }));
+    let one =
+        |equal, score| Some((score, Access { index: Some(place), equal: vec![equal], ..Access::default() }));
     match index.kind {
         IndexKind::Primary => {
             if let Some(equal) = named("_key", Attribute::Field).or_else(|| named("_id", Attribute::Id)) {
@@ -204,7 +210,8 @@ fn serve<'q>(
     }
     if let Some(path) = index.fields.get(covered).filter(|_| access.equal.iter().all(|equal| !equal.any_of)) {
         let bound = |one, other| {
-            let found = conditions.iter().find(|c| c.path == *path && (c.operator == one || c.operator == other));
+            let found =
+                conditions.iter().find(|c| c.path == *path && (c.operator == one || c.operator == other));
             found.map(|c| (c.value, c.operator == other))
         };
         access.lower = bound(Binary::Greater, Binary::GreaterEqual);
@@ -220,10 +227,10 @@ fn serve<'q>(
     }
     let fixed = access.equal.iter().filter(|equal| !equal.any_of).count();
     let ordered = access.equal.len() == fixed;
-    if let Some((paths, down, at)) = sort.filter(|_| ordered) {
-        if index.fields[fixed..].starts_with(paths) {
-            access.sorted = Some((*at, *down));
-        }
+    if let Some((paths, down, at)) = sort.filter(|_| ordered)
+        && index.fields[fixed..].starts_with(paths)
+    {
+        access.sorted = Some((*at, *down));
     }
     let score = access.equal.len() * 20
         + usize::from(access.lower.is_some()) * 5

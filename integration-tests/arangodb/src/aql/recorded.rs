@@ -1,7 +1,5 @@
 //! Statements with the results that a server of 3.12.10 gave, from the documentation of ArangoDB.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be read fails the test")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -86,7 +84,10 @@ fn recorded_statements_give_their_recorded_results_or_are_refused() {
                 if result == expected {
                     held += 1;
                 } else {
-                    wrong.push(format!("{name}: {}\n  gave {result}\n  not  {expected}", example.get("query").to_text()));
+                    wrong.push(format!(
+                        "{name}: {}\n  gave {result}\n  not  {expected}",
+                        example.get("query").to_text()
+                    ));
                 }
             }
         }

@@ -104,10 +104,10 @@ pub(crate) fn slots(expr: &Expr) -> BTreeSet<Slot> {
         Expr::Slot(slot) => drop(slots.insert(*slot)),
         Expr::Subquery(query) => {
             for clause in &query.clauses {
-                if let Clause::Collect(collect) = clause {
-                    if let Some(Member::Variables(kept)) = collect.into.as_ref().map(|into| &into.member) {
-                        slots.extend(kept.iter().map(|(_, slot)| *slot));
-                    }
+                if let Clause::Collect(collect) = clause
+                    && let Some(Member::Variables(kept)) = collect.into.as_ref().map(|into| &into.member)
+                {
+                    slots.extend(kept.iter().map(|(_, slot)| *slot));
                 }
             }
         }

@@ -14,7 +14,8 @@ pub(crate) fn version(shared: &Shared, request: &Request) -> Outcome<Answer> {
     }
     let faults = lock(&shared.faults);
     let admin = demand_database(&lock(&shared.server), &request.user, SYSTEM, Access::Write).is_ok();
-    let mut told = vec![("server", Value::str("arango")), ("license", Value::str(license_name(&faults.version)))];
+    let mut told =
+        vec![("server", Value::str("arango")), ("license", Value::str(license_name(&faults.version)))];
     if admin || !faults.hardened {
         told.push(("version", Value::str(&faults.version)));
     }
@@ -33,9 +34,7 @@ pub(crate) fn server(shared: &Shared, request: &Request, what: &str) -> Outcome<
     request.only_query(&[])?;
     let faults = lock(&shared.faults);
     match what {
-        "availability" if faults.read_only => {
-            Err(Failure::new(503, "service unavailable").status(503))
-        }
+        "availability" if faults.read_only => Err(Failure::new(503, "service unavailable").status(503)),
         "availability" => Ok(Answer::ok(200, [("mode", Value::str("default"))])),
         "role" => {
             let told = [("role", Value::str(&faults.role)), ("mode", Value::str("default"))];

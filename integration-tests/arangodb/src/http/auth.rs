@@ -128,7 +128,8 @@ pub(crate) fn authenticate(server: &Server, header: Option<&str>) -> Outcome<Str
             .ok_or_else(unauthorized),
         "basic" => {
             let decoded = STANDARD.decode(credentials).or_else(|_| STANDARD_NO_PAD.decode(credentials));
-            let text = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(unauthorized)?;
+            let text =
+                decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(unauthorized)?;
             let (name, password) = text.split_once(':').ok_or_else(unauthorized)?;
             let known = server.users.get(name).is_some_and(|user| user.password == password);
             if known { Ok(name.to_owned()) } else { Err(unauthorized()) }
@@ -176,11 +177,14 @@ pub(crate) fn users(shared: &Shared, request: &Request) -> Outcome<Answer> {
         }
         let password = text(&body, "passwd")?.unwrap_or_default().to_string();
         server.users.insert(name.to_string(), User { password, ..User::default() });
-        return Ok(Answer::told(201, &Value::object([
-            ("user", Value::Str(name)),
-            ("active", Value::Bool(true)),
-            ("extra", Value::object::<&str>([])),
-        ])));
+        return Ok(Answer::told(
+            201,
+            &Value::object([
+                ("user", Value::Str(name)),
+                ("active", Value::Bool(true)),
+                ("extra", Value::object::<&str>([])),
+            ]),
+        ));
     }
     let user = path.first().and_then(|name| server.users.get_mut(*name));
     let user = user.ok_or_else(|| Failure::new(1703, "user not found"))?;
@@ -193,7 +197,9 @@ pub(crate) fn users(shared: &Shared, request: &Request) -> Outcome<Answer> {
             let told = user.databases.iter().map(|(name, access)| (name.clone(), Value::str(access.name())));
             Ok(Answer::result(200, Value::object(told)))
         }
-        ("GET", ["database", database]) => Ok(Answer::result(200, Value::str(user.database(database).name()))),
+        ("GET", ["database", database]) => {
+            Ok(Answer::result(200, Value::str(user.database(database).name())))
+        }
         ("GET", ["database", database, collection]) => {
             Ok(Answer::result(200, Value::str(user.collection(database, collection).name())))
         }

@@ -14,7 +14,12 @@ use crate::value::Value;
 const NAME_BYTES_MAX: usize = 256;
 
 pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcome<Answer> {
-    request.only_query(&["excludeSystem", "waitForSyncReplication", "enforceReplicationFactor", "details"])?;
+    request.only_query(&[
+        "excludeSystem",
+        "waitForSyncReplication",
+        "enforceReplicationFactor",
+        "details",
+    ])?;
     let major = lock(&shared.faults).major();
     match (request.method.as_str(), path) {
         ("GET", []) => {
@@ -30,7 +35,9 @@ pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcom
             create(shared, request, major)
         }
         ("GET", [name]) => told(shared, request, name, |collection| summary(collection, major)),
-        ("GET", [name, "properties"]) => told(shared, request, name, |collection| properties(collection, major)),
+        ("GET", [name, "properties"]) => {
+            told(shared, request, name, |collection| properties(collection, major))
+        }
         ("GET", [name, "count"]) => told(shared, request, name, |collection| {
             with(&properties(collection, major), [("count", Value::count(collection.len()))])
         }),
@@ -73,7 +80,8 @@ fn told(
 }
 
 fn with<const N: usize>(object: &Value, more: [(&str, Value); N]) -> Value {
-    let known = object.as_object().into_iter().flatten().map(|(name, value)| (name.to_string(), value.clone()));
+    let known =
+        object.as_object().into_iter().flatten().map(|(name, value)| (name.to_string(), value.clone()));
     Value::object(known.chain(more.map(|(name, value)| (name.to_owned(), value))))
 }
 
@@ -90,7 +98,11 @@ fn summary(collection: &Collection, major: u32) -> Value {
 }
 
 fn properties(collection: &Collection, major: u32) -> Value {
-    let keys = Value::object([("allowUserKeys", Value::Bool(true)), ("type", Value::str("traditional"))]);
+    let keys = Value::object([
+        ("allowUserKeys", Value::Bool(true)),
+        ("type", Value::str("traditional")),
+        ("lastValue", Value::Int(0)),
+    ]);
     let told = with(
         &summary(collection, major),
         [
@@ -100,6 +112,11 @@ fn properties(collection: &Collection, major: u32) -> Value {
             ("schema", Value::Null),
             ("computedValues", Value::Null),
             ("writeConcern", Value::Int(1)),
+            ("usesRevisionsAsDocumentIds", Value::Bool(true)),
+            ("syncByRevision", Value::Bool(true)),
+            ("isSmartChild", Value::Bool(false)),
+            ("internalValidatorType", Value::Int(0)),
+            ("objectId", Value::from(collection.id.to_string())),
         ],
     );
     if major < 4 { with(&told, [("statusString", Value::str("loaded"))]) } else { told }
@@ -107,20 +124,31 @@ fn properties(collection: &Collection, major: u32) -> Value {
 
 fn create(shared: &Shared, request: &Request, major: u32) -> Outcome<Answer> {
     let body = request.object(&[
-        "name", "type", "waitForSync", "isSystem", "keyOptions", "numberOfShards", "replicationFactor", "writeConcern",
-        "distributeShardsLike", "cacheEnabled", "schema",
+        "name",
+        "type",
+        "waitForSync",
+        "isSystem",
+        "keyOptions",
+        "numberOfShards",
+        "replicationFactor",
+        "writeConcern",
+        "distributeShardsLike",
+        "cacheEnabled",
+        "schema",
     ])?;
     let name = text(&body, "name")?.unwrap_or_default();
     let kind = match number(&body, "type")? {
         None => Kind::Document,
-        Some(kind) if kind == 2.0 => Kind::Document,
-        Some(kind) if kind == 3.0 => Kind::Edge,
+        Some(2.0) => Kind::Document,
+        Some(3.0) => Kind::Edge,
         Some(_) => return Err(Failure::new(10, "invalid collection type")),
     };
     if let Some(keys) = body.get("keyOptions") {
         let keys = keys.as_object().ok_or_else(|| Failure::new(10, "keyOptions must be an object"))?;
         only(keys, &["allowUserKeys", "type"], "keyOptions")?;
-        if switch(keys, "allowUserKeys")? == Some(false) || text(keys, "type")?.is_some_and(|t| &*t != "traditional") {
+        if switch(keys, "allowUserKeys")? == Some(false)
+            || text(keys, "type")?.is_some_and(|t| &*t != "traditional")
+        {
             return Err(Failure::unknown(10, "generators of keys"));
         }
     }
@@ -142,7 +170,10 @@ pub(super) fn make<'s>(
     kind: Kind,
 ) -> Outcome<&'s mut Collection> {
     let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
-    if !first || name.len() > NAME_BYTES_MAX || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) {
+    if !first
+        || name.len() > NAME_BYTES_MAX
+        || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    {
         return Err(Failure::new(1208, format!("illegal name: {name}")));
     }
     let id = server.new_id();
@@ -150,6 +181,7 @@ pub(super) fn make<'s>(
     if collections.contains_key(name) {
         return Err(Failure::new(1207, "duplicate name"));
     }
-    let made = collections.entry(Arc::from(name)).or_insert_with(|| Arc::new(Collection::new(name, id, kind)));
+    let made =
+        collections.entry(Arc::from(name)).or_insert_with(|| Arc::new(Collection::new(name, id, kind)));
     Ok(Arc::make_mut(made))
 }

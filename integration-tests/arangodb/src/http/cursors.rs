@@ -66,7 +66,16 @@ struct Wanted {
 }
 
 fn wanted(request: &Request) -> Outcome<Wanted> {
-    let body = request.object(&["query", "bindVars", "count", "batchSize", "ttl", "memoryLimit", "cache", "options"])?;
+    let body = request.object(&[
+        "query",
+        "bindVars",
+        "count",
+        "batchSize",
+        "ttl",
+        "memoryLimit",
+        "cache",
+        "options",
+    ])?;
     let binds = match body.get("bindVars") {
         None => Arc::default(),
         Some(Value::Object(binds)) => binds.clone(),
@@ -105,10 +114,28 @@ fn read_options(options: &Object, wanted: &mut Wanted) -> Outcome<()> {
     only(
         options,
         &[
-            "maxRuntime", "failOnWarning", "fullCount", "allowRetry", "stream", "fillBlockCache", "maxWarningCount",
-            "profile", "intermediateCommitCount", "intermediateCommitSize", "optimizer", "cache", "usePlanCache",
-            "allowDirtyReads", "skipInaccessibleCollections", "maxNumberOfPlans", "spillOverThresholdMemoryUsage",
-            "spillOverThresholdNumRows", "satelliteSyncWait", "maxTransactionSize", "maxNodesPerCallstack", "maxDNFConditionMembers",
+            "maxRuntime",
+            "failOnWarning",
+            "fullCount",
+            "allowRetry",
+            "stream",
+            "fillBlockCache",
+            "maxWarningCount",
+            "profile",
+            "intermediateCommitCount",
+            "intermediateCommitSize",
+            "optimizer",
+            "cache",
+            "usePlanCache",
+            "allowDirtyReads",
+            "skipInaccessibleCollections",
+            "maxNumberOfPlans",
+            "spillOverThresholdMemoryUsage",
+            "spillOverThresholdNumRows",
+            "satelliteSyncWait",
+            "maxTransactionSize",
+            "maxNodesPerCallstack",
+            "maxDNFConditionMembers",
         ],
         "options",
     )?;
@@ -128,7 +155,8 @@ fn read_options(options: &Object, wanted: &mut Wanted) -> Outcome<()> {
     }
     switch(options, "fillBlockCache")?;
     number(options, "maxWarningCount")?;
-    wanted.max_runtime = number(options, "maxRuntime")?.filter(|time| *time > 0.0).map(Duration::from_secs_f64);
+    wanted.max_runtime =
+        number(options, "maxRuntime")?.filter(|time| *time > 0.0).map(Duration::from_secs_f64);
     wanted.fail_on_warning = switch(options, "failOnWarning")?.unwrap_or_default();
     wanted.full_count = switch(options, "fullCount")?.unwrap_or_default();
     wanted.retry = switch(options, "allowRetry")?.unwrap_or_default();

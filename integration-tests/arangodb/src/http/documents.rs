@@ -205,10 +205,14 @@ async fn write(
             .iter()
             .map(|element| {
                 let written = one(shared, request, collection, element, element, verb, &options);
-                written.map_or_else(|failure| failure_value(&failure, false), |written| tell(&written, &told, verb))
+                written.map_or_else(
+                    |failure| failure_value(&failure, false),
+                    |written| tell(&written, &told, verb),
+                )
             })
             .collect();
-        let unknown = results.iter().find(|r| r.get("errorMessage").to_text().starts_with("unknown to the double"));
+        let unknown =
+            results.iter().find(|r| r.get("errorMessage").to_text().starts_with("unknown to the double"));
         if let Some(unknown) = unknown {
             return Err(Failure::unknown(10, unknown.get("errorMessage").to_text().to_string()));
         }
@@ -221,14 +225,19 @@ async fn write(
             Value::object([("_key", Value::str(key)), ("_rev", Value::str(revision.trim_matches('"')))])
         }
     };
-    let options = WriteOptions { ignore_revs: options.ignore_revs && request.header("if-match").is_none(), ..options };
+    let options =
+        WriteOptions { ignore_revs: options.ignore_revs && request.header("if-match").is_none(), ..options };
     let start = Instant::now();
     let written = loop {
         match one(shared, request, collection, &target, &body, verb, &options) {
             Err(failure) if is_conflict(&failure) && failure.message.contains("_rev") => {
                 return Err(failure.status(412));
             }
-            Err(failure) if is_conflict(&failure) && start.elapsed() < KEY_WAIT && request.transaction()?.is_none() => {
+            Err(failure)
+                if is_conflict(&failure)
+                    && start.elapsed() < KEY_WAIT
+                    && request.transaction()?.is_none() =>
+            {
                 tokio::time::sleep(KEY_POLL).await;
             }
             written => break written?,
@@ -238,7 +247,8 @@ async fn write(
         return Ok(Answer::json(status, &Value::object::<&str>([])));
     }
     let told = tell(&written, &told, verb);
-    let place = format!("/_db/{}/_api/document/{collection}/{}", request.database, told.get("_key").to_text());
+    let place =
+        format!("/_db/{}/_api/document/{collection}/{}", request.database, told.get("_key").to_text());
     let revision = format!("\"{}\"", told.get("_rev").to_text());
     Ok(Answer::json(status, &told).header("etag", revision).header("location", place))
 }
@@ -263,7 +273,9 @@ fn one(
             }
             Ok(written)
         }
-        Verb::Update | Verb::Replace => session.write(collection, target, body, verb == Verb::Replace, options),
+        Verb::Update | Verb::Replace => {
+            session.write(collection, target, body, verb == Verb::Replace, options)
+        }
         Verb::Remove => session.remove(collection, target, options),
     })
 }

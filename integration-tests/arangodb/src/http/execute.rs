@@ -119,7 +119,12 @@ async fn write(
 }
 
 /// Runs a statement, takes back what it wrote, and holds the keys.
-fn hold(database: &mut Database, prepared: &Prepared, limits: &Limits, id: u64) -> Outcome<(u64, Ran, Vec<Change>)> {
+fn hold(
+    database: &mut Database,
+    prepared: &Prepared,
+    limits: &Limits,
+    id: u64,
+) -> Outcome<(u64, Ran, Vec<Change>)> {
     let Database { collections, graphs, locks, commits, .. } = database;
     let mut session = Session::new(collections, locks, id, *commits + 1);
     let ran = exec::run(&prepared.statement, &mut session, graphs, limits);
@@ -137,7 +142,8 @@ pub(super) fn commit(server: &mut Server, database: &str, redo: &[Change]) -> Ou
     let commit = database.commits + 1;
     let mut undo: Vec<Change> = Vec::new();
     for change in redo {
-        let collection = database.collections.get(&change.collection).ok_or_else(|| not_found(&change.collection))?;
+        let collection =
+            database.collections.get(&change.collection).ok_or_else(|| not_found(&change.collection))?;
         let stored = collection.get(&change.key);
         undo.push(Change {
             document: stored.map(|stored| stored.document.clone()),

@@ -20,12 +20,14 @@ pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcom
         }
         ("GET", [name]) => {
             let server = lock(&shared.server);
-            let graph = server.database(&request.database)?.graphs.get(*name).ok_or_else(|| not_found(name))?;
+            let graph =
+                server.database(&request.database)?.graphs.get(*name).ok_or_else(|| not_found(name))?;
             Ok(Answer::ok(200, [("graph", describe(name, graph))]))
         }
         ("GET", [name, kind @ ("vertex" | "edge")]) => {
             let server = lock(&shared.server);
-            let graph = server.database(&request.database)?.graphs.get(*name).ok_or_else(|| not_found(name))?;
+            let graph =
+                server.database(&request.database)?.graphs.get(*name).ok_or_else(|| not_found(name))?;
             let edges: Vec<_> = graph.definitions.iter().map(|d| d.collection.clone()).collect();
             let mut names: Vec<Arc<str>> = if *kind == "edge" {
                 edges
@@ -84,17 +86,26 @@ fn describe(name: &str, graph: &Graph) -> Value {
 
 fn list(object: &Object, name: &str) -> Outcome<Vec<Arc<str>>> {
     let Some(values) = object.get(name) else { return Ok(Vec::new()) };
-    let texts: Option<Vec<Arc<str>>> =
-        values.as_array().and_then(|values| values.iter().map(|value| value.as_str().map(Arc::from)).collect());
-    texts.map(|mut texts| {
-        texts.sort();
-        texts
-    })
-    .ok_or_else(|| bad_type(name))
+    let texts: Option<Vec<Arc<str>>> = values
+        .as_array()
+        .and_then(|values| values.iter().map(|value| value.as_str().map(Arc::from)).collect());
+    texts
+        .map(|mut texts| {
+            texts.sort();
+            texts
+        })
+        .ok_or_else(|| bad_type(name))
 }
 
 fn create(shared: &Shared, request: &Request) -> Outcome<Answer> {
-    let body = request.object(&["name", "edgeDefinitions", "orphanCollections", "isSmart", "isDisjoint", "options"])?;
+    let body = request.object(&[
+        "name",
+        "edgeDefinitions",
+        "orphanCollections",
+        "isSmart",
+        "isDisjoint",
+        "options",
+    ])?;
     if switch(&body, "isSmart")?.or(switch(&body, "isDisjoint")?) == Some(true) {
         return Err(Failure::unknown(10, "smart graphs"));
     }
@@ -123,8 +134,14 @@ fn create(shared: &Shared, request: &Request) -> Outcome<Answer> {
         return Err(Failure::new(1925, format!("graph '{name}' already exists")));
     }
     for other in graphs.values().flat_map(|graph| &graph.definitions) {
-        if definitions.iter().any(|definition| definition.collection == other.collection && definition != other) {
-            return Err(Failure::new(1921, format!("{} collection is used in another graph", other.collection)));
+        if definitions
+            .iter()
+            .any(|definition| definition.collection == other.collection && definition != other)
+        {
+            return Err(Failure::new(
+                1921,
+                format!("{} collection is used in another graph", other.collection),
+            ));
         }
     }
     let graph = Graph { definitions, orphans, revision: Value::from(format!("_g{}", server.new_id())) };
@@ -137,7 +154,8 @@ fn create(shared: &Shared, request: &Request) -> Outcome<Answer> {
 
 /// Makes the collections of a graph that are not there.
 fn ensure_collections(server: &mut Server, database: &str, graph: &Graph) -> Outcome<()> {
-    let edges: Vec<Arc<str>> = graph.definitions.iter().map(|definition| definition.collection.clone()).collect();
+    let edges: Vec<Arc<str>> =
+        graph.definitions.iter().map(|definition| definition.collection.clone()).collect();
     for name in graph.collections() {
         let kind = if edges.contains(&name) { Kind::Edge } else { Kind::Document };
         match server.database(database)?.collections.get(&name) {

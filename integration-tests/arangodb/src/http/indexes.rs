@@ -14,14 +14,16 @@ use crate::value::Value;
 pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcome<Answer> {
     request.only_query(if path.is_empty() { &["collection", "withStats", "withHidden"] } else { &[] })?;
     let named = request.query.get("collection").map(String::as_str);
-    let name = path.first().copied().or(named).ok_or_else(|| Failure::new(1204, "collection name is missing"))?;
+    let name =
+        path.first().copied().or(named).ok_or_else(|| Failure::new(1204, "collection name is missing"))?;
     match (request.method.as_str(), path) {
         ("GET", []) => {
             let server = lock(&shared.server);
             demand_collection(&server, &request.user, &request.database, name, Access::Read)?;
             let database = server.database(&request.database)?;
             let collection = database.collections.get(name).ok_or_else(|| not_found(name))?;
-            let indexes: Vec<Value> = collection.indexes.iter().map(|index| describe(collection, index)).collect();
+            let indexes: Vec<Value> =
+                collection.indexes.iter().map(|index| describe(collection, index)).collect();
             let by_id = collection.indexes.iter().zip(&indexes);
             let identifiers = by_id.map(|(index, told)| (format!("{name}/{}", index.id), told.clone()));
             Ok(Answer::ok(
@@ -67,8 +69,17 @@ fn find(collection: &Collection, id: &str) -> Outcome<usize> {
 
 fn create(shared: &Shared, request: &Request, name: &str) -> Outcome<Answer> {
     let body = request.object(&[
-        "type", "name", "fields", "unique", "sparse", "deduplicate", "estimates", "cacheEnabled", "storedValues",
-        "inBackground", "id",
+        "type",
+        "name",
+        "fields",
+        "unique",
+        "sparse",
+        "deduplicate",
+        "estimates",
+        "cacheEnabled",
+        "storedValues",
+        "inBackground",
+        "id",
     ])?;
     match text(&body, "type")?.as_deref() {
         Some("persistent") => {}
@@ -78,7 +89,9 @@ fn create(shared: &Shared, request: &Request, name: &str) -> Outcome<Answer> {
     let fields = body.get("fields").and_then(Value::as_array).ok_or_else(|| bad_type("fields"))?;
     let fields: Option<Vec<&str>> = fields.iter().map(Value::as_str).collect();
     let fields = fields.filter(|fields| !fields.is_empty()).ok_or_else(|| bad_type("fields"))?;
-    if let Some(field) = fields.iter().find(|field| field.contains('[') || field.split('.').any(str::is_empty)) {
+    if let Some(field) =
+        fields.iter().find(|field| field.contains('[') || field.split('.').any(str::is_empty))
+    {
         return Err(Failure::unknown(10, format!("index over '{field}'")));
     }
     if fields.contains(&"_id") {
@@ -91,8 +104,13 @@ fn create(shared: &Shared, request: &Request, name: &str) -> Outcome<Answer> {
     let collection = database.collections.get_mut(name).ok_or_else(|| not_found(name))?;
     let chosen = text(&body, "name")?.filter(|name| !name.is_empty());
     let unique = switch(&body, "unique")?.unwrap_or_default();
-    let mut index =
-        Index::new(id, &chosen.clone().unwrap_or_else(|| Arc::from(format!("idx_{id}"))), IndexKind::Persistent, &fields, unique);
+    let mut index = Index::new(
+        id,
+        &chosen.clone().unwrap_or_else(|| Arc::from(format!("idx_{id}"))),
+        IndexKind::Persistent,
+        &fields,
+        unique,
+    );
     index.sparse = switch(&body, "sparse")?.unwrap_or_default();
     index.deduplicate = switch(&body, "deduplicate")?.unwrap_or(true);
     index.estimates = switch(&body, "estimates")?.unwrap_or(true);
@@ -102,7 +120,10 @@ fn create(shared: &Shared, request: &Request, name: &str) -> Outcome<Answer> {
     }
     // An index is what it indexes and how; what it stores besides is no part of that.
     let same = |other: &&Index| {
-        other.is_made() && other.fields == index.fields && other.unique == index.unique && other.sparse == index.sparse
+        other.is_made()
+            && other.fields == index.fields
+            && other.unique == index.unique
+            && other.sparse == index.sparse
     };
     if let Some(found) = collection.indexes.iter().find(same) {
         let told = describe(collection, found);

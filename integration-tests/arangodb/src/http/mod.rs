@@ -16,9 +16,9 @@ mod transactions;
 
 use std::sync::Arc;
 
-pub(crate) use self::serve::accept;
 use self::auth::{Access, demand_database};
 use self::request::{Answer, Request};
+pub(crate) use self::serve::accept;
 use crate::error::{Failure, Outcome};
 use crate::state::{SYSTEM, Shared, lock};
 
@@ -57,9 +57,32 @@ fn is_open(path: &[String]) -> bool {
 /// The endpoint of a request, without the names and numbers in its path.
 fn endpoint(request: &Request) -> String {
     const WORDS: &[&str] = &[
-        "_open", "_api", "_admin", "auth", "version", "server", "availability", "role", "mode", "license", "user",
-        "database", "current", "collection", "properties", "count", "truncate", "index", "gharial", "vertex", "edge",
-        "document", "cursor", "explain", "transaction", "begin",
+        "_open",
+        "_api",
+        "_admin",
+        "auth",
+        "version",
+        "server",
+        "availability",
+        "role",
+        "mode",
+        "license",
+        "user",
+        "database",
+        "current",
+        "collection",
+        "properties",
+        "count",
+        "truncate",
+        "index",
+        "gharial",
+        "vertex",
+        "edge",
+        "document",
+        "cursor",
+        "explain",
+        "transaction",
+        "begin",
     ];
     let words = request.path.iter().map(|part| {
         let word = if WORDS.contains(&part.as_str()) { part } else { "{}" };

@@ -89,15 +89,19 @@ async fn with_faults(shared: &Arc<Shared>, request: Request) -> Result<Answer, D
         return Ok(page());
     }
     let data = matches!(request.path.get(1).map(String::as_str), Some("cursor" | "document"));
-    let writes = data && says_write(&request.body);
-    let fault = if data { lock(&shared.faults).draw(writes, || shared.chance()) } else { None };
+    let fault =
+        if data { lock(&shared.faults).draw(|| says_write(&request.body), || shared.chance()) } else { None };
     match &fault {
         Some(Fault::DropBefore) => return Err(Dropped),
         Some(Fault::Html) => return Ok(page()),
-        Some(Fault::ProxyUnavailable) => return Ok(Answer::page(503, "text/plain", "no server is available")),
+        Some(Fault::ProxyUnavailable) => {
+            return Ok(Answer::page(503, "text/plain", "no server is available"));
+        }
         Some(Fault::Unavailable) => return Ok(Answer::failure(&Failure::new(21_003, "queue full"))),
         Some(Fault::Conflict) => return Ok(Answer::failure(&Failure::conflict("somebody's"))),
-        Some(Fault::Refuse(number)) => return Ok(Answer::failure(&Failure::new(*number, "refused on demand"))),
+        Some(Fault::Refuse(number)) => {
+            return Ok(Answer::failure(&Failure::new(*number, "refused on demand")));
+        }
         Some(Fault::DropAfter) | None => {}
     }
     // A client that hangs up does not stop what it asked for.
@@ -140,7 +144,8 @@ async fn checked(shared: &Arc<Shared>, mut request: Request) -> Outcome<Answer> 
         request.user = authenticate(&server, request.header("authorization"))?;
         server.database(&request.database)?;
         let own = request.path.iter().map(String::as_str).eq(["_api", "database", "user"]);
-        let access = server.users.get(&request.user).map_or(Access::None, |user| user.database(&request.database));
+        let access =
+            server.users.get(&request.user).map_or(Access::None, |user| user.database(&request.database));
         // Whom a database is closed to is told so as if he were nobody, but where he asks what is open to him.
         if access == Access::None && !own && request.path.first().map(String::as_str) == Some("_api") {
             return Err(Failure::new(11, "not authorized to execute this request"));
@@ -154,7 +159,9 @@ fn check_headers(headers: &HeaderMap) -> Outcome<()> {
         let (name, value) = (name.as_str(), value.to_str().unwrap_or_default());
         let known = match name {
             "transfer-encoding" | "content-encoding" | "x-http-method" | "x-http-method-override" => false,
-            "content-type" => value.is_empty() || value.starts_with("application/json") || value.starts_with("text/"),
+            "content-type" => {
+                value.is_empty() || value.starts_with("application/json") || value.starts_with("text/")
+            }
             name if name.starts_with("x-arango") => KNOWN_HEADERS.contains(&name),
             _ => true,
         };
@@ -175,8 +182,11 @@ async fn read(shared: &Shared, request: hyper::Request<Incoming>) -> Outcome<Req
         Some(rest) if lock(&shared.faults).major() >= 4 => rest.find('/').map_or("/", |at| &rest[at..]),
         _ => path,
     };
-    let mut segments =
-        path.split('/').filter(|part| !part.is_empty()).map(|part| decoded(part, false)).collect::<Outcome<Vec<_>>>()?;
+    let mut segments = path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .map(|part| decoded(part, false))
+        .collect::<Outcome<Vec<_>>>()?;
     let mut database = SYSTEM.to_owned();
     if segments.first().map(String::as_str) == Some("_db") {
         if segments.len() < 2 {
@@ -185,10 +195,11 @@ async fn read(shared: &Shared, request: hyper::Request<Incoming>) -> Outcome<Req
         database = segments[1].clone();
         segments.drain(..2);
     }
-    let query = parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Ok((decoded(name, true)?, decoded(value, true)?))
-    });
+    let query =
+        parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decoded(name, true)?, decoded(value, true)?))
+        });
     Ok(Request {
         method: parts.method.as_str().to_owned(),
         database: Arc::from(database),
@@ -202,9 +213,11 @@ async fn read(shared: &Shared, request: hyper::Request<Incoming>) -> Outcome<Req
 
 fn response(shared: &Shared, answer: Answer) -> hyper::Response<Full<Bytes>> {
     let mut response = hyper::Response::new(Full::new(Bytes::from(answer.body)));
-    *response.status_mut() = hyper::StatusCode::from_u16(answer.status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
+    *response.status_mut() =
+        hyper::StatusCode::from_u16(answer.status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
     let server = lock(&shared.faults).server_header.clone().map(|name| ("server", name));
-    let common = [("content-type", answer.content_type.to_owned()), ("x-arango-queue-time-seconds", "0.0".to_owned())];
+    let common =
+        [("content-type", answer.content_type.to_owned()), ("x-arango-queue-time-seconds", "0.0".to_owned())];
     for (name, value) in common.into_iter().chain(server).chain(answer.headers) {
         if let Ok(value) = http::HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);

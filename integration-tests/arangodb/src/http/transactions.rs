@@ -26,14 +26,18 @@ pub(super) async fn route(shared: &Arc<Shared>, request: &Request, path: &[&str]
                 transaction.state == TransactionState::Running && transaction.database == request.database
             });
             let told = running.map(|(id, transaction)| {
-                Value::object([("id", Value::from(id.to_string())), ("state", Value::str(transaction.state.name()))])
+                Value::object([
+                    ("id", Value::from(id.to_string())),
+                    ("state", Value::str(transaction.state.name())),
+                ])
             });
             Ok(Answer::json(200, &Value::object([("transactions", Value::array(told.collect()))])))
         }
         ("GET", [id]) => {
             let mut server = lock(&shared.server);
             let number = find(&mut server, &request.database, id)?;
-            let state = server.transactions.get(&number).map_or("aborted", |transaction| transaction.state.name());
+            let state =
+                server.transactions.get(&number).map_or("aborted", |transaction| transaction.state.name());
             Ok(told(200, id, state))
         }
         ("PUT", [id]) => finish(shared, request, id, true),
@@ -61,10 +65,16 @@ fn names(value: Option<&Value>) -> Outcome<BTreeSet<Arc<str>>> {
 
 async fn begin(shared: &Arc<Shared>, request: &Request) -> Outcome<Answer> {
     let body = request.object(&[
-        "collections", "waitForSync", "allowImplicit", "lockTimeout", "maxTransactionSize", "skipFastLockRound",
+        "collections",
+        "waitForSync",
+        "allowImplicit",
+        "lockTimeout",
+        "maxTransactionSize",
+        "skipFastLockRound",
     ])?;
     let collections = body.get("collections").and_then(Value::as_object);
-    let collections = collections.ok_or_else(|| Failure::new(10, "missing/invalid collections definition"))?;
+    let collections =
+        collections.ok_or_else(|| Failure::new(10, "missing/invalid collections definition"))?;
     only(collections, &["read", "write", "exclusive"], "collections")?;
     let [read, write, exclusive] = ["read", "write", "exclusive"].map(|kind| names(collections.get(kind)));
     let (read, write, exclusive) = (read?, write?, exclusive?);
@@ -111,7 +121,8 @@ async fn begin(shared: &Arc<Shared>, request: &Request) -> Outcome<Answer> {
 fn find(server: &mut Server, database: &str, id: &str) -> Outcome<u64> {
     let missing = || Failure::new(1655, format!("transaction '{id}' not found"));
     let number = id.parse().map_err(|_| missing())?;
-    let transaction = server.transactions.get(&number).filter(|transaction| *transaction.database == *database);
+    let transaction =
+        server.transactions.get(&number).filter(|transaction| *transaction.database == *database);
     if transaction.ok_or_else(missing)?.is_stale() {
         server.abort(number);
     }
@@ -160,7 +171,8 @@ pub(super) fn with<T>(
         return Err(Failure::new(1654, format!("transaction is {}", transaction.state.name())));
     }
     let undeclared = uses.writes.iter().find(|name| !transaction.write.contains(*name)).or_else(|| {
-        let declared = |name: &&Arc<str>| transaction.read.contains(*name) || transaction.write.contains(*name);
+        let declared =
+            |name: &&Arc<str>| transaction.read.contains(*name) || transaction.write.contains(*name);
         uses.reads.iter().find(|name| !transaction.implicit && !declared(name))
     });
     if let Some(name) = undeclared {

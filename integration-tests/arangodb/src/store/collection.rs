@@ -107,11 +107,19 @@ impl Collection {
 
     /// The commit that last wrote or removed what has that key.
     pub(crate) fn last_commit(&self, key: &str) -> u64 {
-        self.get(key).map(|stored| stored.commit).or_else(|| self.removed.get(key).copied()).unwrap_or_default()
+        self.get(key)
+            .map(|stored| stored.commit)
+            .or_else(|| self.removed.get(key).copied())
+            .unwrap_or_default()
     }
 
     /// Writes a document, or removes it. Gives what stood there.
-    pub(crate) fn put(&mut self, key: &Arc<str>, document: Option<&Value>, commit: u64) -> Outcome<Option<Value>> {
+    pub(crate) fn put(
+        &mut self,
+        key: &Arc<str>,
+        document: Option<&Value>,
+        commit: u64,
+    ) -> Outcome<Option<Value>> {
         let old = self.keys.get(key).copied();
         if let Some(document) = document {
             self.check_unique(key, document, old)?;
@@ -127,7 +135,8 @@ impl Collection {
     fn check_unique(&self, key: &str, document: &Value, old: Option<u64>) -> Outcome<()> {
         for index in self.indexes.iter().filter(|index| index.unique && index.is_made()) {
             if let Some(other) = index.holder(document).filter(|place| Some(*place) != old) {
-                let holder = self.at(other).map(|document| document.get("_key").to_text()).unwrap_or_default();
+                let holder =
+                    self.at(other).map(|document| document.get("_key").to_text()).unwrap_or_default();
                 return Err(Failure::new(
                     1210,
                     format!(
@@ -179,7 +188,10 @@ impl Collection {
     pub(crate) fn add_index(&mut self, mut index: Index) -> Outcome<()> {
         for (place, stored) in &self.documents {
             if index.unique && index.holder(&stored.document).is_some() {
-                return Err(Failure::new(1210, format!("unique constraint violated - in index {}", index.name)));
+                return Err(Failure::new(
+                    1210,
+                    format!("unique constraint violated - in index {}", index.name),
+                ));
             }
             index.insert(&stored.document, *place);
         }

@@ -13,7 +13,9 @@ const KEY_BYTES_MAX: usize = 254;
 pub(crate) fn check_key(key: &Value) -> Outcome<Arc<str>> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-:.@()+,=;$!*'%".contains(c);
     match key {
-        Value::Str(key) if (1..=KEY_BYTES_MAX).contains(&key.len()) && key.chars().all(allowed) => Ok(key.clone()),
+        Value::Str(key) if (1..=KEY_BYTES_MAX).contains(&key.len()) && key.chars().all(allowed) => {
+            Ok(key.clone())
+        }
         _ => Err(Failure::new(1221, "illegal document key")),
     }
 }
@@ -46,7 +48,10 @@ pub(super) fn sealed(collection: &Collection, key: &str, body: &Object, revision
             "_from" | "_to" => collection.kind == Kind::Edge,
             "" => return Err(Failure::unknown(600, "an attribute with an empty name")),
             name if name.starts_with('_') => {
-                return Err(Failure::unknown(600, format!("the attribute '{name}', which begins like those of the system")));
+                return Err(Failure::unknown(
+                    600,
+                    format!("the attribute '{name}', which begins like those of the system"),
+                ));
             }
             _ => false,
         };
@@ -81,7 +86,10 @@ pub(super) fn patched(old: &Object, patch: &Object, keep_null: bool, merge: bool
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(object) => Value::object(
-            object.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), without_nulls(value))),
+            object
+                .iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| (name.clone(), without_nulls(value))),
         ),
         _ => value.clone(),
     }

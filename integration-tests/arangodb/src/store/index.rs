@@ -126,7 +126,9 @@ impl Index {
             .range((first, 0)..)
             .take_while(move |(values, _)| values[..fields] == equal[..] && in_range(values))
             .filter(move |(values, _)| {
-                lower.as_ref().is_none_or(|(bound, with)| *with || values.get(fields).is_some_and(|v| v > bound))
+                lower
+                    .as_ref()
+                    .is_none_or(|(bound, with)| *with || values.get(fields).is_some_and(|v| v > bound))
             })
             .map(|(_, place)| *place)
     }

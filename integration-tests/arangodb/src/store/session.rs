@@ -99,7 +99,12 @@ impl<'a> Session<'a> {
         Ok(Written { old: old.unwrap_or_default(), new: document.unwrap_or_default() })
     }
 
-    pub(crate) fn insert(&mut self, name: &Arc<str>, document: &Value, options: &WriteOptions) -> Outcome<Written> {
+    pub(crate) fn insert(
+        &mut self,
+        name: &Arc<str>,
+        document: &Value,
+        options: &WriteOptions,
+    ) -> Outcome<Written> {
         let collection = self.collection(name)?.clone();
         let body = as_body(document)?;
         let key = match body.get("_key") {
@@ -114,7 +119,9 @@ impl<'a> Session<'a> {
             (Some(_), Overwrite::Conflict) => {
                 return Err(Failure::new(
                     1210,
-                    format!("unique constraint violated - in index primary of type primary over '_key'; conflicting key: {key}"),
+                    format!(
+                        "unique constraint violated - in index primary of type primary over '_key'; conflicting key: {key}"
+                    ),
                 ));
             }
             (Some(old), Overwrite::Update) => {
@@ -164,7 +171,11 @@ impl<'a> Session<'a> {
         self.lock(name, &key)?;
         let old = collection.get(&key).map(|stored| stored.document.clone()).ok_or_else(missing)?;
         let patch = as_body(body)?;
-        self.check_revision(&old, if options.ignore_revs { patch } else { target.as_object().unwrap_or(patch) }, options)?;
+        self.check_revision(
+            &old,
+            if options.ignore_revs { patch } else { target.as_object().unwrap_or(patch) },
+            options,
+        )?;
         let mut new = if replace {
             patch.clone()
         } else {
@@ -182,7 +193,12 @@ impl<'a> Session<'a> {
         self.put(name, &key, Some(new))
     }
 
-    pub(crate) fn remove(&mut self, name: &Arc<str>, target: &Value, options: &WriteOptions) -> Outcome<Written> {
+    pub(crate) fn remove(
+        &mut self,
+        name: &Arc<str>,
+        target: &Value,
+        options: &WriteOptions,
+    ) -> Outcome<Written> {
         let collection = self.collection(name)?.clone();
         let key = key_of(&collection, target)?;
         self.lock(name, &key)?;

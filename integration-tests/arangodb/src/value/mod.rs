@@ -58,21 +58,30 @@ impl Value {
     pub(crate) fn as_str(&self) -> Option<&str> {
         match self {
             Self::Str(text) => Some(text),
-            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Double(_) | Self::Array(_) | Self::Object(_) => None,
+            Self::Null
+            | Self::Bool(_)
+            | Self::Int(_)
+            | Self::Double(_)
+            | Self::Array(_)
+            | Self::Object(_) => None,
         }
     }
 
     pub(crate) fn as_array(&self) -> Option<&Vec<Self>> {
         match self {
             Self::Array(values) => Some(values),
-            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Double(_) | Self::Str(_) | Self::Object(_) => None,
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Double(_) | Self::Str(_) | Self::Object(_) => {
+                None
+            }
         }
     }
 
     pub(crate) fn as_object(&self) -> Option<&Object> {
         match self {
             Self::Object(object) => Some(object),
-            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Double(_) | Self::Str(_) | Self::Array(_) => None,
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Double(_) | Self::Str(_) | Self::Array(_) => {
+                None
+            }
         }
     }
 

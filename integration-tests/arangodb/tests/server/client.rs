@@ -36,7 +36,13 @@ pub(crate) struct Client {
 
 impl Client {
     /// None: the connection ended without an answer.
-    pub(crate) async fn try_send(&self, method: &str, path: &str, body: &str, headers: &str) -> Option<Answer> {
+    pub(crate) async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        headers: &str,
+    ) -> Option<Answer> {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: double\r\nconnection: close\r\n{headers}");
         if let Some(authorization) = &self.authorization {
@@ -85,7 +91,8 @@ impl Client {
 
     pub(crate) async fn log_in(&mut self) {
         self.authorization = None;
-        let answer = self.send("POST", "/_open/auth", json!({ "username": ROOT, "password": PASSWORD })).await;
+        let answer =
+            self.send("POST", "/_open/auth", json!({ "username": ROOT, "password": PASSWORD })).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         self.authorization = Some(format!("bearer {}", answer.json()["jwt"].as_str().unwrap()));
     }

@@ -11,7 +11,10 @@ async fn a_result_comes_in_batches_until_there_is_no_more() {
     let (double, client) = server().await;
     let body = json!({ "query": "FOR i IN 1..5 RETURN i", "batchSize": 2, "count": true });
     let first = client.ask("POST", "/_api/cursor", body).await;
-    assert_eq!((first.status, first.json()["hasMore"].as_bool(), first.json()["count"].as_u64()), (201, Some(true), Some(5)));
+    assert_eq!(
+        (first.status, first.json()["hasMore"].as_bool(), first.json()["count"].as_u64()),
+        (201, Some(true), Some(5))
+    );
     let id = first.json()["id"].as_str().unwrap().to_owned();
     let mut rows = first.json()["result"].as_array().unwrap().clone();
     let next = format!("/_api/cursor/{id}");
@@ -47,7 +50,8 @@ async fn a_cursor_can_be_dropped_and_is_dropped_with_time() {
 #[tokio::test]
 async fn the_last_batch_can_be_had_again_where_that_was_asked_for() {
     let (double, client) = server().await;
-    let body = json!({ "query": "FOR i IN 1..5 RETURN i", "batchSize": 2, "options": { "allowRetry": true } });
+    let body =
+        json!({ "query": "FOR i IN 1..5 RETURN i", "batchSize": 2, "options": { "allowRetry": true } });
     let first = client.ask("POST", "/_api/cursor", body).await.json();
     let id = first["id"].as_str().unwrap();
     assert_eq!(first["nextBatchId"], "2");
@@ -88,7 +92,10 @@ async fn bounds_of_time_and_memory_end_a_statement() {
     let answer = client.ask("POST", "/_api/cursor", slow).await;
     assert_eq!((answer.status, answer.number()), (410, 1500));
     assert_eq!(client.rows("RETURN LENGTH(a)", json!({})).await, json!([0]), "what was killed is stored");
-    assert_eq!(client.ask("POST", "/_api/cursor", json!({ "query": "RETURN 1", "batchSize": 0 })).await.status, 400);
+    assert_eq!(
+        client.ask("POST", "/_api/cursor", json!({ "query": "RETURN 1", "batchSize": 0 })).await.status,
+        400
+    );
     double.assert_known();
 }
 

@@ -12,11 +12,15 @@ async fn a_batch_keeps_its_good_elements() {
     let answer = client.ask("POST", "/_api/document/a?waitForSync=true", body).await;
     assert_eq!(answer.status, 201);
     assert!(answer.headers.contains(r#"x-arango-error-codes: {"1210":1,"1221":1}"#), "{}", answer.headers);
-    let numbers: Vec<Value> = answer.json().as_array().unwrap().iter().map(|e| e["errorNum"].clone()).collect();
+    let numbers: Vec<Value> =
+        answer.json().as_array().unwrap().iter().map(|e| e["errorNum"].clone()).collect();
     assert_eq!(numbers, [json!(null), json!(1210), json!(1221), json!(null)]);
     assert_eq!(double.documents("tests", "a").unwrap().len(), 2);
     let read = client.ask("PUT", "/_api/document/a?onlyget=true", json!(["1", "x"])).await;
-    assert_eq!((read.json()[0]["_key"].as_str(), read.json()[1]["errorNum"].as_u64()), (Some("1"), Some(1202)));
+    assert_eq!(
+        (read.json()[0]["_key"].as_str(), read.json()[1]["errorNum"].as_u64()),
+        (Some("1"), Some(1202))
+    );
     double.assert_known();
 }
 
@@ -52,9 +56,7 @@ async fn collections_and_graphs_are_made_once() {
     collections(&client, &["a"]).await;
     let again = client.ask("POST", "/_api/collection", json!({ "name": "a" })).await;
     assert_eq!((again.status, again.number()), (409, 1207));
-    let graph = |name: &str, to: &str| {
-        json!({ "name": name, "edgeDefinitions": [{ "collection": "e", "from": ["a"], "to": [to] }] })
-    };
+    let graph = |name: &str, to: &str| json!({ "name": name, "edgeDefinitions": [{ "collection": "e", "from": ["a"], "to": [to] }] });
     assert_eq!(client.ask("POST", "/_api/gharial", graph("g", "b")).await.status, 202);
     assert_eq!(client.ask("POST", "/_api/gharial", graph("g", "b")).await.number(), 1925);
     assert_eq!(client.ask("POST", "/_api/gharial", graph("h", "a")).await.number(), 1921);

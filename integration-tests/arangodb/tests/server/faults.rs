@@ -24,7 +24,12 @@ async fn connections_end_before_or_after_a_statement_was_run() {
 #[tokio::test]
 async fn refusals_come_from_the_server_and_from_a_proxy() {
     let (double, client) = server().await;
-    double.faults().next.extend([Fault::Unavailable, Fault::ProxyUnavailable, Fault::Html, Fault::Refuse(1478)]);
+    double.faults().next.extend([
+        Fault::Unavailable,
+        Fault::ProxyUnavailable,
+        Fault::Html,
+        Fault::Refuse(1478),
+    ]);
     let mut answers = Vec::new();
     for _ in 0..5 {
         answers.push(client.query("RETURN 1", json!({})).await);

@@ -7,6 +7,7 @@ mod cursors;
 mod documents;
 mod faults;
 mod lease;
+mod model;
 mod statements;
 mod transactions;
 mod unknown;

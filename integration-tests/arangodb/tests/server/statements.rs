@@ -14,6 +14,8 @@ async fn a_collection_is_not_read_after_it_was_modified() {
         // Also of another collection, where documents are read by their ids or along edges.
         "LET w = (INSERT {} INTO a RETURN 1) RETURN DOCUMENT('b/1')",
         "LET w = (INSERT {} INTO a RETURN 1) FOR v IN 1..2 OUTBOUND 'b/1' e RETURN v",
+        // Nor is it modified again.
+        "LET v = (INSERT {} INTO a RETURN 1) LET w = (REMOVE 'k' IN a RETURN 1) RETURN w",
         // A write that lies deeper than a read of the same collection.
         "FOR x IN a LET w = (UPDATE x WITH { n: 1 } IN a RETURN 1) RETURN w",
     ] {
@@ -54,7 +56,11 @@ async fn mistakes_in_statements_have_the_numbers_of_the_server() {
     ] {
         assert_eq!(client.refusal(query, binds).await, number, "{query}");
     }
-    assert_eq!(double.documents("tests", "a").unwrap(), Vec::<Value>::new(), "what failed left something behind");
+    assert_eq!(
+        double.documents("tests", "a").unwrap(),
+        Vec::<Value>::new(),
+        "what failed left something behind"
+    );
     double.assert_known();
 }
 
@@ -95,7 +101,8 @@ async fn writes_follow_their_options() {
 async fn unique_indexes_refuse_what_is_there_already() {
     let (double, client) = server().await;
     collections(&client, &["a"]).await;
-    let index = json!({ "type": "persistent", "name": "by_n", "fields": ["n"], "unique": true, "sparse": true });
+    let index =
+        json!({ "type": "persistent", "name": "by_n", "fields": ["n"], "unique": true, "sparse": true });
     assert_eq!(client.ask("POST", "/_api/index?collection=a", index.clone()).await.status, 201);
     let again = client.ask("POST", "/_api/index?collection=a", index).await;
     assert_eq!((again.status, again.json()["isNewlyCreated"].as_bool()), (200, Some(false)));
@@ -136,7 +143,8 @@ async fn plans_name_the_index_of_each_loop() {
         ("FOR x IN a FILTER x.n == 1 RETURN x", scan),
         ("FOR x IN a OPTIONS { disableIndex: true } FILTER x._key == 'k' RETURN x", scan),
     ] {
-        let plan = client.ask("POST", "/_api/explain", json!({ "query": query })).await.json()["plan"].clone();
+        let plan =
+            client.ask("POST", "/_api/explain", json!({ "query": query })).await.json()["plan"].clone();
         let nodes = plan["nodes"].as_array().unwrap();
         let of_collection: Vec<&Value> = nodes.iter().filter(|node| !node["collection"].is_null()).collect();
         let [told] = of_collection.as_slice() else { panic!("{query}: {plan}") };
@@ -153,13 +161,21 @@ async fn plans_name_the_index_of_each_loop() {
 async fn indexes_give_what_a_scan_gives() {
     let (double, client) = server().await;
     collections(&client, &["a"]).await;
-    let docs = "FOR i IN 0..99 INSERT { _key: CONCAT('k', i), n: i % 7, m: i % 3 == 0 ? null : i % 5 } INTO a";
+    let docs =
+        "FOR i IN 0..99 INSERT { _key: CONCAT('k', i), n: i % 7, m: i % 3 == 0 ? null : i % 5 } INTO a";
     client.rows(docs, json!({})).await;
     let index = json!({ "type": "persistent", "name": "nm", "fields": ["n", "m"] });
     assert_eq!(client.ask("POST", "/_api/index?collection=a", index).await.status, 201);
     for condition in [
-        "x.n == 3", "x.n == 3 AND x.m == null", "x.n == 3 AND x.m > 1", "x.n == 3 AND x.m >= 1 AND x.m < 4",
-        "x.n IN [1, 2]", "x.n > 2 AND x.n <= 4", "x.n < 3", "x.n IN [6, 1] AND x.m == 2", "x.n == 2 AND x.m <= 1",
+        "x.n == 3",
+        "x.n == 3 AND x.m == null",
+        "x.n == 3 AND x.m > 1",
+        "x.n == 3 AND x.m >= 1 AND x.m < 4",
+        "x.n IN [1, 2]",
+        "x.n > 2 AND x.n <= 4",
+        "x.n < 3",
+        "x.n IN [6, 1] AND x.m == 2",
+        "x.n == 2 AND x.m <= 1",
         "x.n >= null",
     ] {
         for order in ["x.n, x.m", "x.n DESC, x.m DESC", "x._key"] {

@@ -34,7 +34,8 @@ async fn of_two_statements_on_one_key_one_is_refused_and_stores_nothing() {
     let (slow, seen) = tokio::join!(slow, other);
     // Whichever of the two updates came first, what was refused is not there.
     assert!(slow.status == 201 || slow.number() == 1200, "{}", slow.text);
-    let keys: Vec<Value> = double.documents("tests", "b").unwrap().iter().map(|d| d["_key"].clone()).collect();
+    let keys: Vec<Value> =
+        double.documents("tests", "b").unwrap().iter().map(|d| d["_key"].clone()).collect();
     assert_eq!(keys, if slow.status == 201 { vec![json!("slow")] } else { vec![] });
     assert_eq!(seen, json!([0]));
     double.assert_known();
@@ -90,7 +91,10 @@ async fn a_transaction_has_a_snapshot_and_sees_its_own_writes() {
     // What others write after the snapshot is not seen, and cannot be written.
     client.rows("INSERT { _key: 'later' } INTO a", json!({})).await;
     assert_eq!(inside.rows("RETURN LENGTH(a)", json!({})).await, json!([1]));
-    assert_eq!(inside.refusal("UPSERT { _key: 'later' } INSERT { _key: 'later' } UPDATE {} IN a", json!({})).await, 1200);
+    assert_eq!(
+        inside.refusal("UPSERT { _key: 'later' } INSERT { _key: 'later' } UPDATE {} IN a", json!({})).await,
+        1200
+    );
     let path = format!("/_api/transaction/{id}");
     for _ in 0..2 {
         assert_eq!(client.ask("PUT", &path, Value::Null).await.json()["result"]["status"], "committed");
@@ -104,7 +108,8 @@ async fn a_transaction_has_a_snapshot_and_sees_its_own_writes() {
 async fn an_aborted_transaction_leaves_nothing() {
     let (double, client) = server().await;
     collections(&client, &["a"]).await;
-    let begun = client.ask("POST", "/_api/transaction/begin", json!({ "collections": { "write": "a" } })).await;
+    let begun =
+        client.ask("POST", "/_api/transaction/begin", json!({ "collections": { "write": "a" } })).await;
     let id = begun.json()["result"]["id"].as_str().unwrap().to_owned();
     let inside = Client { transaction: Some(id.clone()), ..client.clone() };
     inside.rows("INSERT { _key: 'k' } INTO a", json!({})).await;

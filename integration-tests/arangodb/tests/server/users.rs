@@ -51,7 +51,11 @@ async fn users_do_no_more_than_they_may() {
     let made = client.send("POST", "/_api/user", json!({ "user": "elf", "passwd": "p" })).await;
     assert_eq!(made.status, 201, "{}", made.text);
     let elf = Client { authorization: basic("elf", "p"), ..client.clone() };
-    assert_eq!(elf.ask("GET", "/_api/collection", Value::Null).await.status, 401, "a database that is closed");
+    assert_eq!(
+        elf.ask("GET", "/_api/collection", Value::Null).await.status,
+        401,
+        "a database that is closed"
+    );
     double.grant_database("elf", "tests", Access::Read);
     double.grant_collection("elf", "tests", "*", Access::None);
     let grant = client.send("PUT", "/_api/user/elf/database/tests/a", json!({ "grant": "rw" })).await;

@@ -22,9 +22,16 @@ impl<'q> Run<'_, '_, 'q> {
         let mut groups: BTreeMap<Vec<Value>, Group> = BTreeMap::new();
         for mut row in rows {
             self.step()?;
-            let key = collect.groups.iter().map(|(_, value)| self.eval(value, &mut row)).collect::<Outcome<Vec<_>>>()?;
-            let values =
-                collect.aggregates.iter().map(|(_, _, value)| self.eval(value, &mut row)).collect::<Outcome<Vec<_>>>()?;
+            let key = collect
+                .groups
+                .iter()
+                .map(|(_, value)| self.eval(value, &mut row))
+                .collect::<Outcome<Vec<_>>>()?;
+            let values = collect
+                .aggregates
+                .iter()
+                .map(|(_, _, value)| self.eval(value, &mut row))
+                .collect::<Outcome<Vec<_>>>()?;
             let member = match collect.into.as_ref().map(|into| &into.member) {
                 Some(Member::Value(value)) => Some(self.eval(value, &mut row)?),
                 Some(Member::Variables(kept)) => {
@@ -73,7 +80,9 @@ impl<'q> Run<'_, '_, 'q> {
             Aggregate::Count => return Ok(Value::count(values.len())),
             Aggregate::Push => return Ok(Value::array(values)),
             // As an aggregate it is null without numbers.
-            Aggregate::Sum if values.iter().all(Value::is_null) => return Ok(if values.is_empty() { Value::Null } else { Value::Int(0) }),
+            Aggregate::Sum if values.iter().all(Value::is_null) => {
+                return Ok(if values.is_empty() { Value::Null } else { Value::Int(0) });
+            }
             Aggregate::Sum => "SUM",
             Aggregate::Average => "AVERAGE",
             Aggregate::Min => "MIN",

@@ -33,7 +33,10 @@ impl<'q> Run<'_, '_, 'q> {
                     let value = self.eval(value, row)?;
                     // Of names that occur twice the first counts before 4.x, and the last from then on.
                     if object.insert(name, value).is_some() {
-                        return Err(Failure::unknown(1501, "an object literal with an attribute that occurs twice"));
+                        return Err(Failure::unknown(
+                            1501,
+                            "an object literal with an attribute that occurs twice",
+                        ));
                     }
                 }
                 Ok(Value::Object(Arc::new(object)))
@@ -46,7 +49,9 @@ impl<'q> Run<'_, '_, 'q> {
             Expr::Expand(expand) => self.expand(expand, row),
             Expr::Not(inner) => Ok((!self.eval(inner, row)?.is_true()).into()),
             Expr::Minus(inner) => Ok(match self.eval(inner, row)?.to_number() {
-                Value::Int(number) => number.checked_neg().map_or(Value::double(-(number as f64)), Value::Int),
+                Value::Int(number) => {
+                    number.checked_neg().map_or(Value::double(-(number as f64)), Value::Int)
+                }
                 number => Value::double(-number.to_f64()),
             }),
             Expr::Plus(inner) => Ok(self.eval(inner, row)?.to_number()),
@@ -88,7 +93,8 @@ impl<'q> Run<'_, '_, 'q> {
                 Ok(Value::array(values))
             }
             Expr::Call(function, arguments) => {
-                if let ("LENGTH" | "COUNT", [Expr::Collection(name)]) = (function.name, arguments.as_slice()) {
+                if let ("LENGTH" | "COUNT", [Expr::Collection(name)]) = (function.name, arguments.as_slice())
+                {
                     return Ok(Value::count(self.session.collection(name)?.len()));
                 }
                 let mut values = Vec::with_capacity(arguments.len());
@@ -112,8 +118,10 @@ impl<'q> Run<'_, '_, 'q> {
             [Value::Str(id)] => id.to_string(),
             [Value::Str(_), Value::Array(ids)] | [Value::Array(ids)] => {
                 let prefix = &arguments[..arguments.len() - 1];
-                let found: Outcome<Vec<Value>> =
-                    ids.iter().map(|id| self.document(&[prefix, &[id.clone()]].concat())).collect();
+                let found: Outcome<Vec<Value>> = ids
+                    .iter()
+                    .map(|id| self.document(&[prefix, std::slice::from_ref(id)].concat()))
+                    .collect();
                 return found.map(|mut found| {
                     found.retain(|document| !document.is_null());
                     Value::array(found)
@@ -122,7 +130,12 @@ impl<'q> Run<'_, '_, 'q> {
             _ => return Ok(Value::Null),
         };
         let Some((collection, key)) = split_id(&id) else { return Ok(Value::Null) };
-        Ok(self.session.collection(collection)?.get(key).map(|stored| stored.document.clone()).unwrap_or_default())
+        Ok(self
+            .session
+            .collection(collection)?
+            .get(key)
+            .map(|stored| stored.document.clone())
+            .unwrap_or_default())
     }
 
     fn expand(&mut self, expand: &'q Expand, row: &mut Row) -> Outcome<Value> {
@@ -143,10 +156,10 @@ impl<'q> Run<'_, '_, 'q> {
         let mut out = Vec::new();
         for item in items {
             row[expand.current] = item.clone();
-            if let Some(filter) = &expand.filter {
-                if !self.eval(filter, row)?.is_true() {
-                    continue;
-                }
+            if let Some(filter) = &expand.filter
+                && !self.eval(filter, row)?.is_true()
+            {
+                continue;
             }
             if skip > 0 {
                 skip -= 1;

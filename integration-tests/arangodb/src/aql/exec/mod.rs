@@ -61,18 +61,17 @@ pub(crate) fn run(
     limits: &Limits,
 ) -> Outcome<Ran> {
     let calls = Calls { name: "", warnings: Vec::new(), clock_ahead_ms: limits.clock_ahead_ms };
-    let mut run =
-        Run {
-            session,
-            graphs,
-            limits,
-            calls,
-            stats: Stats::default(),
-            memory: 0,
-            steps: 0,
-            access: HashMap::new(),
-            width: statement.slots,
-        };
+    let mut run = Run {
+        session,
+        graphs,
+        limits,
+        calls,
+        stats: Stats::default(),
+        memory: 0,
+        steps: 0,
+        access: HashMap::new(),
+        width: statement.slots,
+    };
     let mut row = vec![Value::Null; statement.slots];
     let result = run.query(&statement.query, &mut row, limits.full_count)?;
     if let Some((number, message)) = run.calls.warnings.first().filter(|_| limits.fail_on_warning) {
@@ -102,7 +101,8 @@ impl Run<'_, '_, '_> {
     fn step(&mut self) -> Outcome<()> {
         const STEPS: u64 = 1_024;
         self.steps += 1;
-        let late = self.steps % STEPS == 0 && self.limits.deadline.is_some_and(|deadline| Instant::now() > deadline);
+        let late = self.steps.is_multiple_of(STEPS)
+            && self.limits.deadline.is_some_and(|deadline| Instant::now() > deadline);
         if late { Err(killed()) } else { Ok(()) }
     }
 

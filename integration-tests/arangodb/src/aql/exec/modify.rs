@@ -84,14 +84,18 @@ impl<'q> Run<'_, '_, 'q> {
         }
         for (attribute, from) in [("_from", true), ("_to", false)] {
             if let Some(id) = example.get(attribute).and_then(Value::as_str) {
-                let mut places: Box<dyn Iterator<Item = u64>> =
-                    if from { Box::new(collection.edges_from(id)) } else { Box::new(collection.edges_to(id)) };
+                let mut places: Box<dyn Iterator<Item = u64>> = if from {
+                    Box::new(collection.edges_from(id))
+                } else {
+                    Box::new(collection.edges_to(id))
+                };
                 self.stats.scanned_index += 1;
                 return Ok(places.find_map(|place| collection.at(place).filter(matches)).cloned());
             }
         }
         for index in collection.indexes.iter().filter(|index| index.is_made() && !index.sparse) {
-            let values: Option<Vec<Value>> = index.fields.iter().map(|path| example.get(&path.join(".") as &str).cloned()).collect();
+            let values: Option<Vec<Value>> =
+                index.fields.iter().map(|path| example.get(&path.join(".") as &str).cloned()).collect();
             if let Some(values) = values {
                 self.stats.scanned_index += 1;
                 let mut places = index.places(&values, None, None);

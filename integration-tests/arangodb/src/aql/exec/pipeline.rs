@@ -166,7 +166,11 @@ impl<'q> Run<'_, '_, 'q> {
                 if passed <= count && self.push(stage, at + 1, row)?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
-                Ok(if passed >= count && !counts { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                Ok(if passed >= count && !counts {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                })
             }
             Clause::Return { distinct, value } => {
                 let value = self.eval(value, row)?;
@@ -250,8 +254,10 @@ fn gathers(clause: &Clause) -> bool {
     match clause {
         Clause::Sort(_) | Clause::Collect(_) | Clause::Modify(_) => true,
         Clause::Let { writes, .. } => *writes,
-        Clause::For(_) | Clause::Traverse(_) | Clause::Filter(_) | Clause::Limit { .. } | Clause::Return { .. } => {
-            false
-        }
+        Clause::For(_)
+        | Clause::Traverse(_)
+        | Clause::Filter(_)
+        | Clause::Limit { .. }
+        | Clause::Return { .. } => false,
     }
 }

@@ -118,18 +118,27 @@ fn in_order<'c>(
     access: &Access<'_>,
 ) -> Documents<'c> {
     let last = equal.last().cloned().unwrap_or_default();
-    let prefix: Vec<Value> =
-        equal.iter().take(equal.len().saturating_sub(1)).filter_map(|values| values.first().cloned()).collect();
+    let prefix: Vec<Value> = equal
+        .iter()
+        .take(equal.len().saturating_sub(1))
+        .filter_map(|values| values.first().cloned())
+        .collect();
     if equal.is_empty() {
         let places = index.places(&[], lower, upper);
         return turned(collection, places, is_down(access));
     }
-    let ranges: Vec<Vec<Value>> = last.into_iter().map(|value| [prefix.clone(), vec![value]].concat()).collect();
-    let places = ranges.into_iter().flat_map(move |values| index.places(&values, lower.clone(), upper.clone()));
+    let ranges: Vec<Vec<Value>> =
+        last.into_iter().map(|value| [prefix.clone(), vec![value]].concat()).collect();
+    let places =
+        ranges.into_iter().flat_map(move |values| index.places(&values, lower.clone(), upper.clone()));
     turned(collection, places, is_down(access))
 }
 
-fn turned<'c>(collection: &'c Collection, places: impl Iterator<Item = u64> + 'c, down: bool) -> Documents<'c> {
+fn turned<'c>(
+    collection: &'c Collection,
+    places: impl Iterator<Item = u64> + 'c,
+    down: bool,
+) -> Documents<'c> {
     if down {
         let mut places: Vec<u64> = places.collect();
         places.reverse();

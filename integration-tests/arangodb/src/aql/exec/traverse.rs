@@ -53,7 +53,12 @@ impl<'q> Run<'_, '_, 'q> {
         Ok(steps)
     }
 
-    fn pruned(&mut self, traverse: &'q Traverse, step: &(Value, Value, Value), row: &mut Row) -> Outcome<bool> {
+    fn pruned(
+        &mut self,
+        traverse: &'q Traverse,
+        step: &(Value, Value, Value),
+        row: &mut Row,
+    ) -> Outcome<bool> {
         let Some((_, condition)) = &traverse.prune else { return Ok(false) };
         row[traverse.vertex] = step.0.clone();
         traverse.edge.iter().for_each(|slot| row[*slot] = step.1.clone());
@@ -74,7 +79,8 @@ impl<'q> Run<'_, '_, 'q> {
 
     /// A vertex that is not there is null, and the walk goes on.
     fn vertex(&self, id: &str) -> Outcome<(Arc<str>, Value)> {
-        let (collection, key) = split_id(id).ok_or_else(|| Failure::new(1205, "illegal document identifier"))?;
+        let (collection, key) =
+            split_id(id).ok_or_else(|| Failure::new(1205, "illegal document identifier"))?;
         let found = self.session.collections.get(collection).and_then(|collection| collection.get(key));
         Ok((Arc::from(id), found.map(|stored| stored.document.clone()).unwrap_or_default()))
     }
@@ -102,7 +108,8 @@ fn told(way: &Way) -> (Value, Value, Value) {
     let vertices: Vec<Value> = way.vertices.iter().map(|(_, vertex)| vertex.clone()).collect();
     let vertex = vertices.last().cloned().unwrap_or_default();
     let edge = way.edges.last().cloned().unwrap_or_default();
-    let path = Value::object([("edges", Value::array(way.edges.clone())), ("vertices", Value::array(vertices))]);
+    let path =
+        Value::object([("edges", Value::array(way.edges.clone())), ("vertices", Value::array(vertices))]);
     (vertex, edge, path)
 }
 
@@ -114,7 +121,8 @@ fn allowed(
     visited: &mut BTreeSet<Arc<str>>,
 ) -> bool {
     let id = edge.get("_id");
-    let edge_is_new = traverse.edges_unique == Unique::None || !way.edges.iter().any(|other| other.get("_id") == id);
+    let edge_is_new =
+        traverse.edges_unique == Unique::None || !way.edges.iter().any(|other| other.get("_id") == id);
     edge_is_new
         && match traverse.vertices_unique {
             Unique::None => true,

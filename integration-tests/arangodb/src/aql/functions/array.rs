@@ -22,7 +22,7 @@ pub(super) const TABLE: &[Function] = &[
     function("INTERLEAVE", 1, MANY, interleave),
     function("INTERSECTION", 2, MANY, |calls, a| by_occurrence(calls, a, |n, of| n == of)),
     function("OUTERSECTION", 2, MANY, |calls, a| by_occurrence(calls, a, |n, _| n == 1)),
-    function("UNION", 2, MANY, |calls, a| Ok(all(a).map_or_else(|| calls.mismatch(), |v| Ok(Value::array(v)))?)),
+    function("UNION", 2, MANY, |calls, a| all(a).map_or_else(|| calls.mismatch(), |v| Ok(Value::array(v)))),
     function("UNION_DISTINCT", 2, MANY, |calls, a| by_occurrence(calls, a, |_, _| true)),
     function("MINUS", 2, MANY, minus),
     function("JACCARD", 2, 2, jaccard),
@@ -33,14 +33,22 @@ pub(super) const TABLE: &[Function] = &[
         if a[0].is_null() {
             return Ok(Value::array(vec![a[1].clone()]));
         }
-        changed(calls, a, |v| if !(once && v.contains(&a[1])) { v.push(a[1].clone()) })
+        changed(calls, a, |v| {
+            if !(once && v.contains(&a[1])) {
+                v.push(a[1].clone())
+            }
+        })
     }),
     function("UNSHIFT", 2, 3, |calls, a| {
         let once = argument(a, 2).is_true();
         if a[0].is_null() {
             return Ok(Value::array(vec![a[1].clone()]));
         }
-        changed(calls, a, |v| if !(once && v.contains(&a[1])) { v.insert(0, a[1].clone()) })
+        changed(calls, a, |v| {
+            if !(once && v.contains(&a[1])) {
+                v.insert(0, a[1].clone())
+            }
+        })
     }),
     function("POSITION", 2, 3, position),
     function("CONTAINS_ARRAY", 2, 3, position),
@@ -239,7 +247,8 @@ fn slice(calls: &mut Calls, a: &[Value]) -> Outcome<Value> {
             Some(count) if count < 0 => length + count,
             Some(count) => start.saturating_add(count).min(length),
         };
-        let range = usize::try_from(start).unwrap_or_default()..usize::try_from(end.max(start)).unwrap_or_default();
+        let range =
+            usize::try_from(start).unwrap_or_default()..usize::try_from(end.max(start)).unwrap_or_default();
         Value::array(values[range].to_vec())
     })
 }

@@ -16,8 +16,12 @@ pub(super) const TABLE: &[Function] = &[
     function("DATE_YEAR", 1, 2, |calls, a| of(calls, a, 1, |ms| Value::Int(civil(ms).0))),
     function("DATE_MONTH", 1, 2, |calls, a| of(calls, a, 1, |ms| Value::Int(civil(ms).1))),
     function("DATE_DAY", 1, 2, |calls, a| of(calls, a, 1, |ms| Value::Int(civil(ms).2))),
-    function("DATE_HOUR", 1, 2, |calls, a| of(calls, a, 1, |ms| Value::Int(ms.rem_euclid(DAY_MS) / 3_600_000))),
-    function("DATE_MINUTE", 1, 2, |calls, a| of(calls, a, 1, |ms| Value::Int(ms.rem_euclid(3_600_000) / 60_000))),
+    function("DATE_HOUR", 1, 2, |calls, a| {
+        of(calls, a, 1, |ms| Value::Int(ms.rem_euclid(DAY_MS) / 3_600_000))
+    }),
+    function("DATE_MINUTE", 1, 2, |calls, a| {
+        of(calls, a, 1, |ms| Value::Int(ms.rem_euclid(3_600_000) / 60_000))
+    }),
     function("DATE_SECOND", 1, 1, |calls, a| of(calls, a, 1, |ms| Value::Int(ms.rem_euclid(60_000) / 1_000))),
     function("DATE_MILLISECOND", 1, 1, |calls, a| of(calls, a, 1, |ms| Value::Int(ms.rem_euclid(1_000)))),
     function("DATE_DAYOFWEEK", 1, 2, |calls, a| {
@@ -197,7 +201,9 @@ fn shift(calls: &mut Calls, a: &[Value], sign: i64) -> Outcome<Value> {
     let months = match unit {
         Unit::Year => 12,
         Unit::Month => 1,
-        Unit::Fixed(ms) => return of(calls, a, 3, |date| Value::from(iso(date + (amount * ms as f64) as i64))),
+        Unit::Fixed(ms) => {
+            return of(calls, a, 3, |date| Value::from(iso(date + (amount * ms as f64) as i64)));
+        }
     };
     if amount.fract() != 0.0 {
         return Err(calls.not_known("parts of months"));

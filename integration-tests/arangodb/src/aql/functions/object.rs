@@ -33,7 +33,7 @@ pub(super) const TABLE: &[Function] = &[
     function("ZIP", 2, 2, zip),
 ];
 
-fn object<'a>(a: &'a [Value]) -> Option<&'a Object> {
+fn object(a: &[Value]) -> Option<&Object> {
     a[0].as_object()
 }
 
@@ -45,7 +45,8 @@ fn is_internal(name: &str) -> bool {
 fn attributes(calls: &mut Calls, a: &[Value]) -> Outcome<Value> {
     let without_internal = argument(a, 1).is_true();
     let Some(object) = object(a) else { return calls.mismatch() };
-    let mut names: Vec<_> = object.keys().filter(|name| !(without_internal && is_internal(name))).cloned().collect();
+    let mut names: Vec<_> =
+        object.keys().filter(|name| !(without_internal && is_internal(name))).cloned().collect();
     names.sort();
     Ok(Value::array(names.into_iter().map(Value::Str).collect()))
 }
@@ -59,7 +60,8 @@ fn values(calls: &mut Calls, a: &[Value]) -> Outcome<Value> {
 
 fn entries(calls: &mut Calls, a: &[Value]) -> Outcome<Value> {
     let Some(object) = object(a) else { return calls.mismatch() };
-    let pairs = object.iter().map(|(name, value)| Value::array(vec![Value::Str(name.clone()), value.clone()]));
+    let pairs =
+        object.iter().map(|(name, value)| Value::array(vec![Value::Str(name.clone()), value.clone()]));
     Ok(Value::array(pairs.collect()))
 }
 
@@ -82,7 +84,9 @@ fn chosen(calls: &mut Calls, a: &[Value], recursive: bool, keep: bool) -> Outcom
 fn choose(object: &Object, names: &[Arc<str>], recursive: bool, keep: bool) -> Object {
     let kept = object.iter().filter(|(name, _)| names.contains(name) == keep);
     kept.map(|(name, value)| match value {
-        Value::Object(inner) if recursive => (name.clone(), Value::Object(Arc::new(choose(inner, names, true, keep)))),
+        Value::Object(inner) if recursive => {
+            (name.clone(), Value::Object(Arc::new(choose(inner, names, true, keep))))
+        }
         _ => (name.clone(), value.clone()),
     })
     .collect()

@@ -11,7 +11,9 @@ use crate::value::{Value, read_json};
 
 pub(super) const TABLE: &[Function] = &[
     function("CHAR_LENGTH", 1, 1, |_, a| Ok(Value::count(a[0].to_text().chars().count()))),
-    function("CONCAT", 1, MANY, |_, a| Ok(Value::from(parts(a).map(|v| v.to_text().to_string()).collect::<String>()))),
+    function("CONCAT", 1, MANY, |_, a| {
+        Ok(Value::from(parts(a).map(|v| v.to_text().to_string()).collect::<String>()))
+    }),
     function("CONCAT_SEPARATOR", 2, MANY, |_, a| {
         let texts: Vec<String> =
             parts(&a[1..]).filter(|v| !v.is_null()).map(|v| v.to_text().to_string()).collect();
@@ -31,9 +33,7 @@ pub(super) const TABLE: &[Function] = &[
         let skip = text.chars().count().saturating_sub(count);
         Ok(Value::from(text.chars().skip(skip).collect::<String>()))
     }),
-    function("LIKE", 2, 3, |calls, a| {
-        like(calls, &a[0], &a[1], argument(a, 2).is_true()).map(Value::Bool)
-    }),
+    function("LIKE", 2, 3, |calls, a| like(calls, &a[0], &a[1], argument(a, 2).is_true()).map(Value::Bool)),
     function("LOWER", 1, 1, |_, a| Ok(Value::from(a[0].to_text().to_lowercase()))),
     function("UPPER", 1, 1, |_, a| Ok(Value::from(a[0].to_text().to_uppercase()))),
     function("LTRIM", 1, 2, |_, a| {
@@ -64,7 +64,8 @@ pub(super) const TABLE: &[Function] = &[
         Ok(Value::from(pattern.replace_all(&a[0].to_text(), &*replacement).into_owned()))
     }),
     function("REPEAT", 2, 3, |_, a| {
-        let texts = vec![a[0].to_text().to_string(); usize::try_from(a[1].to_i64()).unwrap_or_default().min(100_000)];
+        let texts =
+            vec![a[0].to_text().to_string(); usize::try_from(a[1].to_i64()).unwrap_or_default().min(100_000)];
         Ok(Value::from(texts.join(&argument(a, 2).to_text())))
     }),
     function("REVERSE", 1, 1, |_, a| match &a[0] {
@@ -88,16 +89,15 @@ pub(super) const TABLE: &[Function] = &[
     function("SUBSTRING", 2, 3, substring),
     function("TO_BASE64", 1, 1, |_, a| Ok(Value::from(STANDARD.encode(a[0].to_text().as_bytes())))),
     function("TO_HEX", 1, 1, |_, a| Ok(Value::from(hex(a[0].to_text().as_bytes())))),
-    function("TO_CHAR", 1, 1, |calls, a| {
-        match u32::try_from(a[0].to_i64()).ok().and_then(char::from_u32) {
-            Some(c) => Ok(Value::from(c.to_string())),
-            None => calls.mismatch(),
-        }
+    function("TO_CHAR", 1, 1, |calls, a| match u32::try_from(a[0].to_i64()).ok().and_then(char::from_u32) {
+        Some(c) => Ok(Value::from(c.to_string())),
+        None => calls.mismatch(),
     }),
     function("ENCODE_URI_COMPONENT", 1, 1, |_, a| {
         let keep = |b: u8| b.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&b);
         let text = a[0].to_text();
-        let encoded = text.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") });
+        let encoded =
+            text.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") });
         Ok(Value::from(encoded.collect::<String>()))
     }),
     function("IS_IPV4", 1, 1, |_, a| Ok(a[0].as_str().is_some_and(|text| ipv4(text).is_some()).into())),
@@ -149,7 +149,8 @@ fn contains(_: &mut Calls, a: &[Value]) -> Outcome<Value> {
 
 /// Places are counted in characters; the end belongs to the range.
 fn find(a: &[Value], first: bool) -> Outcome<Value> {
-    let (text, part): (Vec<char>, Vec<char>) = (a[0].to_text().chars().collect(), a[1].to_text().chars().collect());
+    let (text, part): (Vec<char>, Vec<char>) =
+        (a[0].to_text().chars().collect(), a[1].to_text().chars().collect());
     let start = usize::try_from(argument(a, 2).to_i64()).unwrap_or_default();
     let end = match argument(a, 3) {
         Value::Null => text.len(),
@@ -189,7 +190,10 @@ pub(crate) fn like(calls: &Calls, text: &Value, pattern: &Value, any_case: bool)
 /// Patterns that both kinds of expressions take mean the same; others are refused.
 pub(crate) fn regex(calls: &Calls, pattern: &Value, any_case: bool) -> Outcome<Regex> {
     let pattern = pattern.to_text();
-    RegexBuilder::new(&pattern).case_insensitive(any_case).build().map_err(|_| calls.not_known("the expression"))
+    RegexBuilder::new(&pattern)
+        .case_insensitive(any_case)
+        .build()
+        .map_err(|_| calls.not_known("the expression"))
 }
 
 fn split(_: &mut Calls, a: &[Value]) -> Outcome<Value> {
@@ -203,7 +207,8 @@ fn split(_: &mut Calls, a: &[Value]) -> Outcome<Value> {
     let (mut start, mut at) = (0, 0);
     while at < text.len() {
         let rest = &text[at..];
-        let found = separators.iter().find(|separator| !separator.is_empty() && rest.starts_with(separator.as_str()));
+        let found =
+            separators.iter().find(|separator| !separator.is_empty() && rest.starts_with(separator.as_str()));
         match found {
             Some(separator) => {
                 pieces.push(Value::str(&text[start..at]));
@@ -242,9 +247,10 @@ fn substitute(calls: &mut Calls, a: &[Value]) -> Outcome<Value> {
             let with = replace.map(|v| v.to_text().to_string()).unwrap_or_default();
             (search.iter().map(|v| (v.to_text().to_string(), with.clone())).collect(), a.get(3))
         }
-        (Value::Str(search), replace) => {
-            (vec![(search.to_string(), replace.map(|v| v.to_text().to_string()).unwrap_or_default())], a.get(3))
-        }
+        (Value::Str(search), replace) => (
+            vec![(search.to_string(), replace.map(|v| v.to_text().to_string()).unwrap_or_default())],
+            a.get(3),
+        ),
         _ => return calls.mismatch(),
     };
     let mut left = limit.map_or(i64::MAX, Value::to_i64);

@@ -16,7 +16,8 @@ impl Parser<'_> {
             let Token::Keyword(keyword) = self.peek().clone() else {
                 return self.finished(query);
             };
-            if !self.starts_query() && !matches!(keyword, "FILTER" | "SORT" | "LIMIT" | "COLLECT" | "WINDOW") {
+            if !self.starts_query() && !matches!(keyword, "FILTER" | "SORT" | "LIMIT" | "COLLECT" | "WINDOW")
+            {
                 return self.finished(query);
             }
             self.next += 1;
@@ -123,7 +124,8 @@ impl Parser<'_> {
                 }
                 ("forceIndexHint", Value::Bool(force)) => hint.force = force,
                 ("disableIndex", Value::Bool(disable)) => hint.disable = disable,
-                ("maxProjections" | "lookahead", Value::Int(_)) | ("useCache" | "readOwnWrites", Value::Bool(_)) => {}
+                ("maxProjections" | "lookahead", Value::Int(_))
+                | ("useCache" | "readOwnWrites", Value::Bool(_)) => {}
                 (name, _) => return Err(bad_option("FOR", name)),
             }
         }
@@ -178,7 +180,8 @@ impl Parser<'_> {
     /// Parses everything before the new variables are made, for the old ones end with the clause.
     fn collect(&mut self, query: &mut Query) -> Outcome<()> {
         let mut groups = Vec::new();
-        while matches!(self.peek(), Token::Name(_) | Token::Quoted(_)) && *self.peek_at(1) == Token::Sign("=") {
+        while matches!(self.peek(), Token::Name(_) | Token::Quoted(_)) && *self.peek_at(1) == Token::Sign("=")
+        {
             let name = self.name()?;
             self.expect_sign("=")?;
             groups.push((name, self.expression()?));

@@ -74,15 +74,15 @@ impl Parser<'_> {
     fn binary(&mut self, strength_min: u8) -> Outcome<Expr> {
         let mut left = self.unary()?;
         loop {
-            if strength_min <= 2 {
-                if let Some(quantifier) = self.quantifier() {
-                    self.next += 1;
-                    let (operator, _, words) = self.operator().ok_or_else(|| self.unexpected())?;
-                    self.next += words;
-                    let right = self.binary(EQUALITY)?;
-                    left = Expr::Quantified(quantifier, operator, Box::new(left), Box::new(right));
-                    continue;
-                }
+            if strength_min <= 2
+                && let Some(quantifier) = self.quantifier()
+            {
+                self.next += 1;
+                let (operator, _, words) = self.operator().ok_or_else(|| self.unexpected())?;
+                self.next += words;
+                let right = self.binary(EQUALITY)?;
+                left = Expr::Quantified(quantifier, operator, Box::new(left), Box::new(right));
+                continue;
             }
             if self.is_sign("..") && strength_min <= 6 {
                 self.next += 1;
@@ -90,7 +90,8 @@ impl Parser<'_> {
                 left = Expr::Range(Box::new(left), Box::new(right));
                 continue;
             }
-            let Some((operator, strength, words)) = self.operator().filter(|(_, s, _)| *s >= strength_min) else {
+            let Some((operator, strength, words)) = self.operator().filter(|(_, s, _)| *s >= strength_min)
+            else {
                 return Ok(left);
             };
             self.next += words;
@@ -245,7 +246,12 @@ impl Parser<'_> {
                         Value::Array(path) => path.iter().fold(base, |base, name| {
                             Expr::Index(Box::new(base), Box::new(Expr::Value(name.clone())))
                         }),
-                        _ => return Err(Failure::new(1553, format!("AQL: bind parameter '{name}' has an invalid type"))),
+                        _ => {
+                            return Err(Failure::new(
+                                1553,
+                                format!("AQL: bind parameter '{name}' has an invalid type"),
+                            ));
+                        }
                     },
                     _ => {
                         self.next -= 1;

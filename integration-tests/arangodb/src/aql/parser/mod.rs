@@ -42,7 +42,10 @@ pub(crate) fn parse(text: &str, binds: &Object, reserve_more: bool) -> Outcome<S
         return Err(parser.unexpected());
     }
     if let Some(name) = binds.keys().find(|name| !parser.used.contains(&***name)) {
-        return Err(Failure::new(1552, format!("AQL: bind parameter '{name}' was not declared in the query")));
+        return Err(Failure::new(
+            1552,
+            format!("AQL: bind parameter '{name}' was not declared in the query"),
+        ));
     }
     Ok(Statement { query, slots: parser.names.len(), names: parser.names, declared })
 }
@@ -142,7 +145,10 @@ impl Parser<'_> {
             Token::Bind(_) | Token::BindCollection(_) => "bind parameter".to_owned(),
             Token::Sign(sign) => format!("'{sign}'"),
         };
-        Failure::parse(format!("unexpected {what} near '{near}' at position {}", lexer::place(self.text, word.at)))
+        Failure::parse(format!(
+            "unexpected {what} near '{near}' at position {}",
+            lexer::place(self.text, word.at)
+        ))
     }
 
     /// Something that the language has, and the double has not.
@@ -176,7 +182,10 @@ impl Parser<'_> {
                 let name = format!("@{name}");
                 match self.bind(&name)? {
                     Value::Str(collection) => Ok(collection),
-                    _ => Err(Failure::new(1553, format!("AQL: bind parameter '{name}' has an invalid value or type"))),
+                    _ => Err(Failure::new(
+                        1553,
+                        format!("AQL: bind parameter '{name}' has an invalid value or type"),
+                    )),
                 }
             }
             _ => self.name(),
@@ -186,7 +195,9 @@ impl Parser<'_> {
     fn list_of_collections(&mut self) -> Outcome<Vec<Arc<str>>> {
         let mut names = vec![self.collection()?];
         loop {
-            if self.take_sign(",") || matches!(self.peek(), Token::Name(_) | Token::Quoted(_) | Token::BindCollection(_)) {
+            if self.take_sign(",")
+                || matches!(self.peek(), Token::Name(_) | Token::Quoted(_) | Token::BindCollection(_))
+            {
                 names.push(self.collection()?);
             } else {
                 return Ok(names);
@@ -259,7 +270,8 @@ impl Parser<'_> {
     }
 
     fn starts_query(&self) -> bool {
-        const FIRST: &[&str] = &["FOR", "LET", "INSERT", "UPDATE", "REPLACE", "REMOVE", "UPSERT", "RETURN", "WITH"];
+        const FIRST: &[&str] =
+            &["FOR", "LET", "INSERT", "UPDATE", "REPLACE", "REMOVE", "UPSERT", "RETURN", "WITH"];
         matches!(self.peek(), Token::Keyword(keyword) if FIRST.contains(keyword))
     }
 

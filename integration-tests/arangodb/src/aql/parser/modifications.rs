@@ -64,7 +64,9 @@ impl Parser<'_> {
                 ("ignoreRevs", Value::Bool(ignore)) if keyword != "INSERT" => options.ignore_revs = *ignore,
                 ("keepNull", Value::Bool(keep)) if updates => options.keep_null = *keep,
                 ("mergeObjects", Value::Bool(merge)) if updates => options.merge_objects = *merge,
-                ("overwrite", Value::Bool(true)) if keyword == "INSERT" => options.overwrite = Overwrite::Replace,
+                ("overwrite", Value::Bool(true)) if keyword == "INSERT" => {
+                    options.overwrite = Overwrite::Replace
+                }
                 ("overwrite", Value::Bool(false)) if keyword == "INSERT" => {}
                 ("overwriteMode", Value::Str(mode)) if keyword == "INSERT" => {
                     options.overwrite = overwrite_mode(mode).ok_or_else(|| bad_option(keyword, &name))?;

@@ -63,7 +63,9 @@ impl Parser<'_> {
                     traverse.breadth_first = &**order == "bfs";
                 }
                 ("bfs", Value::Bool(bfs)) => traverse.breadth_first = *bfs,
-                ("uniqueVertices", Value::Str(unique)) => traverse.vertices_unique = uniqueness(&name, unique)?,
+                ("uniqueVertices", Value::Str(unique)) => {
+                    traverse.vertices_unique = uniqueness(&name, unique)?
+                }
                 ("uniqueEdges", Value::Str(unique)) if &**unique != "global" => {
                     traverse.edges_unique = uniqueness(&name, unique)?;
                 }
@@ -72,8 +74,10 @@ impl Parser<'_> {
             }
         }
         if traverse.vertices_unique == Unique::Global && !traverse.breadth_first {
-            return Err(Failure::parse("uniqueVertices: 'global' is only supported, with bfs: true due to otherwise \
-                                       unpredictable results"));
+            return Err(Failure::parse(
+                "uniqueVertices: 'global' is only supported, with bfs: true due to otherwise \
+                                       unpredictable results",
+            ));
         }
         Ok(traverse)
     }
@@ -91,10 +95,15 @@ impl Parser<'_> {
     fn edges(&mut self, direction: Direction) -> Outcome<Edges> {
         if self.take_keyword("GRAPH") {
             return match self.take() {
-                Token::Literal(Value::Str(name)) | Token::Name(name) | Token::Quoted(name) => Ok(Edges::Graph(name)),
+                Token::Literal(Value::Str(name)) | Token::Name(name) | Token::Quoted(name) => {
+                    Ok(Edges::Graph(name))
+                }
                 Token::Bind(name) => match self.bind(&name)? {
                     Value::Str(graph) => Ok(Edges::Graph(graph)),
-                    _ => Err(Failure::new(1553, format!("AQL: bind parameter '{name}' has an invalid value or type"))),
+                    _ => Err(Failure::new(
+                        1553,
+                        format!("AQL: bind parameter '{name}' has an invalid value or type"),
+                    )),
                 },
                 _ => {
                     self.next -= 1;
