@@ -186,6 +186,16 @@ pub(crate) fn users(shared: &Shared, request: &Request) -> Outcome<Answer> {
             ]),
         ));
     }
+    if let ("GET", []) = (request.method.as_str(), path.as_slice()) {
+        let told = server.users.keys().map(|name| {
+            Value::object([
+                ("user", Value::str(name)),
+                ("active", Value::Bool(true)),
+                ("extra", Value::object::<&str>([])),
+            ])
+        });
+        return Ok(Answer::result(200, Value::array(told.collect())));
+    }
     let user = path.first().and_then(|name| server.users.get_mut(*name));
     let user = user.ok_or_else(|| Failure::new(1703, "user not found"))?;
     let grant = || -> Outcome<Access> {

@@ -75,9 +75,14 @@ fn wanted(request: &Request) -> Outcome<Wanted> {
         "memoryLimit",
         "cache",
         "options",
+        "allowRetry",
     ])?;
+    // An option that some clients send here as well, where the server does not look at it.
+    if switch(&body, "allowRetry")? == Some(true) {
+        return Err(Failure::unknown(10, "attribute 'allowRetry' of body, which is an option"));
+    }
     let binds = match body.get("bindVars") {
-        None => Arc::default(),
+        None | Some(Value::Null) => Arc::default(),
         Some(Value::Object(binds)) => binds.clone(),
         Some(_) => return Err(Failure::new(1550, "AQL: bind parameters must be an object")),
     };

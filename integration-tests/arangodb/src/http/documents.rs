@@ -144,14 +144,18 @@ fn with_error_codes(answer: Answer, elements: &[Value]) -> Answer {
 }
 
 fn options(request: &Request, verb: Verb) -> Outcome<(WriteOptions, Told)> {
-    const COMMON: &[&str] = &["waitForSync", "returnOld", "silent", "refillIndexCaches"];
+    const COMMON: &[&str] = &["waitForSync", "returnOld", "silent", "refillIndexCaches", "overwrite"];
     let own: &[&str] = match verb {
-        Verb::Insert => &["returnNew", "overwrite", "overwriteMode", "keepNull", "mergeObjects"],
+        Verb::Insert => &["returnNew", "overwriteMode", "keepNull", "mergeObjects"],
         Verb::Update => &["returnNew", "keepNull", "mergeObjects", "ignoreRevs"],
         Verb::Replace => &["returnNew", "ignoreRevs", "onlyget"],
         Verb::Remove => &["ignoreRevs"],
     };
     request.only_query(&[COMMON, own].concat())?;
+    // Of no meaning here, and sent by clients that send all of their options always.
+    if verb != Verb::Insert && request.switch("overwrite")? == Some(true) {
+        return Err(Failure::unknown(10, "query parameter 'overwrite' where nothing is inserted"));
+    }
     let mut options = WriteOptions {
         keep_null: request.switch("keepNull")?.unwrap_or(true),
         merge_objects: request.switch("mergeObjects")?.unwrap_or(true),

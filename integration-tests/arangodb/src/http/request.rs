@@ -35,8 +35,9 @@ impl Request {
     pub(crate) fn switch(&self, name: &str) -> Outcome<Option<bool>> {
         match self.query.get(name).map(String::as_str) {
             None => Ok(None),
-            Some("true") => Ok(Some(true)),
-            Some("false") => Ok(Some(false)),
+            // Numbers are what some clients send, and the server takes.
+            Some("true" | "1") => Ok(Some(true)),
+            Some("false" | "0") => Ok(Some(false)),
             Some(other) => Err(Failure::unknown(10, format!("value '{other}' of query parameter '{name}'"))),
         }
     }

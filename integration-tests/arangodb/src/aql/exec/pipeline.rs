@@ -187,6 +187,8 @@ impl<'q> Run<'_, '_, 'q> {
     fn limit(&mut self, bound: &'q crate::aql::ast::Expr, row: &mut Row) -> Outcome<i64> {
         match self.eval(bound, row)? {
             Value::Int(number) if number >= 0 => Ok(number),
+            // As many as there are.
+            Value::Null => Ok(i64::MAX),
             _ => Err(Failure::new(1504, "AQL: LIMIT value is not a number or out of range")),
         }
     }

@@ -220,6 +220,9 @@ impl Parser<'_> {
             });
             if !self.is_sign(")") {
                 self.expect_sign(",")?;
+                if self.is_sign(")") {
+                    return Err(self.unexpected());
+                }
             }
         }
         if !(function.least..=function.most).contains(&arguments.len()) {
