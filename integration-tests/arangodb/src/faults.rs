@@ -71,6 +71,12 @@ pub struct Faults {
     pub down: bool,
     /// Every answer is a page of a proxy.
     pub html: bool,
+    /// The server is starting: every answer is 503 with number 38, or 503 where somebody asks whether it is available.
+    pub starting: bool,
+    /// Whether somebody must log in. Without it there is nowhere to log in, and everybody is [`crate::ROOT`].
+    pub authentication: bool,
+    /// What statements tell of intermediate commits, of which there never are any.
+    pub intermediate_commits: i64,
     /// None: a server without that endpoint.
     pub license: Option<License>,
     /// What `/_api/version` tells; from 4 on the server is one of that version in what it takes as well.
@@ -101,6 +107,9 @@ impl Default for Faults {
             read_only: false,
             down: false,
             html: false,
+            starting: false,
+            authentication: true,
+            intermediate_commits: 0,
             license: Some(License::default()),
             version: "3.12.5".to_owned(),
             role: "SINGLE".to_owned(),

@@ -12,8 +12,8 @@ pub(crate) fn version(shared: &Shared, request: &Request) -> Outcome<Answer> {
     if request.switch("details")? == Some(true) {
         return Err(Failure::unknown(10, "details of the version"));
     }
-    let faults = lock(&shared.faults);
     let admin = demand_database(&lock(&shared.server), &request.user, SYSTEM, Access::Write).is_ok();
+    let faults = lock(&shared.faults);
     let mut told =
         vec![("server", Value::str("arango")), ("license", Value::str(license_name(&faults.version)))];
     if admin || !faults.hardened {

@@ -175,9 +175,9 @@ async fn create(shared: &Arc<Shared>, request: &Request) -> Outcome<Answer> {
     let wanted = wanted(request)?;
     lock(&shared.counters).statement(&wanted.query);
     let prepared = prepare(shared, request, &wanted.query, &wanted.binds)?;
-    let (clock_ahead_ms, coordinator) = {
+    let (clock_ahead_ms, intermediate_commits, coordinator) = {
         let faults = lock(&shared.faults);
-        (faults.clock_ahead_ms, faults.role == "COORDINATOR")
+        (faults.clock_ahead_ms, faults.intermediate_commits, faults.role == "COORDINATOR")
     };
     let start = Instant::now();
     let limits = Limits {
@@ -197,7 +197,7 @@ async fn create(shared: &Arc<Shared>, request: &Request) -> Outcome<Answer> {
     });
     let extra = Value::object([
         ("warnings", Value::array(warnings.collect())),
-        ("stats", stats(&ran.stats, start.elapsed())),
+        ("stats", stats(&ran.stats, start.elapsed(), intermediate_commits)),
     ]);
     let mut cursor = Cursor {
         database: request.database.clone(),
@@ -223,7 +223,7 @@ async fn create(shared: &Arc<Shared>, request: &Request) -> Outcome<Answer> {
     Ok(answer)
 }
 
-fn stats(stats: &Stats, time: Duration) -> Value {
+fn stats(stats: &Stats, time: Duration, intermediate_commits: i64) -> Value {
     let mut told = vec![
         ("writesExecuted", Value::Int(stats.writes_executed)),
         ("writesIgnored", Value::Int(stats.writes_ignored)),
@@ -239,7 +239,7 @@ fn stats(stats: &Stats, time: Duration) -> Value {
         ("httpRequests", Value::Int(0)),
         ("executionTime", Value::double(time.as_secs_f64())),
         ("peakMemoryUsage", Value::count(stats.peak_memory)),
-        ("intermediateCommits", Value::Int(0)),
+        ("intermediateCommits", Value::Int(intermediate_commits)),
     ];
     told.extend(stats.full_count.map(|count| ("fullCount", Value::Int(count))));
     Value::object(told)

@@ -102,6 +102,12 @@ async fn the_server_tells_what_it_is_told_to_be() {
     assert!(u128::from(now) > here + 3_500_000);
     let plan = client.ask("POST", "/_api/explain", json!({ "query": "RETURN 1" })).await.json();
     assert!(plan["plan"]["nodes"].is_null());
+    double.faults().intermediate_commits = 1;
+    let stats = client.query("RETURN 1", json!({})).await.json()["extra"]["stats"].clone();
+    assert_eq!(stats["intermediateCommits"], 1);
+    double.faults().starting = true;
+    let answer = client.send("GET", "/_api/version", Value::Null).await;
+    assert_eq!((answer.status, answer.number()), (503, 38));
     double.faults().html = true;
     assert!(client.send("GET", "/_api/version", Value::Null).await.text.starts_with("<!DOCTYPE html>"));
     double.faults().down = true;

@@ -48,6 +48,8 @@ async fn mistakes_in_statements_have_the_numbers_of_the_server() {
         ("FOR v IN 1..1 OUTBOUND 'a/1' GRAPH 'missing' RETURN v", json!({}), 1924),
         ("RETURN LENGTH()", json!({}), 1541),
         ("FOR x IN 1 RETURN x", json!({}), 1563),
+        ("RETURN LENGTH([1],)", json!({}), 1501),
+        ("FOR v IN 1..2 OUTBOUND 'a/1' a OPTIONS { uniqueVertices: 'global' } RETURN v", json!({}), 10),
         ("UPDATE 'missing' WITH {} IN a", json!({}), 1202),
         ("INSERT 1 INTO a", json!({}), 1227),
         ("INSERT { _key: 'a/b' } INTO a", json!({}), 1221),

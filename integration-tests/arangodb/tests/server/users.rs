@@ -45,6 +45,17 @@ async fn a_token_expires_and_another_can_be_had() {
 }
 
 #[tokio::test]
+async fn without_authentication_everybody_may_do_everything() {
+    let (double, mut client) = server().await;
+    double.faults().authentication = false;
+    client.authorization = None;
+    assert_eq!(client.rows("RETURN 1", json!({})).await, json!([1]));
+    let nowhere = client.send("POST", "/_open/auth", json!({ "username": ROOT, "password": PASSWORD })).await;
+    assert_eq!(nowhere.status, 404);
+    double.assert_known();
+}
+
+#[tokio::test]
 async fn users_do_no_more_than_they_may() {
     let (double, client) = server().await;
     collections(&client, &["a", "b"]).await;

@@ -74,10 +74,7 @@ impl Parser<'_> {
             }
         }
         if traverse.vertices_unique == Unique::Global && !traverse.breadth_first {
-            return Err(Failure::parse(
-                "uniqueVertices: 'global' is only supported, with bfs: true due to otherwise \
-                                       unpredictable results",
-            ));
+            return Err(Failure::new(10, "uniqueVertices: 'global' is only supported with order: bfs"));
         }
         Ok(traverse)
     }
