@@ -6,6 +6,7 @@ mod client;
 mod cursors;
 mod documents;
 mod faults;
+mod language;
 mod lease;
 mod model;
 mod statements;
