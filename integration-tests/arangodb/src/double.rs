@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard};
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::counters::Counters;
 use crate::faults::Faults;
-use crate::http::accept;
 use crate::http::auth::{Access, User};
+use crate::http::{accept, connection};
 use crate::state::{Shared, TransactionState, lock};
 
 /// Name of the user that may do everything.
@@ -61,6 +62,11 @@ impl Double {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Serves a connection that the test accepted itself, as one that it encrypts.
+    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        connection(self.shared.clone(), stream).await;
     }
 
     /// What goes wrong, to look at and to change. Not to be held across an `.await`.

@@ -107,6 +107,16 @@ pub(crate) struct Traverse {
     pub(crate) breadth_first: bool,
     pub(crate) vertices_unique: Unique,
     pub(crate) edges_unique: Unique,
+    /// Only the shortest path to a vertex, and by what its edges are weighed.
+    pub(crate) shortest: Option<Shortest>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shortest {
+    pub(crate) target: Expr,
+    /// Without it every edge weighs 1.
+    pub(crate) weight: Option<Arc<str>>,
+    pub(crate) default_weight: f64,
 }
 
 #[derive(Debug)]

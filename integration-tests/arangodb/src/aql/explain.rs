@@ -130,7 +130,8 @@ impl Nodes<'_> {
                             Value::array(names.iter().map(|(name, _)| Value::Str(name.clone())).collect())
                         }
                     };
-                    self.add("TraversalNode", [("graph", graph)]);
+                    let kind = if traverse.shortest.is_some() { "ShortestPathNode" } else { "TraversalNode" };
+                    self.add(kind, [("graph", graph)]);
                 }
                 Clause::Filter(_) => self.add("FilterNode", []),
                 Clause::Let { value, .. } if !matches!(value, Expr::Subquery(_)) => {

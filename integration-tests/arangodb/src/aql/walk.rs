@@ -41,6 +41,7 @@ pub(crate) fn clause_expressions<'q>(clause: &'q Clause, give: &mut dyn FnMut(&'
         },
         Clause::Traverse(traverse) => {
             give(&traverse.start);
+            traverse.shortest.iter().for_each(|shortest| give(&shortest.target));
             traverse.prune.iter().for_each(|(_, condition)| give(condition));
         }
         Clause::Filter(value) | Clause::Let { value, .. } | Clause::Return { value, .. } => give(value),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use self::auth::{Access, demand_database};
 use self::request::{Answer, Request};
-pub(crate) use self::serve::accept;
+pub(crate) use self::serve::{accept, connection};
 use crate::error::{Failure, Outcome};
 use crate::state::{SYSTEM, Shared, lock};
 

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -51,14 +52,18 @@ pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>) -> Infall
                     continue;
                 }
                 let shared = shared.clone();
-                connections.spawn(async move {
-                    let service = service_fn(|request| serve(shared.clone(), request));
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
-                });
+                connections.spawn(connection(shared, stream));
             }
             Some(_) = connections.join_next() => {}
         }
     }
+}
+
+/// Serves one connection until its client ends it, or a fault does.
+pub(crate) async fn connection(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let service = service_fn(|request| serve(shared.clone(), request));
+    // However it ends is what its client sees.
+    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 
 async fn serve(

@@ -25,6 +25,29 @@ async fn a_batch_keeps_its_good_elements() {
 }
 
 #[tokio::test]
+async fn the_shortest_path_is_given_where_there_is_one() {
+    let (double, client) = server().await;
+    collections(&client, &["a", "e*"]).await;
+    client.rows("FOR k IN ['1', '2', '3', '4'] INSERT { _key: k } INTO a", json!({})).await;
+    let edges = json!([[1, 2, 1], [2, 3, 1], [1, 3, 5], [3, 4, 1]]);
+    let insert =
+        "FOR x IN @edges INSERT { _from: CONCAT('a/', x[0]), _to: CONCAT('a/', x[1]), w: x[2] } INTO e";
+    client.rows(insert, json!({ "edges": edges })).await;
+    let path = |options: &str| {
+        format!("FOR v, x IN OUTBOUND SHORTEST_PATH 'a/1' TO @to e {options} RETURN [v._key, x.w]")
+    };
+    let to = json!({ "to": "a/4" });
+    assert_eq!(client.rows(&path(""), to.clone()).await, json!([["1", null], ["3", 5], ["4", 1]]));
+    let weighed = path("OPTIONS { weightAttribute: 'w' }");
+    assert_eq!(client.rows(&weighed, to).await, json!([["1", null], ["2", 1], ["3", 1], ["4", 1]]));
+    assert_eq!(client.rows(&path(""), json!({ "to": "a/x" })).await, json!([]));
+    double.assert_known();
+    client.rows("INSERT { _from: 'a/2', _to: 'a/4', w: 2 } INTO e", json!({})).await;
+    assert!(client.query(&weighed, json!({ "to": "a/4" })).await.status >= 400, "a tie");
+    assert_eq!(double.unknown().len(), 1);
+}
+
+#[tokio::test]
 async fn revisions_guard_single_documents() {
     let (double, client) = server().await;
     collections(&client, &["a"]).await;

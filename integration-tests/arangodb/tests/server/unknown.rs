@@ -22,7 +22,7 @@ async fn whatever_is_not_known_is_refused_by_name_and_remembered() {
         (query("INSERT {} INTO a OPTIONS { overwriteMode: 'sometimes' }"), "'overwriteMode'"),
         (query("FOR x IN a OPTIONS { colour: 1 } RETURN x"), "'colour'"),
         (query("FOR v IN 1..2 OUTBOUND 'a/1' a OPTIONS { colour: 1 } RETURN v"), "'colour'"),
-        (query("FOR v IN OUTBOUND SHORTEST_PATH 'a/1' TO 'a/2' a RETURN v"), "paths"),
+        (query("FOR p IN OUTBOUND K_PATHS 'a/1' TO 'a/2' a RETURN p"), "paths"),
         (query("FOR x IN a WINDOW { preceding: 1 } AGGREGATE n = SUM(x.n) RETURN n"), "WINDOW"),
         (query("RETURN DATE_YEAR(0, 'Europe/Berlin')"), "time zone"),
         (query("INSERT { _own: 1 } INTO a"), "'_own'"),

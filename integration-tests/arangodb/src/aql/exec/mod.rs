@@ -5,6 +5,7 @@ mod eval;
 mod modify;
 mod pipeline;
 mod scan;
+mod shortest;
 mod traverse;
 
 use std::collections::{BTreeMap, HashMap};

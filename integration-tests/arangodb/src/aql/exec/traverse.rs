@@ -17,7 +17,7 @@ struct Way {
 }
 
 /// Vertex, edge, path, and whether the walk is cut there.
-type Step = (Value, Value, Value, Value);
+pub(super) type Step = (Value, Value, Value, Value);
 
 impl<'q> Run<'_, '_, 'q> {
     pub(super) fn traverse(&mut self, traverse: &'q Traverse, row: &mut Row) -> Outcome<Vec<Step>> {
@@ -27,9 +27,13 @@ impl<'q> Run<'_, '_, 'q> {
             self.calls.warn(10, "Only id strings or objects with _id are allowed");
             return Ok(Vec::new());
         };
+        let start: Arc<str> = Arc::from(start);
         let edges = self.edge_collections(&traverse.edges, traverse.direction)?;
-        let mut queue = VecDeque::from([Way { vertices: vec![self.vertex(start)?], edges: Vec::new() }]);
-        let mut visited = BTreeSet::from([Arc::<str>::from(start)]);
+        if let Some(shortest) = &traverse.shortest {
+            return self.shortest_path(shortest, &edges, &start, row);
+        }
+        let mut queue = VecDeque::from([Way { vertices: vec![self.vertex(&start)?], edges: Vec::new() }]);
+        let mut visited = BTreeSet::from([start]);
         let mut steps = Vec::new();
         while let Some(way) = if traverse.breadth_first { queue.pop_front() } else { queue.pop_back() } {
             self.step()?;
@@ -40,7 +44,8 @@ impl<'q> Run<'_, '_, 'q> {
                 steps.push((step.0, step.1, step.2, Value::Bool(pruned)));
             }
             if depth < traverse.max && !pruned {
-                for (edge, next) in self.neighbours(&edges, &way)? {
+                let last = way.vertices.last().map(|(id, _)| id.clone()).unwrap_or_default();
+                for (edge, next) in self.neighbours(&edges, &last)? {
                     if allowed(traverse, &way, &edge, &next, &mut visited) {
                         let mut way = way.clone();
                         way.edges.push(edge);
@@ -78,15 +83,19 @@ impl<'q> Run<'_, '_, 'q> {
     }
 
     /// A vertex that is not there is null, and the walk goes on.
-    fn vertex(&self, id: &str) -> Outcome<(Arc<str>, Value)> {
+    pub(super) fn vertex(&self, id: &str) -> Outcome<(Arc<str>, Value)> {
         let (collection, key) =
             split_id(id).ok_or_else(|| Failure::new(1205, "illegal document identifier"))?;
         let found = self.session.collections.get(collection).and_then(|collection| collection.get(key));
         Ok((Arc::from(id), found.map(|stored| stored.document.clone()).unwrap_or_default()))
     }
 
-    fn neighbours(&mut self, edges: &[(Arc<str>, Direction)], way: &Way) -> Outcome<Vec<(Value, Arc<str>)>> {
-        let Some((id, _)) = way.vertices.last() else { return Ok(Vec::new()) };
+    /// Edges of a vertex, and where they lead.
+    pub(super) fn neighbours(
+        &mut self,
+        edges: &[(Arc<str>, Direction)],
+        id: &str,
+    ) -> Outcome<Vec<(Value, Arc<str>)>> {
         let mut found = Vec::new();
         for (name, direction) in edges {
             let collection = self.session.collection(name)?.clone();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Parser, bad_option, constant};
-use crate::aql::ast::{Direction, Edges, Expr, Traverse, Unique};
+use crate::aql::ast::{Direction, Edges, Expr, Shortest, Traverse, Unique};
 use crate::aql::lexer::Token;
 use crate::error::{Failure, Outcome};
 use crate::value::Value;
@@ -25,14 +25,22 @@ impl Parser<'_> {
         direction: Direction,
     ) -> Outcome<Traverse> {
         self.next += 1;
-        if matches!(
-            self.peek(),
-            Token::Keyword("SHORTEST_PATH" | "K_SHORTEST_PATHS" | "ALL_SHORTEST_PATHS" | "K_PATHS")
-        ) {
-            return Err(self.not_known("searches for paths"));
+        if matches!(self.peek(), Token::Keyword("K_SHORTEST_PATHS" | "ALL_SHORTEST_PATHS" | "K_PATHS")) {
+            return Err(self.not_known("searches for several paths"));
+        }
+        let is_shortest = self.take_keyword("SHORTEST_PATH");
+        if is_shortest && depth.is_some() {
+            return Err(self.unexpected());
         }
         let (min, max) = depths(depth)?;
         let start = self.expression()?;
+        let mut shortest = None;
+        if is_shortest {
+            if !self.take_word("TO") {
+                return Err(self.unexpected());
+            }
+            shortest = Some(Shortest { target: self.expression()?, weight: None, default_weight: 1.0 });
+        }
         let edges = self.edges(direction)?;
         let [vertex, rest @ ..] = names else { return Err(self.unexpected()) };
         if rest.len() > 2 {
@@ -42,7 +50,10 @@ impl Parser<'_> {
         let vertex = self.declare(vertex)?;
         let edge = rest.first().map(|name| self.declare(name)).transpose()?;
         let path = rest.get(1).map(|name| self.declare(name)).transpose()?;
-        let prune = if self.take_word("PRUNE") { Some(self.prune()?) } else { None };
+        if shortest.is_some() && path.is_some() {
+            return Err(self.unexpected());
+        }
+        let prune = if shortest.is_none() && self.take_word("PRUNE") { Some(self.prune()?) } else { None };
         let mut traverse = Traverse {
             vertex,
             edge,
@@ -56,8 +67,19 @@ impl Parser<'_> {
             breadth_first: false,
             vertices_unique: Unique::None,
             edges_unique: Unique::Path,
+            shortest,
         };
         for (name, value) in self.options()? {
+            if let Some(shortest) = &mut traverse.shortest {
+                match (&*name, &value) {
+                    ("weightAttribute", Value::Str(attribute)) => shortest.weight = Some(attribute.clone()),
+                    ("defaultWeight", weight) if weight.is_number() => {
+                        shortest.default_weight = weight.to_f64()
+                    }
+                    _ => return Err(bad_option("SHORTEST_PATH", &name)),
+                }
+                continue;
+            }
             match (&*name, &value) {
                 ("order", Value::Str(order)) if matches!(&**order, "bfs" | "dfs") => {
                     traverse.breadth_first = &**order == "bfs";
