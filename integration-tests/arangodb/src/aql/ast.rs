@@ -132,6 +132,8 @@ pub(crate) struct Collect {
     pub(crate) aggregates: Vec<(Slot, Aggregate, Expr)>,
     pub(crate) into: Option<Into>,
     pub(crate) count: Option<Slot>,
+    /// The groups need not come in their order.
+    pub(crate) hashed: bool,
 }
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::collection::{Collection, Kind};
+use super::collection::Collection;
 use super::document::{check_key, patched, sealed};
 use super::{Collections, Locks};
 use crate::aql::ast::{Overwrite, WriteOptions};
@@ -176,18 +176,12 @@ impl<'a> Session<'a> {
             if options.ignore_revs { patch } else { target.as_object().unwrap_or(patch) },
             options,
         )?;
-        let mut new = if replace {
+        let new = if replace {
             patch.clone()
         } else {
             patched(as_body(&old)?, patch, options.keep_null, options.merge_objects)
         };
-        if collection.kind == Kind::Edge && replace {
-            for end in ["_from", "_to"] {
-                if !new.contains_key(end) {
-                    new.insert(Arc::from(end), old.get(end));
-                }
-            }
-        }
+        // Of an edge that is replaced both ends must be told again.
         let new = sealed(&collection, &key, &new, self.revision())?;
         drop(collection);
         self.put(name, &key, Some(new))

@@ -23,14 +23,24 @@ impl Ord for Value {
         match (self, other) {
             (Self::Bool(a), Self::Bool(b)) => a.cmp(b),
             (Self::Int(a), Self::Int(b)) => a.cmp(b),
-            (Self::Int(a), Self::Double(b)) => (*a as f64).total_cmp(&plain(*b)),
-            (Self::Double(a), Self::Int(b)) => plain(*a).total_cmp(&(*b as f64)),
+            (Self::Int(a), Self::Double(b)) => exactly(*a, *b),
+            (Self::Double(a), Self::Int(b)) => exactly(*b, *a).reverse(),
             (Self::Double(a), Self::Double(b)) => plain(*a).total_cmp(&plain(*b)),
             (Self::Str(a), Self::Str(b)) => a.cmp(b),
             (Self::Array(a), Self::Array(b)) => arrays(a, b),
             (Self::Object(a), Self::Object(b)) => objects(a, b),
             _ => rank(self).cmp(&rank(other)),
         }
+    }
+}
+
+/// As numbers, also where a double no longer tells neighbours apart.
+fn exactly(whole: i64, double: f64) -> Ordering {
+    const BOUND: f64 = 9_223_372_036_854_775_808.0;
+    match double {
+        _ if double >= BOUND => Ordering::Less,
+        _ if double < -BOUND => Ordering::Greater,
+        _ => whole.cmp(&(double.trunc() as i64)).then_with(|| 0.0_f64.total_cmp(&plain(double.fract()))),
     }
 }
 

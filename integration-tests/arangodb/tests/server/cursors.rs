@@ -26,6 +26,11 @@ async fn a_result_comes_in_batches_until_there_is_no_more() {
     assert_eq!(json!(rows), json!([1, 2, 3, 4, 5]));
     let after = client.ask("POST", &next, Value::Null).await;
     assert_eq!((after.status, after.number()), (404, 1600));
+    assert_eq!(
+        client.ask("DELETE", &next, Value::Null).await.number(),
+        1600,
+        "there is nothing left to drop"
+    );
     double.assert_known();
 }
 

@@ -14,6 +14,10 @@ async fn expressions_have_the_values_that_are_documented() {
             "[0 == null, 45 <= 'yikes', 65 == '65', 1 == 1.0, 'a' == 'A']",
             json!([false, true, false, true, false]),
         ),
+        (
+            "[9007199254740993 == 9007199254740992.0, 9007199254740993 > 9007199254740992.0, -1 > -1.5]",
+            json!([false, true, true]),
+        ),
         ("[[1, 2] < [2], [] == [null], {} == { a: null }]", json!([true, true, true])),
         ("[{ a: 1, b: 2 } == { b: 2, a: 1 }, { b: 1 } < { a: 0 }]", json!([true, true])),
         ("[1.5 IN [2, 1.5], 'foo' IN null, 42 NOT IN [17]]", json!([true, false, true])),
@@ -69,6 +73,10 @@ async fn expressions_have_the_values_that_are_documented() {
         ),
         ("[NOT_NULL(null, 2, 3), FIRST_LIST(1, [2]), FIRST([]), LAST([1, 2])]", json!([2, [2], null, 2])),
         // Times.
+        (
+            "DATE_FORMAT(0, '%dd.%mm.%yyyy %hh:%ii:%ss,%fff %www %mmm %xxx %m%&m 5%%')",
+            json!("01.01.1970 00:00:00,000 Thu Jan 001 1m 5%"),
+        ),
         ("DATE_ISO8601(1718000000123)", json!("2024-06-10T06:13:20.123Z")),
         (
             "[DATE_TIMESTAMP('2024-02-29'), DATE_TIMESTAMP('1969-12-31T23:59:59.999Z')]",
@@ -117,6 +125,11 @@ async fn clauses_do_what_is_documented() {
             json!([[null, 0, "d"], ["x", 5, "c"], ["y", 1, "b"]]),
         ),
         ("FOR p IN people COLLECT AGGREGATE n = COUNT(1), a = AVERAGE(p.i) RETURN [n, a]", json!([[4, 2]])),
+        ("FOR p IN people SORT p.n LIMIT 2, null RETURN p.n", json!(["c", "d"])),
+        (
+            "FOR p IN people COLLECT c = p.c OPTIONS { method: 'hash' } SORT c RETURN c",
+            json!([null, "x", "y"]),
+        ),
         ("FOR p IN [] COLLECT WITH COUNT INTO n RETURN n", json!([0])),
         (
             "FOR p IN people FILTER p.c == 'x' FOR q IN people FILTER q.c == p.c AND q.n != p.n RETURN [p.n, q.n]",

@@ -49,6 +49,7 @@ async fn mistakes_in_statements_have_the_numbers_of_the_server() {
         ("RETURN LENGTH()", json!({}), 1541),
         ("FOR x IN 1 RETURN x", json!({}), 1563),
         ("RETURN LENGTH([1],)", json!({}), 1501),
+        ("FOR i IN 1..9 LIMIT LENGTH('ab') RETURN i", json!({}), 1501),
         ("FOR v IN 1..2 OUTBOUND 'a/1' a OPTIONS { uniqueVertices: 'global' } RETURN v", json!({}), 10),
         ("UPDATE 'missing' WITH {} IN a", json!({}), 1202),
         ("INSERT 1 INTO a", json!({}), 1227),
@@ -73,7 +74,12 @@ async fn writes_follow_their_options() {
     let old = json!({ "_key": "k", "n": { "x": 1, "y": 2 }, "gone": 1 });
     client.rows("INSERT @d INTO a", json!({ "d": old })).await;
     let ignored = "INSERT @d INTO a OPTIONS { overwriteMode: 'ignore' } RETURN NEW";
-    assert_eq!(client.rows(ignored, json!({ "d": { "_key": "k", "n": 5 } })).await, json!([null]));
+    let answer = client.query(ignored, json!({ "d": { "_key": "k", "n": 5 } })).await.json();
+    let stats = &answer["extra"]["stats"];
+    assert_eq!(
+        (&answer["result"], &stats["writesExecuted"], &stats["writesIgnored"]),
+        (&json!([null]), &json!(0), &json!(0))
+    );
     let update = "INSERT @d INTO a OPTIONS { overwriteMode: 'update', keepNull: false, mergeObjects: false } \
                   RETURN UNSET(NEW, '_rev', '_id')";
     let patch = json!({ "d": { "_key": "k", "n": { "z": 3 }, "gone": null } });
@@ -92,6 +98,11 @@ async fn writes_follow_their_options() {
     let edge = "INSERT { _from: 'a/k', _to: @to } INTO e RETURN NEW._from";
     assert_eq!(client.rows(edge, json!({ "to": "a/x" })).await, json!(["a/k"]));
     assert_eq!(client.refusal(edge, json!({ "to": "x" })).await, 1233);
+    assert_eq!(client.refusal("FOR x IN e REPLACE x._key WITH { n: 1 } IN e", json!({})).await, 1233);
+    assert_eq!(
+        client.rows("FOR x IN e UPDATE x WITH { n: 1 } IN e RETURN NEW._to", json!({})).await,
+        json!(["a/x"])
+    );
     let stale = "UPDATE { _key: 'k', _rev: 'old' } WITH { m: 2 } IN a OPTIONS { ignoreRevs: false }";
     assert_eq!(client.refusal(stale, json!({})).await, 1200);
     let answer = client.query("REMOVE 'missing' IN a OPTIONS { ignoreErrors: true }", json!({})).await.json();

@@ -55,7 +55,15 @@ impl<'q> Run<'_, '_, 'q> {
             let values = vec![Vec::new(); collect.aggregates.len()];
             groups.insert(Vec::new(), Group { row, count: 0, values, members: Vec::new() });
         }
-        groups.into_iter().map(|(key, group)| self.grouped(collect, key, group)).collect()
+        let mut rows: Vec<Row> = groups
+            .into_iter()
+            .map(|(key, group)| self.grouped(collect, key, group))
+            .collect::<Outcome<_>>()?;
+        // Without an order here too, so that nobody relies on one.
+        if collect.hashed {
+            rows.reverse();
+        }
+        Ok(rows)
     }
 
     fn grouped(&mut self, collect: &'q Collect, key: Vec<Value>, group: Group) -> Outcome<Row> {

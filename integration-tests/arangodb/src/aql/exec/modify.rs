@@ -15,7 +15,9 @@ impl<'q> Run<'_, '_, 'q> {
             let writes = self.session.redo.len();
             match self.modify_one(modify, &mut row) {
                 Ok(written) => {
-                    self.stats.writes_executed += 1;
+                    // What was there already and is left alone is not counted.
+                    let wrote = self.session.redo.len() > writes;
+                    self.stats.writes_executed += i64::from(wrote);
                     modify.old.iter().for_each(|slot| row[*slot] = written.old.clone());
                     modify.new.iter().for_each(|slot| row[*slot] = written.new.clone());
                     out.push(row);

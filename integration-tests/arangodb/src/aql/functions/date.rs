@@ -6,7 +6,7 @@ use super::{Calls, Function, argument, function};
 use crate::error::Outcome;
 use crate::value::Value;
 
-const DAY_MS: i64 = 86_400_000;
+pub(super) const DAY_MS: i64 = 86_400_000;
 
 pub(super) const TABLE: &[Function] = &[
     function("DATE_NOW", 0, 0, |calls, _| Ok(Value::Int(now_ms() + calls.clock_ahead_ms))),
@@ -71,7 +71,7 @@ fn of(calls: &mut Calls, a: &[Value], plain: usize, give: impl FnOnce(i64) -> Va
     }
 }
 
-fn date(value: &Value) -> Option<i64> {
+pub(super) fn date(value: &Value) -> Option<i64> {
     match value {
         Value::Int(ms) => Some(*ms),
         Value::Double(ms) => Some(*ms as i64),
@@ -81,7 +81,7 @@ fn date(value: &Value) -> Option<i64> {
 }
 
 /// Days from 1970 to a date of the Gregorian calendar.
-fn days(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let of_era = year.rem_euclid(400);
@@ -90,7 +90,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// Year, month and day.
-fn civil(ms: i64) -> (i64, i64, i64) {
+pub(super) fn civil(ms: i64) -> (i64, i64, i64) {
     let z = ms.div_euclid(DAY_MS) + 719_468;
     let era = z.div_euclid(146_097);
     let of_era = z.rem_euclid(146_097);
@@ -101,11 +101,11 @@ fn civil(ms: i64) -> (i64, i64, i64) {
     (year + era * 400 + i64::from(month <= 2), month, of_year - (153 * shifted + 2) / 5 + 1)
 }
 
-fn leap(year: i64) -> bool {
+pub(super) fn leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-fn month_days(year: i64, month: i64) -> i64 {
+pub(super) fn month_days(year: i64, month: i64) -> i64 {
     match month {
         2 => 28 + i64::from(leap(year)),
         4 | 6 | 9 | 11 => 30,
@@ -113,7 +113,7 @@ fn month_days(year: i64, month: i64) -> i64 {
     }
 }
 
-fn iso_week(ms: i64) -> (i64, i64) {
+pub(super) fn iso_week(ms: i64) -> (i64, i64) {
     // The week belongs to the year in which its Thursday lies.
     let day = ms.div_euclid(DAY_MS);
     let thursday = day - (day + 3).rem_euclid(7) + 3;

@@ -2,6 +2,7 @@
 
 pub(crate) mod array;
 pub(crate) mod date;
+mod date_format;
 mod number;
 mod object;
 pub(crate) mod string;
@@ -69,7 +70,15 @@ impl Calls {
 
 /// Finds a function by its name, in any case.
 pub(crate) fn find(name: &str) -> Outcome<&'static Function> {
-    let tables = [array::TABLE, date::TABLE, number::TABLE, object::TABLE, string::TABLE, types::TABLE];
+    let tables = [
+        array::TABLE,
+        date::TABLE,
+        date_format::TABLE,
+        number::TABLE,
+        object::TABLE,
+        string::TABLE,
+        types::TABLE,
+    ];
     tables
         .into_iter()
         .flatten()

@@ -28,6 +28,9 @@ impl Parser<'_> {
                 "SORT" => self.sort(&mut query)?,
                 "LIMIT" => {
                     let (skip, count) = self.limits()?;
+                    if [&skip, &count].into_iter().any(|bound| !matches!(bound, Expr::Value(_))) {
+                        return Err(Failure::parse("LIMIT values must be known when the query is compiled"));
+                    }
                     query.clauses.push(Clause::Limit { skip, count });
                 }
                 "COLLECT" => self.collect(&mut query)?,
@@ -215,7 +218,7 @@ impl Parser<'_> {
         if groups.is_empty() && aggregates.is_empty() && count.is_none() {
             return Err(self.unexpected());
         }
-        self.collect_options()?;
+        let hashed = self.collect_options()?;
         self.scope().variables.clear();
         let groups = groups.into_iter().map(|(n, e)| Ok((self.declare(&n)?, e))).collect::<Outcome<_>>()?;
         let aggregates =
@@ -225,7 +228,7 @@ impl Parser<'_> {
             Some((name, member)) => Some(Into { slot: self.declare(&name)?, member }),
             None => None,
         };
-        let collect = Collect { groups, aggregates, into, count };
+        let collect = Collect { groups, aggregates, into, count, hashed };
         query.clauses.push(Clause::Collect(Box::new(collect)));
         Ok(())
     }
@@ -272,15 +275,17 @@ impl Parser<'_> {
         Ok((name, aggregate, value))
     }
 
-    /// Either method gives the same groups; those of a hash come in no order, here as in the other.
-    fn collect_options(&mut self) -> Outcome<()> {
+    /// Whether the groups come in the order of a hash, which is none.
+    fn collect_options(&mut self) -> Outcome<bool> {
+        let mut hashed = false;
         for (name, value) in self.options()? {
             match (&*name, value.as_str()) {
-                ("method", Some("hash" | "sorted")) => {}
+                ("method", Some("hash")) => hashed = true,
+                ("method", Some("sorted")) => hashed = false,
                 (name, _) => return Err(bad_option("COLLECT", name)),
             }
         }
-        Ok(())
+        Ok(hashed)
     }
 }
 
