@@ -22,17 +22,24 @@ pub(crate) struct Uses {
     pub(crate) read_at: BTreeMap<Arc<str>, usize>,
 }
 
-/// Checks a statement and tells what it uses.
-pub(crate) fn check(statement: &Statement, graphs: &BTreeMap<Arc<str>, Graph>) -> Outcome<Uses> {
+/// Checks a statement and tells what it uses. `in_cluster`: walks over edges of no graph need their collections named.
+pub(crate) fn check(
+    statement: &Statement,
+    graphs: &BTreeMap<Arc<str>, Graph>,
+    in_cluster: bool,
+) -> Outcome<Uses> {
     let mut uses = Uses::default();
     uses.reads.extend(statement.declared.iter().cloned());
-    Check { uses: &mut uses, graphs }.query(&statement.query, 0)?;
+    let undeclared = in_cluster && statement.declared.is_empty();
+    Check { uses: &mut uses, graphs, undeclared }.query(&statement.query, 0)?;
     Ok(uses)
 }
 
 struct Check<'a> {
     uses: &'a mut Uses,
     graphs: &'a BTreeMap<Arc<str>, Graph>,
+    /// Nobody said which collections walks come to, in a cluster.
+    undeclared: bool,
 }
 
 impl Check<'_> {
@@ -115,6 +122,13 @@ impl Check<'_> {
                 let missing = || Failure::new(1924, format!("AQL: graph '{name}' not found"));
                 let graph = self.graphs.get(name).ok_or_else(missing)?;
                 self.uses.reads.extend(graph.collections());
+            }
+            Edges::Collections(names) if self.undeclared => {
+                let name = names.first().map(|(name, _)| name.clone()).unwrap_or_default();
+                let message = format!(
+                    "AQL: collection not known to traversal along '{name}': add 'WITH' and its collections"
+                );
+                return Err(Failure::new(1521, message));
             }
             Edges::Collections(names) => self.uses.reads.extend(names.iter().map(|(name, _)| name.clone())),
         }

@@ -9,8 +9,8 @@ use crate::error::Outcome;
 use crate::store::{Collection, Collections, EdgeDefinition, Graph, Kind, Locks, Session};
 use crate::value::{Value, read_json};
 
-/// The fewest examples that the subset may hold.
-const EXAMPLES_MIN: usize = 100;
+/// How many examples the subset holds; none of them is to be lost.
+const EXAMPLES_MIN: usize = 290;
 
 /// Results of which the order is arbitrary by the documentation, and that differs here.
 const ANY_ORDER: &[&str] = &["aqlArrayUnionDistinct_1_single"];
@@ -46,7 +46,7 @@ fn run(example: &Value, data: &Value) -> Outcome<Vec<Value>> {
     }
     let binds = example.get("bindVars").as_object().cloned().unwrap_or_default();
     let statement = parser::parse(&example.get("query").to_text(), &binds, false)?;
-    check::check(&statement, &graphs)?;
+    check::check(&statement, &graphs, false)?;
     let locks = Locks::new();
     let mut session = Session::new(&mut collections, &locks, 0, 2);
     Ok(exec::run(&statement, &mut session, &graphs, &exec::Limits::default())?.result)

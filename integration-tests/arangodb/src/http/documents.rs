@@ -143,7 +143,7 @@ fn with_error_codes(answer: Answer, elements: &[Value]) -> Answer {
     answer.header("x-arango-error-codes", codes.to_json())
 }
 
-fn options(request: &Request, verb: Verb) -> Outcome<(WriteOptions, Told)> {
+fn options(request: &Request, verb: Verb, is_4: bool) -> Outcome<(WriteOptions, Told)> {
     const COMMON: &[&str] = &["waitForSync", "returnOld", "silent", "refillIndexCaches", "overwrite"];
     let own: &[&str] = match verb {
         Verb::Insert => &["returnNew", "overwriteMode", "keepNull", "mergeObjects"],
@@ -163,6 +163,9 @@ fn options(request: &Request, verb: Verb) -> Outcome<(WriteOptions, Told)> {
         ..WriteOptions::default()
     };
     if request.switch("overwrite")? == Some(true) {
+        if is_4 {
+            return Err(Failure::unknown(10, "query parameter 'overwrite', which is gone"));
+        }
         options.overwrite = Overwrite::Replace;
     }
     if let Some(mode) = request.query.get("overwriteMode") {
@@ -189,7 +192,7 @@ async fn write(
     verb: Verb,
 ) -> Outcome<Answer> {
     demand_writable(shared)?;
-    let (options, told) = options(request, verb)?;
+    let (options, told) = options(request, verb, lock(&shared.faults).major() >= 4)?;
     let body = if verb == Verb::Remove && key.is_some() { Value::Null } else { request.json()? };
     let none = Default::default();
     let _guards = match request.transaction()? {

@@ -28,11 +28,14 @@ pub(super) struct Prepared {
 
 /// Parses and checks a statement for whoever asks.
 pub(super) fn prepare(shared: &Shared, request: &Request, text: &str, binds: &Object) -> Outcome<Prepared> {
-    let reserve_more = lock(&shared.faults).major() >= 4;
-    let statement = parser::parse(text, binds, reserve_more)?;
+    let (is_4, in_cluster) = {
+        let faults = lock(&shared.faults);
+        (faults.major() >= 4, faults.role == "COORDINATOR")
+    };
+    let statement = parser::parse(text, binds, is_4)?;
     let server = lock(&shared.server);
     let database = server.database(&request.database)?;
-    let uses = check::check(&statement, &database.graphs)?;
+    let uses = check::check(&statement, &database.graphs, in_cluster)?;
     for name in uses.reads.union(&uses.writes) {
         if !database.collections.contains_key(name) {
             return Err(not_found(name));

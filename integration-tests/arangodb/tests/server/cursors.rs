@@ -73,8 +73,9 @@ async fn the_last_batch_can_be_had_again_where_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn version_4_has_no_put_for_cursors() {
+async fn version_4_lacks_what_it_no_longer_has() {
     let (double, client) = server().await;
+    collections(&client, &["a", "e*"]).await;
     let open = json!({ "query": "FOR i IN 1..5 RETURN i", "batchSize": 2 });
     let id = client.ask("POST", "/_api/cursor", open).await.json()["id"].as_str().unwrap().to_owned();
     let path = format!("/_api/cursor/{id}");
@@ -83,6 +84,16 @@ async fn version_4_has_no_put_for_cursors() {
     assert_eq!(client.ask("PUT", &path, Value::Null).await.status, 404);
     assert_eq!(double.unknown().len(), 1);
     assert_eq!(client.refusal("LET scan = 1 RETURN scan", json!({})).await, 1501);
+    assert_eq!(client.refusal("INSERT {} INTO a OPTIONS { overwrite: true }", json!({})).await, 1539);
+    let walk = "FOR v IN 1..2 OUTBOUND 'a/1' e OPTIONS { bfs: true } RETURN v";
+    assert_eq!(client.refusal(walk, json!({})).await, 1539);
+    let insert = client.ask("POST", "/_api/document/a?overwrite=true", json!({})).await;
+    assert_eq!(insert.status, 400, "{}", insert.text);
+    // The version of its interface may stand before its paths.
+    let version = client.send("GET", "/_arango/v1/_api/version", Value::Null).await;
+    assert_eq!(version.json()["version"], "4.0.0");
+    let current = client.ask("GET", "/_api/database/current", Value::Null).await.json();
+    assert!(current["result"]["path"].is_null(), "{current}");
 }
 
 #[tokio::test]

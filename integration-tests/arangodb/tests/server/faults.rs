@@ -75,6 +75,23 @@ async fn a_read_only_server_refuses_writes_and_is_not_available() {
 }
 
 #[tokio::test]
+async fn a_cluster_wants_the_collections_of_walks_named() {
+    let (double, client) = server().await;
+    collections(&client, &["a", "e*"]).await;
+    {
+        let mut faults = double.faults();
+        "COORDINATOR".clone_into(&mut faults.role);
+        faults.sharding = Some("single".to_owned());
+    }
+    let walk = "FOR v IN 1..2 OUTBOUND 'a/1' e RETURN v";
+    assert_eq!(client.refusal(walk, json!({})).await, 1521);
+    assert_eq!(client.rows(&format!("WITH a {walk}"), json!({})).await, json!([]));
+    let plan = client.ask("POST", "/_api/explain", json!({ "query": "FOR x IN a RETURN x" })).await.json();
+    assert!(plan["plan"]["rules"].as_array().unwrap().contains(&json!("cluster-one-shard")), "{plan}");
+    double.assert_known();
+}
+
+#[tokio::test]
 async fn the_server_tells_what_it_is_told_to_be() {
     let (double, client) = server().await;
     {

@@ -17,14 +17,14 @@ use crate::value::{Object, Value};
 /// How deep expressions and subqueries may lie in one another.
 const NESTING_MAX: usize = 400;
 
-/// Parses a statement. `reserve_more`: with the words that 4.x reserves.
-pub(crate) fn parse(text: &str, binds: &Object, reserve_more: bool) -> Outcome<Statement> {
+/// Parses a statement. `is_4`: as a server of 4.x, with its reserved words and without what it no longer has.
+pub(crate) fn parse(text: &str, binds: &Object, is_4: bool) -> Outcome<Statement> {
     if text.trim().is_empty() {
         return Err(Failure::new(1502, "query is empty"));
     }
     let mut parser = Parser {
         text,
-        words: lexer::words(text, reserve_more)?,
+        words: lexer::words(text, is_4)?,
         next: 0,
         binds,
         used: BTreeSet::new(),
@@ -32,6 +32,7 @@ pub(crate) fn parse(text: &str, binds: &Object, reserve_more: bool) -> Outcome<S
         scopes: Vec::new(),
         depth: 0,
         in_ends: false,
+        is_4,
     };
     let mut declared = Vec::new();
     if parser.take_keyword("WITH") {
@@ -78,6 +79,8 @@ pub(super) struct Parser<'a> {
     depth: usize,
     /// `IN` is no operator, but comes before the collection of a modification.
     in_ends: bool,
+    /// As a server of 4.x.
+    is_4: bool,
 }
 
 impl Parser<'_> {

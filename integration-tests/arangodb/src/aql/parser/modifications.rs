@@ -64,6 +64,7 @@ impl Parser<'_> {
                 ("ignoreRevs", Value::Bool(ignore)) if keyword != "INSERT" => options.ignore_revs = *ignore,
                 ("keepNull", Value::Bool(keep)) if updates => options.keep_null = *keep,
                 ("mergeObjects", Value::Bool(merge)) if updates => options.merge_objects = *merge,
+                ("overwrite", Value::Bool(_)) if self.is_4 => return Err(bad_option(keyword, &name)),
                 ("overwrite", Value::Bool(true)) if keyword == "INSERT" => {
                     options.overwrite = Overwrite::Replace
                 }

@@ -84,7 +84,7 @@ impl Parser<'_> {
                 ("order", Value::Str(order)) if matches!(&**order, "bfs" | "dfs") => {
                     traverse.breadth_first = &**order == "bfs";
                 }
-                ("bfs", Value::Bool(bfs)) => traverse.breadth_first = *bfs,
+                ("bfs", Value::Bool(bfs)) if !self.is_4 => traverse.breadth_first = *bfs,
                 ("uniqueVertices", Value::Str(unique)) => {
                     traverse.vertices_unique = uniqueness(&name, unique)?
                 }
