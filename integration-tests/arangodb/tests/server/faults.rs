@@ -22,6 +22,24 @@ async fn connections_end_before_or_after_a_statement_was_run() {
 }
 
 #[tokio::test]
+async fn a_statement_goes_on_when_its_client_hangs_up() {
+    let (double, client) = server().await;
+    collections(&client, &["a"]).await;
+    double.faults().slow_commit = Duration::from_millis(100);
+    let insert = client.query("INSERT { _key: 'k' } INTO a", json!({}));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(30), insert).await.is_err(),
+        "answered before its commit"
+    );
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while double.documents("tests", "a").unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "the statement was given up");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    double.assert_known();
+}
+
+#[tokio::test]
 async fn refusals_come_from_the_server_and_from_a_proxy() {
     let (double, client) = server().await;
     double.faults().next.extend([
