@@ -71,6 +71,19 @@ impl Nodes<'_> {
         }
     }
 
+    /// How documents of a collection are found.
+    fn find(&mut self, collection: &Collection, index: Option<usize>) {
+        let name = Value::Str(collection.name.clone());
+        match index.and_then(|place| collection.indexes.get(place)) {
+            Some(index) => {
+                self.rule("use-indexes");
+                let told = Value::array(vec![describe(collection, index)]);
+                self.add("IndexNode", [("collection", name), ("indexes", told)]);
+            }
+            None => self.add("EnumerateCollectionNode", [("collection", name)]),
+        }
+    }
+
     /// Subqueries stand between a node that starts and one that ends them.
     fn expression(&mut self, expr: &Expr) -> Outcome<()> {
         if let Expr::Subquery(query) = expr {
@@ -109,18 +122,7 @@ impl Nodes<'_> {
                             served_sort = Some(sort);
                             self.rule("use-index-for-sort");
                         }
-                        match access.index.and_then(|place| collection.indexes.get(place)) {
-                            Some(index) => {
-                                self.rule("use-indexes");
-                                let told = Value::array(vec![describe(collection, index)]);
-                                self.add(
-                                    "IndexNode",
-                                    [("collection", Value::Str(name.clone())), ("indexes", told)],
-                                );
-                            }
-                            None => self
-                                .add("EnumerateCollectionNode", [("collection", Value::Str(name.clone()))]),
-                        }
+                        self.find(collection, access.index);
                     }
                 },
                 Clause::Traverse(traverse) => {
@@ -156,8 +158,13 @@ impl Nodes<'_> {
                         Action::Remove(_) => "RemoveNode",
                         Action::Upsert { .. } => "UpsertNode",
                     };
-                    if !self.collections.contains_key(&modify.collection) {
-                        return Err(not_found(&modify.collection));
+                    let name = &modify.collection;
+                    let collection = self.collections.get(name).ok_or_else(|| not_found(name))?;
+                    if let Action::Upsert { search, .. } = &modify.action {
+                        self.add("SubqueryStartNode", []);
+                        self.find(collection, plan::choose_for_example(search, collection));
+                        self.add("LimitNode", []);
+                        self.add("SubqueryEndNode", []);
                     }
                     self.add(kind, [("collection", Value::Str(modify.collection.clone()))]);
                 }

@@ -267,6 +267,25 @@ fn not_null(condition: &Condition<'_>, conditions: &[Condition<'_>]) -> bool {
     conditions.iter().any(|other| other.path == condition.path && rules_null_out(other))
 }
 
+/// The index by which an `UPSERT` looks for what it may have to write. It compares the attributes of its example.
+pub(crate) fn choose_for_example(example: &Expr, collection: &Collection) -> Option<usize> {
+    let Expr::Object(attributes) = example else { return None };
+    let names: Vec<&str> = attributes
+        .iter()
+        .filter_map(|(name, _)| match name {
+            Expr::Value(name) => name.as_str(),
+            _ => None,
+        })
+        .collect();
+    collection.indexes.iter().position(|index| match index.kind {
+        IndexKind::Primary => names.contains(&"_key") || names.contains(&"_id"),
+        IndexKind::Edge => names.contains(&"_from") || names.contains(&"_to"),
+        IndexKind::Persistent => {
+            !index.sparse && index.fields.first().is_some_and(|path| names.contains(&&*path.join(".")))
+        }
+    })
+}
+
 /// The collection of a loop.
 pub(crate) fn collection_of(for_in: &For) -> Option<&Arc<str>> {
     match &for_in.source {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 pub(crate) use self::collection::{Collection, Kind};
 pub(crate) use self::document::split_id;
-pub(crate) use self::index::{Index, IndexKind};
+pub(crate) use self::index::{Index, IndexKind, Path};
 pub(crate) use self::session::{Change, Session, Written, apply, not_found};
 use crate::value::Value;
 

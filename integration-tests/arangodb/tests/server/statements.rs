@@ -165,6 +165,15 @@ async fn plans_name_the_index_of_each_loop() {
         assert_eq!(found, Some(node), "{query}");
         assert!(!nodes.iter().any(|node| node["type"] == "SortNode"), "{query}");
     }
+    for (query, scans) in [
+        ("UPSERT { _key: 'k' } INSERT { _key: 'k' } UPDATE {} IN a", false),
+        ("UPSERT { _from: 'a/1', _to: 'a/2' } INSERT { _from: 'a/1', _to: 'a/2' } UPDATE {} IN e", false),
+        ("UPSERT { ord: 1 } INSERT { ord: 1 } UPDATE {} IN a", false),
+        ("UPSERT { n: 1 } INSERT { n: 1 } UPDATE {} IN a", true),
+    ] {
+        let answer = client.ask("POST", "/_api/explain", json!({ "query": query })).await;
+        assert_eq!(answer.text.contains(scan), scans, "{query}: {}", answer.text);
+    }
     let forced = "FOR x IN a OPTIONS { indexHint: 'by_ord', forceIndexHint: true } FILTER x.n == 1 RETURN x";
     assert_eq!(client.refusal(forced, json!({})).await, 1577);
     double.assert_known();
@@ -179,6 +188,13 @@ async fn indexes_give_what_a_scan_gives() {
     client.rows(docs, json!({})).await;
     let index = json!({ "type": "persistent", "name": "nm", "fields": ["n", "m"] });
     assert_eq!(client.ask("POST", "/_api/index?collection=a", index).await.status, 201);
+    // By its first field alone.
+    let upsert =
+        "UPSERT { n: 3, q: 9 } INSERT { n: 3, q: 9 } UPDATE { seen: 1 } IN a RETURN [OLD == null, NEW.seen]";
+    for written in [json!([[true, null]]), json!([[false, 1]])] {
+        let answer = client.query(upsert, json!({})).await.json();
+        assert_eq!((&answer["result"], &answer["extra"]["stats"]["scannedFull"]), (&written, &json!(0)));
+    }
     for condition in [
         "x.n == 3",
         "x.n == 3 AND x.m == null",

@@ -3,7 +3,7 @@
 use super::{Row, Run};
 use crate::aql::ast::{Action, Modify, Overwrite, WriteOptions};
 use crate::error::{Failure, Outcome};
-use crate::store::Written;
+use crate::store::{Path, Written};
 use crate::value::Value;
 
 impl<'q> Run<'_, '_, 'q> {
@@ -96,9 +96,9 @@ impl<'q> Run<'_, '_, 'q> {
             }
         }
         for index in collection.indexes.iter().filter(|index| index.is_made() && !index.sparse) {
-            let values: Option<Vec<Value>> =
-                index.fields.iter().map(|path| example.get(&path.join(".") as &str).cloned()).collect();
-            if let Some(values) = values {
+            let known = |path: &Path| example.get(path.join(".").as_str()).cloned();
+            let values: Vec<Value> = index.fields.iter().map_while(known).collect();
+            if !values.is_empty() {
                 self.stats.scanned_index += 1;
                 let mut places = index.places(&values, None, None);
                 return Ok(places.find_map(|place| collection.at(place).filter(matches)).cloned());
