@@ -25,7 +25,7 @@ async fn connections_end_before_or_after_a_statement_was_run() {
 async fn a_statement_goes_on_when_its_client_hangs_up() {
     let (double, client) = server().await;
     collections(&client, &["a"]).await;
-    double.faults().slow_commit = Duration::from_millis(100);
+    double.faults().slow_commit = Duration::from_millis(500);
     let insert = client.query("INSERT { _key: 'k' } INTO a", json!({}));
     assert!(
         tokio::time::timeout(Duration::from_millis(30), insert).await.is_err(),

@@ -98,7 +98,7 @@ async fn two_statements_on_one_lane_conflict_and_on_two_lanes_do_not() {
     let (double, client) = server().await;
     prepare(&client).await;
     acquire(&client, "one", 60_000).await;
-    double.faults().slow_commit = Duration::from_millis(200);
+    double.faults().slow_commit = Duration::from_millis(1_000);
     let run = |lane: &str, key: &str| {
         let binds = json!({ "lane": lane, "epoch": 1, "jobs": [{ "_key": key }] });
         let client = client.clone();
