@@ -103,6 +103,10 @@ async fn bounds_of_time_and_memory_end_a_statement() {
     let memory = json!({ "query": "FOR i IN 1..100000 SORT i RETURN i", "memoryLimit": 100_000 });
     let answer = client.ask("POST", "/_api/cursor", memory).await;
     assert_eq!((answer.status, answer.number()), (500, 32));
+    // What subqueries needed is given back.
+    let many = "FOR n IN 1..100 LET x = LENGTH(FOR i IN 1..500 SORT i RETURN i) RETURN x";
+    let memory = json!({ "query": many, "memoryLimit": 400_000 });
+    assert_eq!(client.ask("POST", "/_api/cursor", memory).await.status, 201);
     double.faults().slow_commit = Duration::from_secs(5);
     let slow = json!({ "query": "INSERT {} INTO a", "options": { "maxRuntime": 0.05 } });
     let answer = client.ask("POST", "/_api/cursor", slow).await;

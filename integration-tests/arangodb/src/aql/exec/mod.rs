@@ -69,6 +69,7 @@ pub(crate) fn run(
         calls,
         stats: Stats::default(),
         memory: 0,
+        peak: 0,
         steps: 0,
         access: HashMap::new(),
         width: statement.slots,
@@ -78,7 +79,7 @@ pub(crate) fn run(
     if let Some((number, message)) = run.calls.warnings.first().filter(|_| limits.fail_on_warning) {
         return Err(Failure::new(*number, format!("AQL: {message}")));
     }
-    run.stats.peak_memory = run.memory.max(32_768);
+    run.stats.peak_memory = run.peak.max(32_768);
     Ok(Ran { result, stats: run.stats, warnings: run.calls.warnings })
 }
 
@@ -90,6 +91,8 @@ struct Run<'r, 's, 'q> {
     stats: Stats,
     /// Bytes of rows and results held at once, about.
     memory: usize,
+    /// The most that it was.
+    peak: usize,
     steps: u64,
     /// How each loop finds its documents, by the address of the loop.
     access: HashMap<usize, Rc<Access<'q>>>,
@@ -109,6 +112,7 @@ impl Run<'_, '_, '_> {
 
     fn hold(&mut self, bytes: usize) -> Outcome<()> {
         self.memory += bytes;
+        self.peak = self.peak.max(self.memory);
         if self.limits.memory.is_some_and(|memory| self.memory > memory) {
             return Err(Failure::new(32, "AQL: query would use more memory than allowed"));
         }

@@ -9,6 +9,9 @@ use crate::aql::plan::collection_of;
 use crate::error::{Failure, Outcome};
 use crate::value::Value;
 
+/// What a result takes beside its parts, which it shares.
+const RESULT_BYTES: usize = 16;
+
 /// Where rows go, and how far limits have got.
 struct Stage<'q> {
     query: &'q Query,
@@ -38,6 +41,7 @@ impl<'q> Run<'_, '_, 'q> {
             skipped_sort: None,
             count_all: last_limit.filter(|_| full_count),
         };
+        let held = self.memory;
         let mut start = 0;
         while start < query.clauses.len() {
             stage.skipped_sort = stage.skipped_sort.or(self.sort_served(query, start)?);
@@ -58,6 +62,8 @@ impl<'q> Run<'_, '_, 'q> {
         if let Some((skipped, passed)) = stage.count_all.and_then(|at| stage.limits.get(&at)) {
             self.stats.full_count = Some(skipped + passed);
         }
+        // Its rows are gone; what it gives is shared with whoever takes it.
+        self.memory = held;
         Ok(stage.results)
     }
 
@@ -175,7 +181,7 @@ impl<'q> Run<'_, '_, 'q> {
             Clause::Return { distinct, value } => {
                 let value = self.eval(value, row)?;
                 if !*distinct || stage.seen.insert(value.clone()) {
-                    self.hold(16)?;
+                    self.hold(RESULT_BYTES)?;
                     stage.results.push(value);
                 }
                 Ok(ControlFlow::Continue(()))
