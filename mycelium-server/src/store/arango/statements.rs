@@ -1,5 +1,7 @@
 //! The statements of ArangoDB's query language that this store runs: each of always the same text, in a file of its own.
 
+use serde_json::{Value, json};
+
 /// A statement.
 #[derive(Debug)]
 pub(super) struct Statement {
@@ -9,15 +11,19 @@ pub(super) struct Statement {
     pub(super) text: &'static str,
     /// Whether it changes what is stored. The answer of one that does is taken in one piece.
     pub(super) writes: bool,
+    /// Variables with which it can be planned: one for each that its text names, of the kind it is run with, so that the
+    /// plan is the one that it is run by.
+    pub(super) example: fn() -> Value,
 }
 
-/// Declares statements by the names of their files, and lists them.
+/// Declares statements by the names of their files, each with an example of its variables, and lists them.
 macro_rules! statements {
-    ($($(#[$meta:meta])* $name:ident = $file:literal, writes $writes:literal;)*) => {
+    ($($(#[$meta:meta])* $name:ident = $file:literal, writes $writes:literal, $example:expr;)*) => {
         $($(#[$meta])* pub(super) static $name: Statement = Statement {
             name: $file,
             text: include_str!(concat!("statements/", $file, ".aql")),
             writes: $writes,
+            example: $example,
         };)*
 
         /// All of them.
@@ -27,7 +33,48 @@ macro_rules! statements {
 
 statements! {
     /// Acquires the lease.
-    ACQUIRE = "acquire", writes true;
+    ACQUIRE = "acquire", writes true, || json!({"me": "a", "holder": "a broker", "ttlMs": 15_000});
     /// Renews the lease.
-    RENEW = "renew", writes true;
+    RENEW = "renew", writes true, || json!({"epoch": 1, "ttlMs": 15_000});
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The variables that a statement names outside of comments and texts, as a request names them: `@@c` as `@c`.
+    fn variables(text: &str) -> BTreeSet<String> {
+        let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+        let code: String = lines.flat_map(|line| [line, "\n"]).collect();
+        let outside_of_texts = code.split('"').step_by(2).flat_map(|part| part.split('@').skip(1));
+        let mut variables = BTreeSet::new();
+        let mut is_of_collection = false;
+        for part in outside_of_texts {
+            let name: String = part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            if name.is_empty() {
+                is_of_collection = true;
+                continue;
+            }
+            variables.insert(if is_of_collection { format!("@{name}") } else { name });
+            is_of_collection = false;
+        }
+        variables
+    }
+
+    #[test]
+    fn variables_are_found_where_they_are_meant() {
+        let text = "// of @nobody\nFOR d IN @rows FILTER d.x != \"@y\" AND d.n > @n1 INSERT d INTO @@c";
+        assert_eq!(variables(text).into_iter().collect::<Vec<_>>(), ["@c", "n1", "rows"]);
+    }
+
+    #[test]
+    fn the_example_of_a_statement_has_the_variables_that_its_text_names() {
+        for statement in ALL {
+            let example = (statement.example)();
+            let given = example.as_object().unwrap().keys().cloned().collect();
+            assert_eq!(variables(statement.text), given, "{}", statement.name);
+        }
+    }
 }
