@@ -451,6 +451,14 @@ impl Reads for FaultyStore {
         self.passing(ids.len(), |inner| inner.submissions(ids))
     }
 
+    fn list_submissions(
+        &self,
+        after: Option<SubmissionId>,
+        limit: usize,
+    ) -> Answer<'_, Vec<SubmissionRecord>> {
+        self.passing(0, |inner| inner.list_submissions(after, limit))
+    }
+
     fn elves<'a>(&'a self, names: &'a [Arc<str>]) -> Answer<'a, Vec<Option<ElfRecord>>> {
         self.passing(names.len(), |inner| inner.elves(names))
     }
@@ -507,6 +515,10 @@ impl Reads for FaultyStore {
         limit: usize,
     ) -> Answer<'a, Vec<BlobUse>> {
         self.passing(blobs.len(), |inner| inner.blob_uses(blobs, after, limit))
+    }
+
+    fn list_blob_uses(&self, after: Option<BlobUse>, limit: usize) -> Answer<'_, Vec<BlobUse>> {
+        self.passing(0, |inner| inner.list_blob_uses(after, limit))
     }
 
     fn snapshot(&self) -> Answer<'_, Box<dyn StoreSnapshot>> {

@@ -172,6 +172,17 @@ impl Reads for MemoryStore {
         self.each(ids, |tables, id| tables.submissions.get(id).copied())
     }
 
+    fn list_submissions(
+        &self,
+        after: Option<SubmissionId>,
+        limit: usize,
+    ) -> Answer<'_, Vec<SubmissionRecord>> {
+        let tables = self.read();
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let submissions = tables.submissions.range((begin, Bound::Unbounded)).take(limit);
+        Answer::ready(Ok(submissions.map(|(_, submission)| *submission).collect()))
+    }
+
     fn elves<'a>(&'a self, names: &'a [Arc<str>]) -> Answer<'a, Vec<Option<ElfRecord>>> {
         self.each(names, |tables, name| tables.elves.get(name).cloned())
     }
@@ -257,6 +268,13 @@ impl Reads for MemoryStore {
         });
         let uses = uses.filter(|used| after.is_none_or(|after| **used > after));
         Answer::ready(Ok(uses.take(limit).copied().collect()))
+    }
+
+    fn list_blob_uses(&self, after: Option<BlobUse>, limit: usize) -> Answer<'_, Vec<BlobUse>> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let tables = self.read();
+        let uses = tables.blob_uses.range((begin, Bound::Unbounded)).take(limit);
+        Answer::ready(Ok(uses.copied().collect()))
     }
 }
 

@@ -149,6 +149,14 @@ pub trait Reads: Send + Sync + fmt::Debug {
     /// Submissions of several parts, sealed or open.
     fn submissions<'a>(&'a self, ids: &'a [SubmissionId]) -> Answer<'a, Vec<Option<SubmissionRecord>>>;
 
+    /// All submissions of several parts by their ids, beginning after `after`; at most `limit`. For those who go through
+    /// all that is stored.
+    fn list_submissions(
+        &self,
+        after: Option<SubmissionId>,
+        limit: usize,
+    ) -> Answer<'_, Vec<SubmissionRecord>>;
+
     /// Elves.
     fn elves<'a>(&'a self, names: &'a [Arc<str>]) -> Answer<'a, Vec<Option<ElfRecord>>>;
 
@@ -200,6 +208,10 @@ pub trait Reads: Send + Sync + fmt::Debug {
         after: Option<BlobUse>,
         limit: usize,
     ) -> Answer<'a, Vec<BlobUse>>;
+
+    /// As [`blob_uses`](Self::blob_uses), of all blobs: an index in the order of [`BlobUse`] serves both. For those who go
+    /// through all that is stored.
+    fn list_blob_uses(&self, after: Option<BlobUse>, limit: usize) -> Answer<'_, Vec<BlobUse>>;
 
     /// Keeps this moment, to be read from beginning to end while others go on.
     ///

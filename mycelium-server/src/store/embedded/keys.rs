@@ -150,7 +150,17 @@ pub(super) mod index {
 
     /// The uses of a blob; they end with the job and the role.
     pub(in super::super) fn blob_uses(blob: BlobDigest) -> Key {
-        Key::new(BLOB).with(blob.as_bytes())
+        all_blob_uses().with(blob.as_bytes())
+    }
+
+    /// The uses of all blobs; they end with the blob, the job and the role.
+    pub(in super::super) fn all_blob_uses() -> Key {
+        Key::new(BLOB)
+    }
+
+    /// The blob of a use.
+    pub(in super::super) fn blob_of(key: &[u8]) -> Option<BlobDigest> {
+        BlobDigest::from_slice(key.get(1..33)?)
     }
 
     /// The use that a key stands for.
@@ -253,7 +263,17 @@ pub(super) mod catalog {
 
     /// A submission.
     pub(in super::super) fn submission(id: SubmissionId) -> Key {
-        Key::new(SUBMISSION).with(id.as_bytes())
+        submissions().with(id.as_bytes())
+    }
+
+    /// All submissions; ends with the id.
+    pub(in super::super) fn submissions() -> Key {
+        Key::new(SUBMISSION)
+    }
+
+    /// The id of a submission.
+    pub(in super::super) fn submission_of(key: &[u8]) -> Option<SubmissionId> {
+        SubmissionId::from_slice(key.get(1..)?)
     }
 
     /// A propagation. The value is empty.

@@ -29,6 +29,9 @@ const FEW: usize = 16;
 /// A read of a few that takes longer was not served from memory.
 const QUICK: Duration = Duration::from_millis(1);
 
+/// What is wrong with such a key.
+const NO_BLOB_USE: &str = "it is not the use of a blob";
+
 impl Inner {
     /// Reads the records of a few keys, and notes how long that takes.
     fn read_few<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, Error>) -> Result<T, Error> {
@@ -146,8 +149,19 @@ impl Reads for EmbeddedStore {
     ) -> Answer<'a, Vec<BlobUse>> {
         let under = Under::of(blobs, after.map(|after| after.blob), index::blob_uses);
         let after = after.as_ref().map(index::blob_use);
+        self.aside(move |view| under.read(view, after.as_ref(), limit, index::blob_use_of, NO_BLOB_USE))
+    }
+
+    fn list_blob_uses(&self, after: Option<BlobUse>, limit: usize) -> Answer<'_, Vec<BlobUse>> {
+        let after = after.as_ref().map(index::blob_use);
         self.aside(move |view| {
-            under.read(view, after.as_ref(), limit, index::blob_use_of, "it is not the use of a blob")
+            let table = &view.tables.index;
+            let used = |entry| {
+                let (key, _): (Slice, Slice) = entry?;
+                let used = index::blob_of(&key).and_then(|blob| index::blob_use_of(blob, &key));
+                table.expect(&key, used, NO_BLOB_USE)
+            };
+            view.scan(table, index::all_blob_uses().as_bytes(), after).take(limit).map(used).collect()
         })
     }
 
@@ -174,6 +188,23 @@ impl Reads for EmbeddedStore {
 
     fn submissions<'a>(&'a self, ids: &'a [SubmissionId]) -> Answer<'a, Vec<Option<SubmissionRecord>>> {
         self.each(ids, |view, id| view.get(&view.tables.catalog, catalog::submission(*id).as_bytes(), *id))
+    }
+
+    fn list_submissions(
+        &self,
+        after: Option<SubmissionId>,
+        limit: usize,
+    ) -> Answer<'_, Vec<SubmissionRecord>> {
+        let after = after.map(catalog::submission);
+        self.aside(move |view| {
+            let table = &view.tables.catalog;
+            let submission = |entry| {
+                let (key, value): (Slice, _) = entry?;
+                let id = table.expect(&key, catalog::submission_of(&key), "the key is no submission")?;
+                table.decode(&key, id, value)
+            };
+            view.scan(table, catalog::submissions().as_bytes(), after).take(limit).map(submission).collect()
+        })
     }
 
     fn elves<'a>(&'a self, names: &'a [Arc<str>]) -> Answer<'a, Vec<Option<ElfRecord>>> {

@@ -233,6 +233,11 @@ pub(crate) fn uses_of_blobs_come_and_go_and_are_listed_in_pages(world: &mut Worl
     assert_eq!(world.store().blob_uses(&[blob], None, 3).wait().unwrap(), all[..3]);
     assert_eq!(world.store().blob_uses(&[blob], Some(all[2]), 3).wait().unwrap(), all[3..]);
     assert_eq!(world.store().blob_uses(&[BlobDigest::new([3; 32])], None, 3).wait().unwrap(), []);
+    let of_all = |after, limit| world.store().list_blob_uses(after, limit).wait().unwrap();
+    assert_eq!(of_all(None, 3), [used(0, 1, BlobRole::Kept), all[0], all[1]]);
+    assert_eq!(of_all(Some(all[1]), 9), [all[2], all[3], used(2, 1, BlobRole::Kept)]);
+    assert_eq!(of_all(Some(used(1, 9, BlobRole::Kept)), 9).len(), 1, "it need not be there");
+    assert_eq!(of_all(Some(used(2, 1, BlobRole::Kept)), 9), []);
 
     // One that was never there goes as well.
     let ended = vec![all[1], used(1, 9, BlobRole::Kept)];

@@ -23,6 +23,7 @@ pub(crate) fn a_new_store_is_empty(world: &mut World) {
     assert_eq!(store.flows(&[flow(1)]).wait().unwrap().remove(0), None);
     assert_eq!(store.flow_named("daily report").wait().unwrap(), None);
     assert_eq!(store.submissions(&[submission(1)]).wait().unwrap().remove(0), None);
+    assert_eq!(store.list_blob_uses(None, 10).wait().unwrap(), []);
     assert_eq!(store.elves(&["scale".into()]).wait().unwrap().remove(0), None);
     assert_eq!(store.revisions(&[("scale".into(), "".into(), revision(1))]).wait().unwrap().remove(0), None);
     assert_eq!(store.failures(&[failure(1)]).wait().unwrap().remove(0), None);
@@ -118,6 +119,30 @@ pub(crate) fn sessions_submissions_and_propagations_come_and_go(world: &mut Worl
         world.store().submissions(&[submission(2)]).wait().unwrap().remove(0),
         Some(submission_record(2, true))
     );
+}
+
+pub(crate) fn submissions_are_listed_by_their_ids(world: &mut World) {
+    assert_eq!(world.store().list_submissions(None, 9).wait().unwrap(), []);
+    let all = [1, 2, 3, 4].map(|number| submission_record(number, number % 2 == 0));
+    for submissions in [&all[2..], &all[..2]] {
+        world.commit(Batch {
+            records: Records { submissions: submissions.to_vec(), ..Records::default() },
+            ..Batch::default()
+        });
+    }
+    world.commit(Batch {
+        records: Records { submissions_dropped: vec![submission(3)], ..Records::default() },
+        ..Batch::default()
+    });
+    world.reopen();
+    let listed = |after: Option<u8>, limit| {
+        world.store().list_submissions(after.map(submission), limit).wait().unwrap()
+    };
+    assert_eq!(listed(None, 9), [all[0], all[1], all[3]]);
+    assert_eq!(listed(None, 2), all[..2]);
+    assert_eq!(listed(Some(2), 2), all[3..]);
+    assert_eq!(listed(Some(3), 2), all[3..], "it need not be there");
+    assert_eq!(listed(Some(4), 2), []);
 }
 
 pub(crate) fn a_read_sees_all_of_a_batch_or_nothing(world: &mut World) {

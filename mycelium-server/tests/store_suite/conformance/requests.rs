@@ -235,6 +235,16 @@ pub(crate) fn a_page_is_one_request_and_no_longer_than_asked_for(world: &mut Wor
         let last = page.last().copied();
         (page, last)
     });
+    all_of(world, LIMIT, 0, |store, after| {
+        let page = store.list_blob_uses(after, LIMIT).wait().unwrap();
+        let last = page.last().copied();
+        (page, last)
+    });
+    all_of(world, LIMIT, 0, |store, after| {
+        let page = store.list_submissions(after, LIMIT).wait().unwrap();
+        let last = page.last().map(|submission| submission.id);
+        (page.into_iter().map(|submission| submission.id).collect(), last)
+    });
     // Occurrences of one failure.
     let occurrences = (1..=KEYS).map(|number| NewFailure { id: failure(1), ..new_failure(number) });
     world.commit(Batch { failures: occurrences.collect(), ..Batch::default() });
