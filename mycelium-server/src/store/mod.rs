@@ -5,7 +5,7 @@
 
 mod answer;
 #[expect(dead_code, reason = "being put together")]
-mod arango;
+pub mod arango;
 mod cursor;
 pub mod embedded;
 mod error;

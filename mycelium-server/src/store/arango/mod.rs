@@ -4,5 +4,9 @@
 //! broker that owns the mycelium. Whoever has been deposed, or repeats what was written already, takes it in vain and
 //! writes nothing.
 
+pub(crate) mod address;
+pub(crate) mod client;
 mod documents;
 mod statements;
+
+pub use address::{Address, BadAddress, database_of, mycelium_of};

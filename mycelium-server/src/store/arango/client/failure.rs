@@ -1,0 +1,241 @@
+//! Why a request to ArangoDB has not done what it was sent for, and what to do about it.
+//!
+//! What happened is told by the number of the error (`errorNum`); the status is asked only where there is none, since it
+//! is partly a setting of the server.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+use crate::store::Error;
+
+/// As much of what a server says is shown, in characters.
+const SHOWN_CHARS_MAX: usize = 300;
+
+/// A request that failed. Its text is one line that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{line}")]
+pub(crate) struct Failure {
+    kind: Kind,
+    status: Option<u16>,
+    error_num: Option<u32>,
+    line: String,
+}
+
+/// What to do about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The server cannot be reached, and has not seen the request.
+    Unreachable,
+    /// The two cannot agree on TLS, mostly since the certificate is not trusted.
+    Certificate,
+    /// Something else answers there, or something stands before it.
+    NotArango,
+    /// User or password are wrong, or missing.
+    NotLoggedIn,
+    /// The user may not do this.
+    NotAllowed,
+    /// A database, collection, document, cursor or the like is not there.
+    NotThere,
+    /// Something of that name is there already.
+    AlreadyThere,
+    /// Another statement writes the same documents. Nothing was written.
+    Conflict,
+    /// The server has too much to do, or locks are taken. Nothing was written.
+    Busy,
+    /// The statement took longer than it may, and was rolled back.
+    Killed,
+    /// What was sent is too large for one request. Nothing was written.
+    TooLarge,
+    /// Nothing can be written now: the licence has run out or its limit is passed, the server was made read-only, or too few
+    /// replicas are there.
+    ReadOnly,
+    /// The request may have been executed, or not, or still be running.
+    Unknown,
+    /// The request is wrong, and will be the next time.
+    Refused,
+    /// It was executed, and the answer is not one that can be taken.
+    Unreadable,
+}
+
+/// How long to wait before the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Somebody else is about to be done.
+    Conflict,
+    /// Servers are starting, or changing places.
+    Failover,
+}
+
+/// What a server of ArangoDB answers if it does not do something.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Refusal {
+    pub(super) error: bool,
+    pub(super) error_num: u32,
+    #[serde(default)]
+    pub(super) error_message: String,
+}
+
+impl Failure {
+    /// A failure of `kind`, with what is to be shown.
+    pub(super) fn new(kind: Kind, line: impl Into<String>) -> Self {
+        Self { kind, status: None, error_num: None, line: one_line(&line.into()) }
+    }
+
+    /// What a server answered that does not do it. `what` was to be done.
+    pub(super) fn refused(what: &str, status: u16, refusal: &Refusal) -> Self {
+        let kind = kind_of(refusal.error_num, status);
+        let said = shortened(&refusal.error_message);
+        let mut line = format!("{what}: {said} (errorNum {}, status {status})", refusal.error_num);
+        if let Some(remedy) = remedy(kind) {
+            // Writing to a text does not fail.
+            let _ = write!(line, "; {remedy}");
+        }
+        Self { status: Some(status), error_num: Some(refusal.error_num), ..Self::new(kind, line) }
+    }
+
+    /// What something answered that is no server of ArangoDB, or stands before one.
+    pub(super) fn foreign(what: &str, status: u16, body: &[u8]) -> Self {
+        let said = shortened(&String::from_utf8_lossy(body));
+        // A proxy whose server does not answer: the server may have had the request.
+        let (kind, from) = match status {
+            401 => (Kind::NotLoggedIn, "something before ArangoDB asks for other credentials"),
+            413 => (Kind::TooLarge, "something before ArangoDB takes no request of this size"),
+            500.. => (Kind::Unknown, "something before ArangoDB cannot reach it"),
+            _ => (
+                Kind::NotArango,
+                "what answers is not ArangoDB; check the address, and what stands before it",
+            ),
+        };
+        let said = if said.is_empty() { "nothing".to_owned() } else { format!("`{said}`") };
+        let line = format!("{what}: {from} (status {status}, answer {said})");
+        Self { status: Some(status), ..Self::new(kind, line) }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The number of the error, if a server of ArangoDB gave one.
+    pub(crate) fn error_num(&self) -> Option<u32> {
+        self.error_num
+    }
+
+    /// The status of the answer, if there was one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Whether nothing of the request was done, or all of it was undone.
+    pub(crate) fn is_certainly_not_executed(&self) -> bool {
+        !self.is_unknown()
+    }
+
+    /// Whether the request may have been executed, or may still be.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self.kind, Kind::Unknown | Kind::ReadOnly | Kind::Unreadable)
+    }
+
+    /// Whether the same request will be refused again.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.kind, Kind::Refused | Kind::TooLarge | Kind::AlreadyThere)
+    }
+
+    /// How to try again, if that may help.
+    pub(super) fn pace(&self) -> Option<Pace> {
+        match self.kind {
+            Kind::Conflict => Some(Pace::Conflict),
+            Kind::Unreachable | Kind::Busy | Kind::Killed | Kind::ReadOnly | Kind::Unknown => {
+                Some(Pace::Failover)
+            }
+            Kind::Certificate
+            | Kind::NotArango
+            | Kind::NotLoggedIn
+            | Kind::NotAllowed
+            | Kind::NotThere
+            | Kind::AlreadyThere
+            | Kind::TooLarge
+            | Kind::Refused
+            | Kind::Unreadable => None,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let what = failure.to_string();
+        match failure.kind {
+            Kind::Refused | Kind::TooLarge | Kind::AlreadyThere => Self::Refused { what },
+            Kind::Unreadable => Self::Damaged { what },
+            _ => Self::Unavailable {
+                what,
+                certainly_not_applied: failure.is_certainly_not_executed(),
+                source: None,
+            },
+        }
+    }
+}
+
+/// What a number of an error means; of one that is not known, what the status says.
+fn kind_of(error_num: u32, status: u16) -> Kind {
+    match error_num {
+        11 if status == 403 => Kind::NotAllowed,
+        11 => Kind::NotLoggedIn,
+        1200 => Kind::Conflict,
+        18 | 28 | 29 | 1302 | 1303 | 21003 | 21004 => Kind::Busy,
+        1500 => Kind::Killed,
+        32 => Kind::TooLarge,
+        1004 => Kind::ReadOnly,
+        30 | 38 | 1429 | 1457 | 1464 | 1465 | 1474 | 1478 | 1481 | 1491 | 1495 | 1496 => Kind::Unknown,
+        1202 | 1203 | 1212 | 1228 | 1600 | 1655 | 1924 => Kind::NotThere,
+        1207 | 1925 => Kind::AlreadyThere,
+        _ => match status {
+            401 => Kind::NotLoggedIn,
+            403 => Kind::NotAllowed,
+            404 => Kind::NotThere,
+            413 => Kind::TooLarge,
+            500.. => Kind::Unknown,
+            _ => Kind::Refused,
+        },
+    }
+}
+
+/// What whoever reads of a failure can do about it.
+fn remedy(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::NotLoggedIn => Some("check user and password"),
+        Kind::NotAllowed => Some("give the user of mycelium the rights, or use another user"),
+        Kind::ReadOnly => Some("check the licence state and the replicas of the server"),
+        Kind::Certificate
+        | Kind::Unreachable
+        | Kind::NotArango
+        | Kind::NotThere
+        | Kind::AlreadyThere
+        | Kind::Conflict
+        | Kind::Busy
+        | Kind::Killed
+        | Kind::TooLarge
+        | Kind::Unknown
+        | Kind::Refused
+        | Kind::Unreadable => None,
+    }
+}
+
+/// A text without line breaks and other control characters.
+fn one_line(text: &str) -> String {
+    text.split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The beginning of a text, in one line.
+fn shortened(text: &str) -> String {
+    let mut shown: String = one_line(text).chars().take(SHOWN_CHARS_MAX + 1).collect();
+    if shown.chars().count() > SHOWN_CHARS_MAX {
+        shown.pop();
+        shown.push('…');
+    }
+    shown
+}
