@@ -1,11 +1,13 @@
 //! JSON text, as far as it can be dealt with without parsing it.
 
 mod strict;
+mod survey;
 mod tree;
 
 use bytes::{BufMut, BytesMut};
 
 pub use strict::{DEPTH_MAX, JsonError, JsonProblem};
+pub use survey::{Survey, survey};
 pub(crate) use tree::Json;
 
 /// Whether an encoding is JSON, which is the only one that can be put into lists and maps, or be an operand.

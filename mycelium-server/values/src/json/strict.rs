@@ -90,6 +90,11 @@ pub(super) struct RawText<'a> {
 }
 
 impl<'a> RawText<'a> {
+    /// With its escapes.
+    pub(super) fn as_written(self) -> &'a str {
+        self.text
+    }
+
     pub(super) fn read(self) -> Cow<'a, str> {
         if self.has_escapes { Cow::Owned(unescape(self.text)) } else { Cow::Borrowed(self.text) }
     }

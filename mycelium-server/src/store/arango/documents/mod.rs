@@ -4,6 +4,8 @@
 //! times in ISO 8601 beside milliseconds, values as JSON.
 
 pub(super) mod base64;
+pub(super) mod jobs;
 pub(super) mod key;
 pub(super) mod sorted;
+pub(super) mod text;
 pub(super) mod time;
