@@ -1,7 +1,17 @@
-use mycelium_core::ids::{Revision, Timestamp};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mycelium_core::effects::{End, FinishedJob};
+use mycelium_core::ids::{
+    ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, PolicyId, Revision, SubmissionId,
+    Timestamp,
+};
+use mycelium_core::image::{JobHead, LiveJob};
 use serde_json::Value;
 
 use super::*;
+use crate::store::record::Encoded;
+use crate::store::{JobAfter, JobChange, SpecRecord};
 
 fn head(number: u8) -> JobHead {
     JobHead {

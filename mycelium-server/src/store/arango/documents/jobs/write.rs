@@ -1,0 +1,255 @@
+//! How a change of a job becomes an update of its document.
+
+use bytes::Bytes;
+use mycelium_core::effects::FinishedJob;
+use mycelium_core::ids::{Attempt, JobId};
+use mycelium_core::image::{JobHead, LiveJob, PastAttempt, Running};
+use mycelium_core::labels::Labels;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::super::text::Text;
+use super::super::time::Date;
+use super::super::{base64, sorted};
+use super::{AttemptDocument, Held, JobStatus};
+use crate::store::record::Encoded;
+use crate::store::{JobAfter, JobChange, SpecRecord};
+
+/// A specification of more bytes stands in a document of its own, which is not rewritten whenever the job changes.
+pub(in super::super::super) const BODY_HERE_BYTES_MAX: usize = 16 * 1024;
+
+/// What a batch makes of the document of a job: a document to be inserted over what is there.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super::super) struct JobUpdate<'a> {
+    change: &'a JobChange,
+    /// The names of its outputs, if it ends with any that can be told apart.
+    outputs: Option<&'a [&'a str]>,
+}
+
+impl<'a> JobUpdate<'a> {
+    /// The update for a change; `None` if there is nothing to write: it was made and dropped in the same batch.
+    pub(in super::super::super) fn of(change: &'a JobChange, outputs: Option<&'a [&'a str]>) -> Option<Self> {
+        let comes_and_goes = change.created.is_some() && matches!(change.after, JobAfter::Dropped);
+        (!comes_and_goes).then_some(Self { change, outputs })
+    }
+}
+
+/// Writes attributes. What is not there is null, which removes what was there before; for a new document it is left out.
+struct Attributes<M> {
+    map: M,
+    is_new: bool,
+}
+
+impl<M: SerializeMap> Attributes<M> {
+    fn put<T: Serialize>(&mut self, name: &'static str, value: T) -> Result<(), M::Error> {
+        self.map.serialize_entry(name, &value)
+    }
+
+    fn put_some<T: Serialize>(&mut self, name: &'static str, value: Option<T>) -> Result<(), M::Error> {
+        match value {
+            Some(value) => self.put(name, value),
+            None if self.is_new => Ok(()),
+            None => self.put(name, ()),
+        }
+    }
+}
+
+impl Serialize for JobUpdate<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let change = self.change;
+        let mut document =
+            Attributes { map: serializer.serialize_map(None)?, is_new: change.created.is_some() };
+        document.put("_key", Text(change.id))?;
+        if let Some(created) = &change.created {
+            document.spec(created)?;
+        }
+        match &change.after {
+            JobAfter::Live(live) => document.live(live)?,
+            JobAfter::Evaluate => document.put("evaluate", true)?,
+            JobAfter::Finished(finished) => document.finished(finished, self.outputs)?,
+            JobAfter::Dropped => document.dropped()?,
+        }
+        document.map.end()
+    }
+}
+
+impl<M: SerializeMap> Attributes<M> {
+    fn spec(&mut self, spec: &SpecRecord) -> Result<(), M::Error> {
+        let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body } = spec;
+        let JobHead { id: _, flow, elf, task, priority, labels, policy, number, submitted_at } = head;
+        // One of the same id may have been dropped, and not be removed yet.
+        self.put("gone", ())?;
+        self.put("flow", Text(flow))?;
+        self.put("machine_elf", &**elf)?;
+        self.put("task", &**task)?;
+        self.put("priority", priority)?;
+        self.put_some("labels", LabelsText::some(labels))?;
+        self.put_some("label_list", label_list(labels))?;
+        self.put_some("policy", Some(policy.0).filter(|policy| *policy != 0))?;
+        self.put("ord", sorted::text(number.0))?;
+        self.put("submit_date", Date(*submitted_at))?;
+        self.put("submit_ms", Date(*submitted_at).ms())?;
+        self.put("digest", sorted::text(digest.0))?;
+        self.put_some("depends_on", texts(depends_on))?;
+        self.put_some("gathered_by", gathered_by.map(Text))?;
+        self.put_some("decide", evaluate.then_some(true))?;
+        self.put("body_bytes", body.len())?;
+        self.put_some("body", (body.len() <= BODY_HERE_BYTES_MAX).then_some(Base64(body)))
+    }
+
+    fn live(&mut self, live: &LiveJob) -> Result<(), M::Error> {
+        let LiveJob {
+            head: _,
+            digest: _,
+            waits_for,
+            submission,
+            attempt,
+            elves_lost,
+            evaluate,
+            running,
+            attempts,
+        } = live;
+        let status = if running.is_some() { JobStatus::Running } else { JobStatus::Pending };
+        self.put("status", status)?;
+        self.put("open", 1)?;
+        self.put_some("waits_for", texts(waits_for))?;
+        self.put_some("submission", submission.map(Text))?;
+        self.put_some("evaluate", evaluate.then_some(true))?;
+        self.tried(*attempt, *elves_lost, *running, attempts)?;
+        if self.is_new {
+            return Ok(());
+        }
+        self.nothing(&["fin", "end_date", "end_ms", "failure", "cause", "elements", "outputs"])
+    }
+
+    fn finished(&mut self, job: &FinishedJob<Encoded>, outputs: Option<&[&str]>) -> Result<(), M::Error> {
+        let FinishedJob {
+            head: _,
+            finish_number,
+            end,
+            finished_at,
+            attempt,
+            elves_lost,
+            ran,
+            elements,
+            attempts,
+        } = job;
+        self.put("status", JobStatus::from(end.status()))?;
+        self.put("fin", sorted::text(finish_number.0))?;
+        self.put("end_date", Date(*finished_at))?;
+        self.put("end_ms", Date(*finished_at).ms())?;
+        self.put_some("failure", end.failure().copied().map(Text))?;
+        self.put_some("cause", end.cause().map(Text))?;
+        self.put_some("elements", *elements)?;
+        self.put_some("outputs", outputs)?;
+        self.tried(*attempt, *elves_lost, *ran, attempts)?;
+        if self.is_new {
+            return Ok(());
+        }
+        self.nothing(&["open", "waits_for", "submission", "evaluate"])
+    }
+
+    fn tried(
+        &mut self,
+        attempt: Attempt,
+        elves_lost: u32,
+        held: Option<Running>,
+        attempts: &[PastAttempt],
+    ) -> Result<(), M::Error> {
+        self.put_some("attempt", Some(attempt.0).filter(|attempt| *attempt != 0))?;
+        self.put_some("elves_lost", Some(elves_lost).filter(|lost| *lost != 0))?;
+        self.put_some("held", held.map(Held::from))?;
+        let started = held.or_else(|| attempts.last().map(|last| last.held)).map(|held| Date(held.since));
+        self.put_some("start_date", started)?;
+        self.put_some("start_ms", started.map(Date::ms))?;
+        let past = (!attempts.is_empty()).then_some(Each(attempts, AttemptDocument::from));
+        self.put_some("attempts", past)
+    }
+
+    fn dropped(&mut self) -> Result<(), M::Error> {
+        self.put("gone", 1)?;
+        self.nothing(&[
+            "status",
+            "flow",
+            "machine_elf",
+            "task",
+            "priority",
+            "labels",
+            "label_list",
+            "policy",
+            "ord",
+            "submit_date",
+            "submit_ms",
+            "digest",
+            "depends_on",
+            "gathered_by",
+            "decide",
+            "body_bytes",
+            "body",
+            "open",
+            "waits_for",
+            "submission",
+            "evaluate",
+            "attempt",
+            "elves_lost",
+            "held",
+            "start_date",
+            "start_ms",
+            "attempts",
+            "fin",
+            "end_date",
+            "end_ms",
+            "failure",
+            "cause",
+            "elements",
+            "outputs",
+        ])
+    }
+
+    fn nothing(&mut self, names: &[&'static str]) -> Result<(), M::Error> {
+        names.iter().try_for_each(|name| self.put(name, ()))
+    }
+}
+
+/// Ids in a list; `None` for none of them.
+fn texts(ids: &[JobId]) -> Option<impl Serialize> {
+    (!ids.is_empty()).then_some(Each(ids, |id: &JobId| Text(*id)))
+}
+
+/// A list that is written without being made.
+struct Each<'a, T, U>(&'a [T], fn(&'a T) -> U);
+
+impl<T, U: Serialize> Serialize for Each<'_, T, U> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(self.1))
+    }
+}
+
+struct Base64<'a>(&'a Bytes);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        base64::serialize(self.0, serializer)
+    }
+}
+
+/// Labels as an object.
+pub(in super::super::super) struct LabelsText<'a>(&'a Labels);
+
+impl<'a> LabelsText<'a> {
+    /// `None` for none of them.
+    pub(in super::super::super) fn some(labels: &'a Labels) -> Option<Self> {
+        (!labels.is_empty()).then_some(Self(labels))
+    }
+}
+
+impl Serialize for LabelsText<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter())
+    }
+}
+
+/// Labels as an array, for filters such as `"site=north" IN job.label_list`.
+pub(in super::super::super) fn label_list(labels: &Labels) -> Option<Vec<String>> {
+    (!labels.is_empty()).then(|| labels.iter().map(|(key, value)| format!("{key}={value}")).collect())
+}
