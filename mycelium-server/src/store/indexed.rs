@@ -90,6 +90,11 @@ impl Inputs {
 }
 
 impl<'a> Input<'a> {
+    /// The table of the job's value graph, and which of its nodes the input is.
+    pub(super) fn graph(&self) -> (&'a [v1::ValueNode], u32) {
+        (self.nodes, self.root)
+    }
+
     /// What it is made of, each node of the value graph once, in the order in which the value reads. One after the other:
     /// there may be hundreds of thousands.
     pub fn origins(&self) -> impl Iterator<Item = Origin<'a>> + use<'a> {

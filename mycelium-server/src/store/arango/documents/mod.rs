@@ -6,6 +6,8 @@
 pub(super) mod base64;
 pub(super) mod jobs;
 pub(super) mod key;
+pub(super) mod parameters;
 pub(super) mod sorted;
 pub(super) mod text;
 pub(super) mod time;
+pub(super) mod values;
