@@ -5,8 +5,12 @@
 //! writes nothing.
 
 pub(crate) mod address;
+mod check;
 pub(crate) mod client;
 mod documents;
+mod schema;
 mod statements;
 
 pub use address::{Address, BadAddress, database_of, mycelium_of};
+pub use check::{Extent, Finding, FindingKind, Lease, Report, Usage, check};
+pub use schema::init;

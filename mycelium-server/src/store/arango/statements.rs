@@ -32,6 +32,12 @@ macro_rules! statements {
 }
 
 statements! {
+    /// Writes the first documents of a mycelium.
+    BOOTSTRAP = "bootstrap", writes true, super::schema::first_documents;
+    /// Writes nothing, to see whether it may.
+    PROBE = "probe", writes true, || json!({"@collection": "Jobs", "none": []});
+    /// Tells the time.
+    CLOCK = "clock", writes false, || json!({});
     /// Acquires the lease.
     ACQUIRE = "acquire", writes true, || json!({"me": "a", "holder": "a broker", "ttlMs": 15_000});
     /// Renews the lease.

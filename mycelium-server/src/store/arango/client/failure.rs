@@ -19,6 +19,7 @@ pub(crate) struct Failure {
     kind: Kind,
     status: Option<u16>,
     error_num: Option<u32>,
+    is_of_login: bool,
     line: String,
 }
 
@@ -80,7 +81,7 @@ pub(super) struct Refusal {
 impl Failure {
     /// A failure of `kind`, with what is to be shown.
     pub(super) fn new(kind: Kind, line: impl Into<String>) -> Self {
-        Self { kind, status: None, error_num: None, line: one_line(&line.into()) }
+        Self { kind, status: None, error_num: None, is_of_login: false, line: one_line(&line.into()) }
     }
 
     /// What a server answered that does not do it. `what` was to be done.
@@ -111,6 +112,16 @@ impl Failure {
         let said = if said.is_empty() { "nothing".to_owned() } else { format!("`{said}`") };
         let line = format!("{what}: {from} (status {status}, answer {said})");
         Self { status: Some(status), ..Self::new(kind, line) }
+    }
+
+    /// The same, of a login.
+    pub(super) fn of_login(self) -> Self {
+        Self { is_of_login: true, ..self }
+    }
+
+    /// Whether it was not even tried, since the login failed.
+    pub(crate) fn is_of_login(&self) -> bool {
+        self.is_of_login
     }
 
     pub(crate) fn kind(&self) -> Kind {

@@ -43,6 +43,10 @@ impl Session {
         Self { login, credentials: Mutex::new(None), logging_in: tokio::sync::Mutex::new(()) }
     }
 
+    pub(super) fn user(&self) -> Option<&str> {
+        self.login.as_ref().map(|login| login.user.as_str())
+    }
+
     /// Sends a request, and once more with a new token if the one it had has expired. `what` says what it does.
     pub(super) async fn send(
         &self,
@@ -158,7 +162,7 @@ async fn log_in(
             let pair = STANDARD.encode(format!("{}:{}", login.user, login.password));
             Ok(Credentials { header: Some(secret(&format!("Basic {pair}"), &what)?), renew_at: None })
         }
-        Err(failure) => Err(failure),
+        Err(failure) => Err(failure.of_login()),
     }
 }
 

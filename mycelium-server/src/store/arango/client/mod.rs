@@ -154,6 +154,16 @@ impl Server {
         Database { server: self.clone(), name: name.into(), patience: PATIENCE }
     }
 
+    /// The server in messages.
+    pub(crate) fn shown(&self) -> &str {
+        &self.0.shown
+    }
+
+    /// Who logs in. `None`: nobody.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.0.session.user()
+    }
+
     /// The database that every server has.
     pub(crate) fn system(&self) -> Database {
         self.database("_system")
