@@ -39,13 +39,21 @@ impl Double {
     /// # Errors
     /// No port can be had.
     pub async fn start_with(password: &str, faults: Faults, seed: u64) -> std::io::Result<Self> {
+        Self::start_at(0, password, faults, seed).await
+    }
+
+    /// The same, on that port of this machine; 0: any that is free.
+    ///
+    /// # Errors
+    /// The port cannot be had.
+    pub async fn start_at(port: u16, password: &str, faults: Faults, seed: u64) -> std::io::Result<Self> {
         let root = User {
             password: password.to_owned(),
             databases: BTreeMap::from([("*".to_owned(), Access::Write)]),
             collections: BTreeMap::new(),
         };
         let users = BTreeMap::from([(ROOT.to_owned(), root)]);
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::new(users, faults, seed));
         let task = tokio::spawn(accept(listener, shared.clone()));

@@ -12,7 +12,7 @@ pub enum Fault {
     ProxyUnavailable,
     /// A page of a proxy with status 200.
     Html,
-    /// 409 with number 1200, as if another had the key.
+    /// 409 with number 1200, as if another had the key; nothing to what only reads.
     Conflict,
     /// The connection ends before the request is looked at.
     DropBefore,
@@ -20,6 +20,8 @@ pub enum Fault {
     DropAfter,
     /// A refusal with this number, in the form of the server.
     Refuse(u32),
+    /// The same refusal of a request that was carried out all the same, as by a cluster that lost sight of it.
+    RefuseAfter(u32),
 }
 
 /// How often, from 0 to 1, a request for data meets each fault.
@@ -35,6 +37,46 @@ pub struct Rates {
     pub drop_before: f64,
     /// Of [`Fault::DropAfter`].
     pub drop_after: f64,
+    /// Of [`Fault::Refuse`] with 1429: too few replicas take part.
+    pub write_concern: f64,
+    /// Of [`Fault::RefuseAfter`] with 1457: a cluster gave up waiting.
+    pub cluster_timeout: f64,
+}
+
+impl Rates {
+    /// Each fault of a single server that often.
+    #[must_use]
+    pub fn each(rate: f64) -> Self {
+        Self {
+            unavailable: rate,
+            proxy_unavailable: rate,
+            conflict: rate,
+            drop_before: rate,
+            drop_after: rate,
+            ..Self::default()
+        }
+    }
+}
+
+/// Documents that the server refuses for good, as it does those that break its rules: their statement fails as a whole,
+/// of a batch of documents only they do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// The collection that they are written to.
+    pub collection: String,
+    /// What is wrong with them.
+    pub what: Refused,
+    /// The number that they are refused with, as 1216 (too large) or 1620 (against a schema).
+    pub number: u32,
+}
+
+/// What is wrong with a document.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refused {
+    /// An attribute of the top level, as `_key`, has this value.
+    Value(String, serde_json::Value),
+    /// It is longer than this as JSON, in bytes, with what the server adds.
+    Longer(usize),
 }
 
 /// What `/_admin/license` tells.
@@ -65,6 +107,8 @@ pub struct Faults {
     pub latency: Duration,
     /// Time between the run of a statement and its commit, in which it holds the keys that it wrote.
     pub slow_commit: Duration,
+    /// Documents that are refused for good.
+    pub refused: Vec<Refusal>,
     /// Every write is refused with number 1004, and the server is not available.
     pub read_only: bool,
     /// Connections end without an answer.
@@ -104,6 +148,7 @@ impl Default for Faults {
             rates: Rates::default(),
             latency: Duration::ZERO,
             slow_commit: Duration::ZERO,
+            refused: Vec::new(),
             read_only: false,
             down: false,
             html: false,
@@ -124,17 +169,25 @@ impl Default for Faults {
 }
 
 impl Faults {
+    /// A coordinator of a cluster; a database that is sharded `single` lies on one server, one that is `flexible` on many.
+    #[must_use]
+    pub fn cluster(sharding: &str) -> Self {
+        Self { role: "COORDINATOR".to_owned(), sharding: Some(sharding.to_owned()), ..Self::default() }
+    }
+
+    /// A server of that version.
+    #[must_use]
+    pub fn of_version(self, version: &str) -> Self {
+        Self { version: version.to_owned(), ..self }
+    }
+
     /// The first part of the version.
     pub(crate) fn major(&self) -> u32 {
         self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default()
     }
 
-    /// The fault of a request for data. `writes` is only asked where it matters; `chance` gives numbers from 0 to 1.
-    pub(crate) fn draw(
-        &mut self,
-        writes: impl FnOnce() -> bool,
-        mut chance: impl FnMut() -> f64,
-    ) -> Option<Fault> {
+    /// The fault of a request for data. `chance` gives numbers from 0 to 1.
+    pub(crate) fn draw(&mut self, mut chance: impl FnMut() -> f64) -> Option<Fault> {
         if let Some(fault) = self.next.pop_front() {
             return Some(fault);
         }
@@ -142,9 +195,11 @@ impl Faults {
         let faults = [
             (rates.unavailable, Fault::Unavailable),
             (rates.proxy_unavailable, Fault::ProxyUnavailable),
-            (if rates.conflict > 0.0 && writes() { rates.conflict } else { 0.0 }, Fault::Conflict),
+            (rates.conflict, Fault::Conflict),
             (rates.drop_before, Fault::DropBefore),
             (rates.drop_after, Fault::DropAfter),
+            (rates.write_concern, Fault::Refuse(1429)),
+            (rates.cluster_timeout, Fault::RefuseAfter(1457)),
         ];
         faults.into_iter().find(|(rate, _)| *rate > 0.0 && chance() < *rate).map(|(_, fault)| fault)
     }

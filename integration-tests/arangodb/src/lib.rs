@@ -19,5 +19,5 @@ mod value;
 
 pub use counters::Counters;
 pub use double::{Double, ROOT};
-pub use faults::{Fault, Faults, License, Rates};
+pub use faults::{Fault, Faults, License, Rates, Refusal, Refused};
 pub use http::auth::Access;

@@ -175,9 +175,10 @@ async fn create(shared: &Arc<Shared>, request: &Request) -> Outcome<Answer> {
     let wanted = wanted(request)?;
     lock(&shared.counters).statement(&wanted.query);
     let prepared = prepare(shared, request, &wanted.query, &wanted.binds)?;
-    let (clock_ahead_ms, intermediate_commits, coordinator) = {
+    let (clock_ahead_ms, refused, intermediate_commits, coordinator) = {
         let faults = lock(&shared.faults);
-        (faults.clock_ahead_ms, faults.intermediate_commits, faults.role == "COORDINATOR")
+        let coordinator = faults.role == "COORDINATOR";
+        (faults.clock_ahead_ms, faults.refused.clone(), faults.intermediate_commits, coordinator)
     };
     let start = Instant::now();
     let limits = Limits {
@@ -186,6 +187,7 @@ async fn create(shared: &Arc<Shared>, request: &Request) -> Outcome<Answer> {
         fail_on_warning: wanted.fail_on_warning,
         full_count: wanted.full_count,
         clock_ahead_ms,
+        refused,
     };
     let ran = execute(shared, request, &prepared, &limits, wanted.max_runtime).await?;
     let bytes: usize = if wanted.memory.is_some() { ran.result.iter().map(Value::bytes).sum() } else { 0 };

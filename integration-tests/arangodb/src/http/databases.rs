@@ -25,7 +25,7 @@ pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcom
             Ok(Answer::result(200, Value::array(names.collect())))
         }
         (_, []) | ("DELETE", [_]) if &*request.database != SYSTEM => {
-            Err(Failure::new(1232, "operation only allowed in system database").status(403))
+            Err(Failure::new(1230, "operation only allowed in system database"))
         }
         ("GET", []) => {
             let server = lock(&shared.server);

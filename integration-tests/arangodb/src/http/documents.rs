@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::auth::{Access, demand_collection};
 use super::execute::{is_conflict, writes_only};
 use super::request::{Answer, Request, failure_value};
-use super::{demand_writable, no_endpoint, transactions};
+use super::{demand_no_conflict, no_endpoint, transactions};
 use crate::aql::ast::{Overwrite, WriteOptions};
 use crate::aql::check::Uses;
 use crate::aql::parser::overwrite_mode;
@@ -65,6 +65,11 @@ fn with<T>(
     uses: &Uses,
     act: impl FnOnce(&mut Session<'_>) -> Outcome<T>,
 ) -> Outcome<T> {
+    let refused = lock(&shared.faults).refused.clone();
+    let act = |session: &mut Session<'_>| {
+        session.refused = refused;
+        act(session)
+    };
     let mut server = lock(&shared.server);
     for name in uses.reads.union(&uses.writes) {
         let wanted = if uses.writes.contains(name) { Access::Write } else { Access::Read };
@@ -191,7 +196,7 @@ async fn write(
     key: Option<&str>,
     verb: Verb,
 ) -> Outcome<Answer> {
-    demand_writable(shared)?;
+    demand_no_conflict(shared, request)?;
     let (options, told) = options(request, verb, lock(&shared.faults).major() >= 4)?;
     let body = if verb == Verb::Remove && key.is_some() { Value::Null } else { request.json()? };
     let none = Default::default();

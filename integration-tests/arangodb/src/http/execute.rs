@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::auth::{Access, demand_collection};
 use super::request::Request;
-use super::{demand_writable, transactions};
+use super::{demand_no_conflict, transactions};
 use crate::aql::ast::Statement;
 use crate::aql::check::{self, Uses};
 use crate::aql::exec::{self, Limits, Ran, killed};
@@ -55,7 +55,7 @@ pub(super) async fn execute(
     max_runtime: Option<Duration>,
 ) -> Outcome<Ran> {
     if !prepared.uses.writes.is_empty() {
-        demand_writable(shared)?;
+        demand_no_conflict(shared, request)?;
     }
     if let Some(id) = request.transaction()? {
         return in_transaction(shared, request, prepared, limits, id);

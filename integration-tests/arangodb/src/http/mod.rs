@@ -105,3 +105,9 @@ fn demand_admin(shared: &Shared, request: &Request) -> Outcome<()> {
 fn demand_writable(shared: &Shared) -> Outcome<()> {
     if lock(&shared.faults).read_only { Err(Failure::new(1004, "read-only")) } else { Ok(()) }
 }
+
+/// What writes of documents are refused with besides.
+fn demand_no_conflict(shared: &Shared, request: &Request) -> Outcome<()> {
+    demand_writable(shared)?;
+    if request.conflicts { Err(Failure::conflict("somebody's")) } else { Ok(()) }
+}

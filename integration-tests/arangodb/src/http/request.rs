@@ -20,6 +20,8 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     /// Who asks; empty where nobody logged in.
     pub(crate) user: String,
+    /// What it writes is to meet a conflict.
+    pub(crate) conflicts: bool,
 }
 
 impl Request {

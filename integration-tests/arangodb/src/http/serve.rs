@@ -90,7 +90,7 @@ async fn serve(
     Ok(response(&shared, answer))
 }
 
-async fn with_faults(shared: &Arc<Shared>, request: Request) -> Result<Answer, Dropped> {
+async fn with_faults(shared: &Arc<Shared>, mut request: Request) -> Result<Answer, Dropped> {
     let (html, starting) = {
         let faults = lock(&shared.faults);
         (faults.html, faults.starting)
@@ -102,8 +102,7 @@ async fn with_faults(shared: &Arc<Shared>, request: Request) -> Result<Answer, D
         return Ok(Answer::failure(&Failure::new(38, "starting up")));
     }
     let data = matches!(request.path.get(1).map(String::as_str), Some("cursor" | "document"));
-    let fault =
-        if data { lock(&shared.faults).draw(|| says_write(&request.body), || shared.chance()) } else { None };
+    let fault = if data { lock(&shared.faults).draw(|| shared.chance()) } else { None };
     match &fault {
         Some(Fault::DropBefore) => return Err(Dropped),
         Some(Fault::Html) => return Ok(page()),
@@ -111,11 +110,9 @@ async fn with_faults(shared: &Arc<Shared>, request: Request) -> Result<Answer, D
             return Ok(Answer::page(503, "text/plain", "no server is available"));
         }
         Some(Fault::Unavailable) => return Ok(Answer::failure(&Failure::new(21_003, "queue full"))),
-        Some(Fault::Conflict) => return Ok(Answer::failure(&Failure::conflict("somebody's"))),
-        Some(Fault::Refuse(number)) => {
-            return Ok(Answer::failure(&Failure::new(*number, "refused on demand")));
-        }
-        Some(Fault::DropAfter) | None => {}
+        Some(Fault::Refuse(number)) => return Ok(on_demand(*number)),
+        Some(Fault::Conflict) => request.conflicts = true,
+        Some(Fault::DropAfter | Fault::RefuseAfter(_)) | None => {}
     }
     // A client that hangs up does not stop what it asked for.
     let task = {
@@ -129,13 +126,15 @@ async fn with_faults(shared: &Arc<Shared>, request: Request) -> Result<Answer, D
         })
     };
     let Ok(answer) = task.await else { return Err(Dropped) };
-    if fault == Some(Fault::DropAfter) { Err(Dropped) } else { Ok(answer) }
+    match fault {
+        Some(Fault::DropAfter) => Err(Dropped),
+        Some(Fault::RefuseAfter(number)) => Ok(on_demand(number)),
+        _ => Ok(answer),
+    }
 }
 
-/// About: only such statements can meet a conflict by chance.
-fn says_write(body: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(body).to_ascii_uppercase();
-    ["INSERT ", "UPDATE ", "REPLACE ", "REMOVE ", "UPSERT "].iter().any(|word| text.contains(word))
+fn on_demand(number: u32) -> Answer {
+    Answer::failure(&Failure::new(number, "refused on demand"))
 }
 
 fn page() -> Answer {
@@ -226,6 +225,7 @@ async fn read(shared: &Shared, request: hyper::Request<Incoming>) -> Outcome<Req
         headers: parts.headers,
         body,
         user: String::new(),
+        conflicts: false,
     })
 }
 

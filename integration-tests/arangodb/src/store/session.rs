@@ -7,7 +7,8 @@ use super::document::{check_key, patched, sealed};
 use super::{Collections, Locks};
 use crate::aql::ast::{Overwrite, WriteOptions};
 use crate::error::{Failure, Outcome};
-use crate::value::{Object, Value};
+use crate::faults::{Refusal, Refused};
+use crate::value::{Object, Value, read_json};
 
 /// A document as it is to be; none to remove it.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct Session<'a> {
     pub(crate) redo: Vec<Change>,
     /// Keys that it locked, of which some were not written.
     pub(crate) touched: Vec<(Arc<str>, Arc<str>)>,
+    /// Documents that are refused for good.
+    pub(crate) refused: Vec<Refusal>,
 }
 
 impl<'a> Session<'a> {
@@ -57,6 +60,7 @@ impl<'a> Session<'a> {
             undo: Vec::new(),
             redo: Vec::new(),
             touched: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -135,6 +139,7 @@ impl<'a> Session<'a> {
             (None, _) => body.clone(),
         };
         let new = sealed(&collection, &key, &body, self.revision())?;
+        self.check_refused(name, &new)?;
         drop(collection);
         self.put(name, &key, Some(new))
     }
@@ -155,6 +160,20 @@ impl<'a> Session<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_refused(&self, collection: &str, document: &Value) -> Outcome<()> {
+        for refusal in self.refused.iter().filter(|refusal| refusal.collection == collection) {
+            let refused = match &refusal.what {
+                Refused::Value(name, value) => document.get(name) == read_json(value.to_string().as_bytes())?,
+                Refused::Longer(bytes) => document.to_json().len() > *bytes,
+            };
+            if refused {
+                let key = document.get("_key").to_text();
+                return Err(Failure::new(refusal.number, format!("document '{key}' is refused on demand")));
+            }
+        }
+        Ok(())
     }
 
     /// Updates or replaces a document that must be there.
@@ -183,6 +202,7 @@ impl<'a> Session<'a> {
         };
         // Of an edge that is replaced both ends must be told again.
         let new = sealed(&collection, &key, &new, self.revision())?;
+        self.check_refused(name, &new)?;
         drop(collection);
         self.put(name, &key, Some(new))
     }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use arangodb_double::Fault;
+use arangodb_double::{Double, Fault, Faults, Rates, Refusal, Refused};
 use serde_json::{Value, json};
 
-use crate::client::{collections, server};
+use crate::client::{PASSWORD, collections, server};
 
 #[tokio::test]
 async fn connections_end_before_or_after_a_statement_was_run() {
@@ -75,6 +75,62 @@ async fn faults_by_chance_come_about_as_often_as_they_should() {
     assert!((10..50).contains(&refused), "{refused} of 60 refused");
     assert_eq!(double.documents("tests", "a").unwrap().len(), stored);
     assert_eq!(client.query("RETURN 1", json!({})).await.status, 201, "only writes conflict");
+}
+
+#[tokio::test]
+async fn faults_by_chance_are_the_same_for_the_same_seed() {
+    async fn statuses(seed: u64) -> Vec<u16> {
+        let faults = Faults { authentication: false, rates: Rates::each(0.1), ..Faults::default() };
+        let double = Double::start_with(PASSWORD, faults, seed).await.unwrap();
+        let client =
+            crate::client::Client { address: double.address(), authorization: None, transaction: None };
+        let mut statuses = Vec::new();
+        for _ in 0..40 {
+            let body = json!({ "query": "RETURN 1" }).to_string();
+            let answer = client.try_send("POST", "/_api/cursor", &body, "").await;
+            statuses.push(answer.map_or(0, |answer| answer.status));
+        }
+        statuses
+    }
+    let statuses_of_7 = statuses(7).await;
+    assert_eq!(statuses_of_7, statuses(7).await);
+    assert_ne!(statuses_of_7, statuses(8).await);
+    assert!(statuses_of_7.contains(&0) && statuses_of_7.contains(&503), "{statuses_of_7:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_may_refuse_what_it_has_done() {
+    let (double, client) = server().await;
+    collections(&client, &["a"]).await;
+    double.faults().next.push_back(Fault::RefuseAfter(1457));
+    let answer = client.query("INSERT { _key: 'k' } INTO a", json!({})).await;
+    assert_eq!((answer.status, answer.number()), (500, 1457));
+    assert_eq!(double.documents("tests", "a").unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_document_that_is_refused_fails_its_statement_each_time() {
+    let (double, client) = server().await;
+    collections(&client, &["a", "b"]).await;
+    let poison = |what, number| Refusal { collection: "a".to_owned(), what, number };
+    double.faults().refused = vec![
+        poison(Refused::Value("_key".to_owned(), json!("bad")), 1620),
+        poison(Refused::Longer(1_000), 1216),
+    ];
+    let insert = "FOR d IN @docs INSERT d INTO a";
+    for _ in 0..2 {
+        let answer = client.query(insert, json!({ "docs": [{ "_key": "good" }, { "_key": "bad" }] })).await;
+        assert_eq!((answer.status, answer.number()), (400, 1620));
+    }
+    assert_eq!(client.refusal(insert, json!({ "docs": [{ "text": "x".repeat(1_000) }] })).await, 1216);
+    assert_eq!(double.documents("tests", "a").unwrap().len(), 0, "a statement is one whole");
+    client.rows("FOR d IN @docs INSERT d INTO b", json!({ "docs": [{ "_key": "bad" }] })).await;
+    let batch = client.ask("POST", "/_api/document/a", json!([{ "_key": "good" }, { "_key": "bad" }])).await;
+    assert_eq!((batch.status, &batch.json()[1]["errorNum"]), (202, &json!(1620)));
+    assert_eq!(
+        client.refusal("UPDATE 'good' WITH { text: @text } IN a", json!({ "text": "x".repeat(1_000) })).await,
+        1216
+    );
 }
 
 #[tokio::test]

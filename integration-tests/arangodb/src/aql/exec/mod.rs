@@ -17,6 +17,7 @@ use crate::aql::ast::Statement;
 use crate::aql::functions::Calls;
 use crate::aql::plan::Access;
 use crate::error::{Failure, Outcome};
+use crate::faults::Refusal;
 use crate::store::{Graph, Session};
 use crate::value::Value;
 
@@ -44,6 +45,8 @@ pub(crate) struct Limits {
     pub(crate) fail_on_warning: bool,
     pub(crate) full_count: bool,
     pub(crate) clock_ahead_ms: i64,
+    /// Documents that are refused for good.
+    pub(crate) refused: Vec<Refusal>,
 }
 
 /// What a statement gave.
@@ -61,6 +64,7 @@ pub(crate) fn run(
     graphs: &BTreeMap<Arc<str>, Graph>,
     limits: &Limits,
 ) -> Outcome<Ran> {
+    session.refused.clone_from(&limits.refused);
     let calls = Calls { name: "", warnings: Vec::new(), clock_ahead_ms: limits.clock_ahead_ms };
     let mut run = Run {
         session,
