@@ -83,7 +83,7 @@ fn create(shared: &Shared, request: &Request) -> Outcome<Answer> {
     if !first || !rest || name.len() > NAME_BYTES_MAX {
         return Err(Failure::new(1229, "database name invalid"));
     }
-    let none = Object::new();
+    let none = Object::default();
     let options = match body.get("options") {
         None => &none,
         Some(options) => options.as_object().ok_or_else(|| bad_type("options"))?,

@@ -19,7 +19,7 @@ pub(super) fn explain(shared: &Shared, request: &Request) -> Outcome<Answer> {
     }
     let query = text(&body, "query")?.unwrap_or_default();
     lock(&shared.counters).explain(&query);
-    let none = Object::new();
+    let none = Object::default();
     let binds = body.get("bindVars").and_then(Value::as_object).unwrap_or(&none);
     let prepared = prepare(shared, request, &query, binds)?;
     let (bare, one_shard) = {

@@ -39,7 +39,7 @@ pub(crate) struct Collection {
     pub(crate) id: u64,
     pub(crate) kind: Kind,
     pub(crate) wait_for_sync: bool,
-    /// In the order in which they were written: a scan gives them so.
+    /// In the order in which they were first written: a scan gives them so.
     documents: BTreeMap<u64, Stored>,
     /// The primary index.
     keys: BTreeMap<Arc<str>, u64>,
@@ -124,12 +124,17 @@ impl Collection {
         if let Some(document) = document {
             self.check_unique(key, document, old)?;
         }
-        let before = old.and_then(|place| self.unlink(place));
-        match document {
-            Some(document) => self.link(key, document, commit),
-            None => drop(self.removed.insert(key.clone(), commit)),
+        match (old, document) {
+            (Some(place), Some(document)) => Ok(self.relink(place, document, commit)),
+            (None, Some(document)) => {
+                self.link(key, document, commit);
+                Ok(None)
+            }
+            (_, None) => {
+                self.removed.insert(key.clone(), commit);
+                Ok(old.and_then(|place| self.unlink(place)))
+            }
         }
-        Ok(before)
     }
 
     fn check_unique(&self, key: &str, document: &Value, old: Option<u64>) -> Outcome<()> {
@@ -158,15 +163,29 @@ impl Collection {
         }
         self.keys.remove(&*document.get("_key").to_text());
         for (ends, attribute) in [(&mut self.from, "_from"), (&mut self.to, "_to")] {
-            let vertex = document.get(attribute).to_text();
-            if let Some(places) = ends.get_mut(&vertex) {
-                places.remove(&place);
-                if places.is_empty() {
-                    ends.remove(&vertex);
+            remove_end(ends, &document.get(attribute).to_text(), place);
+        }
+        Some(document)
+    }
+
+    /// Writes a document where there was one, and of the indexes only those whose attributes changed.
+    fn relink(&mut self, place: u64, document: &Value, commit: u64) -> Option<Value> {
+        let stored = self.documents.get_mut(&place)?;
+        stored.commit = commit;
+        let old = std::mem::replace(&mut stored.document, document.clone());
+        for index in &mut self.indexes {
+            index.change(&old, document, place);
+        }
+        if self.kind == Kind::Edge {
+            for (ends, attribute) in [(&mut self.from, "_from"), (&mut self.to, "_to")] {
+                let (before, after) = (old.get(attribute).to_text(), document.get(attribute).to_text());
+                if before != after {
+                    remove_end(ends, &before, place);
+                    ends.entry(after).or_default().insert(place);
                 }
             }
         }
-        Some(document)
+        Some(old)
     }
 
     fn link(&mut self, key: &Arc<str>, document: &Value, commit: u64) {
@@ -206,6 +225,15 @@ impl Collection {
                 self.unlink(place);
                 self.removed.insert(key, commit);
             }
+        }
+    }
+}
+
+fn remove_end(ends: &mut Ends, vertex: &str, place: u64) {
+    if let Some(places) = ends.get_mut(vertex) {
+        places.remove(&place);
+        if places.is_empty() {
+            ends.remove(vertex);
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn split_id(id: &str) -> Option<(&str, &str)> {
 
 /// The document as it is stored: system attributes first, as the server writes them.
 pub(super) fn sealed(collection: &Collection, key: &str, body: &Object, revision: Value) -> Outcome<Value> {
-    let mut document = Object::with_capacity(body.len() + 3);
+    let mut document = Object::with_capacity_and_hasher(body.len() + 3, Default::default());
     document.insert(Arc::from("_key"), Value::str(key));
     document.insert(Arc::from("_id"), Value::from(format!("{}/{key}", collection.name)));
     if collection.kind == Kind::Edge {

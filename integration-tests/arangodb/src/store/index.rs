@@ -83,8 +83,11 @@ impl Index {
 
     /// The values by which a document stands in the index; none where a sparse one leaves it out.
     fn values(&self, document: &Value) -> Option<Vec<Value>> {
+        if !self.is_made() {
+            return None;
+        }
         let values: Vec<Value> = self.fields.iter().map(|path| document.at_path(path)).collect();
-        (self.is_made() && !(self.sparse && values.iter().any(Value::is_null))).then_some(values)
+        (!self.sparse || !values.iter().any(Value::is_null)).then_some(values)
     }
 
     pub(super) fn insert(&mut self, document: &Value, place: u64) {
@@ -96,6 +99,15 @@ impl Index {
     pub(super) fn remove(&mut self, document: &Value, place: u64) {
         if let Some(values) = self.values(document) {
             self.entries.remove(&(values, place));
+        }
+    }
+
+    /// The document at a place is another now.
+    pub(super) fn change(&mut self, old: &Value, new: &Value, place: u64) {
+        let (old, new) = (self.values(old), self.values(new));
+        if old != new {
+            old.map(|values| self.entries.remove(&(values, place)));
+            new.map(|values| self.entries.insert((values, place)));
         }
     }
 

@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
     /// Fails if another transaction holds the key, or wrote it after the snapshot of this one.
     fn lock(&mut self, collection: &Arc<str>, key: &Arc<str>) -> Outcome<()> {
         let place = (collection.clone(), key.clone());
-        let held = self.locks.get(&place).is_some_and(|holder| *holder != self.own);
+        let held = !self.locks.is_empty() && self.locks.get(&place).is_some_and(|holder| *holder != self.own);
         let changed = self.snapshot.is_some_and(|(now, seen)| {
             now.get(collection).is_some_and(|collection| collection.last_commit(key) > seen)
         });

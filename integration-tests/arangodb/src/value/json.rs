@@ -1,10 +1,13 @@
 //! JSON as the server takes and gives it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fmt;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+use indexmap::map::Entry;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::{Object, Value};
@@ -20,8 +23,8 @@ const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 pub(crate) fn read_json(text: &[u8]) -> Outcome<Value> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     reader.disable_recursion_limit();
-    let mistake = Cell::new(false);
-    let value = Seed { depth: 0, unknown: &mistake }
+    let (mistake, names) = (Cell::new(false), Names::default());
+    let value = Seed { depth: 0, unknown: &mistake, names: &names }
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value));
     value.map_err(|e| {
@@ -35,6 +38,38 @@ struct Seed<'a> {
     depth: usize,
     /// Set where a body holds what the documentation does not decide.
     unknown: &'a Cell<bool>,
+    names: &'a Names,
+}
+
+/// Names of attributes, of which a body has the same ones over and over.
+type Names = RefCell<HashSet<Arc<str>, FixedState>>;
+
+struct NameSeed<'a>(&'a Names);
+
+impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
+    type Value = Arc<str>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Arc<str>, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NameSeed<'_> {
+    type Value = Arc<str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name of an attribute")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Arc<str>, E> {
+        let mut names = self.0.borrow_mut();
+        if let Some(known) = names.get(name) {
+            return Ok(known.clone());
+        }
+        let name: Arc<str> = Arc::from(name);
+        names.insert(name.clone());
+        Ok(name)
+    }
 }
 
 impl Seed<'_> {
@@ -97,12 +132,16 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let (inner, mut object) = (self.deeper()?, Object::new());
-        while let Some(name) = map.next_key::<String>()? {
+        let (inner, mut object) = (self.deeper()?, Object::default());
+        while let Some(name) = map.next_key_seed(NameSeed(self.names))? {
             let value = map.next_value_seed(inner)?;
-            if object.insert(Arc::from(name.as_str()), value).is_some() {
-                return Err(A::Error::custom(format!("Duplicate attribute name `{name}`")));
-            }
+            match object.entry(name) {
+                Entry::Vacant(place) => place.insert(value),
+                Entry::Occupied(place) => {
+                    let message = format!("Duplicate attribute name `{}`", place.key());
+                    return Err(A::Error::custom(message));
+                }
+            };
         }
         Ok(Value::Object(Arc::new(object)))
     }

@@ -5,12 +5,13 @@ mod order;
 
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 
 pub(crate) use self::json::read_json;
 
 /// An object, in the order in which its attributes were written.
-pub(crate) type Object = IndexMap<Arc<str>, Value>;
+pub(crate) type Object = IndexMap<Arc<str>, Value, FixedState>;
 
 /// A value. Copies share what they hold, so that rows and documents are cheap to copy.
 #[derive(Clone, Debug, Default)]

@@ -188,6 +188,12 @@ async fn indexes_give_what_a_scan_gives() {
     client.rows(docs, json!({})).await;
     let index = json!({ "type": "persistent", "name": "nm", "fields": ["n", "m"] });
     assert_eq!(client.ask("POST", "/_api/index?collection=a", index).await.status, 201);
+    let sparse = json!({ "type": "persistent", "name": "s", "fields": ["s"], "sparse": true });
+    assert_eq!(client.ask("POST", "/_api/index?collection=a", sparse).await.status, 201);
+    // Documents that change move in the indexes, and enter and leave the sparse one.
+    for change in ["{ n: (x.n + 3) % 7, s: x.m }", "{ s: x.s == 1 ? null : x.n }"] {
+        client.rows(&format!("FOR x IN a UPDATE x WITH {change} IN a"), json!({})).await;
+    }
     // By its first field alone.
     let upsert =
         "UPSERT { n: 3, q: 9 } INSERT { n: 3, q: 9 } UPDATE { seen: 1 } IN a RETURN [OLD == null, NEW.seen]";
@@ -206,6 +212,8 @@ async fn indexes_give_what_a_scan_gives() {
         "x.n IN [6, 1] AND x.m == 2",
         "x.n == 2 AND x.m <= 1",
         "x.n >= null",
+        "x.s > 1",
+        "x.s == 3",
     ] {
         for order in ["x.n, x.m", "x.n DESC, x.m DESC", "x._key"] {
             let query = |options: &str| {

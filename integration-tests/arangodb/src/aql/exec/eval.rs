@@ -27,7 +27,7 @@ impl<'q> Run<'_, '_, 'q> {
                 items.iter().map(|item| self.eval(item, row)).collect::<Outcome<Vec<_>>>().map(Value::array)
             }
             Expr::Object(attributes) => {
-                let mut object = Object::with_capacity(attributes.len());
+                let mut object = Object::with_capacity_and_hasher(attributes.len(), Default::default());
                 for (name, value) in attributes {
                     let name = self.eval(name, row)?.to_text();
                     let value = self.eval(value, row)?;

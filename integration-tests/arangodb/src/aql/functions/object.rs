@@ -97,7 +97,7 @@ fn merge(calls: &mut Calls, a: &[Value], recursive: bool) -> Outcome<Value> {
         [Value::Array(parts)] => parts.as_slice(),
         parts => parts,
     };
-    let mut merged = Object::new();
+    let mut merged = Object::default();
     for part in parts {
         let Some(part) = part.as_object() else { return calls.mismatch() };
         merged = merge_two(merged, part, recursive);
