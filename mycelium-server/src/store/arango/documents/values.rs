@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::text::Text;
 use super::{base64, key};
-use crate::store::Error;
+use crate::store::{Error, indexed};
 
 /// Deeper values stand as text alone: in documents and requests they would be too deep.
 const DEPTH_MAX: usize = 100;
@@ -133,11 +133,12 @@ pub(in super::super) enum Returned {
 
 impl Returned {
     /// Of the encoded outputs of a job, such that [`read_outputs`] gives them back.
-    pub(in super::super) fn of(encoded: &Bytes) -> Self {
+    pub(in super::super) fn of(job: JobId, encoded: &Bytes) -> Self {
         let is_kept = |output: &v1::NamedOutput| {
             output.payload.as_ref().is_some_and(|payload| payload.content.is_some())
         };
-        match v1::Outputs::decode(encoded.clone()) {
+        let outputs = indexed::outputs(job, encoded.clone()).map(|outputs| v1::Outputs { outputs });
+        match outputs {
             Ok(outputs)
                 if outputs.outputs.iter().all(is_kept)
                     && are_distinct(&outputs.outputs)
@@ -337,7 +338,7 @@ mod tests {
             payload: Some(payload.clone()),
         });
         let encoded = Bytes::from(v1::Outputs { outputs: named.collect() }.encode_to_vec());
-        let returned = Returned::of(&encoded);
+        let returned = Returned::of(JobId::new([1; 16]), &encoded);
         let names: Vec<String> = returned.names().unwrap().into_iter().map(str::to_owned).collect();
         let mut documents = returned.documents(JobId::new([1; 16]));
         documents.reverse();
@@ -363,7 +364,7 @@ mod tests {
     fn what_is_no_outputs_is_kept_as_it_is() {
         for encoded in [&b"outputs of a job"[..], &[0xff, 0xff]] {
             let encoded = Bytes::copy_from_slice(encoded);
-            let returned = Returned::of(&encoded);
+            let returned = Returned::of(JobId::new([1; 16]), &encoded);
             assert_eq!(returned.names(), None);
             let job = JobId::new([1; 16]);
             let [document] = &returned.documents(job)[..] else { panic!("one document") };
@@ -371,7 +372,7 @@ mod tests {
             assert_eq!(read_outputs(job, None, vec![stored]).unwrap(), encoded);
             assert!(read_outputs(job, None, Vec::new()).unwrap_err().is_damage());
         }
-        let none = Returned::of(&Bytes::new());
+        let none = Returned::of(JobId::new([1; 16]), &Bytes::new());
         assert_eq!((none.names(), none.documents(JobId::new([1; 16])).len()), (Some(Vec::new()), 0));
         assert_eq!(read_outputs(JobId::new([1; 16]), Some(&[]), Vec::new()).unwrap(), Bytes::new());
     }
