@@ -57,7 +57,8 @@ impl Disk {
     /// Stores a batch.
     pub(super) async fn commit(&mut self, batch: &mut Batch) -> Result<(), store::Error> {
         let Self { store, knowledge, wait } = self;
-        let committed = match knowledge.prepare(&**store, batch).await {
+        let prepared = if store.needs_known() { knowledge.prepare(&**store, batch).await } else { Ok(()) };
+        let committed = match prepared {
             // On a disk of this machine the call itself is the commit; elsewhere it is awaited.
             Ok(()) => wait.for_call(|| store.commit(batch)).await,
             Err(error) => Err(error),

@@ -8,11 +8,11 @@ use crate::documents::Undecodable;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The folder is in use by another broker.
-    #[error("the data folder {folder} is in use by another broker")]
+    /// Another broker uses it.
+    #[error("{what} is in use by another broker")]
     InUse {
-        /// The folder.
-        folder: String,
+        /// The folder, or the database.
+        what: String,
     },
     /// The folder holds something else than a store of ours, or one of a version that this program cannot read.
     #[error("{folder} is not a data folder of this version of mycelium: {why}")]

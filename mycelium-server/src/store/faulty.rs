@@ -381,6 +381,10 @@ impl Log for FaultyStore {
         }
     }
 
+    fn needs_known(&self) -> bool {
+        self.inner.needs_known()
+    }
+
     fn check_writable(&self) -> Answer<'_, ()> {
         let state = self.state();
         if state.is_full {

@@ -13,6 +13,7 @@ pub mod faulty;
 pub mod indexed;
 mod known;
 pub mod memory;
+mod names;
 mod query;
 pub mod record;
 
@@ -77,12 +78,17 @@ pub trait Log: Send + Sync + fmt::Debug {
     fn load<'a>(&'a self, each: &'a mut (dyn FnMut(LiveJob) + Send)) -> Answer<'a, Image>;
 
     /// Stores a batch, all of it or nothing. Reads nothing of what is stored: what has to be known of it stands in
-    /// [`Batch::known`]. On a disk of this machine the call itself may block.
+    /// [`Batch::known`], if it [needs](Self::needs_known) that. On a disk of this machine the call itself may block.
     ///
     /// # Errors
     /// Any. Unless [`Error::is_certainly_not_applied`], the batch may have been stored; the caller then has to
     /// [`load`](Self::load) again to know.
     fn commit<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()>;
+
+    /// Whether a commit has to be told what is stored already ([`Batch::known`]).
+    fn needs_known(&self) -> bool {
+        true
+    }
 
     /// Whether changes can be stored, as far as that can be told without one. After a commit that failed, and after a
     /// [`load`](Self::load) that could only read, it is an error.

@@ -7,10 +7,130 @@
 pub(crate) mod address;
 mod check;
 pub(crate) mod client;
+mod commit;
 mod documents;
+mod lease;
 mod schema;
 mod statements;
+mod sweep;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
+use tokio::sync::Mutex;
 
 pub use address::{Address, BadAddress, database_of, mycelium_of};
 pub use check::{Extent, Finding, FindingKind, Lease, Report, Usage, check};
 pub use schema::init;
+
+use self::client::{Database, Server};
+use self::documents::records;
+use self::lease::Lease as OwnLease;
+use self::statements::COMMIT;
+use self::sweep::Leftovers;
+use super::{Batch, Error};
+use crate::report;
+
+/// How long one call of the log may try: whoever waits for it is told that the store is away, and it is tried again.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a commit whose outcome is unknown is repeated before that is found out by starting again.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before such a commit is repeated.
+const COMMIT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How a mycelium in ArangoDB is opened.
+#[derive(Debug, Clone)]
+pub struct ArangoOptions {
+    /// Where values are kept that are too large to travel inline.
+    pub blobs: PathBuf,
+    /// How long the mycelium stays that of a broker that does not renew its lease. Default: 15 s.
+    pub lease: Duration,
+}
+
+/// A mycelium in a database of ArangoDB.
+#[derive(Debug)]
+pub struct ArangoStore {
+    database: Database,
+    /// The same, for calls that are not to be tried for long.
+    log: Database,
+    lease: OwnLease,
+    leftovers: Arc<Leftovers>,
+    /// Held by who writes: a commit, or the removal of what commits have left.
+    writing: Arc<Mutex<()>>,
+    options: ArangoOptions,
+}
+
+impl ArangoStore {
+    /// A mycelium that is there. Nothing is asked of it before it is loaded.
+    pub(crate) fn new(server: &Server, database: &str, options: ArangoOptions) -> Self {
+        let database = server.database(database);
+        let log = database.with_patience(PATIENCE);
+        Self {
+            lease: OwnLease::new(log.clone(), options.lease),
+            database,
+            log,
+            leftovers: Arc::default(),
+            writing: Arc::default(),
+            options,
+        }
+    }
+
+    /// Stores a batch that was put into text.
+    async fn store(&self, batch: &Batch, epoch: u64, variables: &RawValue) -> Result<(), Error> {
+        let _writing = self.writing.lock().await;
+        if self.leftovers.are_in_the_way_of(batch) {
+            self.leftovers.sweep(&self.log, epoch).await?;
+        }
+        self.lease.check()?;
+        let commit = batch.counters.commit;
+        let until = Instant::now() + COMMIT_PATIENCE;
+        let mut may_be_stored = false;
+        loop {
+            match self.log.run::<bool>(&COMMIT, &variables).await {
+                Ok(ran) if ran.rows.first() == Some(&true) => break,
+                // It took the fence in vain.
+                Ok(_) => {
+                    self.lease.judge(commit, may_be_stored).await?;
+                    break;
+                }
+                Err(failure) if failure.is_unknown() && Instant::now() < until => {
+                    tracing::warn!(%commit, failure = %report::Report(&failure), "nobody knows whether a commit was stored; it is repeated");
+                    may_be_stored = true;
+                    self.log.server().sleep(COMMIT_PAUSE).await?;
+                }
+                // A try before may have been stored.
+                Err(failure) => return Err(unknown_if(may_be_stored, failure.into())),
+            }
+        }
+        self.leftovers.note(batch, records::ended(batch));
+        Ok(())
+    }
+
+    /// Removes what commits have left, beside those that come, once it has become much.
+    fn tidy_up(&self) {
+        if !self.leftovers.are_many() {
+            return;
+        }
+        let (leftovers, writing) = (Arc::clone(&self.leftovers), Arc::clone(&self.writing));
+        let (database, epoch) = (self.log.clone(), self.lease.epoch());
+        // Nobody waits for it; what is not removed now is removed later.
+        drop(self.log.server().spawn("the removal of leftovers", async move {
+            let _writing = writing.lock().await;
+            if let Err(error) = leftovers.sweep(&database, epoch).await {
+                tracing::warn!(error = %report::Report(&error), "what commits have left could not be removed");
+            }
+        }));
+    }
+}
+
+/// The error, not certain any more if an earlier try may have done it.
+fn unknown_if(may_be_stored: bool, error: Error) -> Error {
+    match error {
+        Error::Unavailable { what, source, .. } if may_be_stored => {
+            Error::Unavailable { what, certainly_not_applied: false, source }
+        }
+        error => error,
+    }
+}

@@ -38,6 +38,26 @@ statements! {
     PROBE = "probe", writes true, || json!({"@collection": "Jobs", "none": []});
     /// Tells the time.
     CLOCK = "clock", writes false, || json!({});
+    /// Reads lease and fence.
+    LEASE = "lease", writes false, || json!({});
+    /// Gives the lease up.
+    RELEASE = "release", writes true, || json!({"epoch": 1});
+    /// Stores a batch.
+    COMMIT = "commit", writes true, || json!({
+        "epoch": 1, "commit": 1, "jobs": [], "jobToJob": [], "parameters": [], "jobParameters": [],
+        "parameterOrigins": [], "results": [], "jobResults": [], "failures": [], "jobFailures": [], "elves": [],
+        "revisions": [], "flows": [], "records": [],
+    });
+    /// Removes what is marked.
+    SWEEP = "sweep", writes true, || json!({"epoch": 1, "jobs": ["a"], "records": ["a"]});
+    /// Reads what is marked.
+    GONE = "gone", writes false, || json!({"n": 1_000});
+    /// Reads a page of unfinished jobs.
+    LOAD_JOBS = "load_jobs", writes false, || json!({"after": "", "n": 1_000});
+    /// Reads what a broker starts with beside jobs.
+    LOAD_RECORDS = "load_records", writes false, || json!({});
+    /// Reads the numbers that only rise.
+    COUNTERS = "counters", writes false, || json!({});
     /// Acquires the lease.
     ACQUIRE = "acquire", writes true, || json!({"me": "a", "holder": "a broker", "ttlMs": 15_000});
     /// Renews the lease.

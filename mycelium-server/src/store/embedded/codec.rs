@@ -6,9 +6,6 @@
 mod catalog;
 mod jobs;
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use bytes::{Buf, Bytes};
 use mycelium_core::ids::{Commit, FinishNumber, FlowNumber, JobNumber, SessionId, Timestamp};
 use mycelium_core::image::Counters;
@@ -54,20 +51,6 @@ pub(super) fn decode<R: Record>(key: R::Key, mut bytes: Bytes) -> Result<R, Malf
         Err(_) => return Err(Malformed("the record is empty".to_owned())),
     };
     R::from_message(key, message)
-}
-
-/// Makes names that are the same share their memory: a million jobs have a handful of elves and tasks.
-#[derive(Debug, Default)]
-pub(super) struct Names(HashSet<Arc<str>>);
-
-impl Names {
-    pub(super) fn share(&mut self, name: &mut Arc<str>) {
-        if let Some(known) = self.0.get(name) {
-            *name = known.clone();
-        } else {
-            self.0.insert(name.clone());
-        }
-    }
 }
 
 fn id<I>(bytes: &[u8], from: impl Fn(&[u8]) -> Option<I>, what: &str) -> Result<I, Malformed> {

@@ -275,7 +275,9 @@ fn lock(path: &Path, file: File) -> Result<File, Error> {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
-            Err(TryLockError::WouldBlock) => return Err(Error::InUse { folder: path.display().to_string() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::InUse { what: format!("the data folder {}", path.display()) });
+            }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
     }

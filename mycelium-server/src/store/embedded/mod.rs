@@ -43,7 +43,7 @@ pub use self::salvage::{Salvaged, salvage};
 pub use crate::data_dir::{Stored, stored_in};
 pub use crate::name::DEFAULT;
 
-use self::codec::{Head, Names};
+use self::codec::Head;
 use self::folder::{Folder, unavailable};
 pub(crate) use self::folder::{holds_store, is_store_folder};
 use self::keys::catalog;
@@ -51,6 +51,7 @@ use self::mark::HighWaterMark;
 use self::snapshot::Snapshots;
 use self::tables::{Tables, View, damaged};
 use self::write::Writes;
+use super::names::Names;
 use super::{Answer, Batch, Error, Log, Storage};
 
 /// Where blobs are, in the folder of a mycelium.

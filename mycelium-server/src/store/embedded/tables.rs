@@ -193,7 +193,9 @@ fn open_database(path: &Path, worker_threads: usize) -> Result<Database, Error> 
     // The database asserts some of what it reads at start, where it had better answer with an error.
     match catch_unwind(AssertUnwindSafe(|| builder.open())) {
         Ok(Ok(database)) => Ok(database),
-        Ok(Err(fjall::Error::Locked)) => Err(Error::InUse { folder: path.display().to_string() }),
+        Ok(Err(fjall::Error::Locked)) => {
+            Err(Error::InUse { what: format!("the data folder {}", path.display()) })
+        }
         Ok(Err(error)) if is_damage(&error) => Err(cannot_open(path, &describe(&error))),
         Ok(Err(error)) => Err(open_error(&format!("the database in {}", path.display()), error)),
         Err(panic) => Err(cannot_open(path, panic_message(&*panic))),

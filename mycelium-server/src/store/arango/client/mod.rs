@@ -169,6 +169,14 @@ impl Server {
         self.database("_system")
     }
 
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`] if the process is about to end.
+    pub(crate) async fn sleep(&self, time: Duration) -> Result<(), Failure> {
+        self.0.transport.sleep(time).await
+    }
+
     /// Runs a task on the runtime of this server's requests. It goes on to its end if nobody waits for it; a panic is in
     /// the log under `name`.
     pub(crate) fn spawn<T: Send + 'static>(

@@ -291,6 +291,16 @@ fn id_of_key<'de, T: FromStr, D: Deserializer<'de>>(deserializer: D) -> Result<T
     id.ok_or_else(|| de::Error::custom("the key has no id"))
 }
 
+/// The keys of what a batch ends, written before or not.
+pub(in super::super) fn ended(batch: &Batch) -> impl Iterator<Item = String> {
+    let records = &batch.records;
+    let sessions = records.sessions_ended.iter().map(|id| record_key(SESSION, id));
+    let submissions = records.submissions_dropped.iter().map(|id| record_key(SUBMISSION, id));
+    let propagations = records.propagations_ended.iter().map(|ended| record_key(PROPAGATION, &ended.cause));
+    let uses = batch.blob_uses_ended.iter().map(use_key);
+    sessions.chain(submissions).chain(propagations).chain(uses)
+}
+
 /// What a batch writes to `BrokerRecords`, but for the bodies of jobs: whole documents of keys that differ, each of which
 /// replaces the one that is there.
 pub(in super::super) fn records(batch: &Batch) -> Vec<RecordDocument> {
@@ -314,11 +324,7 @@ pub(in super::super) fn records(batch: &Batch) -> Vec<RecordDocument> {
         documents.insert(label.key.clone(), RecordDocument::Label(label));
     }
     // What began and ended in the same batch has ended.
-    let sessions = records.sessions_ended.iter().map(|id| record_key(SESSION, id));
-    let submissions = records.submissions_dropped.iter().map(|id| record_key(SUBMISSION, id));
-    let propagations = records.propagations_ended.iter().map(|ended| record_key(PROPAGATION, &ended.cause));
-    let uses = batch.blob_uses_ended.iter().map(use_key);
-    for key in sessions.chain(submissions).chain(propagations).chain(uses) {
+    for key in ended(batch) {
         documents.insert(key.clone(), RecordDocument::gone(key));
     }
     documents.insert(COUNTERS.to_owned(), RecordDocument::Counters(batch.counters.into()));
