@@ -121,13 +121,14 @@ pub struct Faults {
     pub authentication: bool,
     /// What statements tell of intermediate commits, of which there never are any.
     pub intermediate_commits: i64,
-    /// None: a server without that endpoint.
+    /// None: a server without that endpoint. Before 3.12.5 the Community Edition tells nothing of its licence there.
     pub license: Option<License>,
     /// What `/_api/version` tells; from 4 on the server is one of that version in what it takes as well.
     pub version: String,
     /// What `/_admin/server/role` tells.
     pub role: String,
-    /// None: databases do not tell how they are sharded, as on a single server.
+    /// How all databases are sharded, whatever they were made with. None: as they were made on a coordinator, and on a
+    /// single server they do not tell.
     pub sharding: Option<String>,
     /// The header `Server`, which can be left out.
     pub server_header: Option<String>,
@@ -183,7 +184,23 @@ impl Faults {
 
     /// The first part of the version.
     pub(crate) fn major(&self) -> u32 {
-        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default()
+        self.version_parts()[0]
+    }
+
+    /// The server is of that version or of one after it.
+    pub(crate) fn is_since(&self, version: [u32; 3]) -> bool {
+        self.version_parts() >= version
+    }
+
+    fn version_parts(&self) -> [u32; 3] {
+        let mut parts = self.version.split('.').map(|part| part.parse().unwrap_or_default());
+        [(); 3].map(|()| parts.next().unwrap_or_default())
+    }
+
+    /// How a database is sharded that was made with these words; none on a single server.
+    pub(crate) fn sharding_of(&self, made: &str) -> Option<String> {
+        let own = || (self.role == "COORDINATOR").then(|| made.to_owned());
+        self.sharding.clone().or_else(own)
     }
 
     /// The fault of a request for data. `chance` gives numbers from 0 to 1.

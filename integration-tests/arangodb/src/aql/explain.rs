@@ -77,7 +77,13 @@ impl Nodes<'_> {
         match index.and_then(|place| collection.indexes.get(place)) {
             Some(index) => {
                 self.rule("use-indexes");
-                let told = Value::array(vec![describe(collection, index)]);
+                // Without the name of the collection in front.
+                let told = describe(collection, index).as_object().cloned().unwrap_or_default();
+                let told = told.into_iter().map(|(name, value)| match &*name {
+                    "id" => (name, Value::from(index.id.to_string())),
+                    _ => (name, value),
+                });
+                let told = Value::array(vec![Value::object(told)]);
                 self.add("IndexNode", [("collection", name), ("indexes", told)]);
             }
             None => self.add("EnumerateCollectionNode", [("collection", name)]),

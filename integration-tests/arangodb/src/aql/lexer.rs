@@ -137,7 +137,7 @@ impl Lexer<'_> {
             return Ok(Token::End);
         };
         match first {
-            'a'..='z' | 'A'..='Z' | '_' | '$' => Ok(self.word()),
+            'a'..='z' | 'A'..='Z' | '_' | '$' => self.word(),
             '0'..='9' => self.number(),
             '.' if self.rest()[1..].starts_with(|c: char| c.is_ascii_digit()) => self.number(),
             '"' | '\'' => self.string(first).map(|text| Token::Literal(Value::str(text))),
@@ -154,19 +154,27 @@ impl Lexer<'_> {
         &self.text[start..self.at]
     }
 
-    fn word(&mut self) -> Token {
+    fn word(&mut self) -> Outcome<Token> {
         let more = self.reserve_more;
-        let word = self.take_while(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');
+        // A dollar sign only leads, and what begins with underscores goes on with a letter.
+        let (begin, rest) = (self.at, self.rest());
+        let stem = rest.strip_prefix('$').unwrap_or_else(|| rest.trim_start_matches('_'));
+        if !stem.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            return Err(self.fail("unexpected character"));
+        }
+        self.at += usize::from(rest.starts_with('$'));
+        self.take_while(|c| c.is_ascii_alphanumeric() || c == '_');
+        let word = &self.text[begin..self.at];
         let capitals = word.to_ascii_uppercase();
         let reserved =
             RESERVED.iter().chain(RESERVED_BY_4.iter().filter(|_| more)).find(|name| **name == capitals);
-        match (reserved, capitals.as_str()) {
+        Ok(match (reserved, capitals.as_str()) {
             (_, "TRUE") => Token::Literal(Value::Bool(true)),
             (_, "FALSE") => Token::Literal(Value::Bool(false)),
             (_, "NULL") => Token::Literal(Value::Null),
             (Some(keyword), _) => Token::Keyword(keyword),
             (None, _) => Token::Name(Arc::from(word)),
-        }
+        })
     }
 
     fn number(&mut self) -> Outcome<Token> {
@@ -263,8 +271,8 @@ impl Lexer<'_> {
         self.at += 1;
         let collection = self.rest().starts_with('@');
         self.at += usize::from(collection);
-        let name = Arc::from(self.take_while(|c| c.is_ascii_alphanumeric() || c == '_'));
-        match (&*name, collection) {
+        let name: Arc<str> = Arc::from(self.take_while(|c| c.is_ascii_alphanumeric() || c == '_'));
+        match (name.trim_start_matches('_'), collection) {
             ("", _) => Err(self.fail("unexpected '@'")),
             (_, true) => Ok(Token::BindCollection(name)),
             (_, false) => Ok(Token::Bind(name)),

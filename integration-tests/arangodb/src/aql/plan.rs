@@ -191,7 +191,7 @@ fn serve<'q>(
         }
         IndexKind::Edge => {
             let equal = named("_from", Attribute::From).or_else(|| named("_to", Attribute::To))?;
-            return one(equal, 100);
+            return one(equal, 20);
         }
         IndexKind::Persistent => {}
     }
@@ -218,8 +218,7 @@ fn serve<'q>(
         access.upper = bound(Binary::Less, Binary::LessEqual);
         if access.lower.is_some() || access.upper.is_some() {
             covered += 1;
-            let lowest = access.lower.is_some_and(|(value, with)| !with || is_not_null(value));
-            excludes_null &= lowest || conditions.iter().any(|c| c.path == *path && rules_null_out(c));
+            excludes_null &= conditions.iter().any(|c| c.path == *path && rules_null_out(c));
         }
     }
     if index.sparse && (covered < index.fields.len() || !excludes_null) {
@@ -252,7 +251,8 @@ fn is_not_null(value: &Expr) -> bool {
 /// A condition that null does not fulfil.
 fn rules_null_out(condition: &Condition<'_>) -> bool {
     match condition.operator {
-        Binary::Greater => true,
+        // What is not constant is not known not to be null, and of that the optimizer is not sure.
+        Binary::Greater => matches!(condition.value, Expr::Value(_)),
         Binary::GreaterEqual | Binary::Equal => is_not_null(condition.value),
         Binary::Unequal => matches!(condition.value, Expr::Value(value) if value.is_null()),
         Binary::In => match condition.value {

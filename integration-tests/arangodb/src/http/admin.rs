@@ -3,6 +3,7 @@
 use super::auth::{Access, demand_database};
 use super::request::{Answer, Request};
 use crate::error::{Failure, Outcome};
+use crate::faults::Faults;
 use crate::state::{SYSTEM, Shared, lock};
 use crate::value::Value;
 
@@ -14,8 +15,7 @@ pub(crate) fn version(shared: &Shared, request: &Request) -> Outcome<Answer> {
     }
     let admin = demand_database(&lock(&shared.server), &request.user, SYSTEM, Access::Write).is_ok();
     let faults = lock(&shared.faults);
-    let mut told =
-        vec![("server", Value::str("arango")), ("license", Value::str(license_name(&faults.version)))];
+    let mut told = vec![("server", Value::str("arango")), ("license", Value::str(license_name(&faults)))];
     if admin || !faults.hardened {
         told.push(("version", Value::str(&faults.version)));
     }
@@ -23,10 +23,8 @@ pub(crate) fn version(shared: &Shared, request: &Request) -> Outcome<Answer> {
 }
 
 /// Official builds call themselves so from 3.12.5 on.
-fn license_name(version: &str) -> &'static str {
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
-    let parts = [(); 3].map(|()| parts.next().unwrap_or_default());
-    if parts >= [3, 12, 5] { "enterprise" } else { "community" }
+fn license_name(faults: &Faults) -> &'static str {
+    if faults.is_since([3, 12, 5]) { "enterprise" } else { "community" }
 }
 
 /// `/_admin/server/..`
@@ -55,6 +53,9 @@ pub(crate) fn license(shared: &Shared, request: &Request) -> Outcome<Answer> {
     let Some(license) = &faults.license else {
         return Err(Failure::new(404, "unknown path '/_admin/license'"));
     };
+    if !faults.is_since([3, 12, 5]) {
+        return Ok(Answer::json(200, &Value::object([("license", Value::str("none"))])));
+    }
     let bytes = |n: u64| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
     const FAR: i64 = 315_569_520;
     let left = if license.status == "good" { FAR } else { 0 };

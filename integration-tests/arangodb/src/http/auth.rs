@@ -86,7 +86,8 @@ fn token(secret: u64, user: &str, life_seconds: u64) -> String {
     let body = Value::object([
         ("preferred_username", Value::str(user)),
         ("iss", Value::str("arangodb")),
-        ("iat", number(now)),
+        // With a fraction, as documented.
+        ("iat", Value::double(now as f64 + 0.557_279)),
         ("exp", number(now + life_seconds)),
     ]);
     let text = format!("{head}.{}", URL_SAFE_NO_PAD.encode(body.to_json()));
@@ -119,7 +120,11 @@ pub(crate) fn log_in(shared: &Shared, request: &Request) -> Outcome<Answer> {
     }
     let server = lock(&shared.server);
     match server.users.get(&*name).filter(|user| user.password == *password) {
-        Some(_) => Ok(Answer::ok(200, [("jwt", Value::from(token(server.secret, &name, life)))])),
+        // Nothing but the token, not even that all went well.
+        Some(_) => {
+            let token = Value::from(token(server.secret, &name, life));
+            Ok(Answer::json(200, &Value::object([("jwt", token)])))
+        }
         None => Err(Failure::new(401, "Wrong credentials").status(401)),
     }
 }

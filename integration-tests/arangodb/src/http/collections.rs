@@ -14,12 +14,13 @@ use crate::value::Value;
 const NAME_BYTES_MAX: usize = 256;
 
 pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcome<Answer> {
-    request.only_query(&[
-        "excludeSystem",
-        "waitForSyncReplication",
-        "enforceReplicationFactor",
-        "details",
-    ])?;
+    request.only_query(match (request.method.as_str(), path) {
+        ("GET", []) => &["excludeSystem"],
+        ("POST", []) => &["waitForSyncReplication", "enforceReplicationFactor"],
+        ("GET", [_, "count"]) => &["details"],
+        ("PUT", [_, "truncate"]) => &["waitForSync", "compact"],
+        _ => &[],
+    })?;
     let major = lock(&shared.faults).major();
     match (request.method.as_str(), path) {
         ("GET", []) => {
@@ -162,6 +163,13 @@ fn create(shared: &Shared, request: &Request, major: u32) -> Outcome<Answer> {
     Ok(Answer::told(200, &properties(collection, major)))
 }
 
+/// Collections and indexes may be called so.
+pub(super) fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.len() <= NAME_BYTES_MAX
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+}
+
 /// Makes a collection that is not there yet.
 pub(super) fn make<'s>(
     server: &'s mut Server,
@@ -169,11 +177,7 @@ pub(super) fn make<'s>(
     name: &str,
     kind: Kind,
 ) -> Outcome<&'s mut Collection> {
-    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
-    if !first
-        || name.len() > NAME_BYTES_MAX
-        || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
-    {
+    if !is_name(name) {
         return Err(Failure::new(1208, format!("illegal name: {name}")));
     }
     let id = server.new_id();

@@ -65,110 +65,120 @@ struct Wanted {
     retry: bool,
 }
 
+/// What the value of an option is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Switch,
+    Whole,
+    Number,
+    /// A switch that is only taken when it is off: what it does is not done here.
+    Off,
+    /// An object, looked at by itself.
+    Object,
+    /// Whether the statement is profiled: a switch or a level, only taken when it is off.
+    Profile,
+    /// Not taken at all.
+    Refused,
+}
+
+/// What a body may have beside its statement.
+const BODY: &[(&str, Kind)] = &[
+    ("count", Kind::Switch),
+    ("batchSize", Kind::Whole),
+    ("ttl", Kind::Number),
+    ("memoryLimit", Kind::Whole),
+    ("bindVars", Kind::Object),
+    ("options", Kind::Object),
+    // An option, which some clients send here as well, where the server does not look at it.
+    ("allowRetry", Kind::Off),
+];
+
+/// The options that are documented for 3.12.
+const OPTIONS: &[(&str, Kind)] = &[
+    ("fullCount", Kind::Switch),
+    ("fillBlockCache", Kind::Switch),
+    ("maxNumberOfPlans", Kind::Whole),
+    ("maxNodesPerCallstack", Kind::Whole),
+    ("maxWarningCount", Kind::Whole),
+    ("failOnWarning", Kind::Switch),
+    ("allowRetry", Kind::Switch),
+    ("stream", Kind::Switch),
+    ("cache", Kind::Off),
+    ("usePlanCache", Kind::Off),
+    ("spillOverThresholdMemoryUsage", Kind::Whole),
+    ("spillOverThresholdNumRows", Kind::Whole),
+    ("optimizer", Kind::Object),
+    ("profile", Kind::Profile),
+    ("satelliteSyncWait", Kind::Number),
+    ("maxRuntime", Kind::Number),
+    ("maxDNFConditionMembers", Kind::Whole),
+    ("maxTransactionSize", Kind::Whole),
+    ("intermediateCommitSize", Kind::Refused),
+    ("intermediateCommitCount", Kind::Refused),
+    ("skipInaccessibleCollections", Kind::Off),
+    ("allowDirtyReads", Kind::Off),
+];
+
+/// Refuses attributes that are not in the table, and values of another kind than it says.
+fn check(object: &Object, table: &[(&str, Kind)], what: &str) -> Outcome<()> {
+    for (name, value) in object {
+        let kind = table.iter().find(|(known, _)| *known == &**name).map(|(_, kind)| *kind);
+        let fits = match kind {
+            None | Some(Kind::Refused) => {
+                return Err(Failure::unknown(10, format!("attribute '{name}' of {what}")));
+            }
+            Some(Kind::Switch) => matches!(value, Value::Bool(_)),
+            Some(Kind::Whole) => matches!(value, Value::Int(number) if *number >= 0),
+            Some(Kind::Number) => value.is_number(),
+            Some(Kind::Object) => value.as_object().is_some(),
+            Some(Kind::Off) if *value == Value::Bool(true) => {
+                return Err(Failure::unknown(10, format!("attribute '{name}' of {what}")));
+            }
+            Some(Kind::Off) => matches!(value, Value::Bool(_)),
+            Some(Kind::Profile) => matches!(value, Value::Bool(false) | Value::Int(0)),
+        };
+        if !fits {
+            return Err(Failure::unknown(10, format!("the value of '{name}' of {what}")));
+        }
+    }
+    Ok(())
+}
+
 fn wanted(request: &Request) -> Outcome<Wanted> {
-    let body = request.object(&[
-        "query",
-        "bindVars",
-        "count",
-        "batchSize",
-        "ttl",
-        "memoryLimit",
-        "cache",
-        "options",
-        "allowRetry",
-    ])?;
-    // An option that some clients send here as well, where the server does not look at it.
-    if switch(&body, "allowRetry")? == Some(true) {
-        return Err(Failure::unknown(10, "attribute 'allowRetry' of body, which is an option"));
-    }
-    let binds = match body.get("bindVars") {
-        None | Some(Value::Null) => Arc::default(),
-        Some(Value::Object(binds)) => binds.clone(),
-        Some(_) => return Err(Failure::new(1550, "AQL: bind parameters must be an object")),
+    let names: Vec<&str> = BODY.iter().map(|(name, _)| *name).chain(["query"]).collect();
+    let body = request.object(&names)?;
+    let query = text(&body, "query")?.unwrap_or_default();
+    let rest = body.iter().filter(|(name, _)| &***name != "query");
+    check(&rest.map(|(name, value)| (name.clone(), value.clone())).collect(), BODY, "body")?;
+    let Value::Object(binds) = body.get("bindVars").cloned().unwrap_or(Value::Object(Arc::default())) else {
+        return Err(bad_type("bindVars"));
     };
-    let batch_size = match number(&body, "batchSize")? {
-        None => BATCH_SIZE,
-        Some(size) if size >= 1.0 => size as usize,
-        Some(_) => return Err(Failure::new(10, "batchSize must not be 0")),
-    };
-    if switch(&body, "cache")? == Some(true) {
-        return Err(Failure::unknown(10, "the cache of results"));
+    let batch_size = number(&body, "batchSize")?.map_or(BATCH_SIZE, |size| size as usize);
+    if batch_size == 0 {
+        return Err(Failure::new(10, "batchSize must not be 0"));
     }
-    let ttl = number(&body, "ttl")?.filter(|ttl| *ttl > 0.0).map(Duration::from_secs_f64);
-    let memory = number(&body, "memoryLimit")?.filter(|memory| *memory > 0.0).map(|memory| memory as usize);
-    let mut wanted = Wanted {
-        query: text(&body, "query")?.unwrap_or_default(),
+    let options = body.get("options").and_then(Value::as_object).cloned().unwrap_or_default();
+    check(&options, OPTIONS, "options")?;
+    if let Some(optimizer) = options.get("optimizer").and_then(Value::as_object) {
+        only(optimizer, &["rules"], "optimizer")?;
+    }
+    let seconds = |time: f64| (time > 0.0).then(|| Duration::from_secs_f64(time));
+    let wanted = Wanted {
+        query,
         binds,
         count: switch(&body, "count")?.unwrap_or_default(),
         batch_size,
-        ttl,
-        memory,
-        max_runtime: None,
-        fail_on_warning: false,
-        full_count: false,
-        retry: false,
+        ttl: number(&body, "ttl")?.and_then(seconds),
+        memory: number(&body, "memoryLimit")?.filter(|memory| *memory > 0.0).map(|memory| memory as usize),
+        max_runtime: number(&options, "maxRuntime")?.and_then(seconds),
+        fail_on_warning: switch(&options, "failOnWarning")?.unwrap_or_default(),
+        full_count: switch(&options, "fullCount")?.unwrap_or_default(),
+        retry: switch(&options, "allowRetry")?.unwrap_or_default(),
     };
-    if let Some(options) = body.get("options") {
-        let options = options.as_object().ok_or_else(|| bad_type("options"))?;
-        read_options(options, &mut wanted)?;
-    }
-    Ok(wanted)
-}
-
-fn read_options(options: &Object, wanted: &mut Wanted) -> Outcome<()> {
-    only(
-        options,
-        &[
-            "maxRuntime",
-            "failOnWarning",
-            "fullCount",
-            "allowRetry",
-            "stream",
-            "fillBlockCache",
-            "maxWarningCount",
-            "profile",
-            "intermediateCommitCount",
-            "intermediateCommitSize",
-            "optimizer",
-            "cache",
-            "usePlanCache",
-            "allowDirtyReads",
-            "skipInaccessibleCollections",
-            "maxNumberOfPlans",
-            "spillOverThresholdMemoryUsage",
-            "spillOverThresholdNumRows",
-            "satelliteSyncWait",
-            "maxTransactionSize",
-            "maxNodesPerCallstack",
-            "maxDNFConditionMembers",
-        ],
-        "options",
-    )?;
-    for refused in ["cache", "usePlanCache", "allowDirtyReads", "skipInaccessibleCollections"] {
-        if switch(options, refused)? == Some(true) {
-            return Err(Failure::unknown(10, format!("option '{refused}'")));
-        }
-    }
-    if number(options, "profile").is_err() || number(options, "profile")?.is_some_and(|level| level > 0.0) {
-        return Err(Failure::unknown(10, "option 'profile'"));
-    }
-    if number(options, "intermediateCommitCount")?.or(number(options, "intermediateCommitSize")?).is_some() {
-        return Err(Failure::unknown(10, "options of intermediate commits"));
-    }
-    if let Some(optimizer) = options.get("optimizer") {
-        only(optimizer.as_object().ok_or_else(|| bad_type("optimizer"))?, &["rules"], "optimizer")?;
-    }
-    switch(options, "fillBlockCache")?;
-    number(options, "maxWarningCount")?;
-    wanted.max_runtime =
-        number(options, "maxRuntime")?.filter(|time| *time > 0.0).map(Duration::from_secs_f64);
-    wanted.fail_on_warning = switch(options, "failOnWarning")?.unwrap_or_default();
-    wanted.full_count = switch(options, "fullCount")?.unwrap_or_default();
-    wanted.retry = switch(options, "allowRetry")?.unwrap_or_default();
-    if switch(options, "stream")? == Some(true) && (wanted.count || wanted.full_count) {
+    if switch(&options, "stream")? == Some(true) && (wanted.count || wanted.full_count) {
         return Err(Failure::new(10, "cannot use 'count' or 'fullCount' option for a streaming query"));
     }
-    Ok(())
+    Ok(wanted)
 }
 
 async fn create(shared: &Arc<Shared>, request: &Request) -> Outcome<Answer> {
@@ -256,7 +266,7 @@ fn batch(cursor: &mut Cursor, id: u64, status: u16) -> Answer {
     cursor.batch += 1;
     let more = end < cursor.rows.len();
     let mut told = vec![("result", Value::array(rows)), ("hasMore", Value::Bool(more))];
-    if more || status == 200 {
+    if more || cursor.retry {
         told.push(("id", Value::from(id.to_string())));
     }
     if more {
@@ -265,7 +275,11 @@ fn batch(cursor: &mut Cursor, id: u64, status: u16) -> Answer {
     if cursor.count {
         told.push(("count", Value::count(cursor.rows.len())));
     }
-    told.extend([("cached", Value::Bool(false)), ("extra", cursor.extra.clone())]);
+    told.push(("cached", Value::Bool(false)));
+    // Documented for the first batch alone, though servers have told it with others as well.
+    if cursor.batch == 1 {
+        told.push(("extra", cursor.extra.clone()));
+    }
     Answer::ok(status, told)
 }
 

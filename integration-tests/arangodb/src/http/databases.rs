@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::auth::{Access, User, demand_database};
 use super::no_endpoint;
-use super::request::{Answer, Request, bad_type, number, only, text};
+use super::request::{Answer, Request, bad_type, only, text};
 use crate::error::{Failure, Outcome};
 use crate::state::{SYSTEM, Shared, lock};
 use crate::store::Database;
@@ -50,10 +50,7 @@ pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcom
 }
 
 fn current(shared: &Shared, request: &Request) -> Outcome<Answer> {
-    let (sharding, major) = {
-        let faults = lock(&shared.faults);
-        (faults.sharding.clone(), faults.major())
-    };
+    let faults = lock(&shared.faults).clone();
     let server = lock(&shared.server);
     let database = server.database(&request.database)?;
     let mut told = vec![
@@ -61,10 +58,10 @@ fn current(shared: &Shared, request: &Request) -> Outcome<Answer> {
         ("name", Value::Str(request.database.clone())),
         ("isSystem", Value::Bool(&*request.database == SYSTEM)),
     ];
-    if major < 4 {
+    if faults.major() < 4 {
         told.push(("path", Value::str("none")));
     }
-    if let Some(sharding) = sharding {
+    if let Some(sharding) = faults.sharding_of(&database.sharding) {
         told.extend([
             ("sharding", Value::from(sharding)),
             ("replicationFactor", Value::Int(database.replication_factor)),
@@ -94,15 +91,26 @@ fn create(shared: &Shared, request: &Request) -> Outcome<Answer> {
     if server.databases.contains_key(&name) {
         return Err(Failure::new(1207, "duplicate name"));
     }
-    text(options, "sharding")?;
+    let sharding = text(options, "sharding")?.unwrap_or_default();
+    if !matches!(&*sharding, "" | "flexible" | "single") {
+        return Err(Failure::unknown(10, format!("the sharding '{sharding}'")));
+    }
     let mut database = Database::new(server.new_id());
-    let whole = |name| Ok(number(options, name)?.unwrap_or(1.0) as i64);
+    let whole = |name| match options.get(name) {
+        None => Ok(1),
+        Some(Value::Int(number)) if *number >= 1 => Ok(*number),
+        Some(_) => Err(bad_type(name)),
+    };
+    database.sharding = sharding;
     database.replication_factor = whole("replicationFactor")?;
     database.write_concern = whole("writeConcern")?;
+    if database.write_concern > database.replication_factor {
+        return Err(Failure::new(10, "writeConcern must not be greater than replicationFactor"));
+    }
     for user in body.get("users").and_then(Value::as_array).into_iter().flatten() {
         let user = user.as_object().ok_or_else(|| bad_type("users"))?;
-        only(user, &["username", "user", "passwd", "active", "extra"], "users")?;
-        let username = text(user, "username")?.or(text(user, "user")?).unwrap_or_default().to_string();
+        only(user, &["username", "passwd", "active", "extra"], "users")?;
+        let username = text(user, "username")?.unwrap_or_default().to_string();
         let password = text(user, "passwd")?.unwrap_or_default().to_string();
         let known = server.users.entry(username).or_insert_with(|| User { password, ..User::default() });
         known.databases.insert(name.to_string(), Access::Write);

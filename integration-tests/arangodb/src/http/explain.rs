@@ -12,23 +12,38 @@ pub(super) fn explain(shared: &Shared, request: &Request) -> Outcome<Answer> {
     let body = request.object(&["query", "bindVars", "options"])?;
     if let Some(options) = body.get("options") {
         let options = options.as_object().ok_or_else(|| bad_type("options"))?;
-        only(options, &["allPlans", "maxNumberOfPlans", "optimizer", "fullCount", "profile"], "options")?;
-        if switch(options, "allPlans")? == Some(true) {
-            return Err(Failure::unknown(10, "option 'allPlans'"));
+        let known = [
+            "allPlans",
+            "maxNumberOfPlans",
+            "fullCount",
+            "profile",
+            "maxNodesPerCallstack",
+            "maxWarningCount",
+            "failOnWarning",
+            "optimizer",
+            "usePlanCache",
+        ];
+        only(options, &known, "options")?;
+        for unknown in ["allPlans", "usePlanCache"] {
+            if switch(options, unknown)? == Some(true) {
+                return Err(Failure::unknown(10, format!("option '{unknown}'")));
+            }
         }
     }
     let query = text(&body, "query")?.unwrap_or_default();
     lock(&shared.counters).explain(&query);
     let none = Object::default();
-    let binds = body.get("bindVars").and_then(Value::as_object).unwrap_or(&none);
-    let prepared = prepare(shared, request, &query, binds)?;
-    let (bare, one_shard) = {
-        let faults = lock(&shared.faults);
-        (faults.plan_without_nodes, faults.sharding.as_deref() == Some("single"))
+    let binds = match body.get("bindVars") {
+        None => &none,
+        Some(binds) => binds.as_object().ok_or_else(|| bad_type("bindVars"))?,
     };
+    let prepared = prepare(shared, request, &query, binds)?;
+    let faults = lock(&shared.faults).clone();
+    let bare = faults.plan_without_nodes;
     let server = lock(&shared.server);
-    let rules: &[&str] = if one_shard { &["cluster-one-shard"] } else { &[] };
     let database = server.database(&request.database)?;
+    let one_shard = faults.sharding_of(&database.sharding).as_deref() == Some("single");
+    let rules: &[&str] = if one_shard { &["cluster-one-shard"] } else { &[] };
     let mut told = plan(&prepared.statement, &prepared.uses, &database.collections, rules)?;
     if let (true, Some(object)) = (bare, told.as_object()) {
         let kept = object.iter().filter(|(name, _)| &***name != "nodes");

@@ -1,12 +1,13 @@
 //! `/_api/gharial`: named graphs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::request::{Answer, Request, bad_type, only, switch, text};
 use super::{collections, demand_admin, demand_writable, no_endpoint};
 use crate::error::{Failure, Outcome};
 use crate::state::{Server, Shared, lock};
-use crate::store::{EdgeDefinition, Graph, Kind};
+use crate::store::{EdgeDefinition, Graph, Kind, check_key};
 use crate::value::{Object, Value};
 
 pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcome<Answer> {
@@ -115,6 +116,7 @@ fn create(shared: &Shared, request: &Request) -> Outcome<Answer> {
     }
     let name = text(&body, "name")?.filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| Failure::new(1922, "missing graph name"))?;
+    check_key(&Value::Str(name.clone()))?;
     let mut definitions = Vec::new();
     for definition in body.get("edgeDefinitions").and_then(Value::as_array).into_iter().flatten() {
         let malformed = || Failure::new(1923, "malformed edge definition");
@@ -126,6 +128,10 @@ fn create(shared: &Shared, request: &Request) -> Outcome<Answer> {
             return Err(malformed());
         }
         definitions.push(EdgeDefinition { collection, from, to });
+    }
+    let edges: BTreeSet<&str> = definitions.iter().map(|definition| &*definition.collection).collect();
+    if edges.len() < definitions.len() {
+        return Err(Failure::new(1920, "multi use of edge collection in edge def"));
     }
     let orphans = list(&body, "orphanCollections")?;
     let mut server = lock(&shared.server);

@@ -1,8 +1,10 @@
 //! `/_api/index`
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::auth::{Access, demand_collection};
+use super::collections::is_name;
 use super::request::{Answer, Request, bad_type, switch, text};
 use super::{demand_admin, demand_writable, no_endpoint};
 use crate::aql::explain::describe;
@@ -10,6 +12,9 @@ use crate::error::{Failure, Outcome};
 use crate::state::{Shared, lock};
 use crate::store::{Collection, Index, IndexKind, not_found};
 use crate::value::Value;
+
+/// How many attributes an index may store besides.
+const STORED_MAX: usize = 32;
 
 pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcome<Answer> {
     request.only_query(if path.is_empty() { &["collection", "withStats", "withHidden"] } else { &[] })?;
@@ -94,8 +99,17 @@ fn create(shared: &Shared, request: &Request, name: &str) -> Outcome<Answer> {
     {
         return Err(Failure::unknown(10, format!("index over '{field}'")));
     }
-    if fields.contains(&"_id") {
+    let is_id = |field: &&str| field.split('.').any(|name| name == "_id");
+    if fields.iter().any(is_id) {
         return Err(Failure::new(10, "_id attribute cannot be indexed"));
+    }
+    let distinct: BTreeSet<&str> = fields.iter().copied().collect();
+    if distinct.len() < fields.len() {
+        return Err(Failure::new(10, "a field occurs twice"));
+    }
+    // Some clients send one that is empty.
+    if text(&body, "id")?.is_some_and(|id| !id.is_empty()) {
+        return Err(Failure::unknown(10, "attribute 'id' of body"));
     }
     switch(&body, "inBackground")?;
     let mut server = lock(&shared.server);
@@ -103,6 +117,9 @@ fn create(shared: &Shared, request: &Request, name: &str) -> Outcome<Answer> {
     let database = server.database_mut(&request.database)?;
     let collection = database.collections.get_mut(name).ok_or_else(|| not_found(name))?;
     let chosen = text(&body, "name")?.filter(|name| !name.is_empty());
+    if chosen.as_ref().is_some_and(|name| !is_name(name)) {
+        return Err(Failure::new(1208, "illegal name of an index"));
+    }
     let unique = switch(&body, "unique")?.unwrap_or_default();
     let mut index = Index::new(
         id,
@@ -117,6 +134,10 @@ fn create(shared: &Shared, request: &Request, name: &str) -> Outcome<Answer> {
     index.cache_enabled = switch(&body, "cacheEnabled")?.unwrap_or_default();
     if let Some(stored) = body.get("storedValues") {
         index.stored_values = stored.as_array().ok_or_else(|| bad_type("storedValues"))?.clone();
+        let fits = |value: &Value| value.as_str().is_some_and(|path| !distinct.contains(path));
+        if index.stored_values.len() > STORED_MAX || !index.stored_values.iter().all(fits) {
+            return Err(bad_type("storedValues"));
+        }
     }
     // An index is what it indexes and how; what it stores besides is no part of that.
     let same = |other: &&Index| {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub(crate) use self::collection::{Collection, Kind};
-pub(crate) use self::document::split_id;
+pub(crate) use self::document::{check_key, split_id};
 pub(crate) use self::index::{Index, IndexKind, Path};
 pub(crate) use self::session::{Change, Session, Written, apply, not_found};
 use crate::value::Value;
@@ -27,6 +27,7 @@ pub(crate) struct Database {
     /// Options that it was made with, which a cluster tells.
     pub(crate) replication_factor: i64,
     pub(crate) write_concern: i64,
+    pub(crate) sharding: Arc<str>,
     /// Number of the last commit.
     pub(crate) commits: u64,
     pub(crate) locks: Locks,
@@ -40,6 +41,7 @@ impl Database {
             graphs: BTreeMap::new(),
             replication_factor: 1,
             write_concern: 1,
+            sharding: Arc::from(""),
             commits: 0,
             locks: Locks::new(),
         }

@@ -186,7 +186,7 @@ impl<'a> Session<'a> {
         options: &WriteOptions,
     ) -> Outcome<Written> {
         let collection = self.collection(name)?.clone();
-        let key = key_of(&collection, target)?;
+        let key = key_of(target)?;
         self.lock(name, &key)?;
         let old = collection.get(&key).map(|stored| stored.document.clone()).ok_or_else(missing)?;
         let patch = as_body(body)?;
@@ -214,7 +214,7 @@ impl<'a> Session<'a> {
         options: &WriteOptions,
     ) -> Outcome<Written> {
         let collection = self.collection(name)?.clone();
-        let key = key_of(&collection, target)?;
+        let key = key_of(target)?;
         self.lock(name, &key)?;
         let old = collection.get(&key).map(|stored| stored.document.clone()).ok_or_else(missing)?;
         if let Some(target) = target.as_object() {
@@ -254,16 +254,13 @@ fn as_body(document: &Value) -> Outcome<&Object> {
     document.as_object().ok_or_else(|| Failure::new(1227, "invalid document type"))
 }
 
-/// The key of a document, of its id, or a key as it is.
-fn key_of(collection: &Collection, target: &Value) -> Outcome<Arc<str>> {
+/// The key of a document, or a key as it is. What an id stands for is not looked at.
+fn key_of(target: &Value) -> Outcome<Arc<str>> {
     match target {
         Value::Str(_) => check_key(target),
-        Value::Object(object) => match (object.get("_key"), object.get("_id")) {
-            (Some(key), _) => check_key(key),
-            (None, Some(Value::Str(id))) if id.strip_prefix(&format!("{}/", collection.name)).is_some() => {
-                check_key(&Value::str(&id[collection.name.len() + 1..]))
-            }
-            _ => Err(Failure::new(1221, "illegal document key")),
+        Value::Object(object) => match object.get("_key") {
+            Some(key) => check_key(key),
+            None => Err(Failure::new(1226, "missing document key")),
         },
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Double(_) | Value::Array(_) => {
             Err(Failure::new(1221, "illegal document key"))

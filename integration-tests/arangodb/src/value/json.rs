@@ -13,8 +13,8 @@ use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use super::{Object, Value};
 use crate::error::{Failure, Outcome};
 
-/// How deep arrays and objects may lie in one another in a body.
-const DEPTH_MAX: usize = 200;
+/// How deep arrays and objects may lie in one another in a body: slightly below 200, says the documentation.
+const DEPTH_MAX: usize = 190;
 
 /// The first double of which the neighbours are more than one away; from there on the server writes `.0`.
 const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;

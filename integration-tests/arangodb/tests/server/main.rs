@@ -10,6 +10,7 @@ mod language;
 mod lease;
 mod model;
 mod statements;
+mod strict;
 mod transactions;
 mod unknown;
 mod users;

@@ -9,6 +9,9 @@ use crate::aql::walk;
 use crate::error::{Failure, Outcome};
 use crate::value::Value;
 
+/// Clauses that modify.
+const WRITES: &[&str] = &["INSERT", "UPDATE", "REPLACE", "REMOVE", "UPSERT"];
+
 impl Parser<'_> {
     pub(super) fn clauses(&mut self) -> Outcome<Query> {
         let mut query = Query::default();
@@ -19,6 +22,9 @@ impl Parser<'_> {
             if !self.starts_query() && !matches!(keyword, "FILTER" | "SORT" | "LIMIT" | "COLLECT" | "WINDOW")
             {
                 return self.finished(query);
+            }
+            if self.scope().modified && !matches!(keyword, "LET" | "RETURN") && !WRITES.contains(&keyword) {
+                return Err(self.not_known(&format!("{keyword} after a modification")));
             }
             self.next += 1;
             match keyword {
@@ -36,6 +42,10 @@ impl Parser<'_> {
                 "COLLECT" => self.collect(&mut query)?,
                 "RETURN" => {
                     let distinct = self.take_keyword("DISTINCT");
+                    if distinct && !self.scope().loops {
+                        let message = "cannot use DISTINCT modifier on top-level query element";
+                        return Err(Failure::parse(message));
+                    }
                     query.clauses.push(Clause::Return { distinct, value: self.expression()? });
                     return Ok(query);
                 }
@@ -127,8 +137,7 @@ impl Parser<'_> {
                 }
                 ("forceIndexHint", Value::Bool(force)) => hint.force = force,
                 ("disableIndex", Value::Bool(disable)) => hint.disable = disable,
-                ("maxProjections" | "lookahead", Value::Int(_))
-                | ("useCache" | "readOwnWrites", Value::Bool(_)) => {}
+                ("maxProjections" | "lookahead", Value::Int(_)) | ("useCache", Value::Bool(_)) => {}
                 (name, _) => return Err(bad_option("FOR", name)),
             }
         }
@@ -205,7 +214,7 @@ impl Parser<'_> {
         }
         let mut count = None;
         let mut into = None;
-        if self.take_keyword("WITH") {
+        if aggregates.is_empty() && self.take_keyword("WITH") {
             if !self.take_word("COUNT") {
                 return Err(self.unexpected());
             }
@@ -213,7 +222,7 @@ impl Parser<'_> {
             count = Some(self.name()?);
         } else if self.take_keyword("INTO") {
             let name = self.name()?;
-            into = Some((name, self.member()?));
+            into = Some((name, self.member(aggregates.is_empty())?));
         }
         if groups.is_empty() && aggregates.is_empty() && count.is_none() {
             return Err(self.unexpected());
@@ -233,11 +242,12 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn member(&mut self) -> Outcome<Member> {
+    /// `keeps`: a list of variables may follow.
+    fn member(&mut self, keeps: bool) -> Outcome<Member> {
         if self.take_sign("=") {
             return self.expression().map(Member::Value);
         }
-        if self.take_word("KEEP") {
+        if keeps && self.take_word("KEEP") {
             let mut kept = Vec::new();
             loop {
                 let name = self.name()?;

@@ -115,8 +115,10 @@ impl Parser<'_> {
         if self.take_sign("+") {
             return Ok(Expr::Plus(Box::new(self.deeper(Self::unary)?)));
         }
+        let literal = matches!(self.peek(), Token::Literal(_));
         let first = self.primary()?;
-        self.postfix(first)
+        // Literals have neither attributes nor elements.
+        if literal { Ok(first) } else { self.postfix(first) }
     }
 
     fn primary(&mut self) -> Outcome<Expr> {
@@ -165,7 +167,7 @@ impl Parser<'_> {
         Ok(Expr::Array(items))
     }
 
-    fn object(&mut self) -> Outcome<Expr> {
+    pub(super) fn object(&mut self) -> Outcome<Expr> {
         self.expect_sign("{")?;
         let mut attributes = Vec::new();
         while !self.take_sign("}") {

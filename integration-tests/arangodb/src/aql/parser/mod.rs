@@ -283,7 +283,7 @@ impl Parser<'_> {
         if !self.take_word("OPTIONS") {
             return Ok(Vec::new());
         }
-        let Expr::Object(attributes) = self.expression()? else {
+        let Expr::Object(attributes) = self.object()? else {
             return Err(self.unexpected());
         };
         attributes

@@ -20,7 +20,12 @@ impl Parser<'_> {
                 if self.is_keyword("FILTER") {
                     return Err(self.not_known("UPSERT FILTER"));
                 }
-                let search = self.written()?;
+                // An object as it is written, without names that are computed.
+                let search = self.object()?;
+                let named = |(name, _): &(Expr, Expr)| matches!(name, Expr::Value(Value::Str(_)));
+                if !matches!(&search, Expr::Object(attributes) if attributes.iter().all(named)) {
+                    return Err(self.not_known("an UPSERT that looks for computed names"));
+                }
                 self.expect_keyword("INSERT")?;
                 let insert = self.written()?;
                 let replace = self.take_keyword("REPLACE");

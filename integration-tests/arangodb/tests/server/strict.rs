@@ -1,0 +1,232 @@
+//! What a server is documented to refuse, and what its answers lack.
+
+use arangodb_double::{Double, Faults};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::client::{Client, PASSWORD, collections, server};
+
+#[tokio::test]
+async fn statements_follow_the_grammar() {
+    let (double, client) = server().await;
+    collections(&client, &["a", "b"]).await;
+    for query in [
+        // Names begin with a letter, after underscores or one dollar sign.
+        "LET _ = 1 RETURN _",
+        "LET _1 = 1 RETURN _1",
+        "LET a$b = 1 RETURN a$b",
+        "RETURN @_",
+        // Literals have no attributes.
+        "RETURN 'abc'[0]",
+        "RETURN null.x",
+        // Reserved words are no names, of attributes neither.
+        "FOR graph IN [1] RETURN graph",
+        "FOR x IN a RETURN x.any",
+        "RETURN { window: 1 }",
+        "RETURN DISTINCT 1",
+        "RETURN (RETURN DISTINCT 1)",
+        "FOR x IN a COLLECT AGGREGATE n = SUM(x.n) WITH COUNT INTO c RETURN c",
+        "FOR x IN a COLLECT k = x.k AGGREGATE n = SUM(x.n) INTO g KEEP x RETURN g",
+        "FOR x IN a INSERT x INTO b OPTIONS ({ waitForSync: true })",
+        "RETURN 1;",
+        "RETURN 01",
+    ] {
+        assert_eq!(client.refusal(query, json!({})).await, 1501, "{query}");
+    }
+    let binds = |query: &str| json!({ "query": query, "bindVars": { "key": { "_key": "k" } } });
+    for body in [
+        // After a modification there is LET and RETURN, says the documentation.
+        json!({ "query": "FOR x IN [1] INSERT {} INTO a FILTER NEW.n == 1 RETURN NEW" }),
+        json!({ "query": "FOR x IN [1] INSERT {} INTO a LIMIT 1 RETURN NEW" }),
+        json!({ "query": "FOR x IN [1] INSERT {} INTO a FOR y IN [1] RETURN y" }),
+        // UPSERT looks for an object as it is written.
+        json!({ "query": "LET n = 'k' UPSERT { [n]: 1 } INSERT {} UPDATE {} IN a" }),
+        binds("UPSERT @key INSERT @key UPDATE {} IN a"),
+        json!({ "query": "FOR x IN a OPTIONS { readOwnWrites: true } RETURN x" }),
+    ] {
+        let answer = client.ask("POST", "/_api/cursor", body.clone()).await;
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text);
+    }
+    let quoted = "LET $x = 1 FOR `graph` IN [{ `any`: 1 }] RETURN [$x, `graph`.`any`]";
+    assert_eq!(client.rows(quoted, json!({})).await, json!([[1, 1]]));
+    assert_eq!(double.documents("tests", "a").unwrap(), Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn requests_have_the_attributes_that_are_documented_with_values_of_their_kind() {
+    let (_double, client) = server().await;
+    collections(&client, &["a"]).await;
+    for body in [
+        json!({ "query": "RETURN 1", "bindVars": null }),
+        json!({ "query": "RETURN 1", "cache": false }),
+        json!({ "query": "RETURN 1", "batchSize": 0 }),
+        json!({ "query": "RETURN 1", "batchSize": 1.5 }),
+        json!({ "query": "RETURN 1", "batchSize": "10" }),
+        json!({ "query": "RETURN 1", "memoryLimit": -1 }),
+        json!({ "query": "RETURN 1", "ttl": "30" }),
+        json!({ "query": "RETURN 1", "options": null }),
+        json!({ "query": "RETURN 1", "options": { "failOnWarning": 1 } }),
+        json!({ "query": "RETURN 1", "options": { "maxRuntime": "20" } }),
+        json!({ "query": "RETURN 1", "options": { "maxRuntimeS": 20 } }),
+        json!({ "query": "RETURN 1", "options": { "maxTransactionSize": "1" } }),
+        json!({ "query": "RETURN 1", "options": { "usePlanCache": true } }),
+        json!({ "query": "RETURN 1", "options": { "intermediateCommitCount": 10 } }),
+    ] {
+        let answer = client.ask("POST", "/_api/cursor", body.clone()).await;
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text);
+    }
+    let index = |body: Value| client.ask("POST", "/_api/index?collection=a", body);
+    let many = (0..33).map(|i| format!("a{i}")).collect::<Vec<_>>();
+    for body in [
+        json!({ "type": "persistent", "fields": ["x", "x"] }),
+        json!({ "type": "persistent", "fields": ["x._id"] }),
+        json!({ "type": "persistent", "fields": [] }),
+        json!({ "type": "persistent", "fields": ["x"], "name": "with space" }),
+        json!({ "type": "persistent", "fields": ["x"], "storedValues": ["x"] }),
+        json!({ "type": "persistent", "fields": ["x"], "storedValues": many }),
+        json!({ "type": "persistent", "fields": ["x"], "background": true }),
+        json!({ "type": "hash", "fields": ["x"] }),
+    ] {
+        let answer = index(body.clone()).await;
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text);
+    }
+    let stored =
+        json!({ "type": "persistent", "fields": ["x"], "storedValues": ["y"], "inBackground": true });
+    assert_eq!(index(stored).await.status, 201);
+    assert_eq!(index(json!({ "type": "persistent", "fields": ["x"] })).await.status, 200, "the same index");
+    assert_eq!(index(json!({ "type": "persistent", "fields": ["x"], "sparse": true })).await.status, 201);
+    for (path, body) in [
+        ("/_api/database", json!({ "name": "x", "users": [{ "user": "somebody" }] })),
+        ("/_api/database", json!({ "name": "x", "options": { "sharding": "some" } })),
+        ("/_api/database", json!({ "name": "x", "options": { "replicationFactor": 1, "writeConcern": 2 } })),
+        ("/_api/database", json!({ "name": "_x" })),
+        ("/_api/collection", json!({ "name": "x", "type": 4 })),
+        ("/_api/collection", json!({ "name": "x", "keyOptions": { "increment": 2 } })),
+        ("/_api/collection", json!({ "name": "_x" })),
+        ("/_api/gharial", json!({ "name": "g/1", "edgeDefinitions": [] })),
+        (
+            "/_api/gharial",
+            json!({ "name": "g", "edgeDefinitions": [
+                { "collection": "e", "from": ["a"], "to": ["a"] }, { "collection": "e", "from": ["a"], "to": ["a"] }
+            ] }),
+        ),
+    ] {
+        let answer = client.send("POST", path, body.clone()).await;
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text);
+    }
+    let elsewhere = client.ask("POST", "/_api/database", json!({ "name": "x" })).await;
+    assert_eq!((elsewhere.status, elsewhere.number()), (403, 1230));
+}
+
+#[tokio::test]
+async fn documents_are_found_by_their_key_alone_and_written_within_the_rules() {
+    let (_double, client) = server().await;
+    collections(&client, &["a"]).await;
+    client.rows("INSERT { _key: 'k' } INTO a", json!({})).await;
+    assert_eq!(client.refusal("UPDATE { _id: 'a/k' } WITH { n: 1 } IN a", json!({})).await, 1226);
+    assert_eq!(client.refusal("UPDATE 'a/k' WITH { n: 1 } IN a", json!({})).await, 1221);
+    assert_eq!(client.refusal("UPDATE 'missing' WITH { n: 1 } IN a", json!({})).await, 1202);
+    let insert = "INSERT @d INTO a";
+    for key in
+        [json!(5), json!(""), json!("ä"), json!("a b"), json!("a/b"), json!("#"), json!("x".repeat(255))]
+    {
+        assert_eq!(client.refusal(insert, json!({ "d": { "_key": key } })).await, 1221, "{key}");
+    }
+    let all = "azAZ09_-.@()+,=;$!*'%:";
+    client.rows(insert, json!({ "d": { "_key": format!("{all}{}", "x".repeat(254 - all.len())) } })).await;
+    // Keys and ids within a document are what the server says.
+    let ignored = "UPDATE 'k' WITH { _key: 'other', _id: 'a/other', _rev: 'r', n: 1 } IN a RETURN [NEW._key, NEW._id, NEW.n]";
+    assert_eq!(client.rows(ignored, json!({})).await, json!([["k", "a/k", 1]]));
+    let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    for (depth, status) in [(150, 201), (200, 400)] {
+        let body = format!(r#"{{"query":"RETURN @x","bindVars":{{"x":{}}}}}"#, nested(depth));
+        assert_eq!(
+            client.try_send("POST", "/_api/cursor", &body, "").await.unwrap().status,
+            status,
+            "{depth}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn answers_hold_no_more_than_is_documented() {
+    let (double, client) = server().await;
+    let login = json!({ "username": "root", "password": PASSWORD });
+    let answer = client.send("POST", "/_open/auth", login).await.json();
+    let names: Vec<&String> = answer.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["jwt"]);
+    let body = answer["jwt"].as_str().unwrap().split('.').nth(1).unwrap().to_owned();
+    let token: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap();
+    assert!(token["exp"].is_u64() && token["iat"].is_f64(), "{token}");
+    let open = json!({ "query": "FOR i IN 1..3 RETURN i", "batchSize": 2 });
+    let first = client.ask("POST", "/_api/cursor", open).await.json();
+    assert!(first["extra"]["stats"]["writesIgnored"].is_u64() && first["nextBatchId"].is_string(), "{first}");
+    let last =
+        client.ask("POST", &format!("/_api/cursor/{}", first["id"].as_str().unwrap()), Value::Null).await;
+    let last = last.json();
+    assert_eq!((&last["result"], &last["extra"], &last["id"]), (&json!([3]), &json!(null), &json!(null)));
+    double.assert_known();
+}
+
+#[tokio::test]
+async fn an_index_serves_what_the_optimizer_is_sure_of() {
+    let (double, client) = server().await;
+    collections(&client, &["a", "e*"]).await;
+    for (collection, body) in [
+        ("a", json!({ "type": "persistent", "name": "fin", "fields": ["fin"], "sparse": true })),
+        ("e", json!({ "type": "persistent", "name": "to_number", "fields": ["_to", "number"] })),
+    ] {
+        let path = format!("/_api/index?collection={collection}");
+        assert_eq!(client.ask("POST", &path, body).await.status, 201);
+    }
+    let scan = "EnumerateCollectionNode";
+    for (query, node, sorts) in [
+        ("FOR x IN a FILTER x.fin > '' SORT x.fin LIMIT 5 RETURN x", "fin", false),
+        ("FOR x IN a FILTER x.fin > null SORT x.fin DESC LIMIT 5 RETURN x", "fin", false),
+        ("FOR x IN a FILTER x.fin < 'z' AND x.fin != null SORT x.fin DESC RETURN x", "fin", false),
+        // Null is less than every text, and what is not constant may be null.
+        ("FOR x IN a FILTER x.fin < 'z' SORT x.fin DESC LIMIT 5 RETURN x", scan, true),
+        ("FOR u IN [''] FOR x IN a FILTER x.fin > u RETURN x", scan, false),
+        ("FOR u IN [''] FOR x IN a FILTER x.fin == u RETURN x", scan, false),
+        ("FOR x IN a SORT x.fin RETURN x", scan, true),
+        ("FOR x IN a FILTER LOWER(x.fin) == 'z' RETURN x", scan, false),
+        ("FOR x IN a FILTER x.fin != 'z' RETURN x", scan, false),
+        ("FOR x IN e FILTER x._to == 'a/1' SORT x.number LIMIT 5 RETURN x", "to_number", false),
+        ("FOR x IN e FILTER x._to == 'a/1' AND x.number > 5 SORT x.number RETURN x", "to_number", false),
+        ("FOR x IN e FILTER x._to == 'a/1' RETURN x", "edge", false),
+    ] {
+        let plan =
+            client.ask("POST", "/_api/explain", json!({ "query": query })).await.json()["plan"].clone();
+        let nodes = plan["nodes"].as_array().unwrap();
+        let found = nodes.iter().find(|node| !node["collection"].is_null()).unwrap();
+        assert_eq!(found["indexes"][0]["name"].as_str().or(found["type"].as_str()), Some(node), "{query}");
+        assert_eq!(nodes.iter().any(|node| node["type"] == "SortNode"), sorts, "{query}");
+        // In plans ids of indexes stand without their collection.
+        assert!(!found["indexes"][0]["id"].as_str().unwrap_or_default().contains('/'), "{found}");
+    }
+    double.assert_known();
+}
+
+#[tokio::test]
+async fn a_coordinator_tells_how_each_database_was_made() {
+    let faults = Faults { role: "COORDINATOR".to_owned(), authentication: false, ..Faults::default() };
+    let double = Double::start_with(PASSWORD, faults, 1).await.unwrap();
+    let client = Client { address: double.address(), authorization: None, transaction: None };
+    for (name, options, sharding) in [
+        ("one", json!({ "sharding": "single", "replicationFactor": 3, "writeConcern": 2 }), "single"),
+        ("many", json!({}), ""),
+    ] {
+        let made = client.send("POST", "/_api/database", json!({ "name": name, "options": options })).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        let told =
+            client.send("GET", &format!("/_db/{name}/_api/database/current"), Value::Null).await.json();
+        assert_eq!(told["result"]["sharding"], sharding);
+    }
+    double.faults().sharding = Some("single".to_owned());
+    let told = client.send("GET", "/_db/many/_api/database/current", Value::Null).await.json();
+    assert_eq!(told["result"]["sharding"], "single", "as with --cluster.force-one-shard");
+    double.faults().version = "3.12.4".to_owned();
+    let license = client.send("GET", "/_admin/license", Value::Null).await.json();
+    assert_eq!(license, json!({ "license": "none" }), "before 3.12.5 the Community Edition told nothing");
+}
