@@ -47,9 +47,7 @@ struct Shared {
 #[serde(rename_all = "camelCase")]
 pub(super) struct State {
     pub(super) owner: String,
-    /// The owner for people.
-    #[serde(default)]
-    pub(super) holder: String,
+    holder: Option<String>,
     pub(super) epoch: u64,
     /// When the lease ends, by the clock of the server.
     pub(super) expires_ms: f64,
@@ -77,6 +75,13 @@ struct Renew {
 
 #[derive(Serialize)]
 struct Nothing {}
+
+impl State {
+    /// The owner for people.
+    pub(super) fn holder(&self) -> &str {
+        self.holder.as_deref().unwrap_or("another broker")
+    }
+}
 
 impl Lease {
     /// The lease of the mycelium in `database`, not acquired yet. Without renewal it ends after `term`.
@@ -141,7 +146,7 @@ impl Lease {
             // Somebody holds it. Who dies with a lease does not renew it.
             let renewed = held_until.replace(state.expires_ms).is_some_and(|until| until != state.expires_ms);
             if renewed || Instant::now() > wait_until {
-                let what = format!("{} ({})", shared.name(), state.holder);
+                let what = format!("{} ({})", shared.name(), state.holder());
                 return Err(Error::InUse { what });
             }
             shared.database.server().sleep(LOOK_EVERY).await.map_err(Error::from)?;
@@ -265,7 +270,7 @@ impl Shared {
 
     fn lose(&self, state: &State) -> Error {
         self.is_lost.store(true, Ordering::Release);
-        let holder = if state.holder.is_empty() { "another broker" } else { &state.holder };
+        let holder = state.holder();
         Error::Fenced {
             what: format!(
                 "{holder} holds {} under epoch {}",

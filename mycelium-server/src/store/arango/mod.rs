@@ -134,3 +134,6 @@ fn unknown_if(may_be_stored: bool, error: Error) -> Error {
         error => error,
     }
 }
+
+#[cfg(test)]
+mod tests;
