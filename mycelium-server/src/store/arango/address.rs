@@ -113,10 +113,6 @@ impl Address {
     pub(super) fn url(&self) -> &Url {
         &self.url
     }
-
-    pub(super) fn is_https(&self) -> bool {
-        self.url.scheme() == "https"
-    }
 }
 
 /// Without the user.

@@ -1,11 +1,14 @@
 //! Statements: sent to a cursor, whose further batches are fetched, and which is not left open.
 
-use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::super::statements::Statement;
-use super::{Call, Database, Failure, Kind, Ran};
+use super::backoff::Backoff;
+use super::failure::Pace;
+use super::{ANSWER_BYTES_MAX, Call, Database, Failure, Kind, Ran, read};
 
 /// As many rows are answered at once. More than what one statement of ours writes documents.
 const BATCH_ROWS: usize = 10_000;
@@ -13,6 +16,8 @@ const BATCH_ROWS: usize = 10_000;
 const MEMORY_BYTES_MAX: usize = 256 << 20;
 /// The server ends a statement that takes longer, in seconds: before the request for it is given up.
 const RUNTIME_SECONDS_MAX: u32 = 20;
+/// The error of a cursor that is not there any more.
+const CURSOR_NOT_FOUND: u32 = 1600;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +53,13 @@ struct Extra {
     #[serde(default)]
     stats: Stats,
     #[serde(default)]
-    warnings: Vec<Box<RawValue>>,
+    warnings: Vec<Warning>,
+}
+
+#[derive(Deserialize)]
+struct Warning {
+    code: u32,
+    message: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -99,29 +110,86 @@ impl Database {
             options: Options { max_runtime: RUNTIME_SECONDS_MAX, fail_on_warning: true, fill_block_cache },
         };
         let call = Call::post("_api/cursor", &envelope);
-        let page = self.call(if statement.writes { call } else { call.repeatable() }).await?;
-        let Page { mut result, has_more, id, extra } = page;
-        let unreadable = |why: String| {
-            Failure::new(Kind::Unreadable, format!("statement {} in {}: {why}", statement.name, self.name()))
-        };
-        let mut next = id.filter(|_| has_more);
-        if statement.writes {
-            let stats = &extra.stats;
-            if next.is_some() || stats.intermediate_commits > 0 || stats.writes_ignored > 0 {
-                return Err(unreadable(format!(
-                    "{} intermediate commits, {} writes ignored, more rows: {has_more}",
-                    stats.intermediate_commits, stats.writes_ignored
-                )));
+        let call = if statement.writes { call } else { call.repeatable() };
+        let what = format!("statement {} in {} at {}", statement.name, self.name(), self.server().shown());
+        let mut backoff = self.backoff();
+        loop {
+            let first = self.answer(&call, &what, &mut backoff).await?;
+            match self.collect(statement, &first, &what, &mut backoff).await {
+                // Whether a batch was handed out is not known, or the cursor is gone: the statement begins anew.
+                Err(failure) if !statement.writes && may_begin_anew(&failure) => {
+                    let Some(pause) = backoff.next(Pace::Failover) else { return Err(failure) };
+                    self.server().0.transport.sleep(pause).await?;
+                }
+                collected => return collected,
             }
         }
-        if let Some(warning) = extra.warnings.first() {
-            return Err(unreadable(format!("the server warns: {}", warning.get())));
+    }
+
+    /// All rows of a statement whose first batch is there.
+    async fn collect<T: DeserializeOwned>(
+        &self,
+        statement: &Statement,
+        first: &[u8],
+        what: &str,
+        backoff: &mut Backoff,
+    ) -> Result<Ran<T>, Failure> {
+        let mut bytes = first.len();
+        let Page { mut result, has_more, id, extra } = read(first, what)?;
+        let mut open = Open { database: self, id: id.filter(|_| has_more) };
+        let Stats { writes_executed, writes_ignored, intermediate_commits } = extra.stats;
+        if statement.writes && (has_more || intermediate_commits != 0 || writes_ignored != 0) {
+            return Err(Failure::new(
+                Kind::Unreadable,
+                format!(
+                    "{what}: {intermediate_commits} intermediate commits, {writes_ignored} writes ignored, more rows: \
+                     {has_more}; it was not written as one"
+                ),
+            ));
         }
-        while let Some(id) = next {
-            let page: Page<T> = self.call(Call::post_nothing(format!("_api/cursor/{id}"))).await?;
+        if let Some(Warning { code, message }) = extra.warnings.first() {
+            return Err(Failure::new(
+                Kind::Unreadable,
+                format!("{what}: the server warns: {message} ({code})"),
+            ));
+        }
+        while let Some(id) = &open.id {
+            let next = self.answer(&Call::post_nothing(format!("_api/cursor/{id}")), what, backoff).await?;
+            bytes += next.len();
+            if bytes > ANSWER_BYTES_MAX {
+                let line = format!("{what}: more than the {ANSWER_BYTES_MAX} bytes that are taken");
+                return Err(Failure::new(Kind::Unreadable, line));
+            }
+            let page: Page<T> = read(&next, what)?;
             result.extend(page.result);
-            next = page.id.filter(|_| page.has_more);
+            open.id = open.id.take().filter(|_| page.has_more);
         }
-        Ok(Ran { rows: result, written: extra.stats.writes_executed })
+        Ok(Ran { rows: result, written: writes_executed })
+    }
+}
+
+/// Whether a batch that did not come can only be had by running its statement again.
+fn may_begin_anew(failure: &Failure) -> bool {
+    failure.kind() == Kind::Unknown || failure.error_num() == Some(CURSOR_NOT_FOUND)
+}
+
+/// A cursor that has more, and is removed unless all of it is fetched.
+struct Open<'a> {
+    database: &'a Database,
+    id: Option<String>,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let Some(id) = self.id.take() else { return };
+        let database = self.database.with_patience(Duration::ZERO);
+        let remove = async move {
+            // It is gone by itself after a while.
+            if let Err(failure) = database.call::<IgnoredAny>(Call::delete(format!("_api/cursor/{id}"))).await
+            {
+                tracing::debug!(%failure, "a cursor of ArangoDB was left open");
+            }
+        };
+        drop(self.database.server().spawn("the removal of a cursor of ArangoDB", remove));
     }
 }

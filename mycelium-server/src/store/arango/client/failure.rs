@@ -19,6 +19,7 @@ pub(crate) struct Failure {
     kind: Kind,
     status: Option<u16>,
     error_num: Option<u32>,
+    /// It is of the login that had to be before the request, which was not sent.
     is_of_login: bool,
     line: String,
 }
@@ -114,6 +115,13 @@ impl Failure {
         Self { status: Some(status), ..Self::new(kind, line) }
     }
 
+    /// A request that is refused though its user has just logged in.
+    pub(super) fn not_allowed(self, what: &str, user: &str) -> Self {
+        let line =
+            format!("{what}: user {user} may not do this; give that user the rights, or use another one");
+        Self { kind: Kind::NotAllowed, line: one_line(&line), ..self }
+    }
+
     /// The same, of a login.
     pub(super) fn of_login(self) -> Self {
         Self { is_of_login: true, ..self }
@@ -145,12 +153,14 @@ impl Failure {
 
     /// Whether the request may have been executed, or may still be.
     pub(crate) fn is_unknown(&self) -> bool {
-        matches!(self.kind, Kind::Unknown | Kind::ReadOnly | Kind::Unreadable)
+        // What stands before a server may have passed a request on before it answered itself.
+        !self.is_of_login
+            && matches!(self.kind, Kind::Unknown | Kind::ReadOnly | Kind::Unreadable | Kind::NotArango)
     }
 
     /// Whether the same request will be refused again.
     pub(crate) fn is_refused(&self) -> bool {
-        matches!(self.kind, Kind::Refused | Kind::TooLarge | Kind::AlreadyThere)
+        !self.is_of_login && matches!(self.kind, Kind::Refused | Kind::TooLarge | Kind::AlreadyThere)
     }
 
     /// How to try again, if that may help.
@@ -177,9 +187,21 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let what = failure.to_string();
         match failure.kind {
+            // What a login lacks is nothing that is wrong with what was to be stored.
+            _ if failure.is_of_login => Self::Unavailable { what, certainly_not_applied: true, source: None },
             Kind::Refused | Kind::TooLarge | Kind::AlreadyThere => Self::Refused { what },
             Kind::Unreadable => Self::Damaged { what },
-            _ => Self::Unavailable {
+            Kind::Unreachable
+            | Kind::Certificate
+            | Kind::NotArango
+            | Kind::NotLoggedIn
+            | Kind::NotAllowed
+            | Kind::NotThere
+            | Kind::Conflict
+            | Kind::Busy
+            | Kind::Killed
+            | Kind::ReadOnly
+            | Kind::Unknown => Self::Unavailable {
                 what,
                 certainly_not_applied: failure.is_certainly_not_executed(),
                 source: None,
@@ -216,7 +238,7 @@ fn kind_of(error_num: u32, status: u16) -> Kind {
 fn remedy(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::NotLoggedIn => Some("check user and password"),
-        Kind::NotAllowed => Some("give the user of mycelium the rights, or use another user"),
+        Kind::NotAllowed => Some("give the user the rights, or use another one"),
         Kind::ReadOnly => Some("check the licence state and the replicas of the server"),
         Kind::Certificate
         | Kind::Unreachable

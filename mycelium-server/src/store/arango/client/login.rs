@@ -1,11 +1,17 @@
 //! Who we are: tokens that are renewed before they expire, and by one request however many wait for it.
+//!
+//! A server that has no endpoint for logins asks for none, and requests go without credentials. Where something else
+//! answers in the place of that endpoint, as a proxy that passes on `/_db` alone, each request carries user and password
+//! (basic authentication).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
@@ -18,89 +24,138 @@ use super::transport::{Answer, Request, Transport};
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answer to a login, in bytes.
 const LOGIN_BYTES_MAX: usize = 64 << 10;
+/// A token is renewed when it has lived for as many fifths of its life.
+const RENEWED_AT_FIFTHS: u32 = 4;
 
 /// Sends requests in the name of a user.
 #[derive(Debug)]
 pub(super) struct Session {
-    login: Option<Login>,
-    /// What requests are sent with. `None` before the first login, and after one that expired.
-    credentials: Mutex<Option<Arc<Credentials>>>,
-    /// Held by the one who logs in.
-    logging_in: tokio::sync::Mutex<()>,
+    login: Option<Arc<Login>>,
+    state: Arc<Mutex<State>>,
 }
+
+#[derive(Debug, Default)]
+struct State {
+    /// What the last login gave.
+    known: Option<Arc<Credentials>>,
+    /// The login that is under way, for all who wait for it.
+    coming: Option<Coming>,
+}
+
+type Coming = Shared<BoxFuture<'static, Result<Arc<Credentials>, Failure>>>;
 
 /// What a request is sent with.
 #[derive(Debug)]
 struct Credentials {
     /// `None` if the server asks for none.
     header: Option<HeaderValue>,
-    /// From when on it is better to log in again.
-    renew_at: Option<Instant>,
+    /// When it was given.
+    since: Instant,
+    /// For how long it is good. `None`: until it is refused.
+    life: Option<Duration>,
+}
+
+impl Credentials {
+    /// Whether it has not lived for that many fifths of its life.
+    fn is_within(&self, fifths: u32) -> bool {
+        self.life.is_none_or(|life| self.since.elapsed() < life / 5 * fifths)
+    }
 }
 
 impl Session {
     pub(super) fn new(login: Option<Login>) -> Self {
-        Self { login, credentials: Mutex::new(None), logging_in: tokio::sync::Mutex::new(()) }
+        Self { login: login.map(Arc::new), state: Arc::default() }
     }
 
     pub(super) fn user(&self) -> Option<&str> {
         self.login.as_ref().map(|login| login.user.as_str())
     }
 
-    /// Sends a request, and once more with a new token if the one it had has expired. `what` says what it does.
+    /// Sends a request, and once more with a new token if the one it had is refused, which a restart of the server does
+    /// as well as time. `what` says what it does.
     pub(super) async fn send(
         &self,
-        transport: &Transport,
+        transport: &Arc<Transport>,
         request: &Request,
         what: &str,
-        shown: &str,
     ) -> Result<Bytes, Failure> {
         let Some(login) = &self.login else {
-            return success(transport.send(request.clone(), shown).await?, what);
+            return success(transport.send(request.clone()).await?, what).map_err(|failure| {
+                match failure.kind() {
+                    Kind::NotLoggedIn => Failure::new(
+                        Kind::NotLoggedIn,
+                        format!("{what}: the server wants a login; give a user and a password"),
+                    ),
+                    _ => failure,
+                }
+            });
         };
-        let credentials = self.credentials(transport, request, login, None, shown).await?;
         let with = |credentials: &Credentials| Request {
             authorization: credentials.header.clone(),
             ..request.clone()
         };
-        match success(transport.send(with(&credentials), shown).await?, what) {
-            Err(failure) if failure.kind() == Kind::NotLoggedIn => {
-                let renewed = self.credentials(transport, request, login, Some(&credentials), shown).await?;
-                success(transport.send(with(&renewed), shown).await?, what)
-            }
-            answered => answered,
+        let credentials = self.credentials(transport, login, None).await?;
+        match success(transport.send(with(&credentials)).await?, what) {
+            Err(failure) if failure.kind() == Kind::NotLoggedIn => {}
+            answered => return answered,
         }
+        // Nothing was executed.
+        let renewed = self.credentials(transport, login, Some(&credentials)).await?;
+        success(transport.send(with(&renewed)).await?, what).map_err(|failure| match failure.kind() {
+            // It is not the password: that has just been taken.
+            Kind::NotLoggedIn if failure.error_num().is_some() => failure.not_allowed(what, &login.user),
+            _ => failure,
+        })
     }
 
     /// What to send a request with, other than what was `refused`.
     async fn credentials(
         &self,
-        transport: &Transport,
-        request: &Request,
-        login: &Login,
+        transport: &Arc<Transport>,
+        login: &Arc<Login>,
         refused: Option<&Arc<Credentials>>,
-        shown: &str,
     ) -> Result<Arc<Credentials>, Failure> {
-        let is_good = |known: &Arc<Credentials>| {
-            known.renew_at.is_none_or(|at| Instant::now() < at)
-                && !refused.is_some_and(|refused| Arc::ptr_eq(refused, known))
+        let not_refused =
+            |known: &Arc<Credentials>| !refused.is_some_and(|refused| Arc::ptr_eq(refused, known));
+        let (coming, known) = {
+            let mut state = locked(&self.state);
+            let known = state.known.clone().filter(not_refused);
+            if let Some(known) = known.as_ref().filter(|known| known.is_within(RENEWED_AT_FIFTHS)) {
+                return Ok(Arc::clone(known));
+            }
+            let coming = state.coming.get_or_insert_with(|| self.log_in(transport, login));
+            (coming.clone(), known)
         };
-        if let Some(known) = self.known().filter(is_good) {
-            return Ok(known);
+        match (coming.await, known) {
+            (Ok(credentials), _) => Ok(credentials),
+            // It is renewed before its time, so that there is time to.
+            (Err(_), Some(known)) if known.is_within(5) => Ok(known),
+            (Err(failure), _) => Err(failure.of_login()),
         }
-        let _one = self.logging_in.lock().await;
-        // Somebody else may have logged in meanwhile.
-        if let Some(known) = self.known().filter(is_good) {
-            return Ok(known);
-        }
-        let new = Arc::new(log_in(transport, request, login, shown).await?);
-        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&new));
-        Ok(new)
     }
 
-    fn known(&self) -> Option<Arc<Credentials>> {
-        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Begins a login, whose outcome is kept when it is there.
+    fn log_in(&self, transport: &Arc<Transport>, login: &Arc<Login>) -> Coming {
+        let (transport, login) = (Arc::clone(transport), Arc::clone(login));
+        // It stands in the state itself.
+        let state = Arc::downgrade(&self.state);
+        let coming = async move {
+            let credentials = log_in(&transport, &login).await.map(Arc::new);
+            if let Some(state) = state.upgrade() {
+                let mut state = locked(&state);
+                state.coming = None;
+                if let Ok(credentials) = &credentials {
+                    state.known = Some(Arc::clone(credentials));
+                }
+            }
+            credentials
+        };
+        coming.boxed().shared()
     }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The body of an answer of success.
@@ -125,45 +180,37 @@ struct Token {
     jwt: String,
 }
 
-async fn log_in(
-    transport: &Transport,
-    request: &Request,
-    login: &Login,
-    shown: &str,
-) -> Result<Credentials, Failure> {
-    let what = format!("login of {} at {shown}", login.user);
-    let mut url = request.url.clone();
-    url.set_path("/_open/auth");
-    url.set_query(None);
+async fn log_in(transport: &Transport, login: &Login) -> Result<Credentials, Failure> {
+    let what = format!("login of {} at {}", login.user, transport.shown());
     let body = serde_json::to_vec(&Ask { username: &login.user, password: &login.password })
         .map_err(|error| Failure::new(Kind::Refused, format!("{what}: {error}")))?;
     let ask = Request {
         method: Method::POST,
-        url,
+        url: transport.url(["_open", "auth"])?,
         body: Some(Bytes::from(body)),
         timeout: LOGIN_TIMEOUT,
         answer_bytes_max: LOGIN_BYTES_MAX,
         authorization: None,
     };
-    let asked = Instant::now();
-    match success(transport.send(ask, shown).await?, &what) {
+    let since = Instant::now();
+    let (header, life) = match success(transport.send(ask).await?, &what) {
         Ok(answer) => {
-            let Token { jwt } = serde_json::from_slice(&answer)
-                .map_err(|_| Failure::new(Kind::NotArango, format!("{what}: no token in the answer")))?;
-            let renew_at = life_of(&jwt).and_then(|life| asked.checked_add(life / 5 * 4));
-            Ok(Credentials { header: Some(secret(&format!("bearer {jwt}"), &what)?), renew_at })
+            let Token { jwt } =
+                serde_json::from_slice(&answer).map_err(|_| Failure::foreign(&what, 200, &answer))?;
+            (Some(secret(&format!("Bearer {jwt}"), &what)?), life_of(&jwt))
         }
         // The server asks for no login.
-        Err(failure) if failure.status() == Some(404) && failure.error_num().is_some() => {
-            Ok(Credentials { header: None, renew_at: None })
-        }
-        // Something before the server does not pass logins on. It knows user and password as well.
-        Err(failure) if matches!(failure.status(), Some(403..=405 | 501)) => {
+        Err(failure) if failure.status() == Some(404) && failure.error_num().is_some() => (None, None),
+        // Something before the server does not pass logins on.
+        Err(failure)
+            if failure.error_num().is_none() && matches!(failure.status(), Some(403..=405 | 501)) =>
+        {
             let pair = STANDARD.encode(format!("{}:{}", login.user, login.password));
-            Ok(Credentials { header: Some(secret(&format!("Basic {pair}"), &what)?), renew_at: None })
+            (Some(secret(&format!("Basic {pair}"), &what)?), None)
         }
-        Err(failure) => Err(failure.of_login()),
-    }
+        Err(failure) => return Err(failure),
+    };
+    Ok(Credentials { header, since, life })
 }
 
 fn secret(text: &str, what: &str) -> Result<HeaderValue, Failure> {

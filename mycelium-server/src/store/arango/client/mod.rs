@@ -6,8 +6,11 @@
 
 mod backoff;
 mod cursor;
+pub(crate) mod driver;
 mod failure;
 mod login;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::borrow::Cow;
@@ -16,9 +19,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::{Method, Url};
-use serde::Serialize;
+use reqwest::Method;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use self::backoff::Backoff;
 pub(crate) use self::failure::{Failure, Kind};
@@ -33,6 +37,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CREATION_TIMEOUT: Duration = Duration::from_secs(300);
 /// The longest answer that is taken, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// As many reads are under way at once.
+const READS_MAX: usize = 48;
 /// For how long a request is tried again that was certainly not executed: a leader that has gone is replaced by then.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,11 +48,10 @@ pub(crate) struct Server(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    transport: Transport,
+    transport: Arc<Transport>,
     session: Session,
-    /// The server in messages.
-    shown: String,
-    url: Url,
+    /// Room for reads. What writes never waits for what reads: of that there is little, and a lease has its time.
+    reads: Arc<Semaphore>,
 }
 
 /// A database of a server. Cheap to clone.
@@ -140,28 +145,26 @@ impl Server {
     /// # Errors
     /// [`Kind::Certificate`] if the file of certificates cannot be used.
     pub(crate) fn new(address: &Address) -> Result<Self, Failure> {
-        let shown = address.to_string();
         Ok(Self(Arc::new(Shared {
-            transport: Transport::new(address)?,
+            transport: Arc::new(Transport::new(address)?),
             session: Session::new(address.login().cloned()),
-            url: address.url().clone(),
-            shown,
+            reads: Arc::new(Semaphore::new(READS_MAX)),
         })))
+    }
+
+    /// The server in messages: its URL without user and password.
+    pub(crate) fn shown(&self) -> &str {
+        self.0.transport.shown()
+    }
+
+    /// Who logs in.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.0.session.user()
     }
 
     /// A database of this server. Whether it is there is not asked.
     pub(crate) fn database(&self, name: &str) -> Database {
         Database { server: self.clone(), name: name.into(), patience: PATIENCE }
-    }
-
-    /// The server in messages.
-    pub(crate) fn shown(&self) -> &str {
-        &self.0.shown
-    }
-
-    /// Who logs in. `None`: nobody.
-    pub(crate) fn user(&self) -> Option<&str> {
-        self.0.session.user()
     }
 
     /// The database that every server has.
@@ -185,21 +188,6 @@ impl Server {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Joined<T> {
         self.0.transport.spawn(name, work)
-    }
-
-    /// The URL of an endpoint of a database.
-    fn url(&self, database: &str, call: &Call<'_>) -> Result<Url, Failure> {
-        let mut url = self.0.url.clone();
-        match url.path_segments_mut() {
-            Ok(mut segments) => {
-                segments.clear().extend(["_db", database]).extend(call.path.split('/'));
-            }
-            Err(()) => return Err(Failure::new(Kind::Refused, format!("{} takes no path", self.0.shown))),
-        }
-        if !call.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(call.query);
-        }
-        Ok(url)
     }
 }
 
@@ -226,27 +214,42 @@ impl Database {
     /// # Errors
     /// A [`Failure`], which tells whether it may have been executed.
     pub(crate) async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Failure> {
-        let what = format!("{} {} in {} at {}", call.method, call.path, self.name, self.server.0.shown);
-        let answer = self.answer(&call, &what).await?;
-        serde_json::from_slice(&answer).map_err(|error| {
-            Failure::new(Kind::Unreadable, format!("{what}: the answer cannot be read: {error}"))
-        })
+        let what = self.what(&call);
+        let answer = self.answer(&call, &what, &mut self.backoff()).await?;
+        read(&answer, &what)
     }
 
-    /// Sends a call until it is answered with success, or no longer. `what` says what it does.
-    async fn answer(&self, call: &Call<'_>, what: &str) -> Result<Bytes, Failure> {
-        let shared = &self.server.0;
+    /// What a call does, in messages.
+    fn what(&self, call: &Call<'_>) -> String {
+        format!("{} {} in {} at {}", call.method, call.path, self.name, self.server.shown())
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(Instant::now() + self.patience)
+    }
+
+    /// Sends a call until it is answered with success, or no longer.
+    async fn answer(&self, call: &Call<'_>, what: &str, backoff: &mut Backoff) -> Result<Bytes, Failure> {
+        let Shared { transport, session, reads } = &*self.server.0;
+        let mut url = transport.url(["_db", &self.name].into_iter().chain(call.path.split('/')))?;
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(call.query);
+        }
         let request = Request {
             method: call.method.clone(),
-            url: self.server.url(&self.name, call)?,
+            url,
             body: call.body.clone().transpose()?,
             timeout: call.timeout,
             answer_bytes_max: ANSWER_BYTES_MAX,
             authorization: None,
         };
-        let mut backoff = Backoff::new(Instant::now() + self.patience);
+        let _room = match call.repeatable {
+            // It is never closed.
+            true => reads.acquire().await.ok(),
+            false => None,
+        };
         loop {
-            let failure = match shared.session.send(&shared.transport, &request, what, &shared.shown).await {
+            let failure = match session.send(transport, &request, what).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -256,7 +259,24 @@ impl Database {
                 return Err(failure);
             };
             tracing::debug!(%failure, ?pause, "a request to ArangoDB is tried again");
-            shared.transport.sleep(pause).await?;
+            transport.sleep(pause).await?;
         }
     }
+}
+
+/// What an answer of success says. `what` was done.
+fn read<T: DeserializeOwned>(answer: &[u8], what: &str) -> Result<T, Failure> {
+    /// What almost every answer of ArangoDB has.
+    #[derive(Deserialize)]
+    struct Ours {
+        #[expect(dead_code, reason = "only that it is there counts")]
+        code: u16,
+        error: bool,
+    }
+    serde_json::from_slice(answer).map_err(|error| match serde_json::from_slice::<Ours>(answer) {
+        Ok(Ours { error: false, .. }) => {
+            Failure::new(Kind::Unreadable, format!("{what}: the answer cannot be read: {error}"))
+        }
+        Ok(_) | Err(_) => Failure::foreign(what, 200, answer),
+    })
 }

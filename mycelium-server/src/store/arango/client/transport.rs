@@ -33,7 +33,15 @@ pub(super) struct Transport {
     tasks: TaskGroup,
     /// `None` while this is dropped.
     runtime: Option<Runtime>,
-    is_https: bool,
+    place: Arc<Place>,
+}
+
+/// Where requests go.
+#[derive(Debug)]
+struct Place {
+    url: Url,
+    /// The server in messages.
+    shown: String,
 }
 
 /// One request. Cheap to clone.
@@ -85,8 +93,28 @@ impl Transport {
             .enable_time()
             .build()
             .map_err(|error| unusable(&error))?;
-        let tasks = TaskGroup::default();
-        Ok(Self { client, tasks, runtime: Some(runtime), is_https: address.is_https() })
+        let place = Place { url: address.url().clone(), shown: address.to_string() };
+        Ok(Self { client, tasks: TaskGroup::default(), runtime: Some(runtime), place: Arc::new(place) })
+    }
+
+    /// The server in messages.
+    pub(super) fn shown(&self) -> &str {
+        &self.place.shown
+    }
+
+    /// The URL of a path, of which these are the parts.
+    ///
+    /// # Errors
+    /// None for an address that was parsed.
+    pub(super) fn url<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Result<Url, Failure> {
+        let mut url = self.place.url.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => {
+                segments.clear().extend(path);
+            }
+            Err(()) => return Err(Failure::new(Kind::Refused, format!("{} takes no path", self.shown()))),
+        }
+        Ok(url)
     }
 
     /// Runs a task on the runtime of the connections.
@@ -104,16 +132,14 @@ impl Transport {
     /// # Errors
     /// If the runtime stops.
     pub(super) async fn sleep(&self, pause: Duration) -> Result<(), Failure> {
-        self.spawn("a pause before a request to ArangoDB", tokio::time::sleep(pause))
-            .await
-            .map_err(unfinished)
+        let pause = async move { tokio::time::sleep(pause).await };
+        self.spawn("a pause before a request to ArangoDB", pause).await.map_err(unfinished)
     }
 
     /// Sends a request and reads what is answered, whatever that is. The request goes on if nobody waits for it any more.
-    pub(super) async fn send(&self, request: Request, shown: &str) -> Result<Answer, Failure> {
-        let (client, is_https, shown) = (self.client.clone(), self.is_https, Arc::<str>::from(shown));
-        let sent =
-            async move { exchange(&client, request).await.map_err(|error| error.told(&shown, is_https)) };
+    pub(super) async fn send(&self, request: Request) -> Result<Answer, Failure> {
+        let (client, place) = (self.client.clone(), Arc::clone(&self.place));
+        let sent = async move { exchange(&client, request).await.map_err(|error| error.told(&place)) };
         self.spawn("a request to ArangoDB", sent).await.map_err(unfinished)?
     }
 }
@@ -167,7 +193,8 @@ async fn exchange(client: &reqwest::Client, request: Request) -> Result<Answer, 
 
 impl Broken {
     /// What that means for a request to this server.
-    fn told(&self, shown: &str, is_https: bool) -> Failure {
+    fn told(&self, place: &Place) -> Failure {
+        let shown = &place.shown;
         let error = match self {
             Self::TooLong { limit } => {
                 let line = format!("{shown} answers with more than the {limit} bytes that are taken");
@@ -177,7 +204,7 @@ impl Broken {
         };
         let why = chain(error);
         if error.is_connect() {
-            if is_https && is_about_tls(error) {
+            if place.url.scheme() == "https" && is_about_tls(error) {
                 let line = format!(
                     "{shown} cannot be spoken to with TLS: {why}; check that it speaks https, and give the certificate of \
                      its authority if it has its own"
