@@ -13,6 +13,10 @@ use crate::value::Value;
 /// Longest name, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
+/// Collections that every database has of its own, and that nobody may use here.
+const SYSTEM_COLLECTIONS: &[&str] =
+    &["_analyzers", "_aqlfunctions", "_frontend", "_graphs", "_jobs", "_queues"];
+
 pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcome<Answer> {
     request.only_query(match (request.method.as_str(), path) {
         ("GET", []) => &["excludeSystem"],
@@ -28,8 +32,15 @@ pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcom
             let database = server.database(&request.database)?;
             let user = server.users.get(&request.user);
             let may = |name: &str| user.is_some_and(|u| u.collection(&request.database, name) > Access::None);
-            let told = database.collections.values().filter(|collection| may(&collection.name));
-            Ok(Answer::result(200, Value::array(told.map(|collection| summary(collection, major)).collect())))
+            let own = database.collections.values().filter(|collection| may(&collection.name));
+            let mut told: Vec<Value> = own.map(|collection| summary(collection, major)).collect();
+            if request.switch("excludeSystem")? != Some(true) {
+                let system = SYSTEM_COLLECTIONS.iter().filter(|name| may(name)).zip(1..);
+                told.extend(
+                    system.map(|(name, id)| summary(&Collection::new(name, id, Kind::Document), major)),
+                );
+            }
+            Ok(Answer::result(200, Value::array(told)))
         }
         ("POST", []) => {
             demand_writable(shared)?;

@@ -185,10 +185,11 @@ async fn create(shared: &Arc<Shared>, request: &Request) -> Outcome<Answer> {
     let wanted = wanted(request)?;
     lock(&shared.counters).statement(&wanted.query);
     let prepared = prepare(shared, request, &wanted.query, &wanted.binds)?;
-    let (clock_ahead_ms, refused, intermediate_commits, coordinator) = {
+    let (clock_ahead_ms, is_4, refused, intermediate_commits, coordinator) = {
         let faults = lock(&shared.faults);
         let coordinator = faults.role == "COORDINATOR";
-        (faults.clock_ahead_ms, faults.refused.clone(), faults.intermediate_commits, coordinator)
+        let is_4 = faults.major() >= 4;
+        (faults.clock_ahead_ms, is_4, faults.refused.clone(), faults.intermediate_commits, coordinator)
     };
     let start = Instant::now();
     let limits = Limits {
@@ -197,6 +198,8 @@ async fn create(shared: &Arc<Shared>, request: &Request) -> Outcome<Answer> {
         fail_on_warning: wanted.fail_on_warning,
         full_count: wanted.full_count,
         clock_ahead_ms,
+        is_4,
+        held: if wanted.memory.is_some() { wanted.binds.values().map(Value::bytes).sum() } else { 0 },
         refused,
     };
     let ran = execute(shared, request, &prepared, &limits, wanted.max_runtime).await?;

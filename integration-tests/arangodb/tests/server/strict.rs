@@ -230,3 +230,34 @@ async fn a_coordinator_tells_how_each_database_was_made() {
     let license = client.send("GET", "/_admin/license", Value::Null).await.json();
     assert_eq!(license, json!({ "license": "none" }), "before 3.12.5 the Community Edition told nothing");
 }
+
+#[tokio::test]
+async fn a_database_has_collections_of_its_own() {
+    let (double, client) = server().await;
+    collections(&client, &["a"]).await;
+    let names = |told: Value| -> Vec<String> {
+        let told = told["result"].as_array().unwrap().clone();
+        told.iter().map(|collection| collection["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = names(client.ask("GET", "/_api/collection", Value::Null).await.json());
+    assert!(all.contains(&"a".to_owned()) && all.contains(&"_graphs".to_owned()), "{all:?}");
+    let path = "/_api/collection?excludeSystem=true";
+    assert_eq!(names(client.ask("GET", path, Value::Null).await.json()), ["a"]);
+    double.assert_known();
+}
+
+#[tokio::test]
+async fn the_memory_of_a_statement_holds_its_parameters() {
+    let (_double, client) = server().await;
+    let body = |limit: usize| json!({ "query": "RETURN LENGTH(@text)", "bindVars": { "text": "x".repeat(50_000) }, "memoryLimit": limit });
+    assert_eq!(client.ask("POST", "/_api/cursor", body(100_000)).await.status, 201);
+    assert_eq!(client.ask("POST", "/_api/cursor", body(10_000)).await.number(), 32);
+}
+
+#[tokio::test]
+async fn a_plus_puts_texts_together_from_4_on() {
+    let (double, client) = server().await;
+    assert_eq!(client.rows("RETURN 1 + '2'", json!({})).await, json!([3]));
+    double.faults().version = "4.0.0".to_owned();
+    assert_eq!(client.rows("RETURN [1 + '2', 1 + 2, 'a' + null]", json!({})).await, json!([["12", 3, "a"]]));
+}

@@ -245,6 +245,11 @@ fn binary(calls: &mut Calls, operator: Binary, left: &Value, right: &Value) -> O
 }
 
 fn arithmetic(calls: &mut Calls, operator: Binary, left: &Value, right: &Value) -> Value {
+    // From 4.x on a plus puts texts together.
+    let has_text = left.as_str().is_some() || right.as_str().is_some();
+    if calls.is_4 && operator == Binary::Add && has_text {
+        return Value::from(format!("{}{}", left.to_text(), right.to_text()));
+    }
     let (left, right) = (left.to_number(), right.to_number());
     if matches!(operator, Binary::Divide | Binary::Modulo) && right.to_f64() == 0.0 {
         calls.warn(1562, "division by zero");

@@ -45,6 +45,10 @@ pub(crate) struct Limits {
     pub(crate) fail_on_warning: bool,
     pub(crate) full_count: bool,
     pub(crate) clock_ahead_ms: i64,
+    /// As a server of 4.x.
+    pub(crate) is_4: bool,
+    /// Bytes that the statement holds before it begins: its bind parameters.
+    pub(crate) held: usize,
     /// Documents that are refused for good.
     pub(crate) refused: Vec<Refusal>,
 }
@@ -65,7 +69,8 @@ pub(crate) fn run(
     limits: &Limits,
 ) -> Outcome<Ran> {
     session.refused.clone_from(&limits.refused);
-    let calls = Calls { name: "", warnings: Vec::new(), clock_ahead_ms: limits.clock_ahead_ms };
+    let calls =
+        Calls { name: "", warnings: Vec::new(), clock_ahead_ms: limits.clock_ahead_ms, is_4: limits.is_4 };
     let mut run = Run {
         session,
         graphs,
@@ -78,6 +83,7 @@ pub(crate) fn run(
         access: HashMap::new(),
         width: statement.slots,
     };
+    run.hold(limits.held)?;
     let mut row = vec![Value::Null; statement.slots];
     let result = run.query(&statement.query, &mut row, limits.full_count)?;
     if let Some((number, message)) = run.calls.warnings.first().filter(|_| limits.fail_on_warning) {

@@ -43,6 +43,8 @@ pub(crate) struct Calls {
     pub(crate) warnings: Vec<(u32, String)>,
     /// How far the clock of the server is ahead of that of the machine, in milliseconds.
     pub(crate) clock_ahead_ms: i64,
+    /// As on a server of 4.x.
+    pub(crate) is_4: bool,
 }
 
 /// How many warnings a statement keeps.
