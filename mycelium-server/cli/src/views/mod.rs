@@ -13,7 +13,7 @@ pub(crate) use self::names::{Names, Outline};
 pub(crate) use self::payload::Payload;
 pub(crate) use self::values::{ValueView, values_json, values_of};
 
-use mycelium_proto::v1::{Failure, Frame, JobStatus};
+use mycelium_proto::v1::{Failure, Frame, JobEdgeKind, JobStatus};
 
 use crate::output::format;
 
@@ -21,6 +21,15 @@ use crate::output::format;
 pub(crate) fn status_name(status: JobStatus) -> &'static str {
     match status.as_str_name().strip_prefix("JOB_STATUS_") {
         // A status that this program does not know reads so too: the broker is newer.
+        Some("UNSPECIFIED") | None => message::UNKNOWN,
+        Some(name) => name,
+    }
+}
+
+/// What an edge stands for: `VALUE`, `AFTER`.
+pub(crate) fn edge_kind_name(kind: JobEdgeKind) -> &'static str {
+    match kind.as_str_name().strip_prefix("JOB_EDGE_KIND_") {
+        // As above.
         Some("UNSPECIFIED") | None => message::UNKNOWN,
         Some(name) => name,
     }

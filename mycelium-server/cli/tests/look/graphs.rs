@@ -1,6 +1,6 @@
 //! Graphs, for people, programs and Graphviz.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use elf_runtime::{Arguments, args, list};
 use serde_json::json;
@@ -134,6 +134,54 @@ async fn the_edges_of_a_graph_in_dot_are_exactly_the_dependencies() {
     let around = ["graph", "--job", &bee, "--depth", "1", "--format", "dot"];
     let near = edges_of(&dot::parse(&broker.run(&around).await.good()));
     assert!(near.is_subset(&expected) && near.len() == 3, "{near:?}");
+
+    // Other programs are told the same.
+    let of_job = |attributes: &dot::Attributes| {
+        ["task", "elf", "status", "flow"].map(|name| attributes.get(name).cloned().unwrap_or_default())
+    };
+    let of_edge = |(from, to, told): &(String, String, dot::Attributes)| {
+        let attribute = |name| told.get(name).cloned().unwrap_or_default();
+        [from.clone(), to.clone(), attribute("kind"), attribute("output"), attribute("parameter")]
+    };
+    let nodes: BTreeMap<_, _> = graph.nodes.iter().map(|(id, told)| (id.clone(), of_job(told))).collect();
+    let edges: BTreeSet<_> = graph.edges.iter().map(of_edge).collect();
+    let texts = |texts: [&str; 5]| texts.map(str::to_owned);
+    let flow_id = flow.id().to_string();
+    assert_eq!(nodes[&bee], ["task_weigh", ELF, "DONE", &flow_id]);
+    assert_eq!(nodes[&strange][..2], ["task_\"x\"", "a\\b"]);
+    assert!(edges.contains(&texts([&bee, &ant, "VALUE", "species", "species"])), "{edges:?}");
+    assert!(edges.contains(&texts([&sum, &strange, "VALUE", "", "p\\"])), "{edges:?}");
+    assert!(edges.contains(&texts([&ant, &strange, "AFTER", "", ""])), "{edges:?}");
+    let json = broker.run(&["graph", "--flow", FLOW, "--format", "json"]).await.good();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let told = |object: &serde_json::Value| {
+        let pairs = object.as_object().unwrap().iter();
+        pairs.map(|(name, text)| (name.clone(), text.as_str().unwrap().to_owned())).collect()
+    };
+    let of_json =
+        |what: &str| json[what].as_array().unwrap().iter().map(told).collect::<Vec<dot::Attributes>>();
+    let json_nodes: BTreeMap<_, _> =
+        of_json("nodes").iter().map(|told| (told["id"].clone(), of_job(told))).collect();
+    assert_eq!(json_nodes, nodes);
+    let ends = |told: dot::Attributes| of_edge(&(told["source"].clone(), told["target"].clone(), told));
+    assert_eq!(of_json("edges").into_iter().map(ends).collect::<BTreeSet<_>>(), edges);
+    assert_eq!(json["graph"], json!({"name": FLOW, "truncated": false}));
+    let xml = broker.run(&["graph", "--flow", FLOW, "--format", "graphml"]).await.good();
+    let xml = roxmltree::Document::parse(&xml).unwrap();
+    let elements = |name: &'static str| xml.descendants().filter(move |node| node.has_tag_name(name));
+    let told = |node: roxmltree::Node<'_, '_>| -> dot::Attributes {
+        let data = node.children().filter(|child| child.has_tag_name("data"));
+        let text = |data: roxmltree::Node<'_, '_>| data.text().unwrap_or_default().to_owned();
+        data.map(|data| (data.attribute("key").unwrap().to_owned(), text(data))).collect()
+    };
+    let attribute = |node: roxmltree::Node<'_, '_>, name| node.attribute(name).unwrap().to_owned();
+    let xml_nodes: BTreeMap<_, _> =
+        elements("node").map(|node| (attribute(node, "id"), of_job(&told(node)))).collect();
+    assert_eq!(xml_nodes, nodes);
+    let xml_edges: BTreeSet<_> = elements("edge")
+        .map(|edge| of_edge(&(attribute(edge, "source"), attribute(edge, "target"), told(edge))))
+        .collect();
+    assert_eq!(xml_edges, edges);
 
     let text = broker.run(&["graph", "--job", &bee, "--depth", "9"]).await.good();
     let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} is missing: {text}"));

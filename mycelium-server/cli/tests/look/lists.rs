@@ -135,12 +135,13 @@ async fn what_cannot_be_seen_is_written_out() {
         &["graph", "--flow", HOSTILE],
         &["graph", "--flow", HOSTILE, "--values"],
         &["graph", "--flow", HOSTILE, "--format", "dot"],
+        &["graph", "--flow", HOSTILE, "--format", "json"],
+        &["graph", "--flow", HOSTILE, "--values", "--format", "graphml"],
     ] {
         let text = broker.run(command).await.good();
-        assert!(
-            !is_hidden(&text) && (text.contains(r"\u{202e}") || command[0] == "lineage"),
-            "{command:?}: {text:?}"
-        );
+        let is_written_out = |written: &&str| text.contains(written);
+        let is_told = [r"\u{202e}", r"\u202e", "&#x202e;"].iter().any(is_written_out);
+        assert!(!is_hidden(&text) && (is_told || command[0] == "lineage"), "{command:?}: {text:?}");
     }
     for command in [&["flows"][..], &["job", &id], &["graph", "--flow", HOSTILE]] {
         let text = run(broker.command(command).args(["--output", "json"])).await.good();

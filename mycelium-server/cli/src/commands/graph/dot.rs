@@ -1,11 +1,10 @@
 //! A graph in the language of Graphviz.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use mycelium_proto::v1::{JobEdgeKind, JobStatus};
 
-use super::Graph;
+use super::{Graph, parts};
 use crate::output::format;
 use crate::views::status_name;
 
@@ -18,7 +17,14 @@ pub(super) fn render(graph: &Graph) -> String {
     text.push_str("  rankdir=LR;\n");
     text.push_str("  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n");
     text.push_str("  edge [fontname=\"sans-serif\", fontsize=10];\n");
-    for job in &graph.jobs {
+    for node in graph.nodes() {
+        let id = quote(&node.id);
+        let Some(job) = node.job else {
+            let label = quote(&format!("job of another flow\n{}", node.id));
+            // Writing to a string cannot fail.
+            let _infallible = writeln!(text, "  {id} [label={label}, style=\"rounded,dotted\"];");
+            continue;
+        };
         let mut label = format!("{}\n{}", job.task, job.elf);
         // What their names stand for is seen by the edges.
         let values = graph.values.iter().flat_map(|values| values.short_lines(&job.job_id, LINE_CHARS_MAX));
@@ -26,26 +32,17 @@ pub(super) fn render(graph: &Graph) -> String {
             label.push('\n');
             label.push_str(&line);
         }
-        // Writing to a string cannot fail.
         let _infallible = writeln!(
             text,
-            "  {} [label={}, tooltip={}, fillcolor={}];",
-            quote(&format::id(&job.job_id)),
+            "  {id} [label={}, tooltip={}, fillcolor={}{}];",
             quote(&label),
             quote(status_name(job.status())),
             quote(colour(job.status())),
+            told(node.attributes()),
         );
     }
-    let shown: BTreeSet<_> = graph.jobs.iter().map(|job| &job.job_id).collect();
-    let beyond: BTreeSet<_> =
-        graph.edges.iter().map(|edge| &edge.from_job_id).filter(|from| !shown.contains(from)).collect();
-    for job_id in beyond {
-        let id = format::id(job_id);
-        let label = quote(&format!("job of another flow\n{id}"));
-        let _infallible = writeln!(text, "  {} [label={label}, style=\"rounded,dotted\"];", quote(&id));
-    }
     for edge in &graph.edges {
-        let attribute = match edge.kind() {
+        let look = match edge.kind() {
             JobEdgeKind::Value => {
                 format!("label={}", quote(format!("{} -> {}", edge.output, edge.parameter).trim_start()))
             }
@@ -56,13 +53,19 @@ pub(super) fn render(graph: &Graph) -> String {
             JobEdgeKind::Unspecified => "style=dotted".to_owned(),
         };
         let (from, to) = (format::id(&edge.from_job_id), format::id(&edge.to_job_id));
-        let _infallible = writeln!(text, "  {} -> {} [{attribute}];", quote(&from), quote(&to));
+        let told = told(parts::attributes(edge));
+        let _infallible = writeln!(text, "  {} -> {} [{look}{told}];", quote(&from), quote(&to));
     }
     text.push_str("}\n");
     text
 }
 
-/// The attributes of an edge whose value is no argument.
+/// Attributes that Graphviz draws nothing of and keeps, for programs that read its language.
+fn told(attributes: Vec<(&'static str, String)>) -> String {
+    attributes.into_iter().map(|(name, value)| format!(", {name}={}", quote(&value))).collect()
+}
+
+/// How an edge looks whose value is no argument.
 fn dotted(output: &str, what: &str) -> String {
     format!("style=dotted, label={}", quote(format!("{output} -> {what}").trim_start()))
 }
@@ -128,11 +131,12 @@ mod tests {
             ..Graph::default()
         });
         for attributes in [
-            "[style=dotted, label=\"weight -> if\"]",
-            "[style=dotted, label=\"-> if\"]",
-            "[style=dotted, label=\"-> for each\"]",
-            "[style=dotted, label=\"gather\"]",
+            "[style=dotted, label=\"weight -> if\", kind=\"CONDITION\", output=\"weight\"]",
+            "[style=dotted, label=\"-> if\", kind=\"CONDITION\"]",
+            "[style=dotted, label=\"-> for each\", kind=\"ELEMENT\"]",
+            "[style=dotted, label=\"gather\", kind=\"GATHER\"]",
             "tooltip=\"SKIPPED\"",
+            "status=\"SKIPPED\"",
         ] {
             assert!(text.contains(attributes), "{attributes} in {text}");
         }

@@ -1,6 +1,8 @@
 //! `mycelium graph`.
 
 mod dot;
+mod graphml;
+mod parts;
 mod text;
 
 use std::collections::{HashMap, HashSet};
@@ -21,10 +23,15 @@ use crate::views::views;
 /// Shows jobs and the values that flow between them: of a whole flow, or around one job.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "DOT: jobs are nodes, coloured by status; a value that flows is an edge labelled `output -> \
-    parameter` (`-> parameter` for the whole of what a job returned), an order without a value is a dashed edge, and \
-    what decides how a job goes on is a dotted edge: `if`, `for each` and `gather`.\n\
-    JSON: {jobs (as in `mycelium jobs`), edges: [{kind: VALUE, AFTER, CONDITION, ELEMENT or GATHER, from_job_id, \
+    after_help = "For other programs, --format dot, json and graphml: a node is a job, with task, elf, status and flow \
+    (nothing for a job of another flow), an edge leads from a job to one that depends on it, with kind (VALUE, AFTER, \
+    CONDITION, ELEMENT or GATHER), and for a value that flows output (none for the whole of what a job returned) and \
+    parameter.\n\
+    DOT: jobs are coloured by status; a value that flows is an edge labelled `output -> parameter`, an order without a \
+    value is a dashed edge, and what decides how a job goes on is a dotted edge: `if`, `for each` and `gather`.\n\
+    --format json: {directed, multigraph, graph: {name, truncated}, nodes: [{id, task, elf, status, flow}], edges: \
+    [{source, target, kind, output, parameter}]}, without what is not known: what NetworkX calls node-link data.\n\
+    --output json, as the contract has it: {jobs (as in `mycelium jobs`), edges: [{kind: VALUE, AFTER, CONDITION, ELEMENT or GATHER, from_job_id, \
     to_job_id, output, parameter}], truncated, and with --values: values: [{job_id, values (as in `mycelium \
     job`)}]}.\n\n\
     Example: mycelium graph --flow 'daily report' --format dot | dot -Tsvg > report.svg"
@@ -35,7 +42,7 @@ pub(crate) struct Args {
     /// How many edges away from the job to look, up and down. Default: 1. A flow is shown whole.
     #[arg(long, conflicts_with = "flow", value_parser = clap::value_parser!(u32).range(1..=100))]
     depth: Option<u32>,
-    /// Whether to print the graph for people, or in the language of Graphviz. Default: text.
+    /// Whether to print the graph for people, or for programs that draw and analyse graphs. Default: text.
     #[arg(long, value_enum)]
     format: Option<GraphFormat>,
     /// Whether to show as well what each job was given: how its values are computed, and what they come to.
@@ -62,6 +69,11 @@ enum GraphFormat {
     Text,
     /// For Graphviz.
     Dot,
+    /// Nodes and edges, for libraries of graphs.
+    Json,
+    /// XML, for editors and libraries of graphs.
+    #[value(name = "graphml")]
+    GraphMl,
 }
 
 /// How the graph is printed, all told.
@@ -69,6 +81,10 @@ enum GraphFormat {
 pub(crate) enum Style {
     Text,
     Dot,
+    GraphMl,
+    /// Nodes and edges.
+    NodeLink,
+    /// As the contract has it.
     Json,
 }
 
@@ -83,6 +99,8 @@ impl Args {
             (Some(_), true) => Err(Misuse("--format and --output json exclude each other".to_owned())),
             (None | Some(GraphFormat::Text), false) => Ok(Style::Text),
             (Some(GraphFormat::Dot), false) => Ok(Style::Dot),
+            (Some(GraphFormat::Json), false) => Ok(Style::NodeLink),
+            (Some(GraphFormat::GraphMl), false) => Ok(Style::GraphMl),
         }
     }
 }
@@ -114,6 +132,8 @@ pub(crate) async fn run(args: Args, style: Style, mycelium: &Mycelium, output: O
     let graph = fetch(mycelium, title, root, depth, args.values).await?;
     match style {
         Style::Json => output.json(&json(&graph))?,
+        Style::NodeLink => output.json(&node_link(&graph))?,
+        Style::GraphMl => output.text(&graphml::render(&graph))?,
         Style::Dot => output.text(&dot::render(&graph))?,
         Style::Text => output.text(&text::render(&graph))?,
     }
@@ -188,4 +208,33 @@ fn json(graph: &Graph) -> Json {
         Json::object([("job_id", format::id(&job.job_id).into()), ("values", values.json(&job.job_id))])
     };
     json.with("values", graph.jobs.iter().map(of).collect::<Vec<_>>())
+}
+
+/// Nodes and edges, in the shape that libraries of graphs read.
+fn node_link(graph: &Graph) -> Json {
+    let texts = |object: Json, attributes: Vec<(&str, String)>| {
+        attributes.into_iter().fold(object, |object, (name, value)| object.with(name, value))
+    };
+    let node = |node: parts::Node<'_>| {
+        let object = texts(Json::object([("id", node.id.as_str().into())]), node.attributes());
+        match (node.job, &graph.values) {
+            (Some(job), Some(values)) => object.with("values", values.json(&job.job_id)),
+            _ => object,
+        }
+    };
+    let edge = |edge: &JobEdge| {
+        let ends = [
+            ("source", format::id(&edge.from_job_id).into()),
+            ("target", format::id(&edge.to_job_id).into()),
+        ];
+        texts(Json::object(ends), parts::attributes(edge))
+    };
+    let of_graph = [("name", graph.title.as_str().into()), ("truncated", graph.truncated.into())];
+    Json::object([
+        ("directed", true.into()),
+        ("multigraph", true.into()),
+        ("graph", Json::object(of_graph)),
+        ("nodes", graph.nodes().map(node).collect::<Vec<_>>().into()),
+        ("edges", graph.edges.iter().map(edge).collect::<Vec<_>>().into()),
+    ])
 }
