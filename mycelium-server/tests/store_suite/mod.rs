@@ -174,9 +174,15 @@ pub(crate) fn change(number: u8, after: JobAfter) -> JobChange {
     JobChange { id: job(number), flow: flow(1), created: None, revived: None, after }
 }
 
-/// A new job.
+/// A new job, whose specification says the same of it as its record.
 pub(crate) fn created(number: u8, depends_on: &[u8], after: JobAfter) -> JobChange {
-    JobChange { created: Some(spec(number, depends_on)), ..change(number, after) }
+    let spec = spec(number, depends_on);
+    let head = match &after {
+        JobAfter::Live(live) => live.head.clone(),
+        JobAfter::Finished(finished) => finished.head.clone(),
+        JobAfter::Evaluate | JobAfter::Dropped => spec.head.clone(),
+    };
+    JobChange { created: Some(SpecRecord { head, ..spec }), ..change(number, after) }
 }
 
 pub(crate) fn jobs(jobs: Vec<JobChange>) -> Batch {

@@ -10,6 +10,8 @@ pub(crate) mod client;
 mod commit;
 mod documents;
 mod lease;
+mod lists;
+mod reads;
 mod schema;
 mod statements;
 mod sweep;

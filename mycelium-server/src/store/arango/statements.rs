@@ -62,6 +62,66 @@ statements! {
     ACQUIRE = "acquire", writes true, || json!({"me": "a", "holder": "a broker", "ttlMs": 15_000});
     /// Renews the lease.
     RENEW = "renew", writes true, || json!({"epoch": 1, "ttlMs": 15_000});
+    /// Reads specifications of jobs.
+    SPECS = "specs", writes false, || json!({"keys": ["a"]});
+    /// Reads specifications of jobs without their bodies.
+    OUTLINES = "outlines", writes false, || json!({"keys": ["a"]});
+    /// Reads unfinished jobs.
+    UNFINISHED = "unfinished", writes false, || json!({"keys": ["a"]});
+    /// Reads finished jobs.
+    FINISHED = "finished", writes false, || json!({"keys": ["a"]});
+    /// Reads what jobs returned.
+    OUTPUTS = "outputs", writes false, || json!({"keys": ["a"]});
+    /// Reads a page of all finished jobs.
+    FINISHED_LISTED = "finished_listed", writes false, || json!({"before": "g", "limit": 100});
+    /// Reads a page of the finished jobs of a flow.
+    FINISHED_OF_FLOW = "finished_of_flow", writes false, || json!({"flow": "a", "before": "g", "limit": 100});
+    /// Reads a page of the finished jobs of an elf.
+    FINISHED_OF_ELF = "finished_of_elf", writes false, || json!({"elf": "a", "before": "g", "limit": 100});
+    /// Reads a page of the finished jobs of each of some statuses.
+    FINISHED_WITH_STATUS = "finished_with_status", writes false,
+        || json!({"statuses": ["FAILED"], "before": "g", "limit": 100});
+    /// Reads a page of the finished jobs of a flow of each of some statuses.
+    FINISHED_OF_FLOW_WITH_STATUS = "finished_of_flow_with_status", writes false,
+        || json!({"flow": "a", "statuses": ["FAILED"], "before": "g", "limit": 100});
+    /// Reads a page of the finished jobs of an elf of each of some statuses.
+    FINISHED_OF_ELF_WITH_STATUS = "finished_of_elf_with_status", writes false,
+        || json!({"elf": "a", "statuses": ["FAILED"], "before": "g", "limit": 100});
+    /// Reads edges between jobs.
+    DEPENDENTS = "dependents", writes false, || json!({"ranges": [{"after": "a.", "end": "a.g"}], "limit": 100});
+    /// Reads flows.
+    FLOWS = "flows", writes false, || json!({"keys": ["a"]});
+    /// Reads a page of all flows.
+    FLOWS_LISTED = "flows_listed", writes false, || json!({"before": "g", "limit": 100});
+    /// Reads a page of the flows of a name.
+    FLOWS_NAMED = "flows_named", writes false, || json!({"name": "a", "before": "g", "limit": 100});
+    /// Reads a page of the flows with a label.
+    FLOWS_LABELLED = "flows_labelled", writes false,
+        || json!({"from": "label.a.", "before": "label.a.g", "limit": 100});
+    /// Reads submissions.
+    SUBMISSIONS = "submissions", writes false, || json!({"keys": ["submission.a"]});
+    /// Reads a page of all submissions.
+    SUBMISSIONS_LISTED = "submissions_listed", writes false,
+        || json!({"after": "submission.", "end": "submission.g", "limit": 100});
+    /// Reads elves.
+    ELVES = "elves", writes false, || json!({"keys": ["a"]});
+    /// Reads a page of all elves.
+    ELVES_LISTED = "elves_listed", writes false, || json!({"after": "", "limit": 100});
+    /// Reads revisions.
+    REVISIONS = "revisions", writes false, || json!({"keys": ["a"]});
+    /// Reads a page of the revisions of an elf.
+    REVISIONS_LISTED = "revisions_listed", writes false, || json!({"elf": "61", "after": "", "limit": 100});
+    /// Reads failures.
+    FAILURES = "failures", writes false, || json!({"keys": ["a"]});
+    /// Reads a page of all failures.
+    FAILURES_LISTED = "failures_listed", writes false, || json!({"after": "", "limit": 100});
+    /// Reads the latest occurrences of failures in jobs.
+    OCCURRENCES_OF = "occurrences_of", writes false, || json!({"pairs": [{"job": "Jobs/a", "failure": "a"}]});
+    /// Reads a page of the occurrences of a failure.
+    OCCURRENCES_LISTED = "occurrences_listed", writes false,
+        || json!({"failure": "Failures/a", "before": 100, "limit": 100});
+    /// Reads uses of blobs.
+    BLOB_USES = "blob_uses", writes false, || json!({"ranges": [{"after": "use.", "end": "use.g"}], "limit": 100});
 }
 
 #[cfg(test)]

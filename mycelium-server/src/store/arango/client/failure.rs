@@ -163,6 +163,11 @@ impl Failure {
         !self.is_of_login && matches!(self.kind, Kind::Refused | Kind::TooLarge | Kind::AlreadyThere)
     }
 
+    /// Whether it may be answered if less is asked for at once.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self.kind, Kind::TooLarge | Kind::Unreadable)
+    }
+
     /// How to try again, if that may help.
     pub(super) fn pace(&self) -> Option<Pace> {
         match self.kind {

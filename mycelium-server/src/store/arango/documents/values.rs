@@ -239,6 +239,9 @@ pub(in super::super) fn read_outputs(
             results.into_iter().find(|result| result.key == whole).and_then(|result| result.encoded);
         return encoded.ok_or_else(|| damaged(format!("document Results/{whole} is missing")));
     };
+    // Others are left of an earlier end of the job.
+    let whole = result_key(job, None);
+    results.retain(|result| result.key != whole && names.contains(&result.name));
     results.sort_by_key(|result| result.place);
     if results.len() != names.len() {
         let there = results.len();
