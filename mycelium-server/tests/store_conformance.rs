@@ -9,3 +9,5 @@ suite!(embedded, crate::store_suite::Embedded);
 // As a store that is far away: each call is a request, and counted.
 suite!(far_memory, crate::store_suite::Faulty<crate::store_suite::Memory>);
 suite!(far_embedded, crate::store_suite::Faulty<crate::store_suite::Embedded>);
+// The double of ArangoDB, or a server that `MYCELIUM_TEST_ARANGODB_URL` names.
+suite!(arango, crate::store_suite::arango::Arango);

@@ -1,5 +1,6 @@
 //! What the tests of stores share: a small world of jobs, and a writer that numbers its commits.
 
+pub(crate) mod arango;
 pub(crate) mod conformance;
 pub(crate) mod folders;
 

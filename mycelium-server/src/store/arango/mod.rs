@@ -11,6 +11,8 @@ mod commit;
 mod documents;
 mod lease;
 mod lists;
+mod load;
+mod log;
 mod reads;
 mod schema;
 mod statements;
@@ -18,8 +20,11 @@ mod sweep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use mycelium_core::ids::Commit;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
@@ -27,7 +32,7 @@ pub use address::{Address, BadAddress, database_of, mycelium_of};
 pub use check::{Extent, Finding, FindingKind, Lease, Report, Usage, check};
 pub use schema::init;
 
-use self::client::{Database, Server};
+use self::client::{Call, Database, Kind, Server};
 use self::documents::records;
 use self::lease::Lease as OwnLease;
 use self::statements::COMMIT;
@@ -58,6 +63,8 @@ pub struct ArangoStore {
     /// The same, for calls that are not to be tried for long.
     log: Database,
     lease: OwnLease,
+    /// The number of the newest commit.
+    newest: AtomicU64,
     leftovers: Arc<Leftovers>,
     /// Held by who writes: a commit, or the removal of what commits have left.
     writing: Arc<Mutex<()>>,
@@ -65,18 +72,44 @@ pub struct ArangoStore {
 }
 
 impl ArangoStore {
-    /// A mycelium that is there. Nothing is asked of it before it is loaded.
-    pub(crate) fn new(server: &Server, database: &str, options: ArangoOptions) -> Self {
+    /// Opens a mycelium that is there, and takes its lease: this process is its broker from then on.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] if another broker holds the lease and renews it; [`Error::Unavailable`].
+    pub(crate) async fn open(server: &Server, database: &str, options: ArangoOptions) -> Result<Self, Error> {
+        let store = Self::new(server, database, options);
+        store.own().await?;
+        Ok(store)
+    }
+
+    /// As [`open`](Self::open), the mycelium of that name at a server, of which nobody else need know.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::Refused`] if it is no name of a mycelium.
+    pub async fn open_at(address: &Address, mycelium: &str, options: ArangoOptions) -> Result<Self, Error> {
+        Self::open(&Server::new(address)?, &named(mycelium)?, options).await
+    }
+
+    fn new(server: &Server, database: &str, options: ArangoOptions) -> Self {
         let database = server.database(database);
         let log = database.with_patience(PATIENCE);
         Self {
             lease: OwnLease::new(log.clone(), options.lease),
             database,
             log,
+            newest: AtomicU64::new(0),
             leftovers: Arc::default(),
             writing: Arc::default(),
             options,
         }
+    }
+
+    /// Takes the lease, and takes note of the newest commit.
+    async fn own(&self) -> Result<(), Error> {
+        self.lease.acquire().await?;
+        let newest = self.lease.newest_commit().await?;
+        self.newest.store(newest.0, Ordering::Release);
+        Ok(())
     }
 
     /// Stores a batch that was put into text.
@@ -87,6 +120,10 @@ impl ArangoStore {
         }
         self.lease.check()?;
         let commit = batch.counters.commit;
+        let newest = self.newest.load(Ordering::Acquire);
+        if newest.checked_add(1) != Some(commit.0) {
+            return Err(Error::OutOfOrder { last: Commit(newest), given: commit });
+        }
         let until = Instant::now() + COMMIT_PATIENCE;
         let mut may_be_stored = false;
         loop {
@@ -106,6 +143,7 @@ impl ArangoStore {
                 Err(failure) => return Err(unknown_if(may_be_stored, failure.into())),
             }
         }
+        self.newest.store(commit.0, Ordering::Release);
         self.leftovers.note(batch, records::ended(batch));
         Ok(())
     }
@@ -125,6 +163,25 @@ impl ArangoStore {
             }
         }));
     }
+}
+
+/// Removes a mycelium with all that is stored of it, but for the values that are kept beside the database. One that is not
+/// there is no error.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Refused`].
+pub async fn remove(address: &Address, mycelium: &str) -> Result<(), Error> {
+    let (server, database) = (Server::new(address)?, named(mycelium)?);
+    let drop = Call::delete(format!("_api/database/{database}")).creates();
+    match server.system().call::<IgnoredAny>(drop).await {
+        Err(failure) if failure.kind() != Kind::NotThere => Err(failure.into()),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn named(mycelium: &str) -> Result<String, Error> {
+    let refused = || Error::Refused { what: format!("`{mycelium}` is no name of a mycelium") };
+    database_of(mycelium).ok_or_else(refused)
 }
 
 /// The error, not certain any more if an earlier try may have done it.

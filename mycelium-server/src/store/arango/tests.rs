@@ -37,7 +37,7 @@ impl World {
     /// A store that owns the mycelium.
     async fn owner(&self) -> ArangoStore {
         let store = self.store(Duration::from_secs(60));
-        store.lease.acquire().await.unwrap();
+        store.own().await.unwrap();
         store
     }
 
@@ -221,13 +221,13 @@ async fn a_commit_whose_answer_is_lost_is_stored_once() {
 async fn whoever_has_been_deposed_writes_nothing_and_says_so() {
     let world = World::new().await;
     let first = world.store(Duration::from_millis(400));
-    first.lease.acquire().await.unwrap();
+    first.own().await.unwrap();
     commit(&first, &batch(1, vec![created(1, &[])])).await.unwrap();
 
     // Somebody who dies does not renew; nor does somebody who gave up.
     let second = world.store(Duration::from_secs(60));
     first.lease.release().await.unwrap();
-    second.lease.acquire().await.unwrap();
+    second.own().await.unwrap();
     assert!(second.lease.epoch() > first.lease.epoch());
     let epoch = first.lease.epoch();
     let late = batch(2, vec![created(2, &[])]);
