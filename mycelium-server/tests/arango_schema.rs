@@ -121,8 +121,9 @@ async fn a_database_with_something_else_is_left_alone() {
         assert_eq!(refused.kind, FindingKind::Foreign, "{refused}");
         assert!(refused.line.contains(&format!("`{collection}`")), "{refused}");
         let listed = ask(&double, "GET", DATABASE, "_api/collection", Value::Null).await;
-        let names: Vec<_> = listed["result"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
-        assert_eq!(names, [collection]);
+        let names = listed["result"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
+        // Those of the database itself begin with `_`.
+        assert_eq!(names.filter(|name| !name.starts_with('_')).collect::<Vec<_>>(), [collection]);
         let found = look(&double).await.findings.pop().unwrap();
         assert_eq!(found.kind, FindingKind::Foreign, "{found}");
     }

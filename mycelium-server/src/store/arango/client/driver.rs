@@ -26,9 +26,10 @@ use serde_json::json;
 
 use super::{ANSWER_BYTES_MAX, CREATION_TIMEOUT, Call, Database, Failure, Kind, Server, Shared, transport};
 
-/// Type of a collection of documents, and of one of edges.
+/// The type of a collection of documents.
 const TYPE_DOCUMENTS: u8 = 2;
-const TYPE_EDGES: u8 = 3;
+/// The type of one of edges.
+pub(crate) const TYPE_EDGES: u8 = 3;
 /// The user that a database is given to if nobody is named.
 const ROOT: &str = "root";
 

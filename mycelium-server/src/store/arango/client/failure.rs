@@ -277,3 +277,87 @@ fn shortened(text: &str) -> String {
     }
     shown
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a server of ArangoDB refuses a request with.
+    fn refused(error_num: u32, status: u16) -> Failure {
+        let refusal = Refusal { error: true, error_num, error_message: "no".to_owned() };
+        Failure::refused("a request", status, &refusal)
+    }
+
+    #[test]
+    fn the_number_of_an_error_tells_whether_it_was_executed_and_what_to_do() {
+        // Statuses are partly settings of the server: what is told is the same with another.
+        for status in [400, 403, 409, 412, 500, 503] {
+            for (kind, numbers, unknown, pace) in [
+                (Kind::Conflict, &[1_200][..], false, Some(Pace::Conflict)),
+                (Kind::Busy, &[18, 28, 29, 1_302, 1_303, 21_003, 21_004], false, Some(Pace::Failover)),
+                (Kind::Killed, &[1_500], false, Some(Pace::Failover)),
+                (
+                    Kind::Unknown,
+                    &[30, 38, 1_457, 1_464, 1_465, 1_474, 1_478, 1_481, 1_491, 1_495, 1_496, 1_429],
+                    true,
+                    Some(Pace::Failover),
+                ),
+                (Kind::ReadOnly, &[1_004], true, Some(Pace::Failover)),
+                (Kind::TooLarge, &[32], false, None),
+                (Kind::NotThere, &[1_202, 1_203, 1_228, 1_600], false, None),
+                (Kind::AlreadyThere, &[1_207, 1_925], false, None),
+            ] {
+                for number in numbers {
+                    let failure = refused(*number, status);
+                    let found = (failure.kind(), failure.is_unknown(), failure.pace());
+                    assert_eq!(found, (kind, unknown, pace), "{number}, {status}");
+                    assert_eq!(failure.is_certainly_not_executed(), !unknown, "{number}, {status}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_stays_wrong() {
+        let of_400 = [10, 600, 1_221, 1_226, 1_227, 1_233, 1_501, 1_551, 1_552, 1_573, 1_579];
+        let others = [(1_210, 409), (1_921, 409), (1_652, 400)];
+        for (number, status) in of_400.map(|number| (number, 400)).into_iter().chain(others) {
+            let failure = refused(number, status);
+            assert!(failure.is_refused() && failure.is_certainly_not_executed(), "{number}: {failure:?}");
+            assert_eq!(failure.pace(), None, "{number}");
+            let error = Error::from(failure);
+            assert!(matches!(&error, Error::Refused { .. }) && !error.is_retryable(), "{number}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_known_is_told_from_who_may_not() {
+        assert_eq!(refused(11, 401).kind(), Kind::NotLoggedIn);
+        assert_eq!(refused(11, 403).kind(), Kind::NotAllowed);
+        assert_eq!(refused(401, 401).kind(), Kind::NotLoggedIn);
+        assert_eq!(refused(4, 500).kind(), Kind::Unknown, "a number that nobody knows");
+        assert_eq!(refused(404, 404).kind(), Kind::NotThere);
+        let error = Error::from(refused(11, 403));
+        assert!(error.is_retryable() && error.is_certainly_not_applied(), "it may be mended: {error:?}");
+    }
+
+    #[test]
+    fn a_login_that_fails_leaves_no_doubt_about_what_was_to_follow() {
+        for failure in [refused(30, 503), refused(400, 400), Failure::foreign("a login", 200, b"<html>")] {
+            let failure = failure.of_login();
+            assert!(failure.is_certainly_not_executed() && !failure.is_refused(), "{failure:?}");
+            let error = Error::from(failure);
+            assert!(error.is_retryable() && error.is_certainly_not_applied(), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_one_line_and_not_a_page() {
+        let page = format!("<html>\n<body>\r\n\t{}</body>", "long ".repeat(1_000));
+        let shown = Failure::foreign("GET x", 404, page.as_bytes()).to_string();
+        assert!(shown.chars().count() < 500 && !shown.contains(['\n', '\r', '\t']), "{shown}");
+        assert!(shown.starts_with("GET x: what answers is not ArangoDB") && shown.contains("…`"), "{shown}");
+        let silent = Failure::foreign("GET x", 404, b"").to_string();
+        assert!(silent.ends_with("(status 404, answer nothing)"), "{silent}");
+    }
+}

@@ -238,3 +238,38 @@ fn life_of(jwt: &str) -> Option<Duration> {
     };
     Duration::try_from_secs_f64(exp - given).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(claims: &str) -> String {
+        format!("head.{}.signature", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn the_life_of_a_token_is_by_the_clock_that_gave_it() {
+        let life = |claims: &str| life_of(&token(claims)).map(|life| life.as_secs());
+        assert_eq!(life(r#"{"exp": 1000, "iat": 400, "iss": "arangodb"}"#), Some(600));
+        // As ArangoDB's documentation shows one.
+        assert_eq!(life(r#"{"exp": 1540381557, "iat": 1537789.55727901}"#), Some(1_538_843_767));
+        assert_eq!(life(r#"{"exp": 1000}"#), None, "it expired long ago");
+        assert_eq!(life(r#"{"exp": 400, "iat": 1000}"#), None);
+        let hour = SystemTime::now() + Duration::from_secs(3_600);
+        let exp = hour.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        assert!(matches!(life(&format!(r#"{{"exp": {exp}}}"#)), Some(3_590..=3_600)));
+    }
+
+    #[test]
+    fn a_token_that_does_not_say_is_good_until_it_is_refused() {
+        for claims in ["{}", r#"{"exp": "soon"}"#, r#"{"exp": 1e300, "iat": 0}"#, "nonsense", ""] {
+            assert_eq!(life_of(&token(claims)), None, "{claims}");
+        }
+        for token in ["", "a", "a.b", "a.!.c", "..."] {
+            assert_eq!(life_of(token), None, "{token}");
+        }
+        let credentials = |life| Credentials { header: None, since: Instant::now(), life };
+        assert!(credentials(None).is_within(RENEWED_AT_FIFTHS));
+        assert!(!credentials(Some(Duration::ZERO)).is_within(5));
+    }
+}

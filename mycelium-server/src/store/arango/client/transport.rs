@@ -203,8 +203,9 @@ impl Broken {
             Self::Connection(error) => error,
         };
         let why = chain(error);
+        let is_about_tls = find(error, is_of_tls);
         if error.is_connect() {
-            if place.url.scheme() == "https" && is_about_tls(error) {
+            if place.url.scheme() == "https" && is_about_tls {
                 let line = format!(
                     "{shown} cannot be spoken to with TLS: {why}; check that it speaks https, and give the certificate of \
                      its authority if it has its own"
@@ -218,15 +219,32 @@ impl Broken {
         if error.is_builder() {
             return Failure::new(Kind::Refused, format!("a request to {shown} cannot be made: {why}"));
         }
+        if find(error, |error: &hyper::Error| error.is_parse()) {
+            let line =
+                format!("{shown} does not answer as HTTP: {why}; check the address: it may speak https");
+            return Failure::new(Kind::NotArango, line);
+        }
         Failure::new(Kind::Unknown, format!("{shown} has not answered a request: {why}"))
     }
 }
 
-/// Whether an error to connect comes from TLS: what it refuses is invalid data.
-fn is_about_tls(error: &reqwest::Error) -> bool {
+/// Whether an error is one of TLS, which are errors of data that is invalid, in others that are of no kind.
+fn is_of_tls(error: &io::Error) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return true;
+        }
+        next = error.get_ref().and_then(|inner| inner.downcast_ref());
+    }
+    false
+}
+
+/// Whether one of the causes of an error is such.
+fn find<E: std::error::Error + 'static>(error: &reqwest::Error, is_such: impl Fn(&E) -> bool) -> bool {
     let mut next = error.source();
     while let Some(error) = next {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+        if error.downcast_ref::<E>().is_some_and(&is_such) {
             return true;
         }
         next = error.source();

@@ -6,13 +6,15 @@
 
 use std::time::Duration;
 
+use arangors::graph::{self, EdgeDefinition};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::super::address::Address;
 use super::super::check::{self, Checked, Finding, FindingKind, shown};
+use super::super::client::driver::Copies;
 use super::super::client::{Call, Database, Failure, Kind, Server};
 use super::super::statements;
-use super::found::{TYPE_DOCUMENTS, TYPE_EDGES};
 use super::{Collection, Difference, FORMAT_VERSION, Found, Graph, Index, Marker};
 
 /// How many copies of everything a cluster keeps.
@@ -118,7 +120,7 @@ async fn create_checked(database: &Database, checked: &Checked) -> Result<bool, 
     }
     for difference in &differences {
         if let Difference::Collection(collection) = difference {
-            create_collection(database, collection).await?;
+            database.create_collection(collection.name, collection.is_of_edges).await?;
         }
     }
     if marker == Marker::Missing {
@@ -138,31 +140,10 @@ async fn create_checked(database: &Database, checked: &Checked) -> Result<bool, 
     }
 }
 
-/// Sends a call that creates something, which may be there by now.
-async fn create_one(
-    database: &Database,
-    path: &str,
-    query: &[(&str, &str)],
-    body: &Value,
-) -> Result<(), Failure> {
-    // To be repeated at will: it is there, or it is not.
-    let call = Call::post(path, body).query(query).creates().repeatable();
-    match database.call::<serde::de::IgnoredAny>(call).await {
-        Err(failure) if failure.kind() == Kind::AlreadyThere => Ok(()),
-        answer => answer.map(drop),
-    }
-}
-
 async fn create_database(database: &Database, is_cluster: bool) -> Result<(), Finding> {
-    let server = database.server();
-    // If no user is named, the server makes one `root` without a password, should there be none.
-    let mut body = json!({"name": database.name(), "users": [{"username": server.user().unwrap_or("root")}]});
-    if is_cluster {
-        body["options"] =
-            json!({"sharding": "single", "replicationFactor": COPIES, "writeConcern": COPIES_WRITTEN});
-    }
-    let created = create_one(&server.system(), "_api/database", &[], &body).await;
-    created.map_err(|failure| match failure.kind() {
+    let copies = Copies { replication_factor: COPIES, write_concern: COPIES_WRITTEN };
+    let created = database.server().create_database(database.name(), is_cluster.then_some(copies)).await;
+    created.map(drop).map_err(|failure| match failure.kind() {
         Kind::NotAllowed | Kind::NotLoggedIn => Finding::new(
             FindingKind::Rights,
             format!(
@@ -175,11 +156,6 @@ async fn create_database(database: &Database, is_cluster: bool) -> Result<(), Fi
     })
 }
 
-async fn create_collection(database: &Database, collection: &Collection) -> Result<(), Failure> {
-    let kind = if collection.is_of_edges { TYPE_EDGES } else { TYPE_DOCUMENTS };
-    create_one(database, "_api/collection", &[], &json!({"name": collection.name, "type": kind})).await
-}
-
 async fn create_index(database: &Database, collection: &Collection, index: &Index) -> Result<(), Failure> {
     let body = json!({
         "type": "persistent",
@@ -189,16 +165,25 @@ async fn create_index(database: &Database, collection: &Collection, index: &Inde
         "unique": false,
         "inBackground": true,
     });
-    create_one(database, "_api/index", &[("collection", collection.name)], &body).await
+    let query = [("collection", collection.name)];
+    // It may be there by now.
+    let call = Call::post("_api/index", &body).query(&query).creates().repeatable();
+    match database.call::<IgnoredAny>(call).await {
+        Err(failure) if failure.kind() == Kind::AlreadyThere => Ok(()),
+        answer => answer.map(drop),
+    }
 }
 
 async fn create_graph(database: &Database, graph: &Graph) -> Result<(), Finding> {
-    let definitions = graph
-        .edges
-        .iter()
-        .map(|edges| json!({"collection": edges.collection, "from": edges.from, "to": edges.to}));
-    let body = json!({"name": graph.name, "edgeDefinitions": definitions.collect::<Vec<_>>()});
-    create_one(database, "_api/gharial", &[], &body).await.map_err(|failure| match failure.error_num() {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let definitions = graph.edges.iter().map(|edges| EdgeDefinition {
+        collection: edges.collection.to_owned(),
+        from: owned(edges.from),
+        to: owned(edges.to),
+    });
+    let definition =
+        graph::Graph::builder().name(graph.name.to_owned()).edge_definitions(definitions.collect()).build();
+    database.create_graph(&definition).await.map(drop).map_err(|failure| match failure.error_num() {
         Some(EDGES_DEFINED_OTHERWISE) => Finding::new(
             FindingKind::Graph,
             format!(

@@ -5,13 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::super::check::{Finding, FindingKind, init, shown};
+use super::super::client::driver::TYPE_EDGES;
 use super::super::client::{Call, Database, Failure, Kind};
 use super::{COLLECTIONS, Collection, Edges, FORMAT_VERSION, GRAPHS, Graph, Index, RECORDS};
-
-/// The number that says of a collection that it holds edges.
-pub(super) const TYPE_EDGES: u8 = 3;
-/// And of one that holds documents.
-pub(super) const TYPE_DOCUMENTS: u8 = 2;
 
 /// The structure that is in a database.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ mod login;
 mod outcomes;
 mod scripted;
 mod statements;
+mod tls;
 
 use std::time::Duration;
 

@@ -157,7 +157,7 @@ async fn what_is_not_arangodb_is_told_so_whatever_it_answers() {
         (answer("404 Not Found", "404 page not found\n"), Kind::NotArango),
         (answer("404 Not Found", r#"{"error":"not found"}"#), Kind::NotArango),
         (answer("502 Bad Gateway", "<html>bad gateway</html>"), Kind::Unknown),
-        ("SSH-2.0-OpenSSH_9.6\r\n".to_owned(), Kind::Unknown),
+        ("SSH-2.0-OpenSSH_9.6\r\n".to_owned(), Kind::NotArango),
     ] {
         let said = text.clone();
         let server = Scripted::start(move |_| said.clone()).await;
