@@ -1,17 +1,18 @@
-//! Whatever batches come, memory and disk tell the same.
+//! Whatever batches come, memory, disk and database tell the same.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "each test program uses a part")]
 mod store_suite;
 
-use mycelium_core::ids::{Attempt, FinishNumber, InstanceId, SessionId, Timestamp};
-use mycelium_core::image::{JobHead, LiveJob, PropagationRecord, SessionRecord};
+use mycelium_core::ids::{Attempt, FinishNumber, FlowNumber, InstanceId, SessionId, Timestamp};
+use mycelium_core::image::{FlowRecord, JobHead, LiveJob, PropagationRecord, SessionRecord};
 use mycelium_core::status::FinalStatus;
 use mycelium_server::store::{
     Batch, ElfRecord, FinishedQuery, FinishedRecord, FlowQuery, JobAfter, JobChange, RevisionRecord,
 };
 use proptest::prelude::*;
 
+use store_suite::arango::Arango;
 use store_suite::*;
 
 const JOBS: u8 = 8;
@@ -95,6 +96,8 @@ impl Model {
     fn batch(&mut self, turn: &Turn) -> Batch {
         self.clock += turn.clock;
         let mut batch = jobs(vec![]);
+        let first = FlowRecord { number: FlowNumber(9), ..flow_record(0, "daily report") };
+        batch.records.flows.extend([first, flow_record(2, "daily report")]);
         for (number, step) in &turn.steps {
             let state = std::mem::take(&mut self.jobs[usize::from(*number)]);
             let mut ended = None;
@@ -102,7 +105,7 @@ impl Model {
                 Step::Live => JobAfter::Live(LiveJob {
                     attempt: Attempt(u32::from(*number)),
                     submission: number.is_multiple_of(2).then(|| submission(0)),
-                    ..live(*number)
+                    ..waiting(*number)
                 }),
                 Step::Finish(status) => {
                     let record = self.finished(*number, *status);
@@ -117,7 +120,7 @@ impl Model {
                 State::Finished(record) => {
                     // A finished job is never dropped.
                     if let JobAfter::Dropped = after {
-                        after = JobAfter::Live(live(*number));
+                        after = JobAfter::Live(waiting(*number));
                     }
                     let revived = revived(&record);
                     JobChange { revived, ..change(*number, after.clone()) }
@@ -141,16 +144,25 @@ impl Model {
         // Far apart, so that whatever marks every so many numbers has its marks among them.
         self.finish_number += 64;
         FinishedRecord {
-            head: JobHead {
-                elf: ["scale", "storage"][usize::from(number % 2)].into(),
-                flow: flow(number % 3),
-                ..finished(number, 0, status).head
-            },
+            head: head(number),
             finished_at: Timestamp((100_000 + self.clock).unsigned_abs()),
             finish_number: FinishNumber(self.finish_number),
             ..finished(number, 0, status)
         }
     }
+}
+
+/// What a job is, whatever becomes of it.
+fn head(number: u8) -> JobHead {
+    JobHead {
+        elf: ["scale", "storage"][usize::from(number % 2)].into(),
+        flow: flow(number % 3),
+        ..live(number).head
+    }
+}
+
+fn waiting(number: u8) -> LiveJob {
+    LiveJob { head: head(number), ..live(number) }
 }
 
 fn add(aside: &Aside, batch: &mut Batch) {
@@ -252,21 +264,36 @@ fn everything(world: &World) -> Vec<String> {
     all
 }
 
+/// Stores the same in memory and elsewhere, and reads all of it after each batch.
+fn assert_both_tell_the_same(turns: &[Turn], mut other: World) -> Result<(), TestCaseError> {
+    let (mut memory, mut model) = (World::new(Memory::default()), Model::default());
+    for turn in turns {
+        let batch = model.batch(turn);
+        memory.commit(batch.clone());
+        other.commit(batch);
+        if turn.reopens {
+            other.reopen();
+        }
+        prop_assert_eq!(everything(&memory), everything(&other));
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn memory_and_embedded_tell_the_same(turns in proptest::collection::vec(turn(), 1..40)) {
-        let (mut memory, mut embedded) = (World::new(Memory::default()), World::new(Embedded::default()));
-        let mut model = Model::default();
-        for turn in &turns {
-            let batch = model.batch(turn);
-            memory.commit(batch.clone());
-            embedded.commit(batch);
-            if turn.reopens {
-                embedded.reopen();
-            }
-            prop_assert_eq!(everything(&memory), everything(&embedded));
-        }
+        assert_both_tell_the_same(&turns, World::new(Embedded::default()))?;
+    }
+}
+
+proptest! {
+    // Each is a server of its own, or a database, and thousands of requests.
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    #[test]
+    fn memory_and_arangodb_tell_the_same(turns in proptest::collection::vec(turn(), 1..12)) {
+        assert_both_tell_the_same(&turns, World::new(Arango::default()))?;
     }
 }
