@@ -17,6 +17,7 @@ mod error;
 mod fair;
 mod grpc;
 mod home;
+pub mod moving;
 mod mycelia;
 mod name;
 mod private;

@@ -9,8 +9,8 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, mycelia, proto, retry,
-    serve, store, watch, why,
+    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, moving, mycelia, proto,
+    retry, serve, store, watch, why,
 };
 use crate::output::Format;
 
@@ -132,6 +132,8 @@ pub(crate) enum Command {
     Retry(retry::Args),
     Watch(watch::Args),
     Store(store::Args),
+    Export(moving::ExportArgs),
+    Import(moving::ImportArgs),
     Eval(eval::Args),
     Proto(proto::Args),
     Bench(bench::Args),

@@ -9,6 +9,7 @@ use mycelium_core::{Core, RestoreError};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::moving::marker;
 use crate::store::{self, Log};
 
 /// Why a core cannot be rebuilt.
@@ -17,6 +18,11 @@ pub enum StartError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// It is being made by an import, which was cut off.
+    #[error(
+        "its import was not finished; run `mycelium import` again, which goes on where it was, or remove the mycelium"
+    )]
+    Importing,
     /// What it holds does not fit together.
     #[error("the store holds jobs that do not fit together")]
     Restore(#[from] RestoreError),
@@ -45,6 +51,9 @@ pub(crate) async fn load_core(
         }
     };
     let image = log.load(&mut each).await?;
+    if marker::is_in(&image) {
+        return Err(StartError::Importing);
+    }
     if let Some(error) = refused {
         return Err(error.into());
     }

@@ -100,7 +100,7 @@ impl OpenError {
             Self::Store(error) | Self::Start(StartError::Store(error)) if error.is_damage() => {
                 CallError::Unreadable(format!("the mycelium `{name}` cannot be opened: {error}"))
             }
-            Self::Start(StartError::Restore(error)) => {
+            Self::Start(error @ (StartError::Restore(_) | StartError::Importing)) => {
                 CallError::Unreadable(format!("the mycelium `{name}` cannot be opened: {error}"))
             }
             Self::Store(error) => match error.lack() {

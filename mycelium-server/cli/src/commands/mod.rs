@@ -12,6 +12,7 @@ pub(crate) mod graph;
 pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod lineage;
+pub(crate) mod moving;
 pub(crate) mod mycelia;
 pub(crate) mod proto;
 pub(crate) mod retry;
@@ -33,6 +34,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(args) => serve::run(*args, output).await,
         Command::Store(args) => store::run(args, &client, output).await,
+        Command::Export(args) => moving::export(args, &client, output).await,
+        Command::Import(args) => moving::import(args, &client, output).await,
         Command::Bench(args) => {
             let report = bench::run(args).await?;
             if output.is_json() {

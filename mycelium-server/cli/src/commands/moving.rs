@@ -1,0 +1,136 @@
+//! `mycelium export` and `mycelium import`: move what is stored.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use mycelium_server::moving::{self, Error, Export, Moved};
+use mycelium_server::store::embedded::DEFAULT;
+use serde::Serialize;
+
+use crate::args::ClientArgs;
+use crate::errors::Misuse;
+use crate::output::Output;
+use crate::output::format::count;
+
+/// Writes all of a stored mycelium into a new folder, as lines of JSON with the large values beside.
+///
+/// No broker may have it open meanwhile. Everything goes: jobs with what was submitted and returned, flows, failures with
+/// each occurrence, elves with all revisions, sessions, submissions. Each line begins with a checksum of the rest of it,
+/// and manifest.json names each file with its lines, bytes and SHA-256. An export that was cut off goes on when the same
+/// command is given again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "JSON: {mycelium, folder, files: {name: lines}, blob_bytes, left_out, went_on}.\n\n\
+    Exit codes: 0 all of it is exported, 1 it is not (or blobs were left out because they are damaged), 2 there is no such \
+    mycelium, a broker uses it, or DIR is there.\n\n\
+    Example: mycelium export mycelium-data /moves/2026-07-01")]
+pub(crate) struct ExportArgs {
+    /// The data folder, as `mycelium serve` takes it with --data-dir, or the folder of one mycelium in it. The mycelium is
+    /// `default`, or the one that --mycelium names.
+    #[arg(value_name = "FOLDER")]
+    from: PathBuf,
+    /// The folder to make for the export.
+    dir: PathBuf,
+}
+
+/// Makes a mycelium of what `mycelium export` has written, in a store of whatever kind.
+///
+/// The export is checked before anything is changed, and what was stored is read again and held against it at the end.
+/// Lists, graphs, values, revisions and numbers are the same as before. A broker refuses a mycelium whose import was cut
+/// off; the same command goes on with it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "JSON: {mycelium, folder, files: {name: lines}, blob_bytes, left_out, went_on}.\n\n\
+    Exit codes: 0 all of it is imported, 1 it is not, 2 DIR is no export, the mycelium is not empty, or a broker uses it.\n\n\
+    Example: mycelium import /moves/2026-07-01 mycelium-data")]
+pub(crate) struct ImportArgs {
+    /// The folder of the export.
+    dir: PathBuf,
+    /// The data folder, which is made if it is not there. The mycelium is `default` in it, or the one that --mycelium
+    /// names; it must be empty.
+    #[arg(value_name = "FOLDER")]
+    to: PathBuf,
+}
+
+pub(crate) async fn export(args: ExportArgs, client: &ClientArgs, output: Output) -> anyhow::Result<()> {
+    let name = name(client);
+    let ExportArgs { from, dir } = args;
+    let folder = dir.display().to_string();
+    let from = folder_at(from)?;
+    let moved = aside(move || {
+        let store = moving::open_stored(&from, &name)?;
+        moving::export(&*store, &name, &dir)
+    });
+    let moved = moved.await?;
+    tell(&moved, &moved.mycelium, &folder, output)?;
+    match moved.left_out.as_slice() {
+        [] => Ok(()),
+        [first, ..] => {
+            let left_out = count(moved.left_out.len() as u64, "blob");
+            anyhow::bail!("{left_out} left out because they are damaged: {first}")
+        }
+    }
+}
+
+pub(crate) async fn import(args: ImportArgs, client: &ClientArgs, output: Output) -> anyhow::Result<()> {
+    let name = name(client);
+    let ImportArgs { dir, to } = args;
+    let folder = to.display().to_string();
+    let to = folder_at(to)?;
+    let to_name = name.clone();
+    let moved = aside(move || {
+        let export = Export::open(&dir)?;
+        export.import(&*moving::open_to_fill(&to, &to_name)?)
+    });
+    tell(&moved.await?, &name, &folder, output)
+}
+
+/// A URL is no folder, and would be made one.
+fn folder_at(place: PathBuf) -> anyhow::Result<PathBuf> {
+    match place.to_string_lossy().contains("://") {
+        true => Err(Misuse(format!("{} is a URL, and a data folder is meant", place.display())).into()),
+        false => Ok(place),
+    }
+}
+
+fn name(client: &ClientArgs) -> String {
+    client.mycelium.clone().unwrap_or_else(|| DEFAULT.to_owned())
+}
+
+/// Does what blocks on a thread that may.
+async fn aside(work: impl FnOnce() -> Result<Moved, Error> + Send + 'static) -> anyhow::Result<Moved> {
+    // Files that are made are for nobody else.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let moved = tokio::task::spawn_blocking(work).await.context("the thread that moves it panicked")?;
+    moved.map_err(|error| match error.is_misuse() {
+        true => Misuse(error.to_string()).into(),
+        false => error.into(),
+    })
+}
+
+fn tell(moved: &Moved, mycelium: &str, folder: &str, output: Output) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        mycelium: &'a str,
+        folder: &'a str,
+        files: serde_json::Map<String, serde_json::Value>,
+        blob_bytes: u64,
+        left_out: &'a [String],
+        went_on: bool,
+    }
+    if output.is_json() {
+        let files = moved.lines.iter().map(|(name, lines)| (name.clone(), (*lines).into()));
+        return Ok(output.json_line(&Report {
+            mycelium,
+            folder,
+            files: files.collect(),
+            blob_bytes: moved.blob_bytes,
+            left_out: &moved.left_out,
+            went_on: moved.went_on,
+        })?);
+    }
+    for (name, lines) in &moved.lines {
+        output.line(&format!("{name}: {}", count(*lines, "line")))?;
+    }
+    let blobs = count(moved.blob_bytes, "byte");
+    let went_on = if moved.went_on { ", where it went on after it had been cut off" } else { "" };
+    Ok(output.line(&format!("the mycelium `{mycelium}`, with {blobs} in blobs, is in {folder}{went_on}"))?)
+}

@@ -1,0 +1,265 @@
+//! What the lines of jobs have in common.
+
+use bytes::Bytes;
+use mycelium_core::effects::End;
+use mycelium_core::ids::{
+    Attempt, ContentDigest, FailureId, FlowId, InstanceId, JobId, JobNumber, PolicyId, Revision, SessionId,
+};
+use mycelium_core::image::{AttemptEnd, JobHead, PastAttempt, Running};
+use mycelium_proto::v1::{self, payload};
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::super::super::text::{Base64, Hex, LabelMap, Moment, Text, ids, label_map, texts};
+use crate::documents::Outputs;
+use crate::store::SpecRecord;
+use crate::store::record::Encoded;
+
+/// What a job is.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Head {
+    id: Text<JobId>,
+    number: u64,
+    flow: Text<FlowId>,
+    elf: String,
+    task: String,
+    priority: i32,
+    #[serde(default, skip_serializing_if = "LabelMap::is_empty")]
+    labels: LabelMap,
+    policy: u32,
+    submitted: Moment,
+}
+
+impl Head {
+    pub(super) fn of(head: &JobHead) -> Self {
+        let JobHead { id, flow, elf, task, priority, labels, policy, number, submitted_at } = head;
+        Self {
+            id: Text(*id),
+            number: number.0,
+            flow: Text(*flow),
+            elf: elf.to_string(),
+            task: task.to_string(),
+            priority: *priority,
+            labels: label_map(labels),
+            policy: policy.0,
+            submitted: (*submitted_at).into(),
+        }
+    }
+
+    pub(super) fn read(self) -> JobHead {
+        let Self { id, number, flow, elf, task, priority, labels, policy, submitted } = self;
+        JobHead {
+            id: id.0,
+            flow: flow.0,
+            elf: elf.into(),
+            task: task.into(),
+            priority,
+            labels: labels.into(),
+            policy: PolicyId(policy),
+            number: JobNumber(number),
+            submitted_at: submitted.into(),
+        }
+    }
+}
+
+/// What was submitted.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SpecLine {
+    digest: Hex<8>,
+    depends_on: Vec<Text<JobId>>,
+    evaluate: bool,
+    gathered_by: Option<Text<JobId>>,
+    /// What the job was when it was submitted, if that is not what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    job: Option<Head>,
+    body: Base64,
+}
+
+impl SpecLine {
+    pub(super) fn of(spec: SpecRecord, now: &JobHead) -> Self {
+        let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body } = spec;
+        Self {
+            digest: Hex(digest.0.to_be_bytes()),
+            depends_on: texts(&depends_on),
+            evaluate,
+            gathered_by: gathered_by.map(Text),
+            job: (head != *now).then(|| Head::of(&head)),
+            body: Base64(body),
+        }
+    }
+
+    pub(super) fn read(self, now: &JobHead) -> SpecRecord {
+        let Self { digest: Hex(digest), depends_on, evaluate, gathered_by, job, body: Base64(body) } = self;
+        SpecRecord {
+            head: job.map_or_else(|| now.clone(), Head::read),
+            digest: ContentDigest(u64::from_be_bytes(digest)),
+            depends_on: ids(depends_on),
+            evaluate,
+            gathered_by: gathered_by.map(|Text(job)| job),
+            body,
+        }
+    }
+}
+
+/// How a job ended.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum EndLine {
+    Done(OutputsLine),
+    Failed { failure: Text<FailureId> },
+    UpstreamFailed { cause: Text<JobId> },
+    Cancelled,
+    Skipped,
+}
+
+impl EndLine {
+    pub(super) fn of(job: JobId, end: End<Encoded>) -> Self {
+        match end {
+            End::Done(outputs) => Self::Done(OutputsLine::of(job, outputs)),
+            End::Failed(failure) => Self::Failed { failure: Text(failure) },
+            End::UpstreamFailed(cause) => Self::UpstreamFailed { cause: Text(cause) },
+            End::Cancelled => Self::Cancelled,
+            End::Skipped => Self::Skipped,
+        }
+    }
+
+    pub(super) fn read(self) -> End<Encoded> {
+        match self {
+            Self::Done(outputs) => End::Done(outputs.read()),
+            Self::Failed { failure: Text(failure) } => End::Failed(failure),
+            Self::UpstreamFailed { cause: Text(cause) } => End::UpstreamFailed(cause),
+            Self::Cancelled => End::Cancelled,
+            Self::Skipped => End::Skipped,
+        }
+    }
+}
+
+/// What a job returned.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OutputsLine {
+    /// As JSON, where that is all there is to it: the same bytes come of it again.
+    Values(Vec<NamedJson>),
+    Base64(Base64),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct NamedJson {
+    name: String,
+    json: Box<RawValue>,
+}
+
+impl OutputsLine {
+    fn of(job: JobId, encoded: Bytes) -> Self {
+        match values(job, &encoded) {
+            Some(values) if encode(&values) == encoded => Self::Values(values),
+            Some(_) | None => Self::Base64(Base64(encoded)),
+        }
+    }
+
+    fn read(self) -> Bytes {
+        match self {
+            Self::Values(values) => encode(&values).into(),
+            Self::Base64(Base64(encoded)) => encoded,
+        }
+    }
+}
+
+fn values(job: JobId, encoded: &Bytes) -> Option<Vec<NamedJson>> {
+    let outputs = v1::Outputs::from(Outputs::decode(job, encoded.clone()).ok()?).outputs;
+    let named = outputs.into_iter().map(|output| {
+        let v1::Payload { encoding, content: Some(payload::Content::Inline(inline)) } = output.payload?
+        else {
+            return None;
+        };
+        // A line break between two values of a list would end the line.
+        let is_plain = encoding.is_empty() && !inline.contains(&b'\n');
+        let json = String::from_utf8(inline.into()).ok().filter(|_| is_plain)?;
+        Some(NamedJson { name: output.name, json: RawValue::from_string(json).ok()? })
+    });
+    named.collect()
+}
+
+fn encode(values: &[NamedJson]) -> Vec<u8> {
+    let output = |value: &NamedJson| {
+        let inline = Bytes::copy_from_slice(value.json.get().as_bytes());
+        let content = Some(payload::Content::Inline(inline));
+        let payload = Some(v1::Payload { encoding: String::new(), content });
+        v1::NamedOutput { name: value.name.clone(), payload }
+    };
+    v1::Outputs { outputs: values.iter().map(output).collect() }.encode_to_vec()
+}
+
+/// Who holds an attempt, or held it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Held {
+    session: u64,
+    instance: Text<InstanceId>,
+    revision: Hex<32>,
+    since: Moment,
+}
+
+impl Held {
+    pub(super) fn of(Running { session, instance, revision, since }: Running) -> Self {
+        Self {
+            session: session.0,
+            instance: Text(instance),
+            revision: Hex(*revision.as_bytes()),
+            since: since.into(),
+        }
+    }
+
+    pub(super) fn read(self) -> Running {
+        let Self { session, instance: Text(instance), revision: Hex(revision), since } = self;
+        Running {
+            session: SessionId(session),
+            instance,
+            revision: Revision::new(revision),
+            since: since.into(),
+        }
+    }
+}
+
+/// An attempt that is over.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PastLine {
+    number: u32,
+    held: Held,
+    ended: Moment,
+    how: How,
+}
+
+macro_rules! how {
+    ($($how:ident),*) => {
+        #[derive(Serialize, Deserialize)]
+        #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+        enum How { $($how),* }
+
+        impl From<AttemptEnd> for How {
+            fn from(how: AttemptEnd) -> Self {
+                match how { $(AttemptEnd::$how => Self::$how),* }
+            }
+        }
+
+        impl From<How> for AttemptEnd {
+            fn from(how: How) -> Self {
+                match how { $(How::$how => Self::$how),* }
+            }
+        }
+    };
+}
+
+how!(Returned, Failed, Cancelled, HandedBack, NotHeld, ElfLost, ElfLostBefore);
+
+impl PastLine {
+    pub(super) fn of(attempt: &PastAttempt) -> Self {
+        let PastAttempt { number, held, ended_at, how } = *attempt;
+        Self { number: number.0, held: Held::of(held), ended: ended_at.into(), how: how.into() }
+    }
+
+    pub(super) fn read(self) -> PastAttempt {
+        let Self { number, held, ended, how } = self;
+        PastAttempt { number: Attempt(number), held: held.read(), ended_at: ended.into(), how: how.into() }
+    }
+}
