@@ -171,6 +171,7 @@ impl Driver {
     /// One batch, from its messages to those who wait for it.
     async fn turn(&mut self, now: Clocks, mut effects: Effects) -> Result<(), Setback> {
         self.has_messages = !self.waiting.is_empty();
+        self.disk.log().check_owner().map_err(Setback::Store)?;
         let gathered = self.apply_waiting(now, &mut effects);
         let done = self.store_batch(&mut effects, gathered).await?;
         self.release(effects, done);

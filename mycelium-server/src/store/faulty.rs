@@ -385,6 +385,10 @@ impl Log for FaultyStore {
         self.inner.needs_known()
     }
 
+    fn check_owner(&self) -> Result<(), Error> {
+        self.inner.check_owner()
+    }
+
     fn check_writable(&self) -> Answer<'_, ()> {
         let state = self.state();
         if state.is_full {

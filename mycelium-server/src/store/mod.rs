@@ -90,6 +90,15 @@ pub trait Log: Send + Sync + fmt::Debug {
         true
     }
 
+    /// Whether whoever has loaded it is still its owner, as far as that can be told at once. An owner that may have been
+    /// deposed answers nothing.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`]; [`Error::Unavailable`] if it may be another's by now.
+    fn check_owner(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Whether changes can be stored, as far as that can be told without one. After a commit that failed, and after a
     /// [`load`](Self::load) that could only read, it is an error.
     ///

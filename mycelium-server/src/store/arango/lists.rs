@@ -38,7 +38,7 @@ impl ArangoStore {
         let mut page = Listed { entries: Vec::new(), damaged: Vec::new() };
         loop {
             let asked = limit - page.entries.len();
-            let rows = self.database.run::<Row>(statement, &variables(&begin, asked)).await?.rows;
+            let rows = self.read::<Row>(statement, &variables(&begin, asked)).await?;
             for row in &rows {
                 match read(row) {
                     Ok(entry) => page.entries.push(entry),
@@ -121,11 +121,11 @@ impl ArangoStore {
             variables["limit"] = json!(length_max);
             variables["statuses"] =
                 statuses.into_iter().map(|status| json!(JobStatus::from(status))).collect();
-            let lists = self.database.run::<Vec<Row>>(by_status, &variables).await?.rows;
+            let lists = self.read::<Vec<Row>>(by_status, &variables).await?;
             return merged(query, lists, length_max);
         }
         variables["limit"] = json!(entries_max);
-        let list = self.database.run::<Row>(statement, &variables).await?.rows;
+        let list = self.read::<Row>(statement, &variables).await?;
         merged(query, vec![list], entries_max)
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mycelium_core::image::{Image, LiveJob};
 
 use super::{ArangoStore, commit};
-use crate::store::{Answer, Batch, Log, Storage};
+use crate::store::{Answer, Batch, Error, Log, Storage};
 
 impl Log for ArangoStore {
     fn load<'a>(&'a self, each: &'a mut (dyn FnMut(LiveJob) + Send)) -> Answer<'a, Image> {
@@ -33,6 +33,10 @@ impl Log for ArangoStore {
 
     fn needs_known(&self) -> bool {
         false
+    }
+
+    fn check_owner(&self) -> Result<(), Error> {
+        self.lease.check()
     }
 
     fn check_writable(&self) -> Answer<'_, ()> {

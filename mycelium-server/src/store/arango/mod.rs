@@ -14,6 +14,7 @@ mod lists;
 mod load;
 mod log;
 mod reads;
+mod recent;
 mod schema;
 mod statements;
 mod sweep;
@@ -35,6 +36,7 @@ pub use schema::init;
 use self::client::{Call, Database, Kind, Server};
 use self::documents::records;
 use self::lease::Lease as OwnLease;
+use self::recent::Recent;
 use self::statements::COMMIT;
 use self::sweep::Leftovers;
 use super::{Batch, Error};
@@ -65,6 +67,7 @@ pub struct ArangoStore {
     lease: OwnLease,
     /// The number of the newest commit.
     newest: AtomicU64,
+    recent: Recent,
     leftovers: Arc<Leftovers>,
     /// Held by who writes: a commit, or the removal of what commits have left.
     writing: Arc<Mutex<()>>,
@@ -98,6 +101,7 @@ impl ArangoStore {
             database,
             log,
             newest: AtomicU64::new(0),
+            recent: Recent::default(),
             leftovers: Arc::default(),
             writing: Arc::default(),
             options,
@@ -109,6 +113,7 @@ impl ArangoStore {
         self.lease.acquire().await?;
         let newest = self.lease.newest_commit().await?;
         self.newest.store(newest.0, Ordering::Release);
+        self.recent.clear();
         Ok(())
     }
 
@@ -144,6 +149,7 @@ impl ArangoStore {
             }
         }
         self.newest.store(commit.0, Ordering::Release);
+        self.recent.note(batch);
         self.leftovers.note(batch, records::ended(batch));
         Ok(())
     }

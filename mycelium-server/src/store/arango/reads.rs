@@ -84,8 +84,20 @@ struct Returned {
 }
 
 impl ArangoStore {
+    /// Runs a statement that reads, unless the mycelium may be another's by now: what is stored then is not what this
+    /// broker may answer with.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        statement: &Statement,
+        variables: &impl Serialize,
+    ) -> Result<Vec<T>, Error> {
+        self.lease.check()?;
+        Ok(self.database.run(statement, variables).await?.rows)
+    }
+
     /// Reads the documents of keys. What is too much for one answer is read in several.
     async fn rows(&self, statement: &Statement, keys: &[String]) -> Result<Vec<Row>, Error> {
+        self.lease.check()?;
         let (mut rows, mut parts) = (Vec::with_capacity(keys.len()), vec![keys]);
         while let Some(part) = parts.pop() {
             match self.database.run::<Row>(statement, &Keys { keys: part }).await {
@@ -141,6 +153,28 @@ impl ArangoStore {
         self.each_by(statement, texts(ids), move |row| record(row.read::<JobDocument, JobDocument>("Jobs")?))
     }
 
+    /// What there is of each job: what is known already, and else what is read.
+    fn or_recent<'a, R: Send + 'static>(
+        &'a self,
+        ids: &[JobId],
+        mut known: Vec<Option<R>>,
+        read: impl FnOnce(&[JobId]) -> Answer<'a, Vec<Option<R>>>,
+    ) -> Answer<'a, Vec<Option<R>>> {
+        let unknown = |(id, known): (&JobId, &Option<R>)| known.is_none().then_some(*id);
+        let ids: Vec<JobId> = ids.iter().zip(&known).filter_map(unknown).collect();
+        if ids.is_empty() {
+            return Answer::ready(self.lease.check().map(|()| known));
+        }
+        let read = read(&ids);
+        Answer::coming(async move {
+            let places = known.iter_mut().filter(|known| known.is_none());
+            for (place, read) in places.zip(read.await?) {
+                *place = read;
+            }
+            Ok(known)
+        })
+    }
+
     /// Reads a page of a list.
     fn page<'a, R: Send + 'static>(
         &'a self,
@@ -149,7 +183,7 @@ impl ArangoStore {
         read: impl Fn(&Row) -> Result<R, Error> + Send + 'a,
     ) -> Answer<'a, Vec<R>> {
         Answer::coming(async move {
-            let rows = self.database.run::<Row>(statement, &variables).await?.rows;
+            let rows = self.read::<Row>(statement, &variables).await?;
             rows.iter().map(read).collect()
         })
     }
@@ -167,7 +201,7 @@ impl ArangoStore {
         }
         let variables = Ranges { ranges, limit: limited(limit) };
         Answer::coming(async move {
-            let keys = self.database.run::<String>(statement, &variables).await?.rows;
+            let keys = self.read::<String>(statement, &variables).await?;
             keys.iter().map(|key| read(key)).collect()
         })
     }
@@ -207,7 +241,7 @@ fn occurrence(row: &Row) -> Result<(u64, OccurrenceRecord), Error> {
 
 impl Reads for ArangoStore {
     fn specs<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<SpecRecord>>> {
-        self.each_job(&SPECS, ids, JobDocument::spec)
+        self.or_recent(ids, self.recent.specs(ids), |ids| self.each_job(&SPECS, ids, JobDocument::spec))
     }
 
     fn outlines<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<Outline>>> {
@@ -223,7 +257,7 @@ impl Reads for ArangoStore {
     }
 
     fn outputs<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, Vec<Option<Bytes>>> {
-        self.each_by(&OUTPUTS, texts(ids), returned)
+        self.or_recent(ids, self.recent.outputs(ids), |ids| self.each_by(&OUTPUTS, texts(ids), returned))
     }
 
     fn list_finished<'a>(&'a self, query: &'a FinishedQuery) -> Answer<'a, FinishedPage> {
@@ -334,7 +368,7 @@ impl Reads for ArangoStore {
             .map(|(failure, job)| json!({ "job": format!("Jobs/{job}"), "failure": failure.to_string() }));
         let variables = json!({ "pairs": pairs.collect::<Vec<_>>() });
         Answer::coming(async move {
-            let rows = self.database.run::<Option<Row>>(&OCCURRENCES_OF, &variables).await?.rows;
+            let rows = self.read::<Option<Row>>(&OCCURRENCES_OF, &variables).await?;
             let record = |row: &Option<Row>| row.as_ref().map(|row| Ok(occurrence(row)?.1)).transpose();
             rows.iter().map(record).collect()
         })
