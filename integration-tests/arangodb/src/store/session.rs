@@ -1,5 +1,6 @@
 //! Writes of one transaction: applied at once, with what it takes to undo them and to do them again.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::collection::Collection;
@@ -130,13 +131,14 @@ impl<'a> Session<'a> {
             }
             (Some(old), Overwrite::Update) => {
                 self.check_revision(&old, body, options)?;
-                patched(as_body(&old)?, body, options.keep_null, options.merge_objects)
+                let patched = patched(as_body(&old)?, body, options.keep_null, options.merge_objects);
+                Cow::Owned(patched)
             }
             (Some(old), Overwrite::Replace) => {
                 self.check_revision(&old, body, options)?;
-                body.clone()
+                Cow::Borrowed(body)
             }
-            (None, _) => body.clone(),
+            (None, _) => Cow::Borrowed(body),
         };
         let new = sealed(&collection, &key, &body, self.revision())?;
         self.check_refused(name, &new)?;
@@ -196,9 +198,9 @@ impl<'a> Session<'a> {
             options,
         )?;
         let new = if replace {
-            patch.clone()
+            Cow::Borrowed(patch)
         } else {
-            patched(as_body(&old)?, patch, options.keep_null, options.merge_objects)
+            Cow::Owned(patched(as_body(&old)?, patch, options.keep_null, options.merge_objects))
         };
         // Of an edge that is replaced both ends must be told again.
         let new = sealed(&collection, &key, &new, self.revision())?;
