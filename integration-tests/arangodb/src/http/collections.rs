@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::auth::{Access, demand_collection};
 use super::request::{Answer, Request, number, only, switch, text};
-use super::{demand_admin, demand_writable, no_endpoint};
+use super::{demand_admin, demand_changeable, demand_writable, no_endpoint};
 use crate::error::{Failure, Outcome};
 use crate::state::{Server, Shared, lock};
 use crate::store::{Collection, Database, Kind, not_found};
@@ -43,7 +43,7 @@ pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcom
             Ok(Answer::result(200, Value::array(told)))
         }
         ("POST", []) => {
-            demand_writable(shared)?;
+            demand_changeable(shared)?;
             create(shared, request, major)
         }
         ("GET", [name]) => told(shared, request, name, |collection| summary(collection, major)),
@@ -65,7 +65,7 @@ pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcom
             Ok(Answer::told(200, &summary(collection, major)))
         }
         ("DELETE", [name]) => {
-            demand_writable(shared)?;
+            demand_changeable(shared)?;
             demand_admin(shared, request)?;
             let mut server = lock(&shared.server);
             let database = server.database_mut(&request.database)?;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::auth::{Access, User, demand_database};
-use super::no_endpoint;
 use super::request::{Answer, Request, bad_type, only, text};
+use super::{demand_changeable, no_endpoint};
 use crate::error::{Failure, Outcome};
 use crate::state::{SYSTEM, Shared, lock};
 use crate::store::Database;
@@ -32,8 +32,12 @@ pub(super) fn route(shared: &Shared, request: &Request, path: &[&str]) -> Outcom
             let names = server.databases.keys().cloned().map(Value::Str);
             Ok(Answer::result(200, Value::array(names.collect())))
         }
-        ("POST", []) => create(shared, request),
+        ("POST", []) => {
+            demand_changeable(shared)?;
+            create(shared, request)
+        }
         ("DELETE", [name]) => {
+            demand_changeable(shared)?;
             let mut server = lock(&shared.server);
             demand_database(&server, &request.user, SYSTEM, Access::Write)?;
             if *name == SYSTEM {

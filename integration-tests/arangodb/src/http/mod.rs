@@ -106,6 +106,11 @@ fn demand_writable(shared: &Shared) -> Outcome<()> {
     if lock(&shared.faults).read_only { Err(Failure::new(1004, "read-only")) } else { Ok(()) }
 }
 
+/// The same for databases and collections, which a server that only reads neither makes nor drops.
+fn demand_changeable(shared: &Shared) -> Outcome<()> {
+    if lock(&shared.faults).read_only { Err(auth::forbidden()) } else { Ok(()) }
+}
+
 /// What writes of documents are refused with besides.
 fn demand_no_conflict(shared: &Shared, request: &Request) -> Outcome<()> {
     demand_writable(shared)?;

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -24,6 +23,9 @@ use crate::state::{SYSTEM, Shared, lock};
 
 /// Largest body: that of the server is 1 GiB, which no test should need.
 const BODY_BYTES_MAX: usize = 256 << 20;
+
+/// Longest URL, in bytes.
+const URL_BYTES_MAX: usize = 16 << 10;
 
 /// Headers by which a request can ask for more than its path says, and that are known here.
 const KNOWN_HEADERS: &[&str] = &["x-arango-trx-id", "x-arango-driver", "x-arango-queue-time-seconds"];
@@ -150,7 +152,7 @@ fn refused(shared: &Shared, what: &str, failure: &Failure) -> Answer {
 }
 
 async fn checked(shared: &Arc<Shared>, mut request: Request) -> Outcome<Answer> {
-    check_headers(&request.headers)?;
+    check_headers(&request)?;
     if !is_open(&request.path) {
         let authentication = lock(&shared.faults).authentication;
         let server = lock(&shared.server);
@@ -171,8 +173,15 @@ async fn checked(shared: &Arc<Shared>, mut request: Request) -> Outcome<Answer> 
     route(shared, &request).await
 }
 
-fn check_headers(headers: &HeaderMap) -> Outcome<()> {
-    for (name, value) in headers {
+fn check_headers(request: &Request) -> Outcome<()> {
+    let has_body = matches!(request.method.as_str(), "POST" | "PUT" | "PATCH");
+    if has_body && request.header("content-length").is_none() {
+        return Err(Failure::unknown(411, "a request that does not say how long it is").status(411));
+    }
+    if matches!(request.method.as_str(), "GET" | "HEAD") && !request.body.is_empty() {
+        return Err(Failure::unknown(10, "a body where nothing is sent"));
+    }
+    for (name, value) in &request.headers {
         let (name, value) = (name.as_str(), value.to_str().unwrap_or_default());
         let known = match name {
             "transfer-encoding" | "content-encoding" | "x-http-method" | "x-http-method-override" => false,
@@ -193,6 +202,9 @@ async fn read(shared: &Shared, request: hyper::Request<Incoming>) -> Outcome<Req
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
     let body = body.map_err(|e| Failure::new(413, format!("body: {e}")).status(413))?.to_bytes();
+    if parts.uri.to_string().len() > URL_BYTES_MAX {
+        return Err(Failure::new(414, "URL too long").status(414));
+    }
     let path = parts.uri.path();
     // 4.x takes a version of its interface in front of everything.
     let path = match path.strip_prefix("/_arango/") {

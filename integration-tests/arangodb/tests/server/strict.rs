@@ -4,6 +4,8 @@ use arangodb_double::{Double, Faults};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::client::{Client, PASSWORD, collections, server};
 
@@ -260,4 +262,35 @@ async fn a_plus_puts_texts_together_from_4_on() {
     assert_eq!(client.rows("RETURN 1 + '2'", json!({})).await, json!([3]));
     double.faults().version = "4.0.0".to_owned();
     assert_eq!(client.rows("RETURN [1 + '2', 1 + 2, 'a' + null]", json!({})).await, json!([["12", 3, "a"]]));
+}
+
+#[tokio::test]
+async fn requests_say_how_long_they_are() {
+    let (double, client) = server().await;
+    let mut stream = TcpStream::connect(double.address()).await.unwrap();
+    let authorization = client.authorization.clone().unwrap();
+    let request = format!(
+        "POST /_db/tests/_api/cursor/1 HTTP/1.1\r\nhost: double\r\nconnection: close\r\nauthorization: {authorization}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 411"), "{answer}");
+    assert_eq!(client.try_send("GET", "/_api/version", "{}", "").await.unwrap().status, 400, "a body of GET");
+    let long = format!("/_api/version?x={}", "x".repeat(20_000));
+    assert_eq!(client.try_send("GET", &long, "", "").await.unwrap().status, 414);
+}
+
+#[tokio::test]
+async fn a_server_that_only_reads_makes_nothing() {
+    let (double, client) = server().await;
+    collections(&client, &["a"]).await;
+    double.faults().read_only = true;
+    let made = client.ask("POST", "/_api/collection", json!({ "name": "b" })).await;
+    assert_eq!((made.status, made.number()), (403, 11));
+    let made = client.send("POST", "/_api/database", json!({ "name": "b" })).await;
+    assert_eq!((made.status, made.number()), (403, 11));
+    let dropped = client.send("DELETE", "/_api/database/tests", Value::Null).await;
+    assert_eq!((dropped.status, dropped.number()), (403, 11));
+    assert_eq!(client.refusal("INSERT {} INTO a", json!({})).await, 1004);
 }
