@@ -5,6 +5,7 @@ mod bench;
 mod commands;
 mod errors;
 mod output;
+mod store_address;
 mod views;
 
 use std::process::ExitCode;

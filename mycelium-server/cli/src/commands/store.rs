@@ -1,6 +1,7 @@
-//! `mycelium store`: looks after data folders.
+//! `mycelium store`: looks after data folders, and after mycelia in a database server.
 
 mod backup;
+mod database;
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +11,15 @@ use mycelium_server::store::embedded::{self, DEFAULT, Salvaged, Stored};
 use serde::Serialize;
 
 use self::backup::BackupArgs;
+use self::database::InitArgs;
 use crate::args::ClientArgs;
 use crate::errors::Misuse;
 use crate::output::format::count;
 use crate::output::{self, Output};
+use crate::store_address::{Trust, is_url};
 
-/// Looks after data folders: checks them, saves what can be read of damaged ones, and backs up those in use.
+/// Looks after data folders: checks them, saves what can be read of damaged ones, and backs up those in use. Looks after
+/// mycelia in ArangoDB: creates and checks them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -24,24 +28,35 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Init(InitArgs),
     Check(CheckArgs),
     Salvage(SalvageArgs),
     Backup(BackupArgs),
 }
 
-/// Reads every file of a data folder that no broker uses, names what is damaged, and changes nothing.
+/// Reads every file of a data folder that no broker uses, names what is damaged, and changes nothing. Or looks at an
+/// ArangoDB server and the mycelia on it.
 ///
-/// If something is, each job of which something cannot be read is named too. The journals are copied into the folder for
-/// temporary files (TMPDIR) meanwhile, 64 MiB at most as a rule.
+/// If something of a folder is damaged, each job of which something cannot be read is named too. The journals are copied
+/// into the folder for temporary files (TMPDIR) meanwhile, 64 MiB at most as a rule. Of a server, version, role, sharding
+/// and licence are looked at, and of each mycelium collections, indexes, graphs and the rights of the user; every
+/// statement is planned, and none may read a whole collection.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "JSON: a line for each mycelium, {mycelium, damage, jobs: [{job_id, unreadable}], files, problem}.\n\n\
-    Exit codes: 0 nothing is damaged, 1 something is, 2 it is no data folder or a broker uses it."
+    after_help = "JSON: a line for each mycelium. Of a folder: {mycelium, damage, jobs: [{job_id, unreadable}], files, \
+    problem}. Of a server: {mycelium, database, version, cluster, bytes, bytes_max, lease: {holder, epoch, until}, \
+    problems: [{kind, line}], notes: [{kind, line}]}.\n\n\
+    Exit codes: 0 nothing is damaged or wrong, 1 something is, 2 it is no data folder or a broker uses it, or the address \
+    is wrong."
 )]
 struct CheckArgs {
-    /// The data folder, as `mycelium serve` takes it with --data-dir, or the folder of one mycelium in it. All mycelia are
-    /// looked over, one after the other, or the one that --mycelium names.
-    folder: PathBuf,
+    /// The data folder, as `mycelium serve` takes it with --data-dir, or the folder of one mycelium in it; or the URL of
+    /// an ArangoDB server. If there is none, the URL in MYCELIUM_STORE. All mycelia are looked over, one after the other,
+    /// or the one that --mycelium names.
+    #[arg(value_name = "FOLDER|URL")]
+    place: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Copies what can be read of a damaged data folder into a new one that opens, and lists what cannot.
@@ -70,7 +85,14 @@ pub(crate) async fn run(args: Args, client: &ClientArgs, output: Output) -> anyh
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let only = client.mycelium.as_deref();
     match args.command {
-        Command::Check(args) => check(&args, only, output),
+        Command::Init(args) => database::init(&args, only, output).await,
+        Command::Check(CheckArgs { place, trust }) => {
+            let url = place.as_deref().and_then(Path::to_str).filter(|place| is_url(place));
+            match (place.as_deref(), url) {
+                (Some(folder), None) => check(folder, only, output),
+                (_, url) => database::check(url, &trust, only, output).await,
+            }
+        }
         Command::Salvage(args) => salvage(&args, only, output),
         Command::Backup(args) => backup::run(args, client, output).await,
     }
@@ -149,7 +171,7 @@ fn tell_jobs(prefix: &str, jobs: &[UnreadableJob], output: Output) -> anyhow::Re
     Ok(())
 }
 
-fn check(args: &CheckArgs, only: Option<&str>, output: Output) -> anyhow::Result<()> {
+fn check(folder: &Path, only: Option<&str>, output: Output) -> anyhow::Result<()> {
     #[derive(Serialize)]
     struct Report<'a> {
         mycelium: &'a str,
@@ -158,12 +180,12 @@ fn check(args: &CheckArgs, only: Option<&str>, output: Output) -> anyhow::Result
         files: usize,
         problem: Option<String>,
     }
-    let stored = stored(&args.folder, only)?;
+    let stored = stored(folder, only)?;
     let (mut places, mut files, mut damaged, mut failed) = (0, 0, 0, None);
-    for Stored { name, folder } in &stored {
+    for Stored { name, folder: of_mycelium } in &stored {
         let mut report =
             Report { mycelium: name, damage: Vec::new(), jobs: Vec::new(), files: 0, problem: None };
-        match read(|| embedded::check(folder)) {
+        match read(|| embedded::check(of_mycelium)) {
             Ok(found) => {
                 report.jobs = unreadable(found.jobs);
                 (report.damage, report.files) = (found.damage, found.files);
@@ -203,7 +225,7 @@ fn check(args: &CheckArgs, only: Option<&str>, output: Output) -> anyhow::Result
             "{} of {} damaged{of}; save the rest with: mycelium store salvage {} NEW",
             count(places as u64, "place"),
             count(files as u64, "file"),
-            args.folder.display()
+            folder.display()
         );
     }
     failed.map_or(Ok(()), Err)

@@ -25,6 +25,8 @@ use crate::name::DEFAULT;
 
 /// Clocks that differ by less are taken as equal.
 const SKEW_MAX: Duration = Duration::from_secs(1);
+/// The end of the year 9999, in milliseconds since 1970.
+const MOMENT_MS_MAX: u64 = 253_402_300_799_999;
 /// The error of a user who may only read what he would write. A server that only reads says the same.
 const READ_ONLY: u32 = 1004;
 
@@ -173,7 +175,7 @@ pub async fn check(address: &Address, only: Option<&str>) -> Result<Vec<Report>,
 pub(super) fn database(server: &Server, mycelium: &str) -> Result<Database, Finding> {
     let name = database_of(mycelium).ok_or_else(|| {
         let line = format!("`{mycelium}` is no name of a mycelium: 1 to 48 of a-z, 0-9, `_` and `-`");
-        Finding::new(FindingKind::Refused, line)
+        Finding::new(FindingKind::Name, line)
     })?;
     Ok(server.database(&name).with_patience(Duration::ZERO))
 }
@@ -196,7 +198,9 @@ async fn look(database: &Database, report: &mut Report) -> Result<(), Finding> {
     if !differences.is_empty() {
         return Ok(());
     }
-    report.findings.extend(rights(database, checked.is_cluster).await?);
+    if let Some(denied) = rights(database, checked.is_cluster).await? {
+        return Err(denied);
+    }
     for statement in ALL {
         report.findings.extend(statements::explain(database, statement, checked.is_cluster).await?);
     }
@@ -248,7 +252,7 @@ async fn clock(database: &Database) -> Result<(u64, Option<Finding>), Finding> {
         let line = format!("{} does not tell the time", shown(database));
         return Err(Finding::new(FindingKind::Refused, line));
     };
-    let theirs = UNIX_EPOCH + Duration::from_millis(now);
+    let theirs = moment(now);
     // It was read at some time in between.
     let behind = theirs.duration_since(answered).unwrap_or_default();
     let ahead = asked.duration_since(theirs).unwrap_or_default();
@@ -262,6 +266,11 @@ async fn clock(database: &Database) -> Result<(u64, Option<Finding>), Finding> {
         Finding::new(FindingKind::Clock, line)
     });
     Ok((now, finding))
+}
+
+/// A moment that a server tells, in milliseconds since 1970, but not one that cannot be shown.
+fn moment(ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(ms.min(MOMENT_MS_MAX))
 }
 
 /// Who has the mycelium at a time of the server, in milliseconds since 1970.
@@ -278,6 +287,6 @@ async fn lease(database: &Database, now: u64) -> Result<Option<Lease>, Finding> 
     Ok((owner.expires_ms > now).then(|| Lease {
         holder: owner.holder.unwrap_or(owner.owner),
         epoch: owner.epoch,
-        until: UNIX_EPOCH + Duration::from_millis(owner.expires_ms),
+        until: moment(owner.expires_ms),
     }))
 }

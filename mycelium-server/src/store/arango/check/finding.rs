@@ -1,11 +1,13 @@
 //! What a look at a server or a database finds.
 
+use serde::Serialize;
+
 use super::super::address::mycelium_of;
 use super::super::client::{Database, Failure, Kind};
 use crate::name::DEFAULT;
 
 /// Something that was found: one line that says what it is, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("{line}")]
 #[non_exhaustive]
 pub struct Finding {
@@ -15,10 +17,13 @@ pub struct Finding {
     pub line: String,
 }
 
-/// What a finding is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a finding is about. Serialized by its name: `not-arango`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum FindingKind {
+    /// No mycelium can have the name.
+    Name,
     /// Nobody answers at the address.
     Unreachable,
     /// The certificate of the server is not trusted, or the file of trusted ones cannot be used.
@@ -71,7 +76,8 @@ impl FindingKind {
     /// Whether mycelium cannot work so. Else it is a note.
     pub fn is_problem(self) -> bool {
         match self {
-            Self::Unreachable
+            Self::Name
+            | Self::Unreachable
             | Self::Certificate
             | Self::NotArango
             | Self::Login

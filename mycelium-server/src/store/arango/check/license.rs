@@ -17,10 +17,12 @@ pub struct Usage {
     pub bytes_max: u64,
 }
 
-/// What `/_admin/license` answers. Of the Community Edition before 3.12.5, and of 3.11, hardly anything.
+/// What `/_admin/license` answers.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct License {
+    /// `none` where there is none and none is needed: the Community Edition before 3.12.5.
+    license: Option<String>,
     /// Of a licence that was bought.
     status: Option<String>,
     /// Without one.
@@ -73,6 +75,7 @@ impl License {
             Some(status) => Some(note(format!(
                 "ArangoDB at {server} has a licence in a state that is not known: `{status}`"
             ))),
+            None if self.license.as_deref() == Some("none") => None,
             None => Some(untold(server, "it does not tell")),
         }
     }
@@ -126,6 +129,7 @@ mod tests {
     fn what_ends_writes_is_a_problem_and_what_will_is_a_note() {
         assert_eq!(found(of_disk("good", 79)), None);
         assert_eq!(found(json!({"status": "good", "license": "x", "version": 1})), None);
+        assert_eq!(found(json!({"license": "none"})), None);
         for (license, kind, part) in [
             (of_disk("good", 80), FindingKind::License, "80.0 of 100 GiB"),
             (of_disk("limit-reached", 101), FindingKind::License, "in 2 hours"),
@@ -134,7 +138,7 @@ mod tests {
             (of_disk("odd", 1), FindingKind::License, "`odd`"),
             (json!({"status": "expiring"}), FindingKind::License, "within a week"),
             (json!({"status": "read-only"}), FindingKind::ReadOnly, "has run out"),
-            (json!({"license": "none"}), FindingKind::License, "does not tell"),
+            (json!({"upgrading": false}), FindingKind::License, "does not tell"),
         ] {
             let (found, line) = found(license).unwrap();
             assert_eq!(found, kind, "{line}");
