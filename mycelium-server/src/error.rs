@@ -223,6 +223,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
             CallError::StoreUnavailable => (Code::Unavailable, reason::STORE_UNAVAILABLE),
             CallError::StoreFull => (Code::Unavailable, reason::STORE_FULL),
             CallError::StoreReadOnly => (Code::Unavailable, reason::STORE_READ_ONLY),
+            CallError::StoreRefuses => (Code::InvalidArgument, reason::INVALID_FIELD),
             CallError::Stopping => (Code::Unavailable, reason::BROKER_STOPPING),
             CallError::SessionTakenOver => (Code::Aborted, reason::SESSION_TAKEN_OVER),
             CallError::SessionOver => (Code::Aborted, reason::SESSION_OVER),

@@ -6,6 +6,7 @@
 //! ([`Disk`]); [`SchedulerPlace`](crate::config::SchedulerPlace) says where that runs.
 
 mod recovery;
+mod refusals;
 mod requests;
 mod streams;
 
@@ -34,6 +35,7 @@ use crate::config::Config;
 use crate::defect::{self, Defect};
 use crate::report::Report;
 use crate::store::{self, ElfRecord, RevisionRecord};
+use refusals::Refusals;
 use requests::Requests;
 use streams::Streams;
 
@@ -80,6 +82,7 @@ pub(crate) struct Driver {
     /// Evaluations for which the evaluator had no room yet: at most as many as a core hands out.
     to_evaluate: VecDeque<Evaluation>,
     backlog: Backlog,
+    refusals: Refusals,
     turns: Turns,
     /// Whether the turn under way has messages, or is the core's own.
     has_messages: bool,
@@ -128,6 +131,7 @@ impl Driver {
             evaluator,
             to_evaluate: VecDeque::new(),
             backlog,
+            refusals: Refusals::default(),
             turns,
             has_messages: false,
             defects: 0,
@@ -230,6 +234,7 @@ impl Driver {
         let mut gathered = Gathered::default();
         self.core.set_unfinished_max(self.config.unfinished_max.min(self.backlog.max()));
         let (mut weight, mut bytes) = (0, 0);
+        self.refusals.begin();
         while weight < self.config.batch_max
             && let Some(message) = self.waiting.pop_front()
         {
@@ -239,7 +244,12 @@ impl Driver {
                 break;
             }
             weight += message.weight();
-            self.apply(now, message, &mut gathered, effects);
+            let (message, rest) = self.refusals.take(message);
+            message.into_iter().for_each(|message| self.apply(now, message, &mut gathered, effects));
+            if let Some(rest) = rest {
+                self.waiting.push_front(rest);
+                break;
+            }
         }
         self.renew_speaking(now, effects);
         self.core.finish_batch(now, effects);
@@ -354,6 +364,7 @@ impl Driver {
         }
         self.disk.commit(&mut built.batch).await.map_err(Setback::Store)?;
         self.commit = counters.commit;
+        self.refusals.on_stored();
         self.defects = 0;
         self.progress.send_replace(Progress::of(self.commit));
         Ok(ToRelease { bodies, built, blob_uses, queries, watches })

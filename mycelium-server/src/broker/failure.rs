@@ -81,6 +81,12 @@ impl FailureBody {
         Self::by_broker("RecordDamagedError", message)
     }
 
+    /// The store does not take what the job came to, now or later.
+    pub(crate) fn store_refused() -> Self {
+        let message = "the store refuses what the job came to; why stands in the log of the broker";
+        Self::by_broker("StoreRefusedError", message.to_owned())
+    }
+
     /// An argument could not be computed.
     pub(crate) fn value_derivation(message: String) -> Self {
         Self::by_broker("ValueDerivationError", message)

@@ -119,6 +119,7 @@ pub(crate) struct StreamId(pub(crate) u64);
 
 /// What a command carries past the core. Attachments in a message number its own bodies from 0; the owner of the core
 /// renumbers them within the batch.
+#[derive(Clone)]
 pub(crate) enum Body {
     /// The specification of a new job.
     Spec {
@@ -173,6 +174,8 @@ pub(crate) enum CallError {
         "the disk is read-only: nothing is stored until it can be written, and what is stored can be read"
     )]
     StoreReadOnly,
+    #[error("the store refuses it for good; why stands in the log of the broker")]
+    StoreRefuses,
     #[error("the broker is stopping")]
     Stopping,
     /// Of a stream: another goes on with its session.

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::refusals::Found;
 use super::{Driver, DriverError, Setback};
 use crate::broker::message::{CallError, Message};
 use crate::broker::progress::{Progress, StoreState};
 use crate::broker::start::{StartError, load_core};
 use crate::broker::watch::Watches;
 use crate::report::Report;
-use crate::store::wait_for;
+use crate::store::{self, wait_for};
 
 /// The first pause before a store that failed is read again; it doubles up to [`REBUILD_PAUSE_MAX`].
 const REBUILD_PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -22,10 +23,18 @@ impl Driver {
     /// Memory may be ahead of the disk or behind it, or wrong. Forgets all of it, and starts from the store as at the very
     /// beginning.
     pub(super) async fn rebuild(&mut self, setback: Setback) -> Result<(), DriverError> {
+        let found = match &setback {
+            Setback::Store(store::Error::Refused { .. }) => Some(self.refusals.on_refused()),
+            Setback::Store(_) | Setback::Defect(_) => None,
+        };
         match &setback {
             Setback::Store(error) => {
                 tracing::error!(error = %Report(error), "a commit failed; starting again from the store");
                 self.set_state(StoreState::after(error));
+                match found {
+                    Some(Found::Call) => self.requests.fail_all(&CallError::StoreRefuses),
+                    Some(Found::Nothing | Found::Half | Found::Part) | None => {}
+                }
                 self.refuse_all();
             }
             Setback::Defect(defect) => {
@@ -37,7 +46,12 @@ impl Driver {
         self.streams.drop_all();
         self.to_evaluate.clear();
         match setback {
-            Setback::Store(error) if !error.is_retryable() => return Err(DriverError::Store(error)),
+            // What is refused comes again in smaller batches, or fails, unless it is the core's own.
+            Setback::Store(error)
+                if !error.is_retryable() && found.is_none_or(|found| found == Found::Nothing) =>
+            {
+                return Err(DriverError::Store(error));
+            }
             // Where what is stored leads to it, and no message, starting again leads nowhere.
             Setback::Defect(defect) if self.defects == DEFECTS_MAX => {
                 return Err(DriverError::Defect(defect));

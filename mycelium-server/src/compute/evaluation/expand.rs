@@ -17,7 +17,7 @@ use prost::Message as _;
 use super::super::failed::Failed;
 use super::{AGAIN_PAUSE, Answer};
 use crate::blobs::{Blob, BlobError, Blobs, Piece};
-use crate::broker::{CallError, Handle, PreparedJob, Submission};
+use crate::broker::{CallError, FailureBody, Handle, PreparedJob, Submission};
 use crate::report::Report;
 use crate::store::{BlobDigest, SpecRecord};
 use crate::values::{ElementsTooLarge, Template, element_digest, element_id};
@@ -133,6 +133,7 @@ impl Expansion {
                         "the id of the job for an element of the list, {id}, is that of another job"
                     )));
                 }
+                Err(CallError::StoreRefuses) => return Err(Answer::Failed(FailureBody::store_refused())),
                 // A defect of the commit is not one of this list, and blobs that are missing are written with the next try.
                 Err(error @ (CallError::Defect(_) | CallError::Blob(_))) => return Err(self.later(&error)),
                 Err(error) => match Failed::from(error) {
