@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::aql::ast::{Binary, Clause, Expr, For, Query, Slot, Source, Target};
 use crate::aql::walk;
 use crate::error::{Failure, Outcome};
-use crate::store::{Collection, Index, IndexKind};
+use crate::store::{Collection, Index, IndexKind, Path};
 
 /// How a loop finds its documents.
 #[derive(Debug, Default)]
@@ -227,7 +227,7 @@ fn serve<'q>(
     let fixed = access.equal.iter().filter(|equal| !equal.any_of).count();
     let ordered = access.equal.len() == fixed;
     if let Some((paths, down, at)) = sort.filter(|_| ordered)
-        && index.fields[fixed..].starts_with(paths)
+        && serves_sort(&index.fields, &access.equal, paths)
     {
         access.sorted = Some((*at, *down));
     }
@@ -237,6 +237,16 @@ fn serve<'q>(
         + usize::from(access.sorted.is_some()) * 3
         + usize::from(index.unique && fixed == index.fields.len()) * 200;
     (score > 0).then_some((score, access))
+}
+
+/// Whether entries come in the order of these paths. Fields that equal a constant may be left out of it, and stand
+/// anywhere in it; those that equal something else have to be named in their place.
+fn serves_sort(fields: &[Path], equal: &[Equal<'_>], paths: &[Path]) -> bool {
+    let is_constant = |equal: &Equal<'_>| matches!(equal.value, Expr::Value(_));
+    let constant: Vec<&Path> =
+        fields.iter().zip(equal).filter(|(_, equal)| is_constant(equal)).map(|(field, _)| field).collect();
+    let mut fields = fields.iter().filter(|field| !constant.contains(field));
+    paths.iter().filter(|path| !constant.contains(path)).all(|path| fields.next() == Some(path))
 }
 
 /// A value that is known not to be null.

@@ -178,6 +178,7 @@ async fn an_index_serves_what_the_optimizer_is_sure_of() {
     for (collection, body) in [
         ("a", json!({ "type": "persistent", "name": "fin", "fields": ["fin"], "sparse": true })),
         ("e", json!({ "type": "persistent", "name": "to_number", "fields": ["_to", "number"] })),
+        ("a", json!({ "type": "persistent", "name": "status_n", "fields": ["status", "n"] })),
     ] {
         let path = format!("/_api/index?collection={collection}");
         assert_eq!(client.ask("POST", &path, body).await.status, 201);
@@ -197,6 +198,9 @@ async fn an_index_serves_what_the_optimizer_is_sure_of() {
         ("FOR x IN e FILTER x._to == 'a/1' SORT x.number LIMIT 5 RETURN x", "to_number", false),
         ("FOR x IN e FILTER x._to == 'a/1' AND x.number > 5 SORT x.number RETURN x", "to_number", false),
         ("FOR x IN e FILTER x._to == 'a/1' RETURN x", "edge", false),
+        ("FOR x IN a FILTER x.status == 's' SORT x.n RETURN x", "status_n", false),
+        ("FOR x IN a FILTER x.status == 's' SORT x.n, x.status RETURN x", "status_n", false),
+        ("FOR x IN a FILTER x.status == 's' SORT x.n, x.other RETURN x", "status_n", true),
     ] {
         let plan =
             client.ask("POST", "/_api/explain", json!({ "query": query })).await.json()["plan"].clone();
@@ -206,6 +210,15 @@ async fn an_index_serves_what_the_optimizer_is_sure_of() {
         assert_eq!(nodes.iter().any(|node| node["type"] == "SortNode"), sorts, "{query}");
         // In plans ids of indexes stand without their collection.
         assert!(!found["indexes"][0]["id"].as_str().unwrap_or_default().contains('/'), "{found}");
+    }
+    // What equals something that is not constant has to be named by the sort.
+    let inner = |sort: &str| {
+        format!("FOR s IN @s LET r = (FOR x IN a FILTER x.status == s SORT {sort} LIMIT 5 RETURN x) RETURN r")
+    };
+    for (sort, sorts) in [("x.n", true), ("x.status, x.n", false), ("x.status DESC, x.n DESC", false)] {
+        let body = json!({ "query": inner(sort), "bindVars": { "s": ["a", "b"] } });
+        let plan = client.ask("POST", "/_api/explain", body).await;
+        assert_eq!(plan.text.contains("SortNode"), sorts, "{sort}: {}", plan.text);
     }
     double.assert_known();
 }
