@@ -1,18 +1,24 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arangodb_double::{Double, Fault, ROOT};
 use bytes::Bytes;
 use mycelium_core::effects::{End, FinishedJob, JobWrite, SpecRecord as Spec};
 use mycelium_core::ids::{
-    Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, SessionId, Timestamp,
+    Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, Revision, SessionId,
+    SubmissionId, Timestamp,
 };
 use mycelium_core::image::{Counters, JobHead, LiveJob, SessionRecord};
+use mycelium_core::labels::Labels;
+use mycelium_core::status::FinalStatus;
 use mycelium_proto::v1::{self, payload, value_node};
 use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::store::{JobAfter, JobChange, NewFailure, OccurrenceRecord};
+use crate::store::{
+    BlobDigest, FinishedQuery, FlowQuery, JobAfter, JobChange, Log, NewFailure, OccurrenceRecord, Reads,
+};
 
 const DATABASE: &str = "BLUMYC_default";
 
@@ -300,5 +306,85 @@ async fn what_goes_is_marked_and_removed_with_all_that_belongs_to_it() {
         matches!(next.leftovers.sweep(&next.log, 1).await, Err(Error::Fenced { .. })),
         "of another epoch"
     );
+    world.double.assert_known();
+}
+
+/// Does all that a broker can do with a store, once.
+async fn do_everything(world: &World) {
+    let store = world.store(Duration::from_millis(150));
+    store.own().await.unwrap();
+    let mut begins = batch(1, vec![created(1, &[]), created(2, &[1])]);
+    begins.records.submissions_dropped = vec![SubmissionId::new([4; 16])];
+    commit(&store, &begins).await.unwrap();
+    commit(&store, &batch(2, vec![finished(1, End::Done(outputs("1"))), change(2, JobAfter::Dropped)]))
+        .await
+        .unwrap();
+    // What is known from having been written is not read.
+    let image = store.load(&mut |_| {}).await.unwrap();
+    assert_eq!(image.counters.commit, Commit(2));
+    let jobs = [job(1), job(2)];
+    let read = |records: usize| assert_eq!(records, 2, "one for each key");
+    read(store.specs(&jobs).await.unwrap().len());
+    read(store.outlines(&jobs).await.unwrap().len());
+    read(store.unfinished(&jobs).await.unwrap().len());
+    read(store.finished(&jobs).await.unwrap().len());
+    let returned = store.outputs(&jobs).await.unwrap();
+    assert_eq!(returned, [Some(outputs("1")), None]);
+    let (flow, elf) = (Some(FlowId::new([7; 16])), Some("scale".to_owned()));
+    for (flow, elf) in [(flow, None), (None, elf), (None, None)] {
+        for statuses in [vec![], vec![FinalStatus::Done]] {
+            let (flow, elf) = (flow, elf.clone());
+            let query = FinishedQuery { flow, elf, statuses, limit: 10, ..FinishedQuery::default() };
+            assert_eq!(store.list_finished(&query).await.unwrap().jobs.len(), 1, "{query:?}");
+        }
+    }
+    store.dependents(&jobs, None, 10).await.unwrap();
+    store.flows(&[FlowId::new([7; 16])]).await.unwrap();
+    store.flow_named("daily").await.unwrap();
+    let label = BTreeMap::from([("site".to_owned(), "north".to_owned())]);
+    for labels in [Labels::NONE, label.into()] {
+        let query = FlowQuery { labels, limit: 10, ..FlowQuery::default() };
+        assert_eq!(store.list_flows(&query).await.unwrap().flows, []);
+    }
+    store.submissions(&[SubmissionId::new([4; 16])]).await.unwrap();
+    store.list_submissions(None, 10).await.unwrap();
+    store.elves(&["scale".into()]).await.unwrap();
+    store.list_elves(None, 10).await.unwrap();
+    store.revisions(&[("scale".into(), "task_weigh".into(), Revision::new([1; 32]))]).await.unwrap();
+    store.list_revisions("scale", None, 10).await.unwrap();
+    store.failures(&[FailureId::new([9; 16])]).await.unwrap();
+    store.list_failures(None, 10).await.unwrap();
+    store.occurrences_of(&[(FailureId::new([9; 16]), job(1))]).await.unwrap();
+    store.list_occurrences(FailureId::new([9; 16]), None, 10).await.unwrap();
+    store.blob_uses(&[BlobDigest::new([3; 32])], None, 10).await.unwrap();
+    store.list_blob_uses(None, 10).await.unwrap();
+    let renewed = || world.double.counters().statements.contains_key(statements::RENEW.text);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !renewed() {
+        assert!(Instant::now() < deadline, "the lease is not renewed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    commit(&store, &batch(3, vec![change(1, JobAfter::Dropped)])).await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_statement_is_run_and_each_read_is_one_of_them() {
+    let world = World::new().await;
+    do_everything(&world).await;
+    let address = Address::parse(&world.double.url()).unwrap().with_credentials(ROOT, "secret");
+    let reports = check(&address, None).await.unwrap();
+    assert!(
+        reports.iter().all(|report| report.findings.iter().all(|finding| !finding.kind.is_problem())),
+        "{reports:?}"
+    );
+    let run = world.double.counters().statements;
+    for statement in statements::ALL {
+        assert!(run.contains_key(statement.text), "{} was never run", statement.name);
+    }
+    let known: Vec<&str> = statements::ALL.iter().map(|statement| statement.text).collect();
+    for text in run.keys() {
+        assert!(known.contains(&text.as_str()), "a statement that is not listed: {text}");
+    }
     world.double.assert_known();
 }
