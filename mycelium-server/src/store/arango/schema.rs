@@ -82,7 +82,7 @@ pub(super) static COLLECTIONS: &[Collection] = &[
     ),
     documents("Parameters", &[all("by_job", &["job"])]),
     documents("Results", &[all("by_job", &["job"])]),
-    documents("Failures", &[all("place", &["place"])]),
+    documents("Failures", &[all("place", &["place"]), all("type", &["type"])]),
     documents("MachineElves", &[all("ord", &["ord"])]),
     documents("MachineElvesRevisions", &[all("elf_place", &["elf_ord", "place"])]),
     documents("Flows", &[all("ord", &["ord"]), all("name_ord", &["name", "ord"])]),
