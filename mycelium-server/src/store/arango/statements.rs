@@ -44,9 +44,12 @@ statements! {
     RELEASE = "release", writes true, || json!({"epoch": 1});
     /// Stores a batch.
     COMMIT = "commit", writes true, || json!({
-        "epoch": 1, "commit": 1, "jobs": [], "jobToJob": [], "parameters": [], "jobParameters": [],
-        "parameterOrigins": [], "results": [], "jobResults": [], "failures": [], "jobFailures": [], "elves": [],
-        "revisions": [], "flows": [], "records": [],
+        // One of each: of lists that are empty, a server may leave out what is done for their elements.
+        "epoch": 1, "commit": 1, "jobs": [{"_key": "a"}], "jobToJob": [{"_key": "a.b"}], "parameters": [{"_key": "a"}],
+        "jobParameters": [{"_key": "a"}], "parameterOrigins": [{"_key": "a"}], "results": [{"_key": "a"}],
+        "jobResults": [{"_key": "a"}], "failures": [{"_key": "a", "occurrences": 1, "first_seen_ms": 1}],
+        "jobFailures": [{"document": {"failure": "a"}, "back": 0}], "elves": [{"_key": "a"}],
+        "revisions": [{"_key": "a"}], "flows": [{"_key": "a"}], "records": [{"_key": "a"}],
     });
     /// Removes what is marked.
     SWEEP = "sweep", writes true, || json!({"epoch": 1, "jobs": ["a"], "records": ["a"]});

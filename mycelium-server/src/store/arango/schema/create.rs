@@ -212,3 +212,48 @@ async fn write_first_documents(database: &Database) -> Result<(), Finding> {
         Err(failure) => Err(failure.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arangodb_double::{Access, Double, ROOT};
+
+    use super::*;
+
+    const DATABASE: &str = "BLUMYC_north";
+
+    /// The mycelium `north` as somebody sees it.
+    fn seen_by(double: &Double, user: &str) -> Database {
+        let address = Address::parse(&double.url()).unwrap().with_credentials(user, "secret");
+        Server::new(&address).unwrap().database(DATABASE).with_patience(Duration::ZERO)
+    }
+
+    #[tokio::test]
+    async fn a_broker_makes_sure_of_its_mycelium_or_says_who_can() {
+        let double = Double::start("secret").await.unwrap();
+        double.add_user("broker", "secret");
+        let (root, broker) = (seen_by(&double, ROOT), seen_by(&double, "broker"));
+        let command = format!("mycelium store init {} --mycelium north", double.url());
+        for (database, may_create) in [(&root, false), (&broker, false), (&broker, true)] {
+            let refused = ensure(database, may_create).await.unwrap_err();
+            assert!(refused.line.contains("is not there") && refused.line.contains(&command), "{refused}");
+        }
+        assert!(double.documents(DATABASE, "Jobs").is_none(), "nothing was made");
+        assert!(ensure(&root, true).await.unwrap().is_empty());
+
+        double.grant_database("broker", DATABASE, Access::Read);
+        double.grant_collection("broker", DATABASE, "*", Access::Write);
+        double.reset_counters();
+        assert!(ensure(&broker, false).await.unwrap().is_empty(), "it has all that it needs");
+        let requests = double.counters().requests;
+        assert!(requests.keys().all(|it| it.starts_with("GET ") || it == "POST /_open/auth"), "{requests:?}");
+
+        let index = Call::delete("_api/index/Jobs/fin");
+        root.call::<IgnoredAny>(index).await.unwrap();
+        let refused = ensure(&broker, true).await.unwrap_err();
+        assert_eq!(refused.kind, FindingKind::Rights, "{refused}");
+        let ending = format!("create it with: {command}, as a user who may administrate it");
+        assert!(refused.line.contains("index `fin`") && refused.line.ends_with(&ending), "{refused}");
+        assert!(ensure(&root, true).await.is_ok());
+        assert!(ensure(&broker, false).await.is_ok());
+    }
+}
