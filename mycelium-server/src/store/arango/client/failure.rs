@@ -49,8 +49,8 @@ pub(crate) enum Kind {
     Killed,
     /// What was sent is too large for one request. Nothing was written.
     TooLarge,
-    /// Nothing can be written now: the licence has run out or its limit is passed, the server was made read-only, or too few
-    /// replicas are there.
+    /// Nothing can be written now: the licence has run out or its limit is passed, the server was made read-only, its disk is
+    /// full, or too few replicas are there.
     ReadOnly,
     /// The request may have been executed, or not, or still be running.
     Unknown,
@@ -104,7 +104,7 @@ impl Failure {
         let (kind, from) = match status {
             401 => (Kind::NotLoggedIn, "something before ArangoDB asks for other credentials"),
             413 => (Kind::TooLarge, "something before ArangoDB takes no request of this size"),
-            500.. => (Kind::Unknown, "something before ArangoDB cannot reach it"),
+            408 | 429 | 500.. => (Kind::Unknown, "something before ArangoDB cannot reach it"),
             _ => (
                 Kind::NotArango,
                 "what answers is not ArangoDB; check the address, and what stands before it",
@@ -224,10 +224,13 @@ fn kind_of(error_num: u32, status: u16) -> Kind {
         18 | 28 | 29 | 1302 | 1303 | 21003 | 21004 => Kind::Busy,
         1500 => Kind::Killed,
         32 => Kind::TooLarge,
-        1004 => Kind::ReadOnly,
+        1004 | 1104 => Kind::ReadOnly,
         30 | 38 | 1429 | 1457 | 1464 | 1465 | 1474 | 1478 | 1481 | 1491 | 1495 | 1496 => Kind::Unknown,
         1202 | 1203 | 1212 | 1228 | 1600 | 1655 | 1924 => Kind::NotThere,
         1207 | 1925 => Kind::AlreadyThere,
+        // What a statement or a document is refused for, whatever the status: all errors of statements but one for a lock.
+        10 | 600 | 1205 | 1208 | 1210 | 1216 | 1221 | 1222 | 1226 | 1227 | 1233 | 1620 => Kind::Refused,
+        1501..=1520 | 1522..=1599 => Kind::Refused,
         _ => match status {
             401 => Kind::NotLoggedIn,
             403 => Kind::NotAllowed,
@@ -244,7 +247,7 @@ fn remedy(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::NotLoggedIn => Some("check user and password"),
         Kind::NotAllowed => Some("give the user the rights, or use another one"),
-        Kind::ReadOnly => Some("check the licence state and the replicas of the server"),
+        Kind::ReadOnly => Some("check the licence, the disk and the replicas of the server"),
         Kind::Certificate
         | Kind::Unreachable
         | Kind::NotArango
@@ -302,7 +305,7 @@ mod tests {
                     true,
                     Some(Pace::Failover),
                 ),
-                (Kind::ReadOnly, &[1_004], true, Some(Pace::Failover)),
+                (Kind::ReadOnly, &[1_004, 1_104], true, Some(Pace::Failover)),
                 (Kind::TooLarge, &[32], false, None),
                 (Kind::NotThere, &[1_202, 1_203, 1_228, 1_600], false, None),
                 (Kind::AlreadyThere, &[1_207, 1_925], false, None),
@@ -320,7 +323,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_request_stays_wrong() {
         let of_400 = [10, 600, 1_221, 1_226, 1_227, 1_233, 1_501, 1_551, 1_552, 1_573, 1_579];
-        let others = [(1_210, 409), (1_921, 409), (1_652, 400)];
+        let others = [(1_210, 409), (1_921, 409), (1_652, 400), (1_577, 500), (1_216, 500), (1_501, 503)];
         for (number, status) in of_400.map(|number| (number, 400)).into_iter().chain(others) {
             let failure = refused(number, status);
             assert!(failure.is_refused() && failure.is_certainly_not_executed(), "{number}: {failure:?}");

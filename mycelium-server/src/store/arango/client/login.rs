@@ -195,8 +195,12 @@ async fn log_in(transport: &Transport, login: &Login) -> Result<Credentials, Fai
     let since = Instant::now();
     let (header, life) = match success(transport.send(ask).await?, &what) {
         Ok(answer) => {
-            let Token { jwt } =
-                serde_json::from_slice(&answer).map_err(|_| Failure::foreign(&what, 200, &answer))?;
+            // It may be another secret, and is not shown.
+            let Token { jwt } = serde_json::from_slice(&answer).map_err(|_| {
+                let line =
+                    format!("{what}: there is no token in the answer; check that ArangoDB answers there");
+                Failure::new(Kind::NotArango, line)
+            })?;
             (Some(secret(&format!("Bearer {jwt}"), &what)?), life_of(&jwt))
         }
         // The server asks for no login.

@@ -243,13 +243,16 @@ impl Database {
             answer_bytes_max: ANSWER_BYTES_MAX,
             authorization: None,
         };
-        let _room = match call.repeatable {
-            // It is never closed.
-            true => reads.acquire().await.ok(),
-            false => None,
-        };
         loop {
-            let failure = match session.send(transport, &request, what).await {
+            let sent = {
+                let _room = match call.repeatable {
+                    // It is never closed.
+                    true => reads.acquire().await.ok(),
+                    false => None,
+                };
+                session.send(transport, &request, what).await
+            };
+            let failure = match sent {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };

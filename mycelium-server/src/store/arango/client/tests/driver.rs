@@ -71,6 +71,8 @@ async fn a_database_is_for_whoever_makes_it() {
     double.grant_database("maker", "_system", Access::Write);
     let maker = Address::parse(&double.url()).unwrap().with_credentials("maker", "m");
     assert_made(&double, &Server::new(&maker).unwrap(), None).await;
+    // Whom it is for is nothing that `arangors` can say.
+    assert_eq!(requests(&double, "GET /_api/version"), 6, "of two collections and a graph, twice");
 }
 
 #[tokio::test]

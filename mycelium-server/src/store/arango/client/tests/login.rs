@@ -157,3 +157,12 @@ async fn user_and_password_are_sent_where_logins_are_not_passed_on() {
     version(&database).await.unwrap();
     assert_eq!(server.requests.lock().unwrap().len(), 3, "one login and two requests");
 }
+
+#[tokio::test]
+async fn an_answer_without_a_token_is_not_shown() {
+    let server = Scripted::start(|_| answer("200 OK", r#"{"access_token":"a secret"}"#)).await;
+    let address = Address::parse(&server.url).unwrap().with_credentials("u", "p");
+    let failure = version(&Server::new(&address).unwrap().database("tests")).await.unwrap_err();
+    assert_eq!(failure.kind(), Kind::NotArango);
+    assert!(failure.is_certainly_not_executed() && !failure.to_string().contains("secret"), "{failure}");
+}

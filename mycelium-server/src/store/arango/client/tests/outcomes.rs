@@ -1,6 +1,7 @@
 //! What failed, whether it was executed, and what is tried again.
 
 use std::error::Error as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arangodb_double::Fault;
 
@@ -261,4 +262,39 @@ fn certificates_come_from_a_file_that_has_some() {
         assert!(failure.to_string().contains(why), "{failure}");
         assert!(failure.source().is_none());
     }
+}
+
+#[tokio::test]
+async fn what_writes_does_not_wait_for_what_reads() {
+    let (double, database) = double().await;
+    version(&database).await.unwrap();
+    double.faults().latency = Duration::from_millis(150);
+    let done = AtomicUsize::new(0);
+    let read = || async {
+        version(&database).await.unwrap();
+        done.fetch_add(1, Ordering::SeqCst);
+    };
+    let reads = futures::future::join_all((0..2 * READS_MAX).map(|_| read()));
+    let write = async {
+        store(&database, "k").await.unwrap();
+        done.load(Ordering::SeqCst)
+    };
+    let since = Instant::now();
+    let (_, done) = futures::join!(reads, write);
+    assert!(
+        since.elapsed() >= Duration::from_millis(300),
+        "there is room for half of them: {:?}",
+        since.elapsed()
+    );
+    assert!(done < READS_MAX + READS_MAX / 2, "{done} reads were before it");
+}
+
+#[tokio::test]
+async fn a_request_goes_nowhere_else() {
+    let elsewhere = Scripted::start(|_| answer("200 OK", r#"{"server":"arango"}"#)).await;
+    let moved = format!("HTTP/1.1 307 Moved\r\nlocation: {}/\r\ncontent-length: 0\r\n\r\n", elsewhere.url);
+    let server = Scripted::start(move |_| moved.clone()).await;
+    let database = Server::new(&Address::parse(&server.url).unwrap()).unwrap().database("tests");
+    assert_eq!(version(&database).await.unwrap_err().kind(), Kind::NotArango);
+    assert_eq!(elsewhere.requests.lock().unwrap().len(), 0);
 }
