@@ -166,4 +166,33 @@ mod tests {
             assert_eq!(variables(statement.text), given, "{}", statement.name);
         }
     }
+
+    /// The names of the nodes of a plan of the double.
+    fn nodes(plan: &Value) -> Vec<&str> {
+        let nodes = plan["plan"]["nodes"].as_array().unwrap();
+        nodes.iter().map(|node| node["type"].as_str().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_page_is_read_from_an_index_in_its_order() {
+        let double = arangodb_double::Double::start("secret").await.unwrap();
+        let address = super::super::Address::parse(&double.url()).unwrap();
+        let address = address.with_credentials(arangodb_double::ROOT, "secret");
+        super::super::init(&address, "default").await.unwrap();
+        let server = super::super::client::Server::new(&address).unwrap();
+        let database = server.database("BLUMYC_default");
+        let mut pages = 0;
+        for statement in ALL.iter().filter(|statement| statement.text.contains("SORT")) {
+            let asked = json!({"query": statement.text, "bindVars": (statement.example)()});
+            let call = super::super::client::Call::post("_api/explain", &asked);
+            let plan: Value = database.call(call).await.unwrap();
+            // The occurrences of a failure in one job are few.
+            let sorts = statement.name == "occurrences_of";
+            assert_eq!(nodes(&plan).contains(&"SortNode"), sorts, "{}", statement.name);
+            assert!(nodes(&plan).contains(&"IndexNode"), "{}", statement.name);
+            pages += 1;
+        }
+        assert!(pages > 15, "only {pages} statements read pages");
+        double.assert_known();
+    }
 }
