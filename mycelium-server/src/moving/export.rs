@@ -59,6 +59,8 @@ pub(super) fn export_noting(
     let manifest = Manifest { origin, files, blob_bytes, left_out };
     verify::files(&folder, &manifest)?;
     folder.finish(&manifest)?;
+    // Others need not wait until it is known that nobody has it open.
+    store.close().wait()?;
     Ok(Moved::of(manifest, !is_new))
 }
 

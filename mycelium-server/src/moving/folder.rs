@@ -177,6 +177,8 @@ impl Folder {
                 return Err(Error::Exists(path.to_owned()));
             }
         }
+        // Somebody may have made it, for all to read.
+        private::tighten(path).map_err(file("close to others", path))?;
         Ok((folder, None))
     }
 

@@ -141,7 +141,9 @@ impl Import<'_> {
     fn commit(&mut self) -> Result<(), Error> {
         let counters = self.batch.counters;
         if counters.commit > self.stored {
-            wait_for(self.knowledge.prepare(self.store, &mut self.batch))?;
+            if self.store.needs_known() {
+                wait_for(self.knowledge.prepare(self.store, &mut self.batch))?;
+            }
             self.store.commit(&self.batch).wait()?;
         }
         self.batch = next_batch(counters);

@@ -1,5 +1,6 @@
-//! Tests.
+//! What is moved is the same, whatever is killed on the way, and nothing else is served.
 
+mod arango;
 mod world;
 
 use std::collections::BTreeMap;
@@ -88,12 +89,13 @@ fn import(folder: &Path, store: &dyn Storage) -> Result<Moved, Error> {
 #[test]
 fn a_mycelium_that_was_moved_is_the_same_by_everything_that_can_be_read() {
     let source = Filled::new();
+    world::add_contradictory(&source.store);
     let before = everything(&source.store);
     let exported = export(&source.store, "north", &source.new_folder()).unwrap();
     assert_eq!((exported.mycelium.as_str(), exported.went_on), ("north", false));
     assert_eq!(exported.left_out, [""; 0]);
     let lines: BTreeMap<_, _> = exported.lines.iter().map(|(name, lines)| (name.as_str(), *lines)).collect();
-    assert_eq!((lines["finished_jobs.jsonl"], lines["unfinished_jobs.jsonl"]), (world::FINISHED, 20));
+    assert_eq!((lines["finished_jobs.jsonl"], lines["unfinished_jobs.jsonl"]), (world::FINISHED, 21));
     assert_eq!((lines["failures.jsonl"], lines["submissions.jsonl"], lines["blobs.jsonl"]), (3 + 7, 9, 6));
     assert_same(&source.store, &before);
 
@@ -283,7 +285,7 @@ fn a_store_that_holds_something_else_than_its_export_is_not_made_valid() {
     exported_from_memory(&folder);
     let (memory, counted) = faulty_memory();
     import(&folder, &counted).unwrap();
-    let (last, _) = (commits(&*memory) as usize - 1, ());
+    let last = commits(&*memory) as usize - 1;
 
     let (memory, store) = faulty_memory();
     store.fail_commit_after(last, Fault::NotApplied);
@@ -467,9 +469,13 @@ fn an_export_of_another_version_is_refused() {
 }
 
 #[test]
-fn an_empty_mycelium_is_moved() {
+fn an_empty_mycelium_is_moved_and_no_other_user_reads_it() {
+    use std::os::unix::fs::PermissionsExt as _;
     let (source, target) = (Filled::empty(), Filled::empty());
+    fs::create_dir(source.new_folder()).unwrap();
+    fs::set_permissions(source.new_folder(), fs::Permissions::from_mode(0o755)).unwrap();
     let folder = source.exported();
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(import(&folder, &target.store).unwrap().blob_bytes, 0);
     assert_same(&target.store, &everything(&source.store));
 }

@@ -32,7 +32,7 @@ pub(crate) struct ExportArgs {
     dir: PathBuf,
 }
 
-/// Makes a mycelium of what `mycelium export` has written, in a store of whatever kind.
+/// Makes a mycelium of what `mycelium export` has written.
 ///
 /// The export is checked before anything is changed, and what was stored is read again and held against it at the end.
 /// Lists, graphs, values, revisions and numbers are the same as before. A broker refuses a mycelium whose import was cut
@@ -100,9 +100,13 @@ async fn aside(work: impl FnOnce() -> Result<Moved, Error> + Send + 'static) -> 
     // Files that are made are for nobody else.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let moved = tokio::task::spawn_blocking(work).await.context("the thread that moves it panicked")?;
-    moved.map_err(|error| match error.is_misuse() {
-        true => Misuse(error.to_string()).into(),
-        false => error.into(),
+    moved.map_err(|error| match &error {
+        Error::Store(store) if store.is_damage() => anyhow::Error::new(error).context(
+            "what is stored cannot be read whole (look it over with: mycelium store check; save what can be read with: \
+             mycelium store salvage)",
+        ),
+        _ if error.is_misuse() => Misuse(error.to_string()).into(),
+        _ => error.into(),
     })
 }
 

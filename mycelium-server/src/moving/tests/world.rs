@@ -91,10 +91,8 @@ fn head(number: u64) -> JobHead {
 }
 
 fn spec(number: u64) -> SpecRecord {
-    // One whose priority is another now.
-    let head = if number == 5 { JobHead { priority: 99, ..head(5) } } else { head(number) };
     SpecRecord {
-        head,
+        head: head(number),
         digest: ContentDigest(u64::MAX - number),
         depends_on: (1..number).rev().take(number as usize % 4).map(job).collect(),
         evaluate: number.is_multiple_of(7),
@@ -149,6 +147,16 @@ fn finished(number: u64) -> JobChange {
     };
     let after = JobAfter::Finished(record);
     JobChange { id: job(number), flow: head(number).flow, created: Some(spec(number)), revived: None, after }
+}
+
+/// Adds a job of which the records do not say the same, which a broker does not write and some stores cannot keep.
+pub(super) fn add_contradictory(store: &dyn Storage) {
+    let counters = store.load(&mut |_| {}).wait().unwrap().counters;
+    let mut change = unfinished(FINISHED + UNFINISHED + 1);
+    change.created.as_mut().unwrap().head.priority = 99;
+    let mut batch = Batch { counters, jobs: vec![change], ..Batch::default() };
+    batch.counters.commit.0 += 1;
+    store.commit(&batch).wait().unwrap();
 }
 
 fn unfinished(number: u64) -> JobChange {
