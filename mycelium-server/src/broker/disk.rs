@@ -69,16 +69,21 @@ impl Disk {
         committed
     }
 
+    /// The store itself.
+    pub(super) fn store(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.store)
+    }
+
     /// The log, for what does not block.
     pub(super) fn log(&self) -> &dyn Log {
         &*self.store
     }
 
     /// Does anything else that may wait for the disk.
-    pub(super) fn block<T>(&self, block: impl FnOnce(&dyn Log) -> T) -> T {
+    pub(super) fn block<T>(&self, block: impl FnOnce() -> T) -> T {
         match self.wait {
-            Wait::OwnThread => block(&*self.store),
-            Wait::InPlace | Wait::Watched { .. } => tokio::task::block_in_place(|| block(&*self.store)),
+            Wait::OwnThread => block(),
+            Wait::InPlace | Wait::Watched { .. } => tokio::task::block_in_place(block),
         }
     }
 }

@@ -79,6 +79,8 @@ struct State {
     read_plan: VecDeque<Option<ReadFault>>,
     /// Whether nothing can be read or written.
     is_unavailable: bool,
+    /// Whether loads never end.
+    loads_hang: bool,
     /// Whether there is no space for commits.
     is_full: bool,
     /// Records that cannot be read.
@@ -168,6 +170,11 @@ impl FaultyStore {
     /// Makes the store unavailable, or available again: meanwhile every call fails.
     pub fn set_unavailable(&self, is_unavailable: bool) {
         self.state().is_unavailable = is_unavailable;
+    }
+
+    /// Lets no load end any more, as with a server that does not answer.
+    pub fn hang_loads(&self) {
+        self.state().loads_hang = true;
     }
 
     /// Fills the disk, or makes space: while it is full, commits fail, and everything can be read.
@@ -366,7 +373,11 @@ impl Log for FaultyStore {
             Ok(inner) => inner,
             Err(error) => return Answer::ready(Err(error)),
         };
+        let hangs = self.state().loads_hang;
         Answer::coming(async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
             let image = inner.load(each).await?;
             let mut state = self.state();
             state.has_failed &= state.is_full;

@@ -1,7 +1,11 @@
 //! What the owner of a core does when a commit failed or the broker contradicted itself: it starts again from the store.
 
+use std::future::{Future as _, poll_fn};
 use std::ops::ControlFlow;
 use std::time::Duration;
+
+use mycelium_core::Core;
+use mycelium_core::image::Counters;
 
 use super::refusals::Found;
 use super::{Driver, DriverError, Setback};
@@ -10,7 +14,7 @@ use crate::broker::progress::{Progress, StoreState};
 use crate::broker::start::{StartError, load_core};
 use crate::broker::watch::Watches;
 use crate::report::Report;
-use crate::store::{self, wait_for};
+use crate::store;
 
 /// The first pause before a store that failed is read again; it doubles up to [`REBUILD_PAUSE_MAX`].
 const REBUILD_PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -61,9 +65,8 @@ impl Driver {
         }
         let mut pause = REBUILD_PAUSE_MIN;
         loop {
-            let last_evaluation = self.core.last_evaluation();
-            match self.disk.block(|log| wait_for(load_core(log, &self.config, &self.clock, last_evaluation)))
-            {
+            let ControlFlow::Continue(loaded) = self.load().await else { return Ok(()) };
+            match loaded {
                 Ok((core, counters)) => {
                     self.core = core;
                     // Leases began anew while it was read.
@@ -89,6 +92,23 @@ impl Driver {
                 return Ok(());
             }
             pause = (pause * 2).min(REBUILD_PAUSE_MAX);
+        }
+    }
+
+    /// Reads the store, and refuses meanwhile what comes in: one that is far away may take long, or not answer. Breaks if it
+    /// is told to stop.
+    async fn load(&mut self) -> ControlFlow<(), Result<(Core, Counters), StartError>> {
+        let (store, config, clock) = (self.disk.store(), self.config.clone(), self.clock);
+        let last_evaluation = self.core.last_evaluation();
+        let mut load = Box::pin(load_core(&*store, &config, &clock, last_evaluation));
+        loop {
+            // On a disk of this machine the call itself may block.
+            let loading = poll_fn(|context| self.disk.block(|| load.as_mut().poll(context)));
+            tokio::select! {
+                biased;
+                loaded = loading => return ControlFlow::Continue(loaded),
+                message = self.inbox.recv() => self.refuse(message)?,
+            }
         }
     }
 
@@ -127,21 +147,30 @@ impl Driver {
         loop {
             match tokio::time::timeout_at(until, self.inbox.recv()).await {
                 Err(_elapsed) => return ControlFlow::Continue(()),
-                Ok(Some(Message::Stop) | None) => {
-                    self.stopping = true;
-                    return ControlFlow::Break(());
-                }
-                Ok(Some(Message::Query(query))) if self.is_readable() => query(&self.core, self.commit),
-                Ok(Some(Message::Watch(start))) if self.is_readable() => {
-                    self.watches.forget_closed();
-                    self.watches.start(start, self.commit, &self.core);
-                }
-                Ok(Some(message)) => {
-                    self.waiting.push_back(message);
-                    self.refuse_all();
-                }
+                Ok(message) => self.refuse(message)?,
             }
         }
+    }
+
+    /// Refuses a message, unless it is a question that can be answered. Breaks if it is told to stop, or all its callers are
+    /// gone.
+    fn refuse(&mut self, message: Option<Message>) -> ControlFlow<()> {
+        match message {
+            Some(Message::Stop) | None => {
+                self.stopping = true;
+                return ControlFlow::Break(());
+            }
+            Some(Message::Query(query)) if self.is_readable() => query(&self.core, self.commit),
+            Some(Message::Watch(start)) if self.is_readable() => {
+                self.watches.forget_closed();
+                self.watches.start(start, self.commit, &self.core);
+            }
+            Some(message) => {
+                self.waiting.push_back(message);
+                self.refuse_all();
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     fn is_readable(&self) -> bool {

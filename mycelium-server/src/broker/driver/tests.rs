@@ -1,3 +1,5 @@
+mod recovery;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
