@@ -111,7 +111,8 @@ pub(crate) fn wait_for<T>(work: impl Future<Output = T>) -> T {
         }
     }
     let _before = Before(MAY_BLOCK.replace(true));
-    futures::executor::block_on(work)
+    // Within a task of a runtime, what is waited for would soon have to give others a turn, which it cannot.
+    futures::executor::block_on(tokio::task::unconstrained(work))
 }
 
 fn begin<T: Send + 'static>(runtime: &tokio::runtime::Handle, job: Job<T>) -> JoinHandle<Result<T, Error>> {
@@ -167,6 +168,18 @@ mod tests {
         let here = std::thread::current().id();
         let thread = Answer::blocking(move || Ok::<_, Error>(std::thread::current().id() == here));
         assert!(futures::executor::block_on(thread).unwrap());
+    }
+
+    #[tokio::test]
+    async fn however_much_is_waited_for_nobody_else_need_have_a_turn() {
+        // A runtime lets a task do so much of this before others have a turn.
+        wait_for(async {
+            let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+            for number in 0..1_000 {
+                sender.send(number).await.unwrap();
+                assert_eq!(receiver.recv().await, Some(number));
+            }
+        });
     }
 
     #[tokio::test]
