@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use super::client::{Database, Failure, Ran};
+use super::client::{Database, Failure, Kind, Ran};
 use super::statements::{ACQUIRE, LEASE, RELEASE, RENEW};
 use crate::report::Report;
 use crate::store::Error;
@@ -126,7 +126,8 @@ impl Lease {
         let mut held_until = None;
         loop {
             let state = shared.state().await?;
-            if before > 0 && (state.owner != shared.me || state.epoch != before) {
+            // Under a newer epoch it is ours as well, if that was asked for before and the answer was lost.
+            if before > 0 && state.owner != shared.me {
                 return Err(shared.lose(&state));
             }
             let sent = Instant::now();
@@ -140,7 +141,13 @@ impl Lease {
                     }
                 }
                 // Taking it once more does no harm.
-                Err(failure) if failure.is_unknown() && Instant::now() < wait_until => continue,
+                Err(failure)
+                    if failure.is_unknown()
+                        && failure.kind() != Kind::ReadOnly
+                        && Instant::now() < wait_until =>
+                {
+                    continue;
+                }
                 Err(failure) => return Err(failure.into()),
             }
             // Somebody holds it. Who dies with a lease does not renew it.
