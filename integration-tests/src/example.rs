@@ -19,6 +19,14 @@ pub async fn run(name: &str, folder: &Path, arguments: &[&str]) -> anyhow::Resul
     mycelium_testing::run(&mut command(name, folder, arguments)?).await
 }
 
+/// As [`run`], with variables in its environment.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(name: &str, folder: &Path, variables: &[(&str, &str)]) -> anyhow::Result<Ended> {
+    mycelium_testing::run(command(name, folder, &[])?.envs(variables.iter().copied())).await
+}
+
 fn command(name: &str, folder: &Path, arguments: &[&str]) -> anyhow::Result<Command> {
     let mut command = mycelium_testing::command(programs::example(name)?);
     command.args(arguments).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());

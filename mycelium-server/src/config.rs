@@ -103,6 +103,9 @@ settings! {
     /// How many bytes all answers may take that are being made, or that nobody has taken yet, of which one connection may
     /// hold three eighths.
     answers_bytes_max: usize = BUDGET_MIN, AtLeast(Value::Bytes(BUDGET_MIN as u64));
+    /// How long a mycelium in a database stays that of a broker that is not heard of; then another one may take it over.
+    /// Renewed every third of it. Of no use to the other stores.
+    store_lease: Duration = Duration::from_secs(15), Between(Value::Time(SECOND), Value::Time(HOUR));
     /// The most mycelia; beyond it none is made (`MYCELIA_FULL`).
     mycelia_max: usize = 10_000, AtLeast(Value::Number(1));
     /// The most mycelia that are open at once, beside `default`; when as many are in use, calls to another are refused with

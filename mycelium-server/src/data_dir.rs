@@ -1,5 +1,7 @@
 //! The data folder: one folder for each mycelium in it.
 
+pub(crate) mod database;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -71,6 +73,24 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>, Error> {
         }
     }
     Ok(names)
+}
+
+/// Makes sure that the folder of a mycelium does not belong to one that is kept in a database.
+///
+/// # Errors
+/// [`Error::Unfit`] if it does.
+pub(crate) fn check_not_of_database(dir: &Path, name: &str) -> Result<(), Error> {
+    let folder = dir.join(name);
+    if !database::is_of_database(&folder) {
+        return Ok(());
+    }
+    Err(Error::Unfit {
+        what: format!(
+            "the folder {} belongs to a mycelium that is kept in a database; give the URL of the database server with \
+             --store, or another folder with --data-dir",
+            folder.display()
+        ),
+    })
 }
 
 /// A mycelium with something stored.

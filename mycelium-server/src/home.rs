@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use crate::blobs::Blobs;
 use crate::config::Config;
-use crate::data_dir;
-use crate::store::{EmbeddedStore, Error, MemoryStore, Storage};
+use crate::data_dir::{self, database};
+use crate::report::Report;
+use crate::store::arango::{ArangoOptions, Databases};
+use crate::store::{EmbeddedStore, Error, Log as _, MemoryStore, Storage, wait_for};
 
 /// Where the mycelia of a broker are kept.
 #[derive(Debug, Clone)]
@@ -15,6 +17,8 @@ pub(crate) enum Home {
     Memory,
     /// In a folder of its own each, within this one.
     Folder(PathBuf),
+    /// In a database of its own each, with its blobs in a folder of its own within this one.
+    Databases { databases: Databases, folder: PathBuf },
     /// One alone, in a store that was given.
     Given,
 }
@@ -25,24 +29,30 @@ impl Home {
         !matches!(self, Self::Given)
     }
 
-    /// Those that are kept.
+    /// Those that are kept. Ends deletions that were interrupted. Blocks.
     ///
     /// # Errors
-    /// If the folder cannot be read.
+    /// If the folder cannot be read, or the server cannot be asked.
     pub(crate) fn names(&self) -> Result<Vec<String>, Error> {
         match self {
             Self::Folder(folder) => data_dir::names(folder),
+            Self::Databases { databases, folder } => {
+                let names = wait_for(databases.names())?;
+                database::end_deletions(folder, |name| names.iter().any(|one| one == name))?;
+                Ok(names)
+            }
             Self::Memory | Self::Given => Ok(Vec::new()),
         }
     }
 
-    /// Makes one with nothing in it, unless it is there: a folder without anything. Blocks.
+    /// Makes one with nothing in it, unless it is there: a folder without anything, or a database. Blocks.
     ///
     /// # Errors
-    /// If the folder cannot be made.
+    /// If it cannot be made.
     pub(crate) fn make(&self, name: &str) -> Result<(), Error> {
         match self {
             Self::Folder(folder) => data_dir::mycelium_dir(folder, name).map(drop),
+            Self::Databases { databases, .. } => wait_for(databases.make(name)).map(drop),
             Self::Memory | Self::Given => Ok(()),
         }
     }
@@ -50,10 +60,11 @@ impl Home {
     /// Opens one, which is made if it is not there. Blocks.
     ///
     /// # Errors
-    /// As [`EmbeddedStore::open`].
+    /// As [`EmbeddedStore::open`]; [`Error::Unfit`] with what stands in the way.
     pub(crate) fn open(&self, name: &str, config: &Config) -> Result<(Arc<dyn Storage>, Blobs), Error> {
         match self {
             Self::Folder(folder) => open_folder(folder, name, config),
+            Self::Databases { databases, folder } => open_database(databases, folder, name, config),
             Self::Memory | Self::Given => {
                 Ok((Arc::new(MemoryStore::new()), Blobs::in_memory(config.blob_grace)))
             }
@@ -67,14 +78,50 @@ impl Home {
     pub(crate) fn remove(&self, name: &str) -> Result<(), Error> {
         match self {
             Self::Folder(folder) => data_dir::remove(folder, name),
+            Self::Databases { databases, folder } => remove_database(databases, folder, name),
             Self::Memory | Self::Given => Ok(()),
         }
     }
 }
 
 fn open_folder(folder: &Path, name: &str, config: &Config) -> Result<(Arc<dyn Storage>, Blobs), Error> {
+    data_dir::check_not_of_database(folder, name)?;
     let store = EmbeddedStore::open(&data_dir::mycelium_dir(folder, name)?)?;
     open_blobs(Arc::new(store), config)
+}
+
+fn open_database(
+    databases: &Databases,
+    folder: &Path,
+    name: &str,
+    config: &Config,
+) -> Result<(Arc<dyn Storage>, Blobs), Error> {
+    // Before anything is made.
+    database::check_not_embedded(folder, name, databases.shown())?;
+    let id = wait_for(databases.make(name))?;
+    let blobs = database::claim(folder, name, &id)?;
+    // Whoever has the mycelium has the folder: another broker may be at work in it until then.
+    let options = ArangoOptions { blobs, lease: config.store_lease };
+    let store = Arc::new(wait_for(databases.take(name, options))?);
+    let opened = open_blobs(Arc::clone(&store) as Arc<dyn Storage>, config);
+    if opened.is_err()
+        && let Err(error) = store.close().wait()
+    {
+        tracing::warn!(mycelium = name, error = %Report(&error), "a mycelium could not be closed");
+    }
+    opened
+}
+
+/// The folder is set aside first, so that it is known of what is left of it whether the database was dropped.
+fn remove_database(databases: &Databases, folder: &Path, name: &str) -> Result<(), Error> {
+    database::set_aside(folder, name)?;
+    match wait_for(databases.remove(name)) {
+        Ok(()) => database::discard(folder, name),
+        Err(error) => {
+            database::put_back(folder, name)?;
+            Err(error)
+        }
+    }
 }
 
 /// The blobs that belong to a store: a durable one takes them with it.

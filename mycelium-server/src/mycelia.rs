@@ -24,7 +24,7 @@ use crate::home::Home;
 use crate::name::{DEFAULT, NAME_BYTES_MAX, is_name};
 use crate::report::Report;
 use crate::spawn::TaskGroup;
-use crate::store::{self, MemoryStore, Storage};
+use crate::store::{MemoryStore, Storage};
 
 /// How often those that are idle are looked for, if that is not oftener than they may be idle.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -84,16 +84,14 @@ pub(crate) struct Listed {
 }
 
 impl Mycelia {
-    /// Those that `home` has, of which `default` runs already. Also tells how that ends.
-    ///
-    /// # Errors
-    /// If it cannot be read which there are.
+    /// Those that `home` has under these names, of which `default` runs already. Also tells how that ends.
     pub(crate) fn start(
         home: Home,
+        names: &[String],
         config: Config,
         default: Running,
         drain: CancellationToken,
-    ) -> Result<(Self, broker::EndedReceiver), store::Error> {
+    ) -> (Self, broker::EndedReceiver) {
         let slot = |name: &str, state| {
             let name: Arc<str> = Arc::from(name);
             (
@@ -101,7 +99,6 @@ impl Mycelia {
                 Arc::new(Slot { name, state: Arc::new(AsyncMutex::new(state)), used_at: 0.into() }),
             )
         };
-        let names = home.names()?;
         let mut slots: BTreeMap<_, _> = names.iter().map(|name| slot(name, State::Closed)).collect();
         let limits = default.handle.limits().clone();
         let (open, ended) = Open::new(default, &drain, None);
@@ -119,7 +116,7 @@ impl Mycelia {
             limits,
             tasks: TaskGroup::default(),
         };
-        Ok((Self { shared: Arc::new(shared) }, ended))
+        (Self { shared: Arc::new(shared) }, ended)
     }
 
     /// The mycelium of that name for a reader: one that is not there shows as empty. An empty name means `default`.

@@ -27,6 +27,7 @@ use crate::mycelia::Mycelia;
 use crate::name::DEFAULT;
 use crate::report::Report;
 use crate::spawn::{Joined, TaskGroup};
+use crate::store::arango::{Address, Databases};
 use crate::store::{self, MemoryStore, Storage};
 use crate::transport::Transport;
 
@@ -69,7 +70,7 @@ pub enum Error {
 }
 
 /// A broker that has been started and does not listen yet. The mycelium `default` is there, and others of the data folder
-/// are opened when they are used; it can be served, or embedded in a program for its tests.
+/// or the database server are opened when they are used; it can be served, or embedded in a program for its tests.
 ///
 /// ```
 /// # async fn example() -> Result<(), mycelium_server::Error> {
@@ -83,6 +84,8 @@ pub enum Error {
 pub struct Broker {
     config: Config,
     home: Home,
+    /// The mycelia that were there when it started.
+    names: Vec<String>,
     default: broker::Running,
 }
 
@@ -116,6 +119,32 @@ impl Broker {
         Self::with_stores(config, home, store, blobs)
     }
 
+    /// A broker that keeps its mycelia in ArangoDB, each in a database of its own that is created if it is not there and the
+    /// user may, and values too large to travel inline in folders within `dir`, which is made if it is not there. Blocks
+    /// while the server is asked, and for up to [`Config::store_lease`] if the last broker on `default` was killed.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use mycelium_server::store::arango::Address;
+    /// use mycelium_server::{Broker, Config};
+    ///
+    /// let server = Address::parse("http://localhost:8529")?.with_credentials("mycelium", "a password");
+    /// let broker = Broker::open_database(Config::default(), &server, "mycelium-data")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`]; [`Error::Store`] if the server cannot be reached or used, another broker has the mycelium, or
+    /// the folder belongs to another one; [`Error::Start`].
+    pub fn open_database(config: Config, server: &Address, dir: impl AsRef<Path>) -> Result<Self, Error> {
+        config.validate()?;
+        let databases = Databases::new(server, config.store_lease)?;
+        let home = Home::Databases { databases, folder: dir.as_ref().to_owned() };
+        let (store, blobs) = home.open(DEFAULT, &config)?;
+        Self::with_stores(config, home, store, blobs)
+    }
+
     /// A broker on a store of the caller's. Values too large to travel inline are kept where the store says
     /// ([`Storage::blobs_folder`]): a durable store takes its blobs with it.
     ///
@@ -129,8 +158,9 @@ impl Broker {
     }
 
     fn with_stores(config: Config, home: Home, store: Arc<dyn Storage>, blobs: Blobs) -> Result<Self, Error> {
+        let names = home.names()?;
         let default = broker::start(store, blobs, config.clone())?;
-        Ok(Self { config, home, default })
+        Ok(Self { config, home, names, default })
     }
 
     /// Listens on `address` (port 0: any that is free) and serves from tasks of the current runtime.
@@ -158,10 +188,10 @@ impl Broker {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
-        let Self { config, home, default } = self;
+        let Self { config, home, names, default } = self;
         let progress = default.handle.store_state();
         let drain = CancellationToken::new();
-        let (mycelia, mut ended) = Mycelia::start(home, config.clone(), default, drain.clone())?;
+        let (mycelia, mut ended) = Mycelia::start(home, &names, config.clone(), default, drain.clone());
 
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, true).await;

@@ -11,11 +11,10 @@ use std::io::{self, Write as _};
 use std::num::ParseIntError;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Parser;
 use elf_runtime::{Error, Job, JobFailure, Mycelium, Output, Run, TaskError, machine_elf};
 use mycelium_examples::mycelium_command;
-use mycelium_server::{Broker, RunningBroker};
+use mycelium_server::RunningBroker;
 
 const DATA_FOLDER: &str = "./mycelium-data";
 
@@ -78,11 +77,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let url = options.url.filter(|url| !url.is_empty());
     let broker = match &url {
         Some(_) => None,
-        None => {
-            let broker =
-                Broker::open(DATA_FOLDER).context("cannot start a broker (give --url for one that runs)")?;
-            Some(broker.bind("127.0.0.1:0").await?)
-        }
+        None => Some(mycelium_examples::broker(Some(DATA_FOLDER)).await?),
     };
     let url = url.or(broker.as_ref().map(RunningBroker::url)).unwrap_or_default();
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use elf_runtime::{Mycelium, machine_elf};
-use mycelium_server::{Broker, RunningBroker};
+use mycelium_server::RunningBroker;
 
 /// An elf is a type of yours. Each method whose name begins with `task_` is a task.
 struct Sender;
@@ -63,7 +63,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let url = options.url.filter(|url| !url.is_empty());
     let broker = match &url {
         Some(_) => None,
-        None => Some(Broker::in_memory()?.bind("127.0.0.1:0").await?),
+        None => Some(mycelium_examples::broker(None).await?),
     };
     let url = url.or(broker.as_ref().map(RunningBroker::url)).unwrap_or_default();
 

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use clap::Parser;
 use elf_runtime::{Flow, Job, Mycelium, Output, Value, any_list, any_map, list, machine_elf, text, v1};
-use mycelium_server::{Broker, RunningBroker};
+use mycelium_server::RunningBroker;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -96,7 +96,7 @@ async fn main() -> ExitCode {
 async fn run(options: Options) -> anyhow::Result<()> {
     let broker = match &options.url {
         Some(_) => None,
-        None => Some(Broker::in_memory()?.bind("127.0.0.1:0").await?),
+        None => Some(mycelium_examples::broker(None).await?),
     };
     let url = options.url.or(broker.as_ref().map(RunningBroker::url)).unwrap_or_default();
     let mycelium = Mycelium::connect(url).await?;

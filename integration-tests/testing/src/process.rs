@@ -157,6 +157,7 @@ pub struct BrokerProcess {
     folder: TempDir,
     address: SocketAddr,
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
     descriptors: Option<u32>,
     program: PathBuf,
 }
@@ -170,12 +171,21 @@ impl BrokerProcess {
         Self::start_limited(flags, None).await
     }
 
+    /// As [`start`](Self::start), with variables in its environment, as for a store in a database.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn start_with(flags: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self::begin(programs::mycelium()?, flags, variables.collect(), None).await
+    }
+
     /// As [`start`](Self::start), in a process that may have no more than so many files and connections open.
     ///
     /// # Errors
     /// If it does not become ready.
     pub async fn start_limited(flags: &[&str], descriptors: Option<u32>) -> anyhow::Result<Self> {
-        Self::begin(programs::mycelium()?, flags, descriptors).await
+        Self::begin(programs::mycelium()?, flags, Vec::new(), descriptors).await
     }
 
     /// As [`start`](Self::start), with the `mycelium` of any version.
@@ -183,25 +193,25 @@ impl BrokerProcess {
     /// # Errors
     /// If it does not become ready.
     pub async fn start_as(program: &Path, flags: &[&str]) -> anyhow::Result<Self> {
-        Self::begin(program.to_owned(), flags, None).await
+        Self::begin(program.to_owned(), flags, Vec::new(), None).await
     }
 
-    async fn begin(program: PathBuf, flags: &[&str], descriptors: Option<u32>) -> anyhow::Result<Self> {
-        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let folder = tempfile::tempdir()?;
-        let (process, address) =
-            Self::spawn(&program, folder.path(), "127.0.0.1:0", &flags, descriptors).await?;
-        Ok(Self { process: Some(process), folder, address, flags, descriptors, program })
-    }
-
-    async fn spawn(
-        program: &Path,
-        folder: &Path,
-        listen: &str,
-        flags: &[String],
+    async fn begin(
+        program: PathBuf,
+        flags: &[&str],
+        variables: Vec<(String, String)>,
         descriptors: Option<u32>,
-    ) -> anyhow::Result<(Process, SocketAddr)> {
-        let mut command = match descriptors {
+    ) -> anyhow::Result<Self> {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (folder, address) = (tempfile::tempdir()?, SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut broker = Self { process: None, folder, address, flags, variables, descriptors, program };
+        broker.restart().await?;
+        Ok(broker)
+    }
+
+    async fn spawn(&self) -> anyhow::Result<(Process, SocketAddr)> {
+        let program = &self.program;
+        let mut command = match self.descriptors {
             None => Command::new(program),
             Some(descriptors) => {
                 let mut shell = Command::new("sh");
@@ -209,8 +219,10 @@ impl BrokerProcess {
                 shell
             }
         };
-        command.args(["serve", "--listen", listen, "--data-dir"]).arg(folder.join("data")).args(flags);
-        let (process, line) = Process::start_logged("the broker", command, &log_in(folder)).await?;
+        command.args(["serve", "--listen", &self.address.to_string(), "--data-dir"]).arg(self.data_folder());
+        command.args(&self.flags).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let (process, line) =
+            Process::start_logged("the broker", command, &log_in(self.folder.path())).await?;
         let address = line
             .strip_prefix("mycelium ready: listening on ")
             .and_then(|rest| rest.split(',').next())
@@ -289,16 +301,30 @@ impl BrokerProcess {
         self.process.take().context("the broker is not running")?.kill().await
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// If it is not running.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process.as_ref().context("the broker is not running")?.signal(signal)
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        self.process.take().context("the broker is not running")?.wait().await
+    }
+
     /// Starts it again, at the same address and on the same folder.
     ///
     /// # Errors
     /// If it does not become ready.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "the broker is running");
-        let listen = self.address.to_string();
-        let (process, _) =
-            Self::spawn(&self.program, self.folder.path(), &listen, &self.flags, self.descriptors).await?;
-        self.process = Some(process);
+        let (process, address) = self.spawn().await?;
+        (self.process, self.address) = (Some(process), address);
         Ok(())
     }
 

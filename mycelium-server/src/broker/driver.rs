@@ -89,6 +89,8 @@ pub(crate) struct Driver {
     /// How many turns of the core's own have come to a defect since the last commit.
     defects: u32,
     stopping: bool,
+    /// How often it is asked who owns the store, while nothing happens.
+    check_every: Option<Duration>,
 }
 
 /// What one batch collects besides what the core does.
@@ -116,6 +118,7 @@ impl Driver {
         let mut backlog = handle.limits().backlog();
         backlog.set(core.n_unfinished());
         let turns = Turns::new(config.lease);
+        let check_every = disk.log().check_every();
         Self {
             core,
             commit,
@@ -136,6 +139,7 @@ impl Driver {
             has_messages: false,
             defects: 0,
             stopping: false,
+            check_every,
         }
     }
 
@@ -191,20 +195,23 @@ impl Driver {
         }
         let mut taken = Vec::new();
         let deadline = self.core.next_deadline();
-        let pause = deadline.map(|deadline| self.clock.until(deadline).min(self.turns.wait_max()));
+        let timed = deadline.map(|deadline| self.clock.until(deadline).min(self.turns.wait_max()));
+        let pause = timed.into_iter().chain(self.check_every).min();
         let received = self.inbox.recv_many(&mut taken, MESSAGES_PER_BATCH_MAX);
         match pause {
             None => {
                 if received.await == 0 {
                     return ControlFlow::Break(());
                 }
-                self.turns.forget();
             }
             Some(pause) => {
                 if let Ok(0) = tokio::time::timeout(pause, received).await {
                     return ControlFlow::Break(());
                 }
             }
+        }
+        if timed.is_none() {
+            self.turns.forget();
         }
         self.waiting.extend(taken);
         ControlFlow::Continue(())

@@ -22,6 +22,12 @@ pub enum Error {
         /// What speaks against it.
         why: String,
     },
+    /// The store, or the folder that goes with it, cannot be used as it is.
+    #[error("{what}")]
+    Unfit {
+        /// What stands in the way, and what to do about it.
+        what: String,
+    },
     /// A copy was to be written into a folder that is there already.
     #[error("{folder} is there already; a copy is written into a new folder")]
     Exists {
@@ -83,15 +89,23 @@ pub(crate) struct Damage(pub(crate) String);
 pub enum Lack {
     /// Space: the disk is full, or a quota is used up.
     Space,
-    /// A file system that can be written: it is read-only.
+    /// A file system, or a server, that takes changes: it is read-only.
     Writing,
 }
 
-/// Whether an error comes of a disk that is full or read-only, which is told by what it was caused by.
+/// What causes an error of a store that can be read, and takes no changes for now.
+#[derive(Debug, thiserror::Error)]
+#[error("what is stored can be read, and not changed")]
+pub(crate) struct TakesNoChanges;
+
+/// Whether an error comes of a disk that is full, or of a store that is read-only, which is told by what it was caused by.
 pub(crate) fn lack_in(error: &(dyn std::error::Error + 'static)) -> Option<Lack> {
     use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let mut next = Some(error);
     while let Some(error) = next {
+        if error.is::<TakesNoChanges>() {
+            return Some(Lack::Writing);
+        }
         match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
             Some(StorageFull | QuotaExceeded) => return Some(Lack::Space),
             Some(ReadOnlyFilesystem) => return Some(Lack::Writing),
@@ -114,6 +128,7 @@ impl Error {
             Self::Unavailable { .. } => true,
             Self::InUse { .. }
             | Self::Foreign { .. }
+            | Self::Unfit { .. }
             | Self::Exists { .. }
             | Self::Damaged { .. }
             | Self::Fenced { .. }
@@ -133,6 +148,7 @@ impl Error {
             Self::Unavailable { certainly_not_applied, .. } => *certainly_not_applied,
             Self::InUse { .. }
             | Self::Foreign { .. }
+            | Self::Unfit { .. }
             | Self::Exists { .. }
             | Self::Fenced { .. }
             | Self::OutOfOrder { .. }

@@ -20,6 +20,7 @@ pub mod record;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_core::ids::{Commit, FailureId, FlowId, JobId, Revision, SubmissionId};
@@ -29,7 +30,7 @@ pub use answer::Answer;
 pub(crate) use answer::wait_for;
 pub use embedded::EmbeddedStore;
 pub(crate) use embedded::{holds_store, is_store_folder};
-pub(crate) use error::{Damage, lack_in};
+pub(crate) use error::{Damage, TakesNoChanges, lack_in};
 pub use error::{Error, Lack};
 pub use faulty::FaultyStore;
 pub use known::Knowledge;
@@ -45,7 +46,7 @@ pub const OCCURRENCES_SEARCHED: usize = 4_096;
 
 /// What a broker is opened with.
 pub trait Storage: Log + Reads {
-    /// The backend's name, as `GetStatus` gives it: `memory`, `embedded`.
+    /// The backend's name, as `GetStatus` gives it: `memory`, `embedded`, `arangodb`.
     fn kind(&self) -> &'static str;
 
     /// Whether what [`commit`](Log::commit) acknowledges survives the death of process and machine.
@@ -106,6 +107,11 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// [`Error::Unavailable`]; with an [`Error::lack`] if the disk is full or read-only. [`Error::Fenced`].
     fn check_writable(&self) -> Answer<'_, ()> {
         Answer::ready(Ok(()))
+    }
+
+    /// How often [`check_owner`](Self::check_owner) is to be asked while nothing happens. `None`: a failed commit tells.
+    fn check_every(&self) -> Option<Duration> {
+        None
     }
 
     /// Writes out what is still in memory, before the process ends. Nothing acknowledged depends on it.

@@ -27,11 +27,10 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
 use elf_runtime::{Mycelium, shutdown_signal};
 use mycelium_examples::mycelium_command;
-use mycelium_server::Broker;
 
 use crate::processes::ElfProcesses;
 
@@ -95,10 +94,7 @@ fn is_closed_output(error: &anyhow::Error) -> bool {
 
 async fn run_everything(animals: u32) -> Result<()> {
     let told_to_stop = shutdown_signal();
-    let broker = Broker::open(DATA_FOLDER)
-        .context("cannot start a broker (is one running on this folder, `mycelium serve` for example?)")?
-        .bind("127.0.0.1:0")
-        .await?;
+    let broker = mycelium_examples::broker(Some(DATA_FOLDER)).await?;
     // Not `println!`, which panics if nobody reads it.
     writeln!(io::stdout(), "broker at {} on {DATA_FOLDER}", broker.url())?;
     let mut elves = ElfProcesses::start(&broker.url(), Path::new(MEASUREMENTS_FILE))?;

@@ -33,10 +33,14 @@ pub(crate) struct Args {
     /// How many jobs (of payload, see --rounds). Default: 100000 for throughput, 1000 for latency and chain, 10000 for fan, 1000000 for backlog.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     jobs: Option<u64>,
-    /// Measure this broker instead of starting one on an embedded store in a temporary folder. It is neither killed
+    /// Measure this broker instead of starting one in a temporary folder. It is neither killed
     /// nor started again, so that part of the check is left out.
     #[arg(long, value_name = "URL")]
     connect: Option<String>,
+    /// The store of the broker that is started, as `mycelium serve` takes it, with the same variables beside it. The jobs
+    /// stay in the mycelium `default` of an ArangoDB server.
+    #[arg(long, value_name = "STORE", conflicts_with = "connect")]
+    store: Option<String>,
     /// How many jobs the elf runs at once.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=WINDOW_MAX))]
     concurrency: u32,
@@ -148,7 +152,7 @@ async fn measure(args: Args) -> anyhow::Result<Report> {
     let n = args.jobs.unwrap_or_else(|| args.workload.jobs_default());
     let mut broker = match &args.connect {
         Some(url) => BrokerProcess::foreign(url.clone()),
-        None => BrokerProcess::start().await?,
+        None => BrokerProcess::start(args.store.clone()).await?,
     };
     let mycelium = Mycelium::connect(broker.url()).await?;
     let status = mycelium.get_status(Default::default()).await?;

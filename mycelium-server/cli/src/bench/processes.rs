@@ -22,6 +22,7 @@ pub(super) struct BrokerProcess {
 struct Ours {
     process: Process,
     folder: TempDir,
+    store: Option<String>,
 }
 
 /// A process that is killed when this is dropped.
@@ -88,11 +89,11 @@ impl BrokerProcess {
         Self { url, ours: None }
     }
 
-    /// Starts a broker on an embedded store in a temporary folder.
-    pub(super) async fn start() -> anyhow::Result<Self> {
+    /// Starts a broker in a temporary folder, on a store as `serve` takes it.
+    pub(super) async fn start(store: Option<String>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let (process, url) = start_broker(&folder).await?;
-        Ok(Self { url, ours: Some(Ours { process, folder }) })
+        let (process, url) = start_broker(&folder, store.as_deref()).await?;
+        Ok(Self { url, ours: Some(Ours { process, folder, store }) })
     }
 
     pub(super) fn url(&self) -> &str {
@@ -120,7 +121,7 @@ impl BrokerProcess {
         let Some(ours) = &mut self.ours else { bail!("the broker is not ours to kill") };
         ours.process.child.kill().await.context("cannot kill the broker")?;
         let begun = Instant::now();
-        let (process, url) = start_broker(&ours.folder).await?;
+        let (process, url) = start_broker(&ours.folder, ours.store.as_deref()).await?;
         ours.process = process;
         self.url = url;
         Ok(begun.elapsed().as_secs_f64())
@@ -135,9 +136,12 @@ impl BrokerProcess {
     }
 }
 
-async fn start_broker(folder: &TempDir) -> anyhow::Result<(Process, String)> {
+async fn start_broker(folder: &TempDir, store: Option<&str>) -> anyhow::Result<(Process, String)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path().join("data"));
+    if let Some(store) = store {
+        command.args(["--store", store]);
+    }
     let (process, line) = Process::start(command, "the broker").await?;
     let address = line
         .split_once("listening on ")

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use mycelium_server::store::Error as StoreError;
+use mycelium_server::store::arango::Address;
 use mycelium_server::store::embedded::{self, DEFAULT, Salvaged, Stored};
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use crate::args::ClientArgs;
 use crate::errors::Misuse;
 use crate::output::format::count;
 use crate::output::{self, Output};
-use crate::store_address::{Trust, is_url};
+use crate::store_address::Trust;
 
 /// Looks after data folders: checks them, saves what can be read of damaged ones, and backs up those in use. Looks after
 /// mycelia in ArangoDB: creates and checks them.
@@ -87,7 +88,7 @@ pub(crate) async fn run(args: Args, client: &ClientArgs, output: Output) -> anyh
     match args.command {
         Command::Init(args) => database::init(&args, only, output).await,
         Command::Check(CheckArgs { place, trust }) => {
-            let url = place.as_deref().and_then(Path::to_str).filter(|place| is_url(place));
+            let url = place.as_deref().and_then(Path::to_str).filter(|place| Address::is_url(place));
             match (place.as_deref(), url) {
                 (Some(folder), None) => check(folder, only, output),
                 (_, url) => database::check(url, &trust, only, output).await,

@@ -33,7 +33,7 @@ impl Driver {
         };
         match &setback {
             Setback::Store(error) => {
-                tracing::error!(error = %Report(error), "a commit failed; starting again from the store");
+                tracing::error!(error = %Report(error), "the store failed; starting again from it");
                 self.set_state(StoreState::after(error));
                 match found {
                     Some(Found::Call) => self.requests.fail_all(&CallError::StoreRefuses),

@@ -1,11 +1,15 @@
 //! Where an ArangoDB server is, who we are there, and which of its databases are mycelia.
 
+mod environment;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
 use crate::name::is_name;
+
+pub use self::environment::BadEnvironment;
 
 /// What the names of the databases of mycelia begin with.
 const DATABASE_PREFIX: &str = "BLUMYC_";

@@ -8,6 +8,7 @@ pub(crate) mod address;
 mod check;
 pub(crate) mod client;
 mod commit;
+mod databases;
 mod documents;
 mod lease;
 mod lists;
@@ -21,7 +22,7 @@ mod sweep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mycelium_core::ids::Commit;
@@ -29,8 +30,9 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
-pub use address::{Address, BadAddress, database_of, mycelium_of};
+pub use address::{Address, BadAddress, BadEnvironment, database_of, mycelium_of};
 pub use check::{Extent, Finding, FindingKind, Lease, Report, Usage, check};
+pub(crate) use databases::Databases;
 pub use schema::init;
 
 use self::client::{Call, Database, Kind, Server};
@@ -68,6 +70,8 @@ pub struct ArangoStore {
     /// The number of the newest commit.
     newest: AtomicU64,
     recent: Recent,
+    /// Whether the lease could not be taken when it was loaded last, since the server takes no changes.
+    only_reads: AtomicBool,
     leftovers: Arc<Leftovers>,
     /// Held by who writes: a commit, or the removal of what commits have left.
     writing: Arc<Mutex<()>>,
@@ -102,6 +106,7 @@ impl ArangoStore {
             log,
             newest: AtomicU64::new(0),
             recent: Recent::default(),
+            only_reads: AtomicBool::new(false),
             leftovers: Arc::default(),
             writing: Arc::default(),
             options,
@@ -114,6 +119,7 @@ impl ArangoStore {
         let newest = self.lease.newest_commit().await?;
         self.newest.store(newest.0, Ordering::Release);
         self.recent.clear();
+        self.only_reads.store(false, Ordering::Release);
         Ok(())
     }
 
@@ -139,7 +145,9 @@ impl ArangoStore {
                     self.lease.judge(commit, may_be_stored).await?;
                     break;
                 }
-                Err(failure) if failure.is_unknown() && Instant::now() < until => {
+                Err(failure)
+                    if failure.is_unknown() && failure.kind() != Kind::ReadOnly && Instant::now() < until =>
+                {
                     tracing::warn!(%commit, failure = %report::Report(&failure), "nobody knows whether a commit was stored; it is repeated");
                     may_be_stored = true;
                     self.log.server().sleep(COMMIT_PAUSE).await?;

@@ -21,6 +21,7 @@ struct GivenValue {
     text: OsString,
     /// `--lease`, or ``lease in `FILE` ``.
     place: String,
+    is_argument: bool,
 }
 
 /// The flag of a setting: `--queue-max`.
@@ -42,6 +43,11 @@ impl Given {
     /// Where it was given, for whoever has to change it.
     pub(super) fn place(&self, name: &str) -> String {
         self.0.get(name).map_or_else(|| flag(name), |given| given.place.clone())
+    }
+
+    /// Whether it was given as an argument, which other users of the machine can read.
+    pub(super) fn is_argument(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|given| given.is_argument)
     }
 
     /// Adds the settings of a file that were not given before.
@@ -76,7 +82,7 @@ impl Given {
                 }
             };
             let place = format!("{name} in `{shown}`");
-            self.0.entry(name).or_insert(GivenValue { text: text.into(), place });
+            self.0.entry(name).or_insert(GivenValue { text: text.into(), place, is_argument: false });
         }
     }
 }
@@ -99,10 +105,13 @@ fn argument(name: &'static str, unit: &'static str, help: String) -> Arg {
 }
 
 fn of_program(own: &'static Own) -> Arg {
-    let argument = argument(own.name, own.unit, format!("{} Default: {}.", own.help, own.default));
+    let default = if own.default.is_empty() { "none" } else { own.default };
+    let argument = argument(own.name, own.unit, format!("{} Default: {default}.", own.help));
     let choices = (own.choices)();
     match own.unit {
-        "DIR" => argument.value_parser(clap::value_parser!(PathBuf)),
+        // A password may stand in it.
+        "STORE" => argument.hide_env_values(true),
+        "DIR" | "FILE" => argument.value_parser(clap::value_parser!(PathBuf)),
         _ if choices.is_empty() => argument,
         _ => argument.value_parser(PossibleValuesParser::new(choices)),
     }
@@ -142,13 +151,15 @@ impl FromArgMatches for Given {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         for name in names() {
-            let is_given = matches!(
-                matches.value_source(name),
-                Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-            );
+            let is_argument = match matches.value_source(name) {
+                Some(ValueSource::CommandLine) => true,
+                Some(ValueSource::EnvVariable) => false,
+                _ => continue,
+            };
             let text = matches.get_raw(name).and_then(|mut values| values.next_back());
-            if let Some(text) = text.filter(|_| is_given) {
-                self.0.insert(name, GivenValue { text: text.to_owned(), place: flag(name) });
+            if let Some(text) = text {
+                let given = GivenValue { text: text.to_owned(), place: flag(name), is_argument };
+                self.0.insert(name, given);
             }
         }
         Ok(())

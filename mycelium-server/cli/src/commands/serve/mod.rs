@@ -5,6 +5,7 @@
 //! ```text
 //! mycelium ready: listening on 127.0.0.1:7420, store embedded in ./mycelium-data, pid 123
 //! mycelium ready: listening on 127.0.0.1:7420, store memory, pid 123
+//! mycelium ready: listening on 127.0.0.1:7420, store arangodb at http://localhost:8529, pid 123
 //! ```
 //!
 //! The address is the bound one, also where port 0 was asked for. Logs go to standard error.
@@ -87,8 +88,9 @@ fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
 
 fn open(settings: &Settings) -> Result<Broker, Error> {
     let config = settings.config.clone();
-    match settings.store {
+    match &settings.store {
         StoreKind::Embedded => Broker::open_with(config, &settings.data_dir),
+        StoreKind::Database(server) => Broker::open_database(config, server, &settings.data_dir),
         StoreKind::Memory => {
             tracing::warn!("everything is kept in memory and lost when the broker stops");
             Broker::with_store(config, Arc::new(MemoryStore::new()))
@@ -96,7 +98,7 @@ fn open(settings: &Settings) -> Result<Broker, Error> {
     }
 }
 
-/// Says of a damaged data folder what can be done.
+/// Says of damage what can be done.
 fn with_help(error: Error, settings: &Settings) -> anyhow::Error {
     let is_damage = match &error {
         Error::Store(error) | Error::Start(StartError::Store(error)) => error.is_damage(),
@@ -107,18 +109,25 @@ fn with_help(error: Error, settings: &Settings) -> anyhow::Error {
     if !is_damage {
         return error;
     }
-    let folder = settings.data_dir.display();
-    error.context(format!(
-        "the broker cannot start (look the folder over with: mycelium store check {folder}; save what can be read with: \
-         mycelium store salvage {folder} NEW)"
-    ))
+    let help = match &settings.store {
+        StoreKind::Database(server) => format!("look the server over with: mycelium store check {server}"),
+        StoreKind::Embedded | StoreKind::Memory => {
+            let folder = settings.data_dir.display();
+            format!(
+                "look the folder over with: mycelium store check {folder}; save what can be read with: mycelium store \
+                 salvage {folder} NEW"
+            )
+        }
+    };
+    error.context(format!("the broker cannot start ({help})"))
 }
 
 fn announce(settings: &Settings, listener: &TcpListener, output: Output) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
-    let store = match settings.store {
+    let store = match &settings.store {
         StoreKind::Embedded => format!("embedded in {}", settings.data_dir.display()),
         StoreKind::Memory => "memory".to_owned(),
+        StoreKind::Database(server) => format!("arangodb at {server}"),
     };
     let pid = std::process::id();
     tracing::info!(%address, store, pid, "ready");

@@ -1,12 +1,14 @@
 //! The settings of the broker: defaults, then a file, then the environment, then flags.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use mycelium_server::store::arango::Address;
 use mycelium_server::{Config, ConfigProblem, SchedulerPlace, Setting, SettingValue};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
@@ -14,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 use super::given::Given;
 use crate::errors::Misuse;
 use crate::output::{self, Output};
+use crate::store_address;
 
 /// The longest time that a setting can be. Those with limits of their own say so.
 const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
@@ -21,14 +24,19 @@ const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// Runs the broker.
 ///
 /// When it answers it prints one line to standard output, `mycelium ready: listening on ADDRESS, store embedded in
-/// DIR, pid PID` (or `store memory`), and nothing else; logs go to standard error. SIGTERM or SIGINT stops it in good
+/// DIR, pid PID` (or `store memory`, or `store arangodb at URL`), and nothing else; logs go to standard error. SIGTERM or SIGINT stops it in good
 /// order: elves keep what they run for the next broker. A second signal stops it at once. Flags win over the
 /// environment, which wins over the file, which wins over the defaults.
+///
+/// With the URL of an ArangoDB server, each mycelium is a database there, which is created if it is not there and the user
+/// may. User and password come from MYCELIUM_STORE_USER and MYCELIUM_STORE_PASSWORD or MYCELIUM_STORE_PASSWORD_FILE, or
+/// stand in the URL if that is in MYCELIUM_STORE or in the file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Times are written like 30s, 500ms or 10m.\n\n\
     The file is TOML: a line for each setting, such as `lease = \"30s\"` or `queue_max = 1024`; --print-config prints one.\n\n\
     Examples:\n  mycelium serve\n  mycelium serve --data-dir /var/lib/mycelium --listen 127.0.0.1:7421\n  \
-    mycelium serve --store memory --listen 127.0.0.1:0")]
+    mycelium serve --store memory --listen 127.0.0.1:0\n  \
+    MYCELIUM_STORE_USER=mycelium MYCELIUM_STORE_PASSWORD_FILE=password.txt mycelium serve --store http://localhost:8529")]
 pub(crate) struct Args {
     /// A file with settings.
     #[arg(long, env = "MYCELIUM_CONFIG", value_name = "FILE")]
@@ -59,7 +67,8 @@ pub(super) const OWN: &[Own] = &[
         name: "data_dir",
         unit: "DIR",
         default: "./mycelium-data",
-        help: "The folder that holds everything; it is made if it is not there.",
+        help: "The folder that holds everything, or large values alone if the rest is kept in a database; it is made if it is \
+               not there.",
         choices: ANY,
     },
     Own {
@@ -73,8 +82,16 @@ pub(super) const OWN: &[Own] = &[
         name: "store",
         unit: "STORE",
         default: "embedded",
-        help: "Where jobs, values, failures and elves are kept.",
-        choices: names::<StoreKind>,
+        help: "Where jobs, values, failures and elves are kept: `embedded` (in the data folder), `memory` (until the broker \
+               stops: for trials and tests), or the URL of an ArangoDB server, such as http://localhost:8529.",
+        choices: ANY,
+    },
+    Own {
+        name: "store_ca",
+        unit: "FILE",
+        default: "",
+        help: "A file of certificates (PEM) to trust, beside those that everybody trusts, when ArangoDB is reached with https.",
+        choices: ANY,
     },
     Own {
         name: "insecure",
@@ -105,12 +122,39 @@ fn names<T: ValueEnum>() -> Vec<PossibleValue> {
 }
 
 /// Where everything is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StoreKind {
     /// In the data folder.
     Embedded,
     /// In memory, until the broker stops: for trials and tests.
     Memory,
+    /// In ArangoDB.
+    Database(Address),
+}
+
+impl StoreKind {
+    fn read(text: &str, given: store_address::Given) -> anyhow::Result<Self> {
+        match text {
+            "embedded" => Ok(Self::Embedded),
+            "memory" => Ok(Self::Memory),
+            url if Address::is_url(url) => Ok(Self::Database(store_address::read(url, given)?)),
+            // It is not shown: a password may stand in it.
+            _ => bail!(
+                "it is neither `embedded`, `memory`, nor the URL of an ArangoDB server, http://HOST:8529"
+            ),
+        }
+    }
+}
+
+/// As it is given; without user and password.
+impl fmt::Display for StoreKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("embedded"),
+            Self::Memory => f.write_str("memory"),
+            Self::Database(address) => address.fmt(f),
+        }
+    }
 }
 
 /// How logs are written.
@@ -128,6 +172,7 @@ pub(super) struct Settings {
     pub(super) data_dir: PathBuf,
     pub(super) listen: SocketAddr,
     pub(super) store: StoreKind,
+    pub(super) store_ca: Option<PathBuf>,
     pub(super) insecure: bool,
     pub(super) log: String,
     pub(super) log_format: LogFormat,
@@ -147,14 +192,18 @@ impl Settings {
         }
         let mut reader = Reader { given: &given, problems };
         let insecure = reader.own("insecure", boolean).unwrap_or(false);
+        let place = if reader.given.is_argument("store") {
+            store_address::Given::InArgument
+        } else {
+            store_address::Given::Elsewhere
+        };
         let mut settings = Self {
             data_dir: reader.given.path("data_dir").unwrap_or_else(|| PathBuf::from(default_of("data_dir"))),
             listen: reader
                 .own("listen", |text| read_listen(text, insecure))
                 .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
-            store: reader
-                .own("store", |text| StoreKind::from_str(text, false).map_err(anyhow::Error::msg))
-                .unwrap_or(StoreKind::Embedded),
+            store: reader.own("store", |text| StoreKind::read(text, place)).unwrap_or(StoreKind::Embedded),
+            store_ca: reader.given.path("store_ca").filter(|file| !file.as_os_str().is_empty()),
             log: reader.own("log", read_log).unwrap_or_default(),
             log_format: reader
                 .own("log_format", |text| LogFormat::from_str(text, false).map_err(anyhow::Error::msg))
@@ -162,6 +211,9 @@ impl Settings {
             config: reader.config(),
             insecure,
         };
+        if let (StoreKind::Database(address), Some(file)) = (&settings.store, &settings.store_ca) {
+            settings.store = StoreKind::Database(address.clone().with_ca(file));
+        }
         if given.text("auto_create").is_none() {
             // Elsewhere a misspelt name should not become a mycelium.
             settings.config.auto_create = settings.listen.ip().is_loopback();
@@ -189,7 +241,8 @@ impl Settings {
         let own = [
             ("data_dir", json!(self.data_dir.to_string_lossy())),
             ("listen", json!(self.listen)),
-            ("store", name(self.store.to_possible_value())),
+            ("store", json!(self.store.to_string())),
+            ("store_ca", json!(self.store_ca.as_deref().unwrap_or(Path::new("")).to_string_lossy())),
             ("insecure", json!(self.insecure)),
             ("log", json!(self.log)),
             ("log_format", name(self.log_format.to_possible_value())),

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
-use crate::store::Error;
+use crate::store::{Error, TakesNoChanges};
 
 /// As much of what a server says is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 300;
@@ -209,7 +209,7 @@ impl From<Failure> for Error {
             | Kind::Unknown => Self::Unavailable {
                 what,
                 certainly_not_applied: failure.is_certainly_not_executed(),
-                source: None,
+                source: (failure.kind == Kind::ReadOnly).then(|| TakesNoChanges.into()),
             },
         }
     }

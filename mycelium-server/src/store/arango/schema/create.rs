@@ -9,6 +9,7 @@ use std::time::Duration;
 use arangors::graph::{self, EdgeDefinition};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::super::address::Address;
 use super::super::check::{self, Checked, Finding, FindingKind, shown};
@@ -25,7 +26,8 @@ const COPIES_WRITTEN: u32 = 2;
 /// How long requests are tried again that were certainly not executed, such as one that another one was in the way of.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The variables of the statement that writes the first documents.
+/// The variables of the statement that writes the first documents. A mycelium has a name for itself that no other has, not
+/// even one that takes its place.
 pub(in super::super) fn first_documents() -> Value {
     json!({
         "leases": [
@@ -33,7 +35,7 @@ pub(in super::super) fn first_documents() -> Value {
             {"_key": "fence-0", "epoch": 0, "seq": 0},
         ],
         "records": [
-            {"_key": "format", "kind": "format", "version": FORMAT_VERSION},
+            {"_key": "format", "kind": "format", "version": FORMAT_VERSION, "mycelium": Uuid::now_v7()},
             {"_key": "counters", "kind": "counters"},
         ],
     })

@@ -44,6 +44,7 @@ fn every_setting_has_a_flag() {
         "--calls-max=12",
         "--receiving-bytes-max=67108865",
         "--answers-bytes-max=67108866",
+        "--store-lease=12s",
         "--mycelia-max=13",
         "--mycelia-open-max=14",
         "--mycelium-idle=15s",
@@ -69,6 +70,7 @@ fn every_setting_has_a_flag() {
         calls_max: 12,
         receiving_bytes_max: 67_108_865,
         answers_bytes_max: 67_108_866,
+        store_lease: Duration::from_secs(12),
         mycelia_max: 13,
         mycelia_open_max: 14,
         mycelium_idle: Duration::from_secs(15),
@@ -183,4 +185,31 @@ fn only_this_machine_is_let_in_unless_told_otherwise() {
     assert!(read_listen("192.0.2.1:7420", false).unwrap_err().to_string().contains("--insecure"));
     assert!(read_listen("192.0.2.1:7420", true).is_ok());
     assert!(read_listen("7420", false).unwrap_err().to_string().contains("such as 127.0.0.1:7420"));
+}
+
+#[test]
+fn a_store_is_a_word_or_the_url_of_a_server() {
+    assert_eq!(read(&["--store=memory"]).unwrap().store, StoreKind::Memory);
+    let settings = read(&["--store=http://user@db.example.org"]).unwrap();
+    assert_eq!(settings.store.to_string(), "http://db.example.org:8529");
+    assert!(matches!(&settings.store, StoreKind::Database(address) if address.user() == Some("user")));
+    for (text, part) in [
+        ("disk", "--store: it is neither `embedded`, `memory`, nor the URL"),
+        ("http://user:secret@h", "--store: a password does not belong in an argument"),
+        ("ftp://user:secret@h", "--store: "),
+        ("http://h/path", "it has a path"),
+    ] {
+        let refused = read(&["--store", text]).unwrap_err().to_string();
+        assert!(refused.contains(part) && !refused.contains("secret"), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn a_password_in_a_file_is_taken_and_never_printed() {
+    let settings = read_file("store = \"http://user:secret@h\"\n", &["--store-ca=ca.pem"]).unwrap();
+    assert!(matches!(&settings.store, StoreKind::Database(address) if address.has_password()));
+    let printed = settings.entries();
+    let of = |name| printed.iter().find(|(known, _)| *known == name).unwrap().1.clone();
+    assert_eq!((of("store"), of("store_ca")), (json!("http://h:8529"), json!("ca.pem")));
+    assert!(!format!("{printed:?} {settings:?}").contains("secret"));
 }
