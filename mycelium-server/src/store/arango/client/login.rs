@@ -197,8 +197,10 @@ async fn log_in(transport: &Transport, login: &Login) -> Result<Credentials, Fai
         Ok(answer) => {
             // It may be another secret, and is not shown.
             let Token { jwt } = serde_json::from_slice(&answer).map_err(|_| {
-                let line =
-                    format!("{what}: there is no token in the answer; check that ArangoDB answers there");
+                let line = format!(
+                    "{what}: there is no token in the answer, what answers is not ArangoDB; check the address, and what \
+                     stands before it"
+                );
                 Failure::new(Kind::NotArango, line)
             })?;
             (Some(secret(&format!("Bearer {jwt}"), &what)?), life_of(&jwt))
