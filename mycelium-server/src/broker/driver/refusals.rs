@@ -26,6 +26,8 @@ pub(super) struct Refusals {
     parts: usize,
     /// One of them.
     part: Option<Part>,
+    /// What is in it besides: an elf that says hello comes before what it reports again.
+    others: usize,
 }
 
 /// What a batch consists of, as far as it can fail by itself.
@@ -38,17 +40,19 @@ enum Part {
 impl Refusals {
     /// A new batch is put together.
     pub(super) fn begin(&mut self) {
-        (self.parts, self.part) = (0, None);
+        (self.parts, self.part, self.others) = (0, None, 0);
     }
 
     /// Takes a message into the batch, as far as it has room: what is left of it is given back, and the batch is full.
     pub(super) fn take(&mut self, message: Message) -> (Option<Message>, Option<Message>) {
-        let room = self.parts_max.map_or(usize::MAX, |max| max.saturating_sub(self.parts));
+        let room = self.parts_max.map_or(usize::MAX, |max| max.saturating_sub(self.parts + self.others));
         if room == 0 {
             return (None, Some(message));
         }
         let (mut message, rest) = split(message, room);
-        self.parts += parts(&message);
+        let (parts, others) = parts(&message);
+        self.parts += parts;
+        self.others += others;
         self.part = part(&message).or(self.part);
         if !self.refused.is_empty() {
             self.fail_refused(&mut message);
@@ -58,13 +62,16 @@ impl Refusals {
 
     /// The batch was stored.
     pub(super) fn on_stored(&mut self) {
-        self.parts_max = self.parts_max.map(|max| max * 2).filter(|max| *max < PARTS_MAX);
+        // Whatever else was stored says nothing of what was refused.
+        if self.parts_max.is_some_and(|max| self.parts >= max) {
+            self.parts_max = self.parts_max.map(|max| max * 2).filter(|max| *max < PARTS_MAX);
+        }
     }
 
     /// The store refuses the batch for good. Whether it is known now what to do about it: a batch of nothing but the
     /// core's own can become no smaller.
     pub(super) fn on_refused(&mut self) -> Found {
-        match (self.parts, self.part) {
+        match (self.parts + self.others, self.part) {
             (0, _) => Found::Nothing,
             (1, Some(part)) => {
                 if self.refused.len() == REMEMBERED_MAX {
@@ -153,17 +160,16 @@ fn split(message: Message, room: usize) -> (Message, Option<Message>) {
     }
 }
 
-/// How many parts a message has that bring something to be stored.
-fn parts(message: &Message) -> usize {
+/// How many parts a message has that bring what was worked for, and how many others.
+fn parts(message: &Message) -> (usize, usize) {
     match message {
-        Message::FromStream { command: Command::Outcomes { outcomes, .. }, .. } => outcomes.len(),
-        Message::Evaluated { command: Command::Evaluated { evaluated }, .. } => evaluated.len(),
-        Message::Request { .. }
-        | Message::Hello(_)
-        | Message::BlobUses(_)
-        | Message::Evaluated { .. }
-        | Message::FromStream { .. } => 1,
-        Message::Query(_) | Message::Watch(_) | Message::Stop => 0,
+        Message::FromStream { command: Command::Outcomes { outcomes, .. }, .. } => (outcomes.len(), 0),
+        Message::Evaluated { command: Command::Evaluated { evaluated }, .. } => (evaluated.len(), 0),
+        Message::Request { .. } => (1, 0),
+        Message::Hello(_) | Message::BlobUses(_) | Message::Evaluated { .. } | Message::FromStream { .. } => {
+            (0, 1)
+        }
+        Message::Query(_) | Message::Watch(_) | Message::Stop => (0, 0),
     }
 }
 
@@ -210,6 +216,16 @@ mod tests {
         }
     }
 
+    /// An elf is back, which is stored by itself.
+    fn back() -> Message {
+        Message::FromStream {
+            session: SessionId(1),
+            stream: StreamId(1),
+            command: Command::Heard { session: SessionId(1) },
+            bodies: Vec::new(),
+        }
+    }
+
     /// What is in a message: the jobs, and whether each returned.
     fn outcomes(message: &Message) -> Vec<(Token, bool)> {
         let Message::FromStream { command: Command::Outcomes { outcomes, .. }, bodies, .. } = message else {
@@ -243,6 +259,10 @@ mod tests {
             refusals.begin();
             let (taken, rest) = refusals.take(message);
             waiting.extend(rest);
+            let Some(Message::FromStream { command: Command::Outcomes { .. }, .. }) = &taken else {
+                refusals.on_stored();
+                continue;
+            };
             let taken = outcomes(&taken.unwrap());
             if taken.iter().any(|(token, returned)| *returned && bad.contains(token)) {
                 assert_ne!(refusals.on_refused(), Found::Nothing);
@@ -250,7 +270,7 @@ mod tests {
                 let left = all.iter().copied().filter(|number| {
                     !stored.iter().any(|(stored, _): &(Token, bool)| *stored == token(*number))
                 });
-                waiting = VecDeque::from([reported(&left.collect::<Vec<_>>())]);
+                waiting = VecDeque::from([back(), reported(&left.collect::<Vec<_>>())]);
             } else {
                 refusals.on_stored();
                 stored.extend(taken);

@@ -138,7 +138,7 @@ impl ArangoStore {
         let until = Instant::now() + COMMIT_PATIENCE;
         let mut may_be_stored = false;
         loop {
-            match self.log.run::<bool>(&COMMIT, &variables).await {
+            match self.log.run_over::<bool>(&COMMIT, &variables, batch.revisions.len()).await {
                 Ok(ran) if ran.rows.first() == Some(&true) => break,
                 // It took the fence in vain.
                 Ok(_) => {

@@ -70,6 +70,14 @@ struct Stats {
     intermediate_commits: u64,
 }
 
+/// What is special about the run of a statement.
+#[derive(Default)]
+struct Special {
+    fill_block_cache: Option<bool>,
+    /// So many of its writes may be ignored.
+    ignored_max: u64,
+}
+
 impl Database {
     /// Runs a statement. `variables` are those that stand in it, no more and no less.
     ///
@@ -81,7 +89,22 @@ impl Database {
         statement: &Statement,
         variables: &impl Serialize,
     ) -> Result<Ran<T>, Failure> {
-        self.run_with(statement, variables, None).await
+        self.run_with(statement, variables, Special::default()).await
+    }
+
+    /// Runs a statement of whose writes so many may do nothing, because what they write is there already. The
+    /// documentation leaves open whether a server counts them as ignored.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(in crate::store::arango) async fn run_over<T: DeserializeOwned>(
+        &self,
+        statement: &Statement,
+        variables: &impl Serialize,
+        ignored_max: usize,
+    ) -> Result<Ran<T>, Failure> {
+        self.run_with(statement, variables, Special { ignored_max: ignored_max as u64, ..Special::default() })
+            .await
     }
 
     /// Runs a statement that reads much, without putting what it reads into the cache of the server.
@@ -93,15 +116,17 @@ impl Database {
         statement: &Statement,
         variables: &impl Serialize,
     ) -> Result<Ran<T>, Failure> {
-        self.run_with(statement, variables, Some(false)).await
+        let special = Special { fill_block_cache: Some(false), ..Special::default() };
+        self.run_with(statement, variables, special).await
     }
 
     async fn run_with<T: DeserializeOwned>(
         &self,
         statement: &Statement,
         variables: &impl Serialize,
-        fill_block_cache: Option<bool>,
+        special: Special,
     ) -> Result<Ran<T>, Failure> {
+        let Special { fill_block_cache, ignored_max } = special;
         let envelope = Envelope {
             query: statement.text,
             bind_vars: variables,
@@ -115,7 +140,7 @@ impl Database {
         let mut backoff = self.backoff();
         loop {
             let first = self.answer(&call, &what, &mut backoff).await?;
-            match self.collect(statement, &first, &what, &mut backoff).await {
+            match self.collect(statement, &first, &what, ignored_max, &mut backoff).await {
                 // Whether a batch was handed out is not known, or the cursor is gone: the statement begins anew.
                 Err(failure) if !statement.writes && may_begin_anew(&failure) => {
                     let Some(pause) = backoff.next(Pace::Failover) else { return Err(failure) };
@@ -132,13 +157,14 @@ impl Database {
         statement: &Statement,
         first: &[u8],
         what: &str,
+        ignored_max: u64,
         backoff: &mut Backoff,
     ) -> Result<Ran<T>, Failure> {
         let mut bytes = first.len();
         let Page { mut result, has_more, id, extra } = read(first, what)?;
         let mut open = Open { database: self, id: id.filter(|_| has_more) };
         let Stats { writes_executed, writes_ignored, intermediate_commits } = extra.stats;
-        if statement.writes && (has_more || intermediate_commits != 0 || writes_ignored != 0) {
+        if statement.writes && (has_more || intermediate_commits != 0 || writes_ignored > ignored_max) {
             return Err(Failure::new(
                 Kind::Unreadable,
                 format!(

@@ -77,8 +77,6 @@ impl<M: SerializeMap> Attributes<M> {
     fn spec(&mut self, spec: &SpecRecord) -> Result<(), M::Error> {
         let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body } = spec;
         let JobHead { id: _, flow, elf, task, priority, labels, policy, number, submitted_at } = head;
-        // One of the same id may have been dropped, and not be removed yet.
-        self.put("gone", ())?;
         self.put("flow", Text(flow))?;
         self.put("machine_elf", &**elf)?;
         self.put("task", &**task)?;
