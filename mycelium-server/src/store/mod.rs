@@ -4,7 +4,6 @@
 //! [`Reads`], many keys a call, since a store may be far away and each call a round trip.
 
 mod answer;
-#[expect(dead_code, unused_imports, reason = "being put together")]
 pub mod arango;
 mod cursor;
 pub mod embedded;

@@ -12,7 +12,7 @@ use super::lease::{self, Lease};
 use super::schema::{self, RECORDS};
 use super::{ArangoOptions, ArangoStore};
 use crate::report::Report;
-use crate::store::{Error, Log as _};
+use crate::store::Error;
 
 /// How long requests are tried again that were certainly not executed. Somebody waits for the mycelium.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -51,8 +51,6 @@ pub(super) struct State {
     pub(super) epoch: u64,
     /// When the lease ends, by the clock of the server.
     pub(super) expires_ms: f64,
-    /// The clock of the server.
-    pub(super) now_ms: f64,
     pub(super) fence_epoch: u64,
     /// The number of the newest commit.
     pub(super) seq: u64,

@@ -5,7 +5,7 @@ mod create;
 mod found;
 
 pub use self::create::init;
-pub(super) use self::create::{create, ensure, first_documents};
+pub(super) use self::create::{ensure, first_documents};
 pub(super) use self::found::{Difference, Found, Marker};
 
 /// The version of the format, which the database is marked with. Another one is not read.

@@ -65,7 +65,6 @@ struct Warning {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Stats {
-    writes_executed: u64,
     writes_ignored: u64,
     intermediate_commits: u64,
 }
@@ -163,7 +162,7 @@ impl Database {
         let mut bytes = first.len();
         let Page { mut result, has_more, id, extra } = read(first, what)?;
         let mut open = Open { database: self, id: id.filter(|_| has_more) };
-        let Stats { writes_executed, writes_ignored, intermediate_commits } = extra.stats;
+        let Stats { writes_ignored, intermediate_commits } = extra.stats;
         if statement.writes && (has_more || intermediate_commits != 0 || writes_ignored > ignored_max) {
             return Err(Failure::new(
                 Kind::Unreadable,
@@ -190,7 +189,7 @@ impl Database {
             result.extend(page.result);
             open.id = open.id.take().filter(|_| page.has_more);
         }
-        Ok(Ran { rows: result, written: writes_executed })
+        Ok(Ran { rows: result })
     }
 }
 

@@ -159,6 +159,7 @@ impl Failure {
     }
 
     /// Whether the same request will be refused again.
+    #[cfg(test)]
     pub(crate) fn is_refused(&self) -> bool {
         !self.is_of_login && matches!(self.kind, Kind::Refused | Kind::TooLarge | Kind::AlreadyThere)
     }

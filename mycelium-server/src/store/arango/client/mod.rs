@@ -79,8 +79,6 @@ pub(crate) struct Call<'a> {
 pub(crate) struct Ran<T> {
     /// The rows, in order.
     pub(crate) rows: Vec<T>,
-    /// How many documents it wrote.
-    pub(crate) written: u64,
 }
 
 impl<'a> Call<'a> {
@@ -102,11 +100,6 @@ impl<'a> Call<'a> {
     /// Does something, without a body.
     pub(crate) fn post_nothing(path: impl Into<Cow<'a, str>>) -> Self {
         Self::new(Method::POST, path)
-    }
-
-    /// Changes something, with a body of JSON.
-    pub(crate) fn put(path: impl Into<Cow<'a, str>>, body: &impl Serialize) -> Self {
-        Self { body: Some(json(body)), ..Self::new(Method::PUT, path) }
     }
 
     /// Removes something.

@@ -13,7 +13,7 @@ use super::text::{RevisionText, Text};
 use super::time::Date;
 
 pub(in super::super) use read::JobDocument;
-pub(in super::super) use write::{BODY_HERE_BYTES_MAX, JobUpdate, LabelsText, label_list};
+pub(in super::super) use write::{BODY_HERE_BYTES_MAX, JobUpdate, label_list};
 
 /// What a job is, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

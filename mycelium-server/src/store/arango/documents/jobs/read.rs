@@ -42,7 +42,6 @@ pub(in super::super::super) struct JobDocument {
     body_bytes: Option<usize>,
     #[serde(default, with = "base64::optional")]
     body: Option<Bytes>,
-    open: Option<u8>,
     waits_for: Option<Vec<Text<JobId>>>,
     submission: Option<Text<SubmissionId>>,
     evaluate: Option<bool>,
@@ -56,7 +55,6 @@ pub(in super::super::super) struct JobDocument {
     failure: Option<Text<FailureId>>,
     cause: Option<Text<JobId>>,
     elements: Option<u32>,
-    outputs: Option<Vec<String>>,
 }
 
 fn optional_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
@@ -66,26 +64,6 @@ fn optional_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 impl JobDocument {
-    /// Whether it is unfinished.
-    pub(in super::super::super) fn is_open(&self) -> bool {
-        self.open.is_some()
-    }
-
-    /// Whether it has ended.
-    pub(in super::super::super) fn is_finished(&self) -> bool {
-        self.fin.is_some()
-    }
-
-    /// Whether it is DONE.
-    pub(in super::super::super) fn is_done(&self) -> bool {
-        self.status == Some(JobStatus::Done)
-    }
-
-    /// The names of its outputs, if they can be told apart.
-    pub(in super::super::super) fn outputs(&self) -> Option<&[String]> {
-        self.outputs.as_deref()
-    }
-
     fn damaged(&self, what: &str) -> Error {
         Error::Damaged { what: format!("document Jobs/{}: {what}", self.key.0) }
     }

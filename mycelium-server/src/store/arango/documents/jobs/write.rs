@@ -232,11 +232,11 @@ impl Serialize for Base64<'_> {
 }
 
 /// Labels as an object.
-pub(in super::super::super) struct LabelsText<'a>(&'a Labels);
+struct LabelsText<'a>(&'a Labels);
 
 impl<'a> LabelsText<'a> {
     /// `None` for none of them.
-    pub(in super::super::super) fn some(labels: &'a Labels) -> Option<Self> {
+    fn some(labels: &'a Labels) -> Option<Self> {
         (!labels.is_empty()).then_some(Self(labels))
     }
 }
