@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
+use arangodb_double::{Double, ROOT};
 use elf_runtime::{Mycelium, TaskError, list, machine_elf};
-use integration_tests::{BrokerProcess, Tester, Worker, must, programs, until};
+use integration_tests::{BrokerProcess, Tester, Worker, must, programs, until, wire};
 use mycelium_server::Broker;
-use mycelium_testing::{Ended, run};
+use mycelium_testing::{Ended, Process, run};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 struct Lab;
 
@@ -161,6 +163,137 @@ async fn what_was_moved_is_shown_as_before_and_goes_on() -> anyhow::Result<()> {
     Ok(moved.stop().await?)
 }
 
+/// The password of the double of ArangoDB.
+const PASSWORD: &str = "a password";
+
+fn with_password(arguments: &[&str], password: &str) -> anyhow::Result<Command> {
+    let mut command = mycelium_testing::command(programs::mycelium()?);
+    command.args(arguments).env("MYCELIUM_STORE_USER", ROOT).env("MYCELIUM_STORE_PASSWORD", password);
+    Ok(command)
+}
+
+async fn on_database(arguments: &[&str]) -> anyhow::Result<Ended> {
+    run(&mut with_password(arguments, PASSWORD)?).await
+}
+
+/// A broker on a database, and its URL.
+async fn serve(store: &str, data: &str) -> anyhow::Result<(Process, String)> {
+    // Who comes meanwhile sees soon that its lease is renewed.
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--store-lease", "1s", "--log", "off"];
+    let arguments = [&arguments[..], &["--store", store, "--data-dir", data]].concat();
+    let (broker, line) = Process::start("a broker", with_password(&arguments, PASSWORD)?).await?;
+    let address = line.split("listening on ").nth(1).and_then(|rest| rest.split(',').next());
+    Ok((broker, format!("http://{}", address.context("no address")?)))
+}
+
+/// Files that are blobs, by their digests.
+fn blobs(data: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let blobs = lines(&data.join("default/blobs"))?.into_iter();
+    let named = blobs.map(|(path, bytes)| Some((path.file_name()?.to_str()?.to_owned(), bytes)));
+    named.collect::<Option<_>>().context("a blob without a name")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mycelium_goes_to_arangodb_is_served_there_and_comes_back() -> anyhow::Result<()> {
+    let mut broker = BrokerProcess::start(&[]).await?;
+    fill(&broker.url()).await?;
+    let before = shown(&broker.url()).await?;
+    broker.kill().await?;
+    let (double, temp) = (Double::start(PASSWORD).await?, tempfile::tempdir()?);
+    let (store, data) = (double.url(), broker.data_folder());
+    let path = |name: &str| -> anyhow::Result<String> { Ok(utf8(&temp.path().join(name))?.to_owned()) };
+    let (exported, there, again, back) = (path("export")?, path("there")?, path("again")?, path("back")?);
+    command(&["export", utf8(&data)?, &exported]).await?.good();
+
+    let import = ["import", &exported, &store, "--data-dir", &there];
+    let done = on_database(&import).await?.good();
+    ensure!(done.contains(&format!("is in {store}")), "{done}");
+    // It was refused at once, so it gave up the lease that it took: who comes next does not wait for its end.
+    let refused = on_database(&import).await?.bad(2);
+    ensure!(refused.contains("the mycelium is not empty"), "{refused}");
+    ensure!(leaseholder(&double)?.is_empty(), "an import that is refused leaves no lease");
+
+    let (mut served, url) = serve(&store, &there).await?;
+    let after = shown(&url).await?;
+    for (what, before) in &before {
+        ensure!(after.get(what) == Some(before), "{what}: {before}\n\nand now\n\n{:?}", after.get(what));
+    }
+    let large = blobs(&data)?;
+    ensure!(large.len() == 1 && blobs(Path::new(&there))? == large, "{:?}", large.keys());
+    let mut client = wire::blob_client(&url).await?;
+    for (name, bytes) in &large {
+        let digest = (0..name.len()).step_by(2).map(|at| u8::from_str_radix(&name[at..at + 2], 16));
+        let digest = digest.collect::<Result<Vec<_>, _>>()?.into();
+        ensure!(wire::read_blob(&mut client, &digest).await?? == *bytes, "{name}");
+    }
+    let export = ["export", &store, &again, "--data-dir", &there];
+    for arguments in [&export, &import] {
+        let in_use = on_database(arguments).await?.bad(2);
+        ensure!(in_use.contains("BLUMYC_default") && in_use.contains("in use by another broker"), "{in_use}");
+    }
+    ensure!(!Path::new(&again).exists());
+    served.stop().await?;
+
+    on_database(&export).await?.good();
+    ensure!(leaseholder(&double)?.is_empty(), "an export leaves no lease");
+    ensure!(lines(Path::new(&again))? == lines(Path::new(&exported))?, "it is exported as it was");
+    command(&["import", &again, &back]).await?.good();
+    let moved = Broker::open(&back)?.bind("127.0.0.1:0").await?;
+    let after = shown(&moved.url()).await?;
+    for (what, before) in &before {
+        ensure!(after.get(what) == Some(before), "{what}: {before}\n\nand now\n\n{:?}", after.get(what));
+    }
+    ensure!(blobs(Path::new(&back))? == large);
+    moved.stop().await?;
+    double.assert_known();
+    Ok(())
+}
+
+/// Who has the lease of the mycelium `default`; empty if nobody has it.
+fn leaseholder(double: &Double) -> anyhow::Result<String> {
+    let leases = double.documents("BLUMYC_default", "BrokerLeases").context("no leases")?;
+    let lease = leases.iter().find(|lease| lease["_key"] == "owner").context("no lease")?;
+    Ok(lease["owner"].as_str().context("no owner")?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_right_about_a_database_is_one_line_each() -> anyhow::Result<()> {
+    let (double, temp) = (Double::start(PASSWORD).await?, tempfile::tempdir()?);
+    let path = |name: &str| -> anyhow::Result<String> { Ok(utf8(&temp.path().join(name))?.to_owned()) };
+    let (store, empty, export) = (double.url(), path("empty")?, path("export")?);
+    let (data, new) = (path("data")?, path("new")?);
+    Broker::open(Path::new(&empty))?;
+    command(&["export", &empty, &export]).await?.good();
+    let nobody = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?);
+    for place in [&nobody, &store] {
+        let password = if place == &store { "another" } else { PASSWORD };
+        let why = if place == &store { "check user and password" } else { place.as_str() };
+        for arguments in [["export", place, &new], ["import", &export, place]] {
+            let arguments = [&arguments[..], &["--data-dir", &data]].concat();
+            let told = run(&mut with_password(&arguments, password)?).await?.bad(1);
+            ensure!(told.contains(why) && !told.contains(password), "{arguments:?}: {told}");
+        }
+    }
+    let none = on_database(&["export", &store, &new, "--data-dir", &data]).await?.bad(1);
+    ensure!(none.contains("BLUMYC_default") && none.contains("is not there"), "{none}");
+    ensure!(double.documents("BLUMYC_default", "Jobs").is_none() && !Path::new(&data).exists());
+    let embedded = on_database(&["import", &export, &store, "--data-dir", &empty]).await?.bad(1);
+    ensure!(embedded.contains("mycelia of the embedded store"), "{embedded}");
+    ensure!(double.documents("BLUMYC_default", "Jobs").is_none());
+
+    // Another mycelium than `default`, beside which there is an empty one, so that a broker starts.
+    let north = ["--data-dir", &data, "--mycelium", "north"];
+    on_database(&[&["import", &export, &store], &north[..]].concat()).await?.good();
+    serve(&store, &data).await?.0.stop().await?;
+    // Without the folder of its large values it would be exported without them.
+    let north = ["--data-dir", &new, "--mycelium", "north"];
+    let told = on_database(&[&["export", &store, &path("out")?], &north[..]].concat()).await?.bad(1);
+    ensure!(told.contains("large values") && told.contains("--data-dir"), "{told}");
+    ensure!(!Path::new(&new).exists() && !Path::new(&path("out")?).exists());
+    double.assert_known();
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_right_is_one_line_each() -> anyhow::Result<()> {
     let temp = tempfile::tempdir()?;
@@ -175,7 +308,8 @@ async fn what_cannot_be_right_is_one_line_each() -> anyhow::Result<()> {
         (&["export", &data, &path("new")?, "--mycelium", "north"], "it holds no mycelium `north`"),
         (&["export", &data, &path("file")?], "is there already"),
         (&["export", &data, &data], "is there already"),
-        (&["export", "http://127.0.0.1:8529", &path("new")?], "a data folder is meant"),
+        (&["export", "http://root:secret@127.0.0.1:8529", &path("new")?], "MYCELIUM_STORE_PASSWORD_FILE"),
+        (&["export", "ftp://127.0.0.1:8529", &path("new")?], "ftp: is neither http nor https"),
         (&["import", &empty, &path("new")?], "it holds no manifest.json"),
         (&["import", &path("nowhere")?, &path("new")?], "it holds no manifest.json"),
     ] {

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::data_dir::{self, database};
 use crate::report::Report;
-use crate::store::arango::{ArangoOptions, Databases};
+use crate::store::arango::{ArangoOptions, ArangoStore, Databases};
 use crate::store::{EmbeddedStore, Error, Log as _, MemoryStore, Storage, wait_for};
 
 /// Where the mycelia of a broker are kept.
@@ -90,19 +91,32 @@ fn open_folder(folder: &Path, name: &str, config: &Config) -> Result<(Arc<dyn St
     open_blobs(Arc::new(store), config)
 }
 
+/// Takes a mycelium in a database, which is made if it is not there, with its folder within `folder`. Blocks.
+///
+/// # Errors
+/// [`Error::InUse`] if a broker has it; [`Error::Unfit`], [`Error::Foreign`] with what stands in the way;
+/// [`Error::Unavailable`].
+pub(crate) fn take_database(
+    databases: &Databases,
+    folder: &Path,
+    name: &str,
+    lease: Duration,
+) -> Result<Arc<ArangoStore>, Error> {
+    // Before anything is made.
+    database::check_not_embedded(folder, name, databases.shown())?;
+    let id = wait_for(databases.make(name))?;
+    let blobs = database::claim(folder, name, &id)?;
+    // Whoever has the mycelium has the folder: another broker may be at work in it until then.
+    Ok(Arc::new(wait_for(databases.take(name, ArangoOptions { blobs, lease }))?))
+}
+
 fn open_database(
     databases: &Databases,
     folder: &Path,
     name: &str,
     config: &Config,
 ) -> Result<(Arc<dyn Storage>, Blobs), Error> {
-    // Before anything is made.
-    database::check_not_embedded(folder, name, databases.shown())?;
-    let id = wait_for(databases.make(name))?;
-    let blobs = database::claim(folder, name, &id)?;
-    // Whoever has the mycelium has the folder: another broker may be at work in it until then.
-    let options = ArangoOptions { blobs, lease: config.store_lease };
-    let store = Arc::new(wait_for(databases.take(name, options))?);
+    let store = take_database(databases, folder, name, config.store_lease)?;
     let opened = open_blobs(Arc::clone(&store) as Arc<dyn Storage>, config);
     if opened.is_err()
         && let Err(error) = store.close().wait()

@@ -74,6 +74,27 @@ pub(crate) fn claim(dir: &Path, name: &str, id: &str) -> Result<PathBuf, Error> 
     Ok(folder.join("blobs"))
 }
 
+/// The folder of the blobs of the mycelium `name`, which its database calls `id`, within the data folder `dir`, in which a
+/// broker has kept them. Nothing is made: in a wrong folder there would seem to be none.
+///
+/// # Errors
+/// [`Error::Unfit`] if it does not belong to that mycelium; [`Error::Unavailable`] if it cannot be read.
+pub(crate) fn claimed(dir: &Path, name: &str, id: &str) -> Result<PathBuf, Error> {
+    let folder = dir.join(name);
+    let shown = folder.display();
+    match read_mark(&folder)
+        .map_err(|source| unavailable(format!("the folder {shown} cannot be read"), source))?
+    {
+        Some(mark) if mark == id => Ok(folder.join("blobs")),
+        Some(_) | None => Err(Error::Unfit {
+            what: format!(
+                "the folder {shown} is not the one with the large values of this mycelium; give the data folder of its \
+                 broker with --data-dir"
+            ),
+        }),
+    }
+}
+
 fn read_mark(folder: &Path) -> io::Result<Option<String>> {
     let file = match File::open(folder.join(MARK_FILE)) {
         Ok(file) => file,
@@ -185,6 +206,11 @@ mod tests {
         assert_eq!(blobs, dir.join("default/blobs"));
         fs::create_dir(&blobs).unwrap();
         assert_eq!(claim(&dir, "default", "one").unwrap(), blobs);
+        assert_eq!(claimed(&dir, "default", "one").unwrap(), blobs);
+        for (name, id) in [("default", "other"), ("north", "one")] {
+            assert!(matches!(claimed(&dir, name, id), Err(Error::Unfit { .. })));
+        }
+        assert_eq!(names(&dir), ["default"], "nothing was made");
         let refused = claim(&dir, "default", "other").unwrap_err();
         assert!(matches!(refused, Error::Unfit { .. }) && refused.to_string().contains("another mycelium"));
         assert_eq!(claim(&dir, "north", "other").unwrap(), dir.join("north/blobs"));

@@ -26,7 +26,7 @@ mod verify;
 pub use self::error::Error;
 pub use self::export::export;
 pub use self::import::Export;
-pub use self::places::{open_stored, open_to_fill};
+pub use self::places::{open_database_to_fill, open_stored, open_stored_database, open_to_fill};
 
 use self::folder::Manifest;
 

@@ -53,12 +53,24 @@ impl Databases {
     /// # Errors
     /// [`Error::Unfit`] with what stands in the way, [`Error::Unavailable`].
     pub(crate) async fn make(&self, name: &str) -> Result<String, Error> {
+        self.ensure(name, true).await
+    }
+
+    /// As [`make`](Self::make) one that has to be there, and creates nothing.
+    ///
+    /// # Errors
+    /// As [`make`](Self::make); [`Error::Unfit`] if it is not there, or something of it is not.
+    pub(crate) async fn find(&self, name: &str) -> Result<String, Error> {
+        self.ensure(name, false).await
+    }
+
+    async fn ensure(&self, name: &str, may_create: bool) -> Result<String, Error> {
         #[derive(Deserialize)]
         struct Format {
             mycelium: String,
         }
         let database = self.database(name)?;
-        for note in schema::ensure(&database, true).await? {
+        for note in schema::ensure(&database, may_create).await? {
             tracing::warn!(mycelium = name, "{note}");
         }
         let format = database.call::<Format>(Call::get(format!("_api/document/{RECORDS}/format"))).await?;

@@ -25,7 +25,7 @@ use mycelium_server::{Broker, Error, StartError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 
-pub(crate) use self::settings::Args;
+pub(crate) use self::settings::{Args, DATA_DIR};
 use self::settings::{Settings, StoreKind};
 use self::signals::Signals;
 use crate::output::Output;

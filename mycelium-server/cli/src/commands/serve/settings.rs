@@ -61,12 +61,15 @@ pub(super) struct Own {
 
 const ANY: fn() -> Vec<PossibleValue> = Vec::new;
 
+/// The data folder if none is named.
+pub(crate) const DATA_DIR: &str = "./mycelium-data";
+
 /// The settings of this program.
 pub(super) const OWN: &[Own] = &[
     Own {
         name: "data_dir",
         unit: "DIR",
-        default: "./mycelium-data",
+        default: DATA_DIR,
         help: "The folder that holds everything, or large values alone if the rest is kept in a database; it is made if it is \
                not there.",
         choices: ANY,
