@@ -4,7 +4,7 @@
 //! An export is the same, byte for byte, whatever kind of store it was made from. So what was imported is verified by
 //! reading it as for an export, and comparing that with the files. Both go on where they were when they were cut off: an
 //! export notes beside its files how far they are durable, and an import counts the commits of the store, since equal
-//! files make equal batches. A mycelium whose import was cut off is served by no broker ([`marker`]).
+//! files make equal batches. A mycelium whose import was cut off is served by no broker (`marker`).
 //!
 //! It works on stores that no broker has open, through the contract of all stores alone.
 

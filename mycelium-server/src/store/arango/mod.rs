@@ -89,10 +89,12 @@ impl ArangoStore {
         Ok(store)
     }
 
-    /// As [`open`](Self::open), the mycelium of that name at a server, of which nobody else need know.
+    /// Opens the mycelium of that name at a server, of which nobody else need know, and takes its lease: this process is
+    /// its broker from then on.
     ///
     /// # Errors
-    /// As [`open`](Self::open); [`Error::Refused`] if it is no name of a mycelium.
+    /// [`Error::InUse`] if another broker holds the lease and renews it; [`Error::Unavailable`]; [`Error::Refused`] if it is
+    /// no name of a mycelium.
     pub async fn open_at(address: &Address, mycelium: &str, options: ArangoOptions) -> Result<Self, Error> {
         Self::open(&Server::new(address)?, &named(mycelium)?, options).await
     }
