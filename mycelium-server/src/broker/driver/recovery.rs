@@ -19,6 +19,8 @@ use crate::store;
 /// The first pause before a store that failed is read again; it doubles up to [`REBUILD_PAUSE_MAX`].
 const REBUILD_PAUSE_MIN: Duration = Duration::from_millis(50);
 const REBUILD_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// As many questions wait for a store that is read again; more are refused.
+const ASKED_MAX: usize = 1_024;
 /// How many turns in a row may come to a defect that no message brings, before it is clear that starting again from the
 /// store does not help.
 pub(super) const DEFECTS_MAX: u32 = 3;
@@ -65,7 +67,8 @@ impl Driver {
         }
         let mut pause = REBUILD_PAUSE_MIN;
         loop {
-            let ControlFlow::Continue(loaded) = self.load().await else { return Ok(()) };
+            let mut asked = Vec::new();
+            let ControlFlow::Continue(loaded) = self.load(&mut asked).await else { return Ok(()) };
             match loaded {
                 Ok((core, counters)) => {
                     self.core = core;
@@ -73,6 +76,7 @@ impl Driver {
                     self.turns.forget();
                     self.commit = counters.commit;
                     self.watches = Watches::new(counters.commit);
+                    asked.into_iter().for_each(|question| self.answer_question(question));
                     if self.wait_until_writable().await.is_break() {
                         return Ok(());
                     }
@@ -95,9 +99,12 @@ impl Driver {
         }
     }
 
-    /// Reads the store, and refuses meanwhile what comes in: one that is far away may take long, or not answer. Breaks if it
-    /// is told to stop.
-    async fn load(&mut self) -> ControlFlow<(), Result<(Core, Counters), StartError>> {
+    /// Reads the store, and refuses meanwhile what comes in: one that is far away may take long, or not answer. Questions
+    /// wait for it in `asked` if only writing failed. Breaks if it is told to stop.
+    async fn load(
+        &mut self,
+        asked: &mut Vec<Message>,
+    ) -> ControlFlow<(), Result<(Core, Counters), StartError>> {
         let (store, config, clock) = (self.disk.store(), self.config.clone(), self.clock);
         let last_evaluation = self.core.last_evaluation();
         let mut load = Box::pin(load_core(&*store, &config, &clock, last_evaluation));
@@ -107,7 +114,14 @@ impl Driver {
             tokio::select! {
                 biased;
                 loaded = loading => return ControlFlow::Continue(loaded),
-                message = self.inbox.recv() => self.refuse(message)?,
+                message = self.inbox.recv() => match message {
+                    // What the core knows until then may never have been stored. Of too many, the last are refused.
+                    Some(question @ (Message::Query(_) | Message::Watch(_))) if self.is_readable() => {
+                        asked.push(question);
+                        asked.truncate(ASKED_MAX);
+                    }
+                    message => self.refuse(message)?,
+                },
             }
         }
     }
@@ -160,10 +174,8 @@ impl Driver {
                 self.stopping = true;
                 return ControlFlow::Break(());
             }
-            Some(Message::Query(query)) if self.is_readable() => query(&self.core, self.commit),
-            Some(Message::Watch(start)) if self.is_readable() => {
-                self.watches.forget_closed();
-                self.watches.start(start, self.commit, &self.core);
+            Some(question @ (Message::Query(_) | Message::Watch(_))) if self.is_readable() => {
+                self.answer_question(question);
             }
             Some(message) => {
                 self.waiting.push_back(message);
@@ -171,6 +183,19 @@ impl Driver {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Answers a question from the core, which knows just what is stored.
+    fn answer_question(&mut self, question: Message) {
+        match question {
+            Message::Query(query) => query(&self.core, self.commit),
+            Message::Watch(start) => {
+                self.watches.forget_closed();
+                self.watches.start(start, self.commit, &self.core);
+            }
+            // Nothing else is asked.
+            _ => {}
+        }
     }
 
     fn is_readable(&self) -> bool {
