@@ -23,8 +23,9 @@ pub async fn broker(folder: Option<&str>) -> anyhow::Result<RunningBroker> {
         (None, None) => Broker::in_memory(),
     };
     let broker = tokio::task::spawn_blocking(open).await?;
-    let broker =
-        broker.context("cannot start a broker (does one that runs use the same folder or database? then name it with --url)")?;
+    let broker = broker.context(
+        "cannot start a broker (does one that runs use the same folder or database? then name it with --url)",
+    )?;
     Ok(broker.bind("127.0.0.1:0").await?)
 }
 
