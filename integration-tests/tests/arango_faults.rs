@@ -138,8 +138,8 @@ async fn a_broker_that_is_killed_in_its_commits_loses_nothing_and_writes_nothing
     let folder = tempfile::tempdir()?;
     let worker = elf(&broker.url(), &folder).await?;
     // Most of the time a commit is under way.
-    double.faults().slow_commit = Duration::from_millis(20);
-    let run = submit(&mycelium, 60).await?;
+    double.faults().slow_commit = Duration::from_millis(40);
+    let run = submit(&mycelium, 150).await?;
     let flow = run.flow_id();
     let mut waiting = tokio::spawn(async move { run.wait().await });
     for kill in 1..=10u64 {
