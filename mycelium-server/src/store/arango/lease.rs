@@ -121,7 +121,7 @@ impl Lease {
         let shared = &*self.shared;
         let before = shared.epoch.load(Ordering::Acquire);
         let wait_until = Instant::now() + shared.term + PATIENCE;
-        let mut held_until = None;
+        let (mut held_until, mut renewals) = (None, 0);
         loop {
             let state = shared.state().await?;
             // Under a newer epoch it is ours as well, if that was asked for before and the answer was lost.
@@ -149,8 +149,11 @@ impl Lease {
                 Err(failure) => return Err(failure.into()),
             }
             // Somebody holds it. Who dies with a lease does not renew it.
-            let renewed = held_until.replace(state.expires_ms).is_some_and(|until| until != state.expires_ms);
-            if renewed || Instant::now() > wait_until {
+            if held_until.replace(state.expires_ms).is_some_and(|until| until != state.expires_ms) {
+                renewals += 1;
+            }
+            // One may have been under way when it died.
+            if renewals > 1 || Instant::now() > wait_until {
                 let what = format!("{} ({})", shared.name(), state.holder());
                 return Err(Error::InUse { what });
             }
