@@ -130,6 +130,7 @@ async fn a_flow_of_five_thousand_jobs_ends_over_a_server_that_fails_again_and_ag
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute"]
 async fn a_broker_that_is_killed_in_its_commits_loses_nothing_and_writes_nothing_twice() -> anyhow::Result<()>
 {
     let double = Double::start(PASSWORD).await?;
@@ -162,6 +163,7 @@ async fn a_broker_that_is_killed_in_its_commits_loses_nothing_and_writes_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes up to a minute"]
 async fn a_broker_that_was_paused_while_another_took_over_writes_nothing_and_says_so() -> anyhow::Result<()> {
     let double = Double::start(PASSWORD).await?;
     let mut first = broker_on(&double).await?;
