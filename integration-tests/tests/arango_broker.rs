@@ -175,7 +175,7 @@ async fn a_broker_whose_place_another_has_taken_says_so_and_ends() -> anyhow::Re
 
     // And one that comes while the mycelium is held and renewed is refused.
     let third = serve(&double.url(), ROOT, PASSWORD).await?;
-    expect(&third, 1, &["database BLUMYC_default", "in use by another broker"])?;
+    third.expect_error(1, &["database BLUMYC_default", "in use by another broker"])?;
     second.stop().await
 }
 
@@ -198,15 +198,6 @@ async fn serve(store: &str, user: &str, password: &str) -> anyhow::Result<Ended>
 async fn serve_once(store: &str, data: &Path) -> anyhow::Result<()> {
     let (mut broker, _) = Process::start("a broker", serving(store, data, ROOT, PASSWORD)?).await?;
     broker.stop().await
-}
-
-/// Makes sure that a command fails with one line in which this stands.
-fn expect(ended: &Ended, code: i32, parts: &[&str]) -> anyhow::Result<()> {
-    let is_one_line = ended.stderr.lines().count() == 1 && ended.stderr.starts_with("error: ");
-    ensure!(ended.code == Some(code) && is_one_line && ended.stdout.is_empty(), "{ended:?}");
-    let missing = parts.iter().find(|part| !ended.stderr.contains(**part));
-    ensure!(missing.is_none(), "{missing:?} in {}", ended.stderr);
-    Ok(())
 }
 
 type Fault = fn(&mut arangodb_double::Faults);
@@ -241,19 +232,19 @@ async fn whatever_is_wrong_with_a_server_is_one_line_that_says_what_to_do() -> a
         *double.faults() = arangodb_double::Faults::default();
         fault(&mut double.faults());
         let ended = serve(&double.url(), ROOT, PASSWORD).await?;
-        expect(&ended, 1, parts).context(what)?;
+        ended.expect_error(1, parts).context(what)?;
     }
     *double.faults() = arangodb_double::Faults::default();
     let wrong = serve(&double.url(), ROOT, "secret").await?;
-    expect(&wrong, 1, &["login of root", "check user and password"])?;
+    wrong.expect_error(1, &["login of root", "check user and password"])?;
     ensure!(!wrong.stderr.contains("secret"), "{wrong:?}");
     double.add_user("broker", "of the broker");
     let denied = serve(&double.url(), "broker", "of the broker").await?;
-    expect(&denied, 1, &["user `broker` may not use database `BLUMYC_default`", "grant `ro`"])?;
+    denied.expect_error(1, &["user `broker` may not use database `BLUMYC_default`", "grant `ro`"])?;
     let argument = serve("http://root:secret@h", "", "").await?;
-    expect(&argument, 2, &["--store: a password does not belong in an argument"])?;
+    argument.expect_error(2, &["--store: a password does not belong in an argument"])?;
     ensure!(!argument.stderr.contains("secret"), "{argument:?}");
-    expect(&serve("http://127.0.0.1:1", ROOT, PASSWORD).await?, 1, &["http://127.0.0.1:1", "refused"])
+    serve("http://127.0.0.1:1", ROOT, PASSWORD).await?.expect_error(1, &["http://127.0.0.1:1", "refused"])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,15 +272,15 @@ async fn folders_of_other_stores_and_mycelia_are_left_alone() -> anyhow::Result<
     let (embedded, database) = (tempfile::tempdir()?, tempfile::tempdir()?);
     serve_once("embedded", embedded.path()).await?;
     let mut command = serving(&double.url(), embedded.path(), ROOT, PASSWORD)?;
-    expect(&run(&mut command).await?, 1, &["embedded store", "mycelium export", "mycelium import"])?;
+    run(&mut command).await?.expect_error(1, &["embedded store", "mycelium export", "mycelium import"])?;
     ensure!(double.documents(DEFAULT, "Jobs").is_none(), "nothing was made");
 
     serve_once(&double.url(), database.path()).await?;
     let other = start().await?;
     let mut command = serving(&other.url(), database.path(), ROOT, PASSWORD)?;
-    expect(&run(&mut command).await?, 1, &["large values of another mycelium", "--data-dir"])?;
+    run(&mut command).await?.expect_error(1, &["large values of another mycelium", "--data-dir"])?;
     let mut command = serving("embedded", database.path(), ROOT, PASSWORD)?;
-    expect(&run(&mut command).await?, 1, &["kept in a database", "--store"])
+    run(&mut command).await?.expect_error(1, &["kept in a database", "--store"])
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,15 +45,6 @@ async fn remove(double: &Double, path: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes sure that a command fails with one line in which this stands.
-fn expect(ended: &Ended, code: i32, parts: &[&str]) -> anyhow::Result<()> {
-    let is_one_line = ended.stderr.lines().count() == 1 && ended.stderr.starts_with("error: ");
-    ensure!(ended.code == Some(code) && is_one_line && ended.stdout.is_empty(), "{ended:?}");
-    let missing = parts.iter().find(|part| !ended.stderr.contains(**part));
-    ensure!(missing.is_none(), "{missing:?} in {}", ended.stderr);
-    Ok(())
-}
-
 type Fault = fn(&mut arangodb_double::Faults);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +117,7 @@ async fn whatever_is_wrong_with_a_server_is_one_line_that_says_what_to_do() -> a
         fault(&mut double.faults());
         for command in ["check", "init"] {
             let ended = store(&[command, &double.url()], ROOT, PASSWORD).await?;
-            expect(&ended, 1, parts).with_context(|| format!("{command}: {what}"))?;
+            ended.expect_error(1, parts).with_context(|| format!("{command}: {what}"))?;
         }
     }
     Ok(())
@@ -149,18 +140,18 @@ async fn a_wrong_address_and_a_wrong_user_are_told_apart() -> anyhow::Result<()>
     ] {
         for command in ["check", "init"] {
             let ended = store(&[command, url], ROOT, PASSWORD).await?;
-            expect(&ended, code, &parts)?;
+            ended.expect_error(code, &parts)?;
             ensure!(!ended.stderr.contains("secret"), "{ended:?}");
         }
     }
     for command in ["check", "init"] {
         let ended = store(&[command, &double.url()], ROOT, "secret").await?;
-        expect(&ended, 1, &["login of root", "check user and password"])?;
+        ended.expect_error(1, &["login of root", "check user and password"])?;
         ensure!(!ended.stderr.contains("secret"), "{ended:?}");
         let nobody = store(&[command, &double.url()], "", "").await?;
-        expect(&nobody, 1, &["asks for a user and a password; set MYCELIUM_STORE_USER"])?;
+        nobody.expect_error(1, &["asks for a user and a password; set MYCELIUM_STORE_USER"])?;
         let unnamed = store(&[command, "--mycelium", "North", &double.url()], ROOT, PASSWORD).await?;
-        expect(&unnamed, 2, &["`North` is no name of a mycelium"])?;
+        unnamed.expect_error(2, &["`North` is no name of a mycelium"])?;
     }
     Ok(())
 }
@@ -172,7 +163,7 @@ async fn whatever_is_wrong_with_a_mycelium_is_one_line_that_says_what_to_do() ->
     let url = double.url();
     let check = async |parts: &[&str]| -> anyhow::Result<()> {
         let ended = store(&["check", &url, "--mycelium", "default"], ROOT, PASSWORD).await?;
-        expect(&ended, 1, parts)
+        ended.expect_error(1, parts)
     };
     for (path, what) in [
         (
@@ -195,10 +186,10 @@ async fn whatever_is_wrong_with_a_mycelium_is_one_line_that_says_what_to_do() ->
 
     let absent = store(&["check", &double.url(), "--mycelium", "north"], ROOT, PASSWORD).await?;
     let init_north = format!("{init} --mycelium north");
-    expect(&absent, 1, &["database `BLUMYC_north`", "is not there", &init_north])?;
+    absent.expect_error(1, &["database `BLUMYC_north`", "is not there", &init_north])?;
     let empty = Double::start(PASSWORD).await?;
     let none = store(&["check", &empty.url()], ROOT, PASSWORD).await?;
-    expect(&none, 1, &["there is no mycelium at", "create one with: mycelium store init"])?;
+    none.expect_error(1, &["there is no mycelium at", "create one with: mycelium store init"])?;
     remove(&double, "_api/document/BrokerRecords/format").await?;
     check(&["holds something else than a mycelium", "no mark of mycelium"]).await
 }
@@ -211,19 +202,21 @@ async fn rights_that_a_user_lacks_are_named() -> anyhow::Result<()> {
         let url = double.url();
         store(&[&["check", &url], arguments].concat(), "broker", "of the broker").await
     };
-    expect(&check(&[]).await?, 1, &["no mycelium at", "that the user may use"])?;
+    check(&[]).await?.expect_error(1, &["no mycelium at", "that the user may use"])?;
     let named = ["--mycelium", "default"];
-    expect(&check(&named).await?, 1, &["user `broker` may not use database `BLUMYC_default`", "grant `ro`"])?;
+    check(&named)
+        .await?
+        .expect_error(1, &["user `broker` may not use database `BLUMYC_default`", "grant `ro`"])?;
     double.grant_database("broker", DATABASE, Access::Read);
     double.grant_collection("broker", DATABASE, "*", Access::Read);
     let ended = check(&[]).await?;
-    expect(&ended, 1, &["may not write collection `Jobs` and 14 others", "grant `rw`"])?;
+    ended.expect_error(1, &["may not write collection `Jobs` and 14 others", "grant `rw`"])?;
     // Those of a broker are enough, with none to list what else there is.
     double.grant_collection("broker", DATABASE, "*", Access::Write);
     let ended = check(&[]).await?;
     ensure!(ended.code == Some(0) && ended.stderr.is_empty(), "{ended:?}");
     double.grant_collection("broker", DATABASE, "Jobs", Access::None);
-    expect(&check(&named).await?, 1, &["collection `Jobs`", "grant `rw` on it"])?;
+    check(&named).await?.expect_error(1, &["collection `Jobs`", "grant `rw` on it"])?;
     Ok(())
 }
 
@@ -296,7 +289,7 @@ async fn a_server_is_named_by_the_environment_as_well() -> anyhow::Result<()> {
     ensure!(ended.code == Some(0) && !ended.stdout.contains(PASSWORD), "{ended:?}");
     let mut command = mycelium_testing::command(programs::mycelium()?);
     let ended = run(command.args(["store", "check"])).await?;
-    expect(&ended, 2, &["name an ArangoDB server by its URL", "MYCELIUM_STORE"])
+    ended.expect_error(2, &["name an ArangoDB server by its URL", "MYCELIUM_STORE"])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,5 +298,5 @@ async fn a_look_does_not_wait_for_a_server_that_starts() -> anyhow::Result<()> {
     double.faults().starting = true;
     let url = double.url();
     let looked = tokio::time::timeout(Duration::from_secs(5), store(&["check", &url], ROOT, PASSWORD)).await;
-    expect(&looked.context("it waits")??, 1, &["starting up"])
+    looked.context("it waits")??.expect_error(1, &["starting up"])
 }

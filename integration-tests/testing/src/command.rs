@@ -33,6 +33,18 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Makes sure that it failed with this exit code and one line in which all these parts stand.
+    ///
+    /// # Errors
+    /// If it did not.
+    pub fn expect_error(&self, code: i32, parts: &[&str]) -> anyhow::Result<()> {
+        let is_one_line = self.stderr.lines().count() == 1 && self.stderr.starts_with("error: ");
+        anyhow::ensure!(self.code == Some(code) && is_one_line && self.stdout.is_empty(), "{self:?}");
+        let missing = parts.iter().find(|part| !self.stderr.contains(**part));
+        anyhow::ensure!(missing.is_none(), "{missing:?} in {}", self.stderr);
+        Ok(())
+    }
+
     /// Standard output of a program that went well and had nothing to complain about.
     ///
     /// # Panics
