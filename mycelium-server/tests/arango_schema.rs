@@ -42,13 +42,17 @@ async fn all_of_a_mycelium_is_created_and_the_second_time_nothing() {
     let double = start().await;
     assert!(init(&address(&double), "default").await.unwrap());
     assert_good(&look(&double).await);
+    let written = first_documents(&double);
+    // Tells this mycelium from another of its name, whose large values a folder may hold.
+    let id = written.last().and_then(|(_, format)| format["mycelium"].as_str()).unwrap_or_default();
+    assert!(uuid::Uuid::try_parse(id).is_ok(), "{written:?}");
     let expected = [
         ("BrokerLeases/fence-0", json!({"epoch": 0, "seq": 0})),
         ("BrokerLeases/owner", json!({"owner": "", "epoch": 0, "expiresMs": 0})),
         ("BrokerRecords/counters", json!({"kind": "counters"})),
-        ("BrokerRecords/format", json!({"kind": "format", "version": 1})),
+        ("BrokerRecords/format", json!({"kind": "format", "version": 1, "mycelium": id})),
     ];
-    assert_eq!(first_documents(&double), expected.map(|(id, document)| (id.to_owned(), document)));
+    assert_eq!(written, expected.map(|(id, document)| (id.to_owned(), document)));
 
     double.reset_counters();
     assert!(!init(&address(&double), "default").await.unwrap());
