@@ -7,7 +7,7 @@ use elf_runtime::v1::{FailureGroup, ListFailuresRequest};
 use integration_tests::example;
 use mycelium_server::Broker;
 
-const SOURCE: &str = include_str!("../../examples/src/bin/failures.rs");
+const SOURCE: &str = include_str!("../../../examples/src/bin/failures.rs");
 const FILE: &str = "examples/src/bin/failures.rs";
 
 async fn failures_in(folder: &Path) -> anyhow::Result<Vec<FailureGroup>> {
