@@ -34,6 +34,7 @@ mod large_values;
 mod lineage;
 mod many_outputs;
 mod moving;
+mod moving_many;
 mod mycelia;
 mod other_version;
 mod python;

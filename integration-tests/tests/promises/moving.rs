@@ -32,11 +32,11 @@ impl Lab {
     }
 }
 
-async fn command(arguments: &[&str]) -> anyhow::Result<Ended> {
+pub(super) async fn command(arguments: &[&str]) -> anyhow::Result<Ended> {
     run(mycelium_testing::command(programs::mycelium()?).args(arguments)).await
 }
 
-fn utf8(path: &Path) -> anyhow::Result<&str> {
+pub(super) fn utf8(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("a path that is no text")
 }
 
@@ -97,7 +97,7 @@ async fn shown(url: &str) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 /// The lines of an export, by file, and its blobs.
-fn lines(export: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
+pub(super) fn lines(export: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![export.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
@@ -164,7 +164,7 @@ async fn what_was_moved_is_shown_as_before_and_goes_on() -> anyhow::Result<()> {
 }
 
 /// The password of the double of ArangoDB.
-const PASSWORD: &str = "a password";
+pub(super) const PASSWORD: &str = "a password";
 
 fn with_password(arguments: &[&str], password: &str) -> anyhow::Result<Command> {
     let mut command = mycelium_testing::command(programs::mycelium()?);
@@ -172,12 +172,12 @@ fn with_password(arguments: &[&str], password: &str) -> anyhow::Result<Command> 
     Ok(command)
 }
 
-async fn on_database(arguments: &[&str]) -> anyhow::Result<Ended> {
+pub(super) async fn on_database(arguments: &[&str]) -> anyhow::Result<Ended> {
     run(&mut with_password(arguments, PASSWORD)?).await
 }
 
 /// A broker on a database, and its URL.
-async fn serve(store: &str, data: &str) -> anyhow::Result<(Process, String)> {
+pub(super) async fn serve(store: &str, data: &str) -> anyhow::Result<(Process, String)> {
     // Who comes meanwhile sees soon that its lease is renewed.
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--store-lease", "1s", "--log", "off"];
     let arguments = [&arguments[..], &["--store", store, "--data-dir", data]].concat();
@@ -187,7 +187,7 @@ async fn serve(store: &str, data: &str) -> anyhow::Result<(Process, String)> {
 }
 
 /// Files that are blobs, by their digests.
-fn blobs(data: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+pub(super) fn blobs(data: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     let blobs = lines(&data.join("default/blobs"))?.into_iter();
     let named = blobs.map(|(path, bytes)| Some((path.file_name()?.to_str()?.to_owned(), bytes)));
     named.collect::<Option<_>>().context("a blob without a name")
