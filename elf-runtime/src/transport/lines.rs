@@ -2,6 +2,7 @@
 //! retries.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use mycelium_proto::limits::MESSAGE_BYTES_MAX;
@@ -16,6 +17,9 @@ use tonic::{Response, Status, Streaming};
 use super::endpoint::{blob_channel, endpoint, lazy_channel};
 use super::status::error_of;
 use crate::error::Error;
+
+/// How long the connection of a worker may take to be made: it is tried again before much of a lease is over.
+const ELF_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The generated client of jobs, flows and elves.
 pub(crate) type RawClient = MyceliumServiceClient<Channel>;
@@ -96,7 +100,7 @@ pub(crate) struct ElfLine {
 
 impl ElfLine {
     pub(crate) fn new(url: &str) -> Result<Self, Error> {
-        Ok(Self { url: Arc::from(url), endpoint: endpoint(url)? })
+        Ok(Self { url: Arc::from(url), endpoint: endpoint(url)?.connect_timeout(ELF_CONNECT_TIMEOUT) })
     }
 
     pub(crate) fn url(&self) -> &str {

@@ -1,31 +1,30 @@
 //! The worker's side of `ElfService.Connect`: opens the stream, reads, writes, beats, and opens it again.
 //!
 //! All of it runs on a thread of its own, so that tasks that burn CPU on every thread of the caller's runtime keep
-//! neither beats nor outcomes from the broker. The writer is the request stream: the transport asks it for the next
-//! message whenever there is room for one, so it never runs ahead of the network and never waits for the reader.
+//! neither beats nor outcomes from the broker.
 
 use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::Stream;
 use mycelium_proto::v1::{self, connect_response};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::Finished;
-use super::executor::{Executor, Outbox};
+use super::executor::Executor;
 use super::intervals::{Intervals, Silence};
-use super::ledger::{Actions, Counts, Ledger};
+use super::ledger::{Actions, Counts};
 use super::pulse::Pulse;
+use super::shared::{Shared, Writer};
 use crate::error::Error;
 use crate::retry::Backoff;
 use crate::transport::{Code, ElfLine, Inbound};
 
 /// Pauses between tries to connect.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
-pub(super) const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The same of a worker that holds attempts: with the 2 s that a connection may take to be made, and some for the broker, it
+/// comes back within the 6 s that are left of the lease when a stream breaks, for as long as the network is away for 4 s.
+const RECONNECT_PAUSE_MAX_HOLDING: Duration = Duration::from_secs(1);
 /// A stream that has lived for so long since its welcome has proven that connecting works: the next pause is short again.
 /// One that is welcomed and cut at once, again and again, is opened ever more slowly.
 const STREAM_PROVEN_AFTER: Duration = Duration::from_secs(2);
@@ -33,37 +32,6 @@ const STREAM_PROVEN_AFTER: Duration = Duration::from_secs(2);
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait, after `Goodbye`, for the broker to end the stream.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
-/// What the connection, its writer and the worker that started it share.
-pub(super) struct Shared {
-    ledger: Mutex<Ledger>,
-    outbox: Arc<Outbox>,
-}
-
-impl Shared {
-    pub(super) fn new(ledger: Ledger, outbox: Arc<Outbox>) -> Arc<Self> {
-        Arc::new(Self { ledger: Mutex::new(ledger), outbox })
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The runtime that tasks run on is late, or is no longer. The log says so once each time, the broker is told again
-    /// as it goes on.
-    fn on_late(&self, late_by: Option<Duration>) {
-        let was_late = self.ledger().on_late(late_by);
-        self.outbox.writer.wake();
-        match late_by {
-            Some(late_by) if !was_late => tracing::warn!(
-                late_by_ms = u64::try_from(late_by.as_millis()).unwrap_or(u64::MAX),
-                "all threads of this program's runtime are blocked, so its tasks stand still; what blocks belongs into \
-                 a task that is not `async`, or into spawn_blocking"
-            ),
-            Some(_) => {}
-            None => tracing::info!("the threads of this program's runtime are no longer blocked"),
-        }
-    }
-}
 
 /// Called with the session when the first `Welcome` is here.
 pub(super) type OnReady = Box<dyn FnOnce(u64) + Send>;
@@ -81,8 +49,8 @@ pub(super) struct Connection {
     pub(super) give_up: CancellationToken,
     pub(super) drain_grace: Duration,
     pub(super) on_ready: Option<OnReady>,
-    /// The longest pause before the session is resumed, as its lease allows.
-    pub(super) pause_max: Duration,
+    /// How long the broker may be silent, once it has been heard.
+    pub(super) silence_max: Option<Duration>,
 }
 
 /// Why a stream is over.
@@ -130,24 +98,20 @@ impl Connection {
             if self.give_up.is_cancelled() || (is_draining && owes_nothing) {
                 return Ok(());
             }
-            let mut welcomed = None;
+            let (began, mut welcomed) = (Instant::now(), None);
             let end = self.one_stream(&mut welcomed).await;
             self.shared.ledger().on_stream_closed();
-            if welcomed.is_some_and(|welcomed: Instant| welcomed.elapsed() >= STREAM_PROVEN_AFTER) {
+            let is_proven = welcomed.is_some_and(|welcomed| welcomed.elapsed() >= STREAM_PROVEN_AFTER);
+            if is_proven {
                 backoff.reset();
             }
-            // Never for so long that the lease of a session that can be resumed runs out over it.
-            let pause_max = match self.shared.ledger().session() {
-                0 => RECONNECT_PAUSE_MAX,
-                _ => self.pause_max,
-            };
-            let pause = match end {
+            let pause = self.pause(is_proven, began.elapsed(), &mut backoff);
+            match end {
                 StreamEnd::Left => return Ok(()),
                 StreamEnd::Fatal(error) => return Err(error),
                 // The next broker may be there already.
-                StreamEnd::GoAway => backoff.next_pause().min(pause_max),
+                StreamEnd::GoAway => {}
                 StreamEnd::Cut(error) => {
-                    let pause = backoff.next_pause().min(pause_max);
                     let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                     tracing::warn!(
                         url = self.line.url(),
@@ -155,15 +119,31 @@ impl Connection {
                         pause_ms,
                         "no stream to the broker; connecting again"
                     );
-                    pause
                 }
-            };
+            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.give_up.cancelled() => {}
                 () = self.drain.cancelled(), if !is_draining => {}
             }
         }
+    }
+
+    /// How long to wait before the next try, after one that took so long. `is_proven`: it was a stream that has lived.
+    fn pause(&self, is_proven: bool, took: Duration, backoff: &mut Backoff) -> Duration {
+        if !self.shared.ledger().holds() {
+            let max = match self.silence_max {
+                // Never for so long that the lease of a session that can be resumed runs out over it.
+                Some(silence_max) => RECONNECT_PAUSE_MAX.min(silence_max / 2),
+                None => RECONNECT_PAUSE_MAX,
+            };
+            return backoff.next_pause().min(max);
+        }
+        if is_proven {
+            return Duration::ZERO;
+        }
+        // What counts is how often it is tried.
+        backoff.next_pause().min(RECONNECT_PAUSE_MAX_HOLDING).saturating_sub(took)
     }
 
     /// One stream from `Hello` to its end. Tells in `welcomed` when it was welcomed, if it was.
@@ -175,8 +155,9 @@ impl Connection {
             let first = inbound.message().await?;
             Ok::<_, Error>((inbound, first))
         };
+        let welcome_within = self.silence_max.map_or(WELCOME_TIMEOUT, |silence| silence.min(WELCOME_TIMEOUT));
         let opened = tokio::select! {
-            opened = tokio::time::timeout(WELCOME_TIMEOUT, open) => opened,
+            opened = tokio::time::timeout(welcome_within, open) => opened,
             () = self.give_up.cancelled() => return StreamEnd::Left,
             // A worker that was never welcomed owes nothing, and need not wait long for a broker that may never
             // answer; but one that is about to welcome it should be told goodbye.
@@ -203,8 +184,7 @@ impl Connection {
         *welcomed = Some(Instant::now());
         self.on_welcome(sequence, &welcome);
         let intervals = Intervals::of(&welcome);
-        // A quarter of the lease, or a beat.
-        self.pause_max = (intervals.silence_max / 2).min(RECONNECT_PAUSE_MAX);
+        self.silence_max = Some(intervals.silence_max);
         self.read_and_beat(&mut inbound, &intervals).await
     }
 
@@ -238,6 +218,8 @@ impl Connection {
     ) -> StreamEnd {
         let mut beats = tokio::time::interval(intervals.beat);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = tokio::time::interval(intervals.look);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = Silence::new(intervals);
         let mut is_draining = false;
         loop {
@@ -256,10 +238,15 @@ impl Connection {
                         Err(error) => return StreamEnd::Cut(error),
                     }
                 }
-                _ = beats.tick() => {
-                    if silence.lasts_another_beat() {
+                _ = looks.tick() => {
+                    if silence.lasts() {
                         return self.cut("the broker no longer answers");
                     }
+                    if self.shared.ledger().confirm() {
+                        self.shared.outbox.writer.wake();
+                    }
+                }
+                _ = beats.tick() => {
                     self.shared.ledger().on_beat();
                     self.shared.outbox.writer.wake();
                 }
@@ -436,42 +423,5 @@ fn is_fatal(error: &Error, was_welcomed_before: bool) -> bool {
         | Code::Internal
         | Code::Unavailable
         | Code::DataLoss => false,
-    }
-}
-
-/// The request stream: what the transport takes the next message from.
-struct Writer {
-    shared: Arc<Shared>,
-    /// Which stream it writes on: the transport may hold on to the writer of a stream that is over.
-    stream: u64,
-    /// Outcomes in passing; kept for its memory.
-    finished: Vec<Finished>,
-}
-
-impl Writer {
-    fn new(shared: Arc<Shared>) -> Self {
-        let stream = shared.ledger().on_stream_opened();
-        Self { shared, stream, finished: Vec::new() }
-    }
-}
-
-impl Stream for Writer {
-    type Item = v1::ConnectRequest;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<v1::ConnectRequest>> {
-        let this = self.get_mut();
-        let mut ledger = this.shared.ledger();
-        if ledger.is_over(this.stream) {
-            return Poll::Ready(None);
-        }
-        // Before looking, so that what arrives while looking wakes this writer again.
-        this.shared.outbox.writer.register(context.waker());
-        this.shared.outbox.take(&mut this.finished);
-        ledger.on_finished(this.finished.drain(..));
-        match ledger.next_message() {
-            Some(message) => Poll::Ready(Some(message)),
-            None if ledger.is_gone() => Poll::Ready(None),
-            None => Poll::Pending,
-        }
     }
 }

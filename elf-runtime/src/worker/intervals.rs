@@ -1,4 +1,4 @@
-//! How often a worker beats, and how long its broker may be silent.
+//! How often a worker beats and looks around, and how long its broker may be silent.
 
 use std::time::Duration;
 
@@ -8,12 +8,18 @@ use mycelium_proto::v1;
 const BEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
 const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(10);
 const LEASE_DEFAULT: Duration = Duration::from_secs(30);
+/// How often it is looked for silence, and for assignments that are not confirmed: twice in the second that the contract
+/// gives for that.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(500);
+/// After how long without a word of the broker its stream is given up, whatever the lease.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// The intervals that `Welcome` asks for, within reason.
 pub(super) struct Intervals {
     pub(super) beat: Duration,
+    pub(super) look: Duration,
     /// After how long without a word of the broker the stream is given up. Beats are answered, so silence means that
-    /// nobody is there; half a lease leaves time to resume on another stream.
+    /// nobody is there; the rest of the lease leaves time to resume on another stream.
     pub(super) silence_max: Duration,
 }
 
@@ -27,32 +33,33 @@ impl Intervals {
         let beat = read(&welcome.heartbeat_interval).unwrap_or(BEAT_INTERVAL_DEFAULT);
         // Three beats a lease at the least, whatever was asked for.
         let beat = beat.min(lease / 3).max(BEAT_INTERVAL_MIN);
-        Self { beat, silence_max: (lease / 2).max(beat * 2) }
+        let silence_max = SILENCE_MAX.min(lease / 3).max(beat * 2);
+        Self { beat, look: LOOK_INTERVAL_MAX.min(beat), silence_max }
     }
 }
 
-/// How long the broker has been silent, in beats. Counted and not measured: a process that was paused, or whose machine was
-/// suspended, counts one beat more when it goes on, and reads what the broker has said meanwhile before it judges.
+/// How long the broker has been silent, in looks. Counted and not measured: a process that was paused, or whose machine was
+/// suspended, counts one look more when it goes on, and reads what the broker has said meanwhile before it judges.
 pub(super) struct Silence {
-    beats: u32,
-    beats_max: u32,
+    looks: u32,
+    looks_max: u32,
 }
 
 impl Silence {
     pub(super) fn new(intervals: &Intervals) -> Self {
-        let beats_max = intervals.silence_max.as_micros().div_ceil(intervals.beat.as_micros().max(1));
-        Self { beats: 0, beats_max: u32::try_from(beats_max).unwrap_or(u32::MAX) }
+        let looks_max = intervals.silence_max.as_micros().div_ceil(intervals.look.as_micros().max(1));
+        Self { looks: 0, looks_max: u32::try_from(looks_max).unwrap_or(u32::MAX) }
     }
 
     pub(super) fn broken(&mut self) {
-        self.beats = 0;
+        self.looks = 0;
     }
 
-    /// A beat is due. Whether there has been no word of the broker for too long.
-    pub(super) fn lasts_another_beat(&mut self) -> bool {
-        // The first beat may come right after a word.
-        self.beats += 1;
-        self.beats > self.beats_max
+    /// Looks once more. Whether there has been no word of the broker for too long.
+    pub(super) fn lasts(&mut self) -> bool {
+        // The first look may come right after a word.
+        self.looks = self.looks.saturating_add(1);
+        self.looks > self.looks_max
     }
 }
 
@@ -60,18 +67,36 @@ impl Silence {
 mod tests {
     use super::*;
 
-    /// However long the process was paused between two of them, these are two beats.
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// However long the process was paused between two of them, these are two looks.
     #[test]
-    fn silence_is_counted_in_beats() {
-        let second = Duration::from_secs(1);
-        let mut silence = Silence::new(&Intervals { beat: 5 * second, silence_max: 15 * second });
+    fn silence_is_counted_in_looks() {
+        let mut silence =
+            Silence::new(&Intervals { beat: 5 * SECOND, look: SECOND, silence_max: 3 * SECOND });
         for _ in 0..3 {
-            assert!(!silence.lasts_another_beat());
+            assert!(!silence.lasts());
         }
         silence.broken();
         for _ in 0..3 {
-            assert!(!silence.lasts_another_beat());
+            assert!(!silence.lasts());
         }
-        assert!(silence.lasts_another_beat());
+        assert!(silence.lasts());
+    }
+
+    #[test]
+    fn a_silent_broker_is_given_up_while_much_of_the_lease_is_left() {
+        let of = |beat: Duration, lease: Duration| {
+            let wire = |duration: Duration| duration.try_into().ok();
+            let (heartbeat_interval, lease) = (wire(beat), wire(lease));
+            let intervals =
+                Intervals::of(&v1::Welcome { heartbeat_interval, lease, ..v1::Welcome::default() });
+            (intervals.beat, intervals.look, intervals.silence_max)
+        };
+        assert_eq!(of(5 * SECOND, 30 * SECOND), (5 * SECOND, SECOND / 2, 10 * SECOND), "the defaults");
+        assert_eq!(of(Duration::ZERO, Duration::ZERO), (5 * SECOND, SECOND / 2, 10 * SECOND));
+        assert_eq!(of(SECOND, 6 * SECOND), (SECOND, SECOND / 2, 2 * SECOND));
+        assert_eq!(of(SECOND / 10, 3_600 * SECOND), (SECOND / 10, SECOND / 10, 10 * SECOND));
+        assert_eq!(of(60 * SECOND, 600 * SECOND), (60 * SECOND, SECOND / 2, 120 * SECOND), "two beats");
     }
 }

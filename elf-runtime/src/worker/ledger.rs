@@ -17,6 +17,7 @@ use mycelium_proto::v1::{self, connect_request, outcome};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{ElfIndex, Finished, Token, Work};
+use super::identity::Identity;
 use crate::ids::FlowId;
 
 /// The most outcomes in one message, and the most bytes of them before the next message begins.
@@ -38,15 +39,6 @@ pub(super) struct ElfAccount {
     pub(super) tasks: HashMap<String, Arc<str>>,
     /// How many attempts it holds that are not finished. Never more than `window`.
     pub(super) unfinished: u32,
-}
-
-/// How a worker names itself in `Hello`.
-#[derive(Debug, Default)]
-pub(super) struct Identity {
-    pub(super) mycelium: String,
-    pub(super) instance_id: [u8; 16],
-    pub(super) process_id: u32,
-    pub(super) host: String,
 }
 
 /// What the session is resumed with.
@@ -94,6 +86,18 @@ enum Stream {
     Welcomed,
 }
 
+/// Whether the broker is to be told that assignments have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Confirmation {
+    /// It knows of all.
+    #[default]
+    Done,
+    /// By whatever is said next.
+    Owed,
+    /// Now, by a message of its own if nothing else is to be said.
+    Due,
+}
+
 /// What a message of the broker asks the rest of the worker to do.
 #[derive(Debug, Default)]
 pub(super) struct Actions {
@@ -126,6 +130,9 @@ pub(super) struct Ledger {
     late_by: Option<Duration>,
     sequence_sent: u64,
     sequence_received: u64,
+    /// Whether the broker takes messages that say nothing but what was received.
+    takes_bare_messages: bool,
+    confirmation: Confirmation,
 }
 
 impl Ledger {
@@ -145,6 +152,11 @@ impl Ledger {
         Counts { running, unacknowledged: self.held.len() - running }
     }
 
+    /// Whether it holds attempts, with an outcome or without.
+    pub(super) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Whether the worker is leaving and owes the broker nothing more.
     pub(super) fn owes_nothing(&self) -> bool {
         self.leaving != Leaving::No && self.held.is_empty()
@@ -156,6 +168,7 @@ impl Ledger {
         self.stream_number += 1;
         self.sequence_sent = 0;
         self.sequence_received = 0;
+        self.confirmation = Confirmation::Done;
         self.is_beat_due = false;
         if let Leaving::Draining { is_said } = &mut self.leaving {
             *is_said = false;
@@ -194,6 +207,7 @@ impl Ledger {
             // Empty if the broker speaks a version that knows no secrets.
             self.secret = Secret(welcome.session_secret.clone());
         }
+        self.takes_bare_messages = welcome.takes_bare_messages;
         self.stream = Stream::Welcomed;
         // In the order they were finished as far as that is known: those sent before come first.
         let queued: HashSet<Token> = self.unsent.iter().copied().collect();
@@ -209,6 +223,7 @@ impl Ledger {
 
     pub(super) fn on_assign(&mut self, assign: v1::Assign) -> Actions {
         let mut actions = Actions::default();
+        self.confirmation = Confirmation::Owed;
         for assignment in assign.assignments {
             self.take_assignment(assignment, &mut actions);
         }
@@ -337,6 +352,15 @@ impl Ledger {
         self.is_beat_due = true;
     }
 
+    /// What has been assigned is to be confirmed, if nothing was said since. Returns whether there is something to say.
+    pub(super) fn confirm(&mut self) -> bool {
+        let is_due = self.confirmation != Confirmation::Done && self.takes_bare_messages;
+        if is_due {
+            self.confirmation = Confirmation::Due;
+        }
+        is_due
+    }
+
     /// For how long the tasks have stood still; none if they do not. The broker is told with a beat of its own. Returns
     /// whether they stood still before.
     pub(super) fn on_late(&mut self, late_by: Option<Duration>) -> bool {
@@ -370,13 +394,14 @@ impl Ledger {
 
     /// The next message, if there is one to send now.
     pub(super) fn next_message(&mut self) -> Option<v1::ConnectRequest> {
-        let kind = self.next_kind()?;
+        let kind = self.next_kind();
+        let may_be_bare = self.stream == Stream::Welcomed && !self.is_gone();
+        if kind.is_none() && !(may_be_bare && self.confirmation == Confirmation::Due) {
+            return None;
+        }
+        self.confirmation = Confirmation::Done;
         self.sequence_sent += 1;
-        Some(v1::ConnectRequest {
-            sequence: self.sequence_sent,
-            received: self.sequence_received,
-            kind: Some(kind),
-        })
+        Some(v1::ConnectRequest { sequence: self.sequence_sent, received: self.sequence_received, kind })
     }
 
     fn next_kind(&mut self) -> Option<connect_request::Kind> {
@@ -450,6 +475,8 @@ impl Ledger {
             host: self.identity.host.clone(),
             runtime: concat!("elf-runtime ", env!("CARGO_PKG_VERSION")).to_owned(),
             session_secret: self.secret.0.clone(),
+            confirms: true,
+            process: self.identity.process.clone(),
         }
     }
 }

@@ -3,9 +3,11 @@
 mod attempt;
 mod connection;
 mod executor;
+mod identity;
 mod intervals;
 mod ledger;
 mod pulse;
+mod shared;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -20,10 +22,12 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 
-use self::connection::{Connection, OnReady, Shared};
+use self::connection::{Connection, OnReady};
 use self::executor::{Executor, ExecutorParts, Outbox};
-use self::ledger::{ElfAccount, Identity, Ledger};
+use self::identity::Identity;
+use self::ledger::{ElfAccount, Ledger};
 use self::pulse::Pulse;
+use self::shared::Shared;
 use crate::call::TaskOutputs;
 use crate::client::Mycelium;
 use crate::declaration::{leave_out_docs, leave_out_sources};
@@ -285,7 +289,7 @@ impl Worker {
             give_up: CancellationToken::new(),
             drain_grace,
             on_ready,
-            pause_max: connection::RECONNECT_PAUSE_MAX,
+            silence_max: None,
         })
     }
 }
@@ -401,26 +405,6 @@ impl Served {
             unfinished: 0,
         })
     }
-}
-
-impl Identity {
-    fn of_this_process(mycelium: &str) -> Self {
-        Self {
-            mycelium: mycelium.to_owned(),
-            instance_id: *uuid::Uuid::now_v7().as_bytes(),
-            process_id: std::process::id(),
-            host: host(),
-        }
-    }
-}
-
-/// The name of this host, for people; empty if it has none that is known.
-fn host() -> String {
-    let mut host = std::env::var("HOSTNAME")
-        .or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"))
-        .unwrap_or_default();
-    host.truncate(host.trim_end().len());
-    if host.len() > limits::NAME_BYTES_MAX { String::new() } else { host }
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ pub(crate) async fn connect(
         message_bytes_max: limits::MESSAGE_BYTES_MAX as u64,
         // One that is resumed keeps the secret it has.
         session_secret: if resumed { Bytes::new() } else { secret },
+        takes_bare_messages: true,
     };
     let writer = Writer {
         outgoing,

@@ -2,8 +2,7 @@ use super::*;
 use crate::ids::JobId;
 
 fn ledger(window: u32) -> Ledger {
-    let identity =
-        Identity { mycelium: String::new(), instance_id: [1; 16], process_id: 1, host: String::new() };
+    let identity = Identity { instance_id: [1; 16], process_id: 1, ..Identity::default() };
     let account = ElfAccount {
         name: Arc::from("scale"),
         declaration: v1::ElfDeclaration::default(),
@@ -104,4 +103,33 @@ fn nothing_is_sent_before_the_welcome_and_after_the_goodbye() {
     assert!(ledger.is_over(first) && !ledger.is_over(second));
     ledger.on_stream_closed();
     assert!(ledger.is_over(second));
+}
+
+#[test]
+fn an_assignment_is_confirmed_by_the_next_message_or_by_one_of_its_own() {
+    let mut ledger = ledger(10);
+    let bare = v1::Welcome { session: 1, takes_bare_messages: true, ..v1::Welcome::default() };
+    ledger.on_welcome(&bare);
+    ledger.on_sequence(7);
+    assert!(!ledger.confirm(), "nothing was assigned");
+    let work = assign(&mut ledger, &tokens(1));
+    assert_eq!(ledger.next_message(), None, "it is not due yet");
+    assert!(ledger.confirm());
+    let message = ledger.next_message().unwrap();
+    assert_eq!((message.sequence, message.received, message.kind), (2, 7, None));
+    assert!(ledger.next_message().is_none() && !ledger.confirm(), "once");
+
+    assign(&mut ledger, &tokens(1));
+    ledger.on_finished([done(&work[0], 64)]);
+    assert!(ledger.next_message().is_some_and(|outcomes| outcomes.kind.is_some()));
+    assert!(!ledger.confirm(), "whatever is said confirms it");
+
+    // What came on an earlier stream is named in `Hello`, and a broker that takes no such message gets none.
+    assign(&mut ledger, &tokens(1));
+    ledger.on_stream_opened();
+    assert!(ledger.next_message().is_some_and(|hello| hello.received == 0));
+    assert!(!ledger.confirm());
+    ledger.on_welcome(&v1::Welcome { takes_bare_messages: false, ..bare });
+    assign(&mut ledger, &tokens(1));
+    assert!(!ledger.confirm());
 }

@@ -137,11 +137,8 @@ impl Reader {
             Some(connect_request::Kind::Hello(_)) => {
                 return self.fault(about, &Error::violation("`Hello` is said once, at the beginning")).await;
             }
-            None => {
-                return self
-                    .fault(about, &Error::violation("the message says nothing this broker knows"))
-                    .await;
-            }
+            // It says what it has received, or something that this broker does not know.
+            None => return Ok(()),
         };
         self.handle.pass_on(session, self.stream, command, bodies).await.map_err(|error| {
             self.shared.give_up(error.into());
