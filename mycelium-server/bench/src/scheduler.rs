@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use mycelium_core::command::{
-    Command, ElfOffer, Hello, NewJob, Outcome, OutcomeResult, Part, Preconditions, Submit, Window,
+    Command, ElfOffer, Hello, NewJob, Outcome, OutcomeResult, Part, Preconditions, Submit, TaskOffer, Window,
 };
 use mycelium_core::effects::{Effects, Send};
 use mycelium_core::ids::{
     Attachment, Clocks, Commit, ContentDigest, FlowId, InstanceId, JobId, RequestId, Revision, SessionId,
-    Steady, Timestamp,
+    SignatureId, Steady, Timestamp,
 };
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
+use mycelium_core::signature::{Judged, Shape, Signature};
 use mycelium_core::{Config, Core};
 
 const NOW: Clocks = Clocks { steady: Steady(1), wall: Timestamp(1) };
@@ -30,6 +31,7 @@ pub struct Scheduler {
     core: Core,
     elf: Arc<str>,
     task: Arc<str>,
+    shape: Shape,
     commit: Commit,
     /// The number of the next job.
     next: u64,
@@ -44,6 +46,7 @@ impl Scheduler {
             core: Core::new(Config::default()),
             elf: Arc::from("elf"),
             task: Arc::from("task_one"),
+            shape: Shape::of([]),
             commit: Commit(0),
             next: 0,
             outcomes: Vec::new(),
@@ -53,9 +56,12 @@ impl Scheduler {
     /// One with a process that has a window of 4,096 jobs.
     pub fn with_elf() -> Self {
         let mut scheduler = Self::without_elves();
+        let (revision, signature) =
+            (Revision::new([0; 32]), Signature::new(SignatureId::default(), Vec::new()));
+        let signature = Arc::new(signature);
         let offer = ElfOffer {
             elf: scheduler.elf.clone(),
-            tasks: vec![(scheduler.task.clone(), Revision::new([0; 32]))],
+            tasks: vec![TaskOffer { task: scheduler.task.clone(), revision, signature }],
             window: Window { jobs: WINDOW, concurrency: 8 },
         };
         let hello = Hello {
@@ -111,11 +117,13 @@ impl Scheduler {
                 id: id(number),
                 elf: self.elf.clone(),
                 task: self.task.clone(),
+                shape: self.shape.clone(),
                 ..JobHead::default()
             },
             depends_on,
             evaluate: false,
             digest: ContentDigest(number),
+            judged: Judged::NOT,
             spec: Attachment(0),
         };
         let submit = Submit {

@@ -9,6 +9,7 @@ use crate::ids::{
 };
 use crate::image::{FlowRecord, JobHead, PastAttempt};
 use crate::labels::Labels;
+use crate::signature::{Judged, Signature};
 use crate::status::FinalStatus;
 
 /// One thing that happened.
@@ -60,6 +61,14 @@ pub enum Command {
         token: Token,
         /// The failure, held by the shell.
         failure: Attachment,
+    },
+    /// The arguments of an assigned attempt do not fit what the instance declares, so it was never sent. The job goes back
+    /// uncounted, and not to that declaration again.
+    Unfit {
+        /// The session it was assigned to.
+        session: SessionId,
+        /// The attempt.
+        token: Token,
     },
     /// The arguments of assigned attempts take longer to compute: they are delayed, and what was assigned after them is
     /// sent before them.
@@ -159,6 +168,8 @@ pub struct NewJob {
     pub evaluate: bool,
     /// Digest of its content.
     pub digest: ContentDigest,
+    /// How the signatures of its task that the shell knows have judged the values of its arguments.
+    pub judged: Judged,
     /// Its specification, held by the shell.
     pub spec: Attachment,
 }
@@ -272,10 +283,21 @@ pub struct Hello {
 pub struct ElfOffer {
     /// The elf.
     pub elf: Arc<str>,
-    /// Its tasks with their revisions, each once.
-    pub tasks: Vec<(Arc<str>, Revision)>,
+    /// Its tasks, each once.
+    pub tasks: Vec<TaskOffer>,
     /// How many jobs it will hold.
     pub window: Window,
+}
+
+/// A task that an instance offers.
+#[derive(Debug, Clone)]
+pub struct TaskOffer {
+    /// The task.
+    pub task: Arc<str>,
+    /// Its revision there.
+    pub revision: Revision,
+    /// What it takes there.
+    pub signature: Arc<Signature>,
 }
 
 /// How many jobs an instance will hold for an elf.

@@ -81,6 +81,12 @@ pub enum PlantedBug {
     CancelledSlotFreedAtOnce,
     /// A stall of the shell moves no lease.
     StallCountsForLeases,
+    /// A job goes to whoever offers its task, whatever arguments it has.
+    ShapeNotAsked,
+    /// The values of a job's arguments are never held against a declaration that came later.
+    ValuesNotJudged,
+    /// A job goes back to a declaration that has turned it down.
+    RefusalForgotten,
 }
 
 #[cfg(feature = "planted-bugs")]

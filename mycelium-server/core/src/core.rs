@@ -95,6 +95,7 @@ impl Core {
             Command::ArgumentsFailed { session, token, failure } => {
                 self.serving().on_arguments_failed(now, session, token, failure);
             }
+            Command::Unfit { session, token } => self.serving().on_unfit(now, session, token),
             Command::ArgumentsDelayed { session, tokens } => {
                 self.serving().on_arguments_delayed(session, &tokens);
             }

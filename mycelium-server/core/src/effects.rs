@@ -323,6 +323,10 @@ pub struct Assignment {
     pub elf: Arc<str>,
     /// The task.
     pub task: Arc<str>,
+    /// Whether the values of its arguments are known to fit what the instance declares. Else they are held against that when
+    /// they are put together, and an attempt that does not fit is given back by
+    /// [`Unfit`](crate::command::Command::Unfit).
+    pub is_judged: bool,
 }
 
 /// Something to compute before a job can go on.

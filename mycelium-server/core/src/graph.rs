@@ -109,6 +109,12 @@ impl Graph<'_> {
         }
     }
 
+    /// A running job comes back because its arguments do not fit what its process declares, to which it never came.
+    pub(crate) fn unfit(&mut self, now: Clocks, slot: Slot, held: Running) {
+        self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::NotHeld);
+        self.jobs.set_state(slot, State::Ready { queued: true });
+    }
+
     /// The pause of a job is over: it goes back into its queue.
     pub(crate) fn end_pause(&mut self, slot: Slot) {
         self.jobs.set_state(slot, State::Ready { queued: true });

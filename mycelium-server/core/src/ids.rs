@@ -76,6 +76,8 @@ id16! {
     InstanceId;
     /// Names a failure: a digest of its identity.
     FailureId;
+    /// Names a signature: a digest of what a declaration says of the parameters of a task.
+    SignatureId;
 }
 
 macro_rules! number {

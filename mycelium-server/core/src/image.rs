@@ -7,6 +7,7 @@ use crate::ids::{
     Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
 };
 use crate::labels::Labels;
+use crate::signature::Shape;
 use crate::status::FinalCounts;
 
 /// The numbers that only rise, stored with every commit.
@@ -45,6 +46,8 @@ pub struct JobHead {
     pub number: JobNumber,
     /// When it was submitted; 0 until the core has taken it in.
     pub submitted_at: Timestamp,
+    /// The names of its arguments.
+    pub shape: Shape,
 }
 
 /// An unfinished job, as the store has it.

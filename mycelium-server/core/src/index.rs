@@ -30,6 +30,10 @@ indexes! {
     Elf: ElfIdx;
     /// A task of an elf.
     Task: TaskIdx;
+    /// Jobs of a task that the same signatures take.
+    Queue: QueueIdx;
+    /// What an elf is declared to take, by one session or several.
+    Declaration: DeclarationIdx;
     /// The labels and the policy of a job.
     Traits: TraitsIdx;
     /// A session that is alive.

@@ -11,6 +11,7 @@ use crate::ids::{
 use crate::image::{Counters, FlowRecord, JobHead, PastAttempt, Running};
 use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot};
 use crate::labels::Labels;
+use crate::signature::Judged;
 use crate::status::FinalCounts;
 
 mod attempts;
@@ -26,7 +27,7 @@ mod traits;
 
 pub(crate) use attempts::Attempts;
 pub(crate) use flows::{Flow, Flows};
-pub(crate) use names::{Elf, FreeSlot, Names, Task};
+pub(crate) use names::{Elf, FreeSlot, Names, Queue, Task};
 pub(crate) use recents::{Recent, Recents};
 pub(crate) use slab::{Edge, Job, Named, Rank, Slab, State, UNTOUCHED};
 pub(crate) use touched::{Now, ToStore, Touched};
@@ -242,8 +243,12 @@ impl Jobs {
         self.names.elf(elf)
     }
 
+    pub(crate) fn queue_of(&self, job: &Job) -> &Queue {
+        self.names.queue(job.queue)
+    }
+
     pub(crate) fn task_of(&self, job: &Job) -> &Task {
-        self.names.task(job.task)
+        self.names.task(self.queue_of(job).task)
     }
 
     pub(crate) fn head(&self, job: &Job) -> JobHead {
@@ -258,6 +263,7 @@ impl Jobs {
             policy: traits.policy(job.traits),
             number: job.number,
             submitted_at: job.submitted_at,
+            shape: self.queue_of(job).kind.shape.clone(),
         }
     }
 
@@ -344,8 +350,8 @@ impl Jobs {
 /// Names, and who could take what.
 impl Jobs {
     /// What a job names that is about to be taken in, which then is one of its users.
-    pub(crate) fn use_of(&mut self, head: &JobHead) -> Named {
-        self.names.use_of(head)
+    pub(crate) fn use_of(&mut self, head: &JobHead, judged: Judged) -> Named {
+        self.names.use_of(head, judged)
     }
 
     /// The elf that a session offers.

@@ -10,12 +10,13 @@ use crate::ids::{AssignNumber, Clocks, InstanceId, SecretDigest, SessionId, Toke
 use crate::image::{AttemptEnd, SessionRecord};
 use crate::index::{ElfIdx, SessionIdx, Slot};
 use crate::outbox::Outbox;
-use crate::sessions::{Held, Session, Sessions, is_delayed};
+use crate::sessions::{Declared, Held, Session, Sessions, is_delayed};
 use crate::timers::TimerKey;
 
 mod delayed;
 mod outcomes;
 mod place;
+mod unfit;
 
 /// How a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,15 +143,10 @@ impl Serving<'_> {
         for offer in elves {
             let elf = jobs.serve(&offer.elf, id, session);
             unused.remove(&elf);
-            let mut tasks = BTreeMap::new();
-            for (name, revision) in &offer.tasks {
-                let task = jobs.names_mut().use_task(elf, name);
-                if tasks.insert(task, *revision).is_some() {
-                    jobs.names_mut().unuse_task(task);
-                }
-            }
-            let before = self.sessions.set_offer(session, elf, offer.window, tasks);
-            before.into_keys().for_each(|task| jobs.names_mut().unuse_task(task));
+            let (declaration, tasks) = jobs.names_mut().use_declaration(elf, &offer.tasks);
+            let revisions = offer.tasks.iter().map(|offer| offer.revision);
+            let declared = Declared { declaration, revisions: tasks.into_iter().zip(revisions).collect() };
+            self.sessions.set_offer(jobs, session, elf, offer.window, declared);
         }
         unused.into_iter().for_each(|elf| self.sessions.withdraw_offer(jobs, session, elf));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::command::Window;
 use crate::ids::{AssignNumber, InstanceId, Revision, SecretDigest, SessionId, Timestamp, Token};
 use crate::image::{Running, SessionRecord};
-use crate::index::{Arena, ElfIdx, SessionIdx, Slot, TaskIdx, of};
+use crate::index::{Arena, DeclarationIdx, ElfIdx, SessionIdx, Slot, TaskIdx, of};
 use crate::invariants::{InvariantViolation, check};
 use crate::jobs::{FreeSlot, Jobs};
 
@@ -42,13 +42,28 @@ pub(crate) struct Session {
 /// What a session offers for one elf.
 #[derive(Debug, Default)]
 pub(crate) struct Offer {
-    pub(crate) is_offered: bool,
-    pub(crate) tasks: BTreeMap<TaskIdx, Revision>,
+    /// What the session declares of it; `None` if it is no longer offered.
+    pub(crate) declared: Option<Declared>,
     pub(crate) window: Window,
     /// How many attempts of it the instance holds, cancelled ones included.
     pub(crate) held: u32,
     /// How it stands among those with free slots for the elf, if it does.
     pub(crate) free_slot: Option<FreeSlot>,
+}
+
+impl Offer {
+    pub(crate) fn is_offered(&self) -> bool {
+        self.declared.is_some()
+    }
+}
+
+/// What a session declares of an elf.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    /// What it takes.
+    pub(crate) declaration: DeclarationIdx,
+    /// The revision of each task.
+    pub(crate) revisions: BTreeMap<TaskIdx, Revision>,
 }
 
 /// An attempt in an instance's hands.
@@ -160,7 +175,7 @@ impl Sessions {
             self.by_instance.remove(&entry.instance);
         }
         for (elf, offer) in entry.offers {
-            offer.tasks.into_keys().for_each(|task| jobs.names_mut().unuse_task(task));
+            offer.declared.into_iter().for_each(|of| jobs.names_mut().unuse_declaration(of.declaration));
             jobs.names_mut().remove_session(elf, entry.id);
         }
     }
@@ -185,26 +200,27 @@ impl Sessions {
         self.refresh_free_slots(jobs, session);
     }
 
-    /// What it offers for an elf. Returns the tasks it offered before.
+    /// What it offers for an elf.
     pub(crate) fn set_offer(
         &mut self,
+        jobs: &mut Jobs,
         session: SessionIdx,
         elf: ElfIdx,
         window: Window,
-        tasks: BTreeMap<TaskIdx, Revision>,
-    ) -> BTreeMap<TaskIdx, Revision> {
+        declared: Declared,
+    ) {
         let offer = self.arena[session].offers.entry(elf).or_default();
-        offer.is_offered = true;
         offer.window = window;
-        std::mem::replace(&mut offer.tasks, tasks)
+        let before = offer.declared.replace(declared);
+        before.into_iter().for_each(|of| jobs.names_mut().unuse_declaration(of.declaration));
     }
 
     /// It offers an elf no more.
     pub(crate) fn withdraw_offer(&mut self, jobs: &mut Jobs, session: SessionIdx, elf: ElfIdx) {
         if let Some(offer) = self.arena[session].offers.get_mut(&elf) {
-            offer.is_offered = false;
             offer.window.jobs = 0;
-            std::mem::take(&mut offer.tasks).into_keys().for_each(|task| jobs.names_mut().unuse_task(task));
+            let before = offer.declared.take();
+            before.into_iter().for_each(|of| jobs.names_mut().unuse_declaration(of.declaration));
         }
         self.refresh_free_slot(jobs, session, elf);
         self.drop_offer_if_unused(jobs, session, elf);
@@ -212,7 +228,7 @@ impl Sessions {
 
     /// How many jobs of an elf it will hold, if it offers it.
     pub(crate) fn set_window(&mut self, jobs: &mut Jobs, session: SessionIdx, elf: ElfIdx, window: Window) {
-        let offer = self.arena[session].offers.get_mut(&elf).filter(|offer| offer.is_offered);
+        let offer = self.arena[session].offers.get_mut(&elf).filter(|offer| offer.is_offered());
         if let Some(offer) = offer {
             offer.window = window;
             self.refresh_free_slot(jobs, session, elf);
@@ -221,7 +237,7 @@ impl Sessions {
 
     fn drop_offer_if_unused(&mut self, jobs: &mut Jobs, session: SessionIdx, elf: ElfIdx) {
         let entry = &mut self.arena[session];
-        if entry.offers.get(&elf).is_some_and(|offer| !offer.is_offered && offer.held == 0) {
+        if entry.offers.get(&elf).is_some_and(|offer| !offer.is_offered() && offer.held == 0) {
             entry.offers.remove(&elf);
             jobs.names_mut().remove_session(elf, entry.id);
         }
@@ -238,7 +254,7 @@ impl Sessions {
         let entry = &mut self.arena[session];
         let is_open = entry.is_connected && !entry.is_draining;
         let Some(offer) = entry.offers.get_mut(&elf) else { return };
-        let has_free = is_open && offer.is_offered && offer.held < offer.window.jobs;
+        let has_free = is_open && offer.is_offered() && offer.held < offer.window.jobs;
         let free = has_free.then_some(FreeSlot { held: offer.held, id: entry.id, session });
         let before = std::mem::replace(&mut offer.free_slot, free);
         jobs.names_mut().set_free_slot(elf, before, free);
@@ -394,8 +410,10 @@ impl Session {
             check(counted == offer.held, "offers count what is held", || {
                 format!("session {}: counted {counted}, kept {}", self.id, offer.held)
             })?;
-            let may_take =
-                self.is_connected && !self.is_draining && offer.is_offered && offer.held < offer.window.jobs;
+            let may_take = self.is_connected
+                && !self.is_draining
+                && offer.is_offered()
+                && offer.held < offer.window.jobs;
             let holds = offer.free_slot.is_some() == may_take
                 && offer.free_slot.is_none_or(|free| free.held == offer.held && free.id == self.id);
             check(holds, "free slots are of sessions that may take a job", || self.id.to_string())?;

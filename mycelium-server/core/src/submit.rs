@@ -7,6 +7,8 @@ use crate::effects::{Effects, End, Refusal, Reply, SpecRecord};
 use crate::graph::Graph;
 use crate::ids::{Clocks, Commit, FlowId, JobId, RequestId};
 use crate::image::FlowRecord;
+#[cfg(feature = "planted-bugs")]
+use crate::image::JobHead;
 use crate::index::{FlowIdx, Slot, SubmissionIdx};
 use crate::jobs::{Arrival, Ending, Job, State};
 use crate::labels::Labels;
@@ -161,9 +163,14 @@ impl Submitting<'_> {
         dependencies: &[Dependency],
         places: &[Placed],
     ) -> Placed {
-        let NewJob { head, depends_on, evaluate, digest, spec } = job;
+        let NewJob { head, depends_on, evaluate, digest, judged, spec } = job;
         let head = self.graph.jobs.number(head, flow, now.wall);
-        let named = self.graph.jobs.use_of(&head);
+        #[cfg(feature = "planted-bugs")]
+        let head = match self.graph.config.leaves_out(crate::config::PlantedBug::ShapeNotAsked) {
+            true => JobHead { shape: crate::signature::Shape::UNKNOWN, ..head },
+            false => head,
+        };
+        let named = self.graph.jobs.use_of(&head, judged);
         let job = Job {
             evaluate: evaluate
                 || dependencies.iter().any(|dependency| matches!(dependency, Dependency::Skipped)),

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use crate::command::{
     Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, NewJob, Outcome, OutcomeResult,
-    Part, Preconditions, RevivableJob, Scope, Submit, Window,
+    Part, Preconditions, RevivableJob, Scope, Submit, TaskOffer, Window,
 };
 use crate::effects::{Effects, End, EvaluationWhat, JobRecord, Refusal, Reply, Send};
 use crate::ids::{
     Attachment, Attempt, Clocks, Commit, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId,
-    RequestId, Revision, SessionId, Steady, SubmissionId, Timestamp, Token,
+    RequestId, Revision, SessionId, SignatureId, Steady, SubmissionId, Timestamp, Token,
 };
 use crate::image::{FlowRecord, Image, JobHead, LiveJob};
 use crate::labels::Labels;
+use crate::signature::{Judged, Parameter, Shape, Signature};
 use crate::status::Status;
 use crate::{Config, Core};
 
@@ -41,11 +42,13 @@ pub(crate) fn job(number: u8, depends_on: &[u8]) -> NewJob {
             id: id(number),
             elf: Arc::from("elf"),
             task: Arc::from("task_run"),
+            shape: shape(&[]),
             ..JobHead::default()
         },
         depends_on: depends_on.iter().map(|&number| id(number)).collect(),
         evaluate: false,
         digest: ContentDigest(number.into()),
+        judged: Judged::NOT,
         spec: Attachment(number.into()),
     }
 }
@@ -53,9 +56,31 @@ pub(crate) fn job(number: u8, depends_on: &[u8]) -> NewJob {
 pub(crate) fn offer(window: u32, concurrency: u32) -> ElfOffer {
     ElfOffer {
         elf: Arc::from("elf"),
-        tasks: vec![(Arc::from("task_run"), REVISION)],
+        tasks: vec![task_offer("task_run", &[], &[])],
         window: Window { jobs: window, concurrency },
     }
+}
+
+/// A task that takes arguments of these names.
+pub(crate) fn task_offer(task: &str, required: &[&str], optional: &[&str]) -> TaskOffer {
+    let of = |names: &[&str], is_required| {
+        let parameter = |name: &&str| Parameter { name: Arc::from(*name), is_required };
+        names.iter().map(parameter).collect::<Vec<_>>()
+    };
+    let parameters = [of(required, true), of(optional, false)].concat();
+    // Names tell signatures apart here; tests that need two of the same names make up the id.
+    let mut id = [0; 16];
+    let text = format!("{required:?}{optional:?}");
+    text.bytes()
+        .enumerate()
+        .for_each(|(place, byte)| id[place % 16] ^= byte.rotate_left((place / 16) as u32));
+    let signature = Arc::new(Signature::new(SignatureId::new(id), parameters));
+    TaskOffer { task: Arc::from(task), revision: REVISION, signature }
+}
+
+/// The names of arguments.
+pub(crate) fn shape(names: &[&str]) -> Shape {
+    Shape::of(names.iter().map(|name| Arc::from(*name)))
 }
 
 /// Both clocks at so many microseconds.

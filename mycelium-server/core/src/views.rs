@@ -75,7 +75,14 @@ pub enum Explanation {
         /// How many connected instances serve the elf, with other tasks.
         instances: u32,
     },
-    /// Connected instances offer its task, and all their windows are full.
+    /// Connected instances offer its task, and none of them takes its arguments.
+    NoFittingInstance {
+        /// How many offer it.
+        instances: u32,
+        /// Some of those, the oldest sessions first, at most 16.
+        some: Vec<(SessionId, InstanceId)>,
+    },
+    /// Connected instances offer its task and take its arguments, and all their windows are full.
     NoFreeWindow {
         /// How many offer it.
         instances: u32,
@@ -83,7 +90,7 @@ pub enum Explanation {
         window: u64,
         /// How many they hold, cancelled ones that they have not let go of included.
         held: u64,
-        /// How many jobs stand before it in its task's queue, counted up to 1,000.
+        /// How many jobs of its task that they take as well stand before it, counted up to 1,000.
         jobs_before: u32,
     },
     /// An instance holds it.

@@ -9,19 +9,22 @@ use std::time::Duration;
 
 use mycelium_core::command::{
     Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, KnownFinished, NewJob, Outcome,
-    OutcomeResult, Preconditions, Scope, Submit, Window,
+    OutcomeResult, Preconditions, Scope, Submit, TaskOffer, Window,
 };
 use mycelium_core::effects::{Effects, Evaluation, EvaluationWhat, JobRecord};
 use mycelium_core::ids::{
     Attachment, Attempt, Clocks, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId, RequestId,
-    Revision, SessionId, Steady, Timestamp, Token,
+    Revision, SessionId, SignatureId, Steady, Timestamp, Token,
 };
 use mycelium_core::image::JobHead;
+use mycelium_core::signature::{Judged, Parameter, Shape, Signature};
 use mycelium_core::status::{FinalStatus, Status};
 use mycelium_core::{Config, Core};
 use proptest::prelude::*;
 
 const TASKS: [&str; 2] = ["task_one", "task_two"];
+/// Beside the tasks that a session offers: whether these require an argument that every other job brings.
+const REQUIRES: u8 = 4;
 
 /// Something that happens. Numbers are taken modulo what there is.
 #[derive(Debug, Clone)]
@@ -56,11 +59,11 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..3_u8, prop::collection::vec(job, 1..5)).prop_map(|(flow, jobs)| Step::Submit(flow, jobs)),
         1 => any::<u8>().prop_map(Step::CancelJob),
         1 => (0..3_u8).prop_map(Step::CancelFlow),
-        2 => (0..4_u32, 1..4_u8).prop_map(|(window, tasks)| Step::Connect { window, tasks }),
+        2 => (0..4_u32, 1..8_u8).prop_map(|(window, tasks)| Step::Connect { window, tasks }),
         1 => any::<u8>().prop_map(Step::Disconnect),
         1 => any::<u8>().prop_map(Step::Goodbye),
         1 => (any::<u8>(), 0..4_u32).prop_map(|(session, window)| Step::SetWindow(session, window)),
-        8 => (any::<u8>(), 0..4_u8).prop_map(|(job, how)| Step::End(job, how)),
+        8 => (any::<u8>(), 0..5_u8).prop_map(|(job, how)| Step::End(job, how)),
     ]
 }
 
@@ -76,6 +79,8 @@ struct ModelJob {
     status: Status,
     attempt: u32,
     session: u64,
+    /// Whether the sessions that require an argument, and those that do not, have turned it down.
+    turned_down: [bool; 2],
 }
 
 #[derive(Debug, Clone)]
@@ -93,6 +98,11 @@ struct Model {
     jobs: Vec<ModelJob>,
     sessions: BTreeMap<u64, ModelSession>,
     last_session: u64,
+}
+
+/// Whether a job brings the argument that some sessions require.
+fn brings(number: usize) -> bool {
+    number.is_multiple_of(2)
 }
 
 /// Whether the jobs that depend on one go on.
@@ -144,8 +154,14 @@ impl Model {
             open.sort_unstable();
             let best = open.iter().find_map(|(_, id)| {
                 let offered = self.sessions[id].tasks;
-                let takes = |job: &ModelJob| job.status == Status::Ready && offered & (1 << job.task) != 0;
-                let ready = self.jobs.iter().enumerate().filter(|(_, job)| takes(job));
+                let requires = offered & REQUIRES != 0;
+                let takes = |(number, job): &(usize, &ModelJob)| {
+                    job.status == Status::Ready
+                        && offered & (1 << job.task) != 0
+                        && (brings(*number) || !requires)
+                        && !job.turned_down[usize::from(requires)]
+                };
+                let ready = self.jobs.iter().enumerate().filter(takes);
                 let best = ready.min_by_key(|(number, job)| (-job.priority, *number));
                 best.map(|(number, _)| (number, *id))
             });
@@ -212,13 +228,22 @@ fn new_job(number: usize, job: &ModelJob) -> NewJob {
             elf: Arc::from("elf"),
             task: Arc::from(TASKS[usize::from(job.task)]),
             priority: job.priority,
+            shape: Shape::of(brings(number).then(|| Arc::from("b"))),
             ..JobHead::default()
         },
         depends_on: job.depends_on.iter().map(|on| id(*on)).collect(),
         evaluate: job.kind != Kind::Plain,
         digest: digest(id(number)),
+        judged: Judged::NOT,
         spec: Attachment(0),
     }
+}
+
+fn task_offer(task: &str, is_required: bool) -> TaskOffer {
+    let parameter = Parameter { name: Arc::from("b"), is_required };
+    let id = SignatureId::new([u8::from(is_required); 16]);
+    let signature = Arc::new(Signature::new(id, vec![parameter]));
+    TaskOffer { task: Arc::from(task), revision: Revision::new([0; 32]), signature }
 }
 
 fn nth<T: Copy>(items: &[T], number: u8) -> Option<T> {
@@ -397,6 +422,7 @@ impl Pair {
                 status: Status::Pending,
                 attempt: 0,
                 session: 0,
+                turned_down: [false; 2],
             };
             new.push(new_job(number, &job));
             self.model.jobs.push(job);
@@ -430,7 +456,7 @@ impl Pair {
         let offered = TASKS.iter().enumerate().filter(|(task, _)| tasks & (1 << task) != 0);
         let offer = ElfOffer {
             elf: Arc::from("elf"),
-            tasks: offered.map(|(_, name)| (Arc::from(*name), Revision::new([0; 32]))).collect(),
+            tasks: offered.map(|(_, name)| task_offer(name, tasks & REQUIRES != 0)).collect(),
             window: Window { jobs: window, concurrency: 1 },
         };
         let mut instance = [0; 16];
@@ -457,6 +483,13 @@ impl Pair {
             _ => (Status::Final(FinalStatus::Done), OutcomeResult::Outputs(Attachment(0))),
         };
         let job = &mut self.model.jobs[number];
+        let requires = self.model.sessions.get(&job.session).is_some_and(|of| of.tasks & REQUIRES != 0);
+        if how == 4 {
+            job.status = Status::Ready;
+            job.turned_down[usize::from(requires)] = true;
+            let token = Token { job: id(number), attempt: Attempt(job.attempt) };
+            return Some(Command::Unfit { session: SessionId(job.session), token });
+        }
         job.status = status;
         let token = Token { job: id(number), attempt: Attempt(job.attempt) };
         let outcomes = vec![Outcome { token, result }];

@@ -39,3 +39,18 @@ fn a_stall_that_counts_for_leases_is_found() {
 fn a_slot_that_is_freed_too_early_is_found() {
     is_found(PlantedBug::CancelledSlotFreedAtOnce);
 }
+
+#[test]
+fn a_job_that_goes_to_whoever_offers_its_task_is_found() {
+    is_found(PlantedBug::ShapeNotAsked);
+}
+
+#[test]
+fn values_that_nobody_judges_are_found() {
+    is_found(PlantedBug::ValuesNotJudged);
+}
+
+#[test]
+fn a_declaration_that_is_asked_again_is_found() {
+    is_found(PlantedBug::RefusalForgotten);
+}

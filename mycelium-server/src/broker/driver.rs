@@ -326,6 +326,7 @@ impl Driver {
                     | Command::Heartbeat { .. }
                     | Command::Heard { .. }
                     | Command::Stalled { .. }
+                    | Command::Unfit { .. }
                     | Command::ArgumentsDelayed { .. }
                     | Command::ArgumentsReady { .. }
                     | Command::Draining { .. }
@@ -468,6 +469,7 @@ fn name_request(command: &mut Command, request: RequestId) {
         | Command::Heartbeat { .. }
         | Command::Outcomes { .. }
         | Command::ArgumentsFailed { .. }
+        | Command::Unfit { .. }
         | Command::ArgumentsDelayed { .. }
         | Command::ArgumentsReady { .. }
         | Command::Evaluated { .. }

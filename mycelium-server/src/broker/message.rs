@@ -287,6 +287,7 @@ fn command_weight(command: &Command) -> usize {
         | Command::StreamClosed { .. }
         | Command::SetWindow { .. }
         | Command::ArgumentsFailed { .. }
+        | Command::Unfit { .. }
         | Command::Heard { .. }
         | Command::Stalled { .. }
         | Command::Draining { .. }
@@ -333,6 +334,7 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         | Command::Heartbeat { .. }
         | Command::Heard { .. }
         | Command::Stalled { .. }
+        | Command::Unfit { .. }
         | Command::ArgumentsDelayed { .. }
         | Command::ArgumentsReady { .. }
         | Command::Draining { .. }

@@ -44,7 +44,9 @@ pub(crate) use message::{
 pub(crate) use outputs::{BadOutput, in_order};
 pub(crate) use processes::Process;
 pub(crate) use progress::{Progress, StoreState};
-pub(crate) use registry::{BadSchema, ElfSignature, Misfit, Signatures, TaskSignature};
+pub(crate) use registry::{
+    BadSchema, ElfSignature, Misfit, Signatures, TaskSignature, core_signature, shape_of,
+};
 pub(crate) use submit::{PreparedJob, Submission};
 #[cfg(test)]
 pub(crate) use watch::Parts;

@@ -9,6 +9,7 @@ use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
+use mycelium_core::signature::Judged;
 
 use super::handle::{Handle, unexpected};
 use super::limits::Peer;
@@ -25,6 +26,8 @@ pub(crate) struct PreparedJob {
     pub(crate) evaluate: bool,
     pub(crate) body: Bytes,
     pub(crate) digest: ContentDigest,
+    /// How the signatures of its task that are there take the values of its arguments.
+    pub(crate) judged: Judged,
     /// The blobs it names, which are there.
     pub(crate) blobs: Vec<BlobDigest>,
 }
@@ -89,6 +92,7 @@ fn new_job(job: &PreparedJob, index: u32) -> NewJob {
         depends_on: job.depends_on.clone(),
         evaluate: job.evaluate,
         digest: job.digest,
+        judged: job.judged.clone(),
         spec: Attachment(index),
     }
 }

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use mycelium_core::ids::{ContentDigest, FlowId, JobId};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
+use mycelium_core::signature::Judged;
 use mycelium_proto::v1::{self, value_node};
 use prost::Message as _;
 
 use super::registry::Registry;
-use super::{ElfSignature, PreparedJob, Submission};
+use super::{ElfSignature, PreparedJob, Submission, shape_of};
 use crate::values::check_spec;
 
 /// The signature of a declaration that is in order.
@@ -28,12 +29,14 @@ pub(crate) fn prepared(spec: &v1::JobSpec) -> PreparedJob {
             elf: Arc::from(&*spec.elf),
             task: Arc::from(&*spec.task),
             labels: spec.labels.clone().into(),
+            shape: shape_of(spec),
             ..JobHead::default()
         },
         depends_on: checked.depends_on,
         evaluate: spec.run_if.is_some() || spec.for_each.is_some(),
         body: spec.encode_to_vec().into(),
         digest: ContentDigest::default(),
+        judged: Judged::NOT,
         blobs: Vec::new(),
     }
 }

@@ -25,7 +25,7 @@ impl Tasks {
         Self { signatures, assigned: Mutex::default() }
     }
 
-    fn signature(&self, elf: &str, task: &str) -> Option<Arc<TaskSignature>> {
+    pub(super) fn signature(&self, elf: &str, task: &str) -> Option<Arc<TaskSignature>> {
         self.signatures.get(elf)?.task(task).cloned()
     }
 
@@ -115,6 +115,7 @@ mod tests {
             flow: FlowId::new([0; 16]),
             elf: Arc::from("e"),
             task: Arc::from(task),
+            is_judged: false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::command::{ElfOffer, Hello, Window};
+use mycelium_core::command::{ElfOffer, Hello, TaskOffer, Window};
 use mycelium_core::ids::{
     Attempt, InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, Timestamp, Token,
 };
@@ -13,7 +13,7 @@ use mycelium_proto::v1;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::broker::{BadSchema, CallError, Handle, Signatures};
+use crate::broker::{BadSchema, CallError, Handle, Signatures, core_signature};
 use crate::defect;
 use crate::error::Error;
 use crate::store::{ElfRecord, RevisionRecord};
@@ -175,7 +175,7 @@ fn check_elf(
     name: &Arc<str>,
     now: Timestamp,
     declared: &mut Declared,
-) -> Result<Vec<(Arc<str>, Revision)>, Error> {
+) -> Result<Vec<TaskOffer>, Error> {
     named(&format!("{field}.name"), &elf.name)?;
     let bytes = elf.encoded_len();
     if bytes > limits::ELF_BYTES_MAX {
@@ -215,7 +215,7 @@ fn check_elf(
             first_seen: now,
             body: revision_body(name, &task.name, revision, &task.docs, &task.signature, &task.source),
         });
-        tasks.push((task_name, revision));
+        tasks.push(TaskOffer { task: task_name, revision, signature: core_signature(task) });
     }
     declared.elves.push(ElfRecord {
         name: Arc::clone(name),

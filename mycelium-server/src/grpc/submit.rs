@@ -8,13 +8,14 @@ use mycelium_core::command::Part;
 use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
+use mycelium_core::signature::{Judged, Shape};
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, value_node};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::blobs::Blob;
-use crate::broker::{CallError, ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission};
+use crate::broker::{CallError, ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission, shape_of};
 use crate::defect;
 use crate::documents::cut;
 use crate::error::Error;
@@ -149,8 +150,10 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
         if seen.insert(checked.id, index).is_some() {
             return Err(Error::field(format!("jobs[{index}].job_id"), "is given twice"));
         }
+        let mut judged = Judged::NOT;
         if let Some(signature) = names.signature(handle, &spec.elf) {
             signature.fit(spec).map_err(|misfit| Error::Misfit { prefix: prefix(), misfit })?;
+            judged = Judged::by(signature.task(&spec.task).map(|task| (task.id(), true)));
         }
         named.extend(named_outputs(index, &spec.nodes));
         let body = Bytes::from(spec.encode_to_vec());
@@ -161,11 +164,13 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
                 task: names.shared(&spec.task),
                 priority: spec.priority,
                 labels: names.labels(&spec.labels),
+                shape: names.shape(spec),
                 ..JobHead::default()
             },
             depends_on: checked.depends_on,
             evaluate: spec.run_if.is_some() || spec.for_each.is_some(),
             digest: digest(&body),
+            judged,
             body,
             blobs: checked.blobs.iter().map(|blob| blob.digest).collect(),
         });
@@ -220,6 +225,8 @@ struct Names {
     signatures: BTreeMap<String, Option<Arc<ElfSignature>>>,
     /// Those that were met last: most jobs have the same.
     labels: Labels,
+    /// The same of shapes.
+    shape: Shape,
 }
 
 impl Names {
@@ -237,6 +244,19 @@ impl Names {
             self.labels = labels.clone().into();
         }
         self.labels.clone()
+    }
+
+    fn shape(&mut self, spec: &v1::JobSpec) -> Shape {
+        let is_same = self.shape.names().is_some_and(|names| {
+            names.len() == spec.arguments.len()
+                && spec.arguments.iter().all(|argument| {
+                    names.binary_search_by(|name| (**name).cmp(argument.parameter.as_str())).is_ok()
+                })
+        });
+        if !is_same {
+            self.shape = shape_of(spec);
+        }
+        self.shape.clone()
     }
 
     fn signature(&mut self, handle: &Handle, elf: &str) -> Option<Arc<ElfSignature>> {

@@ -87,6 +87,9 @@ pub(crate) async fn explain(handle: &Handle, id: JobId) -> Result<(Job, Reason),
         Explanation::NoInstance { instances } => {
             Reason::NoInstance { elf_known: handle.registry().elf(&view.head.elf).is_some(), instances }
         }
+        Explanation::NoFittingInstance { instances, some: _ } => {
+            Reason::NoInstance { elf_known: true, instances }
+        }
         Explanation::NoFreeWindow { instances, window, held, jobs_before } => {
             let late_by = late_by_of_elf(handle, view.head.elf.clone()).await?;
             Reason::NoFreeWindow { instances, window, held, jobs_before, late_by }

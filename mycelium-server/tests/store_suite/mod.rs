@@ -19,6 +19,7 @@ use mycelium_core::image::{
     AttemptEnd, Counters, FlowRecord, Image, JobHead, LiveJob, PastAttempt, Running, SubmissionRecord,
 };
 use mycelium_core::labels::Labels;
+use mycelium_core::signature::Shape;
 use mycelium_core::status::{FinalCounts, FinalStatus};
 use mycelium_server::store::faulty::Asked;
 use mycelium_server::store::{
@@ -75,6 +76,14 @@ pub(crate) fn submission_record(number: u8, sealed: bool) -> SubmissionRecord {
     SubmissionRecord { id: submission(number), flow: flow(1), next_part: 7, sealed }
 }
 
+/// Some were stored before shapes were, and some have no arguments.
+pub(crate) fn shape(number: u8) -> Shape {
+    match number % 3 {
+        0 => Shape::UNKNOWN,
+        names => Shape::of(["grams", "unit"].into_iter().take(usize::from(names) - 1).map(Into::into)),
+    }
+}
+
 pub(crate) fn spec(number: u8, depends_on: &[u8]) -> SpecRecord {
     SpecRecord {
         head: JobHead {
@@ -85,6 +94,7 @@ pub(crate) fn spec(number: u8, depends_on: &[u8]) -> SpecRecord {
             priority: -3,
             number: JobNumber(u64::from(number)),
             submitted_at: Timestamp(1_000 + u64::from(number)),
+            shape: shape(number),
             ..JobHead::default()
         },
         digest: ContentDigest(u64::MAX - u64::from(number)),

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Core;
-use crate::index::{FlowIdx, Slot, SubmissionIdx, TaskIdx};
+use crate::index::{DeclarationIdx, FlowIdx, Slot, SubmissionIdx};
 use crate::invariants::{InvariantViolation, check};
 use crate::jobs::State;
+use crate::sessions::Declared;
 use crate::submissions::Phase;
 use crate::timers::TimerKey;
 use crate::work::Work;
@@ -139,11 +140,9 @@ impl Core {
         check(all_kept, "the flow of what is under way is kept", || format!("{submissions:?} {cancels:?}"))
     }
 
-    /// Tasks are kept while jobs or offers name them, and only jobs that wait for something else leave their queue.
+    /// Declarations are kept while sessions offer them, and only jobs that wait for something else leave their queue.
     fn check_queues(&self) -> Result<(), InvariantViolation> {
-        let mut users: BTreeMap<TaskIdx, u64> = BTreeMap::new();
         for (slot, job) in self.jobs.iter() {
-            *users.entry(job.task).or_default() += 1;
             if job.state == (State::Ready { queued: false }) {
                 let pauses = self.timers.deadline(TimerKey::Pause(slot)).is_some();
                 check(
@@ -153,18 +152,24 @@ impl Core {
                 )?;
             }
         }
+        let mut users: BTreeMap<DeclarationIdx, u64> = BTreeMap::new();
         for (_, session) in self.sessions.iter() {
-            for task in session.offers.values().flat_map(|offer| offer.tasks.keys()) {
-                *users.entry(*task).or_default() += 1;
+            for (elf, offer) in &session.offers {
+                let Some(Declared { declaration, revisions }) = &offer.declared else { continue };
+                *users.entry(*declaration).or_default() += 1;
+                let entry = self.jobs.names().declaration(*declaration);
+                let holds = entry.elf == *elf && entry.tasks.keys().eq(revisions.keys());
+                check(holds, "every task that is offered is declared", || session.id.to_string())?;
             }
         }
-        for (index, task) in self.jobs.names().tasks() {
+        for (index, declaration) in self.jobs.names().declarations() {
             let counted = users.remove(&index).unwrap_or_default();
-            check(task.users == counted && counted > 0, "tasks count their users", || {
-                format!("{}: counted {counted}, kept {}", task.name, task.users)
+            let holds = declaration.users == counted && counted > 0;
+            check(holds, "declarations count their users", || {
+                format!("{index:?}: counted {counted}, kept {}", declaration.users)
             })?;
         }
-        check(users.is_empty(), "the task of every job is kept", || format!("{users:?}"))
+        check(users.is_empty(), "the declaration of every offer is kept", || format!("{users:?}"))
     }
 
     /// Running jobs and held attempts are the same, seen from both sides.
@@ -225,7 +230,9 @@ impl Core {
                 let Some(free) = offer.free_slot else { continue };
                 all.insert((elf, free));
                 let entry = self.jobs.elf(elf);
-                let waits = entry.heads.iter().any(|(_, task)| offer.tasks.contains_key(task));
+                let waits = offer.declared.as_ref().is_some_and(|declared| {
+                    !self.jobs.names().declaration(declared.declaration).heads.is_empty()
+                });
                 check(
                     !waits || self.jobs.names().is_to_place(elf),
                     "no job waits where a slot is free",

@@ -17,6 +17,9 @@ use crate::views::{
 /// How far [`Explanation::NoFreeWindow::jobs_before`] counts.
 const JOBS_BEFORE_MAX: usize = 1_000;
 
+/// How many sessions [`Explanation::NoFittingInstance`] names.
+const UNFIT_SHOWN_MAX: usize = 16;
+
 /// How many jobs [`Explanation::WaitsForElements`] names.
 const ELEMENTS_SHOWN_MAX: usize = 100;
 
@@ -98,28 +101,46 @@ impl Core {
     }
 
     fn explain_ready(&self, slot: Slot, job: &Job) -> Explanation {
-        let task = self.jobs.task_of(job);
+        let (names, queue) = (self.jobs.names(), self.jobs.queue_of(job));
+        let elf = names.task(queue.task).elf;
         let mut serving = 0;
+        let mut unfit = Vec::new();
         let (mut instances, mut window, mut held) = (0, 0, 0);
-        for &session in self.jobs.elf(task.elf).sessions.values() {
+        for &session in self.jobs.elf(elf).sessions.values() {
             let session = &self.sessions[session];
-            let Some(offer) = session.offers.get(&task.elf) else { continue };
-            if !session.is_connected || !offer.is_offered {
-                continue;
-            }
+            let Some(offer) = session.offers.get(&elf) else { continue };
+            let Some(declared) = offer.declared.as_ref().filter(|_| session.is_connected) else { continue };
             serving += 1;
-            if offer.tasks.contains_key(&job.task) {
+            let declaration = names.declaration(declared.declaration);
+            if declaration.takes(queue.task, &queue.kind) {
                 instances += 1;
                 window += if session.is_draining { 0 } else { u64::from(offer.window.jobs) };
                 held += u64::from(offer.held);
+            } else if declaration.signature(queue.task).is_some() {
+                unfit.push((session.id, session.instance));
             }
         }
-        if instances == 0 {
+        if instances > 0 {
+            let jobs_before = self.jobs_before(slot, job);
+            return Explanation::NoFreeWindow { instances, window, held, jobs_before };
+        }
+        if unfit.is_empty() {
             return Explanation::NoInstance { instances: serving };
         }
-        let jobs_before = task.queue.range(..job.place(slot)).take(JOBS_BEFORE_MAX).count();
-        let jobs_before = u32::try_from(jobs_before).unwrap_or(u32::MAX);
-        Explanation::NoFreeWindow { instances, window, held, jobs_before }
+        let instances = u32::try_from(unfit.len()).unwrap_or(u32::MAX);
+        unfit.truncate(UNFIT_SHOWN_MAX);
+        Explanation::NoFittingInstance { instances, some: unfit }
+    }
+
+    /// How many ready jobs of its task stand before a job, in the queues that somebody takes who takes it.
+    fn jobs_before(&self, slot: Slot, job: &Job) -> u32 {
+        let queue = self.jobs.queue_of(job);
+        let of_task = self.jobs.task_of(job).queues.values().map(|other| self.jobs.names().queue(*other));
+        let shared = of_task
+            .take(JOBS_BEFORE_MAX)
+            .filter(|other| other.takers.iter().any(|taker| queue.takers.contains(taker)));
+        let before = shared.flat_map(|other| other.ready.range(..job.place(slot)));
+        u32::try_from(before.take(JOBS_BEFORE_MAX).count()).unwrap_or(u32::MAX)
     }
 
     /// Lists unfinished jobs, newest flow first and within a flow the newest submitted first; jobs of unsealed

@@ -9,6 +9,7 @@ use crate::image::{FlowRecord, Image, LiveJob, Running, SessionRecord, Submissio
 use crate::index::{FlowIdx, Slot, SubmissionIdx};
 use crate::jobs::{Edge, Job, State};
 use crate::sessions::{Held, Sessions};
+use crate::signature::Judged;
 use crate::submissions::{Phase, Submission, Submissions};
 use crate::timers::TimerKey;
 use crate::work::{Drop, Work};
@@ -108,7 +109,7 @@ impl Restore {
             return Err(RestoreError::RunningImpossible(live.head.id));
         }
         let flow = core.jobs.expect_flow(live.head.flow);
-        let named = core.jobs.use_of(&live.head);
+        let named = core.jobs.use_of(&live.head, Judged::NOT);
         let job = Job {
             // Which state it has is known only when all jobs are there.
             state: State::Pending { waiting: 0 },

@@ -35,6 +35,7 @@ fn live(number: u8, waits_for: &[u8]) -> LiveJob {
             task: Arc::from("task_run"),
             number: JobNumber(number.into()),
             submitted_at: Timestamp(SECOND),
+            shape: crate::testing::shape(&[]),
             ..JobHead::default()
         },
         digest: ContentDigest(number.into()),
@@ -79,6 +80,7 @@ fn assign(number: u8, assign: u64) -> Send {
         flow: FLOW,
         elf: Arc::from("elf"),
         task: Arc::from("task_run"),
+        is_judged: false,
     };
     Send::Assign { session: SessionId(1), assignments: vec![assignment], first: AssignNumber(assign) }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{FlowIdx, Jobs, Slot, State, UNTOUCHED, Unfinished};
 use crate::ids::JobNumber;
 use crate::image::ATTEMPTS_KEPT;
-use crate::index::{ElfIdx, TraitsIdx};
+use crate::index::{ElfIdx, QueueIdx, TraitsIdx};
 use crate::invariants::{InvariantViolation, check};
 
 impl Unfinished {
@@ -104,16 +104,18 @@ impl Jobs {
         check(are_all_kept, "the flow of every job is kept", || format!("{counts:?} {recents:?}"))
     }
 
-    /// Every ready job stands in its queue unless it was taken out, and every queue is known by its head.
+    /// Every ready job stands in its queue unless it was taken out, and every queue is known by its head to those that take
+    /// its jobs.
     fn check_queues(&self) -> Result<(), InvariantViolation> {
         let mut queued = 0;
         let mut traits: BTreeMap<TraitsIdx, u64> = BTreeMap::new();
+        let mut users: BTreeMap<QueueIdx, u64> = BTreeMap::new();
         let mut counts: BTreeMap<ElfIdx, Unfinished> = BTreeMap::new();
         for (slot, job) in self.iter() {
-            let task = self.task_of(job);
             *traits.entry(job.traits).or_default() += 1;
-            counts.entry(task.elf).or_default().enter(job.state);
-            let is_queued = task.queue.contains(&job.place(slot));
+            *users.entry(job.queue).or_default() += 1;
+            counts.entry(self.task_of(job).elf).or_default().enter(job.state);
+            let is_queued = self.queue_of(job).ready.contains(&job.place(slot));
             queued += usize::from(is_queued);
             check(
                 is_queued == (job.state == State::Ready { queued: true }),
@@ -123,23 +125,15 @@ impl Jobs {
         }
         let are_counted = self.names.traits().are_counted(&traits);
         check(are_counted, "labels and policies count their users", || format!("{traits:?}"))?;
-        let all_queued: usize = self.names.tasks().map(|(_, task)| task.queue.len()).sum();
+        let all_queued: usize = self.names.queues().map(|(_, queue)| queue.ready.len()).sum();
         check(queued == all_queued, "queues hold ready jobs only", || format!("{queued} {all_queued}"))?;
-        let mut heads: BTreeMap<ElfIdx, BTreeSet<_>> = BTreeMap::new();
-        for (index, task) in self.names.tasks() {
-            if let Some(&(rank, _)) = task.queue.first() {
-                heads.entry(task.elf).or_default().insert((rank, index));
-            }
-        }
         for (index, elf) in self.names.elves() {
-            let of_tasks = heads.remove(&index).unwrap_or_default();
-            check(of_tasks == elf.heads, "elves know the heads of their queues", || elf.name.to_string())?;
             let counted = counts.remove(&index).unwrap_or_default();
             let holds = (counted.ready, counted.running) == (elf.ready, elf.running);
             check(holds, "elves count their jobs", || elf.name.to_string())?;
             let is_needed = !(elf.tasks.is_empty() && elf.sessions.is_empty());
             check(is_needed, "elves are kept while needed", || elf.name.to_string())?;
         }
-        Ok(())
+        self.names.check(users)
     }
 }

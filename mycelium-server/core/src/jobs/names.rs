@@ -1,14 +1,21 @@
-//! Elves and tasks: their names, their queues, and the instances that have free slots.
+//! Elves and tasks: their names, their queues, what they are declared to take, and the instances that have free slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Named, Rank, TraitSets};
-use crate::ids::SessionId;
+use super::{Named, TraitSets};
+use crate::ids::{SessionId, SignatureId};
 use crate::image::JobHead;
-use crate::index::{Arena, ElfIdx, SessionIdx, TaskIdx, of};
+use crate::index::{Arena, DeclarationIdx, ElfIdx, QueueIdx, SessionIdx, TaskIdx, of};
 use crate::invariants::{InvariantViolation, check};
-use crate::jobs::slab::Place;
+use crate::signature::Judged;
+
+mod check;
+mod declared;
+mod queues;
+
+pub(crate) use declared::Declaration;
+pub(crate) use queues::{Kind, Queue};
 
 /// A session that has a free slot for a job of an elf: the one that holds fewest first, then the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,13 +25,14 @@ pub(crate) struct FreeSlot {
     pub(crate) session: SessionIdx,
 }
 
-/// A task of an elf, for as long as a job or a session names it.
+/// A task of an elf, for as long as a queue or a declaration names it.
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) elf: ElfIdx,
     pub(crate) name: Arc<str>,
-    pub(crate) queue: BTreeSet<Place>,
-    /// How many unfinished jobs and offers name it.
+    /// Its queues, one for each kind of its unfinished jobs.
+    pub(crate) queues: BTreeMap<Kind, QueueIdx>,
+    /// How many queues and declarations name it.
     pub(crate) users: u64,
 }
 
@@ -33,9 +41,8 @@ pub(crate) struct Task {
 pub(crate) struct Elf {
     pub(crate) name: Arc<str>,
     pub(crate) tasks: BTreeMap<Arc<str>, TaskIdx>,
-    /// The first of each task's queue, with the task: what an instance could take next is found here without
-    /// looking at every task.
-    pub(crate) heads: BTreeSet<(Rank, TaskIdx)>,
+    /// What it is declared to take by the sessions that offer it: the signature of each task.
+    pub(crate) declarations: BTreeMap<Vec<(TaskIdx, SignatureId)>, DeclarationIdx>,
     /// The sessions that could take a job now.
     pub(crate) free_slots: BTreeSet<FreeSlot>,
     /// All sessions that offer it or hold jobs of it.
@@ -49,6 +56,8 @@ pub(crate) struct Elf {
 pub(crate) struct Names {
     elves: Arena<of::Elf, Elf>,
     tasks: Arena<of::Task, Task>,
+    queues: Arena<of::Queue, Queue>,
+    declarations: Arena<of::Declaration, Declaration>,
     traits: TraitSets,
     by_name: BTreeMap<Arc<str>, ElfIdx>,
     /// The elves for which there may be both a job and a free slot.
@@ -80,14 +89,17 @@ impl Names {
     }
 
     /// What a job names, with one more user.
-    pub(super) fn use_of(&mut self, head: &JobHead) -> Named {
+    pub(super) fn use_of(&mut self, head: &JobHead, judged: Judged) -> Named {
         let elf = self.intern_elf(&head.elf);
-        Named { task: self.use_task(elf, &head.task), traits: self.traits.use_of(head) }
+        let task = self.use_task(elf, &head.task);
+        let queue = self.use_queue(task, Kind { shape: head.shape.clone(), judged });
+        self.unuse_task(task);
+        Named { queue, traits: self.traits.use_of(head) }
     }
 
     /// A job less that names this.
     pub(super) fn unuse(&mut self, named: Named) {
-        self.unuse_task(named.task);
+        self.unuse_queue(named.queue);
         self.traits.unuse(named.traits);
     }
 
@@ -96,11 +108,11 @@ impl Names {
     }
 
     /// The task's index, with one more user.
-    pub(crate) fn use_task(&mut self, elf: ElfIdx, name: &Arc<str>) -> TaskIdx {
+    fn use_task(&mut self, elf: ElfIdx, name: &Arc<str>) -> TaskIdx {
         let task = match self.elves[elf].tasks.get(name) {
             Some(&task) => task,
             None => {
-                let entry = Task { elf, name: Arc::clone(name), queue: BTreeSet::new(), users: 0 };
+                let entry = Task { elf, name: Arc::clone(name), queues: BTreeMap::new(), users: 0 };
                 let task = self.tasks.insert(entry);
                 self.elves[elf].tasks.insert(Arc::clone(name), task);
                 task
@@ -111,7 +123,7 @@ impl Names {
     }
 
     /// One user less; the task goes with the last one, and its elf with its last task.
-    pub(crate) fn unuse_task(&mut self, task: TaskIdx) {
+    fn unuse_task(&mut self, task: TaskIdx) {
         let entry = &mut self.tasks[task];
         entry.users -= 1;
         if entry.users > 0 {
@@ -147,40 +159,9 @@ impl Names {
         }
     }
 
-    /// The elf of a task.
-    pub(super) fn elf_of(&mut self, task: TaskIdx) -> &mut Elf {
-        &mut self.elves[self.tasks[task].elf]
-    }
-
-    /// Puts a job into its task's queue.
-    pub(super) fn enqueue(&mut self, task: TaskIdx, place: Place) {
-        let entry = &mut self.tasks[task];
-        let elf = &mut self.elves[entry.elf];
-        let head_before = entry.queue.first().copied();
-        entry.queue.insert(place);
-        if head_before.is_none_or(|head| place < head) {
-            if let Some((rank, _)) = head_before {
-                elf.heads.remove(&(rank, task));
-            }
-            elf.heads.insert((place.0, task));
-        }
-        if !elf.free_slots.is_empty() {
-            self.to_place.insert(entry.elf);
-        }
-    }
-
-    /// Takes a job out of its task's queue.
-    pub(super) fn dequeue(&mut self, task: TaskIdx, place: Place) {
-        let entry = &mut self.tasks[task];
-        let was_head = entry.queue.first() == Some(&place);
-        entry.queue.remove(&place);
-        if was_head {
-            let elf = &mut self.elves[entry.elf];
-            elf.heads.remove(&(place.0, task));
-            if let Some(&(rank, _)) = entry.queue.first() {
-                elf.heads.insert((rank, task));
-            }
-        }
+    /// The elf of the jobs of a queue.
+    pub(super) fn elf_of(&mut self, queue: QueueIdx) -> &mut Elf {
+        &mut self.elves[self.tasks[self.queues[queue].task].elf]
     }
 
     /// What a session has free for an elf has changed.
@@ -191,7 +172,7 @@ impl Names {
         }
         if let Some(now) = now {
             entry.free_slots.insert(now);
-            if !entry.heads.is_empty() {
+            if entry.declarations.values().any(|&index| !self.declarations[index].heads.is_empty()) {
                 self.to_place.insert(elf);
             }
         }

@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 
 use crate::ids::{AssignNumber, Attempt, ContentDigest, EvaluationNumber, JobId, JobNumber, Timestamp};
 use crate::image::JobHead;
-use crate::index::{FlowIdx, Idx, SessionIdx, Slot, SubmissionIdx, TaskIdx, TraitsIdx};
+use crate::index::{FlowIdx, Idx, QueueIdx, SessionIdx, Slot, SubmissionIdx, TraitsIdx};
 use crate::status::Status;
 
 /// A job that was not touched in this batch.
@@ -30,13 +30,13 @@ pub(crate) type Place = (Rank, Slot);
 /// What an unfinished job names.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Named {
-    pub(crate) task: TaskIdx,
+    pub(crate) queue: QueueIdx,
     pub(crate) traits: TraitsIdx,
 }
 
 impl Named {
     /// Of a slot without a job.
-    const NOTHING: Self = Self { task: Idx::MAX, traits: Idx::MAX };
+    const NOTHING: Self = Self { queue: Idx::MAX, traits: Idx::MAX };
 }
 
 /// An unfinished job. Millions of them wait at once, so its size matters.
@@ -50,8 +50,8 @@ pub(crate) struct Job {
     pub(crate) dependents: Vec<Edge>,
     pub(crate) state: State,
     pub(crate) flow: FlowIdx,
-    /// Its task, which knows its elf.
-    pub(crate) task: TaskIdx,
+    /// The queue of its kind, which knows its task.
+    pub(crate) queue: QueueIdx,
     pub(crate) priority: i32,
     pub(crate) attempt: Attempt,
     /// Its labels and its policy.
@@ -70,7 +70,7 @@ pub(crate) struct Job {
 impl Job {
     /// A job of these indexes that is nowhere yet.
     pub(crate) fn new(head: &JobHead, digest: ContentDigest, flow: FlowIdx, named: Named) -> Self {
-        let Named { task, traits } = named;
+        let Named { queue, traits } = named;
         Self {
             id: head.id,
             number: head.number,
@@ -79,7 +79,7 @@ impl Job {
             dependents: Vec::new(),
             state: State::Vacant,
             flow,
-            task,
+            queue,
             priority: head.priority,
             attempt: Attempt(0),
             traits,
@@ -93,7 +93,7 @@ impl Job {
 
     /// What it names.
     pub(crate) fn named(&self) -> Named {
-        Named { task: self.task, traits: self.traits }
+        Named { queue: self.queue, traits: self.traits }
     }
 
     /// Where it stands among ready jobs of its elf.
@@ -101,7 +101,7 @@ impl Job {
         (Reverse(self.priority), self.number)
     }
 
-    /// Its place in the queue of its task.
+    /// Its place in its queue.
     pub(crate) fn place(&self, slot: Slot) -> Place {
         (self.rank(), slot)
     }
@@ -158,7 +158,7 @@ pub(crate) enum State {
     UpstreamFailing,
     /// It waits for an instance.
     Ready {
-        /// Whether it stands in its task's queue. Jobs that are about to be cancelled are taken out, and those that
+        /// Whether it stands in its queue. Jobs that are about to be cancelled are taken out, and those that
         /// pause stand beside it.
         queued: bool,
     },

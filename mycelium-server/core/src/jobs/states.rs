@@ -3,7 +3,7 @@
 use super::{Arrival, Edge, Job, Jobs, Now, State, ToStore, Touched, UNTOUCHED};
 use crate::ids::{JobNumber, Timestamp};
 use crate::image::{AttemptEnd, JobHead, PastAttempt, Running};
-use crate::index::{FlowIdx, Slot};
+use crate::index::{DeclarationIdx, FlowIdx, Slot};
 
 impl Jobs {
     /// Makes room for `additional` more jobs.
@@ -115,6 +115,17 @@ impl Jobs {
         before
     }
 
+    /// A declaration has turned down its arguments: it is not offered to that again. Returns false, and changes nothing,
+    /// if no further one can be remembered. It must not stand in its queue.
+    pub(crate) fn refuse_declaration(&mut self, slot: Slot, declaration: DeclarationIdx) -> bool {
+        let job = &mut self.slab[slot];
+        debug_assert_ne!(job.state, State::Ready { queued: true }, "job {} stands in its queue", job.id);
+        let Some(queue) = self.names.use_queue_without(job.queue, declaration) else { return false };
+        let before = std::mem::replace(&mut job.queue, queue);
+        self.names.unuse_queue(before);
+        true
+    }
+
     /// Notes that a job is about to change.
     fn touch(&mut self, slot: Slot) -> &mut Touched {
         let job = &mut self.slab[slot];
@@ -146,12 +157,12 @@ impl Jobs {
         self.counts.leave(state);
         match state {
             State::Ready { queued } => {
-                self.names.elf_of(job.task).ready -= 1;
+                self.names.elf_of(job.queue).ready -= 1;
                 if queued {
-                    self.names.dequeue(job.task, job.place(slot));
+                    self.names.dequeue(job.queue, job.place(slot));
                 }
             }
-            State::Running { .. } => self.names.elf_of(job.task).running -= 1,
+            State::Running { .. } => self.names.elf_of(job.queue).running -= 1,
             State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {}
             State::Vacant | State::Unsealed { .. } => return,
         }
@@ -166,12 +177,12 @@ impl Jobs {
         self.counts.enter(state);
         match state {
             State::Ready { queued } => {
-                self.names.elf_of(job.task).ready += 1;
+                self.names.elf_of(job.queue).ready += 1;
                 if queued {
-                    self.names.enqueue(job.task, job.place(slot));
+                    self.names.enqueue(job.queue, job.place(slot));
                 }
             }
-            State::Running { .. } => self.names.elf_of(job.task).running += 1,
+            State::Running { .. } => self.names.elf_of(job.queue).running += 1,
             State::Vacant
             | State::Unsealed { .. }
             | State::Pending { .. }

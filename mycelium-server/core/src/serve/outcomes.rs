@@ -96,7 +96,14 @@ impl Serving<'_> {
         if let Some((slot, assign)) = self.held_by(session, token) {
             let end = End::Failed(FailedBy::Reported(failure));
             self.end_attempt(now, session, slot, assign, end);
-        } else if let Some(&assign) = self.sessions[session].cancelled_in_flight.get(&token) {
+        } else {
+            self.drop_cancelled(session, token);
+        }
+    }
+
+    /// An attempt that was cancelled never reached its instance.
+    pub(super) fn drop_cancelled(&mut self, session: SessionIdx, token: Token) {
+        if let Some(&assign) = self.sessions[session].cancelled_in_flight.get(&token) {
             self.release(session, assign);
         }
     }

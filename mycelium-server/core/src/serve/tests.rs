@@ -58,7 +58,7 @@ fn instances_of_one_elf_share_its_jobs() {
 #[test]
 fn an_instance_gets_only_tasks_that_it_offers() {
     let mut env = TestEnv::new();
-    let other = ElfOffer { tasks: vec![(Arc::from("task_other"), crate::testing::REVISION)], ..offer(3, 1) };
+    let other = ElfOffer { tasks: vec![crate::testing::task_offer("task_other", &[], &[])], ..offer(3, 1) };
     env.hello(1, None, vec![other], vec![]);
     assert_eq!(assigned(&env.submit(vec![job(1, &[])])), []);
     assert_eq!(assigned(&env.hello(2, None, vec![offer(3, 1)], vec![])), [(2, token(1, 1))]);

@@ -14,6 +14,7 @@ use super::evaluator::{Kind, kind};
 use super::oracle::Oracle;
 use super::rng::Rng;
 use super::store::Store;
+use super::versions;
 
 pub(crate) const ELVES: [&str; 2] = ["baker", "smith"];
 pub(crate) const TASKS: [&str; 2] = ["task_one", "task_two"];
@@ -107,11 +108,13 @@ impl Client {
                 priority: i32::try_from(rng.below(3)).unwrap(),
                 labels: labels(id),
                 policy: PolicyId(u32::from(id.as_bytes()[14].is_multiple_of(4))),
+                shape: versions::shape(id),
                 ..JobHead::default()
             },
             depends_on,
             evaluate: kind(id) != Kind::Plain,
             digest,
+            judged: versions::judged(rng, id),
             spec: Attachment(self.next_spec),
         };
         if kind(id) == Kind::List {

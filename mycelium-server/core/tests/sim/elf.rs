@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use mycelium_core::command::{OutcomeResult, Window};
 use mycelium_core::ids::{AssignNumber, InstanceId, SecretDigest, SessionId, Token};
 
+use super::versions;
+
 /// Where an attempt stands in an elf's hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attempt {
@@ -20,6 +22,8 @@ pub(crate) enum Attempt {
 pub(crate) struct Process {
     pub(crate) instance: InstanceId,
     pub(crate) elf: usize,
+    /// Which version of it.
+    pub(crate) version: u8,
     pub(crate) session: Option<SessionId>,
     /// The secret of its session, if it speaks a version of the protocol that knows of them.
     pub(crate) secret: Option<SecretDigest>,
@@ -40,10 +44,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(instance: InstanceId, elf: usize, window: Window) -> Self {
+    pub(crate) fn new(instance: InstanceId, elf: usize, version: u8, window: Window) -> Self {
         Self {
             instance,
             elf,
+            version,
             session: None,
             secret: None,
             stream: None,
@@ -58,8 +63,10 @@ impl Process {
         }
     }
 
-    /// Takes an assignment. Invariant: windows are never exceeded.
+    /// Takes an assignment. Invariants: it is one that fits, and windows are never exceeded.
     pub(crate) fn take(&mut self, token: Token) {
+        let Self { version, .. } = self;
+        assert!(versions::takes(*version, token.job), "version {version} gets {token:?}, which does not fit");
         assert!(self.held.insert(token, Attempt::Waiting).is_none(), "{token:?} is assigned twice");
         self.order.push(token);
         let unfinished = self.held.values().filter(|attempt| !matches!(attempt, Attempt::Over(_))).count();

@@ -10,6 +10,7 @@ mod evaluator;
 mod oracle;
 mod rng;
 mod store;
+mod versions;
 mod world;
 
 pub(crate) use world::run;

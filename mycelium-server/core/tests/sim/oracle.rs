@@ -12,6 +12,7 @@ use mycelium_core::status::FinalStatus;
 
 use super::evaluator::{Kind, decision, element, elements_of, kind};
 use super::store::Store;
+use super::versions;
 
 /// What the world has seen, as someone outside would.
 #[derive(Debug, Default)]
@@ -34,6 +35,8 @@ pub(crate) struct Oracle {
     revived: BTreeMap<JobId, u32>,
     /// How often each job was handed back since it was submitted or brought back, or the broker began, and when last.
     handed_back: BTreeMap<JobId, (u32, u64)>,
+    /// Jobs with the versions that have turned them down, since they were submitted or brought back, or the broker began.
+    pub(crate) turned_down: BTreeSet<(JobId, u8)>,
     /// Who says hello in the place of another.
     pub(crate) strangers: BTreeSet<RequestId>,
 }
@@ -97,8 +100,17 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn forget_handed_back(&mut self) {
+    /// The core has begun anew, and knows of this no more.
+    pub(crate) fn forget_memory(&mut self) {
         self.handed_back.clear();
+        self.turned_down.clear();
+    }
+
+    /// A job is not offered to those of whom it is known that they do not take it.
+    pub(crate) fn nobody_is_asked_in_vain(&self, job: JobId, version: u8) {
+        assert!(versions::takes_shape(version, job), "job {job} goes to version {version}");
+        let is_known = self.turned_down.contains(&(job, version));
+        assert!(!is_known, "job {job} goes to version {version} again, which has turned it down");
     }
 
     /// A session that has a secret is resumed by nobody who does not know it.
@@ -190,6 +202,7 @@ impl Oracle {
         for write in effects.jobs.iter().filter(|write| write.revived.is_some()) {
             *self.revived.entry(write.id).or_default() += 1;
             self.handed_back.remove(&write.id);
+            self.turned_down.retain(|(job, _)| *job != write.id);
         }
     }
 

@@ -14,6 +14,7 @@ use super::evaluator::Evaluator;
 use super::oracle::Oracle;
 use super::rng::Rng;
 use super::store::Store;
+use super::versions;
 
 mod elves;
 mod network;
@@ -124,6 +125,8 @@ enum ToElf {
 #[derive(Debug, Clone, Copy)]
 struct Stream {
     process: usize,
+    /// What it said `Hello` as.
+    version: u8,
     session: Option<SessionId>,
     /// When its latest message in either direction arrives: messages of a stream stay in order.
     busy_until: [u64; 2],
@@ -166,6 +169,12 @@ struct World {
 #[derive(Debug)]
 enum Waiting {
     Command(Box<Command>),
+    /// The arguments of an attempt do not fit that version, which its session is of.
+    Unfit {
+        session: SessionId,
+        token: Token,
+        version: u8,
+    },
     /// The stream closed, which says something of the session only as long as it has no other.
     Closed {
         session: SessionId,
@@ -187,6 +196,7 @@ fn speaker(command: &Command) -> Option<SessionId> {
         | Command::Retry(_)
         | Command::StreamClosed { .. }
         | Command::ArgumentsFailed { .. }
+        | Command::Unfit { .. }
         | Command::ArgumentsDelayed { .. }
         | Command::ArgumentsReady { .. }
         | Command::Evaluated { .. }
@@ -223,7 +233,8 @@ impl World {
         let processes = (0..4)
             .map(|index| {
                 let window = Window { jobs: 1 + index % 3, concurrency: 1 + index % 2 };
-                Process::new(InstanceId::new(rng.id()), (index % 2) as usize, window)
+                let version = versions::any(&mut rng);
+                Process::new(InstanceId::new(rng.id()), (index % 2) as usize, version, window)
             })
             .collect();
         Self {
@@ -316,10 +327,12 @@ impl World {
         self.outcome.jobs = self.store.finished.len();
     }
 
-    /// Faults end: every stream is opened anew, since what was lost on the old ones stays lost.
+    /// Faults end: every stream is opened anew, since what was lost on the old ones stays lost. From now on there is
+    /// somebody for every job.
     fn heal(&mut self) {
         self.has_faults = false;
         for index in 0..self.processes.len() {
+            self.processes[index].version = versions::TAKES_ALL;
             self.processes[index].window = Window { jobs: 2, concurrency: 2 };
             self.processes[index].window_max = self.processes[index].window_max.max(2);
             if let Some(stream) = self.processes[index].stream {

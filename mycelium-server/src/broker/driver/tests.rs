@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::command::{
-    ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, OutcomeResult, Scope, Window,
+    ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, OutcomeResult, Scope, TaskOffer, Window,
 };
 use mycelium_core::ids::{
-    AssignNumber, Attachment, ContentDigest, FlowId, InstanceId, JobId, Revision, Token,
+    AssignNumber, Attachment, ContentDigest, FlowId, InstanceId, JobId, Revision, SignatureId, Token,
 };
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
+use mycelium_core::signature::{Judged, Signature};
 use mycelium_core::status::Status;
 
 use super::recovery::DEFECTS_MAX;
@@ -42,9 +43,10 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
     let stream = handle.next_stream();
     let (outbox, _outbox) = mpsc::channel(16);
     let (assign, assigned) = mpsc::channel(16);
+    let signature = Arc::new(Signature::new(SignatureId::default(), Vec::new()));
     let offer = ElfOffer {
         elf,
-        tasks: vec![(task, Revision::new([0; 32]))],
+        tasks: vec![TaskOffer { task, revision: Revision::new([0; 32]), signature }],
         window: Window { jobs: 1, concurrency: 1 },
     };
     let hello = Hello {
@@ -91,6 +93,7 @@ fn submission(id: JobId) -> Submission {
             evaluate: false,
             body: Bytes::new(),
             digest: ContentDigest::default(),
+            judged: Judged::NOT,
         }],
     }
 }

@@ -27,6 +27,7 @@ async fn with_a_cancelled_job() -> Handle {
         depends_on,
         evaluate: false,
         body: Bytes::new(),
+        judged: mycelium_core::signature::Judged::NOT,
         digest: ContentDigest::default(),
     };
     let mut jobs = vec![job(1, Vec::new())];

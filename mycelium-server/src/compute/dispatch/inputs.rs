@@ -1,6 +1,7 @@
 //! What the arguments of assignments are computed from, and computing them.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use tokio::runtime;
 use super::super::failed::Failed;
 use super::super::operands::{Operands, ReadOutputs, read_outputs, spec_of};
 use super::super::quick::{QUICK_SPLICED_BYTES, QUICK_TIME, QuickOperands};
+use super::super::tasks::Tasks;
+use super::fit;
 use crate::blobs::Blobs;
 use crate::broker::{CallError, FailureBody, Handle};
 use crate::defect;
@@ -40,11 +43,20 @@ pub(super) struct DerivedAssignments {
     pub(super) delayed: Vec<Assignment>,
 }
 
+/// What was read for assignments, and what became of the others.
+pub(super) struct Read {
+    pub(super) inputs: Result<Inputs, TooMuch>,
+    /// Their records are damaged.
+    pub(super) failures: Failures,
+    /// Their arguments do not fit what the instance declares.
+    pub(super) unfit: Vec<Token>,
+}
+
 /// The specifications of assignments.
 #[derive(Default)]
-struct Decoded {
-    readable: Vec<Assignment>,
-    specs: Vec<v1::JobSpec>,
+pub(super) struct Decoded {
+    pub(super) readable: Vec<Assignment>,
+    pub(super) specs: Vec<v1::JobSpec>,
     /// The jobs whose outputs their values may be made of.
     sources: HashSet<JobId>,
     failures: Failures,
@@ -82,20 +94,22 @@ impl Inputs {
     pub(super) async fn read(
         handle: &Handle,
         assignments: Vec<Assignment>,
+        tasks: &Arc<Tasks>,
         bytes_max: usize,
-    ) -> Result<(Result<Self, TooMuch>, Failures), CallError> {
+    ) -> Result<Read, CallError> {
         let store = &**handle.store();
         let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
         let records = isolate(&ids, |ids| store.specs(ids)).await?;
         let bytes = records.iter().flatten().flatten().map(|record| record.body.len()).sum();
-        let Decoded { readable, specs, sources, failures } =
-            handle.work_on(bytes, move || Ok(Decoded::of(assignments, records))).await?;
+        let decoded = handle.work_on(bytes, move || Ok(Decoded::of(assignments, records))).await?;
+        let (Decoded { readable, specs, sources, failures }, unfit) =
+            fit::judge(handle, tasks, decoded).await?;
         let inputs = match read_outputs(store, sources, bytes_max).await {
             Ok(outputs) => Ok(Self { assignments: readable, specs, outputs }),
             Err(Failed::Permanent(failure)) => Err(TooMuch { assignments: readable, failure }),
             Err(Failed::Transient(error)) => return Err(error),
         };
-        Ok((inputs, failures))
+        Ok(Read { inputs, failures, unfit })
     }
 
     /// Computes what takes little.

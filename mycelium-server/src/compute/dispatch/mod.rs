@@ -4,6 +4,7 @@
 //! neither the jobs behind it nor those of other flows wait for it, is computed when it is its flow's turn, and is sent as
 //! the newest assignment then, with a number of its own from the core.
 
+mod fit;
 mod inputs;
 
 use std::collections::{HashMap, VecDeque};
@@ -26,7 +27,7 @@ use crate::fair::{Turn, Turns};
 use crate::report::Report;
 use crate::store::{BlobRole, BlobUse};
 use crate::values::Derived;
-use inputs::{DerivedAssignments, Failures, Inputs, TooMuch};
+use inputs::{DerivedAssignments, Failures, Inputs, Read, TooMuch};
 
 /// A message grows to about so many bytes of arguments before the next begins.
 const ASSIGN_BYTES_TARGET: usize = 1024 * 1024;
@@ -75,6 +76,8 @@ struct Computed {
 struct Assembled {
     assignments: Vec<v1::Assignment>,
     failures: Vec<(Token, FailureBody)>,
+    /// These do not fit what the instance declares.
+    unfit: Vec<Token>,
     /// These take longer.
     delayed: Vec<Assignment>,
 }
@@ -130,6 +133,11 @@ impl Dispatcher {
             for (token, failure) in assembled.failures {
                 self.fail(token, failure).await?;
             }
+            for token in assembled.unfit {
+                self.tasks.forget(token);
+                let command = Command::Unfit { session: self.session, token };
+                self.tell(command, Vec::new()).await?;
+            }
             self.put_aside(assembled.delayed).await?;
             self.send(assembled.assignments, last).await?;
         }
@@ -174,10 +182,11 @@ impl Dispatcher {
         self.tell(Command::ArgumentsDelayed { session: self.session, tokens }, Vec::new()).await?;
         for assignment in delayed {
             let (handle, turns) = (self.handle.clone(), self.aside_turns.clone());
+            let tasks = Arc::clone(&self.tasks);
             let computed = async move {
                 let place = turns.turn(assignment.flow, 1).await;
                 let token = assignment.token;
-                let result = compute(&handle, assignment).await?;
+                let result = compute(&handle, &tasks, assignment).await?;
                 Ok(Computed { token, result, _place: place })
             };
             self.aside.spawn(async move { defect::catch_async("arguments put aside", computed).await? });
@@ -228,8 +237,10 @@ impl Dispatcher {
         let mut parts = vec![assignments];
         while let Some(part) = parts.pop() {
             let is_short = part.len() <= COMPUTED_HERE_MAX;
-            let (inputs, damaged) = Inputs::read(&self.handle, part, QUICK_OUTPUTS_BYTES).await?;
-            done.failures.extend(damaged);
+            let Read { inputs, failures, unfit } =
+                Inputs::read(&self.handle, part, &self.tasks, QUICK_OUTPUTS_BYTES).await?;
+            done.failures.extend(failures);
+            done.unfit.extend(unfit);
             match inputs {
                 Ok(inputs) => {
                     let derived = if is_short {
@@ -266,12 +277,15 @@ fn or_defect(joined: Result<Result<Computed, CallError>, JoinError>) -> Result<C
 /// Assembles what takes longer, when it is the flow's turn.
 async fn compute(
     handle: &Handle,
+    tasks: &Arc<Tasks>,
     assignment: Assignment,
 ) -> Result<Result<v1::Assignment, FailureBody>, CallError> {
     let turn = handle.turn(Party::Flow(assignment.flow)).await;
     let (elf, task) = (Arc::clone(&assignment.elf), Arc::clone(&assignment.task));
-    let (inputs, mut damaged) = Inputs::read(handle, vec![assignment], OUTPUTS_BYTES_MAX).await?;
-    if let Some((_, failure)) = damaged.pop() {
+    // What has stepped aside has been judged.
+    let Read { inputs, mut failures, unfit: _ } =
+        Inputs::read(handle, vec![assignment], tasks, OUTPUTS_BYTES_MAX).await?;
+    if let Some((_, failure)) = failures.pop() {
         return Ok(Err(failure));
     }
     let inputs = match inputs {

@@ -9,6 +9,7 @@ use mycelium_core::effects::{Evaluation, Refusal};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
+use mycelium_core::signature::Judged;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload};
 use mycelium_values::Value;
@@ -174,6 +175,7 @@ impl Expansion {
                 evaluate: false,
                 body,
                 digest: element_digest(self.digest, place),
+                judged: Judged::NOT,
                 blobs: common.iter().copied().chain(large.map(|blob| blob.digest)).collect(),
             });
         }

@@ -121,7 +121,8 @@ fn finished_job(record: &FinishedRecord) -> v1::Job {
 
 /// What any job has; the rest is unset.
 fn any_job(head: &JobHead) -> v1::Job {
-    let JobHead { id: job, flow, elf, task, priority, labels, policy: _, number: _, submitted_at } = head;
+    let JobHead { id: job, flow, elf, task, priority, labels, policy: _, number: _, submitted_at, shape: _ } =
+        head;
     v1::Job {
         job_id: id(job.as_bytes()),
         flow_id: id(flow.as_bytes()),

@@ -15,6 +15,7 @@ use mycelium_core::image::{
     SessionRecord, SubmissionRecord,
 };
 use mycelium_core::labels::Labels;
+use mycelium_core::signature::Shape;
 use mycelium_core::status::FinalCounts;
 use mycelium_proto::v1::{self, payload};
 use prost::Message as _;
@@ -76,6 +77,14 @@ fn attempts(number: u64) -> Vec<PastAttempt> {
     (1..).zip(ends).take(number as usize % 8).map(past).collect()
 }
 
+/// Some were stored before shapes were, and some have no arguments.
+fn shape(number: u64) -> Shape {
+    match number % 3 {
+        0 => Shape::UNKNOWN,
+        names => Shape::of(["grams", "unit"].into_iter().take(names as usize - 1).map(Into::into)),
+    }
+}
+
 fn head(number: u64) -> JobHead {
     JobHead {
         id: job(number),
@@ -87,6 +96,7 @@ fn head(number: u64) -> JobHead {
         policy: PolicyId(number as u32 % 2),
         number: JobNumber(number),
         submitted_at: Timestamp(NOW - 1_000 + number),
+        shape: shape(number),
     }
 }
 

@@ -35,6 +35,15 @@ pub(super) struct Spec {
     pub(super) labels: BTreeMap<String, String>,
     #[prost(uint32, tag = "13")]
     pub(super) policy: u32,
+    #[prost(message, optional, tag = "14")]
+    pub(super) shape: Option<Shape>,
+}
+
+/// Within [`Spec`], [`Live`] and [`Finished`]: the names of the arguments. Missing where they were not stored.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Shape {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) names: Vec<String>,
 }
 
 /// Of `live`.
@@ -72,6 +81,8 @@ pub(super) struct Live {
     pub(super) policy: u32,
     #[prost(message, repeated, tag = "16")]
     pub(super) attempts: Vec<PastAttempt>,
+    #[prost(message, optional, tag = "17")]
+    pub(super) shape: Option<Shape>,
 }
 
 /// Within [`Live`] and [`PastAttempt`].
@@ -126,6 +137,8 @@ pub(super) struct Finished {
     pub(super) policy: u32,
     #[prost(message, repeated, tag = "18")]
     pub(super) attempts: Vec<PastAttempt>,
+    #[prost(message, optional, tag = "19")]
+    pub(super) shape: Option<Shape>,
 }
 
 /// Within [`Finished`].

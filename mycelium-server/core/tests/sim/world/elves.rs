@@ -5,6 +5,7 @@ use mycelium_core::ids::{AssignNumber, Attachment, InstanceId, Token};
 
 use super::super::client::ELVES;
 use super::super::elf::{Attempt, Process};
+use super::super::versions;
 use super::{Event, FromElf, MS, READ_AFTER_STALL, SECOND, Stream, ToElf, World};
 
 impl World {
@@ -15,7 +16,8 @@ impl World {
         let elf = self.processes[process].elf;
         let window = Window { jobs: 2, concurrency: 1 };
         let instance = InstanceId::new(self.rng.id());
-        self.processes[process] = Process::new(instance, elf, window);
+        let version = if self.has_faults { versions::any(&mut self.rng) } else { versions::TAKES_ALL };
+        self.processes[process] = Process::new(instance, elf, version, window);
         self.after(10 * SECOND, Event::Connect { process, instance });
     }
 
@@ -28,7 +30,7 @@ impl World {
         let stream = self.next_stream;
         let read_from = self.now.max(self.stalled_until + READ_AFTER_STALL);
         let busy_until = [self.now, read_from];
-        self.streams.insert(stream, Stream { process, session: None, busy_until });
+        self.streams.insert(stream, Stream { process, version: entry.version, session: None, busy_until });
         let hello = FromElf::Hello { resume: entry.session, held: entry.held_tokens(), window: entry.window };
         self.processes[process].stream = Some(stream);
         self.processes[process].is_welcome = false;

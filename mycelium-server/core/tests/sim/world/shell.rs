@@ -7,11 +7,12 @@ use std::time::Duration;
 use mycelium_core::Core;
 use mycelium_core::command::{Command, ElfOffer, Hello, OutcomeResult};
 use mycelium_core::effects::{Assignment, Effects, Reply, Send};
-use mycelium_core::ids::{AssignNumber, Clocks, RequestId, Revision, SessionId, Steady, Timestamp, Token};
+use mycelium_core::ids::{AssignNumber, Clocks, RequestId, SessionId, Steady, Timestamp, Token};
 
 use super::super::client::{ELVES, TASKS};
 use super::super::elf::Process;
 use super::super::oracle::Oracle;
+use super::super::versions;
 use super::{
     BATCHES_MAX, Event, FromElf, LATE_MAX, MS, SECOND, Stream, ToElf, Waiting, World, secret, speaker,
 };
@@ -37,6 +38,12 @@ impl World {
                     if self.of_session.get(&session) != Some(&stream) =>
                 {
                     continue;
+                }
+                Some(Waiting::Unfit { session, token, version }) => {
+                    if self.core.token_task(session, token).is_some() {
+                        self.oracle.turned_down.insert((token.job, version));
+                    }
+                    Command::Unfit { session, token }
                 }
                 Some(Waiting::Closed { session, .. }) => {
                     self.of_session.remove(&session);
@@ -74,7 +81,7 @@ impl World {
         for session in self.core.leases_over(now) {
             let is_heard = self.inbox.iter().any(|waiting| match waiting {
                 Waiting::Command(command) => speaker(command) == Some(session),
-                Waiting::Closed { .. } => false,
+                Waiting::Closed { .. } | Waiting::Unfit { .. } => false,
             });
             if is_heard {
                 self.core.apply(now, Command::Heard { session }, effects);
@@ -120,7 +127,7 @@ impl World {
         self.inbox.clear();
         self.hellos.clear();
         self.of_session.clear();
-        self.oracle.forget_handed_back();
+        self.oracle.forget_memory();
         let streams: Vec<u64> = self.streams.keys().copied().collect();
         for stream in streams {
             self.cut(stream);
@@ -173,6 +180,7 @@ impl World {
                     self.oracle.dependencies_are_done(&self.store, assignment.token.job);
                 }
                 let last = AssignNumber(first.0 + assignments.len() as u64 - 1);
+                let assignments = self.turn_down(session, assignments);
                 let assignments = self.put_aside(session, assignments);
                 if assignments.is_empty() {
                     return;
@@ -207,6 +215,23 @@ impl World {
         }
     }
 
+    /// The arguments of some do not fit. Gives the others.
+    fn turn_down(&mut self, session: SessionId, assignments: Vec<Assignment>) -> Vec<Assignment> {
+        let stream = self.of_session.get(&session).and_then(|stream| self.streams.get(stream));
+        let Some(&Stream { version, .. }) = stream else { return assignments };
+        assignments
+            .iter()
+            .for_each(|assignment| self.oracle.nobody_is_asked_in_vain(assignment.token.job, version));
+        let fits =
+            |assignment: &Assignment| assignment.is_judged || versions::takes(version, assignment.token.job);
+        let (fitting, others): (Vec<_>, Vec<_>) = assignments.into_iter().partition(fits);
+        for Assignment { token, .. } in others {
+            let unfit = Waiting::Unfit { session, token, version };
+            self.inbox.push_back(unfit);
+        }
+        fitting
+    }
+
     /// The arguments of some take longer to compute. Gives the others.
     pub(super) fn put_aside(&mut self, session: SessionId, assignments: Vec<Assignment>) -> Vec<Assignment> {
         let Some(&stream) = self.of_session.get(&session) else { return assignments };
@@ -231,10 +256,9 @@ impl World {
             let secret_new = (entry.process % 2 == 1).then(|| secret(&mut self.rng));
             self.hellos.insert(request, (stream, secret_new));
             let tasks = if entry.process == 3 { &TASKS[..1] } else { &TASKS[..] };
-            let revision = Revision::new([1; 32]);
             let offer = ElfOffer {
                 elf: Arc::from(ELVES[process.elf]),
-                tasks: tasks.iter().map(|task| (Arc::from(*task), revision)).collect(),
+                tasks: tasks.iter().map(|task| versions::offer(entry.version, task)).collect(),
                 window,
             };
             let (instance, secret) = (process.instance, process.secret);

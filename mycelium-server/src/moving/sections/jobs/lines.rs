@@ -6,6 +6,7 @@ use mycelium_core::ids::{
     Attempt, ContentDigest, FailureId, FlowId, InstanceId, JobId, JobNumber, PolicyId, Revision, SessionId,
 };
 use mycelium_core::image::{AttemptEnd, JobHead, PastAttempt, Running};
+use mycelium_core::signature::Shape;
 use mycelium_proto::v1::{self, payload};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
@@ -29,11 +30,14 @@ pub(super) struct Head {
     labels: LabelMap,
     policy: u32,
     submitted: Moment,
+    /// The names of its arguments; missing where they were not stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    argument_names: Option<Vec<String>>,
 }
 
 impl Head {
     pub(super) fn of(head: &JobHead) -> Self {
-        let JobHead { id, flow, elf, task, priority, labels, policy, number, submitted_at } = head;
+        let JobHead { id, flow, elf, task, priority, labels, policy, number, submitted_at, shape } = head;
         Self {
             id: Text(*id),
             number: number.0,
@@ -44,11 +48,12 @@ impl Head {
             labels: label_map(labels),
             policy: policy.0,
             submitted: (*submitted_at).into(),
+            argument_names: shape.names().map(|names| names.iter().map(|name| name.to_string()).collect()),
         }
     }
 
     pub(super) fn read(self) -> JobHead {
-        let Self { id, number, flow, elf, task, priority, labels, policy, submitted } = self;
+        let Self { id, number, flow, elf, task, priority, labels, policy, submitted, argument_names } = self;
         JobHead {
             id: id.0,
             flow: flow.0,
@@ -59,6 +64,8 @@ impl Head {
             policy: PolicyId(policy),
             number: JobNumber(number),
             submitted_at: submitted.into(),
+            shape: argument_names
+                .map_or(Shape::UNKNOWN, |names| Shape::of(names.into_iter().map(Into::into))),
         }
     }
 }

@@ -7,6 +7,7 @@ use mycelium_core::ids::{
     Revision, SessionId, SubmissionId, Timestamp,
 };
 use mycelium_core::image::{AttemptEnd, JobHead, LiveJob, PastAttempt, Running};
+use mycelium_core::signature::Shape;
 use mycelium_core::status::FinalStatus;
 
 use super::super::keys::index::status_tag;
@@ -40,7 +41,18 @@ macro_rules! head {
         impl message::$message {
             /// The message of that job; the rest is unset.
             fn of(head: &JobHead) -> Self {
-                let JobHead { id: _, flow, elf, task, priority, labels, policy, number, submitted_at } = head;
+                let JobHead {
+                    id: _,
+                    flow,
+                    elf,
+                    task,
+                    priority,
+                    labels,
+                    policy,
+                    number,
+                    submitted_at,
+                    shape,
+                } = head;
                 Self {
                     flow: flow.as_bytes().to_vec(),
                     elf: elf.to_string(),
@@ -50,6 +62,7 @@ macro_rules! head {
                     policy: policy.0,
                     number: number.0,
                     submitted_at: submitted_at.0,
+                    shape: message::Shape::of(shape),
                     ..Self::default()
                 }
             }
@@ -66,6 +79,7 @@ macro_rules! head {
                     policy: PolicyId(self.policy),
                     number: JobNumber(self.number),
                     submitted_at: Timestamp(self.submitted_at),
+                    shape: self.shape.take().map_or(Shape::UNKNOWN, message::Shape::read),
                 })
             }
         }
@@ -73,6 +87,17 @@ macro_rules! head {
 }
 
 head!(Spec, Live, Finished);
+
+impl message::Shape {
+    fn of(shape: &Shape) -> Option<Self> {
+        let names = shape.names()?.iter().map(|name| name.to_string()).collect();
+        Some(Self { names })
+    }
+
+    fn read(self) -> Shape {
+        Shape::of(self.names.into_iter().map(Into::into))
+    }
+}
 
 impl Record for SpecRecord {
     type Message = message::Spec;

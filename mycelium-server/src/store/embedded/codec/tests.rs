@@ -7,6 +7,7 @@ use mycelium_core::image::{
     AttemptEnd, FlowRecord, JobHead, LiveJob, PastAttempt, Running, SessionRecord, SubmissionRecord,
 };
 use mycelium_core::labels::Labels;
+use mycelium_core::signature::Shape;
 use proptest::prelude::*;
 
 use super::*;
@@ -47,6 +48,7 @@ fn live() -> LiveJob {
             policy: PolicyId(u32::MAX),
             number: JobNumber(u64::MAX),
             submitted_at: Timestamp(1),
+            shape: Shape::of(["grams".into(), "".into()]),
         },
         digest: ContentDigest(u64::MAX),
         waits_for: vec![JobId::new([3; 16]), JobId::new([4; 16])],

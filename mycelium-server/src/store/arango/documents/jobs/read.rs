@@ -9,6 +9,7 @@ use mycelium_core::ids::{
     Attempt, ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, PolicyId, SubmissionId,
 };
 use mycelium_core::image::{JobHead, LiveJob, PastAttempt, Running};
+use mycelium_core::signature::Shape;
 use serde::Deserialize;
 
 use super::super::text::Text;
@@ -34,6 +35,7 @@ pub(in super::super::super) struct JobDocument {
     #[serde(default, deserialize_with = "optional_number")]
     ord: Option<u64>,
     submit_date: Option<Date>,
+    argument_names: Option<Vec<String>>,
     #[serde(default, deserialize_with = "optional_number")]
     digest: Option<u64>,
     depends_on: Option<Vec<Text<JobId>>>,
@@ -88,7 +90,13 @@ impl JobDocument {
             policy: PolicyId(self.policy.unwrap_or_default()),
             number: JobNumber(self.need(self.ord, "ord")?),
             submitted_at: self.need(self.submit_date, "submit_date")?.0,
+            shape: self.shape(),
         })
+    }
+
+    fn shape(&mut self) -> Shape {
+        let names = self.argument_names.take();
+        names.map_or(Shape::UNKNOWN, |names| Shape::of(names.into_iter().map(Arc::from)))
     }
 
     fn ids(ids: Option<Vec<Text<JobId>>>) -> Vec<JobId> {

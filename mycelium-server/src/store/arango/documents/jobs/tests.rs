@@ -7,6 +7,7 @@ use mycelium_core::ids::{
     Timestamp,
 };
 use mycelium_core::image::{JobHead, LiveJob};
+use mycelium_core::signature::Shape;
 use serde_json::Value;
 
 use super::*;
@@ -24,6 +25,7 @@ fn head(number: u8) -> JobHead {
         policy: PolicyId(2),
         number: JobNumber(u64::MAX - 1),
         submitted_at: Timestamp(1_764_411_409_123_456),
+        shape: Shape::of(["grams".into()]),
     }
 }
 

@@ -76,7 +76,7 @@ impl Serialize for JobUpdate<'_> {
 impl<M: SerializeMap> Attributes<M> {
     fn spec(&mut self, spec: &SpecRecord) -> Result<(), M::Error> {
         let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body } = spec;
-        let JobHead { id: _, flow, elf, task, priority, labels, policy, number, submitted_at } = head;
+        let JobHead { id: _, flow, elf, task, priority, labels, policy, number, submitted_at, shape } = head;
         self.put("flow", Text(flow))?;
         self.put("machine_elf", &**elf)?;
         self.put("task", &**task)?;
@@ -87,6 +87,7 @@ impl<M: SerializeMap> Attributes<M> {
         self.put("ord", sorted::text(number.0))?;
         self.put("submit_date", Date(*submitted_at))?;
         self.put("submit_ms", Date(*submitted_at).ms())?;
+        self.put_some("argument_names", shape.names().map(|names| Each(names, |name| &**name)))?;
         self.put("digest", sorted::text(digest.0))?;
         self.put_some("depends_on", texts(depends_on))?;
         self.put_some("gathered_by", gathered_by.map(Text))?;
@@ -178,6 +179,7 @@ impl<M: SerializeMap> Attributes<M> {
             "ord",
             "submit_date",
             "submit_ms",
+            "argument_names",
             "digest",
             "depends_on",
             "gathered_by",
