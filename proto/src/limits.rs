@@ -37,6 +37,10 @@ pub const FOR_EACH_ELEMENTS_MAX: usize = 100_000;
 pub const VALUE_PREVIEW_BYTES_MAX: usize = 1024;
 /// The most jobs in one `SubmitJobs` call; a larger submission goes in parts.
 pub const SUBMIT_JOBS_MAX: usize = 8_192;
+/// How many warnings answer one submission.
+pub const WARNINGS_MAX: usize = 16;
+/// How long a warning is, in bytes.
+pub const WARNING_BYTES_MAX: usize = 1024;
 /// The most bytes a runtime puts into one `SubmitJobs` call before it begins the next part.
 pub const SUBMIT_BYTES_TARGET: usize = 2 * 1024 * 1024;
 /// The most nodes in the value graph of one job.

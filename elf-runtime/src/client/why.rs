@@ -47,6 +47,16 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
                 format!("of the {n} processes of the elf `{elf}` that are connected none offers `{task}`")
             }
         },
+        Some(Kind::NoFittingInstance(none)) => match none.instances {
+            1 => format!(
+                "the one process of the elf `{elf}` that offers `{task}` does not take its arguments{}",
+                lacks(none)
+            ),
+            n => format!(
+                "none of the {n} processes of the elf `{elf}` that offer `{task}` takes its arguments{}",
+                lacks(none)
+            ),
+        },
         Some(Kind::NoFreeWindow(full)) => format!(
             "the elf `{elf}` is busy: it holds {} of at most {}, and {} before this one{}",
             Count(full.held, "job"),
@@ -113,6 +123,17 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
         None => "the broker gives a reason that this program does not know".to_owned(),
     };
     format!("{status}: {why}")
+}
+
+/// What is lacking, if it is the same everywhere as far as is known; else nothing.
+fn lacks(none: &v1::NoFittingInstance) -> String {
+    let mut all = none.unfit.iter().map(|unfit| &unfit.lacks);
+    match all.next() {
+        Some(first) if !first.is_empty() && all.all(|lacks| lacks == first) => {
+            format!(" ({})", first.join("; "))
+        }
+        Some(_) | None => String::new(),
+    }
 }
 
 /// The note about an elf whose threads are blocked; empty if they are not.

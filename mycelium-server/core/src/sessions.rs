@@ -138,6 +138,11 @@ impl Sessions {
         (entry.instance == instance && is_trusted).then_some(session)
     }
 
+    /// All of them, oldest first.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SessionId> {
+        self.by_id.keys().copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.arena.len()
     }

@@ -98,6 +98,16 @@ impl Judged {
         Some(all[place].1)
     }
 
+    /// Whether this is what these come to, each once.
+    pub fn is(&self, judged: impl IntoIterator<Item = (SignatureId, bool)>) -> bool {
+        let mut count = 0;
+        let are_in = judged.into_iter().all(|(id, takes)| {
+            count += 1;
+            self.by_signature(id) == Some(takes)
+        });
+        are_in && count == self.iter().count()
+    }
+
     /// Each signature that was asked, and whether it takes them.
     pub fn iter(&self) -> impl Iterator<Item = (SignatureId, bool)> {
         self.0.iter().flat_map(|all| all.iter().copied())

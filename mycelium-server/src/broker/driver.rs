@@ -12,11 +12,12 @@ mod streams;
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_core::Core;
 use mycelium_core::command::Command;
-use mycelium_core::effects::{Effects, Evaluation, Reply};
+use mycelium_core::effects::{Effects, Evaluation, Reply, Send as Sent};
 use mycelium_core::ids::{Clocks, Commit, RequestId, SessionId};
 use tokio::sync::{mpsc, watch};
 
@@ -27,6 +28,7 @@ use super::handle::Handle;
 use super::limits::Backlog;
 use super::message::{BlobUses, Body, CallError, HelloMessage, Message, Query, shift_attachments, speaker};
 use super::progress::Progress;
+use super::registry::{Registry, Signatures};
 use super::start::StartError;
 use super::turns::Turns;
 use super::watch::{WatchStart, Watches};
@@ -71,6 +73,7 @@ pub(crate) struct Driver {
     disk: Disk,
     clock: Clock,
     config: Config,
+    registry: Arc<Registry>,
     inbox: mpsc::Receiver<Message>,
     progress: watch::Sender<Progress>,
     /// Messages taken from the inbox for which the last batch had no room.
@@ -99,6 +102,7 @@ struct Gathered {
     bodies: Vec<Body>,
     elves: Vec<ElfRecord>,
     revisions: Vec<RevisionRecord>,
+    welcomed: Vec<(SessionId, Signatures)>,
     blob_uses: Vec<BlobUses>,
     queries: Vec<Query>,
     watches: Vec<WatchStart>,
@@ -125,6 +129,7 @@ impl Driver {
             disk,
             clock: *handle.clock(),
             config,
+            registry: Arc::clone(handle.registry()),
             inbox,
             progress,
             waiting: VecDeque::new(),
@@ -294,7 +299,7 @@ impl Driver {
                 self.core.apply(now, command, effects);
             }
             Message::Hello(hello) => {
-                let HelloMessage { mut hello, elves, revisions, attachment, reply } = *hello;
+                let HelloMessage { mut hello, elves, revisions, signatures, attachment, reply } = *hello;
                 let request = self.requests.expect(reply);
                 hello.request = request;
                 gathered.elves.extend(elves);
@@ -306,6 +311,7 @@ impl Driver {
                     && *answered == request
                 {
                     self.streams.attach(*session, attachment);
+                    gathered.welcomed.push((*session, signatures));
                 }
             }
             Message::FromStream { session, stream, mut command, bodies } => {
@@ -356,13 +362,13 @@ impl Driver {
     }
 
     async fn store_batch(&mut self, effects: &mut Effects, gathered: Gathered) -> Result<ToRelease, Setback> {
-        let Gathered { bodies, elves, revisions, blob_uses, queries, watches } = gathered;
+        let Gathered { bodies, elves, revisions, welcomed, blob_uses, queries, watches } = gathered;
         let Some(counters) = effects.counters.take() else {
             debug_assert!(
                 elves.is_empty() && revisions.is_empty() && blob_uses.is_empty(),
                 "what is to be stored beside the core has required a commit"
             );
-            return Ok(ToRelease { bodies, built: Built::default(), blob_uses, queries, watches });
+            return Ok(ToRelease { bodies, built: Built::default(), welcomed, blob_uses, queries, watches });
         };
         let mut built = batch::build(effects, counters, &bodies, elves, revisions)
             .map_err(|mismatch| Setback::Defect(Defect::of("a batch for the store", &mismatch)))?;
@@ -375,12 +381,19 @@ impl Driver {
         self.refusals.on_stored();
         self.defects = 0;
         self.progress.send_replace(Progress::of(self.commit));
-        Ok(ToRelease { bodies, built, blob_uses, queries, watches })
+        Ok(ToRelease { bodies, built, welcomed, blob_uses, queries, watches })
     }
 
     /// Lets everybody know what is durable now.
     fn release(&mut self, effects: Effects, stored: ToRelease) {
-        let ToRelease { bodies, built, blob_uses, queries, watches } = stored;
+        let ToRelease { bodies, built, welcomed, blob_uses, queries, watches } = stored;
+        // Before anybody is answered: what is submitted from then on is held against them.
+        welcomed.into_iter().for_each(|(session, signatures)| self.registry.welcome(session, signatures));
+        for sent in &effects.sends {
+            if let Sent::SessionOver { session } = sent {
+                self.registry.end(*session);
+            }
+        }
         for (request, reply) in effects.replies {
             self.requests.answer(request, reply, self.commit);
         }
@@ -453,6 +466,7 @@ impl Driver {
 struct ToRelease {
     bodies: Vec<Body>,
     built: Built,
+    welcomed: Vec<(SessionId, Signatures)>,
     blob_uses: Vec<BlobUses>,
     queries: Vec<Query>,
     watches: Vec<WatchStart>,

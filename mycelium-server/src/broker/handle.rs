@@ -48,7 +48,7 @@ struct Inner {
     inbox: mpsc::Sender<Message>,
     store: Arc<dyn Storage>,
     progress: watch::Receiver<Progress>,
-    registry: Registry,
+    registry: Arc<Registry>,
     processes: Processes,
     clock: Clock,
     config: Config,
@@ -80,7 +80,7 @@ impl Handle {
                 inbox,
                 store,
                 progress,
-                registry: Registry::default(),
+                registry: Arc::default(),
                 processes: Processes::new(config.sessions_max.saturating_mul(2)),
                 clock,
                 config,
@@ -115,7 +115,7 @@ impl Handle {
         &self.inner.clock
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.inner.registry
     }
 

@@ -10,6 +10,7 @@ use mycelium_core::effects::{Assignment, Refusal, Reply, Verdict};
 use mycelium_core::ids::{AssignNumber, Attachment, Commit, FailureId, SessionId, Token};
 use tokio::sync::{SetOnce, mpsc, oneshot};
 
+use super::registry::Signatures;
 use super::watch::WatchStart;
 use crate::blobs::BlobError;
 use crate::defect::Defect;
@@ -74,6 +75,8 @@ pub(crate) struct HelloMessage {
     /// What it says of its elves, to be stored.
     pub(crate) elves: Vec<ElfRecord>,
     pub(crate) revisions: Vec<RevisionRecord>,
+    /// What it declares, to be held against from the moment that it is welcomed.
+    pub(crate) signatures: Signatures,
     pub(crate) attachment: StreamAttachment,
     pub(crate) reply: ReplySender,
 }

@@ -45,7 +45,7 @@ pub(crate) use outputs::{BadOutput, in_order};
 pub(crate) use processes::Process;
 pub(crate) use progress::{Progress, StoreState};
 pub(crate) use registry::{
-    BadSchema, ElfSignature, Misfit, Signatures, TaskSignature, core_signature, shape_of,
+    BadSchema, Misfit, Ruling, Signatures, Standing, TaskSignature, core_signature, shape_of,
 };
 pub(crate) use submit::{PreparedJob, Submission};
 #[cfg(test)]
@@ -96,6 +96,7 @@ pub(crate) fn start_within(
     let (inbox_sender, inbox) = mpsc::channel(config.queue_max);
     let handle = Handle::new(inbox_sender, Arc::clone(&store), progress_seen, clock, config, blobs, limits);
     load_registry(&*store, handle.registry())?;
+    handle.registry().begin(core.sessions());
     let (evaluator, evaluations) = mpsc::channel(EVALUATIONS_QUEUED_MAX);
     let (end, ended) = oneshot::channel();
     let place = place_of(handle.config().scheduler)?;

@@ -1,35 +1,130 @@
-//! What the elves have declared: what submissions and outputs are held against.
+//! What the elves have declared, and who is there that declares it: what submissions and outputs are held against.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
+use mycelium_core::ids::SessionId;
 use mycelium_proto::v1;
 use sha2::{Digest as _, Sha256};
 
 mod signature;
+mod standing;
 
 pub(crate) use signature::{BadSchema, ElfSignature, Misfit, OutputSignature, Signatures, TaskSignature};
 pub(crate) use signature::{core_signature, shape_of};
+pub(crate) use standing::{Ruling, Standing};
 
-/// The signatures of all elves ever seen.
+/// So many different declarations of an elf are asked about a job, the newest ones.
+const ASKED_MAX: usize = 16;
+
+/// The signatures of all elves ever seen, and the sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    elves: RwLock<HashMap<String, Arc<ElfSignature>>>,
+    known: RwLock<Known>,
     /// Signatures that somebody uses: the schemas of a revision are compiled once, however many instances serve it.
     shared: Mutex<HashMap<[u8; 32], Weak<ElfSignature>>>,
 }
 
+#[derive(Debug, Default)]
+struct Known {
+    elves: HashMap<String, KnownElf>,
+    /// What each session declares.
+    sessions: BTreeMap<SessionId, Signatures>,
+    /// Sessions that were there when the broker began, and have not been heard since.
+    unheard: BTreeSet<SessionId>,
+}
+
+/// An elf that was declared once.
+#[derive(Debug, Default)]
+struct KnownElf {
+    sessions: BTreeMap<SessionId, Arc<ElfSignature>>,
+    standing: Standing,
+}
+
+impl KnownElf {
+    /// The sessions have changed.
+    fn refresh(&mut self) {
+        let mut live: Vec<Arc<ElfSignature>> = Vec::new();
+        let newest_first = self.sessions.values().rev();
+        for signature in newest_first {
+            if !live.iter().any(|other| Arc::ptr_eq(other, signature)) {
+                live.push(Arc::clone(signature));
+            }
+        }
+        self.standing.may_be_others = live.len() > ASKED_MAX;
+        live.truncate(ASKED_MAX);
+        self.standing.live = live.into();
+    }
+}
+
+impl Known {
+    fn remove(&mut self, session: SessionId) {
+        self.unheard.remove(&session);
+        for name in self.sessions.remove(&session).unwrap_or_default().into_keys() {
+            if let Some(elf) = self.elves.get_mut(&name) {
+                elf.sessions.remove(&session);
+                elf.refresh();
+            }
+        }
+    }
+}
+
 impl Registry {
-    pub(crate) fn elf(&self, name: &str) -> Option<Arc<ElfSignature>> {
-        // A poisoned lock is no harm: signatures are put in whole.
-        self.elves.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    /// Who serves an elf. A session is there until its lease has ended, whether its stream is open or not.
+    pub(crate) fn standing(&self, elf: &str) -> Standing {
+        let known = self.read_known();
+        let mut standing = known.elves.get(elf).map(|elf| elf.standing.clone()).unwrap_or_default();
+        standing.may_be_others |= !known.unheard.is_empty();
+        standing
     }
 
-    /// The newest signature of an elf.
-    pub(crate) fn put(&self, elf: &str, signature: Arc<ElfSignature>) {
-        let mut elves = self.elves.write().unwrap_or_else(PoisonError::into_inner);
-        elves.insert(elf.to_owned(), signature);
+    /// Whether an elf was ever declared.
+    pub(crate) fn is_known(&self, elf: &str) -> bool {
+        self.read_known().elves.contains_key(elf)
+    }
+
+    /// What a session declares, if it was heard.
+    pub(crate) fn session(&self, session: SessionId) -> Option<Signatures> {
+        self.read_known().sessions.get(&session).cloned()
+    }
+
+    /// What a session declares from now on.
+    pub(crate) fn welcome(&self, session: SessionId, signatures: Signatures) {
+        let mut known = self.write_known();
+        known.remove(session);
+        for (name, signature) in &signatures {
+            let elf = known.elves.entry(name.clone()).or_default();
+            elf.sessions.insert(session, Arc::clone(signature));
+            elf.standing.newest = Some(Arc::clone(signature));
+            elf.refresh();
+        }
+        known.sessions.insert(session, signatures);
+    }
+
+    /// A session is over.
+    pub(crate) fn end(&self, session: SessionId) {
+        self.write_known().remove(session);
+    }
+
+    /// The scheduler begins, or begins anew, with these sessions.
+    pub(crate) fn begin(&self, sessions: impl IntoIterator<Item = SessionId>) {
+        let sessions: BTreeSet<SessionId> = sessions.into_iter().collect();
+        let mut known = self.write_known();
+        let over: Vec<SessionId> =
+            known.sessions.keys().filter(|session| !sessions.contains(session)).copied().collect();
+        over.into_iter().for_each(|session| known.remove(session));
+        known.unheard =
+            sessions.into_iter().filter(|session| !known.sessions.contains_key(session)).collect();
+    }
+
+    // A poisoned lock is no harm: what panics while it is held is a defect that ends the owner of the core as well.
+    fn read_known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_known(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The signature of a declaration, if it is in use already.
@@ -56,7 +151,9 @@ impl Registry {
             tracing::warn!(elf = declaration.name, field = error.field, %error, "a stored schema judges nothing");
             Ok::<_, Infallible>(None)
         });
-        self.put(&declaration.name, Arc::new(signature));
+        let mut known = self.write_known();
+        let elf = known.elves.entry(declaration.name.clone()).or_default();
+        elf.standing.newest = Some(Arc::new(signature));
     }
 }
 

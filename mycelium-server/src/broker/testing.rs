@@ -11,8 +11,9 @@ use mycelium_core::signature::Judged;
 use mycelium_proto::v1::{self, value_node};
 use prost::Message as _;
 
+use super::registry::ElfSignature;
 use super::registry::Registry;
-use super::{ElfSignature, PreparedJob, Submission, shape_of};
+use super::{PreparedJob, Submission, shape_of};
 use crate::values::check_spec;
 
 /// The signature of a declaration that is in order.

@@ -95,7 +95,6 @@ mod tests {
     use mycelium_proto::v1;
 
     use super::*;
-    use crate::broker::ElfSignature;
 
     fn tasks() -> Tasks {
         let declaration = v1::ElfDeclaration {
@@ -103,7 +102,7 @@ mod tests {
             tasks: vec![v1::TaskDeclaration { name: "task_t".to_owned(), ..v1::TaskDeclaration::default() }],
             ..v1::ElfDeclaration::default()
         };
-        let signature: Arc<ElfSignature> = crate::broker::testing::signature(&declaration);
+        let signature = crate::broker::testing::signature(&declaration);
         Tasks::new(Signatures::from([("e".to_owned(), signature)]))
     }
 

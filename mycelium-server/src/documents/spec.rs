@@ -37,6 +37,11 @@ impl Spec {
         self.0.for_each.is_some()
     }
 
+    /// If the job is that of an element of a list: the job that has the list.
+    pub(crate) fn element_of(&self) -> Option<JobId> {
+        JobId::from_slice(&self.0.element_of.as_ref()?.job_id)
+    }
+
     /// What flows into the job, each with its node: the arguments in their order, the condition, and the list.
     pub(crate) fn inputs(&self) -> impl Iterator<Item = (Destination<'_>, u32)> {
         let arguments = self.0.arguments.iter();

@@ -68,6 +68,7 @@ pub(crate) async fn connect(
     let secret = if protocol >= PROTOCOL_WITH_SECRETS { secret()? } else { Bytes::new() };
     declared.hello.secret_new = secret_digest(&secret);
     let signatures = signatures(&handle, &hello.elves).await?;
+    let declared_signatures = signatures.clone();
     let process = Process { id: hello.process_id, host: hello.host, late_by: None };
     let elves = hello.elves;
 
@@ -81,17 +82,14 @@ pub(crate) async fn connect(
     let attachment =
         StreamAttachment { stream, outbox, assigned: assign, end: Arc::clone(&end), is_speaking };
     let answered = handle
-        .hello(|reply| HelloMessage { hello, elves: elf_records, revisions, attachment, reply })
+        .hello(|reply| HelloMessage { hello, elves: elf_records, revisions, signatures, attachment, reply })
         .await
         .map_err(Error::from)?;
     let (Reply::Welcome { session, resumed, keep }, _) = answered else {
         let problem = "`Hello` was answered with another reply";
         return Err(Error::from(CallError::from(Defect::of("a reply of the scheduler", &problem))).into());
     };
-    for (elf, signature) in &signatures {
-        handle.registry().put(elf, Arc::clone(signature));
-    }
-    let tasks = Arc::new(Tasks::new(signatures));
+    let tasks = Arc::new(Tasks::new(declared_signatures));
     handle.processes().put(session, process);
     let elves = names(elves.iter().map(|elf| elf.name.as_str()));
     tracing::info!(%session, resumed, elves = elves.as_str(), "an elf connected");

@@ -1,5 +1,7 @@
 //! `SubmitJobs`: checks and encodes the jobs, and hands them to the broker.
 
+mod warnings;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -15,12 +17,13 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::blobs::Blob;
-use crate::broker::{CallError, ElfSignature, Handle, Misfit, Peer, PreparedJob, Submission, shape_of};
+use crate::broker::{CallError, Handle, Misfit, Peer, PreparedJob, Ruling, Standing, Submission, shape_of};
 use crate::defect;
 use crate::documents::cut;
 use crate::error::Error;
 use crate::store::Outline;
 use crate::values::{check_spec, refuse_labels};
+use warnings::Warnings;
 
 /// Above so many jobs, checking and encoding leave the threads that serve connections.
 const JOBS_INLINE_MAX: usize = 64;
@@ -30,7 +33,7 @@ pub(crate) async fn submit(
     peer: Peer,
     request: v1::SubmitJobsRequest,
 ) -> Result<v1::SubmitJobsResponse, Error> {
-    let Prepared { submission, blobs, named } = if request.jobs.len() <= JOBS_INLINE_MAX {
+    let Prepared { submission, blobs, named, mut warnings } = if request.jobs.len() <= JOBS_INLINE_MAX {
         prepare(handle, request)?
     } else {
         let turn = handle.preparation_turn(peer).await;
@@ -43,13 +46,14 @@ pub(crate) async fn submit(
         let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|_stopping| CallError::Stopping)?;
         prepared.map_err(CallError::from)??
     };
-    check_named(handle, named).await?;
+    check_named(handle, named, &mut warnings).await?;
     handle.blobs().require(&blobs).await?;
     let submitted = handle.submit(peer, submission).await?;
     Ok(v1::SubmitJobsResponse {
         jobs_created: submitted.created,
         jobs_existing: submitted.existing,
         commit: submitted.commit.0,
+        warnings: warnings.into_texts(),
     })
 }
 
@@ -60,6 +64,7 @@ struct Prepared {
     blobs: Vec<Blob>,
     /// The outputs it names of jobs that were submitted before.
     named: Vec<NamedOutput>,
+    warnings: Warnings,
 }
 
 /// An output that a value graph names.
@@ -73,21 +78,31 @@ struct NamedOutput {
 
 impl NamedOutput {
     /// Refuses an output that the job, of this elf and task, does not have.
-    fn check(&self, signature: Option<&ElfSignature>, task: &str) -> Result<(), Error> {
-        let Some(problem) = signature.and_then(|signature| signature.refuse_output(task, &self.name)) else {
-            return Ok(());
-        };
-        let violations = vec![(format!("nodes[{}].output.name", self.node), problem)];
-        Err(Error::Misfit {
-            prefix: format!("jobs[{}]", self.spec),
-            misfit: Misfit::Arguments { violations },
-        })
+    fn check(
+        &self,
+        standing: &Standing,
+        elf: &str,
+        task: &str,
+        warnings: &mut Warnings,
+    ) -> Result<(), Error> {
+        match standing.judge_output(task, &self.name) {
+            Ruling::Taken => Ok(()),
+            Ruling::Doubtful(problem) => {
+                warnings.add(elf, standing, &problem);
+                Ok(())
+            }
+            Ruling::Refused(problem) => {
+                let violations = vec![(format!("nodes[{}].output.name", self.node), problem)];
+                let misfit = Misfit::Arguments { violations };
+                Err(Error::Misfit { prefix: format!("jobs[{}]", self.spec), misfit })
+            }
+        }
     }
 }
 
 /// Holds the outputs that are named of jobs submitted before against what their tasks declare. Jobs that are not known
 /// are found out by the core.
-async fn check_named(handle: &Handle, named: Vec<NamedOutput>) -> Result<(), Error> {
+async fn check_named(handle: &Handle, named: Vec<NamedOutput>, warnings: &mut Warnings) -> Result<(), Error> {
     if named.is_empty() {
         return Ok(());
     }
@@ -99,7 +114,7 @@ async fn check_named(handle: &Handle, named: Vec<NamedOutput>) -> Result<(), Err
     for named in named {
         let place = jobs.binary_search(&named.job).ok();
         if let Some(Some(Outline { head, .. })) = place.and_then(|place| outlines.get(place)) {
-            named.check(names.signature(handle, &head.elf).as_deref(), &head.task)?;
+            named.check(names.standing(handle, &head.elf), &head.elf, &head.task, warnings)?;
         }
     }
     Ok(())
@@ -140,6 +155,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
     let part = part_of(&request)?;
 
     let mut names = Names::default();
+    let mut warnings = Warnings::default();
     let mut seen = HashMap::with_capacity(request.jobs.len());
     let mut named = Vec::new();
     let mut jobs = Vec::with_capacity(request.jobs.len());
@@ -150,11 +166,15 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
         if seen.insert(checked.id, index).is_some() {
             return Err(Error::field(format!("jobs[{index}].job_id"), "is given twice"));
         }
-        let mut judged = Judged::NOT;
-        if let Some(signature) = names.signature(handle, &spec.elf) {
-            signature.fit(spec).map_err(|misfit| Error::Misfit { prefix: prefix(), misfit })?;
-            judged = Judged::by(signature.task(&spec.task).map(|task| (task.id(), true)));
+        let last = std::mem::take(&mut names.judged);
+        let standing = names.standing(handle, &spec.elf);
+        let (judged, ruling) = standing.judge(spec, last);
+        match ruling {
+            Ruling::Taken => {}
+            Ruling::Doubtful(misfit) => warnings.add(&spec.elf, standing, &misfit),
+            Ruling::Refused(misfit) => return Err(Error::Misfit { prefix: prefix(), misfit }),
         }
+        names.judged = judged.clone();
         named.extend(named_outputs(index, &spec.nodes));
         let body = Bytes::from(spec.encode_to_vec());
         jobs.push(PreparedJob {
@@ -179,7 +199,9 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
     let mut before = Vec::new();
     for named in named {
         match seen.get(&named.job).and_then(|index| request.jobs.get(*index)) {
-            Some(own) => named.check(names.signature(handle, &own.elf).as_deref(), &own.task)?,
+            Some(own) => {
+                named.check(names.standing(handle, &own.elf), &own.elf, &own.task, &mut warnings)?;
+            }
             None => before.push(named),
         }
     }
@@ -193,7 +215,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
         elements: None,
         jobs,
     };
-    Ok(Prepared { submission, blobs, named: before })
+    Ok(Prepared { submission, blobs, named: before, warnings })
 }
 
 fn part_of(request: &v1::SubmitJobsRequest) -> Result<Option<Part>, Error> {
@@ -222,11 +244,13 @@ fn digest(body: &[u8]) -> ContentDigest {
 #[derive(Default)]
 struct Names {
     shared: BTreeMap<String, Arc<str>>,
-    signatures: BTreeMap<String, Option<Arc<ElfSignature>>>,
+    standings: BTreeMap<String, Standing>,
+
     /// Those that were met last: most jobs have the same.
     labels: Labels,
-    /// The same of shapes.
+    /// The same of shapes, and of how values are judged.
     shape: Shape,
+    judged: Judged,
 }
 
 impl Names {
@@ -259,12 +283,11 @@ impl Names {
         self.shape.clone()
     }
 
-    fn signature(&mut self, handle: &Handle, elf: &str) -> Option<Arc<ElfSignature>> {
-        if let Some(signature) = self.signatures.get(elf) {
-            return signature.clone();
+    fn standing(&mut self, handle: &Handle, elf: &str) -> &Standing {
+        // Looked up twice where it is there: what is borrowed to be returned cannot be left alone again.
+        if !self.standings.contains_key(elf) {
+            self.standings.insert(elf.to_owned(), handle.registry().standing(elf));
         }
-        let signature = handle.registry().elf(elf);
-        self.signatures.insert(elf.to_owned(), signature.clone());
-        signature
+        &self.standings[elf]
     }
 }

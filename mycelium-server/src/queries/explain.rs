@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mycelium_core::ids::{JobId, SessionId, SubmissionId, Timestamp};
+use mycelium_core::ids::{InstanceId, JobId, SessionId, SubmissionId, Timestamp};
 use mycelium_core::image::Running;
 use mycelium_core::{Explanation, JobView};
 
 use super::jobs::{Job, find};
 use super::specs;
-use crate::broker::{CallError, Handle};
+use crate::broker::{CallError, Handle, Process};
+use crate::documents::{Spec, cut_message};
 
 /// How many of the jobs that a job waits for are named.
 const WAITS_FOR_SHOWN_MAX: usize = 100;
+/// How much is told of what an instance lacks to take a job.
+const LACKS_SHOWN_MAX: usize = 8;
+const LACK_BYTES_MAX: usize = 256;
 
 /// Why a job is where it is.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(crate) enum Reason {
     HandedBack { times: u32, until: Timestamp },
     /// No connected instance offers its task.
     NoInstance { elf_known: bool, instances: u32 },
+    /// Connected instances offer its task, and none of them takes its arguments: how many, and some of them.
+    NoFittingInstance { instances: u32, unfit: Vec<Unfit> },
     /// Connected instances offer its task, and all their windows are full.
     NoFreeWindow {
         instances: u32,
@@ -47,6 +53,16 @@ pub(crate) enum Reason {
         /// For how long its tasks have stood still, if they do.
         late_by: Option<Duration>,
     },
+}
+
+/// An instance that does not take a job.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    pub(crate) session: SessionId,
+    pub(crate) instance: InstanceId,
+    pub(crate) process: Option<Process>,
+    /// What it lacks, for people.
+    pub(crate) lacks: Vec<String>,
 }
 
 /// What is computed to decide how a job goes on.
@@ -85,10 +101,10 @@ pub(crate) async fn explain(handle: &Handle, id: JobId) -> Result<(Job, Reason),
             Reason::HandedBack { times, until: Timestamp(now.wall.0.saturating_add(left)) }
         }
         Explanation::NoInstance { instances } => {
-            Reason::NoInstance { elf_known: handle.registry().elf(&view.head.elf).is_some(), instances }
+            Reason::NoInstance { elf_known: handle.registry().is_known(&view.head.elf), instances }
         }
-        Explanation::NoFittingInstance { instances, some: _ } => {
-            Reason::NoInstance { elf_known: true, instances }
+        Explanation::NoFittingInstance { instances, some } => {
+            Reason::NoFittingInstance { instances, unfit: unfit(handle, &view, some).await? }
         }
         Explanation::NoFreeWindow { instances, window, held, jobs_before } => {
             let late_by = late_by_of_elf(handle, view.head.elf.clone()).await?;
@@ -99,6 +115,44 @@ pub(crate) async fn explain(handle: &Handle, id: JobId) -> Result<(Job, Reason),
         }
     };
     Ok((Job::Unfinished(view), reason))
+}
+
+/// What each of these sessions lacks to take a job.
+async fn unfit(
+    handle: &Handle,
+    view: &JobView,
+    sessions: Vec<(SessionId, InstanceId)>,
+) -> Result<Vec<Unfit>, CallError> {
+    let spec = judged_spec(handle, view.head.id).await?;
+    let lacks = |session| {
+        let signatures = handle.registry().session(session).unwrap_or_default();
+        let task = signatures.get(&*view.head.elf).and_then(|elf| elf.task(&view.head.task));
+        let misfits =
+            task.zip(spec.as_ref()).map(|(task, spec)| task.misfits(spec.message())).unwrap_or_default();
+        let texts = misfits.into_iter().take(LACKS_SHOWN_MAX).map(|(field, problem)| {
+            let mut text = format!("{field}: {problem}");
+            cut_message(&mut text, LACK_BYTES_MAX);
+            text
+        });
+        texts.collect()
+    };
+    let unfit = sessions.into_iter().map(|(session, instance)| Unfit {
+        session,
+        instance,
+        process: handle.processes().get(session),
+        lacks: lacks(session),
+    });
+    Ok(unfit.collect())
+}
+
+/// The specification of a job that declarations are held against: for the element of a list, that of the job that has it,
+/// since what is computed of the list is not judged. `None` if it cannot be read.
+async fn judged_spec(handle: &Handle, id: JobId) -> Result<Option<Spec>, CallError> {
+    let Some(spec) = specs::spec(&**handle.store(), id).await? else { return Ok(None) };
+    match spec.element_of() {
+        None => Ok(Some(spec)),
+        Some(list) => specs::spec(&**handle.store(), list).await,
+    }
 }
 
 /// For how long the tasks of a session have stood still, if they do.

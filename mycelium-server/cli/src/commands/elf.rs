@@ -107,13 +107,7 @@ fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {
     field("last seen", format!("{} UTC", format::utc(elf.last_seen.as_ref())));
     field("jobs", format!("{} ready, {} running", elf.jobs_ready, elf.jobs_running));
     for instance in &elf.instances {
-        let mut process = match instance.process_id {
-            0 => "unknown".to_owned(),
-            process_id => process_id.to_string(),
-        };
-        if !instance.host.is_empty() {
-            process.push_str(&format!(" on {}", instance.host));
-        }
+        let process = format::process(instance.process_id, &instance.host);
         let connected = if instance.connected { "connected" } else { "not connected" };
         field("process", format!("{process}, {connected}, holds {} of {}", instance.held, instance.window));
     }

@@ -2,8 +2,8 @@
 
 use anyhow::Context as _;
 use elf_runtime::{JobId, Mycelium};
-use mycelium_proto::v1::ExplainJobRequest;
 use mycelium_proto::v1::wait_reason::Kind;
+use mycelium_proto::v1::{ExplainJobRequest, NoFittingInstance};
 
 use super::{client, jobs};
 use crate::output::format;
@@ -16,6 +16,7 @@ use crate::views::view;
     {kind: waits_for_jobs, count, jobs}\n  \
     {kind: not_sealed, submission_id}\n  \
     {kind: no_instance, elf_known, instances}\n  \
+    {kind: no_fitting_instance, instances, unfit: [{instance_id, session, process_id, host, lacks}]}\n  \
     {kind: no_free_window, instances, window, held, jobs_before, late_by_ms}\n  \
     {kind: held, instance_id, connected, since, late_by_ms}\n  \
     {kind: evaluating, what (CONDITION, ELEMENTS or OUTPUTS)}\n  \
@@ -37,6 +38,9 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         return Ok(output.json(&Json::object([("job", view(&job)), ("reason", view(&reason))]))?);
     }
     output.line(&format::one_line(&elf_runtime::describe_reason(&job, &reason)))?;
+    if let Some(Kind::NoFittingInstance(none)) = &reason.kind {
+        unfit(none, output)?;
+    }
     let waits_for = match &reason.kind {
         Some(Kind::WaitsForJobs(waits)) => Some((&waits.jobs, waits.count)),
         Some(Kind::WaitsForElements(waits)) => Some((&waits.jobs, waits.unfinished)),
@@ -47,6 +51,23 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         if (jobs.len() as u64) < u64::from(count) {
             output.line("…")?;
         }
+    }
+    Ok(())
+}
+
+/// Each process that does not take the job, and what it lacks.
+fn unfit(none: &NoFittingInstance, output: Output) -> anyhow::Result<()> {
+    for unfit in &none.unfit {
+        let process = format::process(unfit.process_id, &unfit.host);
+        for lack in &unfit.lacks {
+            output.line(&format::one_line(&format!("  process {process}: {lack}")))?;
+        }
+        if unfit.lacks.is_empty() {
+            output.line(&format::one_line(&format!("  process {process}: its declaration has changed")))?;
+        }
+    }
+    if (none.unfit.len() as u64) < u64::from(none.instances) {
+        output.line("…")?;
     }
     Ok(())
 }

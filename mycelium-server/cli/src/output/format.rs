@@ -129,6 +129,12 @@ pub(crate) fn name(name: &str) -> &str {
     if name.is_empty() { NOTHING } else { name }
 }
 
+/// A process, as it is named to people: its id, if it said one, and its host.
+pub(crate) fn process(id: u32, host: &str) -> String {
+    let id = if id == 0 { "unknown".to_owned() } else { id.to_string() };
+    if host.is_empty() { id } else { format!("{id} on {host}") }
+}
+
 /// `1 job`, `2 jobs`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }

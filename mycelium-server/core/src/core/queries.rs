@@ -46,6 +46,11 @@ impl Core {
         .collect()
     }
 
+    /// The sessions that are alive, oldest first.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        self.sessions.ids().collect()
+    }
+
     /// The job, if it is unfinished. Jobs of unsealed submissions show as PENDING.
     pub fn job(&self, id: JobId) -> Option<JobView> {
         Some(self.view(&self.jobs[self.jobs.find(&id)?]))

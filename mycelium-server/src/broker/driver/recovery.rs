@@ -72,6 +72,7 @@ impl Driver {
             match loaded {
                 Ok((core, counters)) => {
                     self.core = core;
+                    self.registry.begin(self.core.sessions());
                     // Leases began anew while it was read.
                     self.turns.forget();
                     self.commit = counters.commit;

@@ -63,6 +63,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
             hello,
             elves: Vec::new(),
             revisions: Vec::new(),
+            signatures: Default::default(),
             attachment: StreamAttachment {
                 stream,
                 outbox,

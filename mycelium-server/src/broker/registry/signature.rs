@@ -175,7 +175,11 @@ impl TaskSignature {
             if !spec.arguments.iter().any(|argument| argument.parameter == parameter.name) {
                 violations.push((
                     "arguments".to_owned(),
-                    format!("parameter `{}` of task `{}` is missing", parameter.name, spec.task),
+                    format!(
+                        "parameter `{}` of task `{}` is missing, and is not declared as one that may be left out (in Rust: \
+                         an `Option`, or one with `#[task(default = …)]`)",
+                        parameter.name, spec.task
+                    ),
                 ));
             }
         }

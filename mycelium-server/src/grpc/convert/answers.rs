@@ -10,7 +10,7 @@ use crate::broker::Process;
 use crate::queries::Job;
 use crate::queries::attempts::Attempts;
 use crate::queries::elves::{Elf, RevisionView};
-use crate::queries::explain::{Evaluated, Reason};
+use crate::queries::explain::{Evaluated, Reason, Unfit};
 use crate::queries::failures::FailureGroup;
 use crate::queries::graph::{EdgeKind, Graph, JobEdge};
 use crate::queries::jobs::JobOutputs;
@@ -184,6 +184,10 @@ pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
         Reason::NoInstance { elf_known, instances } => {
             Kind::NoInstance(v1::NoInstance { elf_known, instances })
         }
+        Reason::NoFittingInstance { instances, unfit } => Kind::NoFittingInstance(v1::NoFittingInstance {
+            instances,
+            unfit: unfit.into_iter().map(unfit_instance).collect(),
+        }),
         Reason::NoFreeWindow { instances, window, held, jobs_before, late_by } => {
             Kind::NoFreeWindow(v1::NoFreeWindow {
                 instances,
@@ -201,6 +205,17 @@ pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
         }),
     };
     v1::ExplainJobResponse { job: Some(message), reason: Some(v1::WaitReason { kind: Some(kind) }) }
+}
+
+fn unfit_instance(unfit: Unfit) -> v1::UnfitInstance {
+    let Unfit { session, instance, process, lacks } = unfit;
+    v1::UnfitInstance {
+        instance_id: id(instance.as_bytes()),
+        session: session.0,
+        process_id: process.as_ref().map_or(0, |process| process.id),
+        host: process.map(|process| process.host).unwrap_or_default(),
+        lacks,
+    }
 }
 
 pub(crate) fn elf(elf: Elf) -> v1::Elf {
