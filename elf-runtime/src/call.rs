@@ -44,7 +44,11 @@ impl TaskCall {
             None => Err(self.argument_error::<T>(
                 parameter,
                 " missing",
-                format!("the argument for the parameter `{parameter}` of `{}` is missing", self.task),
+                format!(
+                    "the argument for the parameter `{parameter}` of `{}` is missing; a parameter may be left out if it is an \
+                     `Option`, or has `#[task(default = …)]`",
+                    self.task
+                ),
             )),
         }
     }
@@ -232,7 +236,11 @@ mod tests {
              i64, found a string"
         );
         let missing = call.argument::<i64>("size").unwrap_err();
-        assert_eq!(missing.to_string(), "the argument for the parameter `size` of `task_weigh` is missing");
+        assert_eq!(
+            missing.to_string(),
+            "the argument for the parameter `size` of `task_weigh` is missing; a parameter may be left out if it is an \
+             `Option`, or has `#[task(default = …)]`"
+        );
         let unknown = call.finish().unwrap_err();
         assert_eq!(unknown.failure_type(), "ArgumentTypeError");
         assert_eq!(unknown.to_string(), "`task_weigh` has no parameter `weight`");

@@ -9,7 +9,8 @@
 ///   them;
 /// - takes owned values of types that travel (`elf_runtime::Output`): plain names, no patterns, no references;
 /// - may take the context of its attempt at any place, as a parameter of type `&TaskContext` or `TaskContext`;
-/// - may have defaults: with `#[task(default = expression)]` on a parameter a job may leave it out;
+/// - may have defaults: with `#[task(default = expression)]` on a parameter a job may leave it out, and so it may one
+///   whose type is an `Option`, which is `None` then;
 /// - has no `Option<Option<T>>` or `Option<()>` in what it takes and returns: JSON has one null, and would lose a level;
 /// - returns a value that travels, or a `Result` of one with any error that turns into a `TaskError`.
 ///

@@ -221,7 +221,11 @@ async fn wrong_calls_are_failures_that_say_what_is_wrong() {
     let failure = |error: TaskError| (error.failure_type().to_owned(), error.message_text().to_owned());
     let (kind, message) = failure(run("task_weigh", vec![]).await.unwrap_err());
     assert_eq!(kind, "ArgumentTypeError");
-    assert_eq!(message, "the argument for the parameter `species` of `task_weigh` is missing");
+    assert_eq!(
+        message,
+        "the argument for the parameter `species` of `task_weigh` is missing; a parameter may be left out if it is an \
+         `Option`, or has `#[task(default = …)]`"
+    );
     let extra = vec![("species", json("bee")), ("size", json(1))];
     assert_eq!(
         failure(run("task_weigh", extra).await.unwrap_err()).1,

@@ -331,7 +331,7 @@ fn check_signature(method: &ImplItemFn, mistakes: &mut Mistakes) {
 
 /// Reads one input of a task; `None` if it is none.
 fn input(typed: &syn::PatType, mistakes: &mut Mistakes) -> Option<Input> {
-    let default = default(&typed.attrs, mistakes);
+    let default = default(&typed.attrs, mistakes).or_else(|| none_of_option(&typed.ty));
     if let Some(by_reference) = context(&typed.ty) {
         if default.is_some() {
             mistakes.at(&typed.ty, "the context has no default: it is always given");
@@ -394,6 +394,13 @@ fn context(ty: &Type) -> Option<bool> {
         other if is_context(other) => Some(false),
         _ => None,
     }
+}
+
+/// The default of an `Option`: what is left out is not there.
+fn none_of_option(ty: &Type) -> Option<Expr> {
+    let Type::Path(path) = ty else { return None };
+    let is_option = path.path.segments.last().is_some_and(|segment| segment.ident == "Option");
+    is_option.then(|| syn::parse_quote!(::core::option::Option::None))
 }
 
 /// Reads `#[task(default = expression)]`.

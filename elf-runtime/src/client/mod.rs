@@ -3,10 +3,12 @@
 mod builder;
 mod calls;
 mod mycelium;
+mod own;
 mod watch;
 mod why;
 
 pub use self::builder::Builder;
 pub use self::mycelium::Mycelium;
+pub(crate) use self::own::Unwelcomed;
 pub use self::watch::JobWatch;
 pub use self::why::describe_reason;

@@ -5,6 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::own::Own;
+
 use crate::blobs::Blobs;
 use crate::error::Error;
 use crate::retry::Retry;
@@ -29,6 +31,7 @@ struct Inner {
     name: String,
     patience: Duration,
     blobs: Blobs,
+    own: Own,
 }
 
 impl fmt::Debug for Mycelium {
@@ -44,7 +47,7 @@ impl fmt::Debug for Mycelium {
 
 impl Mycelium {
     pub(super) fn new(line: CallLine, name: String, patience: Duration, blobs: Blobs) -> Self {
-        Self { inner: Arc::new(Inner { line, name, patience, blobs }) }
+        Self { inner: Arc::new(Inner { line, name, patience, blobs, own: Own::default() }) }
     }
 
     /// As requests name it; empty for the default.
@@ -74,6 +77,11 @@ impl Mycelium {
     /// Where values go that are too large to travel inline.
     pub(crate) fn blobs(&self) -> &Blobs {
         &self.inner.blobs
+    }
+
+    /// What this program does with the mycelium beside calling it.
+    pub(crate) fn own(&self) -> &Own {
+        &self.inner.own
     }
 
     /// How long calls are repeated.

@@ -13,6 +13,7 @@ const WRITES_MAX: usize = 3;
 
 /// Sends all jobs, and before them the blobs that they name. When it returns `Ok` they are durable.
 pub(super) async fn send(mycelium: &Mycelium, flow: &Flow, submission: &mut Submission) -> Result<(), Error> {
+    mycelium.own().until_welcomed().await;
     let blobs = submission.name_large().await;
     let mut retry = Retry::new(mycelium.patience());
     let mut writes = 0;
@@ -57,9 +58,10 @@ async fn send_parts(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -
             jobs: jobs.to_vec(),
             flow_labels: labels.clone(),
         };
-        mycelium
+        let answer: v1::SubmitJobsResponse = mycelium
             .call(request, |mut client, request| async move { client.submit_jobs(request).await })
             .await?;
+        mycelium.own().warn(answer.warnings);
     }
     Ok(())
 }

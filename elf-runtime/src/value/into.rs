@@ -35,12 +35,12 @@ pub trait IntoValue<T: Output, Place = AnyPlace> {
 #[derive(Debug, Clone, Copy)]
 pub struct AnyPlace;
 
-/// A parameter that may be left out. The macro marks those with `#[task(default = …)]`.
+/// A parameter that may be left out. The macro marks those with `#[task(default = …)]`, and those that are an `Option`.
 #[diagnostic::on_unimplemented(message = "`{Self}` has no default and must be given")]
 pub trait OptionalPlace {}
 
-/// Leaves the choice of an argument to the task, for a parameter with `#[task(default = …)]`. The default is taken
-/// where and when the task runs.
+/// Leaves the choice of an argument to the task, for a parameter with `#[task(default = …)]` or one that is an `Option`,
+/// which is `None` then. The default is taken where and when the task runs.
 ///
 /// ```
 /// use elf_runtime::{machine_elf, Flow, UseDefault};

@@ -29,7 +29,7 @@ use self::ledger::{ElfAccount, Ledger};
 use self::pulse::Pulse;
 use self::shared::Shared;
 use crate::call::TaskOutputs;
-use crate::client::Mycelium;
+use crate::client::{Mycelium, Unwelcomed};
 use crate::declaration::{leave_out_docs, leave_out_sources};
 use crate::elf::Elf;
 use crate::error::Error;
@@ -215,8 +215,8 @@ impl Worker {
     /// # Errors
     /// [`Error::InvalidWorker`] if the worker is set up wrongly; [`Error::Refused`] if the broker does not take the
     /// elves. A broker that is unavailable is no error: the worker waits for it.
-    pub async fn run(self) -> Result<(), Error> {
-        self.run_until(std::future::pending::<()>()).await
+    pub fn run(self) -> impl Future<Output = Result<(), Error>> {
+        self.run_until(std::future::pending::<()>())
     }
 
     /// Serves until `stop` is ready, then drains: takes no more jobs, hands back those not started,
@@ -226,10 +226,17 @@ impl Worker {
     /// # Errors
     /// As [`run`](Self::run); [`Error::DrainIncomplete`] if tasks did not finish, or the broker did not take all
     /// outcomes, before the grace or the connection was over. What was still held then returns to the queue.
-    pub async fn run_until<Stop: Future>(self, stop: Stop) -> Result<(), Error> {
+    // The future is made by hand so that the worker counts as one that begins from this call on, and not from the moment that
+    // somebody polls it: what is submitted meanwhile waits for it.
+    pub fn run_until<Stop: Future>(self, stop: Stop) -> impl Future<Output = Result<(), Error>> {
+        let unwelcomed = self.mycelium.own().begin_worker();
+        self.serve_until(stop, unwelcomed)
+    }
+
+    async fn serve_until<Stop: Future>(self, stop: Stop, unwelcomed: Unwelcomed) -> Result<(), Error> {
         let drain = CancellationToken::new();
         let abandon = CancellationToken::new();
-        let connection = self.into_connection(drain.clone(), abandon.clone())?;
+        let connection = self.into_connection(drain.clone(), abandon.clone(), unwelcomed)?;
         let pulse = Pulse::start(&Handle::current());
         let (done, mut result) = oneshot::channel();
         let thread = move || {
@@ -258,6 +265,7 @@ impl Worker {
         self,
         drain: CancellationToken,
         abandon: CancellationToken,
+        unwelcomed: Unwelcomed,
     ) -> Result<Connection, Error> {
         let Self { mycelium, mut others, last, drain_grace, cancel_grace, on_ready } = self;
         others.push(last);
@@ -288,7 +296,10 @@ impl Worker {
             abandon,
             give_up: CancellationToken::new(),
             drain_grace,
-            on_ready,
+            on_ready: Some(Box::new(move |session| {
+                drop(unwelcomed);
+                on_ready.into_iter().for_each(|on_ready| on_ready(session));
+            })),
             silence_max: None,
         })
     }

@@ -66,6 +66,25 @@ fn revisions_follow_the_source_whether_it_is_sent_or_not() {
 }
 
 #[test]
+fn an_option_may_be_left_out_and_has_none_unless_another_default_is_given() {
+    let elf = parse(
+        quote!(),
+        quote!(
+            impl A {
+                fn task_a(&self, a: Option<i64>, b: std::option::Option<i64>, #[task(default = Some(1))] c: Option<i64>, d: i64) {}
+            }
+        ),
+    )
+    .unwrap();
+    let defaults: Vec<Option<String>> = elf.tasks[0]
+        .parameters()
+        .map(|parameter| parameter.default.as_ref().map(|default| quote!(#default).to_string()))
+        .collect();
+    let none = Some(":: core :: option :: Option :: None".to_owned());
+    assert_eq!(defaults, [none.clone(), none, Some("Some (1)".to_owned()), None]);
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let all = messages(quote! {
         impl A {
