@@ -17,5 +17,5 @@ pub use bystander::Bystander;
 pub use diary::{Diary, Entry, Event};
 pub use elf::Tester;
 pub use flows::{counts, flow_id_bytes, jobs_of, read_number};
-pub use mycelium_testing::{BrokerProcess, DEADLINE, Proxy, Worker, must, until, wire};
+pub use mycelium_testing::{BrokerProcess, DEADLINE, Direction, Proxy, Worker, must, until, wire};
 pub use process::{ElfOptions, ElfProcess};

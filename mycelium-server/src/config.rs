@@ -62,6 +62,8 @@ macro_rules! settings {
 settings! {
     /// How long a session of an elf lives without a sign of life.
     lease: Duration = Duration::from_secs(30), Between(Value::Time(SECOND), Value::Time(HOUR));
+    /// How much of its lease a session keeps at most when its stream breaks, or is closed without a goodbye.
+    lease_after_reset: Duration = Duration::from_secs(6), AtLeast(Value::Time(INSTANT));
     /// How often elves are asked for a sign of life; at most a third of the lease.
     heartbeat_interval: Duration = Duration::from_secs(5), AtLeast(Value::Time(INSTANT));
     /// The oldest version of the protocol that elves may speak. With 1, whoever knows of a session of version 1 can take

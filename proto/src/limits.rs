@@ -6,6 +6,8 @@ pub const PROTOCOL_VERSION: u32 = 2;
 pub const PROTOCOL_VERSION_MIN: u32 = 1;
 /// The longest secret of a session, in bytes.
 pub const SESSION_SECRET_BYTES_MAX: usize = 64;
+/// The longest id of a boot of a system, in bytes.
+pub const BOOT_ID_BYTES_MAX: usize = 64;
 /// The most attempts that one `Hello` or `Heartbeat` names.
 pub const HELD_MAX: usize = 262_144;
 /// The most attempts that a `Fault` names.

@@ -57,6 +57,6 @@ pub use broker::TestBroker;
 pub use command::{Ended, command, run};
 #[cfg(feature = "broker")]
 pub use process::{BrokerProcess, Process};
-pub use proxy::Proxy;
+pub use proxy::{Direction, Proxy};
 pub use wait::{DEADLINE, must, until, within};
 pub use worker::Worker;

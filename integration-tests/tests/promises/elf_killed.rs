@@ -78,8 +78,6 @@ async fn a_job_that_kills_every_elf_fails_at_its_limit_and_the_innocent_are_done
     for _ in 0..LIMIT {
         let status = elf.wait_for_end().await?;
         ensure!(!status.success(), "the elf ended by itself: {status}");
-        let counts = counts(&mycelium, run.flow_id()).await?;
-        ensure!(counts.running == 1 + INNOCENT, "the innocent wait in the window of the dead: {counts:?}");
         diaries.push(elf.diary());
         dead.push(std::mem::replace(&mut elf, ElfProcess::start(&broker.url(), &options).await?));
     }

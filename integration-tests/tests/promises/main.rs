@@ -32,6 +32,7 @@ mod hung_disk;
 mod labels;
 mod large_values;
 mod lineage;
+mod lost_elves;
 mod many_outputs;
 mod moving;
 mod moving_many;

@@ -27,6 +27,13 @@ pub enum Command {
     StreamClosed {
         /// The session.
         session: SessionId,
+        /// How it ended.
+        end: StreamEnd,
+    },
+    /// The process of a session is gone, as the shell has seen, and it has no stream: nobody will resume it.
+    ProcessGone {
+        /// The session.
+        session: SessionId,
     },
     /// An instance said how many jobs it will hold for an elf.
     SetWindow {
@@ -110,6 +117,20 @@ pub enum Command {
     Goodbye {
         /// Its session.
         session: SessionId,
+    },
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// It broke, or its elf closed it without a goodbye. Whoever is alive comes back soon.
+    Broken,
+    /// The shell has ended it, for a reason of its own, which says nothing of its elf.
+    ByShell,
+    /// The shell has ended it because what was assigned is not confirmed by an elf that confirms, or that is silent.
+    Unconfirmed {
+        /// The highest assignment that is known to have reached it.
+        received: AssignNumber,
     },
 }
 

@@ -9,6 +9,8 @@ use crate::ids::EvaluationNumber;
 pub struct Config {
     /// How long a session lives without a sign of life. Default: 30 s.
     pub lease: Duration,
+    /// How much of its lease a session keeps at most when its stream breaks. Default: 6 s.
+    pub lease_after_reset: Duration,
     /// Whether a session that was opened without a secret cannot be resumed. Default: false.
     pub secrets_required: bool,
     /// How many of a job's attempts may end because their elf was lost; with the last one the job ends FAILED.
@@ -42,6 +44,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(30),
+            lease_after_reset: Duration::from_secs(6),
             secrets_required: false,
             elves_lost_max: 5,
             unfinished_max: 10_000_000,
@@ -87,6 +90,14 @@ pub enum PlantedBug {
     ValuesNotJudged,
     /// A job goes back to a declaration that has turned it down.
     RefusalForgotten,
+    /// A process that is gone ends the session that another stream has resumed since.
+    GoneThoughResumed,
+    /// What is not confirmed goes back to the queue although its elf has come back with it.
+    UnconfirmedThoughResumed,
+    /// With what is not confirmed, what has been confirmed goes back too.
+    ConfirmedGivenAway,
+    /// A stream that the shell has ended shortens the lease as one that broke.
+    LeaseShortenedByShell,
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -82,7 +82,8 @@ impl Core {
             Command::Cancel(cancel) => self.cancelling().on_cancel(now, cancel, effects),
             Command::Retry(retry) => self.graph().on_retry(retry, effects),
             Command::Hello(hello) => self.serving().on_hello(now, hello, effects),
-            Command::StreamClosed { session } => self.serving().on_stream_closed(now, session),
+            Command::StreamClosed { session, end } => self.serving().on_stream_closed(now, session, end),
+            Command::ProcessGone { session } => self.serving().on_process_gone(now, session, effects),
             Command::SetWindow { session, elf, window } => {
                 self.serving().on_set_window(now, session, &elf, window);
             }
@@ -167,6 +168,7 @@ impl Core {
                 TimerKey::Lease(session) => {
                     self.serving().end_session(now, session, SessionEnd::Lost, effects);
                 }
+                TimerKey::Unconfirmed(session) => self.serving().give_back_unconfirmed(now, session),
                 TimerKey::Pause(job) => self.graph().end_pause(job),
                 TimerKey::Idle(submission) => self.submitting().begin_drop(submission, None),
             }

@@ -13,6 +13,7 @@ use crate::outbox::Outbox;
 use crate::sessions::{Declared, Held, Session, Sessions, is_delayed};
 use crate::timers::TimerKey;
 
+mod closed;
 mod delayed;
 mod outcomes;
 mod place;
@@ -65,6 +66,7 @@ impl Serving<'_> {
         let (session, keep) = match resumed {
             Some(session) => {
                 self.renew_lease(now, session);
+                self.forget_unconfirmed(session);
                 self.sessions.set_known(session);
                 // What was assembled for the stream before goes back, and must not reach this one.
                 let id = self.sessions[session].id;
@@ -151,13 +153,6 @@ impl Serving<'_> {
         unused.into_iter().for_each(|elf| self.sessions.withdraw_offer(jobs, session, elf));
     }
 
-    pub(crate) fn on_stream_closed(&mut self, now: Clocks, id: SessionId) {
-        if let Some(session) = self.sessions.find(id) {
-            self.renew_lease(now, session);
-            self.sessions.set_connected(self.graph.jobs, session, false);
-        }
-    }
-
     pub(crate) fn on_set_window(&mut self, now: Clocks, id: SessionId, elf: &Arc<str>, window: Window) {
         let Some(session) = self.alive(now, id) else { return };
         if let Some(elf) = self.graph.jobs.names().find_elf(elf) {
@@ -218,6 +213,7 @@ impl Serving<'_> {
         // It has no free slots from now on.
         self.sessions.set_connected(self.graph.jobs, session, false);
         self.graph.timers.cancel(TimerKey::Lease(session));
+        self.graph.timers.cancel(TimerKey::Unconfirmed(session));
         let mut held_before: BTreeMap<ElfIdx, u32> = BTreeMap::new();
         for (assign, held) in self.sessions.take_held(session) {
             let before = held_before.entry(held.elf).or_default();

@@ -1,6 +1,7 @@
 //! Sessions: who is there, what they offer and what they hold.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::command::Window;
 use crate::ids::{AssignNumber, InstanceId, Revision, SecretDigest, SessionId, Timestamp, Token};
@@ -325,6 +326,12 @@ impl Sessions {
         let entry = &mut self.arena[session];
         entry.received = entry.received.max(upto.min(entry.last_assign));
         entry.received
+    }
+
+    /// What it holds by assignments after this one.
+    pub(crate) fn held_after(&self, session: SessionIdx, after: AssignNumber) -> Vec<AssignNumber> {
+        let after = (Bound::Excluded(after), Bound::Unbounded);
+        self.arena[session].held.range(after).map(|(&assign, _)| assign).collect()
     }
 
     /// An attempt is not sent yet: its arguments take longer. Returns the number that it has until it is.

@@ -12,6 +12,8 @@ use crate::invariants::{InvariantViolation, check};
 pub(crate) enum TimerKey {
     /// The lease of a session runs out.
     Lease(SessionIdx),
+    /// Assignments of a session that its last stream has not confirmed go back to their queues.
+    Unconfirmed(SessionIdx),
     /// The pause of a job that was handed back again and again is over.
     Pause(Slot),
     /// A submission has waited too long for its next part.
@@ -22,7 +24,7 @@ impl TimerKey {
     fn is_lease(self) -> bool {
         match self {
             Self::Lease(_) => true,
-            Self::Pause(_) | Self::Idle(_) => false,
+            Self::Unconfirmed(_) | Self::Pause(_) | Self::Idle(_) => false,
         }
     }
 }
@@ -70,6 +72,12 @@ impl Timers {
             None => self.leases += usize::from(key.is_lease()),
         }
         self.by_time.insert((at, key));
+    }
+
+    /// It is due then, unless it is due before.
+    pub(crate) fn set_earlier(&mut self, key: TimerKey, at: Steady) {
+        let at = self.by_key.get(&key).map_or(at, |before| at.min(*before));
+        self.set(key, at);
     }
 
     /// It is not due any more.

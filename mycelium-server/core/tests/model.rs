@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mycelium_core::command::{
     Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, KnownFinished, NewJob, Outcome,
-    OutcomeResult, Preconditions, Scope, Submit, TaskOffer, Window,
+    OutcomeResult, Preconditions, Scope, StreamEnd, Submit, TaskOffer, Window,
 };
 use mycelium_core::effects::{Effects, Evaluation, EvaluationWhat, JobRecord};
 use mycelium_core::ids::{
@@ -282,7 +282,7 @@ impl Pair {
             Step::Connect { window, tasks } => Some(self.connect(window, tasks)),
             Step::Disconnect(number) => nth(&sessions, number).map(|session| {
                 self.model.sessions.get_mut(&session).unwrap().is_connected = false;
-                Command::StreamClosed { session: SessionId(session) }
+                Command::StreamClosed { session: SessionId(session), end: StreamEnd::ByShell }
             }),
             Step::Goodbye(number) => nth(&sessions, number).map(|session| {
                 self.model.sessions.remove(&session);

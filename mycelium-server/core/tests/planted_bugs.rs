@@ -36,6 +36,26 @@ fn a_stall_that_counts_for_leases_is_found() {
 }
 
 #[test]
+fn a_process_that_is_gone_and_takes_with_it_the_session_of_its_successor_is_found() {
+    is_found(PlantedBug::GoneThoughResumed);
+}
+
+#[test]
+fn what_is_given_away_although_its_elf_has_come_back_is_found() {
+    is_found(PlantedBug::UnconfirmedThoughResumed);
+}
+
+#[test]
+fn what_is_given_away_although_it_was_confirmed_is_found() {
+    is_found(PlantedBug::ConfirmedGivenAway);
+}
+
+#[test]
+fn a_lease_that_is_shorter_because_the_broker_has_ended_the_stream_is_found() {
+    is_found(PlantedBug::LeaseShortenedByShell);
+}
+
+#[test]
 fn a_slot_that_is_freed_too_early_is_found() {
     is_found(PlantedBug::CancelledSlotFreedAtOnce);
 }

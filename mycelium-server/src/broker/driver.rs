@@ -18,7 +18,7 @@ use std::time::Duration;
 use mycelium_core::Core;
 use mycelium_core::command::Command;
 use mycelium_core::effects::{Effects, Evaluation, Reply, Send as Sent};
-use mycelium_core::ids::{Clocks, Commit, RequestId, SessionId};
+use mycelium_core::ids::{Clocks, Commit, SessionId};
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{self, Built};
@@ -26,7 +26,9 @@ use super::disk::Disk;
 use super::ended;
 use super::handle::Handle;
 use super::limits::Backlog;
-use super::message::{BlobUses, Body, CallError, HelloMessage, Message, Query, shift_attachments, speaker};
+use super::message::{
+    BlobUses, Body, CallError, HelloMessage, Message, Query, name_request, shift_attachments, speaker,
+};
 use super::progress::Progress;
 use super::registry::{Registry, Signatures};
 use super::start::StartError;
@@ -170,9 +172,11 @@ impl Driver {
             // One moment for all of the turn: a pause in the middle of it makes the next turn late, and ends no lease in
             // this one.
             let now = self.clock.now();
-            if let Some(by) = self.turns.begin(now.steady) {
+            let stood_still = self.turns.begin(now.steady);
+            if let Some(by) = stood_still {
                 self.stalled(now, by, &mut effects).await;
             }
+            self.waiting.extend(self.streams.look(now.steady, stood_still.is_some()));
             let turn = defect::catch_async("the scheduler", self.turn(now, effects)).await;
             if let Err(setback) = turn.unwrap_or_else(|defect| Err(Setback::Defect(defect))) {
                 self.rebuild(setback).await?;
@@ -321,6 +325,8 @@ impl Driver {
                     Command::Outcomes { .. } if !self.streams.has(session) => return,
                     // An outcome is fenced by its token, whichever stream it came on.
                     Command::Outcomes { .. } | Command::ArgumentsFailed { .. } => {}
+                    // The core asks whether somebody has resumed the session.
+                    Command::ProcessGone { .. } => {}
                     Command::StreamClosed { .. } if current => self.streams.detach(session),
                     Command::StreamClosed { .. }
                     | Command::Submit(_)
@@ -470,28 +476,6 @@ struct ToRelease {
     blob_uses: Vec<BlobUses>,
     queries: Vec<Query>,
     watches: Vec<WatchStart>,
-}
-
-fn name_request(command: &mut Command, request: RequestId) {
-    match command {
-        Command::Submit(submit) => submit.request = request,
-        Command::Cancel(cancel) => cancel.request = request,
-        Command::Retry(retry) => retry.request = request,
-        Command::Hello(hello) => hello.request = request,
-        Command::StreamClosed { .. }
-        | Command::SetWindow { .. }
-        | Command::Heartbeat { .. }
-        | Command::Outcomes { .. }
-        | Command::ArgumentsFailed { .. }
-        | Command::Unfit { .. }
-        | Command::ArgumentsDelayed { .. }
-        | Command::ArgumentsReady { .. }
-        | Command::Evaluated { .. }
-        | Command::Heard { .. }
-        | Command::Stalled { .. }
-        | Command::Draining { .. }
-        | Command::Goodbye { .. } => {}
-    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use mycelium_core::Core;
 use mycelium_core::command::{Command, EvaluationResult, Hello, OutcomeResult};
 use mycelium_core::effects::{Assignment, Refusal, Reply, Verdict};
-use mycelium_core::ids::{AssignNumber, Attachment, Commit, FailureId, SessionId, Token};
+use mycelium_core::ids::{AssignNumber, Attachment, Commit, FailureId, RequestId, SessionId, Token};
 use tokio::sync::{SetOnce, mpsc, oneshot};
 
+use super::confirming::Confirming;
 use super::registry::Signatures;
 use super::watch::WatchStart;
 use crate::blobs::BlobError;
@@ -92,6 +93,8 @@ pub(crate) struct StreamAttachment {
     pub(crate) end: Arc<SetOnce<CallError>>,
     /// Whether a message has been read from it that has not come to the queue.
     pub(crate) is_speaking: Arc<AtomicBool>,
+    /// What is known of its assignments.
+    pub(crate) confirming: Arc<Confirming>,
 }
 
 /// Assignments on their way to a stream, in the order of their numbers.
@@ -266,7 +269,7 @@ impl Message {
 /// The session whose elf said it, if it is what an elf says on its stream.
 pub(crate) fn speaker(message: &Message) -> Option<SessionId> {
     match message {
-        Message::FromStream { session, .. } => Some(*session),
+        Message::FromStream { session, command, .. } => is_word(command).then_some(*session),
         Message::Hello(_)
         | Message::Request { .. }
         | Message::BlobUses(_)
@@ -274,6 +277,30 @@ pub(crate) fn speaker(message: &Message) -> Option<SessionId> {
         | Message::Query(_)
         | Message::Watch(_)
         | Message::Stop => None,
+    }
+}
+
+/// Whether its elf said it. The rest the broker itself says of the stream.
+fn is_word(command: &Command) -> bool {
+    match command {
+        Command::Hello(_)
+        | Command::SetWindow { .. }
+        | Command::Heartbeat { .. }
+        | Command::Outcomes { .. }
+        | Command::Heard { .. }
+        | Command::Draining { .. }
+        | Command::Goodbye { .. } => true,
+        Command::Submit(_)
+        | Command::Cancel(_)
+        | Command::Retry(_)
+        | Command::StreamClosed { .. }
+        | Command::ProcessGone { .. }
+        | Command::ArgumentsFailed { .. }
+        | Command::ArgumentsDelayed { .. }
+        | Command::ArgumentsReady { .. }
+        | Command::Unfit { .. }
+        | Command::Evaluated { .. }
+        | Command::Stalled { .. } => false,
     }
 }
 
@@ -288,6 +315,7 @@ fn command_weight(command: &Command) -> usize {
         Command::Hello(hello) => hello.held.len(),
         Command::Cancel(_)
         | Command::StreamClosed { .. }
+        | Command::ProcessGone { .. }
         | Command::SetWindow { .. }
         | Command::ArgumentsFailed { .. }
         | Command::Unfit { .. }
@@ -295,6 +323,30 @@ fn command_weight(command: &Command) -> usize {
         | Command::Stalled { .. }
         | Command::Draining { .. }
         | Command::Goodbye { .. } => 0,
+    }
+}
+
+/// Gives a command the number by which its reply finds whoever waits for it.
+pub(crate) fn name_request(command: &mut Command, request: RequestId) {
+    match command {
+        Command::Submit(submit) => submit.request = request,
+        Command::Cancel(cancel) => cancel.request = request,
+        Command::Retry(retry) => retry.request = request,
+        Command::Hello(hello) => hello.request = request,
+        Command::StreamClosed { .. }
+        | Command::ProcessGone { .. }
+        | Command::SetWindow { .. }
+        | Command::Heartbeat { .. }
+        | Command::Outcomes { .. }
+        | Command::ArgumentsFailed { .. }
+        | Command::Unfit { .. }
+        | Command::ArgumentsDelayed { .. }
+        | Command::ArgumentsReady { .. }
+        | Command::Evaluated { .. }
+        | Command::Heard { .. }
+        | Command::Stalled { .. }
+        | Command::Draining { .. }
+        | Command::Goodbye { .. } => {}
     }
 }
 
@@ -333,6 +385,7 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         | Command::Retry(_)
         | Command::Hello(_)
         | Command::StreamClosed { .. }
+        | Command::ProcessGone { .. }
         | Command::SetWindow { .. }
         | Command::Heartbeat { .. }
         | Command::Heard { .. }

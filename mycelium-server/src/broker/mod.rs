@@ -3,6 +3,7 @@
 mod batch;
 mod cancel;
 mod collect;
+mod confirming;
 mod disk;
 mod driver;
 mod ended;
@@ -36,6 +37,7 @@ pub use start::StartError;
 pub(crate) use driver::DriverError;
 
 pub(crate) use collect::collect_blobs;
+pub(crate) use confirming::Confirming;
 pub(crate) use handle::{Handle, Permit};
 pub(crate) use limits::{Limits, Party, Peer};
 pub(crate) use message::{

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use mycelium_core::ids::SessionId;
 
+use super::message::StreamId;
+
 /// What a process said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -20,7 +22,8 @@ pub(crate) struct Process {
 /// The processes of the newest sessions.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    by_session: Mutex<BTreeMap<SessionId, Process>>,
+    /// Each with the stream on which it was last said.
+    by_session: Mutex<BTreeMap<SessionId, (StreamId, Process)>>,
     max: usize,
 }
 
@@ -30,9 +33,9 @@ impl Processes {
         Self { by_session: Mutex::default(), max }
     }
 
-    pub(crate) fn put(&self, session: SessionId, process: Process) {
+    pub(crate) fn put(&self, session: SessionId, stream: StreamId, process: Process) {
         let mut by_session = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
-        by_session.insert(session, process);
+        by_session.insert(session, (stream, process));
         while by_session.len() > self.max {
             by_session.pop_first();
         }
@@ -41,12 +44,19 @@ impl Processes {
     /// A session said in a heartbeat whether its tasks stand still.
     pub(crate) fn beat(&self, session: SessionId, late_by: Option<Duration>) {
         let mut by_session = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(process) = by_session.get_mut(&session) {
+        if let Some((_, process)) = by_session.get_mut(&session) {
             process.late_by = late_by;
         }
     }
 
     pub(crate) fn get(&self, session: SessionId) -> Option<Process> {
-        self.by_session.lock().unwrap_or_else(PoisonError::into_inner).get(&session).cloned()
+        let by_session = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
+        by_session.get(&session).map(|(_, process)| process.clone())
+    }
+
+    /// Whether a session has said nothing of itself on a later stream.
+    pub(crate) fn is_latest(&self, session: SessionId, stream: StreamId) -> bool {
+        let by_session = self.by_session.lock().unwrap_or_else(PoisonError::into_inner);
+        by_session.get(&session).is_some_and(|(latest, _)| *latest == stream)
     }
 }

@@ -64,6 +64,7 @@ pub(crate) async fn load_core(
 fn core_config(config: &Config) -> mycelium_core::Config {
     mycelium_core::Config {
         lease: config.lease,
+        lease_after_reset: config.lease_after_reset,
         // The first version that knows of secrets.
         secrets_required: config.protocol_min >= 2,
         elves_lost_max: config.elves_lost_max,

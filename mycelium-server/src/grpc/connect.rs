@@ -1,13 +1,14 @@
 //! The stream of one instance: a reader that passes on what the elf says, a dispatcher that assembles arguments,
 //! and a writer that numbers what goes out. Control messages never wait behind arguments.
 
+mod process;
 mod reader;
 mod shared;
 mod writer;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,12 +23,13 @@ use tonic::{Status, Streaming};
 
 use super::convert;
 use super::declare::{Declared, complete_revisions, declared, protocol, secret_digest, signatures};
-use crate::broker::{CallError, HelloMessage, Process, StreamAttachment};
+use crate::broker::{CallError, Confirming, HelloMessage, Process, StreamAttachment};
 use crate::compute::{Dispatcher, Tasks};
 use crate::defect::Defect;
 use crate::error::Error;
 use crate::mycelia::Mycelia;
 use crate::spawn::{OnStop, TaskGroup, guarded};
+use process::SeenProcess;
 use reader::Reader;
 use shared::Shared;
 use writer::Writer;
@@ -51,6 +53,7 @@ const LOGGED_NAMES_MAX: usize = 4;
 pub(crate) async fn connect(
     mycelia: Mycelia,
     drain: CancellationToken,
+    brought: Arc<AtomicU64>,
     mut incoming: Streaming<v1::ConnectRequest>,
 ) -> Result<impl Stream<Item = Result<v1::ConnectResponse, Status>> + Send + 'static, Status> {
     let first = tokio::time::timeout(HELLO_WITHIN, incoming.message()).await;
@@ -69,6 +72,8 @@ pub(crate) async fn connect(
     declared.hello.secret_new = secret_digest(&secret);
     let signatures = signatures(&handle, &hello.elves).await?;
     let declared_signatures = signatures.clone();
+    let seen = SeenProcess::of(&hello);
+    let confirming = Arc::new(Confirming::new(hello.confirms, handle.config().heartbeat_interval, brought));
     let process = Process { id: hello.process_id, host: hello.host, late_by: None };
     let elves = hello.elves;
 
@@ -79,8 +84,14 @@ pub(crate) async fn connect(
     let is_speaking = Arc::new(AtomicBool::new(false));
     let speaking = Arc::clone(&is_speaking);
     let end = Arc::new(SetOnce::new());
-    let attachment =
-        StreamAttachment { stream, outbox, assigned: assign, end: Arc::clone(&end), is_speaking };
+    let attachment = StreamAttachment {
+        stream,
+        outbox,
+        assigned: assign,
+        end: Arc::clone(&end),
+        is_speaking,
+        confirming: Arc::clone(&confirming),
+    };
     let answered = handle
         .hello(|reply| HelloMessage { hello, elves: elf_records, revisions, signatures, attachment, reply })
         .await
@@ -90,7 +101,7 @@ pub(crate) async fn connect(
         return Err(Error::from(CallError::from(Defect::of("a reply of the scheduler", &problem))).into());
     };
     let tasks = Arc::new(Tasks::new(declared_signatures));
-    handle.processes().put(session, process);
+    handle.processes().put(session, stream, process);
     let elves = names(elves.iter().map(|elf| elf.name.as_str()));
     tracing::info!(%session, resumed, elves = elves.as_str(), "an elf connected");
 
@@ -122,6 +133,7 @@ pub(crate) async fn connect(
         dispatched,
         faults: faults_receiver,
         shared: Arc::clone(&shared),
+        confirming: Arc::clone(&confirming),
         drain: drain.clone(),
         sequence: 0,
     };
@@ -129,7 +141,19 @@ pub(crate) async fn connect(
     // The writer takes the end of what is dispatched for a reason of its own, so it must not come before the defect.
     parts.spawn("the dispatcher of a stream", dispatcher.run(assigned), out);
     parts.spawn("the writer of a stream", writer.run(welcome, closing.clone(), permit), ());
-    let reader = Reader { handle, session, elves, stream, incoming, faults, shared, speaking, tasks };
+    let reader = Reader {
+        handle,
+        session,
+        elves,
+        stream,
+        process: seen,
+        incoming,
+        faults,
+        shared,
+        confirming,
+        speaking,
+        tasks,
+    };
     parts.spawn("the reader of a stream", reader.run(drain, closing), ());
     Ok(ReceiverStream::new(outgoing_receiver))
 }

@@ -105,6 +105,8 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
         .ok_or_else(|| Error::field("hello.instance_id", "must be 16 bytes"))?;
     at_most("hello.host", hello.host.len(), limits::NAME_BYTES_MAX)?;
     at_most("hello.runtime", hello.runtime.len(), limits::NAME_BYTES_MAX)?;
+    let boot_id = hello.process.as_ref().map_or(0, |process| process.boot_id.len());
+    at_most("hello.process.boot_id", boot_id, limits::BOOT_ID_BYTES_MAX)?;
     at_most("hello.session_secret", hello.session_secret.len(), limits::SESSION_SECRET_BYTES_MAX)?;
     at_most("hello.elves", hello.elves.len(), limits::ELVES_PER_SESSION_MAX)?;
 

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::connect::connect;
 use crate::mycelia::Mycelia;
+use crate::transport;
 
 /// Serves elves.
 #[derive(Debug, Clone)]
@@ -33,7 +34,8 @@ impl ElfService for ElfServer {
         &self,
         request: Request<Streaming<v1::ConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let stream = connect(self.mycelia.clone(), self.drain.clone(), request.into_inner()).await?;
+        let brought = transport::bytes_brought(request.extensions());
+        let stream = connect(self.mycelia.clone(), self.drain.clone(), brought, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 }

@@ -19,7 +19,7 @@ mod stack;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,6 +54,11 @@ const CLOSED_WITHIN: Duration = Duration::from_millis(10);
 /// The far end of the connection that a request came on.
 pub(crate) fn address_of(request: &Extensions) -> Option<SocketAddr> {
     request.get::<Arc<Peer>>().map(|peer| peer.address)
+}
+
+/// How many bytes of requests have come on the connection that a request came on, as they come.
+pub(crate) fn bytes_brought(request: &Extensions) -> Arc<AtomicU64> {
+    request.get::<Arc<Peer>>().map(|peer| peer.brought()).unwrap_or_default()
 }
 
 /// The protocol that calls are made by, as far as the transport has to know it.

@@ -59,6 +59,8 @@ pub(crate) struct Peer {
     moved: AtomicU64,
     /// When it last took something, or had nothing to take.
     took: AtomicU64,
+    /// How many bytes of requests it has brought.
+    brought: Arc<AtomicU64>,
     /// Told when fewer bytes wait for it.
     room: Notify,
     cut: OnceLock<Cut>,
@@ -78,6 +80,7 @@ impl Peer {
             waiting: AtomicUsize::new(0),
             moved: AtomicU64::new(0),
             took: AtomicU64::new(0),
+            brought: Arc::default(),
             room: Notify::new(),
             cut: OnceLock::new(),
             waker: AtomicWaker::new(),
@@ -99,6 +102,16 @@ impl Peer {
 
     pub(super) fn has_moved(&self) {
         self.moved.store(self.now(), Ordering::Relaxed);
+    }
+
+    pub(super) fn has_brought(&self, bytes: usize) {
+        self.brought.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.has_moved();
+    }
+
+    /// How many bytes of requests it has brought, as they come.
+    pub(super) fn brought(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.brought)
     }
 
     pub(super) fn begin_call(&self) {

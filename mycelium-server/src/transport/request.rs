@@ -142,7 +142,7 @@ impl<P: Protocol> HttpBody for Incoming<P> {
             failed @ Poll::Ready(Some(Err(_))) => return failed,
         };
         let Some(data) = frame.data_ref() else { return Poll::Ready(Some(Ok(frame))) };
-        me.call.peer.has_moved();
+        me.call.peer.has_brought(data.len());
         me.pace.bring(data.len(), Instant::now());
         let Some(bytes) = me.messages.pass(data) else { return Poll::Ready(Some(Ok(frame))) };
         // A message that is longer than any may be is refused by who reads it.

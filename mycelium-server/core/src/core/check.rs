@@ -202,6 +202,9 @@ impl Core {
         for key in self.timers.keys() {
             let holds = match key {
                 TimerKey::Lease(session) => self.sessions.get(session).is_some(),
+                TimerKey::Unconfirmed(session) => {
+                    self.sessions.get(session).is_some_and(|session| !session.is_connected)
+                }
                 TimerKey::Pause(slot) => self.jobs[slot].state == (State::Ready { queued: false }),
                 TimerKey::Idle(index) => {
                     self.submissions.get(index).is_some_and(|entry| entry.phase == Phase::Open)

@@ -41,7 +41,7 @@ impl Core {
         let due = self.timers.due(self.timers.attended(now).steady);
         due.filter_map(|key| match key {
             TimerKey::Lease(session) => Some(self.sessions[session].id),
-            TimerKey::Pause(_) | TimerKey::Idle(_) => None,
+            TimerKey::Unconfirmed(_) | TimerKey::Pause(_) | TimerKey::Idle(_) => None,
         })
         .collect()
     }

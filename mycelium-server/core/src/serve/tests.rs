@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Command, ElfOffer, Hello, OutcomeResult, Window};
+use crate::command::{Command, ElfOffer, Hello, OutcomeResult, StreamEnd, Window};
 use crate::config::Config;
 use crate::core::Core;
 use crate::effects::{Effects, End, FailedBy, JobRecord, Reply, Send};
@@ -69,7 +69,7 @@ fn a_session_outlives_its_stream_and_goes_on() {
     let mut env = TestEnv::new();
     env.submit(vec![job(1, &[]), job(2, &[])]);
     env.hello(1, None, vec![offer(2, 1)], vec![]);
-    env.batch([Command::StreamClosed { session: S1 }]);
+    env.batch([Command::StreamClosed { session: S1, end: StreamEnd::Broken }]);
     assert_eq!(env.core.status().running, 2);
     assert_eq!(assigned(&env.submit(vec![job(3, &[])])), [], "nothing is assigned without a stream");
     // Job 2 never arrived: it returns to its place, before job 3, and is not held against the elf.
@@ -247,7 +247,7 @@ fn a_session_whose_welcome_was_never_answered_gives_way_to_the_next_of_its_insta
     env.submit(vec![job(1, &[])]);
     hello(&mut env, None, None, secret(7), vec![]);
     // The stream breaks with the welcome: the process knows neither number nor secret.
-    env.batch([Command::StreamClosed { session: S1 }]);
+    env.batch([Command::StreamClosed { session: S1, end: StreamEnd::Broken }]);
     let again = hello(&mut env, None, None, secret(8), vec![]);
     assert_eq!((welcome(&again), again.records.sessions_ended.as_slice()), ((2, false), [S1].as_slice()));
     assert_eq!(assigned(&again), [(2, token(1, 2))]);

@@ -41,6 +41,10 @@ pub(crate) struct Process {
     pub(crate) received: AssignNumber,
     /// When it last said something on its stream.
     pub(crate) spoke_at: u64,
+    /// When it last heard something on it, or opened it.
+    pub(crate) heard_at: u64,
+    /// Whether it has said goodbye on it.
+    pub(crate) has_left: bool,
 }
 
 impl Process {
@@ -60,6 +64,8 @@ impl Process {
             cancelled: Vec::new(),
             received: AssignNumber(0),
             spoke_at: 0,
+            heard_at: 0,
+            has_left: false,
         }
     }
 

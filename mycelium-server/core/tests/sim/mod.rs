@@ -9,6 +9,7 @@ mod elf;
 mod evaluator;
 mod oracle;
 mod rng;
+mod sessions;
 mod store;
 mod versions;
 mod world;

@@ -11,6 +11,7 @@ use mycelium_core::image::ATTEMPTS_KEPT;
 use mycelium_core::status::FinalStatus;
 
 use super::evaluator::{Kind, decision, element, elements_of, kind};
+use super::sessions::Sessions;
 use super::store::Store;
 use super::versions;
 
@@ -37,6 +38,7 @@ pub(crate) struct Oracle {
     handed_back: BTreeMap<JobId, (u32, u64)>,
     /// Jobs with the versions that have turned them down, since they were submitted or brought back, or the broker began.
     pub(crate) turned_down: BTreeSet<(JobId, u8)>,
+    pub(crate) sessions: Sessions,
     /// Who says hello in the place of another.
     pub(crate) strangers: BTreeSet<RequestId>,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use mycelium_core::command::{Command, Outcome as Report, Window};
+use mycelium_core::command::{Command, Outcome as Report, StreamEnd, Window};
 use mycelium_core::effects::{Assignment, Evaluation, Refusal, Reply, Verdict};
 use mycelium_core::ids::{AssignNumber, InstanceId, RequestId, SecretDigest, SessionId, Token};
 use mycelium_core::{Config, Core};
@@ -15,7 +15,9 @@ use super::oracle::Oracle;
 use super::rng::Rng;
 use super::store::Store;
 use super::versions;
+use confirming::Confirming;
 
+mod confirming;
 mod elves;
 mod network;
 mod requests;
@@ -58,6 +60,10 @@ enum Event {
     FromElf { stream: u64, message: FromElf },
     /// The broker sees that a stream is gone.
     StreamGone { stream: u64 },
+    /// A process sees that its stream is gone, and opens another soon.
+    StreamEnded { stream: u64 },
+    /// The broker looks for streams on which nothing is confirmed.
+    Look,
     /// A message of the broker reaches an elf.
     ToElf { stream: u64, message: ToElf },
     /// An evaluation that was handed out begins.
@@ -66,6 +72,8 @@ enum Event {
     Late(Command),
     /// A process opens a stream.
     Connect { process: usize, instance: InstanceId },
+    /// A process says what it has received, and nothing else.
+    Confirm { process: usize, instance: InstanceId },
     /// A process gives a sign of life.
     Beat { process: usize, instance: InstanceId },
     /// A task ends.
@@ -85,6 +93,7 @@ impl Event {
             Self::Batch
             | Self::FromElf { .. }
             | Self::StreamGone { .. }
+            | Self::Look
             | Self::Evaluate(_)
             | Self::ArgumentsReady { .. }
             | Self::Late(_) => true,
@@ -92,6 +101,8 @@ impl Event {
             | Self::AskAgain
             | Self::Answer(..)
             | Self::ToElf { .. }
+            | Self::StreamEnded { .. }
+            | Self::Confirm { .. }
             | Self::Connect { .. }
             | Self::Beat { .. }
             | Self::TaskEnds { .. }
@@ -106,9 +117,16 @@ enum FromElf {
     Hello { resume: Option<SessionId>, held: Vec<Token>, window: Window },
     SetWindow(Window),
     Beat { held: Vec<Token>, received: AssignNumber },
+    Confirm { received: AssignNumber },
     Outcomes(Vec<Report>),
     Draining,
     Goodbye,
+}
+
+impl ToElf {
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -122,7 +140,7 @@ enum ToElf {
 }
 
 /// A stream, from the broker's side.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Stream {
     process: usize,
     /// What it said `Hello` as.
@@ -130,6 +148,9 @@ struct Stream {
     session: Option<SessionId>,
     /// When its latest message in either direction arrives: messages of a stream stay in order.
     busy_until: [u64; 2],
+    /// In which directions, to the elf and to the broker, nothing arrives any more.
+    holes: [bool; 2],
+    confirming: Confirming,
 }
 
 struct World {
@@ -179,6 +200,7 @@ enum Waiting {
     Closed {
         session: SessionId,
         stream: u64,
+        end: StreamEnd,
     },
 }
 
@@ -195,6 +217,7 @@ fn speaker(command: &Command) -> Option<SessionId> {
         | Command::Cancel(_)
         | Command::Retry(_)
         | Command::StreamClosed { .. }
+        | Command::ProcessGone { .. }
         | Command::ArgumentsFailed { .. }
         | Command::Unfit { .. }
         | Command::ArgumentsDelayed { .. }
@@ -286,6 +309,7 @@ impl World {
         self.after(SECOND, Event::AskAgain);
         self.after(5 * SECOND, Event::Mishap);
         self.after(40 * SECOND, Event::Stall);
+        self.after(SECOND, Event::Look);
         while let Some(((time, _), event)) = self.events.pop_first() {
             if let Some(due) = self.core.next_deadline()
                 && due.0 < time
@@ -349,6 +373,9 @@ impl World {
             Event::Answer(request, answer) => self.on_answer(request, answer),
             Event::FromElf { stream, message } => self.on_message(stream, message),
             Event::StreamGone { stream } => self.on_stream_gone(stream),
+            Event::StreamEnded { stream } => self.on_stream_ended(stream),
+            Event::Look => self.look(),
+            Event::Confirm { process, instance } => self.confirm(process, instance),
             Event::ToElf { stream, message } => self.on_elf_message(stream, message),
             Event::Evaluate(evaluation) => self.evaluate(evaluation),
             Event::Late(command) => self.inbox.push_back(Waiting::Command(Box::new(command))),

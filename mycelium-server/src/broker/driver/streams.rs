@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use mycelium_core::command::Command;
+use mycelium_core::command::{Command, StreamEnd};
 use mycelium_core::effects::Send as Sent;
-use mycelium_core::ids::SessionId;
+use mycelium_core::ids::{SessionId, Steady};
 
+use crate::broker::confirming::{LOOK_COUNTS_MAX, LOOK_INTERVAL};
 use crate::broker::message::{Assigned, CallError, Message, StreamAttachment, StreamId, ToStream};
 
 /// The streams, each under its session.
 #[derive(Default)]
 pub(super) struct Streams {
     attached: HashMap<SessionId, StreamAttachment>,
+    /// When they were looked at.
+    looked: Steady,
 }
 
 /// The queues of a session's stream are full: it does not read what it is sent.
@@ -94,14 +97,29 @@ impl Streams {
     /// the message that is returned, so that the core learns of it in its turn.
     pub(super) fn cut_off(&self, NotRead(session): NotRead) -> Option<Message> {
         let attached = self.attached.get(&session)?;
-        let _ended_before = attached.end.set(CallError::StreamNotRead);
         tracing::warn!(%session, "cut off the stream of an elf that does not read");
-        Some(Message::FromStream {
-            session,
-            stream: attached.stream,
-            command: Command::StreamClosed { session },
-            bodies: Vec::new(),
-        })
+        Some(cut(session, attached, StreamEnd::ByShell))
+    }
+
+    /// Ends the streams that lead nowhere, if it is time to look at them. A broker that stood still has heard nobody, and
+    /// looks later.
+    pub(super) fn look(&mut self, now: Steady, stood_still: bool) -> Vec<Message> {
+        let since = now.since(self.looked).min(LOOK_COUNTS_MAX);
+        if stood_still || since >= LOOK_INTERVAL {
+            self.looked = now;
+        }
+        if stood_still || since < LOOK_INTERVAL {
+            return Vec::new();
+        }
+        // What has been read of the others waits for its turn.
+        let heard = self.attached.iter().filter(|(_, stream)| !stream.is_speaking.load(Ordering::Relaxed));
+        heard
+            .filter_map(|(&session, attached)| {
+                let received = attached.confirming.look(since)?;
+                tracing::warn!(%session, "cut off the stream of an elf that does not confirm what it is sent");
+                Some(cut(session, attached, StreamEnd::Unconfirmed { received }))
+            })
+            .collect()
     }
 
     /// Lets go of all of them without a word, because what they were sent may be wrong.
@@ -117,4 +135,10 @@ impl Streams {
             attached.end(CallError::Stopping);
         }
     }
+}
+
+fn cut(session: SessionId, attached: &StreamAttachment, end: StreamEnd) -> Message {
+    let _ended_before = attached.end.set(CallError::StreamNotRead);
+    let command = Command::StreamClosed { session, end };
+    Message::FromStream { session, stream: attached.stream, command, bodies: Vec::new() }
 }

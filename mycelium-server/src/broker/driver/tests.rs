@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::command::{
-    ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, OutcomeResult, Scope, TaskOffer, Window,
+    ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, OutcomeResult, Scope, StreamEnd, TaskOffer, Window,
 };
 use mycelium_core::ids::{
     AssignNumber, Attachment, ContentDigest, FlowId, InstanceId, JobId, Revision, SignatureId, Token,
@@ -19,7 +19,7 @@ use super::*;
 use crate::broker::handle::Handle;
 use crate::broker::message::StreamId;
 use crate::broker::submit::{PreparedJob, Submission};
-use crate::broker::{Assigned, FailureBody, Party, StoreState, StreamAttachment, ToStream};
+use crate::broker::{Assigned, Confirming, FailureBody, Party, StoreState, StreamAttachment, ToStream};
 use crate::store::faulty::{Fault, FaultyStore, ReadFault};
 use crate::store::{MemoryStore, Reads as _, Storage};
 
@@ -50,7 +50,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
         window: Window { jobs: 1, concurrency: 1 },
     };
     let hello = Hello {
-        request: RequestId::default(),
+        request: Default::default(),
         instance: InstanceId::new([7; 16]),
         resume,
         secret: None,
@@ -65,6 +65,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
             revisions: Vec::new(),
             signatures: Default::default(),
             attachment: StreamAttachment {
+                confirming: Arc::new(Confirming::new(false, Duration::from_secs(5), Arc::default())),
                 stream,
                 outbox,
                 assigned: assign,
@@ -172,7 +173,7 @@ async fn a_stream_that_closes_late_does_not_take_its_successor_with_it() {
     let session = first.session;
     let mut hello = Box::pin(connect(&handle, Some(session), Vec::new()));
     assert!(futures::poll!(&mut hello).is_pending());
-    let closed = Command::StreamClosed { session };
+    let closed = Command::StreamClosed { session, end: StreamEnd::Broken };
     handle.pass_on(session, first.stream, closed, Vec::new()).await.unwrap();
     store.release_commits();
     submitted.await.unwrap().unwrap();

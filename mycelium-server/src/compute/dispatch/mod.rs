@@ -46,6 +46,8 @@ pub(crate) struct Dispatched {
     pub(crate) assignments: Vec<v1::Assignment>,
     /// The number of the last assignment in it.
     pub(crate) last: AssignNumber,
+    /// About how many bytes it takes.
+    pub(crate) bytes: usize,
 }
 
 /// Assembles arguments, in the order of assignment but for what steps aside.
@@ -347,14 +349,15 @@ fn messages(assignments: Vec<v1::Assignment>, last: AssignNumber) -> Vec<Dispatc
             && (bytes + size > ASSIGN_BYTES_TARGET || current.len() == ASSIGNMENTS_PER_MESSAGE)
         {
             // Only the last message tells that all has been sent: what it says of its predecessors is true as well.
-            messages.push(Dispatched { assignments: std::mem::take(&mut current), last: AssignNumber(0) });
+            let assignments = std::mem::take(&mut current);
+            messages.push(Dispatched { assignments, last: AssignNumber(0), bytes });
             bytes = 0;
         }
         bytes += size;
         current.push(assignment);
     }
     if !current.is_empty() {
-        messages.push(Dispatched { assignments: current, last });
+        messages.push(Dispatched { assignments: current, last, bytes });
     }
     messages
 }

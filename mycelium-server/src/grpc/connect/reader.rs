@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use mycelium_core::command::Command;
+use mycelium_core::command::{Command, StreamEnd};
 use mycelium_core::ids::SessionId;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, connect_request};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
+use super::process::SeenProcess;
 use super::shared::Shared;
-use crate::broker::{CallError, Handle, StreamId};
+use crate::broker::{CallError, Confirming, Handle, StreamId};
 use crate::compute::Tasks;
 use crate::defect::Defect;
 use crate::error::{Error, Gone};
@@ -21,6 +24,9 @@ use crate::grpc::outcomes::{Outcomes, check_tokens, read_outcomes, refuse_missin
 use crate::grpc::status::unreadable;
 use crate::report::Report;
 
+/// How often it is looked whether a process is gone.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
 /// The task that reads.
 pub(super) struct Reader {
     pub(super) handle: Handle,
@@ -28,9 +34,12 @@ pub(super) struct Reader {
     /// For logs.
     pub(super) elves: String,
     pub(super) stream: StreamId,
+    /// The process that speaks, if it is to be seen when it is gone.
+    pub(super) process: Option<SeenProcess>,
     pub(super) incoming: Streaming<v1::ConnectRequest>,
     pub(super) faults: mpsc::Sender<v1::Fault>,
     pub(super) shared: Arc<Shared>,
+    pub(super) confirming: Arc<Confirming>,
     /// Set while a message has been read and not passed on: its elf is alive, however long the queue.
     pub(super) speaking: Arc<AtomicBool>,
     /// What outcomes are held against.
@@ -75,9 +84,16 @@ impl Reader {
             }
         }
         closing.cancel();
-        let closed = Command::StreamClosed { session: self.session };
+        let is_ended_here = self.shared.is_ended_here() || drain.is_cancelled();
+        let end = if is_ended_here { StreamEnd::ByShell } else { StreamEnd::Broken };
+        // Its connection may end while the process is waited for.
+        let Self { handle, session, stream, process, .. } = self;
+        let closed = Command::StreamClosed { session, end };
         // If the broker has stopped, its session waits in the store.
-        let _stopped = self.handle.pass_on(self.session, self.stream, closed, Vec::new()).await;
+        let _stopped = handle.pass_on(session, stream, closed, Vec::new()).await;
+        if let Some(process) = process {
+            let _stopped = drain.run_until_cancelled(until_gone(&handle, session, stream, process)).await;
+        }
         Ok(())
     }
 
@@ -89,6 +105,8 @@ impl Reader {
         let sequence = message.sequence;
         let about = About { sequence, tokens: Vec::new() };
         self.shared.receive(sequence);
+        let is_beat = matches!(message.kind, Some(connect_request::Kind::Heartbeat(_)));
+        let received = self.confirming.heard(message.received, is_beat);
         let session = self.session;
         let (command, bodies) = match message.kind {
             Some(connect_request::Kind::Outcomes(reported)) => {
@@ -115,7 +133,6 @@ impl Reader {
                     Ok(held) => {
                         let late_by = heartbeat.late_by.and_then(|late_by| late_by.try_into().ok());
                         self.handle.processes().beat(session, late_by);
-                        let received = self.shared.reached(message.received);
                         (Command::Heartbeat { session, held, received }, Vec::new())
                     }
                     Err(error) => return self.fault(about.and(heartbeat.held), &error).await,
@@ -159,6 +176,21 @@ impl Reader {
         let fault = v1::Fault { sequence, reason, message: error.to_string(), tokens };
         // An elf that sends nonsense and does not read is read no further either.
         self.faults.send(fault).await.map_err(|_gone| Gone)
+    }
+}
+
+/// The stream of a session has ended. Tells the core when the process is gone, unless the session goes on or ends before.
+async fn until_gone(handle: &Handle, session: SessionId, stream: StreamId, process: SeenProcess) {
+    let deadline = Instant::now() + handle.config().lease;
+    while Instant::now() < deadline && handle.processes().is_latest(session, stream) && !handle.has_ended() {
+        if process.is_gone() {
+            tracing::info!(%session, "the process of an elf is gone");
+            let gone = Command::ProcessGone { session };
+            // If the broker has stopped, nobody has to know.
+            let _stopped = handle.pass_on(session, stream, gone, Vec::new()).await;
+            return;
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 

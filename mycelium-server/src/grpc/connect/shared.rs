@@ -1,10 +1,7 @@
 //! What the reader and the writer of a stream know together.
 
-use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-
-use mycelium_core::ids::AssignNumber;
 
 use crate::error::Error;
 
@@ -12,19 +9,12 @@ use crate::error::Error;
 pub(super) struct Shared {
     /// The highest sequence number received from the elf.
     received: AtomicU64,
-    assigned: Mutex<Assigned>,
     /// Whether the elf has ended its session itself.
     has_said_goodbye: AtomicBool,
     /// Why the reader does not read on, if that is not the elf's doing.
     given_up: OnceLock<Error>,
-}
-
-/// Which assignments are known to have reached the elf.
-#[derive(Default)]
-struct Assigned {
-    /// For each `Assign` sent and not known to be received: its sequence number, and its last assignment.
-    sent: VecDeque<(u64, AssignNumber)>,
-    reached: AssignNumber,
+    /// Whether it is the broker that ends the stream.
+    is_ended_here: AtomicBool,
 }
 
 impl Shared {
@@ -32,9 +22,9 @@ impl Shared {
     pub(super) fn new(sequence: u64) -> Self {
         Self {
             received: AtomicU64::new(sequence),
-            assigned: Mutex::default(),
             has_said_goodbye: AtomicBool::new(false),
             given_up: OnceLock::new(),
+            is_ended_here: AtomicBool::new(false),
         }
     }
 
@@ -60,28 +50,20 @@ impl Shared {
     /// The stream does not go on, because of `error` or what was given before it.
     pub(super) fn give_up(&self, error: Error) {
         let _given_up_before = self.given_up.set(error);
+        self.end_here();
+    }
+
+    /// The broker ends the stream, for a reason of its own.
+    pub(super) fn end_here(&self) {
+        self.is_ended_here.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_ended_here(&self) -> bool {
+        self.is_ended_here.load(Ordering::Relaxed)
     }
 
     /// Why the stream does not go on, if that is not the elf's doing.
     pub(super) fn given_up(&self) -> Option<&Error> {
         self.given_up.get()
-    }
-
-    /// An `Assign` has been sent: its sequence number, and its last assignment.
-    pub(super) fn sent(&self, sequence: u64, last: AssignNumber) {
-        let mut assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
-        assigned.sent.push_back((sequence, last));
-    }
-
-    /// The last assignment that has reached an elf which has received messages up to `sequence`.
-    pub(super) fn reached(&self, sequence: u64) -> AssignNumber {
-        let mut assigned = self.assigned.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((sent, last)) = assigned.sent.front().copied()
-            && sent <= sequence
-        {
-            assigned.reached = assigned.reached.max(last);
-            assigned.sent.pop_front();
-        }
-        assigned.reached
     }
 }

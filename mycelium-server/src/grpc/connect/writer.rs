@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::shared::Shared;
-use crate::broker::{CallError, Permit, ToStream};
+use crate::broker::{CallError, Confirming, Permit, ToStream};
 use crate::compute::Dispatched;
 use crate::defect::Defect;
 use crate::error::{Error, Gone};
@@ -29,6 +29,7 @@ pub(super) struct Writer {
     /// From the reader.
     pub(super) faults: mpsc::Receiver<v1::Fault>,
     pub(super) shared: Arc<Shared>,
+    pub(super) confirming: Arc<Confirming>,
     pub(super) drain: CancellationToken,
     /// The number of the latest message: 0 before the first.
     pub(super) sequence: u64,
@@ -59,10 +60,13 @@ impl Writer {
                     let Some(dispatched) = dispatched else { break };
                     let assign = v1::Assign { assignments: dispatched.assignments };
                     let sent = self.send(connect_response::Kind::Assign(assign)).await;
-                    self.shared.sent(self.sequence, dispatched.last);
+                    self.confirming.sent(self.sequence, dispatched.last, dispatched.bytes);
                     sent
                 }
             };
+        }
+        if !self.outgoing.is_closed() && !closing.is_cancelled() {
+            self.shared.end_here();
         }
         if let Some(error) = self.closing_error(closing.is_cancelled()) {
             // An elf that does not read does not get it: it is waited for no longer than it takes others.

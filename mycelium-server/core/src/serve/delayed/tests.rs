@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::command::{Command, OutcomeResult, Scope};
+use crate::command::{Command, OutcomeResult, Scope, StreamEnd};
 use crate::effects::{Effects, Send, Verdict};
 use crate::ids::{AssignNumber, Attachment, SessionId, Token};
 use crate::status::Status;
@@ -98,7 +98,7 @@ fn what_was_put_together_for_one_stream_does_not_reach_the_next() {
     let resumed = env.hello_command(1, Some(1), vec![offer(3, 1)], vec![token(2, 1), token(3, 1)]);
     let effects = env.batch([
         Command::ArgumentsReady { session: SESSION, tokens: vec![token(1, 1)] },
-        Command::StreamClosed { session: SESSION },
+        Command::StreamClosed { session: SESSION, end: StreamEnd::Broken },
         resumed,
     ]);
     assert!(!effects.sends.iter().any(|sent| matches!(sent, Send::Ready { .. })), "{:?}", effects.sends);

@@ -1,17 +1,25 @@
 //! The processes of the elves.
 
-use mycelium_core::command::{Outcome as Report, OutcomeResult, Window};
+use mycelium_core::command::{Command, Outcome as Report, OutcomeResult, Window};
 use mycelium_core::ids::{AssignNumber, Attachment, InstanceId, Token};
 
 use super::super::client::ELVES;
 use super::super::elf::{Attempt, Process};
 use super::super::versions;
+use super::confirming::{Confirming, SILENCE_MAX, confirms};
 use super::{Event, FromElf, MS, READ_AFTER_STALL, SECOND, Stream, ToElf, World};
 
 impl World {
     pub(super) fn kill(&mut self, process: usize) {
+        let session = self.processes[process].session;
         if let Some(stream) = self.processes[process].stream {
             self.cut(stream);
+        }
+        // Of every other process the broker sees that it is gone.
+        if let Some(session) = session
+            && process.is_multiple_of(2)
+        {
+            self.after(20 * SECOND, Event::Late(Command::ProcessGone { session }));
         }
         let elf = self.processes[process].elf;
         let window = Window { jobs: 2, concurrency: 1 };
@@ -30,9 +38,14 @@ impl World {
         let stream = self.next_stream;
         let read_from = self.now.max(self.stalled_until + READ_AFTER_STALL);
         let busy_until = [self.now, read_from];
-        self.streams.insert(stream, Stream { process, version: entry.version, session: None, busy_until });
+        let (holes, confirming) = ([false; 2], Confirming::new(process));
+        let version = entry.version;
+        self.streams
+            .insert(stream, Stream { process, version, session: None, busy_until, holes, confirming });
         let hello = FromElf::Hello { resume: entry.session, held: entry.held_tokens(), window: entry.window };
         self.processes[process].stream = Some(stream);
+        self.processes[process].heard_at = self.now;
+        self.processes[process].has_left = false;
         self.processes[process].is_welcome = false;
         self.send_to_broker(stream, hello);
         // If no answer comes, or the stream is lost without a word, the next beat finds out.
@@ -55,7 +68,8 @@ impl World {
             return;
         }
         let is_open = entry.stream.is_some_and(|stream| self.streams.contains_key(&stream));
-        if !is_open || !entry.is_welcome {
+        let is_silent = self.now - entry.heard_at > SILENCE_MAX.max(self.stalled_for(entry.heard_at));
+        if !is_open || !entry.is_welcome || is_silent {
             if let Some(stream) = entry.stream {
                 self.cut(stream);
             }
@@ -70,6 +84,7 @@ impl World {
         let index = self.processes.iter().position(|process| process.stream == Some(stream));
         let Some(process) = index else { return };
         let entry = &mut self.processes[process];
+        entry.heard_at = self.now;
         match message {
             ToElf::Welcome { session, keep, secret } => {
                 if entry.session != Some(session) {
@@ -94,9 +109,13 @@ impl World {
             }
             ToElf::Assign { assignments, last } => {
                 entry.received = last;
+                let instance = entry.instance;
                 for assignment in assignments {
                     assert_eq!(&*assignment.elf, ELVES[entry.elf], "jobs go to their elf");
                     entry.take(assignment.token);
+                }
+                if confirms(process) {
+                    self.after(500 * MS, Event::Confirm { process, instance });
                 }
             }
             ToElf::Cancel(tokens) => {

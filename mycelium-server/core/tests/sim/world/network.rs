@@ -9,7 +9,7 @@ use super::{Event, FromElf, MS, READ_AFTER_STALL, SECOND, ToElf, Waiting, World,
 impl World {
     pub(super) fn send_to_elf(&mut self, stream: u64, message: ToElf) {
         let delay = self.rng.below(if self.has_faults { 200 * MS } else { 5 * MS });
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let Some(entry) = self.streams.get_mut(&stream).filter(|entry| !entry.holes[0]) else { return };
         entry.busy_until[0] = entry.busy_until[0].max(self.now + delay) + 1;
         let time = entry.busy_until[0];
         self.at(time, Event::ToElf { stream, message });
@@ -17,7 +17,7 @@ impl World {
 
     pub(super) fn send_to_broker(&mut self, stream: u64, message: FromElf) {
         let delay = self.rng.below(if self.has_faults { 200 * MS } else { 5 * MS });
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let Some(entry) = self.streams.get_mut(&stream).filter(|entry| !entry.holes[1]) else { return };
         entry.busy_until[1] = entry.busy_until[1].max(self.now + delay) + 1;
         let time = entry.busy_until[1];
         self.at(time, Event::FromElf { stream, message });
@@ -25,20 +25,31 @@ impl World {
 
     /// Cuts a stream: what is on its way is lost. The two sides notice at different times.
     pub(super) fn cut(&mut self, stream: u64) {
-        let is_of_it = |event: &Event| match event {
-            Event::FromElf { stream: other, .. } | Event::ToElf { stream: other, .. } => *other == stream,
-            _ => false,
-        };
-        self.events.retain(|_, event| !is_of_it(event));
+        self.lose(stream, [true, true]);
         let slow = if self.has_faults { 15 * SECOND } else { SECOND };
         self.after(slow, Event::StreamGone { stream });
+        self.on_stream_ended(stream);
+    }
+
+    /// What is on its way in these directions, to the elf and to the broker, is lost.
+    pub(super) fn lose(&mut self, stream: u64, directions: [bool; 2]) {
+        let is_lost = |event: &Event| match event {
+            Event::ToElf { stream: other, .. } => directions[0] && *other == stream,
+            Event::FromElf { stream: other, .. } => directions[1] && *other == stream,
+            _ => false,
+        };
+        self.events.retain(|_, event| !is_lost(event));
+    }
+
+    /// The process of a stream comes back, soon or late.
+    pub(super) fn on_stream_ended(&mut self, stream: u64) {
         let index = self.processes.iter().position(|process| process.stream == Some(stream));
-        if let Some(process) = index {
-            self.processes[process].stream = None;
-            self.processes[process].is_welcome = false;
-            let instance = self.processes[process].instance;
-            self.after(slow, Event::Connect { process, instance });
-        }
+        let Some(process) = index else { return };
+        self.processes[process].stream = None;
+        self.processes[process].is_welcome = false;
+        let instance = self.processes[process].instance;
+        let soon = !self.has_faults || self.rng.percent(60);
+        self.after(if soon { SECOND } else { 15 * SECOND }, Event::Connect { process, instance });
     }
 
     pub(super) fn mishap(&mut self) {
@@ -46,8 +57,11 @@ impl World {
             return;
         }
         let process = usize::try_from(self.rng.below(self.processes.len() as u64)).unwrap();
-        match self.rng.below(11) {
+        match self.rng.below(15) {
             10 => self.steal(process),
+            11 | 12 => self.black_hole(process),
+            13 => self.end_by_shell(process),
+            14 => self.hand_over(process),
             0..4 => {
                 if let Some(stream) = self.processes[process].stream {
                     self.cut(stream);
@@ -75,6 +89,10 @@ impl World {
                 self.say(process, FromElf::Draining);
                 if self.rng.percent(50) {
                     self.say(process, FromElf::Goodbye);
+                    self.processes[process].has_left = true;
+                    if let Some(session) = self.processes[process].session {
+                        self.oracle.sessions.leave(session);
+                    }
                     let keep = [];
                     self.processes[process].keep_only(&keep);
                 }

@@ -1,11 +1,12 @@
 //! The broker's shell.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_core::Core;
-use mycelium_core::command::{Command, ElfOffer, Hello, OutcomeResult};
+use mycelium_core::command::{Command, ElfOffer, Hello, OutcomeResult, StreamEnd};
 use mycelium_core::effects::{Assignment, Effects, Reply, Send};
 use mycelium_core::ids::{AssignNumber, Clocks, RequestId, SessionId, Steady, Timestamp, Token};
 
@@ -34,7 +35,7 @@ impl World {
                 None => break,
                 Some(Waiting::Command(command)) => *command,
                 // A stream that was replaced may close when it likes.
-                Some(Waiting::Closed { session, stream })
+                Some(Waiting::Closed { session, stream, .. })
                     if self.of_session.get(&session) != Some(&stream) =>
                 {
                     continue;
@@ -45,11 +46,16 @@ impl World {
                     }
                     Command::Unfit { session, token }
                 }
-                Some(Waiting::Closed { session, .. }) => {
+                Some(Waiting::Closed { session, end, .. }) => {
                     self.of_session.remove(&session);
-                    Command::StreamClosed { session }
+                    self.oracle.sessions.stream_closed(session, self.now, end);
+                    Command::StreamClosed { session, end }
                 }
             };
+            // Whether a hello is one, the answer tells.
+            if let Some(session) = speaker(&command).filter(|_| !matches!(command, Command::Hello(_))) {
+                self.oracle.sessions.word(session, self.now);
+            }
             if self.keeps_log {
                 writeln!(self.outcome.log, "{now:?} {command:?}").unwrap();
             }
@@ -87,21 +93,33 @@ impl World {
                 self.core.apply(now, Command::Heard { session }, effects);
             } else {
                 self.who_beats_is_not_lost(session);
+                self.oracle.sessions.leases_are_kept(session, self.now, &self.config);
             }
         }
     }
 
     /// Invariant: no lease ends of an elf that has kept beating on an open stream, whether the broker stood still or not.
     pub(super) fn who_beats_is_not_lost(&self, session: SessionId) {
-        let is_open = |process: &&Process| {
-            process.is_welcome
-                && process.session == Some(session)
-                && process.stream.is_some_and(|stream| self.streams.contains_key(&stream))
-        };
-        if let Some(process) = self.processes.iter().find(is_open) {
+        if let Some(process) = self.process_on(session) {
             let silent_for = self.now - process.spoke_at;
             assert!(silent_for > 10 * SECOND, "session {session} ends, and was silent for {silent_for} us");
         }
+    }
+
+    /// Invariant: no session is over of an elf that is there and has not left, whatever has become of another process.
+    pub(super) fn who_is_there_is_not_over(&self, session: SessionId) {
+        let process = self.process_on(session).filter(|process| !process.has_left);
+        let is_there = process.is_some_and(|process| self.now - process.spoke_at < 10 * SECOND);
+        assert!(!is_there, "session {session} is over, and its elf is there");
+    }
+
+    /// The process that has been welcomed to a session on a stream which is open and brings what it says.
+    fn process_on(&self, session: SessionId) -> Option<&Process> {
+        let brings = |stream| self.streams.get(&stream).is_some_and(|entry| !entry.holes[1]);
+        let is_on = |process: &&Process| {
+            process.is_welcome && process.session == Some(session) && process.stream.is_some_and(brings)
+        };
+        self.processes.iter().find(is_on)
     }
 
     /// If the last command was a `Hello`, its session has this stream from now on, and not only once that is durable.
@@ -111,12 +129,14 @@ impl World {
             && self.streams.contains_key(stream)
         {
             self.of_session.insert(*session, *stream);
+            self.oracle.sessions.connected(*session, self.now);
         }
     }
 
     pub(super) fn commit(&mut self, effects: &Effects) {
         self.oracle.outcomes_are_as_reported(&self.store, effects);
         self.oracle.count_retries(effects);
+        self.oracle.sessions.what_is_confirmed_is_not_given_away(effects);
         Oracle::every_attempt_is_recorded(effects);
         self.store.commit(effects, &self.oracle.digests);
     }
@@ -128,6 +148,7 @@ impl World {
         self.hellos.clear();
         self.of_session.clear();
         self.oracle.forget_memory();
+        self.oracle.sessions.begin_anew(self.now);
         let streams: Vec<u64> = self.streams.keys().copied().collect();
         for stream in streams {
             self.cut(stream);
@@ -180,8 +201,14 @@ impl World {
                     self.oracle.dependencies_are_done(&self.store, assignment.token.job);
                 }
                 let last = AssignNumber(first.0 + assignments.len() as u64 - 1);
+                let numbered: BTreeMap<Token, u64> =
+                    assignments.iter().map(|assignment| assignment.token).zip(first.0..).collect();
                 let assignments = self.turn_down(session, assignments);
                 let assignments = self.put_aside(session, assignments);
+                for assignment in &assignments {
+                    let number = AssignNumber(numbered[&assignment.token]);
+                    self.oracle.sessions.number(session, number, assignment.token);
+                }
                 if assignments.is_empty() {
                     return;
                 }
@@ -190,6 +217,9 @@ impl World {
             Send::Ready { tokens, .. } if tokens.is_empty() => return,
             Send::Ready { session, tokens, first } => {
                 let last = AssignNumber(first.0 + tokens.len() as u64 - 1);
+                for (token, number) in tokens.iter().zip(first.0..) {
+                    self.oracle.sessions.number(session, AssignNumber(number), *token);
+                }
                 let assignments = tokens.iter().map(|token| self.aside.remove(token).unwrap()).collect();
                 (session, ToElf::Assign { assignments, last })
             }
@@ -210,7 +240,15 @@ impl World {
         if may_be_lost && self.has_faults && self.rng.percent(4) {
             return;
         }
+        if message.is_over() {
+            self.who_is_there_is_not_over(session);
+        }
         if let Some(&stream) = self.of_session.get(&session) {
+            if let ToElf::Assign { last, .. } = &message
+                && let Some(entry) = self.streams.get_mut(&stream)
+            {
+                entry.confirming.sent(*last);
+            }
             self.send_to_elf(stream, message);
         }
     }
@@ -247,7 +285,8 @@ impl World {
     }
 
     pub(super) fn on_message(&mut self, stream: u64, message: FromElf) {
-        let Some(entry) = self.streams.get(&stream).copied() else { return };
+        let Some(entry) = self.streams.get(&stream).cloned() else { return };
+        self.hear(stream, &message);
         let process = &self.processes[entry.process];
         if let FromElf::Hello { resume, held, window } = message {
             self.next_request += 1;
@@ -274,6 +313,7 @@ impl World {
                 Command::SetWindow { session, elf: Arc::from(ELVES[process.elf]), window }
             }
             FromElf::Beat { held, received } => Command::Heartbeat { session, held, received },
+            FromElf::Confirm { .. } => return,
             FromElf::Outcomes(outcomes) => {
                 for report in &outcomes {
                     self.oracle.last_reports.insert((session, report.token), report.result);
@@ -298,7 +338,7 @@ impl World {
 
     pub(super) fn on_stream_gone(&mut self, stream: u64) {
         if let Some(Stream { session: Some(session), .. }) = self.streams.remove(&stream) {
-            self.inbox.push_back(Waiting::Closed { session, stream });
+            self.inbox.push_back(Waiting::Closed { session, stream, end: StreamEnd::Broken });
         }
     }
 }

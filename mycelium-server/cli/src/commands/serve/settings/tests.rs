@@ -27,6 +27,7 @@ fn without_flags_everything_is_as_the_library_has_it() {
 fn every_setting_has_a_flag() {
     let settings = read(&[
         "--lease=9s",
+        "--lease-after-reset=4s",
         "--heartbeat-interval=500ms",
         "--protocol-min=2",
         "--elves-lost-max=2",
@@ -53,6 +54,7 @@ fn every_setting_has_a_flag() {
     .unwrap();
     let expected = Config {
         lease: Duration::from_secs(9),
+        lease_after_reset: Duration::from_secs(4),
         heartbeat_interval: Duration::from_millis(500),
         protocol_min: 2,
         elves_lost_max: 2,
