@@ -8,6 +8,7 @@ pub mod disk;
 mod elf;
 pub mod example;
 mod flows;
+pub mod orders;
 #[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod power;
 mod process;

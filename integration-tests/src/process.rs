@@ -19,12 +19,19 @@ pub struct ElfOptions {
     pub concurrency: u32,
     /// How many jobs it holds at once.
     pub window: u32,
+    /// Which version of [`orders`](crate::orders) is served, if not [`Tester`](crate::Tester).
+    pub orders: Option<u32>,
 }
 
 impl ElfOptions {
+    /// A version of [`orders`](crate::orders).
+    pub fn orders(name: &str, version: u32) -> Self {
+        Self { orders: Some(version), ..Self::new(name, 2, 8) }
+    }
+
     /// An elf that holds a few jobs more than it runs.
     pub fn new(name: &str, concurrency: u32, window: u32) -> Self {
-        Self { name: name.to_owned(), concurrency, window }
+        Self { name: name.to_owned(), concurrency, window, orders: None }
     }
 }
 
@@ -51,9 +58,12 @@ impl ElfProcess {
     pub async fn start_as(program: &Path, url: &str, options: &ElfOptions) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(program);
-        let ElfOptions { name, concurrency, window } = options;
+        let ElfOptions { name, concurrency, window, orders } = options;
         command.args(["--url", url, "--name", name]);
         command.args(["--concurrency", &concurrency.to_string(), "--window", &window.to_string()]);
+        if let Some(version) = orders {
+            command.args(["--orders", &version.to_string()]);
+        }
         command.arg("--diary").arg(folder.path().join("diary"));
         let log = log_in(folder.path());
         let (process, line) = Process::start_logged(&format!("an elf `{name}`"), command, &log).await?;

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Parser;
-use elf_runtime::{Mycelium, shutdown_signal};
-use integration_tests::{Diary, Tester};
+use elf_runtime::{Elf, Mycelium, shutdown_signal};
+use integration_tests::{Diary, Tester, orders};
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -21,6 +22,9 @@ struct Args {
     /// How many jobs to hold at once.
     #[arg(long)]
     window: u32,
+    /// Which version of the elf for orders to serve, in place of the elf of the tests.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4))]
+    orders: Option<u32>,
     /// The file to write down in what tasks do.
     #[arg(long)]
     diary: Option<PathBuf>,
@@ -31,15 +35,19 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let stop = shutdown_signal();
-    let tester = match &args.diary {
-        Some(path) => Tester::with_diary(Diary::open(path)?),
-        None => Tester::default(),
+    let elf: Arc<dyn Elf> = match (args.orders, &args.diary) {
+        (Some(1), _) => Arc::new(orders::v1::Shipper),
+        (Some(2), _) => Arc::new(orders::v2::Shipper),
+        (Some(3), _) => Arc::new(orders::v3::Shipper),
+        (Some(_), _) => Arc::new(orders::v4::Shipper),
+        (None, Some(path)) => Arc::new(Tester::with_diary(Diary::open(path)?)),
+        (None, None) => Arc::new(Tester::default()),
     };
     // A broker that is away is waited for, as by any worker.
     let mycelium = Mycelium::builder(args.url).connect_lazy()?;
     mycelium
         .serve()
-        .elf(args.name, tester)
+        .shared_elf(args.name, elf)
         .concurrency(args.concurrency)
         .window(args.window)
         .on_ready(|session| {

@@ -226,8 +226,6 @@ async fn arguments_are_held_against_the_signature_of_a_known_elf() -> anyhow::Re
     let (broker, mut client, bystander) = start().await?;
     let mycelium = elf_runtime::Mycelium::connect(broker.url()).await?;
     let worker = Worker::start(mycelium.serve().elf("adder", Tester::default())).await?;
-    // And also when it is away.
-    worker.stop().await?;
     let add = |parameters: &[&str], literals: &[&str]| {
         let nodes = literals.iter().map(|text| wire::literal(*text)).collect();
         v1::JobSpec { task: "task_add".to_owned(), ..wire::job("adder", parameters, nodes) }
@@ -243,7 +241,7 @@ async fn arguments_are_held_against_the_signature_of_a_known_elf() -> anyhow::Re
             &["jobs[0].arguments[0]", "jobs[0].arguments[1].parameter", "jobs[0].arguments"],
         ),
     ];
-    for (spec, fields) in misfits {
+    for (spec, fields) in misfits.clone() {
         let request = wire::submission(vec![spec, job()]);
         refused(&mut client, request, Code::InvalidArgument, reason::SIGNATURE_MISMATCH, fields).await?;
     }
@@ -252,6 +250,19 @@ async fn arguments_are_held_against_the_signature_of_a_known_elf() -> anyhow::Re
     let message =
         refused(&mut client, request, Code::FailedPrecondition, reason::TASK_NOT_FOUND, &[]).await?;
     ensure!(message.contains("task_subtract") && message.contains("task_add"), "`{message}` names tasks");
+
+    // While nobody is there, somebody may come who takes them: each is taken, with a warning that says what is wrong, and one
+    // that says the same of many says it once.
+    worker.stop().await?;
+    for (spec, _) in misfits {
+        let jobs = (0..20).map(|_| v1::JobSpec { job_id: wire::id(), ..spec.clone() }).collect();
+        let answer = client.submit_jobs(wire::submission(jobs)).await?.into_inner();
+        ensure!(answer.jobs_created == 20 && answer.warnings.len() == 1, "{answer:?}");
+        ensure!(answer.warnings[0].contains("elf `adder`: arguments"), "{answer:?}");
+    }
+    let many = (0..40).map(|n| v1::JobSpec { job_id: wire::id(), ..add(&[&*format!("p{n}")], &["1"]) });
+    let answer = client.submit_jobs(wire::submission(many.collect())).await?.into_inner();
+    ensure!(answer.jobs_created == 40 && answer.warnings.len() == 16, "{answer:?}");
 
     // What fits is taken, and so is a job for an elf that nobody has seen, of which `explain` says so.
     let fits = wire::submission(vec![add(&["numbers", "pause_ms"], &["[1]", "0"]), job()]);

@@ -44,7 +44,7 @@ pub(crate) use message::{
     Assigned, Body, CallError, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,
 };
 pub(crate) use outputs::{BadOutput, in_order};
-pub(crate) use processes::Process;
+pub(crate) use processes::{Process, Version};
 pub(crate) use progress::{Progress, StoreState};
 pub(crate) use registry::{
     BadSchema, Misfit, Ruling, Signatures, Standing, TaskSignature, core_signature, shape_of,

@@ -74,13 +74,14 @@ pub(crate) async fn connect(
     let declared_signatures = signatures.clone();
     let seen = SeenProcess::of(&hello);
     let confirming = Arc::new(Confirming::new(hello.confirms, handle.config().heartbeat_interval, brought));
-    let process = Process { id: hello.process_id, host: hello.host, late_by: None };
+    let versions = declared.versions();
+    let process = Process { id: hello.process_id, host: hello.host, elves: versions, late_by: None };
     let elves = hello.elves;
 
     let stream = handle.next_stream();
     let (outbox, inbox) = mpsc::channel(OUTBOX_MAX);
     let (assign, assigned) = mpsc::channel(OUTBOX_MAX);
-    let Declared { hello, elves: elf_records, revisions } = declared;
+    let Declared { hello, elves: elf_records, revisions, .. } = declared;
     let is_speaking = Arc::new(AtomicBool::new(false));
     let speaking = Arc::clone(&is_speaking);
     let end = Arc::new(SetOnce::new());

@@ -13,7 +13,7 @@ use mycelium_proto::v1;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::broker::{BadSchema, CallError, Handle, Signatures, core_signature};
+use crate::broker::{BadSchema, CallError, Handle, Signatures, Version, core_signature};
 use crate::defect;
 use crate::error::Error;
 use crate::store::{ElfRecord, RevisionRecord};
@@ -22,8 +22,24 @@ use crate::values::check_name;
 /// What a `Hello` comes to.
 pub(crate) struct Declared {
     pub(crate) hello: Hello,
+    /// That of each elf as a whole, in their order.
+    elf_revisions: Vec<Revision>,
     pub(crate) elves: Vec<ElfRecord>,
     pub(crate) revisions: Vec<RevisionRecord>,
+}
+
+impl Declared {
+    /// Which version of each elf this is.
+    pub(crate) fn versions(&self) -> BTreeMap<Arc<str>, Arc<Version>> {
+        let offers = self.hello.elves.iter().zip(&self.elf_revisions);
+        let versions = offers.map(|(offer, revision)| {
+            let tasks = offer.tasks.iter();
+            let tasks = tasks.map(|task| (Arc::clone(&task.task), (task.revision, task.signature.id())));
+            let version = Version { revision: *revision, tasks: tasks.collect() };
+            (Arc::clone(&offer.elf), Arc::new(version))
+        });
+        versions.collect()
+    }
 }
 
 /// The version of the protocol that is spoken with an elf: the highest that both sides know.
@@ -120,6 +136,7 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
             elves: Vec::with_capacity(hello.elves.len()),
             held: tokens("hello.held", &hello.held)?,
         },
+        elf_revisions: Vec::with_capacity(hello.elves.len()),
         elves: Vec::new(),
         revisions: Vec::new(),
     };
@@ -194,6 +211,7 @@ fn check_elf(
     at_most(&format!("{field}.language"), elf.language.len(), limits::NAME_BYTES_MAX)?;
     at_most(&format!("{field}.tasks"), elf.tasks.len(), limits::TASKS_PER_ELF_MAX)?;
     let revision = checked_revision(field, &elf.revision, &elf.source)?;
+    declared.elf_revisions.push(revision);
     declared.revisions.push(RevisionRecord {
         elf: Arc::clone(name),
         task: Arc::from(""),

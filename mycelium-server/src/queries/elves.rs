@@ -23,7 +23,7 @@ const INSTANCES_LISTED_MAX: usize = 100;
 const INSTANCES_SHOWN_MAX: usize = 1_000;
 /// The most that an elf takes in an answer beside its declaration and its instances, and an instance beside its host.
 const ELF_BYTES: usize = 96;
-const INSTANCE_BYTES: usize = 64;
+const INSTANCE_BYTES: usize = 98;
 /// The kinds of the tokens of pages: of elves, and of revisions.
 const ELVES: char = 'e';
 const REVISIONS: char = 'r';
@@ -38,16 +38,33 @@ pub(crate) struct Elf {
     pub(crate) last_seen: Timestamp,
     pub(crate) jobs_ready: u64,
     pub(crate) jobs_running: u64,
-    /// The first of the sessions that serve it, each with its process if that is known.
-    pub(crate) instances: Vec<(InstanceView, Option<Process>)>,
+    /// The first of the sessions that serve it.
+    pub(crate) instances: Vec<Instance>,
     pub(crate) instances_total: usize,
+}
+
+/// A session that serves an elf.
+#[derive(Debug, Clone)]
+pub(crate) struct Instance {
+    pub(crate) view: InstanceView,
+    /// Its process, if that is known.
+    pub(crate) process: Option<Process>,
+    /// The revision of the elf that it serves, if that is known.
+    pub(crate) revision: Option<Revision>,
+    /// How that differs from what was declared last, for people.
+    pub(crate) differences: Vec<String>,
+}
+
+impl Weigh for Instance {
+    fn bytes(&self) -> usize {
+        let host = self.process.as_ref().map_or(0, |process| process.host.len());
+        INSTANCE_BYTES + host + self.differences.iter().map(|text| text.len() + 3).sum::<usize>()
+    }
 }
 
 impl Weigh for Elf {
     fn bytes(&self) -> usize {
-        let host = |process: &Process| process.host.len();
-        let instances = self.instances.iter();
-        let instances = instances.map(|(_, process)| INSTANCE_BYTES + process.as_ref().map_or(0, host));
+        let instances = self.instances.iter().map(Weigh::bytes);
         ELF_BYTES + self.declaration.encoded_len() + instances.sum::<usize>()
     }
 }
@@ -139,8 +156,17 @@ async fn add_instances(handle: &Handle, elves: &mut [Elf], max: usize) -> Result
         elf.jobs_ready = view.ready;
         elf.jobs_running = view.running;
         elf.instances_total = total;
-        let with_process = |instance: InstanceView| (instance, handle.processes().get(instance.session));
-        elf.instances = view.instances.into_iter().map(with_process).collect();
+        let newest = handle.processes().newest(elf.declaration.name());
+        let name = elf.declaration.name();
+        let instances = view.instances.into_iter().map(|view| {
+            let process = handle.processes().get(view.session);
+            let version = process.as_ref().and_then(|process| process.elves.get(name));
+            let differences = version.zip(newest.as_ref()).map(|(own, newest)| own.differences(newest));
+            let (revision, differences) =
+                (version.map(|version| version.revision), differences.unwrap_or_default());
+            Instance { view, process, revision, differences }
+        });
+        elf.instances = instances.collect();
     }
     Ok(())
 }

@@ -15,7 +15,8 @@ use crate::views::{view, views};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: {name, docs, language, revision, first_seen, last_seen, jobs_ready, jobs_running, \
-    instances: [{instance_id, session, connected, window, held, process_id, host}], instances_total, truncated (whether \
+    instances: [{instance_id, session, connected, window, held, process_id, host, \
+    revision, differences}], instances_total, truncated (whether \
     instances were left out), tasks: [{name, docs, signature, \
     revision, parameters: [{name, optional, schema}], outputs: [{name, schema}]}]}.\n\
     JSON with --source: {elf, language, revision, source}.\n\
@@ -109,7 +110,17 @@ fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {
     for instance in &elf.instances {
         let process = format::process(instance.process_id, &instance.host);
         let connected = if instance.connected { "connected" } else { "not connected" };
-        field("process", format!("{process}, {connected}, holds {} of {}", instance.held, instance.window));
+        let mut text = format!("{process}, {connected}, holds {} of {}", instance.held, instance.window);
+        if !instance.revision.is_empty() {
+            text.push_str(&format!(", revision {}", format::short_digest(&instance.revision)));
+        }
+        if !instance.differences.is_empty() {
+            text.push_str(&format!(
+                "; differs from what was declared last: {}",
+                instance.differences.join(", ")
+            ));
+        }
+        field("process", text);
     }
     for task in &declaration.tasks {
         text.push('\n');

@@ -1,15 +1,15 @@
 //! Messages of what queries answer.
 
+use bytes::Bytes;
 use mycelium_core::ids::Attempt;
 use mycelium_core::image::{AttemptEnd, Running};
 use mycelium_core::{FlowView, InstanceView, JobView};
 use mycelium_proto::v1;
 
 use super::{duration, id, job, revision_of, status, timestamp, unfinished_job};
-use crate::broker::Process;
 use crate::queries::Job;
 use crate::queries::attempts::Attempts;
-use crate::queries::elves::{Elf, RevisionView};
+use crate::queries::elves::{Elf, Instance, RevisionView};
 use crate::queries::explain::{Evaluated, Reason, Unfit};
 use crate::queries::failures::FailureGroup;
 use crate::queries::graph::{EdgeKind, Graph, JobEdge};
@@ -231,7 +231,8 @@ pub(crate) fn elf(elf: Elf) -> v1::Elf {
     }
 }
 
-fn instance((view, process): (InstanceView, Option<Process>)) -> v1::ElfInstance {
+fn instance(instance: Instance) -> v1::ElfInstance {
+    let Instance { view, process, revision, differences } = instance;
     let InstanceView { session, instance, connected, window, held } = view;
     v1::ElfInstance {
         instance_id: id(instance.as_bytes()),
@@ -241,6 +242,8 @@ fn instance((view, process): (InstanceView, Option<Process>)) -> v1::ElfInstance
         held,
         process_id: process.as_ref().map_or(0, |process| process.id),
         host: process.map(|process| process.host).unwrap_or_default(),
+        revision: revision.map(|revision| Bytes::copy_from_slice(revision.as_bytes())).unwrap_or_default(),
+        differences,
     }
 }
 
@@ -291,6 +294,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::broker::Process;
     use crate::documents::{self, Declaration, RevisionDocument, Spec};
     use crate::queries::page::Weigh;
     use crate::store::FailureRecord;
@@ -429,7 +433,13 @@ mod tests {
             window: u32::MAX,
             held: u32::MAX,
         };
-        let process = Process { id: u32::MAX, host: text(), late_by: None };
+        let process = Process { id: u32::MAX, host: text(), elves: BTreeMap::new(), late_by: None };
+        let instance = || Instance {
+            view,
+            process: Some(process.clone()),
+            revision: Some(Revision::new([255; 32])),
+            differences: vec![text(); 16],
+        };
         let declared = v1::ElfDeclaration { name: text(), ..v1::ElfDeclaration::default() };
         let of_elf = || Elf {
             declaration: Declaration::decode("e", declared.encode_to_vec().into()).unwrap(),
@@ -438,7 +448,7 @@ mod tests {
             last_seen: LATE,
             jobs_ready: u64::MAX,
             jobs_running: u64::MAX,
-            instances: vec![(view, Some(process.clone())); 100],
+            instances: vec![instance(); 100],
             instances_total: usize::MAX,
         };
         assert!(in_list(&elf(of_elf())) <= of_elf().bytes());
