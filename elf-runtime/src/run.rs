@@ -193,7 +193,11 @@ impl Run {
                         None => self.results.forget(job_id, ended.serial),
                     }
                 }
-                JobStatus::Unspecified | JobStatus::Pending | JobStatus::Ready | JobStatus::Running => {
+                JobStatus::Unspecified
+                | JobStatus::Pending
+                | JobStatus::Ready
+                | JobStatus::Assigned
+                | JobStatus::Running => {
                     self.results.forget(job_id, ended.serial);
                 }
             }
@@ -383,6 +387,7 @@ fn failed(job_id: JobId, job: &v1::Job) -> Option<FailedJob> {
         JobStatus::Unspecified
         | JobStatus::Pending
         | JobStatus::Ready
+        | JobStatus::Assigned
         | JobStatus::Running
         | JobStatus::Done
         | JobStatus::Skipped => None,

@@ -78,8 +78,15 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
             let since = utc(held.since.as_ref());
             let instance = id(&held.instance_id);
             let late = late(held.late_by.as_ref());
-            let held_by =
-                format!("a process of the elf `{elf}` has held it since {since} UTC (instance {instance})");
+            let begun = match &held.started_at {
+                Some(started) => format!(" and run it since {} UTC", utc(Some(started))),
+                None if job.status() == JobStatus::Assigned => " and not begun it".to_owned(),
+                // The broker does not tell.
+                None => String::new(),
+            };
+            let held_by = format!(
+                "a process of the elf `{elf}` has held it since {since} UTC{begun} (instance {instance})"
+            );
             if held.connected {
                 format!("{held_by}{late}")
             } else {
@@ -99,9 +106,11 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
                 "its condition was not met, or it needs a value of a job that was skipped".to_owned()
             }
             JobStatus::Done => "its outputs are stored".to_owned(),
-            JobStatus::Unspecified | JobStatus::Pending | JobStatus::Ready | JobStatus::Running => {
-                "it has ended".to_owned()
-            }
+            JobStatus::Unspecified
+            | JobStatus::Pending
+            | JobStatus::Ready
+            | JobStatus::Assigned
+            | JobStatus::Running => "it has ended".to_owned(),
         },
         Some(Kind::Evaluating(evaluating)) => match evaluating.what() {
             EvaluatingWhat::Condition => "the broker computes whether it is to run",
@@ -212,6 +221,24 @@ mod tests {
         assert!(!text.contains("blocked"), "{text}");
         let text = told(JobStatus::Running, Kind::Held(HeldByInstance { connected: false, ..held }));
         assert!(text.contains("not connected") && !text.contains("blocked"), "{text}");
+    }
+
+    #[test]
+    fn whether_a_process_has_begun_what_it_holds_is_told() {
+        let started_at = Some(prost_types::Timestamp { seconds: 61, nanos: 0 });
+        let held = HeldByInstance { connected: true, ..HeldByInstance::default() };
+        let text = told(JobStatus::Assigned, Kind::Held(held.clone()));
+        assert!(text.contains("UTC and not begun it (instance"), "{text}");
+        let text = told(JobStatus::Running, Kind::Held(HeldByInstance { started_at, ..held.clone() }));
+        assert!(text.contains("UTC and run it since 1970-01-01 00:01:01 UTC (instance"), "{text}");
+        let text = told(JobStatus::Running, Kind::Held(held));
+        assert!(!text.contains("begun") && !text.contains("run it"), "a broker of before: {text}");
+    }
+
+    #[test]
+    fn an_elf_that_is_full_is_told_of() {
+        let late_by = Some(prost_types::Duration { seconds: 7, nanos: 500_000_000 });
+        let still = "; all threads that its tasks run on have been blocked for 7 s, so that they stand still";
         let full = NoFreeWindow { window: 1, held: 1, late_by, ..NoFreeWindow::default() };
         let text = told(JobStatus::Ready, Kind::NoFreeWindow(full));
         assert!(text.contains("is busy: it holds 1 job of at most 1") && text.ends_with(still), "{text}");

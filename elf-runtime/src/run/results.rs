@@ -225,7 +225,11 @@ fn is_final(status: JobStatus) -> bool {
         | JobStatus::UpstreamFailed
         | JobStatus::Cancelled
         | JobStatus::Skipped => true,
-        JobStatus::Unspecified | JobStatus::Pending | JobStatus::Ready | JobStatus::Running => false,
+        JobStatus::Unspecified
+        | JobStatus::Pending
+        | JobStatus::Ready
+        | JobStatus::Assigned
+        | JobStatus::Running => false,
     }
 }
 

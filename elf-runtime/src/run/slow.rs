@@ -94,7 +94,7 @@ impl SlowWaits {
 
     /// An unfinished job of the flow: rather one that waits for its elf than one that waits for such a one.
     async fn unfinished_job(&self) -> Result<Option<JobId>, Error> {
-        for status in [JobStatus::Ready, JobStatus::Running, JobStatus::Pending] {
+        for status in [JobStatus::Ready, JobStatus::Running, JobStatus::Assigned, JobStatus::Pending] {
             let request = v1::ListJobsRequest {
                 flow_id: self.flow_id.to_wire(),
                 statuses: vec![status.into()],

@@ -1,6 +1,7 @@
 //! One attempt on its way through a worker.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mycelium_proto::v1;
 use tokio_util::sync::CancellationToken;
@@ -44,12 +45,23 @@ pub(super) struct Work {
     pub(super) cancel: CancellationToken,
 }
 
+/// An attempt that runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Started {
+    pub(super) token: Token,
+    /// That of its [`Work`].
+    pub(super) serial: u64,
+    pub(super) at: Instant,
+}
+
 /// An attempt that has an outcome.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) token: Token,
     pub(super) serial: u64,
     pub(super) outcome: v1::outcome::Result,
+    /// How long it ran, if it was started.
+    pub(super) ran: Option<Duration>,
     /// About how many bytes the outcome takes in a message.
     pub(super) bytes: usize,
 }
@@ -57,6 +69,15 @@ pub(super) struct Finished {
 impl Work {
     /// The attempt ends without having been started.
     pub(super) fn unstarted(&self, outcome: v1::outcome::Result) -> Finished {
-        Finished { token: self.token, serial: self.serial, outcome, bytes: 0 }
+        Finished { token: self.token, serial: self.serial, outcome, ran: None, bytes: 0 }
     }
+}
+
+/// What a worker still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Attempts without an outcome, started or not.
+    pub(super) running: usize,
+    /// Attempts whose outcome was not acknowledged.
+    pub(super) unacknowledged: usize,
 }

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use mycelium_proto::v1::{self, connect_response};
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::Counts;
 use super::executor::Executor;
 use super::intervals::{Intervals, Silence};
-use super::ledger::{Actions, Counts};
+use super::ledger::Actions;
 use super::pulse::Pulse;
 use super::shared::{Shared, Writer};
+use super::starts::Starts;
 use crate::error::Error;
 use crate::retry::Backoff;
 use crate::transport::{Code, ElfLine, Inbound};
@@ -222,6 +224,7 @@ impl Connection {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silence = Silence::new(intervals);
         let mut is_draining = false;
+        let mut starts = Starts::new(&self.executors);
         loop {
             if self.shared.ledger().owes_nothing() {
                 return self.say_goodbye(inbound).await;
@@ -230,9 +233,12 @@ impl Connection {
                 message = inbound.message() => {
                     silence.broken();
                     match message {
-                        Ok(Some(message)) => if let Some(end) = self.on_message(message) {
-                            return end;
-                        },
+                        Ok(Some(message)) => {
+                            starts.expect();
+                            if let Some(end) = self.on_message(message) {
+                                return end;
+                            }
+                        }
                         Ok(None) => return self.cut("the broker ended the stream"),
                         Err(error) if is_fatal(&error, true) => return StreamEnd::Fatal(error),
                         Err(error) => return StreamEnd::Cut(error),
@@ -248,6 +254,10 @@ impl Connection {
                 }
                 _ = beats.tick() => {
                     self.shared.ledger().on_beat();
+                    self.shared.outbox.writer.wake();
+                }
+                () = starts.due() => {
+                    self.shared.ledger().on_starts(starts.look(&self.executors));
                     self.shared.outbox.writer.wake();
                 }
                 () = self.drain.cancelled(), if !is_draining => {

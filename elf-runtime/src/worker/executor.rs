@@ -1,8 +1,8 @@
 //! Runs the attempts of one elf: first come, first started, so many at once.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
 use mycelium_proto::v1::{self, outcome};
@@ -10,7 +10,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::attempt::{Finished, Token, Work};
+use super::attempt::{Finished, Started, Token, Work};
+use super::starts::Places;
 use crate::call::{TaskCall, TaskOutputs};
 use crate::client::Mycelium;
 use crate::context::{TaskContext, TaskContextParts};
@@ -60,8 +61,8 @@ pub(super) struct Executor {
 #[derive(Debug, Default)]
 struct Queue {
     work: VecDeque<Work>,
-    /// How many runners there are. A runner ends, under this lock, when it finds no work.
-    runners: usize,
+    /// Of the runners, one each. A runner ends, under this lock, when it finds no work.
+    places: Places,
 }
 
 /// What an executor is made of.
@@ -84,18 +85,17 @@ impl Executor {
 
     /// Queues attempts, and sees to it that enough runners are there.
     pub(super) fn start(self: &Arc<Self>, work: impl IntoIterator<Item = Work>) {
-        let mut n_new = 0;
+        let mut new = Vec::new();
         {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.queue();
             queue.work.extend(work);
-            while queue.runners < self.parts.concurrency && n_new < queue.work.len() {
-                queue.runners += 1;
-                n_new += 1;
+            while queue.places.len() < self.parts.concurrency && new.len() < queue.work.len() {
+                new.push(queue.places.take());
             }
         }
-        for _ in 0..n_new {
+        for place in new {
             // Each ends when there is no work, and cancels no attempt before its grace is over.
-            let runner = Runner { executor: Arc::clone(self), owes: None };
+            let runner = Runner { executor: Arc::clone(self), place, owes: None };
             Task::spawn(&self.parts.runtime, "runner of attempts", runner.run(), || ()).detach();
         }
     }
@@ -116,7 +116,7 @@ impl Executor {
     fn take_unstarted(&self, is_taken: impl Fn(&Work) -> bool, outcome: impl Fn() -> outcome::Result) {
         let mut taken = Vec::new();
         {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.queue();
             if !queue.work.iter().any(&is_taken) {
                 return;
             }
@@ -130,13 +130,34 @@ impl Executor {
         }
     }
 
-    fn next_work(&self) -> Option<Work> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let work = queue.work.pop_front();
-        if work.is_none() {
-            queue.runners -= 1;
+    /// Adds the attempts whose start is to be told now. Says whether there may be others later.
+    pub(super) fn tell_starts(&self, now: Instant, starts: &mut Vec<Started>) -> bool {
+        let mut queue = self.queue();
+        queue.places.tell(now, starts) || !queue.work.is_empty()
+    }
+
+    /// What was told of starts may have been lost.
+    pub(super) fn tell_starts_again(&self) {
+        self.queue().places.tell_again();
+    }
+
+    /// The next attempt for the runner in a place, which starts now.
+    fn next_work(&self, place: usize) -> Option<(Work, Instant)> {
+        let mut queue = self.queue();
+        match queue.work.pop_front() {
+            Some(work) => {
+                let started = queue.places.start(place, work.token, work.serial);
+                Some((work, started))
+            }
+            None => {
+                queue.places.give_back(place);
+                None
+            }
         }
-        work
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Logs a line for each attempt that failed. No details, causes or arguments: values are not logged.
@@ -222,15 +243,16 @@ impl Executor {
 /// Runs attempts one after the other for as long as there are any.
 struct Runner {
     executor: Arc<Executor>,
+    place: usize,
     /// The attempt it runs, which has no outcome yet.
-    owes: Option<(Token, u64)>,
+    owes: Option<Started>,
 }
 
 impl Runner {
     async fn run(mut self) {
-        while let Some(work) = self.executor.next_work() {
+        while let Some((work, at)) = self.executor.next_work(self.place) {
             let (token, serial) = (work.token, work.serial);
-            self.owes = Some((token, serial));
+            self.owes = Some(Started { token, serial, at });
             let span = tracing::debug_span!(
                 "attempt",
                 job_id = %token.job_id,
@@ -244,7 +266,13 @@ impl Runner {
                 self.executor.log_failure(failure, token, &task);
             }
             let bytes = bytes_of(&outcome);
-            self.executor.parts.outbox.put(Finished { token, serial, outcome, bytes });
+            self.executor.parts.outbox.put(Finished {
+                token,
+                serial,
+                outcome,
+                ran: Some(at.elapsed()),
+                bytes,
+            });
             self.owes = None;
             // Tasks that never wait would keep everything else off this thread.
             tokio::task::coop::consume_budget().await;
@@ -259,13 +287,14 @@ impl Drop for Runner {
         if !std::thread::panicking() {
             return;
         }
-        if let Some((token, serial)) = self.owes {
+        if let Some(Started { token, serial, at }) = self.owes {
             let message = "the worker panicked while it ran the attempt".to_owned();
             let outcome =
                 outcome::Result::Failure(TaskError::of_runtime(failure_type::PANIC, message).into());
-            self.executor.parts.outbox.put(Finished { token, serial, bytes: bytes_of(&outcome), outcome });
+            let (ran, bytes) = (Some(at.elapsed()), bytes_of(&outcome));
+            self.executor.parts.outbox.put(Finished { token, serial, outcome, ran, bytes });
         }
-        self.executor.queue.lock().unwrap_or_else(PoisonError::into_inner).runners -= 1;
+        self.executor.queue().places.give_back(self.place);
         self.executor.start([]);
     }
 }

@@ -3,6 +3,7 @@
 //! Pure bookkeeping: no I/O, no clock, no waiting. The connection feeds it what arrives and asks it what to send, so
 //! that everything about resuming, repeating and forgetting stands in one place and is tested without a network.
 
+mod messages;
 #[cfg(test)]
 mod tests;
 
@@ -12,17 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mycelium_proto::limits;
-use mycelium_proto::v1::{self, connect_request, outcome};
+use mycelium_proto::v1::{self, outcome};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{ElfIndex, Finished, Token, Work};
+use super::attempt::{Counts, ElfIndex, Finished, Started, Token, Work};
 use super::identity::Identity;
 use crate::ids::FlowId;
-
-/// The most outcomes in one message, and the most bytes of them before the next message begins.
-const OUTCOMES_PER_MESSAGE_MAX: usize = 1_024;
-const OUTCOME_BYTES_PER_MESSAGE_TARGET: usize = 1024 * 1024;
 
 /// What the ledger knows of one elf.
 #[derive(Debug)]
@@ -56,7 +52,7 @@ enum Held {
     /// Waits to start, or runs.
     Open { serial: u64, elf: ElfIndex, cancel: CancellationToken },
     /// Has an outcome that was not acknowledged.
-    Finished { outcome: outcome::Result, bytes: usize },
+    Finished { outcome: outcome::Result, ran: Option<Duration>, bytes: usize },
 }
 
 /// How far the worker is with leaving.
@@ -119,6 +115,8 @@ pub(super) struct Ledger {
     /// Finished attempts whose outcome was not sent on this stream, oldest first. May name attempts that were
     /// dropped since.
     unsent: VecDeque<Token>,
+    /// Attempts whose start is to be told.
+    starts: Vec<Started>,
     serial_last: u64,
     session: u64,
     secret: Secret,
@@ -184,6 +182,12 @@ impl Ledger {
     /// The stream is over. What was sent on it and not acknowledged is sent again on the next.
     pub(super) fn on_stream_closed(&mut self) {
         self.stream = Stream::Closed;
+        self.starts.clear();
+    }
+
+    /// Attempts have been started, and the broker is to be told.
+    pub(super) fn on_starts(&mut self, starts: Vec<Started>) {
+        self.starts.extend(starts);
     }
 
     /// Notes the number of a message that arrived.
@@ -256,7 +260,7 @@ impl Ledger {
         }
         account.unfinished += 1;
         if self.leaving != Leaving::No {
-            self.finish(token, elf, outcome::Result::Released(v1::AttemptReleased {}), 0);
+            self.finish(token, elf, outcome::Result::Released(v1::AttemptReleased {}), None, 0);
             actions.wake_writer = true;
             return;
         }
@@ -318,10 +322,10 @@ impl Ledger {
 
     /// Takes the outcomes of attempts. Those of attempts that were dropped meanwhile are discarded.
     pub(super) fn on_finished(&mut self, finished: impl IntoIterator<Item = Finished>) {
-        for Finished { token, serial, outcome, bytes } in finished {
+        for Finished { token, serial, outcome, ran, bytes } in finished {
             match self.held.get(&token) {
                 Some(&Held::Open { serial: held, elf, .. }) if held == serial => {
-                    self.finish(token, elf, outcome, bytes);
+                    self.finish(token, elf, outcome, ran, bytes);
                 }
                 Some(Held::Open { .. } | Held::Finished { .. }) | None => {
                     tracing::debug!(job_id = %token.job_id, attempt = token.attempt, "outcome is no longer wanted");
@@ -330,9 +334,16 @@ impl Ledger {
         }
     }
 
-    fn finish(&mut self, token: Token, elf: ElfIndex, outcome: outcome::Result, bytes: usize) {
+    fn finish(
+        &mut self,
+        token: Token,
+        elf: ElfIndex,
+        outcome: outcome::Result,
+        ran: Option<Duration>,
+        bytes: usize,
+    ) {
         self.elves[elf as usize].unfinished -= 1;
-        self.held.insert(token, Held::Finished { outcome, bytes });
+        self.held.insert(token, Held::Finished { outcome, ran, bytes });
         self.unsent.push_back(token);
     }
 
@@ -391,101 +402,4 @@ impl Ledger {
     pub(super) fn is_gone(&self) -> bool {
         self.leaving == Leaving::Gone
     }
-
-    /// The next message, if there is one to send now.
-    pub(super) fn next_message(&mut self) -> Option<v1::ConnectRequest> {
-        let kind = self.next_kind();
-        let may_be_bare = self.stream == Stream::Welcomed && !self.is_gone();
-        if kind.is_none() && !(may_be_bare && self.confirmation == Confirmation::Due) {
-            return None;
-        }
-        self.confirmation = Confirmation::Done;
-        self.sequence_sent += 1;
-        Some(v1::ConnectRequest { sequence: self.sequence_sent, received: self.sequence_received, kind })
-    }
-
-    fn next_kind(&mut self) -> Option<connect_request::Kind> {
-        if self.leaving == Leaving::Gone {
-            return None;
-        }
-        match self.stream {
-            Stream::Closed | Stream::Waiting => return None,
-            Stream::Hello => {
-                self.stream = Stream::Waiting;
-                return Some(connect_request::Kind::Hello(self.hello()));
-            }
-            Stream::Welcomed => {}
-        }
-        if self.leaving == (Leaving::Draining { is_said: false }) {
-            self.leaving = Leaving::Draining { is_said: true };
-            return Some(connect_request::Kind::Draining(v1::Draining {}));
-        }
-        // Beats first: outcomes may be many, and a beat is what keeps the session.
-        if std::mem::take(&mut self.is_beat_due) {
-            let late_by = self.late_by.and_then(|late_by| late_by.try_into().ok());
-            let beat = v1::Heartbeat { held: self.inventory(), late_by };
-            return Some(connect_request::Kind::Heartbeat(beat));
-        }
-        if let Some(outcomes) = self.next_outcomes() {
-            return Some(connect_request::Kind::Outcomes(outcomes));
-        }
-        match self.leaving {
-            Leaving::No | Leaving::Draining { .. } | Leaving::Gone => None,
-            Leaving::Goodbye => {
-                self.leaving = Leaving::Gone;
-                Some(connect_request::Kind::Goodbye(v1::Goodbye {}))
-            }
-        }
-    }
-
-    fn next_outcomes(&mut self) -> Option<v1::Outcomes> {
-        let mut outcomes = Vec::new();
-        let mut bytes_sum = 0;
-        while outcomes.len() < OUTCOMES_PER_MESSAGE_MAX && bytes_sum < OUTCOME_BYTES_PER_MESSAGE_TARGET {
-            let Some(token) = self.unsent.pop_front() else { break };
-            // It may have been dropped since.
-            let Some(Held::Finished { outcome, bytes }) = self.held.get(&token) else { continue };
-            bytes_sum += bytes;
-            outcomes.push(v1::Outcome { token: Some(token.to_wire()), result: Some(outcome.clone()) });
-        }
-        (!outcomes.is_empty()).then_some(v1::Outcomes { outcomes })
-    }
-
-    fn inventory(&self) -> Vec<v1::Token> {
-        self.held.keys().map(|token| token.to_wire()).collect()
-    }
-
-    fn hello(&self) -> v1::Hello {
-        let window = |elf: &ElfAccount| v1::SetWindow {
-            elf: elf.name.to_string(),
-            // A worker that is leaving resumes to report, not to work.
-            window: if self.leaving == Leaving::No { elf.window } else { 0 },
-            concurrency: elf.concurrency,
-        };
-        v1::Hello {
-            mycelium: self.identity.mycelium.clone(),
-            protocol_min: limits::PROTOCOL_VERSION_MIN,
-            protocol_max: limits::PROTOCOL_VERSION,
-            instance_id: Bytes::copy_from_slice(&self.identity.instance_id),
-            resume_session: self.session,
-            elves: self.elves.iter().map(|elf| elf.declaration.clone()).collect(),
-            held: if self.session == 0 { Vec::new() } else { self.inventory() },
-            windows: self.elves.iter().map(window).collect(),
-            process_id: self.identity.process_id,
-            host: self.identity.host.clone(),
-            runtime: concat!("elf-runtime ", env!("CARGO_PKG_VERSION")).to_owned(),
-            session_secret: self.secret.0.clone(),
-            confirms: true,
-            process: self.identity.process.clone(),
-        }
-    }
-}
-
-/// What a worker still holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counts {
-    /// Attempts without an outcome, started or not.
-    pub(super) running: usize,
-    /// Attempts whose outcome was not acknowledged.
-    pub(super) unacknowledged: usize,
 }

@@ -8,6 +8,7 @@ mod intervals;
 mod ledger;
 mod pulse;
 mod shared;
+mod starts;
 
 use std::collections::HashSet;
 use std::fmt;

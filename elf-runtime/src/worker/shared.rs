@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::Stream;
 use mycelium_proto::v1;
@@ -76,7 +76,7 @@ impl Stream for Writer {
         this.shared.outbox.writer.register(context.waker());
         this.shared.outbox.take(&mut this.finished);
         ledger.on_finished(this.finished.drain(..));
-        match ledger.next_message() {
+        match ledger.next_message(Instant::now()) {
             Some(message) => Poll::Ready(Some(message)),
             None if ledger.is_gone() => Poll::Ready(None),
             None => Poll::Pending,

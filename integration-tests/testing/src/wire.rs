@@ -258,6 +258,7 @@ pub fn returned(token: &v1::Token, outputs: &[(&str, &str)]) -> v1::Outcome {
     v1::Outcome {
         token: Some(token.clone()),
         result: Some(outcome::Result::Outputs(v1::Outputs { outputs })),
+        ran: None,
     }
 }
 
@@ -282,8 +283,8 @@ impl WireElf {
     /// If there is no broker; [`Status`] inside, if the broker refuses the elf.
     pub async fn connect(url: &str, hello: v1::Hello) -> anyhow::Result<Self> {
         let (requests, receiver) = mpsc::channel(64);
-        let first =
-            v1::ConnectRequest { sequence: 1, received: 0, kind: Some(connect_request::Kind::Hello(hello)) };
+        let kind = Some(connect_request::Kind::Hello(hello));
+        let first = v1::ConnectRequest { sequence: 1, kind, ..v1::ConnectRequest::default() };
         requests.send(first).await?;
         let mut responses = open(url, ReceiverStream::new(receiver)).await??;
         let welcome = must("the welcome", responses.message()).await??.context("the stream ended")?;
@@ -338,7 +339,7 @@ impl WireElf {
         received: u64,
         kind: connect_request::Kind,
     ) -> anyhow::Result<u64> {
-        self.send(received, Some(kind)).await
+        self.send(v1::ConnectRequest { received, kind: Some(kind), ..v1::ConnectRequest::default() }).await
     }
 
     /// Sends a message that says nothing, as one of a kind to come does to those who do not know it.
@@ -346,12 +347,21 @@ impl WireElf {
     /// # Errors
     /// If the stream has ended.
     pub async fn say_nothing(&mut self) -> anyhow::Result<u64> {
-        self.send(self.received, None).await
+        self.tell_starts(Vec::new()).await
     }
 
-    async fn send(&mut self, received: u64, kind: Option<connect_request::Kind>) -> anyhow::Result<u64> {
+    /// Tells of attempts that were started, and nothing else.
+    ///
+    /// # Errors
+    /// If the stream has ended.
+    pub async fn tell_starts(&mut self, starts: Vec<v1::Start>) -> anyhow::Result<u64> {
+        self.send(v1::ConnectRequest { received: self.received, starts, ..v1::ConnectRequest::default() })
+            .await
+    }
+
+    async fn send(&mut self, message: v1::ConnectRequest) -> anyhow::Result<u64> {
         self.sequence += 1;
-        let message = v1::ConnectRequest { sequence: self.sequence, received, kind };
+        let message = v1::ConnectRequest { sequence: self.sequence, ..message };
         self.requests.send(message).await.ok().context("the stream has ended")?;
         Ok(self.sequence)
     }

@@ -171,6 +171,7 @@ async fn an_elf_is_taken_up_to_its_limit_and_read_whole_and_refused_beyond() -> 
 
     elf.docs.push('d');
     let hello = v1::ConnectRequest {
+        starts: Vec::new(),
         sequence: 1,
         received: 0,
         kind: Some(connect_request::Kind::Hello(wire::hello(elf, 1))),
@@ -511,7 +512,7 @@ async fn a_thousand_failures_and_occurrences_of_the_largest_kind_come_page_by_pa
                         ..v1::Failure::default()
                     };
                     let result = Some(v1::outcome::Result::Failure(failure));
-                    elf.report(vec![v1::Outcome { token: Some(token), result }]).await?;
+                    elf.report(vec![v1::Outcome { ran: None, token: Some(token), result }]).await?;
                     n_reported += 1;
                 }
             }

@@ -51,7 +51,7 @@ async fn attempts_are_listed_and_outlive_a_broker_that_is_killed() -> anyhow::Re
     let first = elf.token().await?;
     ensure!(ends(&attempts(&client, &job).await?) == [None], "it is under way");
     let released = outcome::Result::Released(v1::AttemptReleased {});
-    elf.report(vec![v1::Outcome { token: Some(first), result: Some(released) }]).await?;
+    elf.report(vec![v1::Outcome { ran: None, token: Some(first), result: Some(released) }]).await?;
     let second = elf.token().await?;
     let before = attempts(&client, &job).await?;
     ensure!(ends(&before) == [Some(AttemptEnd::HandedBack), None], "{before:?}");
@@ -64,7 +64,7 @@ async fn attempts_are_listed_and_outlive_a_broker_that_is_killed() -> anyhow::Re
     let mut elf = WireElf::connect(&broker.url(), hello).await?;
     let failure = v1::Failure { r#type: "Tilted".to_owned(), ..v1::Failure::default() };
     let failed = outcome::Result::Failure(failure);
-    elf.report(vec![v1::Outcome { token: Some(second), result: Some(failed) }]).await?;
+    elf.report(vec![v1::Outcome { ran: None, token: Some(second), result: Some(failed) }]).await?;
     is(&client, &job, JobStatus::Failed).await?;
     let before = attempts(&client, &job).await?;
     ensure!(ends(&before) == [Some(AttemptEnd::HandedBack), Some(AttemptEnd::Failed)], "{before:?}");

@@ -126,7 +126,8 @@ async fn an_oversized_message_ends_its_own_stream_and_hurts_nobody_else() -> any
     let message = "x".repeat(MESSAGE_BYTES_MAX);
     let failure = v1::Failure { r#type: "Big".to_owned(), message, ..v1::Failure::default() };
     let token = Some(v1::Token { job_id: wire::id(), attempt: 1 });
-    elf.report(vec![v1::Outcome { token, result: Some(outcome::Result::Failure(failure)) }]).await?;
+    elf.report(vec![v1::Outcome { ran: None, token, result: Some(outcome::Result::Failure(failure)) }])
+        .await?;
     let ended = elf.ended().await?.context("an oversized message ends the stream with OK")?;
     let status =
         wire::expect_refusal::<()>(Err(ended), Code::InvalidArgument, reason::MESSAGE_TOO_LARGE, &[])?;
@@ -152,12 +153,18 @@ async fn a_forged_or_late_token_is_stale_counted_and_changes_nothing() -> anyhow
     let failure = v1::Failure { r#type: "Forged".to_owned(), ..v1::Failure::default() };
     let forged = vec![
         wire::returned(&token, &outputs),
-        v1::Outcome { token: Some(token.clone()), result: Some(outcome::Result::Failure(failure)) },
         v1::Outcome {
+            ran: None,
+            token: Some(token.clone()),
+            result: Some(outcome::Result::Failure(failure)),
+        },
+        v1::Outcome {
+            ran: None,
             token: Some(token.clone()),
             result: Some(outcome::Result::Released(v1::AttemptReleased {})),
         },
         v1::Outcome {
+            ran: None,
             token: Some(token.clone()),
             result: Some(outcome::Result::Cancelled(v1::AttemptCancelled {})),
         },
@@ -218,7 +225,7 @@ async fn a_job_that_is_handed_back_again_and_again_pauses_and_says_how_often() -
                     0 => outcome::Result::Cancelled(v1::AttemptCancelled {}),
                     _ => outcome::Result::Released(v1::AttemptReleased {}),
                 });
-                elf.report(vec![v1::Outcome { token: Some(token), result }]).await?;
+                elf.report(vec![v1::Outcome { ran: None, token: Some(token), result }]).await?;
                 if n_assigned == TIMES {
                     ensure!(began.elapsed() >= PAUSES, "{n_assigned} times in {:?}", began.elapsed());
                     let times = until("the job to pause", || times_handed_back(&client, &job)).await?;
@@ -290,7 +297,7 @@ async fn outputs_that_are_not_those_declared_fail_the_attempt() -> anyhow::Resul
     for (result, expected) in without {
         let job = submit(&mut client).await?;
         let token = Some(elf.token().await?);
-        elf.report(vec![v1::Outcome { token, result }]).await?;
+        elf.report(vec![v1::Outcome { ran: None, token, result }]).await?;
         ensure!(elf.verdicts().await? == [OutcomeVerdict::Refused], "{expected}");
         expect_result_type_error(&mut client, &job, expected).await?;
     }
@@ -358,7 +365,7 @@ async fn a_hello_that_cannot_be_right_opens_no_session() -> anyhow::Result<()> {
         (task(|task| task.outputs[1].name = "a".to_owned()), "hello.elves[0].tasks[0].outputs[1]"),
         (task(|task| task.outputs[0].schema = "{".to_owned()), "hello.elves[0].tasks[0].outputs[0].schema"),
     ];
-    let first = |kind| v1::ConnectRequest { sequence: 1, received: 0, kind };
+    let first = |kind| v1::ConnectRequest { starts: Vec::new(), sequence: 1, received: 0, kind };
     for (hello, field) in malformed {
         let hello = first(Some(connect_request::Kind::Hello(hello)));
         let answer = wire::open_with(&broker.url(), hello).await?;

@@ -44,7 +44,11 @@ fn operation(name: &str, inputs: Vec<u32>) -> v1::ValueNode {
 fn returned_blob(token: v1::Token, blob: &v1::BlobRef) -> v1::Outcome {
     let outputs =
         vec![v1::NamedOutput { name: "n".to_owned(), payload: Some(wire::blob_payload(blob.clone())) }];
-    v1::Outcome { token: Some(token), result: Some(outcome::Result::Outputs(v1::Outputs { outputs })) }
+    v1::Outcome {
+        ran: None,
+        token: Some(token),
+        result: Some(outcome::Result::Outputs(v1::Outputs { outputs })),
+    }
 }
 
 /// The only argument of the next assignment, and its token.

@@ -49,7 +49,11 @@ fn outcome_of(assignment: &v1::Assignment) -> v1::Outcome {
     let text = given.map(text).unwrap_or_default();
     if text == "\"bad\"" && token.attempt == 1 {
         let failure = v1::Failure { r#type: "Bad".to_owned(), ..v1::Failure::default() };
-        return v1::Outcome { token: Some(token), result: Some(outcome::Result::Failure(failure)) };
+        return v1::Outcome {
+            ran: None,
+            token: Some(token),
+            result: Some(outcome::Result::Failure(failure)),
+        };
     }
     wire::returned(&token, &[("value", &text)])
 }

@@ -269,7 +269,7 @@ async fn a_blob_is_left_to_the_runtime_that_wrote_it_and_other_encodings_to_thos
         let token = elf.token().await?;
         let output = v1::NamedOutput { name: "n".to_owned(), payload: Some(payload) };
         let outputs = v1::outcome::Result::Outputs(v1::Outputs { outputs: vec![output] });
-        elf.report(vec![v1::Outcome { token: Some(token), result: Some(outputs) }]).await?;
+        elf.report(vec![v1::Outcome { ran: None, token: Some(token), result: Some(outputs) }]).await?;
         ensure!(elf.verdicts().await? == [OutcomeVerdict::Recorded]);
         ensure!(wire::get_job(&client, &job).await?.status() == JobStatus::Done);
     }
@@ -449,7 +449,8 @@ async fn a_failure_that_is_cut_says_so() -> anyhow::Result<()> {
     let long = limits::FAILURE_MESSAGE_BYTES_MAX + 1;
     let failure =
         v1::Failure { r#type: "Long".to_owned(), message: "x".repeat(long), ..v1::Failure::default() };
-    elf.report(vec![v1::Outcome { token, result: Some(v1::outcome::Result::Failure(failure)) }]).await?;
+    elf.report(vec![v1::Outcome { ran: None, token, result: Some(v1::outcome::Result::Failure(failure)) }])
+        .await?;
     ensure!(elf.verdicts().await? == [OutcomeVerdict::Recorded]);
     let message = failure_of(&mut client, &job).await?.message;
     ensure!(message.ends_with(&format!("x… (cut, of {long} bytes)")), "{} bytes", message.len());

@@ -61,7 +61,7 @@ async fn of_many_occurrences_each_job_is_answered_with_its_own() -> anyhow::Resu
                         ..v1::Failure::default()
                     };
                     let result = Some(v1::outcome::Result::Failure(failure));
-                    v1::Outcome { token: Some(token), result }
+                    v1::Outcome { ran: None, token: Some(token), result }
                 });
                 elf.report(outcomes.collect()).await?;
             }
@@ -129,7 +129,7 @@ async fn succeed(elf: &mut WireElf, job: &Bytes) -> anyhow::Result<()> {
 async fn settle(elf: &mut WireElf, job: &Bytes, result: v1::outcome::Result) -> anyhow::Result<()> {
     let token = elf.token().await?;
     ensure!(token.job_id == *job, "another job comes first");
-    elf.report(vec![v1::Outcome { token: Some(token), result: Some(result) }]).await?;
+    elf.report(vec![v1::Outcome { ran: None, token: Some(token), result: Some(result) }]).await?;
     ensure!(elf.verdicts().await? == [v1::OutcomeVerdict::Recorded]);
     Ok(())
 }
@@ -174,7 +174,10 @@ async fn of_a_job_that_was_brought_back_nothing_of_the_past_is_told() -> anyhow:
         ensure!((back.jobs_retried, back.dependents_revived) == (1, 1), "{back:?}");
         for job in [&a_id, &b_id] {
             let (status, failure, root) = told(&mut client, job).await?;
-            ensure!(matches!(status, JobStatus::Ready | JobStatus::Running | JobStatus::Pending));
+            ensure!(matches!(
+                status,
+                JobStatus::Ready | JobStatus::Assigned | JobStatus::Running | JobStatus::Pending
+            ));
             ensure!(failure.is_none() && root.is_none(), "{failure:?} {root:?}");
         }
     }

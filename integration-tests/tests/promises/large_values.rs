@@ -117,7 +117,7 @@ async fn pass_through(mib: u64) -> anyhow::Result<()> {
     let returned = changed.write(&mut blobs).await?;
     let output = v1::NamedOutput { name: "n".to_owned(), payload: Some(wire::blob_payload(returned)) };
     let result = outcome::Result::Outputs(v1::Outputs { outputs: vec![output] });
-    elf.report(vec![v1::Outcome { token: Some(token), result: Some(result) }]).await?;
+    elf.report(vec![v1::Outcome { ran: None, token: Some(token), result: Some(result) }]).await?;
 
     let (_, spliced) = next_blob(&mut elf).await?;
     let mut expected = Sha256::new_with_prefix("[");

@@ -46,6 +46,7 @@ mod session_secrets;
 mod sessions;
 mod shutdown;
 mod stalls;
+mod starts;
 mod store_folders;
 mod store_mycelia;
 mod stream_ends;

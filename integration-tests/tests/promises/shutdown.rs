@@ -27,7 +27,8 @@ async fn both_signals_of_a_deployment_drain_an_elf() -> anyhow::Result<()> {
             Ok((!Diary::read([elf.diary()])?.is_empty()).then_some(()))
         })
         .await?;
-        until("the second one to be held", status_is(waits.id(), JobStatus::Running)).await?;
+        until("the second one to be held", status_is(waits.id(), JobStatus::Assigned)).await?;
+        until("the start of the first to be told", status_is(runs.id(), JobStatus::Running)).await?;
 
         kill(Pid::from_raw(i32::try_from(elf.pid()?)?), signal)?;
         until("what was not begun to be handed back", status_is(waits.id(), JobStatus::Ready)).await?;

@@ -46,7 +46,9 @@ impl Unnumbered {
     async fn connect(url: &str) -> anyhow::Result<Self> {
         let (requests, receiver) = mpsc::channel(64);
         let hello = connect_request::Kind::Hello(wire::hello(declaration(), 4));
-        requests.send(v1::ConnectRequest { sequence: 0, received: 0, kind: Some(hello) }).await?;
+        requests
+            .send(v1::ConnectRequest { starts: Vec::new(), sequence: 0, received: 0, kind: Some(hello) })
+            .await?;
         let responses = wire::open(url, ReceiverStream::new(receiver)).await??;
         let mut this = Self { requests, responses };
         let welcome = this.next().await?;
@@ -55,7 +57,7 @@ impl Unnumbered {
     }
 
     async fn say(&self, kind: connect_request::Kind) -> anyhow::Result<()> {
-        let message = v1::ConnectRequest { sequence: 0, received: 0, kind: Some(kind) };
+        let message = v1::ConnectRequest { starts: Vec::new(), sequence: 0, received: 0, kind: Some(kind) };
         self.requests.send(message).await.ok().context("the stream has ended")
     }
 

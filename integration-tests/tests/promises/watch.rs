@@ -118,7 +118,7 @@ async fn a_watch_begins_with_a_snapshot_tells_each_change_and_resumes_from_a_com
     elf.verdicts().await?;
     let token = elf.token().await?;
     let result = Some(v1::outcome::Result::Failure(failure));
-    elf.report(vec![v1::Outcome { token: Some(token), result }]).await?;
+    elf.report(vec![v1::Outcome { ran: None, token: Some(token), result }]).await?;
     for watch in [&mut resumed, &mut latest] {
         let (_, changes) = watch.changes(1).await?;
         ensure!(told(&changes) == [(two.clone(), JobStatus::Failed)], "{changes:?}");

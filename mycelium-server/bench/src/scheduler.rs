@@ -72,6 +72,7 @@ impl Scheduler {
             secret_new: None,
             elves: vec![offer],
             held: vec![],
+            tells_starts: false,
         };
         let mut effects = Effects::default();
         scheduler.core.apply(NOW, Command::Hello(hello), &mut effects);
@@ -104,7 +105,8 @@ impl Scheduler {
         self.finish(&mut effects);
         for send in effects.sends {
             if let Send::Assign { assignments, .. } = send {
-                let outcome = |token| Outcome { token, result: OutcomeResult::Outputs(Attachment(1)) };
+                let outcome =
+                    |token| Outcome { token, result: OutcomeResult::Outputs(Attachment(1)), ran: None };
                 self.outcomes.extend(assignments.iter().map(|assignment| outcome(assignment.token)));
             }
         }

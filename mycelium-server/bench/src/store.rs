@@ -77,8 +77,13 @@ impl World {
             running,
             attempts: Vec::new(),
         };
-        let running =
-            Running { session: SessionId(1), instance: INSTANCE, revision: REVISION, since: submitted_at };
+        let running = Running {
+            session: SessionId(1),
+            instance: INSTANCE,
+            revision: REVISION,
+            since: submitted_at,
+            started: None,
+        };
         let spec = || SpecRecord {
             head: head(),
             digest,

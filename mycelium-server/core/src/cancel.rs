@@ -121,7 +121,7 @@ impl Cancelling<'_> {
     /// it.
     fn cancel_job(&mut self, now: Clocks, slot: Slot) {
         let mut ran = None;
-        if let State::Running { session, assign } = self.graph.jobs[slot].state {
+        if let State::Running { session, assign, .. } = self.graph.jobs[slot].state {
             ran = self.sessions.running(session, assign);
             if let Some(token) = self.sessions.cancel_in_flight(session, assign) {
                 self.outbox.cancel(self.sessions[session].id, token);

@@ -53,6 +53,13 @@ pub enum Command {
         /// The highest assignment that is known to have reached it.
         received: AssignNumber,
     },
+    /// An instance has started attempts. Those that it does not hold, or has told of before, change nothing.
+    Starts {
+        /// Its session.
+        session: SessionId,
+        /// The attempts, and when they were started.
+        starts: Vec<Start>,
+    },
     /// An instance reported what became of attempts.
     Outcomes {
         /// Its session.
@@ -297,6 +304,8 @@ pub struct Hello {
     pub elves: Vec<ElfOffer>,
     /// The attempts it holds.
     pub held: Vec<Token>,
+    /// Whether it tells of the attempts that it starts; one that does not is taken to start them when they are assigned.
+    pub tells_starts: bool,
 }
 
 /// What an instance offers for one elf.
@@ -361,6 +370,15 @@ pub enum EvaluationResult {
     Again,
 }
 
+/// An attempt that was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The attempt.
+    pub token: Token,
+    /// How long ago.
+    pub ago: Duration,
+}
+
 /// What became of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
@@ -368,6 +386,8 @@ pub struct Outcome {
     pub token: Token,
     /// What became of it.
     pub result: OutcomeResult,
+    /// How long it ran; `None` if it was not started, or that is not known.
+    pub ran: Option<Duration>,
 }
 
 /// What became of an attempt.

@@ -82,6 +82,8 @@ pub enum PlantedBug {
     PropagationNotStored,
     /// The slot of a cancelled attempt in its instance's window is freed before the instance has released it.
     CancelledSlotFreedAtOnce,
+    /// What an elf has told to be started does not count when it is lost.
+    StartsDoNotCount,
     /// A stall of the shell moves no lease.
     StallCountsForLeases,
     /// A job goes to whoever offers its task, whatever arguments it has.

@@ -90,6 +90,7 @@ impl Core {
             Command::Heartbeat { session, held, received } => {
                 self.serving().on_heartbeat(now, session, &held, received, effects);
             }
+            Command::Starts { session, starts } => self.serving().on_starts(now, session, &starts),
             Command::Outcomes { session, outcomes } => {
                 self.serving().on_outcomes(now, session, &outcomes, effects);
             }

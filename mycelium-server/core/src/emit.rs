@@ -24,16 +24,19 @@ pub(crate) struct Emitting<'a> {
 
 impl Emitting<'_> {
     pub(crate) fn emit(&mut self, effects: &mut Effects) {
+        let records = &mut effects.records;
+        records.flows.append(&mut self.jobs.take_touched_flows());
+        let must_commit = self.outbox.emit_records(records);
+        self.propagation.emit(self.config, records);
+        if must_commit || !records.is_empty() || self.jobs.has_to_store() {
+            self.jobs.store_starts();
+        }
         let touched = self.jobs.take_touched();
         effects.jobs.reserve(touched.len());
         effects.changes.reserve(touched.len());
         for touched in touched {
             self.emit_touched(touched, effects);
         }
-        let records = &mut effects.records;
-        records.flows.append(&mut self.jobs.take_touched_flows());
-        let must_commit = self.outbox.emit_records(records);
-        self.propagation.emit(self.config, records);
         self.outbox.emit_sends(effects);
         if !effects.jobs.is_empty() || !effects.records.is_empty() || must_commit {
             self.jobs.begin_commit();
@@ -84,7 +87,9 @@ impl Emitting<'_> {
         let (waits_for, submission, running) = match job.state {
             State::Unsealed { submission, .. } => (waits_for, Some(self.submissions[submission].id), None),
             State::Pending { .. } | State::UpstreamFailing => (waits_for, None, None),
-            State::Running { session, assign } => (Vec::new(), None, self.sessions.running(session, assign)),
+            State::Running { session, assign, .. } => {
+                (Vec::new(), None, self.sessions.running(session, assign))
+            }
             State::Vacant | State::Evaluating { .. } | State::Gathering | State::Ready { .. } => {
                 (Vec::new(), None, None)
             }

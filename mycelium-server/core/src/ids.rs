@@ -174,6 +174,14 @@ pub struct Token {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Timestamp(pub u64);
 
+impl Timestamp {
+    /// The moment `duration` earlier; the epoch if that is before it.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+}
+
 /// A moment by a clock that never goes back and counts all time that passes, for intervals: microseconds since a beginning
 /// that means nothing to another process. Never stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]

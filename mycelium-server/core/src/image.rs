@@ -89,6 +89,8 @@ pub struct Running {
     pub revision: Revision,
     /// When it was handed out.
     pub since: Timestamp,
+    /// When it was started, as far as that is known; not before `since`. In records of before it was stored: `since`.
+    pub started: Option<Timestamp>,
 }
 
 /// How many attempts are kept of a job: the latest.

@@ -38,6 +38,7 @@ pub(crate) use traits::TraitSets;
 pub(crate) struct Unfinished {
     pub(crate) pending: u64,
     pub(crate) ready: u64,
+    pub(crate) assigned: u64,
     pub(crate) running: u64,
     /// Those whose submission is not sealed.
     pub(crate) unsealed: u64,
@@ -53,7 +54,8 @@ impl Unfinished {
                 Some(&mut self.pending)
             }
             State::Ready { .. } => Some(&mut self.ready),
-            State::Running { .. } => Some(&mut self.running),
+            State::Running { is_started: false, .. } => Some(&mut self.assigned),
+            State::Running { is_started: true, .. } => Some(&mut self.running),
         }
     }
 
@@ -128,6 +130,8 @@ pub(crate) struct Jobs {
     forgotten: Commit,
     /// The jobs that the batch has changed, each once.
     touched: Vec<Touched>,
+    /// Jobs that were started since the last commit.
+    starts: Vec<Edge>,
 }
 
 impl std::ops::Index<Slot> for Jobs {
@@ -177,7 +181,7 @@ impl Jobs {
     ) -> Option<(Slot, AssignNumber)> {
         let slot = self.find(&token.job)?;
         let job = &self.slab[slot];
-        let State::Running { session: holder, assign } = job.state else { return None };
+        let State::Running { session: holder, assign, .. } = job.state else { return None };
         #[cfg(feature = "planted-bugs")]
         if config.leaves_out(crate::config::PlantedBug::OutcomeNotFenced) {
             return (holder == session).then_some((slot, assign));
@@ -369,6 +373,11 @@ impl Jobs {
 
 /// The end of a batch.
 impl Jobs {
+    /// Whether the batch has changed the record of a job.
+    pub(crate) fn has_to_store(&self) -> bool {
+        self.touched.iter().any(|touched| touched.to_store != ToStore::Nothing)
+    }
+
     /// Takes what the batch has changed of jobs.
     pub(crate) fn take_touched(&mut self) -> Vec<Touched> {
         std::mem::take(&mut self.touched)

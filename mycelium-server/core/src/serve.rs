@@ -1,6 +1,6 @@
 //! What instances say, and what becomes of the jobs that they hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::{ElfOffer, Hello, Window};
@@ -10,13 +10,14 @@ use crate::ids::{AssignNumber, Clocks, InstanceId, SecretDigest, SessionId, Toke
 use crate::image::{AttemptEnd, SessionRecord};
 use crate::index::{ElfIdx, SessionIdx, Slot};
 use crate::outbox::Outbox;
-use crate::sessions::{Declared, Held, Session, Sessions, is_delayed};
+use crate::sessions::{Declared, Held, Session, Sessions};
 use crate::timers::TimerKey;
 
 mod closed;
 mod delayed;
 mod outcomes;
 mod place;
+mod starts;
 mod unfit;
 
 /// How a session ends.
@@ -59,7 +60,7 @@ impl Serving<'_> {
     }
 
     pub(crate) fn on_hello(&mut self, now: Clocks, hello: Hello, effects: &mut Effects) {
-        let Hello { request, instance, resume, secret, secret_new, elves, held } = hello;
+        let Hello { request, instance, resume, secret, secret_new, elves, held, tells_starts } = hello;
         self.outbox.require_commit();
         let required = self.graph.config.secrets_required;
         let resumed = resume.and_then(|id| self.sessions.to_resume(id, instance, secret, required));
@@ -75,6 +76,7 @@ impl Serving<'_> {
             }
             None => (self.open_session(now, instance, secret_new, effects), Vec::new()),
         };
+        self.tell_starts(session, tells_starts);
         self.set_offers(session, elves);
         self.sessions.set_connected(self.graph.jobs, session, true);
         let session = self.sessions[session].id;
@@ -214,15 +216,16 @@ impl Serving<'_> {
         self.sessions.set_connected(self.graph.jobs, session, false);
         self.graph.timers.cancel(TimerKey::Lease(session));
         self.graph.timers.cancel(TimerKey::Unconfirmed(session));
-        let mut held_before: BTreeMap<ElfIdx, u32> = BTreeMap::new();
+        let started = self.may_have_started(session);
         for (assign, held) in self.sessions.take_held(session) {
-            let before = held_before.entry(held.elf).or_default();
-            let entry = &self.sessions[session];
-            let concurrency = entry.offers.get(&held.elf).map_or(0, |offer| offer.window.concurrency);
-            let may_have_started = !is_delayed(assign) && (concurrency == 0 || *before < concurrency);
-            *before += 1;
+            let may_have_started = started.contains(&assign);
             let Some(slot) = held.job else { continue };
-            let held = entry.running(&held);
+            let entry = &self.sessions[session];
+            let mut held = entry.running(&held);
+            if !may_have_started && !entry.tells_starts {
+                // It was only taken to have been.
+                held.started = None;
+            }
             match how {
                 SessionEnd::Lost => self.graph.elf_lost(now, slot, held, may_have_started),
                 SessionEnd::Goodbye => self.graph.hand_back(now, slot, held, AttemptEnd::HandedBack),

@@ -27,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) is_draining: bool,
     /// What a `Hello` has to show to resume it; `None` if it was opened without a secret.
     pub(crate) secret: Option<SecretDigest>,
+    /// Whether it tells of the attempts that it starts. Not stored: until a `Hello` has said so it is taken not to.
+    pub(crate) tells_starts: bool,
     /// Whether its instance is known to have heard of it: it has said something since it was welcomed.
     pub(crate) is_known: bool,
     /// By elf. An elf that is no longer offered stays until nothing of it is held.
@@ -76,6 +78,8 @@ pub(crate) struct Held {
     pub(crate) job: Option<Slot>,
     pub(crate) revision: Revision,
     pub(crate) since: Timestamp,
+    /// When it was started, if it is known to have been.
+    pub(crate) started: Option<Timestamp>,
 }
 
 /// The sessions that are alive.
@@ -200,6 +204,11 @@ impl Sessions {
         self.refresh_free_slots(jobs, session);
     }
 
+    /// Whether it tells of the attempts that it starts.
+    pub(crate) fn set_tells_starts(&mut self, session: SessionIdx, tells_starts: bool) {
+        self.arena[session].tells_starts = tells_starts;
+    }
+
     /// It takes no more jobs.
     pub(crate) fn set_draining(&mut self, jobs: &mut Jobs, session: SessionIdx) {
         self.arena[session].is_draining = true;
@@ -283,6 +292,14 @@ impl Sessions {
         entry.offers.entry(elf).or_default().held += 1;
         self.refresh_free_slot(jobs, session, elf);
         assign
+    }
+
+    /// An attempt was started then, as far as is known. Says whether that is news.
+    pub(crate) fn set_started(&mut self, session: SessionIdx, assign: AssignNumber, at: Timestamp) -> bool {
+        let Some(held) = self.arena[session].held.get_mut(&assign) else { return false };
+        let is_news = held.started.is_none();
+        held.started.get_or_insert(at.max(held.since));
+        is_news
     }
 
     /// Frees the slot of an attempt in the session's window.
@@ -399,7 +416,8 @@ impl Session {
     /// Who holds an attempt that it holds, as it is stored.
     pub(crate) fn running(&self, held: &Held) -> Running {
         let (session, instance) = (self.id, self.instance);
-        Running { session, instance, revision: held.revision, since: held.since }
+        let Held { revision, since, started, .. } = *held;
+        Running { session, instance, revision, since, started }
     }
 
     fn check(&self) -> Result<(), InvariantViolation> {

@@ -7,7 +7,9 @@ pub enum Status {
     Pending,
     /// Stands in its elf's queue.
     Ready,
-    /// An instance holds an attempt of it.
+    /// An instance holds an attempt of it, and is not known to have started it.
+    Assigned,
+    /// An instance has started an attempt of it.
     Running,
     /// Has ended.
     Final(FinalStatus),

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::command::{
     Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, NewJob, Outcome, OutcomeResult,
-    Part, Preconditions, RevivableJob, Scope, Submit, TaskOffer, Window,
+    Part, Preconditions, RevivableJob, Scope, Start, Submit, TaskOffer, Window,
 };
 use crate::effects::{Effects, End, EvaluationWhat, JobRecord, Refusal, Reply, Send};
 use crate::ids::{
     Attachment, Attempt, Clocks, Commit, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId,
     RequestId, Revision, SessionId, SignatureId, Steady, SubmissionId, Timestamp, Token,
 };
-use crate::image::{FlowRecord, Image, JobHead, LiveJob};
+use crate::image::{FlowRecord, Image, JobHead, LiveJob, SessionRecord};
 use crate::labels::Labels;
 use crate::signature::{Judged, Parameter, Shape, Signature};
 use crate::status::Status;
@@ -184,11 +184,33 @@ impl TestEnv {
             secret_new: None,
             elves: offers,
             held,
+            tells_starts: false,
         })
     }
 
+    /// The same process, but one that tells of starts.
+    pub(crate) fn telling_hello(
+        &mut self,
+        number: u8,
+        resume: Option<u64>,
+        offers: Vec<ElfOffer>,
+        held: Vec<Token>,
+    ) -> Effects {
+        let mut command = self.hello_command(number, resume, offers, held);
+        if let Command::Hello(hello) = &mut command {
+            hello.tells_starts = true;
+        }
+        self.batch([command])
+    }
+
+    /// An attempt was started so long ago.
+    pub(crate) fn start(&mut self, session: u64, token: Token, ago: Duration) -> Effects {
+        let starts = vec![Start { token, ago }];
+        self.batch([Command::Starts { session: SessionId(session), starts }])
+    }
+
     pub(crate) fn outcome(&mut self, session: u64, token: Token, result: OutcomeResult) -> Effects {
-        let outcomes = vec![Outcome { token, result }];
+        let outcomes = vec![Outcome { token, result, ran: None }];
         self.batch([Command::Outcomes { session: SessionId(session), outcomes }])
     }
 
@@ -268,13 +290,25 @@ impl TestEnv {
 
     /// Rebuilds the core from records: what a restart does.
     pub(crate) fn restart(&mut self, jobs: Vec<LiveJob>, flows: Vec<FlowRecord>) {
+        self.restart_with(jobs, flows, Vec::new());
+    }
+
+    /// As [`restart`](Self::restart), with sessions of the process 1.
+    pub(crate) fn restart_with(
+        &mut self,
+        jobs: Vec<LiveJob>,
+        flows: Vec<FlowRecord>,
+        sessions: Vec<SessionId>,
+    ) {
+        let record = |id| SessionRecord { id, instance: instance(1), secret: None };
+        let sessions = sessions.into_iter().map(record).collect();
         let counters = self.core.status().counters;
         let config = Config { evaluations_after: self.core.last_evaluation(), ..Config::default() };
         let mut restore = Core::restore(config, self.now.steady);
         for job in jobs {
             restore.job(job).unwrap();
         }
-        self.core = restore.finish(Image { counters, flows, ..Image::default() }).unwrap();
+        self.core = restore.finish(Image { counters, flows, sessions, ..Image::default() }).unwrap();
         self.core.check_invariants().unwrap();
     }
 }

@@ -26,7 +26,7 @@ pub struct JobView {
     pub waiting_for: u32,
     /// If it has been expanded over a list since the core was made: into how many jobs.
     pub elements: Option<u32>,
-    /// Who holds it, if it is running.
+    /// Who holds it, if it is ASSIGNED or RUNNING.
     pub running: Option<Running>,
     /// The submission it waits for to be sealed, if that is what it waits for.
     pub unsealed: Option<SubmissionId>,
@@ -111,8 +111,18 @@ pub struct FlowView {
     pub pending: u64,
     /// How many are READY.
     pub ready: u64,
+    /// How many are ASSIGNED.
+    pub assigned: u64,
     /// How many are RUNNING.
     pub running: u64,
+}
+
+impl FlowView {
+    /// How many of its jobs have not ended; those of unsealed submissions do not count.
+    pub fn n_unfinished(&self) -> u64 {
+        let Self { record: _, pending, ready, assigned, running } = self;
+        pending + ready + assigned + running
+    }
 }
 
 /// An elf in memory: one that has unfinished jobs or instances.
@@ -122,6 +132,8 @@ pub struct ElfView {
     pub instances: Vec<InstanceView>,
     /// How many of its jobs are READY.
     pub ready: u64,
+    /// How many are ASSIGNED.
+    pub assigned: u64,
     /// How many are RUNNING.
     pub running: u64,
 }
@@ -148,6 +160,8 @@ pub struct Counts {
     pub pending: u64,
     /// Jobs READY.
     pub ready: u64,
+    /// Jobs ASSIGNED.
+    pub assigned: u64,
     /// Jobs RUNNING.
     pub running: u64,
     /// Jobs whose submission is not sealed.

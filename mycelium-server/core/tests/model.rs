@@ -469,6 +469,7 @@ impl Pair {
             secret_new: None,
             elves: vec![offer],
             held: vec![],
+            tells_starts: false,
         })
     }
 
@@ -492,7 +493,7 @@ impl Pair {
         }
         job.status = status;
         let token = Token { job: id(number), attempt: Attempt(job.attempt) };
-        let outcomes = vec![Outcome { token, result }];
+        let outcomes = vec![Outcome { token, result, ran: None }];
         Some(Command::Outcomes { session: SessionId(job.session), outcomes })
     }
 

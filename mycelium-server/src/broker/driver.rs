@@ -33,7 +33,7 @@ use super::progress::Progress;
 use super::registry::{Registry, Signatures};
 use super::start::StartError;
 use super::turns::Turns;
-use super::watch::{WatchStart, Watches};
+use super::watch::{Told, WatchStart, Watches};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::defect::{self, Defect};
@@ -336,6 +336,7 @@ impl Driver {
                     | Command::Hello(_)
                     | Command::SetWindow { .. }
                     | Command::Heartbeat { .. }
+                    | Command::Starts { .. }
                     | Command::Heard { .. }
                     | Command::Stalled { .. }
                     | Command::Unfit { .. }
@@ -374,7 +375,8 @@ impl Driver {
                 elves.is_empty() && revisions.is_empty() && blob_uses.is_empty(),
                 "what is to be stored beside the core has required a commit"
             );
-            return Ok(ToRelease { bodies, built: Built::default(), welcomed, blob_uses, queries, watches });
+            let (built, is_stored) = (Built::default(), false);
+            return Ok(ToRelease { bodies, built, is_stored, welcomed, blob_uses, queries, watches });
         };
         let mut built = batch::build(effects, counters, &bodies, elves, revisions)
             .map_err(|mismatch| Setback::Defect(Defect::of("a batch for the store", &mismatch)))?;
@@ -387,12 +389,12 @@ impl Driver {
         self.refusals.on_stored();
         self.defects = 0;
         self.progress.send_replace(Progress::of(self.commit));
-        Ok(ToRelease { bodies, built, welcomed, blob_uses, queries, watches })
+        Ok(ToRelease { bodies, built, is_stored: true, welcomed, blob_uses, queries, watches })
     }
 
     /// Lets everybody know what is durable now.
     fn release(&mut self, effects: Effects, stored: ToRelease) {
-        let ToRelease { bodies, built, welcomed, blob_uses, queries, watches } = stored;
+        let ToRelease { bodies, built, is_stored, welcomed, blob_uses, queries, watches } = stored;
         // Before anybody is answered: what is submitted from then on is held against them.
         welcomed.into_iter().for_each(|(session, signatures)| self.registry.welcome(session, signatures));
         for sent in &effects.sends {
@@ -408,7 +410,8 @@ impl Driver {
         }
         let not_read = self.streams.send_all(effects.sends);
         self.hand_over(effects.evaluations);
-        self.watches.tell(self.commit, &effects.changes, &bodies, &built.failures, &self.core);
+        let told = Told { commit: self.commit, is_stored, changes: &effects.changes };
+        self.watches.tell(told, &bodies, &built.failures, &self.core);
         for query in queries {
             query(&self.core, self.commit);
         }
@@ -472,6 +475,8 @@ impl Driver {
 struct ToRelease {
     bodies: Vec<Body>,
     built: Built,
+    /// Whether the batch had something to store.
+    is_stored: bool,
     welcomed: Vec<(SessionId, Signatures)>,
     blob_uses: Vec<BlobUses>,
     queries: Vec<Query>,

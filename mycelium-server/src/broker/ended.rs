@@ -14,7 +14,7 @@ pub(super) fn tell(core: &Core, changes: &[Change], now: Timestamp) {
         changes.iter().filter(|change| change.end.is_some()).map(|change| change.flow).collect();
     for flow in changed {
         let Some(view) = core.flow(flow) else { continue };
-        if view.pending + view.ready + view.running > 0 {
+        if view.n_unfinished() > 0 {
             continue;
         }
         let ended = view.record.finished;

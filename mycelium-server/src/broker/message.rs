@@ -286,6 +286,7 @@ fn is_word(command: &Command) -> bool {
         Command::Hello(_)
         | Command::SetWindow { .. }
         | Command::Heartbeat { .. }
+        | Command::Starts { .. }
         | Command::Outcomes { .. }
         | Command::Heard { .. }
         | Command::Draining { .. }
@@ -307,6 +308,7 @@ fn is_word(command: &Command) -> bool {
 fn command_weight(command: &Command) -> usize {
     match command {
         Command::Submit(submit) => submit.jobs.len(),
+        Command::Starts { starts, .. } => starts.len(),
         Command::Outcomes { outcomes, .. } => outcomes.len(),
         Command::Retry(retry) => retry.jobs.len() + retry.dependents.len(),
         Command::Evaluated { evaluated } => evaluated.len(),
@@ -337,6 +339,7 @@ pub(crate) fn name_request(command: &mut Command, request: RequestId) {
         | Command::ProcessGone { .. }
         | Command::SetWindow { .. }
         | Command::Heartbeat { .. }
+        | Command::Starts { .. }
         | Command::Outcomes { .. }
         | Command::ArgumentsFailed { .. }
         | Command::Unfit { .. }
@@ -388,6 +391,7 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         | Command::ProcessGone { .. }
         | Command::SetWindow { .. }
         | Command::Heartbeat { .. }
+        | Command::Starts { .. }
         | Command::Heard { .. }
         | Command::Stalled { .. }
         | Command::Unfit { .. }

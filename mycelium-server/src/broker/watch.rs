@@ -97,6 +97,16 @@ impl WatchedChange {
     }
 }
 
+/// What a batch has changed.
+#[derive(Clone, Copy)]
+pub(crate) struct Told<'a> {
+    /// The newest commit.
+    pub(crate) commit: Commit,
+    /// Whether it is the batch's own. Starts of attempts cause none.
+    pub(crate) is_stored: bool,
+    pub(crate) changes: &'a [Change],
+}
+
 #[derive(Clone)]
 struct Watcher {
     id: u64,
@@ -199,15 +209,15 @@ impl Watches {
         )
     }
 
-    /// Tells what a commit has changed.
+    /// Tells what a batch has changed.
     pub(crate) fn tell(
         &mut self,
-        commit: Commit,
-        changes: &[Change],
+        told: Told<'_>,
         bodies: &[Body],
         failures: &HashMap<JobId, EndedBy>,
         core: &Core,
     ) {
+        let Told { commit, is_stored, changes } = told;
         if changes.is_empty() {
             return;
         }
@@ -239,6 +249,8 @@ impl Watches {
             // One that is over is let go of with the next watch that begins.
             self.tell_all(&mut vec![watcher], commit, &changes, Some(0));
         }
+        // Who has seen the commit before may not have seen what came after it without one, and is told again.
+        let commit = if is_stored { commit } else { Commit(commit.0 + 1) };
         self.remember(Remembered { commit, changes: remembered });
     }
 
@@ -372,7 +384,7 @@ fn until_room(fill: Fill, take: impl Fn() -> Option<Charge>, make_room: impl Fn(
 }
 
 fn flow_unfinished(core: &Core, flow: FlowId) -> Option<u64> {
-    core.flow(flow).map(|view| view.pending + view.ready + view.running)
+    core.flow(flow).map(|view| view.n_unfinished())
 }
 
 fn is_final(change: &WatchedChange) -> bool {

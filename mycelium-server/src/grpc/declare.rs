@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use mycelium_core::command::{ElfOffer, Hello, TaskOffer, Window};
+use mycelium_core::command::{ElfOffer, Hello, Start, TaskOffer, Window};
 use mycelium_core::ids::{
     Attempt, InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, Timestamp, Token,
 };
@@ -135,6 +136,7 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
             secret_new: None,
             elves: Vec::with_capacity(hello.elves.len()),
             held: tokens("hello.held", &hello.held)?,
+            tells_starts: hello.tells_starts,
         },
         elf_revisions: Vec::with_capacity(hello.elves.len()),
         elves: Vec::new(),
@@ -181,6 +183,23 @@ pub(crate) fn tokens(field: &str, tokens: &[v1::Token]) -> Result<Vec<Token>, Er
             token(one).ok_or_else(|| Error::field(format!("{field}[{index}].job_id"), "must be 16 bytes"))
         })
         .collect()
+}
+
+/// Reads which attempts were started, and how long ago.
+pub(crate) fn starts(starts: &[v1::Start]) -> Result<Vec<Start>, Error> {
+    at_most("starts", starts.len(), limits::HELD_MAX)?;
+    let read = |(index, start): (usize, &v1::Start)| {
+        let token = start.token.as_ref().and_then(token);
+        let token = token
+            .ok_or_else(|| Error::field(format!("starts[{index}].token"), "must name a job of 16 bytes"))?;
+        Ok(Start { token, ago: how_long(start.ago).unwrap_or_default() })
+    };
+    starts.iter().enumerate().map(read).collect()
+}
+
+/// Reads for how long something took that an elf has measured; `None` if it does not say, or says what cannot be.
+pub(crate) fn how_long(duration: Option<prost_types::Duration>) -> Option<Duration> {
+    duration?.try_into().ok()
 }
 
 /// Reads a token; `None` if its job is not 16 bytes.

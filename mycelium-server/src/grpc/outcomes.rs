@@ -11,7 +11,7 @@ use mycelium_values::json::{self, is_json_encoding};
 use mycelium_values::schema::Schema;
 use prost::Message as _;
 
-use super::declare::token;
+use super::declare::{how_long, token};
 use crate::blobs::{Blob, BlobError};
 use crate::broker::{BadOutput, Body, CallError, FailureBody, Handle, TaskSignature, in_order};
 use crate::compute::Tasks;
@@ -87,6 +87,7 @@ fn outcomes(reported: v1::Outcomes, tokens: &[Token], tasks: &[Option<Arc<TaskSi
     {
         // A message holds far fewer outcomes than 2^32.
         let attachment = Attachment(u32::try_from(bodies.len()).unwrap_or(u32::MAX));
+        let ran = how_long(reported.ran);
         let result = match reported.result {
             Some(outcome::Result::Outputs(outputs)) => match check_outputs(outputs, task.as_deref()) {
                 Ok((outputs, named)) => {
@@ -113,7 +114,7 @@ fn outcomes(reported: v1::Outcomes, tokens: &[Token], tasks: &[Option<Arc<TaskSi
                 OutcomeResult::Refused(attachment)
             }
         };
-        outcomes.push(Outcome { token: *token, result });
+        outcomes.push(Outcome { token: *token, result, ran });
     }
     Outcomes { outcomes, bodies, blobs }
 }

@@ -91,6 +91,7 @@ fn read_status(index: usize, status: i32) -> Result<Status, Error> {
     Ok(match v1::JobStatus::try_from(status) {
         Ok(v1::JobStatus::Pending) => Status::Pending,
         Ok(v1::JobStatus::Ready) => Status::Ready,
+        Ok(v1::JobStatus::Assigned) => Status::Assigned,
         Ok(v1::JobStatus::Running) => Status::Running,
         Ok(v1::JobStatus::Done) => Status::Final(FinalStatus::Done),
         Ok(v1::JobStatus::Failed) => Status::Final(FinalStatus::Failed),
@@ -252,7 +253,8 @@ pub(super) async fn get_status(
         unfinished: Some(v1::JobCounts {
             pending: counts.pending,
             ready: counts.ready,
-            running: counts.running,
+            running: counts.assigned + counts.running,
+            assigned: counts.assigned,
             ..v1::JobCounts::default()
         }),
         sessions: u32::try_from(counts.sessions).unwrap_or(u32::MAX),

@@ -123,7 +123,9 @@ impl Known {
         for change in changes {
             match change.status {
                 Status::Final(_) => unfinished.remove(&change.job),
-                Status::Pending | Status::Ready | Status::Running => unfinished.insert(change.job),
+                Status::Pending | Status::Ready | Status::Assigned | Status::Running => {
+                    unfinished.insert(change.job)
+                }
             };
         }
     }
@@ -365,8 +367,7 @@ fn changes_max(room: &Room) -> usize {
 
 /// How many jobs of a flow are unfinished; `None` if there is no such flow.
 async fn unfinished_of(handle: &Handle, flow: FlowId) -> Result<Option<u64>, CallError> {
-    let unfinished =
-        handle.query(move |core, _| core.flow(flow).map(|view| view.pending + view.ready + view.running));
+    let unfinished = handle.query(move |core, _| core.flow(flow).map(|view| view.n_unfinished()));
     match unfinished.await? {
         Some(unfinished) => Ok(Some(unfinished)),
         None => Ok(handle.store().flows(&[flow]).await?.pop().flatten().map(|_| 0)),

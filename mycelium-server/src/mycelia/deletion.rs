@@ -47,7 +47,7 @@ impl Mycelia {
         }
         // Who has let go of it may have brought jobs.
         let counts = open.handle.query(|core, _| core.status()).await?;
-        Ok(counts.sessions == 0 && counts.pending + counts.ready + counts.running == 0)
+        Ok(counts.sessions == 0 && counts.pending + counts.ready + counts.assigned + counts.running == 0)
     }
 
     async fn delete_slot(

@@ -22,7 +22,7 @@ const LISTED_AT_ONCE: usize = 8;
 const INSTANCES_LISTED_MAX: usize = 100;
 const INSTANCES_SHOWN_MAX: usize = 1_000;
 /// The most that an elf takes in an answer beside its declaration and its instances, and an instance beside its host.
-const ELF_BYTES: usize = 96;
+const ELF_BYTES: usize = 108;
 const INSTANCE_BYTES: usize = 98;
 /// The kinds of the tokens of pages: of elves, and of revisions.
 const ELVES: char = 'e';
@@ -37,6 +37,7 @@ pub(crate) struct Elf {
     pub(crate) first_seen: Timestamp,
     pub(crate) last_seen: Timestamp,
     pub(crate) jobs_ready: u64,
+    pub(crate) jobs_assigned: u64,
     pub(crate) jobs_running: u64,
     /// The first of the sessions that serve it.
     pub(crate) instances: Vec<Instance>,
@@ -134,6 +135,7 @@ fn elf_of(record: &ElfRecord, mut declaration: Declaration, bytes_max: usize) ->
         first_seen: record.first_seen,
         last_seen: record.last_seen,
         jobs_ready: 0,
+        jobs_assigned: 0,
         jobs_running: 0,
         instances: Vec::new(),
         instances_total: 0,
@@ -154,6 +156,7 @@ async fn add_instances(handle: &Handle, elves: &mut [Elf], max: usize) -> Result
     for (elf, view) in elves.iter_mut().zip(views.await?) {
         let Some((view, total)) = view else { continue };
         elf.jobs_ready = view.ready;
+        elf.jobs_assigned = view.assigned;
         elf.jobs_running = view.running;
         elf.instances_total = total;
         let newest = handle.processes().newest(elf.declaration.name());

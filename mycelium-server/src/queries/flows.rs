@@ -80,5 +80,5 @@ pub(super) async fn as_they_stand(
 
 /// A flow of which the core knows no unfinished jobs.
 fn ended(record: FlowRecord) -> FlowView {
-    FlowView { record, pending: 0, ready: 0, running: 0 }
+    FlowView { record, pending: 0, ready: 0, assigned: 0, running: 0 }
 }

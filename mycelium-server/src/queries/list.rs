@@ -160,7 +160,9 @@ impl From<JobsQuery> for JobFilter {
         for status in statuses {
             match status {
                 Status::Final(end) => finished.push(end),
-                Status::Pending | Status::Ready | Status::Running => unfinished.push(status),
+                Status::Pending | Status::Ready | Status::Assigned | Status::Running => {
+                    unfinished.push(status);
+                }
             }
         }
         Self {

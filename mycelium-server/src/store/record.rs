@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mycelium_core::effects::{self, Contents, End, FinishedJob, JobRecord, JobWrite, Records};
 use mycelium_core::ids::{Attempt, FailureId, JobId, Revision, Timestamp};
-use mycelium_core::image::{Counters, LiveJob};
+use mycelium_core::image::{Counters, LiveJob, Running};
 
 use super::RevisionKey;
 
@@ -50,6 +50,29 @@ pub struct Known {
     pub waiting: HashMap<JobId, LiveJob>,
     /// The edges of jobs that become [`JobAfter::Dropped`].
     pub edges: HashMap<JobId, Edges>,
+}
+
+/// When an attempt was started, as records say it. Those from before there was more to say than when it was handed out
+/// say nothing, and mean that moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Started {
+    /// When, if that is not when it was handed out.
+    pub(crate) at: Option<Timestamp>,
+    /// It is not known to have been.
+    pub(crate) unstarted: bool,
+}
+
+impl Started {
+    /// What is stored of an attempt.
+    pub(crate) fn of(running: &Running) -> Self {
+        let at = running.started.filter(|at| *at != running.since);
+        Self { at, unstarted: running.started.is_none() }
+    }
+
+    /// When an attempt was started that was handed out then.
+    pub(crate) fn read(self, since: Timestamp) -> Option<Timestamp> {
+        (!self.unstarted).then(|| self.at.unwrap_or(since))
+    }
 }
 
 /// How often a failure was seen, and when.

@@ -131,6 +131,7 @@ pub(crate) fn running() -> Running {
         instance: InstanceId::new([0xcc; 16]),
         revision: revision(0xdd),
         since: Timestamp(2_000),
+        started: Some(Timestamp(2_500)),
     }
 }
 
@@ -153,6 +154,7 @@ pub(crate) fn finished(number: u8, finish_number: u64, status: FinalStatus) -> F
             instance: InstanceId::new([0xcc; 16]),
             revision: revision(0xdd),
             since: Timestamp(2_000),
+            started: None,
         }),
         elements: None,
         attempts: vec![attempt(1)],

@@ -1,3 +1,8 @@
+use std::time::Instant;
+
+use mycelium_proto::v1::connect_request;
+
+use super::messages::{OUTCOME_BYTES_PER_MESSAGE_TARGET, OUTCOMES_PER_MESSAGE_MAX};
 use super::*;
 use crate::ids::JobId;
 
@@ -13,7 +18,7 @@ fn ledger(window: u32) -> Ledger {
     };
     let mut ledger = Ledger::new(identity, vec![account]);
     ledger.on_stream_opened();
-    ledger.next_message().unwrap();
+    ledger.next_message(Instant::now()).unwrap();
     ledger.on_welcome(&v1::Welcome { session: 1, ..v1::Welcome::default() });
     ledger
 }
@@ -38,7 +43,7 @@ fn done(work: &Work, bytes: usize) -> Finished {
 }
 
 fn sizes(ledger: &mut Ledger) -> Vec<usize> {
-    std::iter::from_fn(|| ledger.next_message())
+    std::iter::from_fn(|| ledger.next_message(Instant::now()))
         .map(|message| match message.kind {
             Some(connect_request::Kind::Outcomes(outcomes)) => outcomes.outcomes.len(),
             other => panic!("outcomes were expected, and not {other:?}"),
@@ -68,7 +73,7 @@ fn an_outcome_of_an_earlier_holding_is_thrown_away() {
     let later = assign(&mut ledger, &token).remove(0);
     ledger.on_finished([done(&earlier, 64)]);
     assert_eq!(ledger.counts(), Counts { running: 1, unacknowledged: 0 });
-    assert_eq!(ledger.next_message(), None);
+    assert_eq!(ledger.next_message(Instant::now()), None);
     ledger.on_finished([done(&later, 64)]);
     assert_eq!(ledger.counts(), Counts { running: 0, unacknowledged: 1 });
 }
@@ -79,9 +84,9 @@ fn nothing_is_sent_before_the_welcome_and_after_the_goodbye() {
     let work = assign(&mut ledger, &tokens(1));
     ledger.on_finished([done(&work[0], 64)]);
     let first = ledger.on_stream_opened();
-    assert!(ledger.next_message().is_some_and(|hello| hello.sequence == 1));
+    assert!(ledger.next_message(Instant::now()).is_some_and(|hello| hello.sequence == 1));
     ledger.on_beat();
-    assert_eq!(ledger.next_message(), None);
+    assert_eq!(ledger.next_message(Instant::now()), None);
     let welcome = v1::Welcome {
         session: 1,
         resumed: true,
@@ -91,12 +96,18 @@ fn nothing_is_sent_before_the_welcome_and_after_the_goodbye() {
     ledger.on_welcome(&welcome);
     // The beat, though it came before, and the outcome, once.
     ledger.on_beat();
-    assert!(matches!(ledger.next_message().unwrap().kind, Some(connect_request::Kind::Heartbeat(_))));
+    assert!(matches!(
+        ledger.next_message(Instant::now()).unwrap().kind,
+        Some(connect_request::Kind::Heartbeat(_))
+    ));
     assert_eq!(sizes(&mut ledger), [1]);
     ledger.leave();
-    assert!(matches!(ledger.next_message().unwrap().kind, Some(connect_request::Kind::Goodbye(_))));
+    assert!(matches!(
+        ledger.next_message(Instant::now()).unwrap().kind,
+        Some(connect_request::Kind::Goodbye(_))
+    ));
     ledger.on_beat();
-    assert_eq!(ledger.next_message(), None);
+    assert_eq!(ledger.next_message(Instant::now()), None);
     assert!(ledger.is_gone());
     // A writer of an earlier stream gets nothing either.
     let second = ledger.on_stream_opened();
@@ -113,23 +124,64 @@ fn an_assignment_is_confirmed_by_the_next_message_or_by_one_of_its_own() {
     ledger.on_sequence(7);
     assert!(!ledger.confirm(), "nothing was assigned");
     let work = assign(&mut ledger, &tokens(1));
-    assert_eq!(ledger.next_message(), None, "it is not due yet");
+    assert_eq!(ledger.next_message(Instant::now()), None, "it is not due yet");
     assert!(ledger.confirm());
-    let message = ledger.next_message().unwrap();
+    let message = ledger.next_message(Instant::now()).unwrap();
     assert_eq!((message.sequence, message.received, message.kind), (2, 7, None));
-    assert!(ledger.next_message().is_none() && !ledger.confirm(), "once");
+    assert!(ledger.next_message(Instant::now()).is_none() && !ledger.confirm(), "once");
 
     assign(&mut ledger, &tokens(1));
     ledger.on_finished([done(&work[0], 64)]);
-    assert!(ledger.next_message().is_some_and(|outcomes| outcomes.kind.is_some()));
+    assert!(ledger.next_message(Instant::now()).is_some_and(|outcomes| outcomes.kind.is_some()));
     assert!(!ledger.confirm(), "whatever is said confirms it");
 
     // What came on an earlier stream is named in `Hello`, and a broker that takes no such message gets none.
     assign(&mut ledger, &tokens(1));
     ledger.on_stream_opened();
-    assert!(ledger.next_message().is_some_and(|hello| hello.received == 0));
+    assert!(ledger.next_message(Instant::now()).is_some_and(|hello| hello.received == 0));
     assert!(!ledger.confirm());
     ledger.on_welcome(&v1::Welcome { takes_bare_messages: false, ..bare });
     assign(&mut ledger, &tokens(1));
     assert!(!ledger.confirm());
+}
+
+#[test]
+fn a_start_is_told_with_what_is_said_next_or_alone_and_not_once_it_has_an_outcome() {
+    let mut ledger = ledger(10);
+    let work = assign(&mut ledger, &tokens(3));
+    let begun = Instant::now();
+    let started = |work: &Work| Started { token: work.token, serial: work.serial, at: begun };
+    let now = begun + Duration::from_millis(60);
+    let told = |message: &v1::ConnectRequest| {
+        let start = |start: &v1::Start| (Token::from_wire(start.token.as_ref().unwrap()).unwrap(), start.ago);
+        message.starts.iter().map(start).collect::<Vec<_>>()
+    };
+    let ago = Some(prost_types::Duration { seconds: 0, nanos: 60_000_000 });
+
+    // A broker of before takes no message that says nothing else.
+    ledger.on_starts(vec![started(&work[0])]);
+    assert_eq!(ledger.next_message(now), None);
+    ledger.on_beat();
+    let beat = ledger.next_message(now).unwrap();
+    assert_eq!((told(&beat), beat.kind.is_some()), (vec![(work[0].token, ago)], true));
+
+    ledger.on_welcome(&v1::Welcome {
+        session: 1,
+        resumed: true,
+        keep: work.iter().map(|work| work.token.to_wire()).collect(),
+        takes_bare_messages: true,
+        ..v1::Welcome::default()
+    });
+    ledger.on_starts(vec![started(&work[1])]);
+    let alone = ledger.next_message(now).unwrap();
+    assert_eq!((told(&alone), alone.kind), (vec![(work[1].token, ago)], None));
+    assert_eq!(ledger.next_message(now), None, "once");
+
+    let ran = Some(Duration::from_millis(70));
+    ledger.on_starts(vec![started(&work[2])]);
+    ledger.on_finished([Finished { ran, ..done(&work[2], 64) }]);
+    let outcome = ledger.next_message(now).unwrap();
+    assert_eq!(told(&outcome), []);
+    let Some(connect_request::Kind::Outcomes(outcomes)) = outcome.kind else { panic!("{outcome:?}") };
+    assert_eq!(outcomes.outcomes[0].ran.unwrap().nanos, 70_000_000);
 }

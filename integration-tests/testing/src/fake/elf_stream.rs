@@ -16,6 +16,8 @@ pub struct ElfStream {
     pub(super) outbound: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
     pub(super) sequence: u64,
     pub(super) outcomes: VecDeque<v1::Outcome>,
+    /// What the worker has told to be started.
+    pub starts: Vec<v1::Start>,
     /// The number of the last message that arrived.
     pub received: u64,
     /// The number of the last message that the worker says it has received.
@@ -30,6 +32,7 @@ impl ElfStream {
         self.received = message.sequence;
         assert!(message.received >= self.confirmed && message.received <= self.sequence);
         self.confirmed = message.received;
+        self.starts.extend(message.starts);
         Some(message.kind.unwrap())
     }
 

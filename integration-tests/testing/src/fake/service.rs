@@ -52,6 +52,7 @@ impl ElfService for Service {
             inbound: request.into_inner(),
             outbound,
             sequence: 0,
+            starts: Vec::new(),
             outcomes: VecDeque::new(),
             received: 0,
             confirmed: 0,

@@ -13,17 +13,15 @@ use crate::views::{view, views};
 
 /// Shows an elf: its documentation, tasks and processes.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "JSON: {name, docs, language, revision, first_seen, last_seen, jobs_ready, jobs_running, \
-    instances: [{instance_id, session, connected, window, held, process_id, host, \
+#[command(after_help = "JSON: {name, docs, language, revision, first_seen, last_seen, jobs_ready, \
+    jobs_running (with those assigned), jobs_assigned, instances: [{instance_id, session, connected, window, held, process_id, host, \
     revision, differences}], instances_total, truncated (whether \
     instances were left out), tasks: [{name, docs, signature, \
     revision, parameters: [{name, optional, schema}], outputs: [{name, schema}]}]}.\n\
     JSON with --source: {elf, language, revision, source}.\n\
     JSON with --revisions: an array of {revision, elf, task, first_seen, docs, signature}; task is null for the elf as a \
     whole.\n\n\
-    Example: mycelium elf 'animals creator' --source"
-)]
+    Example: mycelium elf 'animals creator' --source")]
 pub(crate) struct Args {
     /// The elf's name.
     #[arg(value_name = "NAME")]
@@ -106,7 +104,9 @@ fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {
     }
     field("first seen", format!("{} UTC", format::utc(elf.first_seen.as_ref())));
     field("last seen", format!("{} UTC", format::utc(elf.last_seen.as_ref())));
-    field("jobs", format!("{} ready, {} running", elf.jobs_ready, elf.jobs_running));
+    let (ready, assigned) = (elf.jobs_ready, elf.jobs_assigned);
+    let running = elf.jobs_running.saturating_sub(assigned);
+    field("jobs", format!("{ready} ready, {assigned} assigned, {running} running"));
     for instance in &elf.instances {
         let process = format::process(instance.process_id, &instance.host);
         let connected = if instance.connected { "connected" } else { "not connected" };

@@ -13,8 +13,8 @@ use crate::views::views;
 /// Lists flows and how their jobs stand, newest first.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "JSON: an array of {flow_id, name, created_at, counts: {pending, ready, running, done, failed, \
-    upstream_failed, cancelled, skipped}, labels}.\n\nExample: mycelium flows --name 'daily report'"
+    after_help = "JSON: an array of {flow_id, name, created_at, counts: {pending, ready, running (with those assigned), \
+    assigned, done, failed, upstream_failed, cancelled, skipped}, labels}.\n\nExample: mycelium flows --name 'daily report'"
 )]
 pub(crate) struct Args {
     /// Only flows of this name.
@@ -50,16 +50,27 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
 }
 
 fn table(flows: &[Flow]) -> Table {
-    let columns =
-        ["FLOW", "NAME", "CREATED (UTC)", "WAITING", "RUNNING", "DONE", "FAILED", "CANCELLED", "SKIPPED"];
-    Table::new(columns).numbers([3, 4, 5, 6, 7, 8]).rows(flows, |flow| {
+    let columns = [
+        "FLOW",
+        "NAME",
+        "CREATED (UTC)",
+        "WAITING",
+        "ASSIGNED",
+        "RUNNING",
+        "DONE",
+        "FAILED",
+        "CANCELLED",
+        "SKIPPED",
+    ];
+    Table::new(columns).numbers([3, 4, 5, 6, 7, 8, 9]).rows(flows, |flow| {
         let counts = flow.counts.unwrap_or_default();
         [
             format::id(&flow.flow_id),
             format::name(&flow.name).to_owned(),
             format::utc(flow.created_at.as_ref()),
             (counts.pending + counts.ready).to_string(),
-            counts.running.to_string(),
+            counts.assigned.to_string(),
+            counts.running.saturating_sub(counts.assigned).to_string(),
             counts.done.to_string(),
             (counts.failed + counts.upstream_failed).to_string(),
             counts.cancelled.to_string(),

@@ -93,6 +93,7 @@ async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<Details> {
         JobStatus::Unspecified
         | JobStatus::Pending
         | JobStatus::Ready
+        | JobStatus::Assigned
         | JobStatus::Running
         | JobStatus::Failed
         | JobStatus::UpstreamFailed
@@ -219,9 +220,15 @@ fn attempt_line(attempt: &Attempt) -> String {
         None => "under way".to_owned(),
     };
     let assigned = format::utc(attempt.assigned_at.as_ref());
-    let after = match &attempt.ended_at {
-        Some(ended_at) => format!(" after {}", format::between(attempt.assigned_at.as_ref(), Some(ended_at))),
-        None => String::new(),
+    let after = match (&attempt.started_at, &attempt.ended_at) {
+        (Some(started_at), Some(ended_at)) => {
+            format!(" after {}", format::between(Some(started_at), Some(ended_at)))
+        }
+        (None, Some(ended_at)) => {
+            let held = format::between(attempt.assigned_at.as_ref(), Some(ended_at));
+            format!(" {held} after it was assigned")
+        }
+        (_, None) => String::new(),
     };
     let session = match attempt.session {
         // It was not stored, long ago.

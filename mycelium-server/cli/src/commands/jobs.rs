@@ -16,7 +16,7 @@ use crate::views::{status_name, views};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: an array of {job_id, flow_id, elf, task, status, priority, attempt, elves_lost, \
-    waiting_for, submitted_at, started_at, finished_at, instance_id, revision, failure_id, cause_job_id, elements, \
+    waiting_for, submitted_at, assigned_at, started_at, finished_at, instance_id, revision, failure_id, cause_job_id, elements, \
     labels}.\n\n\
     Example: mycelium jobs --flow 'daily report' --status failed --status upstream_failed"
 )]
@@ -42,10 +42,11 @@ pub(crate) struct Args {
 }
 
 /// The names of statuses, and what they mean.
-const STATUSES: [(&str, &str); 8] = [
+const STATUSES: [(&str, &str); 9] = [
     ("pending", "Waits for other jobs"),
     ("ready", "Waits in its elf's queue"),
-    ("running", "An elf holds it"),
+    ("assigned", "An elf holds it, and has not begun it as far as is known"),
+    ("running", "An elf has begun it"),
     ("done", "Its outputs are stored"),
     ("failed", "It ended with a failure"),
     ("upstream_failed", "A job that it depends on did not end DONE"),

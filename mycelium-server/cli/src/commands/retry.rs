@@ -101,6 +101,7 @@ async fn cause(mycelium: &Mycelium, mut job: Job) -> Result<Option<(JobId, JobSt
             JobStatus::Unspecified
             | JobStatus::Pending
             | JobStatus::Ready
+            | JobStatus::Assigned
             | JobStatus::Running
             | JobStatus::Done
             | JobStatus::Skipped => None,

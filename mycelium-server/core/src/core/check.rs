@@ -175,10 +175,13 @@ impl Core {
     /// Running jobs and held attempts are the same, seen from both sides.
     fn check_sessions(&self) -> Result<(), InvariantViolation> {
         for (slot, job) in self.jobs.iter() {
-            if let State::Running { session, assign } = job.state {
+            if let State::Running { session, assign, is_started } = job.state {
                 let held = self.sessions.get(session).and_then(|session| session.held.get(&assign));
                 let holds = held.is_some_and(|held| {
-                    held.job == Some(slot) && held.token.job == job.id && held.token.attempt == job.attempt
+                    held.job == Some(slot)
+                        && held.token.job == job.id
+                        && held.token.attempt == job.attempt
+                        && held.started.is_some() == is_started
                 });
                 check(holds, "running jobs are held", || job.id.to_string())?;
             }
@@ -186,7 +189,10 @@ impl Core {
         for (index, session) in self.sessions.iter() {
             for (assign, held) in &session.held {
                 let Some(slot) = held.job else { continue };
-                let runs = self.jobs[slot].state == State::Running { session: index, assign: *assign };
+                let runs = matches!(
+                    self.jobs[slot].state,
+                    State::Running { session, assign: number, .. } if session == index && number == *assign
+                );
                 check(runs, "held attempts run, or were cancelled", || format!("{:?}", held.token))?;
             }
             for elf in session.offers.keys() {

@@ -88,7 +88,7 @@ impl Core {
                 Some(until) => Explanation::HandedBack { times: u32::from(job.handed_back), until },
                 None => self.explain_ready(slot, job),
             },
-            State::Running { session, assign } => Explanation::Held {
+            State::Running { session, assign, .. } => Explanation::Held {
                 running: self.sessions.running(session, assign)?,
                 connected: self.sessions[session].is_connected,
             },
@@ -217,8 +217,8 @@ impl Core {
     /// it as it is.
     pub fn flow(&self, id: FlowId) -> Option<FlowView> {
         let flow = self.jobs.flow(self.jobs.find_flow(id)?);
-        let Unfinished { pending, ready, running, .. } = flow.counts;
-        Some(FlowView { record: flow.record(), pending, ready, running })
+        let Unfinished { pending, ready, assigned, running, .. } = flow.counts;
+        Some(FlowView { record: flow.record(), pending, ready, assigned, running })
     }
 
     /// The elf, if it has unfinished jobs or sessions that serve it.
@@ -240,7 +240,7 @@ impl Core {
                 })
             })
             .collect();
-        Some(ElfView { instances, ready: elf.ready, running: elf.running })
+        Some(ElfView { instances, ready: elf.ready, assigned: elf.assigned, running: elf.running })
     }
 
     /// How many unfinished jobs there are, those of unsealed submissions included.
@@ -250,10 +250,11 @@ impl Core {
 
     /// The core at a glance.
     pub fn status(&self) -> Counts {
-        let Unfinished { pending, ready, running, unsealed } = self.jobs.counts();
+        let Unfinished { pending, ready, assigned, running, unsealed } = self.jobs.counts();
         Counts {
             pending,
             ready,
+            assigned,
             running,
             unsealed,
             sessions: self.sessions.len() as u64,
@@ -284,7 +285,7 @@ impl Core {
             }
             State::Pending { waiting } => waiting_for = waiting,
             State::Gathering => waiting_for = expansion.map_or(0, |expansion| expansion.unfinished),
-            State::Running { session, assign } => running = self.sessions.running(session, assign),
+            State::Running { session, assign, .. } => running = self.sessions.running(session, assign),
             State::Vacant | State::Evaluating { .. } | State::UpstreamFailing | State::Ready { .. } => {}
         }
         JobView {

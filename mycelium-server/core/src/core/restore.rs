@@ -309,10 +309,11 @@ fn restore_running(core: &mut Core, slot: Slot, running: Running) -> Result<(), 
     }
     let elf = core.jobs.task_of(job).elf;
     let token = Token { job: job.id, attempt: job.attempt };
-    let held = Held { token, elf, job: Some(slot), revision: running.revision, since: running.since };
+    let Running { revision, since, started, .. } = running;
+    let held = Held { token, elf, job: Some(slot), revision, since, started };
     let assign = core.sessions.hold(&mut core.jobs, session, held);
     core.jobs.names_mut().add_session(elf, running.session, session);
-    core.jobs.set_restored(slot, State::Running { session, assign });
+    core.jobs.set_restored(slot, State::Running { session, assign, is_started: started.is_some() });
     Ok(())
 }
 

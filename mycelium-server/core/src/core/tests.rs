@@ -55,6 +55,7 @@ fn running(number: u8) -> LiveJob {
         instance: instance(1),
         revision: REVISION,
         since: Timestamp(SECOND),
+        started: Some(Timestamp(SECOND)),
     };
     LiveJob { attempt: Attempt(1), running: Some(running), ..live(number, &[]) }
 }

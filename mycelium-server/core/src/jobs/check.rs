@@ -10,8 +10,8 @@ use crate::invariants::{InvariantViolation, check};
 
 impl Unfinished {
     fn total(self) -> u64 {
-        let Self { pending, ready, running, unsealed } = self;
-        pending + ready + running + unsealed
+        let Self { pending, ready, assigned, running, unsealed } = self;
+        pending + ready + assigned + running + unsealed
     }
 }
 
@@ -129,7 +129,8 @@ impl Jobs {
         check(queued == all_queued, "queues hold ready jobs only", || format!("{queued} {all_queued}"))?;
         for (index, elf) in self.names.elves() {
             let counted = counts.remove(&index).unwrap_or_default();
-            let holds = (counted.ready, counted.running) == (elf.ready, elf.running);
+            let Unfinished { ready, assigned, running, .. } = counted;
+            let holds = (ready, assigned, running) == (elf.ready, elf.assigned, elf.running);
             check(holds, "elves count their jobs", || elf.name.to_string())?;
             let is_needed = !(elf.tasks.is_empty() && elf.sessions.is_empty());
             check(is_needed, "elves are kept while needed", || elf.name.to_string())?;

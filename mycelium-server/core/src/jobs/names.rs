@@ -48,6 +48,7 @@ pub(crate) struct Elf {
     /// All sessions that offer it or hold jobs of it.
     pub(crate) sessions: BTreeMap<SessionId, SessionIdx>,
     pub(crate) ready: u64,
+    pub(crate) assigned: u64,
     pub(crate) running: u64,
 }
 

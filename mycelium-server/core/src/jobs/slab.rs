@@ -114,7 +114,8 @@ impl Job {
                 Some(Status::Pending)
             }
             State::Ready { .. } => Some(Status::Ready),
-            State::Running { .. } => Some(Status::Running),
+            State::Running { is_started: false, .. } => Some(Status::Assigned),
+            State::Running { is_started: true, .. } => Some(Status::Running),
         }
     }
 }
@@ -167,6 +168,8 @@ pub(crate) enum State {
         session: SessionIdx,
         /// The attempt's number among the session's assignments.
         assign: AssignNumber,
+        /// Whether it is known to have been started.
+        is_started: bool,
     },
 }
 

@@ -1,7 +1,7 @@
 //! How a job goes from one state to the next: its counts, its queue and its touch change here and nowhere else.
 
 use super::{Arrival, Edge, Job, Jobs, Now, State, ToStore, Touched, UNTOUCHED};
-use crate::ids::{JobNumber, Timestamp};
+use crate::ids::{AssignNumber, JobNumber, Timestamp};
 use crate::image::{AttemptEnd, JobHead, PastAttempt, Running};
 use crate::index::{DeclarationIdx, FlowIdx, Slot};
 
@@ -93,6 +93,32 @@ impl Jobs {
         attempt.0 = attempt.0.saturating_add(1);
     }
 
+    /// Its attempt has another number among the assignments of its session.
+    pub(crate) fn set_assign(&mut self, slot: Slot, number: AssignNumber) {
+        if let State::Running { assign, .. } = &mut self.slab[slot].state {
+            *assign = number;
+        }
+    }
+
+    /// Its attempt was started. That is stored with the next commit that there is, and is no reason for one.
+    pub(crate) fn set_started(&mut self, slot: Slot) {
+        if let State::Running { session, assign, .. } = self.slab[slot].state {
+            self.set_state(slot, State::Running { session, assign, is_started: true });
+            self.starts.push(self.slab.edge_to(slot));
+        }
+    }
+
+    /// There is a commit: those of the jobs started since the one before that still run are stored with it.
+    pub(crate) fn store_starts(&mut self) {
+        for edge in std::mem::take(&mut self.starts) {
+            if let Some(job) = self.slab.follow(edge)
+                && let State::Running { is_started: true, .. } = job.state
+            {
+                self.touch_record(edge.slot);
+            }
+        }
+    }
+
     /// Its attempt is over, and is not what the job ends with.
     pub(crate) fn end_attempt(&mut self, slot: Slot, held: Running, ended_at: Timestamp, how: AttemptEnd) {
         self.touch_record(slot);
@@ -162,7 +188,8 @@ impl Jobs {
                     self.names.dequeue(job.queue, job.place(slot));
                 }
             }
-            State::Running { .. } => self.names.elf_of(job.queue).running -= 1,
+            State::Running { is_started: false, .. } => self.names.elf_of(job.queue).assigned -= 1,
+            State::Running { is_started: true, .. } => self.names.elf_of(job.queue).running -= 1,
             State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {}
             State::Vacant | State::Unsealed { .. } => return,
         }
@@ -182,7 +209,8 @@ impl Jobs {
                     self.names.enqueue(job.queue, job.place(slot));
                 }
             }
-            State::Running { .. } => self.names.elf_of(job.queue).running += 1,
+            State::Running { is_started: false, .. } => self.names.elf_of(job.queue).assigned += 1,
+            State::Running { is_started: true, .. } => self.names.elf_of(job.queue).running += 1,
             State::Vacant
             | State::Unsealed { .. }
             | State::Pending { .. }

@@ -7,7 +7,6 @@
 
 use crate::effects::{Effects, Send};
 use crate::ids::{SessionId, Token};
-use crate::jobs::State;
 use crate::serve::Serving;
 use crate::sessions::is_delayed;
 
@@ -21,7 +20,7 @@ impl Serving<'_> {
                 && !is_delayed(assign)
             {
                 let assign = self.sessions.delay(session, assign);
-                self.graph.jobs.set_detail(slot, State::Running { session, assign });
+                self.graph.jobs.set_assign(slot, assign);
             }
         }
     }
@@ -36,7 +35,7 @@ impl Serving<'_> {
             if let Some((slot, assign)) = self.held_by(session, *token) {
                 if is_delayed(assign) {
                     let assign = self.sessions.undelay(session, assign);
-                    self.graph.jobs.set_detail(slot, State::Running { session, assign });
+                    self.graph.jobs.set_assign(slot, assign);
                     ready.push(*token);
                 }
             } else if let Some(&assign) = self.sessions[session].cancelled_in_flight.get(token)

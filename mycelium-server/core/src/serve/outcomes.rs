@@ -2,7 +2,7 @@
 
 use crate::command::{Outcome, OutcomeResult};
 use crate::effects::{Effects, End, FailedBy, Send, Verdict};
-use crate::ids::{AssignNumber, Attachment, Clocks, SessionId, Token};
+use crate::ids::{AssignNumber, Attachment, Clocks, SessionId, Timestamp, Token};
 use crate::image::AttemptEnd;
 use crate::index::{SessionIdx, Slot};
 use crate::jobs::{Ending, Recent};
@@ -35,6 +35,7 @@ impl Serving<'_> {
         if let Some(session) = session
             && let Some((slot, assign)) = self.held_by(session, token)
         {
+            self.started_before(now, session, assign, outcome);
             return self.end_reported(now, session, slot, assign, outcome.result);
         }
         if let Some(session) = session
@@ -52,6 +53,18 @@ impl Serving<'_> {
         }
         *self.outcomes_stale += 1;
         Verdict::Stale
+    }
+
+    /// An attempt that has an outcome may have been started without a word: those that take little are.
+    fn started_before(&mut self, now: Clocks, session: SessionIdx, assign: AssignNumber, outcome: &Outcome) {
+        let has_returned = matches!(outcome.result, OutcomeResult::Outputs(_));
+        let at = match outcome.ran {
+            Some(ran) => now.wall.before(ran),
+            // What has returned has run, for at most as long as it was held.
+            None if has_returned => Timestamp(0),
+            None => return,
+        };
+        self.sessions.set_started(session, assign, at);
     }
 
     fn end_reported(

@@ -87,8 +87,10 @@ impl Serving<'_> {
         };
         // Out of the queue first: else it would seem that a job is left for what is free.
         let assign = self.sessions.next_assign(session);
-        jobs.set_state(slot, State::Running { session, assign });
-        let held = Held { token, elf, job: Some(slot), revision, since: now.wall };
+        // Of one that does not tell of starts nothing better is known.
+        let started = (!self.sessions[session].tells_starts).then_some(now.wall);
+        jobs.set_state(slot, State::Running { session, assign, is_started: started.is_some() });
+        let held = Held { token, elf, job: Some(slot), revision, since: now.wall, started };
         self.sessions.hold(jobs, session, held);
         self.outbox.assign(self.sessions[session].id, assign, assignment);
     }

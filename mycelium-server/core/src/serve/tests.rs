@@ -193,6 +193,7 @@ fn hello(
         secret_new: new,
         elves: vec![offer(1, 1)],
         held,
+        tells_starts: false,
     };
     env.batch([Command::Hello(hello)])
 }

@@ -1,8 +1,9 @@
 //! A process that serves an elf, as a runtime would.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use mycelium_core::command::{OutcomeResult, Window};
+use mycelium_core::command::{OutcomeResult, Start, Window};
 use mycelium_core::ids::{AssignNumber, InstanceId, SecretDigest, SessionId, Token};
 
 use super::versions;
@@ -37,6 +38,10 @@ pub(crate) struct Process {
     pub(crate) held: BTreeMap<Token, Attempt>,
     /// The order in which attempts came, to start them in.
     pub(crate) order: Vec<Token>,
+    /// Whether it tells of what it starts.
+    pub(crate) tells_starts: bool,
+    /// When it started what it has started.
+    pub(crate) started: BTreeMap<Token, u64>,
     pub(crate) cancelled: Vec<Token>,
     pub(crate) received: AssignNumber,
     /// When it last said something on its stream.
@@ -61,6 +66,8 @@ impl Process {
             window_max: window.jobs,
             held: BTreeMap::new(),
             order: Vec::new(),
+            tells_starts: false,
+            started: BTreeMap::new(),
             cancelled: Vec::new(),
             received: AssignNumber(0),
             spoke_at: 0,
@@ -84,7 +91,7 @@ impl Process {
     }
 
     /// Starts what there is room for, in the order of assignment. Returns what was started.
-    pub(crate) fn start(&mut self) -> Vec<Token> {
+    pub(crate) fn start(&mut self, now: u64) -> Vec<Token> {
         let running = self.held.values().filter(|attempt| **attempt == Attempt::Running).count();
         let room = (self.window.concurrency as usize).saturating_sub(running);
         let mut started = Vec::new();
@@ -96,6 +103,7 @@ impl Process {
                 && *attempt == Attempt::Waiting
             {
                 *attempt = Attempt::Running;
+                self.started.insert(*token, now);
                 started.push(*token);
             }
         }
@@ -104,14 +112,28 @@ impl Process {
 
     pub(crate) fn forget(&mut self, token: Token) {
         self.held.remove(&token);
+        self.started.remove(&token);
         self.order.retain(|other| *other != token);
         self.cancelled.retain(|other| *other != token);
     }
 
     pub(crate) fn keep_only(&mut self, keep: &[Token]) {
         self.held.retain(|token, _| keep.contains(token));
+        self.started.retain(|token, _| keep.contains(token));
         self.order.retain(|token| keep.contains(token));
         self.cancelled.retain(|token| keep.contains(token));
+    }
+
+    /// How long it has run an attempt, if it has and says so.
+    pub(crate) fn ran(&self, token: Token, now: u64) -> Option<Duration> {
+        let started = self.started.get(&token).filter(|_| self.tells_starts)?;
+        Some(Duration::from_micros(now - started))
+    }
+
+    /// What it tells to have been started.
+    pub(crate) fn starts(&self, now: u64) -> Vec<Start> {
+        let running = self.held.iter().filter(|(_, attempt)| **attempt == Attempt::Running);
+        running.filter_map(|(&token, _)| Some(Start { token, ago: self.ran(token, now)? })).collect()
     }
 
     pub(crate) fn held_tokens(&self) -> Vec<Token> {

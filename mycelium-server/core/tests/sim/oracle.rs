@@ -7,7 +7,7 @@ use mycelium_core::effects::{
     Assignment, Effects, End, FailedBy, FinishedJob, JobRecord, Refusal, Reply, Verdict,
 };
 use mycelium_core::ids::{Attachment, Attempt, ContentDigest, JobId, RequestId, SessionId, Token};
-use mycelium_core::image::ATTEMPTS_KEPT;
+use mycelium_core::image::{ATTEMPTS_KEPT, AttemptEnd};
 use mycelium_core::status::FinalStatus;
 
 use super::evaluator::{Kind, decision, element, elements_of, kind};
@@ -151,6 +151,21 @@ impl Oracle {
             let kept = u32::try_from(ATTEMPTS_KEPT).unwrap().min(over);
             let numbers: Vec<u32> = attempts.iter().map(|attempt| attempt.number.0).collect();
             assert_eq!(numbers, (over - kept + 1..=over).collect::<Vec<u32>>(), "job {}", write.id);
+        }
+    }
+
+    /// An attempt that is known to have been started counts when its elf is lost.
+    pub(crate) fn what_was_started_counts(effects: &Effects) {
+        for write in &effects.jobs {
+            let attempts = match &write.after {
+                JobRecord::Live(live) => &live.attempts,
+                JobRecord::Finished(finished) => &finished.attempts,
+                JobRecord::Evaluate | JobRecord::Dropped => continue,
+            };
+            for attempt in attempts {
+                let counts = attempt.how != AttemptEnd::ElfLostBefore;
+                assert!(counts || attempt.held.started.is_none(), "job {}: {attempt:?}", write.id);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use mycelium_core::command::{Command, Outcome as Report, StreamEnd, Window};
+use mycelium_core::command::{Command, Outcome as Report, Start, StreamEnd, Window};
 use mycelium_core::effects::{Assignment, Evaluation, Refusal, Reply, Verdict};
 use mycelium_core::ids::{AssignNumber, InstanceId, RequestId, SecretDigest, SessionId, Token};
 use mycelium_core::{Config, Core};
@@ -76,6 +76,8 @@ enum Event {
     Confirm { process: usize, instance: InstanceId },
     /// A process gives a sign of life.
     Beat { process: usize, instance: InstanceId },
+    /// A process tells that it has started an attempt, if it still runs.
+    TellStart { process: usize, instance: InstanceId, token: Token },
     /// A task ends.
     TaskEnds { process: usize, instance: InstanceId, token: Token },
     /// Arguments that take longer to compute are there, if their stream still is.
@@ -105,6 +107,7 @@ impl Event {
             | Self::Confirm { .. }
             | Self::Connect { .. }
             | Self::Beat { .. }
+            | Self::TellStart { .. }
             | Self::TaskEnds { .. }
             | Self::Mishap
             | Self::Stall => false,
@@ -118,6 +121,7 @@ enum FromElf {
     SetWindow(Window),
     Beat { held: Vec<Token>, received: AssignNumber },
     Confirm { received: AssignNumber },
+    Starts(Vec<Start>),
     Outcomes(Vec<Report>),
     Draining,
     Goodbye,
@@ -210,6 +214,7 @@ fn speaker(command: &Command) -> Option<SessionId> {
         Command::Hello(hello) => hello.resume,
         Command::SetWindow { session, .. }
         | Command::Heartbeat { session, .. }
+        | Command::Starts { session, .. }
         | Command::Outcomes { session, .. }
         | Command::Draining { session }
         | Command::Goodbye { session } => Some(*session),
@@ -256,8 +261,9 @@ impl World {
         let processes = (0..4)
             .map(|index| {
                 let window = Window { jobs: 1 + index % 3, concurrency: 1 + index % 2 };
+                let (instance, elf) = (InstanceId::new(rng.id()), (index % 2) as usize);
                 let version = versions::any(&mut rng);
-                Process::new(InstanceId::new(rng.id()), (index % 2) as usize, version, window)
+                Process { tells_starts: index > 0, ..Process::new(instance, elf, version, window) }
             })
             .collect();
         Self {
@@ -381,6 +387,7 @@ impl World {
             Event::Late(command) => self.inbox.push_back(Waiting::Command(Box::new(command))),
             Event::Connect { process, instance } => self.connect(process, instance),
             Event::Beat { process, instance } => self.beat(process, instance),
+            Event::TellStart { process, instance, token } => self.tell_start(process, instance, token),
             Event::TaskEnds { process, instance, token } => self.task_ends(process, instance, token),
             Event::ArgumentsReady { stream, session, tokens } => {
                 if self.of_session.get(&session) == Some(&stream) {

@@ -93,7 +93,7 @@ impl Refusals {
         let failure = || FailureBody::store_refused();
         match message {
             Message::FromStream { command: Command::Outcomes { outcomes, .. }, bodies, .. } => {
-                for Outcome { token, result } in outcomes {
+                for Outcome { token, result, .. } in outcomes {
                     if self.refused.remove(&Part::Outcome(*token)) {
                         *result = OutcomeResult::Refused(attach(bodies, failure()));
                     }
@@ -207,6 +207,7 @@ mod tests {
         let outcomes = (0..).zip(numbers).map(|(place, number)| Outcome {
             token: token(*number),
             result: OutcomeResult::Outputs(Attachment(place)),
+            ran: None,
         });
         Message::FromStream {
             session: SessionId(1),

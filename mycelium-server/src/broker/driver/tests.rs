@@ -57,6 +57,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
         secret_new: None,
         elves: vec![offer],
         held,
+        tells_starts: false,
     };
     let answered = handle
         .hello(|reply| HelloMessage {
@@ -102,7 +103,7 @@ fn submission(id: JobId) -> Submission {
 
 /// The report of an output.
 fn returned(session: SessionId, token: Token) -> (Command, Vec<Body>) {
-    let outcome = Outcome { token, result: OutcomeResult::Outputs(Attachment(0)) };
+    let outcome = Outcome { token, result: OutcomeResult::Outputs(Attachment(0)), ran: None };
     (
         Command::Outcomes { session, outcomes: vec![outcome] },
         vec![Body::Outputs { encoded: Bytes::new(), blobs: Vec::new() }],
@@ -335,7 +336,7 @@ async fn a_commit_that_cannot_be_prepared_fails_and_the_report_comes_again() {
     let token = first_token(first.assigned.recv().await);
     let failed = || {
         let failure = FailureBody::record_damaged("planned".to_owned());
-        let outcome = Outcome { token, result: OutcomeResult::Failure(Attachment(0)) };
+        let outcome = Outcome { token, result: OutcomeResult::Failure(Attachment(0)), ran: None };
         (vec![outcome], vec![Body::Failure(failure)])
     };
     // How often the failure was seen is read before it is counted.

@@ -15,11 +15,11 @@ use tonic::Streaming;
 
 use super::process::SeenProcess;
 use super::shared::Shared;
-use crate::broker::{CallError, Confirming, Handle, StreamId};
+use crate::broker::{Body, CallError, Confirming, Handle, StreamId};
 use crate::compute::Tasks;
 use crate::defect::Defect;
 use crate::error::{Error, Gone};
-use crate::grpc::declare::{checked_window, token, tokens};
+use crate::grpc::declare::{checked_window, starts, token, tokens};
 use crate::grpc::outcomes::{Outcomes, check_tokens, read_outcomes, refuse_missing};
 use crate::grpc::status::unreadable;
 use crate::report::Report;
@@ -108,6 +108,15 @@ impl Reader {
         let is_beat = matches!(message.kind, Some(connect_request::Kind::Heartbeat(_)));
         let received = self.confirming.heard(message.received, is_beat);
         let session = self.session;
+        if !message.starts.is_empty() {
+            match starts(&message.starts) {
+                Ok(starts) => self.pass_on(Command::Starts { session, starts }, Vec::new()).await?,
+                Err(error) => {
+                    let tokens = message.starts.into_iter().filter_map(|start| start.token);
+                    return self.fault(about.and(tokens), &error).await;
+                }
+            }
+        }
         let (command, bodies) = match message.kind {
             Some(connect_request::Kind::Outcomes(reported)) => {
                 if let Err(error) = check_tokens(&reported) {
@@ -157,7 +166,11 @@ impl Reader {
             // It says what it has received, or something that this broker does not know.
             None => return Ok(()),
         };
-        self.handle.pass_on(session, self.stream, command, bodies).await.map_err(|error| {
+        self.pass_on(command, bodies).await
+    }
+
+    async fn pass_on(&self, command: Command, bodies: Vec<Body>) -> Result<(), Gone> {
+        self.handle.pass_on(self.session, self.stream, command, bodies).await.map_err(|error| {
             self.shared.give_up(error.into());
             Gone
         })

@@ -20,7 +20,7 @@ use crate::store::OccurrenceRecord;
 use crate::values::Preview;
 
 pub(crate) fn flow(view: &FlowView) -> v1::Flow {
-    let FlowView { record, pending, ready, running } = view;
+    let FlowView { record, pending, ready, assigned, running } = view;
     v1::Flow {
         flow_id: id(record.id.as_bytes()),
         name: record.name.as_ref().to_owned(),
@@ -29,7 +29,8 @@ pub(crate) fn flow(view: &FlowView) -> v1::Flow {
         counts: Some(v1::JobCounts {
             pending: *pending,
             ready: *ready,
-            running: *running,
+            running: assigned + running,
+            assigned: *assigned,
             done: record.finished.done,
             failed: record.finished.failed,
             upstream_failed: record.finished.upstream_failed,
@@ -57,6 +58,7 @@ fn assigned(number: Attempt, held: Running) -> v1::Attempt {
         instance_id: id(held.instance.as_bytes()),
         revision: revision_of(held),
         assigned_at: Some(timestamp(held.since)),
+        started_at: held.started.map(timestamp),
         ended_at: None,
         end: None,
     }
@@ -201,6 +203,7 @@ pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
             instance_id: id(running.instance.as_bytes()),
             connected,
             since: Some(timestamp(running.since)),
+            started_at: running.started.map(timestamp),
             late_by: late_by.map(duration),
         }),
     };
@@ -223,7 +226,8 @@ pub(crate) fn elf(elf: Elf) -> v1::Elf {
         first_seen: Some(timestamp(elf.first_seen)),
         last_seen: Some(timestamp(elf.last_seen)),
         jobs_ready: elf.jobs_ready,
-        jobs_running: elf.jobs_running,
+        jobs_running: elf.jobs_assigned + elf.jobs_running,
+        jobs_assigned: elf.jobs_assigned,
         instances: elf.instances.into_iter().map(instance).collect(),
         instances_total: elf.instances_total as u64,
         truncated: elf.truncated,
@@ -331,6 +335,7 @@ mod tests {
             instance: InstanceId::new([255; 16]),
             revision: Revision::new([255; 32]),
             since: LATE,
+            started: Some(LATE),
         }
     }
 
@@ -447,7 +452,8 @@ mod tests {
             first_seen: LATE,
             last_seen: LATE,
             jobs_ready: u64::MAX,
-            jobs_running: u64::MAX,
+            jobs_assigned: u64::MAX / 2,
+            jobs_running: u64::MAX / 2,
             instances: vec![instance(); 100],
             instances_total: usize::MAX,
         };

@@ -80,6 +80,7 @@ pub(crate) fn status(status: Status) -> v1::JobStatus {
     match status {
         Status::Pending => v1::JobStatus::Pending,
         Status::Ready => v1::JobStatus::Ready,
+        Status::Assigned => v1::JobStatus::Assigned,
         Status::Running => v1::JobStatus::Running,
         Status::Final(end) => final_status(end),
     }
@@ -108,7 +109,8 @@ fn finished_job(record: &FinishedRecord) -> v1::Job {
         status: final_status(record.end.status()).into(),
         attempt: record.attempt.0,
         elves_lost: record.elves_lost,
-        started_at: record.ran.map(|ran| timestamp(ran.since)),
+        assigned_at: record.ran.map(|ran| timestamp(ran.since)),
+        started_at: record.ran.and_then(|ran| ran.started).map(timestamp),
         finished_at: Some(timestamp(record.finished_at)),
         instance_id: record.ran.map(|ran| id(ran.instance.as_bytes())).unwrap_or_default(),
         revision: record.ran.map(revision_of).unwrap_or_default(),
@@ -164,7 +166,8 @@ fn unfinished_job(view: &JobView) -> v1::Job {
         attempt: view.attempt.0,
         elves_lost: view.elves_lost,
         waiting_for: view.waiting_for,
-        started_at: view.running.map(|running| timestamp(running.since)),
+        assigned_at: view.running.map(|running| timestamp(running.since)),
+        started_at: view.running.and_then(|running| running.started).map(timestamp),
         instance_id: view.running.map(|running| id(running.instance.as_bytes())).unwrap_or_default(),
         revision: view.running.map(revision_of).unwrap_or_default(),
         elements: view.elements,

@@ -62,6 +62,7 @@ fn held(number: u64) -> Running {
         instance: InstanceId::new([number as u8 % 3 + 1; 16]),
         revision: Revision::new([number as u8; 32]),
         since: Timestamp(NOW + number),
+        started: (!number.is_multiple_of(3)).then_some(Timestamp(NOW + number + number % 2)),
     }
 }
 

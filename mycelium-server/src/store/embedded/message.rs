@@ -96,6 +96,11 @@ pub(super) struct Running {
     pub(super) revision: Vec<u8>,
     #[prost(uint64, tag = "4")]
     pub(super) since: u64,
+    /// 0: at `since`, unless it is `unstarted`.
+    #[prost(uint64, tag = "5")]
+    pub(super) started: u64,
+    #[prost(bool, tag = "6")]
+    pub(super) unstarted: bool,
 }
 
 /// Of `finished`.
@@ -152,6 +157,11 @@ pub(super) struct Ran {
     pub(super) since: u64,
     #[prost(uint64, tag = "4")]
     pub(super) session: u64,
+    /// 0: at `since`, unless it is `unstarted`.
+    #[prost(uint64, tag = "5")]
+    pub(super) started: u64,
+    #[prost(bool, tag = "6")]
+    pub(super) unstarted: bool,
 }
 
 /// Within [`Live`] and [`Finished`].

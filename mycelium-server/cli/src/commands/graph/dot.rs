@@ -95,6 +95,7 @@ fn colour(status: JobStatus) -> &'static str {
         JobStatus::Unspecified => "#ffffff",
         JobStatus::Pending => "#eceff1",
         JobStatus::Ready => "#fff3c4",
+        JobStatus::Assigned => "#e1f5fe",
         JobStatus::Running => "#bbdefb",
         JobStatus::Done => "#c8e6c9",
         JobStatus::Failed => "#ef9a9a",

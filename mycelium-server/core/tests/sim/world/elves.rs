@@ -21,11 +21,11 @@ impl World {
         {
             self.after(20 * SECOND, Event::Late(Command::ProcessGone { session }));
         }
-        let elf = self.processes[process].elf;
+        let Process { elf, tells_starts, .. } = self.processes[process];
         let window = Window { jobs: 2, concurrency: 1 };
         let instance = InstanceId::new(self.rng.id());
         let version = if self.has_faults { versions::any(&mut self.rng) } else { versions::TAKES_ALL };
-        self.processes[process] = Process::new(instance, elf, version, window);
+        self.processes[process] = Process { tells_starts, ..Process::new(instance, elf, version, window) };
         self.after(10 * SECOND, Event::Connect { process, instance });
     }
 
@@ -99,10 +99,13 @@ impl World {
                     .held
                     .iter()
                     .filter_map(|(token, attempt)| match attempt {
-                        Attempt::Over(result) => Some(Report { token: *token, result: *result }),
+                        // How long it ran is forgotten.
+                        Attempt::Over(result) => Some(Report { token: *token, result: *result, ran: None }),
                         Attempt::Waiting | Attempt::Running => None,
                     })
                     .collect();
+                let starts = entry.starts(self.now);
+                self.say(process, FromElf::Starts(starts));
                 if !again.is_empty() {
                     self.say(process, FromElf::Outcomes(again));
                 }
@@ -137,9 +140,22 @@ impl World {
 
     pub(super) fn start_tasks(&mut self, process: usize) {
         let instance = self.processes[process].instance;
-        for token in self.processes[process].start() {
+        for token in self.processes[process].start(self.now) {
+            self.after(200 * MS, Event::TellStart { process, instance, token });
             let time = if self.rng.percent(5) { 20 * SECOND } else { 1_500 * MS };
             self.after(time, Event::TaskEnds { process, instance, token });
+        }
+    }
+
+    pub(super) fn tell_start(&mut self, process: usize, instance: InstanceId, token: Token) {
+        let entry = &self.processes[process];
+        let starts: Vec<_> =
+            entry.starts(self.now).into_iter().filter(|start| start.token == token).collect();
+        if entry.instance == instance && !starts.is_empty() {
+            self.say(process, FromElf::Starts(starts));
+            if self.rng.percent(20) {
+                self.after(SECOND, Event::TellStart { process, instance, token });
+            }
         }
     }
 
@@ -169,7 +185,8 @@ impl World {
     }
 
     pub(super) fn report(&mut self, process: usize, token: Token, result: OutcomeResult) {
+        let ran = self.processes[process].ran(token, self.now);
         self.processes[process].held.insert(token, Attempt::Over(result));
-        self.say(process, FromElf::Outcomes(vec![Report { token, result }]));
+        self.say(process, FromElf::Outcomes(vec![Report { token, result, ran }]));
     }
 }

@@ -131,7 +131,16 @@ impl World {
         let wrong = secret(&mut self.rng);
         let secret = self.rng.percent(50).then_some(wrong);
         let secret_new = self.rng.percent(50).then_some(wrong);
-        let hello = Hello { request, instance, resume, secret, secret_new, elves: Vec::new(), held };
+        let hello = Hello {
+            request,
+            instance,
+            resume,
+            secret,
+            secret_new,
+            elves: Vec::new(),
+            held,
+            tells_starts: false,
+        };
         self.inbox.push_back(Waiting::Command(Box::new(Command::Hello(hello))));
     }
 }

@@ -138,6 +138,7 @@ impl World {
         self.oracle.count_retries(effects);
         self.oracle.sessions.what_is_confirmed_is_not_given_away(effects);
         Oracle::every_attempt_is_recorded(effects);
+        Oracle::what_was_started_counts(effects);
         self.store.commit(effects, &self.oracle.digests);
     }
 
@@ -163,7 +164,7 @@ impl World {
         self.core = restore.finish(image).unwrap();
         self.core.check_invariants().unwrap();
         let counts = self.core.status();
-        let unfinished = counts.pending + counts.ready + counts.running + counts.unsealed;
+        let unfinished = counts.pending + counts.ready + counts.assigned + counts.running + counts.unsealed;
         assert_eq!(unfinished, self.store.live.len() as u64, "a rebuilt core has every job");
         self.oracle.acknowledged_jobs_are_kept(&self.store);
     }
@@ -302,7 +303,8 @@ impl World {
             };
             let (instance, secret) = (process.instance, process.secret);
             let elves = vec![offer];
-            let hello = Hello { request, instance, resume, secret, secret_new, elves, held };
+            let tells_starts = process.tells_starts;
+            let hello = Hello { request, instance, resume, secret, secret_new, elves, held, tells_starts };
             self.inbox.push_back(Waiting::Command(Box::new(Command::Hello(hello))));
             return;
         }
@@ -314,6 +316,7 @@ impl World {
             }
             FromElf::Beat { held, received } => Command::Heartbeat { session, held, received },
             FromElf::Confirm { .. } => return,
+            FromElf::Starts(starts) => Command::Starts { session, starts },
             FromElf::Outcomes(outcomes) => {
                 for report in &outcomes {
                     self.oracle.last_reports.insert((session, report.token), report.result);
@@ -324,9 +327,10 @@ impl World {
                         self.oracle.reports.insert(tag, (session, report.token, report.result));
                     }
                 }
-                if self.has_faults && self.rng.percent(12) {
+                if self.has_faults && self.rng.percent(25) {
                     let outcomes = outcomes.clone();
-                    self.after(20 * SECOND, Event::Late(Command::Outcomes { session, outcomes }));
+                    let within = if self.rng.percent(50) { 2 * SECOND } else { 20 * SECOND };
+                    self.after(within, Event::Late(Command::Outcomes { session, outcomes }));
                 }
                 Command::Outcomes { session, outcomes }
             }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use mycelium_core::effects::End;
 use mycelium_core::ids::{
     Attempt, ContentDigest, FailureId, FlowId, InstanceId, JobId, JobNumber, PolicyId, Revision, SessionId,
+    Timestamp,
 };
 use mycelium_core::image::{AttemptEnd, JobHead, PastAttempt, Running};
 use mycelium_core::signature::Shape;
@@ -15,7 +16,7 @@ use serde_json::value::RawValue;
 use super::super::super::text::{Base64, Hex, LabelMap, Moment, Text, ids, label_map, texts};
 use crate::documents::Outputs;
 use crate::store::SpecRecord;
-use crate::store::record::Encoded;
+use crate::store::record::{Encoded, Started};
 
 /// What a job is.
 #[derive(Serialize, Deserialize)]
@@ -205,25 +206,37 @@ pub(super) struct Held {
     instance: Text<InstanceId>,
     revision: Hex<32>,
     since: Moment,
+    /// Not there: at `since`, unless it is `unstarted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started: Option<Moment>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unstarted: bool,
 }
 
 impl Held {
-    pub(super) fn of(Running { session, instance, revision, since }: Running) -> Self {
+    pub(super) fn of(running: Running) -> Self {
+        let Started { at, unstarted } = Started::of(&running);
+        let Running { session, instance, revision, since, started: _ } = running;
         Self {
             session: session.0,
             instance: Text(instance),
             revision: Hex(*revision.as_bytes()),
             since: since.into(),
+            started: at.map(Moment::from),
+            unstarted,
         }
     }
 
     pub(super) fn read(self) -> Running {
-        let Self { session, instance: Text(instance), revision: Hex(revision), since } = self;
+        let Self { session, instance: Text(instance), revision: Hex(revision), since, started, unstarted } =
+            self;
+        let since = Timestamp::from(since);
         Running {
             session: SessionId(session),
             instance,
             revision: Revision::new(revision),
-            since: since.into(),
+            since,
+            started: Started { at: started.map(Timestamp::from), unstarted }.read(since),
         }
     }
 }

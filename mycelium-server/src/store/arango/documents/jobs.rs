@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text::{RevisionText, Text};
 use super::time::Date;
+use crate::store::record::Started;
 
 pub(in super::super) use read::JobDocument;
 pub(in super::super) use write::{BODY_HERE_BYTES_MAX, JobUpdate, label_list};
@@ -21,6 +22,7 @@ pub(in super::super) use write::{BODY_HERE_BYTES_MAX, JobUpdate, label_list};
 pub(in super::super) enum JobStatus {
     /// It waits for others, or for an elf: READY is not stored.
     Pending,
+    /// An elf holds it: ASSIGNED is not stored, it follows from `held`.
     Running,
     Done,
     Failed,
@@ -49,28 +51,38 @@ pub(in super::super) struct Held {
     revision: RevisionText,
     since_date: Date,
     since_ms: u64,
+    /// Not there: at `since_date`, unless it is `unstarted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_date: Option<Date>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unstarted: bool,
 }
 
 impl From<Running> for Held {
     fn from(running: Running) -> Self {
         let since = Date(running.since);
+        let Started { at, unstarted } = Started::of(&running);
         Self {
             session: running.session.0,
             instance: Text(running.instance),
             revision: RevisionText(running.revision),
             since_date: since,
             since_ms: since.ms(),
+            started_date: at.map(Date),
+            unstarted,
         }
     }
 }
 
 impl From<Held> for Running {
     fn from(held: Held) -> Self {
+        let (at, since) = (held.started_date.map(|Date(at)| at), held.since_date.0);
         Self {
             session: SessionId(held.session),
             instance: held.instance.0,
             revision: held.revision.0,
-            since: held.since_date.0,
+            since,
+            started: Started { at, unstarted: held.unstarted }.read(since),
         }
     }
 }

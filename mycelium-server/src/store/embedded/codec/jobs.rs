@@ -13,6 +13,7 @@ use mycelium_core::status::FinalStatus;
 use super::super::keys::index::status_tag;
 use super::super::message;
 use super::{Malformed, Record, id, optional};
+use crate::store::record::Started;
 use crate::store::{FinishedRecord, SpecRecord};
 
 fn pack(jobs: &[JobId]) -> Vec<u8> {
@@ -211,20 +212,26 @@ macro_rules! running {
     ($($message:ident),*) => {$(
         impl message::$message {
             fn of(running: Running) -> Self {
+                let Started { at, unstarted } = Started::of(&running);
                 Self {
                     session: running.session.0,
                     instance: running.instance.as_bytes().to_vec(),
                     revision: running.revision.as_bytes().to_vec(),
                     since: running.since.0,
+                    started: at.map_or(0, |at| at.0),
+                    unstarted,
                 }
             }
 
             fn read(self) -> Result<Running, Malformed> {
+                let since = Timestamp(self.since);
+                let at = (self.started > 0).then_some(Timestamp(self.started));
                 Ok(Running {
                     session: SessionId(self.session),
                     instance: id(&self.instance, InstanceId::from_slice, "instance")?,
                     revision: id(&self.revision, Revision::from_slice, "revision")?,
-                    since: Timestamp(self.since),
+                    since,
+                    started: Started { at, unstarted: self.unstarted }.read(since),
                 })
             }
         }

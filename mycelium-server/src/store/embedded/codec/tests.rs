@@ -61,6 +61,7 @@ fn live() -> LiveJob {
             instance: InstanceId::new([8; 16]),
             revision: Revision::new([9; 32]),
             since: Timestamp(10),
+            started: Some(Timestamp(17)),
         }),
         attempts: vec![PastAttempt {
             number: Attempt(11),
@@ -69,6 +70,7 @@ fn live() -> LiveJob {
                 instance: InstanceId::new([13; 16]),
                 revision: Revision::new([14; 32]),
                 since: Timestamp(15),
+                started: None,
             },
             ended_at: Timestamp(16),
             how: AttemptEnd::ElfLostBefore,

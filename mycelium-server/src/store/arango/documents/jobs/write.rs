@@ -158,7 +158,11 @@ impl<M: SerializeMap> Attributes<M> {
         self.put_some("attempt", Some(attempt.0).filter(|attempt| *attempt != 0))?;
         self.put_some("elves_lost", Some(elves_lost).filter(|lost| *lost != 0))?;
         self.put_some("held", held.map(Held::from))?;
-        let started = held.or_else(|| attempts.last().map(|last| last.held)).map(|held| Date(held.since));
+        let latest = held.or_else(|| attempts.last().map(|last| last.held));
+        let assigned = latest.map(|held| Date(held.since));
+        self.put_some("assign_date", assigned)?;
+        self.put_some("assign_ms", assigned.map(Date::ms))?;
+        let started = latest.and_then(|held| held.started).map(Date);
         self.put_some("start_date", started)?;
         self.put_some("start_ms", started.map(Date::ms))?;
         let past = (!attempts.is_empty()).then_some(Each(attempts, AttemptDocument::from));
@@ -193,6 +197,8 @@ impl<M: SerializeMap> Attributes<M> {
             "attempt",
             "elves_lost",
             "held",
+            "assign_date",
+            "assign_ms",
             "start_date",
             "start_ms",
             "attempts",

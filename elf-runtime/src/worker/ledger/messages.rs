@@ -1,0 +1,127 @@
+//! What a worker says next.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use mycelium_proto::limits;
+use mycelium_proto::v1::{self, connect_request};
+
+use super::super::attempt::Started;
+use super::{Confirmation, ElfAccount, Held, Leaving, Ledger, Stream};
+
+/// The most outcomes in one message, and the most bytes of them before the next message begins.
+pub(super) const OUTCOMES_PER_MESSAGE_MAX: usize = 1_024;
+pub(super) const OUTCOME_BYTES_PER_MESSAGE_TARGET: usize = 1024 * 1024;
+
+impl Ledger {
+    /// The next message, if there is one to send now.
+    pub(in super::super) fn next_message(&mut self, now: Instant) -> Option<v1::ConnectRequest> {
+        let kind = self.next_kind();
+        let may_be_bare = self.stream == Stream::Welcomed && !self.is_gone();
+        let tells = may_be_bare && (kind.is_some() || self.takes_bare_messages);
+        let starts = if tells { self.next_starts(now) } else { Vec::new() };
+        let is_worth_it = self.confirmation == Confirmation::Due || !starts.is_empty();
+        if kind.is_none() && !(may_be_bare && is_worth_it) {
+            return None;
+        }
+        self.confirmation = Confirmation::Done;
+        self.sequence_sent += 1;
+        let (sequence, received) = (self.sequence_sent, self.sequence_received);
+        Some(v1::ConnectRequest { sequence, received, starts, kind })
+    }
+
+    /// The starts of attempts that still run: of the others their outcome tells enough.
+    fn next_starts(&mut self, now: Instant) -> Vec<v1::Start> {
+        let runs = |started: &Started| match self.held.get(&started.token) {
+            Some(Held::Open { serial, .. }) => *serial == started.serial,
+            Some(Held::Finished { .. }) | None => false,
+        };
+        let starts = std::mem::take(&mut self.starts).into_iter().filter(runs);
+        let to_wire = |Started { token, serial: _, at }| v1::Start {
+            token: Some(token.to_wire()),
+            ago: now.saturating_duration_since(at).try_into().ok(),
+        };
+        starts.map(to_wire).collect()
+    }
+
+    fn next_kind(&mut self) -> Option<connect_request::Kind> {
+        if self.leaving == Leaving::Gone {
+            return None;
+        }
+        match self.stream {
+            Stream::Closed | Stream::Waiting => return None,
+            Stream::Hello => {
+                self.stream = Stream::Waiting;
+                return Some(connect_request::Kind::Hello(self.hello()));
+            }
+            Stream::Welcomed => {}
+        }
+        if self.leaving == (Leaving::Draining { is_said: false }) {
+            self.leaving = Leaving::Draining { is_said: true };
+            return Some(connect_request::Kind::Draining(v1::Draining {}));
+        }
+        // Beats first: outcomes may be many, and a beat is what keeps the session.
+        if std::mem::take(&mut self.is_beat_due) {
+            let late_by = self.late_by.and_then(|late_by| late_by.try_into().ok());
+            let beat = v1::Heartbeat { held: self.inventory(), late_by };
+            return Some(connect_request::Kind::Heartbeat(beat));
+        }
+        if let Some(outcomes) = self.next_outcomes() {
+            return Some(connect_request::Kind::Outcomes(outcomes));
+        }
+        match self.leaving {
+            Leaving::No | Leaving::Draining { .. } | Leaving::Gone => None,
+            Leaving::Goodbye => {
+                self.leaving = Leaving::Gone;
+                Some(connect_request::Kind::Goodbye(v1::Goodbye {}))
+            }
+        }
+    }
+
+    fn next_outcomes(&mut self) -> Option<v1::Outcomes> {
+        let mut outcomes = Vec::new();
+        let mut bytes_sum = 0;
+        while outcomes.len() < OUTCOMES_PER_MESSAGE_MAX && bytes_sum < OUTCOME_BYTES_PER_MESSAGE_TARGET {
+            let Some(token) = self.unsent.pop_front() else { break };
+            // It may have been dropped since.
+            let Some(Held::Finished { outcome, ran, bytes }) = self.held.get(&token) else { continue };
+            bytes_sum += bytes;
+            outcomes.push(v1::Outcome {
+                token: Some(token.to_wire()),
+                result: Some(outcome.clone()),
+                ran: ran.and_then(|ran| ran.try_into().ok()),
+            });
+        }
+        (!outcomes.is_empty()).then_some(v1::Outcomes { outcomes })
+    }
+
+    fn inventory(&self) -> Vec<v1::Token> {
+        self.held.keys().map(|token| token.to_wire()).collect()
+    }
+
+    fn hello(&self) -> v1::Hello {
+        let window = |elf: &ElfAccount| v1::SetWindow {
+            elf: elf.name.to_string(),
+            // A worker that is leaving resumes to report, not to work.
+            window: if self.leaving == Leaving::No { elf.window } else { 0 },
+            concurrency: elf.concurrency,
+        };
+        v1::Hello {
+            mycelium: self.identity.mycelium.clone(),
+            protocol_min: limits::PROTOCOL_VERSION_MIN,
+            protocol_max: limits::PROTOCOL_VERSION,
+            instance_id: Bytes::copy_from_slice(&self.identity.instance_id),
+            resume_session: self.session,
+            elves: self.elves.iter().map(|elf| elf.declaration.clone()).collect(),
+            held: if self.session == 0 { Vec::new() } else { self.inventory() },
+            windows: self.elves.iter().map(window).collect(),
+            process_id: self.identity.process_id,
+            host: self.identity.host.clone(),
+            runtime: concat!("elf-runtime ", env!("CARGO_PKG_VERSION")).to_owned(),
+            session_secret: self.secret.0.clone(),
+            confirms: true,
+            process: self.identity.process.clone(),
+            tells_starts: true,
+        }
+    }
+}
