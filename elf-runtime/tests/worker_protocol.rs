@@ -63,10 +63,26 @@ async fn hello_tells_what_is_served() {
     assert_eq!(hello.instance_id.len(), 16);
     assert_eq!((hello.resume_session, hello.held.len()), (0, 0));
     assert_eq!(hello.process_id, std::process::id());
+    let is_digest = hello.build.len() == 32 && hello.build.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(is_digest, "the digest of the executable, unless another is given: {}", hello.build);
     let windows: Vec<_> = hello.windows.iter().map(|w| (w.elf.as_str(), w.window, w.concurrency)).collect();
     assert_eq!(windows, [("tester", 515, 3), ("other", 7, 2)]);
     let declared: Vec<_> = hello.elves.iter().map(|elf| elf.name.as_str()).collect();
     assert_eq!(declared, ["tester", "other"]);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_build_may_be_given_a_name_that_is_short() {
+    let mut broker = FakeBroker::start().await;
+    let (elf, _gates) = TestElf::new();
+    let serve = || broker.client().serve().elf("tester", elf.clone());
+    let worker = Worker::spawn(serve().build_id("v1.2.3+local"));
+    for name in ["b".repeat(65), "v1\n".to_owned()] {
+        let refused = serve().build_id(name).run().await;
+        assert!(matches!(refused, Err(Error::InvalidWorker { .. })), "{refused:?}");
+    }
+    assert_eq!(broker.accept().await.hello().await.build, "v1.2.3+local");
     worker.stop().await.unwrap();
 }
 

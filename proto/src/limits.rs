@@ -39,6 +39,8 @@ pub const FOR_EACH_ELEMENTS_MAX: usize = 100_000;
 pub const VALUE_PREVIEW_BYTES_MAX: usize = 1024;
 /// The most jobs in one `SubmitJobs` call; a larger submission goes in parts.
 pub const SUBMIT_JOBS_MAX: usize = 8_192;
+/// How long the text is by which a process tells its build from others, in bytes.
+pub const BUILD_BYTES_MAX: usize = 64;
 /// How many warnings answer one submission.
 pub const WARNINGS_MAX: usize = 16;
 /// How long a warning is, in bytes.

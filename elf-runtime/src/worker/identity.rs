@@ -1,6 +1,11 @@
 //! How a worker names itself, and which process it is.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::OnceLock;
+
 use mycelium_proto::{limits, v1};
+use sha2::{Digest as _, Sha256};
 
 /// How a worker names itself in `Hello`.
 #[derive(Debug, Default)]
@@ -9,6 +14,8 @@ pub(super) struct Identity {
     pub(super) instance_id: [u8; 16],
     pub(super) process_id: u32,
     pub(super) host: String,
+    /// What tells the program from others: given, or a digest of it.
+    pub(super) build: String,
     /// Tells the process from all others of its host; none where the system does not say.
     pub(super) process: Option<v1::ProcessIdentity>,
 }
@@ -20,9 +27,41 @@ impl Identity {
             instance_id: *uuid::Uuid::now_v7().as_bytes(),
             process_id: std::process::id(),
             host: host(),
+            // Read where it does not hold up the tasks of others.
+            build: String::new(),
             process: this_process(),
         }
     }
+}
+
+/// A digest of the executable that runs, in hexadecimal digits; empty if it cannot be read. Found out once.
+pub(super) fn digest_of_executable() -> String {
+    static DIGEST: OnceLock<String> = OnceLock::new();
+    let read = || {
+        let digest = executable().and_then(digest_of);
+        digest
+            .inspect_err(|error| tracing::debug!(%error, "the executable cannot be read"))
+            .unwrap_or_default()
+    };
+    DIGEST.get_or_init(read).clone()
+}
+
+/// The program that runs, even if another stands in its place since.
+fn executable() -> io::Result<File> {
+    File::open("/proc/self/exe").or_else(|_| File::open(std::env::current_exe()?))
+}
+
+/// The first half of the SHA-256, which is enough to tell programs apart and is kept with each attempt.
+fn digest_of(mut program: impl Read) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut piece = vec![0; 256 * 1024];
+    loop {
+        match program.read(&mut piece)? {
+            0 => break,
+            n => digest.update(&piece[..n]),
+        }
+    }
+    Ok(digest.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The name of this host, for people; empty if it has none that is known.
@@ -63,6 +102,14 @@ fn start_ticks(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_are_told_apart_by_what_is_in_them() {
+        assert_eq!(digest_of(&b"abc"[..]).unwrap(), "ba7816bf8f01cfea414140de5dae2223");
+        let own = digest_of_executable();
+        assert_eq!(own.len(), 32, "{own}");
+        assert_eq!(own, digest_of(executable().unwrap()).unwrap());
+    }
 
     #[test]
     fn the_start_of_a_process_is_found_behind_any_name() {

@@ -134,6 +134,13 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// What tells the program from others, unless that was given.
+    pub(super) fn set_build(&mut self, build: impl FnOnce() -> String) {
+        if self.identity.build.is_empty() {
+            self.identity.build = build();
+        }
+    }
+
     pub(super) fn new(identity: Identity, elves: Vec<ElfAccount>) -> Self {
         let elf_by_name = elves.iter().map(|elf| Arc::clone(&elf.name)).zip(0..).collect();
         Self { identity, elves, elf_by_name, ..Self::default() }

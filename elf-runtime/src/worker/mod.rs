@@ -3,6 +3,7 @@
 mod attempt;
 mod connection;
 mod executor;
+mod fit;
 mod identity;
 mod intervals;
 mod ledger;
@@ -16,8 +17,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mycelium_proto::{limits, v1};
-use prost::Message as _;
+use mycelium_proto::limits;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -25,13 +25,13 @@ use tower::{Layer, Service};
 
 use self::connection::{Connection, OnReady};
 use self::executor::{Executor, ExecutorParts, Outbox};
+use self::fit::{fit_elf, fit_hello};
 use self::identity::Identity;
 use self::ledger::{ElfAccount, Ledger};
 use self::pulse::Pulse;
 use self::shared::Shared;
 use crate::call::TaskOutputs;
 use crate::client::{Mycelium, Unwelcomed};
-use crate::declaration::{leave_out_docs, leave_out_sources};
 use crate::elf::Elf;
 use crate::error::Error;
 use crate::service::{self, BoxElfService, ElfService, TaskRequest};
@@ -40,12 +40,6 @@ use crate::transport::ElfLine;
 
 /// How many jobs an elf holds beyond those it runs, unless its window is set.
 const PREFETCH_DEFAULT: u32 = 512;
-/// The most that the declarations of all elves of a worker may take in its first message, in bytes. The rest of the message
-/// names what is held.
-const DECLARED_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX / 2;
-/// The most jobs that all elves of a worker may hold. What is finished and not acknowledged is named beside them, so this is
-/// less than a message may name.
-const HELD_MAX: u64 = limits::HELD_MAX as u64 - limits::WINDOW_MAX as u64;
 /// How long a worker that is to stop waits for its tasks, unless set otherwise.
 const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 /// How long a task that was cancelled may go on, unless set otherwise.
@@ -96,6 +90,7 @@ impl WorkerBuilder {
             drain_grace: DRAIN_GRACE_DEFAULT,
             cancel_grace: CANCEL_GRACE_DEFAULT,
             on_ready: None,
+            build_id: String::new(),
         }
     }
 }
@@ -134,6 +129,7 @@ pub struct Worker {
     drain_grace: Duration,
     cancel_grace: Duration,
     on_ready: Option<OnReady>,
+    build_id: String,
 }
 
 impl fmt::Debug for Worker {
@@ -202,6 +198,14 @@ impl Worker {
         self
     }
 
+    /// What tells this build of the program from others: the broker keeps it with each attempt and shows it beside the
+    /// revision of the task, which covers the text of the task alone. At most 64 bytes, without control characters. Default: the first 16 bytes of the
+    /// SHA-256 of the executable, in hexadecimal digits.
+    pub fn build_id(mut self, build_id: impl Into<String>) -> Self {
+        self.build_id = build_id.into();
+        self
+    }
+
     /// Called once, with the number of the session, when the broker has accepted the elves and may send jobs. Runs on the
     /// thread of the connection, so it should be brief.
     pub fn on_ready(mut self, on_ready: impl FnOnce(u64) + Send + 'static) -> Self {
@@ -241,6 +245,8 @@ impl Worker {
         let pulse = Pulse::start(&Handle::current());
         let (done, mut result) = oneshot::channel();
         let thread = move || {
+            // Here, since it takes its time to read a large program.
+            connection.shared.ledger().set_build(identity::digest_of_executable);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let result = match runtime {
                 Ok(runtime) => runtime.block_on(connection.run(pulse)),
@@ -268,9 +274,14 @@ impl Worker {
         abandon: CancellationToken,
         unwelcomed: Unwelcomed,
     ) -> Result<Connection, Error> {
-        let Self { mycelium, mut others, last, drain_grace, cancel_grace, on_ready } = self;
+        let Self { mycelium, mut others, last, drain_grace, cancel_grace, on_ready, build_id } = self;
         others.push(last);
         check(&others)?;
+        if build_id.len() > limits::BUILD_BYTES_MAX || build_id.chars().any(char::is_control) {
+            let max = limits::BUILD_BYTES_MAX;
+            let message = format!("its build id has more than {max} bytes, or control characters");
+            return Err(Error::InvalidWorker { message });
+        }
         let outbox = Arc::new(Outbox::default());
         let mut accounts = Vec::with_capacity(others.len());
         let mut executors = Vec::with_capacity(others.len());
@@ -288,7 +299,8 @@ impl Worker {
             accounts.push(account);
         }
         fit_hello(&mut accounts)?;
-        let ledger = Ledger::new(Identity::of_this_process(mycelium.name()), accounts);
+        let identity = Identity { build: build_id, ..Identity::of_this_process(mycelium.name()) };
+        let ledger = Ledger::new(identity, accounts);
         Ok(Connection {
             line: ElfLine::new(mycelium.url())?,
             shared: Shared::new(ledger, outbox),
@@ -341,58 +353,6 @@ fn check(elves: &[Served]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sees to it that `Hello` fits a message, with all that may ever be held.
-fn fit_hello(accounts: &mut [ElfAccount]) -> Result<(), Error> {
-    let windows: u64 = accounts.iter().map(|account| u64::from(account.window)).sum();
-    if windows > HELD_MAX {
-        let message =
-            format!("its elves have windows of {windows} jobs together, and at most {HELD_MAX} are possible");
-        return Err(Error::InvalidWorker { message });
-    }
-    if declared_bytes(accounts) <= DECLARED_BYTES_MAX {
-        return Ok(());
-    }
-    tracing::warn!(
-        "the declarations of this worker are too large for one message: their source texts are left out"
-    );
-    accounts.iter_mut().for_each(|account| leave_out_sources(&mut account.declaration));
-    let bytes = declared_bytes(accounts);
-    if bytes <= DECLARED_BYTES_MAX {
-        return Ok(());
-    }
-    let message = format!(
-        "its elves declare {bytes} bytes without their source texts, and at most {DECLARED_BYTES_MAX} are possible"
-    );
-    Err(Error::InvalidWorker { message })
-}
-
-/// Leaves out what only people read of an elf whose declaration no broker would take: source texts, and documentation too
-/// if that is not enough.
-fn fit_elf(declaration: &mut v1::ElfDeclaration) {
-    let bytes = declaration.encoded_len();
-    if bytes <= limits::ELF_BYTES_MAX {
-        return;
-    }
-    leave_out_sources(declaration);
-    let mut left_out = "source texts";
-    if declaration.encoded_len() > limits::ELF_BYTES_MAX {
-        leave_out_docs(declaration);
-        left_out = "source texts and documentation";
-    }
-    tracing::warn!(
-        elf = declaration.name,
-        bytes,
-        bytes_max = limits::ELF_BYTES_MAX,
-        bytes_sent = declaration.encoded_len(),
-        left_out,
-        "the declaration of the elf is too large with all its texts, so some are left out"
-    );
-}
-
-fn declared_bytes(accounts: &[ElfAccount]) -> usize {
-    accounts.iter().map(|account| account.declaration.encoded_len()).sum()
-}
-
 impl Served {
     fn account(&self) -> Result<ElfAccount, Error> {
         let declaration = self.elf.declaration();
@@ -416,80 +376,5 @@ impl Served {
             concurrency,
             unfinished: 0,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn account(window: u32, docs: usize, source: usize) -> ElfAccount {
-        let declaration = mycelium_proto::v1::ElfDeclaration {
-            docs: "d".repeat(docs),
-            source: "s".repeat(source),
-            tasks: vec![mycelium_proto::v1::TaskDeclaration {
-                source: "t".repeat(source),
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        ElfAccount {
-            name: Arc::from("scale"),
-            declaration,
-            window,
-            concurrency: 1,
-            tasks: std::collections::HashMap::new(),
-            unfinished: 0,
-        }
-    }
-
-    fn problem(mut accounts: Vec<ElfAccount>) -> String {
-        match fit_hello(&mut accounts) {
-            Err(Error::InvalidWorker { message }) => message,
-            other => panic!("a worker that cannot say hello is set up: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn source_texts_that_do_not_fit_the_first_message_are_left_out() {
-        const MIB: usize = 1024 * 1024;
-        let mut small = vec![account(1, MIB, MIB)];
-        fit_hello(&mut small).unwrap();
-        assert_eq!(small[0].declaration.source.len(), MIB, "what fits is sent");
-        let mut large: Vec<_> = (0..5).map(|_| account(1, MIB, MIB)).collect();
-        fit_hello(&mut large).unwrap();
-        assert!(large.iter().all(|account| account.declaration.source.is_empty()
-            && account.declaration.tasks[0].source.is_empty()
-            && account.declaration.docs.len() == MIB));
-        let too_large = problem((0..9).map(|_| account(1, MIB, 0)).collect());
-        assert!(too_large.contains("without their source texts, and at most 8388608"), "{too_large}");
-    }
-
-    #[test]
-    fn of_an_elf_that_is_too_large_sources_are_left_out_and_then_documentation() {
-        const MIB: usize = 1024 * 1024;
-        const KIB: usize = 1024;
-        let fitted = |docs, source| {
-            let mut declaration = account(1, docs, source).declaration;
-            declaration.revision = bytes::Bytes::from_static(&[7; 32]);
-            fit_elf(&mut declaration);
-            assert!(declaration.encoded_len() <= limits::ELF_BYTES_MAX);
-            assert_eq!(declaration.revision, [7; 32].as_slice(), "revisions stay");
-            let sources = declaration.source.len() + declaration.tasks[0].source.len();
-            (declaration.docs.len(), sources)
-        };
-        assert_eq!(fitted(MIB, 511 * KIB), (MIB, 1_022 * KIB), "what fits is sent");
-        assert_eq!(fitted(MIB, 513 * KIB), (MIB, 0));
-        assert_eq!(fitted(3 * MIB, 1), (0, 0));
-    }
-
-    #[test]
-    fn windows_are_refused_that_no_message_could_name() {
-        fit_hello(&mut [account(65_536, 0, 0), account(65_536, 0, 0), account(65_536, 0, 0)]).unwrap();
-        let message = problem((0..4).map(|_| account(65_536, 0, 0)).collect());
-        assert_eq!(
-            message,
-            "its elves have windows of 262144 jobs together, and at most 196608 are possible"
-        );
     }
 }

@@ -75,6 +75,19 @@ async fn six_hundred_orders_under_way_survive_a_version_that_requires_more() -> 
     let ended = must("the end of the flow", run.wait()).await??;
     ensure!(ended == v1::JobCounts { done: ORDERS + 1, ..v1::JobCounts::default() }, "{ended:?}");
     ensure!(run.result(&jobs[7]).await? == "7 (nothing) by 4");
+    // All of them are one program, and it tells so.
+    let job = mycelium.job(jobs[7].id()).await?;
+    let job_id = bytes::Bytes::copy_from_slice(jobs[7].id().as_bytes());
+    let attempts = v1::ListAttemptsRequest { job_id, ..v1::ListAttemptsRequest::default() };
+    let attempts = mycelium.list_attempts(attempts).await?.attempts;
+    let elf = v1::GetElfRequest { mycelium: String::new(), name: ELF.to_owned() };
+    let elf = mycelium.get_elf(elf).await?.elf.context("the elf is known")?;
+    let builds = elf.instances.iter().map(|instance| &instance.build);
+    let mut builds = builds.chain(attempts.iter().map(|attempt| &attempt.build)).chain([&job.build]);
+    ensure!(job.build.len() == 32 && builds.all(|build| *build == job.build), "{job:?} {attempts:?} {elf:?}");
+    let of_old = elf.instances.iter().find(|instance| !instance.differences.is_empty());
+    let differences = &of_old.context("the second version is not the newest")?.differences;
+    ensure!(*differences == ["`task_ship` takes other arguments"], "{differences:?}");
     for elf in [gates, new, both] {
         elf.stop().await?;
     }

@@ -7,8 +7,8 @@ use mycelium_core::command::{
 };
 use mycelium_core::effects::{Effects, Send};
 use mycelium_core::ids::{
-    Attachment, Clocks, Commit, ContentDigest, FlowId, InstanceId, JobId, RequestId, Revision, SessionId,
-    SignatureId, Steady, Timestamp,
+    Attachment, Build, Clocks, Commit, ContentDigest, FlowId, InstanceId, JobId, RequestId, Revision,
+    SessionId, SignatureId, Steady, Timestamp,
 };
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
@@ -67,6 +67,7 @@ impl Scheduler {
         let hello = Hello {
             request: RequestId(0),
             instance: InstanceId::new([1; 16]),
+            build: Build::UNKNOWN,
             resume: None,
             secret: None,
             secret_new: None,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mycelium_core::effects::{End, FinishedJob, Records};
 use mycelium_core::ids::{
-    Attempt, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, Revision,
-    SessionId, Timestamp,
+    Attempt, Build, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber,
+    Revision, SessionId, Timestamp,
 };
 use mycelium_core::image::{Counters, FlowRecord, JobHead, LiveJob, Running};
 use mycelium_core::status::FinalCounts;
@@ -81,6 +81,7 @@ impl World {
             session: SessionId(1),
             instance: INSTANCE,
             revision: REVISION,
+            build: Build::new("0123456789abcdef0123456789abcdef").unwrap_or_default(),
             since: submitted_at,
             started: None,
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{
-    AssignNumber, Attachment, Attempt, Commit, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
+    AssignNumber, Attachment, Attempt, Build, Commit, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
     InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, SubmissionId, Token,
 };
 use crate::image::{FlowRecord, JobHead, PastAttempt};
@@ -294,6 +294,8 @@ pub struct Hello {
     pub request: RequestId,
     /// The process.
     pub instance: InstanceId,
+    /// The program that it runs.
+    pub build: Build,
     /// The session to go on with.
     pub resume: Option<SessionId>,
     /// The digest of the secret that it shows, if it shows one: what it has to be to resume a session that has one.

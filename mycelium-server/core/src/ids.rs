@@ -160,6 +160,47 @@ impl fmt::Debug for SecretDigest {
     }
 }
 
+/// What a process says of the program that it runs: a digest of the executable, or what the build was named. Empty if it said
+/// nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Build {
+    bytes: [u8; Self::BYTES_MAX],
+    len: u8,
+}
+
+impl Build {
+    /// The most bytes it has.
+    pub const BYTES_MAX: usize = 64;
+    /// Nothing was said.
+    pub const UNKNOWN: Self = Self { bytes: [0; Self::BYTES_MAX], len: 0 };
+
+    /// What was said; `None` if that is longer than it may be.
+    pub fn new(text: &str) -> Option<Self> {
+        let len = u8::try_from(text.len()).ok()?;
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Self { bytes, len })
+    }
+
+    /// What was said; empty if nothing was.
+    pub fn as_str(&self) -> &str {
+        let said = &self.bytes[..usize::from(self.len)];
+        std::str::from_utf8(said).expect("it was made of text")
+    }
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
+}
+
+impl fmt::Debug for Build {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Build({:?})", self.as_str())
+    }
+}
+
 /// One attempt of one job: what an elf gives back with its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
@@ -217,4 +258,19 @@ pub struct Clocks {
     pub steady: Steady,
     /// For what is shown.
     pub wall: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_a_short_text() {
+        for text in ["", "v1.2.3+local", "ä", &"0".repeat(64)] {
+            assert_eq!(Build::new(text).unwrap().as_str(), text);
+        }
+        assert_eq!(Build::new(&"0".repeat(65)), None);
+        assert_eq!(Build::new(&"0".repeat(300)), None);
+        assert_eq!(Build::new(""), Some(Build::UNKNOWN));
+    }
 }

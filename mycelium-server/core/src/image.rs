@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::ids::{
-    Attempt, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, PolicyId,
-    Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
+    Attempt, Build, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber,
+    PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
 };
 use crate::labels::Labels;
 use crate::signature::Shape;
@@ -87,6 +87,8 @@ pub struct Running {
     pub instance: InstanceId,
     /// The task's revision there.
     pub revision: Revision,
+    /// The program there.
+    pub build: Build,
     /// When it was handed out.
     pub since: Timestamp,
     /// When it was started, as far as that is known; not before `since`. In records of before it was stored: `since`.

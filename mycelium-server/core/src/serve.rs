@@ -60,7 +60,7 @@ impl Serving<'_> {
     }
 
     pub(crate) fn on_hello(&mut self, now: Clocks, hello: Hello, effects: &mut Effects) {
-        let Hello { request, instance, resume, secret, secret_new, elves, held, tells_starts } = hello;
+        let Hello { request, instance, build, resume, secret, secret_new, elves, held, tells_starts } = hello;
         self.outbox.require_commit();
         let required = self.graph.config.secrets_required;
         let resumed = resume.and_then(|id| self.sessions.to_resume(id, instance, secret, required));
@@ -77,6 +77,7 @@ impl Serving<'_> {
             None => (self.open_session(now, instance, secret_new, effects), Vec::new()),
         };
         self.tell_starts(session, tells_starts);
+        self.sessions.set_build(session, build);
         self.set_offers(session, elves);
         self.sessions.set_connected(self.graph.jobs, session, true);
         let session = self.sessions[session].id;

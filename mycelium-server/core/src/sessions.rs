@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::command::Window;
-use crate::ids::{AssignNumber, InstanceId, Revision, SecretDigest, SessionId, Timestamp, Token};
+use crate::ids::{AssignNumber, Build, InstanceId, Revision, SecretDigest, SessionId, Timestamp, Token};
 use crate::image::{Running, SessionRecord};
 use crate::index::{Arena, DeclarationIdx, ElfIdx, SessionIdx, Slot, TaskIdx, of};
 use crate::invariants::{InvariantViolation, check};
@@ -23,6 +23,8 @@ pub(crate) fn is_delayed(assign: AssignNumber) -> bool {
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) instance: InstanceId,
+    /// The program that it runs, by its latest `Hello`.
+    pub(crate) build: Build,
     pub(crate) is_connected: bool,
     pub(crate) is_draining: bool,
     /// What a `Hello` has to show to resume it; `None` if it was opened without a secret.
@@ -77,6 +79,7 @@ pub(crate) struct Held {
     /// The job; `None` if it was cancelled and the instance has not let go of it.
     pub(crate) job: Option<Slot>,
     pub(crate) revision: Revision,
+    pub(crate) build: Build,
     pub(crate) since: Timestamp,
     /// When it was started, if it is known to have been.
     pub(crate) started: Option<Timestamp>,
@@ -188,6 +191,11 @@ impl Sessions {
             offer.declared.into_iter().for_each(|of| jobs.names_mut().unuse_declaration(of.declaration));
             jobs.names_mut().remove_session(elf, entry.id);
         }
+    }
+
+    /// The program that its instance runs.
+    pub(crate) fn set_build(&mut self, session: SessionIdx, build: Build) {
+        self.arena[session].build = build;
     }
 
     /// Its instance has heard of it.
@@ -416,8 +424,8 @@ impl Session {
     /// Who holds an attempt that it holds, as it is stored.
     pub(crate) fn running(&self, held: &Held) -> Running {
         let (session, instance) = (self.id, self.instance);
-        let Held { revision, since, started, .. } = *held;
-        Running { session, instance, revision, since, started }
+        let Held { revision, build, since, started, .. } = *held;
+        Running { session, instance, revision, build, since, started }
     }
 
     fn check(&self) -> Result<(), InvariantViolation> {

@@ -9,7 +9,7 @@ use crate::command::{
 };
 use crate::effects::{Effects, End, EvaluationWhat, JobRecord, Refusal, Reply, Send};
 use crate::ids::{
-    Attachment, Attempt, Clocks, Commit, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId,
+    Attachment, Attempt, Build, Clocks, Commit, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId,
     RequestId, Revision, SessionId, SignatureId, Steady, SubmissionId, Timestamp, Token,
 };
 use crate::image::{FlowRecord, Image, JobHead, LiveJob, SessionRecord};
@@ -179,6 +179,7 @@ impl TestEnv {
         Command::Hello(Hello {
             request,
             instance: instance(number),
+            build: Build::UNKNOWN,
             resume,
             secret: None,
             secret_new: None,

@@ -13,8 +13,8 @@ use mycelium_core::command::{
 };
 use mycelium_core::effects::{Effects, Evaluation, EvaluationWhat, JobRecord};
 use mycelium_core::ids::{
-    Attachment, Attempt, Clocks, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId, RequestId,
-    Revision, SessionId, SignatureId, Steady, Timestamp, Token,
+    Attachment, Attempt, Build, Clocks, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId,
+    RequestId, Revision, SessionId, SignatureId, Steady, Timestamp, Token,
 };
 use mycelium_core::image::JobHead;
 use mycelium_core::signature::{Judged, Parameter, Shape, Signature};
@@ -464,6 +464,7 @@ impl Pair {
         Command::Hello(Hello {
             request: self.request(),
             instance: InstanceId::new(instance),
+            build: Build::UNKNOWN,
             resume: None,
             secret: None,
             secret_new: None,

@@ -18,6 +18,8 @@ pub(crate) struct Process {
     pub(crate) id: u32,
     /// The host it runs on.
     pub(crate) host: String,
+    /// What it said of the program that it runs.
+    pub(crate) build: String,
     /// What it serves, by elf.
     pub(crate) elves: BTreeMap<Arc<str>, Arc<Version>>,
     /// For how long its tasks have stood still by its latest heartbeat, if they do.
@@ -128,7 +130,7 @@ mod tests {
 
     fn process(version: &Arc<Version>) -> Process {
         let elves = BTreeMap::from([(Arc::from("scale"), Arc::clone(version))]);
-        Process { id: 1, host: String::new(), elves, late_by: None }
+        Process { id: 1, host: String::new(), build: String::new(), elves, late_by: None }
     }
 
     #[test]

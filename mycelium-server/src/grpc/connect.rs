@@ -75,7 +75,13 @@ pub(crate) async fn connect(
     let seen = SeenProcess::of(&hello);
     let confirming = Arc::new(Confirming::new(hello.confirms, handle.config().heartbeat_interval, brought));
     let versions = declared.versions();
-    let process = Process { id: hello.process_id, host: hello.host, elves: versions, late_by: None };
+    let process = Process {
+        id: hello.process_id,
+        host: hello.host,
+        elves: versions,
+        build: hello.build,
+        late_by: None,
+    };
     let elves = hello.elves;
 
     let stream = handle.next_stream();

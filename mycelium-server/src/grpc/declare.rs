@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mycelium_core::command::{ElfOffer, Hello, Start, TaskOffer, Window};
 use mycelium_core::ids::{
-    Attempt, InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, Timestamp, Token,
+    Attempt, Build, InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, Timestamp, Token,
 };
 use mycelium_proto::limits;
 use mycelium_proto::v1;
@@ -121,6 +121,10 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
     let instance = InstanceId::from_slice(&hello.instance_id)
         .ok_or_else(|| Error::field("hello.instance_id", "must be 16 bytes"))?;
     at_most("hello.host", hello.host.len(), limits::NAME_BYTES_MAX)?;
+    at_most("hello.build", hello.build.len(), limits::BUILD_BYTES_MAX)?;
+    if hello.build.chars().any(char::is_control) {
+        return Err(Error::field("hello.build", "must not contain control characters"));
+    }
     at_most("hello.runtime", hello.runtime.len(), limits::NAME_BYTES_MAX)?;
     let boot_id = hello.process.as_ref().map_or(0, |process| process.boot_id.len());
     at_most("hello.process.boot_id", boot_id, limits::BOOT_ID_BYTES_MAX)?;
@@ -131,6 +135,7 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
         hello: Hello {
             request: RequestId::default(),
             instance,
+            build: Build::new(&hello.build).unwrap_or_default(),
             resume: (hello.resume_session != 0).then_some(SessionId(hello.resume_session)),
             secret: secret_digest(&hello.session_secret),
             secret_new: None,

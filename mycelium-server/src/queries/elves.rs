@@ -58,7 +58,7 @@ pub(crate) struct Instance {
 
 impl Weigh for Instance {
     fn bytes(&self) -> usize {
-        let host = self.process.as_ref().map_or(0, |process| process.host.len());
+        let host = self.process.as_ref().map_or(0, |process| process.host.len() + process.build.len() + 3);
         INSTANCE_BYTES + host + self.differences.iter().map(|text| text.len() + 3).sum::<usize>()
     }
 }

@@ -21,7 +21,7 @@ use crate::store::{Damage, FinishedRecord, Reads, isolate};
 /// About how many bytes of outputs go into one answer.
 const OUTPUTS_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// The most that a job takes in an answer beside its texts.
-const JOB_BYTES: usize = 256;
+const JOB_BYTES: usize = 324;
 
 /// A job as it stands.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mycelium_core::effects::{End, Records, Revived};
 use mycelium_core::ids::{
-    Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
+    Attempt, Build, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
     JobNumber, Revision, SessionId, SubmissionId, Timestamp,
 };
 use mycelium_core::image::{
@@ -130,6 +130,7 @@ pub(crate) fn running() -> Running {
         session: SessionId(9),
         instance: InstanceId::new([0xcc; 16]),
         revision: revision(0xdd),
+        build: Build::new("0123456789abcdef0123456789abcdef").unwrap_or_default(),
         since: Timestamp(2_000),
         started: Some(Timestamp(2_500)),
     }
@@ -153,6 +154,7 @@ pub(crate) fn finished(number: u8, finish_number: u64, status: FinalStatus) -> F
             session: SessionId(0x0e),
             instance: InstanceId::new([0xcc; 16]),
             revision: revision(0xdd),
+            build: Build::new("0123456789abcdef0123456789abcdef").unwrap_or_default(),
             since: Timestamp(2_000),
             started: None,
         }),

@@ -121,6 +121,7 @@ impl Ledger {
             session_secret: self.secret.0.clone(),
             confirms: true,
             process: self.identity.process.clone(),
+            build: self.identity.build.clone(),
             tells_starts: true,
         }
     }

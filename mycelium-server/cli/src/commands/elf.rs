@@ -15,7 +15,7 @@ use crate::views::{view, views};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "JSON: {name, docs, language, revision, first_seen, last_seen, jobs_ready, \
     jobs_running (with those assigned), jobs_assigned, instances: [{instance_id, session, connected, window, held, process_id, host, \
-    revision, differences}], instances_total, truncated (whether \
+    revision, build, differences}], instances_total, truncated (whether \
     instances were left out), tasks: [{name, docs, signature, \
     revision, parameters: [{name, optional, schema}], outputs: [{name, schema}]}]}.\n\
     JSON with --source: {elf, language, revision, source}.\n\
@@ -113,6 +113,9 @@ fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {
         let mut text = format!("{process}, {connected}, holds {} of {}", instance.held, instance.window);
         if !instance.revision.is_empty() {
             text.push_str(&format!(", revision {}", format::short_digest(&instance.revision)));
+        }
+        if !instance.build.is_empty() {
+            text.push_str(&format!(", build {}", instance.build));
         }
         if !instance.differences.is_empty() {
             text.push_str(&format!(

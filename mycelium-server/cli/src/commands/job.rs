@@ -33,7 +33,7 @@ const OCCURRENCES_MAX: u32 = 50;
     origin_job_ids}], origins: [job], after: [job_id], spec_truncated (true if nodes or after are \
     incomplete because there is too much of them), run_if (null or node), for_each (null or {list: node}), element_of \
     (null or {job_id, index}), outputs: [{name, encoding, bytes, value, blob}], failure (null, or as in `mycelium \
-    failures`, with the message of this job), attempts (null unless asked for: [{number, session, instance_id, revision, \
+    failures`, with the message of this job), attempts (null unless asked for: [{number, session, instance_id, revision, build, \
     assigned_at, ended_at, end}], where end is RETURNED, FAILED, CANCELLED, HANDED_BACK, NOT_HELD, ELF_LOST, \
     ELF_LOST_BEFORE, or null while it is under way). Nodes are {kind: literal, encoding, bytes, value, blob}, {kind: output, \
     job_id, output}, {kind: list, items: [node]}, {kind: map, entries: [{key, node}]}, {kind: operation, name, inputs: \
@@ -183,6 +183,9 @@ fn describe(details: &Details, flow_name: &str) -> String {
     if !job.revision.is_empty() {
         field("revision", format::short_digest(&job.revision));
     }
+    if !job.build.is_empty() {
+        field("build", job.build.clone());
+    }
     if let Some(cause) = format::id_if_any(&job.cause_job_id) {
         field("because of", cause);
     }
@@ -236,7 +239,8 @@ fn attempt_line(attempt: &Attempt) -> String {
         session => format!("session {session} of "),
     };
     let instance = format::id(&attempt.instance_id);
-    format!("{how}{after}, assigned {assigned} UTC to {session}instance {instance}")
+    let build = if attempt.build.is_empty() { String::new() } else { format!(", build {}", attempt.build) };
+    format!("{how}{after}, assigned {assigned} UTC to {session}instance {instance}{build}")
 }
 
 /// What it was given, or will be, and the jobs that comes from.

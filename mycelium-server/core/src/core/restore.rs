@@ -309,8 +309,8 @@ fn restore_running(core: &mut Core, slot: Slot, running: Running) -> Result<(), 
     }
     let elf = core.jobs.task_of(job).elf;
     let token = Token { job: job.id, attempt: job.attempt };
-    let Running { revision, since, started, .. } = running;
-    let held = Held { token, elf, job: Some(slot), revision, since, started };
+    let Running { revision, build, since, started, .. } = running;
+    let held = Held { token, elf, job: Some(slot), revision, build, since, started };
     let assign = core.sessions.hold(&mut core.jobs, session, held);
     core.jobs.names_mut().add_session(elf, running.session, session);
     core.jobs.set_restored(slot, State::Running { session, assign, is_started: started.is_some() });

@@ -6,8 +6,8 @@ use crate::effects::{
     Verdict,
 };
 use crate::ids::{
-    AssignNumber, Attachment, Attempt, Commit, ContentDigest, FinishNumber, FlowNumber, JobNumber, RequestId,
-    SessionId, Timestamp,
+    AssignNumber, Attachment, Attempt, Build, Commit, ContentDigest, FinishNumber, FlowNumber, JobNumber,
+    RequestId, SessionId, Timestamp,
 };
 use crate::image::{Counters, FlowRecord, JobHead, LiveJob, Running, SessionRecord};
 use crate::labels::Labels;
@@ -54,6 +54,7 @@ fn running(number: u8) -> LiveJob {
         session: SessionId(1),
         instance: instance(1),
         revision: REVISION,
+        build: Build::UNKNOWN,
         since: Timestamp(SECOND),
         started: Some(Timestamp(SECOND)),
     };

@@ -90,7 +90,8 @@ impl Serving<'_> {
         // Of one that does not tell of starts nothing better is known.
         let started = (!self.sessions[session].tells_starts).then_some(now.wall);
         jobs.set_state(slot, State::Running { session, assign, is_started: started.is_some() });
-        let held = Held { token, elf, job: Some(slot), revision, since: now.wall, started };
+        let build = self.sessions[session].build;
+        let held = Held { token, elf, job: Some(slot), revision, build, since: now.wall, started };
         self.sessions.hold(jobs, session, held);
         self.outbox.assign(self.sessions[session].id, assign, assignment);
     }

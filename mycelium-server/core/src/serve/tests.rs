@@ -5,7 +5,7 @@ use crate::command::{Command, ElfOffer, Hello, OutcomeResult, StreamEnd, Window}
 use crate::config::Config;
 use crate::core::Core;
 use crate::effects::{Effects, End, FailedBy, JobRecord, Reply, Send};
-use crate::ids::{AssignNumber, Attachment, RequestId, SecretDigest, SessionId, Timestamp, Token};
+use crate::ids::{AssignNumber, Attachment, Build, RequestId, SecretDigest, SessionId, Timestamp, Token};
 use crate::image::SessionRecord;
 use crate::status::{FinalStatus, Status};
 use crate::testing::{TestEnv, after, assigned, clocks, ends, id, instance, job, offer, reply, token};
@@ -188,6 +188,7 @@ fn hello(
     let hello = Hello {
         request: RequestId(900),
         instance: instance(1),
+        build: Build::new("two").unwrap(),
         resume: resume.map(SessionId),
         secret: shown,
         secret_new: new,
@@ -196,6 +197,26 @@ fn hello(
         tells_starts: false,
     };
     env.batch([Command::Hello(hello)])
+}
+
+#[test]
+fn the_program_that_an_attempt_ran_in_is_kept_with_it() {
+    let mut env = TestEnv::new();
+    let as_build = |command, text: &str| {
+        let Command::Hello(hello) = command else { panic!("{command:?}") };
+        Command::Hello(Hello { build: Build::new(text).unwrap(), ..hello })
+    };
+    let hello = env.hello_command(1, None, vec![offer(2, 1)], vec![]);
+    env.batch([as_build(hello, "one")]);
+    env.submit(vec![job(1, &[]), job(2, &[])]);
+    let build = |env: &TestEnv, number| env.core.job(id(number)).unwrap().running.unwrap().build;
+    assert_eq!(build(&env, 1).as_str(), "one");
+    // What runs goes on in the program that it began in, whatever is said later.
+    let hello = env.hello_command(1, Some(1), vec![offer(2, 1)], vec![token(1, 1)]);
+    env.batch([as_build(hello, "two")]);
+    assert_eq!((build(&env, 1).as_str(), build(&env, 2).as_str()), ("one", "two"));
+    let attempts = env.core.attempts(id(2)).unwrap();
+    assert_eq!(attempts[0].held.build.as_str(), "one");
 }
 
 fn welcome(effects: &Effects) -> (u64, bool) {

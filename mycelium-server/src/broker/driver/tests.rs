@@ -7,7 +7,7 @@ use mycelium_core::command::{
     ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, OutcomeResult, Scope, StreamEnd, TaskOffer, Window,
 };
 use mycelium_core::ids::{
-    AssignNumber, Attachment, ContentDigest, FlowId, InstanceId, JobId, Revision, SignatureId, Token,
+    AssignNumber, Attachment, Build, ContentDigest, FlowId, InstanceId, JobId, Revision, SignatureId, Token,
 };
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
@@ -52,6 +52,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
     let hello = Hello {
         request: Default::default(),
         instance: InstanceId::new([7; 16]),
+        build: Build::UNKNOWN,
         resume,
         secret: None,
         secret_new: None,

@@ -6,7 +6,7 @@ use mycelium_core::image::{AttemptEnd, Running};
 use mycelium_core::{FlowView, InstanceView, JobView};
 use mycelium_proto::v1;
 
-use super::{duration, id, job, revision_of, status, timestamp, unfinished_job};
+use super::{build_of, duration, id, job, revision_of, status, timestamp, unfinished_job};
 use crate::queries::Job;
 use crate::queries::attempts::Attempts;
 use crate::queries::elves::{Elf, Instance, RevisionView};
@@ -57,6 +57,7 @@ fn assigned(number: Attempt, held: Running) -> v1::Attempt {
         session: held.session.0,
         instance_id: id(held.instance.as_bytes()),
         revision: revision_of(held),
+        build: build_of(held),
         assigned_at: Some(timestamp(held.since)),
         started_at: held.started.map(timestamp),
         ended_at: None,
@@ -245,7 +246,8 @@ fn instance(instance: Instance) -> v1::ElfInstance {
         window,
         held,
         process_id: process.as_ref().map_or(0, |process| process.id),
-        host: process.map(|process| process.host).unwrap_or_default(),
+        host: process.as_ref().map(|process| process.host.clone()).unwrap_or_default(),
+        build: process.map(|process| process.build).unwrap_or_default(),
         revision: revision.map(|revision| Bytes::copy_from_slice(revision.as_bytes())).unwrap_or_default(),
         differences,
     }
@@ -289,8 +291,8 @@ mod tests {
     use bytes::Bytes;
     use mycelium_core::effects::{End, FinishedJob};
     use mycelium_core::ids::{
-        Attempt, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, Revision, SessionId,
-        Timestamp,
+        Attempt, Build, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, Revision,
+        SessionId, Timestamp,
     };
     use mycelium_core::image::{JobHead, Running};
     use mycelium_core::status::Status;
@@ -334,6 +336,7 @@ mod tests {
             session: SessionId(u64::MAX),
             instance: InstanceId::new([255; 16]),
             revision: Revision::new([255; 32]),
+            build: Build::new(&"b".repeat(64)).unwrap(),
             since: LATE,
             started: Some(LATE),
         }
@@ -438,7 +441,13 @@ mod tests {
             window: u32::MAX,
             held: u32::MAX,
         };
-        let process = Process { id: u32::MAX, host: text(), elves: BTreeMap::new(), late_by: None };
+        let process = Process {
+            id: u32::MAX,
+            host: text(),
+            build: "b".repeat(64),
+            elves: BTreeMap::new(),
+            late_by: None,
+        };
         let instance = || Instance {
             view,
             process: Some(process.clone()),

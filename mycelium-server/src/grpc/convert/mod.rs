@@ -114,6 +114,7 @@ fn finished_job(record: &FinishedRecord) -> v1::Job {
         finished_at: Some(timestamp(record.finished_at)),
         instance_id: record.ran.map(|ran| id(ran.instance.as_bytes())).unwrap_or_default(),
         revision: record.ran.map(revision_of).unwrap_or_default(),
+        build: record.ran.map(build_of).unwrap_or_default(),
         failure_id: record.end.failure().map(|failure| id(failure.as_bytes())).unwrap_or_default(),
         cause_job_id: record.end.cause().map(|cause| id(cause.as_bytes())).unwrap_or_default(),
         elements: record.elements,
@@ -139,6 +140,10 @@ fn any_job(head: &JobHead) -> v1::Job {
 
 fn revision_of(ran: Running) -> Bytes {
     Bytes::copy_from_slice(ran.revision.as_bytes())
+}
+
+fn build_of(ran: Running) -> String {
+    ran.build.as_str().to_owned()
 }
 
 /// A job as it stands, told as if that were a change.
@@ -170,6 +175,7 @@ fn unfinished_job(view: &JobView) -> v1::Job {
         started_at: view.running.and_then(|running| running.started).map(timestamp),
         instance_id: view.running.map(|running| id(running.instance.as_bytes())).unwrap_or_default(),
         revision: view.running.map(revision_of).unwrap_or_default(),
+        build: view.running.map(build_of).unwrap_or_default(),
         elements: view.elements,
         ..any_job(&view.head)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mycelium_core::effects::{End, FinishedJob, Records};
 use mycelium_core::ids::{
-    Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
+    Attempt, Build, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
     JobNumber, PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
 };
 use mycelium_core::image::{
@@ -61,6 +61,7 @@ fn held(number: u64) -> Running {
         session: SessionId(number % 3 + 1),
         instance: InstanceId::new([number as u8 % 3 + 1; 16]),
         revision: Revision::new([number as u8; 32]),
+        build: Build::new("0123456789abcdef0123456789abcdef").unwrap_or_default(),
         since: Timestamp(NOW + number),
         started: (!number.is_multiple_of(3)).then_some(Timestamp(NOW + number + number % 2)),
     }

@@ -101,6 +101,8 @@ pub(super) struct Running {
     pub(super) started: u64,
     #[prost(bool, tag = "6")]
     pub(super) unstarted: bool,
+    #[prost(string, tag = "7")]
+    pub(super) build: String,
 }
 
 /// Of `finished`.
@@ -162,6 +164,8 @@ pub(super) struct Ran {
     pub(super) started: u64,
     #[prost(bool, tag = "6")]
     pub(super) unstarted: bool,
+    #[prost(string, tag = "7")]
+    pub(super) build: String,
 }
 
 /// Within [`Live`] and [`Finished`].

@@ -1,7 +1,7 @@
 //! The network, and what goes wrong in it and around it.
 
 use mycelium_core::command::{Command, Hello, OutcomeResult, Window};
-use mycelium_core::ids::RequestId;
+use mycelium_core::ids::{Build, RequestId};
 
 use super::super::elf::Attempt;
 use super::{Event, FromElf, MS, READ_AFTER_STALL, SECOND, ToElf, Waiting, World, secret};
@@ -134,6 +134,7 @@ impl World {
         let hello = Hello {
             request,
             instance,
+            build: Build::UNKNOWN,
             resume,
             secret,
             secret_new,

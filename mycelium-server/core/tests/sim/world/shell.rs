@@ -8,7 +8,7 @@ use std::time::Duration;
 use mycelium_core::Core;
 use mycelium_core::command::{Command, ElfOffer, Hello, OutcomeResult, StreamEnd};
 use mycelium_core::effects::{Assignment, Effects, Reply, Send};
-use mycelium_core::ids::{AssignNumber, Clocks, RequestId, SessionId, Steady, Timestamp, Token};
+use mycelium_core::ids::{AssignNumber, Build, Clocks, RequestId, SessionId, Steady, Timestamp, Token};
 
 use super::super::client::{ELVES, TASKS};
 use super::super::elf::Process;
@@ -304,7 +304,9 @@ impl World {
             let (instance, secret) = (process.instance, process.secret);
             let elves = vec![offer];
             let tells_starts = process.tells_starts;
-            let hello = Hello { request, instance, resume, secret, secret_new, elves, held, tells_starts };
+            let build = Build::UNKNOWN;
+            let hello =
+                Hello { request, instance, build, resume, secret, secret_new, elves, held, tells_starts };
             self.inbox.push_back(Waiting::Command(Box::new(Command::Hello(hello))));
             return;
         }

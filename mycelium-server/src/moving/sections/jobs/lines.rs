@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use mycelium_core::effects::End;
 use mycelium_core::ids::{
-    Attempt, ContentDigest, FailureId, FlowId, InstanceId, JobId, JobNumber, PolicyId, Revision, SessionId,
-    Timestamp,
+    Attempt, Build, ContentDigest, FailureId, FlowId, InstanceId, JobId, JobNumber, PolicyId, Revision,
+    SessionId, Timestamp,
 };
 use mycelium_core::image::{AttemptEnd, JobHead, PastAttempt, Running};
 use mycelium_core::signature::Shape;
@@ -205,6 +205,8 @@ pub(super) struct Held {
     session: u64,
     instance: Text<InstanceId>,
     revision: Hex<32>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    build: String,
     since: Moment,
     /// Not there: at `since`, unless it is `unstarted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,11 +218,12 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn of(running: Running) -> Self {
         let Started { at, unstarted } = Started::of(&running);
-        let Running { session, instance, revision, since, started: _ } = running;
+        let Running { session, instance, revision, build, since, started: _ } = running;
         Self {
             session: session.0,
             instance: Text(instance),
             revision: Hex(*revision.as_bytes()),
+            build: build.as_str().to_owned(),
             since: since.into(),
             started: at.map(Moment::from),
             unstarted,
@@ -228,13 +231,21 @@ impl Held {
     }
 
     pub(super) fn read(self) -> Running {
-        let Self { session, instance: Text(instance), revision: Hex(revision), since, started, unstarted } =
-            self;
+        let Self {
+            session,
+            instance: Text(instance),
+            revision: Hex(revision),
+            build,
+            since,
+            started,
+            unstarted,
+        } = self;
         let since = Timestamp::from(since);
         Running {
             session: SessionId(session),
             instance,
             revision: Revision::new(revision),
+            build: Build::new(&build).unwrap_or_default(),
             since,
             started: Started { at: started.map(Timestamp::from), unstarted }.read(since),
         }

@@ -9,7 +9,7 @@ use mycelium_core::image::{AttemptEnd, PastAttempt, Running};
 use mycelium_core::status::FinalStatus;
 use serde::{Deserialize, Serialize};
 
-use super::text::{RevisionText, Text};
+use super::text::{BuildText, RevisionText, Text};
 use super::time::Date;
 use crate::store::record::Started;
 
@@ -49,6 +49,8 @@ pub(in super::super) struct Held {
     session: u64,
     instance: Text<InstanceId>,
     revision: RevisionText,
+    #[serde(default, skip_serializing_if = "BuildText::is_unknown")]
+    build: BuildText,
     since_date: Date,
     since_ms: u64,
     /// Not there: at `since_date`, unless it is `unstarted`.
@@ -66,6 +68,7 @@ impl From<Running> for Held {
             session: running.session.0,
             instance: Text(running.instance),
             revision: RevisionText(running.revision),
+            build: BuildText(running.build),
             since_date: since,
             since_ms: since.ms(),
             started_date: at.map(Date),
@@ -81,6 +84,7 @@ impl From<Held> for Running {
             session: SessionId(held.session),
             instance: held.instance.0,
             revision: held.revision.0,
+            build: held.build.0,
             since,
             started: Started { at, unstarted: held.unstarted }.read(since),
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use mycelium_core::ids::Revision;
+use mycelium_core::ids::{Build, Revision};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -22,6 +22,31 @@ impl<T: fmt::Display> Serialize for Text<T> {
 impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// A build as text.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in super::super) struct BuildText(pub(in super::super) Build);
+
+impl BuildText {
+    pub(in super::super) fn is_unknown(&self) -> bool {
+        self.0 == Build::UNKNOWN
+    }
+}
+
+impl Serialize for BuildText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for BuildText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Build::new(&text)
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("a build of at most 64 bytes was expected"))
     }
 }
 

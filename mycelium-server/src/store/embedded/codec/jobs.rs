@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mycelium_core::effects::End;
 use mycelium_core::ids::{
-    Attempt, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, JobNumber, PolicyId,
+    Attempt, Build, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, JobNumber, PolicyId,
     Revision, SessionId, SubmissionId, Timestamp,
 };
 use mycelium_core::image::{AttemptEnd, JobHead, LiveJob, PastAttempt, Running};
@@ -217,6 +217,7 @@ macro_rules! running {
                     session: running.session.0,
                     instance: running.instance.as_bytes().to_vec(),
                     revision: running.revision.as_bytes().to_vec(),
+                    build: running.build.as_str().to_owned(),
                     since: running.since.0,
                     started: at.map_or(0, |at| at.0),
                     unstarted,
@@ -230,6 +231,8 @@ macro_rules! running {
                     session: SessionId(self.session),
                     instance: id(&self.instance, InstanceId::from_slice, "instance")?,
                     revision: id(&self.revision, Revision::from_slice, "revision")?,
+                    build: Build::new(&self.build)
+                        .ok_or_else(|| Malformed(format!("a build of {} bytes", self.build.len())))?,
                     since,
                     started: Started { at, unstarted: self.unstarted }.read(since),
                 })

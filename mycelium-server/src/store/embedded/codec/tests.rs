@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use mycelium_core::ids::{
-    Attempt, ContentDigest, FailureId, FlowId, InstanceId, JobId, PolicyId, Revision, SubmissionId,
+    Attempt, Build, ContentDigest, FailureId, FlowId, InstanceId, JobId, PolicyId, Revision, SubmissionId,
 };
 use mycelium_core::image::{
     AttemptEnd, FlowRecord, JobHead, LiveJob, PastAttempt, Running, SessionRecord, SubmissionRecord,
@@ -60,6 +60,7 @@ fn live() -> LiveJob {
             session: SessionId(7),
             instance: InstanceId::new([8; 16]),
             revision: Revision::new([9; 32]),
+            build: Build::new("0123456789abcdef0123456789abcdef").unwrap_or_default(),
             since: Timestamp(10),
             started: Some(Timestamp(17)),
         }),
@@ -69,6 +70,7 @@ fn live() -> LiveJob {
                 session: SessionId(12),
                 instance: InstanceId::new([13; 16]),
                 revision: Revision::new([14; 32]),
+                build: Build::new("0123456789abcdef0123456789abcdef").unwrap_or_default(),
                 since: Timestamp(15),
                 started: None,
             },

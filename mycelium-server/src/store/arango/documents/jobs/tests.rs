@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mycelium_core::effects::{End, FinishedJob};
 use mycelium_core::ids::{
-    ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, PolicyId, Revision, SubmissionId,
-    Timestamp,
+    Build, ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, PolicyId, Revision,
+    SubmissionId, Timestamp,
 };
 use mycelium_core::image::{JobHead, LiveJob};
 use mycelium_core::signature::Shape;
@@ -45,6 +45,7 @@ fn running() -> Running {
         session: SessionId(9),
         instance: InstanceId::new([0xcc; 16]),
         revision: Revision::new([0xdd; 32]),
+        build: Build::new("0123456789abcdef0123456789abcdef").unwrap_or_default(),
         since: Timestamp(2_000_001),
         started: Some(Timestamp(3_000_001)),
     }
