@@ -71,8 +71,8 @@ settings! {
     protocol_min: u32 = PROTOCOL_VERSION_MIN, Between(
         Value::Number(PROTOCOL_VERSION_MIN as u64), Value::Number(PROTOCOL_VERSION as u64)
     );
-    /// How many elves a job may be lost with before it ends FAILED.
-    elves_lost_max: u32 = 5, Between(Value::Number(1), Value::Number(255));
+    /// How many elves a job may be lost with while nothing else ran in their process before it ends FAILED.
+    elves_lost_max: u32 = 2, Between(Value::Number(1), Value::Number(255));
     /// The most unfinished jobs; beyond it submissions are refused with `BACKLOG_FULL`.
     unfinished_max: u64 = 10_000_000, AtLeast(Value::Number(1));
     /// The most unfinished jobs of all mycelia that are open together; beyond it submissions to any of them are refused with

@@ -74,6 +74,21 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
             Count(handed.times, "time"),
             utc(handed.until.as_ref()),
         ),
+        Some(Kind::Suspected(suspected)) => {
+            let waits = match (suspected.isolated, suspected.kept_instance_id.is_empty()) {
+                (false, _) => "waits for a process that runs no other such job".to_owned(),
+                (true, true) => "waits for a process to itself".to_owned(),
+                (true, false) => format!(
+                    "gets a process to itself: instance {} is kept for it, and still holds {}",
+                    id(&suspected.kept_instance_id),
+                    Count(suspected.kept_holds, "job"),
+                ),
+            };
+            format!(
+                "the process of the elf `{elf}` that ran it was lost {}; it may have been what ended them, and {waits}",
+                Count(suspected.elves_lost, "time")
+            )
+        }
         Some(Kind::Held(held)) => {
             let since = utc(held.since.as_ref());
             let instance = id(&held.instance_id);

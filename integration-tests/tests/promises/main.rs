@@ -39,6 +39,7 @@ mod moving;
 mod moving_many;
 mod mycelia;
 mod other_version;
+mod poison;
 mod python;
 mod reflection;
 mod rust_types;

@@ -73,6 +73,8 @@ impl World {
             submission: None,
             attempt: Attempt(running.map_or(0, |_| 1)),
             elves_lost: 0,
+            elves_lost_alone: 0,
+            beside: Vec::new(),
             evaluate: false,
             running,
             attempts: Vec::new(),

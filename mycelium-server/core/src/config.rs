@@ -13,8 +13,8 @@ pub struct Config {
     pub lease_after_reset: Duration,
     /// Whether a session that was opened without a secret cannot be resumed. Default: false.
     pub secrets_required: bool,
-    /// How many of a job's attempts may end because their elf was lost; with the last one the job ends FAILED.
-    /// Default: 5.
+    /// How many of a job's attempts may end because their elf was lost while nothing else ran there; with the last one the
+    /// job ends FAILED. Default: 2.
     pub elves_lost_max: u32,
     /// How many unfinished jobs there may be, those of unsealed submissions included. Default: 10,000,000.
     pub unfinished_max: u64,
@@ -46,7 +46,7 @@ impl Default for Config {
             lease: Duration::from_secs(30),
             lease_after_reset: Duration::from_secs(6),
             secrets_required: false,
-            elves_lost_max: 5,
+            elves_lost_max: 2,
             unfinished_max: 10_000_000,
             submission_idle_max: Duration::from_secs(10 * 60),
             finished_kept: 65_536,
@@ -86,6 +86,10 @@ pub enum PlantedBug {
     StartsDoNotCount,
     /// A stall of the shell moves no lease.
     StallCountsForLeases,
+    /// Suspects run beside each other and beside everything else.
+    SuspectsTogether,
+    /// A job ends because it was lost often enough, whatever ran beside it.
+    InnocentEnded,
     /// A job goes to whoever offers its task, whatever arguments it has.
     ShapeNotAsked,
     /// The values of a job's arguments are never held against a declaration that came later.

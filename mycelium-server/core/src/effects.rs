@@ -42,6 +42,9 @@ pub struct Effects {
     pub jobs: Vec<JobWrite>,
     /// The other records that changed.
     pub records: Records,
+    /// Of the jobs that ended with [`FailedBy::ElvesLost`]: jobs that can have been running beside each when it was lost
+    /// before, the latest [`BESIDE_KEPT`](crate::image::BESIDE_KEPT).
+    pub blamed: Vec<(JobId, Vec<JobId>)>,
     /// The numbers as they are after the batch, if it has anything to store.
     pub counters: Option<Counters>,
 
@@ -259,7 +262,7 @@ impl<C: Contents> End<C> {
 pub enum FailedBy {
     /// It was reported; held by the shell.
     Reported(Attachment),
-    /// The job ended with the elves that ran it, as often as the limit allows.
+    /// The job was lost with its elf while nothing else ran there, so often: as the limit allows.
     ElvesLost(u32),
 }
 

@@ -31,6 +31,7 @@ impl Emitting<'_> {
         if must_commit || !records.is_empty() || self.jobs.has_to_store() {
             self.jobs.store_starts();
         }
+        effects.blamed.append(&mut self.jobs.take_blamed());
         let touched = self.jobs.take_touched();
         effects.jobs.reserve(touched.len());
         effects.changes.reserve(touched.len());
@@ -101,6 +102,8 @@ impl Emitting<'_> {
             submission,
             attempt: job.attempt,
             elves_lost: job.elves_lost.into(),
+            elves_lost_alone: job.elves_lost_alone.into(),
+            beside: self.jobs.beside(slot).to_vec(),
             evaluate: job.evaluate,
             running,
             attempts: if job.attempt > Attempt(0) { self.jobs.attempts(slot).to_vec() } else { Vec::new() },

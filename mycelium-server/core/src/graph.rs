@@ -6,11 +6,12 @@ use crate::config::Config;
 use crate::effects::{End, FailedBy};
 use crate::evaluations::Evaluations;
 use crate::ids::Clocks;
-use crate::image::{AttemptEnd, Running};
+use crate::image::{AttemptEnd, BESIDE_KEPT, Running};
 use crate::index::Slot;
 use crate::jobs::{Edge, Ended, Ending, Jobs, State};
 use crate::propagation::Propagation;
 use crate::status::FinalStatus;
+use crate::suspicion::Loss;
 use crate::timers::{TimerKey, Timers};
 
 mod evaluate;
@@ -120,17 +121,25 @@ impl Graph<'_> {
         self.jobs.set_state(slot, State::Ready { queued: true });
     }
 
-    /// A running job comes back because its elf is lost, or ends if it has been the end of too many elves.
-    pub(crate) fn elf_lost(&mut self, now: Clocks, slot: Slot, held: Running, may_have_started: bool) {
-        if may_have_started {
-            self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::ElfLost);
-            let elves_lost = self.jobs.count_elf_lost(slot);
-            if elves_lost >= self.config.elves_lost_max {
-                let end = End::Failed(FailedBy::ElvesLost(elves_lost));
-                return self.finish(now, slot, Ending::unreported(end, Some(held)));
-            }
-        } else {
+    /// A running job comes back because its elf is lost, or ends if it alone was the end of too many.
+    pub(crate) fn elf_lost(&mut self, now: Clocks, slot: Slot, held: Running, loss: &Loss<'_>) {
+        if !loss.may_have_started {
             self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::ElfLostBefore);
+            return self.jobs.set_state(slot, State::Ready { queued: true });
+        }
+        self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::ElfLost);
+        let id = self.jobs[slot].id;
+        let beside = loss.started.iter().copied().filter(|other| *other != id).take(BESIDE_KEPT);
+        let alone = self.jobs.count_elf_lost(slot, beside, loss.is_alone);
+        #[cfg(feature = "planted-bugs")]
+        let (alone, loss) = if self.config.leaves_out(crate::config::PlantedBug::InnocentEnded) {
+            (self.jobs[slot].elves_lost.into(), &Loss { is_alone: true, ..*loss })
+        } else {
+            (alone, loss)
+        };
+        if loss.is_alone && alone >= self.config.elves_lost_max {
+            let end = End::Failed(FailedBy::ElvesLost(alone));
+            return self.finish(now, slot, Ending::unreported(end, Some(held)));
         }
         self.jobs.set_state(slot, State::Ready { queued: true });
     }

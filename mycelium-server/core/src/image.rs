@@ -69,6 +69,10 @@ pub struct LiveJob {
     pub attempt: Attempt,
     /// How many of its attempts ended because their elf was lost.
     pub elves_lost: u32,
+    /// In how many of those nothing else ran there.
+    pub elves_lost_alone: u32,
+    /// Jobs that can have been running beside it in those, the latest [`BESIDE_KEPT`].
+    pub beside: Vec<JobId>,
     /// Whether it is evaluated when all it waits for has ended, before anything else: it has a condition or a list to
     /// be run over, or a job that it depends on was skipped.
     pub evaluate: bool,
@@ -94,6 +98,9 @@ pub struct Running {
     /// When it was started, as far as that is known; not before `since`. In records of before it was stored: `since`.
     pub started: Option<Timestamp>,
 }
+
+/// How many jobs are kept that ran beside one that was lost with its elf: the latest.
+pub const BESIDE_KEPT: usize = 8;
 
 /// How many attempts are kept of a job: the latest.
 pub const ATTEMPTS_KEPT: usize = 16;

@@ -13,11 +13,13 @@ use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot};
 use crate::labels::Labels;
 use crate::signature::Judged;
 use crate::status::FinalCounts;
+use crate::suspicion::Suspicion;
 
 mod attempts;
 mod check;
 mod endings;
 mod flows;
+mod losses;
 mod names;
 mod recents;
 mod slab;
@@ -27,6 +29,7 @@ mod traits;
 
 pub(crate) use attempts::Attempts;
 pub(crate) use flows::{Flow, Flows};
+use losses::Losses;
 pub(crate) use names::{Elf, FreeSlot, Names, Queue, Task};
 pub(crate) use recents::{Recent, Recents};
 pub(crate) use slab::{Edge, Job, Named, Rank, Slab, State, UNTOUCHED};
@@ -122,6 +125,9 @@ pub(crate) struct Jobs {
     names: Names,
     recents: Recents,
     attempts: Attempts,
+    losses: Losses,
+    /// The jobs that the batch has ended because they were lost with their elves, and what ran beside each.
+    blamed: Vec<(JobId, Vec<JobId>)>,
     counts: Unfinished,
     /// The numbers given out. The one of sessions is not kept here.
     counters: Counters,
@@ -220,6 +226,11 @@ impl Jobs {
     /// The attempts of an unfinished job that are over.
     pub(crate) fn attempts(&self, slot: Slot) -> &[PastAttempt] {
         self.attempts.of(slot)
+    }
+
+    /// Jobs that can have been running beside an unfinished job when it was lost with its elf.
+    pub(crate) fn beside(&self, slot: Slot) -> &[JobId] {
+        self.losses.beside(slot)
     }
 
     pub(crate) fn flows(&self) -> &Flows {
@@ -354,8 +365,8 @@ impl Jobs {
 /// Names, and who could take what.
 impl Jobs {
     /// What a job names that is about to be taken in, which then is one of its users.
-    pub(crate) fn use_of(&mut self, head: &JobHead, judged: Judged) -> Named {
-        self.names.use_of(head, judged)
+    pub(crate) fn use_of(&mut self, head: &JobHead, judged: Judged, suspicion: Suspicion) -> Named {
+        self.names.use_of(head, judged, suspicion)
     }
 
     /// The elf that a session offers.
@@ -381,6 +392,11 @@ impl Jobs {
     /// Takes what the batch has changed of jobs.
     pub(crate) fn take_touched(&mut self) -> Vec<Touched> {
         std::mem::take(&mut self.touched)
+    }
+
+    /// Takes the jobs that the batch has ended because they were lost with their elves, and what ran beside each.
+    pub(crate) fn take_blamed(&mut self) -> Vec<(JobId, Vec<JobId>)> {
+        std::mem::take(&mut self.blamed)
     }
 
     /// A job that was touched has been emitted.

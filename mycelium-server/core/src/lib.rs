@@ -39,6 +39,7 @@ mod serve;
 mod sessions;
 mod submissions;
 mod submit;
+mod suspicion;
 mod timers;
 mod views;
 mod work;

@@ -6,19 +6,23 @@ use std::sync::Arc;
 use crate::command::{ElfOffer, Hello, Window};
 use crate::effects::{Effects, Reply, Send};
 use crate::graph::Graph;
-use crate::ids::{AssignNumber, Clocks, InstanceId, SecretDigest, SessionId, Token};
+use crate::ids::{AssignNumber, Clocks, InstanceId, JobId, SecretDigest, SessionId, Token};
 use crate::image::{AttemptEnd, SessionRecord};
 use crate::index::{ElfIdx, SessionIdx, Slot};
 use crate::outbox::Outbox;
 use crate::sessions::{Declared, Held, Session, Sessions};
+use crate::suspicion::Loss;
 use crate::timers::TimerKey;
 
 mod closed;
 mod delayed;
+mod isolate;
 mod outcomes;
 mod place;
 mod starts;
 mod unfit;
+
+pub(crate) use place::choose;
 
 /// How a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,7 +222,11 @@ impl Serving<'_> {
         self.graph.timers.cancel(TimerKey::Lease(session));
         self.graph.timers.cancel(TimerKey::Unconfirmed(session));
         let started = self.may_have_started(session);
-        for (assign, held) in self.sessions.take_held(session) {
+        let all = self.sessions.take_held(session);
+        let is_alone = all.len() == 1;
+        let of_started = all.iter().filter(|(assign, held)| started.contains(assign) && held.job.is_some());
+        let started_jobs: Vec<JobId> = of_started.map(|(_, held)| held.token.job).collect();
+        for (assign, held) in all {
             let may_have_started = started.contains(&assign);
             let Some(slot) = held.job else { continue };
             let entry = &self.sessions[session];
@@ -228,7 +236,10 @@ impl Serving<'_> {
                 held.started = None;
             }
             match how {
-                SessionEnd::Lost => self.graph.elf_lost(now, slot, held, may_have_started),
+                SessionEnd::Lost => {
+                    let loss = Loss { may_have_started, is_alone, started: &started_jobs };
+                    self.graph.elf_lost(now, slot, held, &loss);
+                }
                 SessionEnd::Goodbye => self.graph.hand_back(now, slot, held, AttemptEnd::HandedBack),
             }
         }

@@ -1,6 +1,6 @@
 //! Sessions: who is there, what they offer and what they hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::command::Window;
@@ -9,6 +9,10 @@ use crate::image::{Running, SessionRecord};
 use crate::index::{Arena, DeclarationIdx, ElfIdx, SessionIdx, Slot, TaskIdx, of};
 use crate::invariants::{InvariantViolation, check};
 use crate::jobs::{FreeSlot, Jobs};
+
+mod isolation;
+
+pub(crate) use isolation::KeptFor;
 
 /// What is delayed is numbered from here, above all that is sent.
 const DELAYED: AssignNumber = AssignNumber(1 << 63);
@@ -38,6 +42,10 @@ pub(crate) struct Session {
     pub(crate) held: BTreeMap<AssignNumber, Held>,
     /// Where to find the attempts that were cancelled in its hands: their jobs are gone.
     pub(crate) cancelled_in_flight: BTreeMap<Token, AssignNumber>,
+    /// How many of the attempts held are of suspects.
+    pub(crate) suspects: u32,
+    /// The job that it is kept for: it is given nothing else.
+    pub(crate) kept_for: Option<KeptFor>,
     pub(crate) last_assign: AssignNumber,
     /// Up to here assignments are known to have reached it, whatever its stream's numbers say: it has named those
     /// it holds in a `Hello` since.
@@ -83,6 +91,8 @@ pub(crate) struct Held {
     pub(crate) since: Timestamp,
     /// When it was started, if it is known to have been.
     pub(crate) started: Option<Timestamp>,
+    /// Whether the job is a suspect.
+    pub(crate) is_suspect: bool,
 }
 
 /// The sessions that are alive.
@@ -92,6 +102,8 @@ pub(crate) struct Sessions {
     by_id: BTreeMap<SessionId, SessionIdx>,
     /// The newest session of each instance. It may have older ones, which wait for whoever has their secret.
     by_instance: BTreeMap<InstanceId, SessionIdx>,
+    /// Those that are kept for a job each.
+    kept: BTreeSet<SessionIdx>,
     /// The newest number given out.
     last: SessionId,
 }
@@ -183,6 +195,7 @@ impl Sessions {
     /// It is over; what it held must have been taken before. Nothing of what it offers is in use any more.
     pub(crate) fn remove(&mut self, jobs: &mut Jobs, session: SessionIdx) {
         let Some(entry) = self.arena.remove(session) else { return };
+        self.kept.remove(&session);
         self.by_id.remove(&entry.id);
         if self.by_instance.get(&entry.instance) == Some(&session) {
             self.by_instance.remove(&entry.instance);
@@ -275,7 +288,7 @@ impl Sessions {
     /// it.
     fn refresh_free_slot(&mut self, jobs: &mut Jobs, session: SessionIdx, elf: ElfIdx) {
         let entry = &mut self.arena[session];
-        let is_open = entry.is_connected && !entry.is_draining;
+        let is_open = entry.is_connected && !entry.is_draining && entry.is_kept_free_for(elf);
         let Some(offer) = entry.offers.get_mut(&elf) else { return };
         let has_free = is_open && offer.is_offered() && offer.held < offer.window.jobs;
         let free = has_free.then_some(FreeSlot { held: offer.held, id: entry.id, session });
@@ -297,6 +310,7 @@ impl Sessions {
         let elf = held.elf;
         let entry = &mut self.arena[session];
         entry.held.insert(assign, held);
+        entry.suspects += u32::from(held.is_suspect);
         entry.offers.entry(elf).or_default().held += 1;
         self.refresh_free_slot(jobs, session, elf);
         assign
@@ -322,10 +336,13 @@ impl Sessions {
         if held.job.is_none() {
             entry.cancelled_in_flight.remove(&held.token);
         }
+        entry.suspects -= u32::from(held.is_suspect);
         if let Some(offer) = entry.offers.get_mut(&held.elf) {
             offer.held -= 1;
         }
+        let kept_for = entry.kept_for.map(|kept| kept.elf).filter(|elf| *elf != held.elf);
         self.refresh_free_slot(jobs, session, held.elf);
+        kept_for.into_iter().for_each(|elf| self.refresh_free_slot(jobs, session, elf));
         self.drop_offer_if_unused(jobs, session, held.elf);
         Some(held)
     }
@@ -343,6 +360,7 @@ impl Sessions {
     pub(crate) fn take_held(&mut self, session: SessionIdx) -> BTreeMap<AssignNumber, Held> {
         let entry = &mut self.arena[session];
         entry.cancelled_in_flight.clear();
+        entry.suspects = 0;
         std::mem::take(&mut entry.held)
     }
 
@@ -421,6 +439,11 @@ impl Sessions {
 }
 
 impl Session {
+    /// Whether it may be given a job of this elf, as far as that hangs on what it is kept for.
+    fn is_kept_free_for(&self, elf: ElfIdx) -> bool {
+        self.kept_for.is_none_or(|kept| kept.elf == elf && self.held.is_empty())
+    }
+
     /// Who holds an attempt that it holds, as it is stored.
     pub(crate) fn running(&self, held: &Held) -> Running {
         let (session, instance) = (self.id, self.instance);
@@ -441,6 +464,9 @@ impl Session {
                 check(is_found, "cancelled attempts are found", || format!("{:?}", held.token))?;
             }
         }
+        let suspects = self.held.values().filter(|held| held.is_suspect).count();
+        check(suspects == self.suspects as usize, "suspects are counted", || self.id.to_string())?;
+        check(suspects <= 1, "no two suspects run in one process", || self.id.to_string())?;
         let are_held = cancelled == self.cancelled_in_flight.len();
         check(are_held, "cancelled attempts are held", || self.id.to_string())?;
         for (elf, offer) in &self.offers {
@@ -450,6 +476,7 @@ impl Session {
             })?;
             let may_take = self.is_connected
                 && !self.is_draining
+                && self.is_kept_free_for(*elf)
                 && offer.is_offered()
                 && offer.held < offer.window.jobs;
             let holds = offer.free_slot.is_some() == may_take

@@ -15,6 +15,7 @@ use crate::labels::Labels;
 use crate::outbox::Outbox;
 use crate::preconditions::Finished;
 use crate::submissions::{Phase, Submission, Submissions};
+use crate::suspicion::Suspicion;
 use crate::work::Backlog;
 
 use plan::{Dependency, Intake, Plan, Planner};
@@ -170,7 +171,7 @@ impl Submitting<'_> {
             true => JobHead { shape: crate::signature::Shape::UNKNOWN, ..head },
             false => head,
         };
-        let named = self.graph.jobs.use_of(&head, judged);
+        let named = self.graph.jobs.use_of(&head, judged, Suspicion::None);
         let job = Job {
             evaluate: evaluate
                 || dependencies.iter().any(|dependency| matches!(dependency, Dependency::Skipped)),

@@ -93,6 +93,17 @@ pub enum Explanation {
         /// How many jobs of its task that they take as well stand before it, counted up to 1,000.
         jobs_before: u32,
     },
+    /// It may be what ended the processes that it was lost with, and waits for one in which that can be told.
+    Suspected {
+        /// In how many it can have been started.
+        elves_lost: u32,
+        /// Whether it waits for one that runs nothing else; if not, for one that runs no other such job.
+        isolated: bool,
+        /// How many connected instances offer its task.
+        instances: u32,
+        /// If one is kept for it: which, and how many attempts that one still holds.
+        kept: Option<(InstanceId, u32)>,
+    },
     /// An instance holds it.
     Held {
         /// Who, since when.

@@ -79,3 +79,13 @@ fn values_that_nobody_judges_are_found() {
 fn a_declaration_that_is_asked_again_is_found() {
     is_found(PlantedBug::RefusalForgotten);
 }
+
+#[test]
+fn suspects_that_run_together_are_found() {
+    is_found(PlantedBug::SuspectsTogether);
+}
+
+#[test]
+fn an_innocent_that_is_ended_is_found() {
+    is_found(PlantedBug::InnocentEnded);
+}

@@ -34,6 +34,8 @@ pub(crate) struct EndedBy {
 pub(crate) struct Built {
     pub(crate) batch: Batch,
     pub(crate) failures: HashMap<JobId, EndedBy>,
+    /// What ran beside jobs that end because they were lost with their elves.
+    blamed: HashMap<JobId, Vec<JobId>>,
 }
 
 /// Takes the records out of `effects` and joins them with the bodies that the commands carried.
@@ -47,7 +49,8 @@ pub(crate) fn build(
     let records = std::mem::take(&mut effects.records);
     let jobs = Vec::with_capacity(effects.jobs.len());
     let batch = Batch { counters, jobs, records, elves, revisions, ..Batch::default() };
-    let mut built = Built { batch, failures: HashMap::new() };
+    let blamed = std::mem::take(&mut effects.blamed).into_iter().collect();
+    let mut built = Built { batch, failures: HashMap::new(), blamed };
     for write in effects.jobs.drain(..) {
         let change = job_change(write, bodies, &mut built)?;
         built.batch.jobs.push(change);
@@ -112,7 +115,10 @@ fn end(
             }
         },
         End::Failed(FailedBy::ElvesLost(times)) => {
-            End::Failed(add_failure(FailureBody::elves_lost(times), finished, built))
+            let beside = built.blamed.remove(&job).unwrap_or_default();
+            let FinishedJob { head, elves_lost, .. } = finished;
+            let failure = FailureBody::elves_lost(times, *elves_lost, &beside);
+            End::Failed(add_failure(failure.in_task(&head.elf, &head.task, None), finished, built))
         }
         End::UpstreamFailed(cause) => End::UpstreamFailed(cause),
         End::Cancelled => End::Cancelled,

@@ -1,7 +1,7 @@
 //! Failures as the broker keeps them, and those it makes itself.
 
 use bytes::Bytes;
-use mycelium_core::ids::FailureId;
+use mycelium_core::ids::{FailureId, JobId};
 use mycelium_proto::v1;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -65,9 +65,19 @@ impl FailureBody {
         }
     }
 
-    /// The elves that ran the job were lost, as often as the limit allows.
-    pub(crate) fn elves_lost(times: u32) -> Self {
-        let message = format!("the elf that ran the job was lost {times} times, which is the limit");
+    /// The process that ran the job was lost, in all so often, and `alone` times while nothing else ran there, which is the
+    /// limit. `beside`: jobs that can have been running there the other times.
+    pub(crate) fn elves_lost(alone: u32, in_all: u32, beside: &[JobId]) -> Self {
+        let mut message = format!(
+            "the process that ran the job was lost {alone} times while nothing else ran there, which is the limit"
+        );
+        if in_all > alone {
+            message.push_str(&format!("; it was lost {in_all} times in all"));
+        }
+        if !beside.is_empty() {
+            let beside: Vec<String> = beside.iter().map(ToString::to_string).collect();
+            message.push_str(&format!(", beside jobs that ran there before: {}", beside.join(", ")));
+        }
         Self::by_broker("ElfLostError", message)
     }
 

@@ -108,7 +108,7 @@ pub(crate) fn start_within(
     };
     let driver = Driver::new(core, disk, &handle, inbox, progress, evaluator);
     // Whoever started the broker may have stopped listening to how it ended.
-    let run = async move { drop(end.send(driver.run().await)) };
+    let run = async move { drop(end.send(Box::pin(driver.run()).await)) };
     match place {
         Place::Task(runtime) => drop(runtime.spawn(run)),
         Place::OwnThread => {

@@ -46,6 +46,9 @@ pub(crate) enum Reason {
         /// For how long the tasks of one of them have stood still, if they do.
         late_by: Option<Duration>,
     },
+    /// It may be what ended the processes that it was lost with. `kept`: the instance that is kept for it, and how many
+    /// attempts that one still holds.
+    Suspected { elves_lost: u32, isolated: bool, instances: u32, kept: Option<(InstanceId, u32)> },
     /// An instance holds it.
     Held {
         running: Running,
@@ -109,6 +112,9 @@ pub(crate) async fn explain(handle: &Handle, id: JobId) -> Result<(Job, Reason),
         Explanation::NoFreeWindow { instances, window, held, jobs_before } => {
             let late_by = late_by_of_elf(handle, view.head.elf.clone()).await?;
             Reason::NoFreeWindow { instances, window, held, jobs_before, late_by }
+        }
+        Explanation::Suspected { elves_lost, isolated, instances, kept } => {
+            Reason::Suspected { elves_lost, isolated, instances, kept }
         }
         Explanation::Held { running, connected } => {
             Reason::Held { running, connected, late_by: late_by(handle, running.session) }

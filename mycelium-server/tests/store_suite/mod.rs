@@ -114,6 +114,8 @@ pub(crate) fn live(number: u8) -> LiveJob {
         submission: None,
         attempt: Attempt(0),
         elves_lost: 0,
+        elves_lost_alone: 0,
+        beside: Vec::new(),
         evaluate: false,
         running: None,
         attempts: vec![attempt(1)],

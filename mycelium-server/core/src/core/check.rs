@@ -6,7 +6,8 @@ use super::Core;
 use crate::index::{DeclarationIdx, FlowIdx, Slot, SubmissionIdx};
 use crate::invariants::{InvariantViolation, check};
 use crate::jobs::State;
-use crate::sessions::Declared;
+use crate::serve::choose;
+use crate::sessions::{Declared, is_delayed};
 use crate::submissions::Phase;
 use crate::timers::TimerKey;
 use crate::work::Work;
@@ -195,6 +196,15 @@ impl Core {
                 );
                 check(runs, "held attempts run, or were cancelled", || format!("{:?}", held.token))?;
             }
+            if let Some(State::Running { session: holder, assign, .. }) =
+                session.kept_for.and_then(|kept| self.jobs.follow(kept.job)).map(|job| job.state)
+            {
+                let came_after = session.held.keys().any(|held| *held > assign && !is_delayed(*held));
+                let is_kept = holder == index && !came_after;
+                check(is_kept, "nothing comes beside a job that has its process to itself", || {
+                    session.id.to_string()
+                })?;
+            }
             for elf in session.offers.keys() {
                 let is_known = self.jobs.elf(*elf).sessions.get(&session.id) == Some(&index);
                 check(is_known, "elves know their sessions", || session.id.to_string())?;
@@ -239,9 +249,7 @@ impl Core {
                 let Some(free) = offer.free_slot else { continue };
                 all.insert((elf, free));
                 let entry = self.jobs.elf(elf);
-                let waits = offer.declared.as_ref().is_some_and(|declared| {
-                    !self.jobs.names().declaration(declared.declaration).heads.is_empty()
-                });
+                let waits = choose(&self.config, &self.jobs, &self.sessions, free, elf).is_some();
                 check(
                     !waits || self.jobs.names().is_to_place(elf),
                     "no job waits where a slot is free",

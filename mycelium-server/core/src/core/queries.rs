@@ -8,7 +8,9 @@ use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Token};
 use crate::image::{Counters, PastAttempt};
 use crate::index::{FlowIdx, Slot};
 use crate::jobs::{Job, State, Unfinished};
+use crate::sessions::Session;
 use crate::status::Status;
+use crate::suspicion::Suspicion;
 use crate::timers::TimerKey;
 use crate::views::{
     Counts, ElfView, Explanation, FlowView, InstanceView, JobView, ListCursor, ListFilter, ListPage,
@@ -125,6 +127,9 @@ impl Core {
                 unfit.push((session.id, session.instance));
             }
         }
+        if instances > 0 && held < window && queue.kind.suspicion != Suspicion::None {
+            return self.explain_suspect(slot, job, instances);
+        }
         if instances > 0 {
             let jobs_before = self.jobs_before(slot, job);
             return Explanation::NoFreeWindow { instances, window, held, jobs_before };
@@ -135,6 +140,17 @@ impl Core {
         let instances = u32::try_from(unfit.len()).unwrap_or(u32::MAX);
         unfit.truncate(UNFIT_SHOWN_MAX);
         Explanation::NoFittingInstance { instances, some: unfit }
+    }
+
+    fn explain_suspect(&self, slot: Slot, job: &Job, instances: u32) -> Explanation {
+        let kept = self.sessions.kept_for(self.jobs.edge_to(slot)).map(|session| &self.sessions[session]);
+        let n_held = |session: &Session| u32::try_from(session.held.len()).unwrap_or(u32::MAX);
+        Explanation::Suspected {
+            elves_lost: job.elves_lost.into(),
+            isolated: self.jobs.queue_of(job).kind.suspicion == Suspicion::Isolated,
+            instances,
+            kept: kept.map(|session| (session.instance, n_held(session))),
+        }
     }
 
     /// How many ready jobs of its task stand before a job, in the queues that somebody takes who takes it.

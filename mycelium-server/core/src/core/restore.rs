@@ -8,9 +8,10 @@ use crate::ids::{FlowId, JobId, JobNumber, SessionId, Steady, SubmissionId, Toke
 use crate::image::{FlowRecord, Image, LiveJob, Running, SessionRecord, SubmissionRecord};
 use crate::index::{FlowIdx, Slot, SubmissionIdx};
 use crate::jobs::{Edge, Job, State};
-use crate::sessions::{Held, Sessions};
+use crate::sessions::{Held, KeptFor, Sessions};
 use crate::signature::Judged;
 use crate::submissions::{Phase, Submission, Submissions};
+use crate::suspicion::Suspicion;
 use crate::timers::TimerKey;
 use crate::work::{Drop, Work};
 
@@ -109,16 +110,18 @@ impl Restore {
             return Err(RestoreError::RunningImpossible(live.head.id));
         }
         let flow = core.jobs.expect_flow(live.head.flow);
-        let named = core.jobs.use_of(&live.head, Judged::NOT);
+        let elves_lost = u8::try_from(live.elves_lost).unwrap_or(u8::MAX);
+        let named = core.jobs.use_of(&live.head, Judged::NOT, Suspicion::of(elves_lost));
         let job = Job {
             // Which state it has is known only when all jobs are there.
             state: State::Pending { waiting: 0 },
             attempt: live.attempt,
-            elves_lost: u8::try_from(live.elves_lost).unwrap_or(u8::MAX),
+            elves_lost,
+            elves_lost_alone: u8::try_from(live.elves_lost_alone).unwrap_or(u8::MAX),
             evaluate: live.evaluate,
             ..Job::new(&live.head, live.digest, flow, named)
         };
-        let slot = core.jobs.restore(job, live.attempts);
+        let slot = core.jobs.restore(job, live.attempts, live.beside);
         if let Some(submission) = live.submission {
             self.submissions.push((slot, submission));
         }
@@ -309,11 +312,18 @@ fn restore_running(core: &mut Core, slot: Slot, running: Running) -> Result<(), 
     }
     let elf = core.jobs.task_of(job).elf;
     let token = Token { job: job.id, attempt: job.attempt };
+    let suspicion = core.jobs.queue_of(job).kind.suspicion;
+    // Brokers of before ran several suspects beside each other. They are told apart when they are lost once more.
+    let is_suspect = suspicion != Suspicion::None && core.sessions[session].suspects == 0;
     let Running { revision, build, since, started, .. } = running;
-    let held = Held { token, elf, job: Some(slot), revision, build, since, started };
+    let held = Held { token, elf, job: Some(slot), revision, build, since, started, is_suspect };
     let assign = core.sessions.hold(&mut core.jobs, session, held);
     core.jobs.names_mut().add_session(elf, running.session, session);
     core.jobs.set_restored(slot, State::Running { session, assign, is_started: started.is_some() });
+    if suspicion == Suspicion::Isolated {
+        let job = core.jobs.edge_to(slot);
+        core.sessions.keep(&mut core.jobs, session, KeptFor { job, elf });
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::jobs::{Arrival, Job, State};
 use crate::preconditions::Finished;
 use crate::signature::Judged;
 use crate::status::FinalStatus;
+use crate::suspicion::Suspicion;
 
 /// The jobs that may come back, and how they hang together.
 struct Candidates {
@@ -153,7 +154,7 @@ impl Graph<'_> {
         self.jobs.forget_finished(&job.head.id, flow, job.status);
         let depends_on_skipped =
             job.depends_on.iter().any(|id| self.ended_as(id, finished) == Ok(FinalStatus::Skipped));
-        let named = self.jobs.use_of(&job.head, Judged::NOT);
+        let named = self.jobs.use_of(&job.head, Judged::NOT, Suspicion::None);
         let on: Vec<(JobId, Slot)> =
             job.depends_on.iter().filter_map(|id| Some((*id, self.jobs.find(id)?))).collect();
         let slot = self.jobs.insert(Arrival {

@@ -55,6 +55,8 @@ impl Jobs {
 
     /// Attempts that are over are of unfinished jobs, few, and in order.
     fn check_attempts(&self) -> Result<(), InvariantViolation> {
+        let of_live = self.losses.slots().all(|slot| self.slab[slot].elves_lost > 0);
+        check(of_live, "only what was lost was lost beside others", || format!("{:?}", self.losses))?;
         for (slot, attempts) in self.attempts.iter() {
             let job = &self.slab[slot];
             let is_live = job.state != State::Vacant && !attempts.is_empty();

@@ -1,7 +1,7 @@
 //! How jobs end, and how they are remembered.
 
 use super::{Ended, Ending, Job, Jobs, Now, Recent, State, ToStore, Touched};
-use crate::effects::{FinishedJob, SpecRecord};
+use crate::effects::{End, FailedBy, FinishedJob, SpecRecord};
 use crate::ids::{FinishNumber, JobId, Timestamp};
 use crate::index::{FlowIdx, Slot};
 use crate::status::FinalStatus;
@@ -22,6 +22,10 @@ impl Jobs {
         let mut record = self.finished_record(&job, at, ending);
         record.elements = elements;
         record.attempts = self.attempts.remove(slot);
+        let beside = self.losses.remove(slot);
+        if let End::Failed(FailedBy::ElvesLost(_)) = ending.end {
+            self.blamed.push((job.id, beside));
+        }
         self.touched[job.touch as usize].now = Now::Finished(Box::new(record));
         self.names.unuse(job.named());
         self.remember(&job, ending);
@@ -51,6 +55,7 @@ impl Jobs {
         self.set_state(slot, State::Vacant);
         let job = self.slab.remove(slot);
         self.attempts.remove(slot);
+        self.losses.remove(slot);
         self.touched[job.touch as usize].now = Now::Dropped;
         self.names.unuse(job.named());
         self.flows.may_be_idle(job.flow);

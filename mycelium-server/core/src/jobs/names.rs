@@ -9,6 +9,7 @@ use crate::image::JobHead;
 use crate::index::{Arena, DeclarationIdx, ElfIdx, QueueIdx, SessionIdx, TaskIdx, of};
 use crate::invariants::{InvariantViolation, check};
 use crate::signature::Judged;
+use crate::suspicion::Suspicion;
 
 mod check;
 mod declared;
@@ -90,10 +91,10 @@ impl Names {
     }
 
     /// What a job names, with one more user.
-    pub(super) fn use_of(&mut self, head: &JobHead, judged: Judged) -> Named {
+    pub(super) fn use_of(&mut self, head: &JobHead, judged: Judged, suspicion: Suspicion) -> Named {
         let elf = self.intern_elf(&head.elf);
         let task = self.use_task(elf, &head.task);
-        let queue = self.use_queue(task, Kind { shape: head.shape.clone(), judged });
+        let queue = self.use_queue(task, Kind { shape: head.shape.clone(), judged, suspicion });
         self.unuse_task(task);
         Named { queue, traits: self.traits.use_of(head) }
     }

@@ -63,6 +63,8 @@ pub(crate) struct Job {
     pub(crate) evaluate: bool,
     /// How many of its attempts ended because their elf was lost, up to 255.
     pub(crate) elves_lost: u8,
+    /// In how many of those nothing else ran there, up to 255.
+    pub(crate) elves_lost_alone: u8,
     /// How often it has come back without an outcome since the core was made, up to 255. In memory only.
     pub(crate) handed_back: u8,
 }
@@ -87,6 +89,7 @@ impl Job {
             touch: UNTOUCHED,
             evaluate: false,
             elves_lost: 0,
+            elves_lost_alone: 0,
             handed_back: 0,
         }
     }

@@ -1,7 +1,7 @@
 //! How a job goes from one state to the next: its counts, its queue and its touch change here and nowhere else.
 
 use super::{Arrival, Edge, Job, Jobs, Now, State, ToStore, Touched, UNTOUCHED};
-use crate::ids::{AssignNumber, JobNumber, Timestamp};
+use crate::ids::{AssignNumber, JobId, JobNumber, Timestamp};
 use crate::image::{AttemptEnd, JobHead, PastAttempt, Running};
 use crate::index::{DeclarationIdx, FlowIdx, Slot};
 
@@ -31,9 +31,10 @@ impl Jobs {
     }
 
     /// Takes in a job as the store has it, to be linked and then [entered](Self::enter_new).
-    pub(crate) fn restore(&mut self, job: Job, attempts: Vec<PastAttempt>) -> Slot {
+    pub(crate) fn restore(&mut self, job: Job, attempts: Vec<PastAttempt>, beside: Vec<JobId>) -> Slot {
         let slot = self.slab.insert(job);
         self.attempts.insert(slot, attempts);
+        self.losses.push(slot, beside);
         slot
     }
 
@@ -124,13 +125,6 @@ impl Jobs {
         self.touch_record(slot);
         let number = self.slab[slot].attempt;
         self.attempts.push(slot, PastAttempt { number, held, ended_at, how });
-    }
-
-    /// One more of its attempts has ended with its elf. Returns how many have.
-    pub(crate) fn count_elf_lost(&mut self, slot: Slot) -> u32 {
-        let job = &mut self.slab[slot];
-        job.elves_lost = job.elves_lost.saturating_add(1);
-        job.elves_lost.into()
     }
 
     /// It has come back without an outcome once more. Returns how often it had before.

@@ -2,19 +2,23 @@
 
 use std::ops::Bound;
 
+use crate::config::Config;
+#[cfg(feature = "planted-bugs")]
+use crate::config::PlantedBug;
 use crate::effects::Assignment;
 use crate::ids::{Clocks, Revision, Token};
 use crate::index::{ElfIdx, SessionIdx, Slot};
-use crate::jobs::{FreeSlot, State};
+use crate::jobs::{FreeSlot, Jobs, Queue, State};
 use crate::serve::Serving;
-use crate::sessions::Held;
+use crate::sessions::{Held, Sessions};
+use crate::suspicion::Suspicion;
 
 /// How many assignments a batch makes for each job that it may end because of others.
 const ASSIGNMENTS_PER_STEP: usize = 4;
 
 /// What a session declares of a task for which it gets a job.
 #[derive(Clone, Copy)]
-struct Terms {
+pub(crate) struct Terms {
     revision: Revision,
     /// Whether the values of the job's arguments are known to fit.
     is_judged: bool,
@@ -23,6 +27,7 @@ struct Terms {
 impl Serving<'_> {
     /// Places jobs for the elves where something has changed. What the bound of a batch leaves over waits for the next.
     pub(crate) fn place(&mut self, now: Clocks) {
+        self.end_isolation();
         let mut budget = self.graph.config.step_max() * ASSIGNMENTS_PER_STEP;
         while let Some(elf) = self.graph.jobs.names_mut().pop_to_place() {
             self.place_elf(now, elf, &mut budget);
@@ -43,9 +48,16 @@ impl Serving<'_> {
             let entry = self.graph.jobs.elf(elf);
             let after = passed.map_or(Bound::Unbounded, Bound::Excluded);
             let Some(&free) = entry.free_slots.range((after, Bound::Unbounded)).next() else { return };
-            let Some((slot, terms)) = self.best_for(free, elf) else {
-                passed = Some(free);
-                continue;
+            let (slot, terms) = match choose(self.graph.config, self.graph.jobs, self.sessions, free, elf) {
+                Some(Choice::Assign(slot, terms)) => (slot, terms),
+                Some(Choice::Isolate(slot)) => {
+                    self.isolate(elf, free.session, slot);
+                    continue;
+                }
+                None => {
+                    passed = Some(free);
+                    continue;
+                }
             };
             *budget -= 1;
             if self.graph.jobs.is_cancelling(&self.graph.jobs[slot]) {
@@ -54,22 +66,6 @@ impl Serving<'_> {
                 self.assign(now, elf, free.session, slot, terms);
             }
         }
-    }
-
-    /// The best job that what the session declares takes.
-    fn best_for(&self, free: FreeSlot, elf: ElfIdx) -> Option<(Slot, Terms)> {
-        let declared = self.sessions[free.session].offers.get(&elf)?.declared.as_ref()?;
-        let names = self.graph.jobs.names();
-        let declaration = names.declaration(declared.declaration);
-        let (_, queue) = declaration.heads.first()?;
-        let queue = names.queue(*queue);
-        let (_, slot) = queue.ready.first()?;
-        let revision = *declared.revisions.get(&queue.task)?;
-        let signature = declaration.signature(queue.task)?.id();
-        let is_judged = queue.kind.judged.by_signature(signature).is_some();
-        #[cfg(feature = "planted-bugs")]
-        let is_judged = is_judged || self.graph.config.leaves_out(crate::config::PlantedBug::ValuesNotJudged);
-        Some((*slot, Terms { revision, is_judged }))
     }
 
     fn assign(&mut self, now: Clocks, elf: ElfIdx, session: SessionIdx, slot: Slot, terms: Terms) {
@@ -85,14 +81,78 @@ impl Serving<'_> {
             task: jobs.task_of(job).name.clone(),
             is_judged,
         };
+        let suspicion = jobs.queue_of(job).kind.suspicion;
+        if suspicion == Suspicion::Isolated {
+            self.isolate(elf, session, slot);
+        }
+        let jobs = &mut *self.graph.jobs;
         // Out of the queue first: else it would seem that a job is left for what is free.
         let assign = self.sessions.next_assign(session);
         // Of one that does not tell of starts nothing better is known.
         let started = (!self.sessions[session].tells_starts).then_some(now.wall);
         jobs.set_state(slot, State::Running { session, assign, is_started: started.is_some() });
         let build = self.sessions[session].build;
-        let held = Held { token, elf, job: Some(slot), revision, build, since: now.wall, started };
+        let is_suspect = suspicion != Suspicion::None;
+        let held =
+            Held { token, elf, job: Some(slot), revision, build, since: now.wall, started, is_suspect };
         self.sessions.hold(jobs, session, held);
         self.outbox.assign(self.sessions[session].id, assign, assignment);
     }
+}
+
+/// What is to become of a free slot.
+pub(crate) enum Choice {
+    /// It gets this job.
+    Assign(Slot, Terms),
+    /// Its session is kept for this job, and gets it when it holds nothing else.
+    Isolate(Slot),
+}
+
+/// The best job that a session with a free slot takes, by what it declares and by what it holds.
+#[cfg_attr(
+    not(feature = "planted-bugs"),
+    expect(unused_variables, reason = "it has the bugs that are planted")
+)]
+pub(crate) fn choose(
+    config: &Config,
+    jobs: &Jobs,
+    sessions: &Sessions,
+    free: FreeSlot,
+    elf: ElfIdx,
+) -> Option<Choice> {
+    let session = &sessions[free.session];
+    let declared = session.offers.get(&elf)?.declared.as_ref()?;
+    let names = jobs.names();
+    let declaration = names.declaration(declared.declaration);
+    let assign = |queue: &Queue, slot: Slot| {
+        let revision = *declared.revisions.get(&queue.task)?;
+        let signature = declaration.signature(queue.task)?.id();
+        let is_judged = queue.kind.judged.by_signature(signature).is_some();
+        #[cfg(feature = "planted-bugs")]
+        let is_judged = is_judged || config.leaves_out(PlantedBug::ValuesNotJudged);
+        Some(Choice::Assign(slot, Terms { revision, is_judged }))
+    };
+    if let Some(kept) = session.kept_for {
+        let job = jobs.follow(kept.job).filter(|job| job.state == State::Ready { queued: true })?;
+        let queue = jobs.queue_of(job);
+        let is_taken = queue.takers.contains(&declared.declaration);
+        return if is_taken { assign(queue, kept.job.slot) } else { None };
+    }
+    for (_, queue) in &declaration.heads {
+        let queue = names.queue(*queue);
+        let Some(&(_, slot)) = queue.ready.first() else { continue };
+        let suspicion = queue.kind.suspicion;
+        #[cfg(feature = "planted-bugs")]
+        let suspicion = suspicion.as_if(config);
+        match suspicion {
+            Suspicion::None => return assign(queue, slot),
+            Suspicion::Suspected if session.suspects == 0 => return assign(queue, slot),
+            Suspicion::Isolated if session.held.is_empty() => return assign(queue, slot),
+            Suspicion::Isolated if sessions.kept_for(jobs.edge_to(slot)).is_none() => {
+                return Some(Choice::Isolate(slot));
+            }
+            Suspicion::Suspected | Suspicion::Isolated => {}
+        }
+    }
+    None
 }

@@ -7,7 +7,7 @@ use mycelium_core::effects::{
     Assignment, Effects, End, FailedBy, FinishedJob, JobRecord, Refusal, Reply, Verdict,
 };
 use mycelium_core::ids::{Attachment, Attempt, ContentDigest, JobId, RequestId, SessionId, Token};
-use mycelium_core::image::{ATTEMPTS_KEPT, AttemptEnd};
+use mycelium_core::image::{ATTEMPTS_KEPT, AttemptEnd, LiveJob};
 use mycelium_core::status::FinalStatus;
 
 use super::evaluator::{Kind, decision, element, elements_of, kind};
@@ -34,6 +34,8 @@ pub(crate) struct Oracle {
     accepted: BTreeMap<JobId, u32>,
     /// Retries that were stored, by job.
     revived: BTreeMap<JobId, u32>,
+    /// In how many sessions that are over each job was all that was held, since it was submitted or brought back.
+    held_alone: BTreeMap<JobId, u32>,
     /// How often each job was handed back since it was submitted or brought back, or the broker began, and when last.
     handed_back: BTreeMap<JobId, (u32, u64)>,
     /// Jobs with the versions that have turned them down, since they were submitted or brought back, or the broker began.
@@ -215,9 +217,27 @@ impl Oracle {
         }
     }
 
+    /// A job ends with its elves only if it was all that so many of them held.
+    pub(crate) fn only_who_is_alone_ends_with_its_elf(&mut self, before: &Store, effects: &Effects) {
+        for session in &effects.records.sessions_ended {
+            let of_session = |live: &LiveJob| live.running.is_some_and(|running| running.session == *session);
+            let mut held = before.live.iter().filter(|(_, live)| of_session(live)).map(|(id, _)| *id);
+            if let (Some(only), None) = (held.next(), held.next()) {
+                *self.held_alone.entry(only).or_default() += 1;
+            }
+        }
+        for write in &effects.jobs {
+            let JobRecord::Finished(finished) = &write.after else { continue };
+            let End::Failed(FailedBy::ElvesLost(times)) = finished.end else { continue };
+            let alone = self.held_alone.get(&write.id).copied().unwrap_or_default();
+            assert!(alone >= times, "job {} ended with {times} elves, and was alone in {alone}", write.id);
+        }
+    }
+
     pub(crate) fn count_retries(&mut self, effects: &Effects) {
         for write in effects.jobs.iter().filter(|write| write.revived.is_some()) {
             *self.revived.entry(write.id).or_default() += 1;
+            self.held_alone.remove(&write.id);
             self.handed_back.remove(&write.id);
             self.turned_down.retain(|(job, _)| *job != write.id);
         }

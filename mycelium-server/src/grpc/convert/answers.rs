@@ -181,6 +181,13 @@ pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
         Reason::NotSealed { submission } => {
             Kind::NotSealed(v1::NotSealed { submission_id: id(submission.as_bytes()) })
         }
+        Reason::Suspected { elves_lost, isolated, instances, kept } => Kind::Suspected(v1::Suspected {
+            elves_lost,
+            isolated,
+            instances,
+            kept_instance_id: kept.map(|(instance, _)| id(instance.as_bytes())).unwrap_or_default(),
+            kept_holds: kept.map(|(_, holds)| holds).unwrap_or_default(),
+        }),
         Reason::HandedBack { times, until } => {
             Kind::HandedBack(v1::HandedBack { times, until: Some(timestamp(until)) })
         }

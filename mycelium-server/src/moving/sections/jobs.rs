@@ -124,6 +124,10 @@ struct UnfinishedLine {
     submission: Option<Text<SubmissionId>>,
     attempt: u32,
     elves_lost: u32,
+    #[serde(default)]
+    elves_lost_alone: u32,
+    #[serde(default)]
+    beside: Vec<Text<JobId>>,
     evaluate: bool,
     running: Option<Held>,
     attempts: Vec<PastLine>,
@@ -165,6 +169,8 @@ impl Section for Unfinished {
             submission: line.submission.map(|Text(id)| id),
             attempt: Attempt(line.attempt),
             elves_lost: line.elves_lost,
+            elves_lost_alone: line.elves_lost_alone,
+            beside: ids(line.beside),
             evaluate: line.evaluate,
             running: line.running.map(Held::read),
             attempts: line.attempts.into_iter().map(PastLine::read).collect(),
@@ -182,6 +188,8 @@ fn unfinished_line(job: &LiveJob, spec: SpecRecord) -> UnfinishedLine {
         submission: job.submission.map(Text),
         attempt: job.attempt.0,
         elves_lost: job.elves_lost,
+        elves_lost_alone: job.elves_lost_alone,
+        beside: texts(&job.beside),
         evaluate: job.evaluate,
         running: job.running.map(Held::of),
         attempts: job.attempts.iter().map(PastLine::of).collect(),

@@ -180,6 +180,8 @@ fn unfinished(number: u64) -> JobChange {
         submission: (!is_running && number.is_multiple_of(3)).then(|| submission(1)),
         attempt: Attempt(number as u32 % 7 + 1),
         elves_lost: 0,
+        elves_lost_alone: number as u32 % 3,
+        beside: if number.is_multiple_of(5) { vec![job(number), job(1)] } else { Vec::new() },
         evaluate: number.is_multiple_of(7),
         running: is_running.then(|| held(number)),
         attempts: attempts(number),

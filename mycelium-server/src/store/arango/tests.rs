@@ -119,6 +119,8 @@ fn live(number: u8) -> LiveJob {
         submission: None,
         attempt: Attempt(0),
         elves_lost: 0,
+        elves_lost_alone: 0,
+        beside: Vec::new(),
         evaluate: false,
         running: None,
         attempts: Vec::new(),

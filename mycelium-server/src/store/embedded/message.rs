@@ -83,6 +83,10 @@ pub(super) struct Live {
     pub(super) attempts: Vec<PastAttempt>,
     #[prost(message, optional, tag = "17")]
     pub(super) shape: Option<Shape>,
+    #[prost(uint32, tag = "18")]
+    pub(super) elves_lost_alone: u32,
+    #[prost(bytes = "vec", tag = "19")]
+    pub(super) beside: Vec<u8>,
 }
 
 /// Within [`Live`] and [`PastAttempt`].

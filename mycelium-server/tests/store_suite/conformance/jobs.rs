@@ -72,7 +72,14 @@ pub(crate) fn a_job_is_created_and_waits(world: &mut World) {
 
 pub(crate) fn a_live_job_is_replaced(world: &mut World) {
     world.commit(jobs(vec![created(1, &[], JobAfter::Live(live(1)))]));
-    let assigned = LiveJob { attempt: Attempt(1), running: Some(running()), elves_lost: 4, ..live(1) };
+    let assigned = LiveJob {
+        attempt: Attempt(1),
+        running: Some(running()),
+        elves_lost: 4,
+        elves_lost_alone: 1,
+        beside: vec![job(7), job(8)],
+        ..live(1)
+    };
     world.commit(jobs(vec![change(1, JobAfter::Live(assigned.clone()))]));
     for _ in 0..2 {
         assert_eq!(world.load().0, std::slice::from_ref(&assigned));

@@ -6,12 +6,14 @@ use super::Names;
 use crate::index::{DeclarationIdx, QueueIdx, TaskIdx};
 use crate::jobs::slab::Place;
 use crate::signature::{Judged, Shape};
+use crate::suspicion::Suspicion;
 
-/// What tells which declarations take a job of a task.
+/// What tells which declarations take a job of a task, and beside what it may run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind {
     pub(crate) shape: Shape,
     pub(crate) judged: Judged,
+    pub(crate) suspicion: Suspicion,
 }
 
 /// The ready ones of the jobs of one kind, for as long as there is an unfinished one of it.
@@ -85,8 +87,15 @@ impl Names {
             return None;
         }
         judged.insert(refused, false);
-        let kind = Kind { shape: kind.shape.clone(), judged: Judged::by(judged) };
+        let kind = Kind { judged: Judged::by(judged), ..kind.clone() };
         Some(self.use_queue(task, kind))
+    }
+
+    /// The queue to which a job of this one goes that is under such a suspicion, with one more user.
+    pub(in crate::jobs) fn use_queue_under(&mut self, queue: QueueIdx, suspicion: Suspicion) -> QueueIdx {
+        let Queue { task, kind, .. } = &self.queues[queue];
+        let kind = Kind { suspicion, ..kind.clone() };
+        self.use_queue(*task, kind)
     }
 
     /// Puts a job into its queue.

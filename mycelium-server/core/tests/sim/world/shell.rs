@@ -135,6 +135,7 @@ impl World {
 
     pub(super) fn commit(&mut self, effects: &Effects) {
         self.oracle.outcomes_are_as_reported(&self.store, effects);
+        self.oracle.only_who_is_alone_ends_with_its_elf(&self.store, effects);
         self.oracle.count_retries(effects);
         self.oracle.sessions.what_is_confirmed_is_not_given_away(effects);
         Oracle::every_attempt_is_recorded(effects);

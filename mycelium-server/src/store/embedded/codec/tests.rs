@@ -55,6 +55,8 @@ fn live() -> LiveJob {
         submission: Some(SubmissionId::new([5; 16])),
         attempt: Attempt(u32::MAX),
         elves_lost: 6,
+        elves_lost_alone: 5,
+        beside: vec![JobId::new([6; 16]), JobId::new([7; 16])],
         evaluate: true,
         running: Some(Running {
             session: SessionId(7),

@@ -49,6 +49,8 @@ pub(in super::super::super) struct JobDocument {
     evaluate: Option<bool>,
     attempt: Option<u32>,
     elves_lost: Option<u32>,
+    elves_lost_alone: Option<u32>,
+    beside: Option<Vec<Text<JobId>>>,
     held: Option<Held>,
     attempts: Option<Vec<AttemptDocument>>,
     #[serde(default, deserialize_with = "optional_number")]
@@ -153,6 +155,8 @@ impl JobDocument {
             submission: self.submission.map(|Text(submission)| submission),
             attempt: Attempt(self.attempt.unwrap_or_default()),
             elves_lost: self.elves_lost.unwrap_or_default(),
+            elves_lost_alone: self.elves_lost_alone.unwrap_or_default(),
+            beside: Self::ids(self.beside.take()),
             evaluate: self.evaluate.unwrap_or_default(),
             running,
             attempts: self.past(),

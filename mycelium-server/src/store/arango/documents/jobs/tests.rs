@@ -78,6 +78,8 @@ fn live(number: u8) -> LiveJob {
         submission: Some(SubmissionId::new([5; 16])),
         attempt: Attempt(8),
         elves_lost: 1,
+        elves_lost_alone: 1,
+        beside: vec![JobId::new([9; 16])],
         evaluate: true,
         running: None,
         attempts: attempts(),

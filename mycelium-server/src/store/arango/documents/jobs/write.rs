@@ -104,6 +104,8 @@ impl<M: SerializeMap> Attributes<M> {
             submission,
             attempt,
             elves_lost,
+            elves_lost_alone,
+            beside,
             evaluate,
             running,
             attempts,
@@ -114,6 +116,8 @@ impl<M: SerializeMap> Attributes<M> {
         self.put_some("waits_for", texts(waits_for))?;
         self.put_some("submission", submission.map(Text))?;
         self.put_some("evaluate", evaluate.then_some(true))?;
+        self.put_some("elves_lost_alone", Some(*elves_lost_alone).filter(|lost| *lost != 0))?;
+        self.put_some("beside", texts(beside))?;
         self.tried(*attempt, *elves_lost, *running, attempts)?;
         if self.is_new {
             return Ok(());
@@ -145,7 +149,7 @@ impl<M: SerializeMap> Attributes<M> {
         if self.is_new {
             return Ok(());
         }
-        self.nothing(&["open", "waits_for", "submission", "evaluate"])
+        self.nothing(&["open", "waits_for", "submission", "evaluate", "elves_lost_alone", "beside"])
     }
 
     fn tried(
@@ -194,6 +198,8 @@ impl<M: SerializeMap> Attributes<M> {
             "waits_for",
             "submission",
             "evaluate",
+            "elves_lost_alone",
+            "beside",
             "attempt",
             "elves_lost",
             "held",
