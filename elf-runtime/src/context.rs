@@ -59,7 +59,8 @@ impl TaskContext {
     /// The same context with a client, for tasks that submit or inspect jobs.
     #[must_use]
     pub fn with_client(mut self, client: Mycelium) -> Self {
-        self.client = Some(client);
+        // So that what the task submits names the attempt.
+        self.client = Some(client.on_behalf_of_attempt(self.parts.job_id, self.parts.attempt));
         self
     }
 

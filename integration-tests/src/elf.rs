@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use elf_runtime::{TaskContext, TaskError, machine_elf};
+use elf_runtime::{TaskContext, TaskError, list, machine_elf};
 
 use crate::diary::{Diary, Event};
 
@@ -63,6 +63,15 @@ impl Tester {
         }
         self.note(Event::Ended, context)?;
         Ok(number)
+    }
+
+    /// Submits a sum to its own elf, and waits for it.
+    async fn task_nest(&self, context: &TaskContext) -> Result<u64, TaskError> {
+        self.note(Event::Started, context)?;
+        let flow = context.client()?.flow("nested");
+        let sum = Self::tasks(&flow, context.elf()).task_add(list![1u64, 2], 0);
+        let run = flow.submit().await?;
+        Ok(run.result(&sum).await?)
     }
 
     /// Takes the whole process with it.

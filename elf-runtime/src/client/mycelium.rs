@@ -5,10 +5,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mycelium_proto::v1;
+
 use super::own::Own;
 
 use crate::blobs::Blobs;
 use crate::error::Error;
+use crate::ids::JobId;
 use crate::retry::Retry;
 use crate::transport::{Answer, CallLine, RawClient};
 
@@ -24,6 +27,8 @@ const CALL_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Mycelium {
     inner: Arc<Inner>,
+    /// The attempt whose task has it, if a task has.
+    on_behalf_of: Option<v1::AttemptName>,
 }
 
 struct Inner {
@@ -47,7 +52,18 @@ impl fmt::Debug for Mycelium {
 
 impl Mycelium {
     pub(super) fn new(line: CallLine, name: String, patience: Duration, blobs: Blobs) -> Self {
-        Self { inner: Arc::new(Inner { line, name, patience, blobs, own: Own::default() }) }
+        let inner = Arc::new(Inner { line, name, patience, blobs, own: Own::default() });
+        Self { inner, on_behalf_of: None }
+    }
+
+    /// The same client for the task of an attempt: what is submitted with it names the attempt.
+    pub(crate) fn on_behalf_of_attempt(self, job: JobId, attempt: u32) -> Self {
+        let on_behalf_of = Some(v1::AttemptName { job_id: job.to_wire(), attempt });
+        Self { on_behalf_of, ..self }
+    }
+
+    pub(crate) fn on_behalf_of(&self) -> Option<&v1::AttemptName> {
+        self.on_behalf_of.as_ref()
     }
 
     /// As requests name it; empty for the default.

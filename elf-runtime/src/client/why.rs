@@ -10,6 +10,9 @@ use super::mycelium::Mycelium;
 use crate::error::{Count, Error};
 use crate::ids::JobId;
 
+/// How many attempts are named of those that a job waits for.
+const ANCESTORS_SHOWN_MAX: usize = 4;
+
 impl Mycelium {
     /// Why a job is in its state, as one human-readable sentence: what `mycelium why` prints. Other jobs are only counted
     /// there; [`explain_job`](Self::explain_job) lists them.
@@ -57,6 +60,18 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
                 lacks(none)
             ),
         },
+        Some(Kind::HeldByAncestors(held)) => {
+            let attempts = held.attempts.iter().take(ANCESTORS_SHOWN_MAX);
+            let attempts: Vec<String> =
+                attempts.map(|of| format!("attempt {} of job {}", of.attempt, id(&of.job_id))).collect();
+            let more = if held.attempts.len() > ANCESTORS_SHOWN_MAX { " and others" } else { "" };
+            format!(
+                "it waits for a place in a process of the elf `{elf}`, and all there are are held by those on whose behalf \
+                 it was submitted ({}{more}): if these wait for it, all wait for ever; the elf needs more places \
+                 (concurrency) or more processes",
+                attempts.join(", ")
+            )
+        }
         Some(Kind::NoFreeWindow(full)) => format!(
             "the elf `{elf}` is busy: it holds {} of at most {}, and {} before this one{}",
             Count(full.held, "job"),

@@ -57,6 +57,7 @@ async fn send_parts(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -
             seal: part as usize + 1 == n_parts,
             jobs: jobs.to_vec(),
             flow_labels: labels.clone(),
+            on_behalf_of: mycelium.on_behalf_of().cloned(),
         };
         let answer: v1::SubmitJobsResponse = mycelium
             .call(request, |mut client, request| async move { client.submit_jobs(request).await })

@@ -334,6 +334,10 @@ impl Connection {
                 );
                 Actions::default()
             }
+            Some(connect_response::Kind::Notice(notice)) => {
+                tracing::warn!("the broker says: {}", notice.message);
+                Actions::default()
+            }
             Some(connect_response::Kind::Welcome(_)) => {
                 tracing::warn!("the broker repeats its welcome, which is ignored");
                 Actions::default()

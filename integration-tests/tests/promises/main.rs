@@ -58,4 +58,5 @@ mod value_equivalents;
 mod value_flow;
 mod values_kept;
 mod waits;
+mod waits_for_itself;
 mod watch;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use mycelium_core::command::{
-    Command, ElfOffer, Hello, NewJob, Outcome, OutcomeResult, Part, Preconditions, Submit, TaskOffer, Window,
+    Command, ElfOffer, Hello, NewFlow, NewJob, Outcome, OutcomeResult, Part, Preconditions, Submit,
+    TaskOffer, Window,
 };
 use mycelium_core::effects::{Effects, Send};
 use mycelium_core::ids::{
@@ -11,7 +12,6 @@ use mycelium_core::ids::{
     SessionId, SignatureId, Steady, Timestamp,
 };
 use mycelium_core::image::JobHead;
-use mycelium_core::labels::Labels;
 use mycelium_core::signature::{Judged, Shape, Signature};
 use mycelium_core::{Config, Core};
 
@@ -132,8 +132,7 @@ impl Scheduler {
         let submit = Submit {
             request: RequestId(1),
             flow: FlowId::new([1; 16]),
-            flow_name: Arc::from("flow"),
-            flow_labels: Labels::default(),
+            new_flow: NewFlow { name: Arc::from("flow"), ..NewFlow::default() },
             part,
             elements: None,
             jobs: jobs.into_iter().map(job).collect(),

@@ -41,6 +41,7 @@ impl World {
                 number: FlowNumber(1),
                 created_at: Timestamp(1),
                 finished: FinalCounts::default(),
+                on_behalf_of: None,
             },
             elf: "bench elf".into(),
             task: "task_nothing".into(),

@@ -148,10 +148,8 @@ pub struct Submit {
     pub request: RequestId,
     /// The flow.
     pub flow: FlowId,
-    /// Its name, used if it is made now.
-    pub flow_name: Arc<str>,
-    /// Its labels, used if it is made now.
-    pub flow_labels: Labels,
+    /// What it is, used if it is made now.
+    pub new_flow: NewFlow,
     /// Which part of which submission it is; `None` if it is a submission of its own.
     pub part: Option<Part>,
     /// Set if they are jobs for elements of a list.
@@ -160,6 +158,17 @@ pub struct Submit {
     pub jobs: Vec<NewJob>,
     /// What the store knows of the flow and of jobs that the core may have forgotten.
     pub preconditions: Preconditions,
+}
+
+/// What a flow is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewFlow {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its labels.
+    pub labels: Labels,
+    /// The attempt during which it is submitted, if a task submits it.
+    pub on_behalf_of: Option<Token>,
 }
 
 /// A part of a submission.

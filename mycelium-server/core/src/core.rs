@@ -1,14 +1,17 @@
 //! The core: its parts, and the way through a batch.
 
+use std::time::Duration;
+
 use crate::cancel::Cancelling;
 use crate::command::Command;
 use crate::config::Config;
-use crate::effects::Effects;
+use crate::effects::{Effects, Send};
 use crate::emit::Emitting;
 use crate::evaluations::Evaluations;
 use crate::graph::Graph;
 use crate::ids::{Clocks, Steady};
 use crate::image::Counters;
+use crate::index::FlowIdx;
 use crate::jobs::Jobs;
 use crate::outbox::Outbox;
 use crate::propagation::Propagation;
@@ -17,6 +20,7 @@ use crate::sessions::Sessions;
 use crate::submissions::Submissions;
 use crate::submit::Submitting;
 use crate::timers::{TimerKey, Timers};
+use crate::waits::{Places, Wait};
 use crate::work::{Backlog, Work};
 
 mod check;
@@ -24,6 +28,9 @@ mod queries;
 mod restore;
 
 pub use restore::{Restore, RestoreError};
+
+/// How often it is looked for jobs that wait for their own ancestors. What is seen twice in a row is told.
+const LOOK_FOR_WAITS_EVERY: Duration = Duration::from_secs(5);
 
 /// The scheduler of one mycelium.
 ///
@@ -41,6 +48,8 @@ pub struct Core {
     work: Backlog,
     outbox: Outbox,
     outcomes_stale: u64,
+    /// After which flow it is looked on for jobs that wait for their own ancestors.
+    looked_upto: Option<FlowIdx>,
 }
 
 /// The parts of the core, lent.
@@ -67,6 +76,7 @@ impl Core {
             work: Backlog::default(),
             outbox: Outbox::default(),
             outcomes_stale: 0,
+            looked_upto: None,
             config,
         }
     }
@@ -142,6 +152,7 @@ impl Core {
         self.go_on_with_work(now, effects);
         self.serving().place(now);
         self.graph().hand_out_evaluations(effects);
+        self.time_waits(now);
         let Self { config, jobs, sessions, submissions, propagation, outbox, .. } = self;
         Emitting { config, jobs, sessions, submissions, propagation, outbox }.emit(effects);
         self.jobs.forget(self.config.finished_kept);
@@ -170,9 +181,30 @@ impl Core {
                     self.serving().end_session(now, session, SessionEnd::Lost, effects);
                 }
                 TimerKey::Unconfirmed(session) => self.serving().give_back_unconfirmed(now, session),
+                TimerKey::Waits => self.look_for_waits(effects),
                 TimerKey::Pause(job) => self.graph().end_pause(job),
                 TimerKey::Idle(submission) => self.submitting().begin_drop(submission, None),
             }
+        }
+    }
+
+    /// Tells of jobs that wait for places which are held by the attempts that have submitted them.
+    fn look_for_waits(&mut self, effects: &mut Effects) {
+        let (looked, last) = Places { jobs: &self.jobs, sessions: &self.sessions }.look(self.looked_upto);
+        self.looked_upto = last;
+        for (flow, wait) in looked {
+            if self.jobs.see_wait(flow, wait.is_some())
+                && let Some(Wait { job, holder, session }) = wait
+            {
+                effects.sends.push(Send::WaitsForItself { session, attempt: holder, job });
+            }
+        }
+    }
+
+    fn time_waits(&mut self, now: Clocks) {
+        let is_due = self.jobs.flows().of_attempts(None).next().is_some();
+        if is_due && self.timers.deadline(TimerKey::Waits).is_none() {
+            self.timers.set(TimerKey::Waits, now.steady.after(LOOK_FOR_WAITS_EVERY));
         }
     }
 
@@ -215,6 +247,7 @@ impl Core {
             work,
             outbox,
             outcomes_stale,
+            looked_upto: _,
         } = self;
         let graph = Graph { config, jobs, evaluations, propagation, timers };
         Parts { graph, sessions, submissions, work, outbox, outcomes_stale }

@@ -308,6 +308,16 @@ pub enum Send {
         /// Of the attempts it holds, those that are not the session's.
         unknown: Vec<Token>,
     },
+    /// A job has waited for a while for a place that is held by an attempt of this session, on whose behalf it was submitted,
+    /// or by others like it alone. For people: if the attempt waits for it, both wait for ever.
+    WaitsForItself {
+        /// Whose.
+        session: SessionId,
+        /// The attempt.
+        attempt: Token,
+        /// The job.
+        job: JobId,
+    },
     /// The session is over; its stream is to be closed.
     SessionOver {
         /// Whose.

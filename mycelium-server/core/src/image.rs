@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::ids::{
     Attempt, Build, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber,
-    PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
+    PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::labels::Labels;
 use crate::signature::Shape;
@@ -152,6 +152,8 @@ pub struct FlowRecord {
     pub created_at: Timestamp,
     /// How many of its jobs have ended how.
     pub finished: FinalCounts,
+    /// The attempt during which it was submitted, if a task has submitted it.
+    pub on_behalf_of: Option<Token>,
 }
 
 /// A session that was not over when the store last heard of it.

@@ -3,6 +3,7 @@
 //! How a job goes from one state to the next, its counts, its queue and its record: all that changes here and nowhere
 //! else. What follows from it for other jobs is not known here.
 
+use crate::command::NewFlow;
 use crate::config::Config;
 use crate::effects::{End, Revived, SpecRecord};
 use crate::ids::{
@@ -10,7 +11,6 @@ use crate::ids::{
 };
 use crate::image::{Counters, FlowRecord, JobHead, PastAttempt, Running};
 use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot};
-use crate::labels::Labels;
 use crate::signature::Judged;
 use crate::status::FinalCounts;
 use crate::suspicion::Suspicion;
@@ -35,6 +35,9 @@ pub(crate) use recents::{Recent, Recents};
 pub(crate) use slab::{Edge, Job, Named, Rank, Slab, State, UNTOUCHED};
 pub(crate) use touched::{Now, ToStore, Touched};
 pub(crate) use traits::TraitSets;
+
+/// A wait for one's own ancestors is told when it is seen so often in a row.
+const WAITS_TOLD: u8 = 2;
 
 /// Unfinished jobs by where they stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -315,19 +318,33 @@ impl Jobs {
     }
 
     /// Makes a flow.
-    pub(crate) fn new_flow(
-        &mut self,
-        id: FlowId,
-        (name, labels): (std::sync::Arc<str>, Labels),
-        created_at: Timestamp,
-    ) -> FlowIdx {
+    pub(crate) fn new_flow(&mut self, id: FlowId, made: NewFlow, created_at: Timestamp) -> FlowIdx {
         let number = FlowNumber(self.counters.flow.0 + 1);
         self.counters.flow = number;
         let finished = FinalCounts::default();
         let commit = self.commit_next();
-        let flow = self.flows.insert(FlowRecord { id, name, labels, number, created_at, finished }, commit);
+        let NewFlow { name, labels, on_behalf_of } = made;
+        let record = FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of };
+        let flow = self.flows.insert(record, commit);
         self.flows.touch(flow, commit);
         flow
+    }
+
+    /// A job of a flow was seen, or not, to wait for a place that its own ancestors hold. Returns whether it is time to tell:
+    /// the second time in a row, and once.
+    pub(crate) fn see_wait(&mut self, flow: FlowIdx, waits: bool) -> bool {
+        let seen = &mut self.flows.get_mut(flow).waits_seen;
+        match (waits, *seen) {
+            (_, WAITS_TOLD) => false,
+            (false, _) => {
+                *seen = 0;
+                false
+            }
+            (true, _) => {
+                *seen += 1;
+                *seen == WAITS_TOLD
+            }
+        }
     }
 
     /// A submission to a flow begins.

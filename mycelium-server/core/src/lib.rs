@@ -42,6 +42,7 @@ mod submit;
 mod suspicion;
 mod timers;
 mod views;
+mod waits;
 mod work;
 
 #[cfg(test)]

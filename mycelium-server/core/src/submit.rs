@@ -1,8 +1,6 @@
 //! Taking in new jobs.
 
-use std::sync::Arc;
-
-use crate::command::{NewJob, Part, Submit};
+use crate::command::{NewFlow, NewJob, Part, Submit};
 use crate::effects::{Effects, End, Refusal, Reply, SpecRecord};
 use crate::graph::Graph;
 use crate::ids::{Clocks, Commit, FlowId, JobId, RequestId};
@@ -11,7 +9,7 @@ use crate::image::FlowRecord;
 use crate::image::JobHead;
 use crate::index::{FlowIdx, Slot, SubmissionIdx};
 use crate::jobs::{Arrival, Ending, Job, State};
-use crate::labels::Labels;
+
 use crate::outbox::Outbox;
 use crate::preconditions::Finished;
 use crate::submissions::{Phase, Submission, Submissions};
@@ -86,7 +84,7 @@ impl Submitting<'_> {
     }
 
     fn take_in(&mut self, now: Clocks, intake: Intake, submit: Submit, plan: Plan, effects: &mut Effects) {
-        let Submit { request, flow, flow_name, flow_labels, part, elements, jobs, preconditions } = submit;
+        let Submit { request, flow, new_flow, part, elements, jobs, preconditions } = submit;
         let Plan { order, dependencies, ranges, existing } = plan;
         let created = u32::try_from(order.len()).unwrap_or(u32::MAX);
         let reply = Reply::Submitted { created, existing };
@@ -98,7 +96,7 @@ impl Submitting<'_> {
             let ids: Vec<JobId> = jobs.iter().map(|job| job.head.id).collect();
             (elements, ids, Finished::new(&preconditions))
         });
-        let flow = self.flow_for(now, flow, (flow_name, flow_labels), preconditions.flow);
+        let flow = self.flow_for(now, flow, new_flow, preconditions.flow);
         let submission = match (intake, part) {
             (Intake::NextPart(index), _) => Some(index),
             (Intake::FirstPart, Some(part)) => {
@@ -138,20 +136,14 @@ impl Submitting<'_> {
     }
 
     /// The flow of a submission: the one that is there, or a new one.
-    fn flow_for(
-        &mut self,
-        now: Clocks,
-        id: FlowId,
-        called: (Arc<str>, Labels),
-        stored: Option<FlowRecord>,
-    ) -> FlowIdx {
+    fn flow_for(&mut self, now: Clocks, id: FlowId, made: NewFlow, stored: Option<FlowRecord>) -> FlowIdx {
         let jobs = &mut self.graph.jobs;
         if let Some(flow) = jobs.find_flow(id) {
             return flow;
         }
         match stored.filter(|record| record.id == id) {
             Some(record) => jobs.insert_flow(record, Commit(0)),
-            None => jobs.new_flow(id, called, now.wall),
+            None => jobs.new_flow(id, made, now.wall),
         }
     }
 

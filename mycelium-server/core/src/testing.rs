@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{
-    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, NewJob, Outcome, OutcomeResult,
-    Part, Preconditions, RevivableJob, Scope, Start, Submit, TaskOffer, Window,
+    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, NewFlow, NewJob, Outcome,
+    OutcomeResult, Part, Preconditions, RevivableJob, Scope, Start, Submit, TaskOffer, Window,
 };
 use crate::effects::{Effects, End, EvaluationWhat, JobRecord, Refusal, Reply, Send};
 use crate::ids::{
@@ -13,7 +13,6 @@ use crate::ids::{
     RequestId, Revision, SessionId, SignatureId, Steady, SubmissionId, Timestamp, Token,
 };
 use crate::image::{FlowRecord, Image, JobHead, LiveJob, SessionRecord};
-use crate::labels::Labels;
 use crate::signature::{Judged, Parameter, Shape, Signature};
 use crate::status::Status;
 use crate::{Config, Core};
@@ -135,8 +134,7 @@ impl TestEnv {
         Submit {
             request: self.request(),
             flow: FLOW,
-            flow_name: Arc::from("flow"),
-            flow_labels: Labels::default(),
+            new_flow: NewFlow { name: Arc::from("flow"), ..NewFlow::default() },
             part: None,
             elements: None,
             jobs,

@@ -14,6 +14,8 @@ pub(crate) enum TimerKey {
     Lease(SessionIdx),
     /// Assignments of a session that its last stream has not confirmed go back to their queues.
     Unconfirmed(SessionIdx),
+    /// It is looked for jobs that wait for their own ancestors.
+    Waits,
     /// The pause of a job that was handed back again and again is over.
     Pause(Slot),
     /// A submission has waited too long for its next part.
@@ -24,7 +26,7 @@ impl TimerKey {
     fn is_lease(self) -> bool {
         match self {
             Self::Lease(_) => true,
-            Self::Unconfirmed(_) | Self::Pause(_) | Self::Idle(_) => false,
+            Self::Unconfirmed(_) | Self::Waits | Self::Pause(_) | Self::Idle(_) => false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::ids::{
-    Attempt, ContentDigest, FlowId, FlowNumber, InstanceId, JobNumber, SessionId, Steady, SubmissionId,
+    Attempt, ContentDigest, FlowId, FlowNumber, InstanceId, JobNumber, SessionId, Steady, SubmissionId, Token,
 };
 use crate::image::{Counters, FlowRecord, JobHead, Running};
 use crate::labels::Labels;
@@ -69,6 +69,12 @@ pub enum Explanation {
         times: u32,
         /// When it returns to its queue, by the shell's clock for intervals.
         until: Steady,
+    },
+    /// It waits for a place in a process, and all places there are held by the attempts on whose behalf it was submitted,
+    /// directly or not: if these wait for it, all wait for ever.
+    HeldByAncestors {
+        /// Those that hold them, the nearest first, at most 64.
+        attempts: Vec<Token>,
     },
     /// No connected instance offers its task.
     NoInstance {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_core::command::{
-    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, KnownFinished, NewJob, Outcome,
-    OutcomeResult, Preconditions, Scope, StreamEnd, Submit, TaskOffer, Window,
+    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, KnownFinished, NewFlow, NewJob,
+    Outcome, OutcomeResult, Preconditions, Scope, StreamEnd, Submit, TaskOffer, Window,
 };
 use mycelium_core::effects::{Effects, Evaluation, EvaluationWhat, JobRecord};
 use mycelium_core::ids::{
@@ -434,8 +434,7 @@ impl Pair {
         Submit {
             request: self.request(),
             flow: flow(flow_number),
-            flow_name: Arc::from("flow"),
-            flow_labels: mycelium_core::labels::Labels::default(),
+            new_flow: NewFlow { name: Arc::from("flow"), ..NewFlow::default() },
             part: None,
             elements: None,
             jobs,

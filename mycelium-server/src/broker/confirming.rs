@@ -43,8 +43,8 @@ struct State {
     reached: AssignNumber,
     /// How many bytes `sent` has.
     bytes: usize,
-    /// Whether the elf has ever said what it has received.
-    tells: bool,
+    /// The highest number that the elf has said to have received; 0 if it has never said so.
+    received: u64,
     /// For how long the oldest of `sent` has been the oldest, from the first look on.
     waits: Option<Duration>,
     /// How many beats have come meanwhile.
@@ -76,6 +76,11 @@ impl Confirming {
     /// An `Assign` has been sent: its sequence number, its last assignment, and about how many bytes it takes.
     pub(crate) fn sent(&self, sequence: u64, last: AssignNumber, bytes: usize) {
         let mut state = self.state();
+        if sequence <= state.received {
+            // The elf was quicker.
+            state.reached = state.reached.max(last);
+            return;
+        }
         state.sent.push_back(Sent { sequence, last, bytes });
         state.bytes += bytes;
     }
@@ -85,7 +90,7 @@ impl Confirming {
     pub(crate) fn heard(&self, received: u64, is_beat: bool) -> AssignNumber {
         let mut state = self.state();
         state.silent = None;
-        state.tells |= received > 0;
+        state.received = state.received.max(received);
         let before = state.sent.len();
         while let Some(first) = state.sent.front()
             && first.sequence <= received
@@ -116,7 +121,7 @@ impl Confirming {
             return None;
         }
         let waits = count(&mut state.waits, since);
-        if !(self.confirms || state.tells) {
+        if !(self.confirms || state.received > 0) {
             return None;
         }
         let for_bytes = Duration::from_secs((state.bytes / BYTES_PER_SECOND_MIN) as u64);

@@ -115,6 +115,8 @@ pub(crate) enum ToStream {
     OutcomeAcks(Vec<(Token, Verdict)>),
     /// A heartbeat was received; these attempts are not the session's.
     HeartbeatAck(Vec<Token>),
+    /// People are to be told.
+    Notice(String),
     /// The broker stops: close.
     GoAway,
 }

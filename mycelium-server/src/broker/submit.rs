@@ -1,14 +1,12 @@
 //! Adds jobs to flows.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::command::{Command, Elements, NewJob, Part, Preconditions, Submit};
+use mycelium_core::command::{Command, Elements, NewFlow, NewJob, Part, Preconditions, Submit};
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId};
 use mycelium_core::image::JobHead;
-use mycelium_core::labels::Labels;
 use mycelium_core::signature::Judged;
 
 use super::handle::{Handle, unexpected};
@@ -36,9 +34,8 @@ pub(crate) struct PreparedJob {
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) flow: FlowId,
-    pub(crate) flow_name: Arc<str>,
-    /// Its labels, used if it is made now.
-    pub(crate) flow_labels: Labels,
+    /// What it is, used if it is made now.
+    pub(crate) new_flow: NewFlow,
     pub(crate) part: Option<Part>,
     /// Set if they are jobs for elements of a list.
     pub(crate) elements: Option<Elements>,
@@ -66,8 +63,7 @@ impl Handle {
             let command = Command::Submit(Submit {
                 request: RequestId::default(),
                 flow: submission.flow,
-                flow_name: Arc::clone(&submission.flow_name),
-                flow_labels: submission.flow_labels.clone(),
+                new_flow: submission.new_flow.clone(),
                 part: submission.part,
                 elements: submission.elements,
                 jobs: submission.jobs.iter().zip(0..).map(|(job, index)| new_job(job, index)).collect(),

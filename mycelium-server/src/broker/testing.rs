@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mycelium_core::command::NewFlow;
 use mycelium_core::ids::{ContentDigest, FlowId, JobId};
 use mycelium_core::image::JobHead;
-use mycelium_core::labels::Labels;
 use mycelium_core::signature::Judged;
 use mycelium_proto::v1::{self, value_node};
 use prost::Message as _;
@@ -64,8 +64,7 @@ pub(crate) fn takes(job: JobId, of: &[JobId], labels: BTreeMap<String, String>) 
 pub(crate) fn submission(flow: FlowId, jobs: Vec<PreparedJob>) -> Submission {
     Submission {
         flow,
-        flow_name: Arc::from("flow"),
-        flow_labels: Labels::default(),
+        new_flow: NewFlow { name: Arc::from("flow"), ..NewFlow::default() },
         part: None,
         elements: None,
         jobs,

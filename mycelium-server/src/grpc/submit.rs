@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::command::Part;
-use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
+use mycelium_core::command::{NewFlow, Part};
+use mycelium_core::ids::{Attempt, ContentDigest, FlowId, JobId, SubmissionId, Token};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
 use mycelium_core::signature::{Judged, Shape};
@@ -153,6 +153,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
         return Err(Error::field("flow_labels", problem));
     }
     let part = part_of(&request)?;
+    let on_behalf_of = request.on_behalf_of.as_ref().map(attempt_of).transpose()?;
 
     let mut names = Names::default();
     let mut warnings = Warnings::default();
@@ -209,13 +210,18 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
     cut(&mut flow_name, limits::NAME_BYTES_MAX);
     let submission = Submission {
         flow,
-        flow_name: Arc::from(flow_name),
-        flow_labels: request.flow_labels.into(),
+        new_flow: NewFlow { name: Arc::from(flow_name), labels: request.flow_labels.into(), on_behalf_of },
         part,
         elements: None,
         jobs,
     };
     Ok(Prepared { submission, blobs, named: before, warnings })
+}
+
+fn attempt_of(name: &v1::AttemptName) -> Result<Token, Error> {
+    let job = JobId::from_slice(&name.job_id)
+        .ok_or_else(|| Error::field("on_behalf_of.job_id", "must be 16 bytes"))?;
+    Ok(Token { job, attempt: Attempt(name.attempt) })
 }
 
 fn part_of(request: &v1::SubmitJobsRequest) -> Result<Option<Part>, Error> {

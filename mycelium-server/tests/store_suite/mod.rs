@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mycelium_core::effects::{End, Records, Revived};
 use mycelium_core::ids::{
     Attempt, Build, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
-    JobNumber, Revision, SessionId, SubmissionId, Timestamp,
+    JobNumber, Revision, SessionId, SubmissionId, Timestamp, Token,
 };
 use mycelium_core::image::{
     AttemptEnd, Counters, FlowRecord, Image, JobHead, LiveJob, PastAttempt, Running, SubmissionRecord,
@@ -62,6 +62,7 @@ pub(crate) fn flow_record(number: u8, name: &str) -> FlowRecord {
         labels: labels(number),
         number: FlowNumber(u64::from(number)),
         created_at: Timestamp(u64::from(number) * 1_000),
+        on_behalf_of: (number % 2 == 1).then(|| Token { job: JobId::new([number; 16]), attempt: Attempt(3) }),
         finished: FinalCounts {
             done: 1,
             failed: 2,

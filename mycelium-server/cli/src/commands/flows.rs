@@ -14,7 +14,8 @@ use crate::views::views;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: an array of {flow_id, name, created_at, counts: {pending, ready, running (with those assigned), \
-    assigned, done, failed, upstream_failed, cancelled, skipped}, labels}.\n\nExample: mycelium flows --name 'daily report'"
+    assigned, done, failed, upstream_failed, cancelled, skipped}, labels, \
+    on_behalf_of: {job_id, attempt}}.\n\nExample: mycelium flows --name 'daily report'"
 )]
 pub(crate) struct Args {
     /// Only flows of this name.

@@ -17,6 +17,7 @@ use crate::views::view;
     {kind: not_sealed, submission_id}\n  \
     {kind: no_instance, elf_known, instances}\n  \
     {kind: no_fitting_instance, instances, unfit: [{instance_id, session, process_id, host, lacks}]}\n  \
+    {kind: held_by_ancestors, attempts: [{job_id, attempt}]}\n  \
     {kind: no_free_window, instances, window, held, jobs_before, late_by_ms}\n  \
     {kind: held, instance_id, connected, since, late_by_ms}\n  \
     {kind: evaluating, what (CONDITION, ELEMENTS or OUTPUTS)}\n  \

@@ -221,6 +221,7 @@ impl Core {
                 TimerKey::Unconfirmed(session) => {
                     self.sessions.get(session).is_some_and(|session| !session.is_connected)
                 }
+                TimerKey::Waits => true,
                 TimerKey::Pause(slot) => self.jobs[slot].state == (State::Ready { queued: false }),
                 TimerKey::Idle(index) => {
                     self.submissions.get(index).is_some_and(|entry| entry.phase == Phase::Open)

@@ -15,6 +15,7 @@ use crate::timers::TimerKey;
 use crate::views::{
     Counts, ElfView, Explanation, FlowView, InstanceView, JobView, ListCursor, ListFilter, ListPage,
 };
+use crate::waits::Places;
 
 /// How far [`Explanation::NoFreeWindow::jobs_before`] counts.
 const JOBS_BEFORE_MAX: usize = 1_000;
@@ -43,7 +44,7 @@ impl Core {
         let due = self.timers.due(self.timers.attended(now).steady);
         due.filter_map(|key| match key {
             TimerKey::Lease(session) => Some(self.sessions[session].id),
-            TimerKey::Unconfirmed(_) | TimerKey::Pause(_) | TimerKey::Idle(_) => None,
+            TimerKey::Unconfirmed(_) | TimerKey::Waits | TimerKey::Pause(_) | TimerKey::Idle(_) => None,
         })
         .collect()
     }
@@ -88,13 +89,25 @@ impl Core {
             State::UpstreamFailing => Explanation::UpstreamFailing,
             State::Ready { .. } => match self.timers.deadline(TimerKey::Pause(slot)) {
                 Some(until) => Explanation::HandedBack { times: u32::from(job.handed_back), until },
-                None => self.explain_ready(slot, job),
+                None => self.held_by_ancestors(slot).unwrap_or_else(|| self.explain_ready(slot, job)),
             },
+            State::Running { .. } if self.places().waits(slot) && self.held_by_ancestors(slot).is_some() => {
+                self.held_by_ancestors(slot)?
+            }
             State::Running { session, assign, .. } => Explanation::Held {
                 running: self.sessions.running(session, assign)?,
                 connected: self.sessions[session].is_connected,
             },
         })
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places { jobs: &self.jobs, sessions: &self.sessions }
+    }
+
+    fn held_by_ancestors(&self, slot: Slot) -> Option<Explanation> {
+        let holders = self.places().held_by_ancestors(slot)?;
+        Some(Explanation::HeldByAncestors { attempts: holders.into_iter().map(|(token, _)| token).collect() })
     }
 
     fn explain_gathering(&self, slot: Slot) -> Option<Explanation> {

@@ -22,6 +22,7 @@ fn flow_record(done: u64) -> FlowRecord {
         labels: Labels::default(),
         number: FlowNumber(1),
         created_at: Timestamp(SECOND),
+        on_behalf_of: None,
         finished: FinalCounts { done, ..FinalCounts::default() },
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Unfinished;
-use crate::ids::{Commit, FlowId, FlowNumber, JobNumber, Timestamp};
+use crate::ids::{Commit, FlowId, FlowNumber, JobNumber, Timestamp, Token};
 use crate::image::FlowRecord;
 use crate::index::{Arena, FlowIdx, Slot, of};
 use crate::invariants::{InvariantViolation, check};
@@ -21,6 +21,8 @@ pub(crate) struct Flow {
     pub(crate) number: FlowNumber,
     pub(crate) created_at: Timestamp,
     pub(crate) finished: FinalCounts,
+    /// The attempt during which it was submitted, if a task has submitted it.
+    pub(crate) on_behalf_of: Option<Token>,
     /// Its unfinished jobs that show, in the order of submission.
     pub(crate) jobs: BTreeSet<(JobNumber, Slot)>,
     pub(crate) counts: Unfinished,
@@ -36,6 +38,8 @@ pub(crate) struct Flow {
     pub(crate) changed: Commit,
     /// Whether its record is to be stored with this batch.
     pub(crate) is_touched: bool,
+    /// How often it was seen that a job of it waits for a place that its own ancestors hold, up to the time that it is told.
+    pub(crate) waits_seen: u8,
 }
 
 impl Flow {
@@ -47,6 +51,7 @@ impl Flow {
             number: self.number,
             created_at: self.created_at,
             finished: self.finished,
+            on_behalf_of: self.on_behalf_of,
         }
     }
 
@@ -76,6 +81,8 @@ pub(crate) struct Flows {
     touched: Vec<FlowIdx>,
     /// Those that may have nothing left to be remembered for.
     idle: Vec<FlowIdx>,
+    /// Those that were submitted by tasks.
+    of_attempts: BTreeSet<FlowIdx>,
 }
 
 impl Flows {
@@ -95,6 +102,12 @@ impl Flows {
     pub(crate) fn newest_first(&self, upto: Option<FlowNumber>) -> impl Iterator<Item = FlowIdx> {
         let upto = upto.map_or(Bound::Unbounded, Bound::Included);
         self.by_number.range((Bound::Unbounded, upto)).rev().map(|(_, &flow)| flow)
+    }
+
+    /// Those that were submitted by tasks, from the one after `after` on, or from the first.
+    pub(crate) fn of_attempts(&self, after: Option<FlowIdx>) -> impl Iterator<Item = FlowIdx> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.of_attempts.range((after, Bound::Unbounded)).copied()
     }
 
     /// Checks what takes no time to check.
@@ -118,6 +131,10 @@ impl Flows {
         entry.number = number;
         entry.created_at = record.created_at;
         entry.finished = record.finished;
+        entry.on_behalf_of = record.on_behalf_of;
+        if record.on_behalf_of.is_some() {
+            self.of_attempts.insert(flow);
+        }
         entry.changed = changed;
         self.by_number.insert(number, flow);
         self.idle.push(flow);
@@ -178,6 +195,7 @@ impl Flows {
             {
                 self.by_id.remove(&flow.id);
                 self.by_number.remove(&flow.number);
+                self.of_attempts.remove(&index);
                 newest = newest.max(flow.changed);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mycelium_core::command::{Cancel, Command, NewJob, Part, Retry, Scope, Submit};
+use mycelium_core::command::{Cancel, Command, NewFlow, NewJob, Part, Retry, Scope, Submit};
 use mycelium_core::ids::{
     Attachment, ContentDigest, FlowId, JobId, PolicyId, RequestId, SubmissionId, Timestamp,
 };
@@ -147,12 +147,10 @@ impl Wish {
                     index: u32::try_from(*at).unwrap(),
                     seal: *at + 1 == parts.len(),
                 });
-                let flow_name = Arc::from("flow");
                 Command::Submit(Submit {
                     request,
                     flow: *flow,
-                    flow_name,
-                    flow_labels: Labels::default(),
+                    new_flow: NewFlow { name: Arc::from("flow"), ..NewFlow::default() },
                     part,
                     elements: None,
                     jobs,

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use mycelium_core::command::{Command, Elements, Evaluated, EvaluationResult, NewJob, Submit};
+use mycelium_core::command::{Command, Elements, Evaluated, EvaluationResult, NewFlow, NewJob, Submit};
 use mycelium_core::effects::{Evaluation, EvaluationWhat};
 use mycelium_core::ids::{Attachment, ContentDigest, JobId, RequestId};
 use mycelium_core::image::JobHead;
-use mycelium_core::labels::Labels;
 use mycelium_core::status::FinalStatus;
 
 use super::store::Store;
@@ -129,8 +128,7 @@ impl Evaluator {
         Next::Submit(Box::new(Command::Submit(Submit {
             request,
             flow,
-            flow_name: "flow".into(),
-            flow_labels: Labels::default(),
+            new_flow: NewFlow { name: "flow".into(), ..NewFlow::default() },
             part: None,
             elements: Some(Elements { of: job, number: evaluation.number, first }),
             jobs,

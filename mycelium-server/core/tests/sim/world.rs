@@ -69,7 +69,7 @@ enum Event {
     /// An evaluation that was handed out begins.
     Evaluate(Evaluation),
     /// A command comes, or comes a second time, late.
-    Late(Command),
+    Late(Box<Command>),
     /// A process opens a stream.
     Connect { process: usize, instance: InstanceId },
     /// A process says what it has received, and nothing else.
@@ -384,7 +384,7 @@ impl World {
             Event::Confirm { process, instance } => self.confirm(process, instance),
             Event::ToElf { stream, message } => self.on_elf_message(stream, message),
             Event::Evaluate(evaluation) => self.evaluate(evaluation),
-            Event::Late(command) => self.inbox.push_back(Waiting::Command(Box::new(command))),
+            Event::Late(command) => self.inbox.push_back(Waiting::Command(command)),
             Event::Connect { process, instance } => self.connect(process, instance),
             Event::Beat { process, instance } => self.beat(process, instance),
             Event::TellStart { process, instance, token } => self.tell_start(process, instance, token),

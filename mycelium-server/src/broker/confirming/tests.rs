@@ -56,6 +56,15 @@ fn what_is_confirmed_is_never_given_up_however_long_it_runs_and_however_silent_i
 }
 
 #[test]
+fn an_elf_may_confirm_before_it_is_noted_what_it_was_sent() {
+    let confirming = Confirming::new(true, BEAT, Arc::default());
+    assert_eq!(confirming.heard(2, false), AssignNumber(0));
+    confirming.sent(2, FIRST, 100);
+    assert_eq!(given_up_after(&confirming, None), None);
+    assert_eq!(confirming.heard(2, true), FIRST);
+}
+
+#[test]
 fn beats_that_do_not_confirm_count_from_the_second_on() {
     for confirms in [true, false] {
         assert_eq!(given_up_after(&assigned(confirms), Some(1)), Some(10), "{confirms}");

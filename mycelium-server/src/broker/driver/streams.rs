@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use mycelium_core::command::{Command, StreamEnd};
 use mycelium_core::effects::Send as Sent;
-use mycelium_core::ids::{SessionId, Steady};
+use mycelium_core::ids::{JobId, SessionId, Steady, Token};
 
 use crate::broker::confirming::{LOOK_COUNTS_MAX, LOOK_INTERVAL};
 use crate::broker::message::{Assigned, CallError, Message, StreamAttachment, StreamId, ToStream};
@@ -72,6 +72,11 @@ impl Streams {
             Sent::Cancel { session, tokens } => (session, ToStream::Cancel(tokens)),
             Sent::OutcomeAcks { session, acks } => (session, ToStream::OutcomeAcks(acks)),
             Sent::HeartbeatAck { session, unknown } => (session, ToStream::HeartbeatAck(unknown)),
+            Sent::WaitsForItself { session, attempt, job } => {
+                let message = waits_for_itself(attempt, job);
+                tracing::warn!(%session, job_id = %attempt.job, attempt = %attempt.attempt, waits = %job, "{message}");
+                (session, ToStream::Notice(message))
+            }
             Sent::SessionOver { session } => {
                 if let Some(stream) = self.attached.remove(&session) {
                     tracing::info!(%session, "a session is over");
@@ -135,6 +140,15 @@ impl Streams {
             attached.end(CallError::Stopping);
         }
     }
+}
+
+fn waits_for_itself(attempt: Token, job: JobId) -> String {
+    format!(
+        "attempt {} of job {} has submitted job {job}, which waits for a place that only this attempt, or others like it, \
+         can leave: if it waits for that job, both wait for ever. Serve the elf with more places (concurrency) or in more \
+         processes, or do not wait in its tasks",
+        attempt.attempt, attempt.job
+    )
 }
 
 fn cut(session: SessionId, attached: &StreamAttachment, end: StreamEnd) -> Message {

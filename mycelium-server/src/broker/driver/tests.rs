@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::command::{
-    ElfOffer, Evaluated, EvaluationResult, Hello, Outcome, OutcomeResult, Scope, StreamEnd, TaskOffer, Window,
+    ElfOffer, Evaluated, EvaluationResult, Hello, NewFlow, Outcome, OutcomeResult, Scope, StreamEnd,
+    TaskOffer, Window,
 };
 use mycelium_core::ids::{
     AssignNumber, Attachment, Build, ContentDigest, FlowId, InstanceId, JobId, Revision, SignatureId, Token,
 };
 use mycelium_core::image::JobHead;
-use mycelium_core::labels::Labels;
 use mycelium_core::signature::{Judged, Signature};
 use mycelium_core::status::Status;
 
@@ -86,8 +86,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
 fn submission(id: JobId) -> Submission {
     Submission {
         flow: FlowId::new([9; 16]),
-        flow_name: Arc::from("flow"),
-        flow_labels: Labels::default(),
+        new_flow: NewFlow { name: Arc::from("flow"), ..NewFlow::default() },
         part: None,
         elements: None,
         jobs: vec![PreparedJob {

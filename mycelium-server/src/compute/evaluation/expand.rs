@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::command::Elements;
+use mycelium_core::command::{Elements, NewFlow};
 use mycelium_core::effects::{Evaluation, Refusal};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId};
 use mycelium_core::image::JobHead;
-use mycelium_core::labels::Labels;
 use mycelium_core::signature::Judged;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload};
@@ -118,8 +117,7 @@ impl Expansion {
             let submission = Submission {
                 flow: self.flow,
                 // The flow is there.
-                flow_name: Arc::from(""),
-                flow_labels: Labels::default(),
+                new_flow: NewFlow::default(),
                 part: None,
                 elements: Some(elements),
                 jobs: jobs.clone(),

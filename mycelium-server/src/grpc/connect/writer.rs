@@ -107,6 +107,9 @@ impl Writer {
                 let unknown = unknown.iter().map(convert::token).collect();
                 self.send(connect_response::Kind::HeartbeatAck(v1::HeartbeatAck { unknown })).await
             }
+            ToStream::Notice(message) => {
+                self.send(connect_response::Kind::Notice(v1::Notice { message })).await
+            }
             ToStream::GoAway => self.go_away().await,
         }
     }

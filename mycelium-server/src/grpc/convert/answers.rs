@@ -25,6 +25,7 @@ pub(crate) fn flow(view: &FlowView) -> v1::Flow {
         flow_id: id(record.id.as_bytes()),
         name: record.name.as_ref().to_owned(),
         labels: (&record.labels).into(),
+        on_behalf_of: record.on_behalf_of.as_ref().map(super::attempt_name),
         created_at: Some(timestamp(record.created_at)),
         counts: Some(v1::JobCounts {
             pending: *pending,
@@ -191,6 +192,9 @@ pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
         Reason::HandedBack { times, until } => {
             Kind::HandedBack(v1::HandedBack { times, until: Some(timestamp(until)) })
         }
+        Reason::HeldByAncestors { attempts } => Kind::HeldByAncestors(v1::HeldByAncestors {
+            attempts: attempts.iter().map(super::attempt_name).collect(),
+        }),
         Reason::NoInstance { elf_known, instances } => {
             Kind::NoInstance(v1::NoInstance { elf_known, instances })
         }

@@ -66,6 +66,10 @@ pub(crate) fn token(token: &Token) -> v1::Token {
     v1::Token { job_id: id(token.job.as_bytes()), attempt: token.attempt.0 }
 }
 
+pub(crate) fn attempt_name(token: &Token) -> v1::AttemptName {
+    v1::AttemptName { job_id: id(token.job.as_bytes()), attempt: token.attempt.0 }
+}
+
 pub(crate) fn outcome_ack(of: &Token, verdict: Verdict) -> v1::OutcomeAck {
     let verdict = match verdict {
         Verdict::Recorded => v1::OutcomeVerdict::Recorded,

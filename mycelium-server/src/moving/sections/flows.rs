@@ -1,6 +1,6 @@
 //! Flows, in the order in which they were made.
 
-use mycelium_core::ids::{FlowId, FlowNumber};
+use mycelium_core::ids::{Attempt, FlowId, FlowNumber, JobId, Token};
 use mycelium_core::image::FlowRecord;
 use mycelium_core::status::FinalCounts;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,15 @@ struct Line {
     labels: LabelMap,
     created: Moment,
     finished: Counts,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    on_behalf_of: Option<OnBehalfOf>,
+}
+
+/// The attempt during which it was submitted.
+#[derive(Serialize, Deserialize)]
+struct OnBehalfOf {
+    job: Text<JobId>,
+    attempt: u32,
 }
 
 /// How many of its jobs have ended how.
@@ -65,7 +74,7 @@ impl Section for Flows {
 
 impl From<FlowRecord> for Line {
     fn from(flow: FlowRecord) -> Self {
-        let FlowRecord { id, name, labels, number, created_at, finished } = flow;
+        let FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of } = flow;
         let FinalCounts { done, failed, upstream_failed, cancelled, skipped } = finished;
         Self {
             flow: Text(id),
@@ -74,13 +83,15 @@ impl From<FlowRecord> for Line {
             labels: label_map(&labels),
             created: created_at.into(),
             finished: Counts { done, failed, upstream_failed, cancelled, skipped },
+            on_behalf_of: on_behalf_of
+                .map(|Token { job, attempt }| OnBehalfOf { job: Text(job), attempt: attempt.0 }),
         }
     }
 }
 
 impl From<Line> for FlowRecord {
     fn from(line: Line) -> Self {
-        let Line { flow: Text(id), number, name, labels, created, finished } = line;
+        let Line { flow: Text(id), number, name, labels, created, finished, on_behalf_of } = line;
         let Counts { done, failed, upstream_failed, cancelled, skipped } = finished;
         Self {
             id,
@@ -89,6 +100,7 @@ impl From<Line> for FlowRecord {
             number: FlowNumber(number),
             created_at: created.into(),
             finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
+            on_behalf_of: on_behalf_of.map(|of| Token { job: of.job.0, attempt: Attempt(of.attempt) }),
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mycelium_core::effects::{End, FinishedJob, Records};
 use mycelium_core::ids::{
     Attempt, Build, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
-    JobNumber, PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp,
+    JobNumber, PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp, Token,
 };
 use mycelium_core::image::{
     AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, PropagationRecord, Running,
@@ -238,6 +238,7 @@ pub(super) fn fill(store: &dyn Storage) {
         number: FlowNumber(u64::from(number)),
         created_at: Timestamp(NOW - u64::from(number)),
         finished: FinalCounts { done: 1, failed: 2, upstream_failed: 3, cancelled: 4, skipped: 5 },
+        on_behalf_of: (number == 2).then(|| Token { job: job(3), attempt: Attempt(2) }),
     });
     let session = |number: u64| SessionRecord {
         id: SessionId(number),

@@ -32,7 +32,8 @@ const STORE_FOLDER: &str = "store";
 /// The first line of the format file.
 const MAGIC: &str = "mycelium data folder";
 /// The version of everything in the folder: keys, records, mark. With 2, records gained labels, attempts and when
-/// they were started, and where the clock was set back: a program that knows 1 alone would read them without these, and write them so.
+/// they were started, on whose behalf flows were submitted, and where the clock was set back: a program that knows 1 alone
+/// would read them without these, and write them so.
 pub(super) const FORMAT_VERSION: u32 = 2;
 /// The oldest version that is read. What it stored needs no change, so its folders are raised by their format file alone.
 pub(super) const OLDEST_FORMAT_VERSION: u32 = 1;

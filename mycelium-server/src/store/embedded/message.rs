@@ -252,6 +252,11 @@ pub(super) struct Flow {
     pub(super) skipped: u64,
     #[prost(btree_map = "string, string", tag = "9")]
     pub(super) labels: BTreeMap<String, String>,
+    /// The attempt during which it was submitted; empty and 0 if there is none.
+    #[prost(bytes = "vec", tag = "10")]
+    pub(super) of_job: Vec<u8>,
+    #[prost(uint32, tag = "11")]
+    pub(super) of_attempt: u32,
 }
 
 /// Of `catalog`.

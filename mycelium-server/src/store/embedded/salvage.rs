@@ -215,6 +215,7 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
             number: FlowNumber(needs.numbers.flow),
             created_at: Timestamp(needs.numbers.until),
             finished: mycelium_core::status::FinalCounts::default(),
+            on_behalf_of: None,
         };
         codec::encode(&record, &mut buffer);
         puts.push(("catalog", key.into_bytes(), buffer.clone()));

@@ -146,7 +146,7 @@ impl World {
         let Some(session) = self.processes[process].session else { return };
         if let Some(stream) = self.processes[process].stream {
             self.cut(stream);
-            self.after(20 * SECOND, Event::Late(Command::ProcessGone { session }));
+            self.after(20 * SECOND, Event::Late(Box::new(Command::ProcessGone { session })));
         }
     }
 

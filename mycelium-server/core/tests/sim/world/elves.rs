@@ -19,7 +19,7 @@ impl World {
         if let Some(session) = session
             && process.is_multiple_of(2)
         {
-            self.after(20 * SECOND, Event::Late(Command::ProcessGone { session }));
+            self.after(20 * SECOND, Event::Late(Box::new(Command::ProcessGone { session })));
         }
         let Process { elf, tells_starts, .. } = self.processes[process];
         let window = Window { jobs: 2, concurrency: 1 };

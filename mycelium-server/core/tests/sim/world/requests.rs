@@ -28,7 +28,7 @@ impl World {
         self.inbox.push_back(Waiting::Command(Box::new(wish.command(request, &self.store))));
         if self.rng.percent(3) {
             let command = wish.command(request, &self.store);
-            self.after(20 * SECOND, Event::Late(command));
+            self.after(20 * SECOND, Event::Late(Box::new(command)));
         }
         self.requests.insert(request, Request { wish, again_at });
     }
@@ -94,7 +94,7 @@ impl World {
 
     pub(super) fn go_on_evaluating(&mut self, evaluation: Evaluation, next: Next) {
         match next {
-            Next::Submit(command) => self.after(200 * MS, Event::Late(*command)),
+            Next::Submit(command) => self.after(200 * MS, Event::Late(command)),
             Next::Answer(result) => self.evaluated(evaluation, result),
         }
     }
@@ -114,6 +114,6 @@ impl World {
 
     pub(super) fn evaluated(&mut self, evaluation: Evaluation, result: EvaluationResult) {
         let slow = if self.has_faults { 5 * SECOND } else { SECOND };
-        self.after(slow, Event::Late(evaluator::answer(evaluation, result)));
+        self.after(slow, Event::Late(Box::new(evaluator::answer(evaluation, result))));
     }
 }

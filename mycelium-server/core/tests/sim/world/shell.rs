@@ -228,6 +228,7 @@ impl World {
             Send::Cancel { session, tokens } => (session, ToElf::Cancel(tokens)),
             Send::OutcomeAcks { session, acks } => (session, ToElf::Acks(acks)),
             Send::HeartbeatAck { session, unknown } => (session, ToElf::Unknown(unknown)),
+            Send::WaitsForItself { .. } => return,
             Send::SessionOver { session } => (session, ToElf::Closed),
         };
         if let ToElf::Acks(acks) = &message {
@@ -333,7 +334,7 @@ impl World {
                 if self.has_faults && self.rng.percent(25) {
                     let outcomes = outcomes.clone();
                     let within = if self.rng.percent(50) { 2 * SECOND } else { 20 * SECOND };
-                    self.after(within, Event::Late(Command::Outcomes { session, outcomes }));
+                    self.after(within, Event::Late(Box::new(Command::Outcomes { session, outcomes })));
                 }
                 Command::Outcomes { session, outcomes }
             }

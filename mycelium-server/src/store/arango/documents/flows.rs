@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mycelium_core::ids::{FlowId, FlowNumber};
+use mycelium_core::ids::{Attempt, FlowId, FlowNumber, JobId, Token};
 use mycelium_core::image::FlowRecord;
 use mycelium_core::status::FinalCounts;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,16 @@ pub(in super::super) struct FlowDocument {
     #[serde(skip_deserializing)]
     creation_ms: u64,
     finished: Finished,
+    /// The attempt during which it was submitted, if a task has submitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    on_behalf_of: Option<OnBehalfOf>,
+}
+
+/// An attempt.
+#[derive(Debug, Serialize, Deserialize)]
+struct OnBehalfOf {
+    job: Text<JobId>,
+    attempt: u32,
 }
 
 /// How many jobs of a flow have ended how.
@@ -48,7 +58,7 @@ struct Finished {
 
 impl From<&FlowRecord> for FlowDocument {
     fn from(record: &FlowRecord) -> Self {
-        let FlowRecord { id, name, labels, number, created_at, finished } = record;
+        let FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of } = record;
         let FinalCounts { done, failed, upstream_failed, cancelled, skipped } = *finished;
         let creation_date = Date(*created_at);
         Self {
@@ -60,6 +70,8 @@ impl From<&FlowRecord> for FlowDocument {
             creation_date,
             creation_ms: creation_date.ms(),
             finished: Finished { done, failed, upstream_failed, cancelled, skipped },
+            on_behalf_of: on_behalf_of
+                .map(|Token { job, attempt }| OnBehalfOf { job: Text(job), attempt: attempt.0 }),
         }
     }
 }
@@ -74,6 +86,9 @@ impl From<FlowDocument> for FlowRecord {
             number: FlowNumber(document.ord),
             created_at: document.creation_date.0,
             finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
+            on_behalf_of: document
+                .on_behalf_of
+                .map(|of| Token { job: of.job.0, attempt: Attempt(of.attempt) }),
         }
     }
 }

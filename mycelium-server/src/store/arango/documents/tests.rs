@@ -5,7 +5,7 @@ use bytes::Bytes;
 use mycelium_core::effects::Records;
 use mycelium_core::ids::{
     Attempt, Commit, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, Revision,
-    SecretDigest, SessionId, SubmissionId, Timestamp,
+    SecretDigest, SessionId, SubmissionId, Timestamp, Token,
 };
 use mycelium_core::image::{Counters, FlowRecord, PropagationRecord, SessionRecord, SubmissionRecord};
 use mycelium_core::status::FinalCounts;
@@ -67,6 +67,7 @@ prop_compose! {
         number in any::<u64>(),
         created_at in moments(),
         counts in any::<[u64; 5]>(),
+        of in proptest::option::of((any::<[u8; 16]>(), any::<u32>())),
     ) -> FlowRecord {
         let [done, failed, upstream_failed, cancelled, skipped] = counts;
         FlowRecord {
@@ -76,6 +77,7 @@ prop_compose! {
             number: FlowNumber(number),
             created_at,
             finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
+            on_behalf_of: of.map(|(job, attempt)| Token { job: JobId::new(job), attempt: Attempt(attempt) }),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use mycelium_core::ids::{
     Attempt, FailureId, FlowId, FlowNumber, InstanceId, JobId, Revision, SecretDigest, SessionId,
-    SubmissionId, Timestamp,
+    SubmissionId, Timestamp, Token,
 };
 use mycelium_core::image::{FlowRecord, SessionRecord, SubmissionRecord};
 use mycelium_core::status::FinalCounts;
@@ -27,6 +27,8 @@ impl Record for FlowRecord {
             upstream_failed,
             cancelled,
             skipped,
+            of_job: self.on_behalf_of.map(|of| of.job.as_bytes().to_vec()).unwrap_or_default(),
+            of_attempt: self.on_behalf_of.map_or(0, |of| of.attempt.0),
         }
     }
 
@@ -41,7 +43,13 @@ impl Record for FlowRecord {
             upstream_failed,
             cancelled,
             skipped,
+            of_job,
+            of_attempt,
         } = message;
+        let on_behalf_of = match of_job.as_slice() {
+            [] => None,
+            job => Some(Token { job: id(job, JobId::from_slice, "of_job")?, attempt: Attempt(of_attempt) }),
+        };
         Ok(Self {
             id: key,
             name: name.into(),
@@ -49,6 +57,7 @@ impl Record for FlowRecord {
             number: FlowNumber(number),
             created_at: Timestamp(created_at),
             finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
+            on_behalf_of,
         })
     }
 }
