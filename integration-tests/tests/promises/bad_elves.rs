@@ -346,6 +346,8 @@ async fn a_hello_that_cannot_be_right_opens_no_session() -> anyhow::Result<()> {
         (v1::Hello { host: "h".repeat(256), ..hello() }, "hello.host"),
         (v1::Hello { session_secret: Bytes::from(vec![7; 65]), ..hello() }, "hello.session_secret"),
         (v1::Hello { runtime: "r".repeat(256), ..hello() }, "hello.runtime"),
+        (v1::Hello { build: "b".repeat(65), ..hello() }, "hello.build"),
+        (v1::Hello { build: "v1\n".to_owned(), ..hello() }, "hello.build"),
         (v1::Hello { elves: many, windows: Vec::new(), ..hello() }, "hello.elves"),
         (v1::Hello { elves: vec![declaration(), declaration()], ..hello() }, "hello.elves[1]"),
         (
@@ -363,6 +365,18 @@ async fn a_hello_that_cannot_be_right_opens_no_session() -> anyhow::Result<()> {
         (task(|task| task.name = "run".to_owned()), "hello.elves[0].tasks[0].name"),
         (task(|task| task.revision.truncate(1)), "hello.elves[0].tasks[0].revision"),
         (task(|task| task.outputs[1].name = "a".to_owned()), "hello.elves[0].tasks[0].outputs[1]"),
+        // Required, and not: nobody could say whether a job fits.
+        (
+            task(|task| {
+                let parameter = |optional| v1::ParameterDeclaration {
+                    name: "x".to_owned(),
+                    optional,
+                    ..v1::ParameterDeclaration::default()
+                };
+                task.parameters = vec![parameter(false), parameter(true)];
+            }),
+            "hello.elves[0].tasks[0].parameters[1]",
+        ),
         (task(|task| task.outputs[0].schema = "{".to_owned()), "hello.elves[0].tasks[0].outputs[0].schema"),
     ];
     let first = |kind| v1::ConnectRequest { starts: Vec::new(), sequence: 1, received: 0, kind };

@@ -141,6 +141,11 @@ impl Template {
         Self { list, spec, inputs, depends_on: depends_on.into_iter().collect() }
     }
 
+    /// What the specifications of all of them have in common.
+    pub(crate) fn message(&self) -> &v1::JobSpec {
+        &self.spec
+    }
+
     /// The jobs that the jobs of the elements depend on, in the order of their ids.
     pub(crate) fn depends_on(&self) -> &[JobId] {
         &self.depends_on

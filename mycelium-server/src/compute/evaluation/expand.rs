@@ -36,6 +36,8 @@ pub(super) struct Expansion {
     /// That of the job with the list.
     head: JobHead,
     digest: ContentDigest,
+    /// How the values are judged that stand in the job with the list, and so in each.
+    judged: Judged,
     template: Arc<Template>,
     elements: Arc<[Value]>,
     /// The elements too large to travel inline, by index.
@@ -60,6 +62,7 @@ impl Expansion {
             flow: record.head.flow,
             head: record.head.clone(),
             digest: record.digest,
+            judged: Judged::NOT,
             template: Arc::new(template),
             elements: Arc::from(elements),
             large: BTreeMap::new(),
@@ -70,6 +73,8 @@ impl Expansion {
     /// are.
     pub(super) async fn submit(self: Box<Self>, handle: &Handle, evaluation: Evaluation) -> Answer {
         let mut this = *self;
+        let standing = handle.registry().standing(&this.head.elf);
+        this.judged = standing.judge(this.template.message(), Judged::NOT).0;
         if let Err(error) = this.write_large(handle.blobs()).await {
             tracing::error!(job = %this.list, error = %Report(&error), "cannot write the elements of a list");
             return Answer::Again;
@@ -173,7 +178,7 @@ impl Expansion {
                 evaluate: false,
                 body,
                 digest: element_digest(self.digest, place),
-                judged: Judged::NOT,
+                judged: self.judged.clone(),
                 blobs: common.iter().copied().chain(large.map(|blob| blob.digest)).collect(),
             });
         }
