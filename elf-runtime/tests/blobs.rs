@@ -55,6 +55,7 @@ fn blob(name: v1::BlobRef) -> v1::Payload {
 
 fn assignment(job: &v1::Token, task: &str, parameter: &str, payload: v1::Payload) -> v1::Assignment {
     v1::Assignment {
+        priority: 0,
         token: Some(job.clone()),
         elf: "parrot".to_owned(),
         task: task.to_owned(),

@@ -37,6 +37,7 @@ pub(super) struct Work {
     /// Tells this holding of the attempt from any other, on this side only.
     pub(super) serial: u64,
     pub(super) elf: ElfIndex,
+    pub(super) priority: i32,
     /// The name of the task, shared by all jobs of it.
     pub(super) task: Arc<str>,
     pub(super) flow_id: FlowId,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::Counts;
 use super::executor::Executor;
 use super::intervals::{Intervals, Silence};
-use super::ledger::Actions;
+use super::ledger::{Actions, Ledger};
 use super::pulse::Pulse;
 use super::shared::{Shared, Writer};
 use super::starts::Starts;
@@ -316,6 +316,7 @@ impl Connection {
                 is_cancel = true;
                 ledger.on_cancel(&cancel)
             }
+            Some(connect_response::Kind::Recall(recall)) => Ledger::on_recall(&recall),
             Some(connect_response::Kind::GoAway(go_away)) => {
                 tracing::info!(
                     url = self.line.url(),
@@ -354,7 +355,7 @@ impl Connection {
     }
 
     fn perform(&self, actions: Actions) {
-        let Actions { start, cancel, wake_writer } = actions;
+        let Actions { start, cancel, recall, wake_writer } = actions;
         if !cancel.is_empty() {
             for token in &cancel {
                 token.cancel();
@@ -364,7 +365,12 @@ impl Connection {
             }
         }
         self.start(start);
-        if wake_writer {
+        if !recall.is_empty() {
+            let mut starts = Vec::new();
+            self.executors.iter().for_each(|executor| executor.recall(&recall, &mut starts));
+            self.shared.ledger().on_starts(starts);
+        }
+        if wake_writer || !recall.is_empty() {
             self.shared.outbox.writer.wake();
         }
     }

@@ -1,6 +1,6 @@
-//! Runs the attempts of one elf: first come, first started, so many at once.
+//! Runs the attempts of one elf: by priority, and then first come, first started, so many at once.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,17 @@ struct Queue {
     places: Places,
 }
 
+impl Queue {
+    /// Puts an attempt behind those that go before it. Most have the same priority, and go to the end.
+    fn put(&mut self, work: Work) {
+        if self.work.back().is_none_or(|last| last.priority >= work.priority) {
+            return self.work.push_back(work);
+        }
+        let place = self.work.partition_point(|other| other.priority >= work.priority);
+        self.work.insert(place, work);
+    }
+}
+
 /// What an executor is made of.
 pub(super) struct ExecutorParts {
     pub(super) name: Arc<str>,
@@ -88,7 +99,7 @@ impl Executor {
         let mut new = Vec::new();
         {
             let mut queue = self.queue();
-            queue.work.extend(work);
+            work.into_iter().for_each(|work| queue.put(work));
             while queue.places.len() < self.parts.concurrency && new.len() < queue.work.len() {
                 new.push(queue.places.take());
             }
@@ -136,6 +147,15 @@ impl Executor {
         queue.places.tell(now, starts) || !queue.work.is_empty()
     }
 
+    /// Hands back those of these attempts that were not started, and adds those that run, whose start is to be told now.
+    pub(super) fn recall(&self, recalled: &HashSet<Token>, starts: &mut Vec<Started>) {
+        self.queue().places.tell_of(recalled, starts);
+        self.take_unstarted(
+            |work| recalled.contains(&work.token),
+            || outcome::Result::Released(v1::AttemptReleased {}),
+        );
+    }
+
     /// What was told of starts may have been lost.
     pub(super) fn tell_starts_again(&self) {
         self.queue().places.tell_again();
@@ -181,7 +201,7 @@ impl Executor {
     }
 
     async fn attempt(&self, work: Work) -> outcome::Result {
-        let Work { token, serial: _, elf: _, task, flow_id, arguments, cancel } = work;
+        let Work { token, serial: _, elf: _, priority: _, task, flow_id, arguments, cancel } = work;
         if cancel.is_cancelled() {
             return outcome::Result::Cancelled(v1::AttemptCancelled {});
         }

@@ -101,6 +101,8 @@ pub(super) struct Actions {
     pub(super) start: Vec<Work>,
     /// Attempts that are no longer wanted.
     pub(super) cancel: Vec<CancellationToken>,
+    /// Attempts to be given back, unless they were started.
+    pub(super) recall: HashSet<Token>,
     /// There may be something new to send.
     pub(super) wake_writer: bool,
 }
@@ -284,6 +286,7 @@ impl Ledger {
             token,
             serial,
             elf,
+            priority: assignment.priority,
             task,
             // For the task's information only.
             flow_id: FlowId::try_from(assignment.flow_id.as_ref()).unwrap_or(FlowId::from_bytes([0; 16])),
@@ -325,6 +328,10 @@ impl Ledger {
             })
             .collect();
         Actions { cancel, ..Actions::default() }
+    }
+
+    pub(super) fn on_recall(recall: &v1::Recall) -> Actions {
+        Actions { recall: recall.tokens.iter().filter_map(Token::from_wire).collect(), ..Actions::default() }
     }
 
     /// Takes the outcomes of attempts. Those of attempts that were dropped meanwhile are discarded.

@@ -3,6 +3,7 @@
 //! Of an attempt that is over soon its outcome tells enough. So nothing is said of an attempt before it has run for a
 //! while, and then with whatever message goes out next, or by itself.
 
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,6 +69,15 @@ impl Places {
             }
         }
         are_more
+    }
+
+    /// Adds those of these that run and were not told.
+    pub(super) fn tell_of(&mut self, tokens: &HashSet<Token>, starts: &mut Vec<Started>) {
+        let run = self.places.iter_mut().flatten();
+        for place in run.filter(|place| !place.is_told && tokens.contains(&place.started.token)) {
+            place.is_told = true;
+            starts.push(place.started);
+        }
     }
 
     /// What was told may have been lost.

@@ -47,7 +47,10 @@ async fn a_cancelled_flow_ends_its_tasks_notice_and_a_retry_brings_it_back() -> 
     })
     .await?;
     let before = counts(&mycelium, flow).await?;
-    ensure!(before.running == 64 && before.done == 0, "the windows are full: {before:?}");
+    ensure!(
+        before.running == running + 2 && before.done == 0,
+        "each holds one more than it runs: {before:?}"
+    );
 
     let cancel = || {
         let scope = Some(v1::cancel_jobs_request::Scope::FlowId(flow_id_bytes(flow)));

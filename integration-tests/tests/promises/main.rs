@@ -45,6 +45,7 @@ mod reflection;
 mod rust_types;
 mod session_secrets;
 mod sessions;
+mod sharing;
 mod shutdown;
 mod stalls;
 mod starts;

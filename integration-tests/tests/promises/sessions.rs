@@ -66,7 +66,7 @@ async fn a_cut_connection_does_not_restart_what_runs() -> anyhow::Result<()> {
         .await?;
         let after = instance().await?;
         ensure!(after.session == before.session, "the session goes on: {after:?}");
-        ensure!(after.held == 8, "it goes on with what it holds: {after:?}");
+        ensure!(after.held == before.held && after.held > 0, "it goes on with what it holds: {after:?}");
     }
     std::fs::write(&gate, "")?;
     let ended = must("the end of the flow", run.wait()).await??;

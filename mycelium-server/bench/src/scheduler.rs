@@ -65,6 +65,7 @@ impl Scheduler {
             window: Window { jobs: WINDOW, concurrency: 8 },
         };
         let hello = Hello {
+            knows_recall: false,
             request: RequestId(0),
             instance: InstanceId::new([1; 16]),
             build: Build::UNKNOWN,

@@ -123,7 +123,7 @@ impl Cancelling<'_> {
         let mut ran = None;
         if let State::Running { session, assign, .. } = self.graph.jobs[slot].state {
             ran = self.sessions.running(session, assign);
-            if let Some(token) = self.sessions.cancel_in_flight(session, assign) {
+            if let Some(token) = self.sessions.cancel_in_flight(self.graph.jobs, session, assign) {
                 self.outbox.cancel(self.sessions[session].id, token);
             }
             #[cfg(feature = "planted-bugs")]

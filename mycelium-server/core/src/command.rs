@@ -317,6 +317,8 @@ pub struct Hello {
     pub held: Vec<Token>,
     /// Whether it tells of the attempts that it starts; one that does not is taken to start them when they are assigned.
     pub tells_starts: bool,
+    /// Whether it gives back what is recalled.
+    pub knows_recall: bool,
 }
 
 /// What an instance offers for one elf.
@@ -399,6 +401,16 @@ pub struct Outcome {
     pub result: OutcomeResult,
     /// How long it ran; `None` if it was not started, or that is not known.
     pub ran: Option<Duration>,
+}
+
+impl OutcomeResult {
+    /// Whether its task has come to an end, well or not.
+    pub(crate) fn is_an_end(self) -> bool {
+        match self {
+            Self::Outputs(_) | Self::Failure(_) | Self::Refused(_) => true,
+            Self::Released | Self::Cancelled => false,
+        }
+    }
 }
 
 /// What became of an attempt.

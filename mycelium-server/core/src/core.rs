@@ -151,6 +151,7 @@ impl Core {
         self.fire_timers(now, effects);
         self.go_on_with_work(now, effects);
         self.serving().place(now);
+        self.serving().recall();
         self.graph().hand_out_evaluations(effects);
         self.time_waits(now);
         let Self { config, jobs, sessions, submissions, propagation, outbox, .. } = self;

@@ -287,6 +287,13 @@ pub enum Send {
         /// The number of the first.
         first: AssignNumber,
     },
+    /// Give these back, unless they were started. Must not reach the instance before the assignments that were sent before.
+    Recall {
+        /// To whom.
+        session: SessionId,
+        /// The attempts.
+        tokens: Vec<Token>,
+    },
     /// Stop these.
     Cancel {
         /// To whom.
@@ -330,6 +337,8 @@ pub enum Send {
 pub struct Assignment {
     /// The attempt.
     pub token: Token,
+    /// The job's priority.
+    pub priority: i32,
     /// The flow.
     pub flow: FlowId,
     /// The elf.

@@ -116,6 +116,13 @@ impl Graph<'_> {
         self.jobs.set_state(slot, State::Ready { queued: true });
     }
 
+    /// A job comes back because it was recalled, before it was started: that is no fault of it, or of its elf.
+    pub(crate) fn take_back(&mut self, now: Clocks, slot: Slot, held: Running) {
+        self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::HandedBack);
+        self.jobs.count_recall(slot);
+        self.jobs.set_state(slot, State::Ready { queued: true });
+    }
+
     /// The pause of a job is over: it goes back into its queue.
     pub(crate) fn end_pause(&mut self, slot: Slot) {
         self.jobs.set_state(slot, State::Ready { queued: true });

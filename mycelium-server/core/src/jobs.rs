@@ -3,6 +3,8 @@
 //! How a job goes from one state to the next, its counts, its queue and its record: all that changes here and nowhere
 //! else. What follows from it for other jobs is not known here.
 
+use std::collections::BTreeMap;
+
 use crate::command::NewFlow;
 use crate::config::Config;
 use crate::effects::{End, Revived, SpecRecord};
@@ -30,7 +32,7 @@ mod traits;
 pub(crate) use attempts::Attempts;
 pub(crate) use flows::{Flow, Flows};
 use losses::Losses;
-pub(crate) use names::{Elf, FreeSlot, Names, Queue, Task};
+pub(crate) use names::{Elf, FreeSlot, Laden, Names, Queue, Task};
 pub(crate) use recents::{Recent, Recents};
 pub(crate) use slab::{Edge, Job, Named, Rank, Slab, State, UNTOUCHED};
 pub(crate) use touched::{Now, ToStore, Touched};
@@ -141,6 +143,8 @@ pub(crate) struct Jobs {
     touched: Vec<Touched>,
     /// Jobs that were started since the last commit.
     starts: Vec<Edge>,
+    /// How often unfinished jobs were recalled since the core was made. Most never are.
+    recalls: BTreeMap<Slot, u32>,
 }
 
 impl std::ops::Index<Slot> for Jobs {

@@ -17,6 +17,7 @@ pub(crate) struct Outbox {
     submissions: BTreeMap<SubmissionId, SubmissionRecord>,
     submissions_dropped: Vec<SubmissionId>,
     cancels: BTreeMap<SessionId, Vec<Token>>,
+    recalls: BTreeMap<SessionId, Vec<Token>>,
     assigns: BTreeMap<SessionId, (AssignNumber, Vec<Assignment>)>,
 }
 
@@ -30,9 +31,10 @@ impl Outbox {
         self.sessions_opened.push(record);
     }
 
-    /// What was to be cancelled in its hands need not be told any more.
+    /// What was to be cancelled in its hands, or recalled, need not be told any more.
     pub(crate) fn session_ended(&mut self, session: SessionId) {
         self.cancels.remove(&session);
+        self.recalls.remove(&session);
         self.sessions_ended.push(session);
     }
 
@@ -47,6 +49,10 @@ impl Outbox {
 
     pub(crate) fn cancel(&mut self, session: SessionId, token: Token) {
         self.cancels.entry(session).or_default().push(token);
+    }
+
+    pub(crate) fn recall(&mut self, session: SessionId, token: Token) {
+        self.recalls.entry(session).or_default().push(token);
     }
 
     /// `number` follows on that of the session's assignment before.
@@ -71,6 +77,9 @@ impl Outbox {
         }
         for (session, (first, assignments)) in std::mem::take(&mut self.assigns) {
             effects.sends.push(Send::Assign { session, assignments, first });
+        }
+        for (session, tokens) in std::mem::take(&mut self.recalls) {
+            effects.sends.push(Send::Recall { session, tokens });
         }
     }
 }

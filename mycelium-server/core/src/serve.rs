@@ -19,6 +19,7 @@ mod delayed;
 mod isolate;
 mod outcomes;
 mod place;
+mod recall;
 mod starts;
 mod unfit;
 
@@ -64,7 +65,18 @@ impl Serving<'_> {
     }
 
     pub(crate) fn on_hello(&mut self, now: Clocks, hello: Hello, effects: &mut Effects) {
-        let Hello { request, instance, build, resume, secret, secret_new, elves, held, tells_starts } = hello;
+        let Hello {
+            request,
+            instance,
+            build,
+            resume,
+            secret,
+            secret_new,
+            elves,
+            held,
+            tells_starts,
+            knows_recall,
+        } = hello;
         self.outbox.require_commit();
         let required = self.graph.config.secrets_required;
         let resumed = resume.and_then(|id| self.sessions.to_resume(id, instance, secret, required));
@@ -80,7 +92,7 @@ impl Serving<'_> {
             }
             None => (self.open_session(now, instance, secret_new, effects), Vec::new()),
         };
-        self.tell_starts(session, tells_starts);
+        self.set_speaks(session, tells_starts, knows_recall);
         self.sessions.set_build(session, build);
         self.set_offers(session, elves);
         self.sessions.set_connected(self.graph.jobs, session, true);
@@ -222,7 +234,7 @@ impl Serving<'_> {
         self.graph.timers.cancel(TimerKey::Lease(session));
         self.graph.timers.cancel(TimerKey::Unconfirmed(session));
         let started = self.may_have_started(session);
-        let all = self.sessions.take_held(session);
+        let all = self.sessions.take_held(self.graph.jobs, session);
         let is_alone = all.len() == 1;
         let of_started = all.iter().filter(|(assign, held)| started.contains(assign) && held.job.is_some());
         let started_jobs: Vec<JobId> = of_started.map(|(_, held)| held.token.job).collect();

@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 use crate::command::Window;
 use crate::ids::{AssignNumber, Build, InstanceId, Revision, SecretDigest, SessionId, Timestamp, Token};
 use crate::image::{Running, SessionRecord};
-use crate::index::{Arena, DeclarationIdx, ElfIdx, SessionIdx, Slot, TaskIdx, of};
-use crate::invariants::{InvariantViolation, check};
-use crate::jobs::{FreeSlot, Jobs};
+use crate::index::{Arena, ElfIdx, SessionIdx, Slot, of};
+use crate::jobs::{FreeSlot, Jobs, Laden};
+
+mod check;
+mod offer;
+mod pace;
+
+pub(crate) use offer::{Declared, Offer};
 
 mod isolation;
 
@@ -35,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) secret: Option<SecretDigest>,
     /// Whether it tells of the attempts that it starts. Not stored: until a `Hello` has said so it is taken not to.
     pub(crate) tells_starts: bool,
+    /// Whether it gives back what is recalled. Not stored either.
+    pub(crate) knows_recall: bool,
     /// Whether its instance is known to have heard of it: it has said something since it was welcomed.
     pub(crate) is_known: bool,
     /// By elf. An elf that is no longer offered stays until nothing of it is held.
@@ -52,33 +60,6 @@ pub(crate) struct Session {
     pub(crate) received: AssignNumber,
 }
 
-/// What a session offers for one elf.
-#[derive(Debug, Default)]
-pub(crate) struct Offer {
-    /// What the session declares of it; `None` if it is no longer offered.
-    pub(crate) declared: Option<Declared>,
-    pub(crate) window: Window,
-    /// How many attempts of it the instance holds, cancelled ones included.
-    pub(crate) held: u32,
-    /// How it stands among those with free slots for the elf, if it does.
-    pub(crate) free_slot: Option<FreeSlot>,
-}
-
-impl Offer {
-    pub(crate) fn is_offered(&self) -> bool {
-        self.declared.is_some()
-    }
-}
-
-/// What a session declares of an elf.
-#[derive(Debug)]
-pub(crate) struct Declared {
-    /// What it takes.
-    pub(crate) declaration: DeclarationIdx,
-    /// The revision of each task.
-    pub(crate) revisions: BTreeMap<TaskIdx, Revision>,
-}
-
 /// An attempt in an instance's hands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
@@ -93,6 +74,10 @@ pub(crate) struct Held {
     pub(crate) started: Option<Timestamp>,
     /// Whether the job is a suspect.
     pub(crate) is_suspect: bool,
+    /// The job's priority.
+    pub(crate) priority: i32,
+    /// Whether it was recalled, and the instance has neither given it back nor started it, as far as is known.
+    pub(crate) is_recalled: bool,
 }
 
 /// The sessions that are alive.
@@ -225,9 +210,14 @@ impl Sessions {
         self.refresh_free_slots(jobs, session);
     }
 
-    /// Whether it tells of the attempts that it starts.
-    pub(crate) fn set_tells_starts(&mut self, session: SessionIdx, tells_starts: bool) {
-        self.arena[session].tells_starts = tells_starts;
+    /// Whether it tells of the attempts that it starts, and gives back what is recalled.
+    pub(crate) fn set_speaks(&mut self, session: SessionIdx, tells_starts: bool, knows_recall: bool) {
+        let entry = &mut self.arena[session];
+        entry.knows_recall = knows_recall;
+        entry.tells_starts = tells_starts;
+        for offer in entry.offers.values_mut() {
+            offer.pace = tells_starts.then(|| offer.pace.unwrap_or_default());
+        }
     }
 
     /// It takes no more jobs.
@@ -245,8 +235,11 @@ impl Sessions {
         window: Window,
         declared: Declared,
     ) {
-        let offer = self.arena[session].offers.entry(elf).or_default();
+        let entry = &mut self.arena[session];
+        let tells_starts = entry.tells_starts;
+        let offer = entry.offers.entry(elf).or_default();
         offer.window = window;
+        offer.pace = tells_starts.then(|| offer.pace.unwrap_or_default());
         let before = offer.declared.replace(declared);
         before.into_iter().for_each(|of| jobs.names_mut().unuse_declaration(of.declaration));
     }
@@ -290,10 +283,15 @@ impl Sessions {
         let entry = &mut self.arena[session];
         let is_open = entry.is_connected && !entry.is_draining && entry.is_kept_free_for(elf);
         let Some(offer) = entry.offers.get_mut(&elf) else { return };
-        let has_free = is_open && offer.is_offered() && offer.held < offer.window.jobs;
-        let free = has_free.then_some(FreeSlot { held: offer.held, id: entry.id, session });
+        let has_free = is_open && offer.is_offered() && offer.held < offer.limit();
+        let (is_busy, held) = (offer.is_busy(), offer.held);
+        let free = has_free.then_some(FreeSlot { is_busy, held, id: entry.id, session });
         let before = std::mem::replace(&mut offer.free_slot, free);
+        let laden = offer.waiting().filter(|_| is_open && entry.knows_recall);
+        let laden = laden.map(|waiting| Laden { waiting, id: entry.id, session });
+        let laden_before = std::mem::replace(&mut offer.laden, laden);
         jobs.names_mut().set_free_slot(elf, before, free);
+        jobs.names_mut().set_laden(elf, laden_before, laden);
     }
 }
 
@@ -317,11 +315,57 @@ impl Sessions {
     }
 
     /// An attempt was started then, as far as is known. Says whether that is news.
-    pub(crate) fn set_started(&mut self, session: SessionIdx, assign: AssignNumber, at: Timestamp) -> bool {
+    pub(crate) fn set_started(
+        &mut self,
+        jobs: &mut Jobs,
+        session: SessionIdx,
+        assign: AssignNumber,
+        at: Timestamp,
+    ) -> bool {
+        self.set_recalled(jobs, session, assign, false);
         let Some(held) = self.arena[session].held.get_mut(&assign) else { return false };
         let is_news = held.started.is_none();
         held.started.get_or_insert(at.max(held.since));
         is_news
+    }
+
+    /// Whether an attempt is recalled has changed.
+    pub(crate) fn set_recalled(
+        &mut self,
+        jobs: &mut Jobs,
+        session: SessionIdx,
+        assign: AssignNumber,
+        is_recalled: bool,
+    ) {
+        let entry = &mut self.arena[session];
+        let Some(held) = entry.held.get_mut(&assign) else { return };
+        if std::mem::replace(&mut held.is_recalled, is_recalled) == is_recalled {
+            return;
+        }
+        let elf = held.elf;
+        if let Some(offer) = entry.offers.get_mut(&elf) {
+            offer.recalled = offer.recalled - u32::from(!is_recalled) + u32::from(is_recalled);
+        }
+        jobs.names_mut().count_recalled(elf, is_recalled);
+        self.refresh_free_slot(jobs, session, elf);
+    }
+
+    /// An attempt has ended that ran for so long.
+    pub(crate) fn note_ran(&mut self, session: SessionIdx, assign: AssignNumber, ran: Duration) {
+        let entry = &mut self.arena[session];
+        let elf = entry.held.get(&assign).map(|held| held.elf);
+        let pace = elf.and_then(|elf| entry.offers.get_mut(&elf)?.pace.as_mut());
+        pace.into_iter().for_each(|pace| pace.note(ran));
+    }
+
+    /// What was noted of it is all there is for now: what it is given is adapted to that.
+    pub(crate) fn adapt(&mut self, jobs: &mut Jobs, session: SessionIdx) {
+        let noted = |(&elf, offer): (&ElfIdx, &mut Offer)| {
+            let concurrency = offer.window.concurrency;
+            offer.pace.as_mut().is_some_and(|pace| pace.adapt(concurrency)).then_some(elf)
+        };
+        let adapted: Vec<ElfIdx> = self.arena[session].offers.iter_mut().filter_map(noted).collect();
+        adapted.into_iter().for_each(|elf| self.refresh_free_slot(jobs, session, elf));
     }
 
     /// Frees the slot of an attempt in the session's window.
@@ -331,8 +375,10 @@ impl Sessions {
         session: SessionIdx,
         assign: AssignNumber,
     ) -> Option<Held> {
+        let is_recalled = self.arena[session].held.get(&assign)?.is_recalled;
+        self.set_recalled(jobs, session, assign, false);
         let entry = &mut self.arena[session];
-        let held = entry.held.remove(&assign)?;
+        let held = Held { is_recalled, ..entry.held.remove(&assign)? };
         if held.job.is_none() {
             entry.cancelled_in_flight.remove(&held.token);
         }
@@ -348,7 +394,13 @@ impl Sessions {
     }
 
     /// The job of an attempt is cancelled in its hands: it keeps the slot until it lets go of it.
-    pub(crate) fn cancel_in_flight(&mut self, session: SessionIdx, assign: AssignNumber) -> Option<Token> {
+    pub(crate) fn cancel_in_flight(
+        &mut self,
+        jobs: &mut Jobs,
+        session: SessionIdx,
+        assign: AssignNumber,
+    ) -> Option<Token> {
+        self.set_recalled(jobs, session, assign, false);
         let entry = &mut self.arena[session];
         let held = entry.held.get_mut(&assign)?;
         held.job = None;
@@ -357,7 +409,10 @@ impl Sessions {
     }
 
     /// The session is over: takes all that it holds.
-    pub(crate) fn take_held(&mut self, session: SessionIdx) -> BTreeMap<AssignNumber, Held> {
+    pub(crate) fn take_held(&mut self, jobs: &mut Jobs, session: SessionIdx) -> BTreeMap<AssignNumber, Held> {
+        let recalled = self.arena[session].held.iter().filter(|(_, held)| held.is_recalled);
+        let recalled: Vec<AssignNumber> = recalled.map(|(&assign, _)| assign).collect();
+        recalled.into_iter().for_each(|assign| self.set_recalled(jobs, session, assign, false));
         let entry = &mut self.arena[session];
         entry.cancelled_in_flight.clear();
         entry.suspects = 0;
@@ -407,41 +462,15 @@ impl Sessions {
     }
 }
 
-impl Sessions {
-    /// Checks what takes no time to check.
-    pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
-        let (all, by_id, instances) = (self.arena.len(), self.by_id.len(), self.by_instance.len());
-        check(all == by_id && instances <= all, "every session is found by its id", || {
-            format!("{by_id} of {all}, {instances} instances")
-        })
-    }
-
-    /// Checks everything, between two batches.
-    pub(crate) fn check(&self) -> Result<(), InvariantViolation> {
-        self.check_totals()?;
-        for (index, session) in self.iter() {
-            let is_found = self.find(session.id) == Some(index);
-            check(is_found, "sessions are found by id", || session.id.to_string())?;
-            // Older ones that have a secret may live beside it; the newest may be over.
-            let newest = self.newest_of(session.instance);
-            let is_newest_or_older = newest.map_or(session.secret.is_some(), |newest| {
-                let newest = &self[newest];
-                newest.instance == session.instance
-                    && (newest.id == session.id || (session.secret.is_some() && session.id < newest.id))
-            });
-            check(is_newest_or_older, "an instance has one session without a secret at most", || {
-                session.id.to_string()
-            })?;
-            session.check()?;
-        }
-        Ok(())
-    }
-}
-
 impl Session {
     /// Whether it may be given a job of this elf, as far as that hangs on what it is kept for.
     fn is_kept_free_for(&self, elf: ElfIdx) -> bool {
         self.kept_for.is_none_or(|kept| kept.elf == elf && self.held.is_empty())
+    }
+
+    /// Whether an attempt that it holds is recalled.
+    pub(crate) fn is_recalled(&self, assign: AssignNumber) -> bool {
+        self.held.get(&assign).is_some_and(|held| held.is_recalled)
     }
 
     /// Who holds an attempt that it holds, as it is stored.
@@ -449,40 +478,5 @@ impl Session {
         let (session, instance) = (self.id, self.instance);
         let Held { revision, build, since, started, .. } = *held;
         Running { session, instance, revision, build, since, started }
-    }
-
-    fn check(&self) -> Result<(), InvariantViolation> {
-        let mut by_elf: BTreeMap<ElfIdx, u32> = BTreeMap::new();
-        let mut cancelled = 0;
-        for (assign, held) in &self.held {
-            *by_elf.entry(held.elf).or_default() += 1;
-            let is_numbered = *assign <= self.last_assign || is_delayed(*assign);
-            check(is_numbered, "assignments are numbered", || format!("{assign}"))?;
-            if held.job.is_none() {
-                cancelled += 1;
-                let is_found = self.cancelled_in_flight.get(&held.token) == Some(assign);
-                check(is_found, "cancelled attempts are found", || format!("{:?}", held.token))?;
-            }
-        }
-        let suspects = self.held.values().filter(|held| held.is_suspect).count();
-        check(suspects == self.suspects as usize, "suspects are counted", || self.id.to_string())?;
-        check(suspects <= 1, "no two suspects run in one process", || self.id.to_string())?;
-        let are_held = cancelled == self.cancelled_in_flight.len();
-        check(are_held, "cancelled attempts are held", || self.id.to_string())?;
-        for (elf, offer) in &self.offers {
-            let counted = by_elf.remove(elf).unwrap_or_default();
-            check(counted == offer.held, "offers count what is held", || {
-                format!("session {}: counted {counted}, kept {}", self.id, offer.held)
-            })?;
-            let may_take = self.is_connected
-                && !self.is_draining
-                && self.is_kept_free_for(*elf)
-                && offer.is_offered()
-                && offer.held < offer.window.jobs;
-            let holds = offer.free_slot.is_some() == may_take
-                && offer.free_slot.is_none_or(|free| free.held == offer.held && free.id == self.id);
-            check(holds, "free slots are of sessions that may take a job", || self.id.to_string())?;
-        }
-        check(by_elf.is_empty(), "what is held is of an elf", || self.id.to_string())
     }
 }

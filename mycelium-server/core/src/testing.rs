@@ -175,6 +175,7 @@ impl TestEnv {
         let request = self.request();
         let resume = resume.map(SessionId);
         Command::Hello(Hello {
+            knows_recall: false,
             request,
             instance: instance(number),
             build: Build::UNKNOWN,
@@ -187,7 +188,7 @@ impl TestEnv {
         })
     }
 
-    /// The same process, but one that tells of starts.
+    /// The same process, but one that tells of starts, and gives back what is recalled.
     pub(crate) fn telling_hello(
         &mut self,
         number: u8,
@@ -198,6 +199,7 @@ impl TestEnv {
         let mut command = self.hello_command(number, resume, offers, held);
         if let Command::Hello(hello) = &mut command {
             hello.tells_starts = true;
+            hello.knows_recall = true;
         }
         self.batch([command])
     }

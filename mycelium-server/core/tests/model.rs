@@ -461,6 +461,7 @@ impl Pair {
         let mut instance = [0; 16];
         instance[..8].copy_from_slice(&session.to_be_bytes());
         Command::Hello(Hello {
+            knows_recall: false,
             request: self.request(),
             instance: InstanceId::new(instance),
             build: Build::UNKNOWN,

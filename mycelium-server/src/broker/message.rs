@@ -104,6 +104,8 @@ pub(crate) enum Assigned {
     New { assignments: Vec<Assignment>, first: AssignNumber },
     /// Of those whose arguments took longer to compute, the ones that are still wanted, the first with this number.
     Ready { tokens: Vec<Token>, first: AssignNumber },
+    /// What was assigned before and is to be given back.
+    Recall { tokens: Vec<Token> },
 }
 
 /// One thing for a stream to pass on.

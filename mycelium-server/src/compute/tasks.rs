@@ -110,6 +110,7 @@ mod tests {
         let mut job = [0; 16];
         job[..4].copy_from_slice(&n.to_le_bytes());
         Assignment {
+            priority: 0,
             token: Token { job: JobId::new(job), attempt: Attempt(attempt) },
             flow: FlowId::new([0; 16]),
             elf: Arc::from("e"),

@@ -142,6 +142,7 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
             elves: Vec::with_capacity(hello.elves.len()),
             held: tokens("hello.held", &hello.held)?,
             tells_starts: hello.tells_starts,
+            knows_recall: hello.knows_recall,
         },
         elf_revisions: Vec::with_capacity(hello.elves.len()),
         elves: Vec::new(),

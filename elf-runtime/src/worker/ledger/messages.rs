@@ -123,6 +123,7 @@ impl Ledger {
             process: self.identity.process.clone(),
             build: self.identity.build.clone(),
             tells_starts: true,
+            knows_recall: true,
         }
     }
 }

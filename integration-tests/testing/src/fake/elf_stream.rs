@@ -186,6 +186,7 @@ pub fn token(job_id: JobId, attempt: u32) -> v1::Token {
 pub fn assignment(token: &v1::Token, task: &str, n: u32) -> v1::Assignment {
     let content = Some(v1::payload::Content::Inline(n.to_string().into()));
     v1::Assignment {
+        priority: 0,
         token: Some(token.clone()),
         elf: "tester".to_owned(),
         task: task.to_owned(),

@@ -7,7 +7,7 @@ use crate::index::{DeclarationIdx, FlowIdx, Slot, SubmissionIdx};
 use crate::invariants::{InvariantViolation, check};
 use crate::jobs::State;
 use crate::serve::choose;
-use crate::sessions::{Declared, is_delayed};
+use crate::sessions::{Declared, Session, is_delayed};
 use crate::submissions::Phase;
 use crate::timers::TimerKey;
 use crate::work::Work;
@@ -257,6 +257,11 @@ impl Core {
                     || format!("session {} has a free slot for {}", session.id, entry.name),
                 )?;
             }
+        }
+        let recalled = |session: &Session, elf| session.offers.get(&elf).map_or(0, |offer| offer.recalled);
+        for (index, elf) in self.jobs.names().elves() {
+            let of_sessions = self.sessions.iter().map(|(_, session)| recalled(session, index)).sum::<u32>();
+            check(of_sessions == elf.recalled, "elves count what is recalled", || elf.name.to_string())?;
         }
         let elves = self.jobs.names().elves();
         let kept: BTreeSet<_> =

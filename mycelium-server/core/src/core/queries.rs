@@ -134,7 +134,7 @@ impl Core {
             let declaration = names.declaration(declared.declaration);
             if declaration.takes(queue.task, &queue.kind) {
                 instances += 1;
-                window += if session.is_draining { 0 } else { u64::from(offer.window.jobs) };
+                window += if session.is_draining { 0 } else { u64::from(offer.limit()) };
                 held += u64::from(offer.held);
             } else if declaration.signature(queue.task).is_some() {
                 unfit.push((session.id, session.instance));
@@ -264,7 +264,7 @@ impl Core {
                     session: session.id,
                     instance: session.instance,
                     connected: session.is_connected,
-                    window: if session.is_draining { 0 } else { offer.window.jobs },
+                    window: if session.is_draining { 0 } else { offer.limit() },
                     held: offer.held,
                 })
             })

@@ -316,7 +316,8 @@ fn restore_running(core: &mut Core, slot: Slot, running: Running) -> Result<(), 
     // Brokers of before ran several suspects beside each other. They are told apart when they are lost once more.
     let is_suspect = suspicion != Suspicion::None && core.sessions[session].suspects == 0;
     let Running { revision, build, since, started, .. } = running;
-    let held = Held { token, elf, job: Some(slot), revision, build, since, started, is_suspect };
+    let (priority, job, is_recalled) = (job.priority, Some(slot), false);
+    let held = Held { token, elf, job, revision, build, since, started, is_suspect, priority, is_recalled };
     let assign = core.sessions.hold(&mut core.jobs, session, held);
     core.jobs.names_mut().add_session(elf, running.session, session);
     core.jobs.set_restored(slot, State::Running { session, assign, is_started: started.is_some() });

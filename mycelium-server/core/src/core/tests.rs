@@ -81,6 +81,7 @@ fn change(number: u8, status: Status, attempt: u32) -> Change {
 
 fn assign(number: u8, assign: u64) -> Send {
     let assignment = Assignment {
+        priority: 0,
         token: token(number, 1),
         flow: FLOW,
         elf: Arc::from("elf"),

@@ -26,6 +26,7 @@ impl Jobs {
         if let End::Failed(FailedBy::ElvesLost(_)) = ending.end {
             self.blamed.push((job.id, beside));
         }
+        self.recalls.remove(&slot);
         self.touched[job.touch as usize].now = Now::Finished(Box::new(record));
         self.names.unuse(job.named());
         self.remember(&job, ending);
@@ -56,6 +57,7 @@ impl Jobs {
         let job = self.slab.remove(slot);
         self.attempts.remove(slot);
         self.losses.remove(slot);
+        self.recalls.remove(&slot);
         self.touched[job.touch as usize].now = Now::Dropped;
         self.names.unuse(job.named());
         self.flows.may_be_idle(job.flow);

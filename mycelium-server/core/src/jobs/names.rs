@@ -18,10 +18,22 @@ mod queues;
 pub(crate) use declared::Declaration;
 pub(crate) use queues::{Kind, Queue};
 
-/// A session that has a free slot for a job of an elf: the one that holds fewest first, then the oldest.
+/// A session that has a free slot for a job of an elf: those that could start it at once first, then the one that holds
+/// fewest, then the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FreeSlot {
+    /// Whether the job would wait there for others to end.
+    pub(crate) is_busy: bool,
     pub(crate) held: u32,
+    pub(crate) id: SessionId,
+    pub(crate) session: SessionIdx,
+}
+
+/// A session that holds jobs of an elf that wait there for others to end, and gives back what is recalled: the one where
+/// fewest wait first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Laden {
+    pub(crate) waiting: u32,
     pub(crate) id: SessionId,
     pub(crate) session: SessionIdx,
 }
@@ -46,6 +58,10 @@ pub(crate) struct Elf {
     pub(crate) declarations: BTreeMap<Vec<(TaskIdx, SignatureId)>, DeclarationIdx>,
     /// The sessions that could take a job now.
     pub(crate) free_slots: BTreeSet<FreeSlot>,
+    /// The sessions of which jobs could be recalled.
+    pub(crate) laden: BTreeSet<Laden>,
+    /// How many attempts are recalled, and neither given back nor started.
+    pub(crate) recalled: u32,
     /// All sessions that offer it or hold jobs of it.
     pub(crate) sessions: BTreeMap<SessionId, SessionIdx>,
     pub(crate) ready: u64,
@@ -64,6 +80,8 @@ pub(crate) struct Names {
     by_name: BTreeMap<Arc<str>, ElfIdx>,
     /// The elves for which there may be both a job and a free slot.
     to_place: BTreeSet<ElfIdx>,
+    /// The elves of which something may have to be recalled.
+    to_recall: BTreeSet<ElfIdx>,
 }
 
 impl Names {
@@ -158,6 +176,7 @@ impl Names {
         {
             self.by_name.remove(&entry.name);
             self.to_place.remove(&elf);
+            self.to_recall.remove(&elf);
         }
     }
 
@@ -178,6 +197,31 @@ impl Names {
                 self.to_place.insert(elf);
             }
         }
+    }
+
+    /// What can be recalled of a session for an elf has changed.
+    pub(crate) fn set_laden(&mut self, elf: ElfIdx, before: Option<Laden>, now: Option<Laden>) {
+        let entry = &mut self.elves[elf];
+        if before != now {
+            if let Some(before) = before {
+                entry.laden.remove(&before);
+            }
+            entry.laden.extend(now);
+        }
+        if !entry.laden.is_empty() {
+            self.to_recall.insert(elf);
+        }
+    }
+
+    /// An attempt is recalled, or is no longer.
+    pub(crate) fn count_recalled(&mut self, elf: ElfIdx, is_recalled: bool) {
+        let recalled = &mut self.elves[elf].recalled;
+        *recalled = *recalled - u32::from(!is_recalled) + u32::from(is_recalled);
+    }
+
+    /// Takes out an elf of which something may have to be recalled.
+    pub(crate) fn pop_to_recall(&mut self) -> Option<ElfIdx> {
+        self.to_recall.pop_first()
     }
 
     /// Takes out an elf for which there may be both a job and a free slot.

@@ -5,6 +5,9 @@ use crate::ids::{AssignNumber, JobId, JobNumber, Timestamp};
 use crate::image::{AttemptEnd, JobHead, PastAttempt, Running};
 use crate::index::{DeclarationIdx, FlowIdx, Slot};
 
+/// How often a job is recalled before it is only given to who begins it at once.
+const RECALLS_MAX: u32 = 2;
+
 impl Jobs {
     /// Makes room for `additional` more jobs.
     pub(crate) fn reserve(&mut self, additional: usize) {
@@ -125,6 +128,16 @@ impl Jobs {
         self.touch_record(slot);
         let number = self.slab[slot].attempt;
         self.attempts.push(slot, PastAttempt { number, held, ended_at, how });
+    }
+
+    /// It has come back because it was recalled.
+    pub(crate) fn count_recall(&mut self, slot: Slot) {
+        *self.recalls.entry(slot).or_default() += 1;
+    }
+
+    /// Whether it was recalled so often that it is not to wait behind others again.
+    pub(crate) fn must_begin_at_once(&self, slot: Slot) -> bool {
+        self.recalls.get(&slot).is_some_and(|times| *times >= RECALLS_MAX)
     }
 
     /// It has come back without an outcome once more. Returns how often it had before.

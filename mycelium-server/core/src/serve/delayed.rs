@@ -37,6 +37,10 @@ impl Serving<'_> {
                     let assign = self.sessions.undelay(session, assign);
                     self.graph.jobs.set_assign(slot, assign);
                     ready.push(*token);
+                    if self.sessions[session].is_recalled(assign) {
+                        // The word was about something that had not come.
+                        self.outbox.recall(id, *token);
+                    }
                 }
             } else if let Some(&assign) = self.sessions[session].cancelled_in_flight.get(token)
                 && is_delayed(assign)

@@ -21,6 +21,9 @@ impl Serving<'_> {
             .iter()
             .map(|outcome| (outcome.token, self.on_outcome(now, session, id, outcome)))
             .collect();
+        if let Some(session) = session {
+            self.sessions.adapt(self.graph.jobs, session);
+        }
         effects.sends.push(Send::OutcomeAcks { session: id, acks });
     }
 
@@ -57,6 +60,9 @@ impl Serving<'_> {
 
     /// An attempt that has an outcome may have been started without a word: those that take little are.
     fn started_before(&mut self, now: Clocks, session: SessionIdx, assign: AssignNumber, outcome: &Outcome) {
+        if let Some(ran) = outcome.ran.filter(|_| outcome.result.is_an_end()) {
+            self.sessions.note_ran(session, assign, ran);
+        }
         let has_returned = matches!(outcome.result, OutcomeResult::Outputs(_));
         let at = match outcome.ran {
             Some(ran) => now.wall.before(ran),
@@ -64,7 +70,7 @@ impl Serving<'_> {
             None if has_returned => Timestamp(0),
             None => return,
         };
-        self.sessions.set_started(session, assign, at);
+        self.sessions.set_started(self.graph.jobs, session, assign, at);
     }
 
     fn end_reported(
@@ -80,6 +86,10 @@ impl Serving<'_> {
             OutcomeResult::Failure(failure) => (End::Failed(FailedBy::Reported(failure)), Verdict::Recorded),
             OutcomeResult::Refused(failure) => (End::Failed(FailedBy::Reported(failure)), Verdict::Refused),
             // It was not cancelled, or it would not run any more: the elf has stopped it of its own accord.
+            OutcomeResult::Released if self.sessions[session].is_recalled(assign) => {
+                self.take_back(now, session, assign);
+                return Verdict::Recorded;
+            }
             OutcomeResult::Released | OutcomeResult::Cancelled => {
                 self.give_back(now, session, assign, AttemptEnd::HandedBack);
                 return Verdict::Recorded;

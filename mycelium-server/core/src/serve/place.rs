@@ -76,6 +76,7 @@ impl Serving<'_> {
         let token = Token { job: job.id, attempt: job.attempt };
         let assignment = Assignment {
             token,
+            priority: job.priority,
             flow: jobs.flow_of(job).id,
             elf: jobs.elf(elf).name.clone(),
             task: jobs.task_of(job).name.clone(),
@@ -93,8 +94,10 @@ impl Serving<'_> {
         jobs.set_state(slot, State::Running { session, assign, is_started: started.is_some() });
         let build = self.sessions[session].build;
         let is_suspect = suspicion != Suspicion::None;
+        let (priority, since) = (jobs[slot].priority, now.wall);
+        let (job, is_recalled) = (Some(slot), false);
         let held =
-            Held { token, elf, job: Some(slot), revision, build, since: now.wall, started, is_suspect };
+            Held { token, elf, job, revision, build, since, started, is_suspect, priority, is_recalled };
         self.sessions.hold(jobs, session, held);
         self.outbox.assign(self.sessions[session].id, assign, assignment);
     }
@@ -141,6 +144,10 @@ pub(crate) fn choose(
     for (_, queue) in &declaration.heads {
         let queue = names.queue(*queue);
         let Some(&(_, slot)) = queue.ready.first() else { continue };
+        // What was recalled again and again goes where it begins at once, or it would go round.
+        if free.is_busy && jobs.must_begin_at_once(slot) {
+            return None;
+        }
         let suspicion = queue.kind.suspicion;
         #[cfg(feature = "planted-bugs")]
         let suspicion = suspicion.as_if(config);

@@ -15,26 +15,37 @@ impl Serving<'_> {
         for Start { token, ago } in starts {
             let at = now.wall.before(*ago);
             if let Some((slot, assign)) = self.held_by(session, *token) {
-                if self.sessions.set_started(session, assign, at) {
+                if self.sessions.set_started(self.graph.jobs, session, assign, at) {
                     self.graph.jobs.set_started(slot);
                 }
             } else if let Some(&assign) = self.sessions[session].cancelled_in_flight.get(token) {
-                self.sessions.set_started(session, assign, at);
+                self.sessions.set_started(self.graph.jobs, session, assign, at);
             }
         }
     }
 
-    /// An instance says with its `Hello` whether it tells of starts. If it does not, what it holds counts as started
-    /// since it was assigned, as all that it is given from now on.
-    pub(super) fn tell_starts(&mut self, session: SessionIdx, tells_starts: bool) {
-        self.sessions.set_tells_starts(session, tells_starts);
+    /// An instance says with its `Hello` whether it tells of starts, and gives back what is recalled. If it tells of none,
+    /// what it holds counts as started since it was assigned, as all that it is given from now on. What was recalled of it is
+    /// recalled again: that may be lost.
+    pub(super) fn set_speaks(&mut self, session: SessionIdx, tells_starts: bool, knows_recall: bool) {
+        self.sessions.set_speaks(session, tells_starts, knows_recall);
+        let entry = &self.sessions[session];
+        let recalled = entry.held.iter().filter(|(_, held)| held.is_recalled);
+        let recalled: Vec<_> = recalled.map(|(&assign, held)| (assign, held.token)).collect();
+        for (assign, token) in recalled {
+            if knows_recall {
+                self.outbox.recall(self.sessions[session].id, token);
+            } else {
+                self.sessions.set_recalled(self.graph.jobs, session, assign, false);
+            }
+        }
         if tells_starts {
             return;
         }
         let unstarted = self.sessions[session].held.iter().filter(|(_, held)| held.started.is_none());
         let unstarted: Vec<_> = unstarted.map(|(&assign, held)| (assign, held.job, held.since)).collect();
         for (assign, job, since) in unstarted {
-            self.sessions.set_started(session, assign, since);
+            self.sessions.set_started(self.graph.jobs, session, assign, since);
             job.into_iter().for_each(|slot| self.graph.jobs.set_started(slot));
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct Oracle {
     /// Jobs with the versions that have turned them down, since they were submitted or brought back, or the broker began.
     pub(crate) turned_down: BTreeSet<(JobId, u8)>,
     pub(crate) sessions: Sessions,
+    /// Attempts that were recalled.
+    pub(crate) recalled: BTreeSet<Token>,
     /// Who says hello in the place of another.
     pub(crate) strangers: BTreeSet<RequestId>,
 }
@@ -97,6 +99,9 @@ impl Oracle {
 
     pub(crate) fn count_handed_back(&mut self, token: Token, verdict: Verdict, was: OutcomeResult, now: u64) {
         let is_handed_back = matches!(was, OutcomeResult::Released | OutcomeResult::Cancelled);
+        // What is recalled is given back at the broker's word.
+        let is_handed_back =
+            is_handed_back && !(was == OutcomeResult::Released && self.recalled.contains(&token));
         if is_handed_back && verdict == Verdict::Recorded {
             let (times, at) = self.handed_back.entry(token.job).or_default();
             *times += 1;

@@ -137,6 +137,7 @@ impl ToElf {
 enum ToElf {
     Welcome { session: SessionId, keep: Vec<Token>, secret: Option<SecretDigest> },
     Assign { assignments: Vec<Assignment>, last: AssignNumber },
+    Recall(Vec<Token>),
     Cancel(Vec<Token>),
     Acks(Vec<(Token, Verdict)>),
     Unknown(Vec<Token>),
@@ -363,8 +364,8 @@ impl World {
         self.has_faults = false;
         for index in 0..self.processes.len() {
             self.processes[index].version = versions::TAKES_ALL;
-            self.processes[index].window = Window { jobs: 2, concurrency: 2 };
-            self.processes[index].window_max = self.processes[index].window_max.max(2);
+            self.processes[index].window = Window { jobs: 3, concurrency: 2 };
+            self.processes[index].window_max = self.processes[index].window_max.max(3);
             if let Some(stream) = self.processes[index].stream {
                 self.cut(stream);
             }

@@ -55,8 +55,9 @@ impl Streams {
     pub(super) fn send_all(&mut self, sends: Vec<Sent>) -> Vec<NotRead> {
         // Assignments first: while their arguments are assembled, what else there is for the same stream is queued behind
         // them, and leaves with them.
-        let (assignments, others): (Vec<_>, Vec<_>) =
-            sends.into_iter().partition(|sent| matches!(sent, Sent::Assign { .. } | Sent::Ready { .. }));
+        let (assignments, others): (Vec<_>, Vec<_>) = sends
+            .into_iter()
+            .partition(|sent| matches!(sent, Sent::Assign { .. } | Sent::Ready { .. } | Sent::Recall { .. }));
         assignments.into_iter().chain(others).filter_map(|sent| self.send(sent).err()).collect()
     }
 
@@ -69,6 +70,7 @@ impl Streams {
             Sent::Ready { session, tokens, first } => {
                 return self.assign(session, Assigned::Ready { tokens, first });
             }
+            Sent::Recall { session, tokens } => return self.assign(session, Assigned::Recall { tokens }),
             Sent::Cancel { session, tokens } => (session, ToStream::Cancel(tokens)),
             Sent::OutcomeAcks { session, acks } => (session, ToStream::OutcomeAcks(acks)),
             Sent::HeartbeatAck { session, unknown } => (session, ToStream::HeartbeatAck(unknown)),

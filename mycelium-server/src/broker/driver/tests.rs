@@ -50,6 +50,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
         window: Window { jobs: 1, concurrency: 1 },
     };
     let hello = Hello {
+        knows_recall: false,
         request: Default::default(),
         instance: InstanceId::new([7; 16]),
         build: Build::UNKNOWN,

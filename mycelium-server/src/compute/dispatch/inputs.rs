@@ -173,6 +173,7 @@ impl DerivedAssignments {
                     task: spec.task,
                     arguments: Vec::new(),
                     flow_id: bytes(assignment.flow.as_bytes()),
+                    priority: assignment.priority,
                 };
                 self.assignments.push((message, assignment.token, arguments));
             }

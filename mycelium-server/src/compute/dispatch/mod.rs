@@ -41,13 +41,17 @@ const COMPUTED_HERE_MAX: usize = 16;
 /// slowly must not make the broker hold more for it.
 const ASIDE_AT_ONCE: usize = 16;
 
-/// Assignments of one message.
-pub(crate) struct Dispatched {
-    pub(crate) assignments: Vec<v1::Assignment>,
-    /// The number of the last assignment in it.
-    pub(crate) last: AssignNumber,
-    /// About how many bytes it takes.
-    pub(crate) bytes: usize,
+/// One message, in the order of what was assigned.
+pub(crate) enum Dispatched {
+    Assign {
+        assignments: Vec<v1::Assignment>,
+        /// The number of the last assignment in it.
+        last: AssignNumber,
+        /// About how many bytes it takes.
+        bytes: usize,
+    },
+    /// Of attempts that were assigned before.
+    Recall(Vec<Token>),
 }
 
 /// Assembles arguments, in the order of assignment but for what steps aside.
@@ -110,6 +114,7 @@ impl Dispatcher {
                 assigned = assigned.recv() => match assigned {
                     Some(Assigned::New { assignments, first }) => self.dispatch(assignments, first).await,
                     Some(Assigned::Ready { tokens, first }) => self.send_ready(&tokens, first).await,
+                    Some(Assigned::Recall { tokens }) => self.send_message(Dispatched::Recall(tokens)).await,
                     None => return Ok(()),
                 },
                 Some(computed) = self.aside.join_next() => {
@@ -170,9 +175,13 @@ impl Dispatcher {
 
     async fn send(&self, assignments: Vec<v1::Assignment>, last: AssignNumber) -> Result<(), Gone> {
         for message in messages(assignments, last) {
-            self.out.send(message).await.map_err(|_gone| Gone(None))?;
+            self.send_message(message).await?;
         }
         Ok(())
+    }
+
+    async fn send_message(&self, message: Dispatched) -> Result<(), Gone> {
+        self.out.send(message).await.map_err(|_gone| Gone(None))
     }
 
     /// Lets assignments step aside. The core is told before anything that was assigned after them is sent.
@@ -350,14 +359,14 @@ fn messages(assignments: Vec<v1::Assignment>, last: AssignNumber) -> Vec<Dispatc
         {
             // Only the last message tells that all has been sent: what it says of its predecessors is true as well.
             let assignments = std::mem::take(&mut current);
-            messages.push(Dispatched { assignments, last: AssignNumber(0), bytes });
+            messages.push(Dispatched::Assign { assignments, last: AssignNumber(0), bytes });
             bytes = 0;
         }
         bytes += size;
         current.push(assignment);
     }
     if !current.is_empty() {
-        messages.push(Dispatched { assignments: current, last, bytes });
+        messages.push(Dispatched::Assign { assignments: current, last, bytes });
     }
     messages
 }

@@ -58,10 +58,7 @@ impl Writer {
                     // The dispatcher could not read the store: what it was given is not delivered, and goes back
                     // into the queue when the elf resumes without it.
                     let Some(dispatched) = dispatched else { break };
-                    let assign = v1::Assign { assignments: dispatched.assignments };
-                    let sent = self.send(connect_response::Kind::Assign(assign)).await;
-                    self.confirming.sent(self.sequence, dispatched.last, dispatched.bytes);
-                    sent
+                    self.send_dispatched(dispatched).await
                 }
             };
         }
@@ -89,6 +86,21 @@ impl Writer {
             // The elf has closed its side, or the connection is gone.
             None if is_read_no_further => None,
             None => Some(CallError::StoreUnavailable.into()),
+        }
+    }
+
+    async fn send_dispatched(&mut self, dispatched: Dispatched) -> Result<(), Gone> {
+        match dispatched {
+            Dispatched::Assign { assignments, last, bytes } => {
+                let assign = v1::Assign { assignments };
+                let sent = self.send(connect_response::Kind::Assign(assign)).await;
+                self.confirming.sent(self.sequence, last, bytes);
+                sent
+            }
+            Dispatched::Recall(tokens) => {
+                let tokens = tokens.iter().map(convert::token).collect();
+                self.send(connect_response::Kind::Recall(v1::Recall { tokens })).await
+            }
         }
     }
 

@@ -113,6 +113,9 @@ impl Names {
             }
         }
         let elf = self.tasks[entry.task].elf;
+        if !self.elves[elf].laden.is_empty() {
+            self.to_recall.insert(elf);
+        }
         if !entry.takers.is_empty() && !self.elves[elf].free_slots.is_empty() {
             self.to_place.insert(elf);
         }

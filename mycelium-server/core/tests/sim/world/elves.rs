@@ -121,6 +121,18 @@ impl World {
                     self.after(500 * MS, Event::Confirm { process, instance });
                 }
             }
+            ToElf::Recall(tokens) => {
+                for token in tokens {
+                    match self.processes[process].held.get(&token) {
+                        Some(Attempt::Waiting) => self.report(process, token, OutcomeResult::Released),
+                        Some(Attempt::Running) => {
+                            let instance = self.processes[process].instance;
+                            self.tell_start(process, instance, token);
+                        }
+                        Some(Attempt::Over(_)) | None => {}
+                    }
+                }
+            }
             ToElf::Cancel(tokens) => {
                 for token in tokens {
                     if entry.held.contains_key(&token) {

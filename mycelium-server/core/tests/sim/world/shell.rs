@@ -225,6 +225,10 @@ impl World {
                 let assignments = tokens.iter().map(|token| self.aside.remove(token).unwrap()).collect();
                 (session, ToElf::Assign { assignments, last })
             }
+            Send::Recall { session, tokens } => {
+                self.oracle.recalled.extend(&tokens);
+                (session, ToElf::Recall(tokens))
+            }
             Send::Cancel { session, tokens } => (session, ToElf::Cancel(tokens)),
             Send::OutcomeAcks { session, acks } => (session, ToElf::Acks(acks)),
             Send::HeartbeatAck { session, unknown } => (session, ToElf::Unknown(unknown)),
@@ -307,8 +311,18 @@ impl World {
             let elves = vec![offer];
             let tells_starts = process.tells_starts;
             let build = Build::UNKNOWN;
-            let hello =
-                Hello { request, instance, build, resume, secret, secret_new, elves, held, tells_starts };
+            let hello = Hello {
+                knows_recall: process.tells_starts && entry.process < 3,
+                request,
+                instance,
+                build,
+                resume,
+                secret,
+                secret_new,
+                elves,
+                held,
+                tells_starts,
+            };
             self.inbox.push_back(Waiting::Command(Box::new(Command::Hello(hello))));
             return;
         }
