@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 
 use anyhow::ensure;
 use mycelium_testing::Process;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -106,6 +107,14 @@ impl ElfProcess {
     /// If it had ended by itself.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.process.kill().await
+    }
+
+    /// Lets it stand still, with SIGSTOP: its connections stay, and it says nothing.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::SIGSTOP)
     }
 
     /// Waits until it ends by itself.

@@ -32,6 +32,9 @@ const RECONNECT_PAUSE_MAX_HOLDING: Duration = Duration::from_secs(1);
 const STREAM_PROVEN_AFTER: Duration = Duration::from_secs(2);
 /// How long the broker may take to answer `Hello`.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(20);
+/// The least of it, however short leases are: a broker that stood still reads every `Hello` when it goes on, and one that was
+/// given up would take the session from the one that was not.
+const WELCOME_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 /// How long to wait, after `Goodbye`, for the broker to end the stream.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -157,7 +160,9 @@ impl Connection {
             let first = inbound.message().await?;
             Ok::<_, Error>((inbound, first))
         };
-        let welcome_within = self.silence_max.map_or(WELCOME_TIMEOUT, |silence| silence.min(WELCOME_TIMEOUT));
+        let welcome_within = self
+            .silence_max
+            .map_or(WELCOME_TIMEOUT, |silence| silence.clamp(WELCOME_TIMEOUT_MIN, WELCOME_TIMEOUT));
         let opened = tokio::select! {
             opened = tokio::time::timeout(welcome_within, open) => opened,
             () = self.give_up.cancelled() => return StreamEnd::Left,

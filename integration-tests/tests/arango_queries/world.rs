@@ -187,6 +187,13 @@ impl World {
         let waits = nobody.task_hold(running.value());
         let evaluated = nobody.task_hold(3).run_if(true);
         flow.submit().await.unwrap();
+        integration_tests::until("the job to be started", || async {
+            let job = mycelium.job(running.id()).await?;
+            Ok((job.status() == v1::JobStatus::Running).then_some(()))
+        })
+        .await
+        .unwrap();
+        // The commit of this one stores it.
         let unsealed = wire::job("nobody", &[], Vec::new());
         let part = v1::SubmitJobsRequest {
             submission_id: wire::id(),
@@ -204,7 +211,7 @@ impl World {
         ] {
             self.jobs.insert(name, id);
         }
-        self.becomes("running", |job| job["status"] == "RUNNING").await;
+        self.becomes("running", |job| !job["start_ms"].is_null()).await;
     }
 
     async fn ended(&self, name: &str) {

@@ -15,6 +15,7 @@ impl Serving<'_> {
             None => {}
         }
         self.sessions.keep(self.graph.jobs, session, KeptFor { job, elf });
+        self.recall_unstarted(session);
     }
 
     /// Sessions that are kept for a job which is over, or which they cannot take any more, are open for others again.

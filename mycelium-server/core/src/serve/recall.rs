@@ -9,7 +9,7 @@ use crate::ids::{AssignNumber, Clocks};
 use crate::index::{DeclarationIdx, ElfIdx, SessionIdx};
 use crate::jobs::Laden;
 use crate::serve::Serving;
-use crate::sessions::is_delayed;
+use crate::sessions::{Held, is_delayed};
 
 /// Of so many processes that could begin something, and of so many that hold too much, it is looked for what goes where.
 const SESSIONS_LOOKED_AT: usize = 64;
@@ -111,6 +111,24 @@ impl Serving<'_> {
             self.sessions.set_recalled(self.graph.jobs, session, assign, true);
         }
         u32::try_from(found.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Recalls all that a session has not started: the sooner it comes to what it is kept for.
+    pub(super) fn recall_unstarted(&mut self, session: SessionIdx) {
+        let entry = &self.sessions[session];
+        if !entry.knows_recall {
+            return;
+        }
+        let waits = |(assign, held): &(&AssignNumber, &Held)| {
+            held.job.is_some() && held.started.is_none() && !held.is_recalled && !is_delayed(**assign)
+        };
+        let waiting = entry.held.iter().filter(waits);
+        let waiting: Vec<_> = waiting.map(|(&assign, held)| (assign, held.token)).collect();
+        let id = entry.id;
+        for (assign, token) in waiting {
+            self.outbox.recall(id, token);
+            self.sessions.set_recalled(self.graph.jobs, session, assign, true);
+        }
     }
 
     /// What was recalled comes back.

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use crate::Explanation;
-use crate::command::{OutcomeResult, Scope};
-use crate::effects::{Effects, End, FailedBy, JobRecord};
+use crate::command::{ElfOffer, NewJob, OutcomeResult, Scope};
+use crate::effects::{Effects, End, FailedBy, JobRecord, Send};
 use crate::ids::{Attachment, SessionId, Token};
 use crate::image::LiveJob;
 use crate::status::Status;
@@ -75,8 +75,8 @@ fn a_suspect_that_is_lost_again_gets_a_process_to_itself() {
     assert_eq!(assigned(&effects), [(4, token(3, 2))]);
 }
 
-/// A job that was lost three times, each time beside another, and a process that runs two others.
-fn waits_for_a_process() -> TestEnv {
+/// A job that was lost three times.
+fn lost_three_times() -> TestEnv {
     let mut env = TestEnv::new();
     env.submit(vec![job(1, &[]), job(2, &[])]);
     for elf in 1..=3 {
@@ -89,24 +89,47 @@ fn waits_for_a_process() -> TestEnv {
     }
     env.cancel(Scope::Jobs(vec![id(2), id(3)]));
     assert_eq!((lost_of(&env, 1), lost_of(&env, 2)), (Some(3), None));
-    let mut other = offer(4, 4);
-    other.elf = "other".into();
-    env.hello(4, None, vec![other], vec![]);
-    let mut of_other = job(4, &[]);
-    of_other.head.elf = "other".into();
-    let mut waiting = of_other.clone();
-    waiting.head.id = id(5);
-    let effects = env.submit(vec![of_other, waiting]);
+    env
+}
+
+fn other_offer(concurrency: u32) -> ElfOffer {
+    ElfOffer { elf: "other".into(), ..offer(4, concurrency) }
+}
+
+fn other_job(number: u8) -> NewJob {
+    let mut job = job(number, &[]);
+    job.head.elf = "other".into();
+    job
+}
+
+/// The same, and a process that runs two jobs of another elf.
+fn waits_for_a_process() -> TestEnv {
+    let mut env = lost_three_times();
+    env.hello(4, None, vec![other_offer(4)], vec![]);
+    let effects = env.submit(vec![other_job(4), other_job(5)]);
     assert_eq!(assigned(&effects).len(), 2);
     env
 }
 
 #[test]
+fn what_a_process_has_not_started_is_recalled_when_it_is_kept() {
+    let mut env = lost_three_times();
+    env.telling_hello(4, None, vec![other_offer(1)], vec![]);
+    assert_eq!(assigned(&env.submit(vec![other_job(4), other_job(5)])).len(), 2);
+    env.start(4, token(4, 1), Duration::ZERO);
+    let both = vec![other_offer(1), offer(4, 4)];
+    let effects = env.telling_hello(4, Some(4), both, vec![token(4, 1), token(5, 1)]);
+    let recall = Send::Recall { session: SessionId(4), tokens: vec![token(5, 1)] };
+    assert!(effects.sends.contains(&recall), "{:?}", effects.sends);
+    assert_eq!(assigned(&env.outcome(4, token(5, 1), OutcomeResult::Released)), []);
+    assert_eq!(assigned(&env.outcome(4, token(4, 1), DONE)), [(4, token(1, 4))], "it is empty");
+    assert_eq!(assigned(&env.outcome(4, token(1, 4), DONE)), [(4, token(5, 2))]);
+}
+
+#[test]
 fn a_process_is_emptied_for_the_job_that_needs_one() {
     let mut env = waits_for_a_process();
-    let mut other = offer(4, 4);
-    other.elf = "other".into();
-    let both = vec![other, offer(4, 4)];
+    let both = vec![other_offer(4), offer(4, 4)];
     let held = vec![token(4, 1), token(5, 1)];
     assert_eq!(assigned(&env.hello(4, Some(4), both, held)), [], "it runs others");
     let kept =
@@ -120,11 +143,7 @@ fn a_process_is_emptied_for_the_job_that_needs_one() {
 
 #[test]
 fn a_process_is_kept_no_longer_than_it_is_of_use() {
-    let both = || {
-        let mut other = offer(4, 4);
-        other.elf = "other".into();
-        vec![other, offer(4, 4)]
-    };
+    let both = || vec![other_offer(4), offer(4, 4)];
     let held = || vec![token(4, 1), token(5, 1)];
     let kept = || {
         let mut env = waits_for_a_process();
