@@ -158,6 +158,8 @@ impl Reader {
             }
             Some(connect_request::Kind::Goodbye(v1::Goodbye {})) => {
                 self.shared.say_goodbye();
+                // Its session is over with this.
+                self.process = None;
                 (Command::Goodbye { session }, Vec::new())
             }
             Some(connect_request::Kind::Hello(_)) => {
