@@ -4,6 +4,7 @@ use std::future::Future;
 
 use anyhow::{Context as _, ensure};
 use elf_runtime::{Error, Job, Json, Mycelium, Output, Value, args, list, machine_elf};
+use integration_tests::{Worker, until};
 use mycelium_proto::v1::{self, JobStatus};
 use mycelium_server::Broker;
 use serde::{Deserialize, Serialize};
@@ -260,7 +261,36 @@ async fn a_value_is_never_quoted_and_failures_of_different_arguments_are_told_ap
 }
 
 #[tokio::test]
-async fn a_missing_an_unfitting_and_an_unknown_argument_are_different_failures() -> anyhow::Result<()> {
+async fn arguments_that_nobody_takes_wait_and_computed_ones_that_do_not_fit_are_failures()
+-> anyhow::Result<()> {
+    in_the_lab(|mycelium| async move {
+        let flow = mycelium.flow("computed");
+        let [text, other] =
+            ["x", "y"].map(|text| Lab::tasks(&flow, "lab").task_echo(serde_json::json!(text)));
+        let jobs = [
+            flow.call("lab", "task_number", args! { value: text.value() }),
+            flow.call("lab", "task_truth", args! { value: text.value() }),
+        ];
+        let same = [
+            flow.call("lab", "task_number", args! { value: other.value() }),
+            flow.call("lab", "task_truth", args! { value: other.value() }),
+        ];
+        let run = flow.submit().await?;
+        let mut ids = std::collections::BTreeSet::new();
+        for (job, same) in jobs.iter().zip(&same) {
+            for job in [job, same] {
+                let failed = failure(&run, job).await?;
+                ensure!(failed.r#type == "ArgumentTypeError", "{failed:?}");
+            }
+            let id = mycelium.job(job.id()).await?.failure_id;
+            ensure!(id == mycelium.job(same.id()).await?.failure_id, "the same mistake is the same failure");
+            ids.insert(id);
+        }
+        ensure!(ids.len() == jobs.len(), "each is a failure of its own");
+        Ok(())
+    })
+    .await?;
+
     let broker = Broker::in_memory()?.bind("127.0.0.1:0").await?;
     let mycelium = Mycelium::connect(broker.url()).await?;
     // Nobody knows what the elf takes when they are submitted.
@@ -269,32 +299,23 @@ async fn a_missing_an_unfitting_and_an_unknown_argument_are_different_failures()
         flow.call("lab", "task_number", args! {}),
         flow.call("lab", "task_number", args! { value: "x" }),
         flow.call("lab", "task_number", args! { value: 1.5, more: 1 }),
-        flow.call("lab", "task_number", args! { value: 1.5, other: 1 }),
     ];
-    let same = [
-        flow.call("lab", "task_number", args! {}),
-        flow.call("lab", "task_number", args! { value: true }),
-        flow.call("lab", "task_number", args! { value: 2.5, more: 2 }),
-        flow.call("lab", "task_number", args! { value: 2.5, other: "x" }),
-    ];
+    let taken = flow.call("lab", "task_number", args! { value: 1.5 });
     let run = flow.submit().await?;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let worker = tokio::spawn(mycelium.serve().elf("lab", Lab).run_until(async {
-        let _ = stopped.await;
-    }));
-    let mut ids = std::collections::BTreeSet::new();
-    for (job, same) in jobs.iter().zip(&same) {
-        for job in [job, same] {
-            let failed = failure(&run, job).await?;
-            ensure!(failed.r#type == "ArgumentTypeError", "{failed:?}");
-        }
-        let id = mycelium.job(job.id()).await?.failure_id;
-        ensure!(id == mycelium.job(same.id()).await?.failure_id, "the same mistake is the same failure");
-        ids.insert(id);
+    let worker = Worker::start(mycelium.serve().elf("lab", Lab)).await?;
+    run.result(&taken).await?;
+    for job in &jobs {
+        let request = v1::ExplainJobRequest {
+            job_id: job.id().as_bytes().to_vec().into(),
+            ..v1::ExplainJobRequest::default()
+        };
+        until("it to be known that nobody takes it", || async {
+            let reason = mycelium.explain_job(request.clone()).await?.reason.and_then(|reason| reason.kind);
+            Ok(matches!(reason, Some(v1::wait_reason::Kind::NoFittingInstance(_))).then_some(()))
+        })
+        .await?;
     }
-    ensure!(ids.len() == jobs.len(), "each is a failure of its own");
-    let _ = stop.send(());
-    worker.await??;
+    worker.stop().await?;
     Ok(broker.stop().await?)
 }
 
