@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mycelium_core::effects::Records;
-use mycelium_core::ids::{Commit, SessionId, Timestamp};
+use mycelium_core::ids::{Build, Commit, SessionId, Timestamp};
 use mycelium_core::image::LiveJob;
 use mycelium_core::labels::Labels;
+use mycelium_core::signature::Shape;
 use mycelium_core::status::FinalStatus::{Done, Failed};
 use mycelium_server::store::embedded::{self, NewStore};
 use mycelium_server::store::{
@@ -237,6 +238,16 @@ fn fixture_batches() -> Vec<Batch> {
     // There were none yet.
     for flow in batches.iter_mut().flat_map(|batch| &mut batch.records.flows) {
         flow.labels = Labels::NONE;
+        flow.on_behalf_of = None;
+    }
+    for change in batches.iter_mut().flat_map(|batch| &mut batch.jobs) {
+        let after = match &mut change.after {
+            JobAfter::Live(live) => Some(&mut live.head),
+            JobAfter::Finished(finished) => Some(&mut finished.head),
+            JobAfter::Evaluate | JobAfter::Dropped => None,
+        };
+        let created = change.created.as_mut().map(|created| &mut created.head);
+        after.into_iter().chain(created).for_each(|head| head.shape = Shape::UNKNOWN);
     }
     batches
 }
@@ -259,6 +270,7 @@ fn a_store_of_format_version_1_is_read_and_written() {
         job.ran.iter_mut().for_each(|ran| {
             ran.session = SessionId(0);
             ran.started = Some(ran.since);
+            ran.build = Build::default();
         });
     };
     expected_jobs.iter_mut().for_each(|job| job.attempts.clear());

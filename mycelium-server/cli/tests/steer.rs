@@ -7,7 +7,7 @@ mod support;
 use std::process::Stdio;
 
 use elf_runtime::{JobId, Mycelium, any_list, args, list};
-use mycelium_proto::v1::{JobSpec, SubmitJobsRequest};
+use mycelium_proto::v1::{JobSpec, JobStatus, SubmitJobsRequest};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::scale::{Scale, Served};
@@ -29,6 +29,12 @@ async fn why(broker: &Broker, job: JobId) -> (Value, String) {
     (explanation["reason"].clone(), broker.run(&["why", &job]).await.good())
 }
 
+/// Waits until a job that was begun is told to be.
+async fn running(mycelium: &Mycelium, job: JobId) {
+    let is_running = async || Ok((mycelium.job(job).await?.status() == JobStatus::Running).then_some(()));
+    mycelium_testing::until("the job to be RUNNING", is_running).await.unwrap();
+}
+
 #[tokio::test]
 async fn why_names_what_holds_a_job() {
     let broker = Broker::in_memory().await;
@@ -42,6 +48,7 @@ async fn why_names_what_holds_a_job() {
 
     let mut served = Served::start(&mycelium, ELF, 1).await;
     assert_eq!(served.next_start().await, "early");
+    running(&mycelium, early.id()).await;
     let (reason, text) = why(&broker, early.id()).await;
     assert_eq!((&reason["kind"], &reason["connected"]), (&json!("held"), &json!(true)));
     assert!(text.starts_with("RUNNING: a process of the elf `scale` has held it since 20"), "{text}");
@@ -216,6 +223,7 @@ async fn a_watch_tells_each_change_and_ends_with_the_last_job() {
     let breaks = scale.task_break("whale").after(&hold);
     flow.submit().await.unwrap();
     served.next_start().await;
+    running(&mycelium, hold.id()).await;
 
     let (hold, breaks) = (hold.id().to_string(), breaks.id().to_string());
     let mut people = Watch::start(&broker, &["watch", "--flow", "watched"]);

@@ -317,17 +317,21 @@ mod tests {
             session: 5,
             instance_id: vec![0x33; 16].into(),
             assigned_at: at(60),
+            started_at: at(61),
             ended_at: end.and_then(|_| at(63)),
             end: end.map(Into::into),
             ..Attempt::default()
         };
-        let attempts = vec![attempt(1, Some(v1::AttemptEnd::HandedBack)), attempt(2, None)];
+        let unstarted = Attempt { started_at: None, ..attempt(3, Some(v1::AttemptEnd::NotHeld)) };
+        let attempts = vec![attempt(1, Some(v1::AttemptEnd::HandedBack)), attempt(2, None), unstarted];
         let details = Details { attempts: Some(attempts), ..details() };
         let text = describe(&details, "daily");
         let who = "assigned 1970-01-01 00:01:00 UTC to session 5 of instance 33333333-3333-3333-3333-333333333333\n";
-        for line in
-            [format!("  attempt 1  handed back after 3.0 s, {who}"), format!("  attempt 2  under way, {who}")]
-        {
+        for line in [
+            format!("  attempt 1  handed back after 2.0 s, {who}"),
+            format!("  attempt 2  under way, {who}"),
+            format!("  attempt 3  not held 3.0 s after it was assigned, {who}"),
+        ] {
             assert!(text.contains(&line), "{line} in {text}");
         }
         let shown = serde_json::to_value(super::json(&details)).unwrap_or_default();
