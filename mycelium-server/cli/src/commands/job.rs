@@ -220,6 +220,7 @@ fn describe(details: &Details, flow_name: &str) -> String {
 fn attempt_line(attempt: &Attempt) -> String {
     let how = match attempt.end.map(|_| attempt.end().as_str_name()) {
         Some(name) => name.strip_prefix("ATTEMPT_END_").unwrap_or(name).replace('_', " ").to_lowercase(),
+        None if attempt.started_at.is_none() => "not begun yet".to_owned(),
         None => "under way".to_owned(),
     };
     let assigned = format::utc(attempt.assigned_at.as_ref());
@@ -323,7 +324,9 @@ mod tests {
             ..Attempt::default()
         };
         let unstarted = Attempt { started_at: None, ..attempt(3, Some(v1::AttemptEnd::NotHeld)) };
-        let attempts = vec![attempt(1, Some(v1::AttemptEnd::HandedBack)), attempt(2, None), unstarted];
+        let waiting = Attempt { started_at: None, ..attempt(4, None) };
+        let attempts =
+            vec![attempt(1, Some(v1::AttemptEnd::HandedBack)), attempt(2, None), unstarted, waiting];
         let details = Details { attempts: Some(attempts), ..details() };
         let text = describe(&details, "daily");
         let who = "assigned 1970-01-01 00:01:00 UTC to session 5 of instance 33333333-3333-3333-3333-333333333333\n";
@@ -331,6 +334,7 @@ mod tests {
             format!("  attempt 1  handed back after 2.0 s, {who}"),
             format!("  attempt 2  under way, {who}"),
             format!("  attempt 3  not held 3.0 s after it was assigned, {who}"),
+            format!("  attempt 4  not begun yet, {who}"),
         ] {
             assert!(text.contains(&line), "{line} in {text}");
         }
