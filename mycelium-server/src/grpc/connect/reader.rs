@@ -27,6 +27,9 @@ use crate::report::Report;
 /// How often it is looked whether a process is gone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How long an elf that has said goodbye is left waiting for the end of its session, while that cannot be stored.
+const LEFT_WITHIN: Duration = Duration::from_secs(10);
+
 /// The task that reads.
 pub(super) struct Reader {
     pub(super) handle: Handle,
@@ -67,7 +70,18 @@ impl Reader {
                         break;
                     }
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    // An elf that says goodbye closes its side, and reads on: that its stream ends tells it that its session is
+                    // over, and whoever asks after that is not told that it is there.
+                    if self.shared.has_said_goodbye() {
+                        tokio::select! {
+                            () = drain.cancelled() => {}
+                            () = closing.cancelled() => {}
+                            () = tokio::time::sleep(LEFT_WITHIN) => {}
+                        }
+                    }
+                    break;
+                }
                 Err(status) => {
                     if let Some(error) = unreadable(&status) {
                         self.shared.give_up(error);
