@@ -229,7 +229,7 @@ impl Names {
         self.to_place.pop_first()
     }
 
-    /// Looks at an elf once more with the next batch.
+    /// Looks at an elf once more, in this batch or the next.
     pub(crate) fn keep_to_place(&mut self, elf: ElfIdx) {
         self.to_place.insert(elf);
     }

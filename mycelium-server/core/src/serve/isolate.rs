@@ -20,14 +20,13 @@ impl Serving<'_> {
 
     /// Sessions that are kept for a job which is over, or which they cannot take any more, are open for others again.
     pub(super) fn end_isolation(&mut self) {
-        let over: Vec<SessionIdx> = self
-            .sessions
-            .kept()
-            .filter(|kept| !self.is_kept_well(*kept))
-            .map(|(session, _)| session)
-            .collect();
-        for session in over {
+        let over: Vec<_> = self.sessions.kept().filter(|kept| !self.is_kept_well(*kept)).collect();
+        for (session, kept) in over {
             self.sessions.keep_no_longer(self.graph.jobs, session);
+            // If its job is left, another may be there for that, which was passed over until now.
+            if self.graph.jobs.follow(kept.job).is_some() {
+                self.graph.jobs.names_mut().keep_to_place(kept.elf);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::Explanation;
-use crate::command::{ElfOffer, NewJob, OutcomeResult, Scope};
+use crate::command::{Command, ElfOffer, NewJob, OutcomeResult, Scope, StreamEnd};
 use crate::effects::{Effects, End, FailedBy, JobRecord, Send};
 use crate::ids::{Attachment, SessionId, Token};
 use crate::image::LiveJob;
@@ -176,6 +176,27 @@ fn a_process_is_kept_no_longer_than_it_is_of_use() {
     env.batch([]);
     assert_eq!(assigned(&env.hello(5, None, vec![offer(4, 4)], vec![])), [(5, token(1, 4))]);
     assert_eq!(env.status(6), Some(Status::Ready));
+}
+
+#[test]
+fn another_process_is_kept_at_once_when_the_stream_of_the_one_that_was_is_gone() {
+    let mut env = lost_three_times();
+    let both = || vec![other_offer(1), offer(4, 4)];
+    for elf in [4, 5] {
+        env.hello(elf, None, vec![other_offer(1)], vec![]);
+        assert_eq!(assigned(&env.submit(vec![other_job(elf)])), [(elf.into(), token(elf, 1))]);
+    }
+    for elf in [4, 5] {
+        env.hello(elf, Some(elf.into()), both(), vec![token(elf, 1)]);
+    }
+    let kept_by = |number| Some((instance(number), 1));
+    let suspected =
+        |instances, kept| Some(Explanation::Suspected { elves_lost: 3, isolated: true, instances, kept });
+    assert_eq!(env.core.explain(id(1)), suspected(2, kept_by(4)));
+    let closed = Command::StreamClosed { session: SessionId(4), end: StreamEnd::Broken };
+    env.batch([closed]);
+    assert_eq!(env.core.explain(id(1)), suspected(1, kept_by(5)));
+    assert_eq!(assigned(&env.outcome(5, token(5, 1), DONE)), [(5, token(1, 4))]);
 }
 
 #[test]
