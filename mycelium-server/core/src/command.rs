@@ -352,6 +352,15 @@ pub struct Window {
     pub concurrency: u32,
 }
 
+#[cfg(feature = "planted-bugs")]
+impl Window {
+    /// Under this configuration.
+    pub(crate) fn as_if(self, config: &crate::Config) -> Self {
+        let more = u32::from(config.leaves_out(crate::PlantedBug::WindowExceeded) && self.jobs > 0);
+        Self { jobs: self.jobs + more, concurrency: self.concurrency + more }
+    }
+}
+
 /// What an evaluation came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evaluated {

@@ -102,6 +102,18 @@ pub enum PlantedBug {
     UnconfirmedThoughResumed,
     /// With what is not confirmed, what has been confirmed goes back too.
     ConfirmedGivenAway,
+    /// What is recalled is given to others before its elf has answered.
+    RecalledGivenAway,
+    /// What has been started is recalled.
+    StartedRecalled,
+    /// Every elf is taken to know of recalls.
+    RecallNotAsked,
+    /// More is recalled than those who have nothing to do can start.
+    RecalledTooMuch,
+    /// A session is given one job more than its window takes.
+    WindowExceeded,
+    /// A session is given as much as if its jobs took no time.
+    PaceNotMeasured,
     /// A stream that the shell has ended shortens the lease as one that broke.
     LeaseShortenedByShell,
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::{ElfOffer, Hello, Window};
+#[cfg(feature = "planted-bugs")]
+use crate::config::PlantedBug;
 use crate::effects::{Effects, Reply, Send};
 use crate::graph::Graph;
 use crate::ids::{AssignNumber, Clocks, InstanceId, JobId, SecretDigest, SessionId, Token};
@@ -77,6 +79,8 @@ impl Serving<'_> {
             tells_starts,
             knows_recall,
         } = hello;
+        #[cfg(feature = "planted-bugs")]
+        let knows_recall = knows_recall || self.graph.config.leaves_out(PlantedBug::RecallNotAsked);
         self.outbox.require_commit();
         let required = self.graph.config.secrets_required;
         let resumed = resume.and_then(|id| self.sessions.to_resume(id, instance, secret, required));
@@ -167,7 +171,10 @@ impl Serving<'_> {
             let (declaration, tasks) = jobs.names_mut().use_declaration(elf, &offer.tasks);
             let revisions = offer.tasks.iter().map(|offer| offer.revision);
             let declared = Declared { declaration, revisions: tasks.into_iter().zip(revisions).collect() };
-            self.sessions.set_offer(jobs, session, elf, offer.window, declared);
+            let window = offer.window;
+            #[cfg(feature = "planted-bugs")]
+            let window = window.as_if(self.graph.config);
+            self.sessions.set_offer(jobs, session, elf, window, declared);
         }
         unused.into_iter().for_each(|elf| self.sessions.withdraw_offer(jobs, session, elf));
     }

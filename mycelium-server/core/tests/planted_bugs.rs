@@ -81,6 +81,36 @@ fn a_declaration_that_is_asked_again_is_found() {
 }
 
 #[test]
+fn what_is_recalled_and_given_away_at_once_is_found() {
+    is_found(PlantedBug::RecalledGivenAway);
+}
+
+#[test]
+fn what_is_recalled_although_it_was_started_is_found() {
+    is_found(PlantedBug::StartedRecalled);
+}
+
+#[test]
+fn a_recall_of_one_who_does_not_know_the_word_is_found() {
+    is_found(PlantedBug::RecallNotAsked);
+}
+
+#[test]
+fn a_recall_of_more_than_can_be_started_is_found() {
+    is_found(PlantedBug::RecalledTooMuch);
+}
+
+#[test]
+fn a_window_that_is_exceeded_is_found() {
+    is_found(PlantedBug::WindowExceeded);
+}
+
+#[test]
+fn a_process_that_hoards_is_found() {
+    is_found(PlantedBug::PaceNotMeasured);
+}
+
+#[test]
 fn suspects_that_run_together_are_found() {
     is_found(PlantedBug::SuspectsTogether);
 }

@@ -1,6 +1,11 @@
 //! What becomes of attempts.
 
+#[cfg(feature = "planted-bugs")]
+use std::time::Duration;
+
 use crate::command::{Outcome, OutcomeResult};
+#[cfg(feature = "planted-bugs")]
+use crate::config::PlantedBug;
 use crate::effects::{Effects, End, FailedBy, Send, Verdict};
 use crate::ids::{AssignNumber, Attachment, Clocks, SessionId, Timestamp, Token};
 use crate::image::AttemptEnd;
@@ -61,6 +66,9 @@ impl Serving<'_> {
     /// An attempt that has an outcome may have been started without a word: those that take little are.
     fn started_before(&mut self, now: Clocks, session: SessionIdx, assign: AssignNumber, outcome: &Outcome) {
         if let Some(ran) = outcome.ran.filter(|_| outcome.result.is_an_end()) {
+            #[cfg(feature = "planted-bugs")]
+            let ran =
+                if self.graph.config.leaves_out(PlantedBug::PaceNotMeasured) { Duration::ZERO } else { ran };
             self.sessions.note_ran(session, assign, ran);
         }
         let has_returned = matches!(outcome.result, OutcomeResult::Outputs(_));

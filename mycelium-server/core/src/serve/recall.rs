@@ -5,6 +5,10 @@
 
 use std::cmp::Reverse;
 
+#[cfg(feature = "planted-bugs")]
+use crate::config::PlantedBug;
+#[cfg(feature = "planted-bugs")]
+use crate::ids::Steady;
 use crate::ids::{AssignNumber, Clocks};
 use crate::index::{DeclarationIdx, ElfIdx, SessionIdx};
 use crate::jobs::Laden;
@@ -48,6 +52,10 @@ impl Serving<'_> {
             let covered = can_start.min(expected);
             expected -= covered;
             let mut wanted = can_start - covered;
+            #[cfg(feature = "planted-bugs")]
+            if self.graph.config.leaves_out(PlantedBug::RecalledTooMuch) {
+                wanted = u32::MAX;
+            }
             for from in self.laden(elf) {
                 if wanted == 0 {
                     break;
@@ -94,7 +102,10 @@ impl Serving<'_> {
         let mut found: Vec<(i32, Reverse<AssignNumber>)> = Vec::new();
         for (&assign, held) in entry.held.iter().rev().take(HELD_LOOKED_AT) {
             let Some(slot) = held.job else { continue };
-            let waits = held.elf == elf && held.started.is_none() && !held.is_recalled && !is_delayed(assign);
+            let is_started = held.started.is_some();
+            #[cfg(feature = "planted-bugs")]
+            let is_started = is_started && !self.graph.config.leaves_out(PlantedBug::StartedRecalled);
+            let waits = held.elf == elf && !is_started && !held.is_recalled && !is_delayed(assign);
             if waits && (held.priority < below || below == i32::MAX) {
                 let queue = jobs.queue_of(&jobs[slot]);
                 if jobs.names().declaration(declaration).takes(queue.task, &queue.kind) {
@@ -106,9 +117,13 @@ impl Serving<'_> {
         found.truncate(usize::try_from(at_most).unwrap_or(usize::MAX));
         let id = entry.id;
         for &(_, Reverse(assign)) in &found {
-            let Some(held) = self.sessions[session].held.get(&assign) else { continue };
+            let Some(&held) = self.sessions[session].held.get(&assign) else { continue };
             self.outbox.recall(id, held.token);
             self.sessions.set_recalled(self.graph.jobs, session, assign, true);
+            #[cfg(feature = "planted-bugs")]
+            if self.graph.config.leaves_out(PlantedBug::RecalledGivenAway) {
+                self.take_back(Clocks { steady: Steady(0), wall: held.since }, session, assign);
+            }
         }
         u32::try_from(found.len()).unwrap_or(u32::MAX)
     }

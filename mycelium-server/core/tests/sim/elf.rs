@@ -40,6 +40,10 @@ pub(crate) struct Process {
     pub(crate) order: Vec<Token>,
     /// Whether it tells of what it starts.
     pub(crate) tells_starts: bool,
+    /// The most that it has ever announced to run at once.
+    pub(crate) concurrency_max: u32,
+    /// How long the shortest of its jobs ran of which it has told.
+    pub(crate) least_ran: Option<Duration>,
     /// When it started what it has started.
     pub(crate) started: BTreeMap<Token, u64>,
     pub(crate) cancelled: Vec<Token>,
@@ -64,6 +68,8 @@ impl Process {
             is_welcome: false,
             window,
             window_max: window.jobs,
+            concurrency_max: window.concurrency,
+            least_ran: None,
             held: BTreeMap::new(),
             order: Vec::new(),
             tells_starts: false,
@@ -88,6 +94,24 @@ impl Process {
             "window exceeded: {unfinished} held, {} allowed",
             self.window_max
         );
+        if self.tells_starts {
+            let most = self.concurrency_max + self.prefetched_at_most();
+            assert!(unfinished <= most as usize, "{unfinished} are held, where {most} keep it busy");
+        }
+    }
+
+    /// What is announced from now on.
+    pub(crate) fn announce(&mut self, window: Window) {
+        self.window = window;
+        self.window_max = self.window_max.max(window.jobs);
+        self.concurrency_max = self.concurrency_max.max(window.concurrency);
+    }
+
+    /// How much more than it runs it is given at most: a tenth of a second of work, if all were as short as the shortest.
+    fn prefetched_at_most(&self) -> u32 {
+        let Some(least_ran) = self.least_ran else { return 1 };
+        let work = 100_000 * u128::from(self.concurrency_max);
+        u32::try_from(work.div_ceil(least_ran.as_micros().max(1))).unwrap()
     }
 
     /// Starts what there is room for, in the order of assignment. Returns what was started.

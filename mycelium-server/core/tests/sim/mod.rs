@@ -8,6 +8,7 @@ mod client;
 mod elf;
 mod evaluator;
 mod oracle;
+mod recalls;
 mod rng;
 mod sessions;
 mod store;

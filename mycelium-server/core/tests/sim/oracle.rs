@@ -11,6 +11,7 @@ use mycelium_core::image::{ATTEMPTS_KEPT, AttemptEnd, LiveJob};
 use mycelium_core::status::FinalStatus;
 
 use super::evaluator::{Kind, decision, element, elements_of, kind};
+use super::recalls::Recalls;
 use super::sessions::Sessions;
 use super::store::Store;
 use super::versions;
@@ -41,8 +42,7 @@ pub(crate) struct Oracle {
     /// Jobs with the versions that have turned them down, since they were submitted or brought back, or the broker began.
     pub(crate) turned_down: BTreeSet<(JobId, u8)>,
     pub(crate) sessions: Sessions,
-    /// Attempts that were recalled.
-    pub(crate) recalled: BTreeSet<Token>,
+    pub(crate) recalls: Recalls,
     /// Who says hello in the place of another.
     pub(crate) strangers: BTreeSet<RequestId>,
 }
@@ -101,7 +101,7 @@ impl Oracle {
         let is_handed_back = matches!(was, OutcomeResult::Released | OutcomeResult::Cancelled);
         // What is recalled is given back at the broker's word.
         let is_handed_back =
-            is_handed_back && !(was == OutcomeResult::Released && self.recalled.contains(&token));
+            is_handed_back && !(was == OutcomeResult::Released && self.recalls.recalled.contains(&token));
         if is_handed_back && verdict == Verdict::Recorded {
             let (times, at) = self.handed_back.entry(token.job).or_default();
             *times += 1;
@@ -113,6 +113,7 @@ impl Oracle {
     pub(crate) fn forget_memory(&mut self) {
         self.handed_back.clear();
         self.turned_down.clear();
+        self.recalls.begin_anew();
     }
 
     /// A job is not offered to those of whom it is known that they do not take it.

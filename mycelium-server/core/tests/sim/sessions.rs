@@ -61,6 +61,11 @@ impl Sessions {
         self.left.insert(session);
     }
 
+    /// Whether its elf has said goodbye.
+    pub(crate) fn has_left(&self, session: SessionId) -> bool {
+        self.left.contains(&session)
+    }
+
     /// No lease ends before its time: that of a session whose stream broke a while after, all others after all of it.
     pub(crate) fn leases_are_kept(&self, session: SessionId, now: u64, config: &Config) {
         let Some(word) = self.words.get(&session) else { return };

@@ -20,6 +20,7 @@ use confirming::Confirming;
 mod confirming;
 mod elves;
 mod network;
+mod recalls;
 mod requests;
 mod shell;
 
@@ -259,10 +260,12 @@ pub(crate) fn run(seed: u64, keeps_log: bool, adjust: impl FnOnce(&mut Config)) 
 impl World {
     fn new(seed: u64, config: Config, keeps_log: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let processes = (0..4)
-            .map(|index| {
-                let window = Window { jobs: 1 + index % 3, concurrency: 1 + index % 2 };
-                let (instance, elf) = (InstanceId::new(rng.id()), (index % 2) as usize);
+        let processes = [(1, 1), (8, 2), (3, 1), (1, 2)]
+            .into_iter()
+            .enumerate()
+            .map(|(index, (jobs, concurrency))| {
+                let window = Window { jobs, concurrency };
+                let (instance, elf) = (InstanceId::new(rng.id()), index % 2);
                 let version = versions::any(&mut rng);
                 Process { tells_starts: index > 0, ..Process::new(instance, elf, version, window) }
             })
@@ -364,8 +367,7 @@ impl World {
         self.has_faults = false;
         for index in 0..self.processes.len() {
             self.processes[index].version = versions::TAKES_ALL;
-            self.processes[index].window = Window { jobs: 3, concurrency: 2 };
-            self.processes[index].window_max = self.processes[index].window_max.max(3);
+            self.processes[index].announce(Window { jobs: 3, concurrency: 2 });
             if let Some(stream) = self.processes[index].stream {
                 self.cut(stream);
             }

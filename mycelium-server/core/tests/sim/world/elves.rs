@@ -9,6 +9,11 @@ use super::super::versions;
 use super::confirming::{Confirming, SILENCE_MAX, confirms};
 use super::{Event, FromElf, MS, READ_AFTER_STALL, SECOND, Stream, ToElf, World};
 
+/// Whether a process takes many jobs at a time, most of which are short.
+pub(super) fn has_room(process: usize) -> bool {
+    process == 1
+}
+
 impl World {
     pub(super) fn kill(&mut self, process: usize) {
         let session = self.processes[process].session;
@@ -22,7 +27,7 @@ impl World {
             self.after(20 * SECOND, Event::Late(Box::new(Command::ProcessGone { session })));
         }
         let Process { elf, tells_starts, .. } = self.processes[process];
-        let window = Window { jobs: 2, concurrency: 1 };
+        let window = Window { jobs: if has_room(process) { 8 } else { 2 }, concurrency: 1 };
         let instance = InstanceId::new(self.rng.id());
         let version = if self.has_faults { versions::any(&mut self.rng) } else { versions::TAKES_ALL };
         self.processes[process] = Process { tells_starts, ..Process::new(instance, elf, version, window) };
@@ -154,7 +159,11 @@ impl World {
         let instance = self.processes[process].instance;
         for token in self.processes[process].start(self.now) {
             self.after(200 * MS, Event::TellStart { process, instance, token });
-            let time = if self.rng.percent(5) { 20 * SECOND } else { 1_500 * MS };
+            let time = match self.rng.below(100) {
+                0..5 => 20 * SECOND,
+                5..95 if has_room(process) => 10 * MS,
+                _ => 1_500 * MS,
+            };
             self.after(time, Event::TaskEnds { process, instance, token });
         }
     }
@@ -198,7 +207,9 @@ impl World {
 
     pub(super) fn report(&mut self, process: usize, token: Token, result: OutcomeResult) {
         let ran = self.processes[process].ran(token, self.now);
-        self.processes[process].held.insert(token, Attempt::Over(result));
+        let entry = &mut self.processes[process];
+        entry.least_ran = entry.least_ran.into_iter().chain(ran).min();
+        entry.held.insert(token, Attempt::Over(result));
         self.say(process, FromElf::Outcomes(vec![Report { token, result, ran }]));
     }
 }

@@ -57,10 +57,10 @@ impl World {
             return;
         }
         let process = usize::try_from(self.rng.below(self.processes.len() as u64)).unwrap();
-        match self.rng.below(15) {
+        match self.rng.below(16) {
             10 => self.steal(process),
             11 | 12 => self.black_hole(process),
-            13 => self.end_by_shell(process),
+            13 | 15 => self.end_by_shell(process),
             14 => self.hand_over(process),
             0..4 => {
                 if let Some(stream) = self.processes[process].stream {
@@ -73,8 +73,7 @@ impl World {
                     jobs: u32::try_from(self.rng.below(5)).unwrap(),
                     concurrency: u32::try_from(1 + self.rng.below(2)).unwrap(),
                 };
-                self.processes[process].window = window;
-                self.processes[process].window_max = self.processes[process].window_max.max(window.jobs);
+                self.processes[process].announce(window);
                 self.say(process, FromElf::SetWindow(window));
             }
             8 => {

@@ -13,7 +13,9 @@ use mycelium_core::ids::{AssignNumber, Build, Clocks, RequestId, SessionId, Stea
 use super::super::client::{ELVES, TASKS};
 use super::super::elf::Process;
 use super::super::oracle::Oracle;
+use super::super::recalls::Recalls;
 use super::super::versions;
+use super::recalls::knows_recall;
 use super::{
     BATCHES_MAX, Event, FromElf, LATE_MAX, MS, SECOND, Stream, ToElf, Waiting, World, secret, speaker,
 };
@@ -55,6 +57,9 @@ impl World {
             // Whether a hello is one, the answer tells.
             if let Some(session) = speaker(&command).filter(|_| !matches!(command, Command::Hello(_))) {
                 self.oracle.sessions.word(session, self.now);
+            }
+            if let Command::Starts { session, starts } = &command {
+                self.oracle.recalls.tell_started(*session, starts);
             }
             if self.keeps_log {
                 writeln!(self.outcome.log, "{now:?} {command:?}").unwrap();
@@ -113,6 +118,12 @@ impl World {
         assert!(!is_there, "session {session} is over, and its elf is there");
     }
 
+    /// The process of the stream that a session has.
+    pub(super) fn process_of(&self, session: SessionId) -> Option<usize> {
+        let stream = self.of_session.get(&session)?;
+        self.streams.get(stream).map(|entry| entry.process)
+    }
+
     /// The process that has been welcomed to a session on a stream which is open and brings what it says.
     fn process_on(&self, session: SessionId) -> Option<&Process> {
         let brings = |stream| self.streams.get(&stream).is_some_and(|entry| !entry.holes[1]);
@@ -138,6 +149,8 @@ impl World {
         self.oracle.only_who_is_alone_ends_with_its_elf(&self.store, effects);
         self.oracle.count_retries(effects);
         self.oracle.sessions.what_is_confirmed_is_not_given_away(effects);
+        let Oracle { last_reports, sessions, .. } = &self.oracle;
+        Recalls::only_who_holds_it_gives_it_back(effects, last_reports, sessions);
         Oracle::every_attempt_is_recorded(effects);
         Oracle::what_was_started_counts(effects);
         self.store.commit(effects, &self.oracle.digests);
@@ -185,6 +198,7 @@ impl World {
                 self.after(20 * MS, Event::Answer(request, answer));
             }
         }
+        self.on_recalls(&effects.sends);
         for send in effects.sends {
             self.release_send(send);
         }
@@ -225,10 +239,7 @@ impl World {
                 let assignments = tokens.iter().map(|token| self.aside.remove(token).unwrap()).collect();
                 (session, ToElf::Assign { assignments, last })
             }
-            Send::Recall { session, tokens } => {
-                self.oracle.recalled.extend(&tokens);
-                (session, ToElf::Recall(tokens))
-            }
+            Send::Recall { session, tokens } => (session, ToElf::Recall(tokens)),
             Send::Cancel { session, tokens } => (session, ToElf::Cancel(tokens)),
             Send::OutcomeAcks { session, acks } => (session, ToElf::Acks(acks)),
             Send::HeartbeatAck { session, unknown } => (session, ToElf::Unknown(unknown)),
@@ -312,7 +323,7 @@ impl World {
             let tells_starts = process.tells_starts;
             let build = Build::UNKNOWN;
             let hello = Hello {
-                knows_recall: process.tells_starts && entry.process < 3,
+                knows_recall: knows_recall(entry.process),
                 request,
                 instance,
                 build,

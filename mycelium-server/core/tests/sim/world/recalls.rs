@@ -1,0 +1,58 @@
+//! What the broker recalls, held against what its elves know and hold.
+
+use std::collections::BTreeMap;
+
+use mycelium_core::effects::Send;
+use mycelium_core::ids::SessionId;
+use mycelium_core::image::LiveJob;
+
+use super::super::client::ELVES;
+use super::World;
+
+/// How many jobs a process runs at once at most, whatever it has announced.
+const CONCURRENCY_MAX: usize = 2;
+
+/// Whether a process gives back what is recalled.
+pub(super) fn knows_recall(process: usize) -> bool {
+    process == 1 || process == 2
+}
+
+impl World {
+    /// Checks what is recalled in a batch.
+    pub(super) fn on_recalls(&mut self, sends: &[Send]) {
+        let mut new: BTreeMap<usize, BTreeMap<SessionId, usize>> = BTreeMap::new();
+        for send in sends {
+            let Send::Recall { session, tokens } = send else { continue };
+            self.oracle.recalls.what_was_started_is_not_recalled(*session, tokens);
+            let Some(process) = self.process_of(*session) else { continue };
+            assert!(knows_recall(process), "session {session} does not know of recalls");
+            let recalled = &mut self.oracle.recalls.recalled;
+            let count = tokens.iter().filter(|token| recalled.insert(**token)).count();
+            *new.entry(self.processes[process].elf).or_default().entry(*session).or_default() += count;
+        }
+        new.iter()
+            .for_each(|(elf, by_session)| self.no_more_is_recalled_than_can_be_started(*elf, by_session));
+    }
+
+    /// Invariant: what is recalled can be started by those who have nothing to do, or is one job of each session, to make room
+    /// for something of higher priority. But from a process that is kept for one job, everything is.
+    fn no_more_is_recalled_than_can_be_started(&self, elf: usize, new: &BTreeMap<SessionId, usize>) {
+        let is_isolated = |live: &LiveJob| *live.head.elf == *ELVES[elf] && live.elves_lost > 2;
+        if self.store.live.values().any(is_isolated) {
+            return;
+        }
+        let sessions = self.of_session.keys().filter(|session| {
+            self.process_of(**session).is_some_and(|process| self.processes[process].elf == elf)
+        });
+        let can_start: usize =
+            sessions.map(|session| CONCURRENCY_MAX.saturating_sub(self.held_by(*session))).sum();
+        let all: usize = new.values().sum();
+        let is_one_each = new.values().all(|recalled| *recalled <= 1);
+        assert!(all <= can_start || is_one_each, "{new:?} is recalled, and {can_start} can be started");
+    }
+
+    fn held_by(&self, session: SessionId) -> usize {
+        let is_there = |live: &&LiveJob| live.running.is_some_and(|running| running.session == session);
+        self.store.live.values().filter(is_there).count()
+    }
+}
