@@ -209,6 +209,31 @@ async fn a_flow_that_is_dropped_unsubmitted_is_told_of() {
 }
 
 #[tokio::test]
+async fn what_a_broker_warns_of_is_logged_once_each() {
+    let (log, _guard) = Log::begin();
+    let broker = FakeBroker::start().await;
+    broker.script(|script| {
+        let all = ["it was there", "nobody takes `b`", "nobody takes `c`"].map(str::to_owned);
+        let mut answers = vec![all.to_vec(), all[..2].to_vec(), Vec::new()].into_iter().rev();
+        script.submit_jobs = Some(Box::new(move |_| {
+            let warnings = answers.next().unwrap();
+            Ok(v1::SubmitJobsResponse { warnings, ..v1::SubmitJobsResponse::default() })
+        }));
+    });
+    let client = broker.client();
+    for (name, told) in [("none", 0), ("two", 2), ("another", 3)] {
+        // A clone is the same program.
+        let flow = client.clone().flow(name);
+        record_one(&flow);
+        flow.submit().await.unwrap();
+        assert_eq!(log.lines_with("WARN").len(), told, "{:?}", log.lines_with("WARN"));
+    }
+    for warning in ["it was there", "nobody takes `b`", "nobody takes `c`"] {
+        assert_eq!(log.lines_with(warning).len(), 1, "{warning}");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_attempt_is_one_line() {
     let (log, _guard) = Log::begin();
     let mut broker = FakeBroker::start().await;

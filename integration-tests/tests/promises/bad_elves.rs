@@ -356,6 +356,8 @@ async fn a_hello_that_cannot_be_right_opens_no_session() -> anyhow::Result<()> {
         ),
         (v1::Hello { windows: vec![window("somebody", 1)], ..hello() }, "hello.windows"),
         (v1::Hello { windows: vec![window("liar", WINDOW_MAX + 1)], ..hello() }, "hello.windows[0].window"),
+        // Two windows, of which nobody could say which holds.
+        (v1::Hello { windows: vec![window("liar", 1), window("liar", 4)], ..hello() }, "hello.windows[1]"),
         (v1::Hello { mycelium: "Else Where".to_owned(), ..hello() }, "hello.mycelium"),
         (elf(|elf| elf.name.clear()), "hello.elves[0].name"),
         (elf(|elf| elf.name = "e".repeat(256)), "hello.elves[0].name"),

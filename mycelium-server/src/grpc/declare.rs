@@ -152,7 +152,9 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
     let mut windows = BTreeMap::new();
     for (index, window) in hello.windows.iter().enumerate() {
         let field = format!("hello.windows[{index}]");
-        windows.insert(window.elf.as_str(), checked_window(&field, window)?);
+        if windows.insert(window.elf.as_str(), checked_window(&field, window)?).is_some() {
+            return Err(Error::field(field, format!("elf `{}` has a window already", window.elf)));
+        }
     }
     for (index, elf) in hello.elves.iter().enumerate() {
         let field = format!("hello.elves[{index}]");
