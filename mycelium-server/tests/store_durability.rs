@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mycelium_core::ids::{Commit, FailureId, FlowId, FlowNumber, JobId};
-use mycelium_core::image::FlowRecord;
+use mycelium_core::ids::{Attempt, Commit, FailureId, FlowId, FlowNumber, InstanceId, JobId, Timestamp};
+use mycelium_core::image::{AttemptEnd, FlowRecord, PastAttempt, Running};
 use mycelium_server::store::{
     Batch, EmbeddedStore, Error, FinishedQuery, FlowQuery, JobAfter, JobChange, Knowledge, Log as _,
     NewFailure, Reads as _,
@@ -285,7 +285,17 @@ fn lists_go_on_past_what_is_damaged_in_them() {
             let mut job = one_job(number, 1).jobs.remove(0);
             if let JobAfter::Finished(finish) = &mut job.after {
                 finish.head.elf = elf.as_str().into();
-                finish.head.task = scattered_name(number).into();
+                // Large, and in words that are stored apart in none.
+                finish.attempts = scattered_name(number)
+                    .as_bytes()
+                    .chunks_exact(16)
+                    .map(|bytes| PastAttempt {
+                        number: Attempt(1),
+                        held: Running { instance: InstanceId::from_slice(bytes).unwrap(), ..running() },
+                        ended_at: Timestamp(number),
+                        how: AttemptEnd::HandedBack,
+                    })
+                    .collect();
             }
             batch.jobs.push(job);
             let id = FlowId::new(*numbered(number).as_bytes());

@@ -27,7 +27,7 @@ use store_suite::folders::*;
 use store_suite::*;
 
 const VERSION_1: &str = "mycelium data folder\nversion 1\n";
-const VERSION_2: &str = "mycelium data folder\nversion 2\n";
+const VERSION_3: &str = "mycelium data folder\nversion 3\n";
 
 fn format_of(folder: &Path) -> String {
     fs::read_to_string(folder.join("mycelium.format")).unwrap()
@@ -42,8 +42,8 @@ fn old_store() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_new_folder_has_version_2() {
-    assert_eq!(format_of(store_with(1).path()), VERSION_2);
+fn a_new_folder_has_version_3() {
+    assert_eq!(format_of(store_with(1).path()), VERSION_3);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn an_older_folder_has_this_version_once_it_was_opened() {
     let folder = old_store();
     for _ in 0..2 {
         drop(EmbeddedStore::open(folder.path()).unwrap());
-        assert_eq!(format_of(folder.path()), VERSION_2);
+        assert_eq!(format_of(folder.path()), VERSION_3);
     }
     assert!(!folder.path().join("mycelium.raising").exists());
 }
@@ -66,7 +66,7 @@ fn an_older_folder_that_is_refused_stays_as_it_is() {
 
 #[test]
 fn a_rise_that_was_killed_leaves_either_version_and_both_open() {
-    for (left, before) in [("mycelium data fo", VERSION_1), (VERSION_2, VERSION_1), (VERSION_2, VERSION_2)] {
+    for (left, before) in [("mycelium data fo", VERSION_1), (VERSION_3, VERSION_1), (VERSION_3, VERSION_3)] {
         let folder = old_store();
         fs::write(folder.path().join("mycelium.raising"), left).unwrap();
         fs::write(folder.path().join("mycelium.format"), before).unwrap();
@@ -74,7 +74,7 @@ fn a_rise_that_was_killed_leaves_either_version_and_both_open() {
         let store = EmbeddedStore::open(folder.path()).unwrap();
         assert_eq!(store.load(&mut |_| {}).wait().unwrap().counters.commit, Commit(3));
         drop(store);
-        assert_eq!(format_of(folder.path()), VERSION_2);
+        assert_eq!(format_of(folder.path()), VERSION_3);
     }
 }
 
@@ -102,7 +102,7 @@ fn who_looks_at_an_older_folder_leaves_it_as_it_is_and_copies_have_this_version(
 
     let ids: Vec<_> = (1..=4).map(job).collect();
     for copy in [salvaged, backup] {
-        assert_eq!(format_of(&copy.join("default")), VERSION_2);
+        assert_eq!(format_of(&copy.join("default")), VERSION_3);
         let copied = EmbeddedStore::open(&copy.join("default")).unwrap();
         assert_eq!(copied.specs(&ids).wait().unwrap(), store.specs(&ids).wait().unwrap());
         assert_eq!(copied.finished(&ids).wait().unwrap(), store.finished(&ids).wait().unwrap());
@@ -177,12 +177,12 @@ fn another_format_is_refused_by_its_version() {
     let format = folder.path().join("mycelium.format");
     for (text, why) in [
         (
-            "mycelium data folder\nversion 3\n",
-            "its format has version 3, and this program reads versions 1 to 2",
+            "mycelium data folder\nversion 4\n",
+            "its format has version 4, and this program reads versions 1 to 3",
         ),
         (
             "mycelium data folder\nversion 0\n",
-            "its format has version 0, and this program reads versions 1 to 2",
+            "its format has version 0, and this program reads versions 1 to 3",
         ),
         ("mycelium data folder\nversion one\n", "is not one of ours"),
         ("", "is not one of ours"),

@@ -48,7 +48,7 @@ impl Signature {
 }
 
 /// The names of a job's arguments. Copies share their memory.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Shape(Option<Arc<[Arc<str>]>>);
 
 impl Shape {

@@ -5,14 +5,16 @@
 
 mod catalog;
 mod jobs;
+mod words;
 
 use bytes::{Buf, Bytes};
-use mycelium_core::ids::{Commit, FinishNumber, FlowNumber, JobNumber, SessionId, Timestamp};
+use mycelium_core::ids::{Build, Commit, FinishNumber, FlowNumber, JobNumber, SessionId, Timestamp};
 use mycelium_core::image::Counters;
 use prost::Message;
 
 use super::message;
 use super::signposts::Behind;
+use super::words::{Numbering, Words};
 pub(super) use jobs::{EndRecord, Outputs};
 
 /// The form that is written.
@@ -30,13 +32,16 @@ pub(super) trait Record: Sized {
     /// What the key tells.
     type Key: Copy;
 
-    fn to_message(&self) -> Self::Message;
-    fn from_message(key: Self::Key, message: Self::Message) -> Result<Self, Malformed>;
+    /// Without `words`, all stands in the message itself.
+    fn to_message(&self, words: Option<&mut Numbering<'_>>) -> Self::Message;
+    /// Without `words`, one that has some is malformed.
+    fn from_message(key: Self::Key, message: Self::Message, words: Option<&Words>)
+    -> Result<Self, Malformed>;
 }
 
 /// Writes a record into `buffer`, in place of what was there.
-pub(super) fn encode<R: Record>(record: &R, buffer: &mut Vec<u8>) {
-    let message = record.to_message();
+pub(super) fn encode<R: Record>(record: &R, buffer: &mut Vec<u8>, words: Option<&mut Numbering<'_>>) {
+    let message = record.to_message(words);
     buffer.clear();
     buffer.reserve(1 + message.encoded_len());
     buffer.push(FORM);
@@ -44,17 +49,25 @@ pub(super) fn encode<R: Record>(record: &R, buffer: &mut Vec<u8>) {
 }
 
 /// Reads a record.
-pub(super) fn decode<R: Record>(key: R::Key, mut bytes: Bytes) -> Result<R, Malformed> {
+pub(super) fn decode<R: Record>(
+    key: R::Key,
+    mut bytes: Bytes,
+    words: Option<&Words>,
+) -> Result<R, Malformed> {
     let message = match bytes.try_get_u8() {
         Ok(FORM) => R::Message::decode(bytes).map_err(|error| Malformed(error.to_string()))?,
         Ok(form) => return Err(Malformed(format!("the record has the unknown form {form}"))),
         Err(_) => return Err(Malformed("the record is empty".to_owned())),
     };
-    R::from_message(key, message)
+    R::from_message(key, message, words)
 }
 
 fn id<I>(bytes: &[u8], from: impl Fn(&[u8]) -> Option<I>, what: &str) -> Result<I, Malformed> {
     from(bytes).ok_or_else(|| Malformed(format!("the {what} has {} bytes", bytes.len())))
+}
+
+fn build(text: &str) -> Result<Build, Malformed> {
+    Build::new(text).ok_or_else(|| Malformed(format!("a build of {} bytes", text.len())))
 }
 
 fn optional<I>(
@@ -80,7 +93,7 @@ impl Record for Head {
     type Message = message::Head;
     type Key = ();
 
-    fn to_message(&self) -> message::Head {
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Head {
         message::Head {
             commit: self.counters.commit.0,
             job: self.counters.job.0,
@@ -96,7 +109,7 @@ impl Record for Head {
         }
     }
 
-    fn from_message((): (), message: message::Head) -> Result<Self, Malformed> {
+    fn from_message((): (), message: message::Head, _: Option<&Words>) -> Result<Self, Malformed> {
         Ok(Self {
             counters: Counters {
                 commit: Commit(message.commit),
@@ -116,4 +129,4 @@ impl Record for Head {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -33,8 +33,8 @@ const STORE_FOLDER: &str = "store";
 const MAGIC: &str = "mycelium data folder";
 /// The version of everything in the folder: keys, records, mark. With 2, records gained labels, attempts and when
 /// they were started, on whose behalf flows were submitted, and where the clock was set back: a program that knows 1 alone
-/// would read them without these, and write them so.
-pub(super) const FORMAT_VERSION: u32 = 2;
+/// would read them without these, and write them so. With 3, what they have in common stands in words.
+pub(super) const FORMAT_VERSION: u32 = 3;
 /// The oldest version that is read. What it stored needs no change, so its folders are raised by their format file alone.
 pub(super) const OLDEST_FORMAT_VERSION: u32 = 1;
 /// The longest format file that is read, in bytes; a longer one is not ours.

@@ -399,7 +399,7 @@ impl Source {
             if is_head {
                 let (key, value) = self.at(place, (end - place) as usize)?.split_at(lengths.key);
                 if key == catalog::COUNTERS {
-                    let head = codec::decode::<Head>((), Bytes::copy_from_slice(value)).ok();
+                    let head = codec::decode::<Head>((), Bytes::copy_from_slice(value), None).ok();
                     commit = head.map(|head| head.counters.commit.0);
                 }
             }

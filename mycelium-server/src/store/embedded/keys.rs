@@ -8,7 +8,7 @@
 //! | `ends` | job | finish number, and the outputs if they are small |
 //! | `outputs` | job | outputs that are not small |
 //! | `finished` | finish number, descending | finished job |
-//! | `index` | see [`index`] | nothing |
+//! | `index` | see [`index`] | nothing, but for words |
 //! | `catalog` | see [`catalog`] | everything there are few of |
 //!
 //! Finished jobs are stored in the order they finish, and not by job: writes then append, pages of the list of all
@@ -62,7 +62,25 @@ pub(super) fn finish_number(key: &[u8]) -> Option<FinishNumber> {
     from_descending(key.last_chunk::<8>()?).map(FinishNumber)
 }
 
-/// Keys of `index`. All values are empty.
+/// Before all words, in `catalog` and `index`.
+const WORD: u8 = b'w';
+
+/// A word.
+pub(super) fn word(number: u32) -> Key {
+    words().with(&number.to_be_bytes())
+}
+
+/// All words; ends with the number.
+pub(super) fn words() -> Key {
+    Key::new(WORD)
+}
+
+/// The number of a word.
+pub(super) fn word_number(key: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(key.get(1..)?.try_into().ok()?))
+}
+
+/// Keys of `index`. Values are empty, but for those of words.
 pub(super) mod index {
     use super::*;
     use mycelium_core::ids::Timestamp;

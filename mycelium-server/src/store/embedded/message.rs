@@ -37,6 +37,9 @@ pub(super) struct Spec {
     pub(super) policy: u32,
     #[prost(message, optional, tag = "14")]
     pub(super) shape: Option<Shape>,
+    /// The word with elf, task and shape, which are unset then; 0 if they stand here.
+    #[prost(uint32, tag = "15")]
+    pub(super) call: u32,
 }
 
 /// Within [`Spec`], [`Live`] and [`Finished`]: the names of the arguments. Missing where they were not stored.
@@ -87,6 +90,9 @@ pub(super) struct Live {
     pub(super) elves_lost_alone: u32,
     #[prost(bytes = "vec", tag = "19")]
     pub(super) beside: Vec<u8>,
+    /// The word with elf, task and shape, which are unset then; 0 if they stand here.
+    #[prost(uint32, tag = "20")]
+    pub(super) call: u32,
 }
 
 /// Within [`Live`] and [`PastAttempt`].
@@ -107,6 +113,9 @@ pub(super) struct Running {
     pub(super) unstarted: bool,
     #[prost(string, tag = "7")]
     pub(super) build: String,
+    /// The word with revision and build, which are unset then; 0 if they stand here.
+    #[prost(uint32, tag = "8")]
+    pub(super) program: u32,
 }
 
 /// Of `finished`.
@@ -150,6 +159,9 @@ pub(super) struct Finished {
     pub(super) attempts: Vec<PastAttempt>,
     #[prost(message, optional, tag = "19")]
     pub(super) shape: Option<Shape>,
+    /// The word with elf, task and shape, which are unset then; 0 if they stand here.
+    #[prost(uint32, tag = "20")]
+    pub(super) call: u32,
 }
 
 /// Within [`Finished`].
@@ -170,6 +182,9 @@ pub(super) struct Ran {
     pub(super) unstarted: bool,
     #[prost(string, tag = "7")]
     pub(super) build: String,
+    /// The word with revision and build, which are unset then; 0 if they stand here.
+    #[prost(uint32, tag = "8")]
+    pub(super) program: u32,
 }
 
 /// Within [`Live`] and [`Finished`].
@@ -340,4 +355,40 @@ pub(super) struct Revision {
     pub(super) first_seen: u64,
     #[prost(bytes = "bytes", tag = "5")]
     pub(super) body: Bytes,
+}
+
+/// Of `catalog` and `index`: what records of jobs have in common.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Word {
+    #[prost(oneof = "WordKind", tags = "1, 2")]
+    pub(super) kind: Option<WordKind>,
+}
+
+/// Within [`Word`].
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(super) enum WordKind {
+    #[prost(message, tag = "1")]
+    Call(Call),
+    #[prost(message, tag = "2")]
+    Program(Program),
+}
+
+/// Within [`Word`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Call {
+    #[prost(string, tag = "1")]
+    pub(super) elf: String,
+    #[prost(string, tag = "2")]
+    pub(super) task: String,
+    #[prost(message, optional, tag = "3")]
+    pub(super) shape: Option<Shape>,
+}
+
+/// Within [`Word`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Program {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) revision: Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub(super) build: String,
 }

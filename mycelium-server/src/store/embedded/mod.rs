@@ -25,6 +25,7 @@ mod signposts;
 mod snapshot;
 mod tables;
 mod versions;
+mod words;
 mod write;
 
 use std::collections::BTreeSet;
@@ -202,6 +203,7 @@ fn open(folder: &Folder, damage: Option<String>) -> Result<(Tables, Writer), Err
         Some(_) => Tables::open_to_look(&folder.store())?,
     };
     let head = tables.view().get::<Head>(&tables.catalog, catalog::COUNTERS, ())?.unwrap_or_default();
+    tables.words.load(&tables.view())?;
     let last = head.counters.commit;
     if last < acknowledged {
         return Err(damaged(format!(

@@ -191,14 +191,14 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
                 None => job.submission = None,
                 // Its jobs run: that it was sealed is lost.
                 Some(record) if !record.sealed && (before.0 || job.attempt.0 > 0) => {
-                    codec::encode(&SubmissionRecord { sealed: true, ..record }, &mut buffer);
+                    codec::encode(&SubmissionRecord { sealed: true, ..record }, &mut buffer, None);
                     puts.push(("catalog", key.into_bytes(), buffer.clone()));
                 }
                 Some(_) => {}
             }
         }
         if before != (job.running.is_some(), job.submission) {
-            codec::encode(&job, &mut buffer);
+            codec::encode(&job, &mut buffer, None);
             puts.push(("live", job.head.id.as_bytes().to_vec(), buffer.clone()));
         }
     }
@@ -217,7 +217,7 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
             finished: mycelium_core::status::FinalCounts::default(),
             on_behalf_of: None,
         };
-        codec::encode(&record, &mut buffer);
+        codec::encode(&record, &mut buffer, None);
         puts.push(("catalog", key.into_bytes(), buffer.clone()));
         for entry in catalog::flow_entries(&record) {
             puts.push(("catalog", entry.into_bytes(), flow.as_bytes().to_vec()));
@@ -235,7 +235,7 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
     head.counters.finish = head.counters.finish.max(FinishNumber(numbers.finish));
     head.counters.session = head.counters.session.max(SessionId(numbers.session));
     head.finished_until = head.finished_until.max(Timestamp(numbers.until));
-    codec::encode(&head, &mut buffer);
+    codec::encode(&head, &mut buffer, None);
     puts.push(("catalog", catalog::COUNTERS.to_vec(), buffer));
     drop(view);
     for (table, key, value) in puts {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
@@ -16,6 +17,7 @@ use super::codec::{self, Malformed, Record};
 use super::damage::{damaged_file, files_of, unreadable_file};
 use super::folder;
 use super::keys::Key;
+use super::words::Words;
 use crate::store::Error;
 
 const MIB: u64 = 1024 * 1024;
@@ -36,6 +38,7 @@ const MEMTABLE_BYTES: u64 = 8 * MIB;
 pub(super) struct Table {
     pub(super) name: &'static str,
     pub(super) keyspace: Keyspace,
+    words: Arc<Words>,
 }
 
 /// The open database.
@@ -48,6 +51,7 @@ pub(super) struct Tables {
     pub(super) finished: Table,
     pub(super) index: Table,
     pub(super) catalog: Table,
+    pub(super) words: Arc<Words>,
 }
 
 /// How many runs of files a table may collect that are not merged, where damage keeps them from it. The database lets
@@ -91,18 +95,28 @@ impl Tables {
     }
 
     fn with_keyspaces(db: Database) -> Result<Self, Error> {
-        let table = |name: &'static str, options: fn() -> KeyspaceCreateOptions| {
-            let keyspace = db.keyspace(name, options).map_err(|error| open_error(name, error))?;
-            Ok::<_, Error>(Table { name, keyspace })
+        let keyspace = |name: &'static str, options: fn() -> KeyspaceCreateOptions| {
+            db.keyspace(name, options).map_err(|error| open_error(name, error))
         };
+        // In the order of their names: see there.
+        let specs = keyspace("specs", by_job)?;
+        let live = keyspace("live", by_job)?;
+        let ends = keyspace("ends", by_job)?;
+        let outputs = keyspace("outputs", large_values)?;
+        let finished = keyspace("finished", in_order)?;
+        let index = keyspace("index", in_order)?;
+        let catalog = keyspace("catalog", in_order)?;
+        let words = Arc::new(Words::of(&catalog, &index));
+        let table = |name, keyspace| Table { name, keyspace, words: Arc::clone(&words) };
         Ok(Self {
-            specs: table("specs", by_job)?,
-            live: table("live", by_job)?,
-            ends: table("ends", by_job)?,
-            outputs: table("outputs", large_values)?,
-            finished: table("finished", in_order)?,
-            index: table("index", in_order)?,
-            catalog: table("catalog", in_order)?,
+            specs: table("specs", specs),
+            live: table("live", live),
+            ends: table("ends", ends),
+            outputs: table("outputs", outputs),
+            finished: table("finished", finished),
+            index: table("index", index),
+            catalog: table("catalog", catalog),
+            words,
             db,
         })
     }
@@ -344,7 +358,8 @@ pub(super) fn end_of(prefix: &[u8]) -> Bound<Vec<u8>> {
 impl Table {
     /// Reads a record from its value.
     pub(super) fn decode<R: Record>(&self, key: &[u8], id: R::Key, value: Slice) -> Result<R, Error> {
-        codec::decode(id, into_bytes(value)).map_err(|malformed| self.malformed(key, &malformed))
+        codec::decode(id, into_bytes(value), Some(&self.words))
+            .map_err(|malformed| self.malformed(key, &malformed))
     }
 
     /// The error for an entry that cannot be right.
@@ -395,6 +410,12 @@ impl Table {
             _ => format!("table {}", self.name),
         }
     }
+}
+
+/// What is stored there now; `None` if nothing is, or it cannot be read.
+pub(super) fn get_quietly(keyspace: &Keyspace, key: &[u8]) -> Option<Bytes> {
+    let read = catch_unwind(AssertUnwindSafe(|| keyspace.get(key)));
+    read.ok()?.ok()?.map(into_bytes)
 }
 
 /// Small values are copied out of the block that they were read with, so as not to keep all of it.

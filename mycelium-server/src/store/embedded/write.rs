@@ -12,6 +12,7 @@ use mycelium_core::status::FinalStatus;
 use super::codec::{self, EndRecord, Head, Outputs, Record};
 use super::keys::{self, NAME_BYTES_MAX, catalog, index};
 use super::tables::{Table, Tables};
+use super::words::Numbering;
 use crate::store::record::{Encoded, split_outputs};
 use crate::store::{
     Batch, Edges, ElfRecord, Error, JobAfter, JobChange, Known, NewFailure, RevisionRecord, Seen, SpecRecord,
@@ -27,6 +28,7 @@ pub(super) struct Writes<'a> {
     /// What the store holds before the batch.
     known: &'a Known,
     write: OwnedWriteBatch,
+    words: Numbering<'a>,
     /// Used for each record in turn.
     buffer: Vec<u8>,
 }
@@ -41,7 +43,9 @@ impl<'a> Writes<'a> {
         check_names(batch)?;
         // A job takes five entries when it ends, its way there up to three.
         let write = OwnedWriteBatch::with_capacity(tables.db.clone(), 6 * batch.jobs.len() + 8);
-        let mut writes = Self { tables, known: &batch.known, write, buffer: Vec::with_capacity(1024) };
+        let words = Numbering::of(&tables.words);
+        let buffer = Vec::with_capacity(1024);
+        let mut writes = Self { tables, known: &batch.known, write, words, buffer };
         for change in &batch.jobs {
             writes.change_job(change)?;
         }
@@ -50,12 +54,13 @@ impl<'a> Writes<'a> {
         let mut head = Head { counters: batch.counters, ..before.clone() };
         head.note_finished(&batch.jobs, tables, &mut writes.write);
         writes.put_at(&tables.catalog, catalog::COUNTERS, &head);
+        writes.words.write(&mut writes.write);
         // Not SyncData: the journal grows, and its length has to be durable with it.
         Ok((writes.write.durability(Some(PersistMode::SyncAll)), head))
     }
 
     fn put(&mut self, table: &Table, key: impl Into<UserKey>, record: &impl Record) {
-        codec::encode(record, &mut self.buffer);
+        codec::encode(record, &mut self.buffer, Some(&mut self.words));
         self.write.insert(&table.keyspace, key, self.buffer.as_slice());
     }
 

@@ -8,14 +8,14 @@ use mycelium_core::image::{FlowRecord, SessionRecord, SubmissionRecord};
 use mycelium_core::status::FinalCounts;
 
 use super::super::message;
-use super::{Malformed, Record, id};
+use super::{Malformed, Numbering, Record, Words, id};
 use crate::store::{ElfRecord, FailureRecord, OccurrenceRecord, RevisionRecord};
 
 impl Record for FlowRecord {
     type Message = message::Flow;
     type Key = FlowId;
 
-    fn to_message(&self) -> message::Flow {
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Flow {
         let FinalCounts { done, failed, upstream_failed, cancelled, skipped } = self.finished;
         message::Flow {
             name: self.name.to_string(),
@@ -32,7 +32,7 @@ impl Record for FlowRecord {
         }
     }
 
-    fn from_message(key: FlowId, message: message::Flow) -> Result<Self, Malformed> {
+    fn from_message(key: FlowId, message: message::Flow, _: Option<&Words>) -> Result<Self, Malformed> {
         let message::Flow {
             name,
             labels,
@@ -66,14 +66,14 @@ impl Record for SessionRecord {
     type Message = message::Session;
     type Key = SessionId;
 
-    fn to_message(&self) -> message::Session {
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Session {
         message::Session {
             instance: self.instance.as_bytes().to_vec(),
             secret: self.secret.map(|secret| secret.as_bytes().to_vec()).unwrap_or_default(),
         }
     }
 
-    fn from_message(key: SessionId, message: message::Session) -> Result<Self, Malformed> {
+    fn from_message(key: SessionId, message: message::Session, _: Option<&Words>) -> Result<Self, Malformed> {
         let message::Session { instance, secret } = message;
         let secret = match secret.as_slice() {
             [] => None,
@@ -87,7 +87,7 @@ impl Record for SubmissionRecord {
     type Message = message::Submission;
     type Key = SubmissionId;
 
-    fn to_message(&self) -> message::Submission {
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Submission {
         message::Submission {
             flow: self.flow.as_bytes().to_vec(),
             next_part: self.next_part,
@@ -95,7 +95,11 @@ impl Record for SubmissionRecord {
         }
     }
 
-    fn from_message(key: SubmissionId, message: message::Submission) -> Result<Self, Malformed> {
+    fn from_message(
+        key: SubmissionId,
+        message: message::Submission,
+        _: Option<&Words>,
+    ) -> Result<Self, Malformed> {
         let flow = id(&message.flow, FlowId::from_slice, "flow")?;
         Ok(Self { id: key, flow, next_part: message.next_part, sealed: message.sealed })
     }
@@ -105,7 +109,7 @@ impl Record for FailureRecord {
     type Message = message::Failure;
     type Key = FailureId;
 
-    fn to_message(&self) -> message::Failure {
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Failure {
         message::Failure {
             body: self.body.clone(),
             occurrences: self.occurrences,
@@ -116,7 +120,7 @@ impl Record for FailureRecord {
         }
     }
 
-    fn from_message(key: FailureId, message: message::Failure) -> Result<Self, Malformed> {
+    fn from_message(key: FailureId, message: message::Failure, _: Option<&Words>) -> Result<Self, Malformed> {
         Ok(Self {
             id: key,
             body: message.body,
@@ -133,7 +137,7 @@ impl Record for OccurrenceRecord {
     type Message = message::Occurrence;
     type Key = ();
 
-    fn to_message(&self) -> message::Occurrence {
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Occurrence {
         message::Occurrence {
             job: self.job.as_bytes().to_vec(),
             attempt: self.attempt.0,
@@ -144,7 +148,7 @@ impl Record for OccurrenceRecord {
         }
     }
 
-    fn from_message((): (), message: message::Occurrence) -> Result<Self, Malformed> {
+    fn from_message((): (), message: message::Occurrence, _: Option<&Words>) -> Result<Self, Malformed> {
         Ok(Self {
             job: id(&message.job, JobId::from_slice, "job")?,
             attempt: Attempt(message.attempt),
@@ -160,7 +164,7 @@ impl Record for ElfRecord {
     type Message = message::Elf;
     type Key = ();
 
-    fn to_message(&self) -> message::Elf {
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Elf {
         message::Elf {
             name: self.name.to_string(),
             body: self.body.clone(),
@@ -169,7 +173,7 @@ impl Record for ElfRecord {
         }
     }
 
-    fn from_message((): (), message: message::Elf) -> Result<Self, Malformed> {
+    fn from_message((): (), message: message::Elf, _: Option<&Words>) -> Result<Self, Malformed> {
         Ok(Self {
             name: message.name.into(),
             body: message.body,
@@ -183,7 +187,7 @@ impl Record for RevisionRecord {
     type Message = message::Revision;
     type Key = ();
 
-    fn to_message(&self) -> message::Revision {
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Revision {
         message::Revision {
             elf: self.elf.to_string(),
             task: self.task.to_string(),
@@ -193,7 +197,7 @@ impl Record for RevisionRecord {
         }
     }
 
-    fn from_message((): (), message: message::Revision) -> Result<Self, Malformed> {
+    fn from_message((): (), message: message::Revision, _: Option<&Words>) -> Result<Self, Malformed> {
         Ok(Self {
             elf: message.elf.into(),
             task: message.task.into(),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mycelium_core::effects::End;
 use mycelium_core::ids::{
-    Attempt, Build, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, JobNumber, PolicyId,
+    Attempt, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, JobNumber, PolicyId,
     Revision, SessionId, SubmissionId, Timestamp,
 };
 use mycelium_core::image::{AttemptEnd, JobHead, LiveJob, PastAttempt, Running};
@@ -12,7 +12,8 @@ use mycelium_core::status::FinalStatus;
 
 use super::super::keys::index::status_tag;
 use super::super::message;
-use super::{Malformed, Record, id, optional};
+use super::super::words::{Call, Program};
+use super::{Malformed, Numbering, Record, Words, build, id, optional};
 use crate::store::record::Started;
 use crate::store::{FinishedRecord, SpecRecord};
 
@@ -41,7 +42,7 @@ macro_rules! head {
     ($($message:ident),*) => {$(
         impl message::$message {
             /// The message of that job; the rest is unset.
-            fn of(head: &JobHead) -> Self {
+            fn of(head: &JobHead, words: Option<&mut Numbering<'_>>) -> Self {
                 let JobHead {
                     id: _,
                     flow,
@@ -54,48 +55,67 @@ macro_rules! head {
                     submitted_at,
                     shape,
                 } = head;
-                Self {
+                let message = Self {
                     flow: flow.as_bytes().to_vec(),
-                    elf: elf.to_string(),
-                    task: task.to_string(),
                     priority: *priority,
                     labels: labels.into(),
                     policy: policy.0,
                     number: number.0,
                     submitted_at: submitted_at.0,
-                    shape: message::Shape::of(shape),
                     ..Self::default()
+                };
+                match words.and_then(|words| words.call(head)) {
+                    Some(call) => Self { call, ..message },
+                    None => Self {
+                        elf: elf.to_string(),
+                        task: task.to_string(),
+                        shape: message::Shape::of(shape),
+                        ..message
+                    },
                 }
             }
 
             /// The head of the job with this id.
-            fn take_head(&mut self, job: JobId) -> Result<JobHead, Malformed> {
+            fn take_head(&mut self, job: JobId, words: Option<&Words>) -> Result<JobHead, Malformed> {
+                let Call { elf, task, shape } = match self.call {
+                    0 => Call {
+                        elf: std::mem::take(&mut self.elf).into(),
+                        task: std::mem::take(&mut self.task).into(),
+                        shape: self.shape.take().map_or(Shape::UNKNOWN, message::Shape::read),
+                    },
+                    number => known(words)?.call(number)?,
+                };
                 Ok(JobHead {
                     id: job,
                     flow: id(&self.flow, FlowId::from_slice, "flow")?,
-                    elf: std::mem::take(&mut self.elf).into(),
-                    task: std::mem::take(&mut self.task).into(),
+                    elf,
+                    task,
                     priority: self.priority,
                     labels: std::mem::take(&mut self.labels).into(),
                     policy: PolicyId(self.policy),
                     number: JobNumber(self.number),
                     submitted_at: Timestamp(self.submitted_at),
-                    shape: self.shape.take().map_or(Shape::UNKNOWN, message::Shape::read),
+                    shape,
                 })
             }
         }
     )*};
 }
 
+/// The words that a record needs.
+fn known(words: Option<&Words>) -> Result<&Words, Malformed> {
+    words.ok_or_else(|| Malformed("its words are not known".to_owned()))
+}
+
 head!(Spec, Live, Finished);
 
 impl message::Shape {
-    fn of(shape: &Shape) -> Option<Self> {
+    pub(super) fn of(shape: &Shape) -> Option<Self> {
         let names = shape.names()?.iter().map(|name| name.to_string()).collect();
         Some(Self { names })
     }
 
-    fn read(self) -> Shape {
+    pub(super) fn read(self) -> Shape {
         Shape::of(self.names.into_iter().map(Into::into))
     }
 }
@@ -104,20 +124,24 @@ impl Record for SpecRecord {
     type Message = message::Spec;
     type Key = JobId;
 
-    fn to_message(&self) -> message::Spec {
+    fn to_message(&self, words: Option<&mut Numbering<'_>>) -> message::Spec {
         message::Spec {
             digest: self.digest.0,
             depends_on: pack(&self.depends_on),
             body: self.body.clone(),
             evaluate: self.evaluate,
             gathered_by: self.gathered_by.map(|job| job.as_bytes().to_vec()),
-            ..message::Spec::of(&self.head)
+            ..message::Spec::of(&self.head, words)
         }
     }
 
-    fn from_message(key: JobId, mut message: message::Spec) -> Result<Self, Malformed> {
+    fn from_message(
+        key: JobId,
+        mut message: message::Spec,
+        words: Option<&Words>,
+    ) -> Result<Self, Malformed> {
         Ok(Self {
-            head: message.take_head(key)?,
+            head: message.take_head(key, words)?,
             digest: ContentDigest(message.digest),
             depends_on: unpack(&message.depends_on)?,
             evaluate: message.evaluate,
@@ -131,7 +155,7 @@ impl Record for LiveJob {
     type Message = message::Live;
     type Key = JobId;
 
-    fn to_message(&self) -> message::Live {
+    fn to_message(&self, mut words: Option<&mut Numbering<'_>>) -> message::Live {
         message::Live {
             digest: self.digest.0,
             waits_for: pack(&self.waits_for),
@@ -140,16 +164,20 @@ impl Record for LiveJob {
             elves_lost: self.elves_lost,
             elves_lost_alone: self.elves_lost_alone,
             beside: pack(&self.beside),
-            running: self.running.map(message::Running::of),
+            running: self.running.map(|running| message::Running::of(running, words.as_deref_mut())),
             evaluate: self.evaluate,
-            attempts: self.attempts.iter().map(message::PastAttempt::of).collect(),
-            ..message::Live::of(&self.head)
+            attempts: all_of(&self.attempts, words.as_deref_mut()),
+            ..message::Live::of(&self.head, words)
         }
     }
 
-    fn from_message(key: JobId, mut message: message::Live) -> Result<Self, Malformed> {
+    fn from_message(
+        key: JobId,
+        mut message: message::Live,
+        words: Option<&Words>,
+    ) -> Result<Self, Malformed> {
         Ok(Self {
-            head: message.take_head(key)?,
+            head: message.take_head(key, words)?,
             digest: ContentDigest(message.digest),
             waits_for: unpack(&message.waits_for)?,
             submission: optional(message.submission.as_ref(), SubmissionId::from_slice, "submission")?,
@@ -158,8 +186,8 @@ impl Record for LiveJob {
             elves_lost_alone: message.elves_lost_alone,
             beside: unpack(&message.beside)?,
             evaluate: message.evaluate,
-            running: message.running.map(message::Running::read).transpose()?,
-            attempts: attempts(message.attempts)?,
+            running: message.running.map(|running| running.read(words)).transpose()?,
+            attempts: attempts(message.attempts, words)?,
         })
     }
 }
@@ -168,7 +196,7 @@ impl Record for FinishedRecord {
     type Message = message::Finished;
     type Key = FinishNumber;
 
-    fn to_message(&self) -> message::Finished {
+    fn to_message(&self, mut words: Option<&mut Numbering<'_>>) -> message::Finished {
         message::Finished {
             id: self.head.id.as_bytes().to_vec(),
             status: u32::from(status_tag(self.end.status())),
@@ -177,16 +205,20 @@ impl Record for FinishedRecord {
             finished_at: self.finished_at.0,
             attempt: self.attempt.0,
             elves_lost: self.elves_lost,
-            ran: self.ran.map(message::Ran::of),
+            ran: self.ran.map(|ran| message::Ran::of(ran, words.as_deref_mut())),
             elements: self.elements,
-            attempts: self.attempts.iter().map(message::PastAttempt::of).collect(),
-            ..message::Finished::of(&self.head)
+            attempts: all_of(&self.attempts, words.as_deref_mut()),
+            ..message::Finished::of(&self.head, words)
         }
     }
 
-    fn from_message(key: FinishNumber, mut message: message::Finished) -> Result<Self, Malformed> {
+    fn from_message(
+        key: FinishNumber,
+        mut message: message::Finished,
+        words: Option<&Words>,
+    ) -> Result<Self, Malformed> {
         Ok(Self {
-            head: message.take_head(id(&message.id, JobId::from_slice, "job")?)?,
+            head: message.take_head(id(&message.id, JobId::from_slice, "job")?, words)?,
             finish_number: key,
             end: match status(message.status)? {
                 FinalStatus::Done => End::Done(()),
@@ -204,9 +236,9 @@ impl Record for FinishedRecord {
             finished_at: Timestamp(message.finished_at),
             attempt: Attempt(message.attempt),
             elves_lost: message.elves_lost,
-            ran: message.ran.map(message::Ran::read).transpose()?,
+            ran: message.ran.map(|ran| ran.read(words)).transpose()?,
             elements: message.elements,
-            attempts: attempts(message.attempts)?,
+            attempts: attempts(message.attempts, words)?,
         })
     }
 }
@@ -215,28 +247,41 @@ impl Record for FinishedRecord {
 macro_rules! running {
     ($($message:ident),*) => {$(
         impl message::$message {
-            fn of(running: Running) -> Self {
+            fn of(running: Running, words: Option<&mut Numbering<'_>>) -> Self {
                 let Started { at, unstarted } = Started::of(&running);
-                Self {
+                let message = Self {
                     session: running.session.0,
                     instance: running.instance.as_bytes().to_vec(),
-                    revision: running.revision.as_bytes().to_vec(),
-                    build: running.build.as_str().to_owned(),
                     since: running.since.0,
                     started: at.map_or(0, |at| at.0),
                     unstarted,
+                    ..Self::default()
+                };
+                match words.and_then(|words| words.program(&running)) {
+                    Some(program) => Self { program, ..message },
+                    None => Self {
+                        revision: running.revision.as_bytes().to_vec(),
+                        build: running.build.as_str().to_owned(),
+                        ..message
+                    },
                 }
             }
 
-            fn read(self) -> Result<Running, Malformed> {
+            fn read(self, words: Option<&Words>) -> Result<Running, Malformed> {
+                let Program { revision, build } = match self.program {
+                    0 => Program {
+                        revision: id(&self.revision, Revision::from_slice, "revision")?,
+                        build: build(&self.build)?,
+                    },
+                    number => known(words)?.program(number)?,
+                };
                 let since = Timestamp(self.since);
                 let at = (self.started > 0).then_some(Timestamp(self.started));
                 Ok(Running {
                     session: SessionId(self.session),
                     instance: id(&self.instance, InstanceId::from_slice, "instance")?,
-                    revision: id(&self.revision, Revision::from_slice, "revision")?,
-                    build: Build::new(&self.build)
-                        .ok_or_else(|| Malformed(format!("a build of {} bytes", self.build.len())))?,
+                    revision,
+                    build,
                     since,
                     started: Started { at, unstarted: self.unstarted }.read(since),
                 })
@@ -248,10 +293,10 @@ macro_rules! running {
 running!(Running, Ran);
 
 impl message::PastAttempt {
-    fn of(attempt: &PastAttempt) -> Self {
+    fn of(attempt: &PastAttempt, words: Option<&mut Numbering<'_>>) -> Self {
         Self {
             number: attempt.number.0,
-            held: Some(message::Running::of(attempt.held)),
+            held: Some(message::Running::of(attempt.held, words)),
             ended_at: attempt.ended_at.0,
             how: match attempt.how {
                 AttemptEnd::Returned => 1,
@@ -265,10 +310,10 @@ impl message::PastAttempt {
         }
     }
 
-    fn read(self) -> Result<PastAttempt, Malformed> {
+    fn read(self, words: Option<&Words>) -> Result<PastAttempt, Malformed> {
         Ok(PastAttempt {
             number: Attempt(self.number),
-            held: self.held.unwrap_or_default().read()?,
+            held: self.held.unwrap_or_default().read(words)?,
             ended_at: Timestamp(self.ended_at),
             how: match self.how {
                 1 => AttemptEnd::Returned,
@@ -284,8 +329,15 @@ impl message::PastAttempt {
     }
 }
 
-fn attempts(messages: Vec<message::PastAttempt>) -> Result<Vec<PastAttempt>, Malformed> {
-    messages.into_iter().map(message::PastAttempt::read).collect()
+fn all_of(attempts: &[PastAttempt], mut words: Option<&mut Numbering<'_>>) -> Vec<message::PastAttempt> {
+    attempts.iter().map(|attempt| message::PastAttempt::of(attempt, words.as_deref_mut())).collect()
+}
+
+fn attempts(
+    messages: Vec<message::PastAttempt>,
+    words: Option<&Words>,
+) -> Result<Vec<PastAttempt>, Malformed> {
+    messages.into_iter().map(|attempt| attempt.read(words)).collect()
 }
 
 /// Where to find what is left of a job that has ended.
@@ -312,7 +364,7 @@ impl Record for EndRecord {
     type Message = message::End;
     type Key = ();
 
-    fn to_message(&self) -> message::End {
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::End {
         message::End {
             finish_number: self.finish_number.0,
             outputs: match &self.outputs {
@@ -323,7 +375,7 @@ impl Record for EndRecord {
         }
     }
 
-    fn from_message((): (), message: message::End) -> Result<Self, Malformed> {
+    fn from_message((): (), message: message::End, _: Option<&Words>) -> Result<Self, Malformed> {
         Ok(Self {
             finish_number: FinishNumber(message.finish_number),
             outputs: match message.outputs {

@@ -10,13 +10,14 @@ use mycelium_core::labels::Labels;
 use mycelium_core::signature::Shape;
 use proptest::prelude::*;
 
+use super::super::words::Word;
 use super::*;
 use crate::store::{ElfRecord, FailureRecord, FinishedRecord, OccurrenceRecord, RevisionRecord, SpecRecord};
 
 /// Reads bytes as every record; what comes out is of no matter, as long as something does.
 fn decode_as_everything(bytes: &Bytes) {
     fn decode_as<R: Record>(key: R::Key, bytes: &Bytes) {
-        let _: Result<R, Malformed> = decode(key, bytes.clone());
+        let _: Result<R, Malformed> = decode(key, bytes.clone(), None);
     }
     decode_as::<SpecRecord>(JobId::default(), bytes);
     decode_as::<LiveJob>(JobId::default(), bytes);
@@ -30,13 +31,14 @@ fn decode_as_everything(bytes: &Bytes) {
     decode_as::<OccurrenceRecord>((), bytes);
     decode_as::<ElfRecord>((), bytes);
     decode_as::<RevisionRecord>((), bytes);
+    decode_as::<Word>((), bytes);
 }
 
 fn labels() -> Labels {
     BTreeMap::from([("team".to_owned(), "apiary".to_owned()), ("empty".to_owned(), String::new())]).into()
 }
 
-fn live() -> LiveJob {
+pub(in super::super) fn live() -> LiveJob {
     LiveJob {
         head: JobHead {
             id: JobId::new([1; 16]),
@@ -94,7 +96,7 @@ proptest! {
     #[test]
     fn no_damage_to_a_record_makes_it_panic(place in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
         let mut bytes = Vec::new();
-        encode(&live(), &mut bytes);
+        encode(&live(), &mut bytes, None);
         let place = place.index(bytes.len());
         bytes[place] = byte;
         bytes.truncate(cut.index(bytes.len()) + 1);
@@ -105,18 +107,19 @@ proptest! {
 #[test]
 fn records_read_as_they_were_written() {
     let mut bytes = Vec::new();
-    encode(&live(), &mut bytes);
-    assert_eq!(decode(live().head.id, bytes.into()), Ok(live()));
+    encode(&live(), &mut bytes, None);
+    assert_eq!(decode(live().head.id, bytes.into(), None), Ok(live()));
 }
 
 #[test]
 fn bytes_that_are_no_record_say_why() {
-    let read = |bytes: &'static [u8]| decode::<Head>((), Bytes::from_static(bytes)).unwrap_err().to_string();
+    let read =
+        |bytes: &'static [u8]| decode::<Head>((), Bytes::from_static(bytes), None).unwrap_err().to_string();
     assert_eq!(read(&[]), "the record is empty");
     assert_eq!(read(&[2, 0]), "the record has the unknown form 2");
     let mut bytes = Vec::new();
-    encode(&live(), &mut bytes);
+    encode(&live(), &mut bytes, None);
     bytes[2] = 15;
-    let error = decode::<LiveJob>(live().head.id, bytes.into()).unwrap_err();
+    let error = decode::<LiveJob>(live().head.id, bytes.into(), None).unwrap_err();
     assert!(!error.to_string().is_empty());
 }

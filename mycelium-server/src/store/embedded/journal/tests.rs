@@ -16,7 +16,7 @@ fn item(table: u64, key: &[u8], value: &[u8]) -> Vec<u8> {
 fn batch(commit: u64, sequence: u64, size: usize) -> Vec<u8> {
     let mut head = Vec::new();
     let counters = Counters { commit: Commit(commit), ..Counters::default() };
-    codec::encode(&Head { counters, ..Head::default() }, &mut head);
+    codec::encode(&Head { counters, ..Head::default() }, &mut head, None);
     let items = [item(1, b"some key", &vec![START; size]), item(CATALOG, catalog::COUNTERS, &head)].concat();
     let mut hasher = Xxh3Default::new();
     hasher.update(&items);
