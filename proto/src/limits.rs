@@ -61,6 +61,16 @@ pub const OUTPUTS_MAX: usize = 256;
 pub const NAME_BYTES_MAX: usize = 255;
 /// The most labels of a job or a flow.
 pub const LABELS_MAX: usize = 16;
+/// The most attempts of a job that a retry policy may allow.
+pub const RETRY_ATTEMPTS_MAX: u32 = 1_000_000;
+/// The shortest time that a retry policy may name, in microseconds.
+pub const RETRY_MICROS_MIN: u64 = 1_000;
+/// The longest time that a policy may name, in microseconds: 366 days.
+pub const POLICY_MICROS_MAX: u64 = 366 * 24 * 60 * 60 * 1_000_000;
+/// The largest factor by which the times between attempts may grow.
+pub const RETRY_FACTOR_MAX: u32 = 1_000;
+/// The most types of failures that a retry policy may name.
+pub const RETRY_TYPES_MAX: usize = 64;
 /// The longest key of a label, in bytes.
 pub const LABEL_KEY_BYTES_MAX: usize = 64;
 /// The longest value of a label, in bytes.

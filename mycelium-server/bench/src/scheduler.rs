@@ -61,7 +61,7 @@ impl Scheduler {
         let signature = Arc::new(signature);
         let offer = ElfOffer {
             elf: scheduler.elf.clone(),
-            tasks: vec![TaskOffer { task: scheduler.task.clone(), revision, signature }],
+            tasks: vec![TaskOffer { task: scheduler.task.clone(), revision, signature, policy: None }],
             window: Window { jobs: WINDOW, concurrency: 8 },
         };
         let hello = Hello {
@@ -128,6 +128,7 @@ impl Scheduler {
             evaluate: false,
             digest: ContentDigest(number),
             judged: Judged::NOT,
+            policy: None,
             spec: Attachment(0),
         };
         let submit = Submit {

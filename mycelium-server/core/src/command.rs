@@ -9,6 +9,7 @@ use crate::ids::{
 };
 use crate::image::{FlowRecord, JobHead, PastAttempt};
 use crate::labels::Labels;
+use crate::policy::Policy;
 use crate::signature::{Judged, Signature};
 use crate::status::FinalStatus;
 
@@ -197,7 +198,7 @@ pub struct Elements {
 /// A job as the core sees it.
 #[derive(Debug, Clone)]
 pub struct NewJob {
-    /// What it is. The core sets flow, number and moment.
+    /// What it is. The core sets flow, number, moment and policy.
     pub head: JobHead,
     /// The jobs it depends on, each once.
     pub depends_on: Vec<JobId>,
@@ -207,6 +208,8 @@ pub struct NewJob {
     pub digest: ContentDigest,
     /// How the signatures of its task that the shell knows have judged the values of its arguments.
     pub judged: Judged,
+    /// The policy of its own, if it has one.
+    pub policy: Option<Arc<Policy>>,
     /// Its specification, held by the shell.
     pub spec: Attachment,
 }
@@ -286,6 +289,8 @@ pub struct RevivableJob {
     pub evaluate: bool,
     /// Digest of its content.
     pub digest: ContentDigest,
+    /// The policy that it is to have of its own, if any: that of its head may be forgotten.
+    pub policy: Option<Arc<Policy>>,
     /// Its last attempt; the next one is higher.
     pub attempt: Attempt,
     /// Its attempts, as far as they are kept.
@@ -341,6 +346,8 @@ pub struct TaskOffer {
     pub revision: Revision,
     /// What it takes there.
     pub signature: Arc<Signature>,
+    /// The policy that is declared for it there, if any.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// How many jobs an instance will hold for an elf.

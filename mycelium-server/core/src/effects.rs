@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use crate::ids::{
     AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId, JobId,
-    RequestId, SessionId, SubmissionId, Timestamp, Token,
+    PolicyId, RequestId, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::image::{
     ATTEMPTS_KEPT, AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, PropagationRecord,
     Running, SessionRecord, SubmissionRecord,
 };
+use crate::policy::PolicyRecord;
 use crate::status::{FinalStatus, Status};
 
 /// What stands in a job's records in place of what the core never reads.
@@ -76,6 +77,10 @@ pub struct Records {
     pub propagations_begun: Vec<PropagationRecord>,
     /// Propagations that ended, and that an earlier batch had begun.
     pub propagations_ended: Vec<PropagationRecord>,
+    /// Policies that jobs name from now on.
+    pub policies: Vec<PolicyRecord>,
+    /// Policies that no unfinished job names any more. One that was made in the same batch goes too.
+    pub policies_dropped: Vec<PolicyId>,
 }
 
 impl Records {
@@ -89,6 +94,8 @@ impl Records {
             submissions_dropped,
             propagations_begun,
             propagations_ended,
+            policies,
+            policies_dropped,
         } = self;
         flows.is_empty()
             && sessions_opened.is_empty()
@@ -97,6 +104,8 @@ impl Records {
             && submissions_dropped.is_empty()
             && propagations_begun.is_empty()
             && propagations_ended.is_empty()
+            && policies.is_empty()
+            && policies_dropped.is_empty()
     }
 }
 
@@ -125,7 +134,7 @@ pub struct JobWrite<C: Contents = Attached> {
 /// What never changes of a job, and is stored once, when it is submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecRecord<C: Contents = Attached> {
-    /// What it is.
+    /// What it is, but for its policy, which is 0 here: a retry may give it another.
     pub head: JobHead,
     /// Digest of its content.
     pub digest: ContentDigest,

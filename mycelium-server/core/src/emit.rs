@@ -26,6 +26,11 @@ impl Emitting<'_> {
     pub(crate) fn emit(&mut self, effects: &mut Effects) {
         let records = &mut effects.records;
         records.flows.append(&mut self.jobs.take_touched_flows());
+        let policies = self.jobs.policies_mut();
+        policies.prune();
+        let (mut made, mut dropped) = policies.take_changes();
+        records.policies.append(&mut made);
+        records.policies_dropped.append(&mut dropped);
         let must_commit = self.outbox.emit_records(records);
         self.propagation.emit(self.config, records);
         if must_commit || !records.is_empty() || self.jobs.has_to_store() {

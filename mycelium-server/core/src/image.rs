@@ -7,6 +7,7 @@ use crate::ids::{
     PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::labels::Labels;
+use crate::policy::PolicyRecord;
 use crate::signature::Shape;
 use crate::status::FinalCounts;
 
@@ -40,7 +41,8 @@ pub struct JobHead {
     pub priority: i32,
     /// Its labels.
     pub labels: Labels,
-    /// The policy by which it is retried and timed out.
+    /// The policy of its own by which it is retried and timed out; 0 if it has none. Of a finished job it may have been
+    /// dropped.
     pub policy: PolicyId,
     /// Its place in the order of submission; 0 until the core has taken it in.
     pub number: JobNumber,
@@ -201,4 +203,6 @@ pub struct Image {
     pub submissions: Vec<SubmissionRecord>,
     /// The propagations of failures under way.
     pub propagations: Vec<PropagationRecord>,
+    /// The policies of unfinished jobs, at least, and the newest.
+    pub policies: Vec<PolicyRecord>,
 }

@@ -13,6 +13,7 @@ use crate::ids::{
 };
 use crate::image::{Counters, FlowRecord, JobHead, PastAttempt, Running};
 use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot};
+use crate::policy::{Policies, Policy};
 use crate::signature::Judged;
 use crate::status::FinalCounts;
 use crate::suspicion::Suspicion;
@@ -395,6 +396,17 @@ impl Jobs {
         let elf = self.names.intern_elf(name);
         self.names.add_session(elf, id, session);
         elf
+    }
+
+    /// The policies of unfinished jobs.
+    pub(crate) fn policies_mut(&mut self) -> &mut Policies {
+        self.names.traits_mut().policies_mut()
+    }
+
+    /// The policy of its own that a job has.
+    pub(crate) fn policy(&self, job: &Job) -> Option<&Policy> {
+        let traits = self.names.traits();
+        traits.policies().get(traits.policy(job.traits))
     }
 
     /// Names, for sessions and for placing jobs.

@@ -20,6 +20,7 @@ pub mod effects;
 pub mod ids;
 pub mod image;
 pub mod labels;
+pub mod policy;
 pub mod signature;
 pub mod status;
 

@@ -3,10 +3,8 @@
 use crate::command::{NewFlow, NewJob, Part, Submit};
 use crate::effects::{Effects, End, Refusal, Reply, SpecRecord};
 use crate::graph::Graph;
-use crate::ids::{Clocks, Commit, FlowId, JobId, RequestId};
-use crate::image::FlowRecord;
-#[cfg(feature = "planted-bugs")]
-use crate::image::JobHead;
+use crate::ids::{Clocks, Commit, FlowId, JobId, PolicyId, RequestId};
+use crate::image::{FlowRecord, JobHead};
 use crate::index::{FlowIdx, Slot, SubmissionIdx};
 use crate::jobs::{Arrival, Ending, Job, State};
 
@@ -156,8 +154,9 @@ impl Submitting<'_> {
         dependencies: &[Dependency],
         places: &[Placed],
     ) -> Placed {
-        let NewJob { head, depends_on, evaluate, digest, judged, spec } = job;
-        let head = self.graph.jobs.number(head, flow, now.wall);
+        let NewJob { head, depends_on, evaluate, digest, judged, policy, spec } = job;
+        let policy = self.graph.jobs.policies_mut().intern(policy.as_ref());
+        let head = self.graph.jobs.number(JobHead { policy, ..head }, flow, now.wall);
         #[cfg(feature = "planted-bugs")]
         let head = match self.graph.config.leaves_out(crate::config::PlantedBug::ShapeNotAsked) {
             true => JobHead { shape: crate::signature::Shape::UNKNOWN, ..head },
@@ -169,6 +168,7 @@ impl Submitting<'_> {
                 || dependencies.iter().any(|dependency| matches!(dependency, Dependency::Skipped)),
             ..Job::new(&head, digest, flow, named)
         };
+        let head = JobHead { policy: PolicyId::default(), ..head };
         let created = SpecRecord { head, digest, depends_on, evaluate, gathered_by, body: spec };
 
         let ended = dependencies.iter().find_map(|dependency| match dependency {

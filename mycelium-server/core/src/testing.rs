@@ -48,6 +48,7 @@ pub(crate) fn job(number: u8, depends_on: &[u8]) -> NewJob {
         evaluate: false,
         digest: ContentDigest(number.into()),
         judged: Judged::NOT,
+        policy: None,
         spec: Attachment(number.into()),
     }
 }
@@ -74,7 +75,7 @@ pub(crate) fn task_offer(task: &str, required: &[&str], optional: &[&str]) -> Ta
         .enumerate()
         .for_each(|(place, byte)| id[place % 16] ^= byte.rotate_left((place / 16) as u32));
     let signature = Arc::new(Signature::new(SignatureId::new(id), parameters));
-    TaskOffer { task: Arc::from(task), revision: REVISION, signature }
+    TaskOffer { task: Arc::from(task), revision: REVISION, signature, policy: None }
 }
 
 /// The names of arguments.
@@ -332,6 +333,7 @@ pub(crate) fn revivable(effects: &Effects, number: u8, depends_on: &[u8]) -> Rev
         depends_on: depends_on.iter().map(|&number| id(number)).collect(),
         evaluate: false,
         digest: job(number, &[]).digest,
+        policy: None,
         attempt: finished.attempt,
         attempts: finished.all_attempts(),
         status: finished.end.status(),

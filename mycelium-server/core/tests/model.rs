@@ -235,6 +235,7 @@ fn new_job(number: usize, job: &ModelJob) -> NewJob {
         evaluate: job.kind != Kind::Plain,
         digest: digest(id(number)),
         judged: Judged::NOT,
+        policy: None,
         spec: Attachment(0),
     }
 }
@@ -243,7 +244,7 @@ fn task_offer(task: &str, is_required: bool) -> TaskOffer {
     let parameter = Parameter { name: Arc::from("b"), is_required };
     let id = SignatureId::new([u8::from(is_required); 16]);
     let signature = Arc::new(Signature::new(id, vec![parameter]));
-    TaskOffer { task: Arc::from(task), revision: Revision::new([0; 32]), signature }
+    TaskOffer { task: Arc::from(task), revision: Revision::new([0; 32]), signature, policy: None }
 }
 
 fn nth<T: Copy>(items: &[T], number: u8) -> Option<T> {

@@ -1,17 +1,19 @@
 //! Gathers from the store what the core needs to bring finished jobs back.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use mycelium_core::command::{Command, Preconditions, Retry, RevivableJob, Scope};
 use mycelium_core::effects::{Refusal, Reply};
-use mycelium_core::ids::{Commit, FlowId, JobId, RequestId};
+use mycelium_core::ids::{Commit, FlowId, JobId, PolicyId, RequestId};
+use mycelium_core::policy::Policy;
 use mycelium_core::status::FinalStatus;
 
 use super::handle::{Handle, unexpected};
 use super::message::CallError;
 use super::preconditions::known_finished;
-use crate::store::{Damage, FinishedQuery, FinishedRecord, Reads, isolate};
+use crate::documents::{Spec, policy};
+use crate::store::{Damage, FinishedQuery, FinishedRecord, Reads, SpecRecord, isolate};
 
 /// How many of a flow's jobs are brought back with one command.
 const ROOTS_PER_COMMAND: usize = 500;
@@ -23,6 +25,8 @@ const VISITED_MAX: usize = 2_000_000;
 /// Of how many jobs dependents are looked for at once, and how many edges are read at once.
 const JOBS_AT_ONCE: usize = 256;
 const EDGES_AT_ONCE: usize = 1_000;
+/// How many specifications are read at once.
+const SPECS_AT_ONCE: usize = 8;
 /// How often the preconditions are read again while jobs concerned are on the move.
 const TRIES_MAX: usize = 40;
 
@@ -311,6 +315,7 @@ async fn revivable(
     }
     let ids: Vec<JobId> = records.iter().map(|record| record.head.id).collect();
     let outlines = isolate(&ids, |ids| store.outlines(ids)).await?;
+    let mut policies = policies(store, records).await?;
     let jobs = records.iter().zip(outlines).map(|(record, outline)| {
         let spec = outline?.ok_or_else(|| Damage("its specification is missing".to_owned()))?;
         Ok(RevivableJob {
@@ -318,6 +323,7 @@ async fn revivable(
             depends_on: spec.depends_on,
             evaluate: spec.evaluate,
             digest: spec.digest,
+            policy: policies.remove(&record.head.id).transpose()?.flatten(),
             attempt: record.attempt,
             attempts: record.all_attempts(),
             status: record.end.status(),
@@ -325,6 +331,29 @@ async fn revivable(
         })
     });
     Ok(jobs.collect())
+}
+
+/// The policies of their own that jobs were submitted with. What the scheduler kept of them may be forgotten.
+async fn policies(
+    store: &dyn Reads,
+    records: &[FinishedRecord],
+) -> Result<HashMap<JobId, Result<Option<Arc<Policy>>, Damage>>, CallError> {
+    let with_policy = records.iter().filter(|record| record.head.policy != PolicyId::default());
+    let ids: Vec<JobId> = with_policy.map(|record| record.head.id).collect();
+    let mut policies = HashMap::with_capacity(ids.len());
+    // A specification may be large, so few are read at once.
+    for ids in ids.chunks(SPECS_AT_ONCE) {
+        for (id, spec) in ids.iter().zip(isolate(ids, |ids| store.specs(ids)).await?) {
+            policies.insert(*id, spec.and_then(|spec| policy_of(*id, spec)));
+        }
+    }
+    Ok(policies)
+}
+
+fn policy_of(id: JobId, spec: Option<SpecRecord>) -> Result<Option<Arc<Policy>>, Damage> {
+    let Some(SpecRecord { body, .. }) = spec else { return Ok(None) };
+    let spec = Spec::decode(id, body).map_err(|error| Damage(error.to_string()))?;
+    policy::of_job(&spec.into()).map_err(|error| Damage(format!("its policy: {error}")))
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! Adds jobs to flows.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::command::{Command, Elements, NewFlow, NewJob, Part, Preconditions, Submit};
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId};
 use mycelium_core::image::JobHead;
+use mycelium_core::policy::Policy;
 use mycelium_core::signature::Judged;
 
 use super::handle::{Handle, unexpected};
@@ -26,6 +28,8 @@ pub(crate) struct PreparedJob {
     pub(crate) digest: ContentDigest,
     /// How the signatures of its task that are there take the values of its arguments.
     pub(crate) judged: Judged,
+    /// The policy of its own, if it has one.
+    pub(crate) policy: Option<Arc<Policy>>,
     /// The blobs it names, which are there.
     pub(crate) blobs: Vec<BlobDigest>,
 }
@@ -89,6 +93,7 @@ fn new_job(job: &PreparedJob, index: u32) -> NewJob {
         evaluate: job.evaluate,
         digest: job.digest,
         judged: job.judged.clone(),
+        policy: job.policy.clone(),
         spec: Attachment(index),
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn prepared(spec: &v1::JobSpec) -> PreparedJob {
         body: spec.encode_to_vec().into(),
         digest: ContentDigest::default(),
         judged: Judged::NOT,
+        policy: None,
         blobs: Vec::new(),
     }
 }

@@ -6,6 +6,7 @@
 mod declaration;
 mod failure;
 mod outputs;
+pub(crate) mod policy;
 mod spec;
 mod text;
 

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::broker::{BadSchema, CallError, Handle, Signatures, Version, core_signature};
 use crate::defect;
+use crate::documents::policy::{self, BadPolicy};
 use crate::error::Error;
 use crate::store::{ElfRecord, RevisionRecord};
 use crate::values::check_name;
@@ -251,6 +252,8 @@ fn check_elf(
     for (index, task) in elf.tasks.iter().enumerate() {
         let field = format!("{field}.tasks[{index}]");
         let revision = check_task(&field, task)?;
+        let policy = policy::of_task(task)
+            .map_err(|BadPolicy { field: of, problem }| Error::field(format!("{field}.{of}"), problem))?;
         let task_name: Arc<str> = Arc::from(task.name.as_str());
         if !names.insert(Arc::clone(&task_name)) {
             return Err(Error::field(field, format!("task `{task_name}` is declared twice")));
@@ -262,7 +265,7 @@ fn check_elf(
             first_seen: now,
             body: revision_body(name, &task.name, revision, &task.docs, &task.signature, &task.source),
         });
-        tasks.push(TaskOffer { task: task_name, revision, signature: core_signature(task) });
+        tasks.push(TaskOffer { task: task_name, revision, signature: core_signature(task), policy });
     }
     declared.elves.push(ElfRecord {
         name: Arc::clone(name),

@@ -10,6 +10,7 @@ use mycelium_core::command::{NewFlow, Part};
 use mycelium_core::ids::{Attempt, ContentDigest, FlowId, JobId, SubmissionId, Token};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
+use mycelium_core::policy::Policy;
 use mycelium_core::signature::{Judged, Shape};
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, value_node};
@@ -192,6 +193,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
             evaluate: spec.run_if.is_some() || spec.for_each.is_some(),
             digest: digest(&body),
             judged,
+            policy: names.policy(checked.policy),
             body,
             blobs: checked.blobs.iter().map(|blob| blob.digest).collect(),
         });
@@ -254,9 +256,10 @@ struct Names {
 
     /// Those that were met last: most jobs have the same.
     labels: Labels,
-    /// The same of shapes, and of how values are judged.
+    /// The same of shapes, of how values are judged, and of policies.
     shape: Shape,
     judged: Judged,
+    policy: Option<Arc<Policy>>,
 }
 
 impl Names {
@@ -274,6 +277,13 @@ impl Names {
             self.labels = labels.clone().into();
         }
         self.labels.clone()
+    }
+
+    fn policy(&mut self, policy: Option<Arc<Policy>>) -> Option<Arc<Policy>> {
+        if policy.is_some() && self.policy != policy {
+            self.policy.clone_from(&policy);
+        }
+        policy.and_then(|_| self.policy.clone())
     }
 
     fn shape(&mut self, spec: &v1::JobSpec) -> Shape {

@@ -6,10 +6,13 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
-use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId, Revision, SessionId, SubmissionId};
+use mycelium_core::ids::{
+    FailureId, FinishNumber, FlowId, JobId, PolicyId, Revision, SessionId, SubmissionId,
+};
 use mycelium_core::image::{
     Counters, FlowRecord, Image, LiveJob, PropagationRecord, SessionRecord, SubmissionRecord,
 };
+use mycelium_core::policy::{Policy, PolicyRecord};
 
 use super::record::{outline, split_outputs};
 use super::{
@@ -41,6 +44,7 @@ struct Tables {
     sessions: BTreeMap<SessionId, SessionRecord>,
     submissions: BTreeMap<SubmissionId, SubmissionRecord>,
     propagations: BTreeSet<PropagationRecord>,
+    policies: BTreeMap<PolicyId, Policy>,
     failures: BTreeMap<FailureId, FailureRecord>,
     occurrences: BTreeMap<(FailureId, u64), OccurrenceRecord>,
     /// The number of the latest occurrence of a failure in a job.
@@ -84,6 +88,11 @@ impl Log for MemoryStore {
             sessions: tables.sessions.values().cloned().collect(),
             submissions: submissions.iter().filter_map(|id| tables.submissions.get(id)).copied().collect(),
             propagations: tables.propagations.iter().copied().collect(),
+            policies: tables
+                .policies
+                .iter()
+                .map(|(id, policy)| PolicyRecord { id: *id, policy: policy.clone() })
+                .collect(),
         }))
     }
 
@@ -348,6 +357,10 @@ impl Tables {
         self.propagations.extend(&batch.records.propagations_begun);
         for propagation in &batch.records.propagations_ended {
             self.propagations.remove(propagation);
+        }
+        self.policies.extend(batch.records.policies.iter().map(|record| (record.id, record.policy.clone())));
+        for id in &batch.records.policies_dropped {
+            self.policies.remove(id);
         }
         batch.failures.iter().for_each(|failure| self.see_failure(failure));
         for elf in &batch.elves {

@@ -19,7 +19,7 @@ pub struct Batch {
     pub counters: Counters,
     /// Jobs, each once.
     pub jobs: Vec<JobChange>,
-    /// Flows and sessions, submissions and propagations.
+    /// Flows and sessions, submissions, propagations and policies.
     pub records: Records,
     /// Failures that were seen, which are counted under their identity.
     pub failures: Vec<NewFailure>,

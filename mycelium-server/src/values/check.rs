@@ -1,8 +1,10 @@
 //! What a job's specification must be like to be taken.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use mycelium_core::ids::JobId;
+use mycelium_core::policy::Policy;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
 use mycelium_values::json::{self, is_json_encoding};
@@ -10,6 +12,7 @@ use mycelium_values::{Type, Types, check_operation};
 
 use super::expand::below;
 use crate::blobs::Blob;
+use crate::documents::policy::{self, BadPolicy};
 
 /// What was read from a specification on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(crate) struct CheckedSpec {
     pub(crate) depends_on: Vec<JobId>,
     /// The blobs that its literals name.
     pub(crate) blobs: Vec<Blob>,
+    /// The policy of its own, if it has one.
+    pub(crate) policy: Option<Arc<Policy>>,
 }
 
 /// What is wrong with a specification.
@@ -83,7 +88,8 @@ pub(crate) fn check_spec(spec: &v1::JobSpec) -> Result<CheckedSpec, SpecError> {
     if depends_on.contains(&id) {
         return Err(SpecError::WaitsForItself);
     }
-    Ok(CheckedSpec { id, depends_on: depends_on.into_iter().collect(), blobs })
+    let policy = policy::of_job(spec).map_err(|BadPolicy { field: of, problem }| field(of, problem))?;
+    Ok(CheckedSpec { id, depends_on: depends_on.into_iter().collect(), blobs, policy })
 }
 
 /// Checks a name of an elf, a task, a flow...: not empty, not too long, no control characters.

@@ -8,6 +8,7 @@ use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Token};
 use crate::image::{Counters, PastAttempt};
 use crate::index::{FlowIdx, Slot};
 use crate::jobs::{Job, State, Unfinished};
+use crate::policy::Policy;
 use crate::sessions::Session;
 use crate::status::Status;
 use crate::suspicion::Suspicion;
@@ -57,6 +58,11 @@ impl Core {
     /// The job, if it is unfinished. Jobs of unsealed submissions show as PENDING.
     pub fn job(&self, id: JobId) -> Option<JobView> {
         Some(self.view(&self.jobs[self.jobs.find(&id)?]))
+    }
+
+    /// The policy of its own that the job has, if it is unfinished and has one.
+    pub fn policy(&self, id: JobId) -> Option<&Policy> {
+        self.jobs.policy(&self.jobs[self.jobs.find(&id)?])
     }
 
     /// The attempts of the job that are over, the latest [`ATTEMPTS_KEPT`](crate::image::ATTEMPTS_KEPT), in the order of

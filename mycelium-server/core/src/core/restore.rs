@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Core;
 use crate::config::Config;
-use crate::ids::{FlowId, JobId, JobNumber, SessionId, Steady, SubmissionId, Token};
+use crate::ids::{FlowId, JobId, JobNumber, PolicyId, SessionId, Steady, SubmissionId, Token};
 use crate::image::{FlowRecord, Image, LiveJob, Running, SessionRecord, SubmissionRecord};
 use crate::index::{FlowIdx, Slot, SubmissionIdx};
 use crate::jobs::{Edge, Job, State};
+use crate::policy::PolicyRecord;
 use crate::sessions::{Held, KeptFor, Sessions};
 use crate::signature::Judged;
 use crate::submissions::{Phase, Submission, Submissions};
@@ -41,6 +42,9 @@ pub enum RestoreError {
         /// The flow.
         flow: FlowId,
     },
+    /// A job's policy is missing.
+    #[error("a job has policy {0}, which is missing")]
+    PolicyMissing(PolicyId),
     /// A job is running on a session that is missing, or that is another instance's.
     #[error("job {job} is running on session {session}, which is missing or another instance's")]
     SessionMissing {
@@ -141,13 +145,14 @@ impl Restore {
     /// If the records contradict each other.
     pub fn finish(self, image: Image) -> Result<Core, RestoreError> {
         let Self { mut core, now, submissions: job_submissions, waits_for, mut running, numbers } = self;
-        let Image { counters, flows, sessions, submissions, propagations } = image;
+        let Image { counters, flows, sessions, submissions, propagations, policies } = image;
         core.jobs.begin_at(counters);
         core.sessions = Sessions::after(counters.session);
         core.submissions = Submissions::new(counters.commit);
         if let Some(number) = numbers.last().filter(|&&number| number > counters.job) {
             return Err(RestoreError::NumberNotGiven(format!("the job numbered {number}")));
         }
+        restore_policies(&mut core, policies)?;
         restore_flows(&mut core, flows)?;
         restore_sessions(&mut core, sessions, now)?;
         restore_submissions(&mut core, submissions, job_submissions, now)?;
@@ -169,6 +174,17 @@ impl Restore {
         core.jobs.forget_idle_flows();
         Ok(core)
     }
+}
+
+fn restore_policies(core: &mut Core, records: Vec<PolicyRecord>) -> Result<(), RestoreError> {
+    let policies = core.jobs.policies_mut();
+    for record in records {
+        let id = record.id;
+        if !policies.restore(record) {
+            return Err(RestoreError::Duplicate(format!("policy {id}")));
+        }
+    }
+    policies.missing().map_or(Ok(()), |id| Err(RestoreError::PolicyMissing(id)))
 }
 
 fn restore_flows(core: &mut Core, flows: Vec<FlowRecord>) -> Result<(), RestoreError> {

@@ -6,6 +6,7 @@ use crate::command::{Retry, RevivableJob};
 use crate::effects::{Effects, Refusal, Reply, Revived};
 use crate::graph::Graph;
 use crate::ids::{Commit, JobId};
+use crate::image::JobHead;
 use crate::index::Slot;
 use crate::jobs::{Arrival, Job, State};
 use crate::preconditions::Finished;
@@ -154,14 +155,16 @@ impl Graph<'_> {
         self.jobs.forget_finished(&job.head.id, flow, job.status);
         let depends_on_skipped =
             job.depends_on.iter().any(|id| self.ended_as(id, finished) == Ok(FinalStatus::Skipped));
-        let named = self.jobs.use_of(&job.head, Judged::NOT, Suspicion::None);
+        let policy = self.jobs.policies_mut().intern(job.policy.as_ref());
+        let head = JobHead { policy, ..job.head.clone() };
+        let named = self.jobs.use_of(&head, Judged::NOT, Suspicion::None);
         let on: Vec<(JobId, Slot)> =
             job.depends_on.iter().filter_map(|id| Some((*id, self.jobs.find(id)?))).collect();
         let slot = self.jobs.insert(Arrival {
             job: Job {
                 attempt: job.attempt,
                 evaluate: job.evaluate || depends_on_skipped,
-                ..Job::new(&job.head, job.digest, flow, named)
+                ..Job::new(&head, job.digest, flow, named)
             },
             created: None,
             revived: Some(Revived { finish_number: job.finish_number, status: job.status }),

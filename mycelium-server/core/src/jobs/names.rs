@@ -127,6 +127,10 @@ impl Names {
         &self.traits
     }
 
+    pub(crate) fn traits_mut(&mut self) -> &mut TraitSets {
+        &mut self.traits
+    }
+
     /// The task's index, with one more user.
     fn use_task(&mut self, elf: ElfIdx, name: &Arc<str>) -> TaskIdx {
         let task = match self.elves[elf].tasks.get(name) {

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mycelium_core::command::{Cancel, Command, NewFlow, NewJob, Part, Retry, Scope, Submit};
-use mycelium_core::ids::{
-    Attachment, ContentDigest, FlowId, JobId, PolicyId, RequestId, SubmissionId, Timestamp,
-};
+use mycelium_core::ids::{Attachment, ContentDigest, FlowId, JobId, RequestId, SubmissionId, Timestamp};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
+use mycelium_core::policy::{Policy, RetryPolicy};
 
 use super::evaluator::{Kind, kind};
 use super::oracle::Oracle;
@@ -107,7 +106,6 @@ impl Client {
                 task: Arc::from(rng.pick(&TASKS).unwrap()),
                 priority: i32::try_from(rng.below(3)).unwrap(),
                 labels: labels(id),
-                policy: PolicyId(u32::from(id.as_bytes()[14].is_multiple_of(4))),
                 shape: versions::shape(id),
                 ..JobHead::default()
             },
@@ -115,6 +113,7 @@ impl Client {
             evaluate: kind(id) != Kind::Plain,
             digest,
             judged: versions::judged(rng, id),
+            policy: policy(id),
             spec: Attachment(self.next_spec),
         };
         if kind(id) == Kind::List {
@@ -122,6 +121,13 @@ impl Client {
         }
         job
     }
+}
+
+/// Some jobs have a policy of their own.
+pub(crate) fn policy(id: JobId) -> Option<Arc<Policy>> {
+    let retry =
+        RetryPolicy { attempts: Some(1 + u32::from(id.as_bytes()[14] % 4)), ..RetryPolicy::default() };
+    id.as_bytes()[13].is_multiple_of(4).then(|| Arc::new(Policy { retry, ..Policy::default() }))
 }
 
 /// Some jobs have labels, of which there are few.

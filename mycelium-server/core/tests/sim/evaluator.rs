@@ -8,6 +8,7 @@ use mycelium_core::ids::{Attachment, ContentDigest, JobId, RequestId};
 use mycelium_core::image::JobHead;
 use mycelium_core::status::FinalStatus;
 
+use super::client::policy;
 use super::store::Store;
 
 /// What is special about a job.
@@ -119,6 +120,7 @@ impl Evaluator {
                 evaluate: false,
                 depends_on: Vec::new(),
                 digest: digest(job, index),
+                policy: policy(element(job, index)),
                 ..list.clone()
             })
             .collect();

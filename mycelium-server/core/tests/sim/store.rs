@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mycelium_core::command::{KnownFinished, Preconditions, RevivableJob};
 use mycelium_core::effects::{Effects, End, FinishedJob, JobRecord};
-use mycelium_core::ids::{ContentDigest, FlowId, JobId, SubmissionId};
+use mycelium_core::ids::{ContentDigest, FlowId, JobId, PolicyId, SubmissionId};
 use mycelium_core::image::{
     Counters, FlowRecord, Image, LiveJob, PropagationRecord, SessionRecord, SubmissionRecord,
 };
+use mycelium_core::policy::{Policy, PolicyRecord};
 use mycelium_core::status::{FinalCounts, FinalStatus};
 
+use super::client::policy;
 use super::evaluator::{Kind, element, elements_of, kind};
 
 /// The jobs of the elements of a job's list.
@@ -36,6 +38,7 @@ pub(crate) struct Store {
     pub(crate) sessions: BTreeMap<u64, SessionRecord>,
     pub(crate) submissions: BTreeMap<SubmissionId, SubmissionRecord>,
     pub(crate) propagations: BTreeSet<PropagationRecord>,
+    pub(crate) policies: BTreeMap<PolicyId, Policy>,
 }
 
 impl Store {
@@ -75,7 +78,22 @@ impl Store {
         for propagation in &effects.records.propagations_ended {
             assert!(self.propagations.remove(propagation), "a propagation that ends has begun");
         }
+        for PolicyRecord { id, policy } in &effects.records.policies {
+            assert!(self.policies.insert(*id, policy.clone()).is_none(), "policy {id} is made twice");
+        }
+        for id in &effects.records.policies_dropped {
+            assert!(self.policies.remove(id).is_some(), "policy {id} is dropped and was never made");
+        }
+        self.check_policies();
         self.check_upstream_causes(effects);
+    }
+
+    /// Every unfinished job has the policy it was submitted with.
+    fn check_policies(&self) {
+        for (id, live) in &self.live {
+            let policy = self.policies.get(&live.head.policy);
+            assert_eq!(policy, super::client::policy(*id).as_deref(), "policy of job {id}");
+        }
     }
 
     fn write_job(
@@ -150,6 +168,11 @@ impl Store {
             sessions: self.sessions.values().cloned().collect(),
             submissions: self.submissions.values().copied().collect(),
             propagations: self.propagations.iter().copied().collect(),
+            policies: self
+                .policies
+                .iter()
+                .map(|(id, policy)| PolicyRecord { id: *id, policy: policy.clone() })
+                .collect(),
         };
         (image, self.live.values().cloned().collect())
     }
@@ -180,6 +203,7 @@ impl Store {
             depends_on: spec.depends_on.clone(),
             evaluate: kind(id) != Kind::Plain,
             digest: spec.digest,
+            policy: policy(id),
             attempt: finished.attempt,
             attempts: finished.all_attempts(),
             status: finished.end.status(),

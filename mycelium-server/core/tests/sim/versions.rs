@@ -34,7 +34,7 @@ fn signature(version: u8) -> Signature {
 /// How that version offers a task.
 pub(crate) fn offer(version: u8, task: &str) -> TaskOffer {
     let revision = Revision::new([version; 32]);
-    TaskOffer { task: Arc::from(task), revision, signature: Arc::new(signature(version)) }
+    TaskOffer { task: Arc::from(task), revision, signature: Arc::new(signature(version)), policy: None }
 }
 
 fn names(job: JobId) -> Shape {

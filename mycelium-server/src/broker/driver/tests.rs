@@ -46,7 +46,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
     let signature = Arc::new(Signature::new(SignatureId::default(), Vec::new()));
     let offer = ElfOffer {
         elf,
-        tasks: vec![TaskOffer { task, revision: Revision::new([0; 32]), signature }],
+        tasks: vec![TaskOffer { task, revision: Revision::new([0; 32]), signature, policy: None }],
         window: Window { jobs: 1, concurrency: 1 },
     };
     let hello = Hello {
@@ -98,6 +98,7 @@ fn submission(id: JobId) -> Submission {
             body: Bytes::new(),
             digest: ContentDigest::default(),
             judged: Judged::NOT,
+            policy: None,
         }],
     }
 }

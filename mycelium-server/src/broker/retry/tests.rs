@@ -28,6 +28,7 @@ async fn with_a_cancelled_job() -> Handle {
         evaluate: false,
         body: Bytes::new(),
         judged: mycelium_core::signature::Judged::NOT,
+        policy: None,
         digest: ContentDigest::default(),
     };
     let mut jobs = vec![job(1, Vec::new())];

@@ -8,6 +8,7 @@ use mycelium_core::command::{Elements, NewFlow};
 use mycelium_core::effects::{Evaluation, Refusal};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId};
 use mycelium_core::image::JobHead;
+use mycelium_core::policy::Policy;
 use mycelium_core::signature::Judged;
 use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload};
@@ -18,6 +19,7 @@ use super::super::failed::Failed;
 use super::{AGAIN_PAUSE, Answer};
 use crate::blobs::{Blob, BlobError, Blobs, Piece};
 use crate::broker::{CallError, FailureBody, Handle, PreparedJob, Submission};
+use crate::documents::policy;
 use crate::report::Report;
 use crate::store::{BlobDigest, SpecRecord};
 use crate::values::{ElementsTooLarge, Template, element_digest, element_id};
@@ -38,6 +40,8 @@ pub(super) struct Expansion {
     digest: ContentDigest,
     /// How the values are judged that stand in the job with the list, and so in each.
     judged: Judged,
+    /// The policy of each, if they have one of their own.
+    policy: Option<Arc<Policy>>,
     template: Arc<Template>,
     elements: Arc<[Value]>,
     /// The elements too large to travel inline, by index.
@@ -55,6 +59,8 @@ impl Expansion {
         spec: v1::JobSpec,
         elements: Vec<Value>,
     ) -> Result<Self, ElementsTooLarge> {
+        // It was checked when the job with the list was submitted.
+        let policy = policy::of_job(&spec).ok().flatten();
         let template = Template::new(list, spec);
         template.check_size(elements.len())?;
         Ok(Self {
@@ -63,6 +69,7 @@ impl Expansion {
             head: record.head.clone(),
             digest: record.digest,
             judged: Judged::NOT,
+            policy,
             template: Arc::new(template),
             elements: Arc::from(elements),
             large: BTreeMap::new(),
@@ -179,6 +186,7 @@ impl Expansion {
                 body,
                 digest: element_digest(self.digest, place),
                 judged: self.judged.clone(),
+                policy: self.policy.clone(),
                 blobs: common.iter().copied().chain(large.map(|blob| blob.digest)).collect(),
             });
         }

@@ -1,11 +1,12 @@
-//! Sessions, and propagations of failures under way.
+//! Sessions, propagations of failures under way, and policies of unfinished jobs.
 //!
 //! The broker that held these sessions is gone, and its elves need not be: a broker that starts on the imported mycelium
 //! does with them what it does after every restart. Elves that find it resume with their secrets and go on with what they
 //! hold; the leases of the others run out, and what they held is run again.
 
-use mycelium_core::ids::{InstanceId, JobId, SecretDigest, SessionId};
+use mycelium_core::ids::{InstanceId, JobId, PolicyId, SecretDigest, SessionId};
 use mycelium_core::image::{PropagationRecord, SessionRecord};
+use mycelium_core::policy::PolicyRecord;
 use serde::{Deserialize, Serialize};
 
 use super::super::line::{self, Malformed};
@@ -14,6 +15,7 @@ use super::super::source::{Out, Source};
 use super::super::text::{Hex, Text};
 use super::{Error, Section};
 use crate::store::Batch;
+use crate::store::policy::PolicyText;
 
 #[derive(Default)]
 pub(super) struct Sessions;
@@ -30,6 +32,11 @@ enum Line {
     Propagation {
         /// The job that ended.
         propagation: Text<JobId>,
+    },
+    Policy {
+        /// Its number.
+        policy: u32,
+        says: PolicyText,
     },
 }
 
@@ -51,6 +58,11 @@ impl Section for Sessions {
         for PropagationRecord { cause } in propagations {
             out.line(&Line::Propagation { propagation: Text(cause) })?;
         }
+        let mut policies: Vec<&PolicyRecord> = source.image.policies.iter().collect();
+        policies.sort_unstable_by_key(|record| record.id);
+        for PolicyRecord { id, policy } in policies {
+            out.line(&Line::Policy { policy: id.0, says: policy.into() })?;
+        }
         Ok(false)
     }
 
@@ -64,6 +76,10 @@ impl Section for Sessions {
             }
             Line::Propagation { propagation: Text(cause) } => {
                 batch.records.propagations_begun.push(PropagationRecord { cause });
+            }
+            Line::Policy { policy, says } => {
+                let record = PolicyRecord { id: PolicyId(policy), policy: says.into() };
+                batch.records.policies.push(record);
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_core::effects::{End, FinishedJob, Records};
@@ -15,6 +16,7 @@ use mycelium_core::image::{
     SessionRecord, SubmissionRecord,
 };
 use mycelium_core::labels::Labels;
+use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
 use mycelium_core::signature::Shape;
 use mycelium_core::status::FinalCounts;
 use mycelium_proto::v1::{self, payload};
@@ -102,9 +104,21 @@ fn head(number: u64) -> JobHead {
     }
 }
 
+fn policy() -> PolicyRecord {
+    let retry = RetryPolicy {
+        attempts: Some(5),
+        first: Some(Duration::from_micros(1_500)),
+        never: Some([Arc::from("NotFound")].into()),
+        panics: Some(false),
+        ..RetryPolicy::default()
+    };
+    let timeouts = Timeouts { total: Some(Duration::from_secs(60)), ..Timeouts::default() };
+    PolicyRecord { id: PolicyId(1), policy: Policy { retry, timeouts } }
+}
+
 fn spec(number: u64) -> SpecRecord {
     SpecRecord {
-        head: head(number),
+        head: JobHead { policy: PolicyId::default(), ..head(number) },
         digest: ContentDigest(u64::MAX - number),
         depends_on: (1..number).rev().take(number as usize % 4).map(job).collect(),
         evaluate: number.is_multiple_of(7),
@@ -288,6 +302,7 @@ pub(super) fn fill(store: &dyn Storage) {
             sessions_opened: vec![session(1), session(2), session(3)],
             submissions: submissions.collect(),
             propagations_begun: vec![PropagationRecord { cause: job(1) }],
+            policies: vec![policy()],
             ..Records::default()
         },
         failures,

@@ -212,7 +212,7 @@ pub(super) mod index {
 /// Keys of `catalog`.
 pub(super) mod catalog {
     use super::*;
-    use mycelium_core::ids::{FailureId, FlowNumber, Revision, SessionId, SubmissionId};
+    use mycelium_core::ids::{FailureId, FlowNumber, PolicyId, Revision, SessionId, SubmissionId};
     use mycelium_core::image::FlowRecord;
 
     use crate::store::{FailureCursor, RevisionCursor};
@@ -228,6 +228,8 @@ pub(super) mod catalog {
     const SUBMISSION: u8 = b'u';
     /// Before all propagations.
     pub(in super::super) const PROPAGATION: u8 = b'x';
+    /// Before all policies.
+    pub(in super::super) const POLICY: u8 = b'p';
     const FAILURE: u8 = b'F';
     const FAILURE_BY_TIME: u8 = b'L';
     const OCCURRENCE: u8 = b'O';
@@ -302,6 +304,16 @@ pub(super) mod catalog {
     /// The cause of a propagation.
     pub(in super::super) fn propagation_cause(key: &[u8]) -> Option<JobId> {
         JobId::from_slice(key.get(1..)?)
+    }
+
+    /// A policy.
+    pub(in super::super) fn policy(id: PolicyId) -> Key {
+        Key::new(POLICY).with(&id.0.to_be_bytes())
+    }
+
+    /// The id of a policy.
+    pub(in super::super) fn policy_of(key: &[u8]) -> Option<PolicyId> {
+        Some(PolicyId(u32::from_be_bytes(key.get(1..)?.try_into().ok()?)))
     }
 
     /// A failure.

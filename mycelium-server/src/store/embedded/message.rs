@@ -284,6 +284,42 @@ pub(super) struct Session {
     pub(super) secret: Vec<u8>,
 }
 
+/// Of `catalog`. What a policy leaves open is missing; times are microseconds, factor and jitter thousandths.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Policy {
+    #[prost(uint32, optional, tag = "1")]
+    pub(super) attempts: Option<u32>,
+    #[prost(uint64, optional, tag = "2")]
+    pub(super) first: Option<u64>,
+    #[prost(uint32, optional, tag = "3")]
+    pub(super) factor: Option<u32>,
+    #[prost(uint64, optional, tag = "4")]
+    pub(super) cap: Option<u64>,
+    #[prost(uint32, optional, tag = "5")]
+    pub(super) jitter: Option<u32>,
+    #[prost(message, optional, tag = "6")]
+    pub(super) never: Option<FailureTypes>,
+    #[prost(bool, optional, tag = "7")]
+    pub(super) panics: Option<bool>,
+    #[prost(bool, optional, tag = "8")]
+    pub(super) argument_errors: Option<bool>,
+    #[prost(uint64, optional, tag = "9")]
+    pub(super) queue: Option<u64>,
+    #[prost(uint64, optional, tag = "10")]
+    pub(super) run: Option<u64>,
+    #[prost(uint64, optional, tag = "11")]
+    pub(super) total: Option<u64>,
+    #[prost(uint64, optional, tag = "12")]
+    pub(super) progress: Option<u64>,
+}
+
+/// Within [`Policy`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct FailureTypes {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) types: Vec<String>,
+}
+
 /// Of `catalog`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Submission {

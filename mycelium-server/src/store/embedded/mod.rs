@@ -37,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use fjall::PersistMode;
 use mycelium_core::ids::{FlowId, JobId, SessionId, SubmissionId};
 use mycelium_core::image::{Image, LiveJob, PropagationRecord, SessionRecord};
+use mycelium_core::policy::PolicyRecord;
 
 pub use self::check::{Checked, check, check_unused};
 pub use self::copy::{NewBlob, NewStore, check_absent};
@@ -260,6 +261,11 @@ impl Inner {
                 let (key, _) = entry?;
                 let cause = table.expect(&key, catalog::propagation_cause(&key), "the key is no job")?;
                 image.propagations.push(PropagationRecord { cause });
+            }
+            for entry in view.scan(table, &[catalog::POLICY], None) {
+                let (key, value) = entry?;
+                let id = table.expect(&key, catalog::policy_of(&key), "the key is no policy")?;
+                image.policies.push(table.decode::<PolicyRecord>(&key, id, value)?);
             }
             Ok(image)
         })

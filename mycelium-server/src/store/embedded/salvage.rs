@@ -7,9 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fjall::{AbstractTree as _, Slice};
-use mycelium_core::ids::{FinishNumber, FlowId, FlowNumber, JobId, JobNumber, SessionId, Timestamp};
+use mycelium_core::ids::{
+    FinishNumber, FlowId, FlowNumber, JobId, JobNumber, PolicyId, SessionId, Timestamp,
+};
 use mycelium_core::image::{FlowRecord, LiveJob, SessionRecord, SubmissionRecord};
 use mycelium_core::labels::Labels;
+use mycelium_core::policy::PolicyRecord;
 
 use super::BLOBS_FOLDER;
 use super::check::{acknowledged, each_blob, read_file, tolerant, unreadable_jobs};
@@ -119,7 +122,7 @@ impl Salvaged {
 #[derive(Default)]
 struct Needs {
     flows: BTreeSet<FlowId>,
-    /// Jobs in the hands of a session, or of a submission, that may be gone or be as it was before.
+    /// Jobs that name a session, a submission or a policy, which may be gone or be as it was before.
     jobs: Vec<LiveJob>,
     numbers: Numbers,
 }
@@ -134,8 +137,8 @@ struct Numbers {
     until: u64,
 }
 
-/// Makes good what a start relies on: that each job's flow is known, and its session and submission if it names any, and
-/// that no number is given out twice.
+/// Makes good what a start relies on: that each job's flow is known, and its session, submission and policy if it names any,
+/// and that no number is given out twice.
 fn mend(copy: &mut NewStore) -> Result<(), Error> {
     let tables = copy.tables()?;
     let view = tables.view();
@@ -146,7 +149,7 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
         let Ok(job) = tables.live.decode::<LiveJob>(&key, id, value) else { continue };
         needs.flows.insert(job.head.flow);
         needs.numbers.job = needs.numbers.job.max(job.head.number.0);
-        if job.running.is_some() || job.submission.is_some() {
+        if job.running.is_some() || job.submission.is_some() || job.head.policy != PolicyId::default() {
             needs.jobs.push(job);
         }
     }
@@ -180,10 +183,22 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
             sessions.insert(id);
         }
     }
+    let mut policies = BTreeSet::new();
+    for entry in view.scan(&tables.catalog, &[catalog::POLICY], None) {
+        let (key, value) = entry?;
+        let Some(id) = catalog::policy_of(&key) else { continue };
+        if tables.catalog.decode::<PolicyRecord>(&key, id, value).is_ok() {
+            policies.insert(id);
+        }
+    }
     let mut puts: Vec<(&'static str, Vec<u8>, Vec<u8>)> = Vec::new();
     let mut buffer = Vec::new();
     for mut job in needs.jobs {
-        let before = (job.running.is_some(), job.submission);
+        let before = (job.running.is_some(), job.submission, job.head.policy);
+        if !policies.contains(&job.head.policy) {
+            // It goes by the one that is declared.
+            job.head.policy = PolicyId::default();
+        }
         job.running = job.running.filter(|running| sessions.contains(&running.session));
         if let Some(id) = job.submission {
             let key = catalog::submission(id);
@@ -197,7 +212,7 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
                 Some(_) => {}
             }
         }
-        if before != (job.running.is_some(), job.submission) {
+        if before != (job.running.is_some(), job.submission, job.head.policy) {
             codec::encode(&job, &mut buffer, None);
             puts.push(("live", job.head.id.as_bytes().to_vec(), buffer.clone()));
         }

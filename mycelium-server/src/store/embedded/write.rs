@@ -211,6 +211,12 @@ impl<'a> Writes<'a> {
         for propagation in &batch.records.propagations_ended {
             self.write.remove(&table.keyspace, catalog::propagation(propagation.cause).into_bytes());
         }
+        for policy in &batch.records.policies {
+            self.put(table, catalog::policy(policy.id).into_bytes(), policy);
+        }
+        for id in &batch.records.policies_dropped {
+            self.write.remove(&table.keyspace, catalog::policy(*id).into_bytes());
+        }
         // Several instances may have described an elf that is not stored yet: the first of them saw it first.
         let mut seen = HashMap::new();
         for elf in &batch.elves {

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use mycelium_core::effects::Records;
-use mycelium_core::ids::{Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, SecretDigest, SessionId};
+use mycelium_core::ids::{
+    Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, PolicyId, SecretDigest, SessionId,
+};
 use mycelium_core::image::{Counters, JobHead, LiveJob, PropagationRecord, SessionRecord};
+use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
 use mycelium_core::status::FinalStatus::{Done, Failed};
 use mycelium_server::store::{Batch, Error, FinishedRecord, FlowPage, FlowQuery, JobAfter, JobChange};
 
@@ -119,6 +123,42 @@ pub(crate) fn sessions_submissions_and_propagations_come_and_go(world: &mut Worl
         world.store().submissions(&[submission(2)]).wait().unwrap().remove(0),
         Some(submission_record(2, true))
     );
+}
+
+pub(crate) fn policies_come_and_go_and_keep_what_they_leave_open(world: &mut World) {
+    let seconds = |number: u64| Some(Duration::from_micros(number * 1_000_001));
+    let all = Policy {
+        retry: RetryPolicy {
+            attempts: Some(5),
+            first: seconds(1),
+            factor: Some(2_500),
+            cap: seconds(31_000_000),
+            jitter: Some(0),
+            never: Some([Arc::from("ReadError::NotFound"), Arc::from("Störung")].into()),
+            panics: Some(false),
+            argument_errors: Some(true),
+        },
+        timeouts: Timeouts { queue: seconds(2), run: seconds(3), total: seconds(4), progress: seconds(5) },
+    };
+    let never = Policy {
+        retry: RetryPolicy { never: Some([].into()), ..RetryPolicy::default() },
+        timeouts: Timeouts { total: seconds(7), ..Timeouts::default() },
+    };
+    let record = |id, policy: &Policy| PolicyRecord { id: PolicyId(id), policy: policy.clone() };
+    let made = [record(1, &never), record(2, &all), record(300, &never), record(70_000, &Policy::default())];
+    let records = Records { policies: made.to_vec(), ..Records::default() };
+    world.commit(Batch { records, ..Batch::default() });
+    let records = Records {
+        policies: vec![record(4, &all), record(5, &all)],
+        policies_dropped: vec![PolicyId(1), PolicyId(5)],
+        ..Records::default()
+    };
+    world.commit(Batch { records, ..Batch::default() });
+    world.reopen();
+    let (_, mut image) = world.load();
+    image.policies.sort_unstable_by_key(|record| record.id);
+    let [_, two, three, four] = made;
+    assert_eq!(image.policies, [two, record(4, &all), three, four]);
 }
 
 pub(crate) fn submissions_are_listed_by_their_ids(world: &mut World) {

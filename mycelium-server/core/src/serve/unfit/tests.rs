@@ -22,7 +22,7 @@ fn takes(required: &[&str], optional: &[&str]) -> ElfOffer {
 fn version(number: u8) -> ElfOffer {
     let parameters = vec![Parameter { name: Arc::from("a"), is_required: true }];
     let signature = Arc::new(Signature::new(SignatureId::new([number; 16]), parameters));
-    let task = TaskOffer { task: Arc::from("task_run"), revision: REVISION, signature };
+    let task = TaskOffer { task: Arc::from("task_run"), revision: REVISION, signature, policy: None };
     ElfOffer { tasks: vec![task], ..offer(5, 1) }
 }
 

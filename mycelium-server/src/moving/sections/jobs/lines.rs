@@ -92,7 +92,7 @@ impl SpecLine {
             depends_on: texts(&depends_on),
             evaluate,
             gathered_by: gathered_by.map(Text),
-            job: (head != *now).then(|| Head::of(&head)),
+            job: (head != submitted(now)).then(|| Head::of(&head)),
             body: Base64(body),
         }
     }
@@ -100,7 +100,7 @@ impl SpecLine {
     pub(super) fn read(self, now: &JobHead) -> SpecRecord {
         let Self { digest: Hex(digest), depends_on, evaluate, gathered_by, job, body: Base64(body) } = self;
         SpecRecord {
-            head: job.map_or_else(|| now.clone(), Head::read),
+            head: job.map_or_else(|| submitted(now), Head::read),
             digest: ContentDigest(u64::from_be_bytes(digest)),
             depends_on: ids(depends_on),
             evaluate,
@@ -108,6 +108,11 @@ impl SpecLine {
             body,
         }
     }
+}
+
+/// What a job was when it was submitted, if nothing but its policy is another now: that does not stand there.
+fn submitted(now: &JobHead) -> JobHead {
+    JobHead { policy: PolicyId::default(), ..now.clone() }
 }
 
 /// How a job ended.

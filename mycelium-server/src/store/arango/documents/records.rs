@@ -1,4 +1,4 @@
-//! The records of the broker: its counters, sessions, submissions, propagations of failures, and uses of blobs; and what
+//! The records of the broker: its counters, sessions, submissions, propagations of failures, policies, and uses of blobs; and what
 //! leads from labels to flows. What is listed is listed by its key, so that no other index has to be kept.
 
 use std::collections::BTreeMap;
@@ -7,15 +7,17 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use mycelium_core::ids::{
-    Commit, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, SecretDigest, SessionId,
-    SubmissionId,
+    Commit, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, PolicyId, SecretDigest,
+    SessionId, SubmissionId,
 };
 use mycelium_core::image::{Counters, FlowRecord, PropagationRecord, SessionRecord, SubmissionRecord};
+use mycelium_core::policy::PolicyRecord;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
 use super::text::Text;
 use super::{base64, key, sorted};
+use crate::store::policy::PolicyText;
 use crate::store::{Batch, BlobDigest, BlobRole, BlobUse};
 
 /// A document of `BrokerRecords`. Each is written whole: it replaces the one that is there.
@@ -26,6 +28,7 @@ pub(in super::super) enum RecordDocument {
     Session(SessionDocument),
     Submission(SubmissionDocument),
     Propagation(PropagationDocument),
+    Policy(PolicyDocument),
     Use(UseDocument),
     Label(LabelDocument),
     Body(BodyDocument),
@@ -170,6 +173,29 @@ impl From<PropagationDocument> for PropagationRecord {
     }
 }
 
+/// A policy of jobs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct PolicyDocument {
+    #[serde(rename = "_key", serialize_with = "policy_key", deserialize_with = "id_of_key")]
+    id: u32,
+    policy: PolicyText,
+    /// It is read when a broker starts.
+    #[serde(skip_deserializing)]
+    load: u8,
+}
+
+impl From<&PolicyRecord> for PolicyDocument {
+    fn from(PolicyRecord { id, policy }: &PolicyRecord) -> Self {
+        Self { id: id.0, policy: policy.into(), load: 1 }
+    }
+}
+
+impl From<PolicyDocument> for PolicyRecord {
+    fn from(PolicyDocument { id, policy, load: _ }: PolicyDocument) -> Self {
+        Self { id: PolicyId(id), policy: policy.into() }
+    }
+}
+
 /// A job that needs a blob. All of it stands in the key, from which it is read.
 #[derive(Debug, Serialize)]
 pub(in super::super) struct UseDocument {
@@ -254,6 +280,7 @@ pub(in super::super) struct BodyDocument {
 
 const SESSION: &str = "session";
 const PROPAGATION: &str = "propagation";
+const POLICY: &str = "policy";
 /// Begins the keys of submissions.
 pub(in super::super) const SUBMISSION: &str = "submission";
 /// Begins the keys of the bodies of jobs.
@@ -280,6 +307,10 @@ fn propagation_key<S: Serializer>(cause: &JobId, serializer: S) -> Result<S::Ok,
     serializer.serialize_str(&record_key(PROPAGATION, cause))
 }
 
+fn policy_key<S: Serializer>(id: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&record_key(POLICY, id))
+}
+
 fn body_key<S: Serializer>(job: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&record_key(BODY, job))
 }
@@ -297,8 +328,9 @@ pub(in super::super) fn ended(batch: &Batch) -> impl Iterator<Item = String> {
     let sessions = records.sessions_ended.iter().map(|id| record_key(SESSION, id));
     let submissions = records.submissions_dropped.iter().map(|id| record_key(SUBMISSION, id));
     let propagations = records.propagations_ended.iter().map(|ended| record_key(PROPAGATION, &ended.cause));
+    let policies = records.policies_dropped.iter().map(|id| record_key(POLICY, id));
     let uses = batch.blob_uses_ended.iter().map(use_key);
-    sessions.chain(submissions).chain(propagations).chain(uses)
+    sessions.chain(submissions).chain(propagations).chain(policies).chain(uses)
 }
 
 /// What a batch writes to `BrokerRecords`, but for the bodies of jobs: whole documents of keys that differ, each of which
@@ -316,6 +348,9 @@ pub(in super::super) fn records(batch: &Batch) -> Vec<RecordDocument> {
     for propagation in &records.propagations_begun {
         let key = record_key(PROPAGATION, &propagation.cause);
         documents.insert(key, RecordDocument::Propagation((*propagation).into()));
+    }
+    for policy in &records.policies {
+        documents.insert(record_key(POLICY, &policy.id), RecordDocument::Policy(policy.into()));
     }
     for used in &batch.blob_uses_begun {
         documents.insert(use_key(used), RecordDocument::Use(used.into()));

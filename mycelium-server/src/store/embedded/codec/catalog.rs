@@ -1,14 +1,19 @@
-//! The records of the catalogue: flows, sessions, submissions, failures and elves.
+//! The records of the catalogue: flows, sessions, submissions, policies, failures and elves.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use mycelium_core::ids::{
-    Attempt, FailureId, FlowId, FlowNumber, InstanceId, JobId, Revision, SecretDigest, SessionId,
+    Attempt, FailureId, FlowId, FlowNumber, InstanceId, JobId, PolicyId, Revision, SecretDigest, SessionId,
     SubmissionId, Timestamp, Token,
 };
 use mycelium_core::image::{FlowRecord, SessionRecord, SubmissionRecord};
+use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
 use mycelium_core::status::FinalCounts;
 
 use super::super::message;
 use super::{Malformed, Numbering, Record, Words, id};
+use crate::store::policy::micros;
 use crate::store::{ElfRecord, FailureRecord, OccurrenceRecord, RevisionRecord};
 
 impl Record for FlowRecord {
@@ -102,6 +107,54 @@ impl Record for SubmissionRecord {
     ) -> Result<Self, Malformed> {
         let flow = id(&message.flow, FlowId::from_slice, "flow")?;
         Ok(Self { id: key, flow, next_part: message.next_part, sealed: message.sealed })
+    }
+}
+
+impl Record for PolicyRecord {
+    type Message = message::Policy;
+    type Key = PolicyId;
+
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Policy {
+        let Policy { retry, timeouts } = &self.policy;
+        let RetryPolicy { attempts, first, factor, cap, jitter, never, panics, argument_errors } = retry;
+        let Timeouts { queue, run, total, progress } = *timeouts;
+        let types = |names: &Arc<[Arc<str>]>| message::FailureTypes {
+            types: names.iter().map(|name| name.to_string()).collect(),
+        };
+        message::Policy {
+            attempts: *attempts,
+            first: first.map(micros),
+            factor: *factor,
+            cap: cap.map(micros),
+            jitter: *jitter,
+            never: never.as_ref().map(types),
+            panics: *panics,
+            argument_errors: *argument_errors,
+            queue: queue.map(micros),
+            run: run.map(micros),
+            total: total.map(micros),
+            progress: progress.map(micros),
+        }
+    }
+
+    fn from_message(key: PolicyId, message: message::Policy, _: Option<&Words>) -> Result<Self, Malformed> {
+        let retry = RetryPolicy {
+            attempts: message.attempts,
+            first: message.first.map(Duration::from_micros),
+            factor: message.factor,
+            cap: message.cap.map(Duration::from_micros),
+            jitter: message.jitter,
+            never: message.never.map(|names| names.types.into_iter().map(Arc::from).collect()),
+            panics: message.panics,
+            argument_errors: message.argument_errors,
+        };
+        let timeouts = Timeouts {
+            queue: message.queue.map(Duration::from_micros),
+            run: message.run.map(Duration::from_micros),
+            total: message.total.map(Duration::from_micros),
+            progress: message.progress.map(Duration::from_micros),
+        };
+        Ok(Self { id: key, policy: Policy { retry, timeouts } })
     }
 }
 

@@ -130,7 +130,8 @@ impl JobDocument {
     /// [`Error::Damaged`].
     pub(in super::super::super) fn outline(mut self) -> Result<Outline, Error> {
         Ok(Outline {
-            head: self.head()?,
+            // What a job is now may have another.
+            head: JobHead { policy: PolicyId::default(), ..self.head()? },
             digest: ContentDigest(self.need(self.digest, "digest")?),
             depends_on: Self::ids(self.depends_on.take()),
             evaluate: self.decide.unwrap_or_default(),

@@ -31,7 +31,7 @@ fn head(number: u8) -> JobHead {
 
 fn spec(number: u8, body: usize) -> SpecRecord {
     SpecRecord {
-        head: head(number),
+        head: JobHead { policy: PolicyId::default(), ..head(number) },
         digest: ContentDigest(u64::MAX),
         depends_on: vec![JobId::new([1; 16]), JobId::new([2; 16])],
         evaluate: true,

@@ -76,14 +76,14 @@ impl Serialize for JobUpdate<'_> {
 impl<M: SerializeMap> Attributes<M> {
     fn spec(&mut self, spec: &SpecRecord) -> Result<(), M::Error> {
         let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body } = spec;
-        let JobHead { id: _, flow, elf, task, priority, labels, policy, number, submitted_at, shape } = head;
+        let JobHead { id: _, flow, elf, task, priority, labels, policy: _, number, submitted_at, shape } =
+            head;
         self.put("flow", Text(flow))?;
         self.put("machine_elf", &**elf)?;
         self.put("task", &**task)?;
         self.put("priority", priority)?;
         self.put_some("labels", LabelsText::some(labels))?;
         self.put_some("label_list", label_list(labels))?;
-        self.put_some("policy", Some(policy.0).filter(|policy| *policy != 0))?;
         self.put("ord", sorted::text(number.0))?;
         self.put("submit_date", Date(*submitted_at))?;
         self.put("submit_ms", Date(*submitted_at).ms())?;
@@ -96,9 +96,14 @@ impl<M: SerializeMap> Attributes<M> {
         self.put_some("body", (body.len() <= BODY_HERE_BYTES_MAX).then_some(Base64(body)))
     }
 
+    /// A retry may give a job another.
+    fn policy(&mut self, head: &JobHead) -> Result<(), M::Error> {
+        self.put_some("policy", Some(head.policy.0).filter(|policy| *policy != 0))
+    }
+
     fn live(&mut self, live: &LiveJob) -> Result<(), M::Error> {
         let LiveJob {
-            head: _,
+            head,
             digest: _,
             waits_for,
             submission,
@@ -113,6 +118,7 @@ impl<M: SerializeMap> Attributes<M> {
         let status = if running.is_some() { JobStatus::Running } else { JobStatus::Pending };
         self.put("status", status)?;
         self.put("open", 1)?;
+        self.policy(head)?;
         self.put_some("waits_for", texts(waits_for))?;
         self.put_some("submission", submission.map(Text))?;
         self.put_some("evaluate", evaluate.then_some(true))?;
@@ -127,7 +133,7 @@ impl<M: SerializeMap> Attributes<M> {
 
     fn finished(&mut self, job: &FinishedJob<Encoded>, outputs: Option<&[&str]>) -> Result<(), M::Error> {
         let FinishedJob {
-            head: _,
+            head,
             finish_number,
             end,
             finished_at,
@@ -138,6 +144,7 @@ impl<M: SerializeMap> Attributes<M> {
             attempts,
         } = job;
         self.put("status", JobStatus::from(end.status()))?;
+        self.policy(head)?;
         self.put("fin", sorted::text(finish_number.0))?;
         self.put("end_date", Date(*finished_at))?;
         self.put("end_ms", Date(*finished_at).ms())?;
