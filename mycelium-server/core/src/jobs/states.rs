@@ -194,6 +194,11 @@ impl Jobs {
                 if queued {
                     self.names.dequeue(job.queue, job.place(slot));
                 }
+                if queued && self.recalls.get(&slot).is_some_and(|times| *times >= RECALLS_MAX) {
+                    // What stands behind it may go where it was not to wait.
+                    let elf = self.names.task(self.names.queue(job.queue).task).elf;
+                    self.names.keep_to_place(elf);
+                }
             }
             State::Running { is_started: false, .. } => self.names.elf_of(job.queue).assigned -= 1,
             State::Running { is_started: true, .. } => self.names.elf_of(job.queue).running -= 1,

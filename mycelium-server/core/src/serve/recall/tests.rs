@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::command::{Command, NewJob, OutcomeResult};
+use crate::command::{Command, NewJob, OutcomeResult, Scope};
 use crate::effects::{Effects, Send};
 use crate::ids::{Attachment, SessionId, Token};
 use crate::image::AttemptEnd;
@@ -96,8 +96,8 @@ fn what_is_less_urgent_makes_room() {
     assert_eq!(assigned(&effects), [(1, token(9, 1))]);
 }
 
-#[test]
-fn what_was_recalled_twice_goes_where_it_begins_at_once() {
+/// A core with a process that runs a job, and one that was recalled twice.
+fn recalled_twice() -> TestEnv {
     let mut env = full(1);
     for (number, attempt) in [(9, 1), (10, 2)] {
         env.submit(vec![urgent(number)]);
@@ -106,8 +106,21 @@ fn what_was_recalled_twice_goes_where_it_begins_at_once() {
         env.outcome(1, token(number, 1), OutcomeResult::Outputs(Attachment(0)));
     }
     assert_eq!(env.status(2), Some(Status::Ready), "a place in the window is free, and it would wait there");
+    env
+}
+
+#[test]
+fn what_was_recalled_twice_goes_where_it_begins_at_once() {
+    let mut env = recalled_twice();
     let effects = env.outcome(1, token(1, 1), OutcomeResult::Outputs(Attachment(0)));
     assert_eq!(assigned(&effects), [(1, token(2, 3))]);
+}
+
+#[test]
+fn what_stands_behind_it_is_looked_at_again_when_it_is_cancelled() {
+    let mut env = recalled_twice();
+    assert_eq!(assigned(&env.submit(vec![job(3, &[])])), []);
+    assert_eq!(assigned(&env.cancel(Scope::Jobs(vec![id(2)]))), [(1, token(3, 1))]);
 }
 
 #[test]
