@@ -1,9 +1,10 @@
 """An elf in Python, written from the comments of the contract alone: no library but grpcio, and stubs made of the protos.
 `elf.py HOST:PORT` serves the elf `python` until SIGTERM, finishes what runs, and prints how streams begin and end."""
-import hashlib, json, os, queue, signal, sys, threading, time, traceback, uuid
+import hashlib, heapq, itertools, json, os, queue, signal, sys, threading, time, traceback, uuid
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from types import SimpleNamespace as Attempt
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from mycelium.v1 import blob_service_pb2 as blobs, blob_service_pb2_grpc as blob_service, elf_pb2, elf_service_pb2 as pb
 from mycelium.v1 import elf_service_pb2_grpc as elf_service, failure_pb2, value_pb2
 
@@ -24,11 +25,16 @@ DECLARATION = elf_pb2.ElfDeclaration(name="python", source=open(__file__).read()
     outputs=[elf_pb2.OutputDeclaration(name="value")]) for name, (_, parameter, kind) in TASKS.items()])
 def key(token):
     return token.job_id, token.attempt
+def since(moment):
+    duration = Duration()
+    duration.FromNanoseconds(int(1e9 * (time.monotonic() - moment)))
+    return duration
 
 class Elf:
     def __init__(self, address):
         self.address, self.instance, self.session, self.secret = address, uuid.uuid4().bytes, 0, b""
         self.lock, self.held, self.is_leaving = threading.RLock(), {}, threading.Event()
+        self.waiting, self.order = [], itertools.count()
         self.pool, self.blobs = ThreadPoolExecutor(4), blob_service.BlobServiceStub(grpc.insecure_channel(address))
 
     def run(self):
@@ -54,7 +60,8 @@ class Elf:
                 self.say(hello=pb.Hello(
                     protocol_min=1, protocol_max=2, instance_id=self.instance, elves=[DECLARATION],
                     windows=[pb.SetWindow(elf="python", window=8, concurrency=4)],
-                    resume_session=self.session, session_secret=self.secret, held=[attempt.token for attempt in self.held.values()]))
+                    resume_session=self.session, session_secret=self.secret, tells_starts=True, knows_recall=True,
+                    held=[attempt.token for attempt in self.held.values()]))
             call = elf_service.ElfServiceStub(channel).Connect(iter(self.outbox.get, None))
             threading.Thread(target=self.beat, args=(call, is_over), daemon=True).start()
             try:
@@ -71,6 +78,15 @@ class Elf:
         self.sequence += 1
         self.outbox.put(pb.ConnectRequest(sequence=self.sequence, received=self.received, **kind))
 
+    def starts(self, attempts):
+        running = (attempt for attempt in attempts if attempt.started and not attempt.outcome)
+        return [pb.Start(token=attempt.token, ago=since(attempt.started)) for attempt in running]
+
+    def tell_start(self, attempt):
+        with self.lock:
+            if self.is_welcome and self.takes_bare_messages and key(attempt.token) in self.held:
+                self.say(starts=self.starts([attempt]))
+
     def beat(self, call, is_over):
         has_drained = False
         while not is_over.wait(self.interval):
@@ -81,16 +97,21 @@ class Elf:
                     self.say(goodbye=pb.Goodbye()) if has_drained and not self.held else self.say(draining=pb.Draining())
                     has_drained = True
                 elif self.is_welcome:
-                    self.say(heartbeat=pb.Heartbeat(held=[attempt.token for attempt in self.held.values()]))
+                    held = self.held.values()
+                    self.say(heartbeat=pb.Heartbeat(held=[attempt.token for attempt in held]), starts=self.starts(held))
 
     def hear(self, kind, message):
         if kind == "welcome":
             self.welcome(message.welcome)
         for assignment in message.assign.assignments:
             if key(assignment.token) not in self.held:
-                attempt = Attempt(job=assignment, token=assignment.token, cancelled=threading.Event(), outcome=None)
+                attempt = Attempt(job=assignment, token=assignment.token, cancelled=threading.Event(), started=None, outcome=None)
                 self.held[key(assignment.token)] = attempt
-                self.pool.submit(self.work, attempt)
+                heapq.heappush(self.waiting, (-assignment.priority, next(self.order), attempt))
+                self.pool.submit(self.work)
+        for token in message.recall.tokens:
+            if (attempt := self.held.get(key(token))) and not attempt.started and not attempt.outcome:
+                self.report(attempt, released=pb.AttemptReleased())
         for ack in message.outcome_acks.acks:
             self.held.pop(key(ack.token), None)
         for token in [*message.cancel.tokens, *message.heartbeat_ack.unknown]:
@@ -106,14 +127,22 @@ class Elf:
         self.interval = welcome.heartbeat_interval.ToMilliseconds() / 1000
         self.silence = max(welcome.lease.ToMilliseconds() / 2000, 2 * self.interval)
         self.payload_max, self.is_welcome = welcome.payload_bytes_max, True
+        self.takes_bare_messages = welcome.takes_bare_messages
         print("welcome", "resumed" if welcome.resumed else "new", welcome.protocol, flush=True)
         if again := [attempt.outcome for attempt in self.held.values() if attempt.outcome]:
             self.say(outcomes=pb.Outcomes(outcomes=again))
 
-    def work(self, attempt):
-        try:
+    def work(self):
+        with self.lock:
+            attempt = heapq.heappop(self.waiting)[-1]
+            if attempt.outcome or key(attempt.token) not in self.held:
+                return
             if self.is_leaving.is_set():
                 return self.report(attempt, released=pb.AttemptReleased())
+            attempt.started = time.monotonic()
+        # Of what is over sooner its outcome tells.
+        threading.Timer(0.05, self.tell_start, [attempt]).start()
+        try:
             given = {argument.parameter: self.read(argument.payload) for argument in attempt.job.arguments}
             value = self.write(TASKS[attempt.job.task][0](attempt, **given))
             self.report(attempt, outputs=pb.Outputs(outputs=[value_pb2.NamedOutput(name="value", payload=value)]))
@@ -126,7 +155,8 @@ class Elf:
 
     def report(self, attempt, **result):
         with self.lock:
-            attempt.outcome = pb.Outcome(token=attempt.token, **result)
+            ran = since(attempt.started) if attempt.started else None
+            attempt.outcome = pb.Outcome(token=attempt.token, ran=ran, **result)
             if self.is_welcome and key(attempt.token) in self.held:
                 self.say(outcomes=pb.Outcomes(outcomes=[attempt.outcome]))
 
