@@ -67,7 +67,7 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
             let more = if held.attempts.len() > ANCESTORS_SHOWN_MAX { " and others" } else { "" };
             format!(
                 "it waits for a place in a process of the elf `{elf}`, and all there are are held by those on whose behalf \
-                 it was submitted ({}{more}): if these wait for it, all wait for ever; the elf needs more places \
+                 it was submitted, or by others like them ({}{more}): if these wait for their jobs, all wait for ever; the elf needs more places \
                  (concurrency) or more processes",
                 attempts.join(", ")
             )

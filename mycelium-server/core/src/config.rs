@@ -114,6 +114,10 @@ pub enum PlantedBug {
     WindowExceeded,
     /// A session is given as much as if its jobs took no time.
     PaceNotMeasured,
+    /// Nobody is told of attempts that wait for themselves, unless they ask.
+    WaitNotTold,
+    /// Attempts that wait for themselves are not found.
+    WaitNotFound,
     /// A stream that the shell has ended shortens the lease as one that broke.
     LeaseShortenedByShell,
 }

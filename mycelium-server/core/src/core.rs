@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::cancel::Cancelling;
 use crate::command::Command;
 use crate::config::Config;
+#[cfg(feature = "planted-bugs")]
+use crate::config::PlantedBug;
 use crate::effects::{Effects, Send};
 use crate::emit::Emitting;
 use crate::evaluations::Evaluations;
@@ -118,7 +120,7 @@ impl Core {
             Command::Heard { session } => self.serving().on_heard(now, session),
             Command::Stalled { by } => {
                 #[cfg(feature = "planted-bugs")]
-                if self.config.leaves_out(crate::config::PlantedBug::StallCountsForLeases) {
+                if self.config.leaves_out(PlantedBug::StallCountsForLeases) {
                     return;
                 }
                 self.timers.stall(by);
@@ -194,12 +196,19 @@ impl Core {
         let (looked, last) = Places { jobs: &self.jobs, sessions: &self.sessions }.look(self.looked_upto);
         self.looked_upto = last;
         for (flow, wait) in looked {
+            #[cfg(feature = "planted-bugs")]
+            let wait = wait.filter(|_| !self.leaves_out_waits());
             if self.jobs.see_wait(flow, wait.is_some())
                 && let Some(Wait { job, holder, session }) = wait
             {
                 effects.sends.push(Send::WaitsForItself { session, attempt: holder, job });
             }
         }
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn leaves_out_waits(&self) -> bool {
+        self.config.leaves_out(PlantedBug::WaitNotTold) || self.config.leaves_out(PlantedBug::WaitNotFound)
     }
 
     fn time_waits(&mut self, now: Clocks) {

@@ -71,9 +71,10 @@ pub enum Explanation {
         until: Steady,
     },
     /// It waits for a place in a process, and all places there are held by the attempts on whose behalf it was submitted,
-    /// directly or not: if these wait for it, all wait for ever.
+    /// directly or not, or by others that have submitted jobs which wait in the same way: if these wait for them, all wait
+    /// for ever.
     HeldByAncestors {
-        /// Those that hold them, the nearest first, at most 64.
+        /// Those that hold them, its own first and the nearest of these before, at most 64.
         attempts: Vec<Token>,
     },
     /// No connected instance offers its task.

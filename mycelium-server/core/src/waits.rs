@@ -1,18 +1,27 @@
-//! Jobs that wait for places which are held by the very attempts that have submitted them: if these wait for the jobs, all
-//! of them wait for ever.
+//! Jobs that wait for places which are held by the very attempts that have submitted them, or by others that have submitted
+//! such jobs: if these wait for the jobs, all of them wait for ever.
 //!
 //! Whether an attempt waits is not known here, so nothing is done about it: it is told to people.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::command::Window;
 use crate::ids::{JobId, SessionId, Token};
-use crate::index::{ElfIdx, FlowIdx, SessionIdx, Slot};
+use crate::index::{ElfIdx, FlowIdx, QueueIdx, SessionIdx, Slot};
 use crate::jobs::{Jobs, State};
 use crate::sessions::{Held, Session, Sessions};
 
 /// How far ancestors are followed. Who names whom comes from outside, and may go round in a circle.
 const ANCESTORS_MAX: usize = 64;
-/// How many flows are looked at in one look, and how many jobs of each.
-const FLOWS_PER_LOOK: usize = 64;
+/// How many flows are looked at in one look, and how many jobs of each that wait for a place.
+const FLOWS_PER_LOOK: usize = 256;
 const JOBS_PER_FLOW: usize = 4;
+/// How many jobs of a flow are looked at for these.
+const JOBS_LOOKED_AT: usize = 1_024;
+/// How many attempts hold places, for it to be looked whether these all wait.
+const HOLDERS_MAX: usize = 1_024;
+/// How many of them are named.
+const HOLDERS_NAMED_MAX: usize = 64;
 
 /// Where attempts are.
 pub(crate) struct Places<'a> {
@@ -20,13 +29,51 @@ pub(crate) struct Places<'a> {
     pub(crate) sessions: &'a Sessions,
 }
 
-/// A job that waits for a place that its own ancestors hold.
+/// A job that waits for a place which is held, as all others, by attempts that have submitted jobs which wait so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wait {
     pub(crate) job: JobId,
-    /// The nearest of them, and where it runs.
+    /// The nearest attempt on whose behalf it was submitted that holds such a place, and where it runs.
     pub(crate) holder: Token,
     pub(crate) session: SessionId,
+}
+
+/// Where a job can have a place: with those that take the jobs of its queue, or with the one that holds it and does not know
+/// of recalls.
+type Chance = (QueueIdx, Option<SessionIdx>);
+
+/// A job that waits for a place.
+#[derive(Debug)]
+struct Waiting {
+    flow: FlowIdx,
+    slot: Slot,
+    chance: Chance,
+    /// On whose behalf it was submitted, the nearest first. They wait for it, if they wait at all.
+    ancestors: Vec<(Token, SessionIdx)>,
+}
+
+/// Jobs that wait for places, and who holds all that they can have, where none is free.
+#[derive(Debug, Default)]
+struct Waits {
+    waiting: Vec<Waiting>,
+    holders: BTreeMap<Chance, Option<BTreeSet<Token>>>,
+}
+
+impl Waits {
+    /// Leaves those that wait for each other in a circle: what holds their places is on its part waited for by no others
+    /// than these.
+    fn retain_circles(&mut self) {
+        loop {
+            let held_up: BTreeSet<Token> =
+                self.waiting.iter().flat_map(|one| one.ancestors.iter().map(|(token, _)| *token)).collect();
+            let before = self.waiting.len();
+            self.holders.retain(|_, holders| holders.as_ref().is_some_and(|all| all.is_subset(&held_up)));
+            self.waiting.retain(|one| self.holders.contains_key(&one.chance));
+            if self.waiting.len() == before {
+                return;
+            }
+        }
+    }
 }
 
 impl Places<'_> {
@@ -50,15 +97,77 @@ impl Places<'_> {
         ancestors
     }
 
-    /// If a job waits for a place in a process that takes it, and its ancestors hold all of these: those that do, the
-    /// nearest first.
-    pub(crate) fn held_by_ancestors(&self, slot: Slot) -> Option<Vec<(Token, SessionIdx)>> {
+    /// If a job waits for a place that is held, as all others, by those on whose behalf it was submitted, or by attempts like
+    /// them: who holds them, the nearest first.
+    pub(crate) fn held_by_ancestors(&self, slot: Slot) -> Option<Vec<Token>> {
+        let mut waits = Waits::default();
+        if !self.waits(slot) {
+            return None;
+        }
+        self.add(slot, &mut waits)?;
+        let flows = self.jobs.flows().of_attempts(None).take(FLOWS_PER_LOOK);
+        flows.for_each(|flow| self.add_flow(flow, &mut waits));
+        waits.retain_circles();
+        let own = waits.waiting.first().filter(|one| one.slot == slot)?;
+        let mut others = waits.holders.remove(&own.chance)??;
+        let mut holders: Vec<Token> = own.ancestors.iter().map(|(token, _)| *token).collect();
+        holders.retain(|ancestor| others.remove(ancestor));
+        holders.extend(others);
+        holders.truncate(HOLDERS_NAMED_MAX);
+        Some(holders)
+    }
+
+    /// Looks at some flows that were submitted by tasks, those after `after` first. Returns which of them has such a wait, of
+    /// those that wait for the same places the first alone, and after which flow to go on; none: from the first.
+    pub(crate) fn look(&self, after: Option<FlowIdx>) -> (Vec<(FlowIdx, Option<Wait>)>, Option<FlowIdx>) {
+        let flows: Vec<FlowIdx> = self.jobs.flows().of_attempts(after).take(FLOWS_PER_LOOK).collect();
+        let mut waits = Waits::default();
+        flows.iter().for_each(|flow| self.add_flow(*flow, &mut waits));
+        waits.retain_circles();
+        let holders: BTreeSet<Token> = waits.holders.values().flatten().flatten().copied().collect();
+        let mut first: BTreeMap<FlowIdx, Wait> = BTreeMap::new();
+        for Waiting { flow, slot, chance, ancestors } in waits.waiting {
+            if let Some(&(holder, session)) = ancestors.iter().find(|(token, _)| holders.contains(token))
+                && waits.holders.remove(&chance).is_some()
+            {
+                let (job, session) = (self.jobs[slot].id, self.sessions[session].id);
+                first.entry(flow).or_insert(Wait { job, holder, session });
+            }
+        }
+        let last = flows.last().copied().filter(|_| flows.len() == FLOWS_PER_LOOK);
+        (flows.into_iter().map(|flow| (flow, first.remove(&flow))).collect(), last)
+    }
+
+    /// Adds what waits for places of a flow.
+    fn add_flow(&self, flow: FlowIdx, waits: &mut Waits) {
+        let jobs = self.jobs.flow(flow).jobs.iter().map(|(_, slot)| *slot);
+        let waiting = jobs.take(JOBS_LOOKED_AT).filter(|slot| self.waits(*slot));
+        waiting.take(JOBS_PER_FLOW).for_each(|slot| {
+            self.add(slot, waits);
+        });
+    }
+
+    /// Adds a job that waits, if there is no place for it, and it was submitted on behalf of an attempt.
+    fn add(&self, slot: Slot, waits: &mut Waits) -> Option<()> {
         let job = &self.jobs[slot];
-        self.jobs.flow_of(job).on_behalf_of?;
-        let mut ancestors = self.ancestors(job.flow);
-        let (names, queue) = (self.jobs.names(), self.jobs.queue_of(job));
+        let ancestors = self.ancestors(job.flow);
+        let holder = if let State::Running { session, .. } = job.state { Some(session) } else { None };
+        let bound_to = holder.filter(|session| !self.sessions[*session].knows_recall);
+        let chance = (job.queue, bound_to);
+        if ancestors.is_empty() {
+            return None;
+        }
+        waits.holders.entry(chance).or_insert_with(|| self.holders(chance)).as_ref()?;
+        waits.waiting.push(Waiting { flow: job.flow, slot, chance, ancestors });
+        Some(())
+    }
+
+    /// Who holds all places that there are; `None` if one is free, or there are none, or too many.
+    fn holders(&self, (queue, bound_to): Chance) -> Option<BTreeSet<Token>> {
+        let names = self.jobs.names();
+        let queue = names.queue(queue);
         let elf = names.task(queue.task).elf;
-        let mut holders: Vec<Token> = Vec::new();
+        let mut holders = BTreeSet::new();
         for session in self.jobs.elf(elf).sessions.values() {
             let entry = &self.sessions[*session];
             let Some(offer) = entry.offers.get(&elf) else { continue };
@@ -66,49 +175,27 @@ impl Places<'_> {
             let takes = declared.is_some_and(|declared| {
                 names.declaration(declared.declaration).takes(queue.task, &queue.kind)
             });
-            if !takes {
+            if !bound_to.map_or(takes, |bound_to| bound_to == *session) {
                 continue;
             }
-            let places = usize::try_from(offer.window.concurrency).unwrap_or(usize::MAX);
-            let runs: Vec<Token> = runs(entry, elf, places).map(|held| held.token).collect();
-            let is_ancestor = |token: &Token| ancestors.iter().any(|(ancestor, _)| ancestor == token);
-            if places == 0 || runs.len() < places || !runs.iter().all(is_ancestor) {
+            if entry.kept_for.is_some() {
+                // It gives no place to anything before all that it holds is over.
+                holders.extend(entry.held.values().take(HOLDERS_MAX).map(|held| held.token));
+                if entry.held.is_empty() || holders.len() >= HOLDERS_MAX {
+                    return None;
+                }
+                continue;
+            }
+            let Window { jobs, concurrency } = offer.window;
+            let places = if bound_to.is_some() { concurrency } else { concurrency.min(jobs) };
+            let places = usize::try_from(places).unwrap_or(usize::MAX);
+            let before = holders.len();
+            holders.extend(runs(entry, elf, places).take(HOLDERS_MAX).map(|held| held.token));
+            if places == 0 || holders.len() - before < places || holders.len() >= HOLDERS_MAX {
                 return None;
             }
-            holders.extend(runs);
         }
-        ancestors.retain(|(ancestor, _)| holders.contains(ancestor));
-        (!ancestors.is_empty()).then_some(ancestors)
-    }
-
-    /// Looks at some flows that were submitted by tasks, those after `after` first. Returns which of them has such a wait, and
-    /// after which flow to go on; none: from the first.
-    pub(crate) fn look(&self, after: Option<FlowIdx>) -> (Vec<(FlowIdx, Option<Wait>)>, Option<FlowIdx>) {
-        let flows = self.jobs.flows().of_attempts(after).take(FLOWS_PER_LOOK);
-        let looked: Vec<_> = flows.map(|flow| (flow, self.wait_of(flow))).collect();
-        let last = looked.last().map(|(flow, _)| *flow).filter(|_| looked.len() == FLOWS_PER_LOOK);
-        (looked, last)
-    }
-
-    fn wait_of(&self, flow: FlowIdx) -> Option<Wait> {
-        let waiting = self.jobs.flow(flow).jobs.iter().filter(|(_, slot)| match self.jobs[*slot].state {
-            State::Ready { queued } => queued,
-            State::Running { .. } => true,
-            State::Vacant
-            | State::Unsealed { .. }
-            | State::Pending { .. }
-            | State::Evaluating { .. }
-            | State::Gathering
-            | State::UpstreamFailing => false,
-        });
-        waiting.take(JOBS_PER_FLOW).find_map(|(_, slot)| {
-            if !self.waits(*slot) {
-                return None;
-            }
-            let (holder, session) = *self.held_by_ancestors(*slot)?.first()?;
-            let job = self.jobs[*slot].id;
-            Some(Wait { job, holder, session: self.sessions[session].id })
-        })
+        (!holders.is_empty()).then_some(holders)
     }
 
     /// Whether a job is ready, or in the hands of a process that has not started it.

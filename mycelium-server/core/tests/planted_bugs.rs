@@ -111,6 +111,16 @@ fn a_process_that_hoards_is_found() {
 }
 
 #[test]
+fn a_wait_for_itself_of_which_nobody_hears_is_found() {
+    is_found(PlantedBug::WaitNotTold);
+}
+
+#[test]
+fn a_wait_for_itself_that_nobody_finds_is_found() {
+    is_found(PlantedBug::WaitNotFound);
+}
+
+#[test]
 fn suspects_that_run_together_are_found() {
     is_found(PlantedBug::SuspectsTogether);
 }

@@ -97,12 +97,12 @@ impl Core {
                 Some(until) => Explanation::HandedBack { times: u32::from(job.handed_back), until },
                 None => self.held_by_ancestors(slot).unwrap_or_else(|| self.explain_ready(slot, job)),
             },
-            State::Running { .. } if self.places().waits(slot) && self.held_by_ancestors(slot).is_some() => {
-                self.held_by_ancestors(slot)?
-            }
-            State::Running { session, assign, .. } => Explanation::Held {
-                running: self.sessions.running(session, assign)?,
-                connected: self.sessions[session].is_connected,
+            State::Running { session, assign, .. } => match self.held_by_ancestors(slot) {
+                Some(waits) => waits,
+                None => Explanation::Held {
+                    running: self.sessions.running(session, assign)?,
+                    connected: self.sessions[session].is_connected,
+                },
             },
         })
     }
@@ -112,8 +112,11 @@ impl Core {
     }
 
     fn held_by_ancestors(&self, slot: Slot) -> Option<Explanation> {
-        let holders = self.places().held_by_ancestors(slot)?;
-        Some(Explanation::HeldByAncestors { attempts: holders.into_iter().map(|(token, _)| token).collect() })
+        #[cfg(feature = "planted-bugs")]
+        if self.config.leaves_out(crate::config::PlantedBug::WaitNotFound) {
+            return None;
+        }
+        Some(Explanation::HeldByAncestors { attempts: self.places().held_by_ancestors(slot)? })
     }
 
     fn explain_gathering(&self, slot: Slot) -> Option<Explanation> {

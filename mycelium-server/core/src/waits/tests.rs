@@ -120,3 +120,48 @@ fn names_that_mean_nothing_are_no_ancestors() {
     }
     assert_eq!(told(&mut env, 4), []);
 }
+
+#[test]
+fn attempts_that_wait_for_the_places_of_each_other_are_found_and_told_of_once() {
+    let mut env = TestEnv::new();
+    // Of one process with two places, of which a window takes nothing more; and of two processes.
+    env.hello(1, None, vec![offer(2, 2)], vec![]);
+    env.hello(2, None, vec![offer(1, 4)], vec![]);
+    (1..4).for_each(|parent| drop(submit(&mut env, parent, None)));
+    submit(&mut env, 11, Some(token(1, 1)));
+    submit(&mut env, 12, Some(token(2, 1)));
+    assert_eq!(holders(&env, 11), None, "job 3 ends by itself");
+    assert_eq!(told(&mut env, 4), []);
+    submit(&mut env, 13, Some(token(3, 1)));
+    assert_eq!(holders(&env, 12), Some(vec![token(2, 1), token(1, 1), token(3, 1)]), "its own first");
+    assert_eq!(holders(&env, 13), Some(vec![token(3, 1), token(1, 1), token(2, 1)]));
+    let told = told(&mut env, 6);
+    assert!(matches!(told[..], [Send::WaitsForItself { .. }]), "one for all: {told:?}");
+    // One that gives up leaves its place to the others.
+    env.outcome(1, token(1, 1), OutcomeResult::Failure(Attachment(0)));
+    assert_eq!(holders(&env, 12), None);
+}
+
+#[test]
+fn a_child_that_runs_holds_nobody_up_for_ever() {
+    let mut env = TestEnv::new();
+    env.hello(1, None, vec![offer(3, 3)], vec![]);
+    submit(&mut env, 1, None);
+    submit(&mut env, 2, None);
+    submit(&mut env, 11, Some(token(1, 1)));
+    submit(&mut env, 12, Some(token(2, 1)));
+    assert_eq!(holders(&env, 12), None, "job 11 runs, and ends");
+    submit(&mut env, 21, Some(token(11, 1)));
+    assert_eq!(holders(&env, 12), Some(vec![token(2, 1), token(1, 1), token(11, 1)]), "now it waits too");
+}
+
+#[test]
+fn what_a_process_holds_that_does_not_give_it_back_waits_for_that_alone() {
+    let mut env = TestEnv::new();
+    env.hello(1, None, vec![offer(8, 1)], vec![]);
+    submit(&mut env, 1, None);
+    submit(&mut env, 2, Some(token(1, 1)));
+    env.hello(2, None, vec![offer(1, 1)], vec![]);
+    assert_eq!(holders(&env, 2), Some(vec![token(1, 1)]), "although another process has nothing to do");
+    assert_eq!(told(&mut env, 3).len(), 1);
+}

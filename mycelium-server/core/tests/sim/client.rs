@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mycelium_core::command::{Cancel, Command, NewFlow, NewJob, Part, Retry, Scope, Submit};
-use mycelium_core::ids::{Attachment, ContentDigest, FlowId, JobId, RequestId, SubmissionId, Timestamp};
+use mycelium_core::ids::{
+    Attachment, ContentDigest, FlowId, JobId, RequestId, SubmissionId, Timestamp, Token,
+};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
 use mycelium_core::policy::{Policy, RetryPolicy};
@@ -22,7 +24,13 @@ pub(crate) const TASKS: [&str; 2] = ["task_one", "task_two"];
 #[derive(Debug, Clone)]
 pub(crate) enum Wish {
     /// Jobs, in one part or several, of which `at` is next.
-    Submit { flow: FlowId, submission: Option<SubmissionId>, parts: Vec<Vec<NewJob>>, at: usize },
+    Submit {
+        flow: FlowId,
+        on_behalf_of: Option<Token>,
+        submission: Option<SubmissionId>,
+        parts: Vec<Vec<NewJob>>,
+        at: usize,
+    },
     /// Jobs cancelled.
     CancelJobs(Vec<JobId>),
     /// A flow cancelled.
@@ -86,7 +94,27 @@ impl Client {
             })
             .collect();
         let submission = is_parted.then(|| SubmissionId::new(rng.id()));
-        Wish::Submit { flow, submission, parts, at: 0 }
+        Wish::Submit { flow, on_behalf_of: None, submission, parts, at: 0 }
+    }
+
+    /// A task submits a job for its own elf. Returns which.
+    pub(crate) fn nest(
+        &mut self,
+        rng: &mut Rng,
+        elf: usize,
+        by: Token,
+        oracle: &mut Oracle,
+    ) -> (JobId, Wish) {
+        let job = loop {
+            let job = self.new_job(rng, &[], oracle);
+            if kind(job.head.id) == Kind::Plain {
+                break job;
+            }
+        };
+        let job =
+            NewJob { head: JobHead { elf: Arc::from(ELVES[elf]), ..job.head }, depends_on: vec![], ..job };
+        let (id, flow) = (job.head.id, FlowId::new(rng.id()));
+        (id, Wish::Submit { flow, on_behalf_of: Some(by), submission: None, parts: vec![vec![job]], at: 0 })
     }
 
     fn new_job(&mut self, rng: &mut Rng, own: &[JobId], oracle: &mut Oracle) -> NewJob {
@@ -142,7 +170,7 @@ impl Wish {
     /// The command, with what the store says now.
     pub(crate) fn command(&self, request: RequestId, store: &Store) -> Command {
         match self {
-            Self::Submit { flow, submission, parts, at } => {
+            Self::Submit { flow, on_behalf_of, submission, parts, at } => {
                 let jobs = parts[*at].clone();
                 let named = jobs.iter().flat_map(|job| job.depends_on.iter().copied().chain([job.head.id]));
                 let mut preconditions = store.preconditions(named, Some(*flow));
@@ -156,7 +184,11 @@ impl Wish {
                 Command::Submit(Submit {
                     request,
                     flow: *flow,
-                    new_flow: NewFlow { name: Arc::from("flow"), ..NewFlow::default() },
+                    new_flow: NewFlow {
+                        name: Arc::from("flow"),
+                        on_behalf_of: *on_behalf_of,
+                        ..NewFlow::default()
+                    },
                     part,
                     elements: None,
                     jobs,

@@ -1,10 +1,10 @@
 //! A process that serves an elf, as a runtime would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mycelium_core::command::{OutcomeResult, Start, Window};
-use mycelium_core::ids::{AssignNumber, InstanceId, SecretDigest, SessionId, Token};
+use mycelium_core::ids::{AssignNumber, InstanceId, JobId, SecretDigest, SessionId, Token};
 
 use super::versions;
 
@@ -46,6 +46,12 @@ pub(crate) struct Process {
     pub(crate) least_ran: Option<Duration>,
     /// When it started what it has started.
     pub(crate) started: BTreeMap<Token, u64>,
+    /// The jobs that tasks have submitted, and wait for.
+    pub(crate) nested: BTreeMap<Token, JobId>,
+    /// The attempts of which the broker has said that they may wait for themselves.
+    pub(crate) noticed: BTreeSet<Token>,
+    /// Since when those wait of which whoever asks is told that they do.
+    pub(crate) held_since: BTreeMap<Token, u64>,
     pub(crate) cancelled: Vec<Token>,
     pub(crate) received: AssignNumber,
     /// When it last said something on its stream.
@@ -74,6 +80,9 @@ impl Process {
             order: Vec::new(),
             tells_starts: false,
             started: BTreeMap::new(),
+            nested: BTreeMap::new(),
+            noticed: BTreeSet::new(),
+            held_since: BTreeMap::new(),
             cancelled: Vec::new(),
             received: AssignNumber(0),
             spoke_at: 0,

@@ -43,6 +43,8 @@ pub(crate) struct Oracle {
     pub(crate) turned_down: BTreeSet<(JobId, u8)>,
     pub(crate) sessions: Sessions,
     pub(crate) recalls: Recalls,
+    /// Attempts of which the broker has said that they may wait for themselves, whether that has reached them or not.
+    pub(crate) noticed: BTreeSet<Token>,
     /// Who says hello in the place of another.
     pub(crate) strangers: BTreeSet<RequestId>,
 }

@@ -19,6 +19,7 @@ use confirming::Confirming;
 
 mod confirming;
 mod elves;
+mod nested;
 mod network;
 mod recalls;
 mod requests;
@@ -136,9 +137,18 @@ impl ToElf {
 
 #[derive(Debug, Clone)]
 enum ToElf {
-    Welcome { session: SessionId, keep: Vec<Token>, secret: Option<SecretDigest> },
-    Assign { assignments: Vec<Assignment>, last: AssignNumber },
+    Welcome {
+        session: SessionId,
+        keep: Vec<Token>,
+        secret: Option<SecretDigest>,
+    },
+    Assign {
+        assignments: Vec<Assignment>,
+        last: AssignNumber,
+    },
     Recall(Vec<Token>),
+    /// An attempt may wait for itself.
+    Notice(Token),
     Cancel(Vec<Token>),
     Acks(Vec<(Token, Verdict)>),
     Unknown(Vec<Token>),
@@ -367,7 +377,7 @@ impl World {
         self.has_faults = false;
         for index in 0..self.processes.len() {
             self.processes[index].version = versions::TAKES_ALL;
-            self.processes[index].announce(Window { jobs: 3, concurrency: 2 });
+            self.processes[index].announce(Window { jobs: 3, concurrency: 1 });
             if let Some(stream) = self.processes[index].stream {
                 self.cut(stream);
             }

@@ -126,6 +126,9 @@ impl World {
                     self.after(500 * MS, Event::Confirm { process, instance });
                 }
             }
+            ToElf::Notice(token) => {
+                entry.noticed.insert(token);
+            }
             ToElf::Recall(tokens) => {
                 for token in tokens {
                     match self.processes[process].held.get(&token) {
@@ -165,6 +168,7 @@ impl World {
                 _ => 1_500 * MS,
             };
             self.after(time, Event::TaskEnds { process, instance, token });
+            self.may_nest(process, token);
         }
     }
 
@@ -185,6 +189,10 @@ impl World {
         if entry.instance != instance || entry.held.get(&token) != Some(&Attempt::Running) {
             return;
         }
+        if self.waits_for_nested(process, token) {
+            self.after(SECOND, Event::TaskEnds { process, instance, token });
+            return;
+        }
         // Some jobs kill every elf they meet.
         if token.job.as_bytes()[15] < 6 {
             self.kill(process);
@@ -192,7 +200,7 @@ impl World {
         }
         self.next_attachment += 1;
         let tag = Attachment(self.next_attachment);
-        let is_cancelled = entry.cancelled.contains(&token);
+        let is_cancelled = self.processes[process].cancelled.contains(&token);
         let result = match self.rng.below(100) {
             _ if is_cancelled => OutcomeResult::Cancelled,
             0..75 => OutcomeResult::Outputs(tag),

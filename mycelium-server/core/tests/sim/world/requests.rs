@@ -58,9 +58,9 @@ impl World {
         match (answer, wish) {
             (Err(Refusal::PreconditionsStale), wish) => self.ask(wish),
             (Err(_), _) => {}
-            (Ok(_), Wish::Submit { flow, submission, parts, at }) if at + 1 < parts.len() => {
+            (Ok(_), Wish::Submit { flow, on_behalf_of, submission, parts, at }) if at + 1 < parts.len() => {
                 if !self.rng.percent(10) {
-                    self.ask(Wish::Submit { flow, submission, parts, at: at + 1 });
+                    self.ask(Wish::Submit { flow, on_behalf_of, submission, parts, at: at + 1 });
                 }
             }
             (Ok(_), Wish::Submit { parts, .. }) => {

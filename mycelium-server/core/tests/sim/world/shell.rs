@@ -243,7 +243,10 @@ impl World {
             Send::Cancel { session, tokens } => (session, ToElf::Cancel(tokens)),
             Send::OutcomeAcks { session, acks } => (session, ToElf::Acks(acks)),
             Send::HeartbeatAck { session, unknown } => (session, ToElf::Unknown(unknown)),
-            Send::WaitsForItself { .. } => return,
+            Send::WaitsForItself { session, attempt, .. } => {
+                self.oracle.noticed.insert(attempt);
+                (session, ToElf::Notice(attempt))
+            }
             Send::SessionOver { session } => (session, ToElf::Closed),
         };
         if let ToElf::Acks(acks) = &message {
