@@ -200,7 +200,7 @@ pub struct JobFailure {
     pub job: FailedJob,
     /// If it ended UPSTREAM_FAILED: the job that is to blame. None if that was brought back, without this one.
     pub cause: Option<FailedJob>,
-    /// The failure of `cause`, or else of `job`. None if that one was cancelled.
+    /// The failure of `cause`, or else of `job`. None if that one was cancelled, or has expired.
     pub failure: Option<Failure>,
 }
 
@@ -213,7 +213,7 @@ pub struct FailedJob {
     pub elf: String,
     /// Its task.
     pub task: String,
-    /// How it ended: FAILED, CANCELLED or UPSTREAM_FAILED.
+    /// How it ended: FAILED, CANCELLED, EXPIRED or UPSTREAM_FAILED.
     pub status: JobStatus,
 }
 
@@ -235,6 +235,7 @@ impl fmt::Display for JobFailure {
         };
         match last.status {
             JobStatus::Cancelled => return formatter.write_str("was cancelled"),
+            JobStatus::Expired => return formatter.write_str("expired: its time was over before it ended"),
             JobStatus::UpstreamFailed if self.cause.is_none() => {
                 return formatter.write_str("could not run because another job did not end well");
             }
@@ -313,6 +314,8 @@ mod tests {
         );
         error.cause = Some(job("task_weigh", JobStatus::Cancelled));
         assert!(error.to_string().ends_with("was cancelled"), "{error}");
+        error.cause = Some(job("task_weigh", JobStatus::Expired));
+        assert!(error.to_string().ends_with(" expired: its time was over before it ended"), "{error}");
         (error.cause, error.failure) = (None, None);
         assert!(
             error.to_string().ends_with(") could not run because another job did not end well"),

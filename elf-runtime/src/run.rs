@@ -185,7 +185,7 @@ impl Run {
                     // A job that is SKIPPED stays so, unless a broker was set back to an earlier store.
                     self.results.forget(job_id, ended.serial);
                 }
-                JobStatus::Failed | JobStatus::UpstreamFailed | JobStatus::Cancelled => {
+                JobStatus::Failed | JobStatus::UpstreamFailed | JobStatus::Cancelled | JobStatus::Expired => {
                     // Apart, so that the futures of those who wait for results stay small.
                     match Box::pin(self.explain(job_id, &ended.failure_message)).await? {
                         Some(failure) => return Err(Error::JobFailed(Box::new(failure))),
@@ -381,7 +381,7 @@ impl Run {
 fn failed(job_id: JobId, job: &v1::Job) -> Option<FailedJob> {
     let status = job.status();
     match status {
-        JobStatus::Failed | JobStatus::Cancelled | JobStatus::UpstreamFailed => {
+        JobStatus::Failed | JobStatus::Cancelled | JobStatus::Expired | JobStatus::UpstreamFailed => {
             Some(FailedJob { job_id, elf: job.elf.clone(), task: job.task.clone(), status })
         }
         JobStatus::Unspecified

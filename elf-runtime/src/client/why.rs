@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mycelium_proto::v1::wait_reason::Kind;
-use mycelium_proto::v1::{self, EvaluatingWhat, Job, JobStatus, WaitReason};
+use mycelium_proto::v1::{self, EvaluatingWhat, ExpiredWhy, Job, JobStatus, WaitReason};
 use prost_types::Timestamp;
 
 use super::mycelium::Mycelium;
@@ -132,6 +132,14 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
                 id(&ended.cause_job_id)
             ),
             JobStatus::Cancelled => "it was cancelled".to_owned(),
+            JobStatus::Expired => match ended.expired() {
+                ExpiredWhy::Queue => {
+                    "it waited too long for a process to begin it: its queue timeout was over"
+                }
+                ExpiredWhy::Total => "it did not end in time: its total timeout was over",
+                ExpiredWhy::Unspecified => "its time was over before it ended",
+            }
+            .to_owned(),
             JobStatus::Skipped => {
                 "its condition was not met, or it needs a value of a job that was skipped".to_owned()
             }
@@ -238,6 +246,18 @@ mod tests {
             told(JobStatus::Skipped, Kind::Ended(skipped)),
             "SKIPPED: its condition was not met, or it needs a value of a job that was skipped"
         );
+    }
+
+    #[test]
+    fn which_time_of_an_expired_job_was_over_is_told() {
+        let expired = |why: ExpiredWhy| {
+            let status = JobStatus::Expired.into();
+            let ended = JobEnded { status, expired: why.into(), ..JobEnded::default() };
+            told(JobStatus::Expired, Kind::Ended(ended))
+        };
+        let (queue, total) = (expired(ExpiredWhy::Queue), expired(ExpiredWhy::Total));
+        assert!(queue.starts_with("EXPIRED: ") && queue.contains("queue timeout"), "{queue}");
+        assert!(total.starts_with("EXPIRED: ") && total.contains("total timeout"), "{total}");
     }
 
     #[test]

@@ -224,6 +224,7 @@ fn is_final(status: JobStatus) -> bool {
         | JobStatus::Failed
         | JobStatus::UpstreamFailed
         | JobStatus::Cancelled
+        | JobStatus::Expired
         | JobStatus::Skipped => true,
         JobStatus::Unspecified
         | JobStatus::Pending

@@ -268,7 +268,7 @@ pub enum Scope {
 pub struct Retry {
     /// Where the reply goes.
     pub request: RequestId,
-    /// The jobs that were named, each FAILED, CANCELLED or UPSTREAM_FAILED in the store.
+    /// The jobs that were named, each FAILED, CANCELLED, EXPIRED or UPSTREAM_FAILED in the store.
     pub jobs: Vec<RevivableJob>,
     /// The jobs that ended UPSTREAM_FAILED and depend on those, directly or not.
     pub dependents: Vec<RevivableJob>,

@@ -16,6 +16,10 @@ use crate::image::{
 use crate::policy::PolicyRecord;
 use crate::status::{FinalStatus, Status};
 
+mod end;
+
+pub use end::{End, FailedBy};
+
 /// What stands in a job's records in place of what the core never reads.
 pub trait Contents {
     /// For a specification.
@@ -210,6 +214,7 @@ impl<C: Contents> FinishedJob<C> {
             End::Done(_) => Some(AttemptEnd::Returned),
             End::Failed(_) => Some(AttemptEnd::Failed),
             End::Cancelled => Some(AttemptEnd::Cancelled),
+            End::Expired(_) => Some(AttemptEnd::TimedOut),
             End::UpstreamFailed(_) | End::Skipped => None,
         };
         if let Some((held, how)) = self.ran.zip(how)
@@ -220,59 +225,6 @@ impl<C: Contents> FinishedJob<C> {
         all.drain(..all.len().saturating_sub(ATTEMPTS_KEPT));
         all
     }
-}
-
-/// How a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End<C: Contents = Attached> {
-    /// With outputs.
-    Done(C::Outputs),
-    /// With a failure.
-    Failed(C::Failure),
-    /// Because this job, which it depends on directly or not, ended otherwise than done or skipped.
-    UpstreamFailed(JobId),
-    /// By request.
-    Cancelled,
-    /// Its condition was not met, or it needed a value of a job that was skipped.
-    Skipped,
-}
-
-impl<C: Contents> End<C> {
-    /// The failure, if it failed.
-    pub fn failure(&self) -> Option<&C::Failure> {
-        match self {
-            Self::Failed(failure) => Some(failure),
-            Self::Done(_) | Self::UpstreamFailed(_) | Self::Cancelled | Self::Skipped => None,
-        }
-    }
-
-    /// The job because of which it ended, if it ended because of another.
-    pub fn cause(&self) -> Option<JobId> {
-        match self {
-            Self::UpstreamFailed(cause) => Some(*cause),
-            Self::Done(_) | Self::Failed(_) | Self::Cancelled | Self::Skipped => None,
-        }
-    }
-
-    /// The status that goes with it.
-    pub fn status(&self) -> FinalStatus {
-        match self {
-            Self::Done(_) => FinalStatus::Done,
-            Self::Failed(_) => FinalStatus::Failed,
-            Self::UpstreamFailed(_) => FinalStatus::UpstreamFailed,
-            Self::Cancelled => FinalStatus::Cancelled,
-            Self::Skipped => FinalStatus::Skipped,
-        }
-    }
-}
-
-/// Where a failure comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailedBy {
-    /// It was reported; held by the shell.
-    Reported(Attachment),
-    /// The job was lost with its elf while nothing else ran there, so often: as the limit allows.
-    ElvesLost(u32),
 }
 
 /// A message to an instance.

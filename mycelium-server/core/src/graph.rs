@@ -92,7 +92,9 @@ impl Graph<'_> {
         match ending.end.status() {
             FinalStatus::Done => dependents.into_iter().for_each(|edge| self.dependency_done(edge)),
             FinalStatus::Skipped => dependents.into_iter().for_each(|edge| self.dependency_skipped(edge)),
-            FinalStatus::Failed | FinalStatus::Cancelled => self.propagation.begin(id, id, dependents),
+            FinalStatus::Failed | FinalStatus::Cancelled | FinalStatus::Expired => {
+                self.propagation.begin(id, id, dependents)
+            }
             // Its dependents ended before it did: that is the order of the walk.
             FinalStatus::UpstreamFailed => {}
         }

@@ -137,6 +137,8 @@ pub enum AttemptEnd {
     ElfLost,
     /// Its elf was lost, and cannot have started it.
     ElfLostBefore,
+    /// Its time, or that of its job, was over.
+    TimedOut,
 }
 
 /// A flow.

@@ -26,20 +26,22 @@ pub enum FinalStatus {
     UpstreamFailed,
     /// It was cancelled.
     Cancelled,
+    /// Its time was over.
+    Expired,
     /// Its condition was not met, or a value it needs comes from a job that was skipped.
     Skipped,
 }
 
 impl FinalStatus {
     /// Every final status, in a fixed order.
-    pub const ALL: [Self; 5] =
-        [Self::Done, Self::Failed, Self::UpstreamFailed, Self::Cancelled, Self::Skipped];
+    pub const ALL: [Self; 6] =
+        [Self::Done, Self::Failed, Self::UpstreamFailed, Self::Cancelled, Self::Skipped, Self::Expired];
 
     /// Whether the jobs that depend on one that ended so go on; else they end UPSTREAM_FAILED.
     pub fn lets_dependents_go_on(self) -> bool {
         match self {
             Self::Done | Self::Skipped => true,
-            Self::Failed | Self::UpstreamFailed | Self::Cancelled => false,
+            Self::Failed | Self::UpstreamFailed | Self::Cancelled | Self::Expired => false,
         }
     }
 }
@@ -57,13 +59,15 @@ pub struct FinalCounts {
     pub cancelled: u64,
     /// Skipped.
     pub skipped: u64,
+    /// Expired.
+    pub expired: u64,
 }
 
 impl FinalCounts {
     /// All of them together.
     pub fn total(&self) -> u64 {
-        let Self { done, failed, upstream_failed, cancelled, skipped } = self;
-        done + failed + upstream_failed + cancelled + skipped
+        let Self { done, failed, upstream_failed, cancelled, skipped, expired } = self;
+        done + failed + upstream_failed + cancelled + skipped + expired
     }
 
     /// The count for `status`.
@@ -74,6 +78,16 @@ impl FinalCounts {
             FinalStatus::UpstreamFailed => &mut self.upstream_failed,
             FinalStatus::Cancelled => &mut self.cancelled,
             FinalStatus::Skipped => &mut self.skipped,
+            FinalStatus::Expired => &mut self.expired,
         }
     }
+}
+
+/// Which of a job's times was over when it ended EXPIRED.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiredWhy {
+    /// The one in which it is to be started once it is READY.
+    Queue,
+    /// The one in which it is to end once it is submitted, or brought back by hand.
+    Total,
 }

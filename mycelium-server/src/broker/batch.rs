@@ -122,6 +122,7 @@ fn end(
         }
         End::UpstreamFailed(cause) => End::UpstreamFailed(cause),
         End::Cancelled => End::Cancelled,
+        End::Expired(why) => End::Expired(why),
         End::Skipped => End::Skipped,
     })
 }

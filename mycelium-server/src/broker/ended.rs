@@ -26,6 +26,7 @@ pub(super) fn tell(core: &Core, changes: &[Change], now: Timestamp) {
             failed = ended.failed,
             upstream_failed = ended.upstream_failed,
             cancelled = ended.cancelled,
+            expired = ended.expired,
             skipped = ended.skipped,
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             "a flow has ended"

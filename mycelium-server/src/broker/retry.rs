@@ -104,14 +104,14 @@ impl Handle {
     }
 }
 
-/// All FAILED and CANCELLED jobs of a flow, each behind those that it depends on: in the order of their numbers, but for
+/// All FAILED, CANCELLED and EXPIRED jobs of a flow, each behind those that it depends on: in the order of their numbers, but for
 /// the jobs of a list's elements. They come first, since the job that has the list was submitted before them and waits for
 /// them; what they depend on themselves is done.
 async fn failed_jobs_of(store: &dyn Reads, flow: FlowId) -> Result<Vec<JobId>, CallError> {
     let (mut elements, mut others) = (Vec::new(), Vec::new());
     let mut query = FinishedQuery {
         flow: Some(flow),
-        statuses: vec![FinalStatus::Failed, FinalStatus::Cancelled],
+        statuses: vec![FinalStatus::Failed, FinalStatus::Cancelled, FinalStatus::Expired],
         limit: 1_000,
         ..FinishedQuery::default()
     };

@@ -395,7 +395,7 @@ fn watched_change(change: &Change, failures: &HashMap<JobId, EndedBy>) -> Watche
     let (cause, failure) = match change.end {
         Some(End::UpstreamFailed(cause)) => (Some(cause), None),
         Some(End::Failed(_)) => (None, failures.get(&change.job)),
-        Some(End::Done(_) | End::Cancelled | End::Skipped) | None => (None, None),
+        Some(End::Done(_) | End::Cancelled | End::Expired(_) | End::Skipped) | None => (None, None),
     };
     WatchedChange {
         job: change.job,
@@ -423,7 +423,8 @@ fn outputs_of(change: &Change, bodies: &[Body]) -> Option<Bytes> {
             Some(Body::Outputs { encoded, .. }) => Some(encoded.clone()),
             Some(Body::Spec { .. } | Body::Failure(_)) | None => None,
         },
-        Some(End::Failed(_) | End::UpstreamFailed(_) | End::Cancelled | End::Skipped) | None => None,
+        Some(End::Failed(_) | End::UpstreamFailed(_) | End::Cancelled | End::Expired(_) | End::Skipped)
+        | None => None,
     }
 }
 

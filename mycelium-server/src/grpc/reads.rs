@@ -97,6 +97,7 @@ fn read_status(index: usize, status: i32) -> Result<Status, Error> {
         Ok(v1::JobStatus::Failed) => Status::Final(FinalStatus::Failed),
         Ok(v1::JobStatus::UpstreamFailed) => Status::Final(FinalStatus::UpstreamFailed),
         Ok(v1::JobStatus::Cancelled) => Status::Final(FinalStatus::Cancelled),
+        Ok(v1::JobStatus::Expired) => Status::Final(FinalStatus::Expired),
         Ok(v1::JobStatus::Skipped) => Status::Final(FinalStatus::Skipped),
         Ok(v1::JobStatus::Unspecified) | Err(_) => {
             return Err(Error::field(format!("statuses[{index}]"), "is not a status"));

@@ -30,7 +30,9 @@ pub(super) async fn blame(handle: &Handle, found: &Job) -> Result<Blame, CallErr
     let Job::Finished(record) = found else { return Ok(Blame::default()) };
     let record = match record.end.status() {
         FinalStatus::Failed | FinalStatus::UpstreamFailed => record.clone(),
-        FinalStatus::Done | FinalStatus::Cancelled | FinalStatus::Skipped => return Ok(Blame::default()),
+        FinalStatus::Done | FinalStatus::Cancelled | FinalStatus::Expired | FinalStatus::Skipped => {
+            return Ok(Blame::default());
+        }
     };
     let mut blame = read_blame(&**handle.store(), record).await?;
     if let Some(job) = blame.came_back {

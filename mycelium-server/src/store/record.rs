@@ -232,6 +232,7 @@ pub(crate) fn split_outputs(finished: &FinishedJob<Encoded>) -> (FinishedRecord,
         End::Failed(failure) => (End::Failed(*failure), None),
         End::UpstreamFailed(cause) => (End::UpstreamFailed(*cause), None),
         End::Cancelled => (End::Cancelled, None),
+        End::Expired(why) => (End::Expired(*why), None),
         End::Skipped => (End::Skipped, None),
     };
     (finished.clone().with_end(end), outputs)

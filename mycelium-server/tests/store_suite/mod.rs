@@ -20,7 +20,7 @@ use mycelium_core::image::{
 };
 use mycelium_core::labels::Labels;
 use mycelium_core::signature::Shape;
-use mycelium_core::status::{FinalCounts, FinalStatus};
+use mycelium_core::status::{ExpiredWhy, FinalCounts, FinalStatus};
 use mycelium_server::store::faulty::Asked;
 use mycelium_server::store::{
     Batch, Edge, EmbeddedStore, Error, FailureRecord, FaultyStore, FinishedPage, FinishedQuery,
@@ -69,6 +69,7 @@ pub(crate) fn flow_record(number: u8, name: &str) -> FlowRecord {
             upstream_failed: 3,
             cancelled: u64::from(number),
             skipped: 0,
+            expired: 4,
         },
     }
 }
@@ -149,6 +150,7 @@ pub(crate) fn finished(number: u8, finish_number: u64, status: FinalStatus) -> F
             FinalStatus::UpstreamFailed => End::UpstreamFailed(job(99)),
             FinalStatus::Cancelled => End::Cancelled,
             FinalStatus::Skipped => End::Skipped,
+            FinalStatus::Expired => End::Expired(ExpiredWhy::Queue),
         },
         finished_at: Timestamp(10_000 + finish_number),
         attempt: Attempt(2),
@@ -179,6 +181,7 @@ pub(crate) fn finish_with(record: FinishedRecord, outputs: Bytes) -> JobAfter {
         End::UpstreamFailed(cause) => End::UpstreamFailed(cause),
         End::Cancelled => End::Cancelled,
         End::Skipped => End::Skipped,
+        End::Expired(why) => End::Expired(why),
     };
     JobAfter::Finished(record.with_end(end))
 }

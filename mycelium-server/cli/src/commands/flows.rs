@@ -14,7 +14,7 @@ use crate::views::views;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: an array of {flow_id, name, created_at, counts: {pending, ready, running (with those assigned), \
-    assigned, done, failed, upstream_failed, cancelled, skipped}, labels, \
+    assigned, done, failed, upstream_failed, cancelled, expired, skipped}, labels, \
     on_behalf_of: {job_id, attempt}}.\n\nExample: mycelium flows --name 'daily report'"
 )]
 pub(crate) struct Args {
@@ -61,9 +61,10 @@ fn table(flows: &[Flow]) -> Table {
         "DONE",
         "FAILED",
         "CANCELLED",
+        "EXPIRED",
         "SKIPPED",
     ];
-    Table::new(columns).numbers([3, 4, 5, 6, 7, 8, 9]).rows(flows, |flow| {
+    Table::new(columns).numbers([3, 4, 5, 6, 7, 8, 9, 10]).rows(flows, |flow| {
         let counts = flow.counts.unwrap_or_default();
         [
             format::id(&flow.flow_id),
@@ -75,6 +76,7 @@ fn table(flows: &[Flow]) -> Table {
             counts.done.to_string(),
             (counts.failed + counts.upstream_failed).to_string(),
             counts.cancelled.to_string(),
+            counts.expired.to_string(),
             counts.skipped.to_string(),
         ]
     })

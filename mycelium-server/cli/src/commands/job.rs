@@ -98,6 +98,7 @@ async fn fetch(mycelium: &Mycelium, args: &Args) -> anyhow::Result<Details> {
         | JobStatus::Failed
         | JobStatus::UpstreamFailed
         | JobStatus::Cancelled
+        | JobStatus::Expired
         | JobStatus::Skipped => Vec::new(),
     };
     let failure =

@@ -42,7 +42,7 @@ pub(crate) struct Args {
 }
 
 /// The names of statuses, and what they mean.
-const STATUSES: [(&str, &str); 9] = [
+const STATUSES: [(&str, &str); 10] = [
     ("pending", "Waits for other jobs"),
     ("ready", "Waits in its elf's queue"),
     ("assigned", "An elf holds it, and has not begun it as far as is known"),
@@ -51,6 +51,7 @@ const STATUSES: [(&str, &str); 9] = [
     ("failed", "It ended with a failure"),
     ("upstream_failed", "A job that it depends on did not end DONE"),
     ("cancelled", "It was cancelled"),
+    ("expired", "Its time was over before it ended"),
     ("skipped", "Its condition was not met, or it needs a value of a job that was skipped"),
 ];
 

@@ -94,9 +94,10 @@ async fn cause(mycelium: &Mycelium, mut job: Job) -> Result<Option<(JobId, JobSt
         let Ok(id) = JobId::try_from(job.cause_job_id.as_ref()) else { break };
         job = mycelium.job(id).await?;
         found = match job.status() {
-            status @ (JobStatus::Failed | JobStatus::Cancelled | JobStatus::UpstreamFailed) => {
-                Some((id, status))
-            }
+            status @ (JobStatus::Failed
+            | JobStatus::Cancelled
+            | JobStatus::Expired
+            | JobStatus::UpstreamFailed) => Some((id, status)),
             // It came back meanwhile.
             JobStatus::Unspecified
             | JobStatus::Pending

@@ -219,7 +219,10 @@ impl Planner<'_> {
         Some(match status {
             FinalStatus::Done => Dependency::Done,
             FinalStatus::Skipped => Dependency::Skipped,
-            FinalStatus::Failed | FinalStatus::UpstreamFailed | FinalStatus::Cancelled => {
+            FinalStatus::Failed
+            | FinalStatus::UpstreamFailed
+            | FinalStatus::Cancelled
+            | FinalStatus::Expired => {
                 Dependency::Ended { id: *id, cause: self.jobs.cause_to_name(*id, cause) }
             }
         })

@@ -1,9 +1,9 @@
 use crate::Config;
-use crate::command::{Command, OutcomeResult};
+use crate::command::{Command, KnownFinished, OutcomeResult};
 use crate::effects::{End, JobRecord, Refusal, Reply};
 use crate::ids::{Attachment, ContentDigest, FlowId};
-use crate::status::Status;
-use crate::testing::{SUBMISSION, TestEnv, after, assigned, ends, id, job, offer, reply, token};
+use crate::status::{FinalStatus, Status};
+use crate::testing::{FLOW, SUBMISSION, TestEnv, after, assigned, ends, id, job, offer, reply, token};
 use crate::{Explanation, ListFilter};
 
 fn submitted(created: u32, existing: u32) -> Option<Result<Reply, Refusal>> {
@@ -81,6 +81,19 @@ fn what_depends_on_a_failed_job_ends_at_once() {
     let upstream = End::UpstreamFailed(id(1));
     assert_eq!(ends(std::slice::from_ref(&effects)), [(id(2), upstream), (id(3), upstream)]);
     assert_eq!(assigned(&effects), []);
+}
+
+/// 1, which the core has forgotten, expired -> 2 -> 3.
+#[test]
+fn what_depends_on_an_expired_job_ends_at_once() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(7, &[])]);
+    let mut command = env.submit_command(vec![job(2, &[1]), job(3, &[2])]);
+    let (status, digest) = (FinalStatus::Expired, job(1, &[]).digest);
+    command.preconditions.finished = vec![KnownFinished { id: id(1), flow: FLOW, status, digest }];
+    let effects = env.batch([Command::Submit(command)]);
+    let upstream = End::UpstreamFailed(id(1));
+    assert_eq!(ends(&[effects]), [(id(2), upstream), (id(3), upstream)]);
 }
 
 #[test]

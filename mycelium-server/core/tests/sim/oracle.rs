@@ -189,6 +189,7 @@ impl Oracle {
                 End::Failed(FailedBy::ElvesLost(_))
                 | End::UpstreamFailed(_)
                 | End::Cancelled
+                | End::Expired(_)
                 | End::Skipped => continue,
             };
             if let Some(evaluated) = self.evaluations.get(&attachment) {

@@ -3,14 +3,13 @@
 use bytes::Bytes;
 use mycelium_core::ids::Attempt;
 use mycelium_core::image::{AttemptEnd, Running};
-use mycelium_core::{FlowView, InstanceView, JobView};
+use mycelium_core::{FlowView, InstanceView};
 use mycelium_proto::v1;
 
-use super::{build_of, duration, id, job, revision_of, status, timestamp, unfinished_job};
+use super::{build_of, id, job, revision_of, status, timestamp};
 use crate::queries::Job;
 use crate::queries::attempts::Attempts;
 use crate::queries::elves::{Elf, Instance, RevisionView};
-use crate::queries::explain::{Evaluated, Reason, Unfit};
 use crate::queries::failures::FailureGroup;
 use crate::queries::graph::{EdgeKind, Graph, JobEdge};
 use crate::queries::jobs::JobOutputs;
@@ -37,6 +36,7 @@ pub(crate) fn flow(view: &FlowView) -> v1::Flow {
             upstream_failed: record.finished.upstream_failed,
             cancelled: record.finished.cancelled,
             skipped: record.finished.skipped,
+            expired: record.finished.expired,
         }),
     }
 }
@@ -75,6 +75,7 @@ fn attempt_end(how: AttemptEnd) -> v1::AttemptEnd {
         AttemptEnd::NotHeld => v1::AttemptEnd::NotHeld,
         AttemptEnd::ElfLost => v1::AttemptEnd::ElfLost,
         AttemptEnd::ElfLostBefore => v1::AttemptEnd::ElfLostBefore,
+        AttemptEnd::TimedOut => v1::AttemptEnd::TimedOut,
     }
 }
 
@@ -155,84 +156,6 @@ fn value(value: JobValue) -> v1::JobValue {
     }
 }
 
-pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
-    use v1::wait_reason::Kind;
-    let message = job(of);
-    let jobs = |views: Vec<JobView>| views.iter().map(unfinished_job).collect();
-    let kind = match reason {
-        Reason::Ended => Kind::Ended(v1::JobEnded {
-            status: message.status,
-            failure_id: message.failure_id.clone(),
-            cause_job_id: message.cause_job_id.clone(),
-        }),
-        Reason::WaitsForJobs { count, jobs: some } => {
-            Kind::WaitsForJobs(v1::WaitsForJobs { count, jobs: jobs(some) })
-        }
-        Reason::Evaluating(what) => {
-            let what = match what {
-                Evaluated::Condition => v1::EvaluatingWhat::Condition,
-                Evaluated::Elements => v1::EvaluatingWhat::Elements,
-                Evaluated::Outputs => v1::EvaluatingWhat::Outputs,
-            };
-            Kind::Evaluating(v1::Evaluating { what: what.into() })
-        }
-        Reason::WaitsForElements { elements, unfinished, jobs: some } => {
-            Kind::WaitsForElements(v1::WaitsForElements { elements, unfinished, jobs: jobs(some) })
-        }
-        Reason::NotSealed { submission } => {
-            Kind::NotSealed(v1::NotSealed { submission_id: id(submission.as_bytes()) })
-        }
-        Reason::Suspected { elves_lost, isolated, instances, kept } => Kind::Suspected(v1::Suspected {
-            elves_lost,
-            isolated,
-            instances,
-            kept_instance_id: kept.map(|(instance, _)| id(instance.as_bytes())).unwrap_or_default(),
-            kept_holds: kept.map(|(_, holds)| holds).unwrap_or_default(),
-        }),
-        Reason::HandedBack { times, until } => {
-            Kind::HandedBack(v1::HandedBack { times, until: Some(timestamp(until)) })
-        }
-        Reason::HeldByAncestors { attempts } => Kind::HeldByAncestors(v1::HeldByAncestors {
-            attempts: attempts.iter().map(super::attempt_name).collect(),
-        }),
-        Reason::NoInstance { elf_known, instances } => {
-            Kind::NoInstance(v1::NoInstance { elf_known, instances })
-        }
-        Reason::NoFittingInstance { instances, unfit } => Kind::NoFittingInstance(v1::NoFittingInstance {
-            instances,
-            unfit: unfit.into_iter().map(unfit_instance).collect(),
-        }),
-        Reason::NoFreeWindow { instances, window, held, jobs_before, late_by } => {
-            Kind::NoFreeWindow(v1::NoFreeWindow {
-                instances,
-                window: u32::try_from(window).unwrap_or(u32::MAX),
-                held: u32::try_from(held).unwrap_or(u32::MAX),
-                jobs_before,
-                late_by: late_by.map(duration),
-            })
-        }
-        Reason::Held { running, connected, late_by } => Kind::Held(v1::HeldByInstance {
-            instance_id: id(running.instance.as_bytes()),
-            connected,
-            since: Some(timestamp(running.since)),
-            started_at: running.started.map(timestamp),
-            late_by: late_by.map(duration),
-        }),
-    };
-    v1::ExplainJobResponse { job: Some(message), reason: Some(v1::WaitReason { kind: Some(kind) }) }
-}
-
-fn unfit_instance(unfit: Unfit) -> v1::UnfitInstance {
-    let Unfit { session, instance, process, lacks } = unfit;
-    v1::UnfitInstance {
-        instance_id: id(instance.as_bytes()),
-        session: session.0,
-        process_id: process.as_ref().map_or(0, |process| process.id),
-        host: process.map(|process| process.host).unwrap_or_default(),
-        lacks,
-    }
-}
-
 pub(crate) fn elf(elf: Elf) -> v1::Elf {
     v1::Elf {
         first_seen: Some(timestamp(elf.first_seen)),
@@ -300,6 +223,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
+    use mycelium_core::JobView;
     use mycelium_core::effects::{End, FinishedJob};
     use mycelium_core::ids::{
         Attempt, Build, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, Revision,

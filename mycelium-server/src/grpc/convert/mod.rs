@@ -1,6 +1,7 @@
 //! Between the messages of the contract and the words of the broker.
 
 mod answers;
+mod explained;
 
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ use crate::queries::Job;
 use crate::store::FinishedRecord;
 
 pub(crate) use answers::{
-    attempts, elf, explained, failure_group, flow, graph, job_outputs, lineage, occurrence, revision, values,
+    attempts, elf, failure_group, flow, graph, job_outputs, lineage, occurrence, revision, values,
 };
+pub(crate) use explained::explained;
 
 pub(crate) fn id(bytes: &[u8; 16]) -> Bytes {
     Bytes::copy_from_slice(bytes)
@@ -96,6 +98,7 @@ fn final_status(status: FinalStatus) -> v1::JobStatus {
         FinalStatus::Failed => v1::JobStatus::Failed,
         FinalStatus::UpstreamFailed => v1::JobStatus::UpstreamFailed,
         FinalStatus::Cancelled => v1::JobStatus::Cancelled,
+        FinalStatus::Expired => v1::JobStatus::Expired,
         FinalStatus::Skipped => v1::JobStatus::Skipped,
     }
 }

@@ -42,6 +42,9 @@ struct Counts {
     upstream_failed: u64,
     cancelled: u64,
     skipped: u64,
+    /// Missing where it was not counted: there were none.
+    #[serde(default)]
+    expired: u64,
 }
 
 impl Section for Flows {
@@ -75,14 +78,14 @@ impl Section for Flows {
 impl From<FlowRecord> for Line {
     fn from(flow: FlowRecord) -> Self {
         let FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of } = flow;
-        let FinalCounts { done, failed, upstream_failed, cancelled, skipped } = finished;
+        let FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired } = finished;
         Self {
             flow: Text(id),
             number: number.0,
             name: name.to_string(),
             labels: label_map(&labels),
             created: created_at.into(),
-            finished: Counts { done, failed, upstream_failed, cancelled, skipped },
+            finished: Counts { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of: on_behalf_of
                 .map(|Token { job, attempt }| OnBehalfOf { job: Text(job), attempt: attempt.0 }),
         }
@@ -92,14 +95,14 @@ impl From<FlowRecord> for Line {
 impl From<Line> for FlowRecord {
     fn from(line: Line) -> Self {
         let Line { flow: Text(id), number, name, labels, created, finished, on_behalf_of } = line;
-        let Counts { done, failed, upstream_failed, cancelled, skipped } = finished;
+        let Counts { done, failed, upstream_failed, cancelled, skipped, expired } = finished;
         Self {
             id,
             name: name.into(),
             labels: labels.into(),
             number: FlowNumber(number),
             created_at: created.into(),
-            finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
+            finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of: on_behalf_of.map(|of| Token { job: of.job.0, attempt: Attempt(of.attempt) }),
         }
     }

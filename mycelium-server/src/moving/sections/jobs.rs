@@ -65,6 +65,7 @@ impl Section for Finished {
                     End::Failed(failure) => End::Failed(failure),
                     End::UpstreamFailed(cause) => End::UpstreamFailed(cause),
                     End::Cancelled => End::Cancelled,
+                    End::Expired(why) => End::Expired(why),
                     End::Skipped => End::Skipped,
                 };
                 out.line(&finished_line(job, EndLine::of(job.head.id, end), spec))?;

@@ -18,7 +18,7 @@ use mycelium_core::image::{
 use mycelium_core::labels::Labels;
 use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
 use mycelium_core::signature::Shape;
-use mycelium_core::status::FinalCounts;
+use mycelium_core::status::{ExpiredWhy, FinalCounts};
 use mycelium_proto::v1::{self, payload};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -151,11 +151,13 @@ fn outputs(number: u64) -> Bytes {
 }
 
 fn finished(number: u64) -> JobChange {
-    let end = match number % 7 {
+    let end = match number % 9 {
         1 => End::Failed(failure(1)),
         2 => End::UpstreamFailed(job(1)),
         3 => End::Cancelled,
         4 => End::Skipped,
+        5 => End::Expired(ExpiredWhy::Queue),
+        6 => End::Expired(ExpiredWhy::Total),
         _ => End::Done(outputs(number)),
     };
     let record = FinishedJob {
@@ -251,7 +253,14 @@ pub(super) fn fill(store: &dyn Storage) {
         labels: labels(u64::from(number)),
         number: FlowNumber(u64::from(number)),
         created_at: Timestamp(NOW - u64::from(number)),
-        finished: FinalCounts { done: 1, failed: 2, upstream_failed: 3, cancelled: 4, skipped: 5 },
+        finished: FinalCounts {
+            done: 1,
+            failed: 2,
+            upstream_failed: 3,
+            cancelled: 4,
+            skipped: 5,
+            expired: 6,
+        },
         on_behalf_of: (number == 2).then(|| Token { job: job(3), attempt: Attempt(2) }),
     });
     let session = |number: u64| SessionRecord {

@@ -246,7 +246,7 @@ fn outputs(change: &JobChange) -> Option<&Bytes> {
     match &change.after {
         JobAfter::Finished(finished) => match &finished.end {
             End::Done(outputs) => Some(outputs),
-            End::Failed(_) | End::UpstreamFailed(_) | End::Cancelled | End::Skipped => None,
+            End::Failed(_) | End::UpstreamFailed(_) | End::Cancelled | End::Expired(_) | End::Skipped => None,
         },
         JobAfter::Live(_) | JobAfter::Evaluate | JobAfter::Dropped => None,
     }

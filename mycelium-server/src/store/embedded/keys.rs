@@ -205,6 +205,7 @@ pub(super) mod index {
             FinalStatus::UpstreamFailed => 3,
             FinalStatus::Cancelled => 4,
             FinalStatus::Skipped => 5,
+            FinalStatus::Expired => 6,
         }
     }
 }

@@ -162,6 +162,9 @@ pub(super) struct Finished {
     /// The word with elf, task and shape, which are unset then; 0 if they stand here.
     #[prost(uint32, tag = "20")]
     pub(super) call: u32,
+    /// If it has expired: which time of its was over; else 0.
+    #[prost(uint32, tag = "22")]
+    pub(super) expired: u32,
 }
 
 /// Within [`Finished`].
@@ -272,6 +275,8 @@ pub(super) struct Flow {
     pub(super) of_job: Vec<u8>,
     #[prost(uint32, tag = "11")]
     pub(super) of_attempt: u32,
+    #[prost(uint64, tag = "12")]
+    pub(super) expired: u64,
 }
 
 /// Of `catalog`.

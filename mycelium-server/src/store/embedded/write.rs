@@ -283,13 +283,15 @@ fn list_entries(
     let flow = *flow;
     let rare = match status {
         FinalStatus::Done => None,
-        FinalStatus::Failed | FinalStatus::UpstreamFailed | FinalStatus::Cancelled | FinalStatus::Skipped => {
-            Some([
-                index::of_status(status),
-                index::of_flow(flow, Some(status)),
-                index::of_elf(elf, Some(status)),
-            ])
-        }
+        FinalStatus::Failed
+        | FinalStatus::UpstreamFailed
+        | FinalStatus::Cancelled
+        | FinalStatus::Expired
+        | FinalStatus::Skipped => Some([
+            index::of_status(status),
+            index::of_flow(flow, Some(status)),
+            index::of_elf(elf, Some(status)),
+        ]),
     };
     let always = [index::of_flow(flow, None), index::of_elf(elf, None)];
     let labelled = labels.iter().map(index::of_label);

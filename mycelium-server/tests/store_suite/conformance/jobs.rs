@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use mycelium_core::effects::Records;
 use mycelium_core::ids::Attempt;
-use mycelium_core::status::FinalCounts;
 use mycelium_core::status::FinalStatus::{self, Cancelled, Done, Failed, UpstreamFailed};
+use mycelium_core::status::{ExpiredWhy, FinalCounts};
 use mycelium_server::store::{
     Batch, BlobDigest, BlobRole, BlobUse, FinishedQuery, FinishedRecord, JobAfter, JobChange, SpecRecord,
 };
@@ -102,8 +102,12 @@ pub(crate) fn a_job_is_created_and_finishes_in_one_batch(world: &mut World) {
 }
 
 pub(crate) fn a_live_job_finishes(world: &mut World) {
-    for (number, status) in (1..).zip(FinalStatus::ALL) {
-        let record = finished(number, u64::from(number), status);
+    let mut records: Vec<(u8, FinishedRecord)> =
+        (1..).zip(FinalStatus::ALL).map(|(n, status)| (n, finished(n, u64::from(n), status))).collect();
+    let total = End::Expired(ExpiredWhy::Total);
+    records.push((7, FinishedRecord { end: total, ..finished(7, 7, FinalStatus::Expired) }));
+    for (number, record) in records {
+        let status = record.end.status();
         world.commit(jobs(vec![created(number, &[], JobAfter::Live(live(number)))]));
         world.commit(jobs(vec![change(number, finish(record.clone()))]));
         for _ in 0..2 {
@@ -113,7 +117,7 @@ pub(crate) fn a_live_job_finishes(world: &mut World) {
             world.reopen();
         }
     }
-    assert_eq!(world.listed(&ALL), [5, 4, 3, 2, 1]);
+    assert_eq!(world.listed(&ALL), [7, 6, 5, 4, 3, 2, 1]);
 }
 
 pub(crate) fn a_finished_job_is_revived(world: &mut World) {

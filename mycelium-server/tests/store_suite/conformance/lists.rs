@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mycelium_core::ids::{FinishNumber, Timestamp};
 use mycelium_core::image::JobHead;
-use mycelium_core::status::FinalStatus::{self, Cancelled, Done, Failed, UpstreamFailed};
+use mycelium_core::status::FinalStatus::{self, Cancelled, Done, Expired, Failed, UpstreamFailed};
 use mycelium_server::store::{FinishedQuery, FinishedRecord, JobAfter, JobChange};
 
 use super::*;
@@ -13,7 +13,7 @@ use super::*;
 fn finish_many(world: &mut World, step: u64) -> Vec<FinishedRecord> {
     let mut records = Vec::new();
     for number in 1..=120_u8 {
-        let status = FinalStatus::ALL[usize::from(number) % 7 % 5];
+        let status = FinalStatus::ALL[usize::from(number) % 7 % 6];
         let record = FinishedRecord {
             head: JobHead {
                 flow: flow(number % 3),
@@ -33,8 +33,14 @@ fn finish_many(world: &mut World, step: u64) -> Vec<FinishedRecord> {
 
 fn every_query() -> Vec<FinishedQuery> {
     let mut queries = Vec::new();
-    let statuses =
-        [vec![], vec![Done], vec![Failed], vec![Cancelled, Failed], vec![Failed, UpstreamFailed, Cancelled]];
+    let statuses = [
+        vec![],
+        vec![Done],
+        vec![Failed],
+        vec![Cancelled, Failed],
+        vec![Expired],
+        vec![Failed, UpstreamFailed, Cancelled],
+    ];
     for flow in [None, Some(flow(1)), Some(flow(9))] {
         for elf in [None, Some("scale".to_owned()), Some("scal".to_owned())] {
             for task in [None, Some("task_b".to_owned())] {

@@ -102,6 +102,7 @@ fn colour(status: JobStatus) -> &'static str {
         JobStatus::UpstreamFailed => "#ffcdd2",
         JobStatus::Skipped => "#eeeeee",
         JobStatus::Cancelled => "#cfd8dc",
+        JobStatus::Expired => "#ffcc80",
     }
 }
 

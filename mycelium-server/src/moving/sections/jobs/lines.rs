@@ -8,6 +8,7 @@ use mycelium_core::ids::{
 };
 use mycelium_core::image::{AttemptEnd, JobHead, PastAttempt, Running};
 use mycelium_core::signature::Shape;
+use mycelium_core::status::ExpiredWhy;
 use mycelium_proto::v1::{self, payload};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
@@ -120,10 +121,26 @@ fn submitted(now: &JobHead) -> JobHead {
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(super) enum EndLine {
     Done(OutputsLine),
-    Failed { failure: Text<FailureId> },
-    UpstreamFailed { cause: Text<JobId> },
+    Failed {
+        failure: Text<FailureId>,
+    },
+    UpstreamFailed {
+        cause: Text<JobId>,
+    },
     Cancelled,
+    Expired {
+        #[serde(with = "Why")]
+        why: ExpiredWhy,
+    },
     Skipped,
+}
+
+/// Which time of a job was over.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ExpiredWhy", rename_all = "SCREAMING_SNAKE_CASE")]
+enum Why {
+    Queue,
+    Total,
 }
 
 impl EndLine {
@@ -133,6 +150,7 @@ impl EndLine {
             End::Failed(failure) => Self::Failed { failure: Text(failure) },
             End::UpstreamFailed(cause) => Self::UpstreamFailed { cause: Text(cause) },
             End::Cancelled => Self::Cancelled,
+            End::Expired(why) => Self::Expired { why },
             End::Skipped => Self::Skipped,
         }
     }
@@ -143,6 +161,7 @@ impl EndLine {
             Self::Failed { failure: Text(failure) } => End::Failed(failure),
             Self::UpstreamFailed { cause: Text(cause) } => End::UpstreamFailed(cause),
             Self::Cancelled => End::Cancelled,
+            Self::Expired { why } => End::Expired(why),
             Self::Skipped => End::Skipped,
         }
     }
@@ -286,7 +305,7 @@ macro_rules! how {
     };
 }
 
-how!(Returned, Failed, Cancelled, HandedBack, NotHeld, ElfLost, ElfLostBefore);
+how!(Returned, Failed, Cancelled, HandedBack, NotHeld, ElfLost, ElfLostBefore, TimedOut);
 
 impl PastLine {
     pub(super) fn of(attempt: &PastAttempt) -> Self {

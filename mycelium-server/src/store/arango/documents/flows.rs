@@ -54,12 +54,15 @@ struct Finished {
     cancelled: u64,
     #[serde(with = "count")]
     skipped: u64,
+    /// Not there where it was not counted: there were none.
+    #[serde(default, with = "count")]
+    expired: u64,
 }
 
 impl From<&FlowRecord> for FlowDocument {
     fn from(record: &FlowRecord) -> Self {
         let FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of } = record;
-        let FinalCounts { done, failed, upstream_failed, cancelled, skipped } = *finished;
+        let FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired } = *finished;
         let creation_date = Date(*created_at);
         Self {
             id: Text(*id),
@@ -69,7 +72,7 @@ impl From<&FlowRecord> for FlowDocument {
             ord: number.0,
             creation_date,
             creation_ms: creation_date.ms(),
-            finished: Finished { done, failed, upstream_failed, cancelled, skipped },
+            finished: Finished { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of: on_behalf_of
                 .map(|Token { job, attempt }| OnBehalfOf { job: Text(job), attempt: attempt.0 }),
         }
@@ -78,14 +81,14 @@ impl From<&FlowRecord> for FlowDocument {
 
 impl From<FlowDocument> for FlowRecord {
     fn from(document: FlowDocument) -> Self {
-        let Finished { done, failed, upstream_failed, cancelled, skipped } = document.finished;
+        let Finished { done, failed, upstream_failed, cancelled, skipped, expired } = document.finished;
         Self {
             id: document.id.0,
             name: document.name.into(),
             labels: document.labels.into(),
             number: FlowNumber(document.ord),
             created_at: document.creation_date.0,
-            finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
+            finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of: document
                 .on_behalf_of
                 .map(|of| Token { job: of.job.0, attempt: Attempt(of.attempt) }),

@@ -6,7 +6,7 @@ mod write;
 
 use mycelium_core::ids::{Attempt, InstanceId, SessionId};
 use mycelium_core::image::{AttemptEnd, PastAttempt, Running};
-use mycelium_core::status::FinalStatus;
+use mycelium_core::status::{ExpiredWhy, FinalStatus};
 use serde::{Deserialize, Serialize};
 
 use super::text::{BuildText, RevisionText, Text};
@@ -28,6 +28,7 @@ pub(in super::super) enum JobStatus {
     Failed,
     UpstreamFailed,
     Cancelled,
+    Expired,
     Skipped,
 }
 
@@ -38,7 +39,34 @@ impl From<FinalStatus> for JobStatus {
             FinalStatus::Failed => Self::Failed,
             FinalStatus::UpstreamFailed => Self::UpstreamFailed,
             FinalStatus::Cancelled => Self::Cancelled,
+            FinalStatus::Expired => Self::Expired,
             FinalStatus::Skipped => Self::Skipped,
+        }
+    }
+}
+
+/// Which time of a job that has expired was over, by name.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(in super::super) enum ExpiredTime {
+    Queue,
+    Total,
+}
+
+impl From<ExpiredWhy> for ExpiredTime {
+    fn from(why: ExpiredWhy) -> Self {
+        match why {
+            ExpiredWhy::Queue => Self::Queue,
+            ExpiredWhy::Total => Self::Total,
+        }
+    }
+}
+
+impl From<ExpiredTime> for ExpiredWhy {
+    fn from(time: ExpiredTime) -> Self {
+        match time {
+            ExpiredTime::Queue => Self::Queue,
+            ExpiredTime::Total => Self::Total,
         }
     }
 }
@@ -101,6 +129,7 @@ enum How {
     NotHeld,
     ElfLost,
     ElfLostBefore,
+    TimedOut,
 }
 
 /// An attempt that is over.

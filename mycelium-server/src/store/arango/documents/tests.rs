@@ -66,17 +66,17 @@ prop_compose! {
         labels in btree_map(any::<String>(), any::<String>(), 0..4),
         number in any::<u64>(),
         created_at in moments(),
-        counts in any::<[u64; 5]>(),
+        counts in any::<[u64; 6]>(),
         of in proptest::option::of((any::<[u8; 16]>(), any::<u32>())),
     ) -> FlowRecord {
-        let [done, failed, upstream_failed, cancelled, skipped] = counts;
+        let [done, failed, upstream_failed, cancelled, skipped, expired] = counts;
         FlowRecord {
             id: FlowId::new(id),
             name: name.into(),
             labels: labels.into(),
             number: FlowNumber(number),
             created_at,
-            finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
+            finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of: of.map(|(job, attempt)| Token { job: JobId::new(job), attempt: Attempt(attempt) }),
         }
     }

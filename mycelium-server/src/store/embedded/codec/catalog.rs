@@ -21,7 +21,7 @@ impl Record for FlowRecord {
     type Key = FlowId;
 
     fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Flow {
-        let FinalCounts { done, failed, upstream_failed, cancelled, skipped } = self.finished;
+        let FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired } = self.finished;
         message::Flow {
             name: self.name.to_string(),
             labels: (&self.labels).into(),
@@ -32,6 +32,7 @@ impl Record for FlowRecord {
             upstream_failed,
             cancelled,
             skipped,
+            expired,
             of_job: self.on_behalf_of.map(|of| of.job.as_bytes().to_vec()).unwrap_or_default(),
             of_attempt: self.on_behalf_of.map_or(0, |of| of.attempt.0),
         }
@@ -48,6 +49,7 @@ impl Record for FlowRecord {
             upstream_failed,
             cancelled,
             skipped,
+            expired,
             of_job,
             of_attempt,
         } = message;
@@ -61,7 +63,7 @@ impl Record for FlowRecord {
             labels: labels.into(),
             number: FlowNumber(number),
             created_at: Timestamp(created_at),
-            finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped },
+            finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of,
         })
     }

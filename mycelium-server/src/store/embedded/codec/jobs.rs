@@ -1,14 +1,14 @@
 //! The records of jobs.
 
 use bytes::Bytes;
-use mycelium_core::effects::End;
+use mycelium_core::effects::{Contents, End};
 use mycelium_core::ids::{
     Attempt, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, JobNumber, PolicyId,
     Revision, SessionId, SubmissionId, Timestamp,
 };
 use mycelium_core::image::{AttemptEnd, JobHead, LiveJob, PastAttempt, Running};
 use mycelium_core::signature::Shape;
-use mycelium_core::status::FinalStatus;
+use mycelium_core::status::{ExpiredWhy, FinalStatus};
 
 use super::super::keys::index::status_tag;
 use super::super::message;
@@ -35,6 +35,23 @@ fn status(tag: u32) -> Result<FinalStatus, Malformed> {
         .into_iter()
         .find(|status| u32::from(status_tag(*status)) == tag)
         .ok_or_else(|| Malformed(format!("{tag} is no status")))
+}
+
+/// Which time of a job was over: part of the format.
+fn expired_tag<C: Contents>(end: &End<C>) -> u32 {
+    match end.expired() {
+        None => 0,
+        Some(ExpiredWhy::Queue) => 1,
+        Some(ExpiredWhy::Total) => 2,
+    }
+}
+
+fn expired(tag: u32) -> Result<ExpiredWhy, Malformed> {
+    match tag {
+        1 => Ok(ExpiredWhy::Queue),
+        2 => Ok(ExpiredWhy::Total),
+        tag => Err(Malformed(format!("a job expired for the unknown reason {tag}"))),
+    }
 }
 
 /// What the messages of a job have in common.
@@ -202,6 +219,7 @@ impl Record for FinishedRecord {
             status: u32::from(status_tag(self.end.status())),
             failure: self.end.failure().map(|failure| failure.as_bytes().to_vec()),
             cause: self.end.cause().map(|cause| cause.as_bytes().to_vec()),
+            expired: expired_tag(&self.end),
             finished_at: self.finished_at.0,
             attempt: self.attempt.0,
             elves_lost: self.elves_lost,
@@ -231,6 +249,7 @@ impl Record for FinishedRecord {
                     End::UpstreamFailed(id(cause, JobId::from_slice, "cause")?)
                 }
                 FinalStatus::Cancelled => End::Cancelled,
+                FinalStatus::Expired => End::Expired(expired(message.expired)?),
                 FinalStatus::Skipped => End::Skipped,
             },
             finished_at: Timestamp(message.finished_at),
@@ -306,6 +325,7 @@ impl message::PastAttempt {
                 AttemptEnd::NotHeld => 5,
                 AttemptEnd::ElfLost => 6,
                 AttemptEnd::ElfLostBefore => 7,
+                AttemptEnd::TimedOut => 8,
             },
         }
     }
@@ -323,6 +343,7 @@ impl message::PastAttempt {
                 5 => AttemptEnd::NotHeld,
                 6 => AttemptEnd::ElfLost,
                 7 => AttemptEnd::ElfLostBefore,
+                8 => AttemptEnd::TimedOut,
                 how => return Err(Malformed(format!("an attempt ended in the unknown way {how}"))),
             },
         })

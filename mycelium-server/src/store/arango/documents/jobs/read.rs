@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::super::text::Text;
 use super::super::time::Date;
 use super::super::{base64, sorted};
-use super::{AttemptDocument, Held, JobStatus};
+use super::{AttemptDocument, ExpiredTime, Held, JobStatus};
 use crate::store::{Error, FinishedRecord, Outline, SpecRecord};
 
 /// A job as it is read: all of it, or what a statement asked for.
@@ -58,6 +58,7 @@ pub(in super::super::super) struct JobDocument {
     end_date: Option<Date>,
     failure: Option<Text<FailureId>>,
     cause: Option<Text<JobId>>,
+    expired: Option<ExpiredTime>,
     elements: Option<u32>,
 }
 
@@ -176,6 +177,7 @@ impl JobDocument {
                 JobStatus::Failed => End::Failed(self.need(self.failure, "failure")?.0),
                 JobStatus::UpstreamFailed => End::UpstreamFailed(self.need(self.cause, "cause")?.0),
                 JobStatus::Cancelled => End::Cancelled,
+                JobStatus::Expired => End::Expired(self.need(self.expired, "expired")?.into()),
                 JobStatus::Skipped => End::Skipped,
                 JobStatus::Pending | JobStatus::Running => {
                     return Err(self.damaged("a finished job has the status of an unfinished one"));

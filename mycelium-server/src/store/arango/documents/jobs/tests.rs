@@ -8,6 +8,7 @@ use mycelium_core::ids::{
 };
 use mycelium_core::image::{JobHead, LiveJob};
 use mycelium_core::signature::Shape;
+use mycelium_core::status::ExpiredWhy;
 use serde_json::Value;
 
 use super::*;
@@ -153,6 +154,8 @@ fn a_job_is_read_as_what_was_written_all_its_life() {
         End::Failed(FailureId::new([9; 16])),
         End::UpstreamFailed(JobId::new([2; 16])),
         End::Cancelled,
+        End::Expired(ExpiredWhy::Queue),
+        End::Expired(ExpiredWhy::Total),
         End::Skipped,
     ] {
         let ended = finished(4, end);

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use super::super::text::Text;
 use super::super::time::Date;
 use super::super::{base64, sorted};
-use super::{AttemptDocument, Held, JobStatus};
+use super::{AttemptDocument, ExpiredTime, Held, JobStatus};
 use crate::store::record::Encoded;
 use crate::store::{JobAfter, JobChange, SpecRecord};
 
@@ -128,7 +128,7 @@ impl<M: SerializeMap> Attributes<M> {
         if self.is_new {
             return Ok(());
         }
-        self.nothing(&["fin", "end_date", "end_ms", "failure", "cause", "elements", "outputs"])
+        self.nothing(&["fin", "end_date", "end_ms", "failure", "cause", "expired", "elements", "outputs"])
     }
 
     fn finished(&mut self, job: &FinishedJob<Encoded>, outputs: Option<&[&str]>) -> Result<(), M::Error> {
@@ -150,6 +150,7 @@ impl<M: SerializeMap> Attributes<M> {
         self.put("end_ms", Date(*finished_at).ms())?;
         self.put_some("failure", end.failure().copied().map(Text))?;
         self.put_some("cause", end.cause().map(Text))?;
+        self.put_some("expired", end.expired().map(ExpiredTime::from))?;
         self.put_some("elements", *elements)?;
         self.put_some("outputs", outputs)?;
         self.tried(*attempt, *elves_lost, *ran, attempts)?;
@@ -220,6 +221,7 @@ impl<M: SerializeMap> Attributes<M> {
             "end_ms",
             "failure",
             "cause",
+            "expired",
             "elements",
             "outputs",
         ])
