@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use mycelium_core::JobView;
 use mycelium_core::effects::Refusal;
 use mycelium_core::ids::JobId;
@@ -16,7 +15,7 @@ use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
 use crate::documents::{Outputs, Spec};
 use crate::report::Report;
-use crate::store::{Damage, FinishedRecord, Reads, isolate};
+use crate::store::{FinishedRecord, isolate};
 
 /// About how many bytes of outputs go into one answer.
 const OUTPUTS_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -144,47 +143,50 @@ pub(crate) struct JobOutputs {
 }
 
 /// The outputs of the first of some jobs, as many as go into one answer; at least of one.
+///
+/// Most of those that are asked for are DONE and have outputs, which tells all that there is to tell of them: where the
+/// others stand is looked up for them alone.
 pub(crate) async fn outputs(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<JobOutputs>, CallError> {
-    let found = find_all(handle, ids.clone()).await?;
-    let mut jobs = Vec::with_capacity(ids.len());
-    for (id, found) in ids.into_iter().zip(found) {
-        jobs.push((id, found.ok_or(Refusal::JobNotFound(id))?.status()));
-    }
-    outputs_up_to(&**handle.store(), &jobs, OUTPUTS_BYTES_MAX).await
-}
-
-/// Outputs of `jobs` in their order, until about `bytes_max` are reached; at least one.
-async fn outputs_up_to(
-    store: &dyn Reads,
-    jobs: &[(JobId, Status)],
-    bytes_max: usize,
-) -> Result<Vec<JobOutputs>, CallError> {
     // What is read and does not fit is read in vain.
     const CHUNK: usize = 8;
-    let mut answered = Vec::with_capacity(jobs.len());
+    let store = handle.store();
+    let mut answered = Vec::with_capacity(ids.len());
     let mut bytes = 0;
-    for chunk in jobs.chunks(CHUNK) {
-        let done: Vec<JobId> = chunk
-            .iter()
-            .filter(|(_, status)| *status == Status::Final(FinalStatus::Done))
-            .map(|(id, _)| *id)
-            .collect();
-        let mut encoded: HashMap<JobId, Result<Option<Bytes>, Damage>> =
-            done.iter().copied().zip(isolate(&done, |done| store.outputs(done)).await?).collect();
-        for (id, status) in chunk {
-            let encoded = match encoded.remove(id).unwrap_or(Ok(None)) {
-                Ok(encoded) => encoded.unwrap_or_default(),
+    let mut statuses: Option<HashMap<JobId, Status>> = None;
+    for (place, chunk) in ids.chunks(CHUNK).enumerate() {
+        let read = isolate(chunk, |chunk| store.outputs(chunk)).await?;
+        for (index, (&id, read)) in chunk.iter().zip(read).enumerate() {
+            let mut encoded = match read {
+                Ok(encoded) => encoded,
                 // Who goes on asking for the rest is told which one is damaged.
                 Err(_) if !answered.is_empty() => return Ok(answered),
                 Err(what) => return Err(CallError::Unreadable(format!("the outputs of job {id}: {what}"))),
             };
-            if !answered.is_empty() && bytes + encoded.len() > bytes_max {
+            let mut status = Status::Final(FinalStatus::Done);
+            if encoded.is_none() {
+                let statuses = match &mut statuses {
+                    Some(statuses) => statuses,
+                    none => none.insert(statuses_of(handle, &ids[place * CHUNK + index..]).await?),
+                };
+                status = *statuses.get(&id).ok_or(Refusal::JobNotFound(id))?;
+                // It may have ended between the two questions.
+                if status == Status::Final(FinalStatus::Done) {
+                    encoded = store.outputs(&[id]).await?.pop().flatten();
+                }
+            }
+            let encoded = encoded.unwrap_or_default();
+            if !answered.is_empty() && bytes + encoded.len() > OUTPUTS_BYTES_MAX {
                 return Ok(answered);
             }
             bytes += encoded.len() + 32;
-            let outputs = Outputs::decode(*id, encoded)?;
-            answered.push(JobOutputs { job: *id, status: *status, outputs });
+            answered.push(JobOutputs { job: id, status, outputs: Outputs::decode(id, encoded)? });
         }
     }
     Ok(answered)
+}
+
+/// Where those of some jobs stand that there are.
+async fn statuses_of(handle: &Handle, ids: &[JobId]) -> Result<HashMap<JobId, Status>, CallError> {
+    let found = find_all(handle, ids.to_vec()).await?;
+    Ok(found.iter().flatten().map(|job| (job.id(), job.status())).collect())
 }
