@@ -38,7 +38,7 @@ impl Clock {
 }
 
 /// The machine's clock as it is set now. One that stands before 1970 is taken for 1970.
-fn wall() -> Timestamp {
+pub(crate) fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Timestamp(micros(since))
 }

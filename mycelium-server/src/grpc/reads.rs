@@ -8,13 +8,14 @@ use prost::Message as _;
 
 use super::convert;
 use crate::broker::{Handle, StoreState};
+use crate::clock;
 use crate::error::Error;
 use crate::queries::flows::FlowName;
 use crate::queries::graph::Root;
 use crate::queries::jobs::{JobDetails, Shows};
 use crate::queries::lineage::LineageOf;
 use crate::queries::list::JobsQuery;
-use crate::queries::{PageOf, attempts, elves, explain, failures, flows, graph, jobs, lineage, list};
+use crate::queries::{PageOf, attempts, elves, explain, failures, filter, flows, graph, jobs, lineage, list};
 
 /// What an answer has beside the specification and what else is measured: tags, lengths, the head of the message.
 const ANSWER_SPARE_BYTES: usize = 1024;
@@ -65,19 +66,9 @@ pub(super) async fn list_jobs(
     handle: &Handle,
     request: v1::ListJobsRequest,
 ) -> Result<v1::ListJobsResponse, Error> {
-    let flow = match request.flow_id.len() {
-        0 => None,
-        _ => Some(convert::flow_id("flow_id", &request.flow_id)?),
-    };
-    let statuses = request.statuses.iter().enumerate();
-    let query = JobsQuery {
-        flow,
-        elf: given(request.elf),
-        task: given(request.task),
-        statuses: statuses.map(|(index, status)| read_status(index, *status)).collect::<Result<_, _>>()?,
-        labels: request.labels.into(),
-        finished_from: request.finished_from.as_ref().map(convert::moment),
-        finished_before: request.finished_before.as_ref().map(convert::moment),
+    let query = match request.filter.as_str() {
+        "" => listed_by_fields(&request)?,
+        filter => listed_by_filter(handle, filter, &request).await?,
     };
     let page = list::jobs(handle, query, &page_of(request.page_token, request.page_size)).await?;
     Ok(v1::ListJobsResponse {
@@ -85,6 +76,60 @@ pub(super) async fn list_jobs(
         next_page_token: page.next,
         unreadable: page.unreadable,
     })
+}
+
+fn listed_by_fields(request: &v1::ListJobsRequest) -> Result<JobsQuery, Error> {
+    let flow = match request.flow_id.len() {
+        0 => None,
+        _ => Some(convert::flow_id("flow_id", &request.flow_id)?),
+    };
+    let statuses = request.statuses.iter().enumerate();
+    Ok(JobsQuery {
+        flow,
+        elf: given(request.elf.clone()),
+        task: given(request.task.clone()),
+        statuses: statuses.map(|(index, status)| read_status(index, *status)).collect::<Result<_, _>>()?,
+        labels: request.labels.clone().into(),
+        finished_from: request.finished_from.as_ref().map(convert::moment),
+        finished_before: request.finished_before.as_ref().map(convert::moment),
+        failure: None,
+        text: None,
+    })
+}
+
+/// What the words of a filter ask for, which stand in place of the other fields.
+async fn listed_by_filter(
+    handle: &Handle,
+    filter: &str,
+    request: &v1::ListJobsRequest,
+) -> Result<JobsQuery, Error> {
+    let v1::ListJobsRequest { page_size, page_token, mycelium, filter: _, .. } = request.clone();
+    let alone = v1::ListJobsRequest {
+        mycelium,
+        filter: filter.to_owned(),
+        page_size,
+        page_token,
+        ..v1::ListJobsRequest::default()
+    };
+    if alone != *request {
+        return Err(Error::field(
+            "filter",
+            "stands in place of the fields that say which jobs, and some are given",
+        ));
+    }
+    let filter =
+        filter::parse(filter, clock::wall()).map_err(|error| Error::field("filter", error.to_string()))?;
+    let flow = match &filter.flow {
+        None => None,
+        Some(named) => {
+            let named = match named.parse() {
+                Ok(id) => FlowName::Id(id),
+                Err(_) => FlowName::Name(named.clone()),
+            };
+            Some(flows::flow(handle, named).await?.record.id)
+        }
+    };
+    Ok(filter.query(flow))
 }
 
 fn read_status(index: usize, status: i32) -> Result<Status, Error> {

@@ -12,11 +12,14 @@ use super::jobs::Job;
 use super::page::{self, Page, PageOf, invalid_token, left_out};
 use crate::broker::{CallError, Handle};
 use crate::error::Error;
-use crate::store::FinishedQuery;
+use crate::store::{FailurePrefix, FinishedQuery, OccurrenceRecord, isolate};
 
 /// Tokens of a list of jobs: among the unfinished, or the finished ones.
 const UNFINISHED: char = 'u';
 const FINISHED: char = 'f';
+
+/// How many occurrences of failures are read at once.
+const OCCURRENCES_READ: usize = 32;
 
 /// Which jobs to list.
 #[derive(Debug, Clone, Default)]
@@ -142,18 +145,63 @@ pub(crate) struct JobsQuery {
     pub(crate) finished_from: Option<Timestamp>,
     /// Those that ended before this moment.
     pub(crate) finished_before: Option<Timestamp>,
+    /// Those that failed so.
+    pub(crate) failure: Option<FailurePrefix>,
+    /// Those whose failure has this in its message; in lower case.
+    pub(crate) text: Option<String>,
 }
 
 /// A page of the jobs of a mycelium.
 pub(crate) async fn jobs(handle: &Handle, query: JobsQuery, page: &PageOf) -> Result<Page<Job>, Error> {
     let cursor = JobCursor::read(&page.token)?;
-    let JobsPage { jobs, next, unreadable } = jobs_page(handle, &query.into(), cursor, page.limit()).await?;
+    let text = query.text.clone();
+    let JobsPage { mut jobs, next, unreadable } =
+        jobs_page(handle, &query.into(), cursor, page.limit()).await?;
+    if let Some(text) = text {
+        jobs = having_failed_with(handle, jobs, &text).await?;
+    }
     Ok(Page { entries: jobs, next: next.map(JobCursor::token).unwrap_or_default(), unreadable })
+}
+
+/// Those of some jobs whose failure has `text` in its message; it is in lower case, and they need not be.
+async fn having_failed_with(handle: &Handle, jobs: Vec<Job>, text: &str) -> Result<Vec<Job>, CallError> {
+    let failed = |job: &Job| match job {
+        Job::Finished(record) => record.end.failure().map(|failure| (*failure, record.head.id)),
+        Job::Unfinished(_) => None,
+    };
+    let (of, jobs): (Vec<_>, Vec<Job>) =
+        jobs.into_iter().filter_map(|job| Some((failed(&job)?, job))).unzip();
+    let mut has_it = Vec::with_capacity(jobs.len());
+    // Messages may be long, and of all that are read at once none is kept.
+    for of in of.chunks(OCCURRENCES_READ) {
+        // What a damaged occurrence said is not known.
+        let occurrences = isolate(of, |of| handle.store().occurrences_of(of)).await?;
+        let says = |occurrence: OccurrenceRecord| occurrence.message.to_lowercase().contains(text);
+        has_it.extend(occurrences.into_iter().map(|read| read.ok().flatten().is_some_and(says)));
+    }
+    Ok(jobs.into_iter().zip(has_it).filter_map(|(job, has_it)| has_it.then_some(job)).collect())
 }
 
 impl From<JobsQuery> for JobFilter {
     fn from(query: JobsQuery) -> Self {
-        let JobsQuery { flow, elf, task, statuses, labels, finished_from, finished_before } = query;
+        let JobsQuery {
+            flow,
+            elf,
+            task,
+            mut statuses,
+            labels,
+            finished_from,
+            finished_before,
+            failure,
+            text,
+        } = query;
+        if failure.is_some() || text.is_some() {
+            let failed = Status::Final(FinalStatus::Failed);
+            if !statuses.is_empty() && !statuses.contains(&failed) {
+                return Self::default();
+            }
+            statuses = vec![failed];
+        }
         let any = statuses.is_empty();
         let by_time = finished_from.is_some() || finished_before.is_some();
         let (mut unfinished, mut finished): (Vec<Status>, Vec<FinalStatus>) = Default::default();
@@ -179,6 +227,7 @@ impl From<JobsQuery> for JobFilter {
                 task,
                 statuses: finished,
                 labels,
+                failure,
                 finished_from,
                 finished_before,
                 after: None,

@@ -12,6 +12,7 @@ mod elements;
 pub(crate) mod elves;
 pub(crate) mod explain;
 pub(crate) mod failures;
+pub(crate) mod filter;
 pub(crate) mod flows;
 pub(crate) mod graph;
 pub(crate) mod jobs;

@@ -35,7 +35,9 @@ pub use error::{Error, Lack};
 pub use faulty::FaultyStore;
 pub use known::Knowledge;
 pub use memory::MemoryStore;
-pub use query::{FailureCursor, FinishedPage, FinishedQuery, FlowPage, FlowQuery, Listed, RevisionCursor};
+pub use query::{
+    FailureCursor, FailurePrefix, FinishedPage, FinishedQuery, FlowPage, FlowQuery, Listed, RevisionCursor,
+};
 pub use record::{
     Batch, BlobDigest, BlobRole, BlobUse, Edge, Edges, ElfRecord, FailureRecord, FinishedRecord, JobAfter,
     JobChange, Known, NewFailure, OccurrenceRecord, Outline, RevisionRecord, Seen, SpecRecord,

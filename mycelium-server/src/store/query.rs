@@ -1,6 +1,8 @@
 //! What lists are asked for, and what they answer.
 
-use mycelium_core::ids::{FinishNumber, FlowId, FlowNumber, Timestamp};
+use std::str::FromStr;
+
+use mycelium_core::ids::{FailureId, FinishNumber, FlowId, FlowNumber, Timestamp};
 use mycelium_core::image::FlowRecord;
 use mycelium_core::labels::Labels;
 use mycelium_core::status::FinalStatus;
@@ -20,6 +22,8 @@ pub struct FinishedQuery {
     pub statuses: Vec<FinalStatus>,
     /// Only those with all of these labels.
     pub labels: Labels,
+    /// Only those that failed with a failure whose id begins so.
+    pub failure: Option<FailurePrefix>,
     /// Only those that finished at or after this moment, in microseconds since the Unix epoch.
     pub finished_from: Option<Timestamp>,
     /// Only those that finished before this moment.
@@ -38,6 +42,10 @@ impl FinishedQuery {
             && self.task.as_deref().is_none_or(|task| task == &*job.head.task)
             && (self.statuses.is_empty() || self.statuses.contains(&job.end.status()))
             && job.head.labels.contain(&self.labels)
+            && self
+                .failure
+                .as_ref()
+                .is_none_or(|prefix| job.end.failure().is_some_and(|id| prefix.begins(*id)))
             && self.finished_from.is_none_or(|from| from <= job.finished_at)
             && self.finished_before.is_none_or(|before| job.finished_at < before)
     }
@@ -127,3 +135,45 @@ pub struct RevisionCursor(pub Vec<u8>);
 /// A place in a list of failures.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FailureCursor(pub Vec<u8>);
+
+/// The beginning of the id of a failure: at most 32 hexadecimal digits, hyphens left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailurePrefix(String);
+
+impl FromStr for FailurePrefix {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits: String = text.chars().filter(|digit| *digit != '-').collect();
+        if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err("a failure is named by its id or the first of its hexadecimal digits");
+        }
+        Ok(Self(digits.to_lowercase()))
+    }
+}
+
+impl FailurePrefix {
+    /// Whether an id begins so.
+    pub fn begins(&self, id: FailureId) -> bool {
+        let digit = |index: usize| {
+            let byte = id.as_bytes().get(index / 2)?;
+            char::from_digit((if index.is_multiple_of(2) { byte >> 4 } else { byte & 0xf }).into(), 16)
+        };
+        self.0.chars().enumerate().all(|(index, wanted)| digit(index) == Some(wanted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_begins_with_its_digits() {
+        let id = FailureId::new([0xab, 0x12, 0xcd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0f]);
+        for (prefix, begins) in [("a", true), ("ab1", true), ("AB12", true), ("ab13", false), ("b", false)] {
+            assert_eq!(prefix.parse::<FailurePrefix>().unwrap().begins(id), begins, "{prefix}");
+        }
+        assert!(id.to_string().parse::<FailurePrefix>().unwrap().begins(id));
+        assert!("".parse::<FailurePrefix>().is_err() && "a".repeat(33).parse::<FailurePrefix>().is_err());
+    }
+}

@@ -18,9 +18,15 @@ use crate::views::{status_name, views};
     after_help = "JSON: an array of {job_id, flow_id, elf, task, status, priority, attempt, elves_lost, \
     waiting_for, submitted_at, assigned_at, started_at, finished_at, instance_id, revision, failure_id, cause_job_id, elements, \
     labels}.\n\n\
-    Example: mycelium jobs --flow 'daily report' --status failed --status upstream_failed"
+    Examples:\n  mycelium jobs --flow 'daily report' --status failed --status upstream_failed\n  \
+    mycelium jobs 'status:failed elf:scale label.customer=acme since:2h text:\"over quota\"'"
 )]
 pub(crate) struct Args {
+    /// Which jobs, in words: status:failed,cancelled flow:NAME elf:NAME task:NAME label.KEY=VALUE since:2h until:30m
+    /// failure:ab12 text:"over quota". All must hold. A moment is a span of time before now, or written out in UTC; a value
+    /// with blanks stands in quotes.
+    #[arg(value_name = "FILTER", conflicts_with_all = ["flow", "elf", "task", "status", "labels"])]
+    filter: Option<String>,
     /// Only jobs of this flow, named by its id or its name; of several flows of one name the newest is meant.
     #[arg(long, value_name = "NAME|ID")]
     flow: Option<String>,
@@ -74,6 +80,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         task: args.task.unwrap_or_default(),
         statuses: args.status.into_iter().map(Into::into).collect(),
         labels: args.labels.into_iter().collect(),
+        filter: args.filter.unwrap_or_default(),
         ..ListJobsRequest::default()
     };
     let (jobs, are_more) = list(mycelium, request, args.limit as usize).await?;

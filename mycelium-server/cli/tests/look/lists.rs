@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
-use elf_runtime::{Arguments, Elf as _, TaskError, args, list, machine_elf};
+use elf_runtime::v1::ListJobsRequest;
+use elf_runtime::{Arguments, Elf as _, JobId, TaskError, args, list, machine_elf};
 use serde_json::{Value, json};
 
 use crate::support::scale::{Scale, Served};
@@ -85,6 +86,90 @@ async fn jobs_are_listed_by_what_is_asked_for_and_shown_with_their_values() {
     let flows = broker.json(&["flows", "--name", FLOW]).await;
     assert_eq!((flows.as_array().unwrap().len(), &flows[0]["counts"]["done"]), (1, &json!(2)));
     assert!(broker.run(&["flows"]).await.good().contains("the \"daily\""));
+    served.stop().await;
+}
+
+/// Fails with the words that it is told.
+struct Moody;
+
+#[machine_elf]
+impl Moody {
+    async fn task_fail(&self, why: String) -> Result<i64, TaskError> {
+        Err(TaskError::new("Moody", why))
+    }
+
+    async fn task_burst(&self) -> Result<i64, TaskError> {
+        Err(TaskError::new("Burst", "too much quota".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_found_by_words() {
+    let (broker, mycelium, served) = start(ELF, 8).await;
+    let moody = tokio::spawn(mycelium.serve().elf("moody", Moody).run());
+    let flow = mycelium.flow("the daily").with_label("site", "north");
+    let tasks = Moody::tasks(&flow, "moody");
+    let quota = tasks.task_fail("You are over QUOTA today").with_label("customer", "acme").id();
+    let other = tasks.task_fail("no").id();
+    let burst = tasks.task_burst().id();
+    let done = Scale::tasks(&flow, ELF).task_weigh("bee").id();
+    within(flow.submit().await.unwrap().wait()).await.unwrap();
+    let waiting = mycelium.flow("waiting");
+    let waits = waiting.call("nobody", "task_never", args! {}).id();
+    waiting.submit().await.unwrap();
+
+    let failure_of = async |job: JobId| {
+        let id = broker.json(&["job", &job.to_string()]).await["failure_id"].as_str().unwrap().to_owned();
+        id.replace('-', "")
+    };
+    let (snapped, burst_id) = (failure_of(quota).await, failure_of(burst).await);
+    let first_digits = |id: &str, other: &str| {
+        let same = id.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+        id[..same + 1].to_uppercase()
+    };
+    for (filter, found) in [
+        ("status:failed".to_owned(), vec![quota, other, burst]),
+        ("status:done,ready elf:nobody".to_owned(), vec![waits]),
+        ("flow:'the daily' task:task_burst".to_owned(), vec![burst]),
+        (format!("flow:{}", flow.id()), vec![quota, other, burst, done]),
+        ("label.customer=acme".to_owned(), vec![quota]),
+        ("since:1h".to_owned(), vec![quota, other, burst, done]),
+        ("until:1h".to_owned(), vec![]),
+        ("since:2001-01-01T00:00:00Z status:done".to_owned(), vec![done]),
+        (format!("failure:{snapped}"), vec![quota, other]),
+        (format!("failure:{}", first_digits(&burst_id, &snapped)), vec![burst]),
+        ("text:\"over quota\"".to_owned(), vec![quota]),
+        ("text:Quota".to_owned(), vec![quota, burst]),
+        ("text:quota elf:moody task:task_fail".to_owned(), vec![quota]),
+        ("text:quota status:done".to_owned(), vec![]),
+    ] {
+        let jobs = broker.json(&["jobs", &filter]).await;
+        let ids: BTreeSet<_> =
+            jobs.as_array().unwrap().iter().map(|job| job["job_id"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(ids, found.iter().map(ToString::to_string).collect(), "{filter}");
+    }
+    // A page may be sifted until nothing is left of it: the list goes on.
+    let (jobs, _note) = broker.json_with_note(&["jobs", "text:quota", "--limit", "1"]).await;
+    assert_eq!(jobs.as_array().unwrap().len(), 1);
+
+    for (filter, why) in [
+        ("colour:red", "there is no field `colour`"),
+        ("status:broken", "there is no status `broken`"),
+        ("text:\"open", "a quote is not closed"),
+        ("since:later", "a moment is a span of time before now"),
+        ("flow:nightly", "nightly"),
+    ] {
+        let said = broker.run(&["jobs", filter]).await.bad(1);
+        assert!(said.contains(why), "{filter}: {said}");
+    }
+    let request = ListJobsRequest {
+        filter: "status:failed".to_owned(),
+        elf: "moody".to_owned(),
+        ..ListJobsRequest::default()
+    };
+    let refusal = mycelium.list_jobs(request).await.unwrap_err().to_string();
+    assert!(refusal.contains("stands in place of the fields"), "{refusal}");
+    moody.abort();
     served.stop().await;
 }
 

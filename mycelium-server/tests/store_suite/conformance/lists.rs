@@ -14,7 +14,12 @@ fn finish_many(world: &mut World, step: u64) -> Vec<FinishedRecord> {
     let mut records = Vec::new();
     for number in 1..=120_u8 {
         let status = FinalStatus::ALL[usize::from(number) % 7 % 6];
+        let end = match status {
+            Failed => End::Failed(failure(number % 4)),
+            status => finished(number, 1, status).end,
+        };
         let record = FinishedRecord {
+            end,
             head: JobHead {
                 flow: flow(number % 3),
                 elf: ["scale", "storage"][usize::from(number % 2)].into(),
@@ -77,6 +82,9 @@ fn fits(record: &FinishedRecord, query: &FinishedQuery) -> bool {
     for (key, value) in query.labels.iter() {
         fits &= record.head.labels.iter().any(|label| label == (key, value));
     }
+    if let Some(prefix) = &query.failure {
+        fits &= record.end.failure().is_some_and(|id| prefix.begins(*id));
+    }
     if let Some(from) = query.finished_from {
         fits &= record.finished_at >= from;
     }
@@ -100,6 +108,19 @@ pub(crate) fn finished_jobs_are_listed_by_every_filter(world: &mut World) {
     }
     world.reopen();
     check(world, &records, &ALL);
+}
+
+pub(crate) fn jobs_are_listed_by_the_beginning_of_their_failure(world: &mut World) {
+    let records = finish_many(world, 1);
+    let id = *records.iter().find_map(|record| record.end.failure()).unwrap();
+    let other = records.iter().filter_map(|record| record.end.failure()).find(|other| **other != id).unwrap();
+    let digits = id.to_string();
+    for failure in [&digits, &digits[..6], &digits[..1], &other.to_string()] {
+        for flow in [None, Some(flow(1))] {
+            let failure = Some(failure.parse().unwrap());
+            check(world, &records, &FinishedQuery { flow, failure, limit: 7, ..ALL });
+        }
+    }
 }
 
 pub(crate) fn a_page_reads_at_most_one_entry_more(world: &mut World) {

@@ -57,6 +57,7 @@ macro_rules! suite {
             }
             lists {
                 finished_jobs_are_listed_by_every_filter,
+                jobs_are_listed_by_the_beginning_of_their_failure,
                 a_page_reads_at_most_one_entry_more,
                 a_list_bounded_in_time_is_exact,
                 a_list_is_exact_after_the_clock_was_set_back,
@@ -91,6 +92,7 @@ const ALL: FinishedQuery = FinishedQuery {
     task: None,
     statuses: Vec::new(),
     labels: Labels::NONE,
+    failure: None,
     finished_from: None,
     finished_before: None,
     after: None,
