@@ -7,6 +7,7 @@ use std::time::Duration;
 use mycelium_proto::limits::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
 
 use self::Range::{Any, AtLeast, Between};
+use crate::retention::Retention;
 
 /// The most that [`Config::queue_max`] and [`Config::batch_max`] may be. Far beyond what is of use, and far below what
 /// the channels that they size can take.
@@ -15,6 +16,7 @@ const QUEUE_MAX: usize = 1 << 20;
 /// of it, which is then more than the largest message.
 const BUDGET_MIN: usize = 64 * 1024 * 1024;
 
+const GIB: u64 = 1024 * 1024 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The least of what must not be zero.
@@ -33,16 +35,18 @@ macro_rules! settings {
             )+
             /// Where the scheduler runs. Default: on a thread of its own.
             pub scheduler: SchedulerPlace,
+            /// How long finished flows are kept. Default: for ever.
+            pub retention: Retention,
         }
 
         impl Default for Config {
             fn default() -> Self {
-                Self { $($name: $default,)+ scheduler: SchedulerPlace::OwnThread }
+                Self { $($name: $default,)+ scheduler: SchedulerPlace::OwnThread, retention: Retention::default() }
             }
         }
 
         impl Config {
-            /// All settings but [`scheduler`](Self::scheduler), in the order of the fields.
+            /// All settings but [`scheduler`](Self::scheduler) and [`retention`](Self::retention), in the order of the fields.
             pub const SETTINGS: &'static [Setting] = &[$(
                 Setting {
                     name: stringify!($name),
@@ -108,6 +112,9 @@ settings! {
     /// How long a mycelium in a database stays that of a broker that is not heard of; then another one may take it over.
     /// Renewed every third of it. Of no use to the other stores.
     store_lease: Duration = Duration::from_secs(15), Between(Value::Time(SECOND), Value::Time(HOUR));
+    /// How large the store of a mycelium, with its large values, may become before the log warns of it, every ten minutes;
+    /// 0: never. Of no use to a store that is not in the data folder.
+    store_size_alarm: u64 = 10 * GIB, Any;
     /// The most mycelia; beyond it none is made (`MYCELIA_FULL`).
     mycelia_max: usize = 10_000, AtLeast(Value::Number(1));
     /// The most mycelia that are open at once, beside `default`; when as many are in use, calls to another are refused with

@@ -263,6 +263,9 @@ fn refusal_code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
         Refusal::DependencyCycle(_) => (Code::InvalidArgument, reason::DEPENDENCY_CYCLE),
         Refusal::SubmissionOutOfOrder { .. } => (Code::FailedPrecondition, reason::SUBMISSION_OUT_OF_ORDER),
         Refusal::BacklogFull { .. } => (Code::ResourceExhausted, reason::BACKLOG_FULL),
+        Refusal::FlowDeleting(_) => (Code::Unavailable, reason::FLOW_DELETING),
+        Refusal::FlowDeleted(_) => (Code::FailedPrecondition, reason::FLOW_DELETED),
+        Refusal::OriginDeleted(_) => (Code::FailedPrecondition, reason::ORIGIN_DELETED),
         Refusal::NotRetryable(_) => (Code::FailedPrecondition, reason::JOB_NOT_RETRYABLE),
         // The handle reads the preconditions again; what stays stale it answers as busy. Other refusals to come are
         // answered so until they have a reason of their own.

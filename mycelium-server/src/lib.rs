@@ -24,6 +24,7 @@ mod private;
 mod queries;
 mod report;
 mod reservation;
+mod retention;
 mod server;
 mod spawn;
 pub mod store;
@@ -36,5 +37,6 @@ pub use config::{
     Value as SettingValue,
 };
 pub use defect::log_panics;
+pub use retention::{InvalidRetention, Retention};
 pub use server::{Broker, Error, RunningBroker};
 pub use transport::raise_descriptor_limit;

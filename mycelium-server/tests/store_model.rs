@@ -8,7 +8,8 @@ use mycelium_core::ids::{Attempt, FinishNumber, FlowNumber, InstanceId, SessionI
 use mycelium_core::image::{FlowRecord, JobHead, LiveJob, PropagationRecord, SessionRecord};
 use mycelium_core::status::FinalStatus;
 use mycelium_server::store::{
-    Batch, ElfRecord, FinishedQuery, FinishedRecord, FlowQuery, JobAfter, JobChange, RevisionRecord,
+    Batch, Edges, ElfRecord, Erased, FinishedQuery, FinishedRecord, FlowQuery, JobAfter, JobChange,
+    RevisionRecord,
 };
 use proptest::prelude::*;
 
@@ -101,7 +102,7 @@ impl Model {
         for (number, step) in &turn.steps {
             let state = std::mem::take(&mut self.jobs[usize::from(*number)]);
             let mut ended = None;
-            let mut after = match step {
+            let after = match step {
                 Step::Live => JobAfter::Live(LiveJob {
                     attempt: Attempt(u32::from(*number)),
                     submission: number.is_multiple_of(2).then(|| submission(0)),
@@ -118,9 +119,10 @@ impl Model {
                 State::Absent => created(*number, &[number / 2, 100], after.clone()),
                 State::Live => change(*number, after.clone()),
                 State::Finished(record) => {
-                    // A finished job is never dropped.
+                    // A finished job is never dropped: it is deleted.
                     if let JobAfter::Dropped = after {
-                        after = JobAfter::Live(waiting(*number));
+                        batch.erased.push(erased(*number, &record));
+                        continue;
                     }
                     let revived = revived(&record);
                     JobChange { revived, ..change(*number, after.clone()) }
@@ -149,6 +151,17 @@ impl Model {
             finish_number: FinishNumber(self.finish_number),
             ..finished(number, 0, status)
         }
+    }
+}
+
+fn erased(number: u8, record: &FinishedRecord) -> Erased {
+    Erased {
+        head: record.head.clone(),
+        finish_number: record.finish_number,
+        status: record.end.status(),
+        outputs_bytes: 0,
+        edges: Edges { depends_on: vec![job(number / 2), job(100)], gathered_by: None },
+        stub: None,
     }
 }
 

@@ -39,6 +39,13 @@ pub const SIGNATURE_MISMATCH: &str = "SIGNATURE_MISMATCH";
 pub const JOB_NOT_FOUND: &str = "JOB_NOT_FOUND";
 /// No flow has this id or name. `NOT_FOUND`.
 pub const FLOW_NOT_FOUND: &str = "FLOW_NOT_FOUND";
+/// The flow is being deleted. Once that is done its id is free, and the same call may be repeated. `UNAVAILABLE`.
+pub const FLOW_DELETING: &str = "FLOW_DELETING";
+/// The flow was deleted, and a stub of it is left, which takes in no jobs. `FAILED_PRECONDITION`.
+pub const FLOW_DELETED: &str = "FLOW_DELETED";
+/// The values of a job were deleted with its flow, or are about to be: nothing can come of it any more.
+/// `FAILED_PRECONDITION`.
+pub const ORIGIN_DELETED: &str = "ORIGIN_DELETED";
 /// No elf of this name has ever connected. `NOT_FOUND`.
 pub const ELF_NOT_FOUND: &str = "ELF_NOT_FOUND";
 /// No such revision of this elf or task is kept. `NOT_FOUND`.

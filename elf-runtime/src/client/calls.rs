@@ -66,6 +66,12 @@ calls! {
     cancel_jobs(CancelJobsRequest) -> CancelJobsResponse;
     /// Retries failed and cancelled jobs, with the jobs that waited for them.
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse;
+    /// Deletes flows with their jobs, or says what would become of them.
+    delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse;
+    /// Deletes the flows that are made of these jobs.
+    delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse;
+    /// Keeps flows from being deleted, or no longer.
+    pin_flows(PinFlowsRequest) -> PinFlowsResponse;
     /// The lineage of a result: what it was computed from, or what was computed from it, in pages.
     get_lineage(GetLineageRequest) -> GetLineageResponse;
     /// Why a job is in its state.

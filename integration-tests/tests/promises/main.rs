@@ -17,6 +17,7 @@ mod commit_failures;
 mod conditions;
 mod damaged_record;
 mod declared_types;
+mod deletion;
 mod disk_full;
 mod elf_killed;
 mod evaluation_killed;

@@ -42,6 +42,8 @@ impl World {
                 created_at: Timestamp(1),
                 finished: FinalCounts::default(),
                 on_behalf_of: None,
+                pinned: false,
+                deleted_at: None,
             },
             elf: "bench elf".into(),
             task: "task_nothing".into(),

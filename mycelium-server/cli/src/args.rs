@@ -9,8 +9,8 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    cancel, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, moving, mycelia, proto,
-    retry, serve, store, watch, why,
+    cancel, delete, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, moving, mycelia,
+    proto, retry, serve, store, watch, why,
 };
 use crate::output::Format;
 
@@ -130,6 +130,8 @@ pub(crate) enum Command {
     Why(why::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
+    Delete(delete::DeleteArgs),
+    Pin(delete::PinArgs),
     Watch(watch::Args),
     Store(store::Args),
     Export(moving::ExportArgs),

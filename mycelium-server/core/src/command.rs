@@ -13,6 +13,10 @@ use crate::policy::Policy;
 use crate::signature::{Judged, Signature};
 use crate::status::FinalStatus;
 
+mod deletion;
+
+pub use deletion::{Delete, DeletionTo, Deletions, Pin};
+
 /// One thing that happened.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -22,6 +26,12 @@ pub enum Command {
     Cancel(Cancel),
     /// Finished jobs are to be brought back.
     Retry(Retry),
+    /// Flows are to be deleted.
+    Delete(Delete),
+    /// Deletions of flows have come further.
+    Deletions(Deletions),
+    /// Flows are to be kept from being deleted, or no longer.
+    Pin(Pin),
     /// An instance said hello.
     Hello(Hello),
     /// The stream of a session closed; the session lives on until its lease runs out.
@@ -241,6 +251,8 @@ pub struct KnownFinished {
     pub status: FinalStatus,
     /// Digest of its content.
     pub digest: ContentDigest,
+    /// Whether its values have been deleted: its flow is a stub.
+    pub is_stub: bool,
 }
 
 /// Jobs to cancel.

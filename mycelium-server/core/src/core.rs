@@ -7,6 +7,7 @@ use crate::command::Command;
 use crate::config::Config;
 #[cfg(feature = "planted-bugs")]
 use crate::config::PlantedBug;
+use crate::deletions::{Deleting, Deletions};
 use crate::effects::{Effects, Send};
 use crate::emit::Emitting;
 use crate::evaluations::Evaluations;
@@ -46,6 +47,7 @@ pub struct Core {
     submissions: Submissions,
     evaluations: Evaluations,
     propagation: Propagation,
+    deletions: Deletions,
     timers: Timers,
     work: Backlog,
     outbox: Outbox,
@@ -59,6 +61,7 @@ struct Parts<'a> {
     graph: Graph<'a>,
     sessions: &'a mut Sessions,
     submissions: &'a mut Submissions,
+    deletions: &'a mut Deletions,
     work: &'a mut Backlog,
     outbox: &'a mut Outbox,
     outcomes_stale: &'a mut u64,
@@ -74,6 +77,7 @@ impl Core {
             submissions: Submissions::new(commit),
             evaluations: Evaluations::after(config.evaluations_after),
             propagation: Propagation::default(),
+            deletions: Deletions::default(),
             timers: Timers::default(),
             work: Backlog::default(),
             outbox: Outbox::default(),
@@ -92,7 +96,13 @@ impl Core {
         match command {
             Command::Submit(submit) => self.submitting().on_submit(now, submit, effects),
             Command::Cancel(cancel) => self.cancelling().on_cancel(now, cancel, effects),
-            Command::Retry(retry) => self.graph().on_retry(retry, effects),
+            Command::Retry(retry) => {
+                let Parts { mut graph, deletions, .. } = self.parts();
+                graph.on_retry(retry, deletions, effects);
+            }
+            Command::Delete(delete) => self.deleting().on_delete(delete, effects),
+            Command::Deletions(moved) => self.deleting().on_deletions(now, moved, effects),
+            Command::Pin(pin) => self.deleting().on_pin(pin, effects),
             Command::Hello(hello) => self.serving().on_hello(now, hello, effects),
             Command::StreamClosed { session, end } => self.serving().on_stream_closed(now, session, end),
             Command::ProcessGone { session } => self.serving().on_process_gone(now, session, effects),
@@ -156,8 +166,8 @@ impl Core {
         self.serving().recall();
         self.graph().hand_out_evaluations(effects);
         self.time_waits(now);
-        let Self { config, jobs, sessions, submissions, propagation, outbox, .. } = self;
-        Emitting { config, jobs, sessions, submissions, propagation, outbox }.emit(effects);
+        let Self { config, jobs, sessions, submissions, propagation, outbox, deletions, .. } = self;
+        Emitting { config, jobs, sessions, submissions, propagation, outbox, deletions }.emit(effects);
         self.jobs.forget(self.config.finished_kept);
         if let Err(violation) = self.check_totals() {
             panic!("{violation}");
@@ -253,6 +263,7 @@ impl Core {
             submissions,
             evaluations,
             propagation,
+            deletions,
             timers,
             work,
             outbox,
@@ -260,7 +271,7 @@ impl Core {
             looked_upto: _,
         } = self;
         let graph = Graph { config, jobs, evaluations, propagation, timers };
-        Parts { graph, sessions, submissions, work, outbox, outcomes_stale }
+        Parts { graph, sessions, submissions, deletions, work, outbox, outcomes_stale }
     }
 
     fn graph(&mut self) -> Graph<'_> {
@@ -268,8 +279,13 @@ impl Core {
     }
 
     fn submitting(&mut self) -> Submitting<'_> {
-        let Parts { graph, submissions, work, outbox, .. } = self.parts();
-        Submitting { graph, submissions, work, outbox }
+        let Parts { graph, submissions, deletions, work, outbox, .. } = self.parts();
+        Submitting { graph, submissions, deletions, work, outbox }
+    }
+
+    fn deleting(&mut self) -> Deleting<'_> {
+        let Parts { graph, submissions, deletions, outbox, .. } = self.parts();
+        Deleting { jobs: graph.jobs, submissions, deletions, outbox }
     }
 
     fn cancelling(&mut self) -> Cancelling<'_> {

@@ -10,8 +10,8 @@ use crate::ids::{
     PolicyId, RequestId, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::image::{
-    ATTEMPTS_KEPT, AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, PropagationRecord,
-    Running, SessionRecord, SubmissionRecord,
+    ATTEMPTS_KEPT, AttemptEnd, Counters, DeletionRecord, FlowRecord, JobHead, LiveJob, PastAttempt,
+    PropagationRecord, Running, SessionRecord, SubmissionRecord,
 };
 use crate::policy::PolicyRecord;
 use crate::status::{FinalStatus, Status};
@@ -85,6 +85,12 @@ pub struct Records {
     pub policies: Vec<PolicyRecord>,
     /// Policies that no unfinished job names any more. One that was made in the same batch goes too.
     pub policies_dropped: Vec<PolicyId>,
+    /// Deletions of flows that began, or have come further: each once, and replaces what is stored of it.
+    pub deletions: Vec<DeletionRecord>,
+    /// Flows whose deletion is over.
+    pub deletions_ended: Vec<FlowId>,
+    /// Flows of which nothing is left, as they were last stored: their records go.
+    pub flows_removed: Vec<FlowRecord>,
 }
 
 impl Records {
@@ -100,6 +106,9 @@ impl Records {
             propagations_ended,
             policies,
             policies_dropped,
+            deletions,
+            deletions_ended,
+            flows_removed,
         } = self;
         flows.is_empty()
             && sessions_opened.is_empty()
@@ -110,6 +119,9 @@ impl Records {
             && propagations_ended.is_empty()
             && policies.is_empty()
             && policies_dropped.is_empty()
+            && deletions.is_empty()
+            && deletions_ended.is_empty()
+            && flows_removed.is_empty()
     }
 }
 
@@ -389,6 +401,18 @@ pub enum Reply {
         /// Dependents that came back with them.
         revived: u64,
     },
+    /// To `Delete`.
+    Deleting {
+        /// How many flows are being deleted now that were not before.
+        begun: u64,
+        /// Those that are not, and why.
+        kept: Vec<(FlowId, KeptBecause)>,
+    },
+    /// To `Pin` and `Deletions`.
+    Noted {
+        /// How many flows it has changed.
+        changed: u64,
+    },
     /// To `Hello`.
     Welcome {
         /// The session.
@@ -398,6 +422,17 @@ pub enum Reply {
         /// Of the attempts held, those to go on with.
         keep: Vec<Token>,
     },
+}
+
+/// Why a flow is not deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptBecause {
+    /// It has unfinished jobs, or a submission to it is not sealed.
+    Unfinished,
+    /// It is pinned.
+    Pinned,
+    /// There are as many deletions under way as there may be.
+    TooMany,
 }
 
 /// Why a request was refused. Nothing was changed.
@@ -440,6 +475,15 @@ pub enum Refusal {
     /// The job is done or was skipped, so there is nothing to retry.
     #[error("job {0} cannot be retried: it is done or was skipped")]
     NotRetryable(JobId),
+    /// The flow is being deleted. Once that is done, its id is free again.
+    #[error("flow {0} is being deleted")]
+    FlowDeleting(FlowId),
+    /// The flow has been deleted, and what is left of it only shows where others came from.
+    #[error("flow {0} has been deleted, and a stub of it is left, because others came from it")]
+    FlowDeleted(FlowId),
+    /// The values of the job have been deleted, or are about to be.
+    #[error("the values of job {0} have been deleted with its flow")]
+    OriginDeleted(JobId),
     /// The evaluation for which elements of this job were submitted is over, or was never handed out.
     #[error("the evaluation of job {0} is over")]
     EvaluationOver(JobId),

@@ -1,6 +1,7 @@
 //! Puts everything that a batch has changed into its effects.
 
 use crate::config::Config;
+use crate::deletions::Deletions;
 use crate::effects::{Change, Effects, JobRecord, JobWrite};
 use crate::ids::{Attempt, JobId};
 use crate::image::{Counters, LiveJob};
@@ -20,6 +21,7 @@ pub(crate) struct Emitting<'a> {
     pub(crate) submissions: &'a Submissions,
     pub(crate) propagation: &'a mut Propagation,
     pub(crate) outbox: &'a mut Outbox,
+    pub(crate) deletions: &'a mut Deletions,
 }
 
 impl Emitting<'_> {
@@ -33,6 +35,7 @@ impl Emitting<'_> {
         records.policies_dropped.append(&mut dropped);
         let must_commit = self.outbox.emit_records(records);
         self.propagation.emit(self.config, records);
+        self.deletions.emit(records);
         if must_commit || !records.is_empty() || self.jobs.has_to_store() {
             self.jobs.store_starts();
         }

@@ -158,6 +158,31 @@ pub struct FlowRecord {
     pub finished: FinalCounts,
     /// The attempt during which it was submitted, if a task has submitted it.
     pub on_behalf_of: Option<Token>,
+    /// Whether it is not to be deleted.
+    pub pinned: bool,
+    /// When its values were deleted, if it is a stub: what is left of a flow that others came from.
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// A flow that is being deleted. From the commit that stores it until it is done or given up, nothing new comes to the flow
+/// or from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeletionRecord {
+    /// The flow. It has no unfinished jobs.
+    pub flow: FlowId,
+    /// How far it is.
+    pub stage: DeletionStage,
+}
+
+/// How far the deletion of a flow is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeletionStage {
+    /// It is looked for what uses the flow. All of the flow is there, and the deletion may be given up.
+    Checking,
+    /// All of it goes. Some may be gone already.
+    Removing,
+    /// A stub of it stays. Some values may be gone already.
+    Stubbing,
 }
 
 /// A session that was not over when the store last heard of it.
@@ -207,4 +232,6 @@ pub struct Image {
     pub propagations: Vec<PropagationRecord>,
     /// The policies of unfinished jobs, at least, and the newest.
     pub policies: Vec<PolicyRecord>,
+    /// The flows that are being deleted.
+    pub deletions: Vec<DeletionRecord>,
 }

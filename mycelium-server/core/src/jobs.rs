@@ -3,7 +3,7 @@
 //! How a job goes from one state to the next, its counts, its queue and its record: all that changes here and nowhere
 //! else. What follows from it for other jobs is not known here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::NewFlow;
 use crate::config::Config;
@@ -329,10 +329,42 @@ impl Jobs {
         let finished = FinalCounts::default();
         let commit = self.commit_next();
         let NewFlow { name, labels, on_behalf_of } = made;
-        let record = FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of };
+        let (pinned, deleted_at) = (false, None);
+        let record =
+            FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of, pinned, deleted_at };
         let flow = self.flows.insert(record, commit);
         self.flows.touch(flow, commit);
         flow
+    }
+
+    /// Sets whether a flow, which the store has so, is kept from being deleted. Returns whether that is new.
+    pub(crate) fn pin_flow(&mut self, record: FlowRecord, pinned: bool) -> bool {
+        let flow = self.find_flow(record.id).unwrap_or_else(|| self.flows.insert(record, Commit(0)));
+        let entry = self.flows.get_mut(flow);
+        let is_new = std::mem::replace(&mut entry.pinned, pinned) != pinned;
+        if is_new {
+            self.flows.touch(flow, self.commit_next());
+        }
+        is_new
+    }
+
+    /// Of a flow, which the store has so, a stub is left.
+    pub(crate) fn stub_flow(&mut self, record: FlowRecord, at: Timestamp) {
+        let flow = self.find_flow(record.id).unwrap_or_else(|| self.flows.insert(record, Commit(0)));
+        self.flows.get_mut(flow).deleted_at = Some(at);
+        self.flows.touch(flow, self.commit_next());
+    }
+
+    /// Forgets the finished jobs of flows that were deleted, and what was read of them before this batch.
+    pub(crate) fn forget_jobs_of(&mut self, flows: &BTreeSet<FlowId>) {
+        let flows: BTreeSet<FlowIdx> = flows.iter().filter_map(|id| self.find_flow(*id)).collect();
+        if !flows.is_empty() {
+            for recent in self.recents.remove_all(|recent| flows.contains(&recent.flow)) {
+                self.flows.get_mut(recent.flow).recent -= 1;
+            }
+            flows.into_iter().for_each(|flow| self.flows.may_be_idle(flow));
+        }
+        self.forgotten = self.forgotten.max(self.commit_next());
     }
 
     /// A job of a flow was seen, or not, to wait for a place that its own ancestors hold. Returns whether it is time to tell:

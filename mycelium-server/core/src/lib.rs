@@ -27,6 +27,7 @@ pub mod status;
 mod cancel;
 mod config;
 mod core;
+mod deletions;
 mod emit;
 mod evaluations;
 mod graph;

@@ -122,6 +122,15 @@ impl Submissions {
         }
     }
 
+    /// Forgets that some were sealed, which are removed with that commit.
+    pub(crate) fn forget_sealed(&mut self, ids: &[SubmissionId], commit: Commit) {
+        let gone: BTreeSet<SubmissionId> = ids.iter().copied().filter(|id| self.sealed.remove(id)).collect();
+        if !gone.is_empty() {
+            self.sealed_order.retain(|(id, _)| !gone.contains(id));
+        }
+        self.forgotten = self.forgotten.max(commit);
+    }
+
     /// Whether it is remembered as sealed.
     pub(crate) fn is_sealed(&self, id: SubmissionId) -> bool {
         self.sealed.contains(&id)

@@ -1,6 +1,7 @@
 //! Taking in new jobs.
 
 use crate::command::{NewFlow, NewJob, Part, Submit};
+use crate::deletions::Deletions;
 use crate::effects::{Effects, End, Refusal, Reply, SpecRecord};
 use crate::graph::Graph;
 use crate::ids::{Clocks, Commit, FlowId, JobId, PolicyId, RequestId};
@@ -23,6 +24,7 @@ mod sealing;
 pub(crate) struct Submitting<'a> {
     pub(crate) graph: Graph<'a>,
     pub(crate) submissions: &'a mut Submissions,
+    pub(crate) deletions: &'a Deletions,
     pub(crate) work: &'a mut Backlog,
     pub(crate) outbox: &'a mut Outbox,
 }
@@ -78,7 +80,7 @@ impl Submitting<'_> {
 
     fn planner(&self) -> Planner<'_> {
         let Graph { config, jobs, propagation, .. } = &self.graph;
-        Planner { config, jobs, propagation, submissions: self.submissions }
+        Planner { config, jobs, propagation, submissions: self.submissions, deletions: self.deletions }
     }
 
     fn take_in(&mut self, now: Clocks, intake: Intake, submit: Submit, plan: Plan, effects: &mut Effects) {

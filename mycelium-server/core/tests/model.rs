@@ -390,6 +390,7 @@ impl Pair {
                 flow: flow(job.flow),
                 status: *status,
                 digest: digest(*id),
+                is_stub: false,
             })
             .collect();
         commands.push(Command::Submit(submit));

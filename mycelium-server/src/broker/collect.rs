@@ -51,6 +51,10 @@ pub(crate) async fn collect_blobs(handle: Handle, stop: CancellationToken) {
         if !handle.blobs().may_remove() {
             continue;
         }
+        if handle.takes_look_for_blobs() {
+            // Whoever is about to name one has as long as for one that was just written.
+            next_sweep = next_sweep.min(Instant::now() + grace);
+        }
         let look = async {
             if Instant::now() >= next_sweep {
                 next_sweep = Instant::now() + SWEEP_INTERVAL;

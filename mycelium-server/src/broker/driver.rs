@@ -27,7 +27,7 @@ use super::ended;
 use super::handle::Handle;
 use super::limits::Backlog;
 use super::message::{
-    BlobUses, Body, CallError, HelloMessage, Message, Query, name_request, shift_attachments, speaker,
+    Aside, Body, CallError, HelloMessage, Message, Query, name_request, shift_attachments, speaker,
 };
 use super::progress::Progress;
 use super::registry::{Registry, Signatures};
@@ -105,7 +105,7 @@ struct Gathered {
     elves: Vec<ElfRecord>,
     revisions: Vec<RevisionRecord>,
     welcomed: Vec<(SessionId, Signatures)>,
-    blob_uses: Vec<BlobUses>,
+    asides: Vec<Aside>,
     queries: Vec<Query>,
     watches: Vec<WatchStart>,
 }
@@ -332,6 +332,9 @@ impl Driver {
                     | Command::Submit(_)
                     | Command::Cancel(_)
                     | Command::Retry(_)
+                    | Command::Delete(_)
+                    | Command::Deletions(_)
+                    | Command::Pin(_)
                     | Command::Evaluated { .. }
                     | Command::Hello(_)
                     | Command::SetWindow { .. }
@@ -353,9 +356,9 @@ impl Driver {
                 gathered.bodies.extend(bodies);
                 self.core.apply(now, command, effects);
             }
-            Message::BlobUses(uses) => {
+            Message::Aside(aside) => {
                 self.core.require_commit();
-                gathered.blob_uses.push(uses);
+                gathered.asides.push(aside);
             }
             Message::Evaluated { mut command, bodies } => {
                 shift_attachments(&mut command, gathered.bodies.len());
@@ -369,32 +372,33 @@ impl Driver {
     }
 
     async fn store_batch(&mut self, effects: &mut Effects, gathered: Gathered) -> Result<ToRelease, Setback> {
-        let Gathered { bodies, elves, revisions, welcomed, blob_uses, queries, watches } = gathered;
+        let Gathered { bodies, elves, revisions, welcomed, mut asides, queries, watches } = gathered;
         let Some(counters) = effects.counters.take() else {
             debug_assert!(
-                elves.is_empty() && revisions.is_empty() && blob_uses.is_empty(),
+                elves.is_empty() && revisions.is_empty() && asides.is_empty(),
                 "what is to be stored beside the core has required a commit"
             );
             let (built, is_stored) = (Built::default(), false);
-            return Ok(ToRelease { bodies, built, is_stored, welcomed, blob_uses, queries, watches });
+            return Ok(ToRelease { bodies, built, is_stored, welcomed, asides, queries, watches });
         };
         let mut built = batch::build(effects, counters, &bodies, elves, revisions)
             .map_err(|mismatch| Setback::Defect(Defect::of("a batch for the store", &mismatch)))?;
-        for uses in &blob_uses {
-            built.batch.blob_uses_begun.extend(&uses.begun);
-            built.batch.blob_uses_ended.extend(&uses.ended);
+        for aside in &mut asides {
+            built.batch.blob_uses_begun.append(&mut aside.blob_uses_begun);
+            built.batch.blob_uses_ended.append(&mut aside.blob_uses_ended);
+            built.batch.erased.append(&mut aside.erased);
         }
         self.disk.commit(&mut built.batch).await.map_err(Setback::Store)?;
         self.commit = counters.commit;
         self.refusals.on_stored();
         self.defects = 0;
         self.progress.send_replace(Progress::of(self.commit));
-        Ok(ToRelease { bodies, built, is_stored: true, welcomed, blob_uses, queries, watches })
+        Ok(ToRelease { bodies, built, is_stored: true, welcomed, asides, queries, watches })
     }
 
     /// Lets everybody know what is durable now.
     fn release(&mut self, effects: Effects, stored: ToRelease) {
-        let ToRelease { bodies, built, is_stored, welcomed, blob_uses, queries, watches } = stored;
+        let ToRelease { bodies, built, is_stored, welcomed, asides, queries, watches } = stored;
         // Before anybody is answered: what is submitted from then on is held against them.
         welcomed.into_iter().for_each(|(session, signatures)| self.registry.welcome(session, signatures));
         for sent in &effects.sends {
@@ -405,8 +409,8 @@ impl Driver {
         for (request, reply) in effects.replies {
             self.requests.answer(request, reply, self.commit);
         }
-        for uses in blob_uses {
-            let _gone = uses.reply.send(());
+        for aside in asides {
+            let _gone = aside.reply.send(());
         }
         let not_read = self.streams.send_all(effects.sends);
         self.hand_over(effects.evaluations);
@@ -443,7 +447,7 @@ impl Driver {
                 Message::Request { reply, .. } => drop(reply.send(Err(error.clone()))),
                 Message::Hello(hello) => drop(hello.reply.send(Err(error.clone()))),
                 // Their callers see that the answer will not come.
-                Message::Query(_) | Message::Watch(_) | Message::BlobUses(_) => {}
+                Message::Query(_) | Message::Watch(_) | Message::Aside(_) => {}
                 // The core that asked for it is gone, and its successor asks anew.
                 Message::Evaluated { .. } => {}
                 // Elves keep what they reported until it is acknowledged, and report it again.
@@ -478,7 +482,7 @@ struct ToRelease {
     /// Whether the batch had something to store.
     is_stored: bool,
     welcomed: Vec<(SessionId, Signatures)>,
-    blob_uses: Vec<BlobUses>,
+    asides: Vec<Aside>,
     queries: Vec<Query>,
     watches: Vec<WatchStart>,
 }

@@ -1,17 +1,17 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mycelium_core::Core;
 use mycelium_core::command::{Command, Evaluated};
 use mycelium_core::effects::Reply;
 use mycelium_core::ids::{Commit, SessionId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::limits::{Limits, Party, Peer};
-use super::message::{BlobUses, Body, CallError, HelloMessage, Message, StreamId};
+use super::message::{Aside, Body, CallError, HelloMessage, Message, StreamId};
 use super::processes::Processes;
 use super::progress::Progress;
 use super::registry::Registry;
@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::defect::{self, Defect};
 use crate::fair::Turn;
 use crate::spawn::TaskGroup;
-use crate::store::{BlobUse, Storage};
+use crate::store::{BlobUse, Erased, Storage};
 
 /// How long the tasks of a mycelium that stops may take to end. They have been told before.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
@@ -58,6 +58,10 @@ struct Inner {
     watches: Arc<Semaphore>,
     backups: Arc<Semaphore>,
     limits: Limits,
+    /// Told when deletions have begun.
+    deletions_begun: Notify,
+    /// Whether all blobs are to be looked at soon, because some may have lost their last use.
+    looks_for_blobs: AtomicBool,
     /// Jobs on their way into the store.
     submissions: Submissions,
     /// All that works for the mycelium, beside the owner of its core.
@@ -90,6 +94,8 @@ impl Handle {
                 watches: places(watches_max),
                 backups: places(BACKUPS_MAX),
                 limits,
+                deletions_begun: Notify::new(),
+                looks_for_blobs: AtomicBool::new(false),
                 submissions: Submissions::new(),
                 tasks: TaskGroup::default(),
             }),
@@ -161,6 +167,20 @@ impl Handle {
 
     pub(super) fn submissions(&self) -> &Submissions {
         &self.inner.submissions
+    }
+
+    pub(super) fn deletions_begun(&self) -> &Notify {
+        &self.inner.deletions_begun
+    }
+
+    /// Has all blobs looked at before long: some may have lost their last use.
+    pub(super) fn look_for_unused_blobs(&self) {
+        self.inner.looks_for_blobs.store(true, Ordering::Release);
+    }
+
+    /// Whether all blobs are to be looked at. Answers it once.
+    pub(super) fn takes_look_for_blobs(&self) -> bool {
+        self.inner.looks_for_blobs.swap(false, Ordering::AcqRel)
     }
 
     /// What it shares with the other mycelia of the broker.
@@ -250,9 +270,19 @@ impl Handle {
         if begun.is_empty() && ended.is_empty() {
             return Ok(());
         }
+        self.put_aside(begun, ended, Vec::new()).await
+    }
+
+    /// Stores what comes beside what the core does, and waits until that is durable. Waits for room: what is computed already
+    /// is not thrown away because others are busy too.
+    pub(super) async fn put_aside(
+        &self,
+        blob_uses_begun: Vec<BlobUse>,
+        blob_uses_ended: Vec<BlobUse>,
+        erased: Vec<Erased>,
+    ) -> Result<(), CallError> {
         let (reply, answer) = oneshot::channel();
-        let message = Message::BlobUses(BlobUses { begun, ended, reply });
-        // Waits for room: what is computed already is not thrown away because others are busy too.
+        let message = Message::Aside(Aside { blob_uses_begun, blob_uses_ended, erased, reply });
         self.inner.inbox.send(message).await.map_err(|_closed| CallError::Stopping)?;
         answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))
     }

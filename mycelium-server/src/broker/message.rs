@@ -17,7 +17,7 @@ use crate::blobs::BlobError;
 use crate::defect::Defect;
 use crate::documents::Undecodable;
 use crate::spawn::Unfinished;
-use crate::store::{self, BlobDigest, BlobUse, ElfRecord, RevisionRecord};
+use crate::store::{self, BlobDigest, BlobUse, ElfRecord, Erased, RevisionRecord};
 
 /// One thing for the owner of the core to do.
 pub(crate) enum Message {
@@ -36,7 +36,7 @@ pub(crate) enum Message {
         command: Command,
         bodies: Vec<Body>,
     },
-    BlobUses(BlobUses),
+    Aside(Aside),
     /// What evaluations came to. Nobody waits for an answer.
     Evaluated {
         command: Command,
@@ -49,11 +49,13 @@ pub(crate) enum Message {
     Stop,
 }
 
-/// Uses of blobs that begin and end beside those that come and go with jobs.
-pub(crate) struct BlobUses {
-    pub(crate) begun: Vec<BlobUse>,
-    pub(crate) ended: Vec<BlobUse>,
-    /// Told once they are durable; dropped if that failed.
+/// What is stored beside what the core does: uses of blobs that begin and end beside those that come and go with jobs, and
+/// jobs that are deleted.
+pub(crate) struct Aside {
+    pub(crate) blob_uses_begun: Vec<BlobUse>,
+    pub(crate) blob_uses_ended: Vec<BlobUse>,
+    pub(crate) erased: Vec<Erased>,
+    /// Told once it is durable; dropped if that failed.
     pub(crate) reply: oneshot::Sender<()>,
 }
 
@@ -253,7 +255,11 @@ impl Message {
                 let revisions = hello.revisions.iter().map(|revision| revision.body.len());
                 elves.chain(revisions).sum()
             }
-            Self::BlobUses(_) | Self::Query(_) | Self::Watch(_) | Self::Stop => 0,
+            Self::Aside(aside) => {
+                let stubs = aside.erased.iter().filter_map(|erased| erased.stub.as_ref());
+                stubs.map(|stub| stub.body.len()).sum()
+            }
+            Self::Query(_) | Self::Watch(_) | Self::Stop => 0,
         }
     }
 
@@ -264,7 +270,9 @@ impl Message {
             | Self::FromStream { command, .. }
             | Self::Evaluated { command, .. } => 1 + command_weight(command),
             Self::Hello(hello) => 1 + hello.hello.held.len(),
-            Self::BlobUses(uses) => 1 + (uses.begun.len() + uses.ended.len()) / 8,
+            Self::Aside(Aside { blob_uses_begun, blob_uses_ended, erased, .. }) => {
+                1 + erased.len() + (blob_uses_begun.len() + blob_uses_ended.len()) / 8
+            }
             Self::Query(_) | Self::Watch(_) | Self::Stop => 1,
         }
     }
@@ -276,7 +284,7 @@ pub(crate) fn speaker(message: &Message) -> Option<SessionId> {
         Message::FromStream { session, command, .. } => is_word(command).then_some(*session),
         Message::Hello(_)
         | Message::Request { .. }
-        | Message::BlobUses(_)
+        | Message::Aside(_)
         | Message::Evaluated { .. }
         | Message::Query(_)
         | Message::Watch(_)
@@ -298,6 +306,9 @@ fn is_word(command: &Command) -> bool {
         Command::Submit(_)
         | Command::Cancel(_)
         | Command::Retry(_)
+        | Command::Delete(_)
+        | Command::Deletions(_)
+        | Command::Pin(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::ArgumentsFailed { .. }
@@ -315,6 +326,9 @@ fn command_weight(command: &Command) -> usize {
         Command::Starts { starts, .. } => starts.len(),
         Command::Outcomes { outcomes, .. } => outcomes.len(),
         Command::Retry(retry) => retry.jobs.len() + retry.dependents.len(),
+        Command::Delete(delete) => delete.flows.len(),
+        Command::Deletions(moved) => moved.flows.len() + moved.submissions.len(),
+        Command::Pin(pin) => pin.flows.len(),
         Command::Evaluated { evaluated } => evaluated.len(),
         Command::Heartbeat { held, .. } => held.len(),
         Command::ArgumentsDelayed { tokens, .. } | Command::ArgumentsReady { tokens, .. } => tokens.len(),
@@ -338,6 +352,9 @@ pub(crate) fn name_request(command: &mut Command, request: RequestId) {
         Command::Submit(submit) => submit.request = request,
         Command::Cancel(cancel) => cancel.request = request,
         Command::Retry(retry) => retry.request = request,
+        Command::Delete(delete) => delete.request = request,
+        Command::Deletions(moved) => moved.request = request,
+        Command::Pin(pin) => pin.request = request,
         Command::Hello(hello) => hello.request = request,
         Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
@@ -390,6 +407,9 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         }
         Command::Cancel(_)
         | Command::Retry(_)
+        | Command::Delete(_)
+        | Command::Deletions(_)
+        | Command::Pin(_)
         | Command::Hello(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }

@@ -4,6 +4,7 @@ mod batch;
 mod cancel;
 mod collect;
 mod confirming;
+mod deletion;
 mod disk;
 mod driver;
 mod ended;
@@ -38,6 +39,7 @@ pub(crate) use driver::DriverError;
 
 pub(crate) use collect::collect_blobs;
 pub(crate) use confirming::Confirming;
+pub(crate) use deletion::{Fate, Judged, delete_flows, keep_to_rules, watch_size};
 pub(crate) use handle::{Handle, Permit};
 pub(crate) use limits::{Limits, Party, Peer};
 pub(crate) use message::{

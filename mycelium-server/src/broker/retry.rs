@@ -216,7 +216,7 @@ async fn gather(
         dependents: dependents.into_values().collect(),
         preconditions: Preconditions {
             as_of,
-            finished: known_finished(store, &others).await?,
+            finished: known_finished(store, &others, None).await?,
             ..Preconditions::default()
         },
         flows: store.flows(&flows).await?.into_iter().flatten().collect(),

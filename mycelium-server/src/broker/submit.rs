@@ -120,6 +120,6 @@ async fn submit_preconditions(
         }
     };
     let (finished, mut flow, submission_sealed) =
-        futures::try_join!(known_finished(store, &ids), store.flows(&flow), sealed)?;
+        futures::try_join!(known_finished(store, &ids, Some(submission.flow)), store.flows(&flow), sealed)?;
     Ok(Preconditions { as_of, finished, flow: flow.pop().flatten(), submission_sealed })
 }

@@ -11,7 +11,10 @@ mod spec;
 mod text;
 
 use bytes::Bytes;
+use mycelium_proto::v1;
 use prost::{DecodeError, Message};
+
+use crate::store::BlobDigest;
 
 pub(crate) use declaration::{Declaration, RevisionDocument};
 pub(crate) use failure::{Failure, cut_words};
@@ -28,6 +31,14 @@ pub(crate) struct Undecodable {
     what: String,
     /// What is wrong with them.
     pub(crate) error: DecodeError,
+}
+
+/// The blob that a value stands in.
+fn blob_of(payload: &v1::Payload) -> Option<BlobDigest> {
+    match &payload.content {
+        Some(v1::payload::Content::Blob(blob)) => BlobDigest::from_slice(&blob.digest),
+        Some(v1::payload::Content::Inline(_)) | None => None,
+    }
 }
 
 fn decode<M: Message + Default>(encoded: Bytes, what: impl FnOnce() -> String) -> Result<M, Undecodable> {

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use mycelium_core::ids::JobId;
 use mycelium_proto::v1;
 
-use super::{Undecodable, decode};
+use super::{Undecodable, blob_of, decode};
+use crate::store::BlobDigest;
 
 /// What a job returned, by name.
 #[derive(Debug, Default)]
@@ -27,6 +28,11 @@ impl Outputs {
     /// The one of this name.
     pub(crate) fn named(&self, name: &str) -> Option<&v1::NamedOutput> {
         self.0.outputs.iter().find(|output| output.name == name)
+    }
+
+    /// The blobs that they name.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = BlobDigest> {
+        self.0.outputs.iter().filter_map(|output| blob_of(output.payload.as_ref()?))
     }
 
     /// Their names, for people.

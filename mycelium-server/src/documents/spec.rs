@@ -6,7 +6,8 @@ use mycelium_proto::limits;
 use mycelium_proto::v1::{self, payload, value_node};
 use prost::Message as _;
 
-use super::{Undecodable, decode};
+use super::{Undecodable, blob_of, decode};
+use crate::store::BlobDigest;
 
 /// Where a value flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,19 +84,55 @@ impl Spec {
     }
 }
 
-/// Leaves the larger literals without content, in bodies too. Their depth was checked when they were submitted.
+impl Spec {
+    /// The blobs that its literals stand in.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = BlobDigest> {
+        let mut blobs = Vec::new();
+        each_literal(&self.0.nodes, &mut |literal| blobs.extend(blob_of(literal)));
+        blobs.into_iter()
+    }
+
+    /// Encoded without the values that stand in it: what is left says how the job was computed, and not from what.
+    pub(crate) fn without_values(mut self) -> Vec<u8> {
+        leave_out_literals_over(&mut self.0.nodes, None);
+        self.0.encode_to_vec()
+    }
+}
+
+/// Goes through the literals, in bodies too. Their depth was checked when they were submitted.
+fn each_literal(nodes: &[v1::ValueNode], see: &mut impl FnMut(&v1::Payload)) {
+    for node in nodes {
+        match &node.kind {
+            Some(value_node::Kind::Literal(literal)) => see(literal),
+            Some(value_node::Kind::Operation(v1::Operation { body: Some(body), .. })) => {
+                each_literal(&body.nodes, see);
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// Leaves the larger literals without content.
 fn leave_out_literals(nodes: &mut [v1::ValueNode]) {
+    leave_out_literals_over(nodes, Some(limits::VALUE_PREVIEW_BYTES_MAX));
+}
+
+/// Leaves literals of more bytes without content, or all, in bodies too. Their depth was checked when they were submitted.
+fn leave_out_literals_over(nodes: &mut [v1::ValueNode], bytes_max: Option<usize>) {
     for node in nodes {
         match &mut node.kind {
             Some(value_node::Kind::Literal(literal)) => {
-                if let Some(payload::Content::Inline(bytes)) = &literal.content
-                    && bytes.len() > limits::VALUE_PREVIEW_BYTES_MAX
-                {
+                let is_kept = match (&literal.content, bytes_max) {
+                    (Some(payload::Content::Inline(bytes)), Some(max)) => bytes.len() <= max,
+                    (Some(payload::Content::Blob(_)), Some(_)) => true,
+                    (_, None) | (None, _) => false,
+                };
+                if !is_kept {
                     literal.content = None;
                 }
             }
             Some(value_node::Kind::Operation(v1::Operation { body: Some(body), .. })) => {
-                leave_out_literals(&mut body.nodes);
+                leave_out_literals_over(&mut body.nodes, bytes_max);
             }
             Some(_) | None => {}
         }

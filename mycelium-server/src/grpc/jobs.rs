@@ -1,6 +1,10 @@
-//! `CancelJobs` and `RetryJobs`.
+//! What is done with jobs and flows by hand: `CancelJobs`, `RetryJobs`, `DeleteFlows`, `DeleteJobs` and `PinFlows`.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use mycelium_core::command::Scope;
+use mycelium_core::ids::FlowId;
 use mycelium_proto::v1;
 
 use super::convert;
@@ -41,6 +45,57 @@ pub(super) async fn retry_jobs(
         dependents_revived: done.revived,
         more: done.is_cut_short,
     })
+}
+
+/// The most flows of a call.
+const FLOWS_MAX: usize = 1_000;
+
+pub(super) async fn delete_flows(
+    handle: &Handle,
+    request: v1::DeleteFlowsRequest,
+) -> Result<v1::DeleteFlowsResponse, Error> {
+    let flows = flow_ids(&request.flow_ids)?;
+    let judged = handle.delete_flows(&flows, request.dry_run).await?;
+    Ok(v1::DeleteFlowsResponse { flows: judged.iter().map(convert::flow_deletion).collect() })
+}
+
+pub(super) async fn delete_jobs(
+    handle: &Handle,
+    request: v1::DeleteJobsRequest,
+) -> Result<v1::DeleteJobsResponse, Error> {
+    let jobs = convert::job_ids("job_ids", &request.job_ids)?;
+    each_once("job_ids", &jobs)?;
+    let judged = handle.delete_jobs(&jobs, request.dry_run).await?;
+    Ok(v1::DeleteJobsResponse { flows: judged.iter().map(convert::flow_deletion).collect() })
+}
+
+pub(super) async fn pin_flows(
+    handle: &Handle,
+    request: v1::PinFlowsRequest,
+) -> Result<v1::PinFlowsResponse, Error> {
+    let changed = handle.pin_flows(&flow_ids(&request.flow_ids)?, !request.unpin).await?;
+    Ok(v1::PinFlowsResponse { changed })
+}
+
+fn flow_ids(ids: &[Bytes]) -> Result<Vec<FlowId>, Error> {
+    if ids.is_empty() {
+        return Err(Error::field("flow_ids", "names no flow"));
+    }
+    if ids.len() > FLOWS_MAX {
+        return Err(Error::field("flow_ids", format!("must be at most {FLOWS_MAX}")));
+    }
+    let id = |(index, id): (usize, &Bytes)| convert::flow_id(&format!("flow_ids[{index}]"), id);
+    let ids: Vec<FlowId> = ids.iter().enumerate().map(id).collect::<Result<_, _>>()?;
+    each_once("flow_ids", &ids)?;
+    Ok(ids)
+}
+
+fn each_once<T: Ord>(field: &str, ids: &[T]) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    match ids.iter().position(|id| !seen.insert(id)) {
+        None => Ok(()),
+        Some(index) => Err(Error::field(format!("{field}[{index}]"), "is named twice")),
+    }
 }
 
 fn of_flow(id: &[u8]) -> Result<Scope, Error> {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{CallError, EndedReceiver, Handle, Running, StartError, collect_blobs};
+use crate::broker::{
+    CallError, EndedReceiver, Handle, Running, StartError, collect_blobs, delete_flows, keep_to_rules,
+    watch_size,
+};
 use crate::compute;
 use crate::report::Report;
 use crate::store;
@@ -34,6 +37,9 @@ impl Open {
         // Ends by itself when the owner of the core has.
         tasks.spawn("evaluations", compute::run_evaluations(handle.clone(), evaluations));
         tasks.spawn("unused blobs", collect_blobs(handle.clone(), stop.clone()));
+        tasks.spawn("deletions", delete_flows(handle.clone(), stop.clone()));
+        tasks.spawn("retention", keep_to_rules(handle.clone(), stop.clone()));
+        tasks.spawn("the size of the store", watch_size(handle.clone(), stop.clone()));
         let open = Self { handle, in_use: watch::Sender::new(()), stop, ended: None, _permit: permit };
         (open, ended)
     }
@@ -50,7 +56,10 @@ impl Open {
     /// Whether nothing happens in it by itself: no elf serves it, nothing is computed, and no time is waited for.
     pub(super) async fn is_at_rest(&self) -> bool {
         let asked = self.handle.query(|core, _| {
-            core.status().sessions == 0 && core.next_deadline().is_none() && !core.has_work()
+            core.status().sessions == 0
+                && core.next_deadline().is_none()
+                && !core.has_work()
+                && core.deletions().is_empty()
         });
         asked.await.unwrap_or(false)
     }

@@ -1,10 +1,10 @@
 //! Jobs one by one: as they stand, with their specifications, their outputs and their values.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use mycelium_core::JobView;
 use mycelium_core::effects::Refusal;
-use mycelium_core::ids::JobId;
+use mycelium_core::ids::{FlowId, JobId};
 use mycelium_core::image::JobHead;
 use mycelium_core::status::{FinalStatus, Status};
 
@@ -15,7 +15,7 @@ use super::values::{self, JobValues};
 use crate::broker::{CallError, Handle};
 use crate::documents::{Outputs, Spec};
 use crate::report::Report;
-use crate::store::{FinishedRecord, isolate};
+use crate::store::{FinishedRecord, Reads, isolate};
 
 /// About how many bytes of outputs go into one answer.
 const OUTPUTS_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -143,10 +143,51 @@ pub(crate) struct JobOutputs {
 }
 
 /// The outputs of the first of some jobs, as many as go into one answer; at least of one.
+pub(crate) async fn outputs(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<JobOutputs>, CallError> {
+    let mut answered = outputs_that_fit(handle, ids).await?;
+    match first_deleted(&**handle.store(), &answered).await? {
+        None => {}
+        Some(0) => return Err(Refusal::OriginDeleted(answered[0].job).into()),
+        // Who goes on asking for the rest is told.
+        Some(place) => answered.truncate(place),
+    }
+    Ok(answered)
+}
+
+/// The place of the first whose outputs have been deleted: those of a stub are empty.
+async fn first_deleted(store: &dyn Reads, answered: &[JobOutputs]) -> Result<Option<usize>, CallError> {
+    let is_empty = |answered: &JobOutputs| {
+        answered.status == Status::Final(FinalStatus::Done) && answered.outputs.all().is_empty()
+    };
+    let empty: Vec<usize> = (0..answered.len()).filter(|&place| is_empty(&answered[place])).collect();
+    if empty.is_empty() {
+        return Ok(None);
+    }
+    let jobs: Vec<JobId> = empty.iter().map(|&place| answered[place].job).collect();
+    let flows: Vec<Option<FlowId>> = store
+        .finished(&jobs)
+        .await?
+        .into_iter()
+        .map(|record| record.map(|record| record.head.flow))
+        .collect();
+    let known: Vec<FlowId> = flows.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let stubs: BTreeSet<FlowId> = store
+        .flows(&known)
+        .await?
+        .into_iter()
+        .flatten()
+        .filter(|flow| flow.deleted_at.is_some())
+        .map(|flow| flow.id)
+        .collect();
+    let is_deleted = |flow: &Option<FlowId>| flow.is_none_or(|flow| stubs.contains(&flow));
+    Ok(empty.into_iter().zip(flows).find(|(_, flow)| is_deleted(flow)).map(|(place, _)| place))
+}
+
+/// Outputs of jobs, whether they were deleted or not.
 ///
 /// Most of those that are asked for are DONE and have outputs, which tells all that there is to tell of them: where the
 /// others stand is looked up for them alone.
-pub(crate) async fn outputs(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<JobOutputs>, CallError> {
+async fn outputs_that_fit(handle: &Handle, ids: Vec<JobId>) -> Result<Vec<JobOutputs>, CallError> {
     // What is read and does not fit is read in vain.
     const CHUNK: usize = 8;
     let store = handle.store();

@@ -105,7 +105,8 @@ async fn check_output(handle: &Handle, job: JobId, found: &Job, output: &str) ->
     }
     let stored = handle.store().outputs(&[job]).await?.pop().flatten();
     let outputs = Outputs::decode(job, stored.unwrap_or_default()).map_err(CallError::from)?;
-    if outputs.named(output).is_some() {
+    // Of a stub nobody knows any more.
+    if outputs.named(output).is_some() || outputs.all().is_empty() {
         return Ok(());
     }
     Err(Error::field("output", format!("is none of what the job returned, which is: {}", outputs.names())))

@@ -396,6 +396,10 @@ impl Log for FaultyStore {
         self.inner.needs_known()
     }
 
+    fn reclaim(&self) -> Answer<'_, ()> {
+        self.inner.reclaim()
+    }
+
     fn check_owner(&self) -> Result<(), Error> {
         self.inner.check_owner()
     }

@@ -10,16 +10,17 @@ use mycelium_core::ids::{
     FailureId, FinishNumber, FlowId, JobId, PolicyId, Revision, SessionId, SubmissionId,
 };
 use mycelium_core::image::{
-    Counters, FlowRecord, Image, LiveJob, PropagationRecord, SessionRecord, SubmissionRecord,
+    Counters, DeletionRecord, DeletionStage, FlowRecord, Image, LiveJob, PropagationRecord, SessionRecord,
+    SubmissionRecord,
 };
 use mycelium_core::policy::{Policy, PolicyRecord};
 
 use super::record::{outline, split_outputs};
 use super::{
-    Answer, Batch, BlobDigest, BlobRole, BlobUse, Edge, ElfRecord, Error, FailureCursor, FailureRecord,
-    FinishedPage, FinishedQuery, FinishedRecord, FlowPage, FlowQuery, JobAfter, JobChange, Listed, Log,
-    NewFailure, OccurrenceRecord, Outline, Reads, RevisionCursor, RevisionKey, RevisionRecord, SpecRecord,
-    Storage, cursor,
+    Answer, Batch, BlobDigest, BlobRole, BlobUse, Edge, Edges, ElfRecord, Erased, Error, FailureCursor,
+    FailureRecord, FinishedPage, FinishedQuery, FinishedRecord, FlowPage, FlowQuery, JobAfter, JobChange,
+    Listed, Log, NewFailure, OccurrenceRecord, Outline, Reads, RevisionCursor, RevisionKey, RevisionRecord,
+    SpecRecord, Storage, cursor,
 };
 
 /// A store that keeps everything in memory.
@@ -45,6 +46,7 @@ struct Tables {
     submissions: BTreeMap<SubmissionId, SubmissionRecord>,
     propagations: BTreeSet<PropagationRecord>,
     policies: BTreeMap<PolicyId, Policy>,
+    deletions: BTreeMap<FlowId, DeletionStage>,
     failures: BTreeMap<FailureId, FailureRecord>,
     occurrences: BTreeMap<(FailureId, u64), OccurrenceRecord>,
     /// The number of the latest occurrence of a failure in a job.
@@ -92,6 +94,11 @@ impl Log for MemoryStore {
                 .policies
                 .iter()
                 .map(|(id, policy)| PolicyRecord { id: *id, policy: policy.clone() })
+                .collect(),
+            deletions: tables
+                .deletions
+                .iter()
+                .map(|(&flow, &stage)| DeletionRecord { flow, stage })
                 .collect(),
         }))
     }
@@ -362,6 +369,14 @@ impl Tables {
         for id in &batch.records.policies_dropped {
             self.policies.remove(id);
         }
+        self.deletions.extend(batch.records.deletions.iter().map(|record| (record.flow, record.stage)));
+        for flow in &batch.records.deletions_ended {
+            self.deletions.remove(flow);
+        }
+        for flow in &batch.records.flows_removed {
+            self.flows.remove(&flow.id);
+        }
+        batch.erased.iter().for_each(|erased| self.erase(erased));
         batch.failures.iter().for_each(|failure| self.see_failure(failure));
         for elf in &batch.elves {
             let first_seen = self.elves.get(&elf.name).map_or(elf.first_seen, |known| known.first_seen);
@@ -383,10 +398,7 @@ impl Tables {
         if let Some(revived) = &change.revived {
             self.finish_numbers.remove(&change.id);
             self.outputs.remove(&change.id);
-            if let Some(record) = self.finished.remove(&revived.finish_number) {
-                self.finished_of_flow.remove(&(record.head.flow, record.finish_number));
-                self.finished_of_elf.remove(&(record.head.elf, record.finish_number));
-            }
+            self.unlist(revived.finish_number);
         }
         match &change.after {
             JobAfter::Live(job) => {
@@ -410,15 +422,42 @@ impl Tables {
             }
             JobAfter::Dropped => {
                 self.live.remove(&change.id);
-                if let Some(spec) = self.specs.remove(&change.id) {
-                    for dependency in spec.depends_on {
-                        self.dependents.remove(&(dependency, change.id));
-                    }
-                    if let Some(list) = spec.gathered_by {
-                        self.dependents.remove(&(change.id, list));
-                    }
+                if let Some(SpecRecord { depends_on, gathered_by, .. }) = self.specs.remove(&change.id) {
+                    self.remove_edges(change.id, &Edges { depends_on, gathered_by });
                 }
             }
+        }
+    }
+
+    fn erase(&mut self, erased: &Erased) {
+        let id = erased.head.id;
+        if let Some(stub) = &erased.stub {
+            self.specs.insert(id, stub.clone());
+            self.outputs.entry(id).and_modify(Bytes::clear);
+            return;
+        }
+        self.outputs.remove(&id);
+        self.specs.remove(&id);
+        self.remove_edges(id, &erased.edges);
+        self.finish_numbers.remove(&id);
+        self.unlist(erased.finish_number);
+    }
+
+    /// Removes what leads to a job, and from it to what gathers it.
+    fn remove_edges(&mut self, job: JobId, edges: &Edges) {
+        for dependency in &edges.depends_on {
+            self.dependents.remove(&(*dependency, job));
+        }
+        if let Some(list) = edges.gathered_by {
+            self.dependents.remove(&(job, list));
+        }
+    }
+
+    /// Removes the record of a finished job, from every list.
+    fn unlist(&mut self, number: FinishNumber) {
+        if let Some(record) = self.finished.remove(&number) {
+            self.finished_of_flow.remove(&(record.head.flow, record.finish_number));
+            self.finished_of_elf.remove(&(record.head.elf, record.finish_number));
         }
     }
 

@@ -39,8 +39,8 @@ pub use query::{
     FailureCursor, FailurePrefix, FinishedPage, FinishedQuery, FlowPage, FlowQuery, Listed, RevisionCursor,
 };
 pub use record::{
-    Batch, BlobDigest, BlobRole, BlobUse, Edge, Edges, ElfRecord, FailureRecord, FinishedRecord, JobAfter,
-    JobChange, Known, NewFailure, OccurrenceRecord, Outline, RevisionRecord, Seen, SpecRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, Edge, Edges, ElfRecord, Erased, FailureRecord, FinishedRecord,
+    JobAfter, JobChange, Known, NewFailure, OccurrenceRecord, Outline, RevisionRecord, Seen, SpecRecord,
 };
 
 /// Among how many of a failure's latest occurrences that of a job is looked for, if no key leads to it.
@@ -114,6 +114,15 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// How often [`check_owner`](Self::check_owner) is to be asked while nothing happens. `None`: a failed commit tells.
     fn check_every(&self) -> Option<Duration> {
         None
+    }
+
+    /// Gives back what room it can of what was removed, if that is much beside what is there. Nobody waits for it; reads and
+    /// commits go on beside it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    fn reclaim(&self) -> Answer<'_, ()> {
+        Answer::ready(Ok(()))
     }
 
     /// Writes out what is still in memory, before the process ends. Nothing acknowledged depends on it.
@@ -235,6 +244,11 @@ pub trait Reads: Send + Sync + fmt::Debug {
     /// As [`blob_uses`](Self::blob_uses), of all blobs: an index in the order of [`BlobUse`] serves both. For those who go
     /// through all that is stored.
     fn list_blob_uses(&self, after: Option<BlobUse>, limit: usize) -> Answer<'_, Vec<BlobUse>>;
+
+    /// How many bytes of disk what is stored takes, with its blobs; `None` if that is not known here.
+    fn bytes_stored(&self) -> Answer<'_, Option<u64>> {
+        Answer::ready(Ok(None))
+    }
 
     /// Keeps this moment, to be read from beginning to end while others go on.
     ///

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::effects::{self, Contents, End, FinishedJob, JobRecord, JobWrite, Records};
-use mycelium_core::ids::{Attempt, FailureId, JobId, Revision, Timestamp};
-use mycelium_core::image::{Counters, LiveJob, Running};
+use mycelium_core::ids::{Attempt, FailureId, FinishNumber, JobId, Revision, Timestamp};
+use mycelium_core::image::{Counters, JobHead, LiveJob, Running};
+use mycelium_core::status::FinalStatus;
 
 use super::RevisionKey;
 
@@ -31,6 +32,9 @@ pub struct Batch {
     pub blob_uses_begun: Vec<BlobUse>,
     /// Uses of blobs to remove, written before or not.
     pub blob_uses_ended: Vec<BlobUse>,
+    /// Finished jobs to remove, each once, and none that is among `jobs`. These, and [`Records::flows_removed`], may be gone
+    /// although the rest of the batch was not stored.
+    pub erased: Vec<Erased>,
     /// What is stored already of all that, as far as it matters: [`Knowledge::prepare`](super::Knowledge::prepare) fills
     /// it in.
     pub known: Known,
@@ -236,6 +240,25 @@ pub(crate) fn split_outputs(finished: &FinishedJob<Encoded>) -> (FinishedRecord,
         End::Skipped => (End::Skipped, None),
     };
     (finished.clone().with_end(end), outputs)
+}
+
+/// A finished job that is deleted: its records go, and its entries in every list. What leads from it to others stays until
+/// they are deleted too, and so do occurrences of failures in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// What it is.
+    pub head: JobHead,
+    /// Its place in the order of finishing.
+    pub finish_number: FinishNumber,
+    /// How it ended.
+    pub status: FinalStatus,
+    /// How many bytes its outputs have.
+    pub outputs_bytes: usize,
+    /// What leads to it, and to what gathers it.
+    pub edges: Edges,
+    /// If a stub of it stays: its specification, without values. Then its outputs become empty if it is DONE, and all that is
+    /// known beside them stays as it is.
+    pub stub: Option<SpecRecord>,
 }
 
 /// A failure that was seen.

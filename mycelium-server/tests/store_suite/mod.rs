@@ -71,6 +71,8 @@ pub(crate) fn flow_record(number: u8, name: &str) -> FlowRecord {
             skipped: 0,
             expired: 4,
         },
+        pinned: number.is_multiple_of(2),
+        deleted_at: number.is_multiple_of(3).then_some(Timestamp(77)),
     }
 }
 
@@ -380,6 +382,7 @@ impl World {
         image.sessions.sort_by_key(|session| session.id);
         image.submissions.sort_by_key(|submission| submission.id);
         image.propagations.sort();
+        image.deletions.sort_by_key(|deletion| deletion.flow);
         (jobs, image)
     }
 

@@ -121,6 +121,9 @@ script! {
     get_graph(GetGraphRequest) -> GetGraphResponse;
     cancel_jobs(CancelJobsRequest) -> CancelJobsResponse;
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse;
+    delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse;
+    delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse;
+    pin_flows(PinFlowsRequest) -> PinFlowsResponse;
     get_lineage(GetLineageRequest) -> GetLineageResponse;
     explain_job(ExplainJobRequest) -> ExplainJobResponse;
     list_attempts(ListAttemptsRequest) -> ListAttemptsResponse;

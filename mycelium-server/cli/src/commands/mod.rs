@@ -2,6 +2,7 @@
 
 pub(crate) mod cancel;
 mod client;
+pub(crate) mod delete;
 pub(crate) mod elf;
 pub(crate) mod elves;
 pub(crate) mod eval;
@@ -64,6 +65,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Why(args) => why::run(args, &client::connect(&client).await?, output).await,
         Command::Cancel(args) => cancel::run(args, &client::connect(&client).await?, output).await,
         Command::Retry(args) => retry::run(args, &client::connect(&client).await?, output).await,
+        Command::Delete(args) => delete::delete(args, &client::connect(&client).await?, output).await,
+        Command::Pin(args) => delete::pin(args, &client::connect(&client).await?, output).await,
         Command::Watch(args) => watch::run(args, &client::connect(&client).await?, output).await,
     }
 }

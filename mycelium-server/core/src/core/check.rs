@@ -32,6 +32,7 @@ impl Core {
         self.check_free_slots()?;
         self.check_propagation()?;
         self.check_submissions()?;
+        self.deletions.check(&self.jobs)?;
         self.check_timers()
     }
 

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use super::Core;
 use crate::command::Hello;
 use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Token};
-use crate::image::{Counters, PastAttempt};
+use crate::image::{Counters, DeletionRecord, PastAttempt};
 use crate::index::{FlowIdx, Slot};
 use crate::jobs::{Job, State, Unfinished};
 use crate::policy::Policy;
@@ -53,6 +53,18 @@ impl Core {
     /// The sessions that are alive, oldest first.
     pub fn sessions(&self) -> Vec<SessionId> {
         self.sessions.ids().collect()
+    }
+
+    /// The flows that are being deleted.
+    pub fn deletions(&self) -> Vec<DeletionRecord> {
+        self.deletions.iter().collect()
+    }
+
+    /// Of these flows, those that have unfinished jobs, or submissions that are not sealed.
+    pub fn unfinished_among(&self, flows: &[FlowId]) -> Vec<FlowId> {
+        let is_unfinished =
+            |id: &&FlowId| self.jobs.find_flow(**id).is_some_and(|flow| !self.jobs.flow(flow).is_through());
+        flows.iter().filter(is_unfinished).copied().collect()
     }
 
     /// The job, if it is unfinished. Jobs of unsealed submissions show as PENDING.

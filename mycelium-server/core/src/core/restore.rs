@@ -56,6 +56,9 @@ pub enum RestoreError {
     /// A job is running although it waits for others, or its submission is not sealed, or it has no attempt.
     #[error("job {0} is running and cannot be")]
     RunningImpossible(JobId),
+    /// A flow is being deleted and has unfinished jobs.
+    #[error("flow {0} is being deleted, and has unfinished jobs")]
+    DeletionOfUnfinished(FlowId),
     /// A job waits for one that was submitted after it.
     #[error("job {job} waits for job {on}, which was submitted later")]
     DependencyLater {
@@ -145,7 +148,7 @@ impl Restore {
     /// If the records contradict each other.
     pub fn finish(self, image: Image) -> Result<Core, RestoreError> {
         let Self { mut core, now, submissions: job_submissions, waits_for, mut running, numbers } = self;
-        let Image { counters, flows, sessions, submissions, propagations, policies } = image;
+        let Image { counters, flows, sessions, submissions, propagations, policies, deletions } = image;
         core.jobs.begin_at(counters);
         core.sessions = Sessions::after(counters.session);
         core.submissions = Submissions::new(counters.commit);
@@ -171,6 +174,13 @@ impl Restore {
             core.propagation.restore(id, edges);
         }
         order_submissions(&mut core);
+        for record in deletions {
+            let flow = core.jobs.find_flow(record.flow).map(|flow| core.jobs.flow(flow));
+            if flow.is_some_and(|flow| !flow.is_through()) {
+                return Err(RestoreError::DeletionOfUnfinished(record.flow));
+            }
+            core.deletions.restore(record);
+        }
         core.jobs.forget_idle_flows();
         Ok(core)
     }

@@ -24,6 +24,8 @@ fn flow_record(done: u64) -> FlowRecord {
         created_at: Timestamp(SECOND),
         on_behalf_of: None,
         finished: FinalCounts { done, ..FinalCounts::default() },
+        pinned: false,
+        deleted_at: None,
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::command::{Retry, RevivableJob};
+use crate::deletions::Deletions;
 use crate::effects::{Effects, Refusal, Reply, Revived};
 use crate::graph::Graph;
 use crate::ids::{Commit, JobId};
-use crate::image::JobHead;
+use crate::image::{FlowRecord, JobHead};
 use crate::index::Slot;
 use crate::jobs::{Arrival, Job, State};
 use crate::preconditions::Finished;
@@ -23,19 +24,21 @@ struct Candidates {
 }
 
 impl Graph<'_> {
-    pub(crate) fn on_retry(&mut self, retry: Retry, effects: &mut Effects) {
+    pub(crate) fn on_retry(&mut self, retry: Retry, deletions: &Deletions, effects: &mut Effects) {
         let request = retry.request;
-        let answer = self.retry(retry);
+        let answer = self.retry(retry, deletions);
         effects.replies.push((request, answer));
     }
 
-    fn retry(&mut self, retry: Retry) -> Result<Reply, Refusal> {
+    fn retry(&mut self, retry: Retry, deletions: &Deletions) -> Result<Reply, Refusal> {
         let finished = Finished::new(&retry.preconditions);
         self.check_preconditions_of_retry(&retry)?;
         let candidates = self.candidates(&retry)?;
         let mut back = self.which_come_back(&candidates, &finished)?;
         for &index in &back {
-            let flow = candidates.jobs[index].head.flow;
+            let job = &candidates.jobs[index];
+            self.check_origins(job, &retry.flows, &finished, deletions)?;
+            let flow = job.head.flow;
             if self.jobs.find_flow(flow).is_none() && !retry.flows.iter().any(|record| record.id == flow) {
                 return Err(Refusal::FlowNotFound(flow));
             }
@@ -140,6 +143,30 @@ impl Graph<'_> {
             }
         }
         Ok((0..candidates.jobs.len()).filter(|&index| comes_back[index]).collect())
+    }
+
+    /// Whether the values of a job are there, and of those that it depends on.
+    fn check_origins(
+        &self,
+        job: &RevivableJob,
+        flows: &[FlowRecord],
+        finished: &Finished,
+        deletions: &Deletions,
+    ) -> Result<(), Refusal> {
+        let is_stub = match self.jobs.find_flow(job.head.flow) {
+            Some(flow) => self.jobs.flow(flow).deleted_at.is_some(),
+            None => flows.iter().any(|flow| flow.id == job.head.flow && flow.deleted_at.is_some()),
+        };
+        deletions.check_origin(job.head.id, job.head.flow, is_stub)?;
+        for id in &job.depends_on {
+            if let Some(recent) = self.jobs.recents().get(id) {
+                let flow = self.jobs.flow(recent.flow);
+                deletions.check_origin(*id, flow.id, flow.deleted_at.is_some())?;
+            } else if let Some(known) = finished.find(id) {
+                deletions.check_origin(*id, known.flow, known.is_stub)?;
+            }
+        }
+        Ok(())
     }
 
     fn ended_as(&self, id: &JobId, finished: &Finished) -> Result<FinalStatus, Refusal> {

@@ -23,6 +23,10 @@ pub(crate) struct Flow {
     pub(crate) finished: FinalCounts,
     /// The attempt during which it was submitted, if a task has submitted it.
     pub(crate) on_behalf_of: Option<Token>,
+    /// Whether it is not to be deleted.
+    pub(crate) pinned: bool,
+    /// When its values were deleted.
+    pub(crate) deleted_at: Option<Timestamp>,
     /// Its unfinished jobs that show, in the order of submission.
     pub(crate) jobs: BTreeSet<(JobNumber, Slot)>,
     pub(crate) counts: Unfinished,
@@ -52,6 +56,8 @@ impl Flow {
             created_at: self.created_at,
             finished: self.finished,
             on_behalf_of: self.on_behalf_of,
+            pinned: self.pinned,
+            deleted_at: self.deleted_at,
         }
     }
 
@@ -65,9 +71,12 @@ impl Flow {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.jobs.is_empty()
-            && self.counts.unsealed + self.submissions + self.recent == 0
-            && self.cancels == 0
+        self.is_through() && self.recent == 0
+    }
+
+    /// Whether none of its jobs is unfinished, and none is on its way.
+    pub(crate) fn is_through(&self) -> bool {
+        self.jobs.is_empty() && self.counts.unsealed + self.submissions == 0 && self.cancels == 0
     }
 }
 
@@ -132,6 +141,8 @@ impl Flows {
         entry.created_at = record.created_at;
         entry.finished = record.finished;
         entry.on_behalf_of = record.on_behalf_of;
+        entry.pinned = record.pinned;
+        entry.deleted_at = record.deleted_at;
         if record.on_behalf_of.is_some() {
             self.of_attempts.insert(flow);
         }

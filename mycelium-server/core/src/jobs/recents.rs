@@ -70,6 +70,13 @@ impl Recents {
         self.queue[usize::try_from(place - self.base).expect("places lie within the queue")].take()
     }
 
+    /// Takes out all that are of this kind. Goes through all that are remembered.
+    pub(crate) fn remove_all(&mut self, is_one: impl Fn(&Recent) -> bool) -> Vec<Recent> {
+        let ids: Vec<JobId> =
+            self.newest_first().filter(|recent| is_one(recent)).map(|recent| recent.id).collect();
+        ids.iter().filter_map(|id| self.remove(id)).collect()
+    }
+
     /// Takes out the one that finished first; `Some(None)` if that had been taken out before.
     pub(crate) fn pop(&mut self) -> Option<Option<Recent>> {
         let first = *self.queue.front()?;

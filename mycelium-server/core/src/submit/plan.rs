@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::command::{NewJob, Part, Preconditions, Submit};
 use crate::config::Config;
+use crate::deletions::Deletions;
 use crate::effects::Refusal;
 use crate::ids::{FlowId, JobId};
 use crate::index::{Slot, SubmissionIdx};
@@ -59,6 +60,7 @@ pub(super) struct Planner<'a> {
     pub(super) jobs: &'a Jobs,
     pub(super) propagation: &'a Propagation,
     pub(super) submissions: &'a Submissions,
+    pub(super) deletions: &'a Deletions,
 }
 
 impl Planner<'_> {
@@ -70,6 +72,9 @@ impl Planner<'_> {
     ) -> Result<Intake, Refusal> {
         if self.jobs.is_stale(preconditions.as_of) {
             return Err(Refusal::PreconditionsStale);
+        }
+        if self.deletions.has(flow) {
+            return Err(Refusal::FlowDeleting(flow));
         }
         let Some(part) = part else { return Ok(Intake::Whole) };
         let out_of_order = |expected| Refusal::SubmissionOutOfOrder {
@@ -125,6 +130,15 @@ impl Planner<'_> {
             return Err(Refusal::SubmissionOutOfOrder { submission, index, expected: None });
         }
 
+        // A stub takes in nothing new. What is there of it is answered as for every flow.
+        let is_stub = match self.jobs.find_flow(submit.flow) {
+            Some(flow) => self.jobs.flow(flow).deleted_at.is_some(),
+            None => submit.preconditions.flow.as_ref().is_some_and(|flow| flow.deleted_at.is_some()),
+        };
+        if is_stub && is_new.contains(&true) {
+            return Err(Refusal::FlowDeleted(submit.flow));
+        }
+
         let places = places_of(&submit.jobs, &is_new, &mut existing)?;
         let mut dependencies = Vec::new();
         let mut ranges = Vec::with_capacity(submit.jobs.len());
@@ -135,7 +149,7 @@ impl Planner<'_> {
                 for id in &job.depends_on {
                     let dependency = match find_place(&places, id) {
                         Some(place) => Dependency::New(place),
-                        None => self.dependency(id, own, &finished).ok_or(Refusal::JobNotFound(*id))?,
+                        None => self.dependency(id, own, &finished)?,
                     };
                     is_ordered &= !matches!(dependency, Dependency::New(place) if place >= index);
                     dependencies.push(dependency);
@@ -189,10 +203,15 @@ impl Planner<'_> {
         }
     }
 
-    /// What is known of a job that a new one depends on. `None`: nothing.
-    fn dependency(&self, id: &JobId, own: Option<SubmissionIdx>, finished: &Finished) -> Option<Dependency> {
+    /// What is known of a job that a new one depends on.
+    fn dependency(
+        &self,
+        id: &JobId,
+        own: Option<SubmissionIdx>,
+        finished: &Finished,
+    ) -> Result<Dependency, Refusal> {
         if let Some(slot) = self.jobs.find(id) {
-            return match self.jobs[slot].state {
+            let unfinished = match self.jobs[slot].state {
                 State::Unsealed { submission, .. }
                     if own != Some(submission) && self.submissions[submission].phase != Phase::Sealing =>
                 {
@@ -211,12 +230,21 @@ impl Planner<'_> {
                 | State::Ready { .. }
                 | State::Running { .. } => Some(Dependency::Live(slot)),
             };
+            return unfinished.ok_or(Refusal::JobNotFound(*id));
         }
         let (status, cause) = match self.jobs.recents().get(id) {
-            Some(recent) => (recent.status, recent.cause),
-            None => (finished.find(id)?.status, *id),
+            Some(recent) => {
+                let flow = self.jobs.flow(recent.flow);
+                self.deletions.check_origin(*id, flow.id, flow.deleted_at.is_some())?;
+                (recent.status, recent.cause)
+            }
+            None => {
+                let known = finished.find(id).ok_or(Refusal::JobNotFound(*id))?;
+                self.deletions.check_origin(*id, known.flow, known.is_stub)?;
+                (known.status, *id)
+            }
         };
-        Some(match status {
+        Ok(match status {
             FinalStatus::Done => Dependency::Done,
             FinalStatus::Skipped => Dependency::Skipped,
             FinalStatus::Failed

@@ -90,7 +90,8 @@ fn what_depends_on_an_expired_job_ends_at_once() {
     env.submit(vec![job(7, &[])]);
     let mut command = env.submit_command(vec![job(2, &[1]), job(3, &[2])]);
     let (status, digest) = (FinalStatus::Expired, job(1, &[]).digest);
-    command.preconditions.finished = vec![KnownFinished { id: id(1), flow: FLOW, status, digest }];
+    command.preconditions.finished =
+        vec![KnownFinished { id: id(1), flow: FLOW, status, digest, is_stub: false }];
     let effects = env.batch([Command::Submit(command)]);
     let upstream = End::UpstreamFailed(id(1));
     assert_eq!(ends(&[effects]), [(id(2), upstream), (id(3), upstream)]);

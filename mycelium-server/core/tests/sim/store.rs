@@ -173,6 +173,7 @@ impl Store {
                 .iter()
                 .map(|(id, policy)| PolicyRecord { id: *id, policy: policy.clone() })
                 .collect(),
+            deletions: Vec::new(),
         };
         (image, self.live.values().cloned().collect())
     }
@@ -185,7 +186,7 @@ impl Store {
         let finished = jobs.into_iter().filter_map(|id| {
             let spec = self.specs.get(&id)?;
             let status = self.finished.get(&id)?.end.status();
-            Some(KnownFinished { id, flow: spec.flow, status, digest: spec.digest })
+            Some(KnownFinished { id, flow: spec.flow, status, digest: spec.digest, is_stub: false })
         });
         Preconditions {
             as_of: self.counters.commit,

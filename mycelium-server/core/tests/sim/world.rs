@@ -233,6 +233,9 @@ fn speaker(command: &Command) -> Option<SessionId> {
         Command::Submit(_)
         | Command::Cancel(_)
         | Command::Retry(_)
+        | Command::Delete(_)
+        | Command::Deletions(_)
+        | Command::Pin(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::ArgumentsFailed { .. }

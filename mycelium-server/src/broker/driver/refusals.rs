@@ -166,7 +166,7 @@ fn parts(message: &Message) -> (usize, usize) {
         Message::FromStream { command: Command::Outcomes { outcomes, .. }, .. } => (outcomes.len(), 0),
         Message::Evaluated { command: Command::Evaluated { evaluated }, .. } => (evaluated.len(), 0),
         Message::Request { .. } => (1, 0),
-        Message::Hello(_) | Message::BlobUses(_) | Message::Evaluated { .. } | Message::FromStream { .. } => {
+        Message::Hello(_) | Message::Aside(_) | Message::Evaluated { .. } | Message::FromStream { .. } => {
             (0, 1)
         }
         Message::Query(_) | Message::Watch(_) | Message::Stop => (0, 0),

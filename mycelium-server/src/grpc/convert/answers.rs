@@ -7,6 +7,7 @@ use mycelium_core::{FlowView, InstanceView};
 use mycelium_proto::v1;
 
 use super::{build_of, id, job, revision_of, status, timestamp};
+use crate::broker::{Fate, Judged};
 use crate::queries::Job;
 use crate::queries::attempts::Attempts;
 use crate::queries::elves::{Elf, Instance, RevisionView};
@@ -38,6 +39,27 @@ pub(crate) fn flow(view: &FlowView) -> v1::Flow {
             skipped: record.finished.skipped,
             expired: record.finished.expired,
         }),
+        pinned: record.pinned,
+        deleted_at: record.deleted_at.map(timestamp),
+    }
+}
+
+pub(crate) fn flow_deletion(judged: &Judged) -> v1::FlowDeletion {
+    let (fate, used_by) = match &judged.fate {
+        Fate::Whole => (v1::FlowFate::Whole, None),
+        Fate::Stub => (v1::FlowFate::Stub, None),
+        Fate::Unfinished => (v1::FlowFate::Unfinished, None),
+        Fate::Pinned => (v1::FlowFate::Pinned, None),
+        Fate::Used(by) => (v1::FlowFate::Used, Some(by)),
+        Fate::PartlyNamed => (v1::FlowFate::PartlyNamed, None),
+        Fate::TooMany => (v1::FlowFate::TooMany, None),
+        Fate::NotFound => (v1::FlowFate::NotFound, None),
+    };
+    v1::FlowDeletion {
+        flow_id: id(judged.flow.as_bytes()),
+        fate: fate.into(),
+        jobs: judged.jobs,
+        used_by: used_by.map(|flow| id(flow.as_bytes())).unwrap_or_default(),
     }
 }
 

@@ -19,7 +19,8 @@ use crate::queries::Job;
 use crate::store::FinishedRecord;
 
 pub(crate) use answers::{
-    attempts, elf, failure_group, flow, graph, job_outputs, lineage, occurrence, revision, values,
+    attempts, elf, failure_group, flow, flow_deletion, graph, job_outputs, lineage, occurrence, revision,
+    values,
 };
 pub(crate) use explained::explained;
 

@@ -1,6 +1,6 @@
 //! Flows, in the order in which they were made.
 
-use mycelium_core::ids::{Attempt, FlowId, FlowNumber, JobId, Token};
+use mycelium_core::ids::{Attempt, FlowId, FlowNumber, JobId, Timestamp, Token};
 use mycelium_core::image::FlowRecord;
 use mycelium_core::status::FinalCounts;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,11 @@ struct Line {
     finished: Counts,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     on_behalf_of: Option<OnBehalfOf>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pinned: bool,
+    /// When its values were deleted, if a stub of it is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deleted: Option<Moment>,
 }
 
 /// The attempt during which it was submitted.
@@ -77,7 +82,8 @@ impl Section for Flows {
 
 impl From<FlowRecord> for Line {
     fn from(flow: FlowRecord) -> Self {
-        let FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of } = flow;
+        let FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of, pinned, deleted_at } =
+            flow;
         let FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired } = finished;
         Self {
             flow: Text(id),
@@ -88,13 +94,16 @@ impl From<FlowRecord> for Line {
             finished: Counts { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of: on_behalf_of
                 .map(|Token { job, attempt }| OnBehalfOf { job: Text(job), attempt: attempt.0 }),
+            pinned,
+            deleted: deleted_at.map(Moment::from),
         }
     }
 }
 
 impl From<Line> for FlowRecord {
     fn from(line: Line) -> Self {
-        let Line { flow: Text(id), number, name, labels, created, finished, on_behalf_of } = line;
+        let Line { flow: Text(id), number, name, labels, created, finished, on_behalf_of, pinned, deleted } =
+            line;
         let Counts { done, failed, upstream_failed, cancelled, skipped, expired } = finished;
         Self {
             id,
@@ -104,6 +113,8 @@ impl From<Line> for FlowRecord {
             created_at: created.into(),
             finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of: on_behalf_of.map(|of| Token { job: of.job.0, attempt: Attempt(of.attempt) }),
+            pinned,
+            deleted_at: deleted.map(Timestamp::from),
         }
     }
 }

@@ -262,6 +262,8 @@ pub(super) fn fill(store: &dyn Storage) {
             expired: 6,
         },
         on_behalf_of: (number == 2).then(|| Token { job: job(3), attempt: Attempt(2) }),
+        pinned: number == 5,
+        deleted_at: None,
     });
     let session = |number: u64| SessionRecord {
         id: SessionId(number),

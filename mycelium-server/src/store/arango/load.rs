@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use mycelium_core::ids::{Commit, FlowId, SubmissionId};
-use mycelium_core::image::{Counters, Image, LiveJob, PropagationRecord, SessionRecord};
+use mycelium_core::image::{Counters, DeletionRecord, Image, LiveJob, PropagationRecord, SessionRecord};
 use mycelium_core::policy::PolicyRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -12,7 +12,9 @@ use serde_json::value::RawValue;
 use super::ArangoStore;
 use super::client::Ran;
 use super::documents::jobs::JobDocument;
-use super::documents::records::{CountersDocument, PolicyDocument, PropagationDocument, SessionDocument};
+use super::documents::records::{
+    CountersDocument, DeletionDocument, PolicyDocument, PropagationDocument, SessionDocument,
+};
 use super::statements::{COUNTERS, LOAD_JOBS, LOAD_RECORDS};
 use crate::store::names::Names;
 use crate::store::{Error, Reads as _};
@@ -147,6 +149,11 @@ impl ArangoStore {
                     let document: PolicyDocument =
                         serde_json::from_str(row.get()).map_err(|error| damaged(&error))?;
                     image.policies.push(PolicyRecord::from(document));
+                }
+                "deletion" => {
+                    let document: DeletionDocument =
+                        serde_json::from_str(row.get()).map_err(|error| damaged(&error))?;
+                    image.deletions.push(DeletionRecord::from(document));
                 }
                 kind => return Err(damaged(&format!("a start knows nothing of the kind `{kind}`"))),
             }

@@ -10,6 +10,7 @@ pub(crate) mod client;
 mod commit;
 mod databases;
 mod documents;
+mod erase;
 mod lease;
 mod lists;
 mod load;
@@ -137,8 +138,13 @@ impl ArangoStore {
         if newest.checked_add(1) != Some(commit.0) {
             return Err(Error::OutOfOrder { last: Commit(newest), given: commit });
         }
-        let until = Instant::now() + COMMIT_PATIENCE;
+        // Of what is removed nobody knows any more that it was there.
         let mut may_be_stored = false;
+        if !batch.erased.is_empty() || !batch.records.flows_removed.is_empty() {
+            erase::erase(&self.log, epoch, batch).await?;
+            may_be_stored = true;
+        }
+        let until = Instant::now() + COMMIT_PATIENCE;
         loop {
             match self.log.run_over::<bool>(&COMMIT, &variables, batch.revisions.len()).await {
                 Ok(ran) if ran.rows.first() == Some(&true) => break,

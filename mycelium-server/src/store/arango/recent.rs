@@ -52,6 +52,10 @@ impl Recent {
                 JobAfter::Live(_) | JobAfter::Evaluate => {}
             }
         }
+        for erased in &batch.erased {
+            kept.specs.remove(erased.head.id);
+            kept.outputs.remove(erased.head.id);
+        }
     }
 
     /// Forgets all: the mycelium may have been another's.

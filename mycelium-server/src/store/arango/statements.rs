@@ -53,6 +53,10 @@ statements! {
     });
     /// Removes what is marked.
     SWEEP = "sweep", writes true, || json!({"epoch": 1, "jobs": ["a"], "records": ["a"]});
+    /// Removes jobs and flows that are deleted.
+    ERASE = "erase", writes true, || json!({"epoch": 1, "jobs": ["a"], "flows": ["a"], "records": ["a"]});
+    /// Takes the values out of jobs of which a stub stays.
+    STUB = "stub", writes true, || json!({"epoch": 1, "stubs": [{"_key": "a", "body": "", "body_bytes": 0}]});
     /// Reads what is marked.
     GONE = "gone", writes false, || json!({"n": 1_000});
     /// Reads a page of unfinished jobs.

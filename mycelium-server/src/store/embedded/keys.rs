@@ -214,7 +214,7 @@ pub(super) mod index {
 pub(super) mod catalog {
     use super::*;
     use mycelium_core::ids::{FailureId, FlowNumber, PolicyId, Revision, SessionId, SubmissionId};
-    use mycelium_core::image::FlowRecord;
+    use mycelium_core::image::{DeletionRecord, DeletionStage, FlowRecord};
 
     use crate::store::{FailureCursor, RevisionCursor};
 
@@ -231,6 +231,8 @@ pub(super) mod catalog {
     pub(in super::super) const PROPAGATION: u8 = b'x';
     /// Before all policies.
     pub(in super::super) const POLICY: u8 = b'p';
+    /// Before all deletions.
+    pub(in super::super) const DELETION: u8 = b'D';
     const FAILURE: u8 = b'F';
     const FAILURE_BY_TIME: u8 = b'L';
     const OCCURRENCE: u8 = b'O';
@@ -315,6 +317,30 @@ pub(super) mod catalog {
     /// The id of a policy.
     pub(in super::super) fn policy_of(key: &[u8]) -> Option<PolicyId> {
         Some(PolicyId(u32::from_be_bytes(key.get(1..)?.try_into().ok()?)))
+    }
+
+    /// The deletion of a flow. The value is its stage.
+    pub(in super::super) fn deletion(flow: FlowId) -> Key {
+        Key::new(DELETION).with(flow.as_bytes())
+    }
+
+    /// The flow of a deletion, and its stage.
+    pub(in super::super) fn deletion_of(key: &[u8], value: &[u8]) -> Option<DeletionRecord> {
+        let [tag] = value else { return None };
+        let stage = STAGES.into_iter().find(|stage| stage_tag(*stage) == *tag)?;
+        Some(DeletionRecord { flow: FlowId::from_slice(key.get(1..)?)?, stage })
+    }
+
+    const STAGES: [DeletionStage; 3] =
+        [DeletionStage::Checking, DeletionStage::Removing, DeletionStage::Stubbing];
+
+    /// Part of the format.
+    pub(in super::super) fn stage_tag(stage: DeletionStage) -> u8 {
+        match stage {
+            DeletionStage::Checking => 1,
+            DeletionStage::Removing => 2,
+            DeletionStage::Stubbing => 3,
+        }
     }
 
     /// A failure.

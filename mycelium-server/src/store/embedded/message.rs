@@ -277,6 +277,11 @@ pub(super) struct Flow {
     pub(super) of_attempt: u32,
     #[prost(uint64, tag = "12")]
     pub(super) expired: u64,
+    #[prost(bool, tag = "13")]
+    pub(super) pinned: bool,
+    /// 0: it was not.
+    #[prost(uint64, tag = "14")]
+    pub(super) deleted_at: u64,
 }
 
 /// Of `catalog`.

@@ -20,6 +20,7 @@ mod opened;
 mod private_copy;
 mod readable;
 mod reads;
+mod reclaim;
 mod salvage;
 mod signposts;
 mod snapshot;
@@ -267,6 +268,11 @@ impl Inner {
                 let id = table.expect(&key, catalog::policy_of(&key), "the key is no policy")?;
                 image.policies.push(table.decode::<PolicyRecord>(&key, id, value)?);
             }
+            for entry in view.scan(table, &[catalog::DELETION], None) {
+                let (key, value) = entry?;
+                let deletion = catalog::deletion_of(&key, &value);
+                image.deletions.push(table.expect(&key, deletion, "it is no deletion of a flow")?);
+            }
             Ok(image)
         })
     }
@@ -357,6 +363,11 @@ impl Log for EmbeddedStore {
     fn check_writable(&self) -> Answer<'_, ()> {
         let inner = Arc::clone(&self.inner);
         Answer::blocking(move || inner.check_writable())
+    }
+
+    fn reclaim(&self) -> Answer<'_, ()> {
+        let inner = Arc::clone(&self.inner);
+        Answer::blocking(move || inner.reclaim())
     }
 
     fn close(&self) -> Answer<'_, ()> {

@@ -15,6 +15,7 @@ use mycelium_core::image::{FlowRecord, LiveJob, SubmissionRecord};
 
 use super::codec::{EndRecord, Outputs};
 use super::keys::{self, Key, NAME_BYTES_MAX, catalog, index};
+use super::reclaim::disk_usage;
 use super::tables::View;
 use super::{EmbeddedStore, Inner, lists, opened};
 use crate::store::record::outline;
@@ -295,6 +296,11 @@ impl Reads for EmbeddedStore {
         limit: usize,
     ) -> Answer<'_, Vec<(u64, OccurrenceRecord)>> {
         self.aside(move |view| list_occurrences(view, id, after, limit))
+    }
+
+    fn bytes_stored(&self) -> Answer<'_, Option<u64>> {
+        let folder = self.inner.folder.path().to_owned();
+        Answer::blocking(move || Ok(Some(disk_usage(folder))))
     }
 
     fn snapshot(&self) -> Answer<'_, Box<dyn StoreSnapshot>> {

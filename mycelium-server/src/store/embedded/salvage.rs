@@ -224,6 +224,8 @@ fn mend(copy: &mut NewStore) -> Result<(), Error> {
         }
         needs.numbers.flow += 1;
         let record = FlowRecord {
+            pinned: false,
+            deleted_at: None,
             id: flow,
             name: Arc::from("salvaged"),
             labels: Labels::default(),

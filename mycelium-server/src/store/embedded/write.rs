@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode, UserKey};
 use mycelium_core::effects::{FinishedJob, Revived};
 use mycelium_core::ids::{FailureId, FinishNumber, FlowNumber, JobId};
@@ -15,8 +16,8 @@ use super::tables::{Table, Tables};
 use super::words::Numbering;
 use crate::store::record::{Encoded, split_outputs};
 use crate::store::{
-    Batch, Edges, ElfRecord, Error, JobAfter, JobChange, Known, NewFailure, RevisionRecord, Seen, SpecRecord,
-    cursor,
+    Batch, Edges, ElfRecord, Erased, Error, JobAfter, JobChange, Known, NewFailure, RevisionRecord, Seen,
+    SpecRecord, cursor,
 };
 
 /// Outputs up to this size, in bytes, are stored with the end of their job, which saves a key.
@@ -50,6 +51,7 @@ impl<'a> Writes<'a> {
             writes.change_job(change)?;
         }
         writes.write_catalog(batch, before.counters.flow);
+        writes.write_deletions(batch);
         writes.see_failures(&batch.failures);
         let mut head = Head { counters: batch.counters, ..before.clone() };
         head.note_finished(&batch.jobs, tables, &mut writes.write);
@@ -119,17 +121,10 @@ impl<'a> Writes<'a> {
     }
 
     fn drop_spec(&mut self, job: JobId) {
-        let tables = self.tables;
-        if let Some(Edges { depends_on, gathered_by }) = self.known.edges.get(&job) {
-            for dependency in depends_on {
-                let edge = index::dependent(*dependency, job).into_bytes();
-                self.write.remove(&tables.index.keyspace, edge);
-            }
-            if let Some(list) = gathered_by {
-                self.write.remove(&tables.index.keyspace, index::dependent(job, *list).into_bytes());
-            }
+        if let Some(edges) = self.known.edges.get(&job) {
+            self.remove_edges(job, edges);
         }
-        self.write.remove(&tables.specs.keyspace, job.as_bytes());
+        self.write.remove(&self.tables.specs.keyspace, job.as_bytes());
     }
 
     fn finish(&mut self, job: JobId, finished: &FinishedJob<Encoded>) {
@@ -173,6 +168,63 @@ impl<'a> Writes<'a> {
             self.write.remove(&tables.index.keyspace, entry.into_bytes());
         }
         Ok(())
+    }
+
+    fn write_deletions(&mut self, batch: &Batch) {
+        let table = &self.tables.catalog;
+        for record in &batch.records.deletions {
+            let stage = [catalog::stage_tag(record.stage)];
+            self.write.insert(&table.keyspace, catalog::deletion(record.flow).into_bytes(), stage.as_slice());
+        }
+        for flow in &batch.records.deletions_ended {
+            self.write.remove(&table.keyspace, catalog::deletion(*flow).into_bytes());
+        }
+        for flow in &batch.records.flows_removed {
+            for entry in catalog::flow_entries(flow) {
+                self.write.remove(&table.keyspace, entry.into_bytes());
+            }
+            self.write.remove(&table.keyspace, catalog::flow(flow.id).into_bytes());
+        }
+        batch.erased.iter().for_each(|erased| self.erase(erased));
+    }
+
+    fn erase(&mut self, erased: &Erased) {
+        let tables = self.tables;
+        let Erased { head, finish_number, status, outputs_bytes, edges, stub } = erased;
+        let (id, finish_number) = (head.id.as_bytes(), *finish_number);
+        if *outputs_bytes > OUTPUTS_HERE_BYTES_MAX {
+            self.write.remove(&tables.outputs.keyspace, id);
+        }
+        if let Some(stub) = stub {
+            self.put(&tables.specs, id, stub);
+            let outputs = match status {
+                FinalStatus::Done => Outputs::Here(Bytes::new()),
+                FinalStatus::Failed
+                | FinalStatus::UpstreamFailed
+                | FinalStatus::Cancelled
+                | FinalStatus::Skipped
+                | FinalStatus::Expired => Outputs::None,
+            };
+            self.put(&tables.ends, id, &EndRecord { finish_number, outputs });
+            return;
+        }
+        self.write.remove(&tables.specs.keyspace, id);
+        self.remove_edges(head.id, edges);
+        self.write.remove(&tables.ends.keyspace, id);
+        self.write.remove(&tables.finished.keyspace, keys::finished(finish_number));
+        for entry in list_entries(head, *status, finish_number) {
+            self.write.remove(&tables.index.keyspace, entry.into_bytes());
+        }
+    }
+
+    /// Removes what leads to a job, and from it to what gathers it.
+    fn remove_edges(&mut self, job: JobId, edges: &Edges) {
+        let index = &self.tables.index;
+        let to_it = edges.depends_on.iter().map(|dependency| index::dependent(*dependency, job));
+        let from_it = edges.gathered_by.map(|list| index::dependent(job, list));
+        for edge in to_it.chain(from_it) {
+            self.write.remove(&index.keyspace, edge.into_bytes());
+        }
     }
 
     /// Flows numbered above `flow` are new.

@@ -1,6 +1,7 @@
 //! What every store has to do. One function for each promise; `suite!` makes tests of them for a kind of store.
 
 pub(crate) mod catalog;
+pub(crate) mod erasing;
 pub(crate) mod jobs;
 pub(crate) mod lists;
 pub(crate) mod log;
@@ -47,6 +48,13 @@ macro_rules! suite {
                 reads_of_many_keep_their_order,
                 dependents_are_listed_in_pages,
                 uses_of_blobs_come_and_go_and_are_listed_in_pages,
+            }
+            erasing {
+                deletions_come_and_go,
+                what_is_erased_leaves_nothing_in_any_list,
+                a_stub_keeps_all_but_its_values,
+                a_flow_that_is_removed_is_in_no_list,
+                an_id_that_was_erased_is_free,
             }
             catalog {
                 flows_are_found_and_listed,

@@ -9,7 +9,7 @@ use anyhow::{anyhow, bail};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use mycelium_server::store::arango::Address;
-use mycelium_server::{Config, ConfigProblem, SchedulerPlace, Setting, SettingValue};
+use mycelium_server::{Config, ConfigProblem, Retention, SchedulerPlace, Setting, SettingValue};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
@@ -94,6 +94,14 @@ pub(super) const OWN: &[Own] = &[
         unit: "FILE",
         default: "",
         help: "A file of certificates (PEM) to trust, beside those that everybody trusts, when ArangoDB is reached with https.",
+        choices: ANY,
+    },
+    Own {
+        name: "retention",
+        unit: "RULES",
+        default: "",
+        help: "How long finished flows are kept, by rules such as `nightly*:any=1d, done=7d, failed=30d`: [NAME:]ENDING=AGE, with \
+               the endings done, failed, cancelled and any, of which the first that fits counts. What none fits is kept.",
         choices: ANY,
     },
     Own {
@@ -214,6 +222,8 @@ impl Settings {
             config: reader.config(),
             insecure,
         };
+        settings.config.retention =
+            reader.own("retention", |text| Ok(text.parse::<Retention>()?)).unwrap_or_default();
         if let (StoreKind::Database(address), Some(file)) = (&settings.store, &settings.store_ca) {
             settings.store = StoreKind::Database(address.clone().with_ca(file));
         }
@@ -246,6 +256,7 @@ impl Settings {
             ("listen", json!(self.listen)),
             ("store", json!(self.store.to_string())),
             ("store_ca", json!(self.store_ca.as_deref().unwrap_or(Path::new("")).to_string_lossy())),
+            ("retention", json!(self.config.retention.to_string())),
             ("insecure", json!(self.insecure)),
             ("log", json!(self.log)),
             ("log_format", name(self.log_format.to_possible_value())),

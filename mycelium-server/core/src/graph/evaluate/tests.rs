@@ -115,7 +115,8 @@ fn a_job_submitted_after_the_one_it_depends_on_was_skipped_is_evaluated() {
     env.answer(1, 1, EvaluationResult::Skip);
     let mut command = env.submit_command(vec![job(2, &[1])]);
     let (status, digest) = (FinalStatus::Skipped, job(1, &[]).digest);
-    command.preconditions.finished = vec![KnownFinished { id: id(1), flow: FLOW, status, digest }];
+    command.preconditions.finished =
+        vec![KnownFinished { id: id(1), flow: FLOW, status, digest, is_stub: false }];
     let effects = env.batch([Command::Submit(command)]);
     assert_eq!(handed_out(&effects), [(id(2), 2, DECIDE)]);
     assert!(live(&effects, 2).evaluate);
@@ -238,7 +239,8 @@ fn after_a_restart_the_elements_are_linked_again() {
     let number = crate::ids::EvaluationNumber(2);
     command.elements = Some(crate::command::Elements { of: id(1), number, first: 0 });
     let (status, digest) = (FinalStatus::Done, job(3, &[]).digest);
-    command.preconditions.finished = vec![KnownFinished { id: id(3), flow: FLOW, status, digest }];
+    command.preconditions.finished =
+        vec![KnownFinished { id: id(3), flow: FLOW, status, digest, is_stub: false }];
     let effects = env.batch([Command::Submit(command)]);
     assert_eq!(reply(&effects), Some(&Ok(Reply::Submitted { created: 0, existing: 2 })));
     env.answer(1, 2, EvaluationResult::Expanded { elements: 2 });

@@ -66,7 +66,13 @@ fn a_job_whose_cause_is_not_retried_stays() {
     let request = env.request();
     let mut preconditions = env.preconditions();
     let (flow, status) = (FLOW, FinalStatus::Cancelled);
-    preconditions.finished.push(KnownFinished { id: id(1), flow, status, digest: job(1, &[]).digest });
+    preconditions.finished.push(KnownFinished {
+        id: id(1),
+        flow,
+        status,
+        digest: job(1, &[]).digest,
+        is_stub: false,
+    });
     let jobs = vec![revivable(&ended, 2, &[1])];
     let effects = env.batch([Command::Retry(Retry {
         request,

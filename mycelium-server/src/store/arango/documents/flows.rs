@@ -32,6 +32,12 @@ pub(in super::super) struct FlowDocument {
     /// The attempt during which it was submitted, if a task has submitted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     on_behalf_of: Option<OnBehalfOf>,
+    /// Whether it is not to be deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pinned: bool,
+    /// When its values were deleted, if a stub of it is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deletion_date: Option<Date>,
 }
 
 /// An attempt.
@@ -61,7 +67,8 @@ struct Finished {
 
 impl From<&FlowRecord> for FlowDocument {
     fn from(record: &FlowRecord) -> Self {
-        let FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of } = record;
+        let FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of, pinned, deleted_at } =
+            record;
         let FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired } = *finished;
         let creation_date = Date(*created_at);
         Self {
@@ -75,6 +82,8 @@ impl From<&FlowRecord> for FlowDocument {
             finished: Finished { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of: on_behalf_of
                 .map(|Token { job, attempt }| OnBehalfOf { job: Text(job), attempt: attempt.0 }),
+            pinned: *pinned,
+            deletion_date: deleted_at.map(Date),
         }
     }
 }
@@ -92,6 +101,8 @@ impl From<FlowDocument> for FlowRecord {
             on_behalf_of: document
                 .on_behalf_of
                 .map(|of| Token { job: of.job.0, attempt: Attempt(of.attempt) }),
+            pinned: document.pinned,
+            deleted_at: document.deletion_date.map(|date| date.0),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::time::Date;
 use crate::store::record::Started;
 
 pub(in super::super) use read::JobDocument;
-pub(in super::super) use write::{BODY_HERE_BYTES_MAX, JobUpdate, label_list};
+pub(in super::super) use write::{BODY_HERE_BYTES_MAX, JobUpdate, StubUpdate, label_list};
 
 /// What a job is, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

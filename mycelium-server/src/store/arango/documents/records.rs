@@ -1,5 +1,6 @@
-//! The records of the broker: its counters, sessions, submissions, propagations of failures, policies, and uses of blobs; and what
-//! leads from labels to flows. What is listed is listed by its key, so that no other index has to be kept.
+//! The records of the broker: its counters, sessions, submissions, propagations of failures, policies, deletions of flows,
+//! and uses of blobs; and what leads from labels to flows. What is listed is listed by its key, so that no other index has
+//! to be kept.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -10,7 +11,9 @@ use mycelium_core::ids::{
     Commit, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, PolicyId, SecretDigest,
     SessionId, SubmissionId,
 };
-use mycelium_core::image::{Counters, FlowRecord, PropagationRecord, SessionRecord, SubmissionRecord};
+use mycelium_core::image::{
+    Counters, DeletionRecord, DeletionStage, FlowRecord, PropagationRecord, SessionRecord, SubmissionRecord,
+};
 use mycelium_core::policy::PolicyRecord;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
@@ -29,6 +32,7 @@ pub(in super::super) enum RecordDocument {
     Submission(SubmissionDocument),
     Propagation(PropagationDocument),
     Policy(PolicyDocument),
+    Deletion(DeletionDocument),
     Use(UseDocument),
     Label(LabelDocument),
     Body(BodyDocument),
@@ -184,6 +188,17 @@ pub(in super::super) struct PolicyDocument {
     load: u8,
 }
 
+/// A flow that is being deleted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct DeletionDocument {
+    #[serde(rename = "_key", serialize_with = "deletion_key", deserialize_with = "id_of_key")]
+    flow: FlowId,
+    stage: Stage,
+    /// It is read when a broker starts.
+    #[serde(skip_deserializing)]
+    load: u8,
+}
+
 impl From<&PolicyRecord> for PolicyDocument {
     fn from(PolicyRecord { id, policy }: &PolicyRecord) -> Self {
         Self { id: id.0, policy: policy.into(), load: 1 }
@@ -193,6 +208,36 @@ impl From<&PolicyRecord> for PolicyDocument {
 impl From<PolicyDocument> for PolicyRecord {
     fn from(PolicyDocument { id, policy, load: _ }: PolicyDocument) -> Self {
         Self { id: PolicyId(id), policy: policy.into() }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    Checking,
+    Removing,
+    Stubbing,
+}
+
+impl From<DeletionRecord> for DeletionDocument {
+    fn from(DeletionRecord { flow, stage }: DeletionRecord) -> Self {
+        let stage = match stage {
+            DeletionStage::Checking => Stage::Checking,
+            DeletionStage::Removing => Stage::Removing,
+            DeletionStage::Stubbing => Stage::Stubbing,
+        };
+        Self { flow, stage, load: 1 }
+    }
+}
+
+impl From<DeletionDocument> for DeletionRecord {
+    fn from(DeletionDocument { flow, stage, load: _ }: DeletionDocument) -> Self {
+        let stage = match stage {
+            Stage::Checking => DeletionStage::Checking,
+            Stage::Removing => DeletionStage::Removing,
+            Stage::Stubbing => DeletionStage::Stubbing,
+        };
+        Self { flow, stage }
     }
 }
 
@@ -261,6 +306,11 @@ pub(in super::super) fn label_digest((key, value): (&str, &str)) -> String {
     key::hex(&digest.finalize())
 }
 
+/// The keys of what leads from its labels to a flow.
+pub(in super::super) fn label_keys(flow: &FlowRecord) -> impl Iterator<Item = String> {
+    labels(flow).map(|label| label.key)
+}
+
 fn labels(flow: &FlowRecord) -> impl Iterator<Item = LabelDocument> {
     flow.labels.iter().map(|label| {
         let number = sorted::text(flow.number.0);
@@ -281,6 +331,7 @@ pub(in super::super) struct BodyDocument {
 const SESSION: &str = "session";
 const PROPAGATION: &str = "propagation";
 const POLICY: &str = "policy";
+const DELETION: &str = "deletion";
 /// Begins the keys of submissions.
 pub(in super::super) const SUBMISSION: &str = "submission";
 /// Begins the keys of the bodies of jobs.
@@ -311,6 +362,10 @@ fn policy_key<S: Serializer>(id: &u32, serializer: S) -> Result<S::Ok, S::Error>
     serializer.serialize_str(&record_key(POLICY, id))
 }
 
+fn deletion_key<S: Serializer>(flow: &FlowId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&record_key(DELETION, flow))
+}
+
 fn body_key<S: Serializer>(job: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&record_key(BODY, job))
 }
@@ -329,8 +384,9 @@ pub(in super::super) fn ended(batch: &Batch) -> impl Iterator<Item = String> {
     let submissions = records.submissions_dropped.iter().map(|id| record_key(SUBMISSION, id));
     let propagations = records.propagations_ended.iter().map(|ended| record_key(PROPAGATION, &ended.cause));
     let policies = records.policies_dropped.iter().map(|id| record_key(POLICY, id));
+    let deletions = records.deletions_ended.iter().map(|flow| record_key(DELETION, flow));
     let uses = batch.blob_uses_ended.iter().map(use_key);
-    sessions.chain(submissions).chain(propagations).chain(policies).chain(uses)
+    sessions.chain(submissions).chain(propagations).chain(policies).chain(deletions).chain(uses)
 }
 
 /// What a batch writes to `BrokerRecords`, but for the bodies of jobs: whole documents of keys that differ, each of which
@@ -351,6 +407,9 @@ pub(in super::super) fn records(batch: &Batch) -> Vec<RecordDocument> {
     }
     for policy in &records.policies {
         documents.insert(record_key(POLICY, &policy.id), RecordDocument::Policy(policy.into()));
+    }
+    for deletion in &records.deletions {
+        documents.insert(record_key(DELETION, &deletion.flow), RecordDocument::Deletion((*deletion).into()));
     }
     for used in &batch.blob_uses_begun {
         documents.insert(use_key(used), RecordDocument::Use(used.into()));

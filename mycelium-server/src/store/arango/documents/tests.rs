@@ -68,6 +68,8 @@ prop_compose! {
         created_at in moments(),
         counts in any::<[u64; 6]>(),
         of in proptest::option::of((any::<[u8; 16]>(), any::<u32>())),
+        pinned in any::<bool>(),
+        deleted_at in proptest::option::of(moments()),
     ) -> FlowRecord {
         let [done, failed, upstream_failed, cancelled, skipped, expired] = counts;
         FlowRecord {
@@ -78,6 +80,8 @@ prop_compose! {
             created_at,
             finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of: of.map(|(job, attempt)| Token { job: JobId::new(job), attempt: Attempt(attempt) }),
+            pinned,
+            deleted_at,
         }
     }
 }

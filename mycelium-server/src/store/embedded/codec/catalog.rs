@@ -35,6 +35,8 @@ impl Record for FlowRecord {
             expired,
             of_job: self.on_behalf_of.map(|of| of.job.as_bytes().to_vec()).unwrap_or_default(),
             of_attempt: self.on_behalf_of.map_or(0, |of| of.attempt.0),
+            pinned: self.pinned,
+            deleted_at: self.deleted_at.map_or(0, |at| at.0),
         }
     }
 
@@ -52,6 +54,8 @@ impl Record for FlowRecord {
             expired,
             of_job,
             of_attempt,
+            pinned,
+            deleted_at,
         } = message;
         let on_behalf_of = match of_job.as_slice() {
             [] => None,
@@ -65,6 +69,8 @@ impl Record for FlowRecord {
             created_at: Timestamp(created_at),
             finished: FinalCounts { done, failed, upstream_failed, cancelled, skipped, expired },
             on_behalf_of,
+            pinned,
+            deleted_at: (deleted_at != 0).then_some(Timestamp(deleted_at)),
         })
     }
 }

@@ -13,7 +13,7 @@ use super::super::time::Date;
 use super::super::{base64, sorted};
 use super::{AttemptDocument, ExpiredTime, Held, JobStatus};
 use crate::store::record::Encoded;
-use crate::store::{JobAfter, JobChange, SpecRecord};
+use crate::store::{Erased, JobAfter, JobChange, SpecRecord};
 
 /// A specification of more bytes stands in a document of its own, which is not rewritten whenever the job changes.
 pub(in super::super::super) const BODY_HERE_BYTES_MAX: usize = 16 * 1024;
@@ -31,6 +31,23 @@ impl<'a> JobUpdate<'a> {
     pub(in super::super::super) fn of(change: &'a JobChange, outputs: Option<&'a [&'a str]>) -> Option<Self> {
         let comes_and_goes = change.created.is_some() && matches!(change.after, JobAfter::Dropped);
         (!comes_and_goes).then_some(Self { change, outputs })
+    }
+}
+
+/// What is left of the document of a job that becomes a stub.
+#[derive(Serialize)]
+pub(in super::super::super) struct StubUpdate<'a> {
+    #[serde(rename = "_key")]
+    key: Text<JobId>,
+    body_bytes: usize,
+    body: Base64<'a>,
+}
+
+impl<'a> StubUpdate<'a> {
+    /// Of a job that is deleted, if a stub of it stays.
+    pub(in super::super::super) fn of(erased: &'a Erased) -> Option<Self> {
+        let stub = erased.stub.as_ref()?;
+        Some(Self { key: Text(erased.head.id), body_bytes: stub.body.len(), body: Base64(&stub.body) })
     }
 }
 

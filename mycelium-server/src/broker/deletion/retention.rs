@@ -1,0 +1,127 @@
+//! Deletes what rules of retention do not keep, pass by pass, and warns of a store that grows beyond a size.
+
+use std::time::Duration;
+
+use mycelium_core::ids::Timestamp;
+use mycelium_core::image::FlowRecord;
+use tokio_util::sync::CancellationToken;
+
+use super::super::handle::Handle;
+use super::super::message::CallError;
+use super::uses::{is_of_one, judge};
+use super::{FLOWS_AT_ONCE, Fate};
+use crate::defect;
+use crate::report::Report;
+use crate::store::{FinishedQuery, FlowQuery};
+
+/// The time between two passes: a tenth of the shortest age, within these.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(3_600);
+/// As many flows are judged together.
+const JUDGED_AT_ONCE: usize = 100;
+/// How often the size of the store is looked at.
+const SIZE_EVERY: Duration = Duration::from_secs(600);
+
+/// Deletes flows by the rules of the broker, until told to stop.
+pub(crate) async fn keep_to_rules(handle: Handle, stop: CancellationToken) {
+    let Some(shortest) = handle.config().retention.shortest() else { return };
+    let pause = (shortest / 10).clamp(PAUSE_MIN, PAUSE_MAX);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let passed = defect::catch_async("a pass of retention", pass(&handle, &stop)).await;
+        match passed.unwrap_or_else(|defect| Err(defect.into())) {
+            Ok(0) => {}
+            Ok(flows) => tracing::info!(flows, "flows are deleted by the rules of retention"),
+            Err(CallError::Stopping) => return,
+            // It is in the log already.
+            Err(CallError::Defect(_)) => {}
+            Err(error) => {
+                tracing::warn!(error = %Report(&error), "a pass of retention is broken off; the next one comes");
+            }
+        }
+    }
+}
+
+/// Goes through all flows, newest first, and begins to delete those that are not to be kept. Returns how many.
+async fn pass(handle: &Handle, stop: &CancellationToken) -> Result<u64, CallError> {
+    let now = handle.clock().now().wall;
+    let mut query = FlowQuery { limit: FLOWS_AT_ONCE, ..FlowQuery::default() };
+    let mut begun = 0;
+    loop {
+        let page = handle.store().list_flows(&query).await?;
+        let mut over = Vec::new();
+        for flow in page.flows {
+            if stop.is_cancelled() {
+                return Ok(begun);
+            }
+            if is_over(handle, &flow, now).await? {
+                over.push(flow);
+            }
+        }
+        for flows in over.chunks(JUDGED_AT_ONCE) {
+            begun += begin(handle, flows).await?;
+        }
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(begun),
+        }
+    }
+}
+
+/// Whether the time is over for which a flow is kept. One with unfinished jobs is looked at by whoever judges it.
+async fn is_over(handle: &Handle, flow: &FlowRecord, now: Timestamp) -> Result<bool, CallError> {
+    let Some(age) = handle.config().retention.age(&flow.name, &flow.finished) else { return Ok(false) };
+    let micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+    let is_past = |at: Timestamp| at.0.saturating_add(micros) <= now.0;
+    // It has not ended before it was made.
+    if flow.pinned || !is_past(flow.created_at) {
+        return Ok(false);
+    }
+    let query = FinishedQuery { flow: Some(flow.id), limit: 1, ..FinishedQuery::default() };
+    let last = handle.store().list_finished(&query).await?;
+    Ok(last.jobs.first().is_none_or(|last| is_past(last.finished_at)))
+}
+
+async fn begin(handle: &Handle, flows: &[FlowRecord]) -> Result<u64, CallError> {
+    let fates = match judge(handle, flows).await {
+        // It is in the log.
+        Err(error) if is_of_one(&error) => return Ok(0),
+        judged => judged?,
+    };
+    // A stub that has to stay is what it was to become.
+    let goes = |flow: &&FlowRecord| match fates.get(&flow.id) {
+        Some(Fate::Whole) => true,
+        Some(Fate::Stub) => flow.deleted_at.is_none(),
+        _ => false,
+    };
+    let going: Vec<FlowRecord> = flows.iter().filter(goes).cloned().collect();
+    let asked = going.len();
+    let kept = handle.begin_deletions(going).await?;
+    Ok((asked - kept.len()) as u64)
+}
+
+/// Warns while the store takes more room than it should, until told to stop.
+pub(crate) async fn watch_size(handle: Handle, stop: CancellationToken) {
+    let alarm = handle.config().store_size_alarm;
+    if alarm == 0 {
+        return;
+    }
+    loop {
+        match handle.store().bytes_stored().await {
+            Ok(Some(bytes)) if bytes > alarm => tracing::warn!(
+                bytes,
+                alarm,
+                "the store is larger than it should be; rules of retention say what is deleted: --retention"
+            ),
+            Ok(Some(_) | None) => {}
+            Err(error) => tracing::debug!(error = %Report(&error), "the size of the store is not known"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SIZE_EVERY) => {}
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What is deleted is removed at once, by statements of its own before that of its batch: a commit cannot write a collection
+//! twice, and that a job is deleted need not be stored with anything else.
+
+use serde::Serialize;
+
+use super::client::{Database, Ran};
+use super::documents::jobs::StubUpdate;
+use super::documents::records::label_keys;
+use super::documents::text::Text;
+use super::statements::{ERASE, STUB, Statement};
+use crate::store::{Batch, Error};
+use mycelium_core::ids::{FlowId, JobId};
+
+#[derive(Serialize)]
+struct Erase {
+    epoch: u64,
+    jobs: Vec<Text<JobId>>,
+    flows: Vec<Text<FlowId>>,
+    /// What leads to the flows.
+    records: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Stub<'a> {
+    epoch: u64,
+    stubs: Vec<StubUpdate<'a>>,
+}
+
+/// Removes what a batch deletes. May be done twice.
+///
+/// # Errors
+/// [`Error::Fenced`] if the mycelium is no longer that of `epoch`; [`Error::Unavailable`], not certain of anything.
+pub(super) async fn erase(database: &Database, epoch: u64, batch: &Batch) -> Result<(), Error> {
+    let stubs: Vec<StubUpdate<'_>> = batch.erased.iter().filter_map(StubUpdate::of).collect();
+    if !stubs.is_empty() {
+        run(database, epoch, &STUB, &Stub { epoch, stubs }).await?;
+    }
+    let whole = batch.erased.iter().filter(|erased| erased.stub.is_none());
+    let jobs: Vec<Text<JobId>> = whole.map(|erased| Text(erased.head.id)).collect();
+    let removed = &batch.records.flows_removed;
+    if jobs.is_empty() && removed.is_empty() {
+        return Ok(());
+    }
+    let flows = removed.iter().map(|flow| Text(flow.id)).collect();
+    let records = removed.iter().flat_map(label_keys).collect();
+    run(database, epoch, &ERASE, &Erase { epoch, jobs, flows, records }).await
+}
+
+async fn run(
+    database: &Database,
+    epoch: u64,
+    statement: &Statement,
+    variables: &impl Serialize,
+) -> Result<(), Error> {
+    match database.run::<bool>(statement, variables).await {
+        Ok(Ran { rows, .. }) if rows.first() == Some(&true) => Ok(()),
+        Ok(_) => Err(Error::Fenced {
+            what: format!("the database {} has a newer lease than {epoch}", database.name()),
+        }),
+        Err(failure) => Err(uncertain(failure.into())),
+    }
+}
+
+/// The error, not certain of anything: something may have been removed.
+pub(super) fn uncertain(error: Error) -> Error {
+    match error {
+        Error::Unavailable { what, source, .. } => {
+            Error::Unavailable { what, certainly_not_applied: false, source }
+        }
+        other => other,
+    }
+}
