@@ -169,7 +169,11 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
         ),
         None => "the broker gives a reason that this program does not know".to_owned(),
     };
-    format!("{status}: {why}")
+    let expires = match &job.expires_at {
+        Some(at) => format!(" (expires at {} UTC)", utc(Some(at))),
+        None => String::new(),
+    };
+    format!("{status}{expires}: {why}")
 }
 
 /// What is lacking, if it is the same everywhere as far as is known; else nothing.

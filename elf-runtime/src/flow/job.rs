@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use mycelium_proto::v1;
+
 use super::recording::Recording;
 use crate::ids::JobId;
 use crate::output::Output;
@@ -16,7 +18,7 @@ use crate::value::{IntoValue, Value, stands_for_a_value};
 /// the whole of what the task returns. Cheap to clone.
 ///
 /// The fields of a derived struct are values by methods of their names: `job.weight()`. Where such a name is taken by
-/// a method of this type (`id`, `after`, `priority`, `run_if`, `with_label`, `output`,
+/// a method of this type (`id`, `after`, `priority`, `run_if`, `with_label`, `queue_timeout`, `total_timeout`, `output`,
 /// `value`, `fields`, `clone`), the field is
 /// reached through [`Job::fields`].
 pub struct Job<T: Output> {
@@ -110,6 +112,11 @@ impl<T: Output> Job<T> {
     #[must_use]
     pub fn output(&self, name: impl Into<Cow<'static, str>>) -> Value<serde_json::Value> {
         Value::from_node(Node::output(Arc::clone(&self.recorded), name))
+    }
+
+    /// Changes its specification, if it is not submitted yet.
+    pub(super) fn change_spec(&self, change: impl FnOnce(&mut v1::JobSpec)) {
+        self.recording.change(self.recorded.number(), change);
     }
 
     pub(crate) fn recorded(&self) -> &Arc<RecordedJob> {

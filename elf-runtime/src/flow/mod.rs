@@ -8,6 +8,7 @@ mod recording;
 mod submission;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 
 pub use job::Job;
 pub use recorder::Flow;

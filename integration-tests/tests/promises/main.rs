@@ -53,6 +53,7 @@ mod starts;
 mod store_folders;
 mod store_mycelia;
 mod stream_ends;
+mod timeouts;
 mod unnumbered_elves;
 mod unread_watches;
 mod upgrades;

@@ -80,6 +80,8 @@ impl World {
             beside: Vec::new(),
             evaluate: false,
             running,
+            expires_at: None,
+            queued_at: None,
             attempts: Vec::new(),
         };
         let running = Running {

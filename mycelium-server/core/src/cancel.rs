@@ -120,6 +120,11 @@ impl Cancelling<'_> {
     /// Ends a job CANCELLED. If an instance holds it, it is told, and keeps the slot in its window until it has let go of
     /// it.
     fn cancel_job(&mut self, now: Clocks, slot: Slot) {
+        self.end_job(now, slot, End::Cancelled);
+    }
+
+    /// Ends a job wherever it stands.
+    pub(super) fn end_job(&mut self, now: Clocks, slot: Slot, end: End) {
         let mut ran = None;
         if let State::Running { session, assign, .. } = self.graph.jobs[slot].state {
             ran = self.sessions.running(session, assign);
@@ -131,7 +136,7 @@ impl Cancelling<'_> {
                 self.sessions.release(self.graph.jobs, session, assign);
             }
         }
-        self.graph.finish(now, slot, Ending::unreported(End::Cancelled, ran));
+        self.graph.finish(now, slot, Ending::unreported(end, ran));
     }
 
     /// Goes on with the cancellation of a flow by one job. Says whether that was the last.
@@ -182,6 +187,8 @@ impl Cancelling<'_> {
         false
     }
 }
+
+mod expire;
 
 #[cfg(test)]
 mod tests;

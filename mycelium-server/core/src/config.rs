@@ -118,6 +118,8 @@ pub enum PlantedBug {
     WaitNotTold,
     /// Attempts that wait for themselves are not found.
     WaitNotFound,
+    /// A job expires whenever its timer fires, whatever the wall clock says.
+    ExpiresEarly,
     /// A stream that the shell has ended shortens the lease as one that broke.
     LeaseShortenedByShell,
 }

@@ -35,6 +35,9 @@ pub use restore::{Restore, RestoreError};
 /// How often it is looked for jobs that wait for their own ancestors. What is seen twice in a row is told.
 const LOOK_FOR_WAITS_EVERY: Duration = Duration::from_secs(5);
 
+/// How many jobs whose moment has come a batch lets go for each that it may end because of others.
+const JOBS_DUE_PER_STEP: usize = 4;
+
 /// The scheduler of one mycelium.
 ///
 /// It is assembled from parts that keep their fields to themselves, and lends them to what works on them: each kind
@@ -166,6 +169,7 @@ impl Core {
         self.serving().recall();
         self.graph().hand_out_evaluations(effects);
         self.time_waits(now);
+        self.jobs.time_moved(now, &mut self.timers);
         let Self { config, jobs, sessions, submissions, propagation, outbox, deletions, .. } = self;
         Emitting { config, jobs, sessions, submissions, propagation, outbox, deletions }.emit(effects);
         self.jobs.forget(self.config.finished_kept);
@@ -181,14 +185,20 @@ impl Core {
 
     /// Whether work is left over that did not fit the last batch: then another one is due at once.
     pub fn has_work(&self) -> bool {
-        self.propagation.is_under_way()
+        self.jobs.has_to_time()
+            || self.propagation.is_under_way()
             || !self.work.is_empty()
             || self.jobs.names().has_to_place()
             || self.evaluations.may_hand_out(self.config.evaluations_max())
     }
 
     fn fire_timers(&mut self, now: Clocks, effects: &mut Effects) {
-        while let Some(key) = self.timers.pop_due(now.steady) {
+        // Any number of jobs may be due at one moment: what is left of them is due at once with the next batch.
+        let mut budget = self.config.step_max() * JOBS_DUE_PER_STEP;
+        while budget > 0
+            && let Some(key) = self.timers.pop_due(now.steady)
+        {
+            budget -= usize::from(matches!(key, TimerKey::Queue(_) | TimerKey::Total(_)));
             match key {
                 TimerKey::Lease(session) => {
                     self.serving().end_session(now, session, SessionEnd::Lost, effects);
@@ -196,6 +206,8 @@ impl Core {
                 TimerKey::Unconfirmed(session) => self.serving().give_back_unconfirmed(now, session),
                 TimerKey::Waits => self.look_for_waits(effects),
                 TimerKey::Pause(job) => self.graph().end_pause(job),
+                TimerKey::Queue(job) => self.cancelling().queue_time_ends(now, job),
+                TimerKey::Total(job) => self.cancelling().total_time_ends(now, job),
                 TimerKey::Idle(submission) => self.submitting().begin_drop(submission, None),
             }
         }

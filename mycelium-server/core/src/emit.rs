@@ -115,6 +115,8 @@ impl Emitting<'_> {
             evaluate: job.evaluate,
             running,
             attempts: if job.attempt > Attempt(0) { self.jobs.attempts(slot).to_vec() } else { Vec::new() },
+            expires_at: self.jobs.ends_by(slot),
+            queued_at: self.jobs.queued_at(slot),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::image::{AttemptEnd, BESIDE_KEPT, Running};
 use crate::index::Slot;
 use crate::jobs::{Edge, Ended, Ending, Jobs, State};
 use crate::propagation::Propagation;
-use crate::status::FinalStatus;
+use crate::status::{ExpiredWhy, FinalStatus};
 use crate::suspicion::Loss;
 use crate::timers::{TimerKey, Timers};
 
@@ -85,6 +85,12 @@ impl Graph<'_> {
         if job.state == (State::Ready { queued: false }) {
             self.timers.cancel(TimerKey::Pause(slot));
         }
+        if self.jobs.ends_by(slot).is_some() {
+            self.timers.cancel(TimerKey::Total(slot));
+        }
+        if self.jobs.queued_at(slot).is_some() {
+            self.timers.cancel(TimerKey::Queue(slot));
+        }
         // Only what was evaluated can have been expanded.
         let expansion = if job.evaluate { self.evaluations.remove_expansion(slot) } else { None };
         let elements = expansion.and_then(|expansion| expansion.elements);
@@ -105,6 +111,9 @@ impl Graph<'_> {
     /// the broker and the disk busy with nothing else.
     pub(crate) fn hand_back(&mut self, now: Clocks, slot: Slot, held: Running, how: AttemptEnd) {
         self.jobs.end_attempt(slot, held, now.wall, how);
+        if self.expires_overdue(now, slot) {
+            return;
+        }
         let pause = pause_after(self.jobs.count_handed_back(slot));
         self.jobs.set_state(slot, State::Ready { queued: pause.is_zero() });
         if !pause.is_zero() {
@@ -115,14 +124,30 @@ impl Graph<'_> {
     /// A running job comes back because its arguments do not fit what its process declares, to which it never came.
     pub(crate) fn unfit(&mut self, now: Clocks, slot: Slot, held: Running) {
         self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::NotHeld);
+        if self.expires_overdue(now, slot) {
+            return;
+        }
         self.jobs.set_state(slot, State::Ready { queued: true });
     }
 
     /// A job comes back because it was recalled, before it was started: that is no fault of it, or of its elf.
     pub(crate) fn take_back(&mut self, now: Clocks, slot: Slot, held: Running) {
         self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::HandedBack);
+        if self.expires_overdue(now, slot) {
+            return;
+        }
         self.jobs.count_recall(slot);
         self.jobs.set_state(slot, State::Ready { queued: true });
+    }
+
+    /// Ends a job that has come back, and was not started in time. Says whether it was not.
+    fn expires_overdue(&mut self, now: Clocks, slot: Slot) -> bool {
+        let is_overdue = self.jobs.is_overdue(slot);
+        if is_overdue {
+            let end = End::Expired(ExpiredWhy::Queue);
+            self.finish(now, slot, Ending::unreported(end, None));
+        }
+        is_overdue
     }
 
     /// The pause of a job is over: it goes back into its queue.
@@ -134,9 +159,14 @@ impl Graph<'_> {
     pub(crate) fn elf_lost(&mut self, now: Clocks, slot: Slot, held: Running, loss: &Loss<'_>) {
         if !loss.may_have_started {
             self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::ElfLostBefore);
+            if self.expires_overdue(now, slot) {
+                return;
+            }
             return self.jobs.set_state(slot, State::Ready { queued: true });
         }
         self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::ElfLost);
+        self.jobs.forget_queued(slot);
+        self.timers.cancel(TimerKey::Queue(slot));
         let id = self.jobs[slot].id;
         let beside = loss.started.iter().copied().filter(|other| *other != id).take(BESIDE_KEPT);
         let alone = self.jobs.count_elf_lost(slot, beside, loss.is_alone);

@@ -211,11 +211,22 @@ pub struct Token {
 }
 
 /// A moment by the wall clock, for people: microseconds since the Unix epoch. May go back, and jump: nothing is measured
-/// with it, and nothing depends on its order.
+/// with it alone, and nothing depends on its order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// The moment `duration` later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(micros(duration)))
+    }
+
+    /// How long it is since `earlier`, if the clock was not set; zero if that is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+
     /// The moment `duration` earlier; the epoch if that is before it.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {

@@ -82,6 +82,10 @@ pub struct LiveJob {
     pub running: Option<Running>,
     /// Attempts before that one, the latest [`ATTEMPTS_KEPT`], in the order of their numbers.
     pub attempts: Vec<PastAttempt>,
+    /// By when it is to have ended, or expires, if it is.
+    pub expires_at: Option<Timestamp>,
+    /// Since when it waits to be started, if it waits for that and is to be started in time.
+    pub queued_at: Option<Timestamp>,
 }
 
 /// An attempt in an instance's hands.

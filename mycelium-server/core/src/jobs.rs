@@ -20,6 +20,7 @@ use crate::suspicion::Suspicion;
 
 mod attempts;
 mod check;
+mod deadlines;
 mod endings;
 mod flows;
 mod losses;
@@ -31,6 +32,7 @@ mod touched;
 mod traits;
 
 pub(crate) use attempts::Attempts;
+use deadlines::Deadlines;
 pub(crate) use flows::{Flow, Flows};
 use losses::Losses;
 pub(crate) use names::{Elf, FreeSlot, Laden, Names, Queue, Task};
@@ -132,6 +134,7 @@ pub(crate) struct Jobs {
     recents: Recents,
     attempts: Attempts,
     losses: Losses,
+    deadlines: Deadlines,
     /// The jobs that the batch has ended because they were lost with their elves, and what ran beside each.
     blamed: Vec<(JobId, Vec<JobId>)>,
     counts: Unfinished,

@@ -13,6 +13,7 @@ use crate::ids::{
     RequestId, Revision, SessionId, SignatureId, Steady, SubmissionId, Timestamp, Token,
 };
 use crate::image::{FlowRecord, Image, JobHead, LiveJob, SessionRecord};
+use crate::policy::PolicyRecord;
 use crate::signature::{Judged, Parameter, Shape, Signature};
 use crate::status::Status;
 use crate::{Config, Core};
@@ -302,6 +303,20 @@ impl TestEnv {
         flows: Vec<FlowRecord>,
         sessions: Vec<SessionId>,
     ) {
+        self.restart_from(jobs, Image { flows, ..Image::default() }, sessions);
+    }
+
+    /// As [`restart`](Self::restart), with policies.
+    pub(crate) fn restart_with_policies(
+        &mut self,
+        jobs: Vec<LiveJob>,
+        flows: Vec<FlowRecord>,
+        policies: Vec<PolicyRecord>,
+    ) {
+        self.restart_from(jobs, Image { flows, policies, ..Image::default() }, Vec::new());
+    }
+
+    fn restart_from(&mut self, jobs: Vec<LiveJob>, image: Image, sessions: Vec<SessionId>) {
         let record = |id| SessionRecord { id, instance: instance(1), secret: None };
         let sessions = sessions.into_iter().map(record).collect();
         let counters = self.core.status().counters;
@@ -310,7 +325,7 @@ impl TestEnv {
         for job in jobs {
             restore.job(job).unwrap();
         }
-        self.core = restore.finish(Image { counters, flows, sessions, ..Image::default() }).unwrap();
+        self.core = restore.finish(Image { counters, sessions, ..image }).unwrap();
         self.core.check_invariants().unwrap();
     }
 }

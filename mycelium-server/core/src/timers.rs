@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::ids::{Clocks, Steady};
+use crate::ids::{Clocks, Steady, Timestamp};
 use crate::index::{SessionIdx, Slot, SubmissionIdx};
 use crate::invariants::{InvariantViolation, check};
 
@@ -18,6 +18,10 @@ pub(crate) enum TimerKey {
     Waits,
     /// The pause of a job that was handed back again and again is over.
     Pause(Slot),
+    /// A job has not been started in time.
+    Queue(Slot),
+    /// A job has not ended in time.
+    Total(Slot),
     /// A submission has waited too long for its next part.
     Idle(SubmissionIdx),
 }
@@ -26,17 +30,68 @@ impl TimerKey {
     fn is_lease(self) -> bool {
         match self {
             Self::Lease(_) => true,
-            Self::Unconfirmed(_) | Self::Waits | Self::Pause(_) | Self::Idle(_) => false,
+            Self::Unconfirmed(_)
+            | Self::Waits
+            | Self::Pause(_)
+            | Self::Queue(_)
+            | Self::Total(_)
+            | Self::Idle(_) => false,
+        }
+    }
+
+    /// Whether the time in which the shell stood still does not count for it.
+    fn stands_still(self) -> bool {
+        match self {
+            Self::Lease(_) | Self::Unconfirmed(_) | Self::Waits | Self::Pause(_) | Self::Idle(_) => true,
+            Self::Queue(_) | Self::Total(_) => false,
         }
     }
 }
 
-/// The moments at which something is due, by a clock that leaves out the time in which the shell stood still: it could
-/// hear nobody then, so that time counts for nobody's lease.
+/// Keys, each with a moment by the same clock.
 #[derive(Debug, Default)]
-pub(crate) struct Timers {
+struct Table {
     by_time: BTreeSet<(Steady, TimerKey)>,
     by_key: BTreeMap<TimerKey, Steady>,
+}
+
+impl Table {
+    fn first(&self) -> Option<Steady> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Says whether it was not there.
+    fn set(&mut self, key: TimerKey, at: Steady) -> bool {
+        let before = self.by_key.insert(key, at);
+        if before == Some(at) {
+            return false;
+        }
+        if let Some(before) = before {
+            self.by_time.remove(&(before, key));
+        }
+        self.by_time.insert((at, key));
+        before.is_none()
+    }
+
+    /// Says whether it was there.
+    fn cancel(&mut self, key: TimerKey) -> bool {
+        let Some(at) = self.by_key.remove(&key) else { return false };
+        self.by_time.remove(&(at, key))
+    }
+
+    fn due(&self, now: Steady) -> impl Iterator<Item = TimerKey> {
+        self.by_time.iter().take_while(move |(at, _)| *at <= now).map(|&(_, key)| key)
+    }
+}
+
+/// The moments at which something is due. For most of it they are moments by a clock that leaves out the time in which the
+/// shell stood still: it could hear nobody then, so that time counts for nobody's lease.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    /// By the clock that leaves out that time.
+    attended: Table,
+    /// By the shell's clock.
+    other: Table,
     /// How many of them are leases.
     leases: usize,
     /// How long the shell has stood still, all in all. A stall is one addition, however much is timed.
@@ -56,51 +111,56 @@ impl Timers {
 
     /// When the first is due, by the shell's clock.
     pub(crate) fn next_deadline(&self) -> Option<Steady> {
-        self.by_time.first().map(|(at, _)| at.after(self.stood_still))
+        let attended = self.attended.first().map(|at| at.after(self.stood_still));
+        attended.into_iter().chain(self.other.first()).min()
     }
 
     /// When this one is due, by the shell's clock.
     pub(crate) fn deadline(&self, key: TimerKey) -> Option<Steady> {
-        self.by_key.get(&key).map(|at| at.after(self.stood_still))
+        match key.stands_still() {
+            true => self.attended.by_key.get(&key).map(|at| at.after(self.stood_still)),
+            false => self.other.by_key.get(&key).copied(),
+        }
     }
 
-    /// It is due then, and not when it was before.
+    /// It is due then, by the attended clock, and not when it was before.
     pub(crate) fn set(&mut self, key: TimerKey, at: Steady) {
-        match self.by_key.insert(key, at) {
-            Some(before) if before == at => return,
-            Some(before) => {
-                self.by_time.remove(&(before, key));
-            }
-            None => self.leases += usize::from(key.is_lease()),
-        }
-        self.by_time.insert((at, key));
+        let is_new = match key.stands_still() {
+            true => self.attended.set(key, at),
+            false => self.other.set(key, at.after(self.stood_still)),
+        };
+        self.leases += usize::from(is_new && key.is_lease());
+    }
+
+    /// It is due when that moment of the wall clock comes, as the clocks stand to each other now.
+    pub(crate) fn set_at(&mut self, now: Clocks, key: TimerKey, moment: Timestamp) {
+        self.set(key, now.steady.after(moment.since(now.wall)));
     }
 
     /// It is due then, unless it is due before.
     pub(crate) fn set_earlier(&mut self, key: TimerKey, at: Steady) {
-        let at = self.by_key.get(&key).map_or(at, |before| at.min(*before));
-        self.set(key, at);
+        let before = self.deadline(key).map(|before| before.before(self.stood_still));
+        self.set(key, before.map_or(at, |before| at.min(before)));
     }
 
     /// It is not due any more.
     pub(crate) fn cancel(&mut self, key: TimerKey) {
-        if let Some(at) = self.by_key.remove(&key) {
-            self.by_time.remove(&(at, key));
-            self.leases -= usize::from(key.is_lease());
-        }
+        let was_there = match key.stands_still() {
+            true => self.attended.cancel(key),
+            false => self.other.cancel(key),
+        };
+        self.leases -= usize::from(was_there && key.is_lease());
     }
 
-    /// What is due by now, in order.
+    /// What is due by now, in order; of that which stands still with the shell.
     pub(crate) fn due(&self, now: Steady) -> impl Iterator<Item = TimerKey> {
-        self.by_time.iter().take_while(move |(at, _)| *at <= now).map(|&(_, key)| key)
+        self.attended.due(now)
     }
 
-    /// Takes out the first that is due by now.
+    /// Takes out the first that is due by now, by the attended clock.
     pub(crate) fn pop_due(&mut self, now: Steady) -> Option<TimerKey> {
-        let &(at, key) = self.by_time.first()?;
-        if at > now {
-            return None;
-        }
+        let other = self.other.due(now.after(self.stood_still)).next();
+        let key = self.attended.due(now).next().or(other)?;
         self.cancel(key);
         Some(key)
     }
@@ -112,12 +172,16 @@ impl Timers {
 
     /// Checks what takes no time to check.
     pub(crate) fn check_totals(&self) -> Result<(), InvariantViolation> {
-        let (by_time, by_key) = (self.by_time.len(), self.by_key.len());
-        check(by_time == by_key, "every timer is kept by its moment", || format!("{by_time} of {by_key}"))
+        for table in [&self.attended, &self.other] {
+            let (by_time, by_key) = (table.by_time.len(), table.by_key.len());
+            let say = || format!("{by_time} of {by_key}");
+            check(by_time == by_key, "every timer is kept by its moment", say)?;
+        }
+        Ok(())
     }
 
     /// All that is timed.
     pub(crate) fn keys(&self) -> impl Iterator<Item = TimerKey> {
-        self.by_key.keys().copied()
+        self.attended.by_key.keys().chain(self.other.by_key.keys()).copied()
     }
 }

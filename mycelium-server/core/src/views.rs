@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::ids::{
-    Attempt, ContentDigest, FlowId, FlowNumber, InstanceId, JobNumber, SessionId, Steady, SubmissionId, Token,
+    Attempt, ContentDigest, FlowId, FlowNumber, InstanceId, JobNumber, SessionId, Steady, SubmissionId,
+    Timestamp, Token,
 };
 use crate::image::{Counters, FlowRecord, JobHead, Running};
 use crate::labels::Labels;
@@ -30,6 +31,8 @@ pub struct JobView {
     pub running: Option<Running>,
     /// The submission it waits for to be sealed, if that is what it waits for.
     pub unsealed: Option<SubmissionId>,
+    /// When it expires, if it has not ended by then, or not been started if it waits for that.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Why an unfinished job is where it is.

@@ -53,6 +53,15 @@ impl Handle {
         self.retry_up_to(scope, DEPENDENTS_MAX).await
     }
 
+    /// What jobs with a policy do not say themselves comes from the newest declaration, as when they were submitted.
+    fn declared_policies(&self, retry: &mut Retry) {
+        let with_policy = retry.jobs.iter_mut().chain(&mut retry.dependents);
+        for job in with_policy.filter(|job| job.policy.is_some()) {
+            let standing = self.registry().standing(&job.head.elf);
+            job.policy = standing.policy_of(&job.head.task, job.policy.take());
+        }
+    }
+
     async fn retry_up_to(&self, scope: Scope, dependents_max: usize) -> Result<Retried, CallError> {
         match scope {
             Scope::Jobs(jobs) => self.retry_jobs(Roots::Named(jobs), dependents_max).await,
@@ -84,8 +93,9 @@ impl Handle {
                 asked.jobs().iter().copied().filter(|job| core.job(*job).is_some()).collect()
             });
             let unfinished: HashSet<JobId> = unfinished.await?;
-            let (retry, is_cut_short) =
+            let (mut retry, is_cut_short) =
                 gather(&**self.store(), as_of, &roots, &unfinished, dependents_max).await?;
+            self.declared_policies(&mut retry);
             if retry.jobs.is_empty() && retry.dependents.is_empty() {
                 return Ok(Retried { is_cut_short, ..Retried::default() });
             }
@@ -333,7 +343,8 @@ async fn revivable(
     Ok(jobs.collect())
 }
 
-/// The policies of their own that jobs were submitted with. What the scheduler kept of them may be forgotten.
+/// The policies of their own that jobs were submitted with; an empty one if all that they had was declared. What the scheduler
+/// kept of them may be forgotten.
 async fn policies(
     store: &dyn Reads,
     records: &[FinishedRecord],
@@ -353,7 +364,8 @@ async fn policies(
 fn policy_of(id: JobId, spec: Option<SpecRecord>) -> Result<Option<Arc<Policy>>, Damage> {
     let Some(SpecRecord { body, .. }) = spec else { return Ok(None) };
     let spec = Spec::decode(id, body).map_err(|error| Damage(error.to_string()))?;
-    policy::of_job(&spec.into()).map_err(|error| Damage(format!("its policy: {error}")))
+    let own = policy::of_job(&spec.into()).map_err(|error| Damage(format!("its policy: {error}")))?;
+    Ok(Some(own.unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mycelium_core::policy::{Policy, RetryPolicy};
+use mycelium_core::policy::{Policy, RetryPolicy, Timeouts};
 use mycelium_proto::{limits, v1};
 
 /// What is wrong with a policy.
@@ -22,18 +22,33 @@ fn bad(field: &str, problem: impl Into<String>) -> BadPolicy {
 
 /// The policy of a job of its own; `None` if it has none.
 pub(crate) fn of_job(spec: &v1::JobSpec) -> Result<Option<Arc<Policy>>, BadPolicy> {
-    policy(spec.retry.as_ref())
+    policy(spec.retry.as_ref(), spec.timeouts.as_ref())
 }
 
 /// The policy that is declared for a task; `None` if there is none.
 pub(crate) fn of_task(task: &v1::TaskDeclaration) -> Result<Option<Arc<Policy>>, BadPolicy> {
-    policy(task.retry.as_ref())
+    policy(task.retry.as_ref(), task.timeouts.as_ref())
 }
 
-fn policy(retry_given: Option<&v1::RetryPolicy>) -> Result<Option<Arc<Policy>>, BadPolicy> {
+fn policy(
+    retry_given: Option<&v1::RetryPolicy>,
+    timeouts_given: Option<&v1::Timeouts>,
+) -> Result<Option<Arc<Policy>>, BadPolicy> {
     let retry = retry_given.map(retry).transpose()?.unwrap_or_default();
-    let policy = Policy { retry, ..Policy::default() };
+    let timeouts = timeouts_given.map(timeouts).transpose()?.unwrap_or_default();
+    let policy = Policy { retry, timeouts };
     Ok((policy != Policy::default()).then(|| Arc::new(policy)))
+}
+
+/// Reads how long things may take.
+fn timeouts(given: &v1::Timeouts) -> Result<Timeouts, BadPolicy> {
+    let v1::Timeouts { queue, run, total, progress } = given;
+    Ok(Timeouts {
+        queue: wait("timeouts.queue", queue.as_ref())?,
+        run: wait("timeouts.run", run.as_ref())?,
+        total: wait("timeouts.total", total.as_ref())?,
+        progress: wait("timeouts.progress", progress.as_ref())?,
+    })
 }
 
 /// Reads how a job is tried again.
@@ -77,7 +92,9 @@ fn duration(
     problem: &str,
 ) -> Result<Option<Duration>, BadPolicy> {
     let Some(given) = given else { return Ok(None) };
-    let read = Duration::try_from(*given).ok().filter(|given| range.contains(given));
+    // The conversion does not bear what is far below zero.
+    let given = Some(*given).filter(|given| given.seconds >= 0 && given.nanos >= 0);
+    let read = given.and_then(|given| Duration::try_from(given).ok()).filter(|given| range.contains(given));
     let read = read.ok_or_else(|| bad(field, problem))?;
     Ok(Some(Duration::new(read.as_secs(), read.subsec_micros() * 1_000)))
 }
@@ -156,6 +173,24 @@ mod tests {
         assert_eq!(refused(|retry| retry.never = never(&["A", ""])), "retry.never.types[1]");
         assert_eq!(refused(|retry| retry.never = never(&["A\n"])), "retry.never.types[0]");
         assert_eq!(refused(|retry| retry.never = never(&["A"; 65])), "retry.never.types");
+    }
+
+    #[test]
+    fn a_timeout_that_is_no_time_is_refused_with_its_field() {
+        let refused = |change: fn(&mut v1::Timeouts)| {
+            let mut given = v1::Timeouts::default();
+            change(&mut given);
+            of_job(&v1::JobSpec { timeouts: Some(given), ..v1::JobSpec::default() }).unwrap_err().field
+        };
+        assert_eq!(refused(|timeouts| timeouts.queue = seconds(0, 0)), "timeouts.queue");
+        assert_eq!(refused(|timeouts| timeouts.run = seconds(-3, 0)), "timeouts.run");
+        assert_eq!(refused(|timeouts| timeouts.total = seconds(366 * 86_400, 1)), "timeouts.total");
+        assert_eq!(refused(|timeouts| timeouts.progress = seconds(i64::MIN, -1)), "timeouts.progress");
+        let given = v1::Timeouts { total: seconds(366 * 86_400, 0), ..v1::Timeouts::default() };
+        let task = v1::TaskDeclaration { timeouts: Some(given), ..v1::TaskDeclaration::default() };
+        let read = of_task(&task).unwrap().unwrap();
+        let expected = Timeouts { total: Some(LONGEST), ..Timeouts::default() };
+        assert_eq!((&read.timeouts, &read.retry), (&expected, &RetryPolicy::default()));
     }
 
     #[test]

@@ -176,6 +176,11 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
             Ruling::Doubtful(misfit) => warnings.add(&spec.elf, standing, &misfit),
             Ruling::Refused(misfit) => return Err(Error::Misfit { prefix: prefix(), misfit }),
         }
+        // That of a template is that of the jobs it is expanded into.
+        let policy = match spec.for_each {
+            None => standing.policy_of(&spec.task, checked.policy),
+            Some(_) => None,
+        };
         names.judged = judged.clone();
         named.extend(named_outputs(index, &spec.nodes));
         let body = Bytes::from(spec.encode_to_vec());
@@ -193,7 +198,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
             evaluate: spec.run_if.is_some() || spec.for_each.is_some(),
             digest: digest(&body),
             judged,
-            policy: names.policy(checked.policy),
+            policy: names.policy(policy),
             body,
             blobs: checked.blobs.iter().map(|blob| blob.digest).collect(),
         });

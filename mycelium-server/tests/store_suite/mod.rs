@@ -122,6 +122,8 @@ pub(crate) fn live(number: u8) -> LiveJob {
         beside: Vec::new(),
         evaluate: false,
         running: None,
+        expires_at: Some(Timestamp(7_000)),
+        queued_at: None,
         attempts: vec![attempt(1)],
     }
 }

@@ -174,6 +174,9 @@ fn describe(details: &Details, flow_name: &str) -> String {
         field("elves lost", job.elves_lost.to_string());
     }
     field("submitted", format!("{} UTC", format::utc(job.submitted_at.as_ref())));
+    if job.expires_at.is_some() {
+        field("expires", format!("{} UTC", format::utc(job.expires_at.as_ref())));
+    }
     if job.started_at.is_some() {
         field("started", format!("{} UTC", format::utc(job.started_at.as_ref())));
     }

@@ -224,6 +224,8 @@ impl Core {
                 }
                 TimerKey::Waits => true,
                 TimerKey::Pause(slot) => self.jobs[slot].state == (State::Ready { queued: false }),
+                TimerKey::Queue(slot) => self.jobs.starts_by(slot).is_some(),
+                TimerKey::Total(slot) => self.jobs.ends_by(slot).is_some(),
                 TimerKey::Idle(index) => {
                     self.submissions.get(index).is_some_and(|entry| entry.phase == Phase::Open)
                 }

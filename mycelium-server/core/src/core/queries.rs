@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::Core;
 use crate::command::Hello;
-use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Token};
+use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Timestamp, Token};
 use crate::image::{Counters, DeletionRecord, PastAttempt};
 use crate::index::{FlowIdx, Slot};
 use crate::jobs::{Job, State, Unfinished};
@@ -45,7 +45,12 @@ impl Core {
         let due = self.timers.due(self.timers.attended(now).steady);
         due.filter_map(|key| match key {
             TimerKey::Lease(session) => Some(self.sessions[session].id),
-            TimerKey::Unconfirmed(_) | TimerKey::Waits | TimerKey::Pause(_) | TimerKey::Idle(_) => None,
+            TimerKey::Unconfirmed(_)
+            | TimerKey::Waits
+            | TimerKey::Pause(_)
+            | TimerKey::Queue(_)
+            | TimerKey::Total(_)
+            | TimerKey::Idle(_) => None,
         })
         .collect()
     }
@@ -348,7 +353,16 @@ impl Core {
             elements: expansion.and_then(|expansion| expansion.elements),
             running,
             unsealed,
+            expires_at: self.expires_at(job),
         }
+    }
+}
+
+impl Core {
+    fn expires_at(&self, job: &Job) -> Option<Timestamp> {
+        self.jobs.policy(job)?;
+        let slot = self.jobs.find(&job.id)?;
+        self.jobs.starts_by(slot).into_iter().chain(self.jobs.ends_by(slot)).min()
     }
 }
 

@@ -129,6 +129,7 @@ impl Restore {
             ..Job::new(&live.head, live.digest, flow, named)
         };
         let slot = core.jobs.restore(job, live.attempts, live.beside);
+        core.jobs.restore_deadlines(slot, live.expires_at, live.queued_at);
         if let Some(submission) = live.submission {
             self.submissions.push((slot, submission));
         }

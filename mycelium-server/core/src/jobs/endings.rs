@@ -27,6 +27,7 @@ impl Jobs {
             self.blamed.push((job.id, beside));
         }
         self.recalls.remove(&slot);
+        self.forget_deadlines(slot);
         self.touched[job.touch as usize].now = Now::Finished(Box::new(record));
         self.names.unuse(job.named());
         self.remember(&job, ending);
@@ -58,6 +59,7 @@ impl Jobs {
         self.attempts.remove(slot);
         self.losses.remove(slot);
         self.recalls.remove(&slot);
+        self.forget_deadlines(slot);
         self.touched[job.touch as usize].now = Now::Dropped;
         self.names.unuse(job.named());
         self.flows.may_be_idle(job.flow);

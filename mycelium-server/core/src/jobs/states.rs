@@ -28,6 +28,9 @@ impl Jobs {
         let (id, flow) = (job.id, self.flow_of(&job).id);
         let slot = self.slab.insert(job);
         self.attempts.insert(slot, attempts);
+        if created.is_some() {
+            self.begin_total(slot);
+        }
         let (before, to_store, now) = (None, ToStore::Record, Now::Live(slot));
         self.touched.push(Touched { id, flow, before, created, revived, waits_for, to_store, now });
         slot
@@ -51,6 +54,7 @@ impl Jobs {
         self.slab[slot].state = state;
         self.enter(slot, state);
         self.list(slot);
+        self.note_moved(slot);
     }
 
     /// Makes `to` wait for `from`.
@@ -70,6 +74,9 @@ impl Jobs {
         let before = std::mem::replace(&mut self.slab[slot].state, next);
         self.leave(slot, before);
         self.enter(slot, next);
+        if next != State::Vacant {
+            self.note_moved(slot);
+        }
         if matches!(before, State::Unsealed { .. }) {
             self.list(slot);
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mycelium_core::ids::SignatureId;
+use mycelium_core::policy::Timeouts;
 use mycelium_core::signature::{self, Shape, Signature};
 use mycelium_proto::v1::{self, payload, value_node};
 use mycelium_values::json::is_json_encoding;
@@ -11,6 +12,7 @@ use mycelium_values::schema::{Schema, SchemaError};
 use sha2::{Digest as _, Sha256};
 
 use crate::broker::outputs::names;
+use crate::documents::policy;
 
 /// The schemas of an elf may take about so much memory, compiled, in bytes.
 const SCHEMA_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -32,6 +34,8 @@ pub(crate) struct TaskSignature {
     id: SignatureId,
     parameters: Vec<Parameter>,
     pub(crate) outputs: Vec<OutputSignature>,
+    /// How long things may take with its jobs, as far as they do not say.
+    pub(super) timeouts: Timeouts,
 }
 
 #[derive(Debug)]
@@ -98,6 +102,12 @@ impl ElfSignature {
                 elf: declaration.name.clone(),
                 task: task.name.clone(),
                 id: signature_id(task),
+                // One that cannot be meant was refused when it came.
+                timeouts: policy::of_task(task)
+                    .ok()
+                    .flatten()
+                    .map(|of| of.timeouts.clone())
+                    .unwrap_or_default(),
                 ..TaskSignature::default()
             };
             for (p, parameter) in task.parameters.iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mycelium_core::policy::{Policy, Timeouts};
 use mycelium_core::signature::Judged;
 use mycelium_proto::v1;
 
@@ -50,6 +51,20 @@ impl Standing {
         // Those that have the task say more than those that have not.
         misfits.sort_by_key(|misfit| matches!(misfit, Some(Misfit::TaskNotFound { .. })));
         (judged, self.rule(misfits, |signature| signature.fit(spec).err()))
+    }
+
+    /// The policy of a job: its own, with what the newest declaration of its task says of how long it may wait to be started,
+    /// and take in all, as far as it does not say itself.
+    pub(crate) fn policy_of(&self, task: &str, own: Option<Arc<Policy>>) -> Option<Arc<Policy>> {
+        let Some(declared) = self.newest.as_ref().and_then(|elf| elf.task(task)) else { return own };
+        let Timeouts { queue, total, .. } = &declared.timeouts;
+        let says = own.as_ref().map(|own| own.timeouts.clone()).unwrap_or_default();
+        let (queue, total) = (says.queue.or(*queue), says.total.or(*total));
+        if (queue, total) == (says.queue, says.total) {
+            return own;
+        }
+        let retry = own.map(|own| own.retry.clone()).unwrap_or_default();
+        Some(Arc::new(Policy { retry, timeouts: Timeouts { queue, total, ..says } }))
     }
 
     /// Holds the name of an output against what is declared.

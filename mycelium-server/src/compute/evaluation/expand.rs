@@ -82,6 +82,7 @@ impl Expansion {
         let mut this = *self;
         let standing = handle.registry().standing(&this.head.elf);
         this.judged = standing.judge(this.template.message(), Judged::NOT).0;
+        this.policy = standing.policy_of(&this.head.task, this.policy.take());
         if let Err(error) = this.write_large(handle.blobs()).await {
             tracing::error!(job = %this.list, error = %Report(&error), "cannot write the elements of a list");
             return Answer::Again;

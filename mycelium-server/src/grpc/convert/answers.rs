@@ -328,6 +328,7 @@ mod tests {
             elements: Some(u32::MAX),
             running: Some(running()),
             unsealed: None,
+            expires_at: Some(LATE),
         })
     }
 

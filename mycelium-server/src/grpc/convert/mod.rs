@@ -185,6 +185,7 @@ fn unfinished_job(view: &JobView) -> v1::Job {
         revision: view.running.map(revision_of).unwrap_or_default(),
         build: view.running.map(build_of).unwrap_or_default(),
         elements: view.elements,
+        expires_at: view.expires_at.map(timestamp),
         ..any_job(&view.head)
     }
 }

@@ -4,7 +4,7 @@
 mod lines;
 
 use mycelium_core::effects::{End, FinishedJob};
-use mycelium_core::ids::{Attempt, ContentDigest, FinishNumber, JobId, SubmissionId};
+use mycelium_core::ids::{Attempt, ContentDigest, FinishNumber, JobId, SubmissionId, Timestamp};
 use mycelium_core::image::LiveJob;
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +129,11 @@ struct UnfinishedLine {
     elves_lost_alone: u32,
     #[serde(default)]
     beside: Vec<Text<JobId>>,
+    /// By when it is to have ended, and since when it waits to be started, if either is timed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<Moment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    queued: Option<Moment>,
     evaluate: bool,
     running: Option<Held>,
     attempts: Vec<PastLine>,
@@ -175,6 +180,8 @@ impl Section for Unfinished {
             evaluate: line.evaluate,
             running: line.running.map(Held::read),
             attempts: line.attempts.into_iter().map(PastLine::read).collect(),
+            expires_at: line.expires.map(Timestamp::from),
+            queued_at: line.queued.map(Timestamp::from),
         };
         let after = JobAfter::Live(live);
         batch.jobs.push(JobChange { id, flow, created: Some(spec), revived: None, after });
@@ -191,6 +198,8 @@ fn unfinished_line(job: &LiveJob, spec: SpecRecord) -> UnfinishedLine {
         elves_lost: job.elves_lost,
         elves_lost_alone: job.elves_lost_alone,
         beside: texts(&job.beside),
+        expires: job.expires_at.map(Moment::from),
+        queued: job.queued_at.map(Moment::from),
         evaluate: job.evaluate,
         running: job.running.map(Held::of),
         attempts: job.attempts.iter().map(PastLine::of).collect(),

@@ -201,6 +201,8 @@ fn unfinished(number: u64) -> JobChange {
         evaluate: number.is_multiple_of(7),
         running: is_running.then(|| held(number)),
         attempts: attempts(number),
+        expires_at: number.is_multiple_of(4).then_some(Timestamp(NOW + number)),
+        queued_at: number.is_multiple_of(8).then_some(Timestamp(NOW)),
     };
     let (id, flow, after) = (job(number), live.head.flow, JobAfter::Live(live));
     JobChange { id, flow, created: Some(spec(number)), revived: None, after }

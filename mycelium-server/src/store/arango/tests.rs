@@ -123,6 +123,8 @@ fn live(number: u8) -> LiveJob {
         beside: Vec::new(),
         evaluate: false,
         running: None,
+        expires_at: None,
+        queued_at: None,
         attempts: Vec::new(),
     }
 }

@@ -93,6 +93,12 @@ pub(super) struct Live {
     /// The word with elf, task and shape, which are unset then; 0 if they stand here.
     #[prost(uint32, tag = "20")]
     pub(super) call: u32,
+    /// By when it is to have ended; 0 if it is not.
+    #[prost(uint64, tag = "24")]
+    pub(super) expires_at: u64,
+    /// Since when it waits to be started in time; 0 if it does not.
+    #[prost(uint64, tag = "25")]
+    pub(super) queued_at: u64,
 }
 
 /// Within [`Live`] and [`PastAttempt`].

@@ -168,6 +168,11 @@ impl Record for SpecRecord {
     }
 }
 
+/// A moment that may be missing.
+fn moment(at: u64) -> Option<Timestamp> {
+    (at > 0).then_some(Timestamp(at))
+}
+
 impl Record for LiveJob {
     type Message = message::Live;
     type Key = JobId;
@@ -184,6 +189,8 @@ impl Record for LiveJob {
             running: self.running.map(|running| message::Running::of(running, words.as_deref_mut())),
             evaluate: self.evaluate,
             attempts: all_of(&self.attempts, words.as_deref_mut()),
+            expires_at: self.expires_at.map_or(0, |at| at.0),
+            queued_at: self.queued_at.map_or(0, |at| at.0),
             ..message::Live::of(&self.head, words)
         }
     }
@@ -205,6 +212,8 @@ impl Record for LiveJob {
             evaluate: message.evaluate,
             running: message.running.map(|running| running.read(words)).transpose()?,
             attempts: attempts(message.attempts, words)?,
+            expires_at: moment(message.expires_at),
+            queued_at: moment(message.queued_at),
         })
     }
 }

@@ -68,6 +68,8 @@ pub(in super::super) fn live() -> LiveJob {
             since: Timestamp(10),
             started: Some(Timestamp(17)),
         }),
+        expires_at: Some(Timestamp(7)),
+        queued_at: Some(Timestamp(u64::MAX)),
         attempts: vec![PastAttempt {
             number: Attempt(11),
             held: Running {

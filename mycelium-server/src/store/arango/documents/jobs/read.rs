@@ -51,6 +51,8 @@ pub(in super::super::super) struct JobDocument {
     elves_lost: Option<u32>,
     elves_lost_alone: Option<u32>,
     beside: Option<Vec<Text<JobId>>>,
+    expires_date: Option<Date>,
+    queued_date: Option<Date>,
     held: Option<Held>,
     attempts: Option<Vec<AttemptDocument>>,
     #[serde(default, deserialize_with = "optional_number")]
@@ -162,6 +164,8 @@ impl JobDocument {
             evaluate: self.evaluate.unwrap_or_default(),
             running,
             attempts: self.past(),
+            expires_at: self.expires_date.map(|Date(at)| at),
+            queued_at: self.queued_date.map(|Date(at)| at),
         })
     }
 

@@ -83,6 +83,8 @@ fn live(number: u8) -> LiveJob {
         beside: vec![JobId::new([9; 16])],
         evaluate: true,
         running: None,
+        expires_at: Some(Timestamp(7_000)),
+        queued_at: Some(Timestamp(6_000)),
         attempts: attempts(),
     }
 }

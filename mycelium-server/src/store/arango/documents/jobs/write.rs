@@ -131,6 +131,8 @@ impl<M: SerializeMap> Attributes<M> {
             evaluate,
             running,
             attempts,
+            expires_at,
+            queued_at,
         } = live;
         let status = if running.is_some() { JobStatus::Running } else { JobStatus::Pending };
         self.put("status", status)?;
@@ -141,6 +143,8 @@ impl<M: SerializeMap> Attributes<M> {
         self.put_some("evaluate", evaluate.then_some(true))?;
         self.put_some("elves_lost_alone", Some(*elves_lost_alone).filter(|lost| *lost != 0))?;
         self.put_some("beside", texts(beside))?;
+        self.put_some("expires_date", expires_at.map(Date))?;
+        self.put_some("queued_date", queued_at.map(Date))?;
         self.tried(*attempt, *elves_lost, *running, attempts)?;
         if self.is_new {
             return Ok(());
@@ -174,7 +178,16 @@ impl<M: SerializeMap> Attributes<M> {
         if self.is_new {
             return Ok(());
         }
-        self.nothing(&["open", "waits_for", "submission", "evaluate", "elves_lost_alone", "beside"])
+        self.nothing(&[
+            "open",
+            "waits_for",
+            "submission",
+            "evaluate",
+            "elves_lost_alone",
+            "beside",
+            "expires_date",
+            "queued_date",
+        ])
     }
 
     fn tried(
@@ -225,6 +238,8 @@ impl<M: SerializeMap> Attributes<M> {
             "evaluate",
             "elves_lost_alone",
             "beside",
+            "expires_date",
+            "queued_date",
             "attempt",
             "elves_lost",
             "held",

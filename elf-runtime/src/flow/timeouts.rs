@@ -1,0 +1,38 @@
+//! How long a job may take.
+
+use std::time::Duration;
+
+use mycelium_proto::v1;
+
+use super::Job;
+use crate::output::Output;
+
+impl<T: Output> Job<T> {
+    /// How long it may wait to be begun once it is ready. If no elf has begun it by then it ends EXPIRED; one that an elf
+    /// holds and has not begun is taken back first. Unset: what its task declares, or else for ever.
+    ///
+    /// From 1 ms to 366 days; the submission is refused if it is not. To be called before the flow is submitted: later, the
+    /// next submission fails with [`AlreadySubmitted`](crate::ProblemKind::AlreadySubmitted).
+    pub fn queue_timeout(self, timeout: Duration) -> Self {
+        self.change_timeouts(|timeouts| timeouts.queue = Some(to_wire(timeout)))
+    }
+
+    /// How long it may take from its submission to its end, with all attempts. If it has not ended by then it ends EXPIRED,
+    /// wherever it stands; an elf that runs it is told to stop. Unset: what its task declares, or else for ever.
+    ///
+    /// From 1 ms to 366 days; the submission is refused if it is not. To be called before the flow is submitted: later, the
+    /// next submission fails with [`AlreadySubmitted`](crate::ProblemKind::AlreadySubmitted).
+    pub fn total_timeout(self, timeout: Duration) -> Self {
+        self.change_timeouts(|timeouts| timeouts.total = Some(to_wire(timeout)))
+    }
+
+    fn change_timeouts(self, change: impl FnOnce(&mut v1::Timeouts)) -> Self {
+        self.change_spec(|spec| change(spec.timeouts.get_or_insert_default()));
+        self
+    }
+}
+
+/// What is longer than the contract can say is refused by the broker as the longest that it can say.
+fn to_wire(timeout: Duration) -> prost_types::Duration {
+    timeout.try_into().unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
+}

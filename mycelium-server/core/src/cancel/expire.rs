@@ -1,0 +1,73 @@
+//! Ends jobs whose time is over.
+//!
+//! Their moments are stored, and are those of the wall clock, so that the time counts in which no broker runs. While one runs
+//! they must have come by the clock that is not set too: neither a step forward nor one back ends a job early.
+
+use super::Cancelling;
+use crate::effects::End;
+use crate::ids::{Clocks, Timestamp};
+use crate::index::Slot;
+use crate::jobs::State;
+use crate::sessions::is_delayed;
+use crate::status::ExpiredWhy;
+use crate::timers::TimerKey;
+
+impl Cancelling<'_> {
+    /// A job was to have ended by now.
+    pub(crate) fn total_time_ends(&mut self, now: Clocks, slot: Slot) {
+        let ends_by = self.graph.jobs.ends_by(slot);
+        if self.is_over(now, TimerKey::Total(slot), ends_by) {
+            self.end_job(now, slot, End::Expired(ExpiredWhy::Total));
+        }
+    }
+
+    /// A job was to have been started by now. One that a process holds, and has not told to have started, comes back first.
+    pub(crate) fn queue_time_ends(&mut self, now: Clocks, slot: Slot) {
+        let starts_by = self.graph.jobs.starts_by(slot);
+        if !self.is_over(now, TimerKey::Queue(slot), starts_by) {
+            return;
+        }
+        match self.graph.jobs[slot].state {
+            State::Running { session, assign, is_started: false } => {
+                self.graph.jobs.set_overdue(slot);
+                let entry = &self.sessions[session];
+                if entry.knows_recall && !entry.is_recalled(assign) {
+                    // What is not there yet is recalled when it is sent.
+                    if let Some(held) = entry.held.get(&assign).filter(|_| !is_delayed(assign)) {
+                        self.outbox.recall(entry.id, held.token);
+                    }
+                    self.sessions.set_recalled(self.graph.jobs, session, assign, true);
+                }
+            }
+            State::Ready { .. } => self.end_job(now, slot, End::Expired(ExpiredWhy::Queue)),
+            State::Vacant
+            | State::Unsealed { .. }
+            | State::Pending { .. }
+            | State::Evaluating { .. }
+            | State::Gathering
+            | State::UpstreamFailing
+            | State::Running { is_started: true, .. } => {}
+        }
+    }
+
+    /// Whether the time of a job is over for which its timer has fired. If the wall clock was set back it is not.
+    fn is_over(&mut self, now: Clocks, key: TimerKey, moment: Option<Timestamp>) -> bool {
+        let (TimerKey::Queue(slot) | TimerKey::Total(slot)) = key else { return false };
+        let Some(moment) = moment else { return false };
+        #[cfg(feature = "planted-bugs")]
+        let moment = match self.graph.config.leaves_out(crate::config::PlantedBug::ExpiresEarly) {
+            true => now.wall,
+            false => moment,
+        };
+        if moment > now.wall {
+            self.graph.timers.set_at(now, key, moment);
+            return false;
+        }
+        let job = &self.graph.jobs[slot];
+        // What ends within moments ends as it was said.
+        job.state != State::UpstreamFailing && !self.graph.jobs.is_cancelling(job)
+    }
+}
+
+#[cfg(test)]
+mod tests;

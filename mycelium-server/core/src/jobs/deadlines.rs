@@ -1,0 +1,153 @@
+//! Jobs that are to be started in time once they are ready, or to end in time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Edge, Jobs, State};
+use crate::ids::{Clocks, Timestamp};
+use crate::index::Slot;
+use crate::policy::Timeouts;
+use crate::timers::{TimerKey, Timers};
+
+/// What is known of each. Most jobs are not here.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    /// By when each is to have ended.
+    ends_by: BTreeMap<Slot, Timestamp>,
+    /// Since when each waits to be started.
+    queued_at: BTreeMap<Slot, Timestamp>,
+    /// Those that were not started in time, and are in the hands of a process: they end when it gives them back.
+    overdue: BTreeSet<Slot>,
+    /// Jobs with such a time that were taken in since the last batch, or stand elsewhere now.
+    moved: Vec<Edge>,
+}
+
+impl Deadlines {
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.ends_by.keys().chain(self.queued_at.keys()).chain(&self.overdue).copied()
+    }
+}
+
+impl Jobs {
+    /// What a job says itself of how long things may take, if anything.
+    fn timeouts(&self, slot: Slot) -> Option<&Timeouts> {
+        self.policy(&self.slab[slot]).map(|policy| &policy.timeouts)
+    }
+
+    /// A job was taken in, or stands elsewhere now.
+    pub(super) fn note_moved(&mut self, slot: Slot) {
+        let is_timed =
+            self.timeouts(slot).is_some_and(|timeouts| timeouts.queue.or(timeouts.total).is_some());
+        if is_timed {
+            let edge = self.slab.edge_to(slot);
+            self.deadlines.moved.push(edge);
+        }
+    }
+
+    /// A job is new: its time runs from its submission.
+    pub(super) fn begin_total(&mut self, slot: Slot) {
+        if let Some(total) = self.timeouts(slot).and_then(|timeouts| timeouts.total) {
+            let ends_by = self.slab[slot].submitted_at.after(total);
+            self.deadlines.ends_by.insert(slot, ends_by);
+        }
+    }
+
+    /// Takes in what the store has of a job.
+    pub(crate) fn restore_deadlines(
+        &mut self,
+        slot: Slot,
+        ends_by: Option<Timestamp>,
+        queued_at: Option<Timestamp>,
+    ) {
+        if let Some(ends_by) = ends_by {
+            self.deadlines.ends_by.insert(slot, ends_by);
+        }
+        if let Some(queued_at) = queued_at {
+            self.deadlines.queued_at.insert(slot, queued_at);
+        }
+    }
+
+    /// By when a job is to have ended, if it is.
+    pub(crate) fn ends_by(&self, slot: Slot) -> Option<Timestamp> {
+        self.deadlines.ends_by.get(&slot).copied()
+    }
+
+    /// Since when a job waits to be started, if it is to be started in time.
+    pub(crate) fn queued_at(&self, slot: Slot) -> Option<Timestamp> {
+        self.deadlines.queued_at.get(&slot).copied()
+    }
+
+    /// By when a job that waits for that is to be started, if it is.
+    pub(crate) fn starts_by(&self, slot: Slot) -> Option<Timestamp> {
+        let queued_at = self.queued_at(slot)?;
+        Some(queued_at.after(self.timeouts(slot)?.queue?))
+    }
+
+    /// It was not started in time, and will end when it is given back.
+    pub(crate) fn set_overdue(&mut self, slot: Slot) {
+        self.deadlines.overdue.insert(slot);
+    }
+
+    /// Whether it was not started in time.
+    pub(crate) fn is_overdue(&self, slot: Slot) -> bool {
+        self.deadlines.overdue.contains(&slot)
+    }
+
+    /// A job was started, as far as can be told: if it comes back, it waits anew.
+    pub(crate) fn forget_queued(&mut self, slot: Slot) {
+        self.deadlines.queued_at.remove(&slot);
+        self.deadlines.overdue.remove(&slot);
+    }
+
+    /// A job is gone. Its timers are the caller's.
+    pub(super) fn forget_deadlines(&mut self, slot: Slot) {
+        self.forget_queued(slot);
+        self.deadlines.ends_by.remove(&slot);
+    }
+
+    /// Whether jobs have moved whose timers are not set.
+    pub(crate) fn has_to_time(&self) -> bool {
+        !self.deadlines.moved.is_empty()
+    }
+
+    /// Sets the timers of jobs that have moved, at the end of a batch: in between a job may come to a process, and go.
+    pub(crate) fn time_moved(&mut self, now: Clocks, timers: &mut Timers) {
+        for edge in std::mem::take(&mut self.deadlines.moved) {
+            if self.slab.follow(edge).is_some() {
+                self.time(now, edge.slot, timers);
+            }
+        }
+    }
+
+    fn time(&mut self, now: Clocks, slot: Slot, timers: &mut Timers) {
+        let (waits, is_started) = match self.slab[slot].state {
+            State::Ready { .. } | State::Running { is_started: false, .. } => (true, false),
+            State::Running { is_started: true, .. } => (false, true),
+            State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {
+                (false, false)
+            }
+            // Its time runs, and nothing shows of it before it is sealed.
+            State::Vacant | State::Unsealed { .. } => return,
+        };
+        let Timeouts { queue, total, .. } = self.timeouts(slot).cloned().unwrap_or_default();
+        if let Some(total) = total {
+            let ends_by = *self.deadlines.ends_by.entry(slot).or_insert_with(|| now.wall.after(total));
+            timers.set_at(now, TimerKey::Total(slot), ends_by);
+        }
+        if is_started {
+            self.forget_queued(slot);
+            timers.cancel(TimerKey::Queue(slot));
+        }
+        if waits
+            && let Some(queue) = queue
+            && !self.is_overdue(slot)
+        {
+            if self.queued_at(slot).is_none() {
+                self.deadlines.queued_at.insert(slot, now.wall);
+                // Nothing else is stored of a job that becomes ready.
+                self.touch_record(slot);
+            }
+            let queued_at = self.queued_at(slot).unwrap_or(now.wall);
+            timers.set_at(now, TimerKey::Queue(slot), queued_at.after(queue));
+        }
+    }
+}
