@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mycelium_core::effects::Records;
+use mycelium_core::effects::{End, Records};
 use mycelium_core::ids::{Build, Commit, SessionId, Timestamp};
 use mycelium_core::image::LiveJob;
 use mycelium_core::labels::Labels;
@@ -19,8 +19,8 @@ use mycelium_core::signature::Shape;
 use mycelium_core::status::FinalStatus::{Done, Failed};
 use mycelium_server::store::embedded::{self, NewStore};
 use mycelium_server::store::{
-    Batch, ElfRecord, EmbeddedStore, Error, FinishedQuery, FinishedRecord, FlowQuery, JobAfter, Log as _,
-    Reads as _, RevisionRecord,
+    Batch, Edges, ElfRecord, EmbeddedStore, Erased, Error, FinishedQuery, FinishedRecord, FlowQuery,
+    JobAfter, Log as _, Reads as _, RevisionRecord,
 };
 
 use store_suite::folders::*;
@@ -328,4 +328,61 @@ fn write_the_fixture() {
     fs::remove_file(folder.join("mycelium.lock")).unwrap();
     let mut out = std::io::stdout();
     writeln!(out, "wrote {}", folder.display()).unwrap();
+}
+
+/// How many bytes the files in a folder have.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { bytes_in(&path) } else { fs::metadata(&path).unwrap().len() }).sum()
+}
+
+#[test]
+fn what_is_deleted_gives_its_room_back() {
+    const JOBS: u64 = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(folder.path()).unwrap();
+    let tables = folder.path().join("store/keyspaces");
+    let empty = bytes_in(&tables);
+    let mut commit = 0;
+    let mut store_all = |make: &dyn Fn(u64, &mut Batch)| {
+        for first in (1..=JOBS).step_by(500) {
+            let mut batch = Batch::default();
+            (first..first + 500).for_each(|number| make(number, &mut batch));
+            commit += 1;
+            batch.counters.commit = Commit(commit);
+            store.commit(&batch).wait().unwrap();
+        }
+    };
+    store_all(&|number, batch| {
+        let mut made = one_job(number, 200);
+        if number.is_multiple_of(10)
+            && let JobAfter::Finished(finished) = &mut made.jobs[0].after
+        {
+            // These stand apart.
+            finished.end = End::Done(Bytes::from(vec![number as u8; 3_000]));
+        }
+        batch.jobs.append(&mut made.jobs);
+        batch.records.flows = made.records.flows;
+    });
+    store.reclaim().wait().unwrap();
+    let full = bytes_in(&tables);
+    assert!(full > empty + 200 * JOBS, "{full} bytes for all of it");
+    store_all(&|number, batch| {
+        let JobAfter::Finished(finished) = one_job(number, 0).jobs.remove(0).after else { unreachable!() };
+        batch.erased.push(Erased {
+            head: finished.head,
+            finish_number: finished.finish_number,
+            status: Done,
+            outputs_bytes: if number.is_multiple_of(10) { 3_000 } else { 1 },
+            edges: Edges::default(),
+            stub: None,
+        });
+    });
+    store.reclaim().wait().unwrap();
+    // The files that were merged go once something was stored after that.
+    store_all(&|_, _| {});
+    store.reclaim().wait().unwrap();
+    let left = bytes_in(&tables);
+    assert!(left < empty + full / 50, "{left} bytes of {full} are left, and there were {empty}");
+    assert_eq!(store.finished(&[numbered(1)]).wait().unwrap(), [None]);
 }

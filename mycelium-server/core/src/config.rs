@@ -122,6 +122,10 @@ pub enum PlantedBug {
     ExpiresEarly,
     /// A stream that the shell has ended shortens the lease as one that broke.
     LeaseShortenedByShell,
+    /// A job is taken in that depends on one whose flow is being deleted, or is a stub.
+    DeletedOriginTaken,
+    /// What was read before a flow was deleted is taken for what is there.
+    DeletionNotFenced,
 }
 
 #[cfg(feature = "planted-bugs")]

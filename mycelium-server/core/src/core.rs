@@ -297,7 +297,7 @@ impl Core {
 
     fn deleting(&mut self) -> Deleting<'_> {
         let Parts { graph, submissions, deletions, outbox, .. } = self.parts();
-        Deleting { jobs: graph.jobs, submissions, deletions, outbox }
+        Deleting { config: graph.config, jobs: graph.jobs, submissions, deletions, outbox }
     }
 
     fn cancelling(&mut self) -> Cancelling<'_> {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::{Delete, DeletionTo, Deletions as Moved, Pin};
+use crate::config::Config;
 use crate::effects::{Effects, KeptBecause, Records, Refusal, Reply};
 use crate::ids::{Clocks, FlowId, JobId};
 use crate::image::{DeletionRecord, DeletionStage, FlowRecord};
@@ -89,6 +90,11 @@ impl Deletions {
 
 /// Deletes flows, and keeps them from being deleted.
 pub(crate) struct Deleting<'a> {
+    #[cfg_attr(
+        not(feature = "planted-bugs"),
+        expect(dead_code, reason = "it has the bugs that are planted")
+    )]
+    pub(crate) config: &'a Config,
     pub(crate) jobs: &'a mut Jobs,
     pub(crate) submissions: &'a mut Submissions,
     pub(crate) deletions: &'a mut Deletions,
@@ -154,6 +160,10 @@ impl Deleting<'_> {
                     self.jobs.stub_flow(record, now.wall);
                 }
             }
+        }
+        #[cfg(feature = "planted-bugs")]
+        if self.config.leaves_out(crate::config::PlantedBug::DeletionNotFenced) {
+            forgotten.clear();
         }
         if !forgotten.is_empty() {
             self.jobs.forget_jobs_of(&forgotten);

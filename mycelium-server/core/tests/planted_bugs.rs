@@ -129,3 +129,13 @@ fn suspects_that_run_together_are_found() {
 fn an_innocent_that_is_ended_is_found() {
     is_found(PlantedBug::InnocentEnded);
 }
+
+#[test]
+fn what_comes_of_a_job_that_is_deleted_is_found() {
+    is_found(PlantedBug::DeletedOriginTaken);
+}
+
+#[test]
+fn a_deletion_that_what_was_read_before_survives_is_found() {
+    is_found(PlantedBug::DeletionNotFenced);
+}

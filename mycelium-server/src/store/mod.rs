@@ -116,8 +116,8 @@ pub trait Log: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Gives back what room it can of what was removed, if that is much beside what is there. Nobody waits for it; reads and
-    /// commits go on beside it.
+    /// Gives back what room it can of what was removed, if that is much beside what is there; some of it only when it is
+    /// called again after the next commit. Reads and commits go on beside it.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

@@ -50,10 +50,11 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// A job whose submission was acknowledged is in the store, for ever.
+    /// A job whose submission was acknowledged is in the store, until it is deleted.
     pub(crate) fn acknowledged_jobs_are_kept(&self, store: &Store) {
         for id in &self.acknowledged {
-            let is_kept = store.live.contains_key(id) || store.finished.contains_key(id);
+            let is_kept =
+                store.live.contains_key(id) || store.finished.contains_key(id) || store.erased.contains(id);
             assert!(is_kept, "acknowledged job {id} is lost");
         }
     }

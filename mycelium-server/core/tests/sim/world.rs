@@ -18,6 +18,7 @@ use super::versions;
 use confirming::Confirming;
 
 mod confirming;
+mod deletions;
 mod elves;
 mod nested;
 mod network;
@@ -86,6 +87,8 @@ enum Event {
     ArgumentsReady { stream: u64, session: SessionId, tokens: Vec<Token> },
     /// Something happens to a process or its stream.
     Mishap,
+    /// A flow is to be deleted, and a deletion goes on.
+    Delete,
     /// The broker stands still: its process is paused, or its disk hangs.
     Stall,
 }
@@ -98,6 +101,7 @@ impl Event {
             | Self::FromElf { .. }
             | Self::StreamGone { .. }
             | Self::Look
+            | Self::Delete
             | Self::Evaluate(_)
             | Self::ArgumentsReady { .. }
             | Self::Late(_) => true,
@@ -333,6 +337,7 @@ impl World {
         self.after(5 * SECOND, Event::Mishap);
         self.after(40 * SECOND, Event::Stall);
         self.after(SECOND, Event::Look);
+        self.after(20 * SECOND, Event::Delete);
         while let Some(((time, _), event)) = self.events.pop_first() {
             if let Some(due) = self.core.next_deadline()
                 && due.0 < time
@@ -412,6 +417,7 @@ impl World {
                 }
             }
             Event::Mishap => self.mishap(),
+            Event::Delete => self.delete(),
             Event::Stall => self.stall(),
         }
     }

@@ -67,6 +67,9 @@ async fn work_off(handle: &Handle, stop: &CancellationToken) -> Result<(), CallE
     }
     if removed.jobs > 0 && !stop.is_cancelled() {
         handle.store().reclaim().await?;
+        // What was merged goes once something was stored after that.
+        handle.put_aside(Vec::new(), Vec::new(), Vec::new()).await?;
+        handle.store().reclaim().await?;
     }
     Ok(())
 }

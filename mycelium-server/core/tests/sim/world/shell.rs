@@ -35,6 +35,7 @@ impl World {
         for _ in 0..1 + self.rng.below(8) {
             let command = match self.inbox.pop_front() {
                 None => break,
+                Some(Waiting::Command(command)) if self.is_of_the_deleted(&command) => continue,
                 Some(Waiting::Command(command)) => *command,
                 // A stream that was replaced may close when it likes.
                 Some(Waiting::Closed { session, stream, .. })
@@ -154,6 +155,7 @@ impl World {
         Oracle::every_attempt_is_recorded(effects);
         Oracle::what_was_started_counts(effects);
         self.store.commit(effects, &self.oracle.digests);
+        self.store.nothing_unfinished_comes_of_what_was_deleted();
     }
 
     /// The broker starts again from its store. Everything on its way is lost.
