@@ -118,7 +118,7 @@ pub enum PlantedBug {
     WaitNotTold,
     /// Attempts that wait for themselves are not found.
     WaitNotFound,
-    /// A job expires whenever its timer fires, whatever the wall clock says.
+    /// Jobs expire a second before their time.
     ExpiresEarly,
     /// A stream that the shell has ended shortens the lease as one that broke.
     LeaseShortenedByShell,

@@ -169,13 +169,23 @@ impl Core {
         self.serving().recall();
         self.graph().hand_out_evaluations(effects);
         self.time_waits(now);
-        self.jobs.time_moved(now, &mut self.timers);
+        self.time_moved(now);
         let Self { config, jobs, sessions, submissions, propagation, outbox, deletions, .. } = self;
         Emitting { config, jobs, sessions, submissions, propagation, outbox, deletions }.emit(effects);
         self.jobs.forget(self.config.finished_kept);
         if let Err(violation) = self.check_totals() {
             panic!("{violation}");
         }
+    }
+
+    /// Sets the timers of jobs that have moved.
+    fn time_moved(&mut self, now: Clocks) {
+        #[cfg(feature = "planted-bugs")]
+        let now = match self.config.leaves_out(crate::config::PlantedBug::ExpiresEarly) {
+            true => Clocks { wall: now.wall.after(Duration::from_secs(1)), ..now },
+            false => now,
+        };
+        self.jobs.time_moved(now, &mut self.timers);
     }
 
     /// When the next batch is due if no command comes before; `None` if nothing is timed.

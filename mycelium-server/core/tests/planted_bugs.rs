@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mycelium_core::PlantedBug;
 
 /// The clean build passes these many seeds in `simulation.rs`.
-const SEEDS: u64 = 16;
+const SEEDS: u64 = 24;
 
 fn is_found(bug: PlantedBug) {
     let finds = |seed: &u64| {
@@ -53,6 +53,11 @@ fn what_is_given_away_although_it_was_confirmed_is_found() {
 #[test]
 fn a_lease_that_is_shorter_because_the_broker_has_ended_the_stream_is_found() {
     is_found(PlantedBug::LeaseShortenedByShell);
+}
+
+#[test]
+fn a_job_that_expires_early_is_found() {
+    is_found(PlantedBug::ExpiresEarly);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
 use mycelium_core::policy::{Policy, RetryPolicy};
 
+use super::deadlines::timeouts;
 use super::evaluator::{Kind, kind};
 use super::oracle::Oracle;
 use super::rng::Rng;
@@ -155,7 +156,9 @@ impl Client {
 pub(crate) fn policy(id: JobId) -> Option<Arc<Policy>> {
     let retry =
         RetryPolicy { attempts: Some(1 + u32::from(id.as_bytes()[14] % 4)), ..RetryPolicy::default() };
-    id.as_bytes()[13].is_multiple_of(4).then(|| Arc::new(Policy { retry, ..Policy::default() }))
+    let retry = if id.as_bytes()[13].is_multiple_of(4) { retry } else { RetryPolicy::default() };
+    let policy = Policy { retry, timeouts: timeouts(id) };
+    (policy != Policy::default()).then(|| Arc::new(policy))
 }
 
 /// Some jobs have labels, of which there are few.

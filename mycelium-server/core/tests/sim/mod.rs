@@ -5,6 +5,7 @@
 //! no new jobs, and everything must end. Throughout, what [`oracle`] and [`store`] say must hold.
 
 mod client;
+mod deadlines;
 mod elf;
 mod evaluator;
 mod oracle;

@@ -10,6 +10,7 @@ use mycelium_core::ids::{Attachment, Attempt, ContentDigest, JobId, RequestId, S
 use mycelium_core::image::{ATTEMPTS_KEPT, AttemptEnd, LiveJob};
 use mycelium_core::status::FinalStatus;
 
+use super::deadlines::Deadlines;
 use super::evaluator::{Kind, decision, element, elements_of, kind};
 use super::recalls::Recalls;
 use super::sessions::Sessions;
@@ -43,6 +44,7 @@ pub(crate) struct Oracle {
     pub(crate) turned_down: BTreeSet<(JobId, u8)>,
     pub(crate) sessions: Sessions,
     pub(crate) recalls: Recalls,
+    pub(crate) deadlines: Deadlines,
     /// Attempts of which the broker has said that they may wait for themselves, whether that has reached them or not.
     pub(crate) noticed: BTreeSet<Token>,
     /// Who says hello in the place of another.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use mycelium_core::effects::Send;
-use mycelium_core::ids::SessionId;
+use mycelium_core::ids::{SessionId, Timestamp, Token};
 use mycelium_core::image::LiveJob;
 
 use super::super::client::ELVES;
+use super::super::deadlines::timeouts;
 use super::World;
 
 /// How many jobs a process runs at once at most, whatever it has announced.
@@ -27,7 +28,15 @@ impl World {
             let Some(process) = self.process_of(*session) else { continue };
             assert!(knows_recall(process), "session {session} does not know of recalls");
             let recalled = &mut self.oracle.recalls.recalled;
-            let count = tokens.iter().filter(|token| recalled.insert(**token)).count();
+            let (live, now) = (&self.store.live, Timestamp(self.now));
+            // What was not started in time is recalled whoever could start it.
+            let is_late = |token: &Token| {
+                let queued_at = live.get(&token.job).and_then(|live| live.queued_at);
+                let late = queued_at.zip(timeouts(token.job).queue).map(|(at, queue)| at.after(queue));
+                late.is_some_and(|late| late <= now)
+            };
+            let new_ones = tokens.iter().filter(|token| recalled.insert(**token));
+            let count = new_ones.filter(|token| !is_late(token)).count();
             *new.entry(self.processes[process].elf).or_default().entry(*session).or_default() += count;
         }
         new.iter()

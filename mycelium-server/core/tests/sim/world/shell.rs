@@ -152,6 +152,7 @@ impl World {
         self.oracle.sessions.what_is_confirmed_is_not_given_away(effects);
         let Oracle { last_reports, sessions, .. } = &self.oracle;
         Recalls::only_who_holds_it_gives_it_back(effects, last_reports, sessions);
+        self.oracle.deadlines.nothing_expires_early(&self.store, effects, self.now);
         Oracle::every_attempt_is_recorded(effects);
         Oracle::what_was_started_counts(effects);
         self.store.commit(effects, &self.oracle.digests);
