@@ -167,6 +167,11 @@ impl World {
         self.of_session.clear();
         self.oracle.forget_memory();
         self.oracle.sessions.begin_anew(self.now);
+        // Which of them run is not known any more of those that do not tell: nobody can say which wait for each other.
+        self.processes
+            .iter_mut()
+            .filter(|process| !process.tells_starts)
+            .for_each(|process| process.nested.clear());
         let streams: Vec<u64> = self.streams.keys().copied().collect();
         for stream in streams {
             self.cut(stream);
