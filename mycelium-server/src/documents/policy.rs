@@ -35,6 +35,10 @@ fn policy(
     timeouts_given: Option<&v1::Timeouts>,
 ) -> Result<Option<Arc<Policy>>, BadPolicy> {
     let retry = retry_given.map(retry).transpose()?.unwrap_or_default();
+    // What would be taken and not be acted upon.
+    if retry != RetryPolicy::default() {
+        return Err(bad("retry", "is not known to this broker, which tries nothing again by itself"));
+    }
     let timeouts = timeouts_given.map(timeouts).transpose()?.unwrap_or_default();
     let policy = Policy { retry, timeouts };
     Ok((policy != Policy::default()).then(|| Arc::new(policy)))
@@ -224,5 +228,8 @@ mod tests {
         assert_eq!(read, Ok(expected));
         let spec = v1::JobSpec { retry: Some(v1::RetryPolicy::default()), ..v1::JobSpec::default() };
         assert_eq!(of_job(&spec), Ok(None), "one that says nothing is none");
+        let retry = Some(v1::RetryPolicy { attempts: Some(2), ..v1::RetryPolicy::default() });
+        let spec = v1::JobSpec { retry, ..v1::JobSpec::default() };
+        assert_eq!(of_job(&spec).unwrap_err().field, "retry", "nobody acts upon it");
     }
 }
