@@ -35,8 +35,13 @@ impl World {
                 let late = queued_at.zip(timeouts(token.job).queue).map(|(at, queue)| at.after(queue));
                 late.is_some_and(|late| late <= now)
             };
+            // What came back in the same batch, and ended then because it was late, is told nobody.
+            let is_held = |token: &Token| {
+                let live = live.get(&token.job).filter(|live| live.attempt == token.attempt);
+                live.is_some_and(|live| live.running.is_some())
+            };
             let new_ones = tokens.iter().filter(|token| recalled.insert(**token));
-            let count = new_ones.filter(|token| !is_late(token)).count();
+            let count = new_ones.filter(|token| is_held(token) && !is_late(token)).count();
             *new.entry(self.processes[process].elf).or_default().entry(*session).or_default() += count;
         }
         new.iter()
