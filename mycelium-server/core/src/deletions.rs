@@ -79,7 +79,7 @@ impl Deletions {
     /// No flow that is being deleted has unfinished jobs.
     pub(crate) fn check(&self, jobs: &Jobs) -> Result<(), InvariantViolation> {
         let alive = self.stages.keys().filter_map(|id| jobs.find_flow(*id)).map(|flow| jobs.flow(flow));
-        match alive.into_iter().find(|flow| !flow.is_through()) {
+        match alive.into_iter().find(|flow| flow.has_unfinished()) {
             None => Ok(()),
             Some(flow) => {
                 check(false, "a flow that is being deleted has no unfinished jobs", || flow.id.to_string())

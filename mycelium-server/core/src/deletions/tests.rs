@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use crate::command::{
-    Command, Delete, DeletionTo, Deletions, KnownFinished, NewFlow, OutcomeResult, Pin, Retry, Submit,
+    Cancel, Command, Delete, DeletionTo, Deletions, KnownFinished, NewFlow, OutcomeResult, Pin,
+    Preconditions, Retry, Scope, Submit,
 };
 use crate::effects::{Effects, KeptBecause, Refusal, Reply};
 use crate::ids::{Attachment, Commit, FlowId, RequestId};
@@ -179,4 +180,20 @@ fn a_restart_goes_on_with_deletions() {
     assert_eq!(core.deletions(), deletions);
     assert_eq!(counters.commit, env.commit());
     assert!(counters.commit > Commit(0));
+}
+
+#[test]
+fn a_flow_that_is_being_deleted_can_be_cancelled_which_changes_nothing() {
+    let (mut env, record) = done_flow();
+    let request = env.request();
+    let preconditions =
+        Preconditions { as_of: env.commit(), flow: Some(record.clone()), ..Preconditions::default() };
+    let cancel = Command::Cancel(Cancel { request, scope: Scope::Flow(FLOW), preconditions });
+    let (request, as_of) = (env.request(), env.commit());
+    let delete = Command::Delete(Delete { request, flows: vec![record.clone()], as_of });
+    // In one batch: the cancellation is under way until its end.
+    let effects = env.batch([delete, cancel]);
+    assert!(effects.replies.iter().all(|(_, answer)| answer.is_ok()), "{:?}", effects.replies);
+    let effects = go_on(&mut env, &record, DeletionTo::Gone);
+    assert_eq!(effects.records.deletions_ended, [FLOW]);
 }

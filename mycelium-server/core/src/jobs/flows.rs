@@ -74,9 +74,14 @@ impl Flow {
         self.is_through() && self.recent == 0
     }
 
-    /// Whether none of its jobs is unfinished, and none is on its way.
+    /// Whether none of its jobs is unfinished, none is on its way, and nobody is cancelling it.
     pub(crate) fn is_through(&self) -> bool {
-        self.jobs.is_empty() && self.counts.unsealed + self.submissions == 0 && self.cancels == 0
+        !self.has_unfinished() && self.cancels == 0
+    }
+
+    /// Whether a job of it is unfinished or on its way.
+    pub(crate) fn has_unfinished(&self) -> bool {
+        !self.jobs.is_empty() || self.counts.unsealed + self.submissions > 0
     }
 }
 
