@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::store::{
-    BlobDigest, FinishedQuery, FlowQuery, JobAfter, JobChange, Log, NewFailure, OccurrenceRecord, Reads,
+    BlobDigest, Edges, Erased, FinishedQuery, FlowQuery, JobAfter, JobChange, Log, NewFailure,
+    OccurrenceRecord, Reads, SpecRecord,
 };
 
 const DATABASE: &str = "BLUMYC_default";
@@ -313,6 +314,17 @@ async fn what_goes_is_marked_and_removed_with_all_that_belongs_to_it() {
     world.double.assert_known();
 }
 
+fn erased(number: u8, stub: Option<SpecRecord>) -> Erased {
+    Erased {
+        head: head(number),
+        finish_number: FinishNumber(u64::from(number)),
+        status: FinalStatus::Done,
+        outputs_bytes: 0,
+        edges: Edges::default(),
+        stub,
+    }
+}
+
 /// Does all that a broker can do with a store, once.
 async fn do_everything(world: &World) {
     let store = world.store(Duration::from_millis(150));
@@ -368,7 +380,16 @@ async fn do_everything(world: &World) {
         assert!(Instant::now() < deadline, "the lease is not renewed");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    commit(&store, &batch(3, vec![change(1, JobAfter::Dropped)])).await.unwrap();
+    let ended = [5, 6].map(|number| JobChange {
+        created: created(number, &[]).created,
+        ..finished(number, End::Done(outputs("1")))
+    });
+    commit(&store, &batch(3, ended.to_vec())).await.unwrap();
+    let mut erases = batch(4, vec![]);
+    let stub = store.specs(&[job(5)]).await.unwrap().pop().flatten();
+    erases.erased = vec![erased(5, stub), erased(6, None)];
+    commit(&store, &erases).await.unwrap();
+    commit(&store, &batch(5, vec![change(1, JobAfter::Dropped)])).await.unwrap();
     store.close().await.unwrap();
 }
 
