@@ -85,6 +85,11 @@ async fn delete(mycelium: &Mycelium, flows: &[FlowId], dry_run: bool) -> Result<
     Ok(mycelium.delete_flows(request).await?.flows.iter().map(v1::FlowDeletion::fate).collect())
 }
 
+async fn delete_jobs(mycelium: &Mycelium, job_ids: Vec<Bytes>) -> Result<Vec<FlowFate>, Error> {
+    let request = v1::DeleteJobsRequest { job_ids, ..Default::default() };
+    Ok(mycelium.delete_jobs(request).await?.flows.iter().map(v1::FlowDeletion::fate).collect())
+}
+
 async fn flow(mycelium: &Mycelium, flow: FlowId) -> Result<v1::Flow, Error> {
     let flow = Some(get_flow_request::Flow::FlowId(bytes(flow.as_bytes())));
     let answer = mycelium.get_flow(v1::GetFlowRequest { flow, ..Default::default() }).await?;
@@ -195,6 +200,17 @@ async fn what_is_needed_is_kept() -> anyhow::Result<()> {
     let waiting = flow.submit().await?;
     let both = [run.flow_id(), waiting.flow_id()];
     ensure!(delete(mycelium, &both, false).await? == [FlowFate::Used, FlowFate::Unfinished]);
+    // Of jobs the unit is the flow: one of which others are not named is kept, whatever becomes of it meanwhile.
+    let pair = mycelium.flow("pair");
+    let one = Press::tasks(&pair, "press").task_print(1).id();
+    let _other = Press::tasks(&pair, "press").task_print(2);
+    must("the end of the pair", pair.submit().await?.wait()).await??;
+    ensure!(delete_jobs(mycelium, vec![bytes(one.as_bytes())]).await? == [FlowFate::PartlyNamed]);
+    ensure!(jobs_of(mycelium, pair.id(), &[]).await?.len() == 2, "nothing is deleted");
+    let named = jobs_of(mycelium, waiting.flow_id(), &[]).await?.pop().context("there are jobs")?.job_id;
+    ensure!(delete_jobs(mycelium, vec![named]).await? == [FlowFate::Unfinished]);
+    let unknown = v1::DeleteJobsRequest { job_ids: vec![bytes(&[7; 16])], ..Default::default() };
+    refused(mycelium.delete_jobs(unknown).await, reason::JOB_NOT_FOUND)?;
     mycelium.cancel_flow(waiting.flow_id()).await?;
 
     let pin = |unpin| v1::PinFlowsRequest {
@@ -212,9 +228,7 @@ async fn what_is_needed_is_kept() -> anyhow::Result<()> {
     for flow in both {
         job_ids.extend(jobs_of(mycelium, flow, &[]).await?.into_iter().map(|job| job.job_id));
     }
-    let request = v1::DeleteJobsRequest { job_ids, ..v1::DeleteJobsRequest::default() };
-    let deleted = mycelium.delete_jobs(request).await?.flows;
-    ensure!(deleted.iter().all(|flow| flow.fate() == FlowFate::Whole), "{deleted:?}");
+    ensure!(delete_jobs(mycelium, job_ids).await? == [FlowFate::Whole; 2]);
     for flow in both {
         until_gone(mycelium, flow).await?;
     }

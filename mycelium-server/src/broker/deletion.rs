@@ -9,7 +9,7 @@ mod retention;
 mod uses;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mycelium_core::command::{Command, Delete, DeletionTo, Deletions, Pin};
 use mycelium_core::effects::{KeptBecause, Refusal, Reply};
@@ -89,31 +89,36 @@ impl Handle {
 
     /// Deletes the flows that are made of these jobs. One of which others are not named is kept: the unit is the flow.
     pub(crate) async fn delete_jobs(&self, jobs: &[JobId], dry_run: bool) -> Result<Vec<Judged>, CallError> {
+        // The core is asked first: one that ends between the two questions is then found in the store.
+        let asked = jobs.to_vec();
+        let flows = self.query(move |core, _| {
+            asked.into_iter().map(|job| core.job(job).map(|job| job.head.flow)).collect::<Vec<_>>()
+        });
+        let flows = flows.await?;
+        let unfinished: BTreeSet<FlowId> = flows.iter().flatten().copied().collect();
+        let ended: Vec<JobId> =
+            jobs.iter().zip(&flows).filter(|(_, flow)| flow.is_none()).map(|(job, _)| *job).collect();
         let mut named: BTreeMap<FlowId, u64> = BTreeMap::new();
-        for (job, record) in jobs.iter().zip(self.store().finished(jobs).await?) {
-            let record = match record {
-                Some(record) => record.head.flow,
-                None => {
-                    let job = *job;
-                    let unfinished =
-                        self.query(move |core, _| core.job(job).map(|job| job.head.flow)).await?;
-                    unfinished.ok_or(Refusal::JobNotFound(job))?
-                }
-            };
-            *named.entry(record).or_default() += 1;
+        for (job, record) in ended.iter().zip(self.store().finished(&ended).await?) {
+            let flow = record.ok_or(Refusal::JobNotFound(*job))?.head.flow;
+            *named.entry(flow).or_default() += 1;
         }
-        let mut judged = Vec::with_capacity(named.len());
-        for ids in named.keys().copied().collect::<Vec<_>>().chunks(FLOWS_AT_ONCE) {
-            let records = self.store().flows(ids).await?;
-            let is_whole = |flow: &FlowRecord| named.get(&flow.id) >= Some(&flow.finished.total());
-            let (whole, partly): (Vec<_>, Vec<_>) = records.into_iter().flatten().partition(is_whole);
-            let whole: Vec<FlowId> = whole.iter().map(|flow| flow.id).collect();
+        let flows: BTreeSet<FlowId> = named.keys().chain(&unfinished).copied().collect();
+        let mut judged = Vec::with_capacity(flows.len());
+        for ids in flows.into_iter().collect::<Vec<_>>().chunks(FLOWS_AT_ONCE) {
+            let mut whole = Vec::with_capacity(ids.len());
+            for record in self.store().flows(ids).await?.into_iter().flatten() {
+                let (flow, jobs) = (record.id, record.finished.total());
+                if unfinished.contains(&flow) {
+                    // Even if it ends meanwhile: others of its jobs may end with it, and were not named.
+                    judged.push(Judged { flow, fate: Fate::Unfinished, jobs });
+                } else if named.get(&flow) < Some(&jobs) {
+                    judged.push(Judged { flow, fate: Fate::PartlyNamed, jobs });
+                } else {
+                    whole.push(flow);
+                }
+            }
             judged.extend(self.delete_flows(&whole, dry_run).await?);
-            judged.extend(partly.iter().map(|flow| Judged {
-                flow: flow.id,
-                fate: Fate::PartlyNamed,
-                jobs: flow.finished.total(),
-            }));
         }
         Ok(judged)
     }

@@ -119,14 +119,8 @@ async fn add_users(
         let others: BTreeSet<JobId> =
             edges.iter().map(|edge| edge.dependent).filter(|job| !own.contains(job)).collect();
         let others: Vec<JobId> = others.into_iter().collect();
-        for (job, of) in others.iter().zip(flows_of(store, &others).await?) {
-            match of {
-                Some(of) if of != flow => drop(users.flows.insert(of)),
-                // Its own, or a job whose submission was dropped.
-                Some(_) | None => {}
-            }
-            let _ = job;
-        }
+        // One without a flow came with a submission that was dropped.
+        users.flows.extend(flows_of(store, &others).await?.into_iter().flatten().filter(|of| *of != flow));
         after = edges.last().copied();
         if edges.len() < EDGES_AT_ONCE {
             break;

@@ -178,16 +178,7 @@ impl<M: SerializeMap> Attributes<M> {
         if self.is_new {
             return Ok(());
         }
-        self.nothing(&[
-            "open",
-            "waits_for",
-            "submission",
-            "evaluate",
-            "elves_lost_alone",
-            "beside",
-            "expires_date",
-            "queued_date",
-        ])
+        self.nothing(&OF_UNFINISHED)
     }
 
     fn tried(
@@ -213,6 +204,7 @@ impl<M: SerializeMap> Attributes<M> {
 
     fn dropped(&mut self) -> Result<(), M::Error> {
         self.put("gone", 1)?;
+        self.nothing(&OF_UNFINISHED)?;
         self.nothing(&[
             "status",
             "flow",
@@ -232,14 +224,6 @@ impl<M: SerializeMap> Attributes<M> {
             "decide",
             "body_bytes",
             "body",
-            "open",
-            "waits_for",
-            "submission",
-            "evaluate",
-            "elves_lost_alone",
-            "beside",
-            "expires_date",
-            "queued_date",
             "attempt",
             "elves_lost",
             "held",
@@ -263,6 +247,18 @@ impl<M: SerializeMap> Attributes<M> {
         names.iter().try_for_each(|name| self.put(name, ()))
     }
 }
+
+/// What a job has as long as it is unfinished, and no longer.
+const OF_UNFINISHED: [&str; 8] = [
+    "open",
+    "waits_for",
+    "submission",
+    "evaluate",
+    "elves_lost_alone",
+    "beside",
+    "expires_date",
+    "queued_date",
+];
 
 /// Ids in a list; `None` for none of them.
 fn texts(ids: &[JobId]) -> Option<impl Serialize> {
