@@ -46,6 +46,8 @@ pub const FLOW_DELETED: &str = "FLOW_DELETED";
 /// The values of a job were deleted with its flow, or are about to be: nothing can come of it any more.
 /// `FAILED_PRECONDITION`.
 pub const ORIGIN_DELETED: &str = "ORIGIN_DELETED";
+/// There are as many pauses as there may be. `RESOURCE_EXHAUSTED`.
+pub const PAUSES_FULL: &str = "PAUSES_FULL";
 /// No elf of this name has ever connected. `NOT_FOUND`.
 pub const ELF_NOT_FOUND: &str = "ELF_NOT_FOUND";
 /// No such revision of this elf or task is kept. `NOT_FOUND`.

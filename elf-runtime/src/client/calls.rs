@@ -72,6 +72,12 @@ calls! {
     delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse;
     /// Keeps flows from being deleted, or no longer.
     pin_flows(PinFlowsRequest) -> PinFlowsResponse;
+    /// Pauses a task, an elf, a flow or the whole mycelium.
+    pause(PauseRequest) -> PauseResponse;
+    /// Ends a pause.
+    resume(ResumeRequest) -> ResumeResponse;
+    /// All pauses there are.
+    list_pauses(ListPausesRequest) -> ListPausesResponse;
     /// The lineage of a result: what it was computed from, or what was computed from it, in pages.
     get_lineage(GetLineageRequest) -> GetLineageResponse;
     /// Why a job is in its state.

@@ -83,6 +83,10 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
             },
             late(full.late_by.as_ref()),
         ),
+        Some(Kind::Paused(paused)) => {
+            let pauses: Vec<String> = paused.pauses.iter().map(pause).collect();
+            format!("it is paused: {}", pauses.join("; "))
+        }
         Some(Kind::HandedBack(handed)) => format!(
             "elves of `{elf}` have taken it and given it back without an outcome {}; it is offered to them again at \
              {} UTC",
@@ -185,6 +189,20 @@ fn lacks(none: &v1::NoFittingInstance) -> String {
         }
         Some(_) | None => String::new(),
     }
+}
+
+/// What is paused, since when, by whom and why.
+fn pause(pause: &v1::Pause) -> String {
+    use v1::pause_target::Kind;
+    let what = match pause.target.as_ref().and_then(|target| target.kind.as_ref()) {
+        Some(Kind::All(_)) => "the whole mycelium".to_owned(),
+        Some(Kind::Elf(elf)) => format!("the elf `{elf}`"),
+        Some(Kind::Task(task)) => format!("the task `{}` of the elf `{}`", task.task, task.elf),
+        Some(Kind::FlowId(flow)) => format!("the flow {}", id(flow)),
+        None => "what this program does not know".to_owned(),
+    };
+    let reason = if pause.reason.is_empty() { String::new() } else { format!(" ({})", pause.reason) };
+    format!("{what}, since {} UTC by {}{reason}", utc(pause.since.as_ref()), pause.by)
 }
 
 /// The note about an elf whose threads are blocked; empty if they are not.

@@ -40,6 +40,7 @@ mod moving;
 mod moving_many;
 mod mycelia;
 mod other_version;
+mod pauses;
 mod poison;
 mod python;
 mod reflection;

@@ -10,7 +10,7 @@ use clap::{
 use crate::bench;
 use crate::commands::{
     cancel, delete, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, moving, mycelia,
-    proto, retry, serve, store, watch, why,
+    pause, proto, retry, serve, store, watch, why,
 };
 use crate::output::Format;
 
@@ -132,6 +132,9 @@ pub(crate) enum Command {
     Retry(retry::Args),
     Delete(delete::DeleteArgs),
     Pin(delete::PinArgs),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
+    Pauses(pause::PausesArgs),
     Watch(watch::Args),
     Store(store::Args),
     Export(moving::ExportArgs),

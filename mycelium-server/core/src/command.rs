@@ -14,8 +14,10 @@ use crate::signature::{Judged, Signature};
 use crate::status::FinalStatus;
 
 mod deletion;
+mod pause;
 
 pub use deletion::{Delete, DeletionTo, Deletions, Pin};
+pub use pause::{Pause, Resume};
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
@@ -32,6 +34,10 @@ pub enum Command {
     Deletions(Deletions),
     /// Flows are to be kept from being deleted, or no longer.
     Pin(Pin),
+    /// Something is to be paused.
+    Pause(Pause),
+    /// Something is to be resumed.
+    Resume(Resume),
     /// An instance said hello.
     Hello(Hello),
     /// The stream of a session closed; the session lives on until its lease runs out.

@@ -126,6 +126,12 @@ pub enum PlantedBug {
     DeletedOriginTaken,
     /// What was read before a flow was deleted is taken for what is there.
     DeletionNotFenced,
+    /// Jobs of a paused flow are assigned.
+    PausedPlaced,
+    /// Pauses are not stored, so that a restart forgets them.
+    PauseNotStored,
+    /// What left its queue while its flow was paused does not come back when that is resumed.
+    ResumedNotQueued,
 }
 
 #[cfg(feature = "planted-bugs")]

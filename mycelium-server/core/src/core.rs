@@ -17,6 +17,7 @@ use crate::image::Counters;
 use crate::index::FlowIdx;
 use crate::jobs::Jobs;
 use crate::outbox::Outbox;
+use crate::pauses::Pausing;
 use crate::propagation::Propagation;
 use crate::serve::{Serving, SessionEnd};
 use crate::sessions::Sessions;
@@ -106,6 +107,8 @@ impl Core {
             Command::Delete(delete) => self.deleting().on_delete(delete, effects),
             Command::Deletions(moved) => self.deleting().on_deletions(now, moved, effects),
             Command::Pin(pin) => self.deleting().on_pin(pin, effects),
+            Command::Pause(pause) => self.pausing().on_pause(now, pause, effects),
+            Command::Resume(resume) => self.pausing().on_resume(resume, effects),
             Command::Hello(hello) => self.serving().on_hello(now, hello, effects),
             Command::StreamClosed { session, end } => self.serving().on_stream_closed(now, session, end),
             Command::ProcessGone { session } => self.serving().on_process_gone(now, session, effects),
@@ -266,6 +269,8 @@ impl Core {
                 Work::CancelExpanded(cancel) => self.cancelling().go_on_with_expanded(now, cancel, effects),
                 Work::Seal(seal) => self.submitting().go_on_sealing(seal, effects),
                 Work::Drop(drop) => self.submitting().go_on_dropping(drop, effects),
+                Work::RecallPaused { after } => self.serving().go_on_recalling(now, after),
+                Work::ResumeFlow(resume) => self.pausing().go_on_resuming(resume),
                 Work::Reply { request, answer } => {
                     effects.replies.push((*request, answer.clone()));
                     true
@@ -308,6 +313,11 @@ impl Core {
     fn deleting(&mut self) -> Deleting<'_> {
         let Parts { graph, submissions, deletions, outbox, .. } = self.parts();
         Deleting { config: graph.config, jobs: graph.jobs, submissions, deletions, outbox }
+    }
+
+    fn pausing(&mut self) -> Pausing<'_> {
+        let Parts { graph, deletions, work, .. } = self.parts();
+        Pausing { graph, deletions, work }
     }
 
     fn cancelling(&mut self) -> Cancelling<'_> {

@@ -9,7 +9,7 @@ use crate::command::{Delete, DeletionTo, Deletions as Moved, Pin};
 use crate::config::Config;
 use crate::effects::{Effects, KeptBecause, Records, Refusal, Reply};
 use crate::ids::{Clocks, FlowId, JobId};
-use crate::image::{DeletionRecord, DeletionStage, FlowRecord};
+use crate::image::{DeletionRecord, DeletionStage, FlowRecord, PauseTarget};
 use crate::invariants::{InvariantViolation, check};
 use crate::jobs::Jobs;
 use crate::outbox::Outbox;
@@ -150,11 +150,13 @@ impl Deleting<'_> {
                 DeletionTo::Stage(stage) => self.deletions.set(id, stage),
                 DeletionTo::GivenUp => self.deletions.end(id),
                 DeletionTo::Gone => {
+                    self.jobs.end_pause(&PauseTarget::Flow(id));
                     forgotten.insert(id);
                     self.deletions.end(id);
                     self.deletions.removed.push(record);
                 }
                 DeletionTo::Stub => {
+                    self.jobs.end_pause(&PauseTarget::Flow(id));
                     forgotten.insert(id);
                     self.deletions.end(id);
                     self.jobs.stub_flow(record, now.wall);

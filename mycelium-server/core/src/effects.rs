@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use crate::ids::{
     AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId, JobId,
-    PolicyId, RequestId, SessionId, SubmissionId, Timestamp, Token,
+    RequestId, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::image::{
-    ATTEMPTS_KEPT, AttemptEnd, Counters, DeletionRecord, FlowRecord, JobHead, LiveJob, PastAttempt,
-    PropagationRecord, Running, SessionRecord, SubmissionRecord,
+    ATTEMPTS_KEPT, AttemptEnd, Counters, JobHead, LiveJob, PastAttempt, PauseRecord, Running,
 };
-use crate::policy::PolicyRecord;
 use crate::status::{FinalStatus, Status};
 
 mod end;
+mod records;
 
 pub use end::{End, FailedBy};
+pub use records::Records;
 
 /// What stands in a job's records in place of what the core never reads.
 pub trait Contents {
@@ -62,67 +62,6 @@ pub struct Effects {
     /// Jobs to be evaluated, in order. Each is to be answered with one
     /// [`Evaluated`](crate::command::Evaluated), by as many as [`Config::evaluations_max`](crate::Config) at once.
     pub evaluations: Vec<Evaluation>,
-}
-
-/// Records beside those of jobs, as a batch leaves them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Records {
-    /// Flows whose record changed, each once.
-    pub flows: Vec<FlowRecord>,
-    /// Sessions opened.
-    pub sessions_opened: Vec<SessionRecord>,
-    /// Sessions that are over.
-    pub sessions_ended: Vec<SessionId>,
-    /// Submissions in several parts whose record changed, each once.
-    pub submissions: Vec<SubmissionRecord>,
-    /// Submissions in several parts that were dropped unsealed.
-    pub submissions_dropped: Vec<SubmissionId>,
-    /// Propagations of failures that did not end within the batch they began in.
-    pub propagations_begun: Vec<PropagationRecord>,
-    /// Propagations that ended, and that an earlier batch had begun.
-    pub propagations_ended: Vec<PropagationRecord>,
-    /// Policies that jobs name from now on.
-    pub policies: Vec<PolicyRecord>,
-    /// Policies that no unfinished job names any more. One that was made in the same batch goes too.
-    pub policies_dropped: Vec<PolicyId>,
-    /// Deletions of flows that began, or have come further: each once, and replaces what is stored of it.
-    pub deletions: Vec<DeletionRecord>,
-    /// Flows whose deletion is over.
-    pub deletions_ended: Vec<FlowId>,
-    /// Flows of which nothing is left, as they were last stored: their records go.
-    pub flows_removed: Vec<FlowRecord>,
-}
-
-impl Records {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        let Self {
-            flows,
-            sessions_opened,
-            sessions_ended,
-            submissions,
-            submissions_dropped,
-            propagations_begun,
-            propagations_ended,
-            policies,
-            policies_dropped,
-            deletions,
-            deletions_ended,
-            flows_removed,
-        } = self;
-        flows.is_empty()
-            && sessions_opened.is_empty()
-            && sessions_ended.is_empty()
-            && submissions.is_empty()
-            && submissions_dropped.is_empty()
-            && propagations_begun.is_empty()
-            && propagations_ended.is_empty()
-            && policies.is_empty()
-            && policies_dropped.is_empty()
-            && deletions.is_empty()
-            && deletions_ended.is_empty()
-            && flows_removed.is_empty()
-    }
 }
 
 impl Effects {
@@ -413,6 +352,18 @@ pub enum Reply {
         /// How many flows it has changed.
         changed: u64,
     },
+    /// To `Pause`.
+    Paused {
+        /// The pause, or the one that was there before.
+        pause: PauseRecord,
+        /// Whether it was not there before.
+        is_new: bool,
+    },
+    /// To `Resume`.
+    Resumed {
+        /// The pause that is over; `None` if there was none.
+        pause: Option<PauseRecord>,
+    },
     /// To `Hello`.
     Welcome {
         /// The session.
@@ -484,6 +435,12 @@ pub enum Refusal {
     /// The values of the job have been deleted, or are about to be.
     #[error("the values of job {0} have been deleted with its flow")]
     OriginDeleted(JobId),
+    /// There are as many pauses as there may be.
+    #[error("there are {limit} pauses, and that is the limit")]
+    TooManyPauses {
+        /// How many there may be.
+        limit: usize,
+    },
     /// The evaluation for which elements of this job were submitted is over, or was never handed out.
     #[error("the evaluation of job {0} is over")]
     EvaluationOver(JobId),

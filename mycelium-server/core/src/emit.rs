@@ -36,6 +36,7 @@ impl Emitting<'_> {
         let must_commit = self.outbox.emit_records(records);
         self.propagation.emit(self.config, records);
         self.deletions.emit(records);
+        self.jobs.pauses_mut().emit(self.config, records);
         if must_commit || !records.is_empty() || self.jobs.has_to_store() {
             self.jobs.store_starts();
         }

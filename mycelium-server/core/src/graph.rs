@@ -48,6 +48,16 @@ impl Graph<'_> {
         if job.evaluate { self.evaluations.begin(job.flow, slot) } else { State::Ready { queued: true } }
     }
 
+    /// Whether a job whose turn it is leaves its queue instead.
+    pub(crate) fn is_held_back(&self, slot: Slot) -> bool {
+        let job = &self.jobs[slot];
+        #[cfg(feature = "planted-bugs")]
+        if self.config.leaves_out(crate::config::PlantedBug::PausedPlaced) {
+            return self.jobs.is_cancelling(job);
+        }
+        self.jobs.is_held_back(job)
+    }
+
     /// One of the jobs that this one waits for was skipped: whether it needs its outputs is evaluated before it goes on.
     fn dependency_skipped(&mut self, edge: Edge) {
         if let Some(job) = self.jobs.follow(edge)
@@ -121,8 +131,9 @@ impl Graph<'_> {
         }
     }
 
-    /// A running job comes back because its arguments do not fit what its process declares, to which it never came.
-    pub(crate) fn unfit(&mut self, now: Clocks, slot: Slot, held: Running) {
+    /// A job comes back that never came to its process: its arguments do not fit what that declares, or it was paused before
+    /// they were computed.
+    pub(crate) fn never_sent(&mut self, now: Clocks, slot: Slot, held: Running) {
         self.jobs.end_attempt(slot, held, now.wall, AttemptEnd::NotHeld);
         if self.expires_overdue(now, slot) {
             return;

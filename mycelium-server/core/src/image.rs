@@ -189,6 +189,37 @@ pub enum DeletionStage {
     Stubbing,
 }
 
+/// What can be paused.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PauseTarget {
+    /// All jobs.
+    Mycelium,
+    /// The jobs of an elf.
+    Elf(Arc<str>),
+    /// The jobs of a task of an elf.
+    Task {
+        /// The elf.
+        elf: Arc<str>,
+        /// The task.
+        task: Arc<str>,
+    },
+    /// The jobs of a flow.
+    Flow(FlowId),
+}
+
+/// A pause: until it is over, no job of its target is assigned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseRecord {
+    /// What is paused.
+    pub target: PauseTarget,
+    /// Since when.
+    pub since: Timestamp,
+    /// Who asked for it.
+    pub by: Arc<str>,
+    /// Why; empty if they did not say.
+    pub reason: Arc<str>,
+}
+
 /// A session that was not over when the store last heard of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
@@ -238,4 +269,6 @@ pub struct Image {
     pub policies: Vec<PolicyRecord>,
     /// The flows that are being deleted.
     pub deletions: Vec<DeletionRecord>,
+    /// The pauses.
+    pub pauses: Vec<PauseRecord>,
 }

@@ -25,6 +25,7 @@ mod endings;
 mod flows;
 mod losses;
 mod names;
+mod pauses;
 mod recents;
 mod slab;
 mod states;
@@ -317,7 +318,9 @@ impl Jobs {
 
     /// Takes in a flow as the store had it at that commit.
     pub(crate) fn insert_flow(&mut self, record: FlowRecord, changed: Commit) -> FlowIdx {
-        self.flows.insert(record, changed)
+        let id = record.id;
+        let flow = self.flows.insert(record, changed);
+        self.mark_flow(flow, id)
     }
 
     /// The index of a flow that is to be [inserted](Self::insert_flow) before anything else is done with it.
@@ -337,12 +340,12 @@ impl Jobs {
             FlowRecord { id, name, labels, number, created_at, finished, on_behalf_of, pinned, deleted_at };
         let flow = self.flows.insert(record, commit);
         self.flows.touch(flow, commit);
-        flow
+        self.mark_flow(flow, id)
     }
 
     /// Sets whether a flow, which the store has so, is kept from being deleted. Returns whether that is new.
     pub(crate) fn pin_flow(&mut self, record: FlowRecord, pinned: bool) -> bool {
-        let flow = self.find_flow(record.id).unwrap_or_else(|| self.flows.insert(record, Commit(0)));
+        let flow = self.find_flow(record.id).unwrap_or_else(|| self.insert_flow(record, Commit(0)));
         let entry = self.flows.get_mut(flow);
         let is_new = std::mem::replace(&mut entry.pinned, pinned) != pinned;
         if is_new {
@@ -353,7 +356,7 @@ impl Jobs {
 
     /// Of a flow, which the store has so, a stub is left.
     pub(crate) fn stub_flow(&mut self, record: FlowRecord, at: Timestamp) {
-        let flow = self.find_flow(record.id).unwrap_or_else(|| self.flows.insert(record, Commit(0)));
+        let flow = self.find_flow(record.id).unwrap_or_else(|| self.insert_flow(record, Commit(0)));
         self.flows.get_mut(flow).deleted_at = Some(at);
         self.flows.touch(flow, self.commit_next());
     }

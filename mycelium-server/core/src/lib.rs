@@ -35,6 +35,7 @@ mod index;
 mod invariants;
 mod jobs;
 mod outbox;
+mod pauses;
 mod preconditions;
 mod propagation;
 mod serve;

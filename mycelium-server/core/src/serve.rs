@@ -100,6 +100,7 @@ impl Serving<'_> {
         self.sessions.set_build(session, build);
         self.set_offers(session, elves);
         self.sessions.set_connected(self.graph.jobs, session, true);
+        self.recall_paused(now, session);
         let session = self.sessions[session].id;
         let reply = Reply::Welcome { session, resumed: resumed.is_some(), keep };
         effects.replies.push((request, Ok(reply)));

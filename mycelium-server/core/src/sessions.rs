@@ -148,6 +148,12 @@ impl Sessions {
         self.by_id.keys().copied()
     }
 
+    /// The oldest that is younger than this one.
+    pub(crate) fn next_after(&self, id: SessionId) -> Option<(SessionId, SessionIdx)> {
+        let after = (Bound::Excluded(id), Bound::Unbounded);
+        self.by_id.range(after).next().map(|(&id, &session)| (id, session))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.arena.len()
     }

@@ -316,7 +316,8 @@ impl TestEnv {
         self.restart_from(jobs, Image { flows, policies, ..Image::default() }, Vec::new());
     }
 
-    fn restart_from(&mut self, jobs: Vec<LiveJob>, image: Image, sessions: Vec<SessionId>) {
+    /// As [`restart_with`](Self::restart_with), with all else that an image has.
+    pub(crate) fn restart_from(&mut self, jobs: Vec<LiveJob>, image: Image, sessions: Vec<SessionId>) {
         let record = |id| SessionRecord { id, instance: instance(1), secret: None };
         let sessions = sessions.into_iter().map(record).collect();
         let counters = self.core.status().counters;

@@ -6,7 +6,7 @@ use crate::ids::{
     Attempt, ContentDigest, FlowId, FlowNumber, InstanceId, JobNumber, SessionId, Steady, SubmissionId,
     Timestamp, Token,
 };
-use crate::image::{Counters, FlowRecord, JobHead, Running};
+use crate::image::{Counters, FlowRecord, JobHead, PauseRecord, Running};
 use crate::labels::Labels;
 use crate::status::Status;
 
@@ -79,6 +79,11 @@ pub enum Explanation {
     HeldByAncestors {
         /// Those that hold them, its own first and the nearest of these before, at most 64.
         attempts: Vec<Token>,
+    },
+    /// Somebody has paused it.
+    Paused {
+        /// The pauses that keep it, the widest first.
+        pauses: Vec<PauseRecord>,
     },
     /// No connected instance offers its task.
     NoInstance {

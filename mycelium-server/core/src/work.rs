@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::effects::{Refusal, Reply};
-use crate::ids::{Commit, JobNumber, RequestId};
+use crate::ids::{Commit, FlowId, JobNumber, RequestId, SessionId};
 use crate::index::{FlowIdx, Slot, SubmissionIdx};
 use crate::jobs::Edge;
 
@@ -18,6 +18,13 @@ pub(crate) enum Work {
     Seal(Seal),
     /// The jobs of a dropped submission are removed, the latest first.
     Drop(Drop),
+    /// What is paused and assigned, and not started, is recalled, session by session.
+    RecallPaused {
+        /// The session that was seen to last.
+        after: SessionId,
+    },
+    /// The jobs of a flow that was resumed go back into their queues.
+    ResumeFlow(ResumeFlow),
     /// An answer that waits for the propagation of failures that was under way when it was given.
     Reply {
         /// Where it goes.
@@ -47,6 +54,14 @@ pub(crate) struct CancelExpanded {
     pub(crate) jobs: Vec<Edge>,
     pub(crate) cancelled: u64,
     pub(crate) already_final: u64,
+}
+
+/// The resumption of a flow, under way.
+#[derive(Debug)]
+pub(crate) struct ResumeFlow {
+    pub(crate) flow: FlowId,
+    /// The job that was looked at last.
+    pub(crate) after: JobNumber,
 }
 
 /// The sealing of a submission, under way.

@@ -136,6 +136,21 @@ fn an_innocent_that_is_ended_is_found() {
 }
 
 #[test]
+fn a_paused_job_that_is_assigned_is_found() {
+    is_found(PlantedBug::PausedPlaced);
+}
+
+#[test]
+fn a_pause_that_a_restart_forgets_is_found() {
+    is_found(PlantedBug::PauseNotStored);
+}
+
+#[test]
+fn a_job_that_is_not_resumed_is_found() {
+    is_found(PlantedBug::ResumedNotQueued);
+}
+
+#[test]
 fn what_comes_of_a_job_that_is_deleted_is_found() {
     is_found(PlantedBug::DeletedOriginTaken);
 }

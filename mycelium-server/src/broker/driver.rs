@@ -335,6 +335,8 @@ impl Driver {
                     | Command::Delete(_)
                     | Command::Deletions(_)
                     | Command::Pin(_)
+                    | Command::Pause(_)
+                    | Command::Resume(_)
                     | Command::Evaluated { .. }
                     | Command::Hello(_)
                     | Command::SetWindow { .. }

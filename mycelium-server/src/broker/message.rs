@@ -309,6 +309,8 @@ fn is_word(command: &Command) -> bool {
         | Command::Delete(_)
         | Command::Deletions(_)
         | Command::Pin(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::ArgumentsFailed { .. }
@@ -334,6 +336,8 @@ fn command_weight(command: &Command) -> usize {
         Command::ArgumentsDelayed { tokens, .. } | Command::ArgumentsReady { tokens, .. } => tokens.len(),
         Command::Hello(hello) => hello.held.len(),
         Command::Cancel(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::SetWindow { .. }
@@ -355,6 +359,8 @@ pub(crate) fn name_request(command: &mut Command, request: RequestId) {
         Command::Delete(delete) => delete.request = request,
         Command::Deletions(moved) => moved.request = request,
         Command::Pin(pin) => pin.request = request,
+        Command::Pause(pause) => pause.request = request,
+        Command::Resume(resume) => resume.request = request,
         Command::Hello(hello) => hello.request = request,
         Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
@@ -410,6 +416,8 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         | Command::Delete(_)
         | Command::Deletions(_)
         | Command::Pin(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
         | Command::Hello(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }

@@ -13,6 +13,7 @@ mod handle;
 mod limits;
 mod message;
 mod outputs;
+mod pauses;
 mod preconditions;
 mod processes;
 mod progress;

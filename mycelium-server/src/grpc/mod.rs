@@ -11,6 +11,7 @@ mod mycelia;
 mod mycelium_service;
 mod operations;
 mod outcomes;
+mod pauses;
 mod reads;
 mod status;
 mod submit;

@@ -8,7 +8,7 @@ use mycelium_proto::v1::mycelium_service_server::MyceliumService;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{jobs, mycelia, operations, reads, submit, watch};
+use super::{jobs, mycelia, operations, pauses, reads, submit, watch};
 use crate::mycelia::Mycelia;
 use crate::transport;
 
@@ -112,6 +112,9 @@ unary! {
     delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse = jobs::delete_flows;
     delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse = jobs::delete_jobs;
     pin_flows(PinFlowsRequest) -> PinFlowsResponse = jobs::pin_flows;
+    pause(PauseRequest) -> PauseResponse = pauses::pause;
+    resume(ResumeRequest) -> ResumeResponse = pauses::resume;
+    list_pauses(ListPausesRequest) -> ListPausesResponse = pauses::list_pauses;
     get_lineage(GetLineageRequest) -> GetLineageResponse = reads::get_lineage;
     explain_job(ExplainJobRequest) -> ExplainJobResponse = reads::explain_job;
     list_attempts(ListAttemptsRequest) -> ListAttemptsResponse = reads::list_attempts;

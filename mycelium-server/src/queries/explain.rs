@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_core::ids::{InstanceId, JobId, SessionId, SubmissionId, Timestamp, Token};
-use mycelium_core::image::Running;
+use mycelium_core::image::{PauseRecord, Running};
 use mycelium_core::{Explanation, JobView};
 
 use super::jobs::{Job, find};
@@ -33,6 +33,8 @@ pub(crate) enum Reason {
     NotSealed { submission: SubmissionId },
     /// It was handed back again and again without an outcome, and is offered anew only after a pause.
     HandedBack { times: u32, until: Timestamp },
+    /// Somebody has paused it.
+    Paused { pauses: Vec<PauseRecord> },
     /// It waits for a place, and these attempts, on whose behalf it was submitted, hold all there are.
     HeldByAncestors { attempts: Vec<Token> },
     /// No connected instance offers its task.
@@ -105,6 +107,7 @@ pub(crate) async fn explain(handle: &Handle, id: JobId) -> Result<(Job, Reason),
             let left = u64::try_from(until.since(now.steady).as_micros()).unwrap_or(u64::MAX);
             Reason::HandedBack { times, until: Timestamp(now.wall.0.saturating_add(left)) }
         }
+        Explanation::Paused { pauses } => Reason::Paused { pauses },
         Explanation::HeldByAncestors { attempts } => Reason::HeldByAncestors { attempts },
         Explanation::NoInstance { instances } => {
             Reason::NoInstance { elf_known: handle.registry().is_known(&view.head.elf), instances }

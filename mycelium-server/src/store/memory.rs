@@ -10,8 +10,8 @@ use mycelium_core::ids::{
     FailureId, FinishNumber, FlowId, JobId, PolicyId, Revision, SessionId, SubmissionId,
 };
 use mycelium_core::image::{
-    Counters, DeletionRecord, DeletionStage, FlowRecord, Image, LiveJob, PropagationRecord, SessionRecord,
-    SubmissionRecord,
+    Counters, DeletionRecord, DeletionStage, FlowRecord, Image, LiveJob, PauseRecord, PauseTarget,
+    PropagationRecord, SessionRecord, SubmissionRecord,
 };
 use mycelium_core::policy::{Policy, PolicyRecord};
 
@@ -47,6 +47,7 @@ struct Tables {
     propagations: BTreeSet<PropagationRecord>,
     policies: BTreeMap<PolicyId, Policy>,
     deletions: BTreeMap<FlowId, DeletionStage>,
+    pauses: BTreeMap<PauseTarget, PauseRecord>,
     failures: BTreeMap<FailureId, FailureRecord>,
     occurrences: BTreeMap<(FailureId, u64), OccurrenceRecord>,
     /// The number of the latest occurrence of a failure in a job.
@@ -100,6 +101,7 @@ impl Log for MemoryStore {
                 .iter()
                 .map(|(&flow, &stage)| DeletionRecord { flow, stage })
                 .collect(),
+            pauses: tables.pauses.values().cloned().collect(),
         }))
     }
 
@@ -372,6 +374,11 @@ impl Tables {
         self.deletions.extend(batch.records.deletions.iter().map(|record| (record.flow, record.stage)));
         for flow in &batch.records.deletions_ended {
             self.deletions.remove(flow);
+        }
+        let pauses = batch.records.pauses.iter();
+        self.pauses.extend(pauses.map(|pause| (pause.target.clone(), pause.clone())));
+        for target in &batch.records.pauses_ended {
+            self.pauses.remove(target);
         }
         for flow in &batch.records.flows_removed {
             self.flows.remove(&flow.id);

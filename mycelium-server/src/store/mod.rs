@@ -13,6 +13,7 @@ pub mod indexed;
 mod known;
 pub mod memory;
 mod names;
+pub(crate) mod pause;
 pub(crate) mod policy;
 mod query;
 pub mod record;

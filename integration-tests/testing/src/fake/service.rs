@@ -124,6 +124,9 @@ script! {
     delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse;
     delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse;
     pin_flows(PinFlowsRequest) -> PinFlowsResponse;
+    pause(PauseRequest) -> PauseResponse;
+    resume(ResumeRequest) -> ResumeResponse;
+    list_pauses(ListPausesRequest) -> ListPausesResponse;
     get_lineage(GetLineageRequest) -> GetLineageResponse;
     explain_job(ExplainJobRequest) -> ExplainJobResponse;
     list_attempts(ListAttemptsRequest) -> ListAttemptsResponse;

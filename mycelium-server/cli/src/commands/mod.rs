@@ -15,6 +15,7 @@ pub(crate) mod jobs;
 pub(crate) mod lineage;
 pub(crate) mod moving;
 pub(crate) mod mycelia;
+pub(crate) mod pause;
 pub(crate) mod proto;
 pub(crate) mod retry;
 mod scope;
@@ -67,6 +68,9 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Retry(args) => retry::run(args, &client::connect(&client).await?, output).await,
         Command::Delete(args) => delete::delete(args, &client::connect(&client).await?, output).await,
         Command::Pin(args) => delete::pin(args, &client::connect(&client).await?, output).await,
+        Command::Pause(args) => pause::pause(args, &client::connect(&client).await?, output).await,
+        Command::Resume(args) => pause::resume(args, &client::connect(&client).await?, output).await,
+        Command::Pauses(args) => pause::pauses(args, &client::connect(&client).await?, output).await,
         Command::Watch(args) => watch::run(args, &client::connect(&client).await?, output).await,
     }
 }

@@ -23,6 +23,7 @@ use crate::views::view;
     {kind: evaluating, what (CONDITION, ELEMENTS or OUTPUTS)}\n  \
     {kind: waits_for_elements, elements, unfinished, jobs}\n  \
     {kind: handed_back, times, until}\n  \
+    {kind: paused, pauses (as in `mycelium pauses`)}\n  \
     {kind: suspected, elves_lost, isolated, instances, kept_instance_id, kept_holds}\n  \
     {kind: ended, status, failure_id, cause_job_id}")]
 pub(crate) struct Args {

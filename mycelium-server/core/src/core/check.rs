@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Core;
+use crate::ids::FlowId;
 use crate::index::{DeclarationIdx, FlowIdx, Slot, SubmissionIdx};
 use crate::invariants::{InvariantViolation, check};
 use crate::jobs::State;
@@ -144,12 +145,22 @@ impl Core {
 
     /// Declarations are kept while sessions offer them, and only jobs that wait for something else leave their queue.
     fn check_queues(&self) -> Result<(), InvariantViolation> {
+        let resuming = self.work.iter().filter_map(|work| match work {
+            Work::ResumeFlow(resume) => Some(resume.flow),
+            Work::CancelFlow(_)
+            | Work::CancelExpanded(_)
+            | Work::Seal(_)
+            | Work::Drop(_)
+            | Work::RecallPaused { .. }
+            | Work::Reply { .. } => None,
+        });
+        let resuming: BTreeSet<FlowId> = resuming.collect();
         for (slot, job) in self.jobs.iter() {
             if job.state == (State::Ready { queued: false }) {
                 let pauses = self.timers.deadline(TimerKey::Pause(slot)).is_some();
                 check(
-                    pauses || self.jobs.is_cancelling(job),
-                    "only jobs that pause, or are to be cancelled, leave the queue",
+                    pauses || self.jobs.is_held_back(job) || resuming.contains(&self.jobs.flow_of(job).id),
+                    "only jobs that pause, are paused, or are to be cancelled, leave the queue",
                     || job.id.to_string(),
                 )?;
             }
@@ -253,7 +264,8 @@ impl Core {
                 let Some(free) = offer.free_slot else { continue };
                 all.insert((elf, free));
                 let entry = self.jobs.elf(elf);
-                let waits = choose(&self.config, &self.jobs, &self.sessions, free, elf).is_some();
+                let waits =
+                    !entry.is_paused && choose(&self.config, &self.jobs, &self.sessions, free, elf).is_some();
                 check(
                     !waits || self.jobs.names().is_to_place(elf),
                     "no job waits where a slot is free",
@@ -303,7 +315,11 @@ impl Core {
                     listed.extend(left.iter().map(|&slot| (seal.submission, slot)));
                 }
                 Work::Drop(drop) => listed.extend(drop.jobs.iter().map(|&slot| (drop.submission, slot))),
-                Work::CancelFlow(_) | Work::CancelExpanded(_) | Work::Reply { .. } => {}
+                Work::CancelFlow(_)
+                | Work::CancelExpanded(_)
+                | Work::RecallPaused { .. }
+                | Work::ResumeFlow(_)
+                | Work::Reply { .. } => {}
             }
         }
         let unsealed: BTreeSet<(SubmissionIdx, Slot)> = self

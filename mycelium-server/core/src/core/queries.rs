@@ -5,7 +5,7 @@ use std::ops::Bound;
 use super::Core;
 use crate::command::Hello;
 use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Timestamp, Token};
-use crate::image::{Counters, DeletionRecord, PastAttempt};
+use crate::image::{Counters, DeletionRecord, PastAttempt, PauseRecord};
 use crate::index::{FlowIdx, Slot};
 use crate::jobs::{Job, State, Unfinished};
 use crate::policy::Policy;
@@ -65,6 +65,11 @@ impl Core {
         self.deletions.iter().collect()
     }
 
+    /// What is paused.
+    pub fn pauses(&self) -> Vec<PauseRecord> {
+        self.jobs.pauses().iter().cloned().collect()
+    }
+
     /// Of these flows, those that have unfinished jobs, or submissions that are not sealed.
     pub fn unfinished_among(&self, flows: &[FlowId]) -> Vec<FlowId> {
         let is_unfinished =
@@ -110,6 +115,9 @@ impl Core {
             }
             State::Gathering => self.explain_gathering(slot)?,
             State::UpstreamFailing => Explanation::UpstreamFailing,
+            State::Ready { .. } if self.jobs.is_paused(job) => {
+                Explanation::Paused { pauses: self.jobs.pauses_of(job) }
+            }
             State::Ready { .. } => match self.timers.deadline(TimerKey::Pause(slot)) {
                 Some(until) => Explanation::HandedBack { times: u32::from(job.handed_back), until },
                 None => self.held_by_ancestors(slot).unwrap_or_else(|| self.explain_ready(slot, job)),

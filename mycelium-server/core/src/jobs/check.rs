@@ -31,6 +31,7 @@ impl Jobs {
         self.check_each()?;
         self.check_attempts()?;
         self.check_flows()?;
+        self.check_pauses()?;
         self.check_queues()
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Flow {
     pub(crate) cancels: u32,
     /// While one is: its jobs up to this number will be cancelled, and are not assigned.
     pub(crate) cancel_upto: JobNumber,
+    /// Whether it is paused.
+    pub(crate) is_paused: bool,
     /// The commit that last changed its record.
     pub(crate) changed: Commit,
     /// Whether its record is to be stored with this batch.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use super::{Named, TraitSets};
 use crate::ids::{SessionId, SignatureId};
-use crate::image::JobHead;
+use crate::image::{JobHead, PauseTarget};
 use crate::index::{Arena, DeclarationIdx, ElfIdx, QueueIdx, SessionIdx, TaskIdx, of};
 use crate::invariants::{InvariantViolation, check};
+use crate::pauses::Pauses;
 use crate::signature::Judged;
 use crate::suspicion::Suspicion;
 
 mod check;
 mod declared;
+mod paused;
 mod queues;
 
 pub(crate) use declared::Declaration;
@@ -47,6 +49,8 @@ pub(crate) struct Task {
     pub(crate) queues: BTreeMap<Kind, QueueIdx>,
     /// How many queues and declarations name it.
     pub(crate) users: u64,
+    /// Whether it is paused, by itself.
+    pub(crate) is_paused: bool,
 }
 
 /// An elf, for as long as it has a task or a session names it.
@@ -67,6 +71,8 @@ pub(crate) struct Elf {
     pub(crate) ready: u64,
     pub(crate) assigned: u64,
     pub(crate) running: u64,
+    /// Whether it is paused.
+    pub(crate) is_paused: bool,
 }
 
 /// All names in use.
@@ -82,6 +88,8 @@ pub(crate) struct Names {
     to_place: BTreeSet<ElfIdx>,
     /// The elves of which something may have to be recalled.
     to_recall: BTreeSet<ElfIdx>,
+    /// What is paused, whether it is in use or not.
+    pauses: Pauses,
 }
 
 impl Names {
@@ -103,7 +111,8 @@ impl Names {
         if let Some(&elf) = self.by_name.get(name) {
             return elf;
         }
-        let elf = self.elves.insert(Elf { name: Arc::clone(name), ..Elf::default() });
+        let is_paused = self.pauses.has(|| PauseTarget::Elf(Arc::clone(name)));
+        let elf = self.elves.insert(Elf { name: Arc::clone(name), is_paused, ..Elf::default() });
         self.by_name.insert(Arc::clone(name), elf);
         elf
     }
@@ -136,7 +145,11 @@ impl Names {
         let task = match self.elves[elf].tasks.get(name) {
             Some(&task) => task,
             None => {
-                let entry = Task { elf, name: Arc::clone(name), queues: BTreeMap::new(), users: 0 };
+                let of_elf = &self.elves[elf].name;
+                let is_paused =
+                    self.pauses.has(|| PauseTarget::Task { elf: Arc::clone(of_elf), task: Arc::clone(name) });
+                let entry =
+                    Task { elf, name: Arc::clone(name), queues: BTreeMap::new(), users: 0, is_paused };
                 let task = self.tasks.insert(entry);
                 self.elves[elf].tasks.insert(Arc::clone(name), task);
                 task
@@ -238,9 +251,9 @@ impl Names {
         self.to_place.insert(elf);
     }
 
-    /// Whether there may be something to place.
+    /// Whether there may be something to place. While the mycelium is paused there is not.
     pub(crate) fn has_to_place(&self) -> bool {
-        !self.to_place.is_empty()
+        !self.to_place.is_empty() && !self.pauses.has_all()
     }
 
     /// Whether an elf is yet to be looked at.

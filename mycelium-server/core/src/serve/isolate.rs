@@ -40,7 +40,7 @@ impl Serving<'_> {
                 let takes = declared.is_some_and(|declared| {
                     self.graph.jobs.queue_of(job).takers.contains(&declared.declaration)
                 });
-                entry.is_connected && !entry.is_draining && takes
+                entry.is_connected && !entry.is_draining && takes && !self.graph.jobs.is_paused(job)
             }
             State::Vacant
             | State::Unsealed { .. }

@@ -28,8 +28,14 @@ impl Serving<'_> {
     /// Places jobs for the elves where something has changed. What the bound of a batch leaves over waits for the next.
     pub(crate) fn place(&mut self, now: Clocks) {
         self.end_isolation();
+        if self.graph.jobs.pauses().has_all() {
+            return;
+        }
         let mut budget = self.graph.config.step_max() * ASSIGNMENTS_PER_STEP;
         while let Some(elf) = self.graph.jobs.names_mut().pop_to_place() {
+            if self.graph.jobs.elf(elf).is_paused {
+                continue;
+            }
             self.place_elf(now, elf, &mut budget);
             if budget == 0 {
                 self.graph.jobs.names_mut().keep_to_place(elf);
@@ -48,22 +54,22 @@ impl Serving<'_> {
             let entry = self.graph.jobs.elf(elf);
             let after = passed.map_or(Bound::Unbounded, Bound::Excluded);
             let Some(&free) = entry.free_slots.range((after, Bound::Unbounded)).next() else { return };
-            let (slot, terms) = match choose(self.graph.config, self.graph.jobs, self.sessions, free, elf) {
-                Some(Choice::Assign(slot, terms)) => (slot, terms),
-                Some(Choice::Isolate(slot)) => {
-                    self.isolate(elf, free.session, slot);
-                    continue;
-                }
-                None => {
-                    passed = Some(free);
-                    continue;
-                }
+            let choice = choose(self.graph.config, self.graph.jobs, self.sessions, free, elf);
+            let (Some(Choice::Assign(slot, _)) | Some(Choice::Isolate(slot))) = choice else {
+                passed = Some(free);
+                continue;
             };
-            *budget -= 1;
-            if self.graph.jobs.is_cancelling(&self.graph.jobs[slot]) {
+            if self.graph.is_held_back(slot) {
+                *budget -= 1;
                 self.graph.jobs.set_state(slot, State::Ready { queued: false });
-            } else {
-                self.assign(now, elf, free.session, slot, terms);
+                continue;
+            }
+            match choice {
+                Some(Choice::Assign(_, terms)) => {
+                    *budget -= 1;
+                    self.assign(now, elf, free.session, slot, terms);
+                }
+                Some(Choice::Isolate(_)) | None => self.isolate(elf, free.session, slot),
             }
         }
     }

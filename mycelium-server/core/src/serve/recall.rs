@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use crate::config::PlantedBug;
 #[cfg(feature = "planted-bugs")]
 use crate::ids::Steady;
-use crate::ids::{AssignNumber, Clocks};
+use crate::ids::{AssignNumber, Clocks, SessionId};
 use crate::index::{DeclarationIdx, ElfIdx, SessionIdx};
 use crate::jobs::Laden;
 use crate::serve::Serving;
@@ -143,6 +143,42 @@ impl Serving<'_> {
         for (assign, token) in waiting {
             self.outbox.recall(id, token);
             self.sessions.set_recalled(self.graph.jobs, session, assign, true);
+        }
+    }
+
+    /// Goes on by one session. Says whether that was the last.
+    pub(crate) fn go_on_recalling(&mut self, now: Clocks, after: &mut SessionId) -> bool {
+        let Some((id, session)) = self.sessions.next_after(*after) else { return true };
+        *after = id;
+        self.recall_paused(now, session);
+        false
+    }
+
+    /// Recalls what is paused of that which a session has not started. What has not been sent to it comes back at once.
+    pub(super) fn recall_paused(&mut self, now: Clocks, session: SessionIdx) {
+        if self.graph.jobs.pauses().is_empty() {
+            return;
+        }
+        let (entry, jobs) = (&self.sessions[session], &self.graph.jobs);
+        let is_recalled = |(assign, held): &(&AssignNumber, &Held)| {
+            let waits = held.started.is_none() && !held.is_recalled;
+            waits
+                && (entry.knows_recall || is_delayed(**assign))
+                && held.job.is_some_and(|slot| jobs.is_paused(&jobs[slot]))
+        };
+        let paused: Vec<_> =
+            entry.held.iter().filter(is_recalled).map(|(&assign, held)| (assign, held.token)).collect();
+        let id = entry.id;
+        for (assign, token) in paused {
+            if !is_delayed(assign) {
+                self.outbox.recall(id, token);
+                self.sessions.set_recalled(self.graph.jobs, session, assign, true);
+            } else if let Some(held) = self.release(session, assign)
+                && let Some(slot) = held.job
+            {
+                let held = self.sessions[session].running(&held);
+                self.graph.never_sent(now, slot, held);
+            }
         }
     }
 

@@ -26,7 +26,7 @@ impl Serving<'_> {
         let is_remembered =
             declaration.is_none_or(|declaration| self.graph.jobs.refuse_declaration(slot, declaration));
         if is_remembered {
-            self.graph.unfit(now, slot, held);
+            self.graph.never_sent(now, slot, held);
         } else {
             self.graph.hand_back(now, slot, held, AttemptEnd::NotHeld);
         }

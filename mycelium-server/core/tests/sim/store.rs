@@ -6,8 +6,8 @@ use mycelium_core::command::{KnownFinished, Preconditions, RevivableJob};
 use mycelium_core::effects::{Effects, End, FinishedJob, JobRecord};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId, PolicyId, SubmissionId};
 use mycelium_core::image::{
-    Counters, DeletionRecord, DeletionStage, FlowRecord, Image, LiveJob, PropagationRecord, SessionRecord,
-    SubmissionRecord,
+    Counters, DeletionRecord, DeletionStage, FlowRecord, Image, LiveJob, PauseRecord, PauseTarget,
+    PropagationRecord, SessionRecord, SubmissionRecord,
 };
 use mycelium_core::policy::{Policy, PolicyRecord};
 use mycelium_core::status::{FinalCounts, FinalStatus};
@@ -45,6 +45,7 @@ pub(crate) struct Store {
     /// Jobs of stubs.
     pub(crate) values_gone: BTreeSet<JobId>,
     pub(crate) policies: BTreeMap<PolicyId, Policy>,
+    pub(crate) pauses: BTreeMap<PauseTarget, PauseRecord>,
 }
 
 impl Store {
@@ -101,6 +102,12 @@ impl Store {
             let of_flow = |spec: &Spec| spec.flow == record.id;
             assert!(!self.specs.values().any(of_flow), "flow {} goes before its jobs", record.id);
             self.flows.remove(&record.id);
+        }
+        for record in &effects.records.pauses {
+            self.pauses.insert(record.target.clone(), record.clone());
+        }
+        for target in &effects.records.pauses_ended {
+            self.pauses.remove(target);
         }
         self.check_upstream_causes(effects);
     }
@@ -208,6 +215,7 @@ impl Store {
                 .map(|(id, policy)| PolicyRecord { id: *id, policy: policy.clone() })
                 .collect(),
             deletions: self.deletions.iter().map(|(&flow, &stage)| DeletionRecord { flow, stage }).collect(),
+            pauses: self.pauses.values().cloned().collect(),
         };
         (image, self.live.values().cloned().collect())
     }

@@ -1,11 +1,12 @@
 //! The clock: what happens, and in which order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use mycelium_core::command::{Command, Outcome as Report, Start, StreamEnd, Window};
 use mycelium_core::effects::{Assignment, Evaluation, Refusal, Reply, Verdict};
 use mycelium_core::ids::{AssignNumber, InstanceId, RequestId, SecretDigest, SessionId, Token};
+use mycelium_core::image::PauseTarget;
 use mycelium_core::{Config, Core};
 
 use super::client::{Client, Request};
@@ -22,6 +23,7 @@ mod deletions;
 mod elves;
 mod nested;
 mod network;
+mod pauses;
 mod recalls;
 mod requests;
 mod shell;
@@ -89,6 +91,10 @@ enum Event {
     Mishap,
     /// A flow is to be deleted, and a deletion goes on.
     Delete,
+    /// An operator pauses something.
+    Pause,
+    /// An operator resumes it.
+    Resume(PauseTarget),
     /// The broker stands still: its process is paused, or its disk hangs.
     Stall,
 }
@@ -116,6 +122,8 @@ impl Event {
             | Self::TellStart { .. }
             | Self::TaskEnds { .. }
             | Self::Mishap
+            | Self::Pause
+            | Self::Resume(_)
             | Self::Stall => false,
         }
     }
@@ -192,6 +200,8 @@ struct World {
     of_session: BTreeMap<SessionId, u64>,
     /// Assignments whose arguments take longer to compute.
     aside: BTreeMap<Token, Assignment>,
+    /// What is paused, or was before the latest batch or within it.
+    paused_lately: BTreeSet<PauseTarget>,
     inbox: VecDeque<Waiting>,
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
@@ -240,6 +250,8 @@ fn speaker(command: &Command) -> Option<SessionId> {
         | Command::Delete(_)
         | Command::Deletions(_)
         | Command::Pin(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::ArgumentsFailed { .. }
@@ -304,6 +316,7 @@ impl World {
             hellos: BTreeMap::new(),
             of_session: BTreeMap::new(),
             aside: BTreeMap::new(),
+            paused_lately: BTreeSet::new(),
             inbox: VecDeque::new(),
             events: BTreeMap::new(),
             next_event: 0,
@@ -338,6 +351,7 @@ impl World {
         self.after(40 * SECOND, Event::Stall);
         self.after(SECOND, Event::Look);
         self.after(20 * SECOND, Event::Delete);
+        self.after(20 * SECOND, Event::Pause);
         while let Some(((time, _), event)) = self.events.pop_first() {
             if let Some(due) = self.core.next_deadline()
                 && due.0 < time
@@ -418,6 +432,8 @@ impl World {
             }
             Event::Mishap => self.mishap(),
             Event::Delete => self.delete(),
+            Event::Pause => self.pause(),
+            Event::Resume(target) => self.resume(target),
             Event::Stall => self.stall(),
         }
     }

@@ -4,7 +4,7 @@ use mycelium_core::JobView;
 use mycelium_core::status::ExpiredWhy;
 use mycelium_proto::v1;
 
-use super::{attempt_name, duration, id, job, timestamp, unfinished_job};
+use super::{attempt_name, duration, id, job, pause, timestamp, unfinished_job};
 use crate::queries::Job;
 use crate::queries::explain::{Evaluated, Reason, Unfit};
 
@@ -46,6 +46,7 @@ pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
         Reason::HandedBack { times, until } => {
             Kind::HandedBack(v1::HandedBack { times, until: Some(timestamp(until)) })
         }
+        Reason::Paused { pauses } => Kind::Paused(v1::Paused { pauses: pauses.iter().map(pause).collect() }),
         Reason::HeldByAncestors { attempts } => Kind::HeldByAncestors(v1::HeldByAncestors {
             attempts: attempts.iter().map(attempt_name).collect(),
         }),

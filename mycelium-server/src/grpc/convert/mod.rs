@@ -2,6 +2,7 @@
 
 mod answers;
 mod explained;
+mod pauses;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(crate) use answers::{
     values,
 };
 pub(crate) use explained::explained;
+pub(crate) use pauses::{pause, pause_target, said};
 
 pub(crate) fn id(bytes: &[u8; 16]) -> Bytes {
     Bytes::copy_from_slice(bytes)

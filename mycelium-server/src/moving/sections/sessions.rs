@@ -1,11 +1,11 @@
-//! Sessions, propagations of failures under way, and policies of unfinished jobs.
+//! Sessions, propagations of failures under way, policies of unfinished jobs, and pauses.
 //!
 //! The broker that held these sessions is gone, and its elves need not be: a broker that starts on the imported mycelium
 //! does with them what it does after every restart. Elves that find it resume with their secrets and go on with what they
 //! hold; the leases of the others run out, and what they held is run again.
 
 use mycelium_core::ids::{InstanceId, JobId, PolicyId, SecretDigest, SessionId};
-use mycelium_core::image::{PropagationRecord, SessionRecord};
+use mycelium_core::image::{PauseRecord, PropagationRecord, SessionRecord};
 use mycelium_core::policy::PolicyRecord;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use super::super::source::{Out, Source};
 use super::super::text::{Hex, Text};
 use super::{Error, Section};
 use crate::store::Batch;
+use crate::store::pause::PauseText;
 use crate::store::policy::PolicyText;
 
 #[derive(Default)]
@@ -32,6 +33,9 @@ enum Line {
     Propagation {
         /// The job that ended.
         propagation: Text<JobId>,
+    },
+    Pause {
+        pause: PauseText,
     },
     Policy {
         /// Its number.
@@ -63,6 +67,11 @@ impl Section for Sessions {
         for PolicyRecord { id, policy } in policies {
             out.line(&Line::Policy { policy: id.0, says: policy.into() })?;
         }
+        let mut pauses: Vec<&PauseRecord> = source.image.pauses.iter().collect();
+        pauses.sort_unstable_by_key(|pause| &pause.target);
+        for pause in pauses {
+            out.line(&Line::Pause { pause: pause.into() })?;
+        }
         Ok(false)
     }
 
@@ -76,6 +85,10 @@ impl Section for Sessions {
             }
             Line::Propagation { propagation: Text(cause) } => {
                 batch.records.propagations_begun.push(PropagationRecord { cause });
+            }
+            Line::Pause { pause } => {
+                let pause = pause.try_into().map_err(|why: &str| Malformed(why.to_owned()))?;
+                batch.records.pauses.push(pause);
             }
             Line::Policy { policy, says } => {
                 let record = PolicyRecord { id: PolicyId(policy), policy: says.into() };

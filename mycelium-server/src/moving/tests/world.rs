@@ -12,8 +12,8 @@ use mycelium_core::ids::{
     JobNumber, PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp, Token,
 };
 use mycelium_core::image::{
-    AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, PropagationRecord, Running,
-    SessionRecord, SubmissionRecord,
+    AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, PauseRecord, PauseTarget,
+    PropagationRecord, Running, SessionRecord, SubmissionRecord,
 };
 use mycelium_core::labels::Labels;
 use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
@@ -114,6 +114,18 @@ fn policy() -> PolicyRecord {
     };
     let timeouts = Timeouts { total: Some(Duration::from_secs(60)), ..Timeouts::default() };
     PolicyRecord { id: PolicyId(1), policy: Policy { retry, timeouts } }
+}
+
+fn pauses() -> Vec<PauseRecord> {
+    let targets = [
+        PauseTarget::Mycelium,
+        PauseTarget::Elf("scale".into()),
+        PauseTarget::Task { elf: "scale".into(), task: "task_weigh".into() },
+        PauseTarget::Flow(FlowId::new([7; 16])),
+    ];
+    let pause =
+        |target| PauseRecord { target, since: Timestamp(NOW), by: "ada@host".into(), reason: "".into() };
+    targets.map(pause).into()
 }
 
 fn spec(number: u64) -> SpecRecord {
@@ -316,6 +328,7 @@ pub(super) fn fill(store: &dyn Storage) {
             submissions: submissions.collect(),
             propagations_begun: vec![PropagationRecord { cause: job(1) }],
             policies: vec![policy()],
+            pauses: pauses(),
             ..Records::default()
         },
         failures,
@@ -343,6 +356,7 @@ pub(super) fn everything(store: &dyn Storage) -> Vec<String> {
     image.flows.sort_by_key(|flow| flow.id);
     image.sessions.sort_by_key(|session| session.id);
     image.submissions.sort_by_key(|submission| submission.id);
+    image.pauses.sort_by_key(|pause| pause.target.clone());
     image.counters.commit = Commit(0);
     say(&(live, &image));
     let secrets: Vec<_> = image.sessions.iter().map(|one| one.secret.map(|one| *one.as_bytes())).collect();

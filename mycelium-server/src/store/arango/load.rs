@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use mycelium_core::ids::{Commit, FlowId, SubmissionId};
-use mycelium_core::image::{Counters, DeletionRecord, Image, LiveJob, PropagationRecord, SessionRecord};
+use mycelium_core::image::{
+    Counters, DeletionRecord, Image, LiveJob, PauseRecord, PropagationRecord, SessionRecord,
+};
 use mycelium_core::policy::PolicyRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -13,7 +15,7 @@ use super::ArangoStore;
 use super::client::Ran;
 use super::documents::jobs::JobDocument;
 use super::documents::records::{
-    CountersDocument, DeletionDocument, PolicyDocument, PropagationDocument, SessionDocument,
+    CountersDocument, DeletionDocument, PauseDocument, PolicyDocument, PropagationDocument, SessionDocument,
 };
 use super::statements::{COUNTERS, LOAD_JOBS, LOAD_RECORDS};
 use crate::store::names::Names;
@@ -154,6 +156,11 @@ impl ArangoStore {
                     let document: DeletionDocument =
                         serde_json::from_str(row.get()).map_err(|error| damaged(&error))?;
                     image.deletions.push(DeletionRecord::from(document));
+                }
+                "pause" => {
+                    let document: PauseDocument =
+                        serde_json::from_str(row.get()).map_err(|error| damaged(&error))?;
+                    image.pauses.push(PauseRecord::try_from(document).map_err(|why| damaged(&why))?);
                 }
                 kind => return Err(damaged(&format!("a start knows nothing of the kind `{kind}`"))),
             }

@@ -214,7 +214,7 @@ pub(super) mod index {
 pub(super) mod catalog {
     use super::*;
     use mycelium_core::ids::{FailureId, FlowNumber, PolicyId, Revision, SessionId, SubmissionId};
-    use mycelium_core::image::{DeletionRecord, DeletionStage, FlowRecord};
+    use mycelium_core::image::{DeletionRecord, DeletionStage, FlowRecord, PauseTarget};
 
     use crate::store::{FailureCursor, RevisionCursor};
 
@@ -233,6 +233,8 @@ pub(super) mod catalog {
     pub(in super::super) const POLICY: u8 = b'p';
     /// Before all deletions.
     pub(in super::super) const DELETION: u8 = b'D';
+    /// Before all pauses.
+    pub(in super::super) const PAUSE: u8 = b'P';
     const FAILURE: u8 = b'F';
     const FAILURE_BY_TIME: u8 = b'L';
     const OCCURRENCE: u8 = b'O';
@@ -329,6 +331,17 @@ pub(super) mod catalog {
         let [tag] = value else { return None };
         let stage = STAGES.into_iter().find(|stage| stage_tag(*stage) == *tag)?;
         Some(DeletionRecord { flow: FlowId::from_slice(key.get(1..)?)?, stage })
+    }
+
+    /// A pause.
+    pub(in super::super) fn pause(target: &PauseTarget) -> Key {
+        let key = Key::new(PAUSE);
+        match target {
+            PauseTarget::Mycelium => key.with(b"m"),
+            PauseTarget::Elf(elf) => key.with(b"e").with_name(elf),
+            PauseTarget::Task { elf, task } => key.with(b"t").with_name(elf).with_name(task),
+            PauseTarget::Flow(flow) => key.with(b"f").with(flow.as_bytes()),
+        }
     }
 
     const STAGES: [DeletionStage; 3] =

@@ -300,6 +300,23 @@ pub(super) struct Session {
     pub(super) secret: Vec<u8>,
 }
 
+/// Of `catalog`. What is paused: the mycelium, if it names nothing else.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Pause {
+    #[prost(string, optional, tag = "1")]
+    pub(super) elf: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    pub(super) task: Option<String>,
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub(super) flow: Option<Vec<u8>>,
+    #[prost(uint64, tag = "4")]
+    pub(super) since: u64,
+    #[prost(string, tag = "5")]
+    pub(super) by: String,
+    #[prost(string, tag = "6")]
+    pub(super) reason: String,
+}
+
 /// Of `catalog`. What a policy leaves open is missing; times are microseconds, factor and jitter thousandths.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Policy {

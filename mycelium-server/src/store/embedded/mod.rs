@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use fjall::PersistMode;
 use mycelium_core::ids::{FlowId, JobId, SessionId, SubmissionId};
-use mycelium_core::image::{Image, LiveJob, PropagationRecord, SessionRecord};
+use mycelium_core::image::{Image, LiveJob, PauseRecord, PropagationRecord, SessionRecord};
 use mycelium_core::policy::PolicyRecord;
 
 pub use self::check::{Checked, check, check_unused};
@@ -272,6 +272,10 @@ impl Inner {
                 let (key, value) = entry?;
                 let deletion = catalog::deletion_of(&key, &value);
                 image.deletions.push(table.expect(&key, deletion, "it is no deletion of a flow")?);
+            }
+            for entry in view.scan(table, &[catalog::PAUSE], None) {
+                let (key, value) = entry?;
+                image.pauses.push(table.decode::<PauseRecord>(&key, (), value)?);
             }
             Ok(image)
         })

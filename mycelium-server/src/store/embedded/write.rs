@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode, UserKey};
 use mycelium_core::effects::{FinishedJob, Revived};
 use mycelium_core::ids::{FailureId, FinishNumber, FlowNumber, JobId};
-use mycelium_core::image::{JobHead, LiveJob};
+use mycelium_core::image::{JobHead, LiveJob, PauseTarget};
 use mycelium_core::status::FinalStatus;
 
 use super::codec::{self, EndRecord, Head, Outputs, Record};
@@ -269,6 +269,12 @@ impl<'a> Writes<'a> {
         for id in &batch.records.policies_dropped {
             self.write.remove(&table.keyspace, catalog::policy(*id).into_bytes());
         }
+        for pause in &batch.records.pauses {
+            self.put(table, catalog::pause(&pause.target).into_bytes(), pause);
+        }
+        for target in &batch.records.pauses_ended {
+            self.write.remove(&table.keyspace, catalog::pause(target).into_bytes());
+        }
         // Several instances may have described an elf that is not stored yet: the first of them saw it first.
         let mut seen = HashMap::new();
         for elf in &batch.elves {
@@ -359,7 +365,13 @@ fn check_names(batch: &Batch) -> Result<(), Error> {
     let flows = batch.records.flows.iter().map(|flow| &flow.name);
     let elves = batch.elves.iter().map(|elf| &elf.name);
     let revisions = batch.revisions.iter().flat_map(|revision| [&revision.elf, &revision.task]);
-    match finished.chain(flows).chain(elves).chain(revisions).find(|name| name.len() > NAME_BYTES_MAX) {
+    let pauses = batch.records.pauses.iter().flat_map(|pause| match &pause.target {
+        PauseTarget::Mycelium | PauseTarget::Flow(_) => [None, None],
+        PauseTarget::Elf(elf) => [Some(elf), None],
+        PauseTarget::Task { elf, task } => [Some(elf), Some(task)],
+    });
+    let names = finished.chain(flows).chain(elves).chain(revisions).chain(pauses.flatten());
+    match { names }.find(|name| name.len() > NAME_BYTES_MAX) {
         None => Ok(()),
         Some(name) => Err(Error::Refused {
             what: format!("a name has {} bytes, at most {NAME_BYTES_MAX} fit", name.len()),

@@ -8,7 +8,9 @@ use mycelium_core::effects::Records;
 use mycelium_core::ids::{
     Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, PolicyId, SecretDigest, SessionId,
 };
-use mycelium_core::image::{Counters, JobHead, LiveJob, PropagationRecord, SessionRecord};
+use mycelium_core::image::{
+    Counters, JobHead, LiveJob, PauseRecord, PauseTarget, PropagationRecord, SessionRecord,
+};
 use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
 use mycelium_core::status::FinalStatus::{Done, Failed};
 use mycelium_server::store::{Batch, Error, FinishedRecord, FlowPage, FlowQuery, JobAfter, JobChange};
@@ -159,6 +161,44 @@ pub(crate) fn policies_come_and_go_and_keep_what_they_leave_open(world: &mut Wor
     image.policies.sort_unstable_by_key(|record| record.id);
     let [_, two, three, four] = made;
     assert_eq!(image.policies, [two, record(4, &all), three, four]);
+}
+
+pub(crate) fn pauses_are_kept_until_they_are_over(world: &mut World) {
+    let pause = |target: &PauseTarget, by: &str, reason: &str| PauseRecord {
+        target: target.clone(),
+        since: Timestamp(17),
+        by: Arc::from(by),
+        reason: Arc::from(reason),
+    };
+    let long: Arc<str> = Arc::from("ß/ ".repeat(80));
+    let targets = [
+        PauseTarget::Mycelium,
+        PauseTarget::Elf(Arc::clone(&long)),
+        PauseTarget::Elf(Arc::from("a")),
+        PauseTarget::Task { elf: Arc::clone(&long), task: Arc::clone(&long) },
+        PauseTarget::Task { elf: Arc::from("a"), task: Arc::from("b") },
+        PauseTarget::Flow(flow(1)),
+        PauseTarget::Flow(flow(2)),
+    ];
+    let all: Vec<PauseRecord> = targets.iter().map(|target| pause(target, "ada@host", "")).collect();
+    let records = Records { pauses: all, ..Records::default() };
+    world.commit(Batch { records, ..Batch::default() });
+    // What begins and ends in one batch has ended.
+    let [mycelium, _, elf, _, task, first, _] = &targets;
+    let again = pause(first, "bob", "the disk is full");
+    let records = Records {
+        pauses: vec![again.clone(), pause(elf, "bob", "")],
+        pauses_ended: vec![elf.clone(), mycelium.clone(), task.clone()],
+        ..Records::default()
+    };
+    world.commit(Batch { records, ..Batch::default() });
+    world.reopen();
+    let (_, mut image) = world.load();
+    image.pauses.sort_unstable_by_key(|pause| pause.target.clone());
+    let [_, one, _, two, _, _, three] = &targets;
+    let (one, two, three) =
+        (pause(one, "ada@host", ""), pause(two, "ada@host", ""), pause(three, "ada@host", ""));
+    assert_eq!(image.pauses, [one, two, again, three]);
 }
 
 pub(crate) fn submissions_are_listed_by_their_ids(world: &mut World) {

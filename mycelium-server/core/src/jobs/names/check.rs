@@ -28,7 +28,7 @@ impl Names {
             let kept: BTreeSet<_> = queue.takers.iter().copied().collect();
             let holds = takers == kept && kept.len() == queue.takers.len();
             check(holds, "queues know who takes their jobs", || format!("{index:?}: {takers:?} {kept:?}"))?;
-            if let Some(&(rank, _)) = queue.ready.first() {
+            if let Some(&(rank, _)) = queue.ready.first().filter(|_| !task.is_paused) {
                 takers.into_iter().for_each(|taker| {
                     heads.entry(taker).or_default().insert((rank, index));
                 });

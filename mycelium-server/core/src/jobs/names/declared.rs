@@ -80,6 +80,7 @@ impl Names {
                 if entry.takes(task, kind) {
                     taken.push(queue);
                     let first = self.queues[queue].ready.first();
+                    let first = first.filter(|_| !self.tasks[task].is_paused);
                     entry.heads.extend(first.map(|(rank, _)| (*rank, queue)));
                 }
             }

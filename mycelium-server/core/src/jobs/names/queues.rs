@@ -103,7 +103,8 @@ impl Names {
         let entry = &mut self.queues[queue];
         let head_before = entry.ready.first().copied();
         entry.ready.insert(place);
-        if head_before.is_none_or(|head| place < head) {
+        let task = &self.tasks[entry.task];
+        if head_before.is_none_or(|head| place < head) && !task.is_paused {
             for &taker in &entry.takers {
                 let heads = &mut self.declarations[taker].heads;
                 if let Some((rank, _)) = head_before {
@@ -112,7 +113,7 @@ impl Names {
                 heads.insert((place.0, queue));
             }
         }
-        let elf = self.tasks[entry.task].elf;
+        let elf = task.elf;
         if !self.elves[elf].laden.is_empty() {
             self.to_recall.insert(elf);
         }
@@ -126,7 +127,7 @@ impl Names {
         let entry = &mut self.queues[queue];
         let was_head = entry.ready.first() == Some(&place);
         entry.ready.remove(&place);
-        if was_head {
+        if was_head && !self.tasks[entry.task].is_paused {
             let next = entry.ready.first().map(|(rank, _)| *rank);
             for &taker in &entry.takers {
                 let heads = &mut self.declarations[taker].heads;

@@ -41,7 +41,12 @@ impl World {
                 live.is_some_and(|live| live.running.is_some())
             };
             let new_ones = tokens.iter().filter(|token| recalled.insert(**token));
-            let count = new_ones.filter(|token| is_held(token) && !is_late(token)).count();
+            let new_ones: Vec<Token> = new_ones.copied().collect();
+            let is_paused = |token: &Token| self.was_paused(token.job);
+            let count = new_ones
+                .iter()
+                .filter(|token| is_held(token) && !is_late(token) && !is_paused(token))
+                .count();
             *new.entry(self.processes[process].elf).or_default().entry(*session).or_default() += count;
         }
         new.iter()

@@ -27,6 +27,7 @@ impl World {
         assert!(self.outcome.batches < BATCHES_MAX, "the core keeps itself busy");
         let now = Clocks { steady: Steady(self.now), wall: Timestamp(self.now) };
         let mut effects = Effects::default();
+        self.paused_lately = self.store.pauses.keys().cloned().collect();
         let late_by = std::mem::take(&mut self.late_by);
         if late_by > LATE_MAX {
             let stalled = Command::Stalled { by: Duration::from_micros(late_by - LATE_MAX) };
@@ -62,6 +63,9 @@ impl World {
             if let Command::Starts { session, starts } = &command {
                 self.oracle.recalls.tell_started(*session, starts);
             }
+            if let Command::Pause(pause) = &command {
+                self.paused_lately.insert(pause.target.clone());
+            }
             if self.keeps_log {
                 writeln!(self.outcome.log, "{now:?} {command:?}").unwrap();
             }
@@ -85,6 +89,7 @@ impl World {
             return;
         }
         self.commit(&effects);
+        self.pauses_hold();
         self.release(effects);
     }
 
@@ -223,6 +228,7 @@ impl World {
                     self.oracle.attempts_only_rise(assignment.token);
                     self.oracle.pauses_are_kept(assignment.token.job, self.now);
                     self.oracle.dependencies_are_done(&self.store, assignment.token.job);
+                    Oracle::nothing_paused_is_assigned(&self.store, assignment.token.job);
                 }
                 let last = AssignNumber(first.0 + assignments.len() as u64 - 1);
                 let numbered: BTreeMap<Token, u64> =

@@ -1,4 +1,4 @@
-//! The records of the catalogue: flows, sessions, submissions, policies, failures and elves.
+//! The records of the catalogue: flows, sessions, submissions, policies, pauses, failures and elves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use mycelium_core::ids::{
     Attempt, FailureId, FlowId, FlowNumber, InstanceId, JobId, PolicyId, Revision, SecretDigest, SessionId,
     SubmissionId, Timestamp, Token,
 };
-use mycelium_core::image::{FlowRecord, SessionRecord, SubmissionRecord};
+use mycelium_core::image::{FlowRecord, PauseRecord, PauseTarget, SessionRecord, SubmissionRecord};
 use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
 use mycelium_core::status::FinalCounts;
 
@@ -218,6 +218,36 @@ impl Record for OccurrenceRecord {
             details: message.details,
             cause_messages: message.cause_messages,
         })
+    }
+}
+
+impl Record for PauseRecord {
+    type Message = message::Pause;
+    type Key = ();
+
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Pause {
+        let (since, by, reason) = (self.since.0, self.by.to_string(), self.reason.to_string());
+        let of = message::Pause { since, by, reason, ..message::Pause::default() };
+        match &self.target {
+            PauseTarget::Mycelium => of,
+            PauseTarget::Elf(elf) => message::Pause { elf: Some(elf.to_string()), ..of },
+            PauseTarget::Task { elf, task } => {
+                message::Pause { elf: Some(elf.to_string()), task: Some(task.to_string()), ..of }
+            }
+            PauseTarget::Flow(flow) => message::Pause { flow: Some(flow.as_bytes().to_vec()), ..of },
+        }
+    }
+
+    fn from_message((): (), message: message::Pause, _: Option<&Words>) -> Result<Self, Malformed> {
+        let message::Pause { elf, task, flow, since, by, reason } = message;
+        let target = match (elf, task, flow) {
+            (None, None, None) => PauseTarget::Mycelium,
+            (Some(elf), None, None) => PauseTarget::Elf(elf.into()),
+            (Some(elf), Some(task), None) => PauseTarget::Task { elf: elf.into(), task: task.into() },
+            (None, None, Some(flow)) => PauseTarget::Flow(id(&flow, FlowId::from_slice, "flow")?),
+            _ => return Err(Malformed("a pause of several things".to_owned())),
+        };
+        Ok(Self { target, since: Timestamp(since), by: by.into(), reason: reason.into() })
     }
 }
 
