@@ -48,6 +48,8 @@ pub const FLOW_DELETED: &str = "FLOW_DELETED";
 pub const ORIGIN_DELETED: &str = "ORIGIN_DELETED";
 /// There are as many pauses as there may be. `RESOURCE_EXHAUSTED`.
 pub const PAUSES_FULL: &str = "PAUSES_FULL";
+/// No process with this instance id has a session. `NOT_FOUND`.
+pub const INSTANCE_NOT_FOUND: &str = "INSTANCE_NOT_FOUND";
 /// No elf of this name has ever connected. `NOT_FOUND`.
 pub const ELF_NOT_FOUND: &str = "ELF_NOT_FOUND";
 /// No such revision of this elf or task is kept. `NOT_FOUND`.

@@ -78,6 +78,8 @@ calls! {
     resume(ResumeRequest) -> ResumeResponse;
     /// All pauses there are.
     list_pauses(ListPausesRequest) -> ListPausesResponse;
+    /// Tells a process to leave.
+    drain_instance(DrainInstanceRequest) -> DrainInstanceResponse;
     /// The lineage of a result: what it was computed from, or what was computed from it, in pages.
     get_lineage(GetLineageRequest) -> GetLineageResponse;
     /// Why a job is in its state.

@@ -72,6 +72,10 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
                 attempts.join(", ")
             )
         }
+        Some(Kind::NoFreeWindow(full)) if full.draining > 0 && full.draining == full.instances => format!(
+            "all processes of the elf `{elf}` that take it ({}) are draining: they take no more jobs, and leave",
+            full.instances
+        ),
         Some(Kind::NoFreeWindow(full)) => format!(
             "the elf `{elf}` is busy: it holds {} of at most {}, and {} before this one{}",
             Count(full.held, "job"),

@@ -4,7 +4,7 @@
 //! neither beats nor outcomes from the broker.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use mycelium_proto::v1::{self, connect_response};
@@ -52,7 +52,10 @@ pub(super) struct Connection {
     pub(super) abandon: CancellationToken,
     /// Fired by this connection when leaving has to end, whatever is still owed.
     pub(super) give_up: CancellationToken,
+    /// How long leaving may take, unless the broker has said.
     pub(super) drain_grace: Duration,
+    /// How long the broker said that it may take, if the broker was the first to want it.
+    pub(super) told_to_leave_within: Arc<OnceLock<Duration>>,
     pub(super) on_ready: Option<OnReady>,
     /// How long the broker may be silent, once it has been heard.
     pub(super) silence_max: Option<Duration>,
@@ -74,21 +77,24 @@ impl Connection {
     /// Runs until the worker has left, or cannot go on.
     pub(super) async fn run(mut self, pulse: Pulse) -> Result<(), Error> {
         let (drain, abandon, give_up) = (self.drain.clone(), self.abandon.clone(), self.give_up.clone());
-        let grace = self.drain_grace;
+        let grace = Grace { own: self.drain_grace, told: Arc::clone(&self.told_to_leave_within) };
         let shared = Arc::clone(&self.shared);
         let result = tokio::select! {
             biased;
             result = self.stay_connected() => result,
             never = pulse.watch(|late_by| shared.on_late(late_by)) => match never {},
-            never = give_up_in_time(drain, abandon, grace, give_up) => match never {},
+            never = give_up_in_time(drain, abandon, &grace, give_up) => match never {},
         };
         self.stop_all();
         result?;
         let Counts { running, unacknowledged } = self.shared.ledger().counts();
         if running + unacknowledged == 0 {
+            if grace.told.get().is_some() {
+                tracing::info!("has left, as the broker wanted: nothing is held any more");
+            }
             return Ok(());
         }
-        Err(Error::DrainIncomplete { grace: self.drain_grace, running, outcomes: unacknowledged })
+        Err(Error::DrainIncomplete { grace: grace.of_it(), running, outcomes: unacknowledged })
     }
 
     /// Opens one stream after the other until the worker has left.
@@ -344,6 +350,10 @@ impl Connection {
                 tracing::warn!("the broker says: {}", notice.message);
                 Actions::default()
             }
+            Some(connect_response::Kind::Drain(told)) => {
+                self.on_drain(&told);
+                Actions::default()
+            }
             Some(connect_response::Kind::Welcome(_)) => {
                 tracing::warn!("the broker repeats its welcome, which is ignored");
                 Actions::default()
@@ -357,6 +367,21 @@ impl Connection {
         }
         self.perform(actions);
         end
+    }
+
+    /// Somebody wants this worker to leave. If it is leaving already, that goes on as it is.
+    fn on_drain(&self, told: &v1::Drain) {
+        let within = told.within.and_then(|within| Duration::try_from(within).ok());
+        let within = within.unwrap_or(self.drain_grace);
+        if self.drain.is_cancelled() || self.told_to_leave_within.set(within).is_err() {
+            return;
+        }
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(
+            within_ms,
+            "the broker was told to let this worker go: it takes no more jobs, and leaves"
+        );
+        self.drain.cancel();
     }
 
     fn perform(&self, actions: Actions) {
@@ -403,18 +428,30 @@ impl Connection {
     }
 }
 
+/// How long leaving may take.
+struct Grace {
+    own: Duration,
+    told: Arc<OnceLock<Duration>>,
+}
+
+impl Grace {
+    fn of_it(&self) -> Duration {
+        self.told.get().copied().unwrap_or(self.own)
+    }
+}
+
 /// Fires `give_up` when the caller has dropped the worker's future, or when the grace is over after it asked to leave.
 async fn give_up_in_time(
     drain: CancellationToken,
     abandon: CancellationToken,
-    grace: Duration,
+    grace: &Grace,
     give_up: CancellationToken,
 ) -> Infallible {
     tokio::select! {
         () = abandon.cancelled() => {}
         () = async {
             drain.cancelled().await;
-            tokio::time::sleep(grace).await;
+            tokio::time::sleep(grace.of_it()).await;
         } => {}
     }
     give_up.cancel();

@@ -213,7 +213,9 @@ impl Worker {
         self
     }
 
-    /// Serves until the broker refuses the elves.
+    /// Serves until the broker refuses the elves, or was told to let this worker go (`mycelium drain`): then it drains as after
+    /// a stop of [`run_until`](Self::run_until), with the deadline that was given in place of its
+    /// [grace](Self::drain_grace), and this returns.
     ///
     /// Dropping the future ends the worker: the broker is told, and what was running is given up.
     ///
@@ -309,6 +311,7 @@ impl Worker {
             abandon,
             give_up: CancellationToken::new(),
             drain_grace,
+            told_to_leave_within: Arc::default(),
             on_ready: Some(Box::new(move |session| {
                 drop(unwelcomed);
                 on_ready.into_iter().for_each(|on_ready| on_ready(session));

@@ -19,6 +19,7 @@ mod damaged_record;
 mod declared_types;
 mod deletion;
 mod disk_full;
+mod drain;
 mod elf_killed;
 mod evaluation_killed;
 mod example_animals;

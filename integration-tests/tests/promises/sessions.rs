@@ -181,7 +181,7 @@ async fn a_window_of_zero_pauses_and_a_smaller_one_takes_nothing_back() -> anyho
     ensure!(before.is_empty(), "a paused elf is given jobs: {before:?}");
     let explain = v1::ExplainJobRequest { mycelium: String::new(), job_id: waiting.clone() };
     let reason = client.explain_job(explain).await?.into_inner().reason.and_then(|reason| reason.kind);
-    let full = v1::NoFreeWindow { instances: 1, window: 0, held: 0, jobs_before: 0, late_by: None };
+    let full = v1::NoFreeWindow { instances: 1, ..v1::NoFreeWindow::default() };
     ensure!(reason == Some(v1::wait_reason::Kind::NoFreeWindow(full)), "{reason:?}");
 
     elf.set_window("scale", 1).await?;

@@ -66,6 +66,7 @@ impl Scheduler {
         };
         let hello = Hello {
             knows_recall: false,
+            knows_drain: false,
             request: RequestId(0),
             instance: InstanceId::new([1; 16]),
             build: Build::UNKNOWN,

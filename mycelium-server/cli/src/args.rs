@@ -9,8 +9,8 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    cancel, delete, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, moving, mycelia,
-    pause, proto, retry, serve, store, watch, why,
+    cancel, delete, drain, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, moving,
+    mycelia, pause, proto, retry, serve, store, watch, why,
 };
 use crate::output::Format;
 
@@ -135,6 +135,7 @@ pub(crate) enum Command {
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Pauses(pause::PausesArgs),
+    Drain(drain::Args),
     Watch(watch::Args),
     Store(store::Args),
     Export(moving::ExportArgs),

@@ -14,9 +14,11 @@ use crate::signature::{Judged, Signature};
 use crate::status::FinalStatus;
 
 mod deletion;
+mod drain;
 mod pause;
 
 pub use deletion::{Delete, DeletionTo, Deletions, Pin};
+pub use drain::Drain;
 pub use pause::{Pause, Resume};
 
 /// One thing that happened.
@@ -38,6 +40,8 @@ pub enum Command {
     Pause(Pause),
     /// Something is to be resumed.
     Resume(Resume),
+    /// An instance is to drain.
+    Drain(Drain),
     /// An instance said hello.
     Hello(Hello),
     /// The stream of a session closed; the session lives on until its lease runs out.
@@ -342,6 +346,8 @@ pub struct Hello {
     pub tells_starts: bool,
     /// Whether it gives back what is recalled.
     pub knows_recall: bool,
+    /// Whether it knows what it is to do when it is told to drain.
+    pub knows_drain: bool,
 }
 
 /// What an instance offers for one elf.

@@ -109,6 +109,7 @@ impl Core {
             Command::Pin(pin) => self.deleting().on_pin(pin, effects),
             Command::Pause(pause) => self.pausing().on_pause(now, pause, effects),
             Command::Resume(resume) => self.pausing().on_resume(resume, effects),
+            Command::Drain(drain) => self.serving().on_drain(now, drain, effects),
             Command::Hello(hello) => self.serving().on_hello(now, hello, effects),
             Command::StreamClosed { session, end } => self.serving().on_stream_closed(now, session, end),
             Command::ProcessGone { session } => self.serving().on_process_gone(now, session, effects),

@@ -4,10 +4,11 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::{
-    AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId, JobId,
-    RequestId, SessionId, SubmissionId, Timestamp, Token,
+    AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId, InstanceId,
+    JobId, RequestId, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::image::{
     ATTEMPTS_KEPT, AttemptEnd, Counters, JobHead, LiveJob, PastAttempt, PauseRecord, Running,
@@ -237,6 +238,13 @@ pub enum Send {
         /// The job.
         job: JobId,
     },
+    /// The instance is to take no more jobs, and to leave.
+    Drain {
+        /// Whose.
+        session: SessionId,
+        /// How long it may take to finish what it runs.
+        within: Duration,
+    },
     /// The session is over; its stream is to be closed.
     SessionOver {
         /// Whose.
@@ -364,6 +372,13 @@ pub enum Reply {
         /// The pause that is over; `None` if there was none.
         pause: Option<PauseRecord>,
     },
+    /// To `Drain`.
+    Draining {
+        /// How many attempts the instance holds.
+        held: u64,
+        /// Whether it knows what to do. Else it is only given no more.
+        is_told: bool,
+    },
     /// To `Hello`.
     Welcome {
         /// The session.
@@ -441,6 +456,9 @@ pub enum Refusal {
         /// How many there may be.
         limit: usize,
     },
+    /// No such instance has a session.
+    #[error("instance {0} is not known")]
+    InstanceNotFound(InstanceId),
     /// The evaluation for which elements of this job were submitted is over, or was never handed out.
     #[error("the evaluation of job {0} is over")]
     EvaluationOver(JobId),

@@ -18,6 +18,7 @@ use crate::timers::TimerKey;
 
 mod closed;
 mod delayed;
+mod drain;
 mod isolate;
 mod outcomes;
 mod place;
@@ -78,6 +79,7 @@ impl Serving<'_> {
             held,
             tells_starts,
             knows_recall,
+            knows_drain,
         } = hello;
         #[cfg(feature = "planted-bugs")]
         let knows_recall = knows_recall || self.graph.config.leaves_out(PlantedBug::RecallNotAsked);
@@ -97,10 +99,12 @@ impl Serving<'_> {
             None => (self.open_session(now, instance, secret_new, effects), Vec::new()),
         };
         self.set_speaks(session, tells_starts, knows_recall);
+        self.sessions.set_knows_drain(session, knows_drain);
         self.sessions.set_build(session, build);
         self.set_offers(session, elves);
         self.sessions.set_connected(self.graph.jobs, session, true);
         self.recall_paused(now, session);
+        self.tell_to_drain(now, session, effects);
         let session = self.sessions[session].id;
         let reply = Reply::Welcome { session, resumed: resumed.is_some(), keep };
         effects.replies.push((request, Ok(reply)));

@@ -5,12 +5,15 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use crate::command::Window;
-use crate::ids::{AssignNumber, Build, InstanceId, Revision, SecretDigest, SessionId, Timestamp, Token};
+use crate::ids::{
+    AssignNumber, Build, InstanceId, Revision, SecretDigest, SessionId, Steady, Timestamp, Token,
+};
 use crate::image::{Running, SessionRecord};
 use crate::index::{Arena, ElfIdx, SessionIdx, Slot, of};
 use crate::jobs::{FreeSlot, Jobs, Laden};
 
 mod check;
+mod drain;
 mod offer;
 mod pace;
 
@@ -43,6 +46,10 @@ pub(crate) struct Session {
     pub(crate) tells_starts: bool,
     /// Whether it gives back what is recalled. Not stored either.
     pub(crate) knows_recall: bool,
+    /// Whether it knows what to do when it is told to drain. Not stored either.
+    pub(crate) knows_drain: bool,
+    /// When it is to have left, if somebody told it to drain.
+    pub(crate) leaves_by: Option<Steady>,
     /// Whether its instance is known to have heard of it: it has said something since it was welcomed.
     pub(crate) is_known: bool,
     /// By elf. An elf that is no longer offered stays until nothing of it is held.
@@ -211,8 +218,8 @@ impl Sessions {
     pub(crate) fn set_connected(&mut self, jobs: &mut Jobs, session: SessionIdx, is_connected: bool) {
         let entry = &mut self.arena[session];
         entry.is_connected = is_connected;
-        // Whoever opens a stream takes jobs.
-        entry.is_draining &= !is_connected;
+        // Whoever opens a stream takes jobs, unless somebody told it to drain.
+        entry.is_draining = entry.leaves_by.is_some() || (entry.is_draining && !is_connected);
         self.refresh_free_slots(jobs, session);
     }
 

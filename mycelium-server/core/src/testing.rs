@@ -178,6 +178,7 @@ impl TestEnv {
         let resume = resume.map(SessionId);
         Command::Hello(Hello {
             knows_recall: false,
+            knows_drain: false,
             request,
             instance: instance(number),
             build: Build::UNKNOWN,
@@ -202,6 +203,7 @@ impl TestEnv {
         if let Command::Hello(hello) = &mut command {
             hello.tells_starts = true;
             hello.knows_recall = true;
+            hello.knows_drain = true;
         }
         self.batch([command])
     }

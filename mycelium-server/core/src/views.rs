@@ -101,6 +101,8 @@ pub enum Explanation {
     NoFreeWindow {
         /// How many offer it.
         instances: u32,
+        /// How many of those drain: they take no more jobs.
+        draining: u32,
         /// How many jobs of the elf they may hold together.
         window: u64,
         /// How many they hold, cancelled ones that they have not let go of included.
@@ -173,6 +175,8 @@ pub struct InstanceView {
     pub instance: InstanceId,
     /// Whether its stream is open.
     pub connected: bool,
+    /// Whether it takes no more jobs, and leaves.
+    pub draining: bool,
     /// How many jobs of the elf it may hold; 0 while it drains.
     pub window: u32,
     /// How many it holds, cancelled ones that it has not let go of included.

@@ -464,6 +464,7 @@ impl Pair {
         instance[..8].copy_from_slice(&session.to_be_bytes());
         Command::Hello(Hello {
             knows_recall: false,
+            knows_drain: false,
             request: self.request(),
             instance: InstanceId::new(instance),
             build: Build::UNKNOWN,

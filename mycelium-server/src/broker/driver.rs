@@ -337,6 +337,7 @@ impl Driver {
                     | Command::Pin(_)
                     | Command::Pause(_)
                     | Command::Resume(_)
+                    | Command::Drain(_)
                     | Command::Evaluated { .. }
                     | Command::Hello(_)
                     | Command::SetWindow { .. }

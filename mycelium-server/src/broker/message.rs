@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_core::Core;
@@ -121,6 +122,8 @@ pub(crate) enum ToStream {
     HeartbeatAck(Vec<Token>),
     /// People are to be told.
     Notice(String),
+    /// The instance is to take no more jobs, and to have left within this time.
+    Drain(Duration),
     /// The broker stops: close.
     GoAway,
 }
@@ -311,6 +314,7 @@ fn is_word(command: &Command) -> bool {
         | Command::Pin(_)
         | Command::Pause(_)
         | Command::Resume(_)
+        | Command::Drain(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::ArgumentsFailed { .. }
@@ -338,6 +342,7 @@ fn command_weight(command: &Command) -> usize {
         Command::Cancel(_)
         | Command::Pause(_)
         | Command::Resume(_)
+        | Command::Drain(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::SetWindow { .. }
@@ -361,6 +366,7 @@ pub(crate) fn name_request(command: &mut Command, request: RequestId) {
         Command::Pin(pin) => pin.request = request,
         Command::Pause(pause) => pause.request = request,
         Command::Resume(resume) => resume.request = request,
+        Command::Drain(drain) => drain.request = request,
         Command::Hello(hello) => hello.request = request,
         Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
@@ -418,6 +424,7 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         | Command::Pin(_)
         | Command::Pause(_)
         | Command::Resume(_)
+        | Command::Drain(_)
         | Command::Hello(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }

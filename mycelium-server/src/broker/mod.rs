@@ -41,7 +41,7 @@ pub(crate) use driver::DriverError;
 pub(crate) use collect::collect_blobs;
 pub(crate) use confirming::Confirming;
 pub(crate) use deletion::{Fate, Judged, delete_flows, keep_to_rules, watch_size};
-pub(crate) use handle::{Handle, Permit};
+pub(crate) use handle::{Handle, Permit, unexpected};
 pub(crate) use limits::{Limits, Party, Peer};
 pub(crate) use message::{
     Assigned, Body, CallError, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,

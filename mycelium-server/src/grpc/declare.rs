@@ -144,6 +144,7 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
             held: tokens("hello.held", &hello.held)?,
             tells_starts: hello.tells_starts,
             knows_recall: hello.knows_recall,
+            knows_drain: hello.knows_drain,
         },
         elf_revisions: Vec::with_capacity(hello.elves.len()),
         elves: Vec::new(),

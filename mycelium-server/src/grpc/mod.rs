@@ -5,6 +5,7 @@ mod blob_service;
 mod connect;
 mod convert;
 mod declare;
+mod drain;
 mod elf_service;
 mod jobs;
 mod mycelia;

@@ -44,6 +44,8 @@ pub(crate) enum Reason {
     /// Connected instances offer its task, and all their windows are full.
     NoFreeWindow {
         instances: u32,
+        /// How many of them take no more jobs.
+        draining: u32,
         window: u64,
         held: u64,
         jobs_before: u32,
@@ -115,9 +117,9 @@ pub(crate) async fn explain(handle: &Handle, id: JobId) -> Result<(Job, Reason),
         Explanation::NoFittingInstance { instances, some } => {
             Reason::NoFittingInstance { instances, unfit: unfit(handle, &view, some).await? }
         }
-        Explanation::NoFreeWindow { instances, window, held, jobs_before } => {
+        Explanation::NoFreeWindow { instances, draining, window, held, jobs_before } => {
             let late_by = late_by_of_elf(handle, view.head.elf.clone()).await?;
-            Reason::NoFreeWindow { instances, window, held, jobs_before, late_by }
+            Reason::NoFreeWindow { instances, draining, window, held, jobs_before, late_by }
         }
         Explanation::Suspected { elves_lost, isolated, instances, kept } => {
             Reason::Suspected { elves_lost, isolated, instances, kept }

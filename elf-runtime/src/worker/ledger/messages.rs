@@ -124,6 +124,7 @@ impl Ledger {
             build: self.identity.build.clone(),
             tells_starts: true,
             knows_recall: true,
+            knows_drain: true,
         }
     }
 }

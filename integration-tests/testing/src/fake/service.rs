@@ -127,6 +127,7 @@ script! {
     pause(PauseRequest) -> PauseResponse;
     resume(ResumeRequest) -> ResumeResponse;
     list_pauses(ListPausesRequest) -> ListPausesResponse;
+    drain_instance(DrainInstanceRequest) -> DrainInstanceResponse;
     get_lineage(GetLineageRequest) -> GetLineageResponse;
     explain_job(ExplainJobRequest) -> ExplainJobResponse;
     list_attempts(ListAttemptsRequest) -> ListAttemptsResponse;

@@ -109,8 +109,13 @@ fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {
     field("jobs", format!("{ready} ready, {assigned} assigned, {running} running"));
     for instance in &elf.instances {
         let process = format::process(instance.process_id, &instance.host);
-        let connected = if instance.connected { "connected" } else { "not connected" };
+        let connected = match (instance.connected, instance.draining) {
+            (true, false) => "connected",
+            (true, true) => "connected and draining",
+            (false, _) => "not connected",
+        };
         let mut text = format!("{process}, {connected}, holds {} of {}", instance.held, instance.window);
+        text.push_str(&format!(", instance {}", format::id(&instance.instance_id)));
         if !instance.revision.is_empty() {
             text.push_str(&format!(", revision {}", format::short_digest(&instance.revision)));
         }

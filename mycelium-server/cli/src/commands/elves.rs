@@ -12,7 +12,7 @@ use crate::views::view;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: an array of {name, docs, language, revision, first_seen, last_seen, jobs_ready, \
-    jobs_running (with those assigned), jobs_assigned, instances: [{instance_id, session, connected, window, held, process_id, host}], instances_total, \
+    jobs_running (with those assigned), jobs_assigned, instances: [{instance_id, session, connected, draining, window, held, process_id, host}], instances_total, \
     truncated (whether instances were left out), tasks: [name]}."
 )]
 pub(crate) struct Args {

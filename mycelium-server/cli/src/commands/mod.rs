@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 mod client;
 pub(crate) mod delete;
+pub(crate) mod drain;
 pub(crate) mod elf;
 pub(crate) mod elves;
 pub(crate) mod eval;
@@ -71,6 +72,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pause(args) => pause::pause(args, &client::connect(&client).await?, output).await,
         Command::Resume(args) => pause::resume(args, &client::connect(&client).await?, output).await,
         Command::Pauses(args) => pause::pauses(args, &client::connect(&client).await?, output).await,
+        Command::Drain(args) => drain::run(args, &client::connect(&client).await?, output).await,
         Command::Watch(args) => watch::run(args, &client::connect(&client).await?, output).await,
     }
 }

@@ -159,7 +159,7 @@ impl Core {
         let elf = names.task(queue.task).elf;
         let mut serving = 0;
         let mut unfit = Vec::new();
-        let (mut instances, mut window, mut held) = (0, 0, 0);
+        let (mut instances, mut draining, mut window, mut held) = (0, 0, 0, 0);
         for &session in self.jobs.elf(elf).sessions.values() {
             let session = &self.sessions[session];
             let Some(offer) = session.offers.get(&elf) else { continue };
@@ -168,6 +168,7 @@ impl Core {
             let declaration = names.declaration(declared.declaration);
             if declaration.takes(queue.task, &queue.kind) {
                 instances += 1;
+                draining += u32::from(session.is_draining);
                 window += if session.is_draining { 0 } else { u64::from(offer.limit()) };
                 held += u64::from(offer.held);
             } else if declaration.signature(queue.task).is_some() {
@@ -179,7 +180,7 @@ impl Core {
         }
         if instances > 0 {
             let jobs_before = self.jobs_before(slot, job);
-            return Explanation::NoFreeWindow { instances, window, held, jobs_before };
+            return Explanation::NoFreeWindow { instances, draining, window, held, jobs_before };
         }
         if unfit.is_empty() {
             return Explanation::NoInstance { instances: serving };
@@ -298,6 +299,7 @@ impl Core {
                     session: session.id,
                     instance: session.instance,
                     connected: session.is_connected,
+                    draining: session.is_draining,
                     window: if session.is_draining { 0 } else { offer.limit() },
                     held: offer.held,
                 })

@@ -185,6 +185,7 @@ fn hello(
     held: Vec<Token>,
 ) -> Effects {
     let hello = Hello {
+        knows_drain: false,
         knows_recall: false,
         request: RequestId(900),
         instance: instance(1),

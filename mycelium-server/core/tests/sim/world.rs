@@ -252,6 +252,7 @@ fn speaker(command: &Command) -> Option<SessionId> {
         | Command::Pin(_)
         | Command::Pause(_)
         | Command::Resume(_)
+        | Command::Drain(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::ArgumentsFailed { .. }

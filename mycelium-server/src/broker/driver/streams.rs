@@ -79,6 +79,7 @@ impl Streams {
                 tracing::warn!(%session, job_id = %attempt.job, attempt = %attempt.attempt, waits = %job, "{message}");
                 (session, ToStream::Notice(message))
             }
+            Sent::Drain { session, within } => (session, ToStream::Drain(within)),
             Sent::SessionOver { session } => {
                 if let Some(stream) = self.attached.remove(&session) {
                     tracing::info!(%session, "a session is over");

@@ -122,6 +122,10 @@ impl Writer {
             ToStream::Notice(message) => {
                 self.send(connect_response::Kind::Notice(v1::Notice { message })).await
             }
+            ToStream::Drain(within) => {
+                let within = Some(convert::duration(within));
+                self.send(connect_response::Kind::Drain(v1::Drain { within })).await
+            }
             ToStream::GoAway => self.go_away().await,
         }
     }

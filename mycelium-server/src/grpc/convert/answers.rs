@@ -194,7 +194,7 @@ pub(crate) fn elf(elf: Elf) -> v1::Elf {
 
 fn instance(instance: Instance) -> v1::ElfInstance {
     let Instance { view, process, revision, differences } = instance;
-    let InstanceView { session, instance, connected, window, held } = view;
+    let InstanceView { session, instance, connected, draining, window, held } = view;
     v1::ElfInstance {
         instance_id: id(instance.as_bytes()),
         session: session.0,
@@ -206,6 +206,7 @@ fn instance(instance: Instance) -> v1::ElfInstance {
         build: process.map(|process| process.build).unwrap_or_default(),
         revision: revision.map(|revision| Bytes::copy_from_slice(revision.as_bytes())).unwrap_or_default(),
         differences,
+        draining,
     }
 }
 
@@ -395,6 +396,7 @@ mod tests {
         let view = InstanceView {
             session: SessionId(u64::MAX),
             instance: InstanceId::new([255; 16]),
+            draining: false,
             connected: true,
             window: u32::MAX,
             held: u32::MAX,

@@ -57,13 +57,14 @@ pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
             instances,
             unfit: unfit.into_iter().map(unfit_instance).collect(),
         }),
-        Reason::NoFreeWindow { instances, window, held, jobs_before, late_by } => {
+        Reason::NoFreeWindow { instances, draining, window, held, jobs_before, late_by } => {
             Kind::NoFreeWindow(v1::NoFreeWindow {
                 instances,
                 window: u32::try_from(window).unwrap_or(u32::MAX),
                 held: u32::try_from(held).unwrap_or(u32::MAX),
                 jobs_before,
                 late_by: late_by.map(duration),
+                draining,
             })
         }
         Reason::Held { running, connected, late_by } => Kind::Held(v1::HeldByInstance {

@@ -11,7 +11,7 @@ fn every_unfinished_job_is_explained() {
     assert_eq!(env.core.explain(id(1)), Some(Explanation::NoInstance { instances: 0 }));
     env.hello(1, None, vec![offer(1, 1)], vec![]);
     assert_eq!(env.core.explain(id(3)), Some(Explanation::WaitsForJobs { count: 2 }));
-    let full = Explanation::NoFreeWindow { instances: 1, window: 1, held: 1, jobs_before: 0 };
+    let full = Explanation::NoFreeWindow { instances: 1, draining: 0, window: 1, held: 1, jobs_before: 0 };
     assert_eq!(env.core.explain(id(2)), Some(full));
     let Some(Explanation::Held { connected, .. }) = env.core.explain(id(1)) else { panic!() };
     assert!(connected);

@@ -132,6 +132,7 @@ impl World {
         let secret_new = self.rng.percent(50).then_some(wrong);
         let hello = Hello {
             knows_recall: false,
+            knows_drain: false,
             request,
             instance,
             build: Build::UNKNOWN,

@@ -254,6 +254,8 @@ impl World {
                 (session, ToElf::Assign { assignments, last })
             }
             Send::Recall { session, tokens } => (session, ToElf::Recall(tokens)),
+            // Nobody tells them to.
+            Send::Drain { .. } => return,
             Send::Cancel { session, tokens } => (session, ToElf::Cancel(tokens)),
             Send::OutcomeAcks { session, acks } => (session, ToElf::Acks(acks)),
             Send::HeartbeatAck { session, unknown } => (session, ToElf::Unknown(unknown)),
@@ -341,6 +343,7 @@ impl World {
             let build = Build::UNKNOWN;
             let hello = Hello {
                 knows_recall: knows_recall(entry.process),
+                knows_drain: entry.process == 1,
                 request,
                 instance,
                 build,
