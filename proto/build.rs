@@ -4,7 +4,8 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
+    "mycelium/v1/action.proto",
     "mycelium/v1/pause.proto",
     "mycelium/v1/value.proto",
     "mycelium/v1/failure.proto",

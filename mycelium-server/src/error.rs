@@ -267,6 +267,9 @@ fn refusal_code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
         Refusal::FlowDeleted(_) => (Code::FailedPrecondition, reason::FLOW_DELETED),
         Refusal::OriginDeleted(_) => (Code::FailedPrecondition, reason::ORIGIN_DELETED),
         Refusal::TooManyPauses { .. } => (Code::ResourceExhausted, reason::PAUSES_FULL),
+        Refusal::ActionDiffers(_) => (Code::AlreadyExists, reason::ACTION_DIFFERS),
+        Refusal::ActionNotFound(_) => (Code::NotFound, reason::ACTION_NOT_FOUND),
+        Refusal::TooManyActions { .. } => (Code::ResourceExhausted, reason::ACTIONS_FULL),
         Refusal::InstanceNotFound(_) => (Code::NotFound, reason::INSTANCE_NOT_FOUND),
         Refusal::NotRetryable(_) => (Code::FailedPrecondition, reason::JOB_NOT_RETRYABLE),
         // The handle reads the preconditions again; what stays stale it answers as busy. Other refusals to come are

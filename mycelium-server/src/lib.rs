@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that meets an error should fail at once"))]
 
+mod actions;
 mod blobs;
 mod broker;
 mod clock;

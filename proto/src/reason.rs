@@ -48,6 +48,12 @@ pub const FLOW_DELETED: &str = "FLOW_DELETED";
 pub const ORIGIN_DELETED: &str = "ORIGIN_DELETED";
 /// There are as many pauses as there may be. `RESOURCE_EXHAUSTED`.
 pub const PAUSES_FULL: &str = "PAUSES_FULL";
+/// The id is that of an action that does something else. `ALREADY_EXISTS`.
+pub const ACTION_DIFFERS: &str = "ACTION_DIFFERS";
+/// There are as many actions under way as there may be. `RESOURCE_EXHAUSTED`.
+pub const ACTIONS_FULL: &str = "ACTIONS_FULL";
+/// No such action is known. `NOT_FOUND`.
+pub const ACTION_NOT_FOUND: &str = "ACTION_NOT_FOUND";
 /// No process with this instance id has a session. `NOT_FOUND`.
 pub const INSTANCE_NOT_FOUND: &str = "INSTANCE_NOT_FOUND";
 /// No elf of this name has ever connected. `NOT_FOUND`.

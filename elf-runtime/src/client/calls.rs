@@ -80,6 +80,10 @@ calls! {
     list_pauses(ListPausesRequest) -> ListPausesResponse;
     /// Tells a process to leave.
     drain_instance(DrainInstanceRequest) -> DrainInstanceResponse;
+    /// Retries, cancels or deletes all jobs that a filter names, in the background.
+    start_action(StartActionRequest) -> StartActionResponse;
+    /// The actions under way, and those that are over.
+    list_actions(ListActionsRequest) -> ListActionsResponse;
     /// The lineage of a result: what it was computed from, or what was computed from it, in pages.
     get_lineage(GetLineageRequest) -> GetLineageResponse;
     /// Why a job is in its state.

@@ -1,6 +1,7 @@
 //! What the programs promise together, one file for each promise. They are one program, since each that is linked
 //! with a broker takes more than 100 MB of disk. What needs a process of its own stands beside this folder.
 
+mod actions;
 mod answer_sizes;
 mod arango_broker;
 mod arango_check;

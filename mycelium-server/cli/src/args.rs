@@ -9,8 +9,8 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    cancel, delete, drain, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage, moving,
-    mycelia, pause, proto, retry, serve, store, watch, why,
+    actions, cancel, delete, drain, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage,
+    moving, mycelia, pause, proto, retry, serve, store, watch, why,
 };
 use crate::output::Format;
 
@@ -136,6 +136,7 @@ pub(crate) enum Command {
     Resume(pause::ResumeArgs),
     Pauses(pause::PausesArgs),
     Drain(drain::Args),
+    Actions(actions::Args),
     Watch(watch::Args),
     Store(store::Args),
     Export(moving::ExportArgs),

@@ -1,4 +1,4 @@
-//! The commands that steer and wait: `why`, `cancel`, `retry` and `watch`.
+//! The commands that steer and wait: `why`, `cancel`, `retry`, `watch`, `pause`, `resume` and `actions`.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error should fail at once")]
 
@@ -58,7 +58,7 @@ async fn why_names_what_holds_a_job() {
     let waits = scale.task_sum(list![1]).after(&queued);
     flow.submit().await.unwrap();
     let (reason, text) = why(&broker, queued.id()).await;
-    let full = json!({ "kind": "no_free_window", "instances": 1, "window": 1, "held": 1, "jobs_before": 0, "late_by_ms": null });
+    let full = json!({ "kind": "no_free_window", "instances": 1, "window": 1, "held": 1, "jobs_before": 0, "late_by_ms": null, "draining": 0 });
     assert_eq!(reason, full);
     assert_eq!(
         text,
@@ -334,4 +334,62 @@ async fn a_watch_that_follows_sees_jobs_added_later() {
     while follows.line().await != expected {}
     assert_eq!(follows.child.try_wait().unwrap(), None, "it goes on");
     served.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_paused_says_so_until_it_is_resumed() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    assert_eq!(broker.run(&["pauses"]).await.good(), "nothing is paused\n");
+    let pause = ["pause", "--elf", ELF, "--task", "task_sum", "--reason", "it is being repaired"];
+    let text = broker.run(&pause).await.good();
+    assert!(text.starts_with("paused task task_sum of elf scale, since 20"), "{text}");
+    assert!(text.ends_with(" (it is being repaired)\n"), "{text}");
+    let text = broker.run(&pause).await.good();
+    assert!(text.starts_with("was paused already: task task_sum of elf scale"), "{text}");
+    let paused = broker.json(&["pauses"]).await;
+    let target = json!({ "kind": "task", "elf": ELF, "task": "task_sum" });
+    assert_eq!((&paused[0]["target"], &paused[0]["reason"]), (&target, &json!("it is being repaired")));
+    assert!(paused[0]["by"].as_str().unwrap().contains('@'), "{paused}");
+
+    let flow = mycelium.flow("paused");
+    let job = Scale::tasks(&flow, ELF).task_sum(list![1]);
+    flow.submit().await.unwrap();
+    let (reason, text) = why(&broker, job.id()).await;
+    assert_eq!((&reason["kind"], &reason["pauses"]), (&json!("paused"), &paused));
+    assert!(
+        text.starts_with("READY: it is paused: the task `task_sum` of the elf `scale`, since 20"),
+        "{text}"
+    );
+    let resume = ["resume", "--elf", ELF, "--task", "task_sum"];
+    assert!(broker.run(&resume).await.good().starts_with("resumed what was paused: task task_sum"));
+    assert_eq!(broker.run(&resume).await.good(), "it was not paused\n");
+    assert_eq!(why(&broker, job.id()).await.0["kind"], json!("no_instance"));
+    broker.run(&["pause", "--flow", "paused"]).await.good();
+    assert_eq!(why(&broker, job.id()).await.0["pauses"][0]["target"]["kind"], json!("flow_id"));
+    broker.run(&["pause", "--all"]).await.good();
+    assert_eq!(why(&broker, job.id()).await.0["pauses"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_filter_names_is_acted_upon_or_only_counted() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let flow = mycelium.flow("many");
+    let scale = Scale::tasks(&flow, ELF);
+    let jobs: Vec<_> = (0..3).map(|_| scale.task_sum(list![1])).collect();
+    flow.submit().await.unwrap();
+    let text = broker.run(&["cancel", "--filter", "elf:scale", "--dry-run"]).await.good();
+    assert!(text.starts_with("it would be 3 jobs\n"), "{text}");
+    assert!(jobs.iter().all(|job| text.contains(&job.id().to_string())), "{text}");
+    assert_eq!(broker.run(&["actions"]).await.good(), "nothing was done with many jobs at once\n");
+    let text = broker.run(&["cancel", "--filter", "elf:scale"]).await.good();
+    assert!(text.ends_with(" has begun, and goes on by itself; see: mycelium actions\n"), "{text}");
+    let is_over =
+        async || Ok(Some(broker.json(&["actions"]).await).filter(|all| !all[0]["ended_at"].is_null()));
+    let actions = mycelium_testing::until("the action to be over", is_over).await.unwrap();
+    assert_eq!((&actions[0]["kind"], &actions[0]["filter"]), (&json!("CANCEL"), &json!("elf:scale")));
+    assert_eq!((&actions[0]["done"], &actions[0]["left"]), (&json!(3), &json!(0)));
+    let text = broker.run(&["actions"]).await.good();
+    assert!(text.contains("cancel") && text.contains("elf:scale"), "{text}");
 }

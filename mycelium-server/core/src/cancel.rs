@@ -3,7 +3,8 @@
 //! Jobs go in descending order of their numbers. A job's number is higher than those of the jobs it depends on, so
 //! dependents that are to be cancelled too are cancelled before, and do not end UPSTREAM_FAILED.
 
-use crate::command::{Cancel, Preconditions, Scope};
+use crate::actions::Actions;
+use crate::command::{ActionStep, Cancel, Preconditions, Scope};
 use crate::effects::{Effects, End, Refusal, Reply};
 use crate::graph::Graph;
 use crate::ids::{Clocks, FlowId, JobId, JobNumber, RequestId};
@@ -19,14 +20,15 @@ pub(crate) struct Cancelling<'a> {
     pub(crate) sessions: &'a mut Sessions,
     pub(crate) work: &'a mut Backlog,
     pub(crate) outbox: &'a mut Outbox,
+    pub(crate) actions: &'a mut Actions,
 }
 
 impl Cancelling<'_> {
     pub(crate) fn on_cancel(&mut self, now: Clocks, cancel: Cancel, effects: &mut Effects) {
-        let Cancel { request, scope, preconditions } = cancel;
+        let Cancel { request, scope, preconditions, action } = cancel;
         let answer = match scope {
             Scope::Flow(flow) => self.begin_cancel_flow(request, flow, &preconditions),
-            Scope::Jobs(jobs) => self.cancel_jobs(now, request, &jobs, &preconditions),
+            Scope::Jobs(jobs) => self.cancel_jobs(now, request, &jobs, &preconditions, action),
         };
         match answer {
             Ok(Some(reply)) => effects.replies.push((request, Ok(reply))),
@@ -64,6 +66,7 @@ impl Cancelling<'_> {
         request: RequestId,
         jobs: &[JobId],
         preconditions: &Preconditions,
+        action: Option<ActionStep>,
     ) -> Result<Option<Reply>, Refusal> {
         if self.graph.jobs.is_stale(preconditions.as_of) {
             return Err(Refusal::PreconditionsStale);
@@ -100,10 +103,11 @@ impl Cancelling<'_> {
             }
         }
         if !expanded.is_empty() {
-            let cancel = CancelExpanded { request, jobs: expanded, cancelled, already_final };
+            let cancel = CancelExpanded { request, jobs: expanded, cancelled, already_final, action };
             self.work.push(Work::CancelExpanded(cancel));
             return Ok(None);
         }
+        self.actions.step(action, cancelled);
         let reply = Reply::Cancelled { cancelled, already_final };
         if is_propagating {
             self.work.push(Work::Reply { request, answer: Ok(reply) });
@@ -168,6 +172,7 @@ impl Cancelling<'_> {
         effects: &mut Effects,
     ) -> bool {
         let Some(&edge) = cancel.jobs.last() else {
+            self.actions.step(cancel.action, cancel.cancelled);
             let reply = Reply::Cancelled { cancelled: cancel.cancelled, already_final: cancel.already_final };
             effects.replies.push((cancel.request, Ok(reply)));
             return true;

@@ -13,10 +13,12 @@ use crate::policy::Policy;
 use crate::signature::{Judged, Signature};
 use crate::status::FinalStatus;
 
+mod action;
 mod deletion;
 mod drain;
 mod pause;
 
+pub use action::{Action, ActionStep, ActionTo};
 pub use deletion::{Delete, DeletionTo, Deletions, Pin};
 pub use drain::Drain;
 pub use pause::{Pause, Resume};
@@ -42,6 +44,8 @@ pub enum Command {
     Resume(Resume),
     /// An instance is to drain.
     Drain(Drain),
+    /// An action on many jobs begins, or comes further.
+    Action(Action),
     /// An instance said hello.
     Hello(Hello),
     /// The stream of a session closed; the session lives on until its lease runs out.
@@ -274,6 +278,8 @@ pub struct Cancel {
     pub scope: Scope,
     /// What the store knows of them.
     pub preconditions: Preconditions,
+    /// The action that this is a step of.
+    pub action: Option<ActionStep>,
 }
 
 /// Some jobs, or all unfinished ones of a flow.
@@ -298,6 +304,8 @@ pub struct Retry {
     pub preconditions: Preconditions,
     /// The flows of all these jobs, as the store has them.
     pub flows: Vec<FlowRecord>,
+    /// The action that this is a step of.
+    pub action: Option<ActionStep>,
 }
 
 /// A finished job with what the core needs to take it back.

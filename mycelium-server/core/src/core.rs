@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::actions::Actions;
 use crate::cancel::Cancelling;
 use crate::command::Command;
 use crate::config::Config;
@@ -52,6 +53,7 @@ pub struct Core {
     evaluations: Evaluations,
     propagation: Propagation,
     deletions: Deletions,
+    actions: Actions,
     timers: Timers,
     work: Backlog,
     outbox: Outbox,
@@ -66,6 +68,7 @@ struct Parts<'a> {
     sessions: &'a mut Sessions,
     submissions: &'a mut Submissions,
     deletions: &'a mut Deletions,
+    actions: &'a mut Actions,
     work: &'a mut Backlog,
     outbox: &'a mut Outbox,
     outcomes_stale: &'a mut u64,
@@ -82,6 +85,7 @@ impl Core {
             evaluations: Evaluations::after(config.evaluations_after),
             propagation: Propagation::default(),
             deletions: Deletions::default(),
+            actions: Actions::default(),
             timers: Timers::default(),
             work: Backlog::default(),
             outbox: Outbox::default(),
@@ -101,14 +105,17 @@ impl Core {
             Command::Submit(submit) => self.submitting().on_submit(now, submit, effects),
             Command::Cancel(cancel) => self.cancelling().on_cancel(now, cancel, effects),
             Command::Retry(retry) => {
-                let Parts { mut graph, deletions, .. } = self.parts();
-                graph.on_retry(retry, deletions, effects);
+                let Parts { mut graph, deletions, actions, .. } = self.parts();
+                graph.on_retry(retry, deletions, actions, effects);
             }
             Command::Delete(delete) => self.deleting().on_delete(delete, effects),
             Command::Deletions(moved) => self.deleting().on_deletions(now, moved, effects),
             Command::Pin(pin) => self.deleting().on_pin(pin, effects),
             Command::Pause(pause) => self.pausing().on_pause(now, pause, effects),
             Command::Resume(resume) => self.pausing().on_resume(resume, effects),
+            Command::Action(action) => {
+                self.actions.on_action(now, self.jobs.counters(), action, effects);
+            }
             Command::Drain(drain) => self.serving().on_drain(now, drain, effects),
             Command::Hello(hello) => self.serving().on_hello(now, hello, effects),
             Command::StreamClosed { session, end } => self.serving().on_stream_closed(now, session, end),
@@ -174,8 +181,9 @@ impl Core {
         self.graph().hand_out_evaluations(effects);
         self.time_waits(now);
         self.time_moved(now);
-        let Self { config, jobs, sessions, submissions, propagation, outbox, deletions, .. } = self;
-        Emitting { config, jobs, sessions, submissions, propagation, outbox, deletions }.emit(effects);
+        let Self { config, jobs, sessions, submissions, propagation, outbox, deletions, actions, .. } = self;
+        Emitting { config, jobs, sessions, submissions, propagation, outbox, deletions, actions }
+            .emit(effects);
         self.jobs.forget(self.config.finished_kept);
         if let Err(violation) = self.check_totals() {
             panic!("{violation}");
@@ -292,6 +300,7 @@ impl Core {
             evaluations,
             propagation,
             deletions,
+            actions,
             timers,
             work,
             outbox,
@@ -299,7 +308,7 @@ impl Core {
             looked_upto: _,
         } = self;
         let graph = Graph { config, jobs, evaluations, propagation, timers };
-        Parts { graph, sessions, submissions, deletions, work, outbox, outcomes_stale }
+        Parts { graph, sessions, submissions, deletions, actions, work, outbox, outcomes_stale }
     }
 
     fn graph(&mut self) -> Graph<'_> {
@@ -322,8 +331,8 @@ impl Core {
     }
 
     fn cancelling(&mut self) -> Cancelling<'_> {
-        let Parts { graph, sessions, work, outbox, .. } = self.parts();
-        Cancelling { graph, sessions, work, outbox }
+        let Parts { graph, sessions, work, outbox, actions, .. } = self.parts();
+        Cancelling { graph, sessions, work, outbox, actions }
     }
 
     fn serving(&mut self) -> Serving<'_> {

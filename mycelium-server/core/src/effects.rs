@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{
-    AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId, InstanceId,
-    JobId, RequestId, SessionId, SubmissionId, Timestamp, Token,
+    ActionId, AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
+    InstanceId, JobId, RequestId, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::image::{
-    ATTEMPTS_KEPT, AttemptEnd, Counters, JobHead, LiveJob, PastAttempt, PauseRecord, Running,
+    ATTEMPTS_KEPT, ActionRecord, AttemptEnd, Counters, JobHead, LiveJob, PastAttempt, PauseRecord, Running,
 };
 use crate::status::{FinalStatus, Status};
 
@@ -372,6 +372,13 @@ pub enum Reply {
         /// The pause that is over; `None` if there was none.
         pause: Option<PauseRecord>,
     },
+    /// To `Action`.
+    Action {
+        /// The action, as it is now.
+        action: ActionRecord,
+        /// Whether it has begun now.
+        is_new: bool,
+    },
     /// To `Drain`.
     Draining {
         /// How many attempts the instance holds.
@@ -453,6 +460,18 @@ pub enum Refusal {
     /// There are as many pauses as there may be.
     #[error("there are {limit} pauses, and that is the limit")]
     TooManyPauses {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The id is taken by an action that does something else.
+    #[error("action {0} exists, and is another")]
+    ActionDiffers(ActionId),
+    /// No such action.
+    #[error("action {0} is not known")]
+    ActionNotFound(ActionId),
+    /// There are as many actions under way as there may be.
+    #[error("there are {limit} actions under way, and that is the limit")]
+    TooManyActions {
         /// How many there may be.
         limit: usize,
     },

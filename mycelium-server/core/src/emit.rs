@@ -1,5 +1,6 @@
 //! Puts everything that a batch has changed into its effects.
 
+use crate::actions::Actions;
 use crate::config::Config;
 use crate::deletions::Deletions;
 use crate::effects::{Change, Effects, JobRecord, JobWrite};
@@ -22,6 +23,7 @@ pub(crate) struct Emitting<'a> {
     pub(crate) propagation: &'a mut Propagation,
     pub(crate) outbox: &'a mut Outbox,
     pub(crate) deletions: &'a mut Deletions,
+    pub(crate) actions: &'a mut Actions,
 }
 
 impl Emitting<'_> {
@@ -36,6 +38,7 @@ impl Emitting<'_> {
         let must_commit = self.outbox.emit_records(records);
         self.propagation.emit(self.config, records);
         self.deletions.emit(records);
+        self.actions.emit(records);
         self.jobs.pauses_mut().emit(self.config, records);
         if must_commit || !records.is_empty() || self.jobs.has_to_store() {
             self.jobs.store_starts();

@@ -72,6 +72,8 @@ id16! {
     FlowId;
     /// Names a submission of several parts; chosen by its submitter.
     SubmissionId;
+    /// Names an action on many jobs; chosen by who asks for it.
+    ActionId;
     /// Names a process that serves elves; chosen by the process.
     InstanceId;
     /// Names a failure: a digest of its identity.

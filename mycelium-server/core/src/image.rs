@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::ids::{
-    Attempt, Build, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber,
-    PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp, Token,
+    ActionId, Attempt, Build, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId,
+    JobId, JobNumber, PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::labels::Labels;
 use crate::policy::PolicyRecord;
@@ -220,6 +220,49 @@ pub struct PauseRecord {
     pub reason: Arc<str>,
 }
 
+/// What an action does with the jobs that a filter names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ActionKind {
+    /// It brings them back.
+    Retry,
+    /// It cancels them.
+    Cancel,
+    /// It deletes the flows that are made of them.
+    Delete,
+}
+
+/// An action on many jobs, under way or over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActionRecord {
+    /// Its id.
+    pub id: ActionId,
+    /// What it does.
+    pub kind: ActionKind,
+    /// With which jobs, as it was asked for.
+    pub filter: Arc<str>,
+    /// The flow that the filter names, if it names one.
+    pub flow: Option<FlowId>,
+    /// The failure that the filter names, if it names one.
+    pub failure: Option<FailureId>,
+    /// Who asked for it.
+    pub by: Arc<str>,
+    /// When.
+    pub began_at: Timestamp,
+    /// Jobs that finished later, by their finish number, are not touched; if it cancels: jobs that were submitted later, by
+    /// their number.
+    pub upto: u64,
+    /// Where it goes on, in the order in which it goes through the jobs; 0: at the beginning.
+    pub place: u64,
+    /// How many jobs or flows there were to begin with, once they are counted.
+    pub total: Option<u64>,
+    /// With how many it is done.
+    pub done: u64,
+    /// How many were refused.
+    pub refused: u64,
+    /// When it was over, if it is.
+    pub ended_at: Option<Timestamp>,
+}
+
 /// A session that was not over when the store last heard of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
@@ -271,4 +314,6 @@ pub struct Image {
     pub deletions: Vec<DeletionRecord>,
     /// The pauses.
     pub pauses: Vec<PauseRecord>,
+    /// The actions under way, and the latest that are over.
+    pub actions: Vec<ActionRecord>,
 }

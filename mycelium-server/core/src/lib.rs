@@ -24,6 +24,7 @@ pub mod policy;
 pub mod signature;
 pub mod status;
 
+mod actions;
 mod cancel;
 mod config;
 mod core;

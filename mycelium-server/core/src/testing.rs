@@ -220,7 +220,8 @@ impl TestEnv {
     }
 
     pub(crate) fn cancel(&mut self, scope: Scope) -> Effects {
-        let command = Cancel { request: self.request(), scope, preconditions: self.preconditions() };
+        let command =
+            Cancel { request: self.request(), scope, preconditions: self.preconditions(), action: None };
         self.batch([Command::Cancel(command)])
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::command::ActionStep;
 use crate::effects::{Refusal, Reply};
 use crate::ids::{Commit, FlowId, JobNumber, RequestId, SessionId};
 use crate::index::{FlowIdx, Slot, SubmissionIdx};
@@ -54,6 +55,8 @@ pub(crate) struct CancelExpanded {
     pub(crate) jobs: Vec<Edge>,
     pub(crate) cancelled: u64,
     pub(crate) already_final: u64,
+    /// The action that this is a step of.
+    pub(crate) action: Option<ActionStep>,
 }
 
 /// The resumption of a flow, under way.

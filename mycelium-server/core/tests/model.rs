@@ -445,7 +445,12 @@ impl Pair {
     }
 
     fn cancel(&mut self, scope: Scope) -> Command {
-        Command::Cancel(Cancel { request: self.request(), scope, preconditions: self.preconditions() })
+        Command::Cancel(Cancel {
+            request: self.request(),
+            scope,
+            preconditions: self.preconditions(),
+            action: None,
+        })
     }
 
     fn connect(&mut self, window: u32, tasks: u8) -> Command {

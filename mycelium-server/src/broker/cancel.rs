@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use mycelium_core::command::{Cancel, Command, Preconditions, Scope};
+use mycelium_core::command::{ActionStep, Cancel, Command, Preconditions, Scope};
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Commit, JobId, RequestId};
 
@@ -22,7 +22,16 @@ pub(crate) struct Cancelled {
 
 impl Handle {
     /// Cancels jobs. Those whose records are damaged are left out, unless the core knows them.
-    pub(crate) async fn cancel(&self, mut scope: Scope) -> Result<Cancelled, CallError> {
+    pub(crate) async fn cancel(&self, scope: Scope) -> Result<Cancelled, CallError> {
+        self.cancel_for(scope, None).await
+    }
+
+    /// As [`cancel`](Self::cancel), as a step of an action.
+    pub(crate) async fn cancel_for(
+        &self,
+        mut scope: Scope,
+        action: Option<ActionStep>,
+    ) -> Result<Cancelled, CallError> {
         let mut unreadable = 0;
         for _ in 0..TRIES_MAX {
             let (preconditions, damaged) =
@@ -36,7 +45,8 @@ impl Handle {
                 unreadable += left_out.len() as u64;
                 tracing::warn!(unreadable, "jobs are not cancelled, because their records are damaged");
             }
-            let cancel = Cancel { request: RequestId::default(), scope: scope.clone(), preconditions };
+            let request = RequestId::default();
+            let cancel = Cancel { request, scope: scope.clone(), preconditions, action };
             match self.request(Command::Cancel(cancel), Vec::new()).await {
                 Err(CallError::Refused(Refusal::PreconditionsStale)) => self.next_commit().await,
                 Err(error) => return Err(error),

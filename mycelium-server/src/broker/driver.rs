@@ -338,6 +338,7 @@ impl Driver {
                     | Command::Pause(_)
                     | Command::Resume(_)
                     | Command::Drain(_)
+                    | Command::Action(_)
                     | Command::Evaluated { .. }
                     | Command::Hello(_)
                     | Command::SetWindow { .. }

@@ -60,6 +60,8 @@ struct Inner {
     limits: Limits,
     /// Told when deletions have begun.
     deletions_begun: Notify,
+    /// Told when actions have begun.
+    actions_begun: Notify,
     /// Whether all blobs are to be looked at soon, because some may have lost their last use.
     looks_for_blobs: AtomicBool,
     /// Jobs on their way into the store.
@@ -95,6 +97,7 @@ impl Handle {
                 backups: places(BACKUPS_MAX),
                 limits,
                 deletions_begun: Notify::new(),
+                actions_begun: Notify::new(),
                 looks_for_blobs: AtomicBool::new(false),
                 submissions: Submissions::new(),
                 tasks: TaskGroup::default(),
@@ -171,6 +174,11 @@ impl Handle {
 
     pub(super) fn deletions_begun(&self) -> &Notify {
         &self.inner.deletions_begun
+    }
+
+    /// Told when actions on many jobs have begun.
+    pub(crate) fn actions_begun(&self) -> &Notify {
+        &self.inner.actions_begun
     }
 
     /// Has all blobs looked at before long: some may have lost their last use.

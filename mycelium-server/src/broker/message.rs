@@ -315,6 +315,7 @@ fn is_word(command: &Command) -> bool {
         | Command::Pause(_)
         | Command::Resume(_)
         | Command::Drain(_)
+        | Command::Action(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::ArgumentsFailed { .. }
@@ -343,6 +344,7 @@ fn command_weight(command: &Command) -> usize {
         | Command::Pause(_)
         | Command::Resume(_)
         | Command::Drain(_)
+        | Command::Action(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::SetWindow { .. }
@@ -367,6 +369,7 @@ pub(crate) fn name_request(command: &mut Command, request: RequestId) {
         Command::Pause(pause) => pause.request = request,
         Command::Resume(resume) => resume.request = request,
         Command::Drain(drain) => drain.request = request,
+        Command::Action(action) => action.request = request,
         Command::Hello(hello) => hello.request = request,
         Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
@@ -425,6 +428,7 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         | Command::Pause(_)
         | Command::Resume(_)
         | Command::Drain(_)
+        | Command::Action(_)
         | Command::Hello(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use mycelium_core::command::{Command, Preconditions, Retry, RevivableJob, Scope};
+use mycelium_core::command::{ActionStep, Command, Preconditions, Retry, RevivableJob, Scope};
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Commit, FlowId, JobId, PolicyId, RequestId};
 use mycelium_core::policy::Policy;
@@ -64,7 +64,7 @@ impl Handle {
 
     async fn retry_up_to(&self, scope: Scope, dependents_max: usize) -> Result<Retried, CallError> {
         match scope {
-            Scope::Jobs(jobs) => self.retry_jobs(Roots::Named(jobs), dependents_max).await,
+            Scope::Jobs(jobs) => self.retry_jobs(Roots::Named(jobs), dependents_max, None).await,
             Scope::Flow(flow) => {
                 if self.store().flows(&[flow]).await?.iter().flatten().next().is_none() {
                     return Err(Refusal::FlowNotFound(flow).into());
@@ -72,19 +72,37 @@ impl Handle {
                 let mut total = Retried::default();
                 let roots = failed_jobs_of(&**self.store(), flow).await?;
                 for chunk in roots.chunks(ROOTS_PER_COMMAND) {
-                    total.add(self.retry_jobs(Roots::Found(chunk.to_vec()), dependents_max).await?);
+                    total.add(self.retry_jobs(Roots::Found(chunk.to_vec()), dependents_max, None).await?);
                     if total.is_cut_short {
                         return Ok(total);
                     }
                 }
                 // What an earlier call has left.
-                total.add(self.retry_jobs(Roots::LeftIn(flow), dependents_max).await?);
+                total.add(self.retry_jobs(Roots::LeftIn(flow), dependents_max, None).await?);
                 Ok(total)
             }
         }
     }
 
-    async fn retry_jobs(&self, roots: Roots, dependents_max: usize) -> Result<Retried, CallError> {
+    /// Brings jobs back that have failed, as a step of an action, which is stored with them. Says whether it was: not if
+    /// there was nothing to bring back.
+    pub(crate) async fn retry_for(&self, jobs: Vec<JobId>, step: ActionStep) -> Result<bool, CallError> {
+        let roots = || Roots::Found(jobs.clone());
+        let mut retried = self.retry_jobs(roots(), DEPENDENTS_MAX, Some(step)).await?;
+        let is_stored = retried.retried + retried.revived > 0;
+        // What was left of the dependents comes back because their causes have.
+        while retried.is_cut_short && retried.retried + retried.revived > 0 {
+            retried = self.retry_jobs(roots(), DEPENDENTS_MAX, None).await?;
+        }
+        Ok(is_stored)
+    }
+
+    async fn retry_jobs(
+        &self,
+        roots: Roots,
+        dependents_max: usize,
+        action: Option<ActionStep>,
+    ) -> Result<Retried, CallError> {
         let roots = Arc::new(roots);
         for _ in 0..TRIES_MAX {
             let as_of = self.commit();
@@ -96,6 +114,7 @@ impl Handle {
             let (mut retry, is_cut_short) =
                 gather(&**self.store(), as_of, &roots, &unfinished, dependents_max).await?;
             self.declared_policies(&mut retry);
+            retry.action = action;
             if retry.jobs.is_empty() && retry.dependents.is_empty() {
                 return Ok(Retried { is_cut_short, ..Retried::default() });
             }
@@ -230,6 +249,7 @@ async fn gather(
             ..Preconditions::default()
         },
         flows: store.flows(&flows).await?.into_iter().flatten().collect(),
+        action: None,
     };
     Ok((retry, is_cut_short))
 }

@@ -1,5 +1,6 @@
 //! The services: they convert a request, call the broker, and convert what it answers.
 
+mod actions;
 mod backup;
 mod blob_service;
 mod connect;

@@ -8,7 +8,7 @@ use mycelium_proto::v1::mycelium_service_server::MyceliumService;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{drain, jobs, mycelia, operations, pauses, reads, submit, watch};
+use super::{actions, drain, jobs, mycelia, operations, pauses, reads, submit, watch};
 use crate::mycelia::Mycelia;
 use crate::transport;
 
@@ -116,6 +116,8 @@ unary! {
     resume(ResumeRequest) -> ResumeResponse = pauses::resume;
     list_pauses(ListPausesRequest) -> ListPausesResponse = pauses::list_pauses;
     drain_instance(DrainInstanceRequest) -> DrainInstanceResponse = drain::drain_instance;
+    start_action(StartActionRequest) -> StartActionResponse = actions::start_action;
+    list_actions(ListActionsRequest) -> ListActionsResponse = actions::list_actions;
     get_lineage(GetLineageRequest) -> GetLineageResponse = reads::get_lineage;
     explain_job(ExplainJobRequest) -> ExplainJobResponse = reads::explain_job;
     list_attempts(ListAttemptsRequest) -> ListAttemptsResponse = reads::list_attempts;

@@ -121,13 +121,7 @@ async fn listed_by_filter(
         filter::parse(filter, clock::wall()).map_err(|error| Error::field("filter", error.to_string()))?;
     let flow = match &filter.flow {
         None => None,
-        Some(named) => {
-            let named = match named.parse() {
-                Ok(id) => FlowName::Id(id),
-                Err(_) => FlowName::Name(named.clone()),
-            };
-            Some(flows::flow(handle, named).await?.record.id)
-        }
+        Some(name) => Some(flows::named(handle, name).await?),
     };
     Ok(filter.query(flow))
 }

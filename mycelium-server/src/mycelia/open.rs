@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::actions::run_actions;
 use crate::broker::{
     CallError, EndedReceiver, Handle, Running, StartError, collect_blobs, delete_flows, keep_to_rules,
     watch_size,
@@ -38,6 +39,7 @@ impl Open {
         tasks.spawn("evaluations", compute::run_evaluations(handle.clone(), evaluations));
         tasks.spawn("unused blobs", collect_blobs(handle.clone(), stop.clone()));
         tasks.spawn("deletions", delete_flows(handle.clone(), stop.clone()));
+        tasks.spawn("actions on many jobs", run_actions(handle.clone(), stop.clone()));
         tasks.spawn("retention", keep_to_rules(handle.clone(), stop.clone()));
         tasks.spawn("the size of the store", watch_size(handle.clone(), stop.clone()));
         let open = Self { handle, in_use: watch::Sender::new(()), stop, ended: None, _permit: permit };
@@ -60,6 +62,7 @@ impl Open {
                 && core.next_deadline().is_none()
                 && !core.has_work()
                 && core.deletions().is_empty()
+                && core.actions().iter().all(|action| action.ended_at.is_some())
         });
         asked.await.unwrap_or(false)
     }

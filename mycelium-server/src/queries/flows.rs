@@ -41,6 +41,15 @@ pub(crate) async fn flow(handle: &Handle, named: FlowName) -> Result<FlowView, C
     flow.ok_or_else(|| Refusal::FlowNotFound(id).into())
 }
 
+/// The flow that a filter names: by its id, or the newest of that name.
+pub(crate) async fn named(handle: &Handle, name: &str) -> Result<FlowId, CallError> {
+    let named = match name.parse() {
+        Ok(id) => FlowName::Id(id),
+        Err(_) => FlowName::Name(name.to_owned()),
+    };
+    Ok(flow(handle, named).await?.record.id)
+}
+
 /// A page of the flows, newest first; of those with a name if one is given, and with all of some labels.
 pub(crate) async fn flows(
     handle: &Handle,

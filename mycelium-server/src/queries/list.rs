@@ -164,7 +164,11 @@ pub(crate) async fn jobs(handle: &Handle, query: JobsQuery, page: &PageOf) -> Re
 }
 
 /// Those of some jobs whose failure has `text` in its message; it is in lower case, and they need not be.
-async fn having_failed_with(handle: &Handle, jobs: Vec<Job>, text: &str) -> Result<Vec<Job>, CallError> {
+pub(crate) async fn having_failed_with(
+    handle: &Handle,
+    jobs: Vec<Job>,
+    text: &str,
+) -> Result<Vec<Job>, CallError> {
     let failed = |job: &Job| match job {
         Job::Finished(record) => record.end.failure().map(|failure| (*failure, record.head.id)),
         Job::Unfinished(_) => None,

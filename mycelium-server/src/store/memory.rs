@@ -7,11 +7,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use mycelium_core::ids::{
-    FailureId, FinishNumber, FlowId, JobId, PolicyId, Revision, SessionId, SubmissionId,
+    ActionId, FailureId, FinishNumber, FlowId, JobId, PolicyId, Revision, SessionId, SubmissionId,
 };
 use mycelium_core::image::{
-    Counters, DeletionRecord, DeletionStage, FlowRecord, Image, LiveJob, PauseRecord, PauseTarget,
-    PropagationRecord, SessionRecord, SubmissionRecord,
+    ActionRecord, Counters, DeletionRecord, DeletionStage, FlowRecord, Image, LiveJob, PauseRecord,
+    PauseTarget, PropagationRecord, SessionRecord, SubmissionRecord,
 };
 use mycelium_core::policy::{Policy, PolicyRecord};
 
@@ -48,6 +48,7 @@ struct Tables {
     policies: BTreeMap<PolicyId, Policy>,
     deletions: BTreeMap<FlowId, DeletionStage>,
     pauses: BTreeMap<PauseTarget, PauseRecord>,
+    actions: BTreeMap<ActionId, ActionRecord>,
     failures: BTreeMap<FailureId, FailureRecord>,
     occurrences: BTreeMap<(FailureId, u64), OccurrenceRecord>,
     /// The number of the latest occurrence of a failure in a job.
@@ -102,6 +103,7 @@ impl Log for MemoryStore {
                 .map(|(&flow, &stage)| DeletionRecord { flow, stage })
                 .collect(),
             pauses: tables.pauses.values().cloned().collect(),
+            actions: tables.actions.values().cloned().collect(),
         }))
     }
 
@@ -374,6 +376,10 @@ impl Tables {
         self.deletions.extend(batch.records.deletions.iter().map(|record| (record.flow, record.stage)));
         for flow in &batch.records.deletions_ended {
             self.deletions.remove(flow);
+        }
+        self.actions.extend(batch.records.actions.iter().map(|action| (action.id, action.clone())));
+        for id in &batch.records.actions_forgotten {
+            self.actions.remove(id);
         }
         let pauses = batch.records.pauses.iter();
         self.pauses.extend(pauses.map(|pause| (pause.target.clone(), pause.clone())));

@@ -3,6 +3,7 @@
 //! A store is used by one broker at a time. Whoever owns the scheduler writes its [`Log`]; all others ask its
 //! [`Reads`], many keys a call, since a store may be far away and each call a round trip.
 
+pub(crate) mod action;
 mod answer;
 pub mod arango;
 mod cursor;

@@ -36,7 +36,7 @@ pub struct FinishedQuery {
 
 impl FinishedQuery {
     /// Whether a job fits the filters.
-    pub(super) fn fits(&self, job: &FinishedRecord) -> bool {
+    pub(crate) fn fits(&self, job: &FinishedRecord) -> bool {
         self.flow.is_none_or(|flow| flow == job.head.flow)
             && self.elf.as_deref().is_none_or(|elf| elf == &*job.head.elf)
             && self.task.as_deref().is_none_or(|task| task == &*job.head.task)

@@ -128,6 +128,8 @@ script! {
     resume(ResumeRequest) -> ResumeResponse;
     list_pauses(ListPausesRequest) -> ListPausesResponse;
     drain_instance(DrainInstanceRequest) -> DrainInstanceResponse;
+    start_action(StartActionRequest) -> StartActionResponse;
+    list_actions(ListActionsRequest) -> ListActionsResponse;
     get_lineage(GetLineageRequest) -> GetLineageResponse;
     explain_job(ExplainJobRequest) -> ExplainJobResponse;
     list_attempts(ListAttemptsRequest) -> ListAttemptsResponse;

@@ -1,8 +1,9 @@
 //! `mycelium cancel`.
 
 use elf_runtime::Mycelium;
-use mycelium_proto::v1::{CancelJobsRequest, CancelJobsResponse, cancel_jobs_request};
+use mycelium_proto::v1::{ActionKind, CancelJobsRequest, CancelJobsResponse, cancel_jobs_request};
 
+use super::actions;
 use super::scope::{Scope, ScopeArgs};
 use crate::output::Output;
 use crate::output::format::count;
@@ -21,9 +22,19 @@ use crate::views::view;
 pub(crate) struct Args {
     #[command(flatten)]
     scope: ScopeArgs,
+    /// All jobs that this filter names, as for `mycelium jobs`, in the background: the command only begins that. See
+    /// `mycelium actions`.
+    #[arg(long, value_name = "FILTER", group = "ScopeArgs")]
+    filter: Option<String>,
+    /// With --filter: only says how many jobs it would be.
+    #[arg(long, requires = "filter")]
+    dry_run: bool,
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
+    if let Some(filter) = args.filter {
+        return actions::start(ActionKind::Cancel, filter, args.dry_run, mycelium, output).await;
+    }
     let scopes = match args.scope.find(mycelium).await? {
         Scope::Flow(flow_id) => vec![cancel_jobs_request::Scope::FlowId(flow_id)],
         Scope::Jobs(lists) => lists.into_iter().map(cancel_jobs_request::Scope::Jobs).collect(),

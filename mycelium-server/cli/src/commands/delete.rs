@@ -5,10 +5,11 @@ use bytes::Bytes;
 use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::limits;
 use mycelium_proto::v1::{
-    DeleteFlowsRequest, DeleteJobsRequest, FlowDeletion, FlowFate, PinFlowsRequest, PinFlowsResponse,
+    ActionKind, DeleteFlowsRequest, DeleteJobsRequest, FlowDeletion, FlowFate, PinFlowsRequest,
+    PinFlowsResponse,
 };
 
-use super::client;
+use super::{actions, client};
 use crate::output::format::{self, count};
 use crate::output::{Output, Table};
 use crate::views::{view, views};
@@ -23,7 +24,7 @@ const FLOWS_AT_ONCE: usize = 1_000;
 /// the command is done, and then the ids are free: a very late repeat of the same submission would run again.
 #[derive(Debug, clap::Args)]
 #[command(
-    group = clap::ArgGroup::new("what").required(true).args(["flows", "jobs"]),
+    group = clap::ArgGroup::new("what").required(true).args(["flows", "jobs", "filter"]),
     after_help = "JSON: an array of {flow_id, fate (WHOLE, STUB; kept: UNFINISHED, PINNED, USED, PARTLY_NAMED, TOO_MANY, \
     NOT_FOUND), jobs, used_by}.\n\nExample: mycelium delete --flow 'daily report' --dry-run"
 )]
@@ -34,13 +35,20 @@ pub(crate) struct DeleteArgs {
     /// The flows that are made of these jobs. One of which others are not named is kept.
     #[arg(value_name = "JOB")]
     jobs: Vec<JobId>,
+    /// All flows that are made of jobs which this filter names, as for `mycelium jobs`, in the background: the command
+    /// only begins that. See `mycelium actions`.
+    #[arg(long, value_name = "FILTER")]
+    filter: Option<String>,
     /// Only says what would become of them.
     #[arg(long)]
     dry_run: bool,
 }
 
 pub(crate) async fn delete(args: DeleteArgs, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
-    let DeleteArgs { flows, jobs, dry_run } = args;
+    let DeleteArgs { flows, jobs, filter, dry_run } = args;
+    if let Some(filter) = filter {
+        return actions::start(ActionKind::Delete, filter, dry_run, mycelium, output).await;
+    }
     let mut deleted: Vec<FlowDeletion> = Vec::new();
     for flow_ids in find_flows(mycelium, &flows).await?.chunks(FLOWS_AT_ONCE) {
         let flow_ids = flow_ids.to_vec();

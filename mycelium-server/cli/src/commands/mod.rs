@@ -1,5 +1,6 @@
 //! The commands: one file each, with its arguments, its calls and its way of printing.
 
+pub(crate) mod actions;
 pub(crate) mod cancel;
 mod client;
 pub(crate) mod delete;
@@ -73,6 +74,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Resume(args) => pause::resume(args, &client::connect(&client).await?, output).await,
         Command::Pauses(args) => pause::pauses(args, &client::connect(&client).await?, output).await,
         Command::Drain(args) => drain::run(args, &client::connect(&client).await?, output).await,
+        Command::Actions(args) => actions::run(args, &client::connect(&client).await?, output).await,
         Command::Watch(args) => watch::run(args, &client::connect(&client).await?, output).await,
     }
 }

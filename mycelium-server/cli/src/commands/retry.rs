@@ -2,8 +2,11 @@
 
 use anyhow::bail;
 use elf_runtime::{Error, JobId, Mycelium};
-use mycelium_proto::v1::{Job, JobStatus, RetryJobsRequest, RetryJobsResponse, retry_jobs_request};
+use mycelium_proto::v1::{
+    ActionKind, Job, JobStatus, RetryJobsRequest, RetryJobsResponse, retry_jobs_request,
+};
 
+use super::actions;
 use super::scope::{Scope, ScopeArgs};
 use crate::output::format::count;
 use crate::output::{Output, note};
@@ -26,11 +29,28 @@ const CAUSES_MAX: usize = 128;
 pub(crate) struct Args {
     #[command(flatten)]
     scope: ScopeArgs,
+    /// All jobs that this filter names, as for `mycelium jobs`, in the background: the command only begins that. See
+    /// `mycelium actions`.
+    #[arg(long, value_name = "FILTER", group = "ScopeArgs")]
+    filter: Option<String>,
+    /// All jobs that failed with this failure, as `mycelium failures` shows it: short for --filter failure:ID.
+    #[arg(long, value_name = "FAILURE", group = "ScopeArgs")]
+    failure: Option<String>,
+    /// With --filter or --failure: only says how many jobs it would be.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
-    let named = args.scope.jobs();
-    let scopes = match args.scope.find(mycelium).await? {
+    let Args { scope, filter, failure, dry_run } = args;
+    if let Some(filter) = filter.or_else(|| Some(format!("failure:{}", failure?))) {
+        return actions::start(ActionKind::Retry, filter, dry_run, mycelium, output).await;
+    }
+    if dry_run {
+        bail!("--dry-run is for --filter and --failure");
+    }
+    let named = scope.jobs();
+    let scopes = match scope.find(mycelium).await? {
         Scope::Flow(flow_id) => vec![retry_jobs_request::Scope::FlowId(flow_id)],
         Scope::Jobs(lists) => lists.into_iter().map(retry_jobs_request::Scope::Jobs).collect(),
     };

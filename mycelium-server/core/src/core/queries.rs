@@ -5,7 +5,7 @@ use std::ops::Bound;
 use super::Core;
 use crate::command::Hello;
 use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Timestamp, Token};
-use crate::image::{Counters, DeletionRecord, PastAttempt, PauseRecord};
+use crate::image::{ActionRecord, Counters, DeletionRecord, PastAttempt, PauseRecord};
 use crate::index::{FlowIdx, Slot};
 use crate::jobs::{Job, State, Unfinished};
 use crate::policy::Policy;
@@ -63,6 +63,11 @@ impl Core {
     /// The flows that are being deleted.
     pub fn deletions(&self) -> Vec<DeletionRecord> {
         self.deletions.iter().collect()
+    }
+
+    /// The actions under way, and the latest that are over.
+    pub fn actions(&self) -> Vec<ActionRecord> {
+        self.actions.iter().cloned().collect()
     }
 
     /// What is paused.

@@ -149,8 +149,17 @@ impl Restore {
     /// If the records contradict each other.
     pub fn finish(self, image: Image) -> Result<Core, RestoreError> {
         let Self { mut core, now, submissions: job_submissions, waits_for, mut running, numbers } = self;
-        let Image { counters, flows, sessions, submissions, propagations, policies, deletions, pauses } =
-            image;
+        let Image {
+            counters,
+            flows,
+            sessions,
+            submissions,
+            propagations,
+            policies,
+            deletions,
+            pauses,
+            actions,
+        } = image;
         core.jobs.begin_at(counters);
         core.sessions = Sessions::after(counters.session);
         core.submissions = Submissions::new(counters.commit);
@@ -183,6 +192,7 @@ impl Restore {
             }
             core.deletions.restore(record);
         }
+        actions.into_iter().for_each(|action| core.actions.restore(action));
         pauses.into_iter().for_each(|pause| core.jobs.restore_pause(pause));
         core.jobs.forget_idle_flows();
         Ok(core)

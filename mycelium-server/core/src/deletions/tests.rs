@@ -152,7 +152,7 @@ fn a_stub_answers_what_it_was_and_nothing_comes_of_it_any_more() {
 
     let (request, preconditions) = (env.request(), env.preconditions());
     let jobs = vec![revivable(&failed, 6, &[])];
-    let retry = Retry { request, jobs, dependents: vec![], preconditions, flows: vec![stub] };
+    let retry = Retry { request, jobs, dependents: vec![], preconditions, flows: vec![stub], action: None };
     assert_eq!(refusal(&env.batch([Command::Retry(retry)])), &Refusal::OriginDeleted(id(6)));
 }
 
@@ -166,7 +166,7 @@ fn a_retry_is_refused_if_what_it_needs_is_being_deleted() {
     go_on(&mut env, &record, DeletionTo::Stage(DeletionStage::Removing));
     let (request, preconditions) = (env.request(), env.preconditions());
     let jobs = vec![revivable(&failed, 2, &[1])];
-    let retry = Retry { request, jobs, dependents: vec![], preconditions, flows: vec![] };
+    let retry = Retry { request, jobs, dependents: vec![], preconditions, flows: vec![], action: None };
     assert_eq!(refusal(&env.batch([Command::Retry(retry)])), &Refusal::OriginDeleted(id(1)));
 }
 
@@ -188,7 +188,7 @@ fn a_flow_that_is_being_deleted_can_be_cancelled_which_changes_nothing() {
     let request = env.request();
     let preconditions =
         Preconditions { as_of: env.commit(), flow: Some(record.clone()), ..Preconditions::default() };
-    let cancel = Command::Cancel(Cancel { request, scope: Scope::Flow(FLOW), preconditions });
+    let cancel = Command::Cancel(Cancel { request, scope: Scope::Flow(FLOW), preconditions, action: None });
     let (request, as_of) = (env.request(), env.commit());
     let delete = Command::Delete(Delete { request, flows: vec![record.clone()], as_of });
     // In one batch: the cancellation is under way until its end.

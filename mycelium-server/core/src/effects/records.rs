@@ -1,8 +1,9 @@
 //! What a batch leaves to be stored beside jobs.
 
-use crate::ids::{FlowId, PolicyId, SessionId, SubmissionId};
+use crate::ids::{ActionId, FlowId, PolicyId, SessionId, SubmissionId};
 use crate::image::{
-    DeletionRecord, FlowRecord, PauseRecord, PauseTarget, PropagationRecord, SessionRecord, SubmissionRecord,
+    ActionRecord, DeletionRecord, FlowRecord, PauseRecord, PauseTarget, PropagationRecord, SessionRecord,
+    SubmissionRecord,
 };
 use crate::policy::PolicyRecord;
 
@@ -37,6 +38,10 @@ pub struct Records {
     pub pauses: Vec<PauseRecord>,
     /// What was resumed. Some of it may have been paused in the same batch.
     pub pauses_ended: Vec<PauseTarget>,
+    /// Actions that began, came further or ended: each once, and replaces what is stored of it.
+    pub actions: Vec<ActionRecord>,
+    /// Actions that were over and are remembered no longer.
+    pub actions_forgotten: Vec<ActionId>,
 }
 
 impl Records {
@@ -57,6 +62,8 @@ impl Records {
             flows_removed,
             pauses,
             pauses_ended,
+            actions,
+            actions_forgotten,
         } = self;
         flows.is_empty()
             && sessions_opened.is_empty()
@@ -72,5 +79,7 @@ impl Records {
             && flows_removed.is_empty()
             && pauses.is_empty()
             && pauses_ended.is_empty()
+            && actions.is_empty()
+            && actions_forgotten.is_empty()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::actions::Actions;
 use crate::command::{Retry, RevivableJob};
 use crate::deletions::Deletions;
 use crate::effects::{Effects, Refusal, Reply, Revived};
@@ -24,9 +25,18 @@ struct Candidates {
 }
 
 impl Graph<'_> {
-    pub(crate) fn on_retry(&mut self, retry: Retry, deletions: &Deletions, effects: &mut Effects) {
-        let request = retry.request;
+    pub(crate) fn on_retry(
+        &mut self,
+        retry: Retry,
+        deletions: &Deletions,
+        actions: &mut Actions,
+        effects: &mut Effects,
+    ) {
+        let (request, action) = (retry.request, retry.action);
         let answer = self.retry(retry, deletions);
+        if let Ok(Reply::Retried { retried, .. }) = &answer {
+            actions.step(action, *retried);
+        }
         effects.replies.push((request, answer));
     }
 

@@ -202,11 +202,13 @@ impl Wish {
                 request,
                 scope: Scope::Jobs(jobs.clone()),
                 preconditions: store.preconditions(jobs.iter().copied(), None),
+                action: None,
             }),
             Self::CancelFlow(flow) => Command::Cancel(Cancel {
                 request,
                 scope: Scope::Flow(*flow),
                 preconditions: store.preconditions([], Some(*flow)),
+                action: None,
             }),
             Self::Retry(named) => {
                 let jobs: Vec<_> = named.iter().filter_map(|id| store.revivable(*id)).collect();
@@ -216,7 +218,7 @@ impl Wish {
                 let preconditions =
                     store.preconditions(all().flat_map(|job| job.depends_on.iter().copied()), None);
                 let flows = all().filter_map(|job| store.flows.get(&job.head.flow).cloned()).collect();
-                Command::Retry(Retry { request, jobs, dependents, preconditions, flows })
+                Command::Retry(Retry { request, jobs, dependents, preconditions, flows, action: None })
             }
         }
     }

@@ -216,6 +216,7 @@ impl Store {
                 .collect(),
             deletions: self.deletions.iter().map(|(&flow, &stage)| DeletionRecord { flow, stage }).collect(),
             pauses: self.pauses.values().cloned().collect(),
+            actions: Vec::new(),
         };
         (image, self.live.values().cloned().collect())
     }

@@ -253,6 +253,7 @@ fn speaker(command: &Command) -> Option<SessionId> {
         | Command::Pause(_)
         | Command::Resume(_)
         | Command::Drain(_)
+        | Command::Action(_)
         | Command::StreamClosed { .. }
         | Command::ProcessGone { .. }
         | Command::ArgumentsFailed { .. }

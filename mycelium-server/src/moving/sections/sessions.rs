@@ -1,11 +1,11 @@
-//! Sessions, propagations of failures under way, policies of unfinished jobs, and pauses.
+//! Sessions, propagations of failures under way, policies of unfinished jobs, pauses and actions.
 //!
 //! The broker that held these sessions is gone, and its elves need not be: a broker that starts on the imported mycelium
 //! does with them what it does after every restart. Elves that find it resume with their secrets and go on with what they
 //! hold; the leases of the others run out, and what they held is run again.
 
 use mycelium_core::ids::{InstanceId, JobId, PolicyId, SecretDigest, SessionId};
-use mycelium_core::image::{PauseRecord, PropagationRecord, SessionRecord};
+use mycelium_core::image::{ActionRecord, PauseRecord, PropagationRecord, SessionRecord};
 use mycelium_core::policy::PolicyRecord;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use super::super::source::{Out, Source};
 use super::super::text::{Hex, Text};
 use super::{Error, Section};
 use crate::store::Batch;
+use crate::store::action::ActionText;
 use crate::store::pause::PauseText;
 use crate::store::policy::PolicyText;
 
@@ -37,6 +38,7 @@ enum Line {
     Pause {
         pause: PauseText,
     },
+    Action(ActionText),
     Policy {
         /// Its number.
         policy: u32,
@@ -72,6 +74,11 @@ impl Section for Sessions {
         for pause in pauses {
             out.line(&Line::Pause { pause: pause.into() })?;
         }
+        let mut actions: Vec<&ActionRecord> = source.image.actions.iter().collect();
+        actions.sort_unstable_by_key(|action| action.id);
+        for action in actions {
+            out.line(&Line::Action(action.into()))?;
+        }
         Ok(false)
     }
 
@@ -89,6 +96,10 @@ impl Section for Sessions {
             Line::Pause { pause } => {
                 let pause = pause.try_into().map_err(|why: &str| Malformed(why.to_owned()))?;
                 batch.records.pauses.push(pause);
+            }
+            Line::Action(action) => {
+                let action = action.try_into().map_err(|why: &str| Malformed(why.to_owned()))?;
+                batch.records.actions.push(action);
             }
             Line::Policy { policy, says } => {
                 let record = PolicyRecord { id: PolicyId(policy), policy: says.into() };

@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use mycelium_core::effects::{End, FinishedJob, Records};
 use mycelium_core::ids::{
-    Attempt, Build, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId, JobId,
-    JobNumber, PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp, Token,
+    ActionId, Attempt, Build, Commit, ContentDigest, FailureId, FinishNumber, FlowId, FlowNumber, InstanceId,
+    JobId, JobNumber, PolicyId, Revision, SecretDigest, SessionId, SubmissionId, Timestamp, Token,
 };
 use mycelium_core::image::{
-    AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, PauseRecord, PauseTarget,
-    PropagationRecord, Running, SessionRecord, SubmissionRecord,
+    ActionKind, ActionRecord, AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, PauseRecord,
+    PauseTarget, PropagationRecord, Running, SessionRecord, SubmissionRecord,
 };
 use mycelium_core::labels::Labels;
 use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
@@ -126,6 +126,32 @@ fn pauses() -> Vec<PauseRecord> {
     let pause =
         |target| PauseRecord { target, since: Timestamp(NOW), by: "ada@host".into(), reason: "".into() };
     targets.map(pause).into()
+}
+
+fn actions() -> Vec<ActionRecord> {
+    let first = ActionRecord {
+        id: ActionId::new([1; 16]),
+        kind: ActionKind::Retry,
+        filter: "failure:ab12".into(),
+        flow: None,
+        failure: Some(FailureId::new([2; 16])),
+        by: "ada@host".into(),
+        began_at: Timestamp(NOW),
+        upto: 99,
+        place: 7,
+        total: None,
+        done: 3,
+        refused: 1,
+        ended_at: None,
+    };
+    let (id, kind, flow) = (ActionId::new([2; 16]), ActionKind::Delete, Some(FlowId::new([7; 16])));
+    let (failure, total, ended_at) = (None, Some(5), Some(Timestamp(NOW + 9)));
+    let second = ActionRecord { id, kind, flow, failure, total, ended_at, ..first.clone() };
+    vec![
+        first.clone(),
+        second,
+        ActionRecord { id: ActionId::new([3; 16]), kind: ActionKind::Cancel, ..first },
+    ]
 }
 
 fn spec(number: u64) -> SpecRecord {
@@ -329,6 +355,7 @@ pub(super) fn fill(store: &dyn Storage) {
             propagations_begun: vec![PropagationRecord { cause: job(1) }],
             policies: vec![policy()],
             pauses: pauses(),
+            actions: actions(),
             ..Records::default()
         },
         failures,
@@ -357,6 +384,7 @@ pub(super) fn everything(store: &dyn Storage) -> Vec<String> {
     image.sessions.sort_by_key(|session| session.id);
     image.submissions.sort_by_key(|submission| submission.id);
     image.pauses.sort_by_key(|pause| pause.target.clone());
+    image.actions.sort_by_key(|action| action.id);
     image.counters.commit = Commit(0);
     say(&(live, &image));
     let secrets: Vec<_> = image.sessions.iter().map(|one| one.secret.map(|one| *one.as_bytes())).collect();

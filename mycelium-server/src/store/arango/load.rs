@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use mycelium_core::ids::{Commit, FlowId, SubmissionId};
 use mycelium_core::image::{
-    Counters, DeletionRecord, Image, LiveJob, PauseRecord, PropagationRecord, SessionRecord,
+    ActionRecord, Counters, DeletionRecord, Image, LiveJob, PauseRecord, PropagationRecord, SessionRecord,
 };
 use mycelium_core::policy::PolicyRecord;
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,9 @@ use serde_json::value::RawValue;
 use super::ArangoStore;
 use super::client::Ran;
 use super::documents::jobs::JobDocument;
+use super::documents::operators::{ActionDocument, PauseDocument};
 use super::documents::records::{
-    CountersDocument, DeletionDocument, PauseDocument, PolicyDocument, PropagationDocument, SessionDocument,
+    CountersDocument, DeletionDocument, PolicyDocument, PropagationDocument, SessionDocument,
 };
 use super::statements::{COUNTERS, LOAD_JOBS, LOAD_RECORDS};
 use crate::store::names::Names;
@@ -156,6 +157,11 @@ impl ArangoStore {
                     let document: DeletionDocument =
                         serde_json::from_str(row.get()).map_err(|error| damaged(&error))?;
                     image.deletions.push(DeletionRecord::from(document));
+                }
+                "action" => {
+                    let document: ActionDocument =
+                        serde_json::from_str(row.get()).map_err(|error| damaged(&error))?;
+                    image.actions.push(ActionRecord::try_from(document).map_err(|why| damaged(&why))?);
                 }
                 "pause" => {
                     let document: PauseDocument =

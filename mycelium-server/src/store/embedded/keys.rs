@@ -213,7 +213,7 @@ pub(super) mod index {
 /// Keys of `catalog`.
 pub(super) mod catalog {
     use super::*;
-    use mycelium_core::ids::{FailureId, FlowNumber, PolicyId, Revision, SessionId, SubmissionId};
+    use mycelium_core::ids::{ActionId, FailureId, FlowNumber, PolicyId, Revision, SessionId, SubmissionId};
     use mycelium_core::image::{DeletionRecord, DeletionStage, FlowRecord, PauseTarget};
 
     use crate::store::{FailureCursor, RevisionCursor};
@@ -233,6 +233,8 @@ pub(super) mod catalog {
     pub(in super::super) const POLICY: u8 = b'p';
     /// Before all deletions.
     pub(in super::super) const DELETION: u8 = b'D';
+    /// Before all actions.
+    pub(in super::super) const ACTION: u8 = b'A';
     /// Before all pauses.
     pub(in super::super) const PAUSE: u8 = b'P';
     const FAILURE: u8 = b'F';
@@ -331,6 +333,16 @@ pub(super) mod catalog {
         let [tag] = value else { return None };
         let stage = STAGES.into_iter().find(|stage| stage_tag(*stage) == *tag)?;
         Some(DeletionRecord { flow: FlowId::from_slice(key.get(1..)?)?, stage })
+    }
+
+    /// An action.
+    pub(in super::super) fn action(id: ActionId) -> Key {
+        Key::new(ACTION).with(id.as_bytes())
+    }
+
+    /// The id of an action.
+    pub(in super::super) fn action_of(key: &[u8]) -> Option<ActionId> {
+        ActionId::from_slice(key.get(1..)?)
     }
 
     /// A pause.

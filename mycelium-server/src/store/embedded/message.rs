@@ -300,6 +300,35 @@ pub(super) struct Session {
     pub(super) secret: Vec<u8>,
 }
 
+/// Of `catalog`. Times are microseconds.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Action {
+    #[prost(uint32, tag = "1")]
+    pub(super) kind: u32,
+    #[prost(string, tag = "2")]
+    pub(super) filter: String,
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub(super) flow: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub(super) failure: Option<Vec<u8>>,
+    #[prost(string, tag = "5")]
+    pub(super) by: String,
+    #[prost(uint64, tag = "6")]
+    pub(super) began_at: u64,
+    #[prost(uint64, tag = "7")]
+    pub(super) upto: u64,
+    #[prost(uint64, tag = "8")]
+    pub(super) place: u64,
+    #[prost(uint64, optional, tag = "9")]
+    pub(super) total: Option<u64>,
+    #[prost(uint64, tag = "10")]
+    pub(super) done: u64,
+    #[prost(uint64, tag = "11")]
+    pub(super) refused: u64,
+    #[prost(uint64, optional, tag = "12")]
+    pub(super) ended_at: Option<u64>,
+}
+
 /// Of `catalog`. What is paused: the mycelium, if it names nothing else.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Pause {

@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use fjall::PersistMode;
 use mycelium_core::ids::{FlowId, JobId, SessionId, SubmissionId};
-use mycelium_core::image::{Image, LiveJob, PauseRecord, PropagationRecord, SessionRecord};
+use mycelium_core::image::{ActionRecord, Image, LiveJob, PauseRecord, PropagationRecord, SessionRecord};
 use mycelium_core::policy::PolicyRecord;
 
 pub use self::check::{Checked, check, check_unused};
@@ -272,6 +272,11 @@ impl Inner {
                 let (key, value) = entry?;
                 let deletion = catalog::deletion_of(&key, &value);
                 image.deletions.push(table.expect(&key, deletion, "it is no deletion of a flow")?);
+            }
+            for entry in view.scan(table, &[catalog::ACTION], None) {
+                let (key, value) = entry?;
+                let id = table.expect(&key, catalog::action_of(&key), "the key is no action")?;
+                image.actions.push(table.decode::<ActionRecord>(&key, id, value)?);
             }
             for entry in view.scan(table, &[catalog::PAUSE], None) {
                 let (key, value) = entry?;

@@ -269,6 +269,12 @@ impl<'a> Writes<'a> {
         for id in &batch.records.policies_dropped {
             self.write.remove(&table.keyspace, catalog::policy(*id).into_bytes());
         }
+        for action in &batch.records.actions {
+            self.put(table, catalog::action(action.id).into_bytes(), action);
+        }
+        for id in &batch.records.actions_forgotten {
+            self.write.remove(&table.keyspace, catalog::action(*id).into_bytes());
+        }
         for pause in &batch.records.pauses {
             self.put(table, catalog::pause(&pause.target).into_bytes(), pause);
         }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use mycelium_core::effects::Records;
 use mycelium_core::ids::{
-    Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, PolicyId, SecretDigest, SessionId,
+    ActionId, Commit, FinishNumber, FlowNumber, InstanceId, JobNumber, PolicyId, SecretDigest, SessionId,
 };
 use mycelium_core::image::{
-    Counters, JobHead, LiveJob, PauseRecord, PauseTarget, PropagationRecord, SessionRecord,
+    ActionKind, ActionRecord, Counters, JobHead, LiveJob, PauseRecord, PauseTarget, PropagationRecord,
+    SessionRecord,
 };
 use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
 use mycelium_core::status::FinalStatus::{Done, Failed};
@@ -199,6 +200,44 @@ pub(crate) fn pauses_are_kept_until_they_are_over(world: &mut World) {
     let (one, two, three) =
         (pause(one, "ada@host", ""), pause(two, "ada@host", ""), pause(three, "ada@host", ""));
     assert_eq!(image.pauses, [one, two, again, three]);
+}
+
+pub(crate) fn actions_are_kept_until_they_are_forgotten(world: &mut World) {
+    let action = |number: u8, kind, place| ActionRecord {
+        id: ActionId::new([number; 16]),
+        kind,
+        filter: Arc::from("status:failed text:\"over quota\" ß"),
+        flow: (number == 2).then(|| flow(1)),
+        failure: (number == 3).then(|| failure(1)),
+        by: Arc::from("ada@host"),
+        began_at: Timestamp(17),
+        upto: 1 << 50,
+        place,
+        total: (number > 1).then_some(9),
+        done: place,
+        refused: 1,
+        ended_at: (number == 3).then_some(Timestamp(18)),
+    };
+    let all = [
+        action(1, ActionKind::Retry, 0),
+        action(2, ActionKind::Cancel, 0),
+        action(3, ActionKind::Delete, 4),
+        action(4, ActionKind::Retry, 0),
+    ];
+    let records = Records { actions: all.to_vec(), ..Records::default() };
+    world.commit(Batch { records, ..Batch::default() });
+    let further = action(1, ActionKind::Retry, 5);
+    let records = Records {
+        actions: vec![further.clone()],
+        actions_forgotten: vec![ActionId::new([4; 16])],
+        ..Records::default()
+    };
+    world.commit(Batch { records, ..Batch::default() });
+    world.reopen();
+    let (_, mut image) = world.load();
+    image.actions.sort_unstable_by_key(|action| action.id);
+    let [_, two, three, _] = all;
+    assert_eq!(image.actions, [further, two, three]);
 }
 
 pub(crate) fn submissions_are_listed_by_their_ids(world: &mut World) {

@@ -27,6 +27,7 @@ macro_rules! suite {
                 sessions_submissions_and_propagations_come_and_go,
                 policies_come_and_go_and_keep_what_they_leave_open,
                 pauses_are_kept_until_they_are_over,
+                actions_are_kept_until_they_are_forgotten,
                 submissions_are_listed_by_their_ids,
                 a_read_sees_all_of_a_batch_or_nothing,
                 a_name_longer_than_a_key_is_refused_or_kept,

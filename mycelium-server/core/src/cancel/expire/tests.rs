@@ -122,7 +122,7 @@ fn a_retry_by_hand_begins_the_time_anew() {
     let (request, preconditions) = (env.request(), env.preconditions());
     let mut jobs = vec![revivable(&ended, 1, &[])];
     jobs[0].policy = timed(job(1, &[]), None, Some(TOTAL)).policy;
-    let retry = Retry { request, jobs, dependents: vec![], preconditions, flows: vec![] };
+    let retry = Retry { request, jobs, dependents: vec![], preconditions, flows: vec![], action: None };
     let effects = env.batch([Command::Retry(retry)]);
     assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 1, revived: 0 })));
     assert_eq!(stored(&effects, 1).expires_at, Some(env.now.wall.after(TOTAL)));

@@ -209,8 +209,14 @@ fn an_element_that_fails_ends_the_job_and_a_retry_brings_both_back() {
     let (request, preconditions) = (env.request(), env.preconditions());
     let jobs = vec![revivable(2, false, &[])];
     let dependents = vec![revivable(1, true, &[]), revivable(9, false, &[1])];
-    let effects =
-        env.batch([Command::Retry(Retry { request, jobs, dependents, preconditions, flows: vec![] })]);
+    let effects = env.batch([Command::Retry(Retry {
+        request,
+        jobs,
+        dependents,
+        preconditions,
+        flows: vec![],
+        action: None,
+    })]);
     assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 1, revived: 2 })));
     assert_eq!(handed_out(&effects), [(id(1), 2, DECIDE)]);
     env.submit_elements(1, 2, 0, vec![job(2, &[]), job(3, &[])]);

@@ -7,7 +7,14 @@ use crate::testing::{FLOW, TestEnv, ends, id, job, offer, reply, revivable, toke
 fn retry(env: &mut TestEnv, jobs: Vec<RevivableJob>, dependents: Vec<RevivableJob>) -> Effects {
     let request = env.request();
     let preconditions = env.preconditions();
-    env.batch([Command::Retry(Retry { request, jobs, dependents, preconditions, flows: vec![] })])
+    env.batch([Command::Retry(Retry {
+        request,
+        jobs,
+        dependents,
+        preconditions,
+        flows: vec![],
+        action: None,
+    })])
 }
 
 /// 1 failed -> 2 -> 4, and 3 cancelled -> 4: with 1 come back 1 and 2, and 4 only together with 3.
@@ -80,6 +87,7 @@ fn a_job_whose_cause_is_not_retried_stays() {
         dependents: vec![],
         preconditions,
         flows: vec![],
+        action: None,
     })]);
     assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 0, revived: 0 })));
     assert!(effects.is_nothing_to_store());

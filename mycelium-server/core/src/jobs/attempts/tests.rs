@@ -100,7 +100,14 @@ fn attempts_survive_a_restart_and_a_retry() {
     let failed = env.outcome(session, token(1, attempt.0), OutcomeResult::Failure(Attachment(7)));
     let (request, preconditions) = (env.request(), env.preconditions());
     let jobs = vec![revivable(&failed, 1, &[])];
-    env.batch([Command::Retry(Retry { request, jobs, dependents: vec![], preconditions, flows: vec![] })]);
+    env.batch([Command::Retry(Retry {
+        request,
+        jobs,
+        dependents: vec![],
+        preconditions,
+        flows: vec![],
+        action: None,
+    })]);
     assert_eq!(of(&env), [(1, AttemptEnd::HandedBack), (attempt.0, AttemptEnd::Failed)]);
 }
 

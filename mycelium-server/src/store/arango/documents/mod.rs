@@ -11,6 +11,7 @@ pub(super) mod failures;
 pub(super) mod flows;
 pub(super) mod jobs;
 pub(super) mod key;
+pub(super) mod operators;
 pub(super) mod parameters;
 pub(super) mod records;
 pub(super) mod row;

@@ -1,5 +1,5 @@
 //! The records of the broker: its counters, sessions, submissions, propagations of failures, policies, deletions of flows,
-//! pauses, and uses of blobs; and what leads from labels to flows. What is listed is listed by its key, so that no other index has
+//! and uses of blobs; and what leads from labels to flows. What is listed is listed by its key, so that no other index has
 //! to be kept.
 
 use std::collections::BTreeMap;
@@ -12,16 +12,15 @@ use mycelium_core::ids::{
     SessionId, SubmissionId,
 };
 use mycelium_core::image::{
-    Counters, DeletionRecord, DeletionStage, FlowRecord, PauseRecord, PauseTarget, PropagationRecord,
-    SessionRecord, SubmissionRecord,
+    Counters, DeletionRecord, DeletionStage, FlowRecord, PropagationRecord, SessionRecord, SubmissionRecord,
 };
 use mycelium_core::policy::PolicyRecord;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
+use super::operators::{ActionDocument, PauseDocument, action_key, pause_key};
 use super::text::Text;
 use super::{base64, key, sorted};
-use crate::store::pause::PauseText;
 use crate::store::policy::PolicyText;
 use crate::store::{Batch, BlobDigest, BlobRole, BlobUse};
 
@@ -36,6 +35,7 @@ pub(in super::super) enum RecordDocument {
     Policy(PolicyDocument),
     Deletion(DeletionDocument),
     Pause(PauseDocument),
+    Action(ActionDocument),
     Use(UseDocument),
     Label(LabelDocument),
     Body(BodyDocument),
@@ -202,43 +202,6 @@ pub(in super::super) struct DeletionDocument {
     load: u8,
 }
 
-/// A pause.
-#[derive(Debug, Serialize, Deserialize)]
-pub(in super::super) struct PauseDocument {
-    #[serde(rename = "_key", skip_deserializing)]
-    key: String,
-    #[serde(flatten)]
-    pause: PauseText,
-    /// It is read when a broker starts.
-    #[serde(skip_deserializing)]
-    load: u8,
-}
-
-impl From<&PauseRecord> for PauseDocument {
-    fn from(pause: &PauseRecord) -> Self {
-        Self { key: pause_key(&pause.target), pause: pause.into(), load: 1 }
-    }
-}
-
-impl TryFrom<PauseDocument> for PauseRecord {
-    type Error = &'static str;
-
-    fn try_from(document: PauseDocument) -> Result<Self, &'static str> {
-        document.pause.try_into()
-    }
-}
-
-fn pause_key(target: &PauseTarget) -> String {
-    match target {
-        PauseTarget::Mycelium => key::join(&[&PAUSE, &"mycelium"]),
-        PauseTarget::Elf(elf) => key::join(&[&PAUSE, &"elf", &key::of_name(elf)]),
-        PauseTarget::Task { elf, task } => {
-            key::join(&[&PAUSE, &"task", &key::of_name(elf), &key::of_name(task)])
-        }
-        PauseTarget::Flow(flow) => key::join(&[&PAUSE, &"flow", flow]),
-    }
-}
-
 impl From<&PolicyRecord> for PolicyDocument {
     fn from(PolicyRecord { id, policy }: &PolicyRecord) -> Self {
         Self { id: id.0, policy: policy.into(), load: 1 }
@@ -372,7 +335,6 @@ const SESSION: &str = "session";
 const PROPAGATION: &str = "propagation";
 const POLICY: &str = "policy";
 const DELETION: &str = "deletion";
-const PAUSE: &str = "pause";
 /// Begins the keys of submissions.
 pub(in super::super) const SUBMISSION: &str = "submission";
 /// Begins the keys of the bodies of jobs.
@@ -427,9 +389,10 @@ pub(in super::super) fn ended(batch: &Batch) -> impl Iterator<Item = String> {
     let policies = records.policies_dropped.iter().map(|id| record_key(POLICY, id));
     let deletions = records.deletions_ended.iter().map(|flow| record_key(DELETION, flow));
     let pauses = records.pauses_ended.iter().map(pause_key);
+    let actions = records.actions_forgotten.iter().map(action_key);
     let uses = batch.blob_uses_ended.iter().map(use_key);
     let of_jobs = sessions.chain(submissions).chain(propagations).chain(policies);
-    of_jobs.chain(deletions).chain(pauses).chain(uses)
+    of_jobs.chain(deletions).chain(pauses).chain(actions).chain(uses)
 }
 
 /// What a batch writes to `BrokerRecords`, but for the bodies of jobs: whole documents of keys that differ, each of which
@@ -453,6 +416,9 @@ pub(in super::super) fn records(batch: &Batch) -> Vec<RecordDocument> {
     }
     for deletion in &records.deletions {
         documents.insert(record_key(DELETION, &deletion.flow), RecordDocument::Deletion((*deletion).into()));
+    }
+    for action in &records.actions {
+        documents.insert(action_key(&action.id), RecordDocument::Action(action.into()));
     }
     for pause in &records.pauses {
         documents.insert(pause_key(&pause.target), RecordDocument::Pause(pause.into()));

@@ -1,13 +1,15 @@
-//! The records of the catalogue: flows, sessions, submissions, policies, pauses, failures and elves.
+//! The records of the catalogue: flows, sessions, submissions, policies, pauses, actions, failures and elves.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_core::ids::{
-    Attempt, FailureId, FlowId, FlowNumber, InstanceId, JobId, PolicyId, Revision, SecretDigest, SessionId,
-    SubmissionId, Timestamp, Token,
+    ActionId, Attempt, FailureId, FlowId, FlowNumber, InstanceId, JobId, PolicyId, Revision, SecretDigest,
+    SessionId, SubmissionId, Timestamp, Token,
 };
-use mycelium_core::image::{FlowRecord, PauseRecord, PauseTarget, SessionRecord, SubmissionRecord};
+use mycelium_core::image::{
+    ActionKind, ActionRecord, FlowRecord, PauseRecord, PauseTarget, SessionRecord, SubmissionRecord,
+};
 use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
 use mycelium_core::status::FinalCounts;
 
@@ -217,6 +219,56 @@ impl Record for OccurrenceRecord {
             message: message.message,
             details: message.details,
             cause_messages: message.cause_messages,
+        })
+    }
+}
+
+impl Record for ActionRecord {
+    type Message = message::Action;
+    type Key = ActionId;
+
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> message::Action {
+        message::Action {
+            kind: match self.kind {
+                ActionKind::Retry => 1,
+                ActionKind::Cancel => 2,
+                ActionKind::Delete => 3,
+            },
+            filter: self.filter.to_string(),
+            flow: self.flow.map(|flow| flow.as_bytes().to_vec()),
+            failure: self.failure.map(|failure| failure.as_bytes().to_vec()),
+            by: self.by.to_string(),
+            began_at: self.began_at.0,
+            upto: self.upto,
+            place: self.place,
+            total: self.total,
+            done: self.done,
+            refused: self.refused,
+            ended_at: self.ended_at.map(|at| at.0),
+        }
+    }
+
+    fn from_message(key: ActionId, message: message::Action, _: Option<&Words>) -> Result<Self, Malformed> {
+        let kind = match message.kind {
+            1 => ActionKind::Retry,
+            2 => ActionKind::Cancel,
+            3 => ActionKind::Delete,
+            kind => return Err(Malformed(format!("an action of the unknown kind {kind}"))),
+        };
+        Ok(Self {
+            id: key,
+            kind,
+            filter: message.filter.into(),
+            flow: message.flow.map(|flow| id(&flow, FlowId::from_slice, "flow")).transpose()?,
+            failure: message.failure.map(|one| id(&one, FailureId::from_slice, "failure")).transpose()?,
+            by: message.by.into(),
+            began_at: Timestamp(message.began_at),
+            upto: message.upto,
+            place: message.place,
+            total: message.total,
+            done: message.done,
+            refused: message.refused,
+            ended_at: message.ended_at.map(Timestamp),
         })
     }
 }
