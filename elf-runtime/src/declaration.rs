@@ -1,6 +1,7 @@
 //! The declaration that an elf sends when it connects.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_proto::{limits, v1};
@@ -8,6 +9,7 @@ use prost::Message as _;
 use schemars::JsonSchema;
 use sha2::{Digest, Sha256};
 
+use crate::flow::to_wire;
 use crate::output::Output;
 use crate::schema::{OutputDeclaration, schema_of};
 
@@ -210,6 +212,32 @@ impl TaskDeclaration {
     #[must_use]
     pub fn signature(mut self, signature: impl Into<String>) -> Self {
         self.0.signature = signature.into();
+        self
+    }
+
+    /// Sets how long its jobs may wait to be begun, as far as they do not say ([`Job::queue_timeout`](crate::Job::queue_timeout)).
+    /// As all of its timeouts from 1 ms to 366 days: a broker refuses the elf otherwise.
+    #[must_use]
+    pub fn queue_timeout(self, timeout: Duration) -> Self {
+        self.change_timeouts(|timeouts| timeouts.queue = Some(to_wire(timeout)))
+    }
+
+    /// Sets how long one attempt of its jobs may run, as far as they do not say
+    /// ([`Job::run_timeout`](crate::Job::run_timeout)).
+    #[must_use]
+    pub fn run_timeout(self, timeout: Duration) -> Self {
+        self.change_timeouts(|timeouts| timeouts.run = Some(to_wire(timeout)))
+    }
+
+    /// Sets how long its jobs may take from submission to end, as far as they do not say
+    /// ([`Job::total_timeout`](crate::Job::total_timeout)).
+    #[must_use]
+    pub fn total_timeout(self, timeout: Duration) -> Self {
+        self.change_timeouts(|timeouts| timeouts.total = Some(to_wire(timeout)))
+    }
+
+    fn change_timeouts(mut self, change: impl FnOnce(&mut v1::Timeouts)) -> Self {
+        change(self.0.timeouts.get_or_insert_default());
         self
     }
 

@@ -11,6 +11,10 @@
 /// - may take the context of its attempt at any place, as a parameter of type `&TaskContext` or `TaskContext`;
 /// - may have defaults: with `#[task(default = expression)]` on a parameter a job may leave it out, and so it may one
 ///   whose type is an `Option`, which is `None` then;
+/// - may declare how long things may take with its jobs, as far as they do not say themselves: with
+///   `#[task(timeouts(queue = "1m", run = "10s", total = "1h"))]` on the method, each time from 1 ms to 366 days
+///   ([`Job::queue_timeout`](crate::Job::queue_timeout), [`Job::run_timeout`](crate::Job::run_timeout),
+///   [`Job::total_timeout`](crate::Job::total_timeout));
 /// - has no `Option<Option<T>>` or `Option<()>` in what it takes and returns: JSON has one null, and would lose a level;
 /// - returns a value that travels, or a `Result` of one with any error that turns into a `TaskError`.
 ///

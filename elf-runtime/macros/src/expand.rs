@@ -4,7 +4,7 @@ use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use crate::parse::{Input, MachineElf, Parameter, Source, Task, name_of};
+use crate::parse::{Input, MachineElf, Parameter, Source, Task, Timeouts, name_of};
 
 pub(crate) fn machine_elf(elf: &MachineElf) -> TokenStream {
     let block = &elf.block;
@@ -85,6 +85,13 @@ fn task_declaration(task: &Task) -> TokenStream {
         };
         quote_spanned!(ty.span()=> .#method::<#ty>(#name))
     });
+    let Timeouts { queue, run, total } = &task.timeouts;
+    let timeouts = [("queue_timeout", queue), ("run_timeout", run), ("total_timeout", total)];
+    let timeouts = timeouts.into_iter().filter_map(|(method, time)| {
+        let (method, nanos) = (Ident::new(method, Span::call_site()), (*time)?.as_nanos());
+        let nanos = Literal::u64_unsuffixed(u64::try_from(nanos).unwrap_or(u64::MAX));
+        Some(quote!(.#method(::core::time::Duration::from_nanos(#nanos))))
+    });
     let outputs = quote_spanned! {returns.span()=>
         .outputs::<<#returns as ::elf_runtime::TaskReturn>::Value>()
     };
@@ -93,6 +100,7 @@ fn task_declaration(task: &Task) -> TokenStream {
             .docs(#docs)
             .signature(#signature)
             #(#parameters)*
+            #(#timeouts)*
             #outputs
     }
 }

@@ -11,6 +11,10 @@ use syn::{
 use crate::source::pretty;
 use crate::{levels, source};
 
+mod timeouts;
+
+pub(crate) use timeouts::Timeouts;
+
 /// As in the contract: `mycelium_proto::limits`, which a macro need not depend on.
 const PARAMETERS_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 255;
@@ -45,6 +49,8 @@ pub(crate) struct Task {
     /// `#[deprecated]` and the documentation, for those who call it.
     pub(crate) lazy_attributes: Vec<Attribute>,
     pub(crate) inputs: Vec<Input>,
+    /// What it declares of how long things may take with its jobs.
+    pub(crate) timeouts: Timeouts,
     /// What it returns; `()` if it does not say.
     pub(crate) returns: Type,
 }
@@ -118,6 +124,9 @@ pub(crate) fn machine_elf(
     for item in &block.items {
         let ImplItem::Fn(method) = item else { continue };
         if !method.sig.ident.to_string().starts_with("task_") {
+            for attribute in method.attrs.iter().filter(|attribute| is_ours(attribute)) {
+                mistakes.at(attribute, "this method is no task: begin its name with `task_`");
+            }
             for input in &method.sig.inputs {
                 for attribute in input_attributes(input).iter().filter(|attribute| is_ours(attribute)) {
                     mistakes.at(
@@ -268,6 +277,7 @@ fn task(method: &ImplItemFn, sends_source: bool, mistakes: &mut Mistakes) -> Tas
             .cloned()
             .collect(),
         inputs,
+        timeouts: Timeouts::of(&method.attrs, mistakes),
         returns: match &signature.output {
             ReturnType::Default => syn::parse_quote!(()),
             ReturnType::Type(_, ty) => (**ty).clone(),
@@ -436,12 +446,13 @@ fn input_attributes(input: &FnArg) -> &[Attribute] {
     }
 }
 
-/// Takes `#[task(…)]` off the parameters, for the compiler does not know it, and silences lints that ask of a task what
-/// we do not allow: to borrow its arguments, or not to take `&self`.
+/// Takes `#[task(…)]` off the tasks and their parameters, for the compiler does not know it, and silences lints that ask of a
+/// task what we do not allow: to borrow its arguments, or not to take `&self`.
 struct WithoutOurs;
 
 impl VisitMut for WithoutOurs {
     fn visit_impl_item_fn_mut(&mut self, method: &mut ImplItemFn) {
+        method.attrs.retain(|attribute| !is_ours(attribute));
         if method.sig.ident.to_string().starts_with("task_") {
             method.attrs.push(syn::parse_quote! {
                 #[allow(

@@ -14,3 +14,4 @@ pub use job::Job;
 pub use recorder::Flow;
 pub(crate) use recording::Recording;
 pub(crate) use submission::Submission;
+pub(crate) use timeouts::to_wire;

@@ -17,6 +17,17 @@ impl<T: Output> Job<T> {
         self.change_timeouts(|timeouts| timeouts.queue = Some(to_wire(timeout)))
     }
 
+    /// How long one attempt of it may run, from when its task begins. One that takes longer is told to stop
+    /// ([`TaskContext::cancelled`](crate::TaskContext::cancelled)), dropped when its grace is over
+    /// ([`Worker::cancel_grace`](crate::Worker::cancel_grace)), and fails with the type `Timeout`, also if the task returns
+    /// within its grace. Unset: what the process declares that runs it, or else for ever.
+    ///
+    /// From 1 ms to 366 days; the submission is refused if it is not. To be called before the flow is submitted: later, the
+    /// next submission fails with [`AlreadySubmitted`](crate::ProblemKind::AlreadySubmitted).
+    pub fn run_timeout(self, timeout: Duration) -> Self {
+        self.change_timeouts(|timeouts| timeouts.run = Some(to_wire(timeout)))
+    }
+
     /// How long it may take from its submission to its end, with all attempts. If it has not ended by then it ends EXPIRED,
     /// wherever it stands; an elf that runs it is told to stop. Unset: what its task declares, or else for ever.
     ///
@@ -33,6 +44,6 @@ impl<T: Output> Job<T> {
 }
 
 /// What is longer than the contract can say is refused by the broker as the longest that it can say.
-fn to_wire(timeout: Duration) -> prost_types::Duration {
+pub(crate) fn to_wire(timeout: Duration) -> prost_types::Duration {
     timeout.try_into().unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
 }

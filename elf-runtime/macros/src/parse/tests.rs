@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
 
@@ -150,4 +152,58 @@ fn tokens_read_as_one_would_write_them() {
     ] {
         assert_eq!(pretty(spaced), expected);
     }
+}
+
+#[test]
+fn timeouts_are_read_and_what_is_no_time_is_told_where_it_stands() {
+    let mut elf = parse(
+        quote!(),
+        quote! {
+            impl A {
+                #[task(timeouts(queue = "1m 30s", run = "250ms"))]
+                #[task(timeouts())]
+                fn task_a(&self) {}
+            }
+        },
+    );
+    assert!(elf.is_err(), "nothing in it");
+    elf = parse(
+        quote!(),
+        quote! {
+            impl A {
+                #[task(timeouts(queue = "1m 30s", run = "250ms", total = "366d"))]
+                fn task_a(&self) {}
+                fn task_b(&self) {}
+            }
+        },
+    );
+    let elf = elf.unwrap();
+    let expected = Timeouts {
+        queue: Some(Duration::from_secs(90)),
+        run: Some(Duration::from_millis(250)),
+        total: Some(Duration::from_secs(366 * 86_400)),
+    };
+    assert_eq!((&elf.tasks[0].timeouts, &elf.tasks[1].timeouts), (&expected, &Timeouts::default()));
+    assert!(
+        !elf.block.to_token_stream().to_string().contains("timeouts"),
+        "the block has no attributes of ours"
+    );
+
+    let of = |attribute: TokenStream| messages(quote!(impl A { #attribute fn task_a(&self) {} }));
+    let no_time = "expected a time of 1 ms to 366 days as a text, such as `\"1h 30m\"` or `\"250ms\"`";
+    for no in [quote!(10), quote!("10"), quote!("0s"), quote!("-1s"), quote!("367d"), quote!("soon")] {
+        assert_eq!(of(quote!(#[task(timeouts(run = #no))])), [no_time], "{no}");
+    }
+    let unknown = "expected `queue`, `run` or `total`, each with a time such as `\"30s\"`";
+    assert_eq!(of(quote!(#[task(timeouts(walk = "1s"))])), [unknown]);
+    assert_eq!(of(quote!(#[task(timeouts(run = "1s", run = "2s"))])), ["this time is there twice"]);
+    assert_eq!(
+        of(quote!(#[task(timeouts(run = "1s"), timeouts(run = "2s"))])),
+        ["the timeouts are there twice"]
+    );
+    assert_eq!(of(quote!(#[task(timeout = "1s")])), ["expected `timeouts(…)`"]);
+    assert_eq!(of(quote!(#[task()])), ["expected `#[task(timeouts(run = \"10s\"))]`"]);
+    let no_task =
+        messages(quote!(impl A { fn task_a(&self) {} #[task(timeouts(run = "1s"))] fn b(&self) {} }));
+    assert_eq!(no_task, ["this method is no task: begin its name with `task_`"]);
 }

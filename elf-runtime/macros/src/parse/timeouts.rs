@@ -1,0 +1,82 @@
+//! Reads `timeouts(queue = "1m", run = "10s", …)`.
+
+use std::time::Duration;
+
+use syn::meta::ParseNestedMeta;
+use syn::{Attribute, Error, LitStr};
+
+use super::{Mistakes, is_ours};
+
+/// As in the contract.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// How long things may take with the jobs of a task, as it declares.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    pub(crate) queue: Option<Duration>,
+    pub(crate) run: Option<Duration>,
+    pub(crate) total: Option<Duration>,
+}
+
+impl Timeouts {
+    /// Those in the `#[task(…)]` of a task itself.
+    pub(super) fn of(attributes: &[Attribute], mistakes: &mut Mistakes) -> Self {
+        let mut timeouts = None;
+        for attribute in attributes.iter().filter(|attribute| is_ours(attribute)) {
+            let read = attribute.parse_nested_meta(|meta| {
+                if !meta.path.is_ident("timeouts") {
+                    return Err(meta.error("expected `timeouts(…)`"));
+                }
+                if timeouts.replace(Self::read(&meta)?).is_some() {
+                    return Err(meta.error("the timeouts are there twice"));
+                }
+                Ok(())
+            });
+            if let Err(error) = read {
+                mistakes.add(error);
+            } else if timeouts.is_none() {
+                mistakes.at(attribute, "expected `#[task(timeouts(run = \"10s\"))]`");
+            }
+        }
+        timeouts.unwrap_or_default()
+    }
+
+    /// Reads what stands in the parentheses.
+    fn read(list: &ParseNestedMeta<'_>) -> Result<Self, Error> {
+        let mut timeouts = Self::default();
+        list.parse_nested_meta(|meta| {
+            let place = match meta.path.get_ident().map(ToString::to_string).as_deref() {
+                Some("queue") => &mut timeouts.queue,
+                Some("run") => &mut timeouts.run,
+                Some("total") => &mut timeouts.total,
+                _ => {
+                    return Err(
+                        meta.error("expected `queue`, `run` or `total`, each with a time such as `\"30s\"`")
+                    );
+                }
+            };
+            let read = duration(&meta)?;
+            match place.replace(read) {
+                None => Ok(()),
+                Some(_) => Err(meta.error("this time is there twice")),
+            }
+        })?;
+        if timeouts == Self::default() {
+            return Err(list.error("expected at least one of `queue`, `run` and `total`"));
+        }
+        Ok(timeouts)
+    }
+}
+
+/// Reads `= "1h 30m"`.
+fn duration(meta: &ParseNestedMeta<'_>) -> Result<Duration, Error> {
+    const EXPECTED: &str =
+        "expected a time of 1 ms to 366 days as a text, such as `\"1h 30m\"` or `\"250ms\"`";
+    let value = meta.value()?;
+    let place = value.span();
+    let text: LitStr = value.parse().map_err(|_| Error::new(place, EXPECTED))?;
+    let read = humantime::parse_duration(&text.value()).ok();
+    let read = read.filter(|read| (SHORTEST..=LONGEST).contains(read));
+    read.ok_or_else(|| Error::new(place, EXPECTED))
+}
