@@ -12,8 +12,11 @@ use std::pin::Pin;
 use std::sync::Once;
 use std::task::{Context, Poll};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::frames::{Frame, frames_here};
 use crate::task_error::{TaskError, failure_type};
+use crate::threads::Busy;
 
 thread_local! {
     /// Whether this thread is running a task's code right now.
@@ -79,7 +82,13 @@ impl<F> Drop for CatchPanic<F> {
 pub(crate) async fn run_blocking<T: Send + 'static>(
     function: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, TaskError> {
-    match tokio::task::spawn_blocking(move || guarded(function)).await {
+    let busy = Busy::here();
+    let thread = tokio::task::spawn_blocking(move || {
+        let _busy = busy;
+        guarded(function)
+    });
+    // What was not begun when its attempt was given up never is.
+    match AbortOnDropHandle::new(thread).await {
         Ok(result) => result,
         Err(error) => Err(TaskError::of_runtime(
             failure_type::PANIC,

@@ -117,13 +117,15 @@ impl TaskContext {
         self.client.as_ref().ok_or_else(|| TaskError::of_runtime("NoClientError", message.to_owned()))
     }
 
-    /// Whether the attempt was cancelled. A long computation checks this now and then, and returns early.
+    /// Whether the attempt was cancelled, or its run timeout is over. A long computation checks this now and then, and returns
+    /// early.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.parts.cancellation.is_cancelled()
     }
 
-    /// Completes when the attempt is cancelled.
+    /// Completes when the attempt is cancelled, or its run timeout is over. A task that goes on after that is dropped when its
+    /// grace is over ([`Worker::cancel_grace`](crate::Worker::cancel_grace)).
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.

@@ -27,6 +27,7 @@ mod service;
 mod shutdown;
 mod task_error;
 mod tasks;
+mod threads;
 mod transport;
 mod type_name;
 mod value;

@@ -55,12 +55,12 @@ fn blob(name: v1::BlobRef) -> v1::Payload {
 
 fn assignment(job: &v1::Token, task: &str, parameter: &str, payload: v1::Payload) -> v1::Assignment {
     v1::Assignment {
-        priority: 0,
         token: Some(job.clone()),
         elf: "parrot".to_owned(),
         task: task.to_owned(),
         arguments: vec![v1::ArgumentValue { parameter: parameter.to_owned(), payload: Some(payload) }],
         flow_id: Bytes::from_static(&[7; 16]),
+        ..v1::Assignment::default()
     }
 }
 

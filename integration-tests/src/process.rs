@@ -117,6 +117,14 @@ impl ElfProcess {
         self.process.signal(Signal::SIGSTOP)
     }
 
+    /// Lets it go on, with SIGCONT.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::SIGCONT)
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Errors

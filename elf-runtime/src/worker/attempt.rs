@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mycelium_proto::v1;
 use tokio_util::sync::CancellationToken;
 
+use super::bounds::Bounds;
 use crate::ids::{FlowId, JobId};
 
 /// Which of the worker's elves.
@@ -44,6 +45,8 @@ pub(super) struct Work {
     /// As they came: some may have to be read first.
     pub(super) arguments: Vec<v1::ArgumentValue>,
     pub(super) cancel: CancellationToken,
+    /// How long it may take, if that is bounded.
+    pub(super) bounds: Option<Bounds>,
 }
 
 /// An attempt that runs.
@@ -65,12 +68,27 @@ pub(super) struct Finished {
     pub(super) ran: Option<Duration>,
     /// About how many bytes the outcome takes in a message.
     pub(super) bytes: usize,
+    /// Whether a thread has not let go of it: that is told by another of these.
+    pub(super) goes_on: bool,
+}
+
+/// What the log says of a task that does not stop.
+pub(super) const GOES_ON: &str = "a task goes on although it was told to stop and its grace is over: it blocks its thread, and \
+                                  its place is taken until it lets go; a long computation asks its context now and then \
+                                  whether it is cancelled";
+
+impl Finished {
+    /// What went on has let go. It had its outcome before.
+    pub(super) fn let_go(token: Token, serial: u64) -> Self {
+        let outcome = v1::outcome::Result::Cancelled(v1::AttemptCancelled {});
+        Self { token, serial, outcome, ran: None, bytes: 0, goes_on: false }
+    }
 }
 
 impl Work {
     /// The attempt ends without having been started.
     pub(super) fn unstarted(&self, outcome: v1::outcome::Result) -> Finished {
-        Finished { token: self.token, serial: self.serial, outcome, ran: None, bytes: 0 }
+        Finished { token: self.token, serial: self.serial, outcome, ran: None, bytes: 0, goes_on: false }
     }
 }
 

@@ -11,9 +11,10 @@ use mycelium_proto::v1::{self, connect_response};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Counts;
+use super::bounds::Limits;
 use super::executor::Executor;
 use super::intervals::{Intervals, Silence};
-use super::ledger::{Actions, Ledger};
+use super::ledger::{Actions, Ledger, Unwanted};
 use super::pulse::Pulse;
 use super::shared::{Shared, Writer};
 use super::starts::Starts;
@@ -57,6 +58,10 @@ pub(super) struct Connection {
     /// How long the broker said that it may take, if the broker was the first to want it.
     pub(super) told_to_leave_within: Arc<OnceLock<Duration>>,
     pub(super) on_ready: Option<OnReady>,
+    /// What attempts may take.
+    pub(super) limits: Arc<Limits>,
+    /// How long a task may go on that was told to stop.
+    pub(super) cancel_grace: Duration,
     /// How long the broker may be silent, once it has been heard.
     pub(super) silence_max: Option<Duration>,
 }
@@ -79,9 +84,11 @@ impl Connection {
         let (drain, abandon, give_up) = (self.drain.clone(), self.abandon.clone(), self.give_up.clone());
         let grace = Grace { own: self.drain_grace, told: Arc::clone(&self.told_to_leave_within) };
         let shared = Arc::clone(&self.shared);
+        let (limits, cancel_grace) = (Arc::clone(&self.limits), self.cancel_grace);
         let result = tokio::select! {
             biased;
             result = self.stay_connected() => result,
+            never = limits.watch(&shared, cancel_grace) => match never {},
             never = pulse.watch(|late_by| shared.on_late(late_by)) => match never {},
             never = give_up_in_time(drain, abandon, &grace, give_up) => match never {},
         };
@@ -387,8 +394,9 @@ impl Connection {
     fn perform(&self, actions: Actions) {
         let Actions { start, cancel, recall, wake_writer } = actions;
         if !cancel.is_empty() {
-            for token in &cancel {
-                token.cancel();
+            for Unwanted { token, serial, cancel } in &cancel {
+                cancel.cancel();
+                self.limits.stop(*token, *serial, self.cancel_grace);
             }
             for executor in &self.executors {
                 executor.sweep_cancelled();

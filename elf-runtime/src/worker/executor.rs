@@ -10,7 +10,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::attempt::{Finished, Started, Token, Work};
+use super::attempt::{Finished, GOES_ON, Started, Token, Work};
+use super::bounds::{Bounded, Limits, Watched};
 use super::starts::Places;
 use crate::call::{TaskCall, TaskOutputs};
 use crate::client::Mycelium;
@@ -19,6 +20,7 @@ use crate::error::Error;
 use crate::service::{self, BoxElfService, TaskRequest};
 use crate::task_error::{TaskError, failure_type};
 use crate::tasks::Task;
+use crate::threads::Threads;
 
 /// How much of a failure's message goes into a log, in bytes.
 const MESSAGE_LOGGED_BYTES: usize = 2 * 1024;
@@ -83,6 +85,7 @@ pub(super) struct ExecutorParts {
     pub(super) concurrency: usize,
     pub(super) cancel_grace: Duration,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) limits: Arc<Limits>,
     /// What tasks reach through their context.
     pub(super) client: Mycelium,
     /// Where tasks run: the runtime of the worker's caller.
@@ -106,7 +109,7 @@ impl Executor {
         }
         for place in new {
             // Each ends when there is no work, and cancels no attempt before its grace is over.
-            let runner = Runner { executor: Arc::clone(self), place, owes: None };
+            let runner = Runner { executor: Arc::clone(self), place, owes: None, threads: Arc::default() };
             Task::spawn(&self.parts.runtime, "runner of attempts", runner.run(), || ()).detach();
         }
     }
@@ -200,8 +203,9 @@ impl Executor {
         );
     }
 
-    async fn attempt(&self, work: Work) -> outcome::Result {
-        let Work { token, serial: _, elf: _, priority: _, task, flow_id, arguments, cancel } = work;
+    /// Runs an attempt, whose blocking code runs on these threads.
+    async fn attempt(&self, work: Work, threads: &Arc<Threads>) -> outcome::Result {
+        let Work { token, serial, elf: _, priority: _, task, flow_id, arguments, cancel, bounds } = work;
         if cancel.is_cancelled() {
             return outcome::Result::Cancelled(v1::AttemptCancelled {});
         }
@@ -215,31 +219,41 @@ impl Executor {
             },
             () = cancel.cancelled() => return outcome::Result::Cancelled(v1::AttemptCancelled {}),
         };
+        let elf = &self.parts.name;
+        let watched = bounds.map(|bounds| {
+            let (elf, task, cancel) = (Arc::clone(elf), Arc::clone(&task), cancel.clone());
+            self.parts.limits.begin(Bounded { bounds, token, serial, elf, task, cancel })
+        });
         let call = TaskCall::new(&*task, arguments);
         let context = TaskContext::new(TaskContextParts {
             job_id: token.job_id,
             flow_id,
             attempt: token.attempt,
-            elf: Arc::clone(&self.parts.name),
-            task,
+            elf: Arc::clone(elf),
+            task: Arc::clone(&task),
             cancellation: cancel.clone(),
         })
         .with_client(self.parts.client.clone());
-        tokio::select! {
+        let attempt = service::run_attempt(self.parts.service.clone(), TaskRequest { call, context });
+        let returned = tokio::select! {
             biased;
-            result = service::run_attempt(self.parts.service.clone(), TaskRequest { call, context }) => match result {
-                Ok(outputs) => self.store(outputs, &cancel).await,
-                // What a task that was told to stop makes of it is not worth a failure.
-                Err(_) if cancel.is_cancelled() => outcome::Result::Cancelled(v1::AttemptCancelled {}),
-                Err(error) => outcome::Result::Failure(error.into()),
-            },
+            returned = Arc::clone(threads).scope(attempt) => Some(returned),
             () = async {
                 cancel.cancelled().await;
                 tokio::time::sleep(self.parts.cancel_grace).await;
             } => {
-                tracing::warn!("task did not stop in time when it was cancelled, and is dropped");
-                outcome::Result::Cancelled(v1::AttemptCancelled {})
+                tracing::warn!("task did not stop in time when it was told to, and is dropped");
+                None
             }
+        };
+        if let Some(overrun) = watched.and_then(Watched::end) {
+            return outcome::Result::Failure(overrun.failure(elf, &task));
+        }
+        match returned {
+            Some(Ok(outputs)) => self.store(outputs, &cancel).await,
+            Some(Err(error)) if !cancel.is_cancelled() => outcome::Result::Failure(error.into()),
+            // What a task that was told to stop makes of it is not worth a failure.
+            Some(Err(_)) | None => outcome::Result::Cancelled(v1::AttemptCancelled {}),
         }
     }
 
@@ -266,6 +280,8 @@ struct Runner {
     place: usize,
     /// The attempt it runs, which has no outcome yet.
     owes: Option<Started>,
+    /// On which its attempts run blocking code.
+    threads: Arc<Threads>,
 }
 
 impl Runner {
@@ -281,19 +297,21 @@ impl Runner {
                 task = %work.task,
             );
             let task = Arc::clone(&work.task);
-            let outcome = self.executor.attempt(work).instrument(span).await;
+            let outcome = self.executor.attempt(work, &self.threads).instrument(span).await;
             if let outcome::Result::Failure(failure) = &outcome {
                 self.executor.log_failure(failure, token, &task);
             }
             let bytes = bytes_of(&outcome);
-            self.executor.parts.outbox.put(Finished {
-                token,
-                serial,
-                outcome,
-                ran: Some(at.elapsed()),
-                bytes,
-            });
+            let goes_on = self.threads.are_busy();
+            let ran = Some(at.elapsed());
+            self.executor.parts.outbox.put(Finished { token, serial, outcome, ran, bytes, goes_on });
             self.owes = None;
+            if goes_on {
+                let job_id = token.job_id;
+                tracing::warn!(%job_id, attempt = token.attempt, "{}", GOES_ON);
+                self.threads.free().await;
+                self.executor.parts.outbox.put(Finished::let_go(token, serial));
+            }
             // Tasks that never wait would keep everything else off this thread.
             tokio::task::coop::consume_budget().await;
         }
@@ -312,7 +330,7 @@ impl Drop for Runner {
             let outcome =
                 outcome::Result::Failure(TaskError::of_runtime(failure_type::PANIC, message).into());
             let (ran, bytes) = (Some(at.elapsed()), bytes_of(&outcome));
-            self.executor.parts.outbox.put(Finished { token, serial, outcome, ran, bytes });
+            self.executor.parts.outbox.put(Finished { token, serial, outcome, ran, bytes, goes_on: false });
         }
         self.executor.queue().places.give_back(self.place);
         self.executor.start([]);

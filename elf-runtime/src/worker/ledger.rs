@@ -17,6 +17,7 @@ use mycelium_proto::v1::{self, outcome};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Counts, ElfIndex, Finished, Started, Token, Work};
+use super::bounds::Bounds;
 use super::identity::Identity;
 use crate::ids::FlowId;
 
@@ -35,6 +36,10 @@ pub(super) struct ElfAccount {
     pub(super) tasks: HashMap<String, Arc<str>>,
     /// How many attempts it holds that are not finished. Never more than `window`.
     pub(super) unfinished: u32,
+    /// How many attempts go on that are not held any more: their places are taken.
+    pub(super) occupied: u32,
+    /// How many of those the broker was told of.
+    pub(super) occupied_told: u32,
 }
 
 /// What the session is resumed with.
@@ -100,11 +105,27 @@ pub(super) struct Actions {
     /// Attempts to start, in this order.
     pub(super) start: Vec<Work>,
     /// Attempts that are no longer wanted.
-    pub(super) cancel: Vec<CancellationToken>,
+    pub(super) cancel: Vec<Unwanted>,
     /// Attempts to be given back, unless they were started.
     pub(super) recall: HashSet<Token>,
     /// There may be something new to send.
     pub(super) wake_writer: bool,
+}
+
+/// An attempt that is not held any more, and goes on.
+#[derive(Debug)]
+struct GoingOn {
+    elf: ElfIndex,
+    /// Whether the log has said so.
+    is_logged: bool,
+}
+
+/// An attempt that is no longer wanted.
+#[derive(Debug)]
+pub(super) struct Unwanted {
+    pub(super) token: Token,
+    pub(super) serial: u64,
+    pub(super) cancel: CancellationToken,
 }
 
 /// See the module.
@@ -114,6 +135,9 @@ pub(super) struct Ledger {
     elves: Vec<ElfAccount>,
     elf_by_name: HashMap<Arc<str>, ElfIndex>,
     held: HashMap<Token, Held>,
+    /// Attempts that had no outcome when they were dropped, or that go on although they have one: by their serial numbers.
+    /// What was not started leaves here at once.
+    going_on: HashMap<u64, GoingOn>,
     /// Finished attempts whose outcome was not sent on this stream, oldest first. May name attempts that were
     /// dropped since.
     unsent: VecDeque<Token>,
@@ -276,6 +300,7 @@ impl Ledger {
         self.serial_last += 1;
         let serial = self.serial_last;
         let cancel = CancellationToken::new();
+        let bounds = Bounds::of(&assignment);
         self.held.insert(token, Held::Open { serial, elf, cancel: cancel.clone() });
         let task = match account.tasks.get(assignment.task.as_str()) {
             Some(task) => Arc::clone(task),
@@ -292,6 +317,7 @@ impl Ledger {
             flow_id: FlowId::try_from(assignment.flow_id.as_ref()).unwrap_or(FlowId::from_bytes([0; 16])),
             arguments: assignment.arguments,
             cancel,
+            bounds,
         });
     }
 
@@ -323,7 +349,9 @@ impl Ledger {
         let tokens = cancel.tokens.iter().filter_map(Token::from_wire);
         let cancel = tokens
             .filter_map(|token| match self.held.get(&token) {
-                Some(Held::Open { cancel, .. }) => Some(cancel.clone()),
+                Some(Held::Open { serial, cancel, .. }) => {
+                    Some(Unwanted { token, serial: *serial, cancel: cancel.clone() })
+                }
                 Some(Held::Finished { .. }) | None => None,
             })
             .collect();
@@ -334,17 +362,60 @@ impl Ledger {
         Actions { recall: recall.tokens.iter().filter_map(Token::from_wire).collect(), ..Actions::default() }
     }
 
+    /// An attempt goes on although it was told to stop and its grace is over. It ends with this failure now, if it is that
+    /// which it was told to stop for. Says whether that is news, as far as is known.
+    pub(super) fn on_went_on(
+        &mut self,
+        token: Token,
+        serial: u64,
+        failure: Option<(v1::Failure, Duration)>,
+    ) -> bool {
+        match self.held.get(&token) {
+            Some(&Held::Open { serial: held, elf, .. }) if held == serial => {
+                if let Some((failure, ran)) = failure {
+                    let bytes = prost::Message::encoded_len(&failure);
+                    self.finish(token, elf, outcome::Result::Failure(failure), Some(ran), bytes);
+                    self.goes_on(serial, elf, true);
+                }
+                true
+            }
+            Some(Held::Open { .. } | Held::Finished { .. }) | None => {
+                let going_on = self.going_on.get_mut(&serial);
+                going_on.is_some_and(|going_on| !std::mem::replace(&mut going_on.is_logged, true))
+            }
+        }
+    }
+
+    /// An attempt is not held any more, and goes on.
+    fn goes_on(&mut self, serial: u64, elf: ElfIndex, is_logged: bool) {
+        if self.going_on.insert(serial, GoingOn { elf, is_logged }).is_none() {
+            self.elves[elf as usize].occupied += 1;
+        }
+    }
+
     /// Takes the outcomes of attempts. Those of attempts that were dropped meanwhile are discarded.
     pub(super) fn on_finished(&mut self, finished: impl IntoIterator<Item = Finished>) {
-        for Finished { token, serial, outcome, ran, bytes } in finished {
+        for Finished { token, serial, outcome, ran, bytes, goes_on } in finished {
+            if !self.going_on.is_empty() && !goes_on {
+                self.let_go(serial);
+            }
             match self.held.get(&token) {
                 Some(&Held::Open { serial: held, elf, .. }) if held == serial => {
                     self.finish(token, elf, outcome, ran, bytes);
+                    if goes_on {
+                        self.goes_on(serial, elf, true);
+                    }
                 }
                 Some(Held::Open { .. } | Held::Finished { .. }) | None => {
                     tracing::debug!(job_id = %token.job_id, attempt = token.attempt, "outcome is no longer wanted");
                 }
             }
+        }
+    }
+
+    fn let_go(&mut self, serial: u64) {
+        if let Some(GoingOn { elf, .. }) = self.going_on.remove(&serial) {
+            self.elves[elf as usize].occupied -= 1;
         }
     }
 
@@ -362,11 +433,12 @@ impl Ledger {
     }
 
     /// Drops an attempt without a report. Returns what stops it if it is open.
-    fn forget(&mut self, token: &Token) -> Option<CancellationToken> {
+    fn forget(&mut self, token: &Token) -> Option<Unwanted> {
         match self.held.remove(token)? {
-            Held::Open { elf, cancel, .. } => {
+            Held::Open { serial, elf, cancel } => {
                 self.elves[elf as usize].unfinished -= 1;
-                Some(cancel)
+                self.goes_on(serial, elf, false);
+                Some(Unwanted { token: *token, serial, cancel })
             }
             Held::Finished { .. } => None,
         }

@@ -1,6 +1,7 @@
 //! The worker: serves elves, runs their jobs, and delivers every outcome to the broker.
 
 mod attempt;
+mod bounds;
 mod connection;
 mod executor;
 mod fit;
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
 
+use self::bounds::Limits;
 use self::connection::{Connection, OnReady};
 use self::executor::{Executor, ExecutorParts, Outbox};
 use self::fit::{fit_elf, fit_hello};
@@ -43,7 +45,7 @@ const PREFETCH_DEFAULT: u32 = 512;
 /// How long a worker that is to stop waits for its tasks, unless set otherwise.
 const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 /// How long a task that was cancelled may go on, unless set otherwise.
-const CANCEL_GRACE_DEFAULT: Duration = Duration::from_secs(10);
+const CANCEL_GRACE_DEFAULT: Duration = Duration::from_secs(5);
 
 impl Mycelium {
     /// Begins to set up a worker: a process that serves elves.
@@ -191,8 +193,12 @@ impl Worker {
         self
     }
 
-    /// How long a task may go on after its cancellation, before its future is dropped. Default: 10 s. A blocking
-    /// task cannot be stopped from outside: it no longer counts then, but its thread goes on.
+    /// How long a task may go on after its cancellation, or when its run timeout is over, before its future is dropped.
+    /// Default: 5 s; shorter than the margin with which the broker stands behind run timeouts (15 s unless set otherwise).
+    ///
+    /// A task that burns CPU, or blocks its thread (one that is not `async` does), cannot be stopped from outside. Its job goes
+    /// on without it, and its place is taken until its thread lets go: this elf runs so many jobs less at once, the broker
+    /// knows that, and the log says so.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.cancel_grace = grace;
         self
@@ -284,7 +290,7 @@ impl Worker {
             let message = format!("its build id has more than {max} bytes, or control characters");
             return Err(Error::InvalidWorker { message });
         }
-        let outbox = Arc::new(Outbox::default());
+        let (outbox, limits) = (Arc::new(Outbox::default()), Arc::new(Limits::default()));
         let mut accounts = Vec::with_capacity(others.len());
         let mut executors = Vec::with_capacity(others.len());
         for served in others {
@@ -295,6 +301,7 @@ impl Worker {
                 concurrency: account.concurrency as usize,
                 cancel_grace,
                 outbox: Arc::clone(&outbox),
+                limits: Arc::clone(&limits),
                 client: mycelium.clone(),
                 runtime: Handle::current(),
             }));
@@ -307,6 +314,8 @@ impl Worker {
             line: ElfLine::new(mycelium.url())?,
             shared: Shared::new(ledger, outbox),
             executors,
+            limits,
+            cancel_grace,
             drain,
             abandon,
             give_up: CancellationToken::new(),
@@ -378,6 +387,8 @@ impl Served {
             window,
             concurrency,
             unfinished: 0,
+            occupied: 0,
+            occupied_told: 0,
         })
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures::Stream;
 use mycelium_proto::v1;
 
-use super::attempt::Finished;
+use super::attempt::{Finished, GOES_ON, Token};
 use super::executor::Outbox;
 use super::ledger::Ledger;
 
@@ -28,6 +28,14 @@ impl Shared {
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An attempt goes on although its grace is over. The log says so once.
+    pub(super) fn on_went_on(&self, token: Token, serial: u64, failure: Option<(v1::Failure, Duration)>) {
+        if self.ledger().on_went_on(token, serial, failure) {
+            self.outbox.writer.wake();
+            tracing::warn!(job_id = %token.job_id, attempt = token.attempt, "{}", GOES_ON);
+        }
     }
 
     /// The runtime that tasks run on is late, or is no longer. The log says so once each time, the broker is told again

@@ -238,7 +238,7 @@ pub fn declaration(elf: &str, parameters: &[&str], outputs: &[&str]) -> v1::ElfD
 
 /// The `Hello` of a new process that serves one elf, and speaks the newest version of the protocol.
 pub fn hello(declaration: v1::ElfDeclaration, window: u32) -> v1::Hello {
-    let windows = vec![v1::SetWindow { elf: declaration.name.clone(), window, concurrency: 0 }];
+    let windows = vec![v1::SetWindow { elf: declaration.name.clone(), window, concurrency: 0, occupied: 0 }];
     v1::Hello {
         protocol_min: PROTOCOL_VERSION,
         protocol_max: PROTOCOL_VERSION,
@@ -379,7 +379,7 @@ impl WireElf {
     /// # Errors
     /// If the stream has ended.
     pub async fn set_window(&mut self, elf: &str, window: u32) -> anyhow::Result<u64> {
-        let window = v1::SetWindow { elf: elf.to_owned(), window, concurrency: 0 };
+        let window = v1::SetWindow { elf: elf.to_owned(), window, concurrency: 0, occupied: 0 };
         self.say(connect_request::Kind::SetWindow(window)).await
     }
 

@@ -71,6 +71,7 @@ async fn nonsense_on_a_stream_is_answered_with_a_fault_and_the_stream_goes_on() 
                 elf: "liar".to_owned(),
                 window: WINDOW_MAX + 1,
                 concurrency: 0,
+                occupied: 0,
             }),
             reason::INVALID_FIELD,
         ),
@@ -338,7 +339,8 @@ async fn a_hello_that_cannot_be_right_opens_no_session() -> anyhow::Result<()> {
         change(&mut declaration.tasks[0]);
         v1::Hello { elves: vec![declaration], windows: Vec::new(), ..hello() }
     };
-    let window = |name: &str, window| v1::SetWindow { elf: name.to_owned(), window, concurrency: 0 };
+    let window =
+        |name: &str, window| v1::SetWindow { elf: name.to_owned(), window, concurrency: 0, occupied: 0 };
     let many = (0..=ELVES_PER_SESSION_MAX).map(|n| wire::declaration(&format!("e{n}"), &[], &[])).collect();
     let malformed: Vec<(v1::Hello, &str)> = vec![
         (v1::Hello { instance_id: short.clone(), ..hello() }, "hello.instance_id"),

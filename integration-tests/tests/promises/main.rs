@@ -46,6 +46,7 @@ mod pauses;
 mod poison;
 mod python;
 mod reflection;
+mod run_timeouts;
 mod rust_types;
 mod session_secrets;
 mod sessions;

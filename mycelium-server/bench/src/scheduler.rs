@@ -62,7 +62,7 @@ impl Scheduler {
         let offer = ElfOffer {
             elf: scheduler.elf.clone(),
             tasks: vec![TaskOffer { task: scheduler.task.clone(), revision, signature, policy: None }],
-            window: Window { jobs: WINDOW, concurrency: 8 },
+            window: Window { jobs: WINDOW, concurrency: 8, occupied: 0 },
         };
         let hello = Hello {
             knows_recall: false,

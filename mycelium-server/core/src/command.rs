@@ -389,6 +389,16 @@ pub struct Window {
     pub jobs: u32,
     /// How many it runs at once, starting them in the order of assignment; 0 if not known.
     pub concurrency: u32,
+    /// In how many of those places something goes on that is over, and that it cannot stop.
+    pub occupied: u32,
+}
+
+impl Window {
+    /// How many it can run at once as it stands; `None` if that is not known.
+    pub(crate) fn places(self) -> Option<u32> {
+        let known = Some(self.concurrency).filter(|concurrency| *concurrency > 0);
+        known.map(|concurrency| concurrency.saturating_sub(self.occupied))
+    }
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -396,7 +406,7 @@ impl Window {
     /// Under this configuration.
     pub(crate) fn as_if(self, config: &crate::Config) -> Self {
         let more = u32::from(config.leaves_out(crate::PlantedBug::WindowExceeded) && self.jobs > 0);
-        Self { jobs: self.jobs + more, concurrency: self.concurrency + more }
+        Self { jobs: self.jobs + more, concurrency: self.concurrency + more, ..self }
     }
 }
 

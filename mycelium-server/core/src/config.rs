@@ -16,6 +16,9 @@ pub struct Config {
     /// How many of a job's attempts may end because their elf was lost while nothing else ran there; with the last one the
     /// job ends FAILED. Default: 2.
     pub elves_lost_max: u32,
+    /// How much longer than it may an attempt runs before the core ends it: its process ends it before, if it can. Default:
+    /// 15 s.
+    pub run_margin: Duration,
     /// How many unfinished jobs there may be, those of unsealed submissions included. Default: 10,000,000.
     pub unfinished_max: u64,
     /// How long a submission of several parts is kept without a further part. Default: 10 minutes.
@@ -47,6 +50,7 @@ impl Default for Config {
             lease_after_reset: Duration::from_secs(6),
             secrets_required: false,
             elves_lost_max: 2,
+            run_margin: Duration::from_secs(15),
             unfinished_max: 10_000_000,
             submission_idle_max: Duration::from_secs(10 * 60),
             finished_kept: 65_536,
@@ -120,6 +124,10 @@ pub enum PlantedBug {
     WaitNotFound,
     /// Jobs expire a second before their time.
     ExpiresEarly,
+    /// An attempt is ended by the core at half of the time that it may run.
+    RunEndedEarly,
+    /// The outcome of an attempt that the core has ended by time is taken.
+    OverrunTaken,
     /// A stream that the shell has ended shortens the lease as one that broke.
     LeaseShortenedByShell,
     /// A job is taken in that depends on one whose flow is being deleted, or is a stub.

@@ -220,7 +220,7 @@ impl Core {
         while budget > 0
             && let Some(key) = self.timers.pop_due(now.steady)
         {
-            budget -= usize::from(matches!(key, TimerKey::Queue(_) | TimerKey::Total(_)));
+            budget -= usize::from(matches!(key, TimerKey::Queue(_) | TimerKey::Total(_) | TimerKey::Run(_)));
             match key {
                 TimerKey::Lease(session) => {
                     self.serving().end_session(now, session, SessionEnd::Lost, effects);
@@ -230,6 +230,7 @@ impl Core {
                 TimerKey::Pause(job) => self.graph().end_pause(job),
                 TimerKey::Queue(job) => self.cancelling().queue_time_ends(now, job),
                 TimerKey::Total(job) => self.cancelling().total_time_ends(now, job),
+                TimerKey::Run(job) => self.serving().run_time_ends(now, job),
                 TimerKey::Idle(submission) => self.submitting().begin_drop(submission, None),
             }
         }

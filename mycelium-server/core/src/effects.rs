@@ -269,6 +269,10 @@ pub struct Assignment {
     /// they are put together, and an attempt that does not fit is given back by
     /// [`Unfit`](crate::command::Command::Unfit).
     pub is_judged: bool,
+    /// How long it may run, from its start, if there is a bound.
+    pub run_timeout: Option<Duration>,
+    /// How long it may run without a report of progress, if there is a bound.
+    pub progress_timeout: Option<Duration>,
 }
 
 /// Something to compute before a job can go on.

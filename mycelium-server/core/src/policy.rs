@@ -50,6 +50,16 @@ pub struct Timeouts {
     pub progress: Option<Duration>,
 }
 
+impl Timeouts {
+    /// How long one attempt of a job may take that says this itself, if the process that runs it declares that: only the
+    /// times of an attempt, the others are open.
+    pub(crate) fn of_attempt(own: Option<&Self>, declared: Option<&Self>) -> Self {
+        let of = |time: fn(&Self) -> Option<Duration>| own.and_then(time).or_else(|| declared.and_then(time));
+        let (run, progress) = (of(|timeouts| timeouts.run), of(|timeouts| timeouts.progress));
+        Self { run, progress, ..Self::default() }
+    }
+}
+
 /// A policy of unfinished jobs, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyRecord {

@@ -12,7 +12,7 @@ use crate::ids::{AssignNumber, Clocks, InstanceId, JobId, SecretDigest, SessionI
 use crate::image::{AttemptEnd, SessionRecord};
 use crate::index::{ElfIdx, SessionIdx, Slot};
 use crate::outbox::Outbox;
-use crate::sessions::{Declared, Held, Session, Sessions};
+use crate::sessions::{Declared, DeclaredTask, Held, Session, Sessions};
 use crate::suspicion::Loss;
 use crate::timers::TimerKey;
 
@@ -21,6 +21,7 @@ mod delayed;
 mod drain;
 mod isolate;
 mod outcomes;
+mod overrun;
 mod place;
 mod recall;
 mod starts;
@@ -102,6 +103,7 @@ impl Serving<'_> {
         self.sessions.set_knows_drain(session, knows_drain);
         self.sessions.set_build(session, build);
         self.set_offers(session, elves);
+        self.time_runs(now, session);
         self.sessions.set_connected(self.graph.jobs, session, true);
         self.recall_paused(now, session);
         self.tell_to_drain(now, session, effects);
@@ -174,8 +176,11 @@ impl Serving<'_> {
             let elf = jobs.serve(&offer.elf, id, session);
             unused.remove(&elf);
             let (declaration, tasks) = jobs.names_mut().use_declaration(elf, &offer.tasks);
-            let revisions = offer.tasks.iter().map(|offer| offer.revision);
-            let declared = Declared { declaration, revisions: tasks.into_iter().zip(revisions).collect() };
+            let of_tasks = offer
+                .tasks
+                .into_iter()
+                .map(|offer| DeclaredTask { revision: offer.revision, policy: offer.policy });
+            let declared = Declared { declaration, tasks: tasks.into_iter().zip(of_tasks).collect() };
             let window = offer.window;
             #[cfg(feature = "planted-bugs")]
             let window = window.as_if(self.graph.config);

@@ -17,7 +17,7 @@ mod drain;
 mod offer;
 mod pace;
 
-pub(crate) use offer::{Declared, Offer};
+pub(crate) use offer::{Declared, DeclaredTask, Offer};
 
 mod isolation;
 

@@ -58,7 +58,7 @@ pub(crate) fn offer(window: u32, concurrency: u32) -> ElfOffer {
     ElfOffer {
         elf: Arc::from("elf"),
         tasks: vec![task_offer("task_run", &[], &[])],
-        window: Window { jobs: window, concurrency },
+        window: Window { jobs: window, concurrency, occupied: 0 },
     }
 }
 

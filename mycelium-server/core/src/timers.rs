@@ -22,6 +22,8 @@ pub(crate) enum TimerKey {
     Queue(Slot),
     /// A job has not ended in time.
     Total(Slot),
+    /// An attempt has run for longer than it may, and its process has not ended it.
+    Run(Slot),
     /// A submission has waited too long for its next part.
     Idle(SubmissionIdx),
 }
@@ -35,6 +37,7 @@ impl TimerKey {
             | Self::Pause(_)
             | Self::Queue(_)
             | Self::Total(_)
+            | Self::Run(_)
             | Self::Idle(_) => false,
         }
     }
@@ -42,7 +45,12 @@ impl TimerKey {
     /// Whether the time in which the shell stood still does not count for it.
     fn stands_still(self) -> bool {
         match self {
-            Self::Lease(_) | Self::Unconfirmed(_) | Self::Waits | Self::Pause(_) | Self::Idle(_) => true,
+            Self::Lease(_)
+            | Self::Unconfirmed(_)
+            | Self::Waits
+            | Self::Pause(_)
+            | Self::Run(_)
+            | Self::Idle(_) => true,
             Self::Queue(_) | Self::Total(_) => false,
         }
     }

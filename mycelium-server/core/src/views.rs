@@ -179,8 +179,10 @@ pub struct InstanceView {
     pub draining: bool,
     /// How many jobs of the elf it may hold; 0 while it drains.
     pub window: u32,
-    /// How many it holds, cancelled ones that it has not let go of included.
+    /// How many it holds, those that are over for their job and that it has not let go of included.
     pub held: u32,
+    /// In how many of its places something goes on that is over for its job: as it says, and of what it holds.
+    pub occupied: u32,
 }
 
 /// The core at a glance.

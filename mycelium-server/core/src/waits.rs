@@ -186,7 +186,7 @@ impl Places<'_> {
                 }
                 continue;
             }
-            let Window { jobs, concurrency } = offer.window;
+            let Window { jobs, concurrency, .. } = offer.window;
             let places = if bound_to.is_some() { concurrency } else { concurrency.min(jobs) };
             let places = usize::try_from(places).unwrap_or(usize::MAX);
             let before = holders.len();

@@ -296,7 +296,7 @@ impl Pair {
             }),
             Step::SetWindow(number, jobs) => nth(&sessions, number).map(|session| {
                 self.model.sessions.get_mut(&session).unwrap().window = jobs;
-                let window = Window { jobs, concurrency: 1 };
+                let window = Window { jobs, concurrency: 1, occupied: 0 };
                 Command::SetWindow { session: SessionId(session), elf: Arc::from("elf"), window }
             }),
             Step::End(number, how) => self.end(number, how),
@@ -463,7 +463,7 @@ impl Pair {
         let offer = ElfOffer {
             elf: Arc::from("elf"),
             tasks: offered.map(|(_, name)| task_offer(name, tasks & REQUIRES != 0)).collect(),
-            window: Window { jobs: window, concurrency: 1 },
+            window: Window { jobs: window, concurrency: 1, occupied: 0 },
         };
         let mut instance = [0; 16];
         instance[..8].copy_from_slice(&session.to_be_bytes());

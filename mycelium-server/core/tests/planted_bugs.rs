@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mycelium_core::PlantedBug;
 
 /// The clean build passes these many seeds in `simulation.rs`.
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 32;
 
 fn is_found(bug: PlantedBug) {
     let finds = |seed: &u64| {
@@ -58,6 +58,16 @@ fn a_lease_that_is_shorter_because_the_broker_has_ended_the_stream_is_found() {
 #[test]
 fn a_job_that_expires_early_is_found() {
     is_found(PlantedBug::ExpiresEarly);
+}
+
+#[test]
+fn an_attempt_that_is_ended_before_its_time_is_found() {
+    is_found(PlantedBug::RunEndedEarly);
+}
+
+#[test]
+fn an_outcome_that_comes_after_its_time_and_is_taken_is_found() {
+    is_found(PlantedBug::OverrunTaken);
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn every_promise_holds_whatever_goes_wrong() {
         return;
     }
     let (mut jobs, mut batches, mut rebuilds) = (0, 0, 0);
-    for seed in 0..number("SIM_SEEDS").unwrap_or(24) {
+    for seed in 0..number("SIM_SEEDS").unwrap_or(32) {
         println!("replay with SIM_SEED={seed}");
         let outcome = sim::run(seed, false, |_| {});
         jobs += outcome.jobs;

@@ -120,6 +120,11 @@ fn end(
             let failure = FailureBody::elves_lost(times, *elves_lost, &beside);
             End::Failed(add_failure(failure.in_task(&head.elf, &head.task, None), finished, built))
         }
+        End::Failed(FailedBy::TimedOut(run)) => {
+            let FinishedJob { head, .. } = finished;
+            let failure = FailureBody::timed_out(run).in_task(&head.elf, &head.task, None);
+            End::Failed(add_failure(failure, finished, built))
+        }
         End::UpstreamFailed(cause) => End::UpstreamFailed(cause),
         End::Cancelled => End::Cancelled,
         End::Expired(why) => End::Expired(why),

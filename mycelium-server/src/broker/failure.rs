@@ -1,5 +1,7 @@
 //! Failures as the broker keeps them, and those it makes itself.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use mycelium_core::ids::{FailureId, JobId};
 use mycelium_proto::v1;
@@ -79,6 +81,13 @@ impl FailureBody {
             message.push_str(&format!(", beside jobs that ran there before: {}", beside.join(", ")));
         }
         Self::by_broker("ElfLostError", message)
+    }
+
+    /// The attempt ran for longer than it may, and its process has not ended it.
+    pub(crate) fn timed_out(run: Duration) -> Self {
+        let message =
+            format!("the task ran for longer than its run timeout of {run:?}; the broker has ended it");
+        Self::by_broker("Timeout", message)
     }
 
     /// The outputs of an attempt do not fit the task.

@@ -68,6 +68,7 @@ fn core_config(config: &Config) -> mycelium_core::Config {
         // The first version that knows of secrets.
         secrets_required: config.protocol_min >= 2,
         elves_lost_max: config.elves_lost_max,
+        run_margin: config.run_margin,
         unfinished_max: config.unfinished_max,
         submission_idle_max: config.submission_idle_max,
         // Ids are chosen by callers: an unpredictable seed keeps them from choosing ids that collide.

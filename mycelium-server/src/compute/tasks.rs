@@ -116,6 +116,8 @@ mod tests {
             elf: Arc::from("e"),
             task: Arc::from(task),
             is_judged: false,
+            run_timeout: None,
+            progress_timeout: None,
         }
     }
 

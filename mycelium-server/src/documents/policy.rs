@@ -49,7 +49,7 @@ fn timeouts(given: &v1::Timeouts) -> Result<Timeouts, BadPolicy> {
     let v1::Timeouts { queue, run, total, progress } = given;
     Ok(Timeouts {
         queue: wait("timeouts.queue", queue.as_ref())?,
-        run: not_kept("timeouts.run", run.as_ref())?,
+        run: wait("timeouts.run", run.as_ref())?,
         total: wait("timeouts.total", total.as_ref())?,
         progress: not_kept("timeouts.progress", progress.as_ref())?,
     })
@@ -59,7 +59,7 @@ fn timeouts(given: &v1::Timeouts) -> Result<Timeouts, BadPolicy> {
 fn not_kept(field: &str, given: Option<&prost_types::Duration>) -> Result<Option<Duration>, BadPolicy> {
     match given {
         None => Ok(None),
-        Some(_) => Err(bad(field, "is not known to this broker, which ends no attempt by time")),
+        Some(_) => Err(bad(field, "is not known to this broker, which ends no attempt for want of progress")),
     }
 }
 
@@ -196,14 +196,16 @@ mod tests {
         };
         assert_eq!(refused(|timeouts| timeouts.queue = seconds(0, 0)), "timeouts.queue");
         assert_eq!(refused(|timeouts| timeouts.queue = seconds(-3, 0)), "timeouts.queue");
-        assert_eq!(refused(|timeouts| timeouts.run = seconds(3, 0)), "timeouts.run", "nobody keeps it");
+        assert_eq!(refused(|timeouts| timeouts.run = seconds(0, 999_999)), "timeouts.run");
         assert_eq!(refused(|timeouts| timeouts.total = seconds(366 * 86_400, 1)), "timeouts.total");
         assert_eq!(refused(|timeouts| timeouts.queue = seconds(i64::MIN, -1)), "timeouts.queue");
-        assert_eq!(refused(|timeouts| timeouts.progress = seconds(3, 0)), "timeouts.progress", "nor this");
-        let given = v1::Timeouts { total: seconds(366 * 86_400, 0), ..v1::Timeouts::default() };
+        assert_eq!(refused(|timeouts| timeouts.progress = seconds(3, 0)), "timeouts.progress", "not yet");
+        let total = seconds(366 * 86_400, 0);
+        let given = v1::Timeouts { total, run: seconds(0, 1_000_000), ..v1::Timeouts::default() };
         let task = v1::TaskDeclaration { timeouts: Some(given), ..v1::TaskDeclaration::default() };
         let read = of_task(&task).unwrap().unwrap();
-        let expected = Timeouts { total: Some(LONGEST), ..Timeouts::default() };
+        let run = Some(Duration::from_millis(1));
+        let expected = Timeouts { total: Some(LONGEST), run, ..Timeouts::default() };
         assert_eq!((&read.timeouts, &read.retry), (&expected, &RetryPolicy::default()));
     }
 

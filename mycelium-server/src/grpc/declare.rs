@@ -181,7 +181,10 @@ pub(crate) fn checked_window(field: &str, window: &v1::SetWindow) -> Result<Wind
             format!("must be at most {}", limits::WINDOW_MAX),
         ));
     }
-    Ok(Window { jobs: window.window, concurrency: window.concurrency })
+    if window.occupied > window.concurrency {
+        return Err(Error::field(format!("{field}.occupied"), "must be at most `concurrency`"));
+    }
+    Ok(Window { jobs: window.window, concurrency: window.concurrency, occupied: window.occupied })
 }
 
 pub(crate) fn tokens(field: &str, tokens: &[v1::Token]) -> Result<Vec<Token>, Error> {

@@ -66,6 +66,9 @@ impl Ledger {
             let beat = v1::Heartbeat { held: self.inventory(), late_by };
             return Some(connect_request::Kind::Heartbeat(beat));
         }
+        if let Some(window) = self.next_window() {
+            return Some(connect_request::Kind::SetWindow(window));
+        }
         if let Some(outcomes) = self.next_outcomes() {
             return Some(connect_request::Kind::Outcomes(outcomes));
         }
@@ -76,6 +79,15 @@ impl Ledger {
                 Some(connect_request::Kind::Goodbye(v1::Goodbye {}))
             }
         }
+    }
+
+    /// What is left of an elf's places, if that is not what the broker was told.
+    fn next_window(&mut self) -> Option<v1::SetWindow> {
+        if self.leaving != Leaving::No {
+            return None;
+        }
+        let elf = self.elves.iter_mut().find(|elf| elf.occupied != elf.occupied_told)?;
+        Some(elf.tell_window())
     }
 
     fn next_outcomes(&mut self) -> Option<v1::Outcomes> {
@@ -99,13 +111,11 @@ impl Ledger {
         self.held.keys().map(|token| token.to_wire()).collect()
     }
 
-    fn hello(&self) -> v1::Hello {
-        let window = |elf: &ElfAccount| v1::SetWindow {
-            elf: elf.name.to_string(),
-            // A worker that is leaving resumes to report, not to work.
-            window: if self.leaving == Leaving::No { elf.window } else { 0 },
-            concurrency: elf.concurrency,
-        };
+    fn hello(&mut self) -> v1::Hello {
+        let is_leaving = self.leaving != Leaving::No;
+        let mut windows: Vec<v1::SetWindow> = self.elves.iter_mut().map(ElfAccount::tell_window).collect();
+        // A worker that is leaving resumes to report, not to work.
+        windows.iter_mut().filter(|_| is_leaving).for_each(|window| window.window = 0);
         v1::Hello {
             mycelium: self.identity.mycelium.clone(),
             protocol_min: limits::PROTOCOL_VERSION_MIN,
@@ -114,7 +124,7 @@ impl Ledger {
             resume_session: self.session,
             elves: self.elves.iter().map(|elf| elf.declaration.clone()).collect(),
             held: if self.session == 0 { Vec::new() } else { self.inventory() },
-            windows: self.elves.iter().map(window).collect(),
+            windows,
             process_id: self.identity.process_id,
             host: self.identity.host.clone(),
             runtime: concat!("elf-runtime ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -125,6 +135,20 @@ impl Ledger {
             tells_starts: true,
             knows_recall: true,
             knows_drain: true,
+        }
+    }
+}
+
+impl ElfAccount {
+    /// How many jobs it holds from now on.
+    fn tell_window(&mut self) -> v1::SetWindow {
+        let occupied = self.occupied.min(self.concurrency);
+        self.occupied_told = self.occupied;
+        v1::SetWindow {
+            elf: self.name.to_string(),
+            window: if occupied < self.concurrency { self.window - occupied } else { 0 },
+            concurrency: self.concurrency,
+            occupied,
         }
     }
 }

@@ -15,6 +15,8 @@ fn ledger(window: u32) -> Ledger {
         concurrency: 1,
         tasks: HashMap::new(),
         unfinished: 0,
+        occupied: 0,
+        occupied_told: 0,
     };
     let mut ledger = Ledger::new(identity, vec![account]);
     ledger.on_stream_opened();

@@ -18,6 +18,8 @@ pub struct ElfStream {
     pub(super) outcomes: VecDeque<v1::Outcome>,
     /// What the worker has told to be started.
     pub starts: Vec<v1::Start>,
+    /// What the worker has told of its windows since its `Hello`.
+    pub windows: Vec<v1::SetWindow>,
     /// The number of the last message that arrived.
     pub received: u64,
     /// The number of the last message that the worker says it has received.
@@ -25,15 +27,27 @@ pub struct ElfStream {
 }
 
 impl ElfStream {
-    /// The next message, whatever it is. None if the worker ended its side.
+    /// The next message, whatever it is; windows are kept. None if the worker ended its side.
     pub async fn next(&mut self) -> Option<connect_request::Kind> {
-        let message = within("a message of the worker", self.inbound.message()).await.ok().flatten()?;
-        assert_eq!(message.sequence, self.received + 1, "messages are numbered without gaps");
-        self.received = message.sequence;
-        assert!(message.received >= self.confirmed && message.received <= self.sequence);
-        self.confirmed = message.received;
-        self.starts.extend(message.starts);
-        Some(message.kind.unwrap())
+        loop {
+            let message = within("a message of the worker", self.inbound.message()).await.ok().flatten()?;
+            assert_eq!(message.sequence, self.received + 1, "messages are numbered without gaps");
+            self.received = message.sequence;
+            assert!(message.received >= self.confirmed && message.received <= self.sequence);
+            self.confirmed = message.received;
+            self.starts.extend(message.starts);
+            match message.kind.unwrap() {
+                connect_request::Kind::SetWindow(window) => self.windows.push(window),
+                other => return Some(other),
+            }
+        }
+    }
+
+    /// Waits until the worker has told that so many of its places are taken by what is over.
+    pub async fn wait_until_occupied(&mut self, occupied: u32) {
+        while self.windows.last().map_or(0, |window| window.occupied) != occupied {
+            self.heartbeat().await;
+        }
     }
 
     /// The `Hello`, which comes first.
@@ -186,7 +200,6 @@ pub fn token(job_id: JobId, attempt: u32) -> v1::Token {
 pub fn assignment(token: &v1::Token, task: &str, n: u32) -> v1::Assignment {
     let content = Some(v1::payload::Content::Inline(n.to_string().into()));
     v1::Assignment {
-        priority: 0,
         token: Some(token.clone()),
         elf: "tester".to_owned(),
         task: task.to_owned(),
@@ -195,5 +208,6 @@ pub fn assignment(token: &v1::Token, task: &str, n: u32) -> v1::Assignment {
             payload: Some(v1::Payload { encoding: String::new(), content }),
         }],
         flow_id: bytes::Bytes::from_static(&[7; 16]),
+        ..v1::Assignment::default()
     }
 }

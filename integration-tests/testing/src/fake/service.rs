@@ -52,6 +52,7 @@ impl ElfService for Service {
             inbound: request.into_inner(),
             outbound,
             sequence: 0,
+            windows: Vec::new(),
             starts: Vec::new(),
             outcomes: VecDeque::new(),
             received: 0,

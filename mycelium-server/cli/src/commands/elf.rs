@@ -14,7 +14,7 @@ use crate::views::{view, views};
 /// Shows an elf: its documentation, tasks and processes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "JSON: {name, docs, language, revision, first_seen, last_seen, jobs_ready, \
-    jobs_running (with those assigned), jobs_assigned, instances: [{instance_id, session, connected, window, held, process_id, host, \
+    jobs_running (with those assigned), jobs_assigned, instances: [{instance_id, session, connected, window, held, occupied, process_id, host, \
     revision, build, differences}], instances_total, truncated (whether \
     instances were left out), tasks: [{name, docs, signature, \
     revision, parameters: [{name, optional, schema}], outputs: [{name, schema}]}]}.\n\
@@ -116,6 +116,10 @@ fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {
         };
         let mut text = format!("{process}, {connected}, holds {} of {}", instance.held, instance.window);
         text.push_str(&format!(", instance {}", format::id(&instance.instance_id)));
+        if instance.occupied > 0 {
+            let occupied = instance.occupied;
+            text.push_str(&format!(", {occupied} of its places taken by what is over and does not stop"));
+        }
         if !instance.revision.is_empty() {
             text.push_str(&format!(", revision {}", format::short_digest(&instance.revision)));
         }

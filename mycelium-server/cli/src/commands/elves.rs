@@ -12,7 +12,7 @@ use crate::views::view;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "JSON: an array of {name, docs, language, revision, first_seen, last_seen, jobs_ready, \
-    jobs_running (with those assigned), jobs_assigned, instances: [{instance_id, session, connected, draining, window, held, process_id, host}], instances_total, \
+    jobs_running (with those assigned), jobs_assigned, instances: [{instance_id, session, connected, draining, window, held, occupied, process_id, host}], instances_total, \
     truncated (whether instances were left out), tasks: [name]}."
 )]
 pub(crate) struct Args {
@@ -30,10 +30,19 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     .await?;
     let nothing = ElfDeclaration::default();
     let json = || Json::List(elves.iter().map(|elf| json(elf, said(elf, &nothing))).collect());
-    let columns =
-        ["ELF", "TASKS", "PROCESSES", "READY", "ASSIGNED", "RUNNING", "LAST SEEN (UTC)", "DOCUMENTATION"];
+    let columns = [
+        "ELF",
+        "TASKS",
+        "PROCESSES",
+        "READY",
+        "ASSIGNED",
+        "RUNNING",
+        "OCCUPIED",
+        "LAST SEEN (UTC)",
+        "DOCUMENTATION",
+    ];
     let table = || {
-        Table::new(columns).numbers([1, 2, 3, 4, 5]).rows(&elves, |elf| {
+        Table::new(columns).numbers([1, 2, 3, 4, 5, 6]).rows(&elves, |elf| {
             let declaration = said(elf, &nothing);
             [
                 declaration.name.clone(),
@@ -42,6 +51,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
                 elf.jobs_ready.to_string(),
                 elf.jobs_assigned.to_string(),
                 elf.jobs_running.saturating_sub(elf.jobs_assigned).to_string(),
+                elf.instances.iter().map(|instance| u64::from(instance.occupied)).sum::<u64>().to_string(),
                 format::utc(elf.last_seen.as_ref()),
                 format::shorten(declaration.docs.lines().next().unwrap_or_default(), 60),
             ]

@@ -168,10 +168,10 @@ impl Core {
         let mut users: BTreeMap<DeclarationIdx, u64> = BTreeMap::new();
         for (_, session) in self.sessions.iter() {
             for (elf, offer) in &session.offers {
-                let Some(Declared { declaration, revisions }) = &offer.declared else { continue };
+                let Some(Declared { declaration, tasks }) = &offer.declared else { continue };
                 *users.entry(*declaration).or_default() += 1;
                 let entry = self.jobs.names().declaration(*declaration);
-                let holds = entry.elf == *elf && entry.tasks.keys().eq(revisions.keys());
+                let holds = entry.elf == *elf && entry.tasks.keys().eq(tasks.keys());
                 check(holds, "every task that is offered is declared", || session.id.to_string())?;
             }
         }
@@ -237,11 +237,17 @@ impl Core {
                 TimerKey::Pause(slot) => self.jobs[slot].state == (State::Ready { queued: false }),
                 TimerKey::Queue(slot) => self.jobs.starts_by(slot).is_some(),
                 TimerKey::Total(slot) => self.jobs.ends_by(slot).is_some(),
+                TimerKey::Run(slot) => self.jobs.timed_run(slot).is_some(),
                 TimerKey::Idle(index) => {
                     self.submissions.get(index).is_some_and(|entry| entry.phase == Phase::Open)
                 }
             };
             check(holds, "timers are of what waits for them", || format!("{key:?}"))?;
+        }
+        for slot in self.jobs.timed_runs() {
+            let runs = matches!(self.jobs[slot].state, State::Running { is_started: true, .. });
+            let is_timed = self.timers.deadline(TimerKey::Run(slot)).is_some();
+            check(runs && is_timed, "what is timed runs", || self.jobs[slot].id.to_string())?;
         }
         for (index, session) in self.sessions.iter() {
             let has_lease = self.timers.deadline(TimerKey::Lease(index)).is_some();

@@ -50,6 +50,7 @@ impl Core {
             | TimerKey::Pause(_)
             | TimerKey::Queue(_)
             | TimerKey::Total(_)
+            | TimerKey::Run(_)
             | TimerKey::Idle(_) => None,
         })
         .collect()
@@ -300,6 +301,10 @@ impl Core {
             .filter_map(|&session| {
                 let session = &self.sessions[session];
                 let offer = session.offers.get(&index)?;
+                let let_go =
+                    session.cancelled_in_flight.values().filter_map(|assign| session.held.get(assign));
+                let let_go = let_go.filter(|held| held.elf == index && held.started.is_some()).count();
+                let let_go = u32::try_from(let_go).unwrap_or(u32::MAX);
                 Some(InstanceView {
                     session: session.id,
                     instance: session.instance,
@@ -307,6 +312,7 @@ impl Core {
                     draining: session.is_draining,
                     window: if session.is_draining { 0 } else { offer.limit() },
                     held: offer.held,
+                    occupied: offer.window.occupied.saturating_add(let_go),
                 })
             })
             .collect();

@@ -91,6 +91,8 @@ fn assign(number: u8, assign: u64) -> Send {
         elf: Arc::from("elf"),
         task: Arc::from("task_run"),
         is_judged: false,
+        run_timeout: None,
+        progress_timeout: None,
     };
     Send::Assign { session: SessionId(1), assignments: vec![assignment], first: AssignNumber(assign) }
 }

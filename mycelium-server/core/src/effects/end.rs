@@ -1,5 +1,7 @@
 //! How jobs end.
 
+use std::time::Duration;
+
 use super::{Attached, Contents};
 use crate::ids::{Attachment, JobId};
 use crate::status::{ExpiredWhy, FinalStatus};
@@ -70,4 +72,6 @@ pub enum FailedBy {
     Reported(Attachment),
     /// The job was lost with its elf while nothing else ran there, so often: as the limit allows.
     ElvesLost(u32),
+    /// The attempt ran for longer than this, which is as long as it may, and its process did not end it.
+    TimedOut(Duration),
 }

@@ -1,6 +1,7 @@
 //! Jobs that are to be started in time once they are ready, or to end in time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{Edge, Jobs, State};
 use crate::ids::{Clocks, Timestamp};
@@ -19,11 +20,23 @@ pub(super) struct Deadlines {
     overdue: BTreeSet<Slot>,
     /// Jobs with such a time that were taken in since the last batch, or stand elsewhere now.
     moved: Vec<Edge>,
+    /// Those whose attempt runs, and may only run for so long.
+    timed_runs: BTreeMap<Slot, Duration>,
+    /// Those whose attempt was such a one, and is over.
+    over: Vec<Slot>,
 }
 
 impl Deadlines {
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.ends_by.keys().chain(self.queued_at.keys()).chain(&self.overdue).copied()
+        let of_jobs = self.ends_by.keys().chain(self.queued_at.keys()).chain(&self.overdue);
+        of_jobs.chain(self.timed_runs.keys()).copied()
+    }
+
+    /// The attempt of a job is over.
+    pub(super) fn end_run(&mut self, slot: Slot) {
+        if self.timed_runs.remove(&slot).is_some() {
+            self.over.push(slot);
+        }
     }
 }
 
@@ -104,6 +117,21 @@ impl Jobs {
         self.deadlines.ends_by.remove(&slot);
     }
 
+    /// The attempt of a job runs, and its timer is set: it may run for so long.
+    pub(crate) fn set_run_timed(&mut self, slot: Slot, run: Duration) {
+        self.deadlines.timed_runs.insert(slot, run);
+    }
+
+    /// How long the attempt of a job may run, if it runs and is timed.
+    pub(crate) fn timed_run(&self, slot: Slot) -> Option<Duration> {
+        self.deadlines.timed_runs.get(&slot).copied()
+    }
+
+    /// The jobs whose attempt runs and is timed.
+    pub(crate) fn timed_runs(&self) -> impl Iterator<Item = Slot> {
+        self.deadlines.timed_runs.keys().copied()
+    }
+
     /// Whether jobs have moved whose timers are not set.
     pub(crate) fn has_to_time(&self) -> bool {
         !self.deadlines.moved.is_empty()
@@ -111,6 +139,10 @@ impl Jobs {
 
     /// Sets the timers of jobs that have moved, at the end of a batch: in between a job may come to a process, and go.
     pub(crate) fn time_moved(&mut self, now: Clocks, timers: &mut Timers) {
+        for slot in std::mem::take(&mut self.deadlines.over) {
+            // What runs in its place was not started in the same batch.
+            timers.cancel(TimerKey::Run(slot));
+        }
         for edge in std::mem::take(&mut self.deadlines.moved) {
             if self.slab.follow(edge).is_some() {
                 self.time(now, edge.slot, timers);

@@ -208,7 +208,10 @@ impl Jobs {
                 }
             }
             State::Running { is_started: false, .. } => self.names.elf_of(job.queue).assigned -= 1,
-            State::Running { is_started: true, .. } => self.names.elf_of(job.queue).running -= 1,
+            State::Running { is_started: true, .. } => {
+                self.names.elf_of(job.queue).running -= 1;
+                self.deadlines.end_run(slot);
+            }
             State::Pending { .. } | State::Evaluating { .. } | State::Gathering | State::UpstreamFailing => {}
             State::Vacant | State::Unsealed { .. } => return,
         }

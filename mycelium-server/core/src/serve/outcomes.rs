@@ -51,6 +51,10 @@ impl Serving<'_> {
         {
             // The cancellation had ended it; now the instance has let go of it too.
             self.release(session, assign);
+            #[cfg(feature = "planted-bugs")]
+            if self.graph.config.leaves_out(PlantedBug::OverrunTaken) {
+                return Verdict::Recorded;
+            }
             return Verdict::Duplicate;
         }
         let ended_it = |recent: &Recent| {

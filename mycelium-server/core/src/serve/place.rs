@@ -9,6 +9,7 @@ use crate::effects::Assignment;
 use crate::ids::{Clocks, Revision, Token};
 use crate::index::{ElfIdx, SessionIdx, Slot};
 use crate::jobs::{FreeSlot, Jobs, Queue, State};
+use crate::policy::Timeouts;
 use crate::serve::Serving;
 use crate::sessions::{Held, Sessions};
 use crate::suspicion::Suspicion;
@@ -76,8 +77,9 @@ impl Serving<'_> {
 
     fn assign(&mut self, now: Clocks, elf: ElfIdx, session: SessionIdx, slot: Slot, terms: Terms) {
         let Terms { revision, is_judged } = terms;
+        self.graph.jobs.next_attempt(slot);
+        let Timeouts { run, progress, .. } = self.times_of(session, slot);
         let jobs = &mut *self.graph.jobs;
-        jobs.next_attempt(slot);
         let job = &jobs[slot];
         let token = Token { job: job.id, attempt: job.attempt };
         let assignment = Assignment {
@@ -87,6 +89,8 @@ impl Serving<'_> {
             elf: jobs.elf(elf).name.clone(),
             task: jobs.task_of(job).name.clone(),
             is_judged,
+            run_timeout: run,
+            progress_timeout: progress,
         };
         let suspicion = jobs.queue_of(job).kind.suspicion;
         if suspicion == Suspicion::Isolated {
@@ -134,7 +138,7 @@ pub(crate) fn choose(
     let names = jobs.names();
     let declaration = names.declaration(declared.declaration);
     let assign = |queue: &Queue, slot: Slot| {
-        let revision = *declared.revisions.get(&queue.task)?;
+        let revision = declared.tasks.get(&queue.task)?.revision;
         let signature = declaration.signature(queue.task)?.id();
         let is_judged = queue.kind.judged.by_signature(signature).is_some();
         #[cfg(feature = "planted-bugs")]

@@ -17,6 +17,7 @@ impl Serving<'_> {
             if let Some((slot, assign)) = self.held_by(session, *token) {
                 if self.sessions.set_started(self.graph.jobs, session, assign, at) {
                     self.graph.jobs.set_started(slot);
+                    self.time_run(now, session, slot, *ago);
                 }
             } else if let Some(&assign) = self.sessions[session].cancelled_in_flight.get(token) {
                 self.sessions.set_started(self.graph.jobs, session, assign, at);

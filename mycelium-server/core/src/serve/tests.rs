@@ -25,7 +25,7 @@ fn a_window_is_filled_and_never_exceeded() {
     let effects = env.hello(1, None, vec![offer(2, 1)], vec![]);
     assert_eq!(assigned(&effects), [(1, token(1, 1)), (1, token(2, 1))]);
     let set = |jobs| {
-        let window = Window { jobs, concurrency: 1 };
+        let window = Window { jobs, concurrency: 1, occupied: 0 };
         Command::SetWindow { session: S1, elf: Arc::from("elf"), window }
     };
     assert_eq!(assigned(&env.batch([set(1)])), [], "a lower window takes nothing back");

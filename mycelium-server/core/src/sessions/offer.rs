@@ -1,12 +1,15 @@
 //! What a session offers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::Session;
 use super::pace::Pace;
 use crate::command::Window;
 use crate::ids::Revision;
-use crate::index::{DeclarationIdx, TaskIdx};
+use crate::index::{DeclarationIdx, ElfIdx, TaskIdx};
 use crate::jobs::{FreeSlot, Laden};
+use crate::policy::Policy;
 
 /// What a session offers for one elf.
 #[derive(Debug, Default)]
@@ -33,27 +36,28 @@ impl Offer {
 
     /// How many jobs of it the session is given: its window, or less if it takes it long to come to them.
     pub(crate) fn limit(&self) -> u32 {
-        let Window { jobs, concurrency } = self.window;
-        match self.pace {
-            Some(pace) if concurrency > 0 => jobs.min(concurrency.saturating_add(pace.prefetch())),
-            Some(_) | None => jobs,
+        let jobs = self.window.jobs;
+        match (self.pace, self.window.places()) {
+            // Nothing would begin there.
+            (_, Some(0)) => 0,
+            (Some(pace), Some(places)) => jobs.min(places.saturating_add(pace.prefetch())),
+            (_, None) | (None, _) => jobs,
         }
     }
 
     /// How many of what is held and not recalled wait there for others to end; `None` if none does, or that is not known.
     pub(super) fn waiting(&self) -> Option<u32> {
-        let known = Some(self.window.concurrency).filter(|concurrency| *concurrency > 0)?;
-        (self.held - self.recalled).checked_sub(known).filter(|waiting| *waiting > 0)
+        (self.held - self.recalled).checked_sub(self.window.places()?).filter(|waiting| *waiting > 0)
     }
 
     /// How many jobs more it could start at once; one, if it holds none and does not say how many.
     pub(crate) fn can_start(&self) -> u32 {
-        self.window.concurrency.max(1).saturating_sub(self.held)
+        self.window.places().unwrap_or(1).saturating_sub(self.held)
     }
 
     /// Whether it runs all that it can, as far as is known: what it is given now waits there.
     pub(crate) fn is_busy(&self) -> bool {
-        self.window.concurrency > 0 && self.held >= self.window.concurrency
+        self.window.places().is_some_and(|places| self.held >= places)
     }
 }
 
@@ -62,6 +66,21 @@ impl Offer {
 pub(crate) struct Declared {
     /// What it takes.
     pub(crate) declaration: DeclarationIdx,
-    /// The revision of each task.
-    pub(crate) revisions: BTreeMap<TaskIdx, Revision>,
+    /// Its tasks.
+    pub(crate) tasks: BTreeMap<TaskIdx, DeclaredTask>,
+}
+
+/// What a session declares of a task, beside what the task takes.
+#[derive(Debug)]
+pub(crate) struct DeclaredTask {
+    pub(crate) revision: Revision,
+    /// By which rules its jobs are tried again and timed out where they leave it open, if it says.
+    pub(crate) policy: Option<Arc<Policy>>,
+}
+
+impl Session {
+    /// By which rules jobs of a task are tried again and timed out there, where they leave it open, if it is declared.
+    pub(crate) fn policy(&self, elf: ElfIdx, task: TaskIdx) -> Option<&Policy> {
+        self.offers.get(&elf)?.declared.as_ref()?.tasks.get(&task)?.policy.as_deref()
+    }
 }

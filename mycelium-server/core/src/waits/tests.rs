@@ -56,7 +56,7 @@ fn a_job_that_waits_for_its_own_submitter_is_explained_and_told_once() {
         let expected = Send::WaitsForItself { session: SessionId(1), attempt: token(1, 1), job: id(2) };
         assert_eq!(told(&mut env, 5), [expected], "window {window}");
         // Another place, and it goes on.
-        let more = Window { jobs: window.max(2), concurrency: 2 };
+        let more = Window { jobs: window.max(2), concurrency: 2, occupied: 0 };
         env.batch([Command::SetWindow { session: SessionId(1), elf: Arc::from("elf"), window: more }]);
         assert_eq!(holders(&env, 2), None);
     }

@@ -10,6 +10,7 @@ use mycelium_core::image::PauseTarget;
 use mycelium_core::{Config, Core};
 
 use super::client::{Client, Request};
+use super::deadlines::RUN_MARGIN;
 use super::elf::Process;
 use super::evaluator::Evaluator;
 use super::oracle::Oracle;
@@ -275,6 +276,7 @@ fn secret(rng: &mut Rng) -> SecretDigest {
 pub(crate) fn run(seed: u64, keeps_log: bool, adjust: impl FnOnce(&mut Config)) -> Outcome {
     let mut config = Config {
         lease: Duration::from_secs(30),
+        run_margin: RUN_MARGIN,
         submission_idle_max: Duration::from_secs(60),
         finished_kept: 6,
         step_max: 3,
@@ -295,7 +297,7 @@ impl World {
             .into_iter()
             .enumerate()
             .map(|(index, (jobs, concurrency))| {
-                let window = Window { jobs, concurrency };
+                let window = Window { jobs, concurrency, occupied: 0 };
                 let (instance, elf) = (InstanceId::new(rng.id()), index % 2);
                 let version = versions::any(&mut rng);
                 Process { tells_starts: index > 0, ..Process::new(instance, elf, version, window) }
@@ -401,7 +403,7 @@ impl World {
         self.has_faults = false;
         for index in 0..self.processes.len() {
             self.processes[index].version = versions::TAKES_ALL;
-            self.processes[index].announce(Window { jobs: 3, concurrency: 1 });
+            self.processes[index].announce(Window { jobs: 3, concurrency: 1, occupied: 0 });
             if let Some(stream) = self.processes[index].stream {
                 self.cut(stream);
             }

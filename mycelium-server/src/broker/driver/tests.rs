@@ -47,7 +47,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
     let offer = ElfOffer {
         elf,
         tasks: vec![TaskOffer { task, revision: Revision::new([0; 32]), signature, policy: None }],
-        window: Window { jobs: 1, concurrency: 1 },
+        window: Window { jobs: 1, concurrency: 1, occupied: 0 },
     };
     let hello = Hello {
         knows_recall: false,

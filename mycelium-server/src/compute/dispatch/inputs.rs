@@ -174,6 +174,8 @@ impl DerivedAssignments {
                     arguments: Vec::new(),
                     flow_id: bytes(assignment.flow.as_bytes()),
                     priority: assignment.priority,
+                    run_timeout: assignment.run_timeout.and_then(|run| run.try_into().ok()),
+                    progress_timeout: assignment.progress_timeout.and_then(|within| within.try_into().ok()),
                 };
                 self.assignments.push((message, assignment.token, arguments));
             }

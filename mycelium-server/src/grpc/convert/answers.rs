@@ -194,13 +194,14 @@ pub(crate) fn elf(elf: Elf) -> v1::Elf {
 
 fn instance(instance: Instance) -> v1::ElfInstance {
     let Instance { view, process, revision, differences } = instance;
-    let InstanceView { session, instance, connected, draining, window, held } = view;
+    let InstanceView { session, instance, connected, draining, window, held, occupied } = view;
     v1::ElfInstance {
         instance_id: id(instance.as_bytes()),
         session: session.0,
         connected,
         window,
         held,
+        occupied,
         process_id: process.as_ref().map_or(0, |process| process.id),
         host: process.as_ref().map(|process| process.host.clone()).unwrap_or_default(),
         build: process.map(|process| process.build).unwrap_or_default(),
@@ -400,6 +401,7 @@ mod tests {
             connected: true,
             window: u32::MAX,
             held: u32::MAX,
+            occupied: u32::MAX,
         };
         let process = Process {
             id: u32::MAX,

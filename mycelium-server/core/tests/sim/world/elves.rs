@@ -27,7 +27,7 @@ impl World {
             self.after(20 * SECOND, Event::Late(Box::new(Command::ProcessGone { session })));
         }
         let Process { elf, tells_starts, .. } = self.processes[process];
-        let window = Window { jobs: if has_room(process) { 8 } else { 2 }, concurrency: 1 };
+        let window = Window { jobs: if has_room(process) { 8 } else { 2 }, concurrency: 1, occupied: 0 };
         let instance = InstanceId::new(self.rng.id());
         let version = if self.has_faults { versions::any(&mut self.rng) } else { versions::TAKES_ALL };
         self.processes[process] = Process { tells_starts, ..Process::new(instance, elf, version, window) };
@@ -161,6 +161,7 @@ impl World {
     pub(super) fn start_tasks(&mut self, process: usize) {
         let instance = self.processes[process].instance;
         for token in self.processes[process].start(self.now) {
+            self.oracle.deadlines.begins(token, self.now);
             self.after(200 * MS, Event::TellStart { process, instance, token });
             let time = match self.rng.below(100) {
                 0..5 => 20 * SECOND,

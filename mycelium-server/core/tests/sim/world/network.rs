@@ -72,6 +72,7 @@ impl World {
                 let window = Window {
                     jobs: u32::try_from(self.rng.below(5)).unwrap(),
                     concurrency: u32::try_from(1 + self.rng.below(2)).unwrap(),
+                    occupied: 0,
                 };
                 self.processes[process].announce(window);
                 self.say(process, FromElf::SetWindow(window));

@@ -268,6 +268,7 @@ impl World {
         if let ToElf::Acks(acks) = &message {
             for (token, verdict) in acks {
                 if let Some(&result) = self.oracle.last_reports.get(&(session, *token)) {
+                    self.oracle.deadlines.what_is_late_changes_nothing(*token, *verdict);
                     self.oracle.one_outcome_per_job(*token, *verdict, result);
                     self.oracle.count_handed_back(*token, *verdict, result, self.now);
                 }
