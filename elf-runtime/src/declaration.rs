@@ -9,8 +9,9 @@ use prost::Message as _;
 use schemars::JsonSchema;
 use sha2::{Digest, Sha256};
 
-use crate::flow::to_wire;
 use crate::output::Output;
+use crate::retry_policy::RetryPolicy;
+use crate::retry_policy::to_wire;
 use crate::schema::{OutputDeclaration, schema_of};
 
 /// SHA-256 over a source text: the same for the same text, in every process.
@@ -264,6 +265,13 @@ impl TaskDeclaration {
         let to_wire =
             |OutputDeclaration { name, schema }| v1::OutputDeclaration { name: name.into(), schema };
         self.0.outputs = T::declarations().into_iter().map(to_wire).collect();
+        self
+    }
+
+    /// Sets by which rules its jobs are tried again, as far as they leave it open. A broker refuses rules out of their range.
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.0.retry = Some(policy.into());
         self
     }
 

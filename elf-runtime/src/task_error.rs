@@ -3,10 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::panic::Location;
+use std::time::Duration;
 
 use mycelium_proto::{limits, v1};
 
 use crate::frames::{Frame, frames_at};
+use crate::retry_policy::to_wire;
 use crate::type_name;
 use crate::value::payload::PayloadError;
 
@@ -27,7 +29,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// Why a task failed: a type, a message, the place in the source code, and the chain of causes.
 ///
 /// Every error turns into one with `?`, which records the file and the line where that happened, in release builds
-/// too. What is no [`std::error::Error`] (a boxed error, a text) gets there through [`ResultExt`].
+/// too. The type of an enum's failure is its variant, `ReadError::NotFound`, if it derives `Debug`: so policies and groups
+/// of failures tell them apart. What is no [`std::error::Error`] (a boxed error, a text) gets there through [`ResultExt`].
 ///
 /// ```
 /// use elf_runtime::{ResultExt, TaskError};
@@ -61,6 +64,8 @@ struct Inner {
     frames: Vec<Frame>,
     causes: Vec<Cause>,
     details: String,
+    permanent: bool,
+    retry_after: Option<Duration>,
 }
 
 /// One link of the chain of causes.
@@ -85,6 +90,29 @@ impl TaskError {
     #[track_caller]
     pub fn message(message: impl Into<String>) -> Self {
         Self::at(Location::caller(), "TaskError".to_owned(), message.into())
+    }
+
+    /// A failure that would come again, of a type that its author names, at the place of the call: the job is not tried again,
+    /// whatever its policy says.
+    #[must_use]
+    #[track_caller]
+    pub fn permanent(failure_type: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::at(Location::caller(), failure_type.into(), message.into()).into_permanent()
+    }
+
+    /// Says that it would come again: the job is not tried again, whatever its policy says.
+    #[must_use]
+    pub fn into_permanent(mut self) -> Self {
+        self.inner.permanent = true;
+        self
+    }
+
+    /// Says after how long the job can be tried again, if its policy lets it be tried again at all: that takes the place of
+    /// what the policy says of times. At most 366 days.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.inner.retry_after = Some(wait);
+        self
     }
 
     /// The failure that an error of any kind is: a boxed one, one of `anyhow`, a text. A boxed `TaskError` comes back
@@ -183,7 +211,9 @@ impl TaskError {
         frames: Vec<Frame>,
         causes: Vec<Cause>,
     ) -> Self {
-        Self { inner: Box::new(Inner { failure_type, message, frames, causes, details: String::new() }) }
+        let (details, permanent, retry_after) = (String::new(), false, None);
+        let inner = Inner { failure_type, message, frames, causes, details, permanent, retry_after };
+        Self { inner: Box::new(inner) }
     }
 
     fn at(location: &Location<'_>, failure_type: String, message: String) -> Self {
@@ -196,11 +226,12 @@ impl TaskError {
             Ok(boxed) => boxed.0,
             Err(other) => {
                 // `E` names the type unless it is a box, which hides it.
-                let named = type_name::short(std::any::type_name::<E>());
+                let path = std::any::type_name::<E>();
+                let named = type_name::short(path);
                 let failure_type = if named.starts_with("Box<") || named == "String" || named == "&str" {
                     type_name::of_error(&*other)
                 } else {
-                    named
+                    type_name::with_variant(path, named, &*other)
                 };
                 let mut failure = Self::at(location, failure_type, other.to_string());
                 // What a task writes by hand to return it fails as what the macro writes.
@@ -344,7 +375,7 @@ fn bounded(mut text: String, bytes_max: usize) -> String {
 impl From<TaskError> for v1::Failure {
     /// The failure as it travels, cut to the limits of the contract.
     fn from(error: TaskError) -> Self {
-        let Inner { failure_type, message, frames, causes, details } = *error.inner;
+        let Inner { failure_type, message, frames, causes, details, permanent, retry_after } = *error.inner;
         // Causes together may take as much as the message, so that no chain grows a message beyond what travels.
         let mut cause_bytes_left = limits::FAILURE_MESSAGE_BYTES_MAX;
         Self {
@@ -369,6 +400,8 @@ impl From<TaskError> for v1::Failure {
                 })
                 .collect(),
             details: bounded(details, limits::FAILURE_DETAILS_BYTES_MAX),
+            permanent,
+            retry_after: retry_after.map(to_wire),
         }
     }
 }

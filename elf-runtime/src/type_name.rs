@@ -61,6 +61,18 @@ pub(crate) fn of_error(error: &(dyn StdError + 'static)) -> String {
     debug_word(error).unwrap_or_else(|| "Error".to_owned())
 }
 
+/// The short name of the type with this path, and the variant if it is an enum of which `Debug` is derived. Variants of the
+/// standard library's are details of it.
+pub(crate) fn with_variant(path: &str, named: String, error: &(dyn StdError + 'static)) -> String {
+    let is_std = ["std::", "core::", "alloc::"].iter().any(|library| path.starts_with(library));
+    match debug_word(error).filter(|_| !is_std) {
+        Some(word) if named.rsplit("::").next() != Some(&word) && !named.ends_with('>') => {
+            format!("{named}::{word}")
+        }
+        Some(_) | None => named,
+    }
+}
+
 /// The identifier that the `Debug` text begins with, if it looks like the name of a type or a variant.
 fn debug_word(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut start = Start(String::new());
@@ -102,6 +114,41 @@ mod tests {
         ] {
             assert_eq!(short(full), expected);
         }
+    }
+
+    #[test]
+    fn enums_are_named_with_their_variants_and_nothing_else_is() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("x")]
+        enum ReadError {
+            NotFound,
+            Cut { at: u64 },
+            Io(#[from] fmt::Error),
+        }
+        #[derive(Debug, thiserror::Error)]
+        #[error("x")]
+        struct Plain {
+            at: u64,
+        }
+        #[derive(thiserror::Error)]
+        #[error("x")]
+        struct Worded;
+        impl fmt::Debug for Worded {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("Nothing was found")
+            }
+        }
+        fn named<E: StdError + 'static>(error: E) -> String {
+            let path = std::any::type_name::<E>();
+            with_variant(path, short(path), &error)
+        }
+        assert_eq!(named(ReadError::NotFound), "ReadError::NotFound");
+        assert_eq!(named(ReadError::Cut { at: 3 }), "ReadError::Cut");
+        assert_eq!(named(ReadError::Io(fmt::Error)), "ReadError::Io");
+        assert_eq!(named(Plain { at: 3 }), "Plain");
+        assert_eq!(named(Worded), "Worded");
+        assert_eq!(named(std::io::Error::other("x")), "io::Error");
+        assert_eq!(named(std::env::VarError::NotPresent), "VarError");
     }
 
     #[test]

@@ -11,6 +11,15 @@ use crate::diary::{Diary, Event};
 /// How often a task looks for the file that opens its gate.
 const GATE_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Why something cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("there is nothing of that name")]
+    NotFound,
+    #[error("somebody else is at it")]
+    Busy,
+}
+
 /// An elf whose tasks add, wait, and end their process, and write down what they do.
 #[derive(Debug, Clone, Default)]
 pub struct Tester {
@@ -63,6 +72,23 @@ impl Tester {
         }
         self.note(Event::Ended, context)?;
         Ok(number)
+    }
+
+    /// Fails as it is told to (`busy`, `not found`, `permanent`, `soon` or `panic`) until there is a file at `gate`, and then
+    /// returns the number of its attempt.
+    async fn task_fail(&self, context: &TaskContext, how: String, gate: PathBuf) -> Result<u32, TaskError> {
+        self.note(Event::Started, context)?;
+        if gate.exists() {
+            self.note(Event::Ended, context)?;
+            return Ok(context.attempt());
+        }
+        match how.as_str() {
+            "not found" => Err(ReadError::NotFound.into()),
+            "permanent" => Err(TaskError::permanent("Broken", "it is broken, and stays so")),
+            "soon" => Err(TaskError::from(ReadError::Busy).retry_after(Duration::from_millis(1))),
+            "panic" => panic!("it panics"),
+            _ => Err(ReadError::Busy.into()),
+        }
     }
 
     /// Submits a sum to its own elf, and waits for it.

@@ -294,6 +294,7 @@ fn lists_go_on_past_what_is_damaged_in_them() {
                         held: Running { instance: InstanceId::from_slice(bytes).unwrap(), ..running() },
                         ended_at: Timestamp(number),
                         how: AttemptEnd::HandedBack,
+                        failure: None,
                     })
                     .collect();
             }

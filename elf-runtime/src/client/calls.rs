@@ -66,6 +66,8 @@ calls! {
     cancel_jobs(CancelJobsRequest) -> CancelJobsResponse;
     /// Retries failed and cancelled jobs, with the jobs that waited for them.
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse;
+    /// Lets jobs begin at once that wait for their moment.
+    start_jobs(StartJobsRequest) -> StartJobsResponse;
     /// Deletes flows with their jobs, or says what would become of them.
     delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse;
     /// Deletes the flows that are made of these jobs.

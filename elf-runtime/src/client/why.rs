@@ -91,6 +91,25 @@ pub fn describe_reason(job: &Job, reason: &WaitReason) -> String {
             let pauses: Vec<String> = paused.pauses.iter().map(pause).collect();
             format!("it is paused: {}", pauses.join("; "))
         }
+        Some(Kind::Delayed(delayed)) => {
+            format!(
+                "it does not begin before {} UTC (`mycelium start-now` lets it)",
+                utc(delayed.until.as_ref())
+            )
+        }
+        Some(Kind::BackingOff(waits)) => {
+            let because = match (waits.failure_type.as_str(), waits.failure_message.as_str()) {
+                ("", "") => String::new(),
+                (kind, "") => format!(", because the last one failed with {kind}"),
+                (kind, message) => format!(", because the last one failed with {kind}: {message}"),
+            };
+            format!(
+                "attempt {} of {} begins at {} UTC{because} (`mycelium start-now` lets it begin at once)",
+                waits.failed.saturating_add(1),
+                waits.failed_max,
+                utc(waits.until.as_ref()),
+            )
+        }
         Some(Kind::HandedBack(handed)) => format!(
             "elves of `{elf}` have taken it and given it back without an outcome {}; it is offered to them again at \
              {} UTC",

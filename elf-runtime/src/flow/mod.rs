@@ -9,9 +9,9 @@ mod submission;
 #[cfg(test)]
 mod tests;
 mod timeouts;
+mod tries;
 
 pub use job::Job;
 pub use recorder::Flow;
 pub(crate) use recording::Recording;
 pub(crate) use submission::Submission;
-pub(crate) use timeouts::to_wire;

@@ -6,6 +6,7 @@ use mycelium_proto::v1;
 
 use super::Job;
 use crate::output::Output;
+use crate::retry_policy::to_wire;
 
 impl<T: Output> Job<T> {
     /// How long it may wait to be begun once it is ready. If no elf has begun it by then it ends EXPIRED; one that an elf
@@ -41,9 +42,4 @@ impl<T: Output> Job<T> {
         self.change_spec(|spec| change(spec.timeouts.get_or_insert_default()));
         self
     }
-}
-
-/// What is longer than the contract can say is refused by the broker as the longest that it can say.
-pub(crate) fn to_wire(timeout: Duration) -> prost_types::Duration {
-    timeout.try_into().unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
 }

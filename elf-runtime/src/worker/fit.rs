@@ -83,6 +83,8 @@ mod tests {
             ..Default::default()
         };
         ElfAccount {
+            occupied: 0,
+            occupied_told: 0,
             name: Arc::from("scale"),
             declaration,
             window,

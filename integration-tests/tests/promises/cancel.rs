@@ -80,7 +80,8 @@ async fn a_cancelled_flow_ends_its_tasks_notice_and_a_retry_brings_it_back() -> 
     // A retry brings all of it back.
     std::fs::write(&gate, "")?;
     let scope = Some(v1::retry_jobs_request::Scope::FlowId(flow_id_bytes(flow)));
-    let retried = mycelium.retry_jobs(v1::RetryJobsRequest { mycelium: String::new(), scope }).await?;
+    let retried =
+        mycelium.retry_jobs(v1::RetryJobsRequest { scope, ..v1::RetryJobsRequest::default() }).await?;
     ensure!(retried.jobs_retried == JOBS, "retried: {retried:?}");
     let ended = must("the end of the flow", run.wait()).await??;
     ensure!(ended == v1::JobCounts { done: JOBS, ..v1::JobCounts::default() }, "the flow ended as {ended:?}");

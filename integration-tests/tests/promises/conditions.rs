@@ -120,7 +120,7 @@ async fn jobs_of(client: &Client, flow: &Bytes, status: JobStatus) -> anyhow::Re
 
 fn retry(job: &Bytes) -> v1::RetryJobsRequest {
     let scope = v1::retry_jobs_request::Scope::Jobs(v1::JobIds { job_ids: vec![job.clone()] });
-    v1::RetryJobsRequest { mycelium: String::new(), scope: Some(scope) }
+    v1::RetryJobsRequest { scope: Some(scope), ..v1::RetryJobsRequest::default() }
 }
 
 async fn counts(client: &Client, flow: &Bytes) -> anyhow::Result<v1::JobCounts> {
@@ -280,7 +280,7 @@ async fn a_cancelled_flow_with_a_list_comes_back_whole_with_one_retry() -> anyho
 
     let retry_flow = || {
         let scope = Some(v1::retry_jobs_request::Scope::FlowId(flow.clone()));
-        v1::RetryJobsRequest { mycelium: String::new(), scope }
+        v1::RetryJobsRequest { scope, ..v1::RetryJobsRequest::default() }
     };
     let answer = client.clone().retry_jobs(retry_flow()).await?.into_inner();
     ensure!((answer.jobs_retried, answer.dependents_revived) == (all, 0), "retried: {answer:?}");

@@ -136,7 +136,10 @@ async fn settle(elf: &mut WireElf, job: &Bytes, result: v1::outcome::Result) -> 
 
 async fn retry(client: &mut Client, job: &Bytes) -> anyhow::Result<v1::RetryJobsResponse> {
     let scope = Some(v1::retry_jobs_request::Scope::Jobs(v1::JobIds { job_ids: vec![job.clone()] }));
-    Ok(client.retry_jobs(v1::RetryJobsRequest { mycelium: String::new(), scope }).await?.into_inner())
+    Ok(client
+        .retry_jobs(v1::RetryJobsRequest { scope, ..v1::RetryJobsRequest::default() })
+        .await?
+        .into_inner())
 }
 
 /// What is told of a job: its status, the type of its failure, and which job is to blame, with its status.

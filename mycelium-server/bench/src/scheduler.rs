@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mycelium_core::command::{
-    Command, ElfOffer, Hello, NewFlow, NewJob, Outcome, OutcomeResult, Part, Preconditions, Submit,
+    Begins, Command, ElfOffer, Hello, NewFlow, NewJob, Outcome, OutcomeResult, Part, Preconditions, Submit,
     TaskOffer, Window,
 };
 use mycelium_core::effects::{Effects, Send};
@@ -108,8 +108,12 @@ impl Scheduler {
         self.finish(&mut effects);
         for send in effects.sends {
             if let Send::Assign { assignments, .. } = send {
-                let outcome =
-                    |token| Outcome { token, result: OutcomeResult::Outputs(Attachment(1)), ran: None };
+                let outcome = |token| Outcome {
+                    token,
+                    result: OutcomeResult::Outputs(Attachment(1)),
+                    failed: None,
+                    ran: None,
+                };
                 self.outcomes.extend(assignments.iter().map(|assignment| outcome(assignment.token)));
             }
         }
@@ -130,6 +134,7 @@ impl Scheduler {
             digest: ContentDigest(number),
             judged: Judged::NOT,
             policy: None,
+            begins: Begins::default(),
             spec: Attachment(0),
         };
         let submit = Submit {

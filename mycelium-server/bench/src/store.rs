@@ -8,7 +8,7 @@ use mycelium_core::ids::{
     Attempt, Build, Commit, ContentDigest, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber,
     Revision, SessionId, Timestamp,
 };
-use mycelium_core::image::{Counters, FlowRecord, JobHead, LiveJob, Running};
+use mycelium_core::image::{Counters, FlowRecord, JobHead, LiveJob, Running, Tries};
 use mycelium_core::status::FinalCounts;
 use mycelium_server::store::{Batch, JobAfter, JobChange, SpecRecord};
 
@@ -82,6 +82,7 @@ impl World {
             running,
             expires_at: None,
             queued_at: None,
+            tries: Tries::default(),
             attempts: Vec::new(),
         };
         let running = Running {
@@ -98,6 +99,7 @@ impl World {
             depends_on: Vec::new(),
             evaluate: false,
             gathered_by: None,
+            begins_at: None,
             body: self.body.clone(),
         };
         let (created, after) = match stage {

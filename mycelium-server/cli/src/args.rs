@@ -10,7 +10,7 @@ use clap::{
 use crate::bench;
 use crate::commands::{
     actions, cancel, delete, drain, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage,
-    moving, mycelia, pause, proto, retry, serve, store, watch, why,
+    moving, mycelia, pause, proto, retry, serve, start_now, store, watch, why,
 };
 use crate::output::Format;
 
@@ -130,6 +130,7 @@ pub(crate) enum Command {
     Why(why::Args),
     Cancel(cancel::Args),
     Retry(retry::Args),
+    StartNow(start_now::Args),
     Delete(delete::DeleteArgs),
     Pin(delete::PinArgs),
     Pause(pause::PauseArgs),

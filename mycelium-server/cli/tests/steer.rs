@@ -5,8 +5,9 @@
 mod support;
 
 use std::process::Stdio;
+use std::time::Duration;
 
-use elf_runtime::{JobId, Mycelium, any_list, args, list};
+use elf_runtime::{Job, JobId, Mycelium, any_list, args, list};
 use mycelium_proto::v1::{JobSpec, JobStatus, SubmitJobsRequest};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -118,6 +119,34 @@ async fn why_tells_of_a_submission_that_is_not_complete() {
     let (reason, text) = why(&broker, job).await;
     assert_eq!(reason, json!({ "kind": "not_sealed", "submission_id": submission.to_string() }));
     assert!(text.contains("is not complete; more parts of it are to come"), "{text}");
+}
+
+#[tokio::test]
+async fn what_waits_for_its_moment_is_shown_and_begun_by_hand() {
+    let broker = Broker::in_memory().await;
+    let mycelium = connect(&broker).await;
+    let flow = mycelium.flow("later");
+    let late: Job<()> = Scale::tasks(&flow, ELF).task_hold("late").delay(Duration::from_secs(3_600));
+    flow.submit().await.unwrap();
+    let id = late.id().to_string();
+    let (reason, text) = why(&broker, late.id()).await;
+    assert_eq!(reason["kind"], "delayed");
+    assert!(text.starts_with("READY: it does not begin before 2"), "{text}");
+    let shown = broker.run(&["job", &id]).await.good();
+    assert!(shown.contains("  not before 2"), "{shown}");
+    let text = broker.run(&["start-now", &id]).await.good();
+    assert_eq!(text, "1 job no longer waits for a moment\n");
+    let text = broker.run(&["start-now", &id, &id]).await.good();
+    assert_eq!(text, "0 jobs no longer wait for a moment; 1 job did not wait for one alone\n");
+    let (reason, _) = why(&broker, late.id()).await;
+    assert_eq!(reason["kind"], "no_instance");
+    let shown = broker.run(&["job", &id]).await.good();
+    assert!(!shown.contains("not before"), "{shown}");
+    let answer = broker.json(&["start-now", &id]).await;
+    assert_eq!(answer, json!({ "jobs_started": 0 }));
+    let unknown = JobId::generate().to_string();
+    let text = broker.run(&["start-now", &unknown]).await.bad(1);
+    assert!(text.contains(&unknown), "{text}");
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{
-    AssignNumber, Attachment, Attempt, Build, Commit, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
-    InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, SubmissionId, Token,
+    AssignNumber, Attachment, Attempt, Build, Commit, ContentDigest, EvaluationNumber, FailureId,
+    FinishNumber, FlowId, InstanceId, JobId, RequestId, Revision, SecretDigest, SessionId, SubmissionId,
+    Timestamp, Token,
 };
 use crate::image::{FlowRecord, JobHead, PastAttempt};
 use crate::labels::Labels;
@@ -30,6 +31,8 @@ pub enum Command {
     Submit(Submit),
     /// Jobs are to be cancelled.
     Cancel(Cancel),
+    /// Jobs that wait for a moment are to begin at once.
+    StartNow(StartNow),
     /// Finished jobs are to be brought back.
     Retry(Retry),
     /// Flows are to be deleted.
@@ -234,8 +237,27 @@ pub struct NewJob {
     pub judged: Judged,
     /// The policy of its own, if it has one.
     pub policy: Option<Arc<Policy>>,
+    /// When it may begin, if it is to wait for that.
+    pub begins: Begins,
     /// Its specification, held by the shell.
     pub spec: Attachment,
+}
+
+/// When a job may begin. If both are there, the later counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Begins {
+    /// Not before this moment.
+    pub at: Option<Timestamp>,
+    /// Not before it has been there for so long.
+    pub after: Option<Duration>,
+}
+
+impl Begins {
+    /// The moment that a job has to wait for which is submitted now, if it has to.
+    pub(crate) fn moment(self, now: Timestamp) -> Option<Timestamp> {
+        let after = self.after.map(|after| now.after(after));
+        self.at.max(after).filter(|moment| *moment > now)
+    }
 }
 
 /// What the store said, for commands that touch jobs or flows which the core may have forgotten.
@@ -291,6 +313,17 @@ pub enum Scope {
     Jobs(Vec<JobId>),
 }
 
+/// Jobs that wait for a moment, and are not to wait for it any more. Those that wait for other jobs too keep it.
+#[derive(Debug, Clone)]
+pub struct StartNow {
+    /// Where the reply goes.
+    pub request: RequestId,
+    /// The jobs.
+    pub jobs: Vec<JobId>,
+    /// What the store knows of them.
+    pub preconditions: Preconditions,
+}
+
 /// Finished jobs to bring back.
 #[derive(Debug, Clone)]
 pub struct Retry {
@@ -321,6 +354,8 @@ pub struct RevivableJob {
     pub digest: ContentDigest,
     /// The policy that it is to have of its own, if any: that of its head may be forgotten.
     pub policy: Option<Arc<Policy>>,
+    /// The moment before which it is not to begin, if it has one. What is brought back waits for it, if it is still to come.
+    pub begins_at: Option<Timestamp>,
     /// Its last attempt; the next one is higher.
     pub attempt: Attempt,
     /// Its attempts, as far as they are kept.
@@ -451,17 +486,60 @@ pub struct Start {
 }
 
 /// What became of one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The attempt.
     pub token: Token,
     /// What became of it.
     pub result: OutcomeResult,
+    /// If it failed: what decides whether its job is tried again. `None`: it is not.
+    pub failed: Option<Box<Failed>>,
     /// How long it ran; `None` if it was not started, or that is not known.
     pub ran: Option<Duration>,
 }
 
+/// What is to be known of a failure to decide whether a job is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The failure.
+    pub id: FailureId,
+    /// The path of its type.
+    pub kind: Arc<str>,
+    /// What has failed.
+    pub class: FailureClass,
+    /// What the failure itself says.
+    pub advice: Option<Advice>,
+}
+
+/// What has failed, when an attempt did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureClass {
+    /// The task has returned an error, or something else than what it declares, or took too long.
+    Task,
+    /// The task has panicked.
+    Panic,
+    /// The task could not read its arguments.
+    Arguments,
+}
+
+/// What a failure itself says of trying again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// It would fail again.
+    Never,
+    /// It can be tried again after so long; whatever the policy says of how long to wait.
+    After(Duration),
+}
+
 impl OutcomeResult {
+    /// The failure that it ended with, if it did.
+    pub(crate) fn failure(self) -> Option<Attachment> {
+        match self {
+            Self::Failure(body) | Self::Refused(body) => Some(body),
+            Self::Outputs(_) | Self::Released | Self::Cancelled => None,
+        }
+    }
+
     /// Whether its task has come to an end, well or not.
     pub(crate) fn is_an_end(self) -> bool {
         match self {

@@ -128,6 +128,12 @@ pub enum PlantedBug {
     RunEndedEarly,
     /// The outcome of an attempt that the core has ended by time is taken.
     OverrunTaken,
+    /// Jobs begin, or are tried again, a second before their moment.
+    BeginsEarly,
+    /// Attempts that have failed are not counted.
+    FailuresNotCounted,
+    /// A job is tried again whatever its failure says.
+    AdviceNotTaken,
     /// A stream that the shell has ended shortens the lease as one that broke.
     LeaseShortenedByShell,
     /// A job is taken in that depends on one whose flow is being deleted, or is a stub.

@@ -106,8 +106,9 @@ impl Core {
             Command::Cancel(cancel) => self.cancelling().on_cancel(now, cancel, effects),
             Command::Retry(retry) => {
                 let Parts { mut graph, deletions, actions, .. } = self.parts();
-                graph.on_retry(retry, deletions, actions, effects);
+                graph.on_retry(now, retry, deletions, actions, effects);
             }
+            Command::StartNow(start) => self.graph().on_start_now(&start, effects),
             Command::Delete(delete) => self.deleting().on_delete(delete, effects),
             Command::Deletions(moved) => self.deleting().on_deletions(now, moved, effects),
             Command::Pin(pin) => self.deleting().on_pin(pin, effects),
@@ -193,7 +194,9 @@ impl Core {
     /// Sets the timers of jobs that have moved.
     fn time_moved(&mut self, now: Clocks) {
         #[cfg(feature = "planted-bugs")]
-        let now = match self.config.leaves_out(crate::config::PlantedBug::ExpiresEarly) {
+        let is_early = [PlantedBug::ExpiresEarly, PlantedBug::BeginsEarly];
+        #[cfg(feature = "planted-bugs")]
+        let now = match is_early.into_iter().any(|bug| self.config.leaves_out(bug)) {
             true => Clocks { wall: now.wall.after(Duration::from_secs(1)), ..now },
             false => now,
         };
@@ -220,7 +223,7 @@ impl Core {
         while budget > 0
             && let Some(key) = self.timers.pop_due(now.steady)
         {
-            budget -= usize::from(matches!(key, TimerKey::Queue(_) | TimerKey::Total(_) | TimerKey::Run(_)));
+            budget -= usize::from(key.is_of_job_deadline());
             match key {
                 TimerKey::Lease(session) => {
                     self.serving().end_session(now, session, SessionEnd::Lost, effects);
@@ -228,6 +231,7 @@ impl Core {
                 TimerKey::Unconfirmed(session) => self.serving().give_back_unconfirmed(now, session),
                 TimerKey::Waits => self.look_for_waits(effects),
                 TimerKey::Pause(job) => self.graph().end_pause(job),
+                TimerKey::Delay(job) => self.cancelling().delay_ends(now, job),
                 TimerKey::Queue(job) => self.cancelling().queue_time_ends(now, job),
                 TimerKey::Total(job) => self.cancelling().total_time_ends(now, job),
                 TimerKey::Run(job) => self.serving().run_time_ends(now, job),

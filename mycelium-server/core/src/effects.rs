@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{
-    ActionId, AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
-    InstanceId, JobId, RequestId, SessionId, SubmissionId, Timestamp, Token,
+    ActionId, AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FailureId, FinishNumber,
+    FlowId, InstanceId, JobId, RequestId, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::image::{
     ATTEMPTS_KEPT, ActionRecord, AttemptEnd, Counters, JobHead, LiveJob, PastAttempt, PauseRecord, Running,
@@ -51,6 +51,9 @@ pub struct Effects {
     /// Of the jobs that ended with [`FailedBy::ElvesLost`]: jobs that can have been running beside each when it was lost
     /// before, the latest [`BESIDE_KEPT`](crate::image::BESIDE_KEPT).
     pub blamed: Vec<(JobId, Vec<JobId>)>,
+    /// Attempts that failed and whose jobs are tried again, in the order they failed: their failures are to be stored with the
+    /// records of those jobs.
+    pub failed: Vec<FailedAttempt>,
     /// The numbers as they are after the batch, if it has anything to store.
     pub counters: Option<Counters>,
 
@@ -100,6 +103,8 @@ pub struct SpecRecord<C: Contents = Attached> {
     pub evaluate: bool,
     /// If it is the job of an element of a list: the job that has the list, which waits for this one.
     pub gathered_by: Option<JobId>,
+    /// The moment before which it is not to begin, if that was still to come when it was submitted.
+    pub begins_at: Option<Timestamp>,
     /// The specification as submitted.
     pub body: C::Spec,
 }
@@ -172,11 +177,33 @@ impl<C: Contents> FinishedJob<C> {
         if let Some((held, how)) = self.ran.zip(how)
             && !is_there
         {
-            all.push(PastAttempt { number: self.attempt, held, ended_at: self.finished_at, how });
+            let ended_at = self.finished_at;
+            all.push(PastAttempt { number: self.attempt, held, ended_at, how, failure: None });
         }
         all.drain(..all.len().saturating_sub(ATTEMPTS_KEPT));
         all
     }
+}
+
+/// An attempt that failed, and whose job goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// The job.
+    pub job: JobId,
+    /// The elf.
+    pub elf: Arc<str>,
+    /// The task.
+    pub task: Arc<str>,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Who held it.
+    pub held: Running,
+    /// When it was over.
+    pub ended_at: Timestamp,
+    /// The failure that was reported; `None` if none was: the attempt has run for longer than it may.
+    pub id: Option<FailureId>,
+    /// Where the failure comes from.
+    pub by: FailedBy,
 }
 
 /// A message to an instance.
@@ -344,6 +371,11 @@ pub enum Reply {
         cancelled: u64,
         /// Jobs that were final already.
         already_final: u64,
+    },
+    /// To `StartNow`.
+    Started {
+        /// How many jobs wait for their moment no more.
+        started: u64,
     },
     /// To `Retry`.
     Retried {

@@ -43,6 +43,7 @@ impl Emitting<'_> {
         if must_commit || !records.is_empty() || self.jobs.has_to_store() {
             self.jobs.store_starts();
         }
+        effects.failed.append(&mut self.jobs.take_failed());
         effects.blamed.append(&mut self.jobs.take_blamed());
         let touched = self.jobs.take_touched();
         effects.jobs.reserve(touched.len());
@@ -121,6 +122,7 @@ impl Emitting<'_> {
             attempts: if job.attempt > Attempt(0) { self.jobs.attempts(slot).to_vec() } else { Vec::new() },
             expires_at: self.jobs.ends_by(slot),
             queued_at: self.jobs.queued_at(slot),
+            tries: self.jobs.tries(slot),
         }
     }
 }

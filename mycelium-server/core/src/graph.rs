@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::effects::{End, FailedBy};
+use crate::effects::{End, FailedAttempt, FailedBy};
 use crate::evaluations::Evaluations;
 use crate::ids::Clocks;
 use crate::image::{AttemptEnd, BESIDE_KEPT, Running};
@@ -17,6 +17,7 @@ use crate::timers::{TimerKey, Timers};
 mod evaluate;
 mod propagate;
 mod retry;
+mod start_now;
 
 /// The pause after a job has come back a second time.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -45,7 +46,12 @@ impl Graph<'_> {
     /// Where a job stands for which nothing is left to wait.
     pub(crate) fn waited(&mut self, slot: Slot) -> State {
         let job = &self.jobs[slot];
-        if job.evaluate { self.evaluations.begin(job.flow, slot) } else { State::Ready { queued: true } }
+        if job.evaluate { self.evaluations.begin(job.flow, slot) } else { self.ready(slot) }
+    }
+
+    /// How a job is ready: if it is to wait for a moment, it stands beside its queue until then.
+    pub(crate) fn ready(&self, slot: Slot) -> State {
+        State::Ready { queued: self.jobs.tries(slot).not_before.is_none() }
     }
 
     /// Whether a job whose turn it is leaves its queue instead.
@@ -73,7 +79,10 @@ impl Graph<'_> {
         let Some(job) = self.jobs.follow(edge) else { return };
         match job.state {
             State::Pending { waiting: 1 } if job.evaluate => self.evaluate(edge.slot),
-            State::Pending { waiting: 1 } => self.jobs.set_state(edge.slot, State::Ready { queued: true }),
+            State::Pending { waiting: 1 } => {
+                let ready = self.ready(edge.slot);
+                self.jobs.set_state(edge.slot, ready);
+            }
             // Only a status that shows is worth a touch.
             State::Pending { waiting } => {
                 self.jobs.set_detail(edge.slot, State::Pending { waiting: waiting - 1 });
@@ -94,6 +103,7 @@ impl Graph<'_> {
         let job = &self.jobs[slot];
         if job.state == (State::Ready { queued: false }) {
             self.timers.cancel(TimerKey::Pause(slot));
+            self.timers.cancel(TimerKey::Delay(slot));
         }
         if self.jobs.ends_by(slot).is_some() {
             self.timers.cancel(TimerKey::Total(slot));
@@ -163,6 +173,23 @@ impl Graph<'_> {
 
     /// The pause of a job is over: it goes back into its queue.
     pub(crate) fn end_pause(&mut self, slot: Slot) {
+        self.jobs.set_state(slot, State::Ready { queued: true });
+    }
+
+    /// An attempt of a job has failed, and the job is to be tried again after so long; at most so many of its attempts may fail.
+    /// Until then it stands beside its queue.
+    pub(crate) fn back_off(&mut self, slot: Slot, failed: FailedAttempt, failed_max: u32, wait: Duration) {
+        let until = failed.ended_at.after(wait);
+        self.jobs.fail_attempt(slot, failed, failed_max);
+        self.jobs.forget_queued(slot);
+        self.timers.cancel(TimerKey::Queue(slot));
+        self.jobs.set_not_before(slot, until);
+        self.jobs.set_state(slot, State::Ready { queued: false });
+    }
+
+    /// The moment has come that a job waits for.
+    pub(crate) fn end_delay(&mut self, slot: Slot) {
+        self.jobs.forget_not_before(slot);
         self.jobs.set_state(slot, State::Ready { queued: true });
     }
 

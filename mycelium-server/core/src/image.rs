@@ -86,6 +86,20 @@ pub struct LiveJob {
     pub expires_at: Option<Timestamp>,
     /// Since when it waits to be started, if it waits for that and is to be started in time.
     pub queued_at: Option<Timestamp>,
+    /// How often it was tried in vain, and until when it waits.
+    pub tries: Tries,
+}
+
+/// How often an unfinished job was tried in vain, and until when it waits before it is tried, or tried again. Of most jobs there
+/// is nothing to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tries {
+    /// How many of its attempts have failed since it was submitted, or brought back by hand.
+    pub failed: u32,
+    /// How many may, as it was when the last of those failed; 0 if none has.
+    pub failed_max: u32,
+    /// Before which moment it does not stand in its queue.
+    pub not_before: Option<Timestamp>,
 }
 
 /// An attempt in an instance's hands.
@@ -122,6 +136,8 @@ pub struct PastAttempt {
     pub ended_at: Timestamp,
     /// How.
     pub how: AttemptEnd,
+    /// With which failure, if it failed and its job was to be tried again.
+    pub failure: Option<FailureId>,
 }
 
 /// How an attempt ended.

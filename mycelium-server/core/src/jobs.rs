@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::NewFlow;
 use crate::config::Config;
-use crate::effects::{End, Revived, SpecRecord};
+use crate::effects::{End, FailedAttempt, Revived, SpecRecord};
 use crate::ids::{
     AssignNumber, Attempt, Commit, FlowId, FlowNumber, JobId, JobNumber, SessionId, Timestamp, Token,
 };
@@ -21,6 +21,7 @@ use crate::suspicion::Suspicion;
 mod attempts;
 mod check;
 mod deadlines;
+mod delays;
 mod endings;
 mod flows;
 mod losses;
@@ -34,6 +35,7 @@ mod traits;
 
 pub(crate) use attempts::Attempts;
 use deadlines::Deadlines;
+use delays::Delays;
 pub(crate) use flows::{Flow, Flows};
 use losses::Losses;
 pub(crate) use names::{Elf, FreeSlot, Laden, Names, Queue, Task};
@@ -136,6 +138,9 @@ pub(crate) struct Jobs {
     attempts: Attempts,
     losses: Losses,
     deadlines: Deadlines,
+    delays: Delays,
+    /// The attempts that have failed in the batch, and whose jobs are tried again.
+    failed: Vec<FailedAttempt>,
     /// The jobs that the batch has ended because they were lost with their elves, and what ran beside each.
     blamed: Vec<(JobId, Vec<JobId>)>,
     counts: Unfinished,
@@ -468,6 +473,11 @@ impl Jobs {
     /// Takes the jobs that the batch has ended because they were lost with their elves, and what ran beside each.
     pub(crate) fn take_blamed(&mut self) -> Vec<(JobId, Vec<JobId>)> {
         std::mem::take(&mut self.blamed)
+    }
+
+    /// Takes the attempts that have failed in the batch, and whose jobs are tried again.
+    pub(crate) fn take_failed(&mut self) -> Vec<FailedAttempt> {
+        std::mem::take(&mut self.failed)
     }
 
     /// A job that was touched has been emitted.

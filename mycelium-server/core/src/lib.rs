@@ -25,6 +25,7 @@ pub mod signature;
 pub mod status;
 
 mod actions;
+mod backoff;
 mod cancel;
 mod config;
 mod core;

@@ -164,6 +164,7 @@ impl Pausing<'_> {
         for &(number, slot) in flow.jobs.range((after, Bound::Unbounded)).take(JOBS_LOOKED_AT) {
             (looked, resume.after) = (looked + 1, number);
             let is_parked = jobs[slot].state == (State::Ready { queued: false })
+                && jobs.tries(slot).not_before.is_none()
                 && self.graph.timers.deadline(TimerKey::Pause(slot)).is_none();
             if is_parked && !flow.is_cancelling(number) {
                 parked = Some(slot);

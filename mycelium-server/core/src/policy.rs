@@ -37,6 +37,23 @@ pub struct RetryPolicy {
     pub argument_errors: Option<bool>,
 }
 
+impl RetryPolicy {
+    /// These rules, and those of another where these are open.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            attempts: self.attempts.or(other.attempts),
+            first: self.first.or(other.first),
+            factor: self.factor.or(other.factor),
+            cap: self.cap.or(other.cap),
+            jitter: self.jitter.or(other.jitter),
+            never: self.never.or(other.never),
+            panics: self.panics.or(other.panics),
+            argument_errors: self.argument_errors.or(other.argument_errors),
+        }
+    }
+}
+
 /// How long things may take; each is open if it is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Timeouts {

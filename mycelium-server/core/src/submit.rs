@@ -156,7 +156,7 @@ impl Submitting<'_> {
         dependencies: &[Dependency],
         places: &[Placed],
     ) -> Placed {
-        let NewJob { head, depends_on, evaluate, digest, judged, policy, spec } = job;
+        let NewJob { head, depends_on, evaluate, digest, judged, policy, begins, spec } = job;
         let policy = self.graph.jobs.policies_mut().intern(policy.as_ref());
         let head = self.graph.jobs.number(JobHead { policy, ..head }, flow, now.wall);
         #[cfg(feature = "planted-bugs")]
@@ -171,7 +171,8 @@ impl Submitting<'_> {
             ..Job::new(&head, digest, flow, named)
         };
         let head = JobHead { policy: PolicyId::default(), ..head };
-        let created = SpecRecord { head, digest, depends_on, evaluate, gathered_by, body: spec };
+        let begins_at = begins.moment(now.wall);
+        let created = SpecRecord { head, digest, depends_on, evaluate, gathered_by, begins_at, body: spec };
 
         let ended = dependencies.iter().find_map(|dependency| match dependency {
             Dependency::Ended { cause, .. } => Some(*cause),
@@ -204,6 +205,9 @@ impl Submitting<'_> {
         let created = Some(created);
         let slot =
             self.graph.jobs.insert(Arrival { job, created, revived: None, waits_for, attempts: Vec::new() });
+        if let Some(not_before) = begins_at {
+            self.graph.jobs.set_not_before(slot, not_before);
+        }
         for dependency in dependencies {
             let on = match dependency {
                 Dependency::Done | Dependency::Skipped => None,

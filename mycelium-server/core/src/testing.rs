@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{
-    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, NewFlow, NewJob, Outcome,
-    OutcomeResult, Part, Preconditions, RevivableJob, Scope, Start, Submit, TaskOffer, Window,
+    Begins, Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Failed, FailureClass, Hello,
+    NewFlow, NewJob, Outcome, OutcomeResult, Part, Preconditions, RevivableJob, Scope, Start, StartNow,
+    Submit, TaskOffer, Window,
 };
 use crate::effects::{Effects, End, EvaluationWhat, JobRecord, Refusal, Reply, Send};
 use crate::ids::{
-    Attachment, Attempt, Build, Clocks, Commit, ContentDigest, EvaluationNumber, FlowId, InstanceId, JobId,
-    RequestId, Revision, SessionId, SignatureId, Steady, SubmissionId, Timestamp, Token,
+    Attachment, Attempt, Build, Clocks, Commit, ContentDigest, EvaluationNumber, FailureId, FlowId,
+    InstanceId, JobId, RequestId, Revision, SessionId, SignatureId, Steady, SubmissionId, Timestamp, Token,
 };
 use crate::image::{FlowRecord, Image, JobHead, LiveJob, SessionRecord};
 use crate::policy::PolicyRecord;
@@ -50,6 +51,7 @@ pub(crate) fn job(number: u8, depends_on: &[u8]) -> NewJob {
         digest: ContentDigest(number.into()),
         judged: Judged::NOT,
         policy: None,
+        begins: Begins::default(),
         spec: Attachment(number.into()),
     }
 }
@@ -77,6 +79,21 @@ pub(crate) fn task_offer(task: &str, required: &[&str], optional: &[&str]) -> Ta
         .for_each(|(place, byte)| id[place % 16] ^= byte.rotate_left((place / 16) as u32));
     let signature = Arc::new(Signature::new(SignatureId::new(id), parameters));
     TaskOffer { task: Arc::from(task), revision: REVISION, signature, policy: None }
+}
+
+/// A failure of this type, of the task itself.
+pub(crate) fn failed(kind: &str) -> Failed {
+    let (class, advice) = (FailureClass::Task, None);
+    Failed { id: FailureId::new([66; 16]), kind: Arc::from(kind), class, advice }
+}
+
+/// What is stored of an unfinished job.
+pub(crate) fn stored(effects: &Effects, number: u8) -> Option<LiveJob> {
+    let write = effects.jobs.iter().find(|write| write.id == id(number))?;
+    match &write.after {
+        JobRecord::Live(live) => Some(live.clone()),
+        JobRecord::Evaluate | JobRecord::Finished(_) | JobRecord::Dropped => None,
+    }
 }
 
 /// The names of arguments.
@@ -215,8 +232,24 @@ impl TestEnv {
     }
 
     pub(crate) fn outcome(&mut self, session: u64, token: Token, result: OutcomeResult) -> Effects {
-        let outcomes = vec![Outcome { token, result, ran: None }];
-        self.batch([Command::Outcomes { session: SessionId(session), outcomes }])
+        self.report(session, Outcome { token, result, failed: None, ran: None })
+    }
+
+    pub(crate) fn report(&mut self, session: u64, outcome: Outcome) -> Effects {
+        self.batch([Command::Outcomes { session: SessionId(session), outcomes: vec![outcome] }])
+    }
+
+    /// An attempt fails, and its job may be tried again.
+    pub(crate) fn fail(&mut self, session: u64, token: Token, failed: Failed) -> Effects {
+        let (result, failed) = (OutcomeResult::Failure(Attachment(77)), Some(Box::new(failed)));
+        self.report(session, Outcome { token, result, failed, ran: None })
+    }
+
+    /// Jobs are not to wait for their moment.
+    pub(crate) fn start_now(&mut self, jobs: &[u8]) -> Effects {
+        let jobs = jobs.iter().map(|&number| id(number)).collect();
+        let command = StartNow { request: self.request(), jobs, preconditions: self.preconditions() };
+        self.batch([Command::StartNow(command)])
     }
 
     pub(crate) fn cancel(&mut self, scope: Scope) -> Effects {
@@ -353,6 +386,7 @@ pub(crate) fn revivable(effects: &Effects, number: u8, depends_on: &[u8]) -> Rev
         evaluate: false,
         digest: job(number, &[]).digest,
         policy: None,
+        begins_at: None,
         attempt: finished.attempt,
         attempts: finished.all_attempts(),
         status: finished.end.status(),

@@ -18,6 +18,8 @@ pub(crate) enum TimerKey {
     Waits,
     /// The pause of a job that was handed back again and again is over.
     Pause(Slot),
+    /// A job does not wait for its moment any more.
+    Delay(Slot),
     /// A job has not been started in time.
     Queue(Slot),
     /// A job has not ended in time.
@@ -35,11 +37,17 @@ impl TimerKey {
             Self::Unconfirmed(_)
             | Self::Waits
             | Self::Pause(_)
+            | Self::Delay(_)
             | Self::Queue(_)
             | Self::Total(_)
             | Self::Run(_)
             | Self::Idle(_) => false,
         }
+    }
+
+    /// Whether any number of these may be due at one moment.
+    pub(crate) fn is_of_job_deadline(self) -> bool {
+        matches!(self, Self::Delay(_) | Self::Queue(_) | Self::Total(_) | Self::Run(_))
     }
 
     /// Whether the time in which the shell stood still does not count for it.
@@ -51,7 +59,7 @@ impl TimerKey {
             | Self::Pause(_)
             | Self::Run(_)
             | Self::Idle(_) => true,
-            Self::Queue(_) | Self::Total(_) => false,
+            Self::Delay(_) | Self::Queue(_) | Self::Total(_) => false,
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::ids::{
-    Attempt, ContentDigest, FlowId, FlowNumber, InstanceId, JobNumber, SessionId, Steady, SubmissionId,
-    Timestamp, Token,
+    Attempt, ContentDigest, FailureId, FlowId, FlowNumber, InstanceId, JobNumber, SessionId, Steady,
+    SubmissionId, Timestamp, Token,
 };
-use crate::image::{Counters, FlowRecord, JobHead, PauseRecord, Running};
+use crate::image::{Counters, FlowRecord, JobHead, PauseRecord, Running, Tries};
 use crate::labels::Labels;
 use crate::status::Status;
 
@@ -33,6 +33,8 @@ pub struct JobView {
     pub unsealed: Option<SubmissionId>,
     /// When it expires, if it has not ended by then, or not been started if it waits for that.
     pub expires_at: Option<Timestamp>,
+    /// How often it was tried in vain, and until when it waits.
+    pub tries: Tries,
 }
 
 /// Why an unfinished job is where it is.
@@ -72,6 +74,22 @@ pub enum Explanation {
         times: u32,
         /// When it returns to its queue, by the shell's clock for intervals.
         until: Steady,
+    },
+    /// It does not begin before its moment.
+    Delayed {
+        /// That moment.
+        until: Timestamp,
+    },
+    /// An attempt of it has failed, and it is tried again after a while.
+    BackingOff {
+        /// How many have failed.
+        failed: u32,
+        /// How many may.
+        failed_max: u32,
+        /// The failure of the latest of those, if that is still kept.
+        failure: Option<FailureId>,
+        /// When it is tried again.
+        until: Timestamp,
     },
     /// It waits for a place in a process, and all places there are held by the attempts on whose behalf it was submitted,
     /// directly or not, or by others that have submitted jobs which wait in the same way: if these wait for them, all wait

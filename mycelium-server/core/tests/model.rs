@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_core::command::{
-    Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, KnownFinished, NewFlow, NewJob,
-    Outcome, OutcomeResult, Preconditions, Scope, StreamEnd, Submit, TaskOffer, Window,
+    Begins, Cancel, Command, Elements, ElfOffer, Evaluated, EvaluationResult, Hello, KnownFinished, NewFlow,
+    NewJob, Outcome, OutcomeResult, Preconditions, Scope, StreamEnd, Submit, TaskOffer, Window,
 };
 use mycelium_core::effects::{Effects, Evaluation, EvaluationWhat, JobRecord};
 use mycelium_core::ids::{
@@ -236,6 +236,7 @@ fn new_job(number: usize, job: &ModelJob) -> NewJob {
         digest: digest(id(number)),
         judged: Judged::NOT,
         policy: None,
+        begins: Begins::default(),
         spec: Attachment(0),
     }
 }
@@ -502,7 +503,7 @@ impl Pair {
         }
         job.status = status;
         let token = Token { job: id(number), attempt: Attempt(job.attempt) };
-        let outcomes = vec![Outcome { token, result, ran: None }];
+        let outcomes = vec![Outcome { token, result, failed: None, ran: None }];
         Some(Command::Outcomes { session: SessionId(job.session), outcomes })
     }
 

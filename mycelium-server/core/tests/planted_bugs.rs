@@ -71,6 +71,21 @@ fn an_outcome_that_comes_after_its_time_and_is_taken_is_found() {
 }
 
 #[test]
+fn a_job_that_begins_early_is_found() {
+    is_found(PlantedBug::BeginsEarly);
+}
+
+#[test]
+fn failures_that_are_not_counted_are_found() {
+    is_found(PlantedBug::FailuresNotCounted);
+}
+
+#[test]
+fn a_failure_whose_advice_is_not_taken_is_found() {
+    is_found(PlantedBug::AdviceNotTaken);
+}
+
+#[test]
 fn a_start_that_does_not_count_is_found() {
     is_found(PlantedBug::StartsDoNotCount);
 }

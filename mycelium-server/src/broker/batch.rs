@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mycelium_core::effects::{self, Effects, End, FailedBy, FinishedJob, JobRecord, JobWrite};
-use mycelium_core::ids::{Attachment, FailureId, JobId};
+use mycelium_core::effects::{self, Effects, End, FailedAttempt, FailedBy, FinishedJob, JobRecord, JobWrite};
+use mycelium_core::ids::{Attachment, Attempt, FailureId, JobId, Timestamp};
 use mycelium_core::image::Counters;
 
 use super::message::{Body, FailureBody};
@@ -51,6 +51,9 @@ pub(crate) fn build(
     let batch = Batch { counters, jobs, records, elves, revisions, ..Batch::default() };
     let blamed = std::mem::take(&mut effects.blamed).into_iter().collect();
     let mut built = Built { batch, failures: HashMap::new(), blamed };
+    for failed in effects.failed.drain(..) {
+        add_failed_attempt(failed, bodies, &mut built)?;
+    }
     for write in effects.jobs.drain(..) {
         let change = job_change(write, bodies, &mut built)?;
         built.batch.jobs.push(change);
@@ -78,12 +81,13 @@ fn new_spec(
     bodies: &[Body],
     built: &mut Built,
 ) -> Result<SpecRecord, AttachmentMismatch> {
-    let effects::SpecRecord { head, digest, depends_on, evaluate, gathered_by, body: attachment } = created;
+    let effects::SpecRecord { head, digest, depends_on, evaluate, gathered_by, begins_at, body: attachment } =
+        created;
     let Some(Body::Spec { body, blobs }) = bodies.get(attachment.0 as usize) else {
         return Err(AttachmentMismatch { job: head.id, attachment });
     };
     keep_blobs(head.id, blobs, built);
-    Ok(SpecRecord { head, digest, depends_on, evaluate, gathered_by, body: body.clone() })
+    Ok(SpecRecord { head, digest, depends_on, evaluate, gathered_by, begins_at, body: body.clone() })
 }
 
 /// A job names blobs in what is stored of it.
@@ -136,19 +140,42 @@ fn add_failure(failure: FailureBody, finished: &FinishedJob, built: &mut Built) 
     let FinishedJob { head, attempt, finished_at, .. } = finished;
     let id = failure.id;
     built.failures.insert(head.id, EndedBy { failure: id, message: Arc::from(failure.message.as_str()) });
-    built.batch.failures.push(NewFailure {
-        id,
-        body: failure.encoded,
-        occurrence: OccurrenceRecord {
-            job: head.id,
-            attempt: *attempt,
-            at: *finished_at,
-            message: failure.message,
-            details: failure.details,
-            cause_messages: failure.cause_messages,
-        },
-        elf: Arc::clone(&head.elf),
-        task: Arc::clone(&head.task),
-    });
+    let (elf, task) = (Arc::clone(&head.elf), Arc::clone(&head.task));
+    built.batch.failures.push(occurrence((head.id, *attempt), *finished_at, failure, (elf, task)));
     id
+}
+
+/// The failure of an attempt whose job is tried again.
+fn add_failed_attempt(
+    failed: FailedAttempt,
+    bodies: &[Body],
+    built: &mut Built,
+) -> Result<(), AttachmentMismatch> {
+    let FailedAttempt { job, elf, task, attempt, ended_at, id: _, held: _, by } = failed;
+    let failure = match by {
+        FailedBy::Reported(attachment) => match bodies.get(attachment.0 as usize) {
+            Some(Body::Failure(failure)) => failure.clone(),
+            Some(Body::Spec { .. } | Body::Outputs { .. }) | None => {
+                return Err(AttachmentMismatch { job, attachment });
+            }
+        },
+        FailedBy::TimedOut(run) => FailureBody::timed_out(run).in_task(&elf, &task, None),
+        // A job that was lost with its elves ends.
+        FailedBy::ElvesLost(_) => return Ok(()),
+    };
+    let new = occurrence((job, attempt), ended_at, failure, (elf, task));
+    built.batch.failures.push(new);
+    Ok(())
+}
+
+fn occurrence(
+    (job, attempt): (JobId, Attempt),
+    at: Timestamp,
+    failure: FailureBody,
+    (elf, task): (Arc<str>, Arc<str>),
+) -> NewFailure {
+    let FailureBody { id, encoded: body, failed: _, message, details, cause_messages } = failure;
+    let cause_messages = cause_messages.into_vec();
+    let occurrence = OccurrenceRecord { job, attempt, at, message, details, cause_messages };
+    NewFailure { id, body, occurrence, elf, task }
 }

@@ -332,6 +332,7 @@ impl Driver {
                     | Command::Submit(_)
                     | Command::Cancel(_)
                     | Command::Retry(_)
+                    | Command::StartNow(_)
                     | Command::Delete(_)
                     | Command::Deletions(_)
                     | Command::Pin(_)

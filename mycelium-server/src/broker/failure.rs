@@ -1,15 +1,21 @@
 //! Failures as the broker keeps them, and those it makes itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mycelium_core::command::{Advice, Failed, FailureClass};
 use mycelium_core::ids::{FailureId, JobId};
 use mycelium_proto::v1;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::message::FailureBody;
-use crate::documents::Failure;
+use crate::documents::{Failure, policy};
+
+/// The types that runtimes give to what a policy tells apart by rules of their own.
+const PANIC: &str = "Panic";
+const ARGUMENT_TYPE_ERROR: &str = "ArgumentTypeError";
 
 /// Digest of what makes two failures the same: type, frames, and types of the causes.
 fn identity(failure: &v1::Failure) -> FailureId {
@@ -35,6 +41,20 @@ fn identity(failure: &v1::Failure) -> FailureId {
     FailureId::new(id)
 }
 
+/// What decides whether the job of an attempt that ended with a failure is tried again.
+fn what_failed(id: FailureId, failure: &v1::Failure) -> Failed {
+    let class = match failure.r#type.as_str() {
+        PANIC => FailureClass::Panic,
+        ARGUMENT_TYPE_ERROR => FailureClass::Arguments,
+        _ => FailureClass::Task,
+    };
+    let advice = match (failure.permanent, policy::retry_after(failure.retry_after)) {
+        (true, _) => Some(Advice::Never),
+        (false, after) => after.map(Advice::After),
+    };
+    Failed { id, kind: Arc::from(failure.r#type.as_str()), class, advice }
+}
+
 impl FailureBody {
     /// A failure as it was reported, cut to the limits.
     pub(crate) fn new(mut failure: v1::Failure) -> Self {
@@ -42,9 +62,11 @@ impl FailureBody {
             "Error".clone_into(&mut failure.r#type);
         }
         let failure = v1::Failure::from(Failure::new(failure));
+        let id = identity(&failure);
         Self {
-            id: identity(&failure),
+            id,
             encoded: Bytes::from(failure.encode_to_vec()),
+            failed: Box::new(what_failed(id, &failure)),
             message: failure.message,
             details: failure.details,
             cause_messages: failure.causes.into_iter().map(|cause| cause.message).collect(),
@@ -125,6 +147,7 @@ mod tests {
             frames: vec![v1::Frame { function: "f".to_owned(), file: "a.rs".to_owned(), line }],
             causes: vec![v1::FailureCause { r#type: cause.to_owned(), message: message.to_owned() }],
             details: message.to_owned(),
+            ..v1::Failure::default()
         }
     }
 
@@ -175,13 +198,14 @@ mod tests {
             v1::Failure { message: text(1_000_000), details: text(3_000_000), ..none.clone() },
             v1::Failure { frames: vec![frame.clone(); 5_000], details: text(3_000_000), ..none.clone() },
             v1::Failure { causes: vec![cause.clone(); 500], details: text(3_000_000), ..none.clone() },
-            v1::Failure { causes: vec![small_cause; 500], ..none },
+            v1::Failure { causes: vec![small_cause; 500], ..none.clone() },
             v1::Failure {
                 r#type: text(5_000),
                 message: text(1_000_000),
                 details: text(3_000_000),
                 frames: vec![frame; 5_000],
                 causes: vec![cause; 500],
+                ..none
             },
         ];
         for failure in failures {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mycelium_core::Core;
-use mycelium_core::command::{Command, EvaluationResult, Hello, OutcomeResult};
+use mycelium_core::command::{Command, EvaluationResult, Failed, Hello, OutcomeResult};
 use mycelium_core::effects::{Assignment, Refusal, Reply, Verdict};
 use mycelium_core::ids::{AssignNumber, Attachment, Commit, FailureId, RequestId, SessionId, Token};
 use tokio::sync::{SetOnce, mpsc, oneshot};
@@ -169,9 +169,11 @@ impl Body {
 pub(crate) struct FailureBody {
     pub(crate) id: FailureId,
     pub(crate) encoded: Bytes,
+    /// What decides whether the job of an attempt that ended with it is tried again.
+    pub(crate) failed: Box<Failed>,
     pub(crate) message: String,
     pub(crate) details: String,
-    pub(crate) cause_messages: Vec<String>,
+    pub(crate) cause_messages: Box<[String]>,
 }
 
 /// Why a call came to nothing.
@@ -309,6 +311,7 @@ fn is_word(command: &Command) -> bool {
         Command::Submit(_)
         | Command::Cancel(_)
         | Command::Retry(_)
+        | Command::StartNow(_)
         | Command::Delete(_)
         | Command::Deletions(_)
         | Command::Pin(_)
@@ -333,6 +336,7 @@ fn command_weight(command: &Command) -> usize {
         Command::Starts { starts, .. } => starts.len(),
         Command::Outcomes { outcomes, .. } => outcomes.len(),
         Command::Retry(retry) => retry.jobs.len() + retry.dependents.len(),
+        Command::StartNow(start) => start.jobs.len(),
         Command::Delete(delete) => delete.flows.len(),
         Command::Deletions(moved) => moved.flows.len() + moved.submissions.len(),
         Command::Pin(pin) => pin.flows.len(),
@@ -363,6 +367,7 @@ pub(crate) fn name_request(command: &mut Command, request: RequestId) {
         Command::Submit(submit) => submit.request = request,
         Command::Cancel(cancel) => cancel.request = request,
         Command::Retry(retry) => retry.request = request,
+        Command::StartNow(start) => start.request = request,
         Command::Delete(delete) => delete.request = request,
         Command::Deletions(moved) => moved.request = request,
         Command::Pin(pin) => pin.request = request,
@@ -422,6 +427,7 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         }
         Command::Cancel(_)
         | Command::Retry(_)
+        | Command::StartNow(_)
         | Command::Delete(_)
         | Command::Deletions(_)
         | Command::Pin(_)

@@ -20,6 +20,7 @@ mod progress;
 mod registry;
 mod retry;
 mod start;
+mod start_now;
 mod submissions;
 mod submit;
 #[cfg(test)]

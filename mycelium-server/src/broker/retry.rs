@@ -6,14 +6,14 @@ use std::sync::Arc;
 use mycelium_core::command::{ActionStep, Command, Preconditions, Retry, RevivableJob, Scope};
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Commit, FlowId, JobId, PolicyId, RequestId};
-use mycelium_core::policy::Policy;
+use mycelium_core::policy::{Policy, RetryPolicy};
 use mycelium_core::status::FinalStatus;
 
 use super::handle::{Handle, unexpected};
 use super::message::CallError;
 use super::preconditions::known_finished;
 use crate::documents::{Spec, policy};
-use crate::store::{Damage, FinishedQuery, FinishedRecord, Reads, SpecRecord, isolate};
+use crate::store::{Damage, FinishedQuery, FinishedRecord, Reads, SpecRecord, attempts_of, isolate};
 
 /// How many of a flow's jobs are brought back with one command.
 const ROOTS_PER_COMMAND: usize = 500;
@@ -48,9 +48,10 @@ impl Retried {
 }
 
 impl Handle {
-    /// Brings finished jobs back.
-    pub(crate) async fn retry(&self, scope: Scope) -> Result<Retried, CallError> {
-        self.retry_up_to(scope, DEPENDENTS_MAX).await
+    /// Brings finished jobs back. Those that are named, or found in the flow, are tried again by `rules` from now on, as far as
+    /// these say something.
+    pub(crate) async fn retry(&self, scope: Scope, rules: RetryPolicy) -> Result<Retried, CallError> {
+        self.retry_up_to(scope, &rules, DEPENDENTS_MAX).await
     }
 
     /// What jobs with a policy do not say themselves comes from the newest declaration, as when they were submitted.
@@ -62,9 +63,14 @@ impl Handle {
         }
     }
 
-    async fn retry_up_to(&self, scope: Scope, dependents_max: usize) -> Result<Retried, CallError> {
+    async fn retry_up_to(
+        &self,
+        scope: Scope,
+        rules: &RetryPolicy,
+        dependents_max: usize,
+    ) -> Result<Retried, CallError> {
         match scope {
-            Scope::Jobs(jobs) => self.retry_jobs(Roots::Named(jobs), dependents_max, None).await,
+            Scope::Jobs(jobs) => self.retry_jobs(Roots::Named(jobs), rules, dependents_max, None).await,
             Scope::Flow(flow) => {
                 if self.store().flows(&[flow]).await?.iter().flatten().next().is_none() {
                     return Err(Refusal::FlowNotFound(flow).into());
@@ -72,13 +78,15 @@ impl Handle {
                 let mut total = Retried::default();
                 let roots = failed_jobs_of(&**self.store(), flow).await?;
                 for chunk in roots.chunks(ROOTS_PER_COMMAND) {
-                    total.add(self.retry_jobs(Roots::Found(chunk.to_vec()), dependents_max, None).await?);
+                    total.add(
+                        self.retry_jobs(Roots::Found(chunk.to_vec()), rules, dependents_max, None).await?,
+                    );
                     if total.is_cut_short {
                         return Ok(total);
                     }
                 }
                 // What an earlier call has left.
-                total.add(self.retry_jobs(Roots::LeftIn(flow), dependents_max, None).await?);
+                total.add(self.retry_jobs(Roots::LeftIn(flow), rules, dependents_max, None).await?);
                 Ok(total)
             }
         }
@@ -87,12 +95,13 @@ impl Handle {
     /// Brings jobs back that have failed, as a step of an action, which is stored with them. Says whether it was: not if
     /// there was nothing to bring back.
     pub(crate) async fn retry_for(&self, jobs: Vec<JobId>, step: ActionStep) -> Result<bool, CallError> {
+        let rules = RetryPolicy::default();
         let roots = || Roots::Found(jobs.clone());
-        let mut retried = self.retry_jobs(roots(), DEPENDENTS_MAX, Some(step)).await?;
+        let mut retried = self.retry_jobs(roots(), &rules, DEPENDENTS_MAX, Some(step)).await?;
         let is_stored = retried.retried + retried.revived > 0;
         // What was left of the dependents comes back because their causes have.
         while retried.is_cut_short && retried.retried + retried.revived > 0 {
-            retried = self.retry_jobs(roots(), DEPENDENTS_MAX, None).await?;
+            retried = self.retry_jobs(roots(), &rules, DEPENDENTS_MAX, None).await?;
         }
         Ok(is_stored)
     }
@@ -100,6 +109,7 @@ impl Handle {
     async fn retry_jobs(
         &self,
         roots: Roots,
+        rules: &RetryPolicy,
         dependents_max: usize,
         action: Option<ActionStep>,
     ) -> Result<Retried, CallError> {
@@ -115,6 +125,9 @@ impl Handle {
                 gather(&**self.store(), as_of, &roots, &unfinished, dependents_max).await?;
             self.declared_policies(&mut retry);
             retry.action = action;
+            if *rules != RetryPolicy::default() {
+                retry.jobs.iter_mut().for_each(|job| follow(job, rules));
+            }
             if retry.jobs.is_empty() && retry.dependents.is_empty() {
                 return Ok(Retried { is_cut_short, ..Retried::default() });
             }
@@ -335,6 +348,12 @@ fn unreadable(job: JobId, what: &Damage) -> CallError {
     CallError::Unreadable(format!("job {job}: {what}"))
 }
 
+/// From now on a job is tried again by these rules, as far as they say something.
+fn follow(job: &mut RevivableJob, rules: &RetryPolicy) {
+    let own = job.policy.as_deref().cloned().unwrap_or_default();
+    job.policy = Some(Arc::new(Policy { retry: rules.clone().or(own.retry), ..own }));
+}
+
 /// Jobs as they can come back, but for those whose specifications are damaged.
 async fn revivable(
     store: &dyn Reads,
@@ -355,7 +374,8 @@ async fn revivable(
             digest: spec.digest,
             policy: policies.remove(&record.head.id).transpose()?.flatten(),
             attempt: record.attempt,
-            attempts: record.all_attempts(),
+            begins_at: spec.begins_at,
+            attempts: attempts_of(record),
             status: record.end.status(),
             finish_number: record.finish_number,
         })

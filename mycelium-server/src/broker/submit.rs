@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::command::{Command, Elements, NewFlow, NewJob, Part, Preconditions, Submit};
+use mycelium_core::command::{Begins, Command, Elements, NewFlow, NewJob, Part, Preconditions, Submit};
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Attachment, Commit, ContentDigest, FlowId, JobId, RequestId};
 use mycelium_core::image::JobHead;
@@ -30,6 +30,8 @@ pub(crate) struct PreparedJob {
     pub(crate) judged: Judged,
     /// The policy of its own, if it has one.
     pub(crate) policy: Option<Arc<Policy>>,
+    /// When it may begin.
+    pub(crate) begins: Begins,
     /// The blobs it names, which are there.
     pub(crate) blobs: Vec<BlobDigest>,
 }
@@ -94,6 +96,7 @@ fn new_job(job: &PreparedJob, index: u32) -> NewJob {
         digest: job.digest,
         judged: job.judged.clone(),
         policy: job.policy.clone(),
+        begins: job.begins,
         spec: Attachment(index),
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn prepared(spec: &v1::JobSpec) -> PreparedJob {
         digest: ContentDigest::default(),
         judged: Judged::NOT,
         policy: None,
+        begins: checked.begins,
         blobs: Vec::new(),
     }
 }

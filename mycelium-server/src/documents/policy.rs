@@ -2,8 +2,10 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mycelium_core::command::Begins;
+use mycelium_core::ids::Timestamp;
 use mycelium_core::policy::{Policy, RetryPolicy, Timeouts};
 use mycelium_proto::{limits, v1};
 
@@ -35,13 +37,33 @@ fn policy(
     timeouts_given: Option<&v1::Timeouts>,
 ) -> Result<Option<Arc<Policy>>, BadPolicy> {
     let retry = retry_given.map(retry).transpose()?.unwrap_or_default();
-    // What would be taken and not be acted upon.
-    if retry != RetryPolicy::default() {
-        return Err(bad("retry", "is not known to this broker, which tries nothing again by itself"));
-    }
     let timeouts = timeouts_given.map(timeouts).transpose()?.unwrap_or_default();
     let policy = Policy { retry, timeouts };
     Ok((policy != Policy::default()).then(|| Arc::new(policy)))
+}
+
+/// When a job may begin.
+pub(crate) fn begins(spec: &v1::JobSpec) -> Result<Begins, BadPolicy> {
+    let problem = "must be a moment from 1970 to 9999";
+    let read = |given: &prost_types::Timestamp| {
+        let since_epoch = SystemTime::try_from(*given).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        let micros = u64::try_from(since_epoch.as_micros()).ok()?;
+        (given.seconds < MOMENTS_END).then_some(Timestamp(micros))
+    };
+    let at = spec.not_before.as_ref();
+    let at = at.map(|given| read(given).ok_or_else(|| bad("not_before", problem))).transpose()?;
+    let range = Duration::ZERO..=LONGEST;
+    let after = duration("delay", spec.delay.as_ref(), range, "must be 0 to 366 days")?;
+    Ok(Begins { at, after })
+}
+
+/// The first second of the year 10000, before which all moments are that can be shown.
+const MOMENTS_END: i64 = 253_402_300_800;
+
+/// How long an elf says that a job is to wait which has failed: no longer than a policy may say.
+pub(crate) fn retry_after(given: Option<prost_types::Duration>) -> Option<Duration> {
+    // Nothing depends on what an elf says that is no time.
+    given.and_then(|given| Duration::try_from(given).ok()).map(|given| given.min(LONGEST))
 }
 
 /// Reads how long things may take.
@@ -209,6 +231,29 @@ mod tests {
         assert_eq!((&read.timeouts, &read.retry), (&expected, &RetryPolicy::default()));
     }
 
+    fn begins_of(change: impl FnOnce(&mut v1::JobSpec)) -> Result<Begins, String> {
+        let mut spec = v1::JobSpec::default();
+        change(&mut spec);
+        begins(&spec).map_err(|error| error.field)
+    }
+
+    #[test]
+    fn a_moment_that_is_none_is_refused_with_its_field() {
+        let moment = |seconds, nanos| Some(prost_types::Timestamp { seconds, nanos });
+        let refused = Err("not_before".to_owned());
+        assert_eq!(begins_of(|spec| spec.not_before = moment(-1, 0)), refused);
+        assert_eq!(begins_of(|spec| spec.not_before = moment(i64::MAX, 0)), refused);
+        assert_eq!(begins_of(|spec| spec.not_before = moment(MOMENTS_END, 0)), refused);
+        assert_eq!(begins_of(|spec| spec.not_before = moment(i64::MIN, -1)), refused);
+        assert_eq!(begins_of(|spec| spec.delay = seconds(-1, 0)), Err("delay".to_owned()));
+        assert_eq!(begins_of(|spec| spec.delay = seconds(366 * 86_400, 1)), Err("delay".to_owned()));
+        let read = begins_of(|spec| (spec.not_before, spec.delay) = (moment(3, 4_000), seconds(0, 0)));
+        assert_eq!(read, Ok(Begins { at: Some(Timestamp(3_000_004)), after: Some(Duration::ZERO) }));
+        assert_eq!(begins_of(|_| {}), Ok(Begins::default()));
+        assert_eq!(retry_after(seconds(i64::MAX, 0)), Some(LONGEST));
+        assert_eq!(retry_after(seconds(-1, 0)), None);
+    }
+
     #[test]
     fn what_is_given_is_kept_and_what_is_not_is_open() {
         assert_eq!(of(|_| {}), Ok(RetryPolicy::default()));
@@ -232,6 +277,6 @@ mod tests {
         assert_eq!(of_job(&spec), Ok(None), "one that says nothing is none");
         let retry = Some(v1::RetryPolicy { attempts: Some(2), ..v1::RetryPolicy::default() });
         let spec = v1::JobSpec { retry, ..v1::JobSpec::default() };
-        assert_eq!(of_job(&spec).unwrap_err().field, "retry", "nobody acts upon it");
+        assert_eq!(of_job(&spec).unwrap().unwrap().retry.attempts, Some(2));
     }
 }

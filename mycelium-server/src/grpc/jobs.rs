@@ -9,6 +9,7 @@ use mycelium_proto::v1;
 
 use super::convert;
 use crate::broker::Handle;
+use crate::documents::policy::{self, BadPolicy};
 use crate::error::Error;
 
 pub(super) async fn cancel_jobs(
@@ -39,12 +40,23 @@ pub(super) async fn retry_jobs(
         Some(Asked::Jobs(jobs)) => of_jobs(jobs)?,
         None => return Err(nothing()),
     };
-    let done = handle.retry(scope).await?;
+    let retry = request.retry.as_ref().map(policy::retry).transpose();
+    let retry = retry.map_err(|BadPolicy { field, problem }| Error::field(field, problem))?;
+    let done = handle.retry(scope, retry.unwrap_or_default()).await?;
     Ok(v1::RetryJobsResponse {
         jobs_retried: done.retried,
         dependents_revived: done.revived,
         more: done.is_cut_short,
     })
+}
+
+pub(super) async fn start_jobs(
+    handle: &Handle,
+    request: v1::StartJobsRequest,
+) -> Result<v1::StartJobsResponse, Error> {
+    let jobs = request.jobs.as_ref().ok_or_else(|| Error::field("jobs", "says nothing: give jobs"))?;
+    let jobs = convert::job_ids("jobs.job_ids", &jobs.job_ids)?;
+    Ok(v1::StartJobsResponse { jobs_started: handle.start_now(jobs).await? })
 }
 
 /// The most flows of a call.

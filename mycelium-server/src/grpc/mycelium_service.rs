@@ -109,6 +109,7 @@ unary! {
     get_graph(GetGraphRequest) -> GetGraphResponse = reads::get_graph;
     cancel_jobs(CancelJobsRequest) -> CancelJobsResponse = jobs::cancel_jobs;
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry_jobs;
+    start_jobs(StartJobsRequest) -> StartJobsResponse = jobs::start_jobs;
     delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse = jobs::delete_flows;
     delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse = jobs::delete_jobs;
     pin_flows(PinFlowsRequest) -> PinFlowsResponse = jobs::pin_flows;

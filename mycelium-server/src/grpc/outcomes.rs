@@ -88,6 +88,7 @@ fn outcomes(reported: v1::Outcomes, tokens: &[Token], tasks: &[Option<Arc<TaskSi
         // A message holds far fewer outcomes than 2^32.
         let attachment = Attachment(u32::try_from(bodies.len()).unwrap_or(u32::MAX));
         let ran = how_long(reported.ran);
+        let mut failed = None;
         let result = match reported.result {
             Some(outcome::Result::Outputs(outputs)) => match check_outputs(outputs, task.as_deref()) {
                 Ok((outputs, named)) => {
@@ -98,12 +99,16 @@ fn outcomes(reported: v1::Outcomes, tokens: &[Token], tasks: &[Option<Arc<TaskSi
                     OutcomeResult::Outputs(attachment)
                 }
                 Err(BadOutput { what, message }) => {
-                    bodies.push(Body::Failure(result_type(message, task.as_deref(), &what)));
+                    let body = result_type(message, task.as_deref(), &what);
+                    failed = Some(body.failed.clone());
+                    bodies.push(Body::Failure(body));
                     OutcomeResult::Refused(attachment)
                 }
             },
             Some(outcome::Result::Failure(failure)) => {
-                bodies.push(Body::Failure(FailureBody::new(failure)));
+                let body = FailureBody::new(failure);
+                failed = Some(body.failed.clone());
+                bodies.push(Body::Failure(body));
                 OutcomeResult::Failure(attachment)
             }
             Some(outcome::Result::Released(v1::AttemptReleased {})) => OutcomeResult::Released,
@@ -114,7 +119,7 @@ fn outcomes(reported: v1::Outcomes, tokens: &[Token], tasks: &[Option<Arc<TaskSi
                 OutcomeResult::Refused(attachment)
             }
         };
-        outcomes.push(Outcome { token: *token, result, ran });
+        outcomes.push(Outcome { token: *token, result, failed, ran });
     }
     Outcomes { outcomes, bodies, blobs }
 }
@@ -143,7 +148,9 @@ pub(crate) async fn refuse_missing(handle: &Handle, reported: &mut Outcomes) -> 
         if let OutcomeResult::Outputs(attachment) = outcome.result
             && let Some(body) = reported.bodies.get_mut(attachment.0 as usize)
         {
-            *body = Body::Failure(FailureBody::result_type(message));
+            let failure = FailureBody::result_type(message);
+            outcome.failed = Some(failure.failed.clone());
+            *body = Body::Failure(failure);
             outcome.result = OutcomeResult::Refused(attachment);
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mycelium_core::command::{NewFlow, Part};
+use mycelium_core::command::{Begins, NewFlow, Part};
 use mycelium_core::ids::{Attempt, ContentDigest, FlowId, JobId, SubmissionId, Token};
 use mycelium_core::image::JobHead;
 use mycelium_core::labels::Labels;
@@ -176,10 +176,10 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
             Ruling::Doubtful(misfit) => warnings.add(&spec.elf, standing, &misfit),
             Ruling::Refused(misfit) => return Err(Error::Misfit { prefix: prefix(), misfit }),
         }
-        // That of a template is that of the jobs it is expanded into.
-        let policy = match spec.for_each {
-            None => standing.policy_of(&spec.task, checked.policy),
-            Some(_) => None,
+        // Those of a template are those of the jobs it is expanded into.
+        let (policy, begins) = match spec.for_each {
+            None => (standing.policy_of(&spec.task, checked.policy), checked.begins),
+            Some(_) => (None, Begins::default()),
         };
         names.judged = judged.clone();
         named.extend(named_outputs(index, &spec.nodes));
@@ -199,6 +199,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
             digest: digest(&body),
             judged,
             policy: names.policy(policy),
+            begins,
             body,
             blobs: checked.blobs.iter().map(|blob| blob.digest).collect(),
         });

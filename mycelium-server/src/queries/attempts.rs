@@ -5,6 +5,7 @@ use mycelium_core::ids::{Attempt, JobId};
 use mycelium_core::image::{PastAttempt, Running};
 
 use crate::broker::{CallError, Handle};
+use crate::store::attempts_of;
 
 /// What is known of the attempts of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub(crate) async fn attempts(handle: &Handle, id: JobId) -> Result<Attempts, Cal
         }
         let record = handle.store().finished(&[id]).await?.pop().flatten();
         if let Some(record) = record {
-            let (total, over) = (record.attempt, record.all_attempts());
+            let (total, over) = (record.attempt, attempts_of(&record));
             return Ok(Attempts { total, over, under_way: None });
         }
     }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mycelium_core::ids::{InstanceId, JobId, SessionId, SubmissionId, Timestamp, Token};
+use mycelium_core::ids::{FailureId, InstanceId, JobId, SessionId, SubmissionId, Timestamp, Token};
 use mycelium_core::image::{PauseRecord, Running};
 use mycelium_core::{Explanation, JobView};
+use mycelium_proto::v1;
 
 use super::jobs::{Job, find};
 use super::specs;
 use crate::broker::{CallError, Handle, Process};
-use crate::documents::{Spec, cut_message};
+use crate::documents::{Failure, Spec, cut_message};
+use crate::store::isolate;
 
 /// How many of the jobs that a job waits for are named.
 const WAITS_FOR_SHOWN_MAX: usize = 100;
@@ -35,6 +37,10 @@ pub(crate) enum Reason {
     HandedBack { times: u32, until: Timestamp },
     /// Somebody has paused it.
     Paused { pauses: Vec<PauseRecord> },
+    /// It does not begin before its moment.
+    Delayed { until: Timestamp },
+    /// An attempt of it has failed, and it is tried again after a while.
+    BackingOff { failed: u32, failed_max: u32, until: Timestamp, failure: Option<LastFailure> },
     /// It waits for a place, and these attempts, on whose behalf it was submitted, hold all there are.
     HeldByAncestors { attempts: Vec<Token> },
     /// No connected instance offers its task.
@@ -64,6 +70,16 @@ pub(crate) enum Reason {
     },
 }
 
+/// The failure of an attempt whose job is tried again.
+#[derive(Debug)]
+pub(crate) struct LastFailure {
+    pub(crate) id: FailureId,
+    /// Its type; empty if its record cannot be read.
+    pub(crate) kind: String,
+    /// The first part of its message.
+    pub(crate) message: String,
+}
+
 /// An instance that does not take a job.
 #[derive(Debug)]
 pub(crate) struct Unfit {
@@ -82,6 +98,25 @@ pub(crate) enum Evaluated {
     Elements,
     /// The list of what the jobs for its elements returned.
     Outputs,
+}
+
+/// How much is told of the message of a failure, in bytes.
+const MESSAGE_BYTES_MAX: usize = 1_024;
+
+async fn last_failure(handle: &Handle, job: JobId, id: FailureId) -> Result<Option<LastFailure>, CallError> {
+    let (group, of) = ([id], [(id, job)]);
+    let (groups, occurrences) = futures::try_join!(
+        isolate(&group, |ids| handle.store().failures(ids)),
+        isolate(&of, |of| handle.store().occurrences_of(of)),
+    )?;
+    // What is damaged is named by its id all the same.
+    let record = groups.into_iter().next().and_then(|record| record.ok().flatten());
+    let failure = record.and_then(|record| Failure::decode(record.id, record.body).ok());
+    let occurrence = occurrences.into_iter().next().and_then(|occurrence| occurrence.ok().flatten());
+    let mut message = occurrence.map(|occurrence| occurrence.message).unwrap_or_default();
+    cut_message(&mut message, MESSAGE_BYTES_MAX);
+    let kind = failure.map(|failure| v1::Failure::from(failure).r#type).unwrap_or_default();
+    Ok(Some(LastFailure { id, kind, message }))
 }
 
 /// A job, and why it is where it is.
@@ -110,6 +145,14 @@ pub(crate) async fn explain(handle: &Handle, id: JobId) -> Result<(Job, Reason),
             Reason::HandedBack { times, until: Timestamp(now.wall.0.saturating_add(left)) }
         }
         Explanation::Paused { pauses } => Reason::Paused { pauses },
+        Explanation::Delayed { until } => Reason::Delayed { until },
+        Explanation::BackingOff { failed, failed_max, failure, until } => {
+            let failure = match failure {
+                Some(failure) => last_failure(handle, id, failure).await?,
+                None => None,
+            };
+            Reason::BackingOff { failed, failed_max, until, failure }
+        }
         Explanation::HeldByAncestors { attempts } => Reason::HeldByAncestors { attempts },
         Explanation::NoInstance { instances } => {
             Reason::NoInstance { elf_known: handle.registry().is_known(&view.head.elf), instances }

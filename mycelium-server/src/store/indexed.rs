@@ -223,6 +223,7 @@ mod tests {
             depends_on: Vec::new(),
             evaluate: false,
             gathered_by: None,
+            begins_at: None,
             body: body.into(),
         }
     }

@@ -40,6 +40,7 @@ pub use memory::MemoryStore;
 pub use query::{
     FailureCursor, FailurePrefix, FinishedPage, FinishedQuery, FlowPage, FlowQuery, Listed, RevisionCursor,
 };
+pub(crate) use record::attempts_of;
 pub use record::{
     Batch, BlobDigest, BlobRole, BlobUse, Edge, Edges, ElfRecord, Erased, FailureRecord, FinishedRecord,
     JobAfter, JobChange, Known, NewFailure, OccurrenceRecord, Outline, RevisionRecord, Seen, SpecRecord,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mycelium_core::effects::{self, Contents, End, FinishedJob, JobRecord, JobWrite, Records};
 use mycelium_core::ids::{Attempt, FailureId, FinishNumber, JobId, Revision, Timestamp};
-use mycelium_core::image::{Counters, JobHead, LiveJob, Running};
+use mycelium_core::image::{AttemptEnd, Counters, JobHead, LiveJob, PastAttempt, Running};
 use mycelium_core::status::FinalStatus;
 
 use super::RevisionKey;
@@ -225,8 +225,19 @@ pub type FinishedRecord = FinishedJob<Bare>;
 
 /// A specification without its body.
 pub(crate) fn outline(spec: SpecRecord) -> Outline {
-    let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body } = spec;
-    Outline { head, digest, depends_on, evaluate, gathered_by, body: body.len() }
+    let SpecRecord { head, digest, depends_on, evaluate, gathered_by, begins_at, body } = spec;
+    Outline { head, digest, depends_on, evaluate, gathered_by, begins_at, body: body.len() }
+}
+
+/// The attempts of a job that has ended, as far as they are kept, with the failure of the one that it ended with.
+pub(crate) fn attempts_of(job: &FinishedRecord) -> Vec<PastAttempt> {
+    let mut attempts = job.all_attempts();
+    if let (Some(last), End::Failed(failure)) = (attempts.last_mut(), job.end)
+        && (last.number, last.how) == (job.attempt, AttemptEnd::Failed)
+    {
+        last.failure = Some(failure);
+    }
+    attempts
 }
 
 /// The record of a job that ends, and its outputs if it has any.

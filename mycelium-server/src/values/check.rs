@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use mycelium_core::command::Begins;
 use mycelium_core::ids::JobId;
 use mycelium_core::policy::Policy;
 use mycelium_proto::limits;
@@ -24,6 +25,8 @@ pub(crate) struct CheckedSpec {
     pub(crate) blobs: Vec<Blob>,
     /// The policy of its own, if it has one.
     pub(crate) policy: Option<Arc<Policy>>,
+    /// When it may begin.
+    pub(crate) begins: Begins,
 }
 
 /// What is wrong with a specification.
@@ -88,8 +91,10 @@ pub(crate) fn check_spec(spec: &v1::JobSpec) -> Result<CheckedSpec, SpecError> {
     if depends_on.contains(&id) {
         return Err(SpecError::WaitsForItself);
     }
-    let policy = policy::of_job(spec).map_err(|BadPolicy { field: of, problem }| field(of, problem))?;
-    Ok(CheckedSpec { id, depends_on: depends_on.into_iter().collect(), blobs, policy })
+    let bad = |BadPolicy { field: of, problem }| field(of, problem);
+    let policy = policy::of_job(spec).map_err(bad)?;
+    let begins = policy::begins(spec).map_err(bad)?;
+    Ok(CheckedSpec { id, depends_on: depends_on.into_iter().collect(), blobs, policy, begins })
 }
 
 /// Checks a name of an elf, a task, a flow...: not empty, not too long, no control characters.

@@ -16,7 +16,7 @@ use mycelium_core::ids::{
     JobNumber, Revision, SessionId, SubmissionId, Timestamp, Token,
 };
 use mycelium_core::image::{
-    AttemptEnd, Counters, FlowRecord, Image, JobHead, LiveJob, PastAttempt, Running, SubmissionRecord,
+    AttemptEnd, Counters, FlowRecord, Image, JobHead, LiveJob, PastAttempt, Running, SubmissionRecord, Tries,
 };
 use mycelium_core::labels::Labels;
 use mycelium_core::signature::Shape;
@@ -105,6 +105,7 @@ pub(crate) fn spec(number: u8, depends_on: &[u8]) -> SpecRecord {
         depends_on: depends_on.iter().copied().map(job).collect(),
         evaluate: false,
         gathered_by: None,
+        begins_at: number.is_multiple_of(2).then_some(Timestamp(9_000)),
         body: Bytes::from(vec![number; 100]),
     }
 }
@@ -124,13 +125,14 @@ pub(crate) fn live(number: u8) -> LiveJob {
         running: None,
         expires_at: Some(Timestamp(7_000)),
         queued_at: None,
+        tries: Tries { failed: 1, failed_max: 3, not_before: Some(Timestamp(8_000)) },
         attempts: vec![attempt(1)],
     }
 }
 
 fn attempt(number: u32) -> PastAttempt {
-    let (held, ended_at, how) = (running(), Timestamp(1_500), AttemptEnd::HandedBack);
-    PastAttempt { number: Attempt(number), held, ended_at, how }
+    let (held, ended_at, how) = (running(), Timestamp(1_500), AttemptEnd::Failed);
+    PastAttempt { number: Attempt(number), held, ended_at, how, failure: Some(FailureId::new([7; 16])) }
 }
 
 pub(crate) fn running() -> Running {

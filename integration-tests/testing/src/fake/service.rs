@@ -122,6 +122,7 @@ script! {
     get_graph(GetGraphRequest) -> GetGraphResponse;
     cancel_jobs(CancelJobsRequest) -> CancelJobsResponse;
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse;
+    start_jobs(StartJobsRequest) -> StartJobsResponse;
     delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse;
     delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse;
     pin_flows(PinFlowsRequest) -> PinFlowsResponse;

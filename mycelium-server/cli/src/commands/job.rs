@@ -173,7 +173,13 @@ fn describe(details: &Details, flow_name: &str) -> String {
     if job.elves_lost > 0 {
         field("elves lost", job.elves_lost.to_string());
     }
+    if job.failed_attempts > 0 {
+        field("failed", count(job.failed_attempts.into(), "attempt"));
+    }
     field("submitted", format!("{} UTC", format::utc(job.submitted_at.as_ref())));
+    if job.not_before.is_some() {
+        field("not before", format!("{} UTC", format::utc(job.not_before.as_ref())));
+    }
     if job.expires_at.is_some() {
         field("expires", format!("{} UTC", format::utc(job.expires_at.as_ref())));
     }
@@ -245,7 +251,9 @@ fn attempt_line(attempt: &Attempt) -> String {
     };
     let instance = format::id(&attempt.instance_id);
     let build = if attempt.build.is_empty() { String::new() } else { format!(", build {}", attempt.build) };
-    format!("{how}{after}, assigned {assigned} UTC to {session}instance {instance}{build}")
+    let failure =
+        format::id_if_any(&attempt.failure_id).map(|id| format!(", failure {id}")).unwrap_or_default();
+    format!("{how}{after}, assigned {assigned} UTC to {session}instance {instance}{build}{failure}")
 }
 
 /// What it was given, or will be, and the jobs that comes from.

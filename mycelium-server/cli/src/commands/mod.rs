@@ -22,6 +22,7 @@ pub(crate) mod proto;
 pub(crate) mod retry;
 mod scope;
 pub(crate) mod serve;
+pub(crate) mod start_now;
 pub(crate) mod store;
 mod values;
 pub(crate) mod watch;
@@ -68,6 +69,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Why(args) => why::run(args, &client::connect(&client).await?, output).await,
         Command::Cancel(args) => cancel::run(args, &client::connect(&client).await?, output).await,
         Command::Retry(args) => retry::run(args, &client::connect(&client).await?, output).await,
+        Command::StartNow(args) => start_now::run(args, &client::connect(&client).await?, output).await,
         Command::Delete(args) => delete::delete(args, &client::connect(&client).await?, output).await,
         Command::Pin(args) => delete::pin(args, &client::connect(&client).await?, output).await,
         Command::Pause(args) => pause::pause(args, &client::connect(&client).await?, output).await,

@@ -1,7 +1,9 @@
 //! `mycelium retry`.
 
+use std::time::Duration;
+
 use anyhow::bail;
-use elf_runtime::{Error, JobId, Mycelium};
+use elf_runtime::{Error, JobId, Mycelium, RetryPolicy};
 use mycelium_proto::v1::{
     ActionKind, Job, JobStatus, RetryJobsRequest, RetryJobsResponse, retry_jobs_request,
 };
@@ -39,11 +41,24 @@ pub(crate) struct Args {
     /// With --filter or --failure: only says how many jobs it would be.
     #[arg(long)]
     dry_run: bool,
+    /// How many attempts of each of these jobs may fail from now on, in place of what they, or their tasks, say.
+    #[arg(long, value_name = "N")]
+    attempts: Option<u32>,
+    /// The least time from the first failure to the next attempt, such as `30s`, in place of what they, or their tasks, say.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    first: Option<Duration>,
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
-    let Args { scope, filter, failure, dry_run } = args;
+    let Args { scope, filter, failure, dry_run, attempts, first } = args;
+    let mut policy = RetryPolicy::new();
+    policy = attempts.into_iter().fold(policy, RetryPolicy::attempts);
+    policy = first.into_iter().fold(policy, RetryPolicy::first);
+    let retry = (policy != RetryPolicy::new()).then(|| policy.into());
     if let Some(filter) = filter.or_else(|| Some(format!("failure:{}", failure?))) {
+        if retry.is_some() {
+            bail!("--attempts and --first are for --flow and for jobs");
+        }
         return actions::start(ActionKind::Retry, filter, dry_run, mycelium, output).await;
     }
     if dry_run {
@@ -58,7 +73,8 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
     for scope in scopes {
         // A call brings back so many; as long as there are more, and it helps, it is repeated.
         loop {
-            let request = RetryJobsRequest { scope: Some(scope.clone()), ..RetryJobsRequest::default() };
+            let (scope, retry) = (Some(scope.clone()), retry.clone());
+            let request = RetryJobsRequest { scope, retry, ..RetryJobsRequest::default() };
             let answer = mycelium.retry_jobs(request).await?;
             sum.jobs_retried += answer.jobs_retried;
             sum.dependents_revived += answer.dependents_revived;

@@ -34,7 +34,7 @@ fn an_action_begins_once_and_ends_where_the_jobs_ended_that_were_there_then() {
     let effects = change(&mut env, 1, begun(ActionKind::Retry, "status:failed"));
     let first = answered(&effects);
     assert_eq!((first.upto, first.place, first.total, first.done), (1, 0, None, 0));
-    assert_eq!(effects.records.actions, [first.clone()]);
+    assert_eq!(effects.records.actions, std::slice::from_ref(&first));
     env.outcome(1, token(2, 1), OutcomeResult::Failure(Attachment(0)));
     let effects = change(&mut env, 1, begun(ActionKind::Retry, "status:failed"));
     assert_eq!(reply(&effects), Some(&Ok(Reply::Action { action: first, is_new: false })));

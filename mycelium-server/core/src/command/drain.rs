@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ids::{InstanceId, RequestId};
 
 /// An instance that is to take no more jobs, and to leave.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Drain {
     /// Where the reply goes.
     pub request: RequestId,

@@ -157,7 +157,8 @@ impl Core {
         let resuming: BTreeSet<FlowId> = resuming.collect();
         for (slot, job) in self.jobs.iter() {
             if job.state == (State::Ready { queued: false }) {
-                let pauses = self.timers.deadline(TimerKey::Pause(slot)).is_some();
+                let pauses = self.timers.deadline(TimerKey::Pause(slot)).is_some()
+                    || self.jobs.tries(slot).not_before.is_some();
                 check(
                     pauses || self.jobs.is_held_back(job) || resuming.contains(&self.jobs.flow_of(job).id),
                     "only jobs that pause, are paused, or are to be cancelled, leave the queue",
@@ -235,6 +236,10 @@ impl Core {
                 }
                 TimerKey::Waits => true,
                 TimerKey::Pause(slot) => self.jobs[slot].state == (State::Ready { queued: false }),
+                TimerKey::Delay(slot) => {
+                    self.jobs[slot].state == (State::Ready { queued: false })
+                        && self.jobs.tries(slot).not_before.is_some()
+                }
                 TimerKey::Queue(slot) => self.jobs.starts_by(slot).is_some(),
                 TimerKey::Total(slot) => self.jobs.ends_by(slot).is_some(),
                 TimerKey::Run(slot) => self.jobs.timed_run(slot).is_some(),

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use super::Core;
 use crate::command::Hello;
 use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Timestamp, Token};
-use crate::image::{ActionRecord, Counters, DeletionRecord, PastAttempt, PauseRecord};
+use crate::image::{ActionRecord, Counters, DeletionRecord, PastAttempt, PauseRecord, Tries};
 use crate::index::{FlowIdx, Slot};
 use crate::jobs::{Job, State, Unfinished};
 use crate::policy::Policy;
@@ -48,6 +48,7 @@ impl Core {
             TimerKey::Unconfirmed(_)
             | TimerKey::Waits
             | TimerKey::Pause(_)
+            | TimerKey::Delay(_)
             | TimerKey::Queue(_)
             | TimerKey::Total(_)
             | TimerKey::Run(_)
@@ -126,7 +127,10 @@ impl Core {
             }
             State::Ready { .. } => match self.timers.deadline(TimerKey::Pause(slot)) {
                 Some(until) => Explanation::HandedBack { times: u32::from(job.handed_back), until },
-                None => self.held_by_ancestors(slot).unwrap_or_else(|| self.explain_ready(slot, job)),
+                None => self
+                    .explain_delayed(slot)
+                    .or_else(|| self.held_by_ancestors(slot))
+                    .unwrap_or_else(|| self.explain_ready(slot, job)),
             },
             State::Running { session, assign, .. } => match self.held_by_ancestors(slot) {
                 Some(waits) => waits,
@@ -148,6 +152,16 @@ impl Core {
             return None;
         }
         Some(Explanation::HeldByAncestors { attempts: self.places().held_by_ancestors(slot)? })
+    }
+
+    fn explain_delayed(&self, slot: Slot) -> Option<Explanation> {
+        let Tries { failed, failed_max, not_before } = self.jobs.tries(slot);
+        let until = not_before?;
+        if failed == 0 {
+            return Some(Explanation::Delayed { until });
+        }
+        let failure = self.jobs.attempts(slot).iter().rev().find_map(|attempt| attempt.failure);
+        Some(Explanation::BackingOff { failed, failed_max, failure, until })
     }
 
     fn explain_gathering(&self, slot: Slot) -> Option<Explanation> {
@@ -375,6 +389,7 @@ impl Core {
             running,
             unsealed,
             expires_at: self.expires_at(job),
+            tries: self.jobs.find(&job.id).map(|slot| self.jobs.tries(slot)).unwrap_or_default(),
         }
     }
 }

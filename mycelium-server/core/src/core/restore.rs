@@ -130,6 +130,7 @@ impl Restore {
         };
         let slot = core.jobs.restore(job, live.attempts, live.beside);
         core.jobs.restore_deadlines(slot, live.expires_at, live.queued_at);
+        core.jobs.restore_tries(slot, live.tries);
         if let Some(submission) = live.submission {
             self.submissions.push((slot, submission));
         }

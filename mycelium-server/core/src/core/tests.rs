@@ -9,7 +9,7 @@ use crate::ids::{
     AssignNumber, Attachment, Attempt, Build, Commit, ContentDigest, FinishNumber, FlowNumber, JobNumber,
     RequestId, SessionId, Timestamp,
 };
-use crate::image::{Counters, FlowRecord, JobHead, LiveJob, Running, SessionRecord};
+use crate::image::{Counters, FlowRecord, JobHead, LiveJob, Running, SessionRecord, Tries};
 use crate::labels::Labels;
 use crate::status::{FinalCounts, FinalStatus, Status};
 use crate::testing::{FLOW, REVISION, SECOND, TestEnv, id, instance, job, offer, token};
@@ -52,6 +52,7 @@ fn live(number: u8, waits_for: &[u8]) -> LiveJob {
         running: None,
         expires_at: None,
         queued_at: None,
+        tries: Tries::default(),
         attempts: Vec::new(),
     }
 }
@@ -76,7 +77,7 @@ fn created(number: u8, depends_on: &[u8]) -> Option<SpecRecord> {
     let LiveJob { head, digest, .. } = live(number, &[]);
     let depends_on = depends_on.iter().map(|&number| id(number)).collect();
     let body = Attachment(number.into());
-    Some(SpecRecord { head, digest, depends_on, evaluate: false, gathered_by: None, body })
+    Some(SpecRecord { head, digest, depends_on, evaluate: false, gathered_by: None, begins_at: None, body })
 }
 
 fn change(number: u8, status: Status, attempt: u32) -> Change {

@@ -44,7 +44,10 @@ impl Graph<'_> {
 
     fn go_on_evaluated(&mut self, now: Clocks, slot: Slot, result: EvaluationResult) {
         let end = match result {
-            EvaluationResult::Run => return self.jobs.set_state(slot, State::Ready { queued: true }),
+            EvaluationResult::Run => {
+                let ready = self.ready(slot);
+                return self.jobs.set_state(slot, ready);
+            }
             EvaluationResult::Again => return self.evaluate(slot),
             EvaluationResult::Expanded { elements } => return self.expanded(slot, elements),
             EvaluationResult::Skip => End::Skipped,

@@ -7,7 +7,7 @@ use crate::command::{Retry, RevivableJob};
 use crate::deletions::Deletions;
 use crate::effects::{Effects, Refusal, Reply, Revived};
 use crate::graph::Graph;
-use crate::ids::{Commit, JobId};
+use crate::ids::{Clocks, Commit, JobId};
 use crate::image::{FlowRecord, JobHead};
 use crate::index::Slot;
 use crate::jobs::{Arrival, Job, State};
@@ -27,20 +27,21 @@ struct Candidates {
 impl Graph<'_> {
     pub(crate) fn on_retry(
         &mut self,
+        now: Clocks,
         retry: Retry,
         deletions: &Deletions,
         actions: &mut Actions,
         effects: &mut Effects,
     ) {
         let (request, action) = (retry.request, retry.action);
-        let answer = self.retry(retry, deletions);
+        let answer = self.retry(now, retry, deletions);
         if let Ok(Reply::Retried { retried, .. }) = &answer {
             actions.step(action, *retried);
         }
         effects.replies.push((request, answer));
     }
 
-    fn retry(&mut self, retry: Retry, deletions: &Deletions) -> Result<Reply, Refusal> {
+    fn retry(&mut self, now: Clocks, retry: Retry, deletions: &Deletions) -> Result<Reply, Refusal> {
         let finished = Finished::new(&retry.preconditions);
         self.check_preconditions_of_retry(&retry)?;
         let candidates = self.candidates(&retry)?;
@@ -69,7 +70,7 @@ impl Graph<'_> {
         let retried = back.iter().filter(|&&index| index < candidates.named).count() as u64;
         let revived = back.len() as u64 - retried;
         for index in back {
-            self.bring_back(&candidates.jobs[index], &finished);
+            self.bring_back(now, &candidates.jobs[index], &finished);
         }
         Ok(Reply::Retried { retried, revived })
     }
@@ -187,7 +188,7 @@ impl Graph<'_> {
         Ok(status)
     }
 
-    fn bring_back(&mut self, job: &RevivableJob, finished: &Finished) {
+    fn bring_back(&mut self, now: Clocks, job: &RevivableJob, finished: &Finished) {
         let Some(flow) = self.jobs.find_flow(job.head.flow) else { return };
         self.jobs.forget_finished(&job.head.id, flow, job.status);
         let depends_on_skipped =
@@ -208,6 +209,9 @@ impl Graph<'_> {
             waits_for: on.iter().map(|(id, _)| *id).collect(),
             attempts: job.attempts.clone(),
         });
+        if let Some(not_before) = job.begins_at.filter(|moment| *moment > now.wall) {
+            self.jobs.set_not_before(slot, not_before);
+        }
         let waiting = u32::try_from(on.len()).expect("a job's dependencies are bounded");
         on.into_iter().for_each(|(_, on)| self.jobs.add_dependent(on, slot));
         let state = if waiting == 0 { self.waited(slot) } else { State::Pending { waiting } };

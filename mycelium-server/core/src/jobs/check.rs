@@ -58,6 +58,8 @@ impl Jobs {
     fn check_attempts(&self) -> Result<(), InvariantViolation> {
         let of_live = self.losses.slots().all(|slot| self.slab[slot].elves_lost > 0);
         check(of_live, "only what was lost was lost beside others", || format!("{:?}", self.losses))?;
+        let of_live = self.delays.slots().all(|slot| self.slab[slot].state != State::Vacant);
+        check(of_live, "only unfinished jobs are delayed", || format!("{:?}", self.delays))?;
         let of_live = self.deadlines.slots().all(|slot| self.slab[slot].state != State::Vacant);
         check(of_live, "only unfinished jobs have deadlines", || format!("{:?}", self.deadlines))?;
         for (slot, attempts) in self.attempts.iter() {

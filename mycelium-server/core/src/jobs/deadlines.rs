@@ -50,7 +50,7 @@ impl Jobs {
     pub(super) fn note_moved(&mut self, slot: Slot) {
         let is_timed =
             self.timeouts(slot).is_some_and(|timeouts| timeouts.queue.or(timeouts.total).is_some());
-        if is_timed {
+        if is_timed || self.delays.is_delayed(slot) {
             let edge = self.slab.edge_to(slot);
             self.deadlines.moved.push(edge);
         }
@@ -160,6 +160,10 @@ impl Jobs {
             // Its time runs, and nothing shows of it before it is sealed.
             State::Vacant | State::Unsealed { .. } => return,
         };
+        let not_before = self.tries(slot).not_before;
+        if let (State::Ready { queued: false }, Some(not_before)) = (self.slab[slot].state, not_before) {
+            timers.set_at(now, TimerKey::Delay(slot), not_before);
+        }
         let Timeouts { queue, total, .. } = self.timeouts(slot).cloned().unwrap_or_default();
         if let Some(total) = total {
             let ends_by = *self.deadlines.ends_by.entry(slot).or_insert_with(|| now.wall.after(total));
@@ -170,6 +174,7 @@ impl Jobs {
             timers.cancel(TimerKey::Queue(slot));
         }
         if waits
+            && not_before.is_none()
             && let Some(queue) = queue
             && !self.is_overdue(slot)
         {

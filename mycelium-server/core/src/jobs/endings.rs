@@ -28,6 +28,7 @@ impl Jobs {
         }
         self.recalls.remove(&slot);
         self.forget_deadlines(slot);
+        self.delays.forget(slot);
         self.touched[job.touch as usize].now = Now::Finished(Box::new(record));
         self.names.unuse(job.named());
         self.remember(&job, ending);
@@ -60,6 +61,7 @@ impl Jobs {
         self.losses.remove(slot);
         self.recalls.remove(&slot);
         self.forget_deadlines(slot);
+        self.delays.forget(slot);
         self.touched[job.touch as usize].now = Now::Dropped;
         self.names.unuse(job.named());
         self.flows.may_be_idle(job.flow);

@@ -134,7 +134,7 @@ impl Jobs {
     pub(crate) fn end_attempt(&mut self, slot: Slot, held: Running, ended_at: Timestamp, how: AttemptEnd) {
         self.touch_record(slot);
         let number = self.slab[slot].attempt;
-        self.attempts.push(slot, PastAttempt { number, held, ended_at, how });
+        self.attempts.push(slot, PastAttempt { number, held, ended_at, how, failure: None });
     }
 
     /// It has come back because it was recalled.
@@ -185,8 +185,8 @@ impl Jobs {
         &mut self.touched[job.touch as usize]
     }
 
-    /// Notes that a job's record is to be stored.
-    pub(super) fn touch_record(&mut self, slot: Slot) {
+    /// A job's record is to be stored.
+    pub(crate) fn touch_record(&mut self, slot: Slot) {
         self.touch(slot).to_store = ToStore::Record;
     }
 

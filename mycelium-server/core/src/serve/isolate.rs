@@ -40,7 +40,9 @@ impl Serving<'_> {
                 let takes = declared.is_some_and(|declared| {
                     self.graph.jobs.queue_of(job).takers.contains(&declared.declaration)
                 });
-                entry.is_connected && !entry.is_draining && takes && !self.graph.jobs.is_paused(job)
+                let is_delayed = self.graph.jobs.tries(kept.job.slot).not_before.is_some();
+                let is_held_back = is_delayed || self.graph.jobs.is_paused(job);
+                entry.is_connected && !entry.is_draining && takes && !is_held_back
             }
             State::Vacant
             | State::Unsealed { .. }

@@ -1,14 +1,16 @@
 //! What becomes of attempts.
 
+use std::sync::Arc;
 #[cfg(feature = "planted-bugs")]
 use std::time::Duration;
 
-use crate::command::{Outcome, OutcomeResult};
+use crate::backoff::Rules;
+use crate::command::{Failed, Outcome, OutcomeResult};
 #[cfg(feature = "planted-bugs")]
 use crate::config::PlantedBug;
-use crate::effects::{Effects, End, FailedBy, Send, Verdict};
-use crate::ids::{AssignNumber, Attachment, Clocks, SessionId, Timestamp, Token};
-use crate::image::AttemptEnd;
+use crate::effects::{Effects, End, FailedAttempt, FailedBy, Send, Verdict};
+use crate::ids::{AssignNumber, Attachment, Clocks, FailureId, SessionId, Timestamp, Token};
+use crate::image::{AttemptEnd, PastAttempt};
 use crate::index::{SessionIdx, Slot};
 use crate::jobs::{Ending, Recent};
 use crate::serve::Serving;
@@ -44,7 +46,7 @@ impl Serving<'_> {
             && let Some((slot, assign)) = self.held_by(session, token)
         {
             self.started_before(now, session, assign, outcome);
-            return self.end_reported(now, session, slot, assign, outcome.result);
+            return self.end_reported(now, session, slot, assign, outcome);
         }
         if let Some(session) = session
             && let Some(&assign) = self.sessions[session].cancelled_in_flight.get(&token)
@@ -60,7 +62,14 @@ impl Serving<'_> {
         let ended_it = |recent: &Recent| {
             recent.attempt == token.attempt && recent.settled_by == id && id != SessionId(0)
         };
-        if self.graph.jobs.recents().get(&token.job).is_some_and(ended_it) {
+        let failed_so = |attempt: &PastAttempt| {
+            attempt.number == token.attempt && attempt.held.session == id && attempt.failure.is_some()
+        };
+        let settled = match self.graph.jobs.find(&token.job) {
+            Some(slot) => self.graph.jobs.attempts(slot).iter().any(failed_so),
+            None => self.graph.jobs.recents().get(&token.job).is_some_and(ended_it),
+        };
+        if settled {
             return Verdict::Duplicate;
         }
         *self.outcomes_stale += 1;
@@ -91,9 +100,9 @@ impl Serving<'_> {
         session: SessionIdx,
         slot: Slot,
         assign: AssignNumber,
-        result: OutcomeResult,
+        outcome: &Outcome,
     ) -> Verdict {
-        let (end, verdict) = match result {
+        let (end, verdict) = match outcome.result {
             OutcomeResult::Outputs(outputs) => (End::Done(outputs), Verdict::Recorded),
             OutcomeResult::Failure(failure) => (End::Failed(FailedBy::Reported(failure)), Verdict::Recorded),
             OutcomeResult::Refused(failure) => (End::Failed(FailedBy::Reported(failure)), Verdict::Refused),
@@ -107,8 +116,55 @@ impl Serving<'_> {
                 return Verdict::Recorded;
             }
         };
+        if let (Some(body), Some(failed)) = (outcome.result.failure(), &outcome.failed)
+            && let by = (Some(failed.id), FailedBy::Reported(body))
+            && self.tries_again(now, (session, slot, assign), failed, by)
+        {
+            self.release(session, assign);
+            return verdict;
+        }
         self.end_attempt(now, session, slot, assign, end);
         verdict
+    }
+
+    /// An attempt has failed, by a report or because its time was over (`id` is `None` then). If its job is to be tried again,
+    /// sees to that, and says so. The attempt is released by the caller then.
+    pub(super) fn tries_again(
+        &mut self,
+        now: Clocks,
+        (session, slot, assign): (SessionIdx, Slot, AssignNumber),
+        failed: &Failed,
+        (id, by): (Option<FailureId>, FailedBy),
+    ) -> bool {
+        let jobs = &*self.graph.jobs;
+        let job = &jobs[slot];
+        let task = jobs.queue_of(job).task;
+        let elf = jobs.names().task(task).elf;
+        let declared = self.sessions[session].policy(elf, task).map(|policy| &policy.retry);
+        let rules = Rules { own: jobs.policy(job).map(|policy| &policy.retry), declared };
+        #[cfg(feature = "planted-bugs")]
+        let failed = &match self.graph.config.leaves_out(PlantedBug::AdviceNotTaken) {
+            true => Failed { advice: None, ..failed.clone() },
+            false => failed.clone(),
+        };
+        let (failed_max, n_failed) = (rules.attempts(), jobs.tries(slot).failed.saturating_add(1));
+        #[cfg(feature = "planted-bugs")]
+        let n_failed =
+            if self.graph.config.leaves_out(PlantedBug::FailuresNotCounted) { 1 } else { n_failed };
+        let Some(wait) = rules.wait(job.id, n_failed, failed) else { return false };
+        let Some(held) = self.sessions.running(session, assign) else { return false };
+        let failed = FailedAttempt {
+            job: job.id,
+            elf: Arc::clone(&jobs.elf(elf).name),
+            task: Arc::clone(&jobs.names().task(task).name),
+            attempt: job.attempt,
+            held,
+            ended_at: now.wall,
+            id,
+            by,
+        };
+        self.graph.back_off(slot, failed, failed_max, wait);
+        true
     }
 
     fn end_attempt(&mut self, now: Clocks, session: SessionIdx, slot: Slot, assign: AssignNumber, end: End) {
@@ -143,3 +199,6 @@ impl Serving<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,15 +4,20 @@
 //! started, and is not over when its time and a margin are, ends all the same. Its place counts as taken until the process
 //! lets go, or is lost. Of a process that tells of no starts nothing is known that could be timed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Serving;
+use crate::command::{Failed, FailureClass};
 use crate::effects::{End, FailedBy};
-use crate::ids::Clocks;
+use crate::ids::{Clocks, FailureId};
 use crate::index::{SessionIdx, Slot};
 use crate::jobs::{Ending, State};
 use crate::policy::Timeouts;
 use crate::timers::TimerKey;
+
+/// The type of the failure, as runtimes name it too.
+const TIMEOUT: &str = "Timeout";
 
 impl Serving<'_> {
     /// How long an attempt of a job may take in a session: as the job says, and else as the session declares.
@@ -55,11 +60,20 @@ impl Serving<'_> {
         let Some(run) = self.graph.jobs.timed_run(slot) else { return };
         let State::Running { session, assign, .. } = self.graph.jobs[slot].state else { return };
         let ran = self.sessions.running(session, assign);
+        let by = FailedBy::TimedOut(run);
+        let failed = Failed {
+            id: FailureId::default(),
+            kind: Arc::from(TIMEOUT),
+            class: FailureClass::Task,
+            advice: None,
+        };
+        let is_back = self.tries_again(now, (session, slot, assign), &failed, (None, by));
         if let Some(token) = self.sessions.cancel_in_flight(self.graph.jobs, session, assign) {
             self.outbox.cancel(self.sessions[session].id, token);
         }
-        let end = End::Failed(FailedBy::TimedOut(run));
-        self.graph.finish(now, slot, Ending::unreported(end, ran));
+        if !is_back {
+            self.graph.finish(now, slot, Ending::unreported(End::Failed(by), ran));
+        }
     }
 }
 

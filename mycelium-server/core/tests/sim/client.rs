@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mycelium_core::command::{Cancel, Command, NewFlow, NewJob, Part, Retry, Scope, Submit};
+use mycelium_core::command::{Cancel, Command, NewFlow, NewJob, Part, Retry, Scope, StartNow, Submit};
 use mycelium_core::ids::{
     Attachment, ContentDigest, FlowId, JobId, RequestId, SubmissionId, Timestamp, Token,
 };
@@ -16,6 +16,7 @@ use super::evaluator::{Kind, kind};
 use super::oracle::Oracle;
 use super::rng::Rng;
 use super::store::Store;
+use super::tries::begins;
 use super::versions;
 
 pub(crate) const ELVES: [&str; 2] = ["baker", "smith"];
@@ -38,6 +39,8 @@ pub(crate) enum Wish {
     CancelFlow(FlowId),
     /// Jobs retried.
     Retry(Vec<JobId>),
+    /// Jobs begun before their moment.
+    StartNow(Vec<JobId>),
 }
 
 #[derive(Debug)]
@@ -66,6 +69,11 @@ impl Client {
                 Some(Wish::CancelJobs(jobs))
             }
             74..80 => Some(Wish::CancelFlow(rng.pick(&self.flows)?)),
+            80..83 => {
+                let jobs: Vec<JobId> = (0..1 + rng.below(3)).filter_map(|_| rng.pick(&self.known)).collect();
+                oracle.tries.started_by_hand.extend(&jobs);
+                Some(Wish::StartNow(jobs))
+            }
             _ => {
                 let finished: Vec<JobId> = store.finished.keys().copied().collect();
                 let jobs: Vec<JobId> = (0..1 + rng.below(3)).filter_map(|_| rng.pick(&finished)).collect();
@@ -143,6 +151,7 @@ impl Client {
             digest,
             judged: versions::judged(rng, id),
             policy: policy(id),
+            begins: begins(id),
             spec: Attachment(self.next_spec),
         };
         if kind(id) == Kind::List {
@@ -209,6 +218,11 @@ impl Wish {
                 scope: Scope::Flow(*flow),
                 preconditions: store.preconditions([], Some(*flow)),
                 action: None,
+            }),
+            Self::StartNow(jobs) => Command::StartNow(StartNow {
+                request,
+                jobs: jobs.clone(),
+                preconditions: store.preconditions(jobs.iter().copied(), None),
             }),
             Self::Retry(named) => {
                 let jobs: Vec<_> = named.iter().filter_map(|id| store.revivable(*id)).collect();

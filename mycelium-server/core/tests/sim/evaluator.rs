@@ -10,6 +10,7 @@ use mycelium_core::status::FinalStatus;
 
 use super::client::policy;
 use super::store::Store;
+use super::tries::begins;
 
 /// What is special about a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +122,7 @@ impl Evaluator {
                 depends_on: Vec::new(),
                 digest: digest(job, index),
                 policy: policy(element(job, index)),
+                begins: begins(element(job, index)),
                 ..list.clone()
             })
             .collect();

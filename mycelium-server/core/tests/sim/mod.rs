@@ -13,6 +13,7 @@ mod recalls;
 mod rng;
 mod sessions;
 mod store;
+mod tries;
 mod versions;
 mod world;
 

@@ -15,6 +15,7 @@ use super::evaluator::{Kind, decision, element, elements_of, kind};
 use super::recalls::Recalls;
 use super::sessions::Sessions;
 use super::store::Store;
+use super::tries::Tries;
 use super::versions;
 
 /// What the world has seen, as someone outside would.
@@ -45,6 +46,7 @@ pub(crate) struct Oracle {
     pub(crate) sessions: Sessions,
     pub(crate) recalls: Recalls,
     pub(crate) deadlines: Deadlines,
+    pub(crate) tries: Tries,
     /// Attempts of which the broker has said that they may wait for themselves, whether that has reached them or not.
     pub(crate) noticed: BTreeSet<Token>,
     /// Who says hello in the place of another.
@@ -61,7 +63,7 @@ impl Oracle {
         }
     }
 
-    /// Every outcome that ends a job is accepted once, and once more for each retry.
+    /// Every outcome that ends a job is accepted once, and once more for each retry, by hand or not.
     pub(crate) fn one_outcome_per_job(&mut self, token: Token, verdict: Verdict, ended_by: OutcomeResult) {
         let is_accepted = match verdict {
             Verdict::Recorded | Verdict::Refused => true,
@@ -74,7 +76,8 @@ impl Oracle {
         if is_accepted && is_final {
             let accepted = self.accepted.entry(token.job).or_default();
             *accepted += 1;
-            let allowed = 1 + self.revived.get(&token.job).copied().unwrap_or_default();
+            let tried_again = self.tries.tried_again.get(&token.job).copied().unwrap_or_default();
+            let allowed = 1 + self.revived.get(&token.job).copied().unwrap_or_default() + tried_again;
             assert!(*accepted <= allowed, "job {} has {accepted} accepted outcomes", token.job);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mycelium_core::command::{KnownFinished, Preconditions, RevivableJob};
 use mycelium_core::effects::{Effects, End, FinishedJob, JobRecord};
-use mycelium_core::ids::{ContentDigest, FlowId, JobId, PolicyId, SubmissionId};
+use mycelium_core::ids::{ContentDigest, FlowId, JobId, PolicyId, SubmissionId, Timestamp};
 use mycelium_core::image::{
     Counters, DeletionRecord, DeletionStage, FlowRecord, Image, LiveJob, PauseRecord, PauseTarget,
     PropagationRecord, SessionRecord, SubmissionRecord,
@@ -27,6 +27,7 @@ pub(crate) struct Spec {
     pub(crate) flow: FlowId,
     pub(crate) depends_on: Vec<JobId>,
     pub(crate) digest: ContentDigest,
+    pub(crate) begins_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -151,7 +152,8 @@ impl Store {
                 assert!(!was_live && was_finished.is_none(), "job {id} is created though it is there");
                 let digest = digests.get(&id).copied().unwrap_or_default();
                 let depends_on = created.depends_on.clone();
-                self.specs.insert(id, Spec { flow: write.flow, depends_on, digest });
+                let begins_at = created.begins_at;
+                self.specs.insert(id, Spec { flow: write.flow, depends_on, digest, begins_at });
             }
             None => assert!(self.specs.contains_key(&id), "job {id} was never created"),
         }
@@ -249,6 +251,7 @@ impl Store {
             evaluate: kind(id) != Kind::Plain,
             digest: spec.digest,
             policy: policy(id),
+            begins_at: spec.begins_at,
             attempt: finished.attempt,
             attempts: finished.all_attempts(),
             status: finished.end.status(),

@@ -248,6 +248,7 @@ fn speaker(command: &Command) -> Option<SessionId> {
         Command::Submit(_)
         | Command::Cancel(_)
         | Command::Retry(_)
+        | Command::StartNow(_)
         | Command::Delete(_)
         | Command::Deletions(_)
         | Command::Pin(_)

@@ -93,9 +93,10 @@ impl Refusals {
         let failure = || FailureBody::store_refused();
         match message {
             Message::FromStream { command: Command::Outcomes { outcomes, .. }, bodies, .. } => {
-                for Outcome { token, result, .. } in outcomes {
+                for Outcome { token, result, failed, .. } in outcomes {
                     if self.refused.remove(&Part::Outcome(*token)) {
                         *result = OutcomeResult::Refused(attach(bodies, failure()));
+                        *failed = None;
                     }
                 }
             }
@@ -205,6 +206,7 @@ mod tests {
             .iter()
             .map(|number| Body::Outputs { encoded: Bytes::copy_from_slice(&[*number]), blobs: Vec::new() });
         let outcomes = (0..).zip(numbers).map(|(place, number)| Outcome {
+            failed: None,
             token: token(*number),
             result: OutcomeResult::Outputs(Attachment(place)),
             ran: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mycelium_core::command::{
-    ElfOffer, Evaluated, EvaluationResult, Hello, NewFlow, Outcome, OutcomeResult, Scope, StreamEnd,
+    Begins, ElfOffer, Evaluated, EvaluationResult, Hello, NewFlow, Outcome, OutcomeResult, Scope, StreamEnd,
     TaskOffer, Window,
 };
 use mycelium_core::ids::{
@@ -100,13 +100,14 @@ fn submission(id: JobId) -> Submission {
             digest: ContentDigest::default(),
             judged: Judged::NOT,
             policy: None,
+            begins: Begins::default(),
         }],
     }
 }
 
 /// The report of an output.
 fn returned(session: SessionId, token: Token) -> (Command, Vec<Body>) {
-    let outcome = Outcome { token, result: OutcomeResult::Outputs(Attachment(0)), ran: None };
+    let outcome = Outcome { token, result: OutcomeResult::Outputs(Attachment(0)), failed: None, ran: None };
     (
         Command::Outcomes { session, outcomes: vec![outcome] },
         vec![Body::Outputs { encoded: Bytes::new(), blobs: Vec::new() }],
@@ -309,7 +310,8 @@ async fn requests_of_the_store_do_not_grow_with_what_is_asked_of_it() {
     assert!(reads(before) <= 2, "a cancellation took {} reads", reads(before));
 
     let before = store.reads();
-    let retried = handle.retry(Scope::Jobs(ids)).await.unwrap();
+    let retried =
+        handle.retry(Scope::Jobs(ids), mycelium_core::policy::RetryPolicy::default()).await.unwrap();
     assert_eq!(retried.retried, u64::from(JOBS));
     assert!(reads(before) <= 6, "a retry took {} reads", reads(before));
     handle.stop().await;
@@ -339,7 +341,8 @@ async fn a_commit_that_cannot_be_prepared_fails_and_the_report_comes_again() {
     let token = first_token(first.assigned.recv().await);
     let failed = || {
         let failure = FailureBody::record_damaged("planned".to_owned());
-        let outcome = Outcome { token, result: OutcomeResult::Failure(Attachment(0)), ran: None };
+        let outcome =
+            Outcome { token, result: OutcomeResult::Failure(Attachment(0)), failed: None, ran: None };
         (vec![outcome], vec![Body::Failure(failure)])
     };
     // How often the failure was seen is read before it is counted.

@@ -29,6 +29,7 @@ async fn with_a_cancelled_job() -> Handle {
         body: Bytes::new(),
         judged: mycelium_core::signature::Judged::NOT,
         policy: None,
+        begins: mycelium_core::command::Begins::default(),
         digest: ContentDigest::default(),
     };
     let mut jobs = vec![job(1, Vec::new())];
@@ -43,7 +44,7 @@ async fn with_a_cancelled_job() -> Handle {
 async fn retry_all(handle: &Handle, scope: Scope, max: usize) -> (usize, Retried) {
     let mut total = Retried::default();
     for calls in 1..=20 {
-        let some = handle.retry_up_to(scope.clone(), max).await.unwrap();
+        let some = handle.retry_up_to(scope.clone(), &RetryPolicy::default(), max).await.unwrap();
         assert!(some.revived <= max as u64 * 2, "{some:?}");
         total.retried += some.retried;
         total.revived += some.revived;
@@ -64,7 +65,7 @@ async fn a_retry_that_stops_at_its_bound_says_so_and_goes_on_when_it_is_repeated
         let unfinished = handle.query(|core, _| (1..=8).filter(|n| core.job(id(*n)).is_some()).count());
         assert_eq!(unfinished.await.unwrap(), 8, "{scope:?}");
         // Repeated once more it is harmless.
-        assert_eq!(handle.retry_up_to(scope, 3).await.unwrap(), Retried::default());
+        assert_eq!(handle.retry_up_to(scope, &RetryPolicy::default(), 3).await.unwrap(), Retried::default());
     }
 }
 
@@ -73,6 +74,6 @@ async fn a_retry_within_its_bound_is_done_at_once() {
     for scope in [Scope::Jobs(vec![ROOT]), Scope::Flow(FLOW)] {
         let handle = with_a_cancelled_job().await;
         let all = Retried { retried: 1, revived: 7, is_cut_short: false };
-        assert_eq!(handle.retry(scope).await.unwrap(), all);
+        assert_eq!(handle.retry(scope, RetryPolicy::default()).await.unwrap(), all);
     }
 }

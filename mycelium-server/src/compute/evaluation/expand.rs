@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mycelium_core::command::Begins;
 use mycelium_core::command::{Elements, NewFlow};
 use mycelium_core::effects::{Evaluation, Refusal};
 use mycelium_core::ids::{ContentDigest, FlowId, JobId};
@@ -42,6 +43,8 @@ pub(super) struct Expansion {
     judged: Judged,
     /// The policy of each, if they have one of their own.
     policy: Option<Arc<Policy>>,
+    /// When each may begin.
+    begins: Begins,
     template: Arc<Template>,
     elements: Arc<[Value]>,
     /// The elements too large to travel inline, by index.
@@ -61,6 +64,7 @@ impl Expansion {
     ) -> Result<Self, ElementsTooLarge> {
         // It was checked when the job with the list was submitted.
         let policy = policy::of_job(&spec).ok().flatten();
+        let begins = policy::begins(&spec).unwrap_or_default();
         let template = Template::new(list, spec);
         template.check_size(elements.len())?;
         Ok(Self {
@@ -70,6 +74,7 @@ impl Expansion {
             digest: record.digest,
             judged: Judged::NOT,
             policy,
+            begins,
             template: Arc::new(template),
             elements: Arc::from(elements),
             large: BTreeMap::new(),
@@ -188,6 +193,7 @@ impl Expansion {
                 digest: element_digest(self.digest, place),
                 judged: self.judged.clone(),
                 policy: self.policy.clone(),
+                begins: self.begins,
                 blobs: common.iter().copied().chain(large.map(|blob| blob.digest)).collect(),
             });
         }

@@ -67,6 +67,7 @@ pub(crate) fn attempts(attempts: &Attempts) -> v1::ListAttemptsResponse {
     let over = attempts.over.iter().map(|attempt| v1::Attempt {
         ended_at: Some(timestamp(attempt.ended_at)),
         end: Some(attempt_end(attempt.how).into()),
+        failure_id: attempt.failure.map(|failure| id(failure.as_bytes())).unwrap_or_default(),
         ..assigned(attempt.number, attempt.held)
     });
     let under_way = attempts.under_way.map(|held| assigned(attempts.total, held));
@@ -85,6 +86,7 @@ fn assigned(number: Attempt, held: Running) -> v1::Attempt {
         started_at: held.started.map(timestamp),
         ended_at: None,
         end: None,
+        failure_id: Bytes::new(),
     }
 }
 
@@ -253,7 +255,7 @@ mod tests {
         Attempt, Build, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, Revision,
         SessionId, Timestamp,
     };
-    use mycelium_core::image::{JobHead, Running};
+    use mycelium_core::image::{JobHead, Running, Tries};
     use mycelium_core::status::Status;
     use mycelium_values::Failure;
     use prost::Message;
@@ -331,6 +333,7 @@ mod tests {
             running: Some(running()),
             unsealed: None,
             expires_at: Some(LATE),
+            tries: Tries { failed: u32::MAX, failed_max: u32::MAX, not_before: Some(LATE) },
         })
     }
 

@@ -6,7 +6,7 @@ use mycelium_proto::v1;
 
 use super::{attempt_name, duration, id, job, pause, timestamp, unfinished_job};
 use crate::queries::Job;
-use crate::queries::explain::{Evaluated, Reason, Unfit};
+use crate::queries::explain::{Evaluated, LastFailure, Reason, Unfit};
 
 pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
     use v1::wait_reason::Kind;
@@ -47,6 +47,20 @@ pub(crate) fn explained(of: &Job, reason: Reason) -> v1::ExplainJobResponse {
             Kind::HandedBack(v1::HandedBack { times, until: Some(timestamp(until)) })
         }
         Reason::Paused { pauses } => Kind::Paused(v1::Paused { pauses: pauses.iter().map(pause).collect() }),
+        Reason::Delayed { until } => Kind::Delayed(v1::Delayed { until: Some(timestamp(until)) }),
+        Reason::BackingOff { failed, failed_max, until, failure } => {
+            let backing_off =
+                v1::BackingOff { failed, failed_max, until: Some(timestamp(until)), ..Default::default() };
+            Kind::BackingOff(match failure {
+                Some(LastFailure { id: failure, kind, message }) => v1::BackingOff {
+                    failure_id: id(failure.as_bytes()),
+                    failure_type: kind,
+                    failure_message: message,
+                    ..backing_off
+                },
+                None => backing_off,
+            })
+        }
         Reason::HeldByAncestors { attempts } => Kind::HeldByAncestors(v1::HeldByAncestors {
             attempts: attempts.iter().map(attempt_name).collect(),
         }),

@@ -187,6 +187,8 @@ fn unfinished_job(view: &JobView) -> v1::Job {
         revision: view.running.map(revision_of).unwrap_or_default(),
         build: view.running.map(build_of).unwrap_or_default(),
         elements: view.elements,
+        failed_attempts: view.tries.failed,
+        not_before: view.tries.not_before.map(timestamp),
         expires_at: view.expires_at.map(timestamp),
         ..any_job(&view.head)
     }

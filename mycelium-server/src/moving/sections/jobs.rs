@@ -5,7 +5,7 @@ mod lines;
 
 use mycelium_core::effects::{End, FinishedJob};
 use mycelium_core::ids::{Attempt, ContentDigest, FinishNumber, JobId, SubmissionId, Timestamp};
-use mycelium_core::image::LiveJob;
+use mycelium_core::image::{LiveJob, Tries};
 use serde::{Deserialize, Serialize};
 
 use self::lines::{EndLine, Head, Held, PastLine, SpecLine};
@@ -134,6 +134,12 @@ struct UnfinishedLine {
     expires: Option<Moment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     queued: Option<Moment>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    failed: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    failed_max: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<Moment>,
     evaluate: bool,
     running: Option<Held>,
     attempts: Vec<PastLine>,
@@ -182,11 +188,21 @@ impl Section for Unfinished {
             attempts: line.attempts.into_iter().map(PastLine::read).collect(),
             expires_at: line.expires.map(Timestamp::from),
             queued_at: line.queued.map(Timestamp::from),
+            tries: Tries {
+                failed: line.failed,
+                failed_max: line.failed_max,
+                not_before: line.not_before.map(Timestamp::from),
+            },
         };
         let after = JobAfter::Live(live);
         batch.jobs.push(JobChange { id, flow, created: Some(spec), revived: None, after });
         Ok(())
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn unfinished_line(job: &LiveJob, spec: SpecRecord) -> UnfinishedLine {
@@ -200,6 +216,9 @@ fn unfinished_line(job: &LiveJob, spec: SpecRecord) -> UnfinishedLine {
         beside: texts(&job.beside),
         expires: job.expires_at.map(Moment::from),
         queued: job.queued_at.map(Moment::from),
+        failed: job.tries.failed,
+        failed_max: job.tries.failed_max,
+        not_before: job.tries.not_before.map(Moment::from),
         evaluate: job.evaluate,
         running: job.running.map(Held::of),
         attempts: job.attempts.iter().map(PastLine::of).collect(),

@@ -13,7 +13,7 @@ use mycelium_core::ids::{
 };
 use mycelium_core::image::{
     ActionKind, ActionRecord, AttemptEnd, Counters, FlowRecord, JobHead, LiveJob, PastAttempt, PauseRecord,
-    PauseTarget, PropagationRecord, Running, SessionRecord, SubmissionRecord,
+    PauseTarget, PropagationRecord, Running, SessionRecord, SubmissionRecord, Tries,
 };
 use mycelium_core::labels::Labels;
 use mycelium_core::policy::{Policy, PolicyRecord, RetryPolicy, Timeouts};
@@ -69,6 +69,11 @@ fn held(number: u64) -> Running {
     }
 }
 
+fn tries(number: u64) -> Tries {
+    let failed = u32::from(number.is_multiple_of(3));
+    Tries { failed, failed_max: 5 * failed, not_before: number.is_multiple_of(5).then_some(Timestamp(NOW)) }
+}
+
 fn attempts(number: u64) -> Vec<PastAttempt> {
     use AttemptEnd::{Cancelled, ElfLost, ElfLostBefore, Failed, HandedBack, NotHeld, Returned};
     let ends = [Returned, Failed, Cancelled, HandedBack, NotHeld, ElfLost, ElfLostBefore];
@@ -77,6 +82,7 @@ fn attempts(number: u64) -> Vec<PastAttempt> {
         held: held(number.into()),
         ended_at: Timestamp(NOW + 9),
         how,
+        failure: (how == Failed).then_some(FailureId::new([7; 16])),
     };
     (1..).zip(ends).take(number as usize % 8).map(past).collect()
 }
@@ -161,6 +167,7 @@ fn spec(number: u64) -> SpecRecord {
         depends_on: (1..number).rev().take(number as usize % 4).map(job).collect(),
         evaluate: number.is_multiple_of(7),
         gathered_by: number.is_multiple_of(9).then(|| job(number + 1)),
+        begins_at: number.is_multiple_of(5).then_some(Timestamp(NOW)),
         body: vec![number as u8; 10 * number as usize].into(),
     }
 }
@@ -241,6 +248,7 @@ fn unfinished(number: u64) -> JobChange {
         attempts: attempts(number),
         expires_at: number.is_multiple_of(4).then_some(Timestamp(NOW + number)),
         queued_at: number.is_multiple_of(8).then_some(Timestamp(NOW)),
+        tries: tries(number),
     };
     let (id, flow, after) = (job(number), live.head.flow, JobAfter::Live(live));
     JobChange { id, flow, created: Some(spec(number)), revived: None, after }

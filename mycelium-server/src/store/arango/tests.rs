@@ -8,7 +8,7 @@ use mycelium_core::ids::{
     Attempt, Commit, ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, Revision, SessionId,
     SubmissionId, Timestamp,
 };
-use mycelium_core::image::{Counters, JobHead, LiveJob, SessionRecord};
+use mycelium_core::image::{Counters, JobHead, LiveJob, SessionRecord, Tries};
 use mycelium_core::labels::Labels;
 use mycelium_core::status::FinalStatus;
 use mycelium_proto::v1::{self, payload, value_node};
@@ -101,6 +101,7 @@ fn created(number: u8, depends_on: &[u8]) -> JobChange {
         depends_on: depends_on.iter().copied().map(job).collect(),
         evaluate: false,
         gathered_by: None,
+        begins_at: None,
         body: Bytes::from(spec.encode_to_vec()),
     };
     JobWrite {
@@ -126,6 +127,7 @@ fn live(number: u8) -> LiveJob {
         running: None,
         expires_at: None,
         queued_at: None,
+        tries: Tries::default(),
         attempts: Vec::new(),
     }
 }

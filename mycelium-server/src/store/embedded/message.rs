@@ -40,6 +40,8 @@ pub(super) struct Spec {
     /// The word with elf, task and shape, which are unset then; 0 if they stand here.
     #[prost(uint32, tag = "15")]
     pub(super) call: u32,
+    #[prost(uint64, tag = "16")]
+    pub(super) begins_at: u64,
 }
 
 /// Within [`Spec`], [`Live`] and [`Finished`]: the names of the arguments. Missing where they were not stored.
@@ -99,6 +101,12 @@ pub(super) struct Live {
     /// Since when it waits to be started in time; 0 if it does not.
     #[prost(uint64, tag = "25")]
     pub(super) queued_at: u64,
+    #[prost(uint32, tag = "26")]
+    pub(super) failed: u32,
+    #[prost(uint32, tag = "27")]
+    pub(super) failed_max: u32,
+    #[prost(uint64, tag = "28")]
+    pub(super) not_before: u64,
 }
 
 /// Within [`Live`] and [`PastAttempt`].
@@ -207,6 +215,8 @@ pub(super) struct PastAttempt {
     pub(super) ended_at: u64,
     #[prost(uint32, tag = "4")]
     pub(super) how: u32,
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub(super) failure: Option<Vec<u8>>,
 }
 
 /// Of `ends`.

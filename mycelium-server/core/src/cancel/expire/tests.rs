@@ -2,12 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{Command, NewJob, OutcomeResult, Retry};
-use crate::effects::{Effects, End, JobRecord, Reply, Send};
+use crate::effects::{Effects, End, Reply, Send};
 use crate::ids::{Attachment, Clocks, SessionId, Timestamp, Token};
-use crate::image::LiveJob;
 use crate::policy::{Policy, Timeouts};
 use crate::status::{ExpiredWhy, Status};
-use crate::testing::{TestEnv, after, assigned, ends, id, job, offer, reply, revivable, token};
+use crate::testing::{TestEnv, after, assigned, ends, id, job, offer, reply, revivable, stored, token};
 
 const QUEUE: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(20);
@@ -30,19 +29,12 @@ fn recalled(effects: &Effects) -> Vec<Token> {
     all
 }
 
-/// What is stored of a job, with the time that is timed.
-fn stored(effects: &Effects, number: u8) -> LiveJob {
-    let write = effects.jobs.iter().find(|write| write.id == id(number)).unwrap();
-    let JobRecord::Live(live) = &write.after else { panic!("{write:?}") };
-    live.clone()
-}
-
 #[test]
 fn a_job_that_is_not_started_in_time_expires_and_what_depends_on_it_ends() {
     let mut env = TestEnv::new();
     let began = env.now.wall;
     let effects = env.submit(vec![timed(job(1, &[]), Some(QUEUE), None), job(2, &[1])]);
-    assert_eq!(stored(&effects, 1).queued_at, Some(began));
+    assert_eq!(stored(&effects, 1).unwrap().queued_at, Some(began));
     assert_eq!(env.core.job(id(1)).unwrap().expires_at, Some(began.after(QUEUE)));
     after(&mut env, QUEUE - TICK);
     assert_eq!(ends(&[env.batch([])]), [], "not early");
@@ -66,7 +58,7 @@ fn what_waits_for_others_or_was_started_does_not_wait_to_be_started() {
     let began = env.now.wall;
     env.batch([Command::Draining { session: SessionId(1) }]);
     let effects = env.outcome(1, token(1, 1), OutcomeResult::Released);
-    assert_eq!(stored(&effects, 1).queued_at, Some(began));
+    assert_eq!(stored(&effects, 1).unwrap().queued_at, Some(began));
     after(&mut env, QUEUE);
     let expected = [(id(1), EXPIRED_QUEUE), (id(2), End::UpstreamFailed(id(1)))];
     assert_eq!(ends(&[env.batch([])]), expected);
@@ -125,7 +117,7 @@ fn a_retry_by_hand_begins_the_time_anew() {
     let retry = Retry { request, jobs, dependents: vec![], preconditions, flows: vec![], action: None };
     let effects = env.batch([Command::Retry(retry)]);
     assert_eq!(reply(&effects), Some(&Ok(Reply::Retried { retried: 1, revived: 0 })));
-    assert_eq!(stored(&effects, 1).expires_at, Some(env.now.wall.after(TOTAL)));
+    assert_eq!(stored(&effects, 1).unwrap().expires_at, Some(env.now.wall.after(TOTAL)));
     after(&mut env, TOTAL - TICK);
     assert_eq!(ends(&[env.batch([])]), []);
     after(&mut env, TICK);
@@ -160,7 +152,7 @@ fn a_wall_clock_that_is_set_lets_nothing_expire_early() {
 fn the_time_without_a_broker_counts_and_so_does_that_in_which_it_stood_still() {
     let mut env = TestEnv::new();
     let effects = env.submit(vec![timed(job(1, &[]), Some(QUEUE), Some(TOTAL))]);
-    let (live, flows) = (stored(&effects, 1), effects.records.flows.clone());
+    let (live, flows) = (stored(&effects, 1).unwrap(), effects.records.flows.clone());
     let policies = effects.records.policies.clone();
     after(&mut env, QUEUE - TICK);
     env.restart_with_policies(vec![live.clone()], flows.clone(), policies.clone());

@@ -1,3 +1,5 @@
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for what it asks after")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -5,9 +7,9 @@ use crate::command::{Command, ElfOffer, NewJob, OutcomeResult, Scope, Window};
 use crate::effects::{Effects, End, FailedBy, Send, Verdict};
 use crate::ids::{Attachment, Clocks, SessionId, Timestamp};
 use crate::image::{AttemptEnd, Image};
-use crate::policy::{Policy, Timeouts};
+use crate::policy::{Policy, RetryPolicy, Timeouts};
 use crate::status::Status;
-use crate::testing::{TestEnv, after, assigned, ends, id, job, offer, token};
+use crate::testing::{TestEnv, after, assigned, ends, id, job, offer, stored, token};
 
 const RUN: Duration = Duration::from_secs(4);
 /// As it is unless set otherwise.
@@ -185,4 +187,26 @@ fn places_where_something_goes_on_that_is_over_get_nothing() {
     env.outcome(2, token(3, 1), OutcomeResult::Outputs(Attachment(1)));
     let effects = env.outcome(2, token(4, 1), OutcomeResult::Outputs(Attachment(1)));
     assert!(effects.sends.iter().any(recalled), "{:?}", effects.sends);
+}
+
+#[test]
+fn what_ran_for_too_long_is_tried_again_by_its_policy_while_its_place_stays_taken() {
+    let mut env = TestEnv::new();
+    env.telling_hello(1, None, vec![offer(1, 1)], vec![]);
+    let retry = RetryPolicy { attempts: Some(2), jitter: Some(0), ..RetryPolicy::default() };
+    let timeouts = Timeouts { run: Some(RUN), ..Timeouts::default() };
+    env.submit(vec![NewJob { policy: Some(Arc::new(Policy { retry, timeouts })), ..job(1, &[]) }]);
+    env.start(1, token(1, 1), Duration::ZERO);
+    after(&mut env, RUN + MARGIN);
+    let effects = env.batch([heard()]);
+    assert_eq!(ends(std::slice::from_ref(&effects)), []);
+    assert!(cancelled(&effects), "{:?}", effects.sends);
+    let by: Vec<FailedBy> = effects.failed.iter().map(|failed| failed.by).collect();
+    assert_eq!(by, [FailedBy::TimedOut(RUN)]);
+    let live = stored(&effects, 1).unwrap();
+    assert_eq!((live.tries.failed, live.attempts[0].how), (1, AttemptEnd::TimedOut));
+    after(&mut env, Duration::from_secs(1));
+    assert_eq!(assigned(&env.batch([heard()])), [], "its place is taken");
+    let effects = env.outcome(1, token(1, 1), OutcomeResult::Cancelled);
+    assert_eq!(assigned(&effects), [(1, token(1, 2))]);
 }

@@ -79,8 +79,12 @@ fn what_takes_little_is_told_with_its_outcome_and_costs_nothing_more() {
     for (ran, expected) in [(Some(Duration::from_millis(2)), 5 * SECOND - 2_000), (None, SECOND)] {
         let mut env = serving(1, 1, &[1]);
         env.now = clocks(5 * SECOND);
-        let outcomes =
-            vec![Outcome { token: token(1, 1), result: OutcomeResult::Outputs(Attachment(0)), ran }];
+        let outcomes = vec![Outcome {
+            token: token(1, 1),
+            result: OutcomeResult::Outputs(Attachment(0)),
+            failed: None,
+            ran,
+        }];
         let effects = env.batch([Command::Outcomes { session: S1, outcomes }]);
         assert_eq!((effects.jobs.len(), effects.changes.len(), effects.sends.len()), (1, 1, 1));
         let JobRecord::Finished(finished) = &effects.jobs[0].after else { panic!("{effects:?}") };

@@ -5,6 +5,7 @@ use mycelium_core::ids::{AssignNumber, Attachment, InstanceId, Token};
 
 use super::super::client::ELVES;
 use super::super::elf::{Attempt, Process};
+use super::super::tries::report;
 use super::super::versions;
 use super::confirming::{Confirming, SILENCE_MAX, confirms};
 use super::{Event, FromElf, MS, READ_AFTER_STALL, SECOND, Stream, ToElf, World};
@@ -105,7 +106,7 @@ impl World {
                     .iter()
                     .filter_map(|(token, attempt)| match attempt {
                         // How long it ran is forgotten.
-                        Attempt::Over(result) => Some(Report { token: *token, result: *result, ran: None }),
+                        Attempt::Over(result) => Some(report(*token, *result, None)),
                         Attempt::Waiting | Attempt::Running => None,
                     })
                     .collect();
@@ -219,6 +220,6 @@ impl World {
         let entry = &mut self.processes[process];
         entry.least_ran = entry.least_ran.into_iter().chain(ran).min();
         entry.held.insert(token, Attempt::Over(result));
-        self.say(process, FromElf::Outcomes(vec![Report { token, result, ran }]));
+        self.say(process, FromElf::Outcomes(vec![report(token, result, ran)]));
     }
 }

@@ -73,7 +73,9 @@ impl World {
                 | Explanation::NoInstance { .. }
                 | Explanation::NoFittingInstance { .. }
                 | Explanation::Suspected { .. }
-                | Explanation::HandedBack { .. } => false,
+                | Explanation::HandedBack { .. }
+                | Explanation::Delayed { .. }
+                | Explanation::BackingOff { .. } => false,
                 Explanation::NotSealed { .. }
                 | Explanation::Cancelling
                 | Explanation::WaitsForJobs { .. }

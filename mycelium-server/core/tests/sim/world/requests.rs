@@ -69,7 +69,7 @@ impl World {
                 self.oracle.acknowledged.extend(ids);
                 self.oracle.acknowledged_jobs_are_kept(&self.store);
             }
-            (Ok(_), Wish::CancelJobs(_) | Wish::CancelFlow(_) | Wish::Retry(_)) => {}
+            (Ok(_), Wish::CancelJobs(_) | Wish::CancelFlow(_) | Wish::Retry(_) | Wish::StartNow(_)) => {}
         }
     }
 

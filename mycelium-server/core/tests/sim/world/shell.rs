@@ -158,6 +158,8 @@ impl World {
         let Oracle { last_reports, sessions, .. } = &self.oracle;
         Recalls::only_who_holds_it_gives_it_back(effects, last_reports, sessions);
         self.oracle.deadlines.nothing_expires_early(&self.store, effects, self.now);
+        let Oracle { tries, reports, .. } = &mut self.oracle;
+        tries.what_is_tried_again_may_be(&self.store, effects, reports, self.now);
         Oracle::every_attempt_is_recorded(effects);
         Oracle::what_was_started_counts(effects);
         self.store.commit(effects, &self.oracle.digests);
@@ -227,6 +229,7 @@ impl World {
                     self.oracle.dispatched_is_durable(&self.store, session, assignment);
                     self.oracle.attempts_only_rise(assignment.token);
                     self.oracle.pauses_are_kept(assignment.token.job, self.now);
+                    self.oracle.tries.nothing_begins_early(assignment.token.job, self.now);
                     self.oracle.dependencies_are_done(&self.store, assignment.token.job);
                     Oracle::nothing_paused_is_assigned(&self.store, assignment.token.job);
                 }

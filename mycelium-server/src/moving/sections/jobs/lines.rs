@@ -79,6 +79,8 @@ pub(super) struct SpecLine {
     depends_on: Vec<Text<JobId>>,
     evaluate: bool,
     gathered_by: Option<Text<JobId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begins: Option<Moment>,
     /// What the job was when it was submitted, if that is not what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     job: Option<Head>,
@@ -87,25 +89,28 @@ pub(super) struct SpecLine {
 
 impl SpecLine {
     pub(super) fn of(spec: SpecRecord, now: &JobHead) -> Self {
-        let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body } = spec;
+        let SpecRecord { head, digest, depends_on, evaluate, gathered_by, begins_at, body } = spec;
         Self {
             digest: Hex(digest.0.to_be_bytes()),
             depends_on: texts(&depends_on),
             evaluate,
             gathered_by: gathered_by.map(Text),
+            begins: begins_at.map(Moment::from),
             job: (head != submitted(now)).then(|| Head::of(&head)),
             body: Base64(body),
         }
     }
 
     pub(super) fn read(self, now: &JobHead) -> SpecRecord {
-        let Self { digest: Hex(digest), depends_on, evaluate, gathered_by, job, body: Base64(body) } = self;
+        let Self { digest: Hex(digest), depends_on, evaluate, gathered_by, begins, job, body: Base64(body) } =
+            self;
         SpecRecord {
             head: job.map_or_else(|| submitted(now), Head::read),
             digest: ContentDigest(u64::from_be_bytes(digest)),
             depends_on: ids(depends_on),
             evaluate,
             gathered_by: gathered_by.map(|Text(job)| job),
+            begins_at: begins.map(Timestamp::from),
             body,
         }
     }
@@ -283,6 +288,8 @@ pub(super) struct PastLine {
     held: Held,
     ended: Moment,
     how: How,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<Text<FailureId>>,
 }
 
 macro_rules! how {
@@ -309,12 +316,15 @@ how!(Returned, Failed, Cancelled, HandedBack, NotHeld, ElfLost, ElfLostBefore, T
 
 impl PastLine {
     pub(super) fn of(attempt: &PastAttempt) -> Self {
-        let PastAttempt { number, held, ended_at, how } = *attempt;
-        Self { number: number.0, held: Held::of(held), ended: ended_at.into(), how: how.into() }
+        let PastAttempt { number, held, ended_at, how, failure } = *attempt;
+        let failure = failure.map(Text);
+        Self { number: number.0, held: Held::of(held), ended: ended_at.into(), how: how.into(), failure }
     }
 
     pub(super) fn read(self) -> PastAttempt {
-        let Self { number, held, ended, how } = self;
-        PastAttempt { number: Attempt(number), held: held.read(), ended_at: ended.into(), how: how.into() }
+        let Self { number, held, ended, how, failure } = self;
+        let failure = failure.map(|Text(failure)| failure);
+        let (number, held, ended_at) = (Attempt(number), held.read(), ended.into());
+        PastAttempt { number, held, ended_at, how: how.into(), failure }
     }
 }

@@ -4,7 +4,7 @@
 mod read;
 mod write;
 
-use mycelium_core::ids::{Attempt, InstanceId, SessionId};
+use mycelium_core::ids::{Attempt, FailureId, InstanceId, SessionId};
 use mycelium_core::image::{AttemptEnd, PastAttempt, Running};
 use mycelium_core::status::{ExpiredWhy, FinalStatus};
 use serde::{Deserialize, Serialize};
@@ -141,6 +141,8 @@ pub(in super::super) struct AttemptDocument {
     ended_date: Date,
     ended_ms: u64,
     held: Held,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<Text<FailureId>>,
 }
 
 impl From<&PastAttempt> for AttemptDocument {
@@ -152,6 +154,7 @@ impl From<&PastAttempt> for AttemptDocument {
             ended_date: ended,
             ended_ms: ended.ms(),
             held: attempt.held.into(),
+            failure: attempt.failure.map(Text),
         }
     }
 }
@@ -163,6 +166,7 @@ impl From<AttemptDocument> for PastAttempt {
             held: attempt.held.into(),
             ended_at: attempt.ended_date.0,
             how: attempt.how,
+            failure: attempt.failure.map(|Text(failure)| failure),
         }
     }
 }

@@ -267,6 +267,7 @@ mod tests {
             depends_on: Vec::new(),
             evaluate: false,
             gathered_by: None,
+            begins_at: None,
             body: Bytes::from(spec.encode_to_vec()),
         };
         let inputs = Inputs::of(&record).unwrap();

@@ -6,7 +6,7 @@ use mycelium_core::ids::{
     Attempt, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, JobNumber, PolicyId,
     Revision, SessionId, SubmissionId, Timestamp,
 };
-use mycelium_core::image::{AttemptEnd, JobHead, LiveJob, PastAttempt, Running};
+use mycelium_core::image::{AttemptEnd, JobHead, LiveJob, PastAttempt, Running, Tries};
 use mycelium_core::signature::Shape;
 use mycelium_core::status::{ExpiredWhy, FinalStatus};
 
@@ -148,6 +148,7 @@ impl Record for SpecRecord {
             body: self.body.clone(),
             evaluate: self.evaluate,
             gathered_by: self.gathered_by.map(|job| job.as_bytes().to_vec()),
+            begins_at: self.begins_at.map_or(0, |at| at.0),
             ..message::Spec::of(&self.head, words)
         }
     }
@@ -163,6 +164,7 @@ impl Record for SpecRecord {
             depends_on: unpack(&message.depends_on)?,
             evaluate: message.evaluate,
             gathered_by: optional(message.gathered_by.as_ref(), JobId::from_slice, "job")?,
+            begins_at: moment(message.begins_at),
             body: message.body,
         })
     }
@@ -191,6 +193,9 @@ impl Record for LiveJob {
             attempts: all_of(&self.attempts, words.as_deref_mut()),
             expires_at: self.expires_at.map_or(0, |at| at.0),
             queued_at: self.queued_at.map_or(0, |at| at.0),
+            failed: self.tries.failed,
+            failed_max: self.tries.failed_max,
+            not_before: self.tries.not_before.map_or(0, |at| at.0),
             ..message::Live::of(&self.head, words)
         }
     }
@@ -214,6 +219,11 @@ impl Record for LiveJob {
             attempts: attempts(message.attempts, words)?,
             expires_at: moment(message.expires_at),
             queued_at: moment(message.queued_at),
+            tries: Tries {
+                failed: message.failed,
+                failed_max: message.failed_max,
+                not_before: moment(message.not_before),
+            },
         })
     }
 }
@@ -336,12 +346,14 @@ impl message::PastAttempt {
                 AttemptEnd::ElfLostBefore => 7,
                 AttemptEnd::TimedOut => 8,
             },
+            failure: attempt.failure.map(|failure| failure.as_bytes().to_vec()),
         }
     }
 
     fn read(self, words: Option<&Words>) -> Result<PastAttempt, Malformed> {
         Ok(PastAttempt {
             number: Attempt(self.number),
+            failure: optional(self.failure.as_ref(), FailureId::from_slice, "failure")?,
             held: self.held.unwrap_or_default().read(words)?,
             ended_at: Timestamp(self.ended_at),
             how: match self.how {

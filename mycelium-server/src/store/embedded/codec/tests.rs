@@ -4,7 +4,7 @@ use mycelium_core::ids::{
     Attempt, Build, ContentDigest, FailureId, FlowId, InstanceId, JobId, PolicyId, Revision, SubmissionId,
 };
 use mycelium_core::image::{
-    AttemptEnd, FlowRecord, JobHead, LiveJob, PastAttempt, Running, SessionRecord, SubmissionRecord,
+    AttemptEnd, FlowRecord, JobHead, LiveJob, PastAttempt, Running, SessionRecord, SubmissionRecord, Tries,
 };
 use mycelium_core::labels::Labels;
 use mycelium_core::signature::Shape;
@@ -70,6 +70,7 @@ pub(in super::super) fn live() -> LiveJob {
         }),
         expires_at: Some(Timestamp(7)),
         queued_at: Some(Timestamp(u64::MAX)),
+        tries: Tries { failed: 18, failed_max: u32::MAX, not_before: Some(Timestamp(19)) },
         attempts: vec![PastAttempt {
             number: Attempt(11),
             held: Running {
@@ -82,6 +83,7 @@ pub(in super::super) fn live() -> LiveJob {
             },
             ended_at: Timestamp(16),
             how: AttemptEnd::ElfLostBefore,
+            failure: Some(FailureId::new([20; 16])),
         }],
     }
 }

@@ -8,7 +8,7 @@ use mycelium_core::effects::End;
 use mycelium_core::ids::{
     Attempt, ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, PolicyId, SubmissionId,
 };
-use mycelium_core::image::{JobHead, LiveJob, PastAttempt, Running};
+use mycelium_core::image::{JobHead, LiveJob, PastAttempt, Running, Tries};
 use mycelium_core::signature::Shape;
 use serde::Deserialize;
 
@@ -40,6 +40,7 @@ pub(in super::super::super) struct JobDocument {
     digest: Option<u64>,
     depends_on: Option<Vec<Text<JobId>>>,
     gathered_by: Option<Text<JobId>>,
+    begins_date: Option<Date>,
     decide: Option<bool>,
     body_bytes: Option<usize>,
     #[serde(default, with = "base64::optional")]
@@ -53,6 +54,9 @@ pub(in super::super::super) struct JobDocument {
     beside: Option<Vec<Text<JobId>>>,
     expires_date: Option<Date>,
     queued_date: Option<Date>,
+    failed: Option<u32>,
+    failed_max: Option<u32>,
+    not_before_date: Option<Date>,
     held: Option<Held>,
     attempts: Option<Vec<AttemptDocument>>,
     #[serde(default, deserialize_with = "optional_number")]
@@ -123,8 +127,8 @@ impl JobDocument {
             return Err(self.damaged("`body` has another length than `body_bytes` says"));
         }
         let outline = self.outline()?;
-        let Outline { head, digest, depends_on, evaluate, gathered_by, body: _ } = outline;
-        Ok(SpecRecord { head, digest, depends_on, evaluate, gathered_by, body })
+        let Outline { head, digest, depends_on, evaluate, gathered_by, begins_at, body: _ } = outline;
+        Ok(SpecRecord { head, digest, depends_on, evaluate, gathered_by, begins_at, body })
     }
 
     /// The same without its body.
@@ -139,6 +143,7 @@ impl JobDocument {
             depends_on: Self::ids(self.depends_on.take()),
             evaluate: self.decide.unwrap_or_default(),
             gathered_by: self.gathered_by.map(|Text(job)| job),
+            begins_at: self.begins_date.map(|Date(at)| at),
             body: self.need(self.body_bytes, "body_bytes")?,
         })
     }
@@ -166,6 +171,11 @@ impl JobDocument {
             attempts: self.past(),
             expires_at: self.expires_date.map(|Date(at)| at),
             queued_at: self.queued_date.map(|Date(at)| at),
+            tries: Tries {
+                failed: self.failed.unwrap_or_default(),
+                failed_max: self.failed_max.unwrap_or_default(),
+                not_before: self.not_before_date.map(|Date(at)| at),
+            },
         })
     }
 

@@ -6,7 +6,7 @@ use mycelium_core::ids::{
     Build, ContentDigest, FailureId, FinishNumber, FlowId, JobId, JobNumber, PolicyId, Revision,
     SubmissionId, Timestamp,
 };
-use mycelium_core::image::{JobHead, LiveJob};
+use mycelium_core::image::{JobHead, LiveJob, Tries};
 use mycelium_core::signature::Shape;
 use mycelium_core::status::ExpiredWhy;
 use serde_json::Value;
@@ -37,6 +37,7 @@ fn spec(number: u8, body: usize) -> SpecRecord {
         depends_on: vec![JobId::new([1; 16]), JobId::new([2; 16])],
         evaluate: true,
         gathered_by: Some(JobId::new([3; 16])),
+        begins_at: Some(Timestamp(5_000)),
         body: Bytes::from(vec![0xff; body]),
     }
 }
@@ -67,6 +68,7 @@ fn attempts() -> Vec<PastAttempt> {
         held: running(),
         ended_at: Timestamp(3_000_002),
         how,
+        failure: (how == AttemptEnd::Failed).then_some(FailureId::new([7; 16])),
     };
     (1..).zip(ends).map(attempt).collect()
 }
@@ -85,6 +87,7 @@ fn live(number: u8) -> LiveJob {
         running: None,
         expires_at: Some(Timestamp(7_000)),
         queued_at: Some(Timestamp(6_000)),
+        tries: Tries { failed: 2, failed_max: 5, not_before: Some(Timestamp(8_000)) },
         attempts: attempts(),
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mycelium_core::effects::FinishedJob;
 use mycelium_core::ids::{Attempt, JobId};
-use mycelium_core::image::{JobHead, LiveJob, PastAttempt, Running};
+use mycelium_core::image::{JobHead, LiveJob, PastAttempt, Running, Tries};
 use mycelium_core::labels::Labels;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -92,7 +92,7 @@ impl Serialize for JobUpdate<'_> {
 
 impl<M: SerializeMap> Attributes<M> {
     fn spec(&mut self, spec: &SpecRecord) -> Result<(), M::Error> {
-        let SpecRecord { head, digest, depends_on, evaluate, gathered_by, body } = spec;
+        let SpecRecord { head, digest, depends_on, evaluate, gathered_by, begins_at, body } = spec;
         let JobHead { id: _, flow, elf, task, priority, labels, policy: _, number, submitted_at, shape } =
             head;
         self.put("flow", Text(flow))?;
@@ -108,6 +108,7 @@ impl<M: SerializeMap> Attributes<M> {
         self.put("digest", sorted::text(digest.0))?;
         self.put_some("depends_on", texts(depends_on))?;
         self.put_some("gathered_by", gathered_by.map(Text))?;
+        self.put_some("begins_date", begins_at.map(Date))?;
         self.put_some("decide", evaluate.then_some(true))?;
         self.put("body_bytes", body.len())?;
         self.put_some("body", (body.len() <= BODY_HERE_BYTES_MAX).then_some(Base64(body)))
@@ -133,6 +134,7 @@ impl<M: SerializeMap> Attributes<M> {
             attempts,
             expires_at,
             queued_at,
+            tries: Tries { failed, failed_max, not_before },
         } = live;
         let status = if running.is_some() { JobStatus::Running } else { JobStatus::Pending };
         self.put("status", status)?;
@@ -145,6 +147,9 @@ impl<M: SerializeMap> Attributes<M> {
         self.put_some("beside", texts(beside))?;
         self.put_some("expires_date", expires_at.map(Date))?;
         self.put_some("queued_date", queued_at.map(Date))?;
+        self.put_some("failed", Some(*failed).filter(|failed| *failed != 0))?;
+        self.put_some("failed_max", Some(*failed_max).filter(|max| *max != 0))?;
+        self.put_some("not_before_date", not_before.map(Date))?;
         self.tried(*attempt, *elves_lost, *running, attempts)?;
         if self.is_new {
             return Ok(());
@@ -221,6 +226,7 @@ impl<M: SerializeMap> Attributes<M> {
             "digest",
             "depends_on",
             "gathered_by",
+            "begins_date",
             "decide",
             "body_bytes",
             "body",
@@ -249,7 +255,7 @@ impl<M: SerializeMap> Attributes<M> {
 }
 
 /// What a job has as long as it is unfinished, and no longer.
-const OF_UNFINISHED: [&str; 8] = [
+const OF_UNFINISHED: [&str; 11] = [
     "open",
     "waits_for",
     "submission",
@@ -258,6 +264,9 @@ const OF_UNFINISHED: [&str; 8] = [
     "beside",
     "expires_date",
     "queued_date",
+    "failed",
+    "failed_max",
+    "not_before_date",
 ];
 
 /// Ids in a list; `None` for none of them.
