@@ -14,15 +14,17 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("myce
 
 /// The `.proto` files: the path under which each is imported, and its text. Beside the contract those of `google.rpc` that
 /// the details of errors are made of; the well-known types of `google.protobuf` come with every compiler.
-pub const FILES: [(&str, &str); 10] = [
+pub const FILES: [(&str, &str); 12] = [
     ("google/rpc/error_details.proto", include_str!("../google/rpc/error_details.proto")),
     ("google/rpc/status.proto", include_str!("../google/rpc/status.proto")),
+    ("mycelium/v1/action.proto", include_str!("../mycelium/v1/action.proto")),
     ("mycelium/v1/blob_service.proto", include_str!("../mycelium/v1/blob_service.proto")),
     ("mycelium/v1/elf.proto", include_str!("../mycelium/v1/elf.proto")),
     ("mycelium/v1/elf_service.proto", include_str!("../mycelium/v1/elf_service.proto")),
     ("mycelium/v1/failure.proto", include_str!("../mycelium/v1/failure.proto")),
     ("mycelium/v1/job.proto", include_str!("../mycelium/v1/job.proto")),
     ("mycelium/v1/mycelium_service.proto", include_str!("../mycelium/v1/mycelium_service.proto")),
+    ("mycelium/v1/pause.proto", include_str!("../mycelium/v1/pause.proto")),
     ("mycelium/v1/store_service.proto", include_str!("../mycelium/v1/store_service.proto")),
     ("mycelium/v1/value.proto", include_str!("../mycelium/v1/value.proto")),
 ];
