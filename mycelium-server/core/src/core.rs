@@ -117,7 +117,7 @@ impl Core {
             Command::Action(action) => {
                 self.actions.on_action(now, self.jobs.counters(), action, effects);
             }
-            Command::Drain(drain) => self.serving().on_drain(now, drain, effects),
+            Command::Drain(drain) => self.serving().on_drain(now, &drain, effects),
             Command::Hello(hello) => self.serving().on_hello(now, hello, effects),
             Command::StreamClosed { session, end } => self.serving().on_stream_closed(now, session, end),
             Command::ProcessGone { session } => self.serving().on_process_gone(now, session, effects),

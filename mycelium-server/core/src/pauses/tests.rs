@@ -56,11 +56,13 @@ fn served() -> TestEnv {
 }
 
 fn recalled(effects: &Effects) -> Vec<Token> {
-    let recalls = effects.sends.iter().filter_map(|send| match send {
-        Send::Recall { tokens, .. } => Some(tokens.clone()),
-        _ => None,
-    });
-    recalls.flatten().collect()
+    let mut all = Vec::new();
+    for send in &effects.sends {
+        if let Send::Recall { tokens, .. } = send {
+            all.extend(tokens.iter().copied());
+        }
+    }
+    all
 }
 
 fn is_paused(env: &TestEnv, number: u8) -> bool {
@@ -155,11 +157,8 @@ fn what_was_not_sent_yet_is_not_sent() {
     assert_eq!(env.core.attempts(id(1)).unwrap()[0].how, AttemptEnd::NotHeld);
     let ready = Command::ArgumentsReady { session: SessionId(1), tokens: vec![token(1, 1)] };
     let effects = env.batch([ready]);
-    let sent = effects.sends.iter().find_map(|send| match send {
-        Send::Ready { tokens, .. } => Some(tokens.len()),
-        _ => None,
-    });
-    assert_eq!(sent, Some(0));
+    let is_sent = |send: &Send| matches!(send, Send::Ready { tokens, .. } if !tokens.is_empty());
+    assert!(!effects.sends.iter().any(is_sent), "{:?}", effects.sends);
     assert_eq!(assigned(&resume(&mut env, elf())), [(1, token(1, 2))]);
 }
 
@@ -227,14 +226,12 @@ fn a_restart_knows_what_is_paused() {
         let mut env = served();
         let effects = env.submit(vec![job(1, &[]), job(2, &[])]);
         let flows = effects.records.flows.clone();
-        let jobs: Vec<LiveJob> = effects
-            .jobs
-            .into_iter()
-            .filter_map(|write| match write.after {
-                JobRecord::Live(live) => Some(live),
-                _ => None,
-            })
-            .collect();
+        let mut jobs = Vec::new();
+        for write in effects.jobs {
+            if let JobRecord::Live(live) = write.after {
+                jobs.push(live);
+            }
+        }
         let (by, reason) = (Arc::from("ada"), Arc::from(""));
         let pauses = vec![PauseRecord { target: target.clone(), since: env.now.wall, by, reason }];
         let [first, second] = jobs.try_into().unwrap();

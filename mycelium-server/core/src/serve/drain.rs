@@ -7,8 +7,8 @@ use crate::index::SessionIdx;
 use crate::serve::Serving;
 
 impl Serving<'_> {
-    pub(crate) fn on_drain(&mut self, now: Clocks, drain: Drain, effects: &mut Effects) {
-        let Drain { request, instance, within } = drain;
+    pub(crate) fn on_drain(&mut self, now: Clocks, drain: &Drain, effects: &mut Effects) {
+        let &Drain { request, instance, within } = drain;
         let sessions = self.sessions.of_instance(instance);
         let (mut held, mut is_told) = (0, true);
         for &session in &sessions {

@@ -16,11 +16,13 @@ fn drain(env: &mut TestEnv, number: u8) -> Effects {
 }
 
 fn told(effects: &Effects) -> Vec<(u64, Duration)> {
-    let drains = effects.sends.iter().filter_map(|send| match send {
-        Send::Drain { session, within } => Some((session.0, *within)),
-        _ => None,
-    });
-    drains.collect()
+    let mut all = Vec::new();
+    for send in &effects.sends {
+        if let Send::Drain { session, within } = send {
+            all.push((session.0, *within));
+        }
+    }
+    all
 }
 
 #[test]
