@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::frames::{Frame, frames_here};
+use crate::reports;
 use crate::task_error::{TaskError, failure_type};
 use crate::threads::Busy;
 
@@ -82,10 +83,10 @@ impl<F> Drop for CatchPanic<F> {
 pub(crate) async fn run_blocking<T: Send + 'static>(
     function: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, TaskError> {
-    let busy = Busy::here();
+    let (busy, attempt) = (Busy::here(), reports::current());
     let thread = tokio::task::spawn_blocking(move || {
         let _busy = busy;
-        guarded(function)
+        reports::run_within(attempt, || guarded(function))
     });
     // What was not begun when its attempt was given up never is.
     match AbortOnDropHandle::new(thread).await {

@@ -17,6 +17,7 @@ pub(crate) mod failure_type {
     pub(crate) const ARGUMENT: &str = "ArgumentTypeError";
     pub(crate) const RESULT: &str = "ResultTypeError";
     pub(crate) const BLOB: &str = "BlobError";
+    pub(crate) const CHECKPOINT: &str = "CheckpointError";
     pub(crate) const TASK_NOT_FOUND: &str = "TaskNotFoundError";
     pub(crate) const PANIC: &str = "Panic";
     pub(crate) const TIMEOUT: &str = "Timeout";
@@ -216,7 +217,7 @@ impl TaskError {
         Self { inner: Box::new(inner) }
     }
 
-    fn at(location: &Location<'_>, failure_type: String, message: String) -> Self {
+    pub(crate) fn at(location: &Location<'_>, failure_type: String, message: String) -> Self {
         Self::from_parts(failure_type, message, frames_at(location), Vec::new())
     }
 

@@ -18,6 +18,7 @@ mod error;
 mod fair;
 mod grpc;
 mod home;
+mod logs;
 pub mod moving;
 mod mycelia;
 mod name;

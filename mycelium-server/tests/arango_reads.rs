@@ -119,6 +119,8 @@ async fn each_read_is_one_request() {
         store.list_occurrences(failure(1), None, 10),
         store.blob_uses(&[used(1).blob, used(2).blob], None, 10),
         store.list_blob_uses(None, 10),
+        store.checkpoints(&ids),
+        store.list_checkpoints(None, 10),
     );
     // Nothing is asked where nothing is wanted.
     double.reset_counters();

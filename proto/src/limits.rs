@@ -59,6 +59,18 @@ pub const PARAMETERS_MAX: usize = 256;
 pub const OUTPUTS_MAX: usize = 256;
 /// The longest name of a mycelium, elf, task, parameter, output or flow, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
+/// The longest text of a progress, in bytes.
+pub const PROGRESS_TEXT_BYTES_MAX: usize = 255;
+/// The most attempts of which one message reports how far they are.
+pub const REPORTS_PER_MESSAGE_MAX: usize = 4_096;
+/// The largest checkpoint of a job, in bytes.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
+/// The most checkpoints in one message.
+pub const CHECKPOINTS_PER_MESSAGE_MAX: usize = 1_024;
+/// The longest line of a log that is kept, in bytes.
+pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
+/// The most bytes of lines in one [`LogBatch`](crate::v1::LogBatch).
+pub const LOG_BATCH_BYTES_MAX: usize = 256 * 1024;
 /// The most labels of a job or a flow.
 pub const LABELS_MAX: usize = 16;
 /// The most attempts of a job that a retry policy may allow.

@@ -2,6 +2,7 @@
 
 use mycelium_proto::v1;
 
+use super::log_reader::LogReader;
 use super::mycelium::Mycelium;
 use super::watch::JobWatch;
 use crate::error::Error;
@@ -114,6 +115,12 @@ calls! {
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
 }
 
+impl NamesMycelium for v1::ReadLogsRequest {
+    fn mycelium(&mut self) -> &mut String {
+        &mut self.mycelium
+    }
+}
+
 impl NamesMycelium for v1::WatchJobsRequest {
     fn mycelium(&mut self) -> &mut String {
         &mut self.mycelium
@@ -148,6 +155,16 @@ impl Mycelium {
     /// handle's.
     pub fn watch_jobs(&self, request: v1::WatchJobsRequest) -> JobWatch {
         JobWatch::new(self.clone(), self.in_mycelium(request))
+    }
+
+    /// Begins to read what an attempt of a job has logged.
+    ///
+    /// # Errors
+    /// As [`call`](Self::get_job), with the reasons that the contract names for `ReadLogs`.
+    pub async fn read_logs(&self, request: v1::ReadLogsRequest) -> Result<LogReader, Error> {
+        let request = self.in_mycelium(request);
+        let stream = self.line().read_logs(request).await?;
+        Ok(LogReader::new(stream))
     }
 
     /// Cancels all unfinished jobs of a flow, and returns how many that were.

@@ -2,12 +2,14 @@
 
 mod builder;
 mod calls;
+mod log_reader;
 mod mycelium;
 mod own;
 mod watch;
 mod why;
 
 pub use self::builder::Builder;
+pub use self::log_reader::LogReader;
 pub use self::mycelium::Mycelium;
 pub(crate) use self::own::Unwelcomed;
 pub use self::watch::JobWatch;

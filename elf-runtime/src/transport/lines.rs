@@ -90,6 +90,13 @@ impl CallLine {
     ) -> Result<Inbound<v1::WatchJobsResponse>, Error> {
         Inbound::of(&self.url, self.client().watch_jobs(request).await)
     }
+
+    pub(crate) async fn read_logs(
+        &self,
+        request: v1::ReadLogsRequest,
+    ) -> Result<Inbound<v1::ReadLogsResponse>, Error> {
+        Inbound::of(&self.url, self.client().read_logs(request).await)
+    }
 }
 
 /// The line of a worker: each stream gets a connection of its own.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounds::Bounds;
 use crate::ids::{FlowId, JobId};
+use crate::value::payload::Payload;
 
 /// Which of the worker's elves.
 pub(super) type ElfIndex = u32;
@@ -44,6 +45,8 @@ pub(super) struct Work {
     pub(super) flow_id: FlowId,
     /// As they came: some may have to be read first.
     pub(super) arguments: Vec<v1::ArgumentValue>,
+    /// What an earlier attempt has left.
+    pub(super) last_checkpoint: Option<Box<Payload>>,
     pub(super) cancel: CancellationToken,
     /// How long it may take, if that is bounded.
     pub(super) bounds: Option<Bounds>,

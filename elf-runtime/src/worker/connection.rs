@@ -226,6 +226,7 @@ impl Connection {
             "serving"
         );
         self.perform(actions);
+        self.shared.reports.send_again();
         if let Some(on_ready) = self.on_ready.take() {
             on_ready(welcome.session);
         }
@@ -278,6 +279,7 @@ impl Connection {
                     self.shared.ledger().on_starts(starts.look(&self.executors));
                     self.shared.outbox.writer.wake();
                 }
+                () = self.shared.reports.due() => self.shared.outbox.writer.wake(),
                 () = self.drain.cancelled(), if !is_draining => {
                     is_draining = true;
                     self.start_draining();
@@ -334,6 +336,7 @@ impl Connection {
                 is_cancel = true;
                 ledger.on_cancel(&cancel)
             }
+            Some(connect_response::Kind::CheckpointAnswers(answers)) => ledger.on_answers(&answers),
             Some(connect_response::Kind::Recall(recall)) => Ledger::on_recall(&recall),
             Some(connect_response::Kind::GoAway(go_away)) => {
                 tracing::info!(

@@ -17,6 +17,7 @@ use crate::call::{TaskCall, TaskOutputs};
 use crate::client::Mycelium;
 use crate::context::{TaskContext, TaskContextParts};
 use crate::error::Error;
+use crate::reports::{self, Hub, UntilEnded};
 use crate::service::{self, BoxElfService, TaskRequest};
 use crate::task_error::{TaskError, failure_type};
 use crate::tasks::Task;
@@ -86,6 +87,8 @@ pub(super) struct ExecutorParts {
     pub(super) cancel_grace: Duration,
     pub(super) outbox: Arc<Outbox>,
     pub(super) limits: Arc<Limits>,
+    /// Where what attempts report waits.
+    pub(super) reports: Arc<Hub>,
     /// What tasks reach through their context.
     pub(super) client: Mycelium,
     /// Where tasks run: the runtime of the worker's caller.
@@ -205,7 +208,18 @@ impl Executor {
 
     /// Runs an attempt, whose blocking code runs on these threads.
     async fn attempt(&self, work: Work, threads: &Arc<Threads>) -> outcome::Result {
-        let Work { token, serial, elf: _, priority: _, task, flow_id, arguments, cancel, bounds } = work;
+        let Work {
+            token,
+            serial,
+            elf: _,
+            priority: _,
+            task,
+            flow_id,
+            arguments,
+            last_checkpoint,
+            cancel,
+            bounds,
+        } = work;
         if cancel.is_cancelled() {
             return outcome::Result::Cancelled(v1::AttemptCancelled {});
         }
@@ -225,16 +239,20 @@ impl Executor {
             self.parts.limits.begin(Bounded { bounds, token, serial, elf, task, cancel })
         });
         let call = TaskCall::new(&*task, arguments);
-        let context = TaskContext::new(TaskContextParts {
+        let parts = TaskContextParts {
             job_id: token.job_id,
             flow_id,
             attempt: token.attempt,
             elf: Arc::clone(elf),
             task: Arc::clone(&task),
             cancellation: cancel.clone(),
-        })
-        .with_client(self.parts.client.clone());
+        };
+        let context = TaskContext::reporting(parts, last_checkpoint, Arc::clone(&self.parts.reports));
+        let reporting = Arc::clone(context.of_attempt());
+        let _until_ended = UntilEnded(Arc::clone(&reporting));
+        let context = context.with_client(self.parts.client.clone());
         let attempt = service::run_attempt(self.parts.service.clone(), TaskRequest { call, context });
+        let attempt = reports::within(reporting, attempt);
         let returned = tokio::select! {
             biased;
             returned = Arc::clone(threads).scope(attempt) => Some(returned),

@@ -20,6 +20,7 @@ use super::attempt::{Counts, ElfIndex, Finished, Started, Token, Work};
 use super::bounds::Bounds;
 use super::identity::Identity;
 use crate::ids::FlowId;
+use crate::reports::Hub;
 
 /// What the ledger knows of one elf.
 #[derive(Debug)]
@@ -156,6 +157,10 @@ pub(super) struct Ledger {
     sequence_received: u64,
     /// Whether the broker takes messages that say nothing but what was received.
     takes_bare_messages: bool,
+    /// Whether the broker takes what attempts report.
+    takes_reports: bool,
+    /// What attempts have reported.
+    reports: Arc<Hub>,
     confirmation: Confirmation,
 }
 
@@ -245,6 +250,7 @@ impl Ledger {
             self.secret = Secret(welcome.session_secret.clone());
         }
         self.takes_bare_messages = welcome.takes_bare_messages;
+        self.takes_reports = welcome.takes_reports;
         self.stream = Stream::Welcomed;
         // In the order they were finished as far as that is known: those sent before come first.
         let queued: HashSet<Token> = self.unsent.iter().copied().collect();
@@ -316,6 +322,7 @@ impl Ledger {
             // For the task's information only.
             flow_id: FlowId::try_from(assignment.flow_id.as_ref()).unwrap_or(FlowId::from_bytes([0; 16])),
             arguments: assignment.arguments,
+            last_checkpoint: assignment.last_checkpoint.and_then(messages::left_before),
             cancel,
             bounds,
         });

@@ -36,6 +36,7 @@ use crate::call::TaskOutputs;
 use crate::client::{Mycelium, Unwelcomed};
 use crate::elf::Elf;
 use crate::error::Error;
+use crate::reports::Hub;
 use crate::service::{self, BoxElfService, ElfService, TaskRequest};
 use crate::task_error::BoxError;
 use crate::transport::ElfLine;
@@ -291,6 +292,7 @@ impl Worker {
             return Err(Error::InvalidWorker { message });
         }
         let (outbox, limits) = (Arc::new(Outbox::default()), Arc::new(Limits::default()));
+        let reports = Arc::new(Hub::default());
         let mut accounts = Vec::with_capacity(others.len());
         let mut executors = Vec::with_capacity(others.len());
         for served in others {
@@ -302,6 +304,7 @@ impl Worker {
                 cancel_grace,
                 outbox: Arc::clone(&outbox),
                 limits: Arc::clone(&limits),
+                reports: Arc::clone(&reports),
                 client: mycelium.clone(),
                 runtime: Handle::current(),
             }));
@@ -309,7 +312,7 @@ impl Worker {
         }
         fit_hello(&mut accounts)?;
         let identity = Identity { build: build_id, ..Identity::of_this_process(mycelium.name()) };
-        let ledger = Ledger::new(identity, accounts);
+        let ledger = Ledger::new(identity, accounts).with_reports(reports);
         Ok(Connection {
             line: ElfLine::new(mycelium.url())?,
             shared: Shared::new(ledger, outbox),

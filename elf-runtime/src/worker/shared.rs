@@ -14,16 +14,20 @@ use mycelium_proto::v1;
 use super::attempt::{Finished, GOES_ON, Token};
 use super::executor::Outbox;
 use super::ledger::Ledger;
+use crate::reports::Hub;
 
 /// See the module.
 pub(super) struct Shared {
     ledger: Mutex<Ledger>,
     pub(super) outbox: Arc<Outbox>,
+    /// What attempts have reported.
+    pub(super) reports: Arc<Hub>,
 }
 
 impl Shared {
     pub(super) fn new(ledger: Ledger, outbox: Arc<Outbox>) -> Arc<Self> {
-        Arc::new(Self { ledger: Mutex::new(ledger), outbox })
+        let reports = Arc::clone(ledger.reports());
+        Arc::new(Self { ledger: Mutex::new(ledger), outbox, reports })
     }
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -359,7 +359,11 @@ impl WireElf {
             .await
     }
 
-    async fn send(&mut self, message: v1::ConnectRequest) -> anyhow::Result<u64> {
+    /// Sends a message of which the number follows from those before.
+    ///
+    /// # Errors
+    /// If the stream has ended.
+    pub async fn send(&mut self, message: v1::ConnectRequest) -> anyhow::Result<u64> {
         self.sequence += 1;
         let message = v1::ConnectRequest { sequence: self.sequence, ..message };
         self.requests.send(message).await.ok().context("the stream has ended")?;

@@ -171,10 +171,9 @@ async fn an_elf_is_taken_up_to_its_limit_and_read_whole_and_refused_beyond() -> 
 
     elf.docs.push('d');
     let hello = v1::ConnectRequest {
-        starts: Vec::new(),
         sequence: 1,
-        received: 0,
         kind: Some(connect_request::Kind::Hello(wire::hello(elf, 1))),
+        ..v1::ConnectRequest::default()
     };
     let answer = wire::open_with(&broker.url(), hello).await?;
     let status =

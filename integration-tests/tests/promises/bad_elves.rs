@@ -383,7 +383,7 @@ async fn a_hello_that_cannot_be_right_opens_no_session() -> anyhow::Result<()> {
         ),
         (task(|task| task.outputs[0].schema = "{".to_owned()), "hello.elves[0].tasks[0].outputs[0].schema"),
     ];
-    let first = |kind| v1::ConnectRequest { starts: Vec::new(), sequence: 1, received: 0, kind };
+    let first = |kind| v1::ConnectRequest { sequence: 1, kind, ..v1::ConnectRequest::default() };
     for (hello, field) in malformed {
         let hello = first(Some(connect_request::Kind::Hello(hello)));
         let answer = wire::open_with(&broker.url(), hello).await?;

@@ -122,10 +122,9 @@ async fn an_elf_that_speaks_version_1_resumes_as_before_unless_the_broker_asks_f
 
     let broker = open(folder.path(), 2).await?;
     let first = v1::ConnectRequest {
-        starts: Vec::new(),
         sequence: 1,
-        received: 0,
         kind: Some(connect_request::Kind::Hello(resume.clone())),
+        ..v1::ConnectRequest::default()
     };
     let answer = wire::open_with(&broker.url(), first).await?;
     let code = Code::FailedPrecondition;

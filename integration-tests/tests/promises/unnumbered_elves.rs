@@ -46,9 +46,7 @@ impl Unnumbered {
     async fn connect(url: &str) -> anyhow::Result<Self> {
         let (requests, receiver) = mpsc::channel(64);
         let hello = connect_request::Kind::Hello(wire::hello(declaration(), 4));
-        requests
-            .send(v1::ConnectRequest { starts: Vec::new(), sequence: 0, received: 0, kind: Some(hello) })
-            .await?;
+        requests.send(v1::ConnectRequest { kind: Some(hello), ..v1::ConnectRequest::default() }).await?;
         let responses = wire::open(url, ReceiverStream::new(receiver)).await??;
         let mut this = Self { requests, responses };
         let welcome = this.next().await?;
@@ -57,7 +55,7 @@ impl Unnumbered {
     }
 
     async fn say(&self, kind: connect_request::Kind) -> anyhow::Result<()> {
-        let message = v1::ConnectRequest { starts: Vec::new(), sequence: 0, received: 0, kind: Some(kind) };
+        let message = v1::ConnectRequest { kind: Some(kind), ..v1::ConnectRequest::default() };
         self.requests.send(message).await.ok().context("the stream has ended")
     }
 

@@ -10,7 +10,7 @@ use clap::{
 use crate::bench;
 use crate::commands::{
     actions, cancel, delete, drain, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage,
-    moving, mycelia, pause, proto, retry, serve, start_now, store, watch, why,
+    logs, moving, mycelia, pause, proto, retry, serve, start_now, store, watch, why,
 };
 use crate::output::Format;
 
@@ -121,6 +121,7 @@ pub(crate) enum Command {
     Job(job::Args),
     Graph(graph::Args),
     Lineage(lineage::Args),
+    Logs(logs::Args),
     Flows(flows::Args),
     Mycelia(mycelia::Args),
     Elves(elves::Args),

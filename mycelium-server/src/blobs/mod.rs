@@ -189,6 +189,11 @@ impl Blobs {
         }
     }
 
+    /// The folder they are in, if it is one of this machine.
+    pub(crate) fn folder(&self) -> Option<&PathBuf> {
+        self.inner.folder.as_ref()
+    }
+
     /// Waits for the blobs that are being given their names.
     pub(crate) async fn end(&self, within: Duration) {
         self.inner.tasks.end(within).await;

@@ -7,6 +7,8 @@
 
 mod recovery;
 mod refusals;
+mod release;
+mod reports;
 mod requests;
 mod streams;
 
@@ -17,13 +19,14 @@ use std::time::Duration;
 
 use mycelium_core::Core;
 use mycelium_core::command::Command;
-use mycelium_core::effects::{Effects, Evaluation, Reply, Send as Sent};
+use mycelium_core::effects::{Effects, Evaluation, Reply};
 use mycelium_core::ids::{Clocks, Commit, SessionId};
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{self, Built};
+use super::board::Board;
+use super::checkpoints::Checkpointed;
 use super::disk::Disk;
-use super::ended;
 use super::handle::Handle;
 use super::limits::Backlog;
 use super::message::{
@@ -33,13 +36,15 @@ use super::progress::Progress;
 use super::registry::{Registry, Signatures};
 use super::start::StartError;
 use super::turns::Turns;
-use super::watch::{Told, WatchStart, Watches};
+use super::watch::{WatchStart, Watches};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::defect::{self, Defect};
 use crate::report::Report;
 use crate::store::{self, ElfRecord, RevisionRecord};
 use refusals::Refusals;
+use release::ToRelease;
+use reports::Reports;
 use requests::Requests;
 use streams::Streams;
 
@@ -76,6 +81,8 @@ pub(crate) struct Driver {
     clock: Clock,
     config: Config,
     registry: Arc<Registry>,
+    board: Arc<Board>,
+    checkpointed: Arc<Checkpointed>,
     inbox: mpsc::Receiver<Message>,
     progress: watch::Sender<Progress>,
     /// Messages taken from the inbox for which the last batch had no room.
@@ -105,6 +112,7 @@ struct Gathered {
     elves: Vec<ElfRecord>,
     revisions: Vec<RevisionRecord>,
     welcomed: Vec<(SessionId, Signatures)>,
+    reports: Reports,
     asides: Vec<Aside>,
     queries: Vec<Query>,
     watches: Vec<WatchStart>,
@@ -132,6 +140,8 @@ impl Driver {
             clock: *handle.clock(),
             config,
             registry: Arc::clone(handle.registry()),
+            board: Arc::clone(handle.board()),
+            checkpointed: Arc::clone(handle.checkpointed()),
             inbox,
             progress,
             waiting: VecDeque::new(),
@@ -361,6 +371,7 @@ impl Driver {
                 gathered.bodies.extend(bodies);
                 self.core.apply(now, command, effects);
             }
+            Message::Reports(reports) => self.take_reports(now, reports, &mut gathered.reports),
             Message::Aside(aside) => {
                 self.core.require_commit();
                 gathered.asides.push(aside);
@@ -377,14 +388,15 @@ impl Driver {
     }
 
     async fn store_batch(&mut self, effects: &mut Effects, gathered: Gathered) -> Result<ToRelease, Setback> {
-        let Gathered { bodies, elves, revisions, welcomed, mut asides, queries, watches } = gathered;
+        let Gathered { bodies, elves, revisions, welcomed, reports, mut asides, queries, watches } = gathered;
+        let Reports { checkpoints, answers } = reports;
         let Some(counters) = effects.counters.take() else {
             debug_assert!(
-                elves.is_empty() && revisions.is_empty() && asides.is_empty(),
+                elves.is_empty() && revisions.is_empty() && asides.is_empty() && checkpoints.is_empty(),
                 "what is to be stored beside the core has required a commit"
             );
             let (built, is_stored) = (Built::default(), false);
-            return Ok(ToRelease { bodies, built, is_stored, welcomed, asides, queries, watches });
+            return Ok(ToRelease { bodies, built, is_stored, welcomed, answers, asides, queries, watches });
         };
         let mut built = batch::build(effects, counters, &bodies, elves, revisions)
             .map_err(|mismatch| Setback::Defect(Defect::of("a batch for the store", &mismatch)))?;
@@ -393,55 +405,15 @@ impl Driver {
             built.batch.blob_uses_ended.append(&mut aside.blob_uses_ended);
             built.batch.erased.append(&mut aside.erased);
         }
+        built.batch.checkpoints.extend(checkpoints.into_values());
+        self.checkpointed.settle(&mut built.batch);
         self.disk.commit(&mut built.batch).await.map_err(Setback::Store)?;
+        self.checkpointed.stored(&built.batch);
         self.commit = counters.commit;
         self.refusals.on_stored();
         self.defects = 0;
         self.progress.send_replace(Progress::of(self.commit));
-        Ok(ToRelease { bodies, built, is_stored: true, welcomed, asides, queries, watches })
-    }
-
-    /// Lets everybody know what is durable now.
-    fn release(&mut self, effects: Effects, stored: ToRelease) {
-        let ToRelease { bodies, built, is_stored, welcomed, asides, queries, watches } = stored;
-        // Before anybody is answered: what is submitted from then on is held against them.
-        welcomed.into_iter().for_each(|(session, signatures)| self.registry.welcome(session, signatures));
-        for sent in &effects.sends {
-            if let Sent::SessionOver { session } = sent {
-                self.registry.end(*session);
-            }
-        }
-        for (request, reply) in effects.replies {
-            self.requests.answer(request, reply, self.commit);
-        }
-        for aside in asides {
-            let _gone = aside.reply.send(());
-        }
-        let not_read = self.streams.send_all(effects.sends);
-        self.hand_over(effects.evaluations);
-        let told = Told { commit: self.commit, is_stored, changes: &effects.changes };
-        self.watches.tell(told, &bodies, &built.failures, &self.core);
-        for query in queries {
-            query(&self.core, self.commit);
-        }
-        for start in watches {
-            self.watches.forget_closed();
-            self.watches.start(start, self.commit, &self.core);
-        }
-        ended::tell(&self.core, &effects.changes, self.clock.now().wall);
-        self.waiting.extend(not_read.into_iter().filter_map(|stream| self.streams.cut_off(stream)));
-    }
-
-    /// Hands evaluations to the evaluator, as far as it has room. Whenever it has not, it is at work, and what it answers
-    /// leads here again.
-    fn hand_over(&mut self, evaluations: Vec<Evaluation>) {
-        self.to_evaluate.extend(evaluations);
-        while let Some(evaluation) = self.to_evaluate.pop_front() {
-            if self.evaluator.try_send(evaluation).is_err() {
-                self.to_evaluate.push_front(evaluation);
-                return;
-            }
-        }
+        Ok(ToRelease { bodies, built, is_stored: true, welcomed, answers, asides, queries, watches })
     }
 
     /// Answers everybody who waits with `error`.
@@ -456,7 +428,7 @@ impl Driver {
                 // The core that asked for it is gone, and its successor asks anew.
                 Message::Evaluated { .. } => {}
                 // Elves keep what they reported until it is acknowledged, and report it again.
-                Message::FromStream { .. } => {}
+                Message::FromStream { .. } | Message::Reports(_) => {}
                 Message::Stop => self.stopping = true,
             }
         }
@@ -478,18 +450,6 @@ impl Driver {
             closed => closed.map_err(DriverError::Store),
         }
     }
-}
-
-/// What is left to do once a batch is stored.
-struct ToRelease {
-    bodies: Vec<Body>,
-    built: Built,
-    /// Whether the batch had something to store.
-    is_stored: bool,
-    welcomed: Vec<(SessionId, Signatures)>,
-    asides: Vec<Aside>,
-    queries: Vec<Query>,
-    watches: Vec<WatchStart>,
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use mycelium_core::effects::Reply;
 use mycelium_core::ids::{Commit, SessionId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use super::board::Board;
+use super::checkpoints::Checkpointed;
 use super::limits::{Limits, Party, Peer};
-use super::message::{Aside, Body, CallError, HelloMessage, Message, StreamId};
+use super::message::{Aside, Body, CallError, HelloMessage, Message, ReportsMessage, StreamId};
 use super::processes::Processes;
 use super::progress::Progress;
 use super::registry::Registry;
@@ -22,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::defect::{self, Defect};
 use crate::fair::Turn;
+use crate::logs::Logs;
 use crate::spawn::TaskGroup;
 use crate::store::{BlobUse, Erased, Storage};
 
@@ -50,6 +53,9 @@ struct Inner {
     progress: watch::Receiver<Progress>,
     registry: Arc<Registry>,
     processes: Processes,
+    board: Arc<Board>,
+    checkpointed: Arc<Checkpointed>,
+    logs: Logs,
     clock: Clock,
     config: Config,
     blobs: Blobs,
@@ -88,6 +94,9 @@ impl Handle {
                 progress,
                 registry: Arc::default(),
                 processes: Processes::new(config.sessions_max.saturating_mul(2)),
+                board: Arc::new(Board::new()),
+                checkpointed: Arc::new(Checkpointed::new()),
+                logs: Logs::beside(blobs.folder().cloned()),
                 clock,
                 config,
                 blobs,
@@ -130,6 +139,21 @@ impl Handle {
 
     pub(crate) fn processes(&self) -> &Processes {
         &self.inner.processes
+    }
+
+    /// How far attempts are.
+    pub(crate) fn board(&self) -> &Arc<Board> {
+        &self.inner.board
+    }
+
+    /// What attempts log.
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.inner.logs
+    }
+
+    /// Which jobs have a checkpoint.
+    pub(crate) fn checkpointed(&self) -> &Arc<Checkpointed> {
+        &self.inner.checkpointed
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Storage> {
@@ -232,6 +256,19 @@ impl Handle {
     ) -> Result<(), CallError> {
         let message = Message::FromStream { session, stream, command, bodies };
         self.inner.inbox.send(message).await.map_err(|_closed| CallError::Stopping)
+    }
+
+    /// Passes on what attempts have reported. Checkpoints wait for room; without any it is passed on if there is some: it
+    /// may be lost, and must be in the way of nothing.
+    pub(crate) async fn report(&self, reports: ReportsMessage) -> Result<(), CallError> {
+        if !reports.checkpoints.is_empty() {
+            let sent = self.inner.inbox.send(Message::Reports(reports)).await;
+            return sent.map_err(|_closed| CallError::Stopping);
+        }
+        match self.inner.inbox.try_send(Message::Reports(reports)) {
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(CallError::Stopping),
+            Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => Ok(()),
+        }
     }
 
     /// Passes on what evaluations came to. Waits for room.

@@ -1,5 +1,7 @@
 //! What reaches the task that owns the core.
 
+mod reports;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -20,6 +22,8 @@ use crate::documents::Undecodable;
 use crate::spawn::Unfinished;
 use crate::store::{self, BlobDigest, BlobUse, ElfRecord, Erased, RevisionRecord};
 
+pub(crate) use reports::{CheckpointAnswer, CheckpointSaid, CheckpointVerdict, Reported, ReportsMessage};
+
 /// One thing for the owner of the core to do.
 pub(crate) enum Message {
     /// A command of a caller, who waits for the reply.
@@ -37,6 +41,8 @@ pub(crate) enum Message {
         command: Command,
         bodies: Vec<Body>,
     },
+    /// What the attempts of a session report.
+    Reports(ReportsMessage),
     Aside(Aside),
     /// What evaluations came to. Nobody waits for an answer.
     Evaluated {
@@ -120,6 +126,8 @@ pub(crate) enum ToStream {
     OutcomeAcks(Vec<(Token, Verdict)>),
     /// A heartbeat was received; these attempts are not the session's.
     HeartbeatAck(Vec<Token>),
+    /// These checkpoints are stored, or will not be.
+    CheckpointAnswers(Vec<CheckpointAnswer>),
     /// People are to be told.
     Notice(String),
     /// The instance is to take no more jobs, and to have left within this time.
@@ -264,6 +272,10 @@ impl Message {
                 let stubs = aside.erased.iter().filter_map(|erased| erased.stub.as_ref());
                 stubs.map(|stub| stub.body.len()).sum()
             }
+            Self::Reports(ReportsMessage { checkpoints, .. }) => {
+                let bodies = checkpoints.iter().filter_map(|said| said.body.as_ref().ok());
+                bodies.map(Bytes::len).sum()
+            }
             Self::Query(_) | Self::Watch(_) | Self::Stop => 0,
         }
     }
@@ -278,6 +290,7 @@ impl Message {
             Self::Aside(Aside { blob_uses_begun, blob_uses_ended, erased, .. }) => {
                 1 + erased.len() + (blob_uses_begun.len() + blob_uses_ended.len()) / 8
             }
+            Self::Reports(reports) => 1 + reports.progress.len() / 8 + reports.checkpoints.len(),
             Self::Query(_) | Self::Watch(_) | Self::Stop => 1,
         }
     }
@@ -287,6 +300,7 @@ impl Message {
 pub(crate) fn speaker(message: &Message) -> Option<SessionId> {
     match message {
         Message::FromStream { session, command, .. } => is_word(command).then_some(*session),
+        Message::Reports(ReportsMessage { session, .. }) => Some(*session),
         Message::Hello(_)
         | Message::Request { .. }
         | Message::Aside(_)

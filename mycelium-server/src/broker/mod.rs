@@ -1,7 +1,9 @@
 //! The task that owns a core, and how the services reach it.
 
 mod batch;
+mod board;
 mod cancel;
+mod checkpoints;
 mod collect;
 mod confirming;
 mod deletion;
@@ -39,13 +41,15 @@ pub use start::StartError;
 
 pub(crate) use driver::DriverError;
 
+pub(crate) use board::{Board, Mark, MarkNumber};
 pub(crate) use collect::collect_blobs;
 pub(crate) use confirming::Confirming;
 pub(crate) use deletion::{Fate, Judged, delete_flows, keep_to_rules, watch_size};
 pub(crate) use handle::{Handle, Permit, unexpected};
 pub(crate) use limits::{Limits, Party, Peer};
 pub(crate) use message::{
-    Assigned, Body, CallError, FailureBody, HelloMessage, StreamAttachment, StreamId, ToStream,
+    Assigned, Body, CallError, CheckpointAnswer, CheckpointSaid, CheckpointVerdict, FailureBody,
+    HelloMessage, Reported, ReportsMessage, StreamAttachment, StreamId, ToStream,
 };
 pub(crate) use outputs::{BadOutput, in_order};
 pub(crate) use processes::{Process, Version};
@@ -102,6 +106,7 @@ pub(crate) fn start_within(
     let (inbox_sender, inbox) = mpsc::channel(config.queue_max);
     let handle = Handle::new(inbox_sender, Arc::clone(&store), progress_seen, clock, config, blobs, limits);
     load_registry(&*store, handle.registry())?;
+    wait_for(handle.checkpointed().load(&*store))?;
     handle.registry().begin(core.sessions());
     let (evaluator, evaluations) = mpsc::channel(EVALUATIONS_QUEUED_MAX);
     let (end, ended) = oneshot::channel();

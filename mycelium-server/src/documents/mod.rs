@@ -11,6 +11,7 @@ mod spec;
 mod text;
 
 use bytes::Bytes;
+use mycelium_core::ids::JobId;
 use mycelium_proto::v1;
 use prost::{DecodeError, Message};
 
@@ -39,6 +40,14 @@ fn blob_of(payload: &v1::Payload) -> Option<BlobDigest> {
         Some(v1::payload::Content::Blob(blob)) => BlobDigest::from_slice(&blob.digest),
         Some(v1::payload::Content::Inline(_)) | None => None,
     }
+}
+
+/// What an attempt of a job has left for those that come after it.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn checkpoint(job: JobId, encoded: Bytes) -> Result<v1::Payload, Undecodable> {
+    decode(encoded, || format!("the checkpoint of job {job}"))
 }
 
 fn decode<M: Message + Default>(encoded: Bytes, what: impl FnOnce() -> String) -> Result<M, Undecodable> {

@@ -132,6 +132,7 @@ pub(crate) async fn connect(
         // One that is resumed keeps the secret it has.
         session_secret: if resumed { Bytes::new() } else { secret },
         takes_bare_messages: true,
+        takes_reports: true,
     };
     let writer = Writer {
         outgoing,

@@ -5,10 +5,11 @@ use std::pin::Pin;
 use futures::{Stream, TryStreamExt as _};
 use mycelium_proto::v1;
 use mycelium_proto::v1::mycelium_service_server::MyceliumService;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{actions, drain, jobs, mycelia, operations, pauses, reads, submit, watch};
+use super::{actions, drain, jobs, mycelia, operations, pauses, read_logs, reads, submit, watch};
 use crate::mycelia::Mycelia;
 use crate::transport;
 
@@ -55,6 +56,18 @@ macro_rules! unary {
                     Ok::<_, Status>(watch::watch(handle, drain, peer, request).await?)
                 });
                 Ok(Response::new(Box::pin(stream.try_flatten())))
+            }
+
+            type ReadLogsStream = ReceiverStream<Result<v1::ReadLogsResponse, Status>>;
+
+            async fn read_logs(
+                &self,
+                request: Request<v1::ReadLogsRequest>,
+            ) -> Result<Response<Self::ReadLogsStream>, Status> {
+                let peer = transport::address_of(request.extensions());
+                let request = request.into_inner();
+                let handle = self.mycelia.read(&request.mycelium).await?;
+                Ok(Response::new(read_logs::read_logs(handle, self.drain.clone(), peer, request).await?))
             }
 
             async fn submit_jobs(

@@ -7,6 +7,7 @@ use mycelium_proto::v1;
 use prost::Message as _;
 
 use super::convert;
+use super::reports::show_progress;
 use crate::broker::{Handle, StoreState};
 use crate::clock;
 use crate::error::Error;
@@ -36,8 +37,10 @@ pub(super) async fn get_job(
     let id = convert::job_id("job_id", &request.job_id)?;
     let shows = Shows { spec: request.include_spec, values: request.include_values };
     let JobDetails { job, spec, values, blame } = jobs::job(handle, id, shows).await?;
+    let mut shown = convert::job(&job);
+    show_progress(handle.board(), &mut shown);
     let mut answer = v1::GetJobResponse {
-        job: Some(convert::job(&job)),
+        job: Some(shown),
         values: values.map(convert::values),
         failure: blame.failure.map(v1::Failure::from),
         root_cause: blame.root_cause.as_ref().map(convert::job),
@@ -71,11 +74,9 @@ pub(super) async fn list_jobs(
         filter => listed_by_filter(handle, filter, &request).await?,
     };
     let page = list::jobs(handle, query, &page_of(request.page_token, request.page_size)).await?;
-    Ok(v1::ListJobsResponse {
-        jobs: page.entries.iter().map(convert::job).collect(),
-        next_page_token: page.next,
-        unreadable: page.unreadable,
-    })
+    let mut jobs: Vec<v1::Job> = page.entries.iter().map(convert::job).collect();
+    jobs.iter_mut().for_each(|job| show_progress(handle.board(), job));
+    Ok(v1::ListJobsResponse { jobs, next_page_token: page.next, unreadable: page.unreadable })
 }
 
 fn listed_by_fields(request: &v1::ListJobsRequest) -> Result<JobsQuery, Error> {

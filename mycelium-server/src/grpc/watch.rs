@@ -2,6 +2,7 @@
 
 mod changes;
 mod outgoing;
+mod progress;
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -17,6 +18,7 @@ use tonic::Status as RpcStatus;
 
 use self::changes::{CHANGE_BYTES, Draft, assemble};
 use self::outgoing::{MESSAGE_BYTES, Outgoing, Place, Room};
+use self::progress::ProgressNews;
 use super::convert;
 use crate::broker::{
     CallError, Charge, Handle, Peer, Permit, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange,
@@ -68,6 +70,7 @@ pub(crate) async fn watch(
         WatchScope::Jobs(jobs) => Some(jobs.as_ref().clone()),
         WatchScope::Flow(_) => None,
     };
+    let progress = ProgressNews::of(request.include_progress.then(|| Arc::clone(handle.board())));
     let mut watch = Watch {
         handle,
         peer,
@@ -77,6 +80,7 @@ pub(crate) async fn watch(
         from: (request.from_commit != 0).then_some(Commit(request.from_commit)),
         known: Known { is_flow_there: known.is_some(), unfinished },
         outgoing,
+        progress,
         _permit: permit,
         _charge: charge,
     };
@@ -103,6 +107,7 @@ struct Watch {
     from: Option<Commit>,
     known: Known,
     outgoing: Outgoing,
+    progress: ProgressNews,
     _permit: Permit,
     _charge: Option<Charge>,
 }
@@ -290,7 +295,13 @@ impl Watch {
     ) -> Result<(Flow, bool), CallError> {
         let Some(place) = self.outgoing.place().await else { return Ok((OVER, false)) };
         let next = tokio::select! {
+            biased;
             next = events.next() => next,
+            told = self.progress.next(&self.scope), if !is_snapshot => {
+                let room = place.room(told.bytes);
+                place.send(told.message, room);
+                return Ok((ControlFlow::Continue(()), false));
+            }
             () = self.outgoing.closed() => return Ok((OVER, false)),
         };
         let Some(piece) = next else { return Ok((ControlFlow::Break(Break::CutOff), false)) };
@@ -375,5 +386,5 @@ async fn unfinished_of(handle: &Handle, flow: FlowId) -> Result<Option<u64>, Cal
 }
 
 fn response(commit: Commit, snapshot: bool, changes: Vec<v1::JobChange>) -> v1::WatchJobsResponse {
-    v1::WatchJobsResponse { commit: commit.0, snapshot, changes, snapshot_end: false }
+    v1::WatchJobsResponse { commit: commit.0, snapshot, changes, ..v1::WatchJobsResponse::default() }
 }

@@ -115,11 +115,12 @@ struct Import<'a> {
 
 impl Visitor for Import<'_> {
     fn visit<S: Section>(&mut self) -> Result<(), Error> {
-        if !S::IS_STORED {
+        let path = self.folder.lines_of(S::NAME);
+        if !S::IS_STORED || (S::IS_NEW && !path.exists()) {
             return Ok(());
         }
         let mut section = S::default();
-        let mut lines = Lines::open(&self.folder.lines_of(S::NAME))?;
+        let mut lines = Lines::open(&path)?;
         while let Some(line) = lines.next()? {
             (self.lines, self.bytes) = (self.lines + 1, self.bytes + line.len() as u64);
             if let Err(error) = section.take(line, &mut self.batch) {

@@ -22,6 +22,10 @@ struct Files<'a> {
 impl Visitor for Files<'_> {
     fn visit<S: Section>(&mut self) -> Result<(), Error> {
         let path = self.folder.lines_of(S::NAME);
+        let next = self.entries.as_slice().first();
+        if S::IS_NEW && next.is_none_or(|entry| entry.name != file_name(S::NAME)) {
+            return Ok(());
+        }
         let Some(entry) = self.entries.next().filter(|entry| entry.name == file_name(S::NAME)) else {
             let what = "the manifest does not name it where it should".to_owned();
             return Err(Error::Damaged { file: path, line: None, what });
@@ -59,7 +63,11 @@ struct Stored<'a> {
 
 impl Visitor for Stored<'_> {
     fn visit<S: Section>(&mut self) -> Result<(), Error> {
-        let mut expected = Expected { lines: Lines::open(&self.folder.lines_of(S::NAME))? };
+        let path = self.folder.lines_of(S::NAME);
+        if S::IS_NEW && !path.exists() {
+            return Ok(());
+        }
+        let mut expected = Expected { lines: Lines::open(&path)? };
         if S::IS_STORED {
             let (mut section, mut place) = (S::default(), S::Place::default());
             while section.read(self.source, &mut place, &mut Out::to(&mut expected))? {}

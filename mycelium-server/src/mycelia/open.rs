@@ -11,6 +11,7 @@ use crate::broker::{
     watch_size,
 };
 use crate::compute;
+use crate::logs::write_logs;
 use crate::report::Report;
 use crate::store;
 
@@ -40,6 +41,7 @@ impl Open {
         tasks.spawn("unused blobs", collect_blobs(handle.clone(), stop.clone()));
         tasks.spawn("deletions", delete_flows(handle.clone(), stop.clone()));
         tasks.spawn("actions on many jobs", run_actions(handle.clone(), stop.clone()));
+        tasks.spawn("the logs of attempts", write_logs(handle.clone(), stop.clone()));
         tasks.spawn("retention", keep_to_rules(handle.clone(), stop.clone()));
         tasks.spawn("the size of the store", watch_size(handle.clone(), stop.clone()));
         let open = Self { handle, in_use: watch::Sender::new(()), stop, ended: None, _permit: permit };

@@ -11,9 +11,10 @@ use mycelium_core::image::{FlowRecord, Image, LiveJob, SubmissionRecord};
 use tokio::sync::oneshot;
 
 use super::{
-    Answer, Batch, BlobDigest, BlobUse, Edge, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
-    FinishedQuery, FinishedRecord, FlowPage, FlowQuery, Listed, Log, OccurrenceRecord, Outline, Reads,
-    RevisionCursor, RevisionKey, RevisionRecord, SpecRecord, Storage, StoreSnapshot,
+    Answer, Batch, BlobDigest, BlobUse, CheckpointRecord, Edge, ElfRecord, Error, FailureCursor,
+    FailureRecord, FinishedPage, FinishedQuery, FinishedRecord, FlowPage, FlowQuery, Listed, Log,
+    OccurrenceRecord, Outline, Reads, RevisionCursor, RevisionKey, RevisionRecord, SpecRecord, Storage,
+    StoreSnapshot,
 };
 
 /// How a commit fails.
@@ -542,6 +543,14 @@ impl Reads for FaultyStore {
 
     fn list_blob_uses(&self, after: Option<BlobUse>, limit: usize) -> Answer<'_, Vec<BlobUse>> {
         self.passing(0, |inner| inner.list_blob_uses(after, limit))
+    }
+
+    fn checkpoints<'a>(&'a self, jobs: &'a [JobId]) -> Answer<'a, Vec<Option<CheckpointRecord>>> {
+        self.passing(jobs.len(), |inner| inner.checkpoints(jobs))
+    }
+
+    fn list_checkpoints(&self, after: Option<JobId>, limit: usize) -> Answer<'_, Vec<JobId>> {
+        self.passing(0, |inner| inner.list_checkpoints(after, limit))
     }
 
     fn snapshot(&self) -> Answer<'_, Box<dyn StoreSnapshot>> {

@@ -17,10 +17,10 @@ use mycelium_core::policy::{Policy, PolicyRecord};
 
 use super::record::{outline, split_outputs};
 use super::{
-    Answer, Batch, BlobDigest, BlobRole, BlobUse, Edge, Edges, ElfRecord, Erased, Error, FailureCursor,
-    FailureRecord, FinishedPage, FinishedQuery, FinishedRecord, FlowPage, FlowQuery, JobAfter, JobChange,
-    Listed, Log, NewFailure, OccurrenceRecord, Outline, Reads, RevisionCursor, RevisionKey, RevisionRecord,
-    SpecRecord, Storage, cursor,
+    Answer, Batch, BlobDigest, BlobRole, BlobUse, CheckpointRecord, Edge, Edges, ElfRecord, Erased, Error,
+    FailureCursor, FailureRecord, FinishedPage, FinishedQuery, FinishedRecord, FlowPage, FlowQuery, JobAfter,
+    JobChange, Listed, Log, NewFailure, OccurrenceRecord, Outline, Reads, RevisionCursor, RevisionKey,
+    RevisionRecord, SpecRecord, Storage, cursor,
 };
 
 /// A store that keeps everything in memory.
@@ -56,6 +56,7 @@ struct Tables {
     elves: BTreeMap<Arc<str>, ElfRecord>,
     revisions: BTreeMap<(Arc<str>, Arc<str>, Revision), RevisionRecord>,
     blob_uses: BTreeSet<BlobUse>,
+    checkpoints: BTreeMap<JobId, CheckpointRecord>,
 }
 
 impl MemoryStore {
@@ -296,6 +297,17 @@ impl Reads for MemoryStore {
         let uses = tables.blob_uses.range((begin, Bound::Unbounded)).take(limit);
         Answer::ready(Ok(uses.copied().collect()))
     }
+
+    fn checkpoints<'a>(&'a self, jobs: &'a [JobId]) -> Answer<'a, Vec<Option<CheckpointRecord>>> {
+        self.each(jobs, |tables, job| tables.checkpoints.get(job).cloned())
+    }
+
+    fn list_checkpoints(&self, after: Option<JobId>, limit: usize) -> Answer<'_, Vec<JobId>> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let tables = self.read();
+        let jobs = tables.checkpoints.range((begin, Bound::Unbounded)).take(limit);
+        Answer::ready(Ok(jobs.map(|(job, _)| *job).collect()))
+    }
 }
 
 /// The entries after a place, in the order of their places, at most `limit`.
@@ -361,6 +373,10 @@ impl Tables {
         self.blob_uses.extend(&batch.blob_uses_begun);
         for used in &batch.blob_uses_ended {
             self.blob_uses.remove(used);
+        }
+        self.checkpoints.extend(batch.checkpoints.iter().map(|record| (record.job, record.clone())));
+        for job in &batch.checkpoints_removed {
+            self.checkpoints.remove(job);
         }
         for id in &batch.records.submissions_dropped {
             self.submissions.remove(id);

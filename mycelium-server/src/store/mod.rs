@@ -42,8 +42,9 @@ pub use query::{
 };
 pub(crate) use record::attempts_of;
 pub use record::{
-    Batch, BlobDigest, BlobRole, BlobUse, Edge, Edges, ElfRecord, Erased, FailureRecord, FinishedRecord,
-    JobAfter, JobChange, Known, NewFailure, OccurrenceRecord, Outline, RevisionRecord, Seen, SpecRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, CheckpointRecord, Edge, Edges, ElfRecord, Erased, FailureRecord,
+    FinishedRecord, JobAfter, JobChange, Known, NewFailure, OccurrenceRecord, Outline, RevisionRecord, Seen,
+    SpecRecord,
 };
 
 /// Among how many of a failure's latest occurrences that of a job is looked for, if no key leads to it.
@@ -247,6 +248,12 @@ pub trait Reads: Send + Sync + fmt::Debug {
     /// As [`blob_uses`](Self::blob_uses), of all blobs: an index in the order of [`BlobUse`] serves both. For those who go
     /// through all that is stored.
     fn list_blob_uses(&self, after: Option<BlobUse>, limit: usize) -> Answer<'_, Vec<BlobUse>>;
+
+    /// The checkpoints of jobs.
+    fn checkpoints<'a>(&'a self, jobs: &'a [JobId]) -> Answer<'a, Vec<Option<CheckpointRecord>>>;
+
+    /// The jobs that have a checkpoint, by their ids, beginning after `after`; at most `limit`.
+    fn list_checkpoints(&self, after: Option<JobId>, limit: usize) -> Answer<'_, Vec<JobId>>;
 
     /// How many bytes of disk what is stored takes, with its blobs; `None` if that is not known here.
     fn bytes_stored(&self) -> Answer<'_, Option<u64>> {

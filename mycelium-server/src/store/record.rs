@@ -35,6 +35,10 @@ pub struct Batch {
     /// Finished jobs to remove, each once, and none that is among `jobs`. These, and [`Records::flows_removed`], may be gone
     /// although the rest of the batch was not stored.
     pub erased: Vec<Erased>,
+    /// What attempts have left for those that come after them: each job once, in place of what was there of it.
+    pub checkpoints: Vec<CheckpointRecord>,
+    /// Jobs of which no checkpoint is kept any more, none of them among those.
+    pub checkpoints_removed: Vec<JobId>,
     /// What is stored already of all that, as far as it matters: [`Knowledge::prepare`](super::Knowledge::prepare) fills
     /// it in.
     pub known: Known,
@@ -270,6 +274,19 @@ pub struct Erased {
     /// If a stub of it stays: its specification, without values. Then its outputs become empty if it is DONE, and all that is
     /// known beside them stays as it is.
     pub stub: Option<SpecRecord>,
+}
+
+/// What an attempt has left for those that come after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointRecord {
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// When.
+    pub at: Timestamp,
+    /// What it left, opaque to the store.
+    pub body: Bytes,
 }
 
 /// A failure that was seen.

@@ -1,33 +1,62 @@
 //! What a worker says next.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use mycelium_proto::limits;
-use mycelium_proto::v1::{self, connect_request};
+use mycelium_proto::v1::{self, connect_request, payload};
 
 use super::super::attempt::Started;
-use super::{Confirmation, ElfAccount, Held, Leaving, Ledger, Stream};
+use super::{Actions, Confirmation, ElfAccount, Held, Leaving, Ledger, Stream};
+use crate::reports::{Hub, Waiting};
+use crate::value::payload::Payload;
 
 /// The most outcomes in one message, and the most bytes of them before the next message begins.
 pub(super) const OUTCOMES_PER_MESSAGE_MAX: usize = 1_024;
 pub(super) const OUTCOME_BYTES_PER_MESSAGE_TARGET: usize = 1024 * 1024;
 
 impl Ledger {
+    /// The broker says what became of checkpoints.
+    pub(in super::super) fn on_answers(&self, answers: &v1::CheckpointAnswers) -> Actions {
+        self.reports.on_answers(answers);
+        Actions::default()
+    }
+
+    /// What attempts report travels with what is said.
+    pub(in super::super) fn with_reports(self, reports: Arc<Hub>) -> Self {
+        Self { reports, ..self }
+    }
+
+    pub(in super::super) fn reports(&self) -> &Arc<Hub> {
+        &self.reports
+    }
+
     /// The next message, if there is one to send now.
     pub(in super::super) fn next_message(&mut self, now: Instant) -> Option<v1::ConnectRequest> {
         let kind = self.next_kind();
         let may_be_bare = self.stream == Stream::Welcomed && !self.is_gone();
         let tells = may_be_bare && (kind.is_some() || self.takes_bare_messages);
         let starts = if tells { self.next_starts(now) } else { Vec::new() };
-        let is_worth_it = self.confirmation == Confirmation::Due || !starts.is_empty();
+        let reports = if tells { self.next_reports(now) } else { Waiting::default() };
+        let is_worth_it = self.confirmation == Confirmation::Due || !starts.is_empty() || !reports.is_empty();
         if kind.is_none() && !(may_be_bare && is_worth_it) {
             return None;
         }
         self.confirmation = Confirmation::Done;
         self.sequence_sent += 1;
         let (sequence, received) = (self.sequence_sent, self.sequence_received);
-        Some(v1::ConnectRequest { sequence, received, starts, kind })
+        let Waiting { progress, logs, checkpoints } = reports;
+        Some(v1::ConnectRequest { sequence, received, starts, progress, logs, checkpoints, kind })
+    }
+
+    /// What attempts have reported. A broker that does not take it would not know what to do with it.
+    fn next_reports(&self, now: Instant) -> Waiting {
+        if !self.takes_reports {
+            self.reports.discard();
+            return Waiting::default();
+        }
+        self.reports.take(now)
     }
 
     /// The starts of attempts that still run: of the others their outcome tells enough.
@@ -150,5 +179,16 @@ impl ElfAccount {
             concurrency: self.concurrency,
             occupied,
         }
+    }
+}
+
+/// What an earlier attempt has left, as tasks read it.
+pub(super) fn left_before(last: v1::LastCheckpoint) -> Option<Box<Payload>> {
+    match last.payload? {
+        v1::Payload { encoding, content: Some(payload::Content::Inline(bytes)) } => {
+            Some(Box::new(Payload::from_wire(encoding, bytes)))
+        }
+        // A broker keeps none that is not inline.
+        v1::Payload { content: Some(payload::Content::Blob(_)) | None, .. } => None,
     }
 }

@@ -100,6 +100,15 @@ macro_rules! script {
                 }
             }
 
+            type ReadLogsStream = futures::stream::Empty<Result<v1::ReadLogsResponse, Status>>;
+
+            async fn read_logs(
+                &self,
+                _request: Request<v1::ReadLogsRequest>,
+            ) -> Result<Response<Self::ReadLogsStream>, Status> {
+                Err(Status::unimplemented("read_logs"))
+            }
+
             $(
                 async fn $call(&self, request: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
                     match &mut self.0.lock().unwrap().$call {

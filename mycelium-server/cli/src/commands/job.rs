@@ -186,6 +186,10 @@ fn describe(details: &Details, flow_name: &str) -> String {
     if job.started_at.is_some() {
         field("started", format!("{} UTC", format::utc(job.started_at.as_ref())));
     }
+    if let Some(progress) = &job.progress {
+        let at = format::utc(progress.reported_at.as_ref());
+        field("progress", format!("{}, at {at} UTC", format::progress(progress)));
+    }
     if job.finished_at.is_some() {
         let ran = format::between(job.started_at.as_ref(), job.finished_at.as_ref());
         field("finished", format!("{} UTC, ran {ran}", format::utc(job.finished_at.as_ref())));

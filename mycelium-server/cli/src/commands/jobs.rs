@@ -17,7 +17,7 @@ use crate::views::{status_name, views};
 #[command(
     after_help = "JSON: an array of {job_id, flow_id, elf, task, status, priority, attempt, elves_lost, \
     waiting_for, submitted_at, assigned_at, started_at, finished_at, instance_id, revision, failure_id, cause_job_id, elements, \
-    labels}.\n\n\
+    labels, progress: {fraction, text, reported_at, attempt}}.\n\n\
     Examples:\n  mycelium jobs --flow 'daily report' --status failed --status upstream_failed\n  \
     mycelium jobs 'status:failed elf:scale label.customer=acme since:2h text:\"over quota\"'"
 )]
@@ -120,7 +120,7 @@ async fn list(
 /// Jobs as people read them.
 pub(super) fn table(jobs: &[Job]) -> Table {
     let columns = ["JOB", "STATUS", "ELF", "TASK", "ATTEMPT", "SUBMITTED (UTC)", "RAN"];
-    Table::new(columns).numbers([4, 6]).rows(jobs, |job| {
+    let cells = |job: &Job| {
         [
             format::id(&job.job_id),
             status_name(job.status()).to_owned(),
@@ -130,6 +130,16 @@ pub(super) fn table(jobs: &[Job]) -> Table {
             format::utc(job.submitted_at.as_ref()),
             format::between(job.started_at.as_ref(), job.finished_at.as_ref()),
         ]
+    };
+    if jobs.iter().all(|job| job.progress.is_none()) {
+        return Table::new(columns).numbers([4, 6]).rows(jobs, cells);
+    }
+    let [job, status, elf, task, attempt, submitted, ran] = columns;
+    let columns = [job, status, elf, task, attempt, submitted, ran, "PROGRESS"];
+    Table::new(columns).numbers([4, 6]).rows(jobs, |job| {
+        let [id, status, elf, task, attempt, submitted, ran] = cells(job);
+        let progress = job.progress.as_ref().map_or(format::NOTHING.to_owned(), format::progress);
+        [id, status, elf, task, attempt, submitted, ran, progress]
     })
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod graph;
 pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod lineage;
+pub(crate) mod logs;
 pub(crate) mod moving;
 pub(crate) mod mycelia;
 pub(crate) mod pause;
@@ -60,6 +61,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
             graph::run(args, style, &client::connect(&client).await?, output).await
         }
         Command::Lineage(args) => lineage::run(args, &client::connect(&client).await?, output).await,
+        Command::Logs(args) => logs::run(args, &client::connect(&client).await?, output).await,
         Command::Flows(args) => flows::run(args, &client::connect(&client).await?, output).await,
         Command::Mycelia(args) => mycelia::run(args, &client::connect(&client).await?, output).await,
         Command::Elves(args) => elves::run(args, &client::connect(&client).await?, output).await,

@@ -30,7 +30,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[command(
     after_help = "JSON: one object a line for each change, {job_id, status, attempt, snapshot, commit, \
     failure_id, cause_job_id, failure_message}; snapshot is true for the state that the watch begins with, and commit \
-    the number of the commit that the line is true for (0 within a snapshot, but for its last lines).\n\n\
+    the number of the commit that the line is true for (0 within a snapshot, but for its last lines). With --progress also {job_id, progress: {fraction, text, reported_at, \
+    attempt}}.\n\n\
     Exit codes: 0 all jobs have ended DONE or SKIPPED (with --no-exit-status: have ended), 1 some have ended otherwise, \
     no broker answers, or the watch could not go on, 2 the command line is wrong.\n\n\
     Example: mycelium watch --flow 'daily report'"
@@ -44,6 +45,9 @@ pub(crate) struct Args {
     /// Exits with 0 when all jobs have ended, however they did.
     #[arg(long, conflicts_with = "follow")]
     no_exit_status: bool,
+    /// Also tells how far the jobs are that run, as they say themselves.
+    #[arg(long)]
+    progress: bool,
 }
 
 pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyhow::Result<()> {
@@ -55,8 +59,12 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
             return Err(Misuse(format!("at most {max} jobs can be watched by their ids")).into());
         }
     };
-    let request =
-        WatchJobsRequest { scope: Some(scope), until_final: !args.follow, ..WatchJobsRequest::default() };
+    let request = WatchJobsRequest {
+        scope: Some(scope),
+        until_final: !args.follow,
+        include_progress: args.progress,
+        ..WatchJobsRequest::default()
+    };
     let mut watch = client::without_patience(mycelium)?.watch_jobs(request);
     let mut statuses = Statuses::default();
     let mut people = (!output.is_json()).then(|| ForPeople::new(mycelium, output));
@@ -67,6 +75,9 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
             None => {
                 for change in &message.changes {
                     output.json_line(&view(message.snapshot, message.commit, change))?;
+                }
+                for progressed in &message.progress {
+                    output.json_line(&views::view(progressed))?;
                 }
             }
         }
@@ -154,6 +165,12 @@ impl<'a> ForPeople<'a> {
     }
 
     async fn show(&mut self, message: &WatchJobsResponse, statuses: &Statuses) -> anyhow::Result<()> {
+        for progressed in &message.progress {
+            let name = self.name(&progressed.job_id).await?;
+            let progress = progressed.progress.as_ref().map_or(format::NOTHING.to_owned(), format::progress);
+            let (id, status) = (format::id(&progressed.job_id), "progress");
+            self.output.line(&format!("{id}  {status:<15}  {name}: {}", format::one_line(&progress)))?;
+        }
         if !message.snapshot {
             for change in &message.changes {
                 let line = self.line(change).await?;

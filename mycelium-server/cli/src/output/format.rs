@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use mycelium_proto::v1::JobProgress;
 use prost_types::Timestamp;
 
 /// What a table shows where there is nothing to show.
@@ -51,6 +52,15 @@ pub(crate) fn between(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Strin
     // Clocks may be set back between two events; that is no reason to show a negative time.
     let nanos = u64::try_from((nanos(to) - nanos(from)).max(0)).unwrap_or(u64::MAX);
     span(Duration::from_nanos(nanos))
+}
+
+/// How far a job is: `40 %, row 400`.
+pub(crate) fn progress(progress: &JobProgress) -> String {
+    let percent = progress.fraction * 100.0;
+    match progress.text.as_str() {
+        "" => format!("{percent:.0} %"),
+        text => format!("{percent:.0} %, {text}"),
+    }
 }
 
 /// A span as programs read it, in milliseconds; nothing if it is not set.

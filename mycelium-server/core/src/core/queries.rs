@@ -362,6 +362,13 @@ impl Core {
         Some((&self.jobs.elf(task.elf).name, &task.name))
     }
 
+    /// The flow of an attempt that a session holds. `None` if it does not hold it: then what it says of it changes nothing.
+    pub fn token_flow(&self, session: SessionId, token: Token) -> Option<FlowId> {
+        let session = self.sessions.find(session)?;
+        let (slot, _) = self.jobs.held_by(&self.config, session, token)?;
+        Some(self.jobs.flow(self.jobs[slot].flow).id)
+    }
+
     fn view(&self, job: &Job) -> JobView {
         let expansion = if job.evaluate {
             self.jobs.find(&job.id).and_then(|slot| self.evaluations.expansion(slot))

@@ -135,6 +135,8 @@ async fn work_off_group(
         if stop.is_cancelled() {
             return Ok(removed);
         }
+        // First: what is left of them would be nobody's.
+        handle.logs().remove(flow.id).await?;
         let of_flow = remove_jobs(handle, flow.id, *stage == DeletionStage::Stubbing).await?;
         removed.jobs += of_flow.jobs;
         removed.blob_uses += of_flow.blob_uses;

@@ -2,6 +2,7 @@
 
 use std::future::{Future as _, poll_fn};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mycelium_core::Core;
@@ -50,6 +51,7 @@ impl Driver {
             }
         }
         self.streams.drop_all();
+        self.board.clear();
         self.to_evaluate.clear();
         match setback {
             // What is refused comes again in smaller batches, or fails, unless it is the core's own.
@@ -108,7 +110,12 @@ impl Driver {
     ) -> ControlFlow<(), Result<(Core, Counters), StartError>> {
         let (store, config, clock) = (self.disk.store(), self.config.clone(), self.clock);
         let last_evaluation = self.core.last_evaluation();
-        let mut load = Box::pin(load_core(&*store, &config, &clock, last_evaluation));
+        let checkpointed = Arc::clone(&self.checkpointed);
+        let mut load = Box::pin(async {
+            let loaded = load_core(&*store, &config, &clock, last_evaluation).await?;
+            checkpointed.load(&*store).await?;
+            Ok(loaded)
+        });
         loop {
             // On a disk of this machine the call itself may block.
             let loading = poll_fn(|context| self.disk.block(|| load.as_mut().poll(context)));

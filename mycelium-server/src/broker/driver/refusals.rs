@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use mycelium_core::command::{Command, EvaluationResult, Outcome, OutcomeResult};
 use mycelium_core::ids::{Attachment, JobId, Token};
 
-use crate::broker::message::{Body, FailureBody, Message};
+use crate::broker::message::{Body, FailureBody, Message, ReportsMessage};
 
 /// So many things that the store refuses are remembered. Of more, some are found anew.
 const REMEMBERED_MAX: usize = 1_024;
@@ -35,6 +35,7 @@ pub(super) struct Refusals {
 enum Part {
     Outcome(Token),
     Evaluation(JobId),
+    Checkpoint(Token),
 }
 
 impl Refusals {
@@ -107,6 +108,15 @@ impl Refusals {
                     }
                 }
             }
+            Message::Reports(reports) => {
+                for said in &mut reports.checkpoints {
+                    if self.refused.remove(&Part::Checkpoint(said.token)) {
+                        said.body =
+                            Err("the store refuses it for good; why stands in the log of the broker"
+                                .to_owned());
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -157,6 +167,11 @@ fn split(message: Message, room: usize) -> (Message, Option<Message>) {
                 |evaluated, bodies| Message::Evaluated { command: Command::Evaluated { evaluated }, bodies };
             (message(evaluated, bodies.clone()), Some(message(rest, bodies)))
         }
+        Message::Reports(mut reports) if reports.checkpoints.len() > room => {
+            let rest = reports.checkpoints.split_off(room);
+            let rest = ReportsMessage { checkpoints: rest, progress: Vec::new(), ..reports };
+            (Message::Reports(reports), Some(Message::Reports(rest)))
+        }
         message => (message, None),
     }
 }
@@ -166,6 +181,7 @@ fn parts(message: &Message) -> (usize, usize) {
     match message {
         Message::FromStream { command: Command::Outcomes { outcomes, .. }, .. } => (outcomes.len(), 0),
         Message::Evaluated { command: Command::Evaluated { evaluated }, .. } => (evaluated.len(), 0),
+        Message::Reports(reports) => (reports.checkpoints.len(), 0),
         Message::Request { .. } => (1, 0),
         Message::Hello(_) | Message::Aside(_) | Message::Evaluated { .. } | Message::FromStream { .. } => {
             (0, 1)
@@ -182,6 +198,7 @@ fn part(message: &Message) -> Option<Part> {
         Message::Evaluated { command: Command::Evaluated { evaluated }, .. } => {
             evaluated.first().map(|evaluated| Part::Evaluation(evaluated.job))
         }
+        Message::Reports(reports) => reports.checkpoints.first().map(|said| Part::Checkpoint(said.token)),
         _ => None,
     }
 }

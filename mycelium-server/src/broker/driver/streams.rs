@@ -8,7 +8,9 @@ use mycelium_core::effects::Send as Sent;
 use mycelium_core::ids::{JobId, SessionId, Steady, Token};
 
 use crate::broker::confirming::{LOOK_COUNTS_MAX, LOOK_INTERVAL};
-use crate::broker::message::{Assigned, CallError, Message, StreamAttachment, StreamId, ToStream};
+use crate::broker::message::{
+    Assigned, CallError, CheckpointAnswer, Message, StreamAttachment, StreamId, ToStream,
+};
 
 /// The streams, each under its session.
 #[derive(Default)]
@@ -92,6 +94,21 @@ impl Streams {
             Some(stream) => stream.outbox.try_send(message).map_err(|_full_or_closed| NotRead(session)),
             None => Ok(()),
         }
+    }
+
+    /// Tells what became of checkpoints.
+    pub(super) fn answer_checkpoints(
+        &self,
+        answers: HashMap<SessionId, Vec<CheckpointAnswer>>,
+    ) -> Vec<NotRead> {
+        let answered = answers.into_iter().map(|(session, answers)| match self.attached.get(&session) {
+            Some(stream) => {
+                let answers = ToStream::CheckpointAnswers(answers);
+                stream.outbox.try_send(answers).map_err(|_full_or_closed| NotRead(session))
+            }
+            None => Ok(()),
+        });
+        answered.filter_map(Result::err).collect()
     }
 
     fn assign(&self, session: SessionId, assigned: Assigned) -> Result<(), NotRead> {

@@ -176,6 +176,7 @@ impl DerivedAssignments {
                     priority: assignment.priority,
                     run_timeout: assignment.run_timeout.and_then(|run| run.try_into().ok()),
                     progress_timeout: assignment.progress_timeout.and_then(|within| within.try_into().ok()),
+                    ..v1::Assignment::default()
                 };
                 self.assignments.push((message, assignment.token, arguments));
             }

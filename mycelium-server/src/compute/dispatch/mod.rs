@@ -4,6 +4,7 @@
 //! neither the jobs behind it nor those of other flows wait for it, is computed when it is its flow's turn, and is sent as
 //! the newest assignment then, with a number of its own from the core.
 
+mod checkpoints;
 mod fit;
 mod inputs;
 
@@ -27,6 +28,7 @@ use crate::fair::{Turn, Turns};
 use crate::report::Report;
 use crate::store::{BlobRole, BlobUse};
 use crate::values::Derived;
+use checkpoints::Checkpoints;
 use inputs::{DerivedAssignments, Failures, Inputs, Read, TooMuch};
 
 /// A message grows to about so many bytes of arguments before the next begins.
@@ -323,6 +325,7 @@ async fn make_payloads(
     let mut made_of = Vec::with_capacity(derived.len());
     let mut failures = Failures::new();
     let mut uses = Vec::new();
+    let mut checkpoints = Checkpoints::read(handle, derived.iter().map(|(_, token, _)| token.job)).await?;
     for (mut assignment, token, arguments) in derived {
         let (parameters, values): (Vec<_>, Vec<_>) =
             arguments.into_iter().map(|Derived { parameter, value }| (parameter, value)).unzip();
@@ -334,6 +337,13 @@ async fn make_payloads(
             made => made?,
         };
         let arguments = parameters.into_iter().zip(payloads);
+        assignment.last_checkpoint = match checkpoints.take(token.job) {
+            Ok(checkpoint) => checkpoint,
+            Err(failure) => {
+                failures.push((token, failure));
+                continue;
+            }
+        };
         assignment.arguments = arguments
             .map(|(parameter, payload)| v1::ArgumentValue { parameter, payload: Some(payload) })
             .collect();
@@ -379,5 +389,6 @@ fn size_of_arguments(assignment: &v1::Assignment) -> usize {
             Some(payload::Content::Blob(_)) | None => 32,
         })
         .sum::<usize>()
+        + assignment.last_checkpoint.as_ref().map_or(0, prost::Message::encoded_len)
         + 128
 }

@@ -15,12 +15,13 @@ use tonic::Streaming;
 
 use super::process::SeenProcess;
 use super::shared::Shared;
-use crate::broker::{Body, CallError, Confirming, Handle, StreamId};
+use crate::broker::{Body, CallError, CheckpointSaid, Confirming, Handle, ReportsMessage, StreamId};
 use crate::compute::Tasks;
 use crate::defect::Defect;
 use crate::error::{Error, Gone};
 use crate::grpc::declare::{checked_window, starts, token, tokens};
 use crate::grpc::outcomes::{Outcomes, check_tokens, read_outcomes, refuse_missing};
+use crate::grpc::reports::{read_checkpoints, read_logs, read_progress};
 use crate::grpc::status::unreadable;
 use crate::report::Report;
 
@@ -131,6 +132,15 @@ impl Reader {
                 }
             }
         }
+        if !message.logs.is_empty() {
+            self.handle.logs().offer(session, read_logs(message.logs));
+        }
+        if !message.progress.is_empty() || !message.checkpoints.is_empty() {
+            match read_checkpoints(message.checkpoints) {
+                Ok(checkpoints) => self.report(message.progress, checkpoints).await?,
+                Err(error) => return self.fault(about, &error).await,
+            }
+        }
         let (command, bodies) = match message.kind {
             Some(connect_request::Kind::Outcomes(reported)) => {
                 if let Err(error) = check_tokens(&reported) {
@@ -179,7 +189,7 @@ impl Reader {
             Some(connect_request::Kind::Hello(_)) => {
                 return self.fault(about, &Error::violation("`Hello` is said once, at the beginning")).await;
             }
-            // It says what it has received, or something that this broker does not know.
+            // It says what stands beside that, or something that this broker does not know.
             None => return Ok(()),
         };
         self.pass_on(command, bodies).await
@@ -187,6 +197,20 @@ impl Reader {
 
     async fn pass_on(&self, command: Command, bodies: Vec<Body>) -> Result<(), Gone> {
         self.handle.pass_on(self.session, self.stream, command, bodies).await.map_err(|error| {
+            self.shared.give_up(error.into());
+            Gone
+        })
+    }
+
+    /// Passes on what attempts have reported.
+    async fn report(
+        &self,
+        progress: Vec<v1::Progress>,
+        checkpoints: Vec<CheckpointSaid>,
+    ) -> Result<(), Gone> {
+        let (session, stream) = (self.session, self.stream);
+        let reports = ReportsMessage { session, stream, progress: read_progress(progress), checkpoints };
+        self.handle.report(reports).await.map_err(|error| {
             self.shared.give_up(error.into());
             Gone
         })

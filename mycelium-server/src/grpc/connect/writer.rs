@@ -14,6 +14,7 @@ use crate::compute::Dispatched;
 use crate::defect::Defect;
 use crate::error::{Error, Gone};
 use crate::grpc::convert;
+use crate::grpc::reports::checkpoint_answer;
 
 /// How long an elf may take to make room for the reason why its stream ends.
 const CLOSING_ERROR_WITHIN: Duration = Duration::from_secs(1);
@@ -118,6 +119,11 @@ impl Writer {
             ToStream::HeartbeatAck(unknown) => {
                 let unknown = unknown.iter().map(convert::token).collect();
                 self.send(connect_response::Kind::HeartbeatAck(v1::HeartbeatAck { unknown })).await
+            }
+            ToStream::CheckpointAnswers(answers) => {
+                let answers = answers.into_iter().map(checkpoint_answer).collect();
+                let answers = v1::CheckpointAnswers { answers };
+                self.send(connect_response::Kind::CheckpointAnswers(answers)).await
             }
             ToStream::Notice(message) => {
                 self.send(connect_response::Kind::Notice(v1::Notice { message })).await

@@ -5,6 +5,7 @@
 //! again.
 
 mod blobs;
+mod checkpoints;
 mod elves;
 mod failures;
 mod flows;
@@ -34,6 +35,8 @@ pub(super) trait Section: Default {
     const NAME: &'static str;
     /// Whether its lines change the store. Part of the format: an import that goes on counts commits.
     const IS_STORED: bool = true;
+    /// Whether exports that an earlier version has made have no such file.
+    const IS_NEW: bool = false;
     /// How far it has been read.
     type Place: Serialize + DeserializeOwned + Default + Clone;
 
@@ -68,6 +71,7 @@ pub(super) fn visit(visitor: &mut impl Visitor) -> Result<(), Error> {
     visitor.visit::<jobs::Finished>()?;
     visitor.visit::<jobs::Unfinished>()?;
     visitor.visit::<uses::Uses>()?;
+    visitor.visit::<checkpoints::Checkpoints>()?;
     visitor.visit::<sessions::Sessions>()?;
     visitor.visit::<Blobs>()
 }

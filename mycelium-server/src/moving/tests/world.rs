@@ -24,8 +24,8 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::store::{
-    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, FinishedQuery, FlowQuery, JobAfter, JobChange,
-    Knowledge, NewFailure, OccurrenceRecord, RevisionRecord, SpecRecord, Storage, wait_for,
+    Batch, BlobDigest, BlobRole, BlobUse, CheckpointRecord, ElfRecord, FinishedQuery, FlowQuery, JobAfter,
+    JobChange, Knowledge, NewFailure, OccurrenceRecord, RevisionRecord, SpecRecord, Storage, wait_for,
 };
 
 pub(super) const FINISHED: u64 = 40;
@@ -370,6 +370,7 @@ pub(super) fn fill(store: &dyn Storage) {
         elves: vec![elf("scale"), elf("bee"), elf("bear")],
         revisions: (1..=5).map(|number| kept("scale", "task_weigh", number)).collect(),
         blob_uses_begun: uses.collect(),
+        checkpoints: [FINISHED, FINISHED + 2, FINISHED + 1].map(checkpoint).to_vec(),
         ..Batch::default()
     };
     batch.revisions.extend([kept("scale", "", 1), kept("bee", "task_hum", 1)]);
@@ -378,6 +379,11 @@ pub(super) fn fill(store: &dyn Storage) {
     store.commit(&batch).wait().unwrap();
     let empty = Batch { counters: Counters { commit: Commit(2), ..counters }, ..Batch::default() };
     store.commit(&empty).wait().unwrap();
+}
+
+fn checkpoint(number: u64) -> CheckpointRecord {
+    let body = vec![7; 1_000].into();
+    CheckpointRecord { job: job(number), attempt: Attempt(3), at: Timestamp(NOW + number), body }
 }
 
 /// All that can be read of a store, by every way there is, but for how many commits it took.
@@ -453,5 +459,7 @@ pub(super) fn everything(store: &dyn Storage) -> Vec<String> {
     let blobs: Vec<BlobDigest> = (1..=8).map(blob).collect();
     say(&store.blob_uses(&blobs, None, 100).wait().unwrap());
     say(&store.list_blob_uses(None, 100).wait().unwrap());
+    say(&store.checkpoints(&jobs).wait().unwrap());
+    say(&store.list_checkpoints(None, 100).wait().unwrap());
     found
 }

@@ -17,18 +17,20 @@ use super::documents::failures::{FailureDocument, OccurrenceDocument};
 use super::documents::flows::FlowDocument;
 use super::documents::jobs::JobDocument;
 use super::documents::key;
-use super::documents::records::{SUBMISSION, SubmissionDocument, USE, record_key, use_key, use_of_key};
+use super::documents::records::{
+    CHECKPOINT, CheckpointDocument, SUBMISSION, SubmissionDocument, USE, record_key, use_key, use_of_key,
+};
 use super::documents::row::Row;
 use super::documents::values::{StoredResult, read_outputs};
 use super::statements::{
-    BLOB_USES, DEPENDENTS, ELVES, ELVES_LISTED, FAILURES, FAILURES_LISTED, FINISHED, FLOWS,
-    OCCURRENCES_LISTED, OCCURRENCES_OF, OUTLINES, OUTPUTS, REVISIONS, REVISIONS_LISTED, SPECS, SUBMISSIONS,
-    SUBMISSIONS_LISTED, Statement, UNFINISHED,
+    BLOB_USES, CHECKPOINTS, CHECKPOINTS_LISTED, DEPENDENTS, ELVES, ELVES_LISTED, FAILURES, FAILURES_LISTED,
+    FINISHED, FLOWS, OCCURRENCES_LISTED, OCCURRENCES_OF, OUTLINES, OUTPUTS, REVISIONS, REVISIONS_LISTED,
+    SPECS, SUBMISSIONS, SUBMISSIONS_LISTED, Statement, UNFINISHED,
 };
 use crate::store::{
-    Answer, BlobDigest, BlobUse, Edge, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
-    FinishedQuery, FinishedRecord, FlowPage, FlowQuery, Listed, OccurrenceRecord, Outline, Reads,
-    RevisionCursor, RevisionKey, RevisionRecord, SpecRecord,
+    Answer, BlobDigest, BlobUse, CheckpointRecord, Edge, ElfRecord, Error, FailureCursor, FailureRecord,
+    FinishedPage, FinishedQuery, FinishedRecord, FlowPage, FlowQuery, Listed, OccurrenceRecord, Outline,
+    Reads, RevisionCursor, RevisionKey, RevisionRecord, SpecRecord,
 };
 
 /// Sorts behind every digit of an id, and ends a range of keys.
@@ -401,5 +403,24 @@ impl Reads for ArangoStore {
         let after = after.map_or_else(|| format!("{USE}."), |after| use_key(&after));
         let all = Range { after, end: format!("{USE}.{BEHIND_DIGITS}") };
         self.keys_in(&BLOB_USES, vec![all], limit, use_of)
+    }
+
+    fn checkpoints<'a>(&'a self, jobs: &'a [JobId]) -> Answer<'a, Vec<Option<CheckpointRecord>>> {
+        let keys = jobs.iter().map(|job| record_key(CHECKPOINT, job)).collect();
+        self.each::<CheckpointDocument, _>(&CHECKPOINTS, "BrokerRecords", keys)
+    }
+
+    fn list_checkpoints(&self, after: Option<JobId>, limit: usize) -> Answer<'_, Vec<JobId>> {
+        let after = after.map_or_else(|| format!("{CHECKPOINT}."), |after| record_key(CHECKPOINT, &after));
+        let end = format!("{CHECKPOINT}.{BEHIND_DIGITS}");
+        let variables = json!({ "after": after, "end": end, "limit": limited(limit) });
+        Answer::coming(async move {
+            let keys = self.read::<String>(&CHECKPOINTS_LISTED, &variables).await?;
+            let job = |key: &String| key.split_once('.').and_then(|(_, job)| job.parse().ok());
+            let damaged = |key: &String| Error::Damaged {
+                what: format!("document BrokerRecords/{key}: the key is not that of a checkpoint"),
+            };
+            keys.iter().map(|key| job(key).ok_or_else(|| damaged(key))).collect()
+        })
     }
 }

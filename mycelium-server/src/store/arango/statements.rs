@@ -127,6 +127,11 @@ statements! {
     /// Reads a page of the occurrences of a failure.
     OCCURRENCES_LISTED = "occurrences_listed", writes false,
         || json!({"failure": "Failures/a", "before": 100, "limit": 100});
+    /// Reads checkpoints of jobs.
+    CHECKPOINTS = "checkpoints", writes false, || json!({"keys": ["a"]});
+    /// Reads the keys of a page of all checkpoints.
+    CHECKPOINTS_LISTED = "checkpoints_listed", writes false,
+        || json!({"after": "checkpoint.", "end": "checkpoint.g", "limit": 100});
     /// Reads uses of blobs.
     BLOB_USES = "blob_uses", writes false, || json!({"ranges": [{"after": "use.", "end": "use.g"}], "limit": 100});
 }

@@ -376,6 +376,8 @@ async fn do_everything(world: &World) {
     store.list_occurrences(FailureId::new([9; 16]), None, 10).await.unwrap();
     store.blob_uses(&[BlobDigest::new([3; 32])], None, 10).await.unwrap();
     store.list_blob_uses(None, 10).await.unwrap();
+    store.checkpoints(&jobs).await.unwrap();
+    store.list_checkpoints(None, 10).await.unwrap();
     let renewed = || world.double.counters().statements.contains_key(statements::RENEW.text);
     let deadline = Instant::now() + Duration::from_secs(20);
     while !renewed() {

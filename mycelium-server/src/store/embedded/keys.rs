@@ -6,7 +6,7 @@
 //! | `specs` | job | specification |
 //! | `live` | job | unfinished job |
 //! | `ends` | job | finish number, and the outputs if they are small |
-//! | `outputs` | job | outputs that are not small |
+//! | `outputs` | job | outputs that are not small; job and `c`: its checkpoint |
 //! | `finished` | finish number, descending | finished job |
 //! | `index` | see [`index`] | nothing, but for words |
 //! | `catalog` | see [`catalog`] | everything there are few of |
@@ -50,6 +50,13 @@ impl Key {
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
+}
+
+/// The key of the checkpoint of a job in `outputs`: no job has an id of so many bytes.
+pub(super) fn checkpoint(job: JobId) -> [u8; 17] {
+    let mut key = [b'c'; 17];
+    key[..16].copy_from_slice(job.as_bytes());
+    key
 }
 
 /// The key of a finished job.
@@ -97,6 +104,22 @@ pub(super) mod index {
     const TIME: u8 = b't';
     const DEPENDENT: u8 = b'd';
     const BLOB: u8 = b'b';
+    const CHECKPOINT: u8 = b'c';
+
+    /// A job has a checkpoint.
+    pub(in super::super) fn checkpoint(job: JobId) -> Key {
+        checkpoints().with(job.as_bytes())
+    }
+
+    /// The jobs that have one; ends with the job.
+    pub(in super::super) fn checkpoints() -> Key {
+        Key::new(CHECKPOINT)
+    }
+
+    /// The job that has one.
+    pub(in super::super) fn checkpoint_of(key: &[u8]) -> Option<JobId> {
+        JobId::from_slice(key.get(1..)?)
+    }
 
     /// Finished jobs of a flow, with one status or any; ends with the finish number.
     pub(in super::super) fn of_flow(flow: FlowId, status: Option<FinalStatus>) -> Key {

@@ -20,9 +20,10 @@ use super::tables::View;
 use super::{EmbeddedStore, Inner, lists, opened};
 use crate::store::record::outline;
 use crate::store::{
-    Answer, BlobDigest, BlobUse, Edge, ElfRecord, Error, FailureCursor, FailureRecord, FinishedPage,
-    FinishedQuery, FinishedRecord, FlowPage, FlowQuery, Listed, OCCURRENCES_SEARCHED, OccurrenceRecord,
-    Outline, Reads, RevisionCursor, RevisionKey, RevisionRecord, SpecRecord, StoreSnapshot, cursor,
+    Answer, BlobDigest, BlobUse, CheckpointRecord, Edge, ElfRecord, Error, FailureCursor, FailureRecord,
+    FinishedPage, FinishedQuery, FinishedRecord, FlowPage, FlowQuery, Listed, OCCURRENCES_SEARCHED,
+    OccurrenceRecord, Outline, Reads, RevisionCursor, RevisionKey, RevisionRecord, SpecRecord, StoreSnapshot,
+    cursor,
 };
 
 /// Up to so many records are a few.
@@ -163,6 +164,22 @@ impl Reads for EmbeddedStore {
                 table.expect(&key, used, NO_BLOB_USE)
             };
             view.scan(table, index::all_blob_uses().as_bytes(), after).take(limit).map(used).collect()
+        })
+    }
+
+    fn checkpoints<'a>(&'a self, jobs: &'a [JobId]) -> Answer<'a, Vec<Option<CheckpointRecord>>> {
+        self.each(jobs, |view, job| view.get(&view.tables.outputs, &keys::checkpoint(*job), *job))
+    }
+
+    fn list_checkpoints(&self, after: Option<JobId>, limit: usize) -> Answer<'_, Vec<JobId>> {
+        let after = after.map(index::checkpoint);
+        self.aside(move |view| {
+            let table = &view.tables.index;
+            let job = |entry| {
+                let (key, _): (Slice, Slice) = entry?;
+                table.expect(&key, index::checkpoint_of(&key), "it is not the checkpoint of a job")
+            };
+            view.scan(table, index::checkpoints().as_bytes(), after).take(limit).map(job).collect()
         })
     }
 

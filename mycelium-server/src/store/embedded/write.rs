@@ -51,6 +51,7 @@ impl<'a> Writes<'a> {
             writes.change_job(change)?;
         }
         writes.write_catalog(batch, before.counters.flow);
+        writes.write_checkpoints(batch);
         writes.write_deletions(batch);
         writes.see_failures(&batch.failures);
         let mut head = Head { counters: batch.counters, ..before.clone() };
@@ -168,6 +169,18 @@ impl<'a> Writes<'a> {
             self.write.remove(&tables.index.keyspace, entry.into_bytes());
         }
         Ok(())
+    }
+
+    fn write_checkpoints(&mut self, batch: &Batch) {
+        let tables = self.tables;
+        for record in &batch.checkpoints {
+            self.put(&tables.outputs, keys::checkpoint(record.job), record);
+            self.write.insert(&tables.index.keyspace, index::checkpoint(record.job).into_bytes(), b"");
+        }
+        for job in &batch.checkpoints_removed {
+            self.write.remove(&tables.outputs.keyspace, keys::checkpoint(*job));
+            self.write.remove(&tables.index.keyspace, index::checkpoint(*job).into_bytes());
+        }
     }
 
     fn write_deletions(&mut self, batch: &Batch) {

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use mycelium_core::effects::Records;
-use mycelium_core::ids::Attempt;
+use mycelium_core::ids::{Attempt, Timestamp};
 use mycelium_core::status::FinalStatus::{self, Cancelled, Done, Failed, UpstreamFailed};
 use mycelium_core::status::{ExpiredWhy, FinalCounts};
 use mycelium_server::store::{
-    Batch, BlobDigest, BlobRole, BlobUse, FinishedQuery, FinishedRecord, JobAfter, JobChange, SpecRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, CheckpointRecord, FinishedQuery, FinishedRecord, JobAfter,
+    JobChange, SpecRecord,
 };
 
 use super::*;
@@ -258,4 +259,38 @@ pub(crate) fn uses_of_blobs_come_and_go_and_are_listed_in_pages(world: &mut Worl
     world.reopen();
     assert_eq!(world.store().blob_uses(&[blob], None, 9).wait().unwrap(), [all[0], all[2], all[3]]);
     assert_eq!(world.store().blob_uses(&[BlobDigest::new([0; 32])], None, 9).wait().unwrap().len(), 1);
+}
+
+pub(crate) fn the_newest_checkpoint_of_a_job_is_kept_until_it_is_removed(world: &mut World) {
+    let left = |number: u8, attempt: u32, bytes: usize| CheckpointRecord {
+        job: job(number),
+        attempt: Attempt(attempt),
+        at: Timestamp(1_764_411_409_123_456 + u64::from(attempt)),
+        body: Bytes::from(vec![number; bytes]),
+    };
+    let read = |world: &World| {
+        let checkpoints = world.store().checkpoints(&[job(3), job(9), job(1)]).wait().unwrap();
+        (checkpoints, world.store().list_checkpoints(None, 9).wait().unwrap())
+    };
+    assert_eq!(read(world), (vec![None, None, None], vec![]));
+    world.commit(Batch { checkpoints: vec![left(3, 1, 10), left(1, 1, 64 * 1024)], ..Batch::default() });
+    world.commit(Batch { checkpoints: vec![left(3, 2, 0), left(2, 1, 5)], ..Batch::default() });
+    for _ in 0..2 {
+        let (three, one) = (Some(left(3, 2, 0)), Some(left(1, 1, 64 * 1024)));
+        assert_eq!(read(world), (vec![three, None, one], vec![job(1), job(2), job(3)]));
+        world.reopen();
+    }
+    let page = |after, limit| world.store().list_checkpoints(after, limit).wait().unwrap();
+    assert_eq!((page(None, 2), page(Some(job(2)), 2)), (vec![job(1), job(2)], vec![job(3)]));
+
+    // One that was never there goes as well; and the records of the job are others.
+    world.commit(jobs(vec![created(3, &[], JobAfter::Live(live(3)))]));
+    let removed = vec![job(3), job(9), job(2)];
+    world.commit(Batch { checkpoints_removed: removed, ..Batch::default() });
+    world.reopen();
+    assert_eq!(read(world), (vec![None, None, Some(left(1, 1, 64 * 1024))], vec![job(1)]));
+    assert_eq!(world.live_job(3), Some(live(3)));
+    // And it may come again.
+    world.commit(Batch { checkpoints: vec![left(3, 7, 3)], ..Batch::default() });
+    assert_eq!(read(world).0[0], Some(left(3, 7, 3)));
 }

@@ -31,6 +31,7 @@ pub(crate) fn a_new_store_is_empty(world: &mut World) {
     assert_eq!(store.flow_named("daily report").wait().unwrap(), None);
     assert_eq!(store.submissions(&[submission(1)]).wait().unwrap().remove(0), None);
     assert_eq!(store.list_blob_uses(None, 10).wait().unwrap(), []);
+    assert_eq!(store.list_checkpoints(None, 10).wait().unwrap(), []);
     assert_eq!(store.elves(&["scale".into()]).wait().unwrap().remove(0), None);
     assert_eq!(store.revisions(&[("scale".into(), "".into(), revision(1))]).wait().unwrap().remove(0), None);
     assert_eq!(store.failures(&[failure(1)]).wait().unwrap().remove(0), None);

@@ -50,6 +50,7 @@ macro_rules! suite {
                 reads_of_many_keep_their_order,
                 dependents_are_listed_in_pages,
                 uses_of_blobs_come_and_go_and_are_listed_in_pages,
+                the_newest_checkpoint_of_a_job_is_kept_until_it_is_removed,
             }
             erasing {
                 deletions_come_and_go,

@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mycelium_core::effects::Records;
-use mycelium_core::ids::{FlowNumber, JobNumber, Timestamp};
+use mycelium_core::ids::{Attempt, FlowNumber, JobNumber, Timestamp};
 use mycelium_core::image::JobHead;
 use mycelium_core::status::FinalStatus::Done;
 use mycelium_server::store::{
-    Batch, BlobDigest, BlobRole, BlobUse, ElfRecord, FlowQuery, JobAfter, RevisionKey, RevisionRecord,
+    Batch, BlobDigest, BlobRole, BlobUse, CheckpointRecord, ElfRecord, FlowQuery, JobAfter, RevisionKey,
+    RevisionRecord,
 };
 
 use super::super::folders::numbered;
@@ -237,6 +239,18 @@ pub(crate) fn a_page_is_one_request_and_no_longer_than_asked_for(world: &mut Wor
     });
     all_of(world, LIMIT, 0, |store, after| {
         let page = store.list_blob_uses(after, LIMIT).wait().unwrap();
+        let last = page.last().copied();
+        (page, last)
+    });
+    let checkpoints = (1..=KEYS).map(|number| CheckpointRecord {
+        job: numbered(number),
+        attempt: Attempt(1),
+        at: Timestamp(1),
+        body: Bytes::new(),
+    });
+    world.commit(Batch { checkpoints: checkpoints.collect(), ..Batch::default() });
+    all_of(world, LIMIT, 0, |store, after| {
+        let page = store.list_checkpoints(after, LIMIT).wait().unwrap();
         let last = page.last().copied();
         (page, last)
     });

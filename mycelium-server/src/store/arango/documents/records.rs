@@ -1,5 +1,5 @@
 //! The records of the broker: its counters, sessions, submissions, propagations of failures, policies, deletions of flows,
-//! and uses of blobs; and what leads from labels to flows. What is listed is listed by its key, so that no other index has
+//! uses of blobs, and checkpoints; and what leads from labels to flows. What is listed is listed by its key, so that no other index has
 //! to be kept.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use mycelium_core::ids::{
-    Commit, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, PolicyId, SecretDigest,
+    Attempt, Commit, FinishNumber, FlowId, FlowNumber, InstanceId, JobId, JobNumber, PolicyId, SecretDigest,
     SessionId, SubmissionId,
 };
 use mycelium_core::image::{
@@ -20,9 +20,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::operators::{ActionDocument, PauseDocument, action_key, pause_key};
 use super::text::Text;
+use super::time::Date;
 use super::{base64, key, sorted};
 use crate::store::policy::PolicyText;
-use crate::store::{Batch, BlobDigest, BlobRole, BlobUse};
+use crate::store::{Batch, BlobDigest, BlobRole, BlobUse, CheckpointRecord};
 
 /// A document of `BrokerRecords`. Each is written whole: it replaces the one that is there.
 #[derive(Debug, Serialize)]
@@ -39,6 +40,7 @@ pub(in super::super) enum RecordDocument {
     Use(UseDocument),
     Label(LabelDocument),
     Body(BodyDocument),
+    Checkpoint(CheckpointDocument),
     #[serde(untagged)]
     Gone(GoneDocument),
 }
@@ -331,6 +333,40 @@ pub(in super::super) struct BodyDocument {
     pub(in super::super) body: Bytes,
 }
 
+/// What an attempt of a job has left for those that come after it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct CheckpointDocument {
+    #[serde(rename = "_key", serialize_with = "checkpoint_key", deserialize_with = "id_of_key")]
+    job: JobId,
+    attempt: u32,
+    store_date: Date,
+    /// For people.
+    #[serde(skip_deserializing)]
+    store_ms: u64,
+    #[serde(with = "base64")]
+    body: Bytes,
+}
+
+impl From<&CheckpointRecord> for CheckpointDocument {
+    fn from(record: &CheckpointRecord) -> Self {
+        let CheckpointRecord { job, attempt, at, body } = record;
+        Self {
+            job: *job,
+            attempt: attempt.0,
+            store_date: Date(*at),
+            store_ms: Date(*at).ms(),
+            body: body.clone(),
+        }
+    }
+}
+
+impl From<CheckpointDocument> for CheckpointRecord {
+    fn from(document: CheckpointDocument) -> Self {
+        let CheckpointDocument { job, attempt, store_date: Date(at), store_ms: _, body } = document;
+        Self { job, attempt: Attempt(attempt), at, body }
+    }
+}
+
 const SESSION: &str = "session";
 const PROPAGATION: &str = "propagation";
 const POLICY: &str = "policy";
@@ -339,6 +375,8 @@ const DELETION: &str = "deletion";
 pub(in super::super) const SUBMISSION: &str = "submission";
 /// Begins the keys of the bodies of jobs.
 pub(in super::super) const BODY: &str = "body";
+/// Begins the keys of checkpoints.
+pub(in super::super) const CHECKPOINT: &str = "checkpoint";
 /// Begins the keys of uses of blobs.
 pub(in super::super) const USE: &str = "use";
 /// Begins the keys of what leads from labels to flows.
@@ -369,6 +407,10 @@ fn deletion_key<S: Serializer>(flow: &FlowId, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(&record_key(DELETION, flow))
 }
 
+fn checkpoint_key<S: Serializer>(job: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&record_key(CHECKPOINT, job))
+}
+
 fn body_key<S: Serializer>(job: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&record_key(BODY, job))
 }
@@ -391,8 +433,9 @@ pub(in super::super) fn ended(batch: &Batch) -> impl Iterator<Item = String> {
     let pauses = records.pauses_ended.iter().map(pause_key);
     let actions = records.actions_forgotten.iter().map(action_key);
     let uses = batch.blob_uses_ended.iter().map(use_key);
+    let checkpoints = batch.checkpoints_removed.iter().map(|job| record_key(CHECKPOINT, job));
     let of_jobs = sessions.chain(submissions).chain(propagations).chain(policies);
-    of_jobs.chain(deletions).chain(pauses).chain(actions).chain(uses)
+    of_jobs.chain(deletions).chain(pauses).chain(actions).chain(uses).chain(checkpoints)
 }
 
 /// What a batch writes to `BrokerRecords`, but for the bodies of jobs: whole documents of keys that differ, each of which
@@ -425,6 +468,10 @@ pub(in super::super) fn records(batch: &Batch) -> Vec<RecordDocument> {
     }
     for used in &batch.blob_uses_begun {
         documents.insert(use_key(used), RecordDocument::Use(used.into()));
+    }
+    for checkpoint in &batch.checkpoints {
+        documents
+            .insert(record_key(CHECKPOINT, &checkpoint.job), RecordDocument::Checkpoint(checkpoint.into()));
     }
     for label in records.flows.iter().flat_map(labels) {
         documents.insert(label.key.clone(), RecordDocument::Label(label));

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use mycelium_core::ids::{
     ActionId, Attempt, FailureId, FlowId, FlowNumber, InstanceId, JobId, PolicyId, Revision, SecretDigest,
     SessionId, SubmissionId, Timestamp, Token,
@@ -16,7 +18,7 @@ use mycelium_core::status::FinalCounts;
 use super::super::message;
 use super::{Malformed, Numbering, Record, Words, id};
 use crate::store::policy::micros;
-use crate::store::{ElfRecord, FailureRecord, OccurrenceRecord, RevisionRecord};
+use crate::store::{CheckpointRecord, ElfRecord, FailureRecord, OccurrenceRecord, RevisionRecord};
 
 impl Record for FlowRecord {
     type Message = message::Flow;
@@ -95,6 +97,31 @@ impl Record for SessionRecord {
             secret => Some(id(secret, SecretDigest::from_slice, "secret")?),
         };
         Ok(Self { id: key, instance: id(&instance, InstanceId::from_slice, "instance")?, secret })
+    }
+}
+
+/// The message of a checkpoint, in `outputs`. Tags are part of the format.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(in super::super) struct Checkpoint {
+    #[prost(uint32, tag = "1")]
+    pub(in super::super) attempt: u32,
+    #[prost(uint64, tag = "2")]
+    pub(in super::super) at: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(in super::super) body: Bytes,
+}
+
+impl Record for CheckpointRecord {
+    type Message = Checkpoint;
+    type Key = JobId;
+
+    fn to_message(&self, _: Option<&mut Numbering<'_>>) -> Checkpoint {
+        Checkpoint { attempt: self.attempt.0, at: self.at.0, body: self.body.clone() }
+    }
+
+    fn from_message(job: JobId, message: Checkpoint, _: Option<&Words>) -> Result<Self, Malformed> {
+        let Checkpoint { attempt, at, body } = message;
+        Ok(Self { job, attempt: Attempt(attempt), at: Timestamp(at), body })
     }
 }
 
