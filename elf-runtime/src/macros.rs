@@ -11,6 +11,9 @@
 /// - may take the context of its attempt at any place, as a parameter of type `&TaskContext` or `TaskContext`;
 /// - may have defaults: with `#[task(default = expression)]` on a parameter a job may leave it out, and so it may one
 ///   whose type is an `Option`, which is `None` then;
+/// - may declare by which rules its jobs are tried again, as far as they do not say themselves: with
+///   `#[task(retry(attempts = 5, first = "1s", factor = 2.0, cap = "1m", jitter = 0.2, never = [NotFound]))]` on the
+///   method, and `panics = true`, `argument_errors = true` ([`RetryPolicy`](crate::RetryPolicy) says what each means);
 /// - may declare how long things may take with its jobs, as far as they do not say themselves: with
 ///   `#[task(timeouts(queue = "1m", run = "10s", total = "1h"))]` on the method, each time from 1 ms to 366 days
 ///   ([`Job::queue_timeout`](crate::Job::queue_timeout), [`Job::run_timeout`](crate::Job::run_timeout),

@@ -4,7 +4,7 @@ use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use crate::parse::{Input, MachineElf, Parameter, Source, Task, Timeouts, name_of};
+use crate::parse::{Input, MachineElf, Parameter, Retry, Source, Task, Timeouts, name_of, time_tokens};
 
 pub(crate) fn machine_elf(elf: &MachineElf) -> TokenStream {
     let block = &elf.block;
@@ -85,13 +85,14 @@ fn task_declaration(task: &Task) -> TokenStream {
         };
         quote_spanned!(ty.span()=> .#method::<#ty>(#name))
     });
-    let Timeouts { queue, run, total } = &task.timeouts;
+    let Timeouts { queue, run, total } = &task.declared.timeouts;
     let timeouts = [("queue_timeout", queue), ("run_timeout", run), ("total_timeout", total)];
     let timeouts = timeouts.into_iter().filter_map(|(method, time)| {
-        let (method, nanos) = (Ident::new(method, Span::call_site()), (*time)?.as_nanos());
-        let nanos = Literal::u64_unsuffixed(u64::try_from(nanos).unwrap_or(u64::MAX));
-        Some(quote!(.#method(::core::time::Duration::from_nanos(#nanos))))
+        let (method, time) = (Ident::new(method, Span::call_site()), time_tokens((*time)?));
+        Some(quote!(.#method(#time)))
     });
+    let Retry { rules } = &task.declared.retry;
+    let retry = (!rules.is_empty()).then(|| quote!(.retry(::elf_runtime::RetryPolicy::new() #(#rules)*)));
     let outputs = quote_spanned! {returns.span()=>
         .outputs::<<#returns as ::elf_runtime::TaskReturn>::Value>()
     };
@@ -101,6 +102,7 @@ fn task_declaration(task: &Task) -> TokenStream {
             .signature(#signature)
             #(#parameters)*
             #(#timeouts)*
+            #retry
             #outputs
     }
 }

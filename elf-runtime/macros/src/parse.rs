@@ -11,8 +11,12 @@ use syn::{
 use crate::source::pretty;
 use crate::{levels, source};
 
+mod declared;
+mod retry;
 mod timeouts;
 
+use declared::Declared;
+pub(crate) use retry::{Retry, time_tokens};
 pub(crate) use timeouts::Timeouts;
 
 /// As in the contract: `mycelium_proto::limits`, which a macro need not depend on.
@@ -49,8 +53,8 @@ pub(crate) struct Task {
     /// `#[deprecated]` and the documentation, for those who call it.
     pub(crate) lazy_attributes: Vec<Attribute>,
     pub(crate) inputs: Vec<Input>,
-    /// What it declares of how long things may take with its jobs.
-    pub(crate) timeouts: Timeouts,
+    /// What it declares for its jobs.
+    pub(crate) declared: Declared,
     /// What it returns; `()` if it does not say.
     pub(crate) returns: Type,
 }
@@ -277,7 +281,7 @@ fn task(method: &ImplItemFn, sends_source: bool, mistakes: &mut Mistakes) -> Tas
             .cloned()
             .collect(),
         inputs,
-        timeouts: Timeouts::of(&method.attrs, mistakes),
+        declared: Declared::of(&method.attrs, mistakes),
         returns: match &signature.output {
             ReturnType::Default => syn::parse_quote!(()),
             ReturnType::Type(_, ty) => (**ty).clone(),

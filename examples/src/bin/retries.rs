@@ -24,6 +24,7 @@ struct Fetcher;
 #[machine_elf]
 impl Fetcher {
     /// Fetches a page; the server has time for the third who asks.
+    #[task(retry(attempts = 5, first = "100ms", never = [NotFound]))]
     async fn task_fetch(&self, context: &TaskContext, page: String) -> Result<String, TaskError> {
         match (page.as_str(), context.attempt()) {
             ("missing", _) => Err(FetchError::NotFound(page).into()),
@@ -49,10 +50,10 @@ async fn main() -> anyhow::Result<()> {
 async fn orchestrate(mycelium: &Mycelium) -> anyhow::Result<()> {
     let flow = mycelium.flow("retries");
     let fetcher = Fetcher::tasks(&flow, "fetcher");
-    let policy = RetryPolicy::new().attempts(5).first(Duration::from_millis(100)).never(["NotFound"]);
-    let fetch = |page: &str| fetcher.task_fetch(page).retry(policy.clone());
-    let good = [fetch("front"), fetch("slow"), fetch("late").delay(Duration::from_millis(500))];
-    let bad = [fetch("missing"), fetch("forbidden")];
+    let late = fetcher.task_fetch("late").delay(Duration::from_millis(500));
+    let stubborn = fetcher.task_fetch("stubborn").retry(RetryPolicy::new().factor(1.0));
+    let good = [fetcher.task_fetch("front"), fetcher.task_fetch("slow"), stubborn, late];
+    let bad = [fetcher.task_fetch("missing"), fetcher.task_fetch("forbidden")];
 
     let run = flow.submit().await?;
     for job in &good {

@@ -10,6 +10,7 @@ async fn retries_fetches_what_can_be_had_and_gives_up_on_the_rest_at_once() -> a
     let expected = [
         "fetched `front`, at attempt 3",
         "fetched `slow`, at attempt 3",
+        "fetched `stubborn`, at attempt 3",
         "fetched `late`, at attempt 3",
         "not fetched, and tried once: FetchError::NotFound: there is no page `missing`",
         "not fetched, and tried once: Forbidden: this page is for others",

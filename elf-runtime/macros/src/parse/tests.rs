@@ -183,7 +183,10 @@ fn timeouts_are_read_and_what_is_no_time_is_told_where_it_stands() {
         run: Some(Duration::from_millis(250)),
         total: Some(Duration::from_secs(366 * 86_400)),
     };
-    assert_eq!((&elf.tasks[0].timeouts, &elf.tasks[1].timeouts), (&expected, &Timeouts::default()));
+    assert_eq!(
+        (&elf.tasks[0].declared.timeouts, &elf.tasks[1].declared.timeouts),
+        (&expected, &Timeouts::default())
+    );
     assert!(
         !elf.block.to_token_stream().to_string().contains("timeouts"),
         "the block has no attributes of ours"
@@ -201,9 +204,77 @@ fn timeouts_are_read_and_what_is_no_time_is_told_where_it_stands() {
         of(quote!(#[task(timeouts(run = "1s"), timeouts(run = "2s"))])),
         ["the timeouts are there twice"]
     );
-    assert_eq!(of(quote!(#[task(timeout = "1s")])), ["expected `timeouts(…)`"]);
-    assert_eq!(of(quote!(#[task()])), ["expected `#[task(timeouts(run = \"10s\"))]`"]);
+    assert_eq!(of(quote!(#[task(timeout = "1s")])), ["expected `retry(…)` or `timeouts(…)`"]);
+    assert_eq!(of(quote!(#[task()])), ["expected `#[task(retry(attempts = 5), timeouts(run = \"10s\"))]`"]);
     let no_task =
         messages(quote!(impl A { fn task_a(&self) {} #[task(timeouts(run = "1s"))] fn b(&self) {} }));
     assert_eq!(no_task, ["this method is no task: begin its name with `task_`"]);
+}
+
+#[test]
+fn rules_to_try_again_are_read_and_what_is_out_of_range_is_told_where_it_stands() {
+    let elf = parse(
+        quote!(),
+        quote! {
+            impl A {
+                #[task(
+                    retry(attempts = 5, first = "1s", factor = 2, cap = "1m", jitter = 0.2, never = [NotFound, a::Cut]),
+                    timeouts(run = "10s")
+                )]
+                #[task(retry(panics = true))]
+                fn task_a(&self) {}
+            }
+        },
+    );
+    assert!(elf.is_err(), "twice");
+    let elf = parse(
+        quote!(),
+        quote! {
+            impl A {
+                #[task(
+                    retry(attempts = 5, first = "1s", factor = 2, cap = "1m", jitter = 0.2, never = [NotFound, a::Cut]),
+                    timeouts(run = "10s")
+                )]
+                fn task_a(&self) {}
+                #[task(retry(panics = true, argument_errors = false))]
+                fn task_b(&self) {}
+                fn task_c(&self) {}
+            }
+        },
+    )
+    .unwrap();
+    let rules = |index: usize| -> Vec<String> {
+        let rules = elf.tasks[index].declared.retry.rules.iter();
+        rules.map(|rule| rule.to_string().replace(' ', "")).collect()
+    };
+    let first = [
+        ".attempts(5u32)",
+        ".first(::core::time::Duration::from_nanos(1000000000))",
+        ".factor(2f64)",
+        ".cap(::core::time::Duration::from_nanos(60000000000))",
+        ".jitter(0.2f64)",
+        ".never([\"NotFound\",\"a::Cut\"])",
+    ];
+    assert_eq!(rules(0), first);
+    assert_eq!(rules(1), [".panics(true)", ".argument_errors(false)"]);
+    assert!(rules(2).is_empty());
+    assert_eq!(elf.tasks[0].declared.timeouts.run, Some(Duration::from_secs(10)));
+
+    let of = |rules: TokenStream| messages(quote!(impl A { #[task(retry(#rules))] fn task_a(&self) {} }));
+    for no in [quote!(attempts = 0), quote!(attempts = 1_000_001), quote!(attempts = "5")] {
+        assert_eq!(of(no.clone()), ["expected a number of 1 to 1000000"], "{no}");
+    }
+    for no in [quote!(factor = 0.5), quote!(factor = 1001), quote!(factor = "2")] {
+        assert_eq!(of(no.clone()), ["expected a number of 1 to 1000, such as `2.0`"], "{no}");
+    }
+    assert_eq!(of(quote!(jitter = 1.5)), ["expected a number of 0 to 1, such as `0.2`"]);
+    assert_eq!(of(quote!(first = "2s", cap = "1s")), ["`cap` must not be less than `first`"]);
+    assert_eq!(of(quote!(attempts = 2, attempts = 3)), ["this rule is there twice"]);
+    assert_eq!(of(quote!(panics = 1)), ["expected `true` or `false`"]);
+    for no in [quote!(never = []), quote!(never = NotFound), quote!(never = ["NotFound"])] {
+        let expected = "expected 1 to 64 types of failures, such as `[NotFound, ReadError::Cut]`";
+        assert_eq!(of(no.clone()), [expected], "{no}");
+    }
+    assert!(of(quote!(tries = 3))[0].starts_with("expected `attempts`, `first`"));
+    assert_eq!(of(quote!()).len(), 1, "no rule");
 }

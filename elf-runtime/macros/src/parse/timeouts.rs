@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use syn::meta::ParseNestedMeta;
-use syn::{Attribute, Error, LitStr};
-
-use super::{Mistakes, is_ours};
+use syn::{Error, LitStr};
 
 /// As in the contract.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -20,30 +18,8 @@ pub(crate) struct Timeouts {
 }
 
 impl Timeouts {
-    /// Those in the `#[task(…)]` of a task itself.
-    pub(super) fn of(attributes: &[Attribute], mistakes: &mut Mistakes) -> Self {
-        let mut timeouts = None;
-        for attribute in attributes.iter().filter(|attribute| is_ours(attribute)) {
-            let read = attribute.parse_nested_meta(|meta| {
-                if !meta.path.is_ident("timeouts") {
-                    return Err(meta.error("expected `timeouts(…)`"));
-                }
-                if timeouts.replace(Self::read(&meta)?).is_some() {
-                    return Err(meta.error("the timeouts are there twice"));
-                }
-                Ok(())
-            });
-            if let Err(error) = read {
-                mistakes.add(error);
-            } else if timeouts.is_none() {
-                mistakes.at(attribute, "expected `#[task(timeouts(run = \"10s\"))]`");
-            }
-        }
-        timeouts.unwrap_or_default()
-    }
-
     /// Reads what stands in the parentheses.
-    fn read(list: &ParseNestedMeta<'_>) -> Result<Self, Error> {
+    pub(super) fn read(list: &ParseNestedMeta<'_>) -> Result<Self, Error> {
         let mut timeouts = Self::default();
         list.parse_nested_meta(|meta| {
             let place = match meta.path.get_ident().map(ToString::to_string).as_deref() {
@@ -70,7 +46,7 @@ impl Timeouts {
 }
 
 /// Reads `= "1h 30m"`.
-fn duration(meta: &ParseNestedMeta<'_>) -> Result<Duration, Error> {
+pub(super) fn duration(meta: &ParseNestedMeta<'_>) -> Result<Duration, Error> {
     const EXPECTED: &str =
         "expected a time of 1 ms to 366 days as a text, such as `\"1h 30m\"` or `\"250ms\"`";
     let value = meta.value()?;
