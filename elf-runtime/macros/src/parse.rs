@@ -15,7 +15,7 @@ mod declared;
 mod retry;
 mod timeouts;
 
-use declared::Declared;
+use declared::{Declared, default};
 pub(crate) use retry::{Retry, time_tokens};
 pub(crate) use timeouts::Timeouts;
 
@@ -415,28 +415,6 @@ fn none_of_option(ty: &Type) -> Option<Expr> {
     let Type::Path(path) = ty else { return None };
     let is_option = path.path.segments.last().is_some_and(|segment| segment.ident == "Option");
     is_option.then(|| syn::parse_quote!(::core::option::Option::None))
-}
-
-/// Reads `#[task(default = expression)]`.
-fn default(attributes: &[Attribute], mistakes: &mut Mistakes) -> Option<Expr> {
-    let mut default = None;
-    for attribute in attributes.iter().filter(|attribute| is_ours(attribute)) {
-        let read = attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("default") {
-                return Err(meta.error("expected `default = expression`"));
-            }
-            if default.replace(meta.value()?.parse::<Expr>()?).is_some() {
-                return Err(meta.error("the default is there twice"));
-            }
-            Ok(())
-        });
-        if let Err(error) = read {
-            mistakes.add(error);
-        } else if default.is_none() {
-            mistakes.at(attribute, "expected `#[task(default = expression)]`");
-        }
-    }
-    default
 }
 
 fn is_ours(attribute: &Attribute) -> bool {

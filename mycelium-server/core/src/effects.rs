@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{
-    ActionId, AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FailureId, FinishNumber,
-    FlowId, InstanceId, JobId, RequestId, SessionId, SubmissionId, Timestamp, Token,
+    ActionId, AssignNumber, Attachment, Attempt, ContentDigest, EvaluationNumber, FinishNumber, FlowId,
+    InstanceId, JobId, RequestId, SessionId, SubmissionId, Timestamp, Token,
 };
 use crate::image::{
     ATTEMPTS_KEPT, ActionRecord, AttemptEnd, Counters, JobHead, LiveJob, PastAttempt, PauseRecord, Running,
@@ -18,7 +18,7 @@ use crate::status::{FinalStatus, Status};
 mod end;
 mod records;
 
-pub use end::{End, FailedBy};
+pub use end::{End, FailedAttempt, FailedBy};
 pub use records::Records;
 
 /// What stands in a job's records in place of what the core never reads.
@@ -183,27 +183,6 @@ impl<C: Contents> FinishedJob<C> {
         all.drain(..all.len().saturating_sub(ATTEMPTS_KEPT));
         all
     }
-}
-
-/// An attempt that failed, and whose job goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedAttempt {
-    /// The job.
-    pub job: JobId,
-    /// The elf.
-    pub elf: Arc<str>,
-    /// The task.
-    pub task: Arc<str>,
-    /// The attempt.
-    pub attempt: Attempt,
-    /// Who held it.
-    pub held: Running,
-    /// When it was over.
-    pub ended_at: Timestamp,
-    /// The failure that was reported; `None` if none was: the attempt has run for longer than it may.
-    pub id: Option<FailureId>,
-    /// Where the failure comes from.
-    pub by: FailedBy,
 }
 
 /// A message to an instance.

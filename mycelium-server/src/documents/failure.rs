@@ -43,6 +43,11 @@ impl Failure {
         decode(encoded, || format!("failure {id}")).map(Self::new)
     }
 
+    /// Its type.
+    pub(crate) fn kind(&self) -> &str {
+        &self.0.r#type
+    }
+
     /// How many bytes it takes in a message.
     pub(crate) fn encoded_len(&self) -> usize {
         self.0.encoded_len()

@@ -6,7 +6,6 @@ use std::time::Duration;
 use mycelium_core::ids::{FailureId, InstanceId, JobId, SessionId, SubmissionId, Timestamp, Token};
 use mycelium_core::image::{PauseRecord, Running};
 use mycelium_core::{Explanation, JobView};
-use mycelium_proto::v1;
 
 use super::jobs::{Job, find};
 use super::specs;
@@ -115,7 +114,7 @@ async fn last_failure(handle: &Handle, job: JobId, id: FailureId) -> Result<Opti
     let occurrence = occurrences.into_iter().next().and_then(|occurrence| occurrence.ok().flatten());
     let mut message = occurrence.map(|occurrence| occurrence.message).unwrap_or_default();
     cut_message(&mut message, MESSAGE_BYTES_MAX);
-    let kind = failure.map(|failure| v1::Failure::from(failure).r#type).unwrap_or_default();
+    let kind = failure.map(|failure| failure.kind().to_owned()).unwrap_or_default();
     Ok(Some(LastFailure { id, kind, message }))
 }
 

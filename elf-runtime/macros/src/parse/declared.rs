@@ -1,12 +1,12 @@
-//! Reads the `#[task(…)]` of a task itself.
+//! Reads the `#[task(…)]` of tasks and their parameters.
 
-use syn::Attribute;
+use syn::{Attribute, Expr};
 
 use super::retry::Retry;
 use super::timeouts::Timeouts;
 use super::{Mistakes, is_ours};
 
-/// What a task declares for those of its jobs that do not say it themselves.
+/// What the `#[task(…)]` of a task itself declares for those of its jobs that do not say it themselves.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Declared {
     pub(crate) timeouts: Timeouts,
@@ -45,4 +45,26 @@ impl Declared {
         }
         Self { timeouts: timeouts.unwrap_or_default(), retry: retry.unwrap_or_default() }
     }
+}
+
+/// Reads `#[task(default = expression)]`.
+pub(super) fn default(attributes: &[Attribute], mistakes: &mut Mistakes) -> Option<Expr> {
+    let mut default = None;
+    for attribute in attributes.iter().filter(|attribute| is_ours(attribute)) {
+        let read = attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("default") {
+                return Err(meta.error("expected `default = expression`"));
+            }
+            if default.replace(meta.value()?.parse::<Expr>()?).is_some() {
+                return Err(meta.error("the default is there twice"));
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            mistakes.add(error);
+        } else if default.is_none() {
+            mistakes.at(attribute, "expected `#[task(default = expression)]`");
+        }
+    }
+    default
 }

@@ -1,9 +1,11 @@
 //! How jobs end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Attached, Contents};
-use crate::ids::{Attachment, JobId};
+use crate::ids::{Attachment, Attempt, FailureId, JobId, Timestamp};
+use crate::image::Running;
 use crate::status::{ExpiredWhy, FinalStatus};
 
 /// How a job ended.
@@ -74,4 +76,25 @@ pub enum FailedBy {
     ElvesLost(u32),
     /// The attempt ran for longer than this, which is as long as it may, and its process did not end it.
     TimedOut(Duration),
+}
+
+/// An attempt that failed, and whose job goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// The job.
+    pub job: JobId,
+    /// The elf.
+    pub elf: Arc<str>,
+    /// The task.
+    pub task: Arc<str>,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Who held it.
+    pub held: Running,
+    /// When it was over.
+    pub ended_at: Timestamp,
+    /// The failure that was reported; `None` if none was: the attempt has run for longer than it may.
+    pub id: Option<FailureId>,
+    /// Where the failure comes from.
+    pub by: FailedBy,
 }

@@ -1,5 +1,3 @@
-#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for what it asks after")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
