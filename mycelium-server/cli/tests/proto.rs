@@ -21,7 +21,7 @@ async fn the_contract_is_written_whole_and_anew() {
     let again: serde_json::Value = serde_json::from_str(&again).unwrap();
     let listed: Vec<&str> = first.lines().collect();
     assert_eq!(again["files"], serde_json::json!(listed), "what is there is replaced");
-    assert_eq!(listed.len(), 11);
+    assert_eq!(listed.len(), 13);
 
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     let mut paths: Vec<String> = Vec::new();
