@@ -221,20 +221,6 @@ fn rules_to_try_again_are_read_and_what_is_out_of_range_is_told_where_it_stands(
                     retry(attempts = 5, first = "1s", factor = 2, cap = "1m", jitter = 0.2, never = [NotFound, a::Cut]),
                     timeouts(run = "10s")
                 )]
-                #[task(retry(panics = true))]
-                fn task_a(&self) {}
-            }
-        },
-    );
-    assert!(elf.is_err(), "twice");
-    let elf = parse(
-        quote!(),
-        quote! {
-            impl A {
-                #[task(
-                    retry(attempts = 5, first = "1s", factor = 2, cap = "1m", jitter = 0.2, never = [NotFound, a::Cut]),
-                    timeouts(run = "10s")
-                )]
                 fn task_a(&self) {}
                 #[task(retry(panics = true, argument_errors = false))]
                 fn task_b(&self) {}
@@ -270,6 +256,9 @@ fn rules_to_try_again_are_read_and_what_is_out_of_range_is_told_where_it_stands(
     assert_eq!(of(quote!(jitter = 1.5)), ["expected a number of 0 to 1, such as `0.2`"]);
     assert_eq!(of(quote!(first = "2s", cap = "1s")), ["`cap` must not be less than `first`"]);
     assert_eq!(of(quote!(attempts = 2, attempts = 3)), ["this rule is there twice"]);
+    let twice = quote!(#[task(retry(attempts = 2))] #[task(retry(panics = true))]);
+    let twice = messages(quote!(impl A { #twice fn task_a(&self) {} }));
+    assert_eq!(twice, ["the rules to try again are there twice"]);
     assert_eq!(of(quote!(panics = 1)), ["expected `true` or `false`"]);
     for no in [quote!(never = []), quote!(never = NotFound), quote!(never = ["NotFound"])] {
         let expected = "expected 1 to 64 types of failures, such as `[NotFound, ReadError::Cut]`";
