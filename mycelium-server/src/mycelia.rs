@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::open::{Open, OpenError};
 use crate::blobs::Blobs;
 use crate::broker::{self, CallError, Handle, Limits, Running};
+use crate::clock::Ahead;
 use crate::config::Config;
 use crate::error::Error;
 use crate::home::Home;
@@ -51,6 +52,8 @@ struct Shared {
     nothing: OnceCell<Handle>,
     may_open: Arc<Semaphore>,
     limits: Limits,
+    /// By how much their clocks have been moved.
+    ahead: Ahead,
     /// Makes, opens, closes and deletes them. Not broken off with the call: nobody meets one that is half made.
     tasks: TaskGroup,
 }
@@ -101,6 +104,7 @@ impl Mycelia {
         };
         let mut slots: BTreeMap<_, _> = names.iter().map(|name| slot(name, State::Closed)).collect();
         let limits = default.handle.limits().clone();
+        let ahead = default.handle.clock().ahead().clone();
         let (open, ended) = Open::new(default, &drain, None);
         slots.extend([slot(DEFAULT, State::Open(open))]);
         let may_open = Arc::new(Semaphore::new(config.mycelia_open_max));
@@ -114,6 +118,7 @@ impl Mycelia {
             nothing: OnceCell::new(),
             may_open,
             limits,
+            ahead,
             tasks: TaskGroup::default(),
         };
         (Self { shared: Arc::new(shared) }, ended)
@@ -288,6 +293,22 @@ impl Mycelia {
         }
     }
 
+    /// By how much their clocks have been moved ahead of the machine's.
+    pub(crate) fn ahead(&self) -> &Ahead {
+        &self.shared.ahead
+    }
+
+    /// Waits until all that is due by now is done, in those that are open.
+    pub(crate) async fn settle(&self) -> Result<(), CallError> {
+        let slots: Vec<_> = self.slots().values().map(Arc::clone).collect();
+        for slot in slots {
+            if let State::Open(open) = &*slot.state.lock().await {
+                open.handle.settle().await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes all out, and waits until they have ended.
     pub(crate) async fn stop(&self) {
         let slots: Vec<_> = self.slots().values().map(Arc::clone).collect();
@@ -330,10 +351,10 @@ impl Mycelia {
         }
         let permit = self.permit(slot).await?;
         let (home, config, name) = (self.shared.home.clone(), self.shared.config.clone(), slot.name.clone());
-        let limits = self.shared.limits.clone();
+        let (limits, ahead) = (self.shared.limits.clone(), self.shared.ahead.clone());
         let start = move || -> Result<Running, OpenError> {
             let (store, blobs) = home.open(&name, &config)?;
-            Ok(broker::start_within(limits, store, blobs, config)?)
+            Ok(broker::start_within(limits, ahead, store, blobs, config)?)
         };
         let started = tokio::task::spawn_blocking(start).await.map_err(OpenError::from);
         match started.and_then(|started| started) {
@@ -390,10 +411,11 @@ impl Mycelia {
     /// A mycelium without anything in it, which takes nothing either.
     async fn nothing(&self) -> Result<Handle, Error> {
         let start = || async {
-            let config = self.shared.config.clone();
+            let (config, ahead) = (self.shared.config.clone(), self.shared.ahead.clone());
             let start = move || {
                 let blobs = Blobs::in_memory(config.blob_grace);
-                broker::start(Arc::new(MemoryStore::new()) as Arc<dyn Storage>, blobs, config)
+                let store = Arc::new(MemoryStore::new()) as Arc<dyn Storage>;
+                broker::start_within(Limits::new(&config), ahead, store, blobs, config)
             };
             let started = tokio::task::spawn_blocking(start).await.map_err(OpenError::from);
             let running =

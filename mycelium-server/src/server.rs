@@ -18,7 +18,7 @@ use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
 use crate::blobs::Blobs;
-use crate::broker::{self, Progress, StartError, StoreState};
+use crate::broker::{self, EndedReceiver, Progress, StartError, StoreState};
 use crate::config::{Config, InvalidConfig};
 use crate::defect;
 use crate::grpc::{self, BlobServer, ElfServer, MyceliumServer, StoreServer, with_reason};
@@ -64,6 +64,20 @@ pub enum Error {
     /// The broker ended by itself.
     #[error("the broker stopped: {why}")]
     Stopped {
+        /// Why.
+        why: String,
+    },
+    /// The clocks cannot be moved so far: they would show what cannot be told. They stand where they did.
+    #[error(
+        "the broker's clocks cannot be moved by {by:?}: they may be 100 years ahead of the machine's in all"
+    )]
+    ClocksTooFar {
+        /// By how much they were to be moved.
+        by: Duration,
+    },
+    /// The clocks were moved, and what came due by that could not be done.
+    #[error("the broker's clocks were moved, and it cannot do what came due: {why}")]
+    Unsettled {
         /// Why.
         why: String,
     },
@@ -163,6 +177,18 @@ impl Broker {
         Ok(Self { config, home, names, default })
     }
 
+    /// With clocks that are so far ahead of the machine's, for tests: as were those of a broker before it on the same store,
+    /// which was [advanced](RunningBroker::advance).
+    ///
+    /// # Errors
+    /// [`Error::ClocksTooFar`].
+    pub fn ahead(self, by: Duration) -> Result<Self, Error> {
+        match self.default.handle.clock().ahead().add(by) {
+            true => Ok(self),
+            false => Err(Error::ClocksTooFar { by }),
+        }
+    }
+
     /// Listens on `address` (port 0: any that is free) and serves from tasks of the current runtime.
     ///
     /// # Errors
@@ -173,9 +199,11 @@ impl Broker {
         let address = listener.local_addr().map_err(listen)?;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let serve = self.serve(listener, async move { stopped.cancelled().await });
+        let begun = self.begin();
+        let mycelia = begun.mycelia.clone();
+        let serve = begun.serve(listener, async move { stopped.cancelled().await });
         let served = TaskGroup::default().run("the broker", serve);
-        Ok(RunningBroker { address, stop, served })
+        Ok(RunningBroker { address, stop, served, mycelia })
     }
 
     /// Serves on `listener` until `shutdown` completes, then stops: elves are told and keep what runs for the next
@@ -188,11 +216,35 @@ impl Broker {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
+        self.begin().serve(listener, shutdown).await
+    }
+
+    fn begin(self) -> Begun {
         let Self { config, home, names, default } = self;
         let progress = default.handle.store_state();
         let drain = CancellationToken::new();
-        let (mycelia, mut ended) = Mycelia::start(home, &names, config.clone(), default, drain.clone());
+        let (mycelia, ended) = Mycelia::start(home, &names, config.clone(), default, drain.clone());
+        Begun { config, mycelia, progress, drain, ended }
+    }
+}
 
+/// A broker whose mycelia are at work.
+struct Begun {
+    config: Config,
+    mycelia: Mycelia,
+    progress: watch::Receiver<Progress>,
+    drain: CancellationToken,
+    /// How `default` ended.
+    ended: EndedReceiver,
+}
+
+impl Begun {
+    async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), Error> {
+        let Self { config, mycelia, progress, drain, mut ended } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, true).await;
         let reflection = || {
@@ -307,6 +359,7 @@ pub struct RunningBroker {
     address: SocketAddr,
     stop: CancellationToken,
     served: Joined<Result<(), Error>>,
+    mycelia: Mycelia,
 }
 
 impl RunningBroker {
@@ -318,6 +371,32 @@ impl RunningBroker {
     /// The address as clients take it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Moves its clocks ahead, for tests, and waits until what came due by that is done: stored, and on its way to elves and
+    /// clients.
+    ///
+    /// What goes by moments goes by the clocks as they are then: when jobs may begin, and begin again, their queue and total
+    /// timeouts, the ages of retention, what is shown, and what filters mean by `since:2h`. What waits for somebody else stands
+    /// still with the broker, as it does when its machine was suspended: leases, so that no elf is taken for lost, and the
+    /// broker's part in run timeouts, which elves end by clocks of their own. What guards it against peers that are slow goes
+    /// by the machine's clocks, and so do large values that nobody needs.
+    ///
+    /// # Errors
+    /// [`Error::ClocksTooFar`]; [`Error::Unsettled`] if it stops meanwhile, or its store does not take what came due.
+    ///
+    /// # Cancel safety
+    /// They are moved all the same.
+    pub async fn advance(&self, by: Duration) -> Result<(), Error> {
+        if !self.mycelia.ahead().add(by) {
+            return Err(Error::ClocksTooFar { by });
+        }
+        self.mycelia.settle().await.map_err(|error| Error::Unsettled { why: error.to_string() })
+    }
+
+    /// How far its clocks are ahead of the machine's, all in all.
+    pub fn ahead(&self) -> Duration {
+        self.mycelia.ahead().get()
     }
 
     /// Waits until it ends by itself, which it does if its store fails for good.

@@ -1,7 +1,7 @@
 //! For tests of elves, and of programs that orchestrate them.
 //!
-//! A test starts a broker ([`TestBroker`] in its own process, [`BrokerProcess`] as a process that can be killed), serves
-//! elves ([`Worker`]), and puts a [`Proxy`] between the two whose connections it cuts. Where one side of the contract is
+//! A test starts a broker ([`TestBroker`] in its own process, with a clock that the test moves; [`BrokerProcess`] as a
+//! process that can be killed), serves elves ([`Worker`]), and puts a [`Proxy`] between the two whose connections it cuts. Where one side of the contract is
 //! to be spoken by hand, [`wire::WireElf`] is an elf that says what a test tells it, and [`fake::FakeBroker`] a broker.
 //!
 //! Nothing here sleeps to let something happen: tests wait for conditions with [`must`] and [`until`], each with a

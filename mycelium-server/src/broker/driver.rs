@@ -137,7 +137,7 @@ impl Driver {
             core,
             commit,
             disk,
-            clock: *handle.clock(),
+            clock: handle.clock().clone(),
             config,
             registry: Arc::clone(handle.registry()),
             board: Arc::clone(handle.board()),
@@ -181,12 +181,18 @@ impl Driver {
             let mut effects = Effects::default();
             // One moment for all of the turn: a pause in the middle of it makes the next turn late, and ends no lease in
             // this one.
-            let now = self.clock.now();
+            let (now, moved) = self.clock.turn();
+            if let Some(by) = moved {
+                // No time has passed in which anybody could have been heard.
+                self.turns.moved(by);
+                self.core.apply(now, Command::Stalled { by }, &mut effects);
+            }
             let stood_still = self.turns.begin(now.steady);
             if let Some(by) = stood_still {
                 self.stalled(now, by, &mut effects).await;
             }
-            self.waiting.extend(self.streams.look(now.steady, stood_still.is_some()));
+            let heard_nobody = stood_still.is_some() || moved.is_some();
+            self.waiting.extend(self.streams.look(now.steady, heard_nobody));
             let turn = defect::catch_async("the scheduler", self.turn(now, effects)).await;
             if let Err(setback) = turn.unwrap_or_else(|defect| Err(Setback::Defect(defect))) {
                 self.rebuild(setback).await?;

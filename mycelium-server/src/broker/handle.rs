@@ -306,6 +306,19 @@ impl Handle {
         Ok(read?)
     }
 
+    /// Waits until all that is due by now is done: stored, and on its way to elves and clients.
+    pub(crate) async fn settle(&self) -> Result<(), CallError> {
+        loop {
+            let clock = self.clock().clone();
+            let is_due = move |core: &Core, _| {
+                core.has_work() || core.next_deadline().is_some_and(|at| clock.until(at).is_zero())
+            };
+            if !self.query(is_due).await? {
+                return Ok(());
+            }
+        }
+    }
+
     /// Stores uses of blobs beside those that come with jobs, and waits until that is durable.
     pub(crate) async fn change_blob_uses(
         &self,

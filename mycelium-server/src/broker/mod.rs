@@ -63,7 +63,7 @@ pub(crate) use watch::Parts;
 pub(crate) use watch::{Budget, Charge, WatchEvent, WatchEvents, WatchScope, WatchWants, WatchedChange};
 
 use crate::blobs::Blobs;
-use crate::clock::Clock;
+use crate::clock::{Ahead, Clock};
 use crate::config::{Config, SchedulerPlace};
 use crate::documents::Declaration;
 use crate::store::{self, Reads, Storage, wait_for};
@@ -90,17 +90,18 @@ pub(crate) type EndedReceiver = oneshot::Receiver<Result<(), DriverError>>;
 /// Rebuilds a core from `store` and starts the task that owns it. Blocks while the store is read.
 pub(crate) fn start(store: Arc<dyn Storage>, blobs: Blobs, config: Config) -> Result<Running, StartError> {
     let limits = Limits::new(&config);
-    start_within(limits, store, blobs, config)
+    start_within(limits, Ahead::default(), store, blobs, config)
 }
 
-/// As [`start`], beside others that share these limits.
+/// As [`start`], beside others that share these limits, and clocks.
 pub(crate) fn start_within(
     limits: Limits,
+    ahead: Ahead,
     store: Arc<dyn Storage>,
     blobs: Blobs,
     config: Config,
 ) -> Result<Running, StartError> {
-    let clock = Clock::start();
+    let clock = Clock::start(ahead);
     let (core, counters) = wait_for(start::load_core(&*store, &config, &clock, EvaluationNumber(0)))?;
     let (progress, progress_seen) = watch_channel::channel(Progress::of(counters.commit));
     let (inbox_sender, inbox) = mpsc::channel(config.queue_max);

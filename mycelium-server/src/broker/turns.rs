@@ -42,6 +42,11 @@ impl Turns {
         now.since(due).checked_sub(self.late_max).filter(|by| !by.is_zero())
     }
 
+    /// The clock was moved ahead: what was due is as far off as it was.
+    pub(super) fn moved(&mut self, by: Duration) {
+        self.begun = self.begun.map(|begun| begun.after(by));
+    }
+
     /// Nothing is timed, or all of it begins anew: the next turn cannot be late.
     pub(super) fn forget(&mut self) {
         self.begun = None;
@@ -63,8 +68,10 @@ mod tests {
         assert_eq!(turns.begin(Steady(SECOND * 4 + 1)), Some(Duration::from_micros(1)));
         let paused = turns.begin(Steady(SECOND * 64 + 1));
         assert_eq!(paused, Some(Duration::from_millis(58_500)));
+        turns.moved(Duration::from_secs(3_600));
+        assert_eq!(turns.begin(Steady(SECOND * 3_665)), None, "a clock that is moved is no stall");
         turns.forget();
-        assert_eq!(turns.begin(Steady(SECOND * 1_000)), None);
+        assert_eq!(turns.begin(Steady(SECOND * 10_000)), None);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use prost::Message as _;
 use super::convert;
 use super::reports::show_progress;
 use crate::broker::{Handle, StoreState};
-use crate::clock;
 use crate::error::Error;
 use crate::queries::flows::FlowName;
 use crate::queries::graph::Root;
@@ -118,8 +117,8 @@ async fn listed_by_filter(
             "stands in place of the fields that say which jobs, and some are given",
         ));
     }
-    let filter =
-        filter::parse(filter, clock::wall()).map_err(|error| Error::field("filter", error.to_string()))?;
+    let filter = filter::parse(filter, handle.clock().now().wall)
+        .map_err(|error| Error::field("filter", error.to_string()))?;
     let flow = match &filter.flow {
         None => None,
         Some(name) => Some(flows::named(handle, name).await?),

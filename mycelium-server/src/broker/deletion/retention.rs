@@ -29,7 +29,7 @@ pub(crate) async fn keep_to_rules(handle: Handle, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = handle.clock().sleep(pause) => {}
         }
         let passed = defect::catch_async("a pass of retention", pass(&handle, &stop)).await;
         match passed.unwrap_or_else(|defect| Err(defect.into())) {

@@ -108,7 +108,7 @@ impl Driver {
         &mut self,
         asked: &mut Vec<Message>,
     ) -> ControlFlow<(), Result<(Core, Counters), StartError>> {
-        let (store, config, clock) = (self.disk.store(), self.config.clone(), self.clock);
+        let (store, config, clock) = (self.disk.store(), self.config.clone(), self.clock.clone());
         let last_evaluation = self.core.last_evaluation();
         let checkpointed = Arc::clone(&self.checkpointed);
         let mut load = Box::pin(async {
