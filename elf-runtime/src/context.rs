@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::client::Mycelium;
 use crate::ids::{FlowId, JobId};
-use crate::reports::{self, Attempt, Hub};
+use crate::reports::{self, Attempt, Destination, Hub, TaskReports};
 use crate::task_error::{TaskError, failure_type};
 use crate::value::payload::Payload;
 
@@ -59,7 +59,7 @@ impl TaskContext {
     /// The context of an attempt. Workers make it; tests of tasks use [`TaskContext::for_test`].
     #[must_use]
     pub fn new(parts: TaskContextParts) -> Self {
-        Self { attempt: Attempt::new(parts, None, None), client: None }
+        Self { attempt: Attempt::new(parts, None, Destination::Nowhere), client: None }
     }
 
     /// The context of an attempt whose reports go to the broker.
@@ -68,15 +68,32 @@ impl TaskContext {
         last_checkpoint: Option<Box<Payload>>,
         hub: Arc<Hub>,
     ) -> Self {
-        Self { attempt: Attempt::new(parts, last_checkpoint, Some(hub)), client: None }
+        Self { attempt: Attempt::new(parts, last_checkpoint, Destination::Broker(hub)), client: None }
     }
 
     /// The same context as that of an attempt after one that has left this checkpoint. Workers make it of what the broker
     /// says; this is for tests of tasks.
     #[must_use]
     pub fn with_last_checkpoint(mut self, checkpoint: Payload) -> Self {
-        let parts = self.parts().clone();
-        self.attempt = Attempt::new(parts, Some(Box::new(checkpoint)), None);
+        let (parts, to) = (self.parts().clone(), self.attempt.to.clone());
+        self.attempt = Attempt::new(parts, Some(Box::new(checkpoint)), to);
+        self
+    }
+
+    /// The same context as that of an attempt whose reports (progress, lines of its log, checkpoints) go to a test, and to
+    /// nobody else.
+    ///
+    /// ```
+    /// # use elf_runtime::{TaskContext, TaskReports};
+    /// let reports = TaskReports::default();
+    /// let context = TaskContext::for_test().reporting_to(&reports);
+    /// context.progress(0.5, "row 500");
+    /// assert_eq!(reports.progress(), [(0.5, "row 500".to_owned())]);
+    /// ```
+    #[must_use]
+    pub fn reporting_to(mut self, reports: &TaskReports) -> Self {
+        let (parts, last_checkpoint) = (self.parts().clone(), self.attempt.last_checkpoint.clone());
+        self.attempt = Attempt::new(parts, last_checkpoint, Destination::Test(reports.clone()));
         self
     }
 
@@ -188,7 +205,7 @@ impl TaskContext {
     /// with [`last_checkpoint`](Self::last_checkpoint). It is kept until the job is DONE.
     ///
     /// Of several that wait to be sent the newest stands for all. A broker that is unavailable is waited for. In a context
-    /// that was made without a worker, as for a test, nothing is kept.
+    /// that was made without a worker, as for a test, nothing is kept but by [`reporting_to`](Self::reporting_to).
     ///
     /// ```
     /// # use elf_runtime::{TaskContext, TaskError};

@@ -60,6 +60,7 @@ pub use macros::{Output, machine_elf};
 pub use mycelium_proto::{reason, v1};
 pub use output::{Element, Fields, Json, NoFields, Output, TaskReturn};
 pub use problem::{FlowError, Problem, ProblemKind};
+pub use reports::TaskReports;
 pub use retry_policy::RetryPolicy;
 pub use run::Run;
 pub use schema::OutputDeclaration;

@@ -43,12 +43,7 @@ impl Lines {
     /// Adds a line, in place of older ones if there are too many, or if there is no room for more: then it is left out
     /// itself if there is none. What is left out is counted.
     pub(super) fn add(&mut self, level: v1::LogLevel, target: &str, text: &str, has_room: bool) {
-        let line = v1::LogLine {
-            at: Some(SystemTime::now().into()),
-            level: level.into(),
-            target: cut(target, limits::NAME_BYTES_MAX).to_owned(),
-            text: cut(text, limits::LOG_LINE_BYTES_MAX).to_owned(),
-        };
+        let line = line(level, target, text);
         let (number, bytes) = (self.next, bytes_of(&line));
         self.next += 1;
         if has_room && bytes <= self.first_left {
@@ -96,6 +91,16 @@ impl Lines {
             }
         }
         runs
+    }
+}
+
+/// A line that is logged now.
+pub(super) fn line(level: v1::LogLevel, target: &str, text: &str) -> v1::LogLine {
+    v1::LogLine {
+        at: Some(SystemTime::now().into()),
+        level: level.into(),
+        target: cut(target, limits::NAME_BYTES_MAX).to_owned(),
+        text: cut(text, limits::LOG_LINE_BYTES_MAX).to_owned(),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod hub;
+mod kept;
 mod logs;
 mod text;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use self::checkpoints::Checkpoints;
 pub(crate) use self::hub::{Hub, Waiting};
+pub use self::kept::TaskReports;
 use self::logs::Lines;
 use self::text::Text;
 use mycelium_proto::v1;
@@ -54,8 +56,7 @@ pub(crate) struct Attempt {
     pub(crate) parts: TaskContextParts,
     /// What an earlier attempt has left.
     pub(crate) last_checkpoint: Option<Box<Payload>>,
-    /// Where what it reports waits to be sent; none in tests of tasks.
-    hub: Option<Arc<Hub>>,
+    pub(crate) to: Destination,
     /// When it reported last, in microseconds from [`BEGINNING`]; 0: it has not.
     reported: AtomicU64,
     state: Mutex<State>,
@@ -76,6 +77,17 @@ struct State {
     is_over: bool,
 }
 
+/// Where what an attempt reports goes.
+#[derive(Debug, Clone)]
+pub(crate) enum Destination {
+    /// Nobody asks.
+    Nowhere,
+    /// It waits there to be sent.
+    Broker(Arc<Hub>),
+    /// A test of the task looks at it.
+    Test(TaskReports),
+}
+
 /// How far an attempt is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Progress {
@@ -87,10 +99,17 @@ impl Attempt {
     pub(crate) fn new(
         parts: TaskContextParts,
         last_checkpoint: Option<Box<Payload>>,
-        hub: Option<Arc<Hub>>,
+        to: Destination,
     ) -> Arc<Self> {
         let (reported, state) = (AtomicU64::new(0), Mutex::default());
-        Arc::new(Self { parts, last_checkpoint, hub, reported, state })
+        Arc::new(Self { parts, last_checkpoint, to, reported, state })
+    }
+
+    fn hub(&self) -> Option<&Arc<Hub>> {
+        match &self.to {
+            Destination::Broker(hub) => Some(hub),
+            Destination::Nowhere | Destination::Test(_) => None,
+        }
     }
 
     /// Takes note of how far it is; the newest counts.
@@ -101,6 +120,9 @@ impl Attempt {
         // Before the lock: whatever writes the text is not ours.
         let text = Text::of(text);
         self.touch();
+        if let Destination::Test(reports) = &self.to {
+            reports.add_progress(fraction.clamp(0.0, 1.0), text.as_str());
+        }
         let mut state = self.state();
         if state.is_over {
             return;
@@ -115,7 +137,10 @@ impl Attempt {
 
     /// Takes a line of its log.
     pub(crate) fn log(self: &Arc<Self>, level: v1::LogLevel, target: &str, text: &str) {
-        let Some(hub) = &self.hub else { return };
+        if let Destination::Test(reports) = &self.to {
+            reports.add_line(logs::line(level, target, text));
+        }
+        let Some(hub) = self.hub() else { return };
         let mut state = self.state();
         if state.is_over {
             return;
@@ -134,7 +159,11 @@ impl Attempt {
     pub(crate) async fn checkpoint(self: &Arc<Self>, payload: Payload) -> Result<(), String> {
         checkpoints::check(&payload)?;
         self.touch();
-        let Some(hub) = &self.hub else { return Ok(()) };
+        if let Destination::Test(reports) = &self.to {
+            reports.add_checkpoint(payload);
+            return Ok(());
+        }
+        let Some(hub) = self.hub() else { return Ok(()) };
         let answer = {
             let mut state = self.state();
             if state.is_over {
@@ -166,7 +195,7 @@ impl Attempt {
     fn wait(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let was_waiting = std::mem::replace(&mut state.is_waiting, true);
         drop(state);
-        if !was_waiting && let Some(hub) = &self.hub {
+        if !was_waiting && let Some(hub) = self.hub() {
             hub.wait(self);
         }
     }
@@ -178,7 +207,7 @@ impl Attempt {
         let logs = state.logs.take();
         let has_reported = state.progress.is_some() || state.checkpoints.take().is_some() || logs.is_some();
         drop(state);
-        if has_reported && let Some(hub) = &self.hub {
+        if has_reported && let Some(hub) = self.hub() {
             hub.forget(self, logs);
         }
     }

@@ -13,7 +13,7 @@ fn attempt(hub: &Arc<Hub>, number: u32) -> Arc<Attempt> {
         task: Arc::from("task_test"),
         cancellation: CancellationToken::new(),
     };
-    Attempt::new(parts, None, Some(Arc::clone(hub)))
+    Attempt::new(parts, None, Destination::Broker(Arc::clone(hub)))
 }
 
 /// What is taken at a moment: attempt, fraction and text.

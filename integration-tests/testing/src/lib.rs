@@ -1,8 +1,9 @@
 //! For tests of elves, and of programs that orchestrate them.
 //!
-//! A test starts a broker ([`TestBroker`] in its own process, with a clock that the test moves; [`BrokerProcess`] as a
-//! process that can be killed), serves elves ([`Worker`]), and puts a [`Proxy`] between the two whose connections it cuts. Where one side of the contract is
-//! to be spoken by hand, [`wire::WireElf`] is an elf that says what a test tells it, and [`fake::FakeBroker`] a broker.
+//! A test of a task calls it ([`DirectCall`]), without a broker. A test of more than that starts a broker ([`TestBroker`] in its
+//! own process, with a clock that the test moves; [`BrokerProcess`] as a process that can be killed) and serves elves
+//! ([`Worker`]). Between the two it puts a [`Proxy`] whose connections it cuts. Where one side of the contract is to be spoken by hand,
+//! [`wire::WireElf`] is an elf that says what a test tells it, and [`fake::FakeBroker`] a broker.
 //!
 //! Nothing here sleeps to let something happen: tests wait for conditions with [`must`] and [`until`], each with a
 //! [`DEADLINE`].
@@ -41,6 +42,7 @@
 mod broker;
 #[cfg(feature = "broker")]
 mod command;
+mod direct;
 pub mod fake;
 #[cfg(feature = "broker")]
 mod process;
@@ -55,6 +57,7 @@ mod worker;
 pub use broker::TestBroker;
 #[cfg(feature = "broker")]
 pub use command::{Ended, command, run};
+pub use direct::{Called, Calling, DirectCall};
 #[cfg(feature = "broker")]
 pub use process::{BrokerProcess, Process};
 pub use proxy::{Direction, Proxy};
