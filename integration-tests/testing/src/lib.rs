@@ -2,7 +2,8 @@
 //!
 //! A test of a task calls it ([`DirectCall`]), without a broker. A test of more than that starts a broker ([`TestBroker`] in its
 //! own process, with a clock that the test moves; [`BrokerProcess`] as a process that can be killed) and serves elves
-//! ([`Worker`]). Between the two it puts a [`Proxy`] whose connections it cuts. Where one side of the contract is to be spoken by hand,
+//! ([`Worker`]). Between the two it puts what is to go wrong: a [`Proxy`] whose connections it cuts, or [`Faults`], by
+//! which attempts and outcomes get lost or take long. Where one side of the contract is to be spoken by hand,
 //! [`wire::WireElf`] is an elf that says what a test tells it, and [`fake::FakeBroker`] a broker.
 //!
 //! Nothing here sleeps to let something happen: tests wait for conditions with [`must`] and [`until`], each with a
@@ -44,6 +45,7 @@ mod broker;
 mod command;
 mod direct;
 pub mod fake;
+mod faults;
 #[cfg(feature = "broker")]
 mod process;
 #[cfg(feature = "broker")]
@@ -58,6 +60,7 @@ pub use broker::TestBroker;
 #[cfg(feature = "broker")]
 pub use command::{Ended, command, run};
 pub use direct::{Called, Calling, DirectCall};
+pub use faults::{Faults, HeldOutcome, Which};
 #[cfg(feature = "broker")]
 pub use process::{BrokerProcess, Process};
 pub use proxy::{Direction, Proxy};
