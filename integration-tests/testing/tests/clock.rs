@@ -231,3 +231,21 @@ async fn a_broker_that_is_refused_a_commit_says_so_and_does_what_came_due_later(
     worker.stop().await?;
     broker.stop().await
 }
+
+#[tokio::test]
+async fn however_much_comes_due_at_once_is_done_when_the_clock_has_been_moved() -> anyhow::Result<()> {
+    // More than the scheduler does in one batch.
+    const JOBS: u32 = 20_000;
+    let broker = TestBroker::in_memory().await?;
+    let mycelium = broker.client().await?;
+    let flow = mycelium.flow("crowded");
+    let tasks = Digger::tasks(&flow, "nobody");
+    for depth in 0..JOBS {
+        let _of_many = tasks.task_dig(depth).queue_timeout(HOUR);
+    }
+    let run = flow.submit().await?;
+    broker.advance(HOUR).await?;
+    let counts = run.counts().await?;
+    ensure!((counts.expired, counts.ready) == (u64::from(JOBS), 0), "{counts:?}");
+    broker.stop().await
+}
