@@ -237,6 +237,13 @@ impl TaskDeclaration {
         self.change_timeouts(|timeouts| timeouts.total = Some(to_wire(timeout)))
     }
 
+    /// Sets how long one attempt of its jobs may go on without saying how far it is, as far as they do not say
+    /// ([`Job::progress_timeout`](crate::Job::progress_timeout)).
+    #[must_use]
+    pub fn progress_timeout(self, timeout: Duration) -> Self {
+        self.change_timeouts(|timeouts| timeouts.progress = Some(to_wire(timeout)))
+    }
+
     fn change_timeouts(mut self, change: impl FnOnce(&mut v1::Timeouts)) -> Self {
         change(self.0.timeouts.get_or_insert_default());
         self

@@ -15,9 +15,9 @@
 ///   `#[task(retry(attempts = 5, first = "1s", factor = 2.0, cap = "1m", jitter = 0.2, never = [NotFound]))]` on the
 ///   method, and `panics = true`, `argument_errors = true` ([`RetryPolicy`](crate::RetryPolicy) says what each means);
 /// - may declare how long things may take with its jobs, as far as they do not say themselves: with
-///   `#[task(timeouts(queue = "1m", run = "10s", total = "1h"))]` on the method, each time from 1 ms to 366 days
+///   `#[task(timeouts(queue = "1m", run = "10s", total = "1h", progress = "30s"))]` on the method, each from 1 ms to 366 days
 ///   ([`Job::queue_timeout`](crate::Job::queue_timeout), [`Job::run_timeout`](crate::Job::run_timeout),
-///   [`Job::total_timeout`](crate::Job::total_timeout));
+///   [`Job::total_timeout`](crate::Job::total_timeout), [`Job::progress_timeout`](crate::Job::progress_timeout));
 /// - has no `Option<Option<T>>` or `Option<()>` in what it takes and returns: JSON has one null, and would lose a level;
 /// - returns a value that travels, or a `Result` of one with any error that turns into a `TaskError`.
 ///

@@ -12,7 +12,7 @@ use mycelium_proto::v1::outcome::Result as Outcome;
 use mycelium_proto::v1::{self, connect_response};
 use mycelium_testing::fake::{ElfStream, FakeBroker, assignment, token};
 use mycelium_testing::{Worker, within};
-use support::{Gates, TestElf};
+use support::{Gates, REPORTS_EVERY, TestElf};
 
 const RUN: Duration = Duration::from_millis(50);
 /// For a task that is to stop by itself, or not at all.
@@ -75,6 +75,25 @@ async fn whatever_a_task_comes_to_in_its_grace_it_has_timed_out() {
     gates.open(2);
     timed_out(&stream.outcome().await, "task_wait");
     stream.ack(vec![heeds, returns]).await;
+    worker.stop_on(stream).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_task_that_is_to_report_is_stopped_when_it_does_not_and_goes_on_for_as_long_as_it_does() {
+    const WITHIN: Duration = Duration::from_secs(1);
+    const STEPS: u32 = 8;
+    let (_broker, _gates, worker, mut stream) = serving(SHORT).await;
+    let job = new_token();
+    let progress_timeout = Some(WITHIN.try_into().unwrap());
+    let assigned = v1::Assignment { progress_timeout, ..assignment(&job, "task_report", STEPS) };
+    stream.assign(vec![assigned]).await;
+    let outcome = stream.outcome().await;
+    let Some(Outcome::Failure(failure)) = &outcome.result else { panic!("{outcome:?}") };
+    let message = "the task did not report progress within its progress timeout of 1s";
+    assert_eq!((failure.r#type.as_str(), failure.message.as_str()), ("Timeout", message));
+    let ran = Duration::try_from(outcome.ran.unwrap()).unwrap();
+    assert!(ran >= REPORTS_EVERY * STEPS + WITHIN, "not early: {ran:?}");
+    stream.ack(vec![job]).await;
     worker.stop_on(stream).await.unwrap();
 }
 

@@ -77,7 +77,8 @@ settings! {
     );
     /// How many elves a job may be lost with while nothing else ran in their process before it ends FAILED.
     elves_lost_max: u32 = 2, Between(Value::Number(1), Value::Number(255));
-    /// How much longer than its run timeout an attempt may run before the broker ends it. Elves do that themselves, and grant
+    /// How much longer than its run timeout an attempt may run, or than its progress timeout report nothing, before the broker
+    /// ends it. Elves do that themselves, and grant
     /// their tasks a grace (5 s unless set otherwise), which this has to be longer than.
     run_margin: Duration = Duration::from_secs(15), AtLeast(Value::Time(INSTANT));
     /// The most unfinished jobs; beyond it submissions are refused with `BACKLOG_FULL`.

@@ -85,8 +85,13 @@ fn task_declaration(task: &Task) -> TokenStream {
         };
         quote_spanned!(ty.span()=> .#method::<#ty>(#name))
     });
-    let Timeouts { queue, run, total } = &task.declared.timeouts;
-    let timeouts = [("queue_timeout", queue), ("run_timeout", run), ("total_timeout", total)];
+    let Timeouts { queue, run, total, progress } = &task.declared.timeouts;
+    let timeouts = [
+        ("queue_timeout", queue),
+        ("run_timeout", run),
+        ("total_timeout", total),
+        ("progress_timeout", progress),
+    ];
     let timeouts = timeouts.into_iter().filter_map(|(method, time)| {
         let (method, time) = (Ident::new(method, Span::call_site()), time_tokens((*time)?));
         Some(quote!(.#method(#time)))

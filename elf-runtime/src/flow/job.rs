@@ -19,8 +19,8 @@ use crate::value::{IntoValue, Value, stands_for_a_value};
 ///
 /// The fields of a derived struct are values by methods of their names: `job.weight()`. Where such a name is taken by
 /// a method of this type (`id`, `after`, `priority`, `run_if`, `with_label`, `queue_timeout`, `run_timeout`,
-/// `total_timeout`, `retry`, `not_before`, `delay`, `output`, `value`, `fields`, `clone`), the field is reached through
-/// [`Job::fields`].
+/// `total_timeout`, `progress_timeout`, `retry`, `not_before`, `delay`, `output`, `value`, `fields`, `clone`), the field is
+/// reached through [`Job::fields`].
 pub struct Job<T: Output> {
     recorded: Arc<RecordedJob>,
     /// Where it can be changed until it is submitted.

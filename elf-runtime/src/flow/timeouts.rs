@@ -38,6 +38,16 @@ impl<T: Output> Job<T> {
         self.change_timeouts(|timeouts| timeouts.total = Some(to_wire(timeout)))
     }
 
+    /// How long one attempt of it may go on without saying how far it is ([`TaskContext::progress`](crate::TaskContext::progress);
+    /// a checkpoint counts as well), from when its task begins. One that is silent for longer ends as one whose
+    /// [`run_timeout`](Self::run_timeout) is over. Unset: what the process declares that runs it, or else for ever.
+    ///
+    /// From 1 ms to 366 days; the submission is refused if it is not. To be called before the flow is submitted: later, the
+    /// next submission fails with [`AlreadySubmitted`](crate::ProblemKind::AlreadySubmitted).
+    pub fn progress_timeout(self, timeout: Duration) -> Self {
+        self.change_timeouts(|timeouts| timeouts.progress = Some(to_wire(timeout)))
+    }
+
     fn change_timeouts(self, change: impl FnOnce(&mut v1::Timeouts)) -> Self {
         self.change_spec(|spec| change(spec.timeouts.get_or_insert_default()));
         self

@@ -177,7 +177,6 @@ impl Attempt {
     }
 
     /// When it has reported last.
-    #[expect(dead_code, reason = "what watches over attempts that report nothing asks for it")]
     pub(crate) fn last_reported(&self) -> Option<Instant> {
         match self.reported.load(Ordering::Relaxed) {
             0 => None,

@@ -15,22 +15,26 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::Token;
 use super::shared::Shared;
 use crate::frames::Frame;
+use crate::reports;
 use crate::task_error::{TaskError, failure_type};
 
 /// How much later than the grace is over it is taken that a task has not stopped: one that could be dropped is, by then.
 const STOPPED_AFTER: Duration = Duration::from_millis(100);
 
-/// How long an attempt may take.
+/// How long an attempt may take, and go on without a report of how far it is. One of the two at least is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
-    pub(super) run: Duration,
+    pub(super) run: Option<Duration>,
+    pub(super) progress: Option<Duration>,
 }
 
 impl Bounds {
     /// None if there is no bound.
     pub(super) fn of(assignment: &v1::Assignment) -> Option<Self> {
-        let run = assignment.run_timeout.and_then(|run| Duration::try_from(run).ok())?;
-        Some(Self { run })
+        let read =
+            |given: Option<prost_types::Duration>| given.and_then(|given| Duration::try_from(given).ok());
+        let (run, progress) = (read(assignment.run_timeout), read(assignment.progress_timeout));
+        (run.is_some() || progress.is_some()).then_some(Self { run, progress })
     }
 }
 
@@ -38,13 +42,19 @@ impl Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overrun {
     Run(Duration),
+    /// It reported nothing for so long.
+    Progress(Duration),
 }
 
 impl Overrun {
     /// The failure that such an attempt ends with, the same for each of a task.
     pub(super) fn failure(self, elf: &str, task: &str) -> v1::Failure {
-        let Self::Run(run) = self;
-        let message = format!("the task did not return within its run timeout of {run:?}");
+        let message = match self {
+            Self::Run(run) => format!("the task did not return within its run timeout of {run:?}"),
+            Self::Progress(within) => {
+                format!("the task did not report progress within its progress timeout of {within:?}")
+            }
+        };
         let frame = Frame { function: format!("{elf}::{task}"), file: String::new(), line: 0 };
         TaskError::from_parts(failure_type::TIMEOUT.to_owned(), message, vec![frame], Vec::new()).into()
     }
@@ -98,6 +108,8 @@ struct Run {
     elf: Arc<str>,
     task: Arc<str>,
     cancel: CancellationToken,
+    /// What it reports.
+    reports: Arc<reports::Attempt>,
     /// Set when it was over.
     overrun: OnceLock<Overrun>,
 }
@@ -105,10 +117,29 @@ struct Run {
 impl Run {
     /// What is over by now, or when it is to be looked again.
     fn look(&self, now: Instant) -> Result<Instant, Overrun> {
-        // What is beyond what the clock can show never comes.
-        let at = self.began.checked_add(self.bounds.run).unwrap_or(now + NEVER);
-        if at <= now { Err(Overrun::Run(self.bounds.run)) } else { Ok(at) }
+        let mut next = self.look_at_run(now)?;
+        if let Some(within) = self.bounds.progress {
+            let since = self.reports.last_reported().map_or(self.began, |reported| reported.max(self.began));
+            let at = after(now, since, within);
+            if at <= now {
+                return Err(Overrun::Progress(within));
+            }
+            next = next.min(at);
+        }
+        Ok(next)
     }
+
+    /// The same of how long it runs in all.
+    fn look_at_run(&self, now: Instant) -> Result<Instant, Overrun> {
+        let Some(run) = self.bounds.run else { return Ok(now + NEVER) };
+        let at = after(now, self.began, run);
+        if at <= now { Err(Overrun::Run(run)) } else { Ok(at) }
+    }
+}
+
+/// What is beyond what the clock can show never comes.
+fn after(now: Instant, since: Instant, duration: Duration) -> Instant {
+    since.checked_add(duration).unwrap_or(now + NEVER)
 }
 
 /// As good as never.
@@ -122,14 +153,15 @@ pub(super) struct Bounded {
     pub(super) elf: Arc<str>,
     pub(super) task: Arc<str>,
     pub(super) cancel: CancellationToken,
+    pub(super) reports: Arc<reports::Attempt>,
 }
 
 impl Limits {
     /// The task of an attempt begins now.
     pub(super) fn begin(self: &Arc<Self>, bounded: Bounded) -> Watched {
-        let Bounded { bounds, token, serial, elf, task, cancel } = bounded;
+        let Bounded { bounds, token, serial, elf, task, cancel, reports } = bounded;
         let began = Instant::now();
-        let run = Arc::new(Run { bounds, began, elf, task, cancel, overrun: OnceLock::new() });
+        let run = Arc::new(Run { bounds, began, elf, task, cancel, reports, overrun: OnceLock::new() });
         let at = run.look(began).unwrap_or(began);
         self.put(Key::Bounded(serial), Entry { at, token, what: What::Runs(Arc::clone(&run)) });
         Watched { limits: Arc::clone(self), serial, run }
@@ -232,10 +264,10 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Its task is over, or was dropped. Says whether its time was over, whatever it has come to: also if that was not noticed,
-    /// because the whole process stood still.
+    /// Its task is over, or was dropped. Says whether its time was over, whatever it has come to: how long it may run in all
+    /// also if that was not noticed, because the whole process stood still.
     pub(super) fn end(self) -> Option<Overrun> {
-        self.run.overrun.get().copied().or_else(|| self.run.look(Instant::now()).err())
+        self.run.overrun.get().copied().or_else(|| self.run.look_at_run(Instant::now()).err())
     }
 }
 

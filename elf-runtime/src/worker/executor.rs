@@ -234,10 +234,6 @@ impl Executor {
             () = cancel.cancelled() => return outcome::Result::Cancelled(v1::AttemptCancelled {}),
         };
         let elf = &self.parts.name;
-        let watched = bounds.map(|bounds| {
-            let (elf, task, cancel) = (Arc::clone(elf), Arc::clone(&task), cancel.clone());
-            self.parts.limits.begin(Bounded { bounds, token, serial, elf, task, cancel })
-        });
         let call = TaskCall::new(&*task, arguments);
         let parts = TaskContextParts {
             job_id: token.job_id,
@@ -250,6 +246,11 @@ impl Executor {
         let context = TaskContext::reporting(parts, last_checkpoint, Arc::clone(&self.parts.reports));
         let reporting = Arc::clone(context.of_attempt());
         let _until_ended = UntilEnded(Arc::clone(&reporting));
+        let watched = bounds.map(|bounds| {
+            let (elf, task, cancel) = (Arc::clone(elf), Arc::clone(&task), cancel.clone());
+            let reports = Arc::clone(&reporting);
+            self.parts.limits.begin(Bounded { bounds, token, serial, elf, task, cancel, reports })
+        });
         let context = context.with_client(self.parts.client.clone());
         let attempt = service::run_attempt(self.parts.service.clone(), TaskRequest { call, context });
         let attempt = reports::within(reporting, attempt);

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use elf_runtime::{
     Elf, ElfDeclaration, Output as _, TaskCall, TaskContext, TaskDeclaration, TaskError, TaskOutputs,
@@ -106,8 +107,18 @@ impl TestElf {
     }
 }
 
-const TASKS: [&str; 6] =
-    ["task_double", "task_wait", "task_until_cancelled", "task_burn", "task_fail", "task_panic"];
+/// How often [`TestElf`] says in `task_report` how far it is.
+pub const REPORTS_EVERY: Duration = Duration::from_millis(200);
+
+const TASKS: [&str; 7] = [
+    "task_double",
+    "task_wait",
+    "task_until_cancelled",
+    "task_burn",
+    "task_report",
+    "task_fail",
+    "task_panic",
+];
 
 impl Elf for TestElf {
     fn declaration(&self) -> ElfDeclaration {
@@ -139,6 +150,14 @@ impl Elf for TestElf {
                     // Holds the thread, as a computation would.
                     drop(self.gates.opened.wait_while(state, |state| !state.open.contains(&n)).unwrap());
                     Ok(n.into_outputs()?)
+                }
+                "task_report" => {
+                    // So often, and then no more.
+                    for step in 1..=n {
+                        tokio::time::sleep(REPORTS_EVERY).await;
+                        context.progress(0.5, format!("step {step}"));
+                    }
+                    std::future::pending().await
                 }
                 "task_fail" => Err(TaskError::new("Broken", "it snapped")),
                 "task_panic" => panic!("out of honey"),

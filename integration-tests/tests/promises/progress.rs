@@ -1,6 +1,7 @@
 //! How far a job is shows while it runs, as it has said last, and no longer.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use elf_runtime::{Job, Mycelium, Run, TaskContext, machine_elf};
@@ -109,6 +110,11 @@ async fn the_newest_progress_shows_while_a_job_runs_and_is_gone_when_it_has_ende
     broker.stop().await
 }
 
+/// How far an attempt is.
+fn said(token: &v1::Token, fraction: f64, text: &str) -> v1::Progress {
+    v1::Progress { token: Some(token.clone()), fraction, text: text.to_owned() }
+}
+
 async fn say(elf: &mut WireElf, progress: Vec<v1::Progress>) -> anyhow::Result<()> {
     elf.send(v1::ConnectRequest { progress, ..v1::ConnectRequest::default() }).await?;
     Ok(())
@@ -126,11 +132,6 @@ async fn what_is_said_of_attempts_that_are_not_held_changes_nothing() -> anyhow:
     let job = request.jobs[0].job_id.clone();
     client.submit_jobs(request).await?;
     let token = elf.token().await?;
-    let said = |token: &v1::Token, fraction: f64, text: &str| v1::Progress {
-        token: Some(token.clone()),
-        fraction,
-        text: text.to_owned(),
-    };
 
     say(&mut other, vec![said(&token, 0.1, "of another session")]).await?;
     other.beat(Vec::new()).await?;
@@ -152,5 +153,43 @@ async fn what_is_said_of_attempts_that_are_not_held_changes_nothing() -> anyhow:
     let next = elf.token().await?;
     let job = wire::get_job(&client, &job).await?;
     ensure!(job.attempt == next.attempt && job.progress.is_none(), "{job:?}");
+    broker.stop().await
+}
+
+#[tokio::test]
+async fn the_broker_ends_what_is_silent_for_too_long_behind_an_elf_that_does_not() -> anyhow::Result<()> {
+    const WITHIN: Duration = Duration::from_millis(500);
+    const MARGIN: Duration = Duration::from_secs(1);
+    let broker = BrokerProcess::start(&["--run-margin", "1s"]).await?;
+    let mut client = wire::client(&broker.url()).await?;
+    let mut hello = wire::hello(wire::declaration("scale", &[], &["n"]), 2);
+    hello.tells_starts = true;
+    let mut elf = WireElf::connect(&broker.url(), hello).await?;
+    let progress = Some(prost_types::Duration::try_from(WITHIN)?);
+    let timeouts = Some(v1::Timeouts { progress, ..v1::Timeouts::default() });
+    let job = || v1::JobSpec { timeouts, ..wire::job("scale", &[], Vec::new()) };
+    client.submit_jobs(wire::submission(vec![job(), job()])).await?;
+    let assigned = elf.assigned().await?;
+    ensure!(assigned.len() == 2 && assigned.iter().all(|assigned| assigned.progress_timeout == progress));
+    let tokens: Vec<v1::Token> = assigned.into_iter().filter_map(|assigned| assigned.token).collect();
+    let [silent, reports] = tokens.as_slice() else { anyhow::bail!("{tokens:?}") };
+    let start = |token: &v1::Token| v1::Start { token: Some(token.clone()), ..v1::Start::default() };
+    let began = Instant::now();
+    elf.tell_starts(vec![start(silent), start(reports)]).await?;
+    let ended = until("the silent one to end", || async {
+        say(&mut elf, vec![said(reports, 0.5, "on its way")]).await?;
+        elf.beat(tokens.clone()).await?;
+        let job = wire::get_job(&client, &silent.job_id).await?;
+        Ok((job.status() == JobStatus::Failed).then_some(job))
+    })
+    .await?;
+    ensure!(began.elapsed() >= WITHIN + MARGIN, "early: {:?}", began.elapsed());
+    let request = v1::GetFailureRequest { failure_id: ended.failure_id, ..v1::GetFailureRequest::default() };
+    let failure = client.get_failure(request).await?.into_inner().failure;
+    let failure = failure.and_then(|group| group.failure).context("it is kept")?;
+    let message = "the task reported no progress for longer than its progress timeout of 500ms; the broker has ended it";
+    ensure!((failure.r#type.as_str(), failure.message.as_str()) == ("Timeout", message), "{failure:?}");
+    let job = wire::get_job(&client, &reports.job_id).await?;
+    ensure!((job.status(), job.attempt) == (JobStatus::Running, 1), "it reports: {job:?}");
     broker.stop().await
 }

@@ -287,6 +287,19 @@ impl Declares {
     #[task(timeouts(queue = "400ms", total = "10m"))]
     async fn task_queue(&self) {}
 
+    /// Says nothing at first, and how far it is when it is tried again.
+    #[task(timeouts(progress = "500ms"), retry(attempts = 2, first = "1ms"))]
+    async fn task_report(&self, context: &TaskContext) -> u32 {
+        if context.attempt() == 1 {
+            std::future::pending::<()>().await;
+        }
+        for step in 0..4 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            context.progress(f64::from(step) / 4.0, "");
+        }
+        context.attempt()
+    }
+
     #[task(timeouts(total = "400ms"))]
     async fn task_total(&self, context: &TaskContext) {
         context.cancelled().await;
@@ -310,6 +323,26 @@ async fn what_a_task_declares_goes_for_jobs_that_do_not_say() -> anyhow::Result<
         ensure!(failed.job.status == JobStatus::Expired, "{failed:?}");
     }
     must("the end of the patient one", run.result(&patient)).await??;
+    worker.stop().await?;
+    broker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_to_say_how_far_it_is_ends_if_it_does_not_and_is_tried_again() -> anyhow::Result<()> {
+    let broker = BrokerProcess::start(&[]).await?;
+    let mycelium = broker.client().await?;
+    let worker = Worker::start(mycelium.serve().elf("declares", Declares).cancel_grace(GRACE)).await?;
+    let flow = mycelium.flow("silence");
+    let tasks = Declares::tasks(&flow, "declares");
+    let silent = tasks.task_total().total_timeout(LONG).progress_timeout(Duration::from_millis(300));
+    let reports = tasks.task_report();
+    let run = flow.submit().await?;
+    ensure!(must("the end of one that reports", run.result(&reports)).await?? == 2);
+    let first = &attempts(&mycelium, reports.id()).await?[0];
+    ensure!(first.end() == v1::AttemptEnd::Failed, "{first:?}");
+    let failure = timed_out(&run, &silent).await?.failure.context("it failed")?;
+    let message = "the task did not report progress within its progress timeout of 300ms";
+    ensure!(failure.message == message, "{failure:?}");
     worker.stop().await?;
     broker.stop().await
 }

@@ -89,6 +89,13 @@ pub enum Command {
         /// The attempts, and when they were started.
         starts: Vec<Start>,
     },
+    /// Attempts have reported how far they are. Those that the instance does not hold change nothing.
+    Reports {
+        /// The session of their instance.
+        session: SessionId,
+        /// The attempts.
+        tokens: Vec<Token>,
+    },
     /// An instance reported what became of attempts.
     Outcomes {
         /// Its session.

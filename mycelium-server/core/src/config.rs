@@ -16,8 +16,8 @@ pub struct Config {
     /// How many of a job's attempts may end because their elf was lost while nothing else ran there; with the last one the
     /// job ends FAILED. Default: 2.
     pub elves_lost_max: u32,
-    /// How much longer than it may an attempt runs before the core ends it: its process ends it before, if it can. Default:
-    /// 15 s.
+    /// How much longer than it may an attempt runs, or reports nothing, before the core ends it: its process ends it before,
+    /// if it can. Default: 15 s.
     pub run_margin: Duration,
     /// How many unfinished jobs there may be, those of unsealed submissions included. Default: 10,000,000.
     pub unfinished_max: u64,

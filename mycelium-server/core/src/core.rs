@@ -128,6 +128,7 @@ impl Core {
                 self.serving().on_heartbeat(now, session, &held, received, effects);
             }
             Command::Starts { session, starts } => self.serving().on_starts(now, session, &starts),
+            Command::Reports { session, tokens } => self.serving().on_reports(now, session, &tokens),
             Command::Outcomes { session, outcomes } => {
                 self.serving().on_outcomes(now, session, &outcomes, effects);
             }

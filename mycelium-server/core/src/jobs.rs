@@ -35,6 +35,7 @@ mod traits;
 
 pub(crate) use attempts::Attempts;
 use deadlines::Deadlines;
+pub(crate) use deadlines::Silence;
 use delays::Delays;
 pub(crate) use flows::{Flow, Flows};
 use losses::Losses;

@@ -234,6 +234,7 @@ impl Serving<'_> {
             }
         }
         gone.into_iter().for_each(|assign| self.give_back(now, session, assign, AttemptEnd::NotHeld));
+        self.end_silent(now, session);
         let unknown = unknown.into_iter().collect();
         effects.sends.push(Send::HeartbeatAck { session: id, unknown });
     }

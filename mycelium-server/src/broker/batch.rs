@@ -129,6 +129,11 @@ fn end(
             let failure = FailureBody::timed_out(run).in_task(&head.elf, &head.task, None);
             End::Failed(add_failure(failure, finished, built))
         }
+        End::Failed(FailedBy::Silent(within)) => {
+            let FinishedJob { head, .. } = finished;
+            let failure = FailureBody::silent(within).in_task(&head.elf, &head.task, None);
+            End::Failed(add_failure(failure, finished, built))
+        }
         End::UpstreamFailed(cause) => End::UpstreamFailed(cause),
         End::Cancelled => End::Cancelled,
         End::Expired(why) => End::Expired(why),
@@ -160,6 +165,7 @@ fn add_failed_attempt(
             }
         },
         FailedBy::TimedOut(run) => FailureBody::timed_out(run).in_task(&elf, &task, None),
+        FailedBy::Silent(within) => FailureBody::silent(within).in_task(&elf, &task, None),
         // A job that was lost with its elves ends.
         FailedBy::ElvesLost(_) => return Ok(()),
     };

@@ -361,6 +361,7 @@ impl Driver {
                     | Command::SetWindow { .. }
                     | Command::Heartbeat { .. }
                     | Command::Starts { .. }
+                    | Command::Reports { .. }
                     | Command::Heard { .. }
                     | Command::Stalled { .. }
                     | Command::Unfit { .. }
@@ -377,7 +378,7 @@ impl Driver {
                 gathered.bodies.extend(bodies);
                 self.core.apply(now, command, effects);
             }
-            Message::Reports(reports) => self.take_reports(now, reports, &mut gathered.reports),
+            Message::Reports(reports) => self.take_reports(now, reports, &mut gathered.reports, effects),
             Message::Aside(aside) => {
                 self.core.require_commit();
                 gathered.asides.push(aside);

@@ -112,6 +112,14 @@ impl FailureBody {
         Self::by_broker("Timeout", message)
     }
 
+    /// The attempt has reported nothing for longer than it may, and its process has not ended it.
+    pub(crate) fn silent(within: Duration) -> Self {
+        let message = format!(
+            "the task reported no progress for longer than its progress timeout of {within:?}; the broker has ended it"
+        );
+        Self::by_broker("Timeout", message)
+    }
+
     /// The outputs of an attempt do not fit the task.
     pub(crate) fn result_type(message: String) -> Self {
         Self::by_broker("ResultTypeError", message)

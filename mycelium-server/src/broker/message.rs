@@ -318,6 +318,7 @@ fn is_word(command: &Command) -> bool {
         | Command::SetWindow { .. }
         | Command::Heartbeat { .. }
         | Command::Starts { .. }
+        | Command::Reports { .. }
         | Command::Outcomes { .. }
         | Command::Heard { .. }
         | Command::Draining { .. }
@@ -356,7 +357,9 @@ fn command_weight(command: &Command) -> usize {
         Command::Pin(pin) => pin.flows.len(),
         Command::Evaluated { evaluated } => evaluated.len(),
         Command::Heartbeat { held, .. } => held.len(),
-        Command::ArgumentsDelayed { tokens, .. } | Command::ArgumentsReady { tokens, .. } => tokens.len(),
+        Command::Reports { tokens, .. }
+        | Command::ArgumentsDelayed { tokens, .. }
+        | Command::ArgumentsReady { tokens, .. } => tokens.len(),
         Command::Hello(hello) => hello.held.len(),
         Command::Cancel(_)
         | Command::Pause(_)
@@ -395,6 +398,7 @@ pub(crate) fn name_request(command: &mut Command, request: RequestId) {
         | Command::SetWindow { .. }
         | Command::Heartbeat { .. }
         | Command::Starts { .. }
+        | Command::Reports { .. }
         | Command::Outcomes { .. }
         | Command::ArgumentsFailed { .. }
         | Command::Unfit { .. }
@@ -455,6 +459,7 @@ pub(crate) fn shift_attachments(command: &mut Command, by: usize) {
         | Command::SetWindow { .. }
         | Command::Heartbeat { .. }
         | Command::Starts { .. }
+        | Command::Reports { .. }
         | Command::Heard { .. }
         | Command::Stalled { .. }
         | Command::Unfit { .. }

@@ -73,16 +73,8 @@ fn timeouts(given: &v1::Timeouts) -> Result<Timeouts, BadPolicy> {
         queue: wait("timeouts.queue", queue.as_ref())?,
         run: wait("timeouts.run", run.as_ref())?,
         total: wait("timeouts.total", total.as_ref())?,
-        progress: not_kept("timeouts.progress", progress.as_ref())?,
+        progress: wait("timeouts.progress", progress.as_ref())?,
     })
-}
-
-/// Refuses what would be taken and not be acted upon.
-fn not_kept(field: &str, given: Option<&prost_types::Duration>) -> Result<Option<Duration>, BadPolicy> {
-    match given {
-        None => Ok(None),
-        Some(_) => Err(bad(field, "is not known to this broker, which ends no attempt for want of progress")),
-    }
 }
 
 /// Reads how a job is tried again.
@@ -221,7 +213,7 @@ mod tests {
         assert_eq!(refused(|timeouts| timeouts.run = seconds(0, 999_999)), "timeouts.run");
         assert_eq!(refused(|timeouts| timeouts.total = seconds(366 * 86_400, 1)), "timeouts.total");
         assert_eq!(refused(|timeouts| timeouts.queue = seconds(i64::MIN, -1)), "timeouts.queue");
-        assert_eq!(refused(|timeouts| timeouts.progress = seconds(3, 0)), "timeouts.progress", "not yet");
+        assert_eq!(refused(|timeouts| timeouts.progress = seconds(0, 1)), "timeouts.progress");
         let total = seconds(366 * 86_400, 0);
         let given = v1::Timeouts { total, run: seconds(0, 1_000_000), ..v1::Timeouts::default() };
         let task = v1::TaskDeclaration { timeouts: Some(given), ..v1::TaskDeclaration::default() };

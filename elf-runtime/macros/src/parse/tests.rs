@@ -171,7 +171,7 @@ fn timeouts_are_read_and_what_is_no_time_is_told_where_it_stands() {
         quote!(),
         quote! {
             impl A {
-                #[task(timeouts(queue = "1m 30s", run = "250ms", total = "366d"))]
+                #[task(timeouts(queue = "1m 30s", run = "250ms", total = "366d", progress = "30s"))]
                 fn task_a(&self) {}
                 fn task_b(&self) {}
             }
@@ -182,6 +182,7 @@ fn timeouts_are_read_and_what_is_no_time_is_told_where_it_stands() {
         queue: Some(Duration::from_secs(90)),
         run: Some(Duration::from_millis(250)),
         total: Some(Duration::from_secs(366 * 86_400)),
+        progress: Some(Duration::from_secs(30)),
     };
     assert_eq!(
         (&elf.tasks[0].declared.timeouts, &elf.tasks[1].declared.timeouts),
@@ -197,7 +198,7 @@ fn timeouts_are_read_and_what_is_no_time_is_told_where_it_stands() {
     for no in [quote!(10), quote!("10"), quote!("0s"), quote!("-1s"), quote!("367d"), quote!("soon")] {
         assert_eq!(of(quote!(#[task(timeouts(run = #no))])), [no_time], "{no}");
     }
-    let unknown = "expected `queue`, `run` or `total`, each with a time such as `\"30s\"`";
+    let unknown = "expected `queue`, `run`, `total` or `progress`, each with a time such as `\"30s\"`";
     assert_eq!(of(quote!(#[task(timeouts(walk = "1s"))])), [unknown]);
     assert_eq!(of(quote!(#[task(timeouts(run = "1s", run = "2s"))])), ["this time is there twice"]);
     assert_eq!(

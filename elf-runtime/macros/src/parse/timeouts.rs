@@ -15,6 +15,7 @@ pub(crate) struct Timeouts {
     pub(crate) queue: Option<Duration>,
     pub(crate) run: Option<Duration>,
     pub(crate) total: Option<Duration>,
+    pub(crate) progress: Option<Duration>,
 }
 
 impl Timeouts {
@@ -26,10 +27,11 @@ impl Timeouts {
                 Some("queue") => &mut timeouts.queue,
                 Some("run") => &mut timeouts.run,
                 Some("total") => &mut timeouts.total,
+                Some("progress") => &mut timeouts.progress,
                 _ => {
-                    return Err(
-                        meta.error("expected `queue`, `run` or `total`, each with a time such as `\"30s\"`")
-                    );
+                    return Err(meta.error(
+                        "expected `queue`, `run`, `total` or `progress`, each with a time such as `\"30s\"`",
+                    ));
                 }
             };
             let read = duration(&meta)?;
@@ -39,7 +41,7 @@ impl Timeouts {
             }
         })?;
         if timeouts == Self::default() {
-            return Err(list.error("expected at least one of `queue`, `run` and `total`"));
+            return Err(list.error("expected at least one of `queue`, `run`, `total` and `progress`"));
         }
         Ok(timeouts)
     }

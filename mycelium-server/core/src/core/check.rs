@@ -254,6 +254,10 @@ impl Core {
             let is_timed = self.timers.deadline(TimerKey::Run(slot)).is_some();
             check(runs && is_timed, "what is timed runs", || self.jobs[slot].id.to_string())?;
         }
+        for slot in self.jobs.silences() {
+            let runs = matches!(self.jobs[slot].state, State::Running { is_started: true, .. });
+            check(runs, "what is to report runs", || self.jobs[slot].id.to_string())?;
+        }
         for (index, session) in self.sessions.iter() {
             let has_lease = self.timers.deadline(TimerKey::Lease(index)).is_some();
             check(has_lease, "sessions have leases", || session.id.to_string())?;

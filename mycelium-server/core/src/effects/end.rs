@@ -76,6 +76,8 @@ pub enum FailedBy {
     ElvesLost(u32),
     /// The attempt ran for longer than this, which is as long as it may, and its process did not end it.
     TimedOut(Duration),
+    /// The attempt has reported nothing for longer than this, which is as long as it may, and its process did not end it.
+    Silent(Duration),
 }
 
 /// An attempt that failed, and whose job goes on.

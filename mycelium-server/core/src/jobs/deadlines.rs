@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Edge, Jobs, State};
-use crate::ids::{Clocks, Timestamp};
+use crate::ids::{Clocks, Steady, Timestamp};
 use crate::index::Slot;
 use crate::policy::Timeouts;
 use crate::timers::{TimerKey, Timers};
@@ -24,12 +24,23 @@ pub(super) struct Deadlines {
     timed_runs: BTreeMap<Slot, Duration>,
     /// Those whose attempt was such a one, and is over.
     over: Vec<Slot>,
+    /// Those whose attempt runs, and is to report now and then.
+    silences: BTreeMap<Slot, Silence>,
+}
+
+/// How long an attempt has reported nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Silence {
+    /// How long it may.
+    pub(crate) within: Duration,
+    /// Since it reported last, or was started, or was heard of again.
+    pub(crate) since: Steady,
 }
 
 impl Deadlines {
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
         let of_jobs = self.ends_by.keys().chain(self.queued_at.keys()).chain(&self.overdue);
-        of_jobs.chain(self.timed_runs.keys()).copied()
+        of_jobs.chain(self.timed_runs.keys()).chain(self.silences.keys()).copied()
     }
 
     /// The attempt of a job is over.
@@ -37,6 +48,7 @@ impl Deadlines {
         if self.timed_runs.remove(&slot).is_some() {
             self.over.push(slot);
         }
+        self.silences.remove(&slot);
     }
 }
 
@@ -130,6 +142,28 @@ impl Jobs {
     /// The jobs whose attempt runs and is timed.
     pub(crate) fn timed_runs(&self) -> impl Iterator<Item = Slot> {
         self.deadlines.timed_runs.keys().copied()
+    }
+
+    /// The attempt of a job runs, and is to report now and then.
+    pub(crate) fn set_silence(&mut self, slot: Slot, silence: Silence) {
+        self.deadlines.silences.insert(slot, silence);
+    }
+
+    /// The attempt of a job has reported, if it is to.
+    pub(crate) fn end_silence(&mut self, slot: Slot, now: Steady) {
+        if let Some(silence) = self.deadlines.silences.get_mut(&slot) {
+            silence.since = now;
+        }
+    }
+
+    /// How long the attempt of a job has reported nothing, if it is to.
+    pub(crate) fn silence(&self, slot: Slot) -> Option<Silence> {
+        self.deadlines.silences.get(&slot).copied()
+    }
+
+    /// The jobs whose attempt runs and is to report.
+    pub(crate) fn silences(&self) -> impl Iterator<Item = Slot> {
+        self.deadlines.silences.keys().copied()
     }
 
     /// Whether jobs have moved whose timers are not set.

@@ -1,8 +1,11 @@
-//! Attempts that run for longer than they may.
+//! Attempts that run for longer than they may, or for longer without a word of how far they are.
 //!
 //! Their processes end them, by clocks of their own. The core stands behind those that do not come to it: what was told to be
 //! started, and is not over when its time and a margin are, ends all the same. Its place counts as taken until the process
 //! lets go, or is lost. Of a process that tells of no starts nothing is known that could be timed.
+//!
+//! Silence is judged by what a process says of itself: when it gives a sign of life that names the attempt, all that it has
+//! reported before has come. So what cannot be heard, because a connection is cut, ends nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +13,9 @@ use std::time::Duration;
 use super::Serving;
 use crate::command::{Failed, FailureClass};
 use crate::effects::{End, FailedBy};
-use crate::ids::{Clocks, FailureId};
+use crate::ids::{Clocks, FailureId, SessionId, Token};
 use crate::index::{SessionIdx, Slot};
-use crate::jobs::{Ending, State};
+use crate::jobs::{Ending, Silence, State};
 use crate::policy::Timeouts;
 use crate::timers::TimerKey;
 
@@ -31,10 +34,14 @@ impl Serving<'_> {
 
     /// An attempt was started so long ago.
     pub(super) fn time_run(&mut self, now: Clocks, session: SessionIdx, slot: Slot, ago: Duration) {
-        let Some(run) = self.times_of(session, slot).run.filter(|_| self.sessions[session].tells_starts)
-        else {
+        if !self.sessions[session].tells_starts {
             return;
-        };
+        }
+        let Timeouts { run, progress, .. } = self.times_of(session, slot);
+        if let Some(within) = progress {
+            self.graph.jobs.set_silence(slot, Silence { within, since: now.steady.before(ago) });
+        }
+        let Some(run) = run else { return };
         let margin = self.graph.config.run_margin;
         #[cfg(feature = "planted-bugs")]
         let (ago, margin) = match self.graph.config.leaves_out(crate::config::PlantedBug::RunEndedEarly) {
@@ -46,21 +53,54 @@ impl Serving<'_> {
         self.graph.jobs.set_run_timed(slot, run);
     }
 
-    /// An instance has come back: what it runs since before the core began is timed as if it had started now.
+    /// An instance has come back: what it runs since before the core began is timed as if it had started now, and what it had
+    /// to say meanwhile could not be heard.
     pub(super) fn time_runs(&mut self, now: Clocks, session: SessionIdx) {
-        let jobs = &self.graph.jobs;
         let runs = self.sessions[session].held.values().filter(|held| held.started.is_some());
-        let untimed = runs.filter_map(|held| held.job).filter(|slot| jobs.timed_run(*slot).is_none());
-        let untimed: Vec<Slot> = untimed.collect();
-        untimed.into_iter().for_each(|slot| self.time_run(now, session, slot, Duration::ZERO));
+        let runs: Vec<Slot> = runs.filter_map(|held| held.job).collect();
+        for slot in runs {
+            match self.graph.jobs.timed_run(slot) {
+                None => self.time_run(now, session, slot, Duration::ZERO),
+                Some(_) => self.graph.jobs.end_silence(slot, now.steady),
+            }
+        }
+    }
+
+    pub(crate) fn on_reports(&mut self, now: Clocks, id: SessionId, tokens: &[Token]) {
+        let Some(session) = self.alive(now, id) else { return };
+        for &token in tokens {
+            if let Some((slot, _)) = self.held_by(session, token) {
+                self.graph.jobs.end_silence(slot, now.steady);
+            }
+        }
+    }
+
+    /// A process says that it lives: ends those of its attempts that have been silent for too long.
+    pub(super) fn end_silent(&mut self, now: Clocks, session: SessionIdx) {
+        let jobs = &*self.graph.jobs;
+        if jobs.silences().next().is_none() {
+            return;
+        }
+        let margin = self.graph.config.run_margin;
+        let is_over =
+            |silence: &Silence| silence.since.after(silence.within.saturating_add(margin)) <= now.steady;
+        let slots = self.sessions[session].held.values().filter_map(|held| held.job);
+        let silent = slots.filter_map(|slot| Some((slot, jobs.silence(slot).filter(is_over)?.within)));
+        for (slot, within) in silent.collect::<Vec<_>>() {
+            self.end_overrun(now, slot, FailedBy::Silent(within));
+        }
     }
 
     /// An attempt was to be over by now.
     pub(crate) fn run_time_ends(&mut self, now: Clocks, slot: Slot) {
-        let Some(run) = self.graph.jobs.timed_run(slot) else { return };
+        if let Some(run) = self.graph.jobs.timed_run(slot) {
+            self.end_overrun(now, slot, FailedBy::TimedOut(run));
+        }
+    }
+
+    fn end_overrun(&mut self, now: Clocks, slot: Slot, by: FailedBy) {
         let State::Running { session, assign, .. } = self.graph.jobs[slot].state else { return };
         let ran = self.sessions.running(session, assign);
-        let by = FailedBy::TimedOut(run);
         let failed = Failed {
             id: FailureId::default(),
             kind: Arc::from(TIMEOUT),

@@ -242,6 +242,7 @@ fn speaker(command: &Command) -> Option<SessionId> {
         Command::SetWindow { session, .. }
         | Command::Heartbeat { session, .. }
         | Command::Starts { session, .. }
+        | Command::Reports { session, .. }
         | Command::Outcomes { session, .. }
         | Command::Draining { session }
         | Command::Goodbye { session } => Some(*session),

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use mycelium_core::command::Command;
+use mycelium_core::effects::Effects;
 use mycelium_core::ids::{Clocks, JobId, SessionId, Token};
 
 use super::Driver;
@@ -20,12 +22,21 @@ pub(super) struct Reports {
 
 impl Driver {
     /// Takes what the elf of a session says of its attempts. Whatever else it says of others changes nothing.
-    pub(super) fn take_reports(&mut self, now: Clocks, reports: ReportsMessage, gathered: &mut Reports) {
+    pub(super) fn take_reports(
+        &mut self,
+        now: Clocks,
+        reports: ReportsMessage,
+        gathered: &mut Reports,
+        effects: &mut Effects,
+    ) {
         let ReportsMessage { session, stream, progress, checkpoints } = reports;
         // What came on an earlier stream is said again on the next.
         if !self.streams.is_current(session, stream) {
             return;
         }
+        let of_checkpoints = checkpoints.iter().map(|said| said.token);
+        let tokens = progress.iter().map(|(token, _)| *token).chain(of_checkpoints).collect();
+        self.core.apply(now, Command::Reports { session, tokens }, effects);
         let mut is_any = false;
         for (token, reported) in progress {
             let Some(flow) = self.core.token_flow(session, token) else { continue };

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Command, ElfOffer, NewJob, OutcomeResult, Scope, Window};
+use crate::command::{Command, ElfOffer, NewJob, OutcomeResult, Scope, StreamEnd, Window};
 use crate::effects::{Effects, End, FailedBy, Send, Verdict};
-use crate::ids::{Attachment, Clocks, SessionId, Timestamp};
+use crate::ids::{AssignNumber, Attachment, Clocks, SessionId, Timestamp};
 use crate::image::{AttemptEnd, Image};
 use crate::policy::{Policy, RetryPolicy, Timeouts};
 use crate::status::Status;
 use crate::testing::{TestEnv, after, assigned, ends, id, job, offer, stored, token};
+
+mod silence;
 
 const RUN: Duration = Duration::from_secs(4);
 /// As it is unless set otherwise.
