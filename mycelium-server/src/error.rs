@@ -77,6 +77,9 @@ pub(crate) enum Error {
         "there is no mycelium named `{0}`, and this broker makes none by itself: mycelium mycelia create {0}"
     )]
     MyceliumNotFound(String),
+    /// About one of those that a request names.
+    #[error("{error}")]
+    Named { field: String, error: CallError },
     #[error("this broker hosts {max} mycelia, and no more are allowed")]
     MyceliaFull { max: usize },
     #[error(
@@ -145,6 +148,7 @@ impl Error {
                     |(field, problem): &(String, String)| (format!("{prefix}.{field}"), problem.clone());
                 violations.iter().map(path).collect()
             }
+            Self::Named { field, error } => vec![(field.clone(), error.to_string())],
             Self::Misfit { misfit: Misfit::TaskNotFound { .. }, .. }
             | Self::Call(_)
             | Self::MyceliumNotFound(_)
@@ -217,7 +221,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::MessageTooLarge(_) => (Code::InvalidArgument, reason::MESSAGE_TOO_LARGE),
         Error::MessageUndecodable(_) => (Code::InvalidArgument, reason::MESSAGE_UNDECODABLE),
         Error::NoRandomBytes(_) => (Code::Internal, reason::INTERNAL),
-        Error::Call(error) => match error {
+        Error::Call(error) | Error::Named { error, .. } => match error {
             CallError::Refused(refusal) => refusal_code_and_reason(refusal),
             CallError::Busy => (Code::ResourceExhausted, reason::BROKER_BUSY),
             CallError::StoreUnavailable => (Code::Unavailable, reason::STORE_UNAVAILABLE),
@@ -271,7 +275,9 @@ fn refusal_code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
         Refusal::ActionNotFound(_) => (Code::NotFound, reason::ACTION_NOT_FOUND),
         Refusal::TooManyActions { .. } => (Code::ResourceExhausted, reason::ACTIONS_FULL),
         Refusal::InstanceNotFound(_) => (Code::NotFound, reason::INSTANCE_NOT_FOUND),
-        Refusal::NotRetryable(_) => (Code::FailedPrecondition, reason::JOB_NOT_RETRYABLE),
+        Refusal::NotRetryable(_) | Refusal::NotEnded(_) => {
+            (Code::FailedPrecondition, reason::JOB_NOT_RETRYABLE)
+        }
         // The handle reads the preconditions again; what stays stale it answers as busy. Other refusals to come are
         // answered so until they have a reason of their own.
         Refusal::PreconditionsStale | _ => (Code::ResourceExhausted, reason::BROKER_BUSY),

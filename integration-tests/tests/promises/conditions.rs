@@ -154,7 +154,7 @@ async fn a_condition_is_judged_without_an_elf_and_branches_join() -> anyhow::Res
     becomes(&client, &taken, JobStatus::Ready).await?;
     ensure!(jobs_of(&client, &flow, JobStatus::Skipped).await?.len() == 2, "two are listed");
     let refused = client.clone().retry_jobs(retry(&skipped.job_id)).await;
-    expect_refusal(refused, Code::FailedPrecondition, reason::JOB_NOT_RETRYABLE, &[])?;
+    expect_refusal(refused, Code::FailedPrecondition, reason::JOB_NOT_RETRYABLE, &["jobs.job_ids[0]"])?;
 
     let elf = serve(broker.url());
     becomes(&client, &joined, JobStatus::Done).await?;

@@ -197,3 +197,48 @@ async fn rules_that_are_none_are_refused_and_nothing_is_stored() -> anyhow::Resu
     }
     broker.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_not_ended_cannot_be_retried_and_a_retry_that_is_repeated_is_harmless() -> anyhow::Result<()>
+{
+    let broker = BrokerProcess::start(&[]).await?;
+    let mycelium = broker.client().await?;
+    let elf = ElfProcess::start(&broker.url(), &ElfOptions::new("reader", 2, 2)).await?;
+    let gates = tempfile::tempdir()?;
+    let flow = mycelium.flow("too soon");
+    let tasks = Tester::tasks(&flow, "reader");
+    let fails: Job<u32> = tasks.task_fail("busy", gate(gates.path(), "never"));
+    let runs: Job<u64> = tasks.task_pass(1, gate(gates.path(), "open"));
+    let waits: Job<u64> = tasks.task_add(elf_runtime::list![1u64], 0).delay(HOUR);
+    let run = flow.submit().await?;
+    ensure!(must("the end of a job", run.result(&fails)).await?.is_err());
+    until("the other to run", || async {
+        Ok((mycelium.job(runs.id()).await?.status() == JobStatus::Running).then_some(()))
+    })
+    .await?;
+    let retry = |jobs: &[JobId]| {
+        let job_ids = jobs.iter().map(|job| job.as_bytes().to_vec().into()).collect();
+        let scope = Some(v1::retry_jobs_request::Scope::Jobs(v1::JobIds { job_ids }));
+        mycelium.retry_jobs(v1::RetryJobsRequest { scope, ..v1::RetryJobsRequest::default() })
+    };
+    for unfinished in [runs.id(), waits.id()] {
+        let refused = retry(&[fails.id(), unfinished]).await.err().context("it is refused")?;
+        ensure!(refused.reason() == Some("JOB_NOT_RETRYABLE"), "{refused:?}");
+        ensure!(fields(&refused) == ["jobs.job_ids[1]"], "{refused:?}");
+    }
+    let failed = mycelium.job(fails.id()).await?;
+    ensure!((failed.status(), failed.attempt) == (JobStatus::Failed, 1), "nothing has come back: {failed:?}");
+
+    // Delayed by a pause, so that it is unfinished when the request comes again.
+    let target = Some(v1::PauseTarget { kind: Some(v1::pause_target::Kind::All(true)) });
+    mycelium.pause(v1::PauseRequest { target, by: "ada".to_owned(), ..v1::PauseRequest::default() }).await?;
+    ensure!(retry(&[fails.id()]).await?.jobs_retried == 1);
+    ensure!(retry(&[fails.id()]).await?.jobs_retried == 0, "repeated, it changes nothing");
+    ensure!(mycelium.job(fails.id()).await?.status() == JobStatus::Ready);
+    std::fs::write(gate(gates.path(), "open"), "")?;
+    ensure!(must("the end of a job", run.result(&runs)).await?? == 1);
+    let done = retry(&[runs.id()]).await.err().context("it is refused")?;
+    ensure!(fields(&done) == ["jobs.job_ids[0]"], "{done:?}");
+    elf.stop().await?;
+    broker.stop().await
+}

@@ -81,7 +81,7 @@ fn hint(refusal: &str) -> Option<&'static str> {
         reason::JOB_NOT_FOUND => Some("see: mycelium jobs"),
         reason::ELF_NOT_FOUND => Some("see: mycelium elves"),
         reason::FAILURE_NOT_FOUND => Some("see: mycelium failures"),
-        reason::JOB_NOT_RETRYABLE => Some("only jobs that ended without a result can be retried"),
+        reason::JOB_NOT_RETRYABLE => Some("only jobs that have ended without a result can be retried"),
         _ => None,
     }
 }

@@ -463,6 +463,9 @@ pub enum Refusal {
     /// The job is done or was skipped, so there is nothing to retry.
     #[error("job {0} cannot be retried: it is done or was skipped")]
     NotRetryable(JobId),
+    /// The job is unfinished, so there is nothing to retry.
+    #[error("job {0} cannot be retried: it has not ended")]
+    NotEnded(JobId),
     /// The flow is being deleted. Once that is done, its id is free again.
     #[error("flow {0} is being deleted")]
     FlowDeleting(FlowId),

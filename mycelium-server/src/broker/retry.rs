@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use mycelium_core::Core;
 use mycelium_core::command::{ActionStep, Command, Preconditions, Retry, RevivableJob, Scope};
 use mycelium_core::effects::{Refusal, Reply};
 use mycelium_core::ids::{Commit, FlowId, JobId, PolicyId, RequestId};
@@ -117,10 +118,7 @@ impl Handle {
         for _ in 0..TRIES_MAX {
             let as_of = self.commit();
             let asked = Arc::clone(&roots);
-            let unfinished = self.query(move |core, _| {
-                asked.jobs().iter().copied().filter(|job| core.job(*job).is_some()).collect()
-            });
-            let unfinished: HashSet<JobId> = unfinished.await?;
+            let unfinished = self.query(move |core, _| asked.unfinished(core)).await??;
             let (mut retry, is_cut_short) =
                 gather(&**self.store(), as_of, &roots, &unfinished, dependents_max).await?;
             self.declared_policies(&mut retry);
@@ -191,6 +189,18 @@ impl Roots {
         match self {
             Self::Named(jobs) | Self::Found(jobs) => jobs,
             Self::LeftIn(_) => &[],
+        }
+    }
+
+    /// Those that are unfinished.
+    ///
+    /// # Errors
+    /// If one was named that has never ended. Whoever asks again after the answer was lost has brought it back before.
+    fn unfinished(&self, core: &Core) -> Result<HashSet<JobId>, Refusal> {
+        let never_ended = self.jobs().iter().find(|job| core.has_never_ended(**job));
+        match (self, never_ended) {
+            (Self::Named(_), Some(job)) => Err(Refusal::NotEnded(*job)),
+            _ => Ok(self.jobs().iter().copied().filter(|job| core.job(*job).is_some()).collect()),
         }
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use mycelium_core::command::Scope;
+use mycelium_core::effects::Refusal;
 use mycelium_core::ids::FlowId;
 use mycelium_proto::v1;
 
 use super::convert;
-use crate::broker::Handle;
+use crate::broker::{CallError, Handle};
 use crate::documents::policy::{self, BadPolicy};
 use crate::error::Error;
 
@@ -42,7 +43,17 @@ pub(super) async fn retry_jobs(
     };
     let retry = request.retry.as_ref().map(policy::retry).transpose();
     let retry = retry.map_err(|BadPolicy { field, problem }| Error::field(field, problem))?;
-    let done = handle.retry(scope, retry.unwrap_or_default()).await?;
+    let done = handle.retry(scope, retry.unwrap_or_default()).await;
+    let done = done.map_err(|error| match (&error, &request.scope) {
+        (
+            CallError::Refused(Refusal::NotRetryable(job) | Refusal::NotEnded(job)),
+            Some(Asked::Jobs(named)),
+        ) => match named.job_ids.iter().position(|id| **id == *job.as_bytes()) {
+            Some(index) => Error::Named { field: format!("jobs.job_ids[{index}]"), error },
+            None => Error::Call(error),
+        },
+        _ => Error::Call(error),
+    })?;
     Ok(v1::RetryJobsResponse {
         jobs_retried: done.retried,
         dependents_revived: done.revived,

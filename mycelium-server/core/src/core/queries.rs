@@ -89,6 +89,12 @@ impl Core {
         Some(self.view(&self.jobs[self.jobs.find(&id)?]))
     }
 
+    /// Whether the job is unfinished and was never brought back, as far as is known: so that there is nothing to repeat in
+    /// bringing it back. Of a job with attempts that were over when the core began this is not known.
+    pub fn has_never_ended(&self, id: JobId) -> bool {
+        self.jobs.find(&id).is_some_and(|slot| !self.jobs.has_come_back(slot))
+    }
+
     /// The policy of its own that the job has, if it is unfinished and has one.
     pub fn policy(&self, id: JobId) -> Option<&Policy> {
         self.jobs.policy(&self.jobs[self.jobs.find(&id)?])

@@ -1,6 +1,6 @@
-//! Jobs that wait for a moment, and those that were tried in vain.
+//! Jobs that wait for a moment, those that were tried in vain, and those that ended and came back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Jobs;
 use crate::effects::FailedAttempt;
@@ -15,6 +15,8 @@ pub(super) struct Delays {
     failed: BTreeMap<Slot, (u32, u32)>,
     /// Before which moment each does not stand in its queue.
     not_before: BTreeMap<Slot, Timestamp>,
+    /// Those that have been brought back, or may have been, before the core began.
+    come_back: BTreeSet<Slot>,
 }
 
 impl Delays {
@@ -26,10 +28,11 @@ impl Delays {
     pub(super) fn forget(&mut self, slot: Slot) {
         self.failed.remove(&slot);
         self.not_before.remove(&slot);
+        self.come_back.remove(&slot);
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.failed.keys().chain(self.not_before.keys()).copied()
+        self.failed.keys().chain(self.not_before.keys()).chain(&self.come_back).copied()
     }
 }
 
@@ -38,6 +41,16 @@ impl Jobs {
     pub(crate) fn tries(&self, slot: Slot) -> Tries {
         let (failed, failed_max) = self.delays.failed.get(&slot).copied().unwrap_or_default();
         Tries { failed, failed_max, not_before: self.delays.not_before.get(&slot).copied() }
+    }
+
+    /// A job has been brought back, or may have been.
+    pub(super) fn set_come_back(&mut self, slot: Slot) {
+        self.delays.come_back.insert(slot);
+    }
+
+    /// Whether a job has been brought back, or may have been.
+    pub(crate) fn has_come_back(&self, slot: Slot) -> bool {
+        self.delays.come_back.contains(&slot)
     }
 
     /// Takes in what the store has of a job.

@@ -31,6 +31,9 @@ impl Jobs {
         if created.is_some() {
             self.begin_total(slot);
         }
+        if revived.is_some() {
+            self.set_come_back(slot);
+        }
         let (before, to_store, now) = (None, ToStore::Record, Now::Live(slot));
         self.touched.push(Touched { id, flow, before, created, revived, waits_for, to_store, now });
         slot
@@ -39,6 +42,9 @@ impl Jobs {
     /// Takes in a job as the store has it, to be linked and then [entered](Self::enter_new).
     pub(crate) fn restore(&mut self, job: Job, attempts: Vec<PastAttempt>, beside: Vec<JobId>) -> Slot {
         let slot = self.slab.insert(job);
+        if !attempts.is_empty() {
+            self.set_come_back(slot);
+        }
         self.attempts.insert(slot, attempts);
         self.losses.push(slot, beside);
         slot
