@@ -14,7 +14,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 /// How long an answer may take.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(10);
 /// By how much the broker may grow at its highest, in KiB: one evaluation on each core, and some room.
 const GROWTH_KIB_MAX: u64 = 400 * 1024;
 

@@ -176,13 +176,17 @@ async fn the_broker_ends_what_is_silent_for_too_long_behind_an_elf_that_does_not
     let start = |token: &v1::Token| v1::Start { token: Some(token.clone()), ..v1::Start::default() };
     let began = Instant::now();
     elf.tell_starts(vec![start(silent), start(reports)]).await?;
-    let ended = until("the silent one to end", || async {
-        say(&mut elf, vec![said(reports, 0.5, "on its way")]).await?;
-        elf.beat(tokens.clone()).await?;
-        let job = wire::get_job(&client, &silent.job_id).await?;
-        Ok((job.status() == JobStatus::Failed).then_some(job))
-    })
-    .await?;
+    let beats = async {
+        loop {
+            say(&mut elf, vec![said(reports, 0.5, "on its way")]).await?;
+            elf.beat(tokens.clone()).await?;
+            let job = wire::get_job(&client, &silent.job_id).await?;
+            if job.status() == JobStatus::Failed {
+                return anyhow::Ok(job);
+            }
+        }
+    };
+    let ended = must("the silent one to end", beats).await??;
     ensure!(began.elapsed() >= WITHIN + MARGIN, "early: {:?}", began.elapsed());
     let request = v1::GetFailureRequest { failure_id: ended.failure_id, ..v1::GetFailureRequest::default() };
     let failure = client.get_failure(request).await?.into_inner().failure;
