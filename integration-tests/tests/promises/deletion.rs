@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use elf_runtime::{Error, FlowId, Job, Mycelium, Run, TaskError, machine_elf};
+use elf_runtime::{Error, FlowId, Job, Mycelium, RetryPolicy, Run, TaskError, machine_elf};
 use integration_tests::{BrokerProcess, Worker, jobs_of, must, until};
 use mycelium_proto::v1::{self, FlowFate, get_flow_request};
 use mycelium_proto::{limits, reason};
@@ -112,6 +112,45 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Error>, reason: &str) -> anyhow
     let error = answer.err().context("it is not refused")?;
     ensure!(error.reason() == Some(reason), "{error}");
     Ok(())
+}
+
+/// The failures that are kept, each with how often it was seen, and the jobs of the occurrences that are left.
+async fn failures(mycelium: &Mycelium) -> anyhow::Result<Vec<(u64, Vec<Bytes>)>> {
+    let mut kept = Vec::new();
+    for group in mycelium.list_failures(v1::ListFailuresRequest::default()).await?.failures {
+        let request = v1::GetFailureRequest { failure_id: group.failure_id, ..Default::default() };
+        let occurrences = mycelium.get_failure(request).await?.occurrences;
+        kept.push((group.occurrences, occurrences.into_iter().map(|occurrence| occurrence.job_id).collect()));
+    }
+    Ok(kept)
+}
+
+/// A flow with a job that fails, at each of two attempts.
+async fn failed(mycelium: &Mycelium) -> anyhow::Result<(FlowId, Bytes)> {
+    let flow = mycelium.flow("fails");
+    let policy = RetryPolicy::new().attempts(2).first(Duration::from_millis(1));
+    let job = Press::tasks(&flow, "press").task_measure("").retry(policy);
+    let run = flow.submit().await?;
+    must("the end of the flow", run.wait()).await??;
+    Ok((run.flow_id(), bytes(job.id().as_bytes())))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_go_with_the_last_job_that_had_them() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let mycelium = &world.mycelium;
+    let (first, _) = failed(mycelium).await?;
+    let (second, job) = failed(mycelium).await?;
+    ensure!(failures(mycelium).await?.iter().map(|(seen, jobs)| (*seen, jobs.len())).eq([(4, 4)]));
+    delete(mycelium, &[first], false).await?;
+    until_gone(mycelium, first).await?;
+    ensure!(failures(mycelium).await? == [(4, vec![job.clone(), job])], "those of the other stay");
+    delete(mycelium, &[second], false).await?;
+    until_gone(mycelium, second).await?;
+    until("the failure to go", || async { Ok(failures(mycelium).await?.is_empty().then_some(())) }).await?;
+    let (_, job) = failed(mycelium).await?;
+    ensure!(failures(mycelium).await? == [(2, vec![job.clone(), job])], "it is counted anew");
+    world.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -307,4 +346,20 @@ async fn the_command_line_deletes_and_pins() -> anyhow::Result<()> {
     ensure!(deleted.contains("\"WHOLE\""), "{deleted}");
     until_gone(&world.mycelium, run.flow_id()).await?;
     world.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_larger_than_it_should_be_is_told_of_and_another_is_not() -> anyhow::Result<()> {
+    const WARNING: &str = "the store is larger than it should be";
+    let warned = BrokerProcess::start(&["--store-size-alarm", "1"]).await?;
+    let silent = BrokerProcess::start(&["--store-size-alarm", "1TiB"]).await?;
+    until("the warning", || async {
+        let log = warned.log()?;
+        Ok(log.lines().any(|line| line.contains(WARNING) && line.contains("alarm=1")).then_some(()))
+    })
+    .await?;
+    warned.stop().await?;
+    silent.client().await?;
+    ensure!(!silent.log()?.contains(WARNING));
+    silent.stop().await
 }

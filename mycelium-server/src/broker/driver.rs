@@ -408,9 +408,7 @@ impl Driver {
         let mut built = batch::build(effects, counters, &bodies, elves, revisions)
             .map_err(|mismatch| Setback::Defect(Defect::of("a batch for the store", &mismatch)))?;
         for aside in &mut asides {
-            built.batch.blob_uses_begun.append(&mut aside.blob_uses_begun);
-            built.batch.blob_uses_ended.append(&mut aside.blob_uses_ended);
-            built.batch.erased.append(&mut aside.erased);
+            aside.beside.add_to(&mut built.batch);
         }
         built.batch.checkpoints.extend(checkpoints.into_values());
         self.checkpointed.settle(&mut built.batch);

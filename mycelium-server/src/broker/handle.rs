@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch}
 use super::board::Board;
 use super::checkpoints::Checkpointed;
 use super::limits::{Limits, Party, Peer};
-use super::message::{Aside, Body, CallError, HelloMessage, Message, ReportsMessage, StreamId};
+use super::message::{Aside, Beside, Body, CallError, HelloMessage, Message, ReportsMessage, StreamId};
 use super::processes::Processes;
 use super::progress::Progress;
 use super::registry::Registry;
@@ -26,7 +26,7 @@ use crate::defect::{self, Defect};
 use crate::fair::Turn;
 use crate::logs::Logs;
 use crate::spawn::TaskGroup;
-use crate::store::{BlobUse, Erased, Storage};
+use crate::store::{BlobUse, Storage};
 
 /// How long the tasks of a mycelium that stops may take to end. They have been told before.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
@@ -328,19 +328,15 @@ impl Handle {
         if begun.is_empty() && ended.is_empty() {
             return Ok(());
         }
-        self.put_aside(begun, ended, Vec::new()).await
+        let beside = Beside { blob_uses_begun: begun, blob_uses_ended: ended, ..Beside::default() };
+        self.put_aside(beside).await
     }
 
     /// Stores what comes beside what the core does, and waits until that is durable. Waits for room: what is computed already
     /// is not thrown away because others are busy too.
-    pub(super) async fn put_aside(
-        &self,
-        blob_uses_begun: Vec<BlobUse>,
-        blob_uses_ended: Vec<BlobUse>,
-        erased: Vec<Erased>,
-    ) -> Result<(), CallError> {
+    pub(super) async fn put_aside(&self, beside: Beside) -> Result<(), CallError> {
         let (reply, answer) = oneshot::channel();
-        let message = Message::Aside(Aside { blob_uses_begun, blob_uses_ended, erased, reply });
+        let message = Message::Aside(Aside { beside, reply });
         self.inner.inbox.send(message).await.map_err(|_closed| CallError::Stopping)?;
         answer.await.map_err(|_dropped| self.why_dropped(CallError::StoreUnavailable))
     }

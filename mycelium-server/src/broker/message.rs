@@ -10,7 +10,7 @@ use bytes::Bytes;
 use mycelium_core::Core;
 use mycelium_core::command::{Command, EvaluationResult, Failed, Hello, OutcomeResult};
 use mycelium_core::effects::{Assignment, Refusal, Reply, Verdict};
-use mycelium_core::ids::{AssignNumber, Attachment, Commit, FailureId, RequestId, SessionId, Token};
+use mycelium_core::ids::{AssignNumber, Attachment, Commit, FailureId, JobId, RequestId, SessionId, Token};
 use tokio::sync::{SetOnce, mpsc, oneshot};
 
 use super::confirming::Confirming;
@@ -20,7 +20,7 @@ use crate::blobs::BlobError;
 use crate::defect::Defect;
 use crate::documents::Undecodable;
 use crate::spawn::Unfinished;
-use crate::store::{self, BlobDigest, BlobUse, ElfRecord, Erased, RevisionRecord};
+use crate::store::{self, Batch, BlobDigest, BlobUse, ElfRecord, Erased, RevisionRecord};
 
 pub(crate) use reports::{CheckpointAnswer, CheckpointSaid, CheckpointVerdict, Reported, ReportsMessage};
 
@@ -57,11 +57,39 @@ pub(crate) enum Message {
 }
 
 /// What is stored beside what the core does: uses of blobs that begin and end beside those that come and go with jobs, and
-/// jobs that are deleted.
-pub(crate) struct Aside {
+/// what is deleted.
+#[derive(Default)]
+pub(crate) struct Beside {
     pub(crate) blob_uses_begun: Vec<BlobUse>,
     pub(crate) blob_uses_ended: Vec<BlobUse>,
     pub(crate) erased: Vec<Erased>,
+    /// As failure, job and number.
+    pub(crate) occurrences_removed: Vec<(FailureId, JobId, u64)>,
+    /// With how often they were seen.
+    pub(crate) failures_removed: Vec<(FailureId, u64)>,
+}
+
+impl Beside {
+    fn weight(&self) -> usize {
+        let Self { blob_uses_begun, blob_uses_ended, erased, occurrences_removed, failures_removed } = self;
+        let small = blob_uses_begun.len() + blob_uses_ended.len() + occurrences_removed.len();
+        1 + erased.len() + failures_removed.len() + small / 8
+    }
+
+    /// Adds it to a batch.
+    pub(super) fn add_to(&mut self, batch: &mut Batch) {
+        let Self { blob_uses_begun, blob_uses_ended, erased, occurrences_removed, failures_removed } = self;
+        batch.blob_uses_begun.append(blob_uses_begun);
+        batch.blob_uses_ended.append(blob_uses_ended);
+        batch.erased.append(erased);
+        batch.occurrences_removed.append(occurrences_removed);
+        batch.failures_removed.append(failures_removed);
+    }
+}
+
+/// Something beside, and who waits for it.
+pub(crate) struct Aside {
+    pub(crate) beside: Beside,
     /// Told once it is durable; dropped if that failed.
     pub(crate) reply: oneshot::Sender<()>,
 }
@@ -269,7 +297,7 @@ impl Message {
                 elves.chain(revisions).sum()
             }
             Self::Aside(aside) => {
-                let stubs = aside.erased.iter().filter_map(|erased| erased.stub.as_ref());
+                let stubs = aside.beside.erased.iter().filter_map(|erased| erased.stub.as_ref());
                 stubs.map(|stub| stub.body.len()).sum()
             }
             Self::Reports(ReportsMessage { checkpoints, .. }) => {
@@ -287,9 +315,7 @@ impl Message {
             | Self::FromStream { command, .. }
             | Self::Evaluated { command, .. } => 1 + command_weight(command),
             Self::Hello(hello) => 1 + hello.hello.held.len(),
-            Self::Aside(Aside { blob_uses_begun, blob_uses_ended, erased, .. }) => {
-                1 + erased.len() + (blob_uses_begun.len() + blob_uses_ended.len()) / 8
-            }
+            Self::Aside(aside) => aside.beside.weight(),
             Self::Reports(reports) => 1 + reports.progress.len() / 8 + reports.checkpoints.len(),
             Self::Query(_) | Self::Watch(_) | Self::Stop => 1,
         }

@@ -523,6 +523,14 @@ impl Reads for FaultyStore {
         self.passing(of.len(), |inner| inner.occurrences_of(of))
     }
 
+    fn occurrences_in<'a>(
+        &'a self,
+        of: &'a [(FailureId, JobId)],
+        limit: usize,
+    ) -> Answer<'a, Vec<(FailureId, JobId, u64)>> {
+        self.passing(of.len(), |inner| inner.occurrences_in(of, limit))
+    }
+
     fn list_occurrences(
         &self,
         id: FailureId,

@@ -45,7 +45,7 @@ impl Knowledge {
         if !batch.elves.is_empty() || !batch.revisions.is_empty() {
             read_elves(store, batch, &mut known).await?;
         }
-        if !batch.failures.is_empty() {
+        if !batch.failures.is_empty() || !batch.failures_removed.is_empty() {
             self.count_failures(store, batch, &mut known).await?;
         }
         batch.known = known;
@@ -55,10 +55,12 @@ impl Knowledge {
     async fn count_failures(
         &mut self,
         store: &dyn Reads,
-        batch: &Batch,
+        batch: &mut Batch,
         known: &mut Known,
     ) -> Result<(), Error> {
-        let ids: BTreeSet<FailureId> = batch.failures.iter().map(|failure| failure.id).collect();
+        let removed = batch.failures_removed.iter().map(|(id, _)| *id);
+        let ids: BTreeSet<FailureId> =
+            batch.failures.iter().map(|failure| failure.id).chain(removed).collect();
         let mut asked = Vec::new();
         for id in ids {
             match self.failures.get(id) {
@@ -74,6 +76,15 @@ impl Knowledge {
         for failure in &batch.failures {
             let seen = failure.counted_on(counted.get(&failure.id).copied());
             counted.insert(failure.id, seen);
+        }
+        // Those that are seen again stay.
+        let is_as_it_was = |id: &FailureId, occurrences: u64| {
+            counted.get(id).is_some_and(|seen| seen.occurrences == occurrences)
+        };
+        batch.failures_removed.retain(|(id, occurrences)| is_as_it_was(id, *occurrences));
+        for (id, _) in &batch.failures_removed {
+            counted.remove(id);
+            self.failures.forget(*id);
         }
         counted.into_iter().for_each(|(id, seen)| self.failures.put(id, seen));
         Ok(())
@@ -142,6 +153,11 @@ struct Recent {
 impl Recent {
     fn get(&self, id: FailureId) -> Option<Seen> {
         self.newer.get(&id).or_else(|| self.older.get(&id)).copied()
+    }
+
+    fn forget(&mut self, id: FailureId) {
+        self.newer.remove(&id);
+        self.older.remove(&id);
     }
 
     fn put(&mut self, id: FailureId, seen: Seen) {

@@ -260,6 +260,20 @@ impl Reads for MemoryStore {
         })
     }
 
+    fn occurrences_in<'a>(
+        &'a self,
+        of: &'a [(FailureId, JobId)],
+        limit: usize,
+    ) -> Answer<'a, Vec<(FailureId, JobId, u64)>> {
+        let tables = self.read();
+        let numbers = of.iter().flat_map(|(failure, job)| {
+            let all = tables.occurrences.range((*failure, 0)..=(*failure, u64::MAX));
+            let in_job = all.filter(|(_, occurrence)| occurrence.job == *job);
+            in_job.map(|((_, number), _)| (*failure, *job, *number))
+        });
+        Answer::ready(Ok(numbers.take(limit).collect()))
+    }
+
     fn list_occurrences(
         &self,
         id: FailureId,
@@ -406,6 +420,13 @@ impl Tables {
             self.flows.remove(&flow.id);
         }
         batch.erased.iter().for_each(|erased| self.erase(erased));
+        for (failure, job, number) in &batch.occurrences_removed {
+            self.occurrences.remove(&(*failure, *number));
+            self.occurrences_of.remove(&(*failure, *job));
+        }
+        for (failure, _) in &batch.failures_removed {
+            self.failures.remove(failure);
+        }
         batch.failures.iter().for_each(|failure| self.see_failure(failure));
         for elf in &batch.elves {
             let first_seen = self.elves.get(&elf.name).map_or(elf.first_seen, |known| known.first_seen);

@@ -227,8 +227,16 @@ pub trait Reads: Send + Sync + fmt::Debug {
         of: &'a [(FailureId, JobId)],
     ) -> Answer<'a, Vec<Option<OccurrenceRecord>>>;
 
+    /// The numbers of the occurrences of failures in jobs, in no order; at most `limit`. Of those that earlier versions have
+    /// stored the latest alone, if a key leads to it.
+    fn occurrences_in<'a>(
+        &'a self,
+        of: &'a [(FailureId, JobId)],
+        limit: usize,
+    ) -> Answer<'a, Vec<(FailureId, JobId, u64)>>;
+
     /// Occurrences of a failure, last first, beginning after the one numbered `after`; at most `limit`. The number is
-    /// the occurrence's own, from 1, in the order they were recorded.
+    /// the occurrence's own, from 1, in the order they were recorded. Those in jobs that were deleted are missing.
     fn list_occurrences(
         &self,
         id: FailureId,

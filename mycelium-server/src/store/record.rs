@@ -35,6 +35,12 @@ pub struct Batch {
     /// Finished jobs to remove, each once, and none that is among `jobs`. These, and [`Records::flows_removed`], may be gone
     /// although the rest of the batch was not stored.
     pub erased: Vec<Erased>,
+    /// Occurrences of failures to remove, as failure, job and number. They, and the failures, may be gone although the rest of
+    /// the batch was not stored.
+    pub occurrences_removed: Vec<(FailureId, JobId, u64)>,
+    /// Failures to remove of which no occurrence is left, with how often they were seen: those that were seen more often since
+    /// stay.
+    pub failures_removed: Vec<(FailureId, u64)>,
     /// What attempts have left for those that come after them: each job once, in place of what was there of it.
     pub checkpoints: Vec<CheckpointRecord>,
     /// Jobs of which no checkpoint is kept any more, none of them among those.
@@ -258,7 +264,7 @@ pub(crate) fn split_outputs(finished: &FinishedJob<Encoded>) -> (FinishedRecord,
 }
 
 /// A finished job that is deleted: its records go, and its entries in every list. What leads from it to others stays until
-/// they are deleted too, and so do occurrences of failures in it.
+/// they are deleted too. Occurrences of failures in it are removed before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Erased {
     /// What it is.

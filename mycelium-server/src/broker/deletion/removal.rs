@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use mycelium_core::ids::{FinishNumber, FlowId, JobId};
+use mycelium_core::ids::{FailureId, FinishNumber, FlowId, JobId};
 use mycelium_core::status::FinalStatus;
 
 use super::super::handle::Handle;
-use super::super::message::CallError;
+use super::super::message::{Beside, CallError};
+use super::failures::remove_occurrences;
 use crate::documents::{Outputs, Spec};
 use crate::store::{
     BlobDigest, BlobRole, BlobUse, Edges, Erased, FinishedQuery, FinishedRecord, Reads, SpecRecord, isolate,
@@ -29,29 +30,35 @@ struct Step {
 }
 
 /// What was removed of a flow.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Removed {
     pub(super) jobs: u64,
     pub(super) blob_uses: u64,
+    /// Failures of which occurrences were.
+    pub(super) failures: BTreeSet<FailureId>,
 }
 
 /// Removes all jobs of a flow, or what is not to stay of them in a stub. While one step is stored, the next is read.
 pub(super) async fn remove_jobs(handle: &Handle, flow: FlowId, to_stub: bool) -> Result<Removed, CallError> {
     let mut removed = Removed::default();
-    let mut step = Some(read_step(handle, flow, None, to_stub).await?);
+    let mut step = Some(read_step(handle, flow, None, to_stub, &mut removed.failures).await?);
     while let Some(Step { erased, uses, next }) = step {
         removed.jobs += erased.len() as u64;
         removed.blob_uses += uses.len() as u64;
         let erasing = async {
             match erased.is_empty() {
                 true => Ok(()),
-                false => handle.put_aside(Vec::new(), uses, erased).await,
+                false => {
+                    handle.put_aside(Beside { blob_uses_ended: uses, erased, ..Beside::default() }).await
+                }
             }
         };
         let reading = async {
             match next {
                 None => Ok(None),
-                Some(next) => read_step(handle, flow, Some(next), to_stub).await.map(Some),
+                Some(next) => {
+                    read_step(handle, flow, Some(next), to_stub, &mut removed.failures).await.map(Some)
+                }
             }
         };
         let (erased, read) = futures::join!(erasing, reading);
@@ -66,12 +73,17 @@ async fn read_step(
     flow: FlowId,
     after: Option<FinishNumber>,
     to_stub: bool,
+    failures: &mut BTreeSet<FailureId>,
 ) -> Result<Step, CallError> {
     let store = &**handle.store();
     let query = FinishedQuery { flow: Some(flow), after, limit: JOBS_AT_ONCE, ..FinishedQuery::default() };
     let page = store.list_finished(&query).await?;
     for what in &page.damaged {
         tracing::error!(%flow, what, "a damaged record stays when its flow is deleted");
+    }
+    if !to_stub {
+        // Before the jobs, which lead to them.
+        failures.extend(remove_occurrences(handle, &page.jobs).await?);
     }
     let mut uses = BTreeSet::new();
     let outputs = read_outputs(store, &page.jobs, &mut uses).await?;

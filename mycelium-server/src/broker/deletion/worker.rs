@@ -9,7 +9,8 @@ use mycelium_core::image::{DeletionRecord, DeletionStage, FlowRecord};
 use tokio_util::sync::CancellationToken;
 
 use super::super::handle::Handle;
-use super::super::message::CallError;
+use super::super::message::{Beside, CallError};
+use super::failures::remove_failures;
 use super::removal::{Removed, remove_jobs};
 use super::uses::{is_of_one, judge};
 use super::{FLOWS_AT_ONCE, Fate};
@@ -61,6 +62,7 @@ async fn work_off(handle: &Handle, stop: &CancellationToken) -> Result<(), CallE
         let of_group = work_off_group(handle, stop, group).await?;
         removed.jobs += of_group.jobs;
         removed.blob_uses += of_group.blob_uses;
+        remove_failures(handle, of_group.failures).await?;
     }
     if removed.blob_uses > 0 {
         handle.look_for_unused_blobs();
@@ -68,7 +70,7 @@ async fn work_off(handle: &Handle, stop: &CancellationToken) -> Result<(), CallE
     if removed.jobs > 0 && !stop.is_cancelled() {
         handle.store().reclaim().await?;
         // What was merged goes once something was stored after that.
-        handle.put_aside(Vec::new(), Vec::new(), Vec::new()).await?;
+        handle.put_aside(Beside::default()).await?;
         handle.store().reclaim().await?;
     }
     Ok(())
@@ -140,6 +142,7 @@ async fn work_off_group(
         let of_flow = remove_jobs(handle, flow.id, *stage == DeletionStage::Stubbing).await?;
         removed.jobs += of_flow.jobs;
         removed.blob_uses += of_flow.blob_uses;
+        removed.failures.extend(of_flow.failures);
     }
     let going = stages.iter().filter(|(_, stage)| **stage == DeletionStage::Removing);
     remove_submissions(handle, &going.map(|(flow, _)| *flow).collect()).await?;

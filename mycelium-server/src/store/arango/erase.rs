@@ -9,7 +9,7 @@ use super::documents::records::label_keys;
 use super::documents::text::Text;
 use super::statements::{ERASE, STUB, Statement};
 use crate::store::{Batch, Error};
-use mycelium_core::ids::{FlowId, JobId};
+use mycelium_core::ids::{FailureId, FlowId, JobId};
 
 #[derive(Serialize)]
 struct Erase {
@@ -18,6 +18,17 @@ struct Erase {
     flows: Vec<Text<FlowId>>,
     /// What leads to the flows.
     records: Vec<String>,
+    /// The keys of occurrences.
+    occurrences: Vec<String>,
+    failures: Vec<Over>,
+}
+
+/// A failure of which no occurrence is left.
+#[derive(Serialize)]
+struct Over {
+    key: Text<FailureId>,
+    /// How often it was seen.
+    n: u64,
 }
 
 #[derive(Serialize)]
@@ -26,24 +37,31 @@ struct Stub<'a> {
     stubs: Vec<StubUpdate<'a>>,
 }
 
-/// Removes what a batch deletes. May be done twice.
+/// Removes what a batch deletes, and says whether that was anything. May be done twice.
 ///
 /// # Errors
 /// [`Error::Fenced`] if the mycelium is no longer that of `epoch`; [`Error::Unavailable`], not certain of anything.
-pub(super) async fn erase(database: &Database, epoch: u64, batch: &Batch) -> Result<(), Error> {
+pub(super) async fn erase(database: &Database, epoch: u64, batch: &Batch) -> Result<bool, Error> {
     let stubs: Vec<StubUpdate<'_>> = batch.erased.iter().filter_map(StubUpdate::of).collect();
-    if !stubs.is_empty() {
+    let are_stubs = !stubs.is_empty();
+    if are_stubs {
         run(database, epoch, &STUB, &Stub { epoch, stubs }).await?;
     }
     let whole = batch.erased.iter().filter(|erased| erased.stub.is_none());
     let jobs: Vec<Text<JobId>> = whole.map(|erased| Text(erased.head.id)).collect();
     let removed = &batch.records.flows_removed;
-    if jobs.is_empty() && removed.is_empty() {
-        return Ok(());
+    let occurrences = &batch.occurrences_removed;
+    let occurrences: Vec<String> =
+        occurrences.iter().map(|(failure, _, number)| format!("{failure}.{number}")).collect();
+    let failures = batch.failures_removed.iter();
+    let failures: Vec<Over> = failures.map(|(failure, n)| Over { key: Text(*failure), n: *n }).collect();
+    if jobs.is_empty() && removed.is_empty() && occurrences.is_empty() && failures.is_empty() {
+        return Ok(are_stubs);
     }
     let flows = removed.iter().map(|flow| Text(flow.id)).collect();
     let records = removed.iter().flat_map(label_keys).collect();
-    run(database, epoch, &ERASE, &Erase { epoch, jobs, flows, records }).await
+    run(database, epoch, &ERASE, &Erase { epoch, jobs, flows, records, occurrences, failures }).await?;
+    Ok(true)
 }
 
 async fn run(

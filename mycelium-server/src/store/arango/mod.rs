@@ -139,11 +139,7 @@ impl ArangoStore {
             return Err(Error::OutOfOrder { last: Commit(newest), given: commit });
         }
         // Of what is removed nobody knows any more that it was there.
-        let mut may_be_stored = false;
-        if !batch.erased.is_empty() || !batch.records.flows_removed.is_empty() {
-            erase::erase(&self.log, epoch, batch).await?;
-            may_be_stored = true;
-        }
+        let mut may_be_stored = erase::erase(&self.log, epoch, batch).await?;
         let until = Instant::now() + COMMIT_PATIENCE;
         loop {
             match self.log.run_over::<bool>(&COMMIT, &variables, batch.revisions.len()).await {

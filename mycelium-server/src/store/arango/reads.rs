@@ -16,16 +16,17 @@ use super::documents::elves::{ElfDocument, RevisionDocument, revision_key};
 use super::documents::failures::{FailureDocument, OccurrenceDocument};
 use super::documents::flows::FlowDocument;
 use super::documents::jobs::JobDocument;
-use super::documents::key;
 use super::documents::records::{
     CHECKPOINT, CheckpointDocument, SUBMISSION, SubmissionDocument, USE, record_key, use_key, use_of_key,
 };
 use super::documents::row::Row;
+use super::documents::text::Text;
 use super::documents::values::{StoredResult, read_outputs};
+use super::documents::{count, key};
 use super::statements::{
     BLOB_USES, CHECKPOINTS, CHECKPOINTS_LISTED, DEPENDENTS, ELVES, ELVES_LISTED, FAILURES, FAILURES_LISTED,
-    FINISHED, FLOWS, OCCURRENCES_LISTED, OCCURRENCES_OF, OUTLINES, OUTPUTS, REVISIONS, REVISIONS_LISTED,
-    SPECS, SUBMISSIONS, SUBMISSIONS_LISTED, Statement, UNFINISHED,
+    FINISHED, FLOWS, OCCURRENCES_IN, OCCURRENCES_LISTED, OCCURRENCES_OF, OUTLINES, OUTPUTS, REVISIONS,
+    REVISIONS_LISTED, SPECS, SUBMISSIONS, SUBMISSIONS_LISTED, Statement, UNFINISHED,
 };
 use crate::store::{
     Answer, BlobDigest, BlobUse, CheckpointRecord, Edge, ElfRecord, Error, FailureCursor, FailureRecord,
@@ -373,6 +374,31 @@ impl Reads for ArangoStore {
             let rows = self.read::<Option<Row>>(&OCCURRENCES_OF, &variables).await?;
             let record = |row: &Option<Row>| row.as_ref().map(|row| Ok(occurrence(row)?.1)).transpose();
             rows.iter().map(record).collect()
+        })
+    }
+
+    fn occurrences_in<'a>(
+        &'a self,
+        of: &'a [(FailureId, JobId)],
+        limit: usize,
+    ) -> Answer<'a, Vec<(FailureId, JobId, u64)>> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            failure: Text<FailureId>,
+            job: Text<JobId>,
+            #[serde(with = "count")]
+            number: u64,
+        }
+        if of.is_empty() {
+            return Answer::ready(Ok(Vec::new()));
+        }
+        let pairs = of
+            .iter()
+            .map(|(failure, job)| json!({ "job": format!("Jobs/{job}"), "failure": failure.to_string() }));
+        let variables = json!({ "pairs": pairs.collect::<Vec<_>>(), "limit": limited(limit) });
+        Answer::coming(async move {
+            let rows = self.read::<Named>(&OCCURRENCES_IN, &variables).await?;
+            Ok(rows.into_iter().map(|row| (row.failure.0, row.job.0, row.number)).collect())
         })
     }
 

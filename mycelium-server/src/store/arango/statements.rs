@@ -54,7 +54,8 @@ statements! {
     /// Removes what is marked.
     SWEEP = "sweep", writes true, || json!({"epoch": 1, "jobs": ["a"], "records": ["a"]});
     /// Removes jobs and flows that are deleted.
-    ERASE = "erase", writes true, || json!({"epoch": 1, "jobs": ["a"], "flows": ["a"], "records": ["a"]});
+    ERASE = "erase", writes true, || json!({"epoch": 1, "jobs": ["a"], "flows": ["a"], "records": ["a"],
+        "occurrences": ["a.1"], "failures": [{"key": "a", "n": 1}]});
     /// Takes the values out of jobs of which a stub stays.
     STUB = "stub", writes true, || json!({"epoch": 1, "stubs": [{"_key": "a", "body": "", "body_bytes": 0}]});
     /// Reads what is marked.
@@ -124,6 +125,9 @@ statements! {
     FAILURES_LISTED = "failures_listed", writes false, || json!({"after": "", "limit": 100});
     /// Reads the latest occurrences of failures in jobs.
     OCCURRENCES_OF = "occurrences_of", writes false, || json!({"pairs": [{"job": "Jobs/a", "failure": "a"}]});
+    /// Reads which occurrences of failures there are in jobs.
+    OCCURRENCES_IN = "occurrences_in", writes false,
+        || json!({"pairs": [{"job": "Jobs/a", "failure": "a"}], "limit": 100});
     /// Reads a page of the occurrences of a failure.
     OCCURRENCES_LISTED = "occurrences_listed", writes false,
         || json!({"failure": "Failures/a", "before": 100, "limit": 100});

@@ -373,6 +373,7 @@ async fn do_everything(world: &World) {
     store.failures(&[FailureId::new([9; 16])]).await.unwrap();
     store.list_failures(None, 10).await.unwrap();
     store.occurrences_of(&[(FailureId::new([9; 16]), job(1))]).await.unwrap();
+    store.occurrences_in(&[(FailureId::new([9; 16]), job(1))], 10).await.unwrap();
     store.list_occurrences(FailureId::new([9; 16]), None, 10).await.unwrap();
     store.blob_uses(&[BlobDigest::new([3; 32])], None, 10).await.unwrap();
     store.list_blob_uses(None, 10).await.unwrap();

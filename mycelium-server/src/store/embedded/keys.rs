@@ -421,9 +421,15 @@ pub(super) mod catalog {
         occurrences(id).with(&descending(number))
     }
 
-    /// From a failure and a job to the latest occurrence of the one in the other. The value is its number.
-    pub(in super::super) fn occurrence_of(id: FailureId, job: JobId) -> Key {
+    /// From a failure and a job to the occurrences of the one in the other, first one first. Ends with the number, and the
+    /// value is empty; earlier versions wrote one key without a number, with that of the latest as its value.
+    pub(in super::super) fn occurrences_in(id: FailureId, job: JobId) -> Key {
         Key::new(OCCURRENCE_OF).with(id.as_bytes()).with(job.as_bytes())
+    }
+
+    /// The entry of an occurrence in that list.
+    pub(in super::super) fn occurrence_in(id: FailureId, job: JobId, number: u64) -> Key {
+        occurrences_in(id, job).with(&number.to_be_bytes())
     }
 
     /// The number of an occurrence.

@@ -4,6 +4,7 @@
 //! the caches of database and system. So they are read where they are asked for, unless the read before was slow; all
 //! else is read on a thread that may block.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use mycelium_core::image::{FlowRecord, LiveJob, SubmissionRecord};
 use super::codec::{EndRecord, Outputs};
 use super::keys::{self, Key, NAME_BYTES_MAX, catalog, index};
 use super::reclaim::disk_usage;
-use super::tables::View;
+use super::tables::{View, end_of};
 use super::{EmbeddedStore, Inner, lists, opened};
 use crate::store::record::outline;
 use crate::store::{
@@ -306,6 +307,23 @@ impl Reads for EmbeddedStore {
         })
     }
 
+    fn occurrences_in<'a>(
+        &'a self,
+        of: &'a [(FailureId, JobId)],
+        limit: usize,
+    ) -> Answer<'a, Vec<(FailureId, JobId, u64)>> {
+        let of = of.to_vec();
+        self.aside(move |view| {
+            let mut found = Vec::new();
+            for (failure, job) in of {
+                let numbers = numbers_in(view, failure, job).take(limit - found.len());
+                let numbers = numbers.map(|number| Ok((failure, job, number?)));
+                found.extend(numbers.collect::<Result<Vec<_>, Error>>()?);
+            }
+            Ok(found)
+        })
+    }
+
     fn list_occurrences(
         &self,
         id: FailureId,
@@ -393,13 +411,10 @@ fn list_flows(view: &View<'_>, query: &FlowQuery) -> Result<FlowPage, Error> {
 
 fn occurrence_of(view: &View<'_>, id: FailureId, job: JobId) -> Result<Option<OccurrenceRecord>, Error> {
     let table = &view.tables.catalog;
-    let key = catalog::occurrence_of(id, job);
-    if let Some(number) = view.get_raw(table, key.as_bytes())? {
-        let number = <[u8; 8]>::try_from(&*number).ok().map(u64::from_be_bytes);
-        let number = table.expect(key.as_bytes(), number, "the value is no number")?;
-        if let Some(found) = view.get(table, catalog::occurrence(id, number).as_bytes(), ())? {
-            return Ok(Some(found));
-        }
+    if let Some(number) = numbers_in(view, id, job).next_back().transpose()?
+        && let Some(found) = view.get(table, catalog::occurrence(id, number).as_bytes(), ())?
+    {
+        return Ok(Some(found));
     }
     // Stored by a version that wrote no such key.
     const PAGE: usize = 16;
@@ -415,6 +430,22 @@ fn occurrence_of(view: &View<'_>, id: FailureId, job: JobId) -> Result<Option<Oc
         }
     }
     Ok(None)
+}
+
+/// The numbers of the occurrences of a failure in a job, the latest last.
+fn numbers_in<'t>(
+    view: &View<'t>,
+    id: FailureId,
+    job: JobId,
+) -> impl DoubleEndedIterator<Item = Result<u64, Error>> + use<'t> {
+    let table = &view.tables.catalog;
+    let prefix = catalog::occurrences_in(id, job).into_bytes();
+    let (begin, end) = (Bound::Included(prefix.clone()), end_of(&prefix));
+    view.range(table, begin, end).map(move |entry| {
+        let (key, value) = entry?;
+        let number = if value.is_empty() { key.last_chunk::<8>().copied() } else { (*value).try_into().ok() };
+        table.expect(&key, number.map(u64::from_be_bytes), "there is no number")
+    })
 }
 
 fn list_occurrences(

@@ -53,6 +53,7 @@ impl<'a> Writes<'a> {
         writes.write_catalog(batch, before.counters.flow);
         writes.write_checkpoints(batch);
         writes.write_deletions(batch);
+        writes.forget_failures(batch);
         writes.see_failures(&batch.failures);
         let mut head = Head { counters: batch.counters, ..before.clone() };
         head.note_finished(&batch.jobs, tables, &mut writes.write);
@@ -322,6 +323,22 @@ impl<'a> Writes<'a> {
         }
     }
 
+    fn forget_failures(&mut self, batch: &Batch) {
+        let table = &self.tables.catalog.keyspace;
+        for (failure, job, number) in &batch.occurrences_removed {
+            self.write.remove(table, catalog::occurrence(*failure, *number).into_bytes());
+            self.write.remove(table, catalog::occurrence_in(*failure, *job, *number).into_bytes());
+            self.write.remove(table, catalog::occurrences_in(*failure, *job).into_bytes());
+        }
+        for (id, _) in &batch.failures_removed {
+            self.write.remove(table, catalog::failure(*id).into_bytes());
+            if let Some(known) = self.known.failures.get(id) {
+                let entry = catalog::failure_at(&cursor::failure(known.last, *id));
+                self.write.remove(table, entry.into_bytes());
+            }
+        }
+    }
+
     fn see_failures(&mut self, failures: &[NewFailure]) {
         let table = &self.tables.catalog;
         // One failure may be seen several times in a batch; the last is the latest.
@@ -332,9 +349,8 @@ impl<'a> Writes<'a> {
             let seen = failure.counted_on(known);
             let key = catalog::occurrence(failure.id, seen.occurrences).into_bytes();
             self.put(table, key, &failure.occurrence);
-            let leads_to_it = catalog::occurrence_of(failure.id, failure.occurrence.job).into_bytes();
-            let number = seen.occurrences.to_be_bytes();
-            self.write.insert(&table.keyspace, leads_to_it, number.as_slice());
+            let leads_to_it = catalog::occurrence_in(failure.id, failure.occurrence.job, seen.occurrences);
+            self.write.insert(&table.keyspace, leads_to_it.into_bytes(), b"");
             latest.insert(failure.id, (failure, seen));
         }
         for (id, (failure, seen)) in latest {

@@ -138,3 +138,62 @@ pub(crate) fn an_id_that_was_erased_is_free(world: &mut World) {
     assert_eq!((world.finished_record(1), world.listed(&ALL)), (Some(again), vec![2]));
     assert!(world.outputs(1).is_some());
 }
+
+pub(crate) fn occurrences_are_removed_and_failures_of_which_none_is_left(world: &mut World) {
+    let mut again = seen(1, 1, 300, "again");
+    again.occurrence.attempt = Attempt(2);
+    let failures = vec![seen(1, 1, 100, "first"), seen(1, 2, 200, "second"), again, seen(2, 1, 400, "other")];
+    world.commit(Batch { failures, ..Batch::default() });
+    let found = |world: &World, of: &[(u8, u8)], limit| {
+        let of: Vec<_> = of.iter().map(|(of, number)| (failure(*of), job(*number))).collect();
+        let mut found = world.store().occurrences_in(&of, limit).wait().unwrap();
+        found.sort_unstable();
+        found
+    };
+    let in_first = [(failure(1), job(1), 1), (failure(1), job(1), 3), (failure(2), job(1), 1)];
+    assert_eq!(found(world, &[(2, 1), (1, 1), (3, 1)], 10), in_first);
+    assert_eq!(found(world, &[(1, 1)], 1).len(), 1);
+    let remove = |occurrences: &[_], failures: &[_]| Batch {
+        occurrences_removed: occurrences.to_vec(),
+        failures_removed: failures.to_vec(),
+        ..Batch::default()
+    };
+    world.commit(remove(&in_first, &[]));
+    for reopens in [false, true] {
+        if reopens {
+            world.reopen();
+        }
+        assert_eq!(found(world, &[(1, 1), (2, 1)], 10), []);
+        let store = world.store();
+        let of = [(failure(1), job(1)), (failure(1), job(2))];
+        let own: Vec<bool> = store.occurrences_of(&of).wait().unwrap().iter().map(Option::is_some).collect();
+        assert_eq!(own, [false, true]);
+        let left = store.list_occurrences(failure(1), None, 10).wait().unwrap();
+        assert_eq!(left.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2]);
+        assert_eq!(world.failure_record(1).unwrap().occurrences, 3, "so often it was seen");
+    }
+
+    // One that was seen once more than whoever removes it knows stays, and is counted on.
+    world.commit(Batch { failures: vec![seen(2, 3, 500, "late")], ..Batch::default() });
+    world.commit(remove(&[], &[(failure(2), 1)]));
+    assert_eq!(world.failure_record(2).unwrap().occurrences, 2);
+    let late = Batch { failures: vec![seen(2, 4, 600, "later")], ..remove(&[], &[(failure(2), 2)]) };
+    world.commit(late);
+    assert_eq!(world.failure_record(2).unwrap().occurrences, 3, "in the same batch");
+    let numbers = |of: &[(_, _, u64)]| of.iter().map(|(_, _, number)| *number).collect::<Vec<_>>();
+    let others = [found(world, &[(2, 3)], 10), found(world, &[(2, 4)], 10)].concat();
+    assert_eq!(numbers(&others), [2, 3]);
+
+    world.commit(remove(&others, &[(failure(2), 3)]));
+    for reopens in [false, true] {
+        if reopens {
+            world.reopen();
+        }
+        assert_eq!(world.failure_record(2), None);
+        let listed = world.store().list_failures(None, 10).wait().unwrap().entries;
+        assert_eq!(listed.iter().map(|(_, failure)| failure.id).collect::<Vec<_>>(), [failure(1)]);
+    }
+    world.commit(Batch { failures: vec![seen(2, 5, 700, "anew")], ..Batch::default() });
+    assert_eq!(world.failure_record(2).unwrap().occurrences, 1, "it is as if it had never been seen");
+    assert_eq!(numbers(&found(world, &[(2, 5)], 10)), [1]);
+}

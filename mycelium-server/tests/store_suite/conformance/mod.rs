@@ -58,6 +58,7 @@ macro_rules! suite {
                 a_stub_keeps_all_but_its_values,
                 a_flow_that_is_removed_is_in_no_list,
                 an_id_that_was_erased_is_free,
+                occurrences_are_removed_and_failures_of_which_none_is_left,
             }
             catalog {
                 flows_are_found_and_listed,

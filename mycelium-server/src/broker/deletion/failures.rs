@@ -1,0 +1,59 @@
+//! Removes occurrences of failures in jobs that are deleted, and failures of which none is left.
+
+use std::collections::BTreeSet;
+
+use mycelium_core::ids::{FailureId, JobId};
+
+use super::super::handle::Handle;
+use super::super::message::{Beside, CallError};
+use crate::store::{FinishedRecord, attempts_of};
+
+/// As many occurrences are removed with one batch.
+const OCCURRENCES_AT_ONCE: usize = 1_024;
+/// As many failures are looked at together.
+const FAILURES_AT_ONCE: usize = 64;
+
+/// Removes all occurrences in these jobs, as far as their attempts that are kept name the failure. Returns which failures
+/// they were of.
+pub(super) async fn remove_occurrences(
+    handle: &Handle,
+    jobs: &[FinishedRecord],
+) -> Result<BTreeSet<FailureId>, CallError> {
+    let failures = |job: &FinishedRecord| -> BTreeSet<(FailureId, JobId)> {
+        let failed = attempts_of(job).into_iter().filter_map(|attempt| attempt.failure);
+        failed.map(|failure| (failure, job.head.id)).collect()
+    };
+    let of: Vec<(FailureId, JobId)> = jobs.iter().flat_map(failures).collect();
+    if !of.is_empty() {
+        loop {
+            let found = handle.store().occurrences_in(&of, OCCURRENCES_AT_ONCE).await?;
+            let is_last = found.len() < OCCURRENCES_AT_ONCE;
+            if !found.is_empty() {
+                handle.put_aside(Beside { occurrences_removed: found, ..Beside::default() }).await?;
+            }
+            if is_last {
+                break;
+            }
+        }
+    }
+    Ok(of.into_iter().map(|(failure, _)| failure).collect())
+}
+
+/// Removes those of these failures of which no occurrence is left.
+pub(super) async fn remove_failures(handle: &Handle, ids: BTreeSet<FailureId>) -> Result<(), CallError> {
+    let ids: Vec<FailureId> = ids.into_iter().collect();
+    for ids in ids.chunks(FAILURES_AT_ONCE) {
+        let records = handle.store().failures(ids).await?;
+        let mut over = Vec::new();
+        for record in records.into_iter().flatten() {
+            // One that is seen between the two is not as often seen as this says.
+            if handle.store().list_occurrences(record.id, None, 1).await?.is_empty() {
+                over.push((record.id, record.occurrences));
+            }
+        }
+        if !over.is_empty() {
+            handle.put_aside(Beside { failures_removed: over, ..Beside::default() }).await?;
+        }
+    }
+    Ok(())
+}
