@@ -351,15 +351,22 @@ async fn the_command_line_deletes_and_pins() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_larger_than_it_should_be_is_told_of_and_another_is_not() -> anyhow::Result<()> {
     const WARNING: &str = "the store is larger than it should be";
-    let warned = BrokerProcess::start(&["--store-size-alarm", "1"]).await?;
-    let silent = BrokerProcess::start(&["--store-size-alarm", "1TiB"]).await?;
+    let mut warned = BrokerProcess::start(&["--store-size-alarm", "1"]).await?;
+    let silent = BrokerProcess::start(&["--store-size-alarm", "1099511627776"]).await?;
+    for broker in [&warned, &silent] {
+        let flow = broker.client().await?.flow("stored");
+        let _text = Press::tasks(&flow, "press").task_print(1);
+        flow.submit().await?;
+    }
+    // It is looked at when the broker starts, and seldom after that.
+    warned.kill().await?;
+    warned.restart().await?;
     until("the warning", || async {
         let log = warned.log()?;
         Ok(log.lines().any(|line| line.contains(WARNING) && line.contains("alarm=1")).then_some(()))
     })
     .await?;
     warned.stop().await?;
-    silent.client().await?;
     ensure!(!silent.log()?.contains(WARNING));
     silent.stop().await
 }
