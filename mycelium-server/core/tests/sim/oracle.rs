@@ -192,7 +192,7 @@ impl Oracle {
             let attachment = match finished.end {
                 End::Done(outputs) => outputs,
                 End::Failed(FailedBy::Reported(failure)) => failure,
-                End::Failed(FailedBy::ElvesLost(_) | FailedBy::TimedOut(_))
+                End::Failed(FailedBy::ElvesLost(_) | FailedBy::TimedOut(_) | FailedBy::Silent(_))
                 | End::UpstreamFailed(_)
                 | End::Cancelled
                 | End::Expired(_)

@@ -100,7 +100,7 @@ impl Tries {
                 FailedBy::TimedOut(_) => {
                     Failed { class: FailureClass::Task, advice: None, ..failed(Attachment(0)) }
                 }
-                FailedBy::ElvesLost(_) => panic!("job {} is tried again", token.job),
+                FailedBy::ElvesLost(_) | FailedBy::Silent(_) => panic!("job {} is tried again", token.job),
             };
             let failures = self.failed.entry(token.job).or_default();
             *failures += 1;
