@@ -144,6 +144,28 @@ pub enum PlantedBug {
     PausedPlaced,
     /// Pauses are not stored, so that a restart forgets them.
     PauseNotStored,
+    /// What is submitted and waits for others is not stored.
+    SubmissionNotStored,
+    /// That a job has gone to a process is not stored.
+    DispatchNotStored,
+    /// A job that is done is brought back by a retry.
+    DoneRetried,
+    /// A job that was brought back counts as finished too.
+    RevivedStillCounts,
+    /// Jobs expire, begin, and are tried again half a minute after their time.
+    FiresLate,
+    /// What a job waits for is set anew by the wall clock whenever the job moves.
+    TimedAnew,
+    /// An instance that is told to drain is given more.
+    DrainedPlaced,
+    /// How far an action is is not stored with what it does.
+    ActionStepNotStored,
+    /// A step of an action counts twice.
+    ActionStepTwice,
+    /// What waits for a moment is said to wait for a place.
+    DelayNotExplained,
+    /// A job of which one that it depends on was skipped runs, whether it needs that or not.
+    SkippedNotEvaluated,
     /// What left its queue while its flow was paused does not come back when that is resumed.
     ResumedNotQueued,
 }

@@ -86,7 +86,7 @@ impl Core {
             propagation: Propagation::default(),
             deletions: Deletions::default(),
             actions: Actions::default(),
-            timers: Timers::default(),
+            timers: Timers::new(&config),
             work: Backlog::default(),
             outbox: Outbox::default(),
             outcomes_stale: 0,

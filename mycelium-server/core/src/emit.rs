@@ -39,6 +39,10 @@ impl Emitting<'_> {
         self.propagation.emit(self.config, records);
         self.deletions.emit(records);
         self.actions.emit(records);
+        #[cfg(feature = "planted-bugs")]
+        if self.config.leaves_out(crate::config::PlantedBug::ActionStepNotStored) {
+            records.actions.retain(|action| action.place == 0);
+        }
         self.jobs.pauses_mut().emit(self.config, records);
         if must_commit || !records.is_empty() || self.jobs.has_to_store() {
             self.jobs.store_starts();
@@ -75,6 +79,10 @@ impl Emitting<'_> {
                     ToStore::Flag => JobRecord::Evaluate,
                     ToStore::Record => JobRecord::Live(self.live_record(slot, waits_for)),
                 };
+                #[cfg(feature = "planted-bugs")]
+                if self.is_left_out(&after, created.is_some()) {
+                    return;
+                }
                 effects.jobs.push(JobWrite { id, flow, created, revived, after });
             }
             Now::Finished(record) => {
@@ -94,6 +102,15 @@ impl Emitting<'_> {
                 effects.jobs.push(JobWrite { id, flow, created, revived, after: JobRecord::Dropped });
             }
         }
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn is_left_out(&self, after: &JobRecord, is_new: bool) -> bool {
+        use crate::config::PlantedBug;
+        let JobRecord::Live(live) = after else { return false };
+        let waits = is_new && !live.waits_for.is_empty();
+        (waits && self.config.leaves_out(PlantedBug::SubmissionNotStored))
+            || (live.running.is_some() && self.config.leaves_out(PlantedBug::DispatchNotStored))
     }
 
     fn live_record(&self, slot: Slot, waits_for: Vec<JobId>) -> LiveJob {

@@ -39,7 +39,7 @@ pub(crate) use deadlines::Silence;
 use delays::Delays;
 pub(crate) use flows::{Flow, Flows};
 use losses::Losses;
-pub(crate) use names::{Elf, FreeSlot, Laden, Names, Queue, Task};
+pub(crate) use names::{Declaration, Elf, FreeSlot, Laden, Names, Queue, Task};
 pub(crate) use recents::{Recent, Recents};
 pub(crate) use slab::{Edge, Job, Named, Rank, Slab, State, UNTOUCHED};
 pub(crate) use touched::{Now, ToStore, Touched};

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::config::Config;
+#[cfg(feature = "planted-bugs")]
+use crate::config::PlantedBug;
 use crate::ids::{Clocks, Steady, Timestamp};
 use crate::index::{SessionIdx, Slot, SubmissionIdx};
 use crate::invariants::{InvariantViolation, check};
@@ -110,11 +113,25 @@ pub(crate) struct Timers {
     other: Table,
     /// How many of them are leases.
     leases: usize,
+    #[cfg(feature = "planted-bugs")]
+    planted: Option<PlantedBug>,
     /// How long the shell has stood still, all in all. A stall is one addition, however much is timed.
     stood_still: Duration,
 }
 
 impl Timers {
+    #[cfg_attr(
+        not(feature = "planted-bugs"),
+        expect(unused_variables, reason = "it has the bugs that are planted")
+    )]
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            #[cfg(feature = "planted-bugs")]
+            planted: config.planted,
+            ..Self::default()
+        }
+    }
+
     /// The shell stood still for so long.
     pub(crate) fn stall(&mut self, by: Duration) {
         self.stood_still += by;
@@ -148,9 +165,20 @@ impl Timers {
         self.leases += usize::from(is_new && key.is_lease());
     }
 
-    /// It is due when that moment of the wall clock comes, as the clocks stand to each other now.
+    /// It is due when that moment of the wall clock comes, as the clocks stand to each other now; unless it is timed already: as
+    /// much is to pass as there was when it was first waited for, whatever somebody has set the wall clock to since.
     pub(crate) fn set_at(&mut self, now: Clocks, key: TimerKey, moment: Timestamp) {
-        self.set(key, now.steady.after(moment.since(now.wall)));
+        let is_timed = self.deadline(key).is_some();
+        #[cfg(feature = "planted-bugs")]
+        let is_timed = is_timed && self.planted != Some(PlantedBug::TimedAnew);
+        #[cfg(feature = "planted-bugs")]
+        let moment = match self.planted {
+            Some(PlantedBug::FiresLate) => moment.after(Duration::from_secs(30)),
+            _ => moment,
+        };
+        if !is_timed {
+            self.set(key, now.steady.after(moment.since(now.wall)));
+        }
     }
 
     /// It is due then, unless it is due before.

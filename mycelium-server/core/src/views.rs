@@ -121,7 +121,8 @@ pub enum Explanation {
         instances: u32,
         /// How many of those drain: they take no more jobs.
         draining: u32,
-        /// How many jobs of the elf they may hold together.
+        /// How many jobs of the elf they may hold together; of one that keeps its free places for another job, as many as it
+        /// holds.
         window: u64,
         /// How many they hold, cancelled ones that they have not let go of included.
         held: u64,

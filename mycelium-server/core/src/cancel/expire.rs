@@ -1,7 +1,10 @@
 //! Ends jobs whose time is over, and lets those begin whose moment has come.
 //!
 //! Their moments are stored, and are those of the wall clock, so that the time counts in which no broker runs. While one runs
-//! they must have come by the clock that is not set too: neither a step forward nor one back ends a job early.
+//! they must have come by the clock that is not set too: neither a step forward nor one back ends a job early. What waits when
+//! the wall clock is set back waits until that has come to its moment, or is set forward again, and half a minute more at most.
+
+use std::time::Duration;
 
 use super::Cancelling;
 use crate::effects::End;
@@ -11,6 +14,9 @@ use crate::jobs::State;
 use crate::sessions::is_delayed;
 use crate::status::ExpiredWhy;
 use crate::timers::TimerKey;
+
+/// How long what was to have come by now waits at most until it is looked whether the wall clock says so.
+const LOOKS_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 impl Cancelling<'_> {
     /// A job was to have ended by now.
@@ -81,7 +87,8 @@ impl Cancelling<'_> {
         #[cfg(feature = "planted-bugs")]
         let has_come = has_come || self.graph.config.leaves_out(crate::config::PlantedBug::BeginsEarly);
         if !has_come {
-            self.graph.timers.set_at(now, key, moment);
+            let wait = moment.since(now.wall).min(LOOKS_AGAIN_AFTER);
+            self.graph.timers.set(key, now.steady.after(wait));
         }
         has_come
     }

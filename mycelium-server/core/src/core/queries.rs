@@ -7,9 +7,9 @@ use crate::command::Hello;
 use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Timestamp, Token};
 use crate::image::{ActionRecord, Counters, DeletionRecord, PastAttempt, PauseRecord, Tries};
 use crate::index::{FlowIdx, Slot};
-use crate::jobs::{Job, State, Unfinished};
+use crate::jobs::{Declaration, Job, State, Unfinished};
 use crate::policy::Policy;
-use crate::sessions::Session;
+use crate::sessions::{Offer, Session};
 use crate::status::Status;
 use crate::suspicion::Suspicion;
 use crate::timers::TimerKey;
@@ -161,6 +161,10 @@ impl Core {
     }
 
     fn explain_delayed(&self, slot: Slot) -> Option<Explanation> {
+        #[cfg(feature = "planted-bugs")]
+        if self.config.leaves_out(crate::config::PlantedBug::DelayNotExplained) {
+            return None;
+        }
         let Tries { failed, failed_max, not_before } = self.jobs.tries(slot);
         let until = not_before?;
         if failed == 0 {
@@ -195,7 +199,11 @@ impl Core {
             if declaration.takes(queue.task, &queue.kind) {
                 instances += 1;
                 draining += u32::from(session.is_draining);
-                window += if session.is_draining { 0 } else { u64::from(offer.limit()) };
+                // For a suspect a session is kept perhaps, and places are not what that waits for.
+                let keeps = queue.kind.suspicion == Suspicion::None
+                    && self.keeps_its_places(session, offer, declaration);
+                let limit = if keeps { offer.limit().min(offer.held) } else { offer.limit() };
+                window += if session.is_draining { 0 } else { u64::from(limit) };
                 held += u64::from(offer.held);
             } else if declaration.signature(queue.task).is_some() {
                 unfit.push((session.id, session.instance));
@@ -214,6 +222,18 @@ impl Core {
         let instances = u32::try_from(unfit.len()).unwrap_or(u32::MAX);
         unfit.truncate(UNFIT_SHOWN_MAX);
         Explanation::NoFittingInstance { instances, some: unfit }
+    }
+
+    /// Whether a session gives no place to a job that stands in a queue: it is kept for another, or busy, and what is next there
+    /// goes only where it begins at once.
+    fn keeps_its_places(&self, session: &Session, offer: &Offer, declaration: &Declaration) -> bool {
+        let is_next_to_begin_at_once = || {
+            let next = declaration.heads.iter();
+            let next = next.filter_map(|(_, queue)| self.jobs.names().queue(*queue).ready.first());
+            next.into_iter().any(|(_, slot)| self.jobs.must_begin_at_once(*slot))
+        };
+        session.kept_for.is_some()
+            || (offer.free_slot.is_some_and(|free| free.is_busy) && is_next_to_begin_at_once())
     }
 
     fn explain_suspect(&self, slot: Slot, job: &Job, instances: u32) -> Explanation {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::actions::Actions;
 use crate::command::{Retry, RevivableJob};
+#[cfg(feature = "planted-bugs")]
+use crate::config::PlantedBug;
 use crate::deletions::Deletions;
 use crate::effects::{Effects, Refusal, Reply, Revived};
 use crate::graph::Graph;
@@ -36,6 +38,9 @@ impl Graph<'_> {
         let (request, action) = (retry.request, retry.action);
         let answer = self.retry(now, retry, deletions);
         if let Ok(Reply::Retried { retried, .. }) = &answer {
+            #[cfg(feature = "planted-bugs")]
+            let retried =
+                &(retried * if self.config.leaves_out(PlantedBug::ActionStepTwice) { 2 } else { 1 });
             actions.step(action, *retried);
         }
         effects.replies.push((request, answer));
@@ -114,7 +119,10 @@ impl Graph<'_> {
             {
                 return Err(Refusal::PreconditionsStale);
             }
-            if job.status.lets_dependents_go_on() {
+            let is_done = job.status.lets_dependents_go_on();
+            #[cfg(feature = "planted-bugs")]
+            let is_done = is_done && !self.config.leaves_out(PlantedBug::DoneRetried);
+            if is_done {
                 if is_named {
                     return Err(Refusal::NotRetryable(job.head.id));
                 }
@@ -191,6 +199,10 @@ impl Graph<'_> {
     fn bring_back(&mut self, now: Clocks, job: &RevivableJob, finished: &Finished) {
         let Some(flow) = self.jobs.find_flow(job.head.flow) else { return };
         self.jobs.forget_finished(&job.head.id, flow, job.status);
+        #[cfg(feature = "planted-bugs")]
+        if self.config.leaves_out(PlantedBug::RevivedStillCounts) {
+            self.jobs.count_finished(flow, job.status);
+        }
         let depends_on_skipped =
             job.depends_on.iter().any(|id| self.ended_as(id, finished) == Ok(FinalStatus::Skipped));
         let policy = self.jobs.policies_mut().intern(job.policy.as_ref());

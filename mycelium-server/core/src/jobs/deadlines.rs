@@ -212,12 +212,13 @@ impl Jobs {
             && let Some(queue) = queue
             && !self.is_overdue(slot)
         {
-            if self.queued_at(slot).is_none() {
+            let queued_at = self.queued_at(slot).unwrap_or_else(|| {
+                timers.cancel(TimerKey::Queue(slot));
                 self.deadlines.queued_at.insert(slot, now.wall);
                 // Nothing else is stored of a job that becomes ready.
                 self.touch_record(slot);
-            }
-            let queued_at = self.queued_at(slot).unwrap_or(now.wall);
+                now.wall
+            });
             timers.set_at(now, TimerKey::Queue(slot), queued_at.after(queue));
         }
     }

@@ -13,6 +13,10 @@ impl Serving<'_> {
         let (mut held, mut is_told) = (0, true);
         for &session in &sessions {
             self.sessions.set_leaves_by(self.graph.jobs, session, now.steady.after(within));
+            #[cfg(feature = "planted-bugs")]
+            if self.graph.config.leaves_out(crate::config::PlantedBug::DrainedPlaced) {
+                self.sessions.forget_draining(self.graph.jobs, session);
+            }
             self.tell_to_drain(now, session, effects);
             let entry = &self.sessions[session];
             held += entry.held.len() as u64;

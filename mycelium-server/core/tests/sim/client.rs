@@ -22,6 +22,11 @@ use super::versions;
 pub(crate) const ELVES: [&str; 2] = ["baker", "smith"];
 pub(crate) const TASKS: [&str; 2] = ["task_one", "task_two"];
 
+/// The tasks that a process offers.
+pub(crate) fn tasks(process: usize) -> &'static [&'static str] {
+    if process == 3 { &TASKS[..1] } else { &TASKS }
+}
+
 /// Something that was asked for and is not answered yet.
 #[derive(Debug, Clone)]
 pub(crate) enum Wish {
@@ -68,7 +73,11 @@ impl Client {
                 let jobs: Vec<JobId> = (0..1 + rng.below(3)).filter_map(|_| rng.pick(&self.known)).collect();
                 Some(Wish::CancelJobs(jobs))
             }
-            74..80 => Some(Wish::CancelFlow(rng.pick(&self.flows)?)),
+            74..80 => {
+                let flow = rng.pick(&self.flows)?;
+                oracle.flows_cancelled.insert(flow);
+                Some(Wish::CancelFlow(flow))
+            }
             80..83 => {
                 let jobs: Vec<JobId> = (0..1 + rng.below(3)).filter_map(|_| rng.pick(&self.known)).collect();
                 oracle.tries.started_by_hand.extend(&jobs);

@@ -58,6 +58,8 @@ pub(crate) struct Process {
     pub(crate) spoke_at: u64,
     /// When it last heard something on it, or opened it.
     pub(crate) heard_at: u64,
+    /// Whether it has been told to drain.
+    pub(crate) is_draining: bool,
     /// Whether it has said goodbye on it.
     pub(crate) has_left: bool,
 }
@@ -87,6 +89,7 @@ impl Process {
             received: AssignNumber(0),
             spoke_at: 0,
             heard_at: 0,
+            is_draining: false,
             has_left: false,
         }
     }
@@ -94,18 +97,31 @@ impl Process {
     /// Takes an assignment. Invariants: it is one that fits, and windows are never exceeded.
     pub(crate) fn take(&mut self, token: Token) {
         let Self { version, .. } = self;
-        assert!(versions::takes(*version, token.job), "version {version} gets {token:?}, which does not fit");
-        assert!(self.held.insert(token, Attempt::Waiting).is_none(), "{token:?} is assigned twice");
+        holds!(
+            FitsItsElf,
+            versions::takes(*version, token.job),
+            "version {version} gets {token:?}, which does not fit"
+        );
+        holds!(
+            DurableFirst,
+            self.held.insert(token, Attempt::Waiting).is_none(),
+            "{token:?} is assigned twice"
+        );
         self.order.push(token);
         let unfinished = self.held.values().filter(|attempt| !matches!(attempt, Attempt::Over(_))).count();
-        assert!(
+        holds!(
+            WindowsKept,
             unfinished <= self.window_max as usize,
             "window exceeded: {unfinished} held, {} allowed",
             self.window_max
         );
         if self.tells_starts {
             let most = self.concurrency_max + self.prefetched_at_most();
-            assert!(unfinished <= most as usize, "{unfinished} are held, where {most} keep it busy");
+            holds!(
+                WindowsKept,
+                unfinished <= most as usize,
+                "{unfinished} are held, where {most} keep it busy"
+            );
         }
     }
 

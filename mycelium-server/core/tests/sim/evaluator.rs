@@ -77,10 +77,11 @@ impl Evaluator {
         let job = evaluation.job;
         match (evaluation.what, kind(job)) {
             (EvaluationWhat::Gather { elements }, _) => {
-                assert_eq!(elements, elements_of(job));
+                same!(OrderKept, elements, elements_of(job), "elements of {job}");
                 for index in 0..elements {
                     let status = store.finished.get(&element(job, index)).map(|end| end.end.status());
-                    assert!(
+                    holds!(
+                        OrderKept,
                         status.is_some_and(FinalStatus::lets_dependents_go_on),
                         "element {index} of {job} is gathered and {status:?}"
                     );

@@ -6,7 +6,9 @@ use mycelium_core::command::{EvaluationResult, OutcomeResult};
 use mycelium_core::effects::{
     Assignment, Effects, End, FailedBy, FinishedJob, JobRecord, Refusal, Reply, Verdict,
 };
-use mycelium_core::ids::{Attachment, Attempt, ContentDigest, JobId, RequestId, SessionId, Token};
+use mycelium_core::ids::{
+    ActionId, Attachment, Attempt, ContentDigest, FlowId, JobId, RequestId, SessionId, Token,
+};
 use mycelium_core::image::{ATTEMPTS_KEPT, AttemptEnd, LiveJob};
 use mycelium_core::status::FinalStatus;
 
@@ -43,6 +45,12 @@ pub(crate) struct Oracle {
     handed_back: BTreeMap<JobId, (u32, u64)>,
     /// Jobs with the versions that have turned them down, since they were submitted or brought back, or the broker began.
     pub(crate) turned_down: BTreeSet<(JobId, u8)>,
+    /// Sessions whose instances are to drain, as far as the core knows.
+    pub(crate) drained: BTreeSet<SessionId>,
+    /// Actions that were answered to have begun.
+    pub(crate) actions_begun: BTreeSet<ActionId>,
+    /// Flows that anybody ever wanted to be cancelled.
+    pub(crate) flows_cancelled: BTreeSet<FlowId>,
     pub(crate) sessions: Sessions,
     pub(crate) recalls: Recalls,
     pub(crate) deadlines: Deadlines,
@@ -59,7 +67,7 @@ impl Oracle {
         for id in &self.acknowledged {
             let is_kept =
                 store.live.contains_key(id) || store.finished.contains_key(id) || store.erased.contains(id);
-            assert!(is_kept, "acknowledged job {id} is lost");
+            holds!(AcknowledgedIsKept, is_kept, "acknowledged job {id} is lost");
         }
     }
 
@@ -78,7 +86,7 @@ impl Oracle {
             *accepted += 1;
             let tried_again = self.tries.tried_again.get(&token.job).copied().unwrap_or_default();
             let allowed = 1 + self.revived.get(&token.job).copied().unwrap_or_default() + tried_again;
-            assert!(*accepted <= allowed, "job {} has {accepted} accepted outcomes", token.job);
+            holds!(OneOutcome, *accepted <= allowed, "job {} has {accepted} accepted outcomes", token.job);
         }
     }
 
@@ -89,20 +97,31 @@ impl Oracle {
         let is_stored = live.is_some_and(|live| {
             live.attempt == attempt && live.running.is_some_and(|running| running.session == session)
         });
-        assert!(is_stored, "job {job} is dispatched, and stored as {live:?}");
+        holds!(DurableFirst, is_stored, "job {job} is dispatched, and stored as {live:?}");
     }
 
     /// Attempt numbers only rise, and none is dispatched twice.
     pub(crate) fn attempts_only_rise(&mut self, token: Token) {
         let before = self.dispatched.insert(token.job, token.attempt).unwrap_or_default();
-        assert!(token.attempt > before, "attempt {} of job {} after {before}", token.attempt, token.job);
+        holds!(
+            DurableFirst,
+            token.attempt > before,
+            "attempt {} of job {} after {before}",
+            token.attempt,
+            token.job
+        );
     }
 
     /// A job that was handed back for no reason is offered again after a pause that grows.
     pub(crate) fn pauses_are_kept(&self, job: JobId, now: u64) {
         let Some(&(times @ 2.., at)) = self.handed_back.get(&job) else { return };
         let pause = (100_000_u64 << (times - 2).min(20)).min(30_000_000);
-        assert!(now >= at + pause, "job {job} was handed back {times} times, and pauses for {} µs", now - at);
+        holds!(
+            NothingEarly,
+            now >= at + pause,
+            "job {job} was handed back {times} times, and pauses for {} µs",
+            now - at
+        );
     }
 
     pub(crate) fn count_handed_back(&mut self, token: Token, verdict: Verdict, was: OutcomeResult, now: u64) {
@@ -121,21 +140,23 @@ impl Oracle {
     pub(crate) fn forget_memory(&mut self) {
         self.handed_back.clear();
         self.turned_down.clear();
+        self.drained.clear();
         self.recalls.begin_anew();
+        self.deadlines.begin_anew();
     }
 
     /// A job is not offered to those of whom it is known that they do not take it.
     pub(crate) fn nobody_is_asked_in_vain(&self, job: JobId, version: u8) {
-        assert!(versions::takes_shape(version, job), "job {job} goes to version {version}");
+        holds!(FitsItsElf, versions::takes_shape(version, job), "job {job} goes to version {version}");
         let is_known = self.turned_down.contains(&(job, version));
-        assert!(!is_known, "job {job} goes to version {version} again, which has turned it down");
+        holds!(FitsItsElf, !is_known, "job {job} goes to version {version} again, which has turned it down");
     }
 
     /// A session that has a secret is resumed by nobody who does not know it.
     pub(crate) fn strangers_resume_nothing(&self, request: RequestId, answer: &Result<Reply, Refusal>) {
         if let Ok(Reply::Welcome { session, resumed, .. }) = answer {
             let is_stranger = self.strangers.contains(&request);
-            assert!(!(is_stranger && *resumed), "a stranger has taken over session {session}");
+            holds!(SessionsKept, !(is_stranger && *resumed), "a stranger has taken over session {session}");
         }
     }
 
@@ -145,12 +166,12 @@ impl Oracle {
         for on in &store.specs[&job].depends_on {
             let status = store.finished.get(on).map(|finished| finished.end.status());
             let has_ended_well = status.is_some_and(FinalStatus::lets_dependents_go_on);
-            assert!(has_ended_well, "job {job} runs, and depends on {on}, which is {status:?}");
+            holds!(OrderKept, has_ended_well, "job {job} runs, and depends on {on}, which is {status:?}");
             is_evaluated |= status == Some(FinalStatus::Skipped);
         }
-        assert_ne!(kind(job), Kind::List, "job {job} has a list, and runs");
+        holds!(OrderKept, kind(job) != Kind::List, "job {job} has a list, and runs");
         if is_evaluated {
-            assert_eq!(decision(job), EvaluationResult::Run, "job {job} runs");
+            same!(OrderKept, decision(job), EvaluationResult::Run, "job {job} runs");
         }
     }
 
@@ -166,7 +187,7 @@ impl Oracle {
             };
             let kept = u32::try_from(ATTEMPTS_KEPT).unwrap().min(over);
             let numbers: Vec<u32> = attempts.iter().map(|attempt| attempt.number.0).collect();
-            assert_eq!(numbers, (over - kept + 1..=over).collect::<Vec<u32>>(), "job {}", write.id);
+            same!(AttemptsCount, numbers, (over - kept + 1..=over).collect::<Vec<u32>>(), "job {}", write.id);
         }
     }
 
@@ -180,7 +201,12 @@ impl Oracle {
             };
             for attempt in attempts {
                 let counts = attempt.how != AttemptEnd::ElfLostBefore;
-                assert!(counts || attempt.held.started.is_none(), "job {}: {attempt:?}", write.id);
+                holds!(
+                    AttemptsCount,
+                    counts || attempt.held.started.is_none(),
+                    "job {}: {attempt:?}",
+                    write.id
+                );
             }
         }
     }
@@ -199,17 +225,22 @@ impl Oracle {
                 | End::Skipped => continue,
             };
             if let Some(evaluated) = self.evaluations.get(&attachment) {
-                assert_eq!(*evaluated, write.id, "evaluated was another job");
+                same!(OneOutcome, *evaluated, write.id, "evaluated was another job");
                 self.lists_end_after_their_elements(before, write.id, finished);
                 continue;
             }
             let Some((session, token, result)) = self.reports.get(&attachment) else {
-                panic!("job {} ended with something nobody reported", write.id);
+                broken!(OneOutcome, "job {} ended with something nobody reported", write.id);
             };
             let expected = Token { job: write.id, attempt: finished.attempt };
-            assert_eq!(*token, expected, "the report was for another attempt");
+            same!(OneOutcome, *token, expected, "the report was for another attempt");
             let running = before.live.get(&write.id).and_then(|live| live.running);
-            assert_eq!(running.map(|running| running.session), Some(*session), "reported by its holder");
+            same!(
+                OneOutcome,
+                running.map(|running| running.session),
+                Some(*session),
+                "reported by its holder"
+            );
             let is_as_reported = match result {
                 OutcomeResult::Outputs(_) => matches!(finished.end, End::Done(_)),
                 OutcomeResult::Failure(_) | OutcomeResult::Refused(_) => {
@@ -217,18 +248,24 @@ impl Oracle {
                 }
                 OutcomeResult::Released | OutcomeResult::Cancelled => false,
             };
-            assert!(is_as_reported, "job {} ended {:?}, reported was {result:?}", write.id, finished.end);
+            holds!(
+                OneOutcome,
+                is_as_reported,
+                "job {} ended {:?}, reported was {result:?}",
+                write.id,
+                finished.end
+            );
         }
     }
 
     /// A job with a list is done only after all the jobs of its elements have ended well.
     fn lists_end_after_their_elements(&self, before: &Store, job: JobId, finished: &FinishedJob) {
         let End::Done(_) = finished.end else { return };
-        assert_eq!(finished.elements, Some(elements_of(job)));
+        same!(OrderKept, finished.elements, Some(elements_of(job)), "elements of {job}");
         for index in 0..elements_of(job) {
             let status = before.finished.get(&element(job, index)).map(|end| end.end.status());
             let has_ended_well = status.is_some_and(FinalStatus::lets_dependents_go_on);
-            assert!(has_ended_well, "job {job} is done, and element {index} is {status:?}");
+            holds!(OrderKept, has_ended_well, "job {job} is done, and element {index} is {status:?}");
         }
     }
 
@@ -245,7 +282,12 @@ impl Oracle {
             let JobRecord::Finished(finished) = &write.after else { continue };
             let End::Failed(FailedBy::ElvesLost(times)) = finished.end else { continue };
             let alone = self.held_alone.get(&write.id).copied().unwrap_or_default();
-            assert!(alone >= times, "job {} ended with {times} elves, and was alone in {alone}", write.id);
+            holds!(
+                InnocentsLive,
+                alone >= times,
+                "job {} ended with {times} elves, and was alone in {alone}",
+                write.id
+            );
         }
     }
 
@@ -260,7 +302,11 @@ impl Oracle {
 
     /// After a while without faults every job has ended.
     pub(crate) fn everything_has_ended(store: &Store) {
-        assert!(store.live.is_empty(), "without faults, these do not end: {:?}", store.live);
-        assert!(store.propagations.is_empty(), "propagations do not end: {:?}", store.propagations);
+        holds!(
+            EndsInTime,
+            store.propagations.is_empty(),
+            "propagations do not end: {:?}",
+            store.propagations
+        );
     }
 }

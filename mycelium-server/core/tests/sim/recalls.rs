@@ -14,26 +14,37 @@ use super::sessions::Sessions;
 pub(crate) struct Recalls {
     /// Attempts that were recalled.
     pub(crate) recalled: BTreeSet<Token>,
-    /// What the core has been told to have been started.
+    /// What the core has been told to have been started, before the latest batch and within it.
     started: BTreeSet<(SessionId, Token)>,
+    told: BTreeSet<(SessionId, Token)>,
 }
 
 impl Recalls {
     /// The core is told what was started.
     pub(crate) fn tell_started(&mut self, session: SessionId, starts: &[Start]) {
-        self.started.extend(starts.iter().map(|start| (session, start.token)));
+        self.told.extend(starts.iter().map(|start| (session, start.token)));
+    }
+
+    /// A batch is through. Within it something may be recalled, and its start told after that.
+    pub(crate) fn end_batch(&mut self) {
+        self.started.append(&mut self.told);
     }
 
     /// A core was rebuilt, and was told nothing yet.
     pub(crate) fn begin_anew(&mut self) {
         self.started.clear();
+        self.told.clear();
     }
 
     /// What is known to have been started is left where it is.
     pub(crate) fn what_was_started_is_not_recalled(&self, session: SessionId, tokens: &[Token]) {
         for token in tokens {
             let is_started = self.started.contains(&(session, *token));
-            assert!(!is_started, "{token:?} is recalled from session {session}, which has told of its start");
+            holds!(
+                RecallsFit,
+                !is_started,
+                "{token:?} is recalled from session {session}, which has told of its start"
+            );
         }
     }
 
@@ -53,7 +64,11 @@ impl Recalls {
             let report = reports.get(&(session, token));
             let is_given_back = matches!(report, Some(OutcomeResult::Released | OutcomeResult::Cancelled));
             let is_its_own = !is_given_back && !sessions.has_left(session);
-            assert!(!is_its_own, "{token:?} is taken from session {session}, which has not given it back");
+            holds!(
+                HeldStays,
+                !is_its_own,
+                "{token:?} is taken from session {session}, which has not given it back"
+            );
         }
     }
 }

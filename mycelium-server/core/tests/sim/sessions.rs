@@ -76,7 +76,8 @@ impl Sessions {
             Some((at, StreamEnd::Broken)) => silent_for >= lease || now - at >= after_reset,
             Some((_, StreamEnd::ByShell | StreamEnd::Unconfirmed { .. })) | None => silent_for >= lease,
         };
-        assert!(
+        holds!(
+            SessionsKept,
             is_due,
             "session {session} ends after {silent_for} us, and was {:?}",
             self.closed.get(&session)
@@ -93,7 +94,7 @@ impl Sessions {
             let token = Token { job: write.id, attempt: last.number };
             let session = last.held.session;
             let is_its_own = self.confirmed.contains(&(session, token)) && !self.left.contains(&session);
-            assert!(!is_its_own, "{token:?} of session {session} is given away");
+            holds!(HeldStays, !is_its_own, "{token:?} of session {session} is given away");
         }
     }
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mycelium_core::command::{KnownFinished, Preconditions, RevivableJob};
 use mycelium_core::effects::{Effects, End, FinishedJob, JobRecord};
-use mycelium_core::ids::{ContentDigest, FlowId, JobId, PolicyId, SubmissionId, Timestamp};
+use mycelium_core::ids::{ActionId, ContentDigest, FlowId, JobId, PolicyId, SubmissionId, Timestamp};
 use mycelium_core::image::{
-    Counters, DeletionRecord, DeletionStage, FlowRecord, Image, LiveJob, PauseRecord, PauseTarget,
-    PropagationRecord, SessionRecord, SubmissionRecord,
+    ActionRecord, Counters, DeletionRecord, DeletionStage, FlowRecord, Image, LiveJob, PauseRecord,
+    PauseTarget, PropagationRecord, SessionRecord, SubmissionRecord,
 };
 use mycelium_core::policy::{Policy, PolicyRecord};
 use mycelium_core::status::{FinalCounts, FinalStatus};
@@ -47,32 +47,45 @@ pub(crate) struct Store {
     pub(crate) values_gone: BTreeSet<JobId>,
     pub(crate) policies: BTreeMap<PolicyId, Policy>,
     pub(crate) pauses: BTreeMap<PauseTarget, PauseRecord>,
+    pub(crate) actions: BTreeMap<ActionId, ActionRecord>,
 }
 
 impl Store {
     /// Applies a batch, all of it.
     pub(crate) fn commit(&mut self, effects: &Effects, digests: &BTreeMap<JobId, ContentDigest>) {
         let Some(counters) = effects.counters else {
-            assert!(effects.jobs.is_empty() && effects.records.flows.is_empty(), "records without a commit");
+            holds!(
+                RecordsFit,
+                effects.jobs.is_empty() && effects.records.flows.is_empty(),
+                "records without a commit"
+            );
             return;
         };
-        assert_eq!(counters.commit.0, self.counters.commit.0 + 1, "commits are numbered without gaps");
-        assert!(counters.job >= self.counters.job && counters.finish >= self.counters.finish);
-        assert!(counters.flow >= self.counters.flow && counters.session >= self.counters.session);
+        same!(RecordsFit, counters.commit.0, self.counters.commit.0 + 1, "commits are numbered without gaps");
+        let after = |counters: &Counters| (counters.job, counters.finish, counters.flow, counters.session);
+        let (before, after) = (after(&self.counters), after(&counters));
+        let only_rise =
+            before.0 <= after.0 && before.1 <= after.1 && before.2 <= after.2 && before.3 <= after.3;
+        holds!(RecordsFit, only_rise, "numbers only rise: {after:?} after {before:?}");
         self.counters = counters;
         let mut seen = BTreeSet::new();
         for write in &effects.jobs {
-            assert!(seen.insert(write.id), "job {} is written twice in one commit", write.id);
+            holds!(RecordsFit, seen.insert(write.id), "job {} is written twice in one commit", write.id);
             self.write_job(write, digests);
         }
         for record in &effects.records.flows {
             self.flows.insert(record.id, record.clone());
         }
         for record in &effects.records.sessions_opened {
-            assert!(self.sessions.insert(record.id.0, record.clone()).is_none());
+            let before = self.sessions.insert(record.id.0, record.clone());
+            same!(RecordsFit, before, None, "a session is opened once");
         }
         for id in &effects.records.sessions_ended {
-            assert!(self.sessions.remove(&id.0).is_some(), "session {id} ended without having been opened");
+            holds!(
+                RecordsFit,
+                self.sessions.remove(&id.0).is_some(),
+                "session {id} ended without having been opened"
+            );
         }
         for id in &effects.records.submissions_dropped {
             self.submissions.remove(id);
@@ -81,27 +94,35 @@ impl Store {
             self.submissions.insert(record.id, *record);
         }
         for propagation in &effects.records.propagations_begun {
-            assert!(self.propagations.insert(*propagation), "a propagation begins once");
+            holds!(RecordsFit, self.propagations.insert(*propagation), "a propagation begins once");
         }
         for propagation in &effects.records.propagations_ended {
-            assert!(self.propagations.remove(propagation), "a propagation that ends has begun");
+            holds!(RecordsFit, self.propagations.remove(propagation), "a propagation that ends has begun");
         }
         for PolicyRecord { id, policy } in &effects.records.policies {
-            assert!(self.policies.insert(*id, policy.clone()).is_none(), "policy {id} is made twice");
+            holds!(
+                RecordsFit,
+                self.policies.insert(*id, policy.clone()).is_none(),
+                "policy {id} is made twice"
+            );
         }
         for id in &effects.records.policies_dropped {
-            assert!(self.policies.remove(id).is_some(), "policy {id} is dropped and was never made");
+            holds!(
+                RecordsFit,
+                self.policies.remove(id).is_some(),
+                "policy {id} is dropped and was never made"
+            );
         }
-        self.check_policies();
+        self.check_policies(effects);
         for record in &effects.records.deletions {
             self.deletions.insert(record.flow, record.stage);
         }
         for flow in &effects.records.deletions_ended {
-            assert!(self.deletions.remove(flow).is_some(), "a deletion that ends has begun");
+            holds!(RecordsFit, self.deletions.remove(flow).is_some(), "a deletion that ends has begun");
         }
         for record in &effects.records.flows_removed {
             let of_flow = |spec: &Spec| spec.flow == record.id;
-            assert!(!self.specs.values().any(of_flow), "flow {} goes before its jobs", record.id);
+            holds!(RecordsFit, !self.specs.values().any(of_flow), "flow {} goes before its jobs", record.id);
             self.flows.remove(&record.id);
         }
         for record in &effects.records.pauses {
@@ -110,12 +131,18 @@ impl Store {
         for target in &effects.records.pauses_ended {
             self.pauses.remove(target);
         }
+        for record in &effects.records.actions {
+            self.actions.insert(record.id, record.clone());
+        }
+        for id in &effects.records.actions_forgotten {
+            self.actions.remove(id);
+        }
         self.check_upstream_causes(effects);
     }
 
     /// A finished job of a flow that is being deleted goes.
     pub(crate) fn erase(&mut self, job: JobId) {
-        assert!(self.finished.remove(&job).is_some(), "job {job} is deleted and has not finished");
+        holds!(FinalStays, self.finished.remove(&job).is_some(), "job {job} is deleted and has not finished");
         self.specs.remove(&job);
         self.erased.insert(job);
     }
@@ -125,16 +152,18 @@ impl Store {
         for id in self.live.keys() {
             for on in &self.specs[id].depends_on {
                 let is_there = self.specs.contains_key(on) && !self.values_gone.contains(on);
-                assert!(is_there, "job {id} depends on {on}, which was deleted");
+                holds!(DeletedUnused, is_there, "job {id} depends on {on}, which was deleted");
             }
         }
     }
 
-    /// Every unfinished job has the policy it was submitted with.
-    fn check_policies(&self) {
-        for (id, live) in &self.live {
+    /// Every unfinished job that was written has the policy it was submitted with.
+    fn check_policies(&self, effects: &Effects) {
+        for write in &effects.jobs {
+            let id = &write.id;
+            let Some(live) = self.live.get(id) else { continue };
             let policy = self.policies.get(&live.head.policy);
-            assert_eq!(policy, super::client::policy(*id).as_deref(), "policy of job {id}");
+            same!(RecordsFit, policy, super::client::policy(*id).as_deref(), "policy of job {id}");
         }
     }
 
@@ -149,42 +178,50 @@ impl Store {
         let was_finished = self.finished.remove(&id);
         match &write.created {
             Some(created) => {
-                assert!(!was_live && was_finished.is_none(), "job {id} is created though it is there");
+                holds!(
+                    RecordsFit,
+                    !was_live && was_finished.is_none(),
+                    "job {id} is created though it is there"
+                );
                 let digest = digests.get(&id).copied().unwrap_or_default();
                 let depends_on = created.depends_on.clone();
                 let begins_at = created.begins_at;
                 self.specs.insert(id, Spec { flow: write.flow, depends_on, digest, begins_at });
             }
-            None => assert!(self.specs.contains_key(&id), "job {id} was never created"),
+            None => holds!(RecordsFit, self.specs.contains_key(&id), "job {id} was never created"),
         }
         match (&was_finished, &write.revived) {
             (Some(before), Some(revived)) => {
-                assert_eq!(
-                    before.finish_number, revived.finish_number,
+                same!(
+                    FinalStays,
+                    before.finish_number,
+                    revived.finish_number,
                     "job {id} is revived from what it was"
                 );
-                assert_eq!(before.end.status(), revived.status);
+                same!(FinalStays, before.end.status(), revived.status, "job {id} is revived");
                 let is_final = revived.status.lets_dependents_go_on();
-                assert!(!is_final, "job {id} was {:?} and is revived", revived.status);
+                holds!(FinalStays, !is_final, "job {id} was {:?} and is revived", revived.status);
             }
-            (Some(before), None) => panic!("job {id} ended {:?} and changes without a retry", before.end),
-            (None, Some(_)) => panic!("job {id} is revived and was not finished"),
+            (Some(before), None) => {
+                broken!(FinalStays, "job {id} ended {:?} and changes without a retry", before.end)
+            }
+            (None, Some(_)) => broken!(FinalStays, "job {id} is revived and was not finished"),
             (None, None) => {}
         }
         match &write.after {
             JobRecord::Live(live) => {
-                assert_eq!(live.head.id, id);
+                same!(RecordsFit, live.head.id, id, "a record is of its job");
                 self.live.insert(id, live.clone());
             }
             JobRecord::Evaluate => {
-                let live = before.expect("only the record of an unfinished job is amended");
+                let Some(live) = before else { broken!(RecordsFit, "job {id} is amended, and has ended") };
                 self.live.insert(id, LiveJob { evaluate: true, ..live });
             }
             JobRecord::Finished(finished) => {
                 self.finished.insert(id, finished.clone());
             }
             JobRecord::Dropped => {
-                assert!(was_live, "only unfinished jobs are dropped");
+                holds!(FinalStays, was_live, "only unfinished jobs are dropped");
                 self.specs.remove(&id);
             }
         }
@@ -195,7 +232,8 @@ impl Store {
         for write in &effects.jobs {
             if let JobRecord::Finished(FinishedJob { end: End::UpstreamFailed(cause), .. }) = &write.after {
                 let status = self.finished.get(cause).map(|cause| cause.end.status());
-                assert!(
+                holds!(
+                    OrderKept,
                     status.is_some_and(|status| !status.lets_dependents_go_on()),
                     "job {} failed because of {cause}, which is {status:?}",
                     write.id
@@ -218,7 +256,7 @@ impl Store {
                 .collect(),
             deletions: self.deletions.iter().map(|(&flow, &stage)| DeletionRecord { flow, stage }).collect(),
             pauses: self.pauses.values().cloned().collect(),
-            actions: Vec::new(),
+            actions: self.actions.values().cloned().collect(),
         };
         (image, self.live.values().cloned().collect())
     }
@@ -292,8 +330,14 @@ impl Store {
             *counted.entry(flow).or_default().get_mut(finished.end.status()) += 1;
         }
         for (id, record) in self.flows.iter().filter(|(id, _)| !self.deletions.contains_key(id)) {
-            assert_eq!(record.finished, counted.remove(id).unwrap_or_default(), "counts of flow {id}");
+            same!(
+                CountsAgree,
+                record.finished,
+                counted.remove(id).unwrap_or_default(),
+                "counts of flow {id}"
+            );
         }
-        assert!(counted.keys().all(|flow| self.deletions.contains_key(flow)));
+        counted.retain(|flow, _| !self.deletions.contains_key(flow));
+        holds!(CountsAgree, counted.is_empty(), "flows that have jobs are gone: {counted:?}");
     }
 }

@@ -6,20 +6,19 @@ use std::time::Duration;
 
 use mycelium_core::command::{Advice, Begins, Failed, FailureClass, Outcome, OutcomeResult};
 use mycelium_core::effects::{Effects, FailedBy, JobRecord};
-use mycelium_core::ids::{Attachment, FailureId, JobId, SessionId, Timestamp, Token};
+use mycelium_core::ids::{Attachment, Clocks, FailureId, JobId, SessionId, Token};
 
 use super::client::policy;
+use super::clock::BEGAN_AT;
+use super::deadlines::Deadlines;
 use super::evaluator::{Kind, kind};
 use super::store::Store;
 
-/// When jobs may begin, and how often they have failed.
+/// How often jobs have failed, and which were begun by hand.
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
-    submitted_at: BTreeMap<JobId, Timestamp>,
-    /// Before which moment nothing of each job is to run.
-    not_before: BTreeMap<JobId, u64>,
     /// How many attempts of each have failed since it was submitted, or brought back.
-    failed: BTreeMap<JobId, u32>,
+    pub(crate) failed: BTreeMap<JobId, u32>,
     /// How many attempts of each were followed by another.
     pub(crate) tried_again: BTreeMap<JobId, u32>,
     /// Jobs that anybody ever wanted to begin at once.
@@ -28,7 +27,7 @@ pub(crate) struct Tries {
 
 /// When a job may begin. Most may at once; of one with a list it holds of the jobs of the elements.
 pub(crate) fn begins(id: JobId) -> Begins {
-    let (at, after) = (Some(Timestamp(90_000_000)), Some(Duration::from_secs(3)));
+    let (at, after) = (Some(BEGAN_AT.after(Duration::from_secs(40))), Some(Duration::from_secs(3)));
     match id.as_bytes()[11] % 24 {
         _ if kind(id) == Kind::List => Begins::default(),
         0 => Begins { at, after: None },
@@ -70,17 +69,33 @@ impl Tries {
         before: &Store,
         effects: &Effects,
         reports: &BTreeMap<Attachment, (SessionId, Token, OutcomeResult)>,
-        now: u64,
+        now: Clocks,
+        deadlines: &Deadlines,
     ) {
         for write in &effects.jobs {
-            if write.created.is_some() {
-                self.submitted_at.insert(write.id, Timestamp(now));
-            }
             if write.created.is_some() || write.revived.is_some() {
                 self.failed.remove(&write.id);
-                let Begins { at, after } = begins(write.id);
-                let after = after.map(|after| self.submitted_at[&write.id].after(after));
-                self.not_before.insert(write.id, at.max(after).unwrap_or_default().0);
+            }
+            let begins_at = match &write.created {
+                Some(created) => {
+                    let Begins { at, after } = begins(write.id);
+                    let moment = at.max(after.map(|after| now.wall.after(after)));
+                    let moment = moment.filter(|moment| *moment > now.wall);
+                    same!(NothingEarly, created.begins_at, moment, "when job {} begins", write.id);
+                    moment
+                }
+                None => before.specs.get(&write.id).and_then(|spec| spec.begins_at),
+            };
+            let JobRecord::Live(live) = &write.after else { continue };
+            let is_by_hand = self.started_by_hand.contains(&write.id);
+            if (write.created.is_some() || write.revived.is_some()) && !is_by_hand {
+                let moment = begins_at.filter(|moment| *moment > now.wall);
+                same!(NothingEarly, live.tries.not_before, moment, "before when job {} waits", write.id);
+            } else if let Some(moment) = before.live.get(&write.id).and_then(|live| live.tries.not_before)
+                && live.tries.not_before != Some(moment)
+                && !is_by_hand
+            {
+                deadlines.need_not_wait(write.id, moment, now);
             }
         }
         for failed_attempt in &effects.failed {
@@ -88,9 +103,10 @@ impl Tries {
             let says = match failed_attempt.by {
                 FailedBy::Reported(body) => {
                     let (session, reported, _) = reports[&body];
-                    assert_eq!(token, reported);
+                    same!(OneOutcome, token, reported, "what was reported was another attempt");
                     let running = before.live.get(&token.job).and_then(|live| live.running);
-                    assert_eq!(
+                    same!(
+                        OneOutcome,
                         running.map(|running| running.session),
                         Some(session),
                         "reported by its holder"
@@ -100,34 +116,44 @@ impl Tries {
                 FailedBy::TimedOut(_) => {
                     Failed { class: FailureClass::Task, advice: None, ..failed(Attachment(0)) }
                 }
-                FailedBy::ElvesLost(_) | FailedBy::Silent(_) => panic!("job {} is tried again", token.job),
+                FailedBy::ElvesLost(_) | FailedBy::Silent(_) => {
+                    broken!(AttemptsCount, "job {} is tried again", token.job)
+                }
             };
             let failures = self.failed.entry(token.job).or_default();
             *failures += 1;
             *self.tried_again.entry(token.job).or_default() += 1;
             let Failed { class, advice, .. } = says;
-            assert_eq!(class, FailureClass::Task, "job {} would fail again", token.job);
+            same!(AttemptsCount, class, FailureClass::Task, "job {} would fail again", token.job);
             let attempts = policy(token.job).and_then(|policy| policy.retry.attempts).unwrap_or(1);
-            assert!(*failures < attempts, "job {} is tried again after {failures} failures", token.job);
+            holds!(
+                AttemptsCount,
+                *failures < attempts,
+                "job {} is tried again after {failures} failures",
+                token.job
+            );
             let wait = match advice {
                 None => Duration::from_secs(1 << (*failures - 1)),
                 Some(Advice::After(wait)) => wait,
-                Some(Advice::Never) => panic!("job {} is tried again, and is not to be", token.job),
+                Some(Advice::Never) => {
+                    broken!(AttemptsCount, "job {} is tried again, and is not to be", token.job)
+                }
             };
-            self.not_before.insert(token.job, Timestamp(now).after(wait).0);
+            let write = effects.jobs.iter().find(|write| write.id == token.job);
+            let after = write.map(|write| &write.after);
+            if let Some(JobRecord::Live(live)) = after
+                && !self.started_by_hand.contains(&token.job)
+            {
+                let least = now.wall.after(wait);
+                let is_later = live.tries.not_before.is_some_and(|moment| moment >= least);
+                holds!(NothingEarly, is_later, "job {} waits until {:?}", token.job, live.tries.not_before);
+            }
         }
         for write in &effects.jobs {
             if let JobRecord::Live(live) = &write.after {
                 let failures = self.failed.get(&write.id).copied().unwrap_or_default();
-                assert_eq!(live.tries.failed, failures, "failures of job {}", write.id);
+                same!(AttemptsCount, live.tries.failed, failures, "failures of job {}", write.id);
             }
         }
-    }
-
-    /// Nothing begins before its moment, unless somebody wanted it to.
-    pub(crate) fn nothing_begins_early(&self, job: JobId, now: u64) {
-        let not_before = self.not_before.get(&job).copied().unwrap_or_default();
-        let is_early = now < not_before && !self.started_by_hand.contains(&job);
-        assert!(!is_early, "job {job} begins {} us early", not_before - now);
     }
 }

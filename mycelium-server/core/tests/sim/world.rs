@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use mycelium_core::command::{Command, Outcome as Report, Start, StreamEnd, Window};
-use mycelium_core::effects::{Assignment, Evaluation, Refusal, Reply, Verdict};
-use mycelium_core::ids::{AssignNumber, InstanceId, RequestId, SecretDigest, SessionId, Token};
+use mycelium_core::command::{Command, StreamEnd, Window};
+use mycelium_core::effects::Assignment;
+use mycelium_core::ids::{Clocks, InstanceId, RequestId, SecretDigest, SessionId, Steady, Timestamp, Token};
 use mycelium_core::image::PauseTarget;
 use mycelium_core::{Config, Core};
 
@@ -13,15 +13,26 @@ use super::client::{Client, Request};
 use super::deadlines::RUN_MARGIN;
 use super::elf::Process;
 use super::evaluator::Evaluator;
+use super::invariants::Invariant;
+use super::length::Length;
 use super::oracle::Oracle;
 use super::rng::Rng;
+use super::seen::{Counts, Seen};
 use super::store::Store;
 use super::versions;
+use actions::Asked;
+use clock::Ahead;
 use confirming::Confirming;
+use events::{Event, FromElf, ToElf};
 
+mod actions;
+mod clock;
 mod confirming;
 mod deletions;
+mod drains;
 mod elves;
+mod events;
+mod explains;
 mod nested;
 mod network;
 mod pauses;
@@ -31,10 +42,10 @@ mod shell;
 
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000 * MS;
-/// How long things go wrong.
-const FAULTS_UNTIL: u64 = 240 * SECOND;
-/// When everything must have ended.
-const END: u64 = FAULTS_UNTIL + 3_600 * SECOND;
+/// How long after the last fault everything must have ended.
+const ENDS_WITHIN: u64 = 600 * SECOND;
+/// How far somebody sets the wall clock; that may take twice as much longer then.
+const SET_BY: u64 = 3_600 * SECOND;
 /// How many batches a run may take: more means that the core keeps itself busy.
 const BATCHES_MAX: u64 = 200_000;
 /// How late a batch may be without being taken for a stall.
@@ -43,129 +54,19 @@ const LATE_MAX: u64 = SECOND;
 const READ_AFTER_STALL: u64 = 20 * MS;
 
 /// What a run came to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) batches: u64,
     pub(crate) rebuilds: u64,
     pub(crate) jobs: usize,
+    /// How often what has happened.
+    pub(crate) seen: Counts,
+    /// How often each invariant was checked.
+    pub(crate) checked: [u64; Invariant::ALL.len()],
+    /// How long after the last fault everything had ended.
+    pub(crate) ended_after: Duration,
     /// Everything that went into the core and came out of it, if asked for.
     pub(crate) log: String,
-}
-
-#[derive(Debug, Clone)]
-enum Event {
-    /// The broker takes a batch of what has come.
-    Batch,
-    /// The client has an idea.
-    Idea,
-    /// The client asks again for what was not answered.
-    AskAgain,
-    /// An answer reaches the client.
-    Answer(RequestId, Result<Reply, Refusal>),
-    /// A message of an elf reaches the broker.
-    FromElf { stream: u64, message: FromElf },
-    /// The broker sees that a stream is gone.
-    StreamGone { stream: u64 },
-    /// A process sees that its stream is gone, and opens another soon.
-    StreamEnded { stream: u64 },
-    /// The broker looks for streams on which nothing is confirmed.
-    Look,
-    /// A message of the broker reaches an elf.
-    ToElf { stream: u64, message: ToElf },
-    /// An evaluation that was handed out begins.
-    Evaluate(Evaluation),
-    /// A command comes, or comes a second time, late.
-    Late(Box<Command>),
-    /// A process opens a stream.
-    Connect { process: usize, instance: InstanceId },
-    /// A process says what it has received, and nothing else.
-    Confirm { process: usize, instance: InstanceId },
-    /// A process gives a sign of life.
-    Beat { process: usize, instance: InstanceId },
-    /// A process tells that it has started an attempt, if it still runs.
-    TellStart { process: usize, instance: InstanceId, token: Token },
-    /// A task ends.
-    TaskEnds { process: usize, instance: InstanceId, token: Token },
-    /// Arguments that take longer to compute are there, if their stream still is.
-    ArgumentsReady { stream: u64, session: SessionId, tokens: Vec<Token> },
-    /// Something happens to a process or its stream.
-    Mishap,
-    /// A flow is to be deleted, and a deletion goes on.
-    Delete,
-    /// An operator pauses something.
-    Pause,
-    /// An operator resumes it.
-    Resume(PauseTarget),
-    /// The broker stands still: its process is paused, or its disk hangs.
-    Stall,
-}
-
-impl Event {
-    /// Whether it needs the broker's process to happen.
-    fn is_of_broker(&self) -> bool {
-        match self {
-            Self::Batch
-            | Self::FromElf { .. }
-            | Self::StreamGone { .. }
-            | Self::Look
-            | Self::Delete
-            | Self::Evaluate(_)
-            | Self::ArgumentsReady { .. }
-            | Self::Late(_) => true,
-            Self::Idea
-            | Self::AskAgain
-            | Self::Answer(..)
-            | Self::ToElf { .. }
-            | Self::StreamEnded { .. }
-            | Self::Confirm { .. }
-            | Self::Connect { .. }
-            | Self::Beat { .. }
-            | Self::TellStart { .. }
-            | Self::TaskEnds { .. }
-            | Self::Mishap
-            | Self::Pause
-            | Self::Resume(_)
-            | Self::Stall => false,
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-enum FromElf {
-    Hello { resume: Option<SessionId>, held: Vec<Token>, window: Window },
-    SetWindow(Window),
-    Beat { held: Vec<Token>, received: AssignNumber },
-    Confirm { received: AssignNumber },
-    Starts(Vec<Start>),
-    Outcomes(Vec<Report>),
-    Draining,
-    Goodbye,
-}
-
-impl ToElf {
-    fn is_over(&self) -> bool {
-        matches!(self, Self::Closed)
-    }
-}
-
-#[derive(Debug, Clone)]
-enum ToElf {
-    Welcome {
-        session: SessionId,
-        keep: Vec<Token>,
-        secret: Option<SecretDigest>,
-    },
-    Assign {
-        assignments: Vec<Assignment>,
-        last: AssignNumber,
-    },
-    Recall(Vec<Token>),
-    /// An attempt may wait for itself.
-    Notice(Token),
-    Cancel(Vec<Token>),
-    Acks(Vec<(Token, Verdict)>),
-    Unknown(Vec<Token>),
-    Closed,
 }
 
 /// A stream, from the broker's side.
@@ -184,6 +85,7 @@ struct Stream {
 
 struct World {
     rng: Rng,
+    length: Length,
     now: u64,
     config: Config,
     core: Core,
@@ -199,6 +101,10 @@ struct World {
     /// With the secret that goes with a new session.
     hellos: BTreeMap<RequestId, (u64, Option<SecretDigest>)>,
     of_session: BTreeMap<SessionId, u64>,
+    /// Which process was to drain, if there is one.
+    drains: BTreeMap<RequestId, Option<usize>>,
+    /// What was asked of actions.
+    asked: BTreeMap<RequestId, Asked>,
     /// Assignments whose arguments take longer to compute.
     aside: BTreeMap<Token, Assignment>,
     /// What is paused, or was before the latest batch or within it.
@@ -207,6 +113,9 @@ struct World {
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     is_batch_due: bool,
+    /// Whether the core has had a batch since it was rebuilt: only then its timers are set.
+    is_timed: bool,
+    ahead: Ahead,
     /// Until when the broker stands still, or stood still last.
     stalled_until: u64,
     /// How late the broker's next batch is.
@@ -275,25 +184,27 @@ fn secret(rng: &mut Rng) -> SecretDigest {
 }
 
 /// Runs one seed. Panics where something does not hold.
-pub(crate) fn run(seed: u64, keeps_log: bool, adjust: impl FnOnce(&mut Config)) -> Outcome {
+pub(crate) fn run(seed: u64, length: Length, keeps_log: bool, adjust: impl FnOnce(&mut Config)) -> Outcome {
     let mut config = Config {
         lease: Duration::from_secs(30),
         run_margin: RUN_MARGIN,
         submission_idle_max: Duration::from_secs(60),
         finished_kept: 6,
         step_max: 3,
-        unfinished_max: 150,
+        unfinished_max: length.jobs() as u64 * 5 / 4,
         evaluations_max: 2,
         ..Config::default()
     };
     adjust(&mut config);
-    let mut world = World::new(seed, config, keeps_log);
+    // A run that a panic has ended has left its counts.
+    Invariant::take_checked();
+    let mut world = World::new(seed, length, config, keeps_log);
     world.run();
-    world.outcome
+    Outcome { checked: Invariant::take_checked(), ..world.outcome }
 }
 
 impl World {
-    fn new(seed: u64, config: Config, keeps_log: bool) -> Self {
+    fn new(seed: u64, length: Length, config: Config, keeps_log: bool) -> Self {
         let mut rng = Rng::new(seed);
         let processes = [(1, 1), (8, 2), (3, 1), (1, 2)]
             .into_iter()
@@ -308,6 +219,7 @@ impl World {
         Self {
             core: Core::new(config.clone()),
             rng,
+            length,
             now: SECOND,
             config,
             store: Store::default(),
@@ -321,19 +233,39 @@ impl World {
             next_stream: 0,
             hellos: BTreeMap::new(),
             of_session: BTreeMap::new(),
+            drains: BTreeMap::new(),
+            asked: BTreeMap::new(),
             aside: BTreeMap::new(),
             paused_lately: BTreeSet::new(),
             inbox: VecDeque::new(),
             events: BTreeMap::new(),
             next_event: 0,
             is_batch_due: false,
+            is_timed: false,
+            ahead: Ahead::default(),
             stalled_until: 0,
             late_by: 0,
             next_attachment: 0,
             has_faults: true,
             keeps_log,
-            outcome: Outcome::default(),
+            outcome: Outcome {
+                batches: 0,
+                rebuilds: 0,
+                jobs: 0,
+                seen: Counts::default(),
+                checked: [0; Invariant::ALL.len()],
+                ended_after: Duration::ZERO,
+                log: String::new(),
+            },
         }
+    }
+
+    fn see(&mut self, seen: Seen) {
+        self.outcome.seen.see(seen);
+    }
+
+    fn clocks(&self) -> Clocks {
+        Clocks { steady: Steady(self.now), wall: Timestamp(self.now + self.ahead.now) }
     }
 
     fn at(&mut self, time: u64, event: Event) {
@@ -347,17 +279,24 @@ impl World {
     }
 
     fn run(&mut self) {
+        let faults_until = u64::try_from(self.length.faults().as_micros()).unwrap();
         for process in 0..self.processes.len() {
             let instance = self.processes[process].instance;
             self.after(SECOND, Event::Connect { process, instance });
         }
         self.after(SECOND, Event::Idea);
         self.after(SECOND, Event::AskAgain);
-        self.after(5 * SECOND, Event::Mishap);
-        self.after(40 * SECOND, Event::Stall);
+        self.after(self.length.apart(5 * SECOND), Event::Mishap);
+        self.after(self.length.apart(40 * SECOND), Event::Stall);
+        if self.rng.percent(50) {
+            self.after(self.length.apart(100 * SECOND), Event::SetClock);
+        }
         self.after(SECOND, Event::Look);
-        self.after(20 * SECOND, Event::Delete);
-        self.after(20 * SECOND, Event::Pause);
+        self.after(self.length.apart(20 * SECOND), Event::Delete);
+        self.after(self.length.apart(20 * SECOND), Event::Pause);
+        self.after(self.length.apart(60 * SECOND), Event::Drain);
+        self.after(self.length.apart(40 * SECOND), Event::Act);
+        self.after(SECOND, Event::GoOnActing);
         while let Some(((time, _), event)) = self.events.pop_first() {
             if let Some(due) = self.core.next_deadline()
                 && due.0 < time
@@ -371,14 +310,14 @@ impl World {
                 continue;
             }
             self.now = self.now.max(time);
-            if self.has_faults && self.now > FAULTS_UNTIL {
+            if self.has_faults && self.now > faults_until {
                 self.heal();
             }
             let is_idle = self.inbox.is_empty() && !self.core.has_work();
-            if !self.has_faults && self.store.live.is_empty() && is_idle {
+            if !self.has_faults && self.store.live.is_empty() && is_idle && self.has_acted() {
                 break;
             }
-            if self.now > END {
+            if self.now > faults_until + ENDS_WITHIN + if self.ahead.is_set { 2 * SET_BY } else { 0 } {
                 break;
             }
             if self.now < self.stalled_until && event.is_of_broker() {
@@ -395,8 +334,11 @@ impl World {
         }
         self.oracle.acknowledged_jobs_are_kept(&self.store);
         self.store.check_flow_counts();
+        let why: Vec<_> = self.store.live.keys().map(|id| (id, self.core.explain(*id))).collect();
+        holds!(EndsInTime, why.is_empty(), "without faults, these do not end: {why:?}");
         Oracle::everything_has_ended(&self.store);
         self.outcome.jobs = self.store.finished.len();
+        self.outcome.ended_after = Duration::from_micros(self.now.saturating_sub(faults_until));
     }
 
     /// Faults end: every stream is opened anew, since what was lost on the old ones stays lost. From now on there is
@@ -410,6 +352,7 @@ impl World {
                 self.cut(stream);
             }
         }
+        self.set_clock_right();
     }
 
     fn handle(&mut self, event: Event) {
@@ -441,6 +384,12 @@ impl World {
             Event::Pause => self.pause(),
             Event::Resume(target) => self.resume(target),
             Event::Stall => self.stall(),
+            Event::SetClock => self.set_clock(),
+            Event::Drain => self.drain(),
+            Event::Leave { process, instance } => self.leave(process, instance),
+            Event::Stop { process, instance } => self.stop(process, instance),
+            Event::Act => self.act(),
+            Event::GoOnActing => self.go_on_acting(),
         }
     }
 }

@@ -148,6 +148,39 @@ fn a_wall_clock_that_is_set_lets_nothing_expire_early() {
     }
 }
 
+fn pass(env: &mut TestEnv, by: Duration) {
+    env.now = Clocks { steady: env.now.steady.after(by), wall: env.now.wall.after(by) };
+}
+
+#[test]
+fn a_job_that_moves_after_the_wall_clock_was_set_forward_has_as_much_time_as_before() {
+    let mut env = TestEnv::new();
+    env.submit(vec![timed(job(1, &[]), None, Some(TOTAL))]);
+    env.now.wall = env.now.wall.after(Duration::from_secs(3_600));
+    let effects = env.telling_hello(1, None, vec![offer(9, 9)], vec![]);
+    assert_eq!(assigned(&effects), [(1, token(1, 1))]);
+    env.start(1, token(1, 1), Duration::ZERO);
+    pass(&mut env, TOTAL - TICK);
+    assert_eq!(ends(&[env.batch([])]), []);
+    pass(&mut env, TICK);
+    assert_eq!(ends(&[env.batch([])]), [(id(1), EXPIRED_TOTAL)]);
+}
+
+#[test]
+fn a_job_waits_no_longer_than_half_a_minute_after_the_wall_clock_was_set_back_and_forward_again() {
+    let mut env = TestEnv::new();
+    let hour = Duration::from_secs(3_600);
+    env.now.wall = Timestamp(0).after(hour * 2);
+    env.submit(vec![timed(job(1, &[]), None, Some(TOTAL))]);
+    env.now.wall = env.now.wall.before(hour);
+    pass(&mut env, TOTAL);
+    assert_eq!(ends(&[env.batch([])]), [], "by the wall clock it is not over");
+    env.now.wall = env.now.wall.after(hour);
+    assert_eq!(env.core.next_deadline(), Some(env.now.steady.after(Duration::from_secs(30))));
+    pass(&mut env, Duration::from_secs(30));
+    assert_eq!(ends(&[env.batch([])]), [(id(1), EXPIRED_TOTAL)]);
+}
+
 #[test]
 fn the_time_without_a_broker_counts_and_so_does_that_in_which_it_stood_still() {
     let mut env = TestEnv::new();

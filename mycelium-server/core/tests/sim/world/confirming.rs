@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use mycelium_core::command::{Command, StreamEnd};
 use mycelium_core::ids::{AssignNumber, InstanceId, SessionId};
 
+use super::super::seen::Seen;
 use super::{Event, FromElf, MS, SECOND, Waiting, World};
 
 /// After how long without a word of the broker an elf gives up its stream.
@@ -111,6 +112,10 @@ impl World {
     fn end_stream(&mut self, stream: u64, session: SessionId, end: StreamEnd) {
         let Some(entry) = self.streams.remove(&stream) else { return };
         self.lose(stream, [true, false]);
+        self.see(match end {
+            StreamEnd::Unconfirmed { .. } => Seen::StreamEndedUnconfirmed,
+            StreamEnd::ByShell | StreamEnd::Broken => Seen::StreamEndedByShell,
+        });
         self.inbox.push_back(Waiting::Closed { session, stream, end });
         if !entry.holes[0] {
             self.after(200 * MS, Event::StreamEnded { stream });
@@ -128,15 +133,16 @@ impl World {
 
     /// From now on nothing arrives in one direction, or in both, and nobody is told.
     pub(super) fn black_hole(&mut self, process: usize) {
-        let holes = match self.rng.below(3) {
-            0 => [true, false],
-            1 => [false, true],
-            _ => [true, true],
+        let (holes, seen) = match self.rng.below(3) {
+            0 => ([true, false], Seen::HoleToElf),
+            1 => ([false, true], Seen::HoleToBroker),
+            _ => ([true, true], Seen::HoleBothWays),
         };
         if let Some(stream) = self.processes[process].stream
             && let Some(entry) = self.streams.get_mut(&stream)
         {
             entry.holes = holes;
+            self.see(seen);
             self.lose(stream, holes);
         }
     }
@@ -145,6 +151,7 @@ impl World {
     pub(super) fn hand_over(&mut self, process: usize) {
         let Some(session) = self.processes[process].session else { return };
         if let Some(stream) = self.processes[process].stream {
+            self.see(Seen::HandedOver);
             self.cut(stream);
             self.after(20 * SECOND, Event::Late(Box::new(Command::ProcessGone { session })));
         }

@@ -4,6 +4,7 @@ use mycelium_core::command::{Command, Delete, DeletionTo, Deletions};
 use mycelium_core::ids::{FlowId, JobId, RequestId};
 use mycelium_core::image::DeletionStage;
 
+use super::super::seen::Seen;
 use super::{Event, SECOND, Waiting, World};
 
 impl World {
@@ -38,19 +39,26 @@ impl World {
                 let is_unfinished =
                     |user: &FlowId| self.store.live.values().any(|live| live.head.flow == *user);
                 match users.iter().any(is_unfinished) {
-                    true => DeletionTo::GivenUp,
+                    true => {
+                        self.see(Seen::DeletionGivenUp);
+                        DeletionTo::GivenUp
+                    }
                     false if users.is_empty() => DeletionTo::Stage(DeletionStage::Removing),
                     false => DeletionTo::Stage(DeletionStage::Stubbing),
                 }
             }
             DeletionStage::Removing => match jobs.split_first() {
-                None => DeletionTo::Gone,
+                None => {
+                    self.see(Seen::FlowRemoved);
+                    DeletionTo::Gone
+                }
                 Some((first, rest)) => {
                     [*first].iter().chain(rest.first()).for_each(|job| self.store.erase(*job));
                     return;
                 }
             },
             DeletionStage::Stubbing => {
+                self.see(Seen::FlowStubbed);
                 self.store.values_gone.extend(jobs);
                 DeletionTo::Stub
             }

@@ -120,13 +120,14 @@ impl World {
                 entry.received = last;
                 let instance = entry.instance;
                 for assignment in assignments {
-                    assert_eq!(&*assignment.elf, ELVES[entry.elf], "jobs go to their elf");
+                    same!(FitsItsElf, &*assignment.elf, ELVES[entry.elf], "jobs go to their elf");
                     entry.take(assignment.token);
                 }
                 if confirms(process) {
                     self.after(500 * MS, Event::Confirm { process, instance });
                 }
             }
+            ToElf::Drain(within) => self.begin_to_drain(process, within),
             ToElf::Notice(token) => {
                 entry.noticed.insert(token);
             }
@@ -160,6 +161,9 @@ impl World {
     }
 
     pub(super) fn start_tasks(&mut self, process: usize) {
+        if self.processes[process].is_draining {
+            return self.give_back(process, Attempt::Waiting);
+        }
         let instance = self.processes[process].instance;
         for token in self.processes[process].start(self.now) {
             self.oracle.deadlines.begins(token, self.now);

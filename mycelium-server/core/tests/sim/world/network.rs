@@ -4,6 +4,7 @@ use mycelium_core::command::{Command, Hello, OutcomeResult, Window};
 use mycelium_core::ids::{Build, RequestId};
 
 use super::super::elf::Attempt;
+use super::super::seen::Seen;
 use super::{Event, FromElf, MS, READ_AFTER_STALL, SECOND, ToElf, Waiting, World, secret};
 
 impl World {
@@ -64,11 +65,16 @@ impl World {
             14 => self.hand_over(process),
             0..4 => {
                 if let Some(stream) = self.processes[process].stream {
+                    self.see(Seen::StreamCut);
                     self.cut(stream);
                 }
             }
-            4..6 => self.kill(process),
+            4..6 => {
+                self.see(Seen::ElfKilled);
+                self.kill(process);
+            }
             6..8 => {
+                self.see(Seen::WindowSet);
                 let window = Window {
                     jobs: u32::try_from(self.rng.below(5)).unwrap(),
                     concurrency: u32::try_from(1 + self.rng.below(2)).unwrap(),
@@ -88,24 +94,20 @@ impl World {
             _ => {
                 self.say(process, FromElf::Draining);
                 if self.rng.percent(50) {
-                    self.say(process, FromElf::Goodbye);
-                    self.processes[process].has_left = true;
-                    if let Some(session) = self.processes[process].session {
-                        self.oracle.sessions.leave(session);
-                    }
-                    let keep = [];
-                    self.processes[process].keep_only(&keep);
+                    self.see(Seen::ElfLeft);
+                    self.goodbye(process);
                 }
             }
         }
-        self.after(8 * SECOND, Event::Mishap);
+        self.after(self.length.apart(8 * SECOND), Event::Mishap);
     }
 
     pub(super) fn stall(&mut self) {
         if !self.has_faults {
             return;
         }
-        self.stalled_until = self.now + SECOND + self.rng.below(80 * SECOND);
+        self.see(Seen::Stalled);
+        self.stalled_until = self.now + SECOND + self.rng.below(self.length.apart(80 * SECOND));
         self.late_by = self.stalled_until - self.now;
         if !self.is_batch_due {
             self.is_batch_due = true;
@@ -114,7 +116,7 @@ impl World {
         for stream in self.streams.values_mut() {
             stream.busy_until[1] = stream.busy_until[1].max(self.stalled_until + READ_AFTER_STALL);
         }
-        let next = self.stalled_until + SECOND + self.rng.below(60 * SECOND);
+        let next = self.stalled_until + SECOND + self.rng.below(self.length.apart(60 * SECOND));
         self.at(next, Event::Stall);
     }
 
@@ -125,6 +127,7 @@ impl World {
         if entry.secret.is_none() {
             return;
         }
+        self.see(Seen::StrangerCame);
         self.next_request += 1;
         let request = RequestId(self.next_request);
         self.oracle.strangers.insert(request);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use mycelium_core::Explanation;
 use mycelium_core::command::{Command, Pause, Resume};
 use mycelium_core::ids::{FlowId, JobId, RequestId};
 use mycelium_core::image::{JobHead, PauseTarget};
 
 use super::super::client::{ELVES, TASKS};
 use super::super::oracle::Oracle;
+use super::super::seen::Seen;
 use super::{Event, SECOND, Waiting, World};
 
 impl World {
@@ -37,8 +37,9 @@ impl World {
             as_of: self.store.counters.commit,
         });
         self.inbox.push_back(Waiting::Command(Box::new(pause)));
-        self.after(8 * SECOND, Event::Resume(target));
-        self.after(10 * SECOND, Event::Pause);
+        self.see(Seen::Paused);
+        self.after(self.length.apart(8 * SECOND), Event::Resume(target));
+        self.after(self.length.apart(10 * SECOND), Event::Pause);
     }
 
     pub(super) fn resume(&mut self, target: PauseTarget) {
@@ -57,41 +58,15 @@ impl World {
         head.is_some_and(|head| targets(head).iter().any(|target| self.paused_lately.contains(target)))
     }
 
-    /// Invariants: pauses are as durable as anything else, nothing is assigned that is paused, and who asks why a job that could
-    /// run does not is told of pauses if, and only if, there are any.
+    /// Invariant: pauses are as durable as anything else.
     pub(super) fn pauses_hold(&self) {
         let stored: Vec<_> = self.store.pauses.values().cloned().collect();
-        assert_eq!(self.core.pauses(), stored, "the store has the pauses");
-        for (id, live) in &self.store.live {
-            let of_job = targets(&live.head).iter().any(|target| self.store.pauses.contains_key(target));
-            let is_said = match self.core.explain(*id).expect("the core has every unfinished job") {
-                Explanation::Paused { pauses } => {
-                    assert!(!pauses.is_empty(), "job {id} is paused by nothing");
-                    true
-                }
-                Explanation::NoFreeWindow { .. }
-                | Explanation::NoInstance { .. }
-                | Explanation::NoFittingInstance { .. }
-                | Explanation::Suspected { .. }
-                | Explanation::HandedBack { .. }
-                | Explanation::Delayed { .. }
-                | Explanation::BackingOff { .. } => false,
-                Explanation::NotSealed { .. }
-                | Explanation::Cancelling
-                | Explanation::WaitsForJobs { .. }
-                | Explanation::Evaluating { .. }
-                | Explanation::WaitsForElements { .. }
-                | Explanation::UpstreamFailing
-                | Explanation::HeldByAncestors { .. }
-                | Explanation::Held { .. } => continue,
-            };
-            assert_eq!(is_said, of_job, "why job {id} does not run");
-        }
+        same!(RecordsFit, self.core.pauses(), stored, "what is paused");
     }
 }
 
 /// What may be paused so that a job is.
-fn targets(head: &JobHead) -> [PauseTarget; 4] {
+pub(super) fn targets(head: &JobHead) -> [PauseTarget; 4] {
     [
         PauseTarget::Mycelium,
         PauseTarget::Elf(Arc::clone(&head.elf)),
@@ -105,6 +80,6 @@ impl Oracle {
     pub(super) fn nothing_paused_is_assigned(store: &super::super::store::Store, job: JobId) {
         let head = &store.live[&job].head;
         let pause = targets(head).into_iter().find(|target| store.pauses.contains_key(target));
-        assert_eq!(pause, None, "job {job} is assigned");
+        same!(PausedWaits, pause, None, "job {job} is assigned");
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use mycelium_core::effects::Send;
-use mycelium_core::ids::{SessionId, Timestamp, Token};
+use mycelium_core::ids::{Clocks, SessionId, Token};
 use mycelium_core::image::LiveJob;
 
 use super::super::client::ELVES;
-use super::super::deadlines::timeouts;
+use super::super::deadlines::{Timer, timeouts};
+use super::super::seen::Seen;
 use super::World;
 
 /// How many jobs a process runs at once at most, whatever it has announced.
@@ -20,20 +21,20 @@ pub(super) fn knows_recall(process: usize) -> bool {
 
 impl World {
     /// Checks what is recalled in a batch.
-    pub(super) fn on_recalls(&mut self, sends: &[Send]) {
+    pub(super) fn on_recalls(&mut self, now: Clocks, sends: &[Send]) {
         let mut new: BTreeMap<usize, BTreeMap<SessionId, usize>> = BTreeMap::new();
         for send in sends {
             let Send::Recall { session, tokens } = send else { continue };
             self.oracle.recalls.what_was_started_is_not_recalled(*session, tokens);
             let Some(process) = self.process_of(*session) else { continue };
-            assert!(knows_recall(process), "session {session} does not know of recalls");
-            let recalled = &mut self.oracle.recalls.recalled;
-            let (live, now) = (&self.store.live, Timestamp(self.now));
+            holds!(RecallsFit, knows_recall(process), "session {session} does not know of recalls");
+            let (recalled, deadlines) = (&mut self.oracle.recalls.recalled, &self.oracle.deadlines);
+            let (live, now) = (&self.store.live, now.wall);
             // What was not started in time is recalled whoever could start it.
             let is_late = |token: &Token| {
                 let queued_at = live.get(&token.job).and_then(|live| live.queued_at);
                 let late = queued_at.zip(timeouts(token.job).queue).map(|(at, queue)| at.after(queue));
-                late.is_some_and(|late| late <= now)
+                late.is_some_and(|late| late <= now || deadlines.has_come(token.job, Timer::Queue, late))
             };
             // What came back in the same batch, and ended then because it was late, is told nobody.
             let is_held = |token: &Token| {
@@ -42,6 +43,11 @@ impl World {
             };
             let new_ones = tokens.iter().filter(|token| recalled.insert(**token));
             let new_ones: Vec<Token> = new_ones.copied().collect();
+            new_ones.iter().for_each(|_| self.outcome.seen.see(Seen::Recalled));
+            // What drains gives back all that it has not started, whoever could start it.
+            if self.oracle.drained.contains(session) {
+                continue;
+            }
             let is_paused = |token: &Token| self.was_paused(token.job);
             let count = new_ones
                 .iter()
@@ -49,6 +55,7 @@ impl World {
                 .count();
             *new.entry(self.processes[process].elf).or_default().entry(*session).or_default() += count;
         }
+        self.oracle.recalls.end_batch();
         new.iter()
             .for_each(|(elf, by_session)| self.no_more_is_recalled_than_can_be_started(*elf, by_session));
     }
@@ -67,7 +74,11 @@ impl World {
             sessions.map(|session| CONCURRENCY_MAX.saturating_sub(self.held_by(*session))).sum();
         let all: usize = new.values().sum();
         let is_one_each = new.values().all(|recalled| *recalled <= 1);
-        assert!(all <= can_start || is_one_each, "{new:?} is recalled, and {can_start} can be started");
+        holds!(
+            RecallsFit,
+            all <= can_start || is_one_each,
+            "{new:?} is recalled, and {can_start} can be started"
+        );
     }
 
     fn held_by(&self, session: SessionId) -> usize {

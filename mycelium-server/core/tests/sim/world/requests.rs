@@ -6,6 +6,7 @@ use mycelium_core::ids::{Attachment, RequestId, Timestamp};
 
 use super::super::client::{Request, Wish};
 use super::super::evaluator::{self, Next, digest, element, elements_of};
+use super::super::seen::Seen;
 use super::{Event, MS, SECOND, Waiting, World};
 
 impl World {
@@ -13,12 +14,13 @@ impl World {
         if !self.has_faults {
             return;
         }
-        if self.store.live.len() < 120
+        if self.store.live.len() < self.length.jobs()
             && let Some(wish) = self.client.make_wish(&mut self.rng, &self.store, &mut self.oracle)
         {
+            self.see(Seen::Asked);
             self.ask(wish);
         }
-        self.after(1_500 * MS, Event::Idea);
+        self.after(self.length.ideas_apart(), Event::Idea);
     }
 
     pub(super) fn ask(&mut self, wish: Wish) {
@@ -27,6 +29,7 @@ impl World {
         let again_at = Timestamp(self.now + 10 * SECOND);
         self.inbox.push_back(Waiting::Command(Box::new(wish.command(request, &self.store))));
         if self.rng.percent(3) {
+            self.see(Seen::CommandTwice);
             let command = wish.command(request, &self.store);
             self.after(20 * SECOND, Event::Late(Box::new(command)));
         }
@@ -44,6 +47,7 @@ impl World {
             if let Some(request) = self.requests.remove(&id)
                 && (self.has_faults || matches!(request.wish, Wish::Submit { .. }))
             {
+                self.see(Seen::AskedAgain);
                 self.ask(request.wish);
             }
         }

@@ -8,13 +8,16 @@ use std::time::Duration;
 use mycelium_core::Core;
 use mycelium_core::command::{Command, ElfOffer, Hello, OutcomeResult, StreamEnd};
 use mycelium_core::effects::{Assignment, Effects, Reply, Send};
-use mycelium_core::ids::{AssignNumber, Build, Clocks, RequestId, SessionId, Steady, Timestamp, Token};
+use mycelium_core::ids::{AssignNumber, Build, Clocks, RequestId, SessionId, Steady, Token};
 
-use super::super::client::{ELVES, TASKS};
+use super::super::client::{ELVES, tasks};
 use super::super::elf::Process;
+use super::super::invariants::Invariant;
 use super::super::oracle::Oracle;
 use super::super::recalls::Recalls;
+use super::super::seen::Seen;
 use super::super::versions;
+use super::drains::knows_drain;
 use super::recalls::knows_recall;
 use super::{
     BATCHES_MAX, Event, FromElf, LATE_MAX, MS, SECOND, Stream, ToElf, Waiting, World, secret, speaker,
@@ -24,8 +27,8 @@ impl World {
     pub(super) fn batch(&mut self) {
         self.is_batch_due = false;
         self.outcome.batches += 1;
-        assert!(self.outcome.batches < BATCHES_MAX, "the core keeps itself busy");
-        let now = Clocks { steady: Steady(self.now), wall: Timestamp(self.now) };
+        holds!(EndsInTime, self.outcome.batches < BATCHES_MAX, "the core keeps itself busy");
+        let now = self.clocks();
         let mut effects = Effects::default();
         self.paused_lately = self.store.pauses.keys().cloned().collect();
         let late_by = std::mem::take(&mut self.late_by);
@@ -69,12 +72,20 @@ impl World {
             if self.keeps_log {
                 writeln!(self.outcome.log, "{now:?} {command:?}").unwrap();
             }
+            let drain = if let Command::Drain(drain) = &command { Some(*drain) } else { None };
             self.core.apply(now, command, &mut effects);
+            if let Some(drain) = drain {
+                self.note_drain(&drain);
+            }
             self.attach(&effects);
         }
         self.spare_heard(now, &mut effects);
         self.core.finish_batch(now, &mut effects);
-        self.core.check_invariants().unwrap();
+        self.is_timed = true;
+        let is_looked_at = self.length.looks_at(self.outcome.batches);
+        if is_looked_at {
+            self.check_core();
+        }
         if self.keeps_log {
             writeln!(self.outcome.log, "{now:?} {effects:?}").unwrap();
         }
@@ -83,14 +94,30 @@ impl World {
             // Failed, or uncertain and applied all the same, or the broker dies around the commit: in each case the
             // shell goes back to what the store has.
             if fate < 10 {
-                self.commit(&effects);
+                self.commit(now, &effects);
             }
+            self.see(if fate < 10 { Seen::CommitUncertain } else { Seen::CommitFailed });
             self.rebuild();
             return;
         }
-        self.commit(&effects);
-        self.pauses_hold();
+        self.commit(now, &effects);
+        if is_looked_at {
+            self.pauses_hold();
+            self.actions_hold();
+            self.store.nothing_unfinished_comes_of_what_was_deleted();
+        }
+        self.nothing_is_given_to_what_drains(&effects);
         self.release(effects);
+        if is_looked_at {
+            self.explain(now);
+        }
+    }
+
+    fn check_core(&self) {
+        if let Err(violation) = self.core.check_invariants() {
+            broken!(CountsAgree, "{violation}");
+        }
+        Invariant::CountsAgree.check();
     }
 
     /// Renews the leases that are about to end of elves whose words wait to be applied.
@@ -113,7 +140,11 @@ impl World {
     pub(super) fn who_beats_is_not_lost(&self, session: SessionId) {
         if let Some(process) = self.process_on(session) {
             let silent_for = self.now - process.spoke_at;
-            assert!(silent_for > 10 * SECOND, "session {session} ends, and was silent for {silent_for} us");
+            holds!(
+                SessionsKept,
+                silent_for > 10 * SECOND,
+                "session {session} ends, and was silent for {silent_for} us"
+            );
         }
     }
 
@@ -121,7 +152,7 @@ impl World {
     pub(super) fn who_is_there_is_not_over(&self, session: SessionId) {
         let process = self.process_on(session).filter(|process| !process.has_left);
         let is_there = process.is_some_and(|process| self.now - process.spoke_at < 10 * SECOND);
-        assert!(!is_there, "session {session} is over, and its elf is there");
+        holds!(SessionsKept, !is_there, "session {session} is over, and its elf is there");
     }
 
     /// The process of the stream that a session has.
@@ -150,27 +181,30 @@ impl World {
         }
     }
 
-    pub(super) fn commit(&mut self, effects: &Effects) {
+    pub(super) fn commit(&mut self, now: Clocks, effects: &Effects) {
         self.oracle.outcomes_are_as_reported(&self.store, effects);
         self.oracle.only_who_is_alone_ends_with_its_elf(&self.store, effects);
         self.oracle.count_retries(effects);
         self.oracle.sessions.what_is_confirmed_is_not_given_away(effects);
         let Oracle { last_reports, sessions, .. } = &self.oracle;
         Recalls::only_who_holds_it_gives_it_back(effects, last_reports, sessions);
-        self.oracle.deadlines.nothing_expires_early(&self.store, effects, self.now);
-        let Oracle { tries, reports, .. } = &mut self.oracle;
-        tries.what_is_tried_again_may_be(&self.store, effects, reports, self.now);
+        self.oracle.deadlines.nothing_expires_early(&self.store, effects, now);
+        let Oracle { tries, reports, deadlines, .. } = &mut self.oracle;
+        tries.what_is_tried_again_may_be(&self.store, effects, reports, now, deadlines);
         Oracle::every_attempt_is_recorded(effects);
         Oracle::what_was_started_counts(effects);
         self.store.commit(effects, &self.oracle.digests);
-        self.store.nothing_unfinished_comes_of_what_was_deleted();
+        self.outcome.seen.see_effects(effects);
     }
 
     /// The broker starts again from its store. Everything on its way is lost.
     pub(super) fn rebuild(&mut self) {
         self.outcome.rebuilds += 1;
+        self.is_timed = false;
         self.inbox.clear();
         self.hellos.clear();
+        self.drains.clear();
+        self.asked.clear();
         self.of_session.clear();
         self.oracle.forget_memory();
         self.oracle.sessions.begin_anew(self.now);
@@ -188,13 +222,13 @@ impl World {
         self.config.evaluations_after = self.core.last_evaluation();
         let mut restore = Core::restore(self.config.clone(), Steady(self.now));
         for job in jobs {
-            restore.job(job).unwrap();
+            restore.job(job).unwrap_or_else(|error| broken!(RecordsFit, "{error}"));
         }
-        self.core = restore.finish(image).unwrap();
-        self.core.check_invariants().unwrap();
+        self.core = restore.finish(image).unwrap_or_else(|error| broken!(RecordsFit, "{error}"));
+        self.check_core();
         let counts = self.core.status();
         let unfinished = counts.pending + counts.ready + counts.assigned + counts.running + counts.unsealed;
-        assert_eq!(unfinished, self.store.live.len() as u64, "a rebuilt core has every job");
+        same!(RecordsFit, unfinished, self.store.live.len() as u64, "a rebuilt core has every job");
         self.oracle.acknowledged_jobs_are_kept(&self.store);
     }
 
@@ -208,12 +242,20 @@ impl World {
                     let secret = secret.filter(|_| !resumed);
                     self.send_to_elf(stream, ToElf::Welcome { session, keep, secret });
                 }
+            } else if let Some(process) = self.drains.remove(&request) {
+                self.on_drain_answer(process, &answer, &effects.sends);
+            } else if let Some(asked) = self.asked.remove(&request) {
+                self.on_action_answer(asked, &answer);
             } else {
                 self.oracle.strangers_resume_nothing(request, &answer);
+                if self.has_faults && self.requests.contains_key(&request) && self.rng.percent(3) {
+                    self.see(Seen::ReplyLost);
+                    continue;
+                }
                 self.after(20 * MS, Event::Answer(request, answer));
             }
         }
-        self.on_recalls(&effects.sends);
+        self.on_recalls(self.clocks(), &effects.sends);
         for send in effects.sends {
             self.release_send(send);
         }
@@ -229,7 +271,6 @@ impl World {
                     self.oracle.dispatched_is_durable(&self.store, session, assignment);
                     self.oracle.attempts_only_rise(assignment.token);
                     self.oracle.pauses_are_kept(assignment.token.job, self.now);
-                    self.oracle.tries.nothing_begins_early(assignment.token.job, self.now);
                     self.oracle.dependencies_are_done(&self.store, assignment.token.job);
                     Oracle::nothing_paused_is_assigned(&self.store, assignment.token.job);
                 }
@@ -257,12 +298,12 @@ impl World {
                 (session, ToElf::Assign { assignments, last })
             }
             Send::Recall { session, tokens } => (session, ToElf::Recall(tokens)),
-            // Nobody tells them to.
-            Send::Drain { .. } => return,
+            Send::Drain { session, within } => (session, ToElf::Drain(within)),
             Send::Cancel { session, tokens } => (session, ToElf::Cancel(tokens)),
             Send::OutcomeAcks { session, acks } => (session, ToElf::Acks(acks)),
             Send::HeartbeatAck { session, unknown } => (session, ToElf::Unknown(unknown)),
             Send::WaitsForItself { session, attempt, .. } => {
+                self.see(Seen::Notified);
                 self.oracle.noticed.insert(attempt);
                 (session, ToElf::Notice(attempt))
             }
@@ -279,6 +320,7 @@ impl World {
         }
         let may_be_lost = !matches!(message, ToElf::Assign { .. } | ToElf::Closed);
         if may_be_lost && self.has_faults && self.rng.percent(4) {
+            self.see(Seen::MessageLost);
             return;
         }
         if message.is_over() {
@@ -305,6 +347,7 @@ impl World {
             |assignment: &Assignment| assignment.is_judged || versions::takes(version, assignment.token.job);
         let (fitting, others): (Vec<_>, Vec<_>) = assignments.into_iter().partition(fits);
         for Assignment { token, .. } in others {
+            self.see(Seen::Unfit);
             let unfit = Waiting::Unfit { session, token, version };
             self.inbox.push_back(unfit);
         }
@@ -316,6 +359,7 @@ impl World {
         let Some(&stream) = self.of_session.get(&session) else { return assignments };
         let (aside, others): (Vec<_>, Vec<_>) = assignments.into_iter().partition(|_| self.rng.percent(15));
         if !aside.is_empty() {
+            self.see(Seen::ArgumentsLate);
             let tokens: Vec<Token> = aside.iter().map(|assignment| assignment.token).collect();
             self.aside.extend(aside.into_iter().map(|assignment| (assignment.token, assignment)));
             let command = Command::ArgumentsDelayed { session, tokens: tokens.clone() };
@@ -335,7 +379,7 @@ impl World {
             // Every other process speaks a version of the protocol that knows of secrets.
             let secret_new = (entry.process % 2 == 1).then(|| secret(&mut self.rng));
             self.hellos.insert(request, (stream, secret_new));
-            let tasks = if entry.process == 3 { &TASKS[..1] } else { &TASKS[..] };
+            let tasks = tasks(entry.process);
             let offer = ElfOffer {
                 elf: Arc::from(ELVES[process.elf]),
                 tasks: tasks.iter().map(|task| versions::offer(entry.version, task)).collect(),
@@ -347,7 +391,7 @@ impl World {
             let build = Build::UNKNOWN;
             let hello = Hello {
                 knows_recall: knows_recall(entry.process),
-                knows_drain: entry.process == 1,
+                knows_drain: knows_drain(entry.process),
                 request,
                 instance,
                 build,
@@ -381,6 +425,7 @@ impl World {
                     }
                 }
                 if self.has_faults && self.rng.percent(25) {
+                    self.see(Seen::OutcomeTwice);
                     let outcomes = outcomes.clone();
                     let within = if self.rng.percent(50) { 2 * SECOND } else { 20 * SECOND };
                     self.after(within, Event::Late(Box::new(Command::Outcomes { session, outcomes })));
