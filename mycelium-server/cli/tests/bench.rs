@@ -33,6 +33,9 @@ async fn flags_that_make_no_sense_are_refused_before_anything_is_started() {
         &["latency", "--rounds", "5"],
         &["payload", "--jobs", "5"],
         &["payload", "--elements", "0"],
+        &["fan", "--with-operation"],
+        &["chain", "--with-policy"],
+        &["throughput", "--delayed"],
     ] {
         let ended = run(mycelium().arg("bench").args(flags).env("TMPDIR", folder.path())).await;
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{flags:?}: {}", ended.stderr);

@@ -56,6 +56,12 @@ pub(crate) struct Args {
     /// For throughput: each job takes a value on which an operation is recorded, and which the broker computes.
     #[arg(long)]
     with_operation: bool,
+    /// For throughput: each job has rules by which it is tried again, and a run timeout.
+    #[arg(long)]
+    with_policy: bool,
+    /// For backlog: each job begins at a second of its own, an hour from now at the earliest.
+    #[arg(long)]
+    delayed: bool,
 }
 
 /// What payload sends unless it is told otherwise, and how often.
@@ -76,6 +82,12 @@ impl Args {
         }
         if self.with_operation && self.workload != Workload::Throughput {
             return Err(Misuse("--with-operation is for throughput".to_owned()));
+        }
+        if self.with_policy && self.workload != Workload::Throughput {
+            return Err(Misuse("--with-policy is for throughput".to_owned()));
+        }
+        if self.delayed && self.workload != Workload::Backlog {
+            return Err(Misuse("--delayed is for backlog".to_owned()));
         }
         if self.workload == Workload::Payload {
             if self.jobs.is_some() {
@@ -158,11 +170,11 @@ async fn measure(args: Args) -> anyhow::Result<Report> {
     let status = mycelium.get_status(Default::default()).await?;
 
     let (mut report, expected) = match args.workload {
-        Workload::Backlog => workloads::backlog(&mut broker, &mycelium, n).await?,
+        Workload::Backlog => workloads::backlog(&mut broker, &mycelium, n, args.delayed).await?,
         workload => {
             let elf = ElfProcess::start(broker.url(), args.concurrency, args.window).await?;
             let measured = match workload {
-                Workload::Throughput => workloads::throughput(&mycelium, n, args.with_operation).await,
+                Workload::Throughput => workloads::throughput(&mycelium, n, &args).await,
                 Workload::Latency => workloads::latency(&mycelium, n).await,
                 Workload::Chain => workloads::chain(&mycelium, n).await,
                 Workload::Fan => workloads::fan(&mycelium, n).await,

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use elf_runtime::{Job, JobId, Mycelium, Value};
+use elf_runtime::{Job, JobId, Mycelium, RetryPolicy, Value};
 use mycelium_proto::v1;
 
+use super::Args;
 use super::elf::{Bench, ELF};
 use super::processes::BrokerProcess;
 use super::report::Report;
@@ -19,11 +20,13 @@ const SETTLED_FOR: Duration = Duration::from_secs(2);
 /// ...and at the latest after this.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 type Measured = anyhow::Result<(Report, Expected)>;
 
 /// Independent jobs: submitted in several submissions to one flow, while one watch brings the outputs. With an
 /// operation, each job takes one less than its number, and one added to that.
-pub(super) async fn throughput(mycelium: &Mycelium, n: u64, with_operation: bool) -> Measured {
+pub(super) async fn throughput(mycelium: &Mycelium, n: u64, args: &Args) -> Measured {
     warm_up(mycelium).await?;
     let flow = mycelium.flow("bench throughput");
     let tasks = Bench::tasks(&flow, ELF);
@@ -42,11 +45,14 @@ pub(super) async fn throughput(mycelium: &Mycelium, n: u64, with_operation: bool
             let end = (next + JOBS_PER_SUBMISSION).min(n);
             for number in next..end {
                 let number = i64::try_from(number)?;
-                let job = if with_operation {
+                let mut job = if args.with_operation {
                     tasks.task_echo(Value::literal(&(number - 1)) + 1)
                 } else {
                     tasks.task_echo(number)
                 };
+                if args.with_policy {
+                    job = job.retry(RetryPolicy::new().attempts(5)).run_timeout(HOUR);
+                }
                 jobs.push((job.id(), Some(number)));
             }
             flow.submit().await?;
@@ -75,8 +81,11 @@ pub(super) async fn throughput(mycelium: &Mycelium, n: u64, with_operation: bool
         }
     }
     let mut report = Report::new("throughput", n, elapsed.as_secs_f64());
-    if with_operation {
+    if args.with_operation {
         report.notes.push("with one operation in each job".to_owned());
+    }
+    if args.with_policy {
+        report.notes.push("with a policy to be tried again and a run timeout for each job".to_owned());
     }
     Ok((report, Expected { jobs, lists: Vec::new() }))
 }
@@ -166,8 +175,13 @@ pub(super) async fn fan(mycelium: &Mycelium, n: u64) -> Measured {
     Ok((Report::new("fan", n, seconds), Expected { jobs, lists: Vec::new() }))
 }
 
-/// Jobs that wait for an elf that is not there.
-pub(super) async fn backlog(broker: &mut BrokerProcess, mycelium: &Mycelium, n: u64) -> Measured {
+/// Jobs that wait for an elf that is not there, or each for its moment.
+pub(super) async fn backlog(
+    broker: &mut BrokerProcess,
+    mycelium: &Mycelium,
+    n: u64,
+    is_delayed: bool,
+) -> Measured {
     let empty = settled(broker).await?;
     let flow = mycelium.flow("bench backlog");
     let tasks = Bench::tasks(&flow, ELF);
@@ -177,7 +191,11 @@ pub(super) async fn backlog(broker: &mut BrokerProcess, mycelium: &Mycelium, n: 
     while next < n {
         let end = (next + JOBS_PER_SUBMISSION).min(n);
         for number in next..end {
-            jobs.push((tasks.task_echo(i64::try_from(number)?).id(), None));
+            let mut job = tasks.task_echo(i64::try_from(number)?);
+            if is_delayed {
+                job = job.delay(HOUR + Duration::from_secs(number));
+            }
+            jobs.push((job.id(), None));
         }
         flow.submit().await?;
         next = end;
@@ -190,6 +208,9 @@ pub(super) async fn backlog(broker: &mut BrokerProcess, mycelium: &Mycelium, n: 
     let bytes_per_job = full.saturating_sub(empty) as f64 / n as f64;
     report.bytes_per_job = Some(bytes_per_job);
     report.restart_seconds = Some(restart_seconds);
+    if is_delayed {
+        report.notes.push("each job begins at a second of its own".to_owned());
+    }
     report.notes.push(format!("resident: {empty} bytes empty, {full} bytes with the backlog"));
     Ok((report, Expected { jobs, lists: Vec::new() }))
 }
