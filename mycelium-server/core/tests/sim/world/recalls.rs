@@ -26,7 +26,11 @@ impl World {
         for send in sends {
             let Send::Recall { session, tokens } = send else { continue };
             self.oracle.recalls.what_was_started_is_not_recalled(*session, tokens);
-            let Some(process) = self.process_of(*session) else { continue };
+            let Some(process) = self.process_of(*session) else {
+                // It is recalled again when its elf comes back, and need not be paused any more then.
+                self.oracle.recalls.recalled.extend(tokens);
+                continue;
+            };
             holds!(RecallsFit, knows_recall(process), "session {session} does not know of recalls");
             let (recalled, deadlines) = (&mut self.oracle.recalls.recalled, &self.oracle.deadlines);
             let (live, now) = (&self.store.live, now.wall);
