@@ -25,7 +25,7 @@ impl World {
             let deadlines = &mut self.oracle.deadlines;
             let ends_at_once =
                 matches!(self.core.explain(id), Some(Explanation::Cancelling | Explanation::UpstreamFailing));
-            if job.submission.is_none() && !ends_at_once {
+            if view.unsealed.is_none() && !ends_at_once {
                 deadlines.waits(id, Timer::Total, job.expires_at, now, stood_still_until);
                 let starts_by = job.queued_at.zip(timeouts(id).queue).map(|(at, queue)| at.after(queue));
                 // What a process holds ends when that gives it back.
