@@ -36,7 +36,10 @@ impl World {
                 Some(_) if view.status != Status::Ready => {}
                 Some(_) if ends_at_once => {}
                 Some(moment) => deadlines.waits(id, Timer::Delay, Some(moment), now, stood_still_until),
-                None if self.oracle.tries.started_by_hand.contains(&id) => deadlines.begun_by_hand(id),
+                None if self.oracle.tries.started_by_hand.contains(&id) => {
+                    deadlines.begun_by_hand(id);
+                    deadlines.note_come(id, job.tries.not_before, now);
+                }
                 None if deadlines.has_waited(id, now) => self.outcome.seen.see(Seen::Begun),
                 None => deadlines.note_come(id, job.tries.not_before, now),
             }
