@@ -63,7 +63,10 @@ fn of_client(error: &ClientError) -> String {
         }
         // What is wrong with it says more than what one looks like.
         ClientError::InvalidUrl { source, .. } => format!("{error}: {source}"),
-        ClientError::Refused { reason, message, violations, .. } if violations.is_empty() => {
+        // A violation that says the same as the message is of a field that people did not write.
+        ClientError::Refused { reason, message, violations, .. }
+            if violations.iter().all(|violation| violation.description == *message) =>
+        {
             match hint(reason) {
                 Some(hint) => format!("{message}; {hint}"),
                 None if reason.is_empty() => message.clone(),

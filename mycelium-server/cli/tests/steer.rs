@@ -184,7 +184,10 @@ async fn jobs_are_cancelled_and_brought_back_with_their_dependents() {
     let counts = within(mycelium.run(flow.id()).wait()).await.unwrap();
     assert_eq!(counts.done, 3);
     let line = broker.run(&["retry", &first_id]).await.bad(1);
-    assert!(line.contains(&first_id) && line.contains("only jobs that ended without a result"), "{line}");
+    assert!(
+        line.contains(&first_id) && line.contains("only jobs that have ended without a result"),
+        "{line}"
+    );
 
     for command in [&["cancel"][..], &["retry"], &["watch"], &["cancel", &first_id, "--flow", "steered"]] {
         let ended = broker.run(command).await;
