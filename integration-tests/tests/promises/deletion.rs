@@ -1,5 +1,6 @@
 //! Flows are deleted with all that is stored of them, and nothing that is still needed goes with them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -8,6 +9,8 @@ use elf_runtime::{Error, FlowId, Job, Mycelium, RetryPolicy, Run, TaskError, mac
 use integration_tests::{BrokerProcess, Worker, jobs_of, must, until};
 use mycelium_proto::v1::{self, FlowFate, get_flow_request};
 use mycelium_proto::{limits, reason};
+use mycelium_server::store::MemoryStore;
+use mycelium_server::store::faulty::{FaultyStore, JobRecord};
 use mycelium_server::{Broker, Config, RunningBroker};
 use tempfile::TempDir;
 
@@ -346,6 +349,21 @@ async fn the_command_line_deletes_and_pins() -> anyhow::Result<()> {
     ensure!(deleted.contains("\"WHOLE\""), "{deleted}");
     until_gone(&world.mycelium, run.flow_id()).await?;
     world.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flow_goes_although_it_cannot_be_read_which_failures_it_had() -> anyhow::Result<()> {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let broker = Broker::with_store(Config::default(), store.clone())?.bind("127.0.0.1:0").await?;
+    let mycelium = Mycelium::connect(broker.url()).await?;
+    let worker = Worker::start(mycelium.serve().elf("press", Press)).await?;
+    let (id, job) = failed(&mycelium).await?;
+    store.damage(job.as_ref().try_into()?, JobRecord::Occurrences);
+    delete(&mycelium, &[id], false).await?;
+    until_gone(&mycelium, id).await?;
+    ensure!(failures(&mycelium).await? == [(2, vec![job.clone(), job])], "what is damaged stays");
+    worker.stop().await?;
+    Ok(broker.stop().await?)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,6 +50,8 @@ pub enum JobRecord {
     End,
     /// What it returned.
     Outputs,
+    /// Which occurrences of failures there are in it.
+    Occurrences,
 }
 
 /// What a store was asked for: each call is one request to a store that is far away.
@@ -528,7 +530,8 @@ impl Reads for FaultyStore {
         of: &'a [(FailureId, JobId)],
         limit: usize,
     ) -> Answer<'a, Vec<(FailureId, JobId, u64)>> {
-        self.passing(of.len(), |inner| inner.occurrences_in(of, limit))
+        let jobs: Vec<JobId> = of.iter().map(|(_, job)| *job).collect();
+        self.of_jobs(&jobs, JobRecord::Occurrences, |inner| inner.occurrences_in(of, limit))
     }
 
     fn list_occurrences(
