@@ -393,6 +393,12 @@ async fn what_is_paused_says_so_until_it_is_resumed() {
         text.starts_with("READY: it is paused: the task `task_sum` of the elf `scale`, since 20"),
         "{text}"
     );
+    let served = Served::start(&mycelium, ELF, 4).await;
+    assert!(broker.run(&["elves"]).await.good().contains(" 1 task "));
+    let elf = broker.run(&["elf", ELF]).await.good();
+    assert!(elf.contains("  paused      task task_sum of elf scale, since 20"), "{elf}");
+    assert_eq!(broker.json(&["elf", ELF]).await["pauses"], paused);
+    served.stop().await;
     let resume = ["resume", "--elf", ELF, "--task", "task_sum"];
     assert!(broker.run(&resume).await.good().starts_with("resumed what was paused: task task_sum"));
     assert_eq!(broker.run(&resume).await.good(), "it was not paused\n");

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use mycelium_core::ids::{Revision, Timestamp};
+use mycelium_core::image::{PauseRecord, PauseTarget};
 use mycelium_core::{ElfView, InstanceView};
-use mycelium_proto::limits::PAGE_BYTES_MAX;
+use mycelium_proto::limits::{self, PAGE_BYTES_MAX};
 
 use super::page::{self, Filled, Page, PageOf, Weigh, invalid_token};
 use crate::broker::{CallError, Handle, Process};
@@ -24,6 +25,9 @@ const INSTANCES_SHOWN_MAX: usize = 1_000;
 /// The most that an elf takes in an answer beside its declaration and its instances, and an instance beside its host.
 const ELF_BYTES: usize = 108;
 const INSTANCE_BYTES: usize = 98;
+/// The most pauses that are shown of an elf, and what one takes at most beside who said it and why.
+const PAUSES_SHOWN_MAX: usize = 100;
+const PAUSE_BYTES: usize = 2 * limits::NAME_BYTES_MAX + 64;
 /// The kinds of the tokens of pages: of elves, and of revisions.
 const ELVES: char = 'e';
 const REVISIONS: char = 'r';
@@ -42,6 +46,8 @@ pub(crate) struct Elf {
     /// The first of the sessions that serve it.
     pub(crate) instances: Vec<Instance>,
     pub(crate) instances_total: usize,
+    /// What keeps jobs of it from being assigned, the widest first.
+    pub(crate) pauses: Vec<PauseRecord>,
 }
 
 /// A session that serves an elf.
@@ -66,7 +72,8 @@ impl Weigh for Instance {
 impl Weigh for Elf {
     fn bytes(&self) -> usize {
         let instances = self.instances.iter().map(Weigh::bytes);
-        ELF_BYTES + self.declaration.encoded_len() + instances.sum::<usize>()
+        let pauses = self.pauses.iter().map(|pause| PAUSE_BYTES + pause.by.len() + pause.reason.len());
+        ELF_BYTES + self.declaration.encoded_len() + instances.sum::<usize>() + pauses.sum::<usize>()
     }
 }
 
@@ -139,6 +146,7 @@ fn elf_of(record: &ElfRecord, mut declaration: Declaration, bytes_max: usize) ->
         jobs_running: 0,
         instances: Vec::new(),
         instances_total: 0,
+        pauses: Vec::new(),
     }
 }
 
@@ -151,9 +159,21 @@ async fn add_instances(handle: &Handle, elves: &mut [Elf], max: usize) -> Result
             view.instances.truncate(max);
             (view, total)
         };
-        names.iter().map(|name| core.elf(name).map(cut)).collect::<Vec<_>>()
+        let pauses = core.pauses();
+        let of = |name: &String| {
+            let keeps = |pause: &&PauseRecord| match &pause.target {
+                PauseTarget::Mycelium => true,
+                PauseTarget::Elf(elf) | PauseTarget::Task { elf, .. } => **elf == **name,
+                PauseTarget::Flow(_) => false,
+            };
+            let pauses: Vec<PauseRecord> =
+                pauses.iter().filter(keeps).take(PAUSES_SHOWN_MAX).cloned().collect();
+            (core.elf(name).map(cut), pauses)
+        };
+        names.iter().map(of).collect::<Vec<_>>()
     });
-    for (elf, view) in elves.iter_mut().zip(views.await?) {
+    for (elf, (view, pauses)) in elves.iter_mut().zip(views.await?) {
+        elf.pauses = pauses;
         let Some((view, total)) = view else { continue };
         elf.jobs_ready = view.ready;
         elf.jobs_assigned = view.assigned;

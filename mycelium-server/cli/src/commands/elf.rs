@@ -6,7 +6,7 @@ use anyhow::bail;
 use elf_runtime::{Error, Mycelium};
 use mycelium_proto::v1::{Elf, ElfDeclaration, GetElfRequest, ListRevisionsRequest, TaskDeclaration};
 
-use super::client;
+use super::{client, pause};
 use crate::output::format;
 use crate::output::{Json, Output, Table};
 use crate::views::{view, views};
@@ -16,7 +16,7 @@ use crate::views::{view, views};
 #[command(after_help = "JSON: {name, docs, language, revision, first_seen, last_seen, jobs_ready, \
     jobs_running (with those assigned), jobs_assigned, instances: [{instance_id, session, connected, window, held, occupied, process_id, host, \
     revision, build, differences}], instances_total, truncated (whether \
-    instances were left out), tasks: [{name, docs, signature, \
+    instances were left out), pauses: [{target, since, by, reason}], tasks: [{name, docs, signature, \
     revision, parameters: [{name, optional, schema}], outputs: [{name, schema}]}]}.\n\
     JSON with --source: {elf, language, revision, source}.\n\
     JSON with --revisions: an array of {revision, elf, task, first_seen, docs, signature}; task is null for the elf as a \
@@ -107,6 +107,9 @@ fn describe(elf: &Elf, declaration: &ElfDeclaration) -> String {
     let (ready, assigned) = (elf.jobs_ready, elf.jobs_assigned);
     let running = elf.jobs_running.saturating_sub(assigned);
     field("jobs", format!("{ready} ready, {assigned} assigned, {running} running"));
+    for pause in &elf.pauses {
+        field("paused", pause::in_words(pause));
+    }
     for instance in &elf.instances {
         let process = format::process(instance.process_id, &instance.host);
         let connected = match (instance.connected, instance.draining) {

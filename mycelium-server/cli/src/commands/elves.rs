@@ -1,6 +1,7 @@
 //! `mycelium elves`.
 
 use elf_runtime::Mycelium;
+use mycelium_proto::v1::pause_target::Kind;
 use mycelium_proto::v1::{Elf, ElfDeclaration, ListElvesRequest};
 
 use super::client;
@@ -13,7 +14,7 @@ use crate::views::view;
 #[command(
     after_help = "JSON: an array of {name, docs, language, revision, first_seen, last_seen, jobs_ready, \
     jobs_running (with those assigned), jobs_assigned, instances: [{instance_id, session, connected, draining, window, held, occupied, process_id, host}], instances_total, \
-    truncated (whether instances were left out), tasks: [name]}."
+    truncated (whether instances were left out), pauses: [{target, since, by, reason}], tasks: [name]}."
 )]
 pub(crate) struct Args {
     /// The most elves to list.
@@ -38,6 +39,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
         "ASSIGNED",
         "RUNNING",
         "OCCUPIED",
+        "PAUSED",
         "LAST SEEN (UTC)",
         "DOCUMENTATION",
     ];
@@ -52,6 +54,7 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
                 elf.jobs_assigned.to_string(),
                 elf.jobs_running.saturating_sub(elf.jobs_assigned).to_string(),
                 elf.instances.iter().map(|instance| u64::from(instance.occupied)).sum::<u64>().to_string(),
+                paused(elf),
                 format::utc(elf.last_seen.as_ref()),
                 format::shorten(declaration.docs.lines().next().unwrap_or_default(), 60),
             ]
@@ -64,6 +67,18 @@ pub(crate) async fn run(args: Args, mycelium: &Mycelium, output: Output) -> anyh
 fn json(elf: &Elf, said: &ElfDeclaration) -> Json {
     let tasks: Vec<Json> = said.tasks.iter().map(|task| task.name.as_str().into()).collect();
     view(elf).with("tasks", tasks)
+}
+
+/// What of an elf is paused.
+fn paused(elf: &Elf) -> String {
+    let kinds = elf.pauses.iter().filter_map(|pause| pause.target.as_ref()?.kind.as_ref());
+    let tasks = kinds.clone().filter(|kind| matches!(kind, Kind::Task(_))).count();
+    match (kinds.count(), tasks) {
+        (0, _) => "-".to_owned(),
+        (all, tasks) if all > tasks => "all".to_owned(),
+        (_, 1) => "1 task".to_owned(),
+        (_, tasks) => format!("{tasks} tasks"),
+    }
 }
 
 /// What an elf says of itself; a broker leaves that out for none.

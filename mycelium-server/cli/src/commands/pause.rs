@@ -110,7 +110,8 @@ pub(crate) async fn pauses(_: PausesArgs, mycelium: &Mycelium, output: Output) -
     Ok(output.table(table, "nothing is paused")?)
 }
 
-fn in_words(pause: &Pause) -> String {
+/// A pause in a few words: of what, since when, by whom and why.
+pub(super) fn in_words(pause: &Pause) -> String {
     let reason = if pause.reason.is_empty() { String::new() } else { format!(" ({})", pause.reason) };
     format!("{}, since {} UTC by {}{reason}", what(pause), format::utc(pause.since.as_ref()), pause.by)
 }

@@ -6,7 +6,7 @@ use mycelium_core::image::{AttemptEnd, Running};
 use mycelium_core::{FlowView, InstanceView};
 use mycelium_proto::v1;
 
-use super::{build_of, id, job, revision_of, status, timestamp};
+use super::{build_of, id, job, pause, revision_of, status, timestamp};
 use crate::broker::{Fate, Judged};
 use crate::queries::Job;
 use crate::queries::attempts::Attempts;
@@ -190,6 +190,7 @@ pub(crate) fn elf(elf: Elf) -> v1::Elf {
         instances: elf.instances.into_iter().map(instance).collect(),
         instances_total: elf.instances_total as u64,
         truncated: elf.truncated,
+        pauses: elf.pauses.iter().map(pause).collect(),
         declaration: Some(elf.declaration.into()),
     }
 }
@@ -255,7 +256,7 @@ mod tests {
         Attempt, Build, ContentDigest, FailureId, FinishNumber, FlowId, InstanceId, JobId, Revision,
         SessionId, Timestamp,
     };
-    use mycelium_core::image::{JobHead, Running, Tries};
+    use mycelium_core::image::{JobHead, PauseRecord, PauseTarget, Running, Tries};
     use mycelium_core::status::Status;
     use mycelium_values::Failure;
     use prost::Message;
@@ -419,6 +420,12 @@ mod tests {
             revision: Some(Revision::new([255; 32])),
             differences: vec![text(); 16],
         };
+        let pause = PauseRecord {
+            target: PauseTarget::Task { elf: text().into(), task: text().into() },
+            since: LATE,
+            by: text().into(),
+            reason: text().into(),
+        };
         let declared = v1::ElfDeclaration { name: text(), ..v1::ElfDeclaration::default() };
         let of_elf = || Elf {
             declaration: Declaration::decode("e", declared.encode_to_vec().into()).unwrap(),
@@ -430,6 +437,7 @@ mod tests {
             jobs_running: u64::MAX / 2,
             instances: vec![instance(); 100],
             instances_total: usize::MAX,
+            pauses: vec![pause.clone(); 100],
         };
         assert!(in_list(&elf(of_elf())) <= of_elf().bytes());
         let document = v1::Revision { source: "s".repeat(70_000), ..v1::Revision::default() };
