@@ -126,6 +126,8 @@ pub enum PlantedBug {
     ExpiresEarly,
     /// An attempt is ended by the core at half of the time that it may run.
     RunEndedEarly,
+    /// What attempts report does not count, so that they are ended for want of it.
+    ReportsUnheard,
     /// The outcome of an attempt that the core has ended by time is taken.
     OverrunTaken,
     /// Jobs begin, or are tried again, a second before their moment.

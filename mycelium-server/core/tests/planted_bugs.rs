@@ -66,12 +66,13 @@ planted! {
     a_process_that_is_gone_and_takes_with_it_the_session_of_its_successor_is_found:
         GoneThoughResumed breaks SessionsKept in Short runs;
     what_is_given_away_although_its_elf_has_come_back_is_found:
-        UnconfirmedThoughResumed breaks HeldStays or CountsAgree in Long runs from 25;
+        UnconfirmedThoughResumed breaks HeldStays or CountsAgree in Long runs from 12;
     what_is_given_away_although_it_was_confirmed_is_found: ConfirmedGivenAway breaks HeldStays in Long runs;
     a_lease_that_is_shorter_because_the_broker_has_ended_the_stream_is_found:
         LeaseShortenedByShell breaks SessionsKept in Short runs;
     a_job_that_expires_early_is_found: ExpiresEarly breaks NothingEarly in Short runs;
     an_attempt_that_is_ended_before_its_time_is_found: RunEndedEarly breaks NothingEarly in Short runs;
+    an_attempt_that_is_ended_though_it_reports_is_found: ReportsUnheard breaks NothingEarly in Short runs;
     an_outcome_that_comes_after_its_time_and_is_taken_is_found: OverrunTaken breaks OneOutcome in Short runs;
     a_job_that_begins_early_is_found: BeginsEarly breaks NothingEarly in Short runs;
     failures_that_are_not_counted_are_found:

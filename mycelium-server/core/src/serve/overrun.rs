@@ -68,6 +68,10 @@ impl Serving<'_> {
 
     pub(crate) fn on_reports(&mut self, now: Clocks, id: SessionId, tokens: &[Token]) {
         let Some(session) = self.alive(now, id) else { return };
+        #[cfg(feature = "planted-bugs")]
+        if self.graph.config.leaves_out(crate::config::PlantedBug::ReportsUnheard) {
+            return;
+        }
         for &token in tokens {
             if let Some((slot, _)) = self.held_by(session, token) {
                 self.graph.jobs.end_silence(slot, now.steady);

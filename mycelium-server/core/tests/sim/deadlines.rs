@@ -43,6 +43,8 @@ pub(crate) struct Deadlines {
     due: BTreeMap<(JobId, Timer), Due>,
     /// When each attempt was started by the process that runs it.
     started: BTreeMap<Token, u64>,
+    /// When each has last said how far it is.
+    reported: BTreeMap<Token, u64>,
     /// Those that the broker has ended by time.
     overrun: BTreeSet<Token>,
     /// Moments that have come since the broker began.
@@ -60,6 +62,7 @@ pub(crate) fn timeouts(id: JobId) -> Timeouts {
         1 => Timeouts { total, ..Timeouts::default() },
         2 => Timeouts { queue, total, ..Timeouts::default() },
         3..6 => Timeouts { run: Some(Duration::from_secs(2)), ..Timeouts::default() },
+        6 => Timeouts { progress: Some(Duration::from_secs(2)), ..Timeouts::default() },
         _ => Timeouts::default(),
     }
 }
@@ -68,9 +71,7 @@ impl Deadlines {
     /// Nothing expires before its time, and nothing for want of a start that was started.
     pub(crate) fn nothing_expires_early(&mut self, before: &Store, effects: &Effects, now: Clocks) {
         for failed in &effects.failed {
-            if let FailedBy::TimedOut(run) = failed.by {
-                self.is_overrun(Token { job: failed.job, attempt: failed.attempt }, run, now.steady);
-            }
+            self.is_overrun(Token { job: failed.job, attempt: failed.attempt }, failed.by, now.steady);
         }
         for write in &effects.jobs {
             let says = timeouts(write.id);
@@ -81,8 +82,8 @@ impl Deadlines {
                 same!(NothingEarly, live.expires_at, ends_by, "when job {} is to end", write.id);
             }
             let JobRecord::Finished(finished) = &write.after else { continue };
-            if let End::Failed(FailedBy::TimedOut(run)) = finished.end {
-                self.is_overrun(Token { job: write.id, attempt: finished.attempt }, run, now.steady);
+            if let End::Failed(by) = finished.end {
+                self.is_overrun(Token { job: write.id, attempt: finished.attempt }, by, now.steady);
             }
             let End::Expired(why) = finished.end else {
                 self.forget(write.id);
@@ -200,13 +201,28 @@ impl Deadlines {
         self.started.insert(token, now);
     }
 
-    /// Nothing is ended by time before its time and the margin are over, by the clock of the process that runs it.
-    fn is_overrun(&mut self, token: Token, run: Duration, now: Steady) {
-        same!(NothingEarly, timeouts(token.job).run, Some(run), "the time that {token:?} has");
-        let Some(began) = self.started.get(&token) else {
+    /// An attempt says how far it is.
+    pub(crate) fn reports(&mut self, token: Token, now: u64) {
+        self.reported.insert(token, now);
+    }
+
+    /// Nothing is ended by time before its time and the margin are over, by the clock of the process that runs it: since it
+    /// was started, or has said something.
+    fn is_overrun(&mut self, token: Token, by: FailedBy, now: Steady) {
+        let says = timeouts(token.job);
+        let (has, time, since) = match by {
+            FailedBy::TimedOut(run) => (says.run, run, &self.started),
+            FailedBy::Silent(within) if self.reported.contains_key(&token) => {
+                (says.progress, within, &self.reported)
+            }
+            FailedBy::Silent(within) => (says.progress, within, &self.started),
+            FailedBy::Reported(_) | FailedBy::ElvesLost(_) => return,
+        };
+        same!(NothingEarly, has, Some(time), "the time that {token:?} has");
+        let Some(since) = since.get(&token) else {
             broken!(NothingEarly, "{token:?} was ended by time, and never begun")
         };
-        let early = Steady(*began).after(run + RUN_MARGIN).since(now);
+        let early = Steady(*since).after(time + RUN_MARGIN).since(now);
         holds!(NothingEarly, early.is_zero(), "{token:?} was ended by time {early:?} early");
         self.overrun.insert(token);
     }

@@ -44,6 +44,7 @@ names! {
         Begun: "a job had to wait for its moment",
         TriedAgain: "a job was tried again",
         TimedOut: "an attempt was ended by time",
+        Silent: "an attempt was ended that had not said how far it is",
         Revived: "a job was brought back by hand",
         Done: "a job was done",
         Skipped: "a job was skipped",
@@ -76,8 +77,10 @@ impl Counts {
     pub(crate) fn see_effects(&mut self, effects: &Effects) {
         for failed in &effects.failed {
             self.see(Seen::TriedAgain);
-            if let FailedBy::TimedOut(_) = failed.by {
-                self.see(Seen::TimedOut);
+            match failed.by {
+                FailedBy::TimedOut(_) => self.see(Seen::TimedOut),
+                FailedBy::Silent(_) => self.see(Seen::Silent),
+                FailedBy::Reported(_) | FailedBy::ElvesLost(_) => {}
             }
         }
         for write in &effects.jobs {
@@ -89,7 +92,8 @@ impl Counts {
                 End::Done(_) if elements.is_some() => Seen::Gathered,
                 End::Done(_) => Seen::Done,
                 End::Failed(FailedBy::Reported(_)) => Seen::Failed,
-                End::Failed(FailedBy::TimedOut(_) | FailedBy::Silent(_)) => Seen::TimedOut,
+                End::Failed(FailedBy::TimedOut(_)) => Seen::TimedOut,
+                End::Failed(FailedBy::Silent(_)) => Seen::Silent,
                 End::Failed(FailedBy::ElvesLost(_)) => Seen::LostWithElves,
                 End::UpstreamFailed(_) => Seen::UpstreamFailed,
                 End::Cancelled => Seen::Cancelled,

@@ -113,10 +113,10 @@ impl Tries {
                     );
                     failed(body)
                 }
-                FailedBy::TimedOut(_) => {
+                FailedBy::TimedOut(_) | FailedBy::Silent(_) => {
                     Failed { class: FailureClass::Task, advice: None, ..failed(Attachment(0)) }
                 }
-                FailedBy::ElvesLost(_) | FailedBy::Silent(_) => {
+                FailedBy::ElvesLost(_) => {
                     broken!(AttemptsCount, "job {} is tried again", token.job)
                 }
             };

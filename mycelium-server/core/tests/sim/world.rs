@@ -372,6 +372,7 @@ impl World {
             Event::Connect { process, instance } => self.connect(process, instance),
             Event::Beat { process, instance } => self.beat(process, instance),
             Event::TellStart { process, instance, token } => self.tell_start(process, instance, token),
+            Event::Report { process, instance, token } => self.say_how_far(process, instance, token),
             Event::TaskEnds { process, instance, token } => self.task_ends(process, instance, token),
             Event::ArgumentsReady { stream, session, tokens } => {
                 if self.of_session.get(&session) == Some(&stream) {

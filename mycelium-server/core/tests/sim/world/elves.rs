@@ -4,11 +4,17 @@ use mycelium_core::command::{Command, Outcome as Report, OutcomeResult, Window};
 use mycelium_core::ids::{AssignNumber, Attachment, InstanceId, Token};
 
 use super::super::client::ELVES;
+use super::super::deadlines::timeouts;
 use super::super::elf::{Attempt, Process};
 use super::super::tries::report;
 use super::super::versions;
 use super::confirming::{Confirming, SILENCE_MAX, confirms};
 use super::{Event, FromElf, MS, READ_AFTER_STALL, SECOND, Stream, ToElf, World};
+
+/// Whether a task has to say how far it is.
+fn has_to_report(token: Token) -> bool {
+    timeouts(token.job).progress.is_some()
+}
 
 /// Whether a process takes many jobs at a time, most of which are short.
 pub(super) fn has_room(process: usize) -> bool {
@@ -170,10 +176,14 @@ impl World {
             self.after(200 * MS, Event::TellStart { process, instance, token });
             let time = match self.rng.below(100) {
                 0..5 => 20 * SECOND,
+                _ if has_to_report(token) => 6 * SECOND,
                 5..95 if has_room(process) => 10 * MS,
                 _ => 1_500 * MS,
             };
             self.after(time, Event::TaskEnds { process, instance, token });
+            if has_to_report(token) {
+                self.after(SECOND, Event::Report { process, instance, token });
+            }
             self.may_nest(process, token);
         }
     }
@@ -187,6 +197,21 @@ impl World {
             if self.rng.percent(20) {
                 self.after(SECOND, Event::TellStart { process, instance, token });
             }
+        }
+    }
+
+    /// Every other task falls silent after a few words.
+    pub(super) fn say_how_far(&mut self, process: usize, instance: InstanceId, token: Token) {
+        let entry = &self.processes[process];
+        if entry.instance != instance || entry.held.get(&token) != Some(&Attempt::Running) {
+            return;
+        }
+        if entry.is_welcome && entry.stream.is_some() {
+            self.oracle.deadlines.reports(token, self.now);
+            self.say(process, FromElf::Reports(vec![token]));
+        }
+        if token.job.as_bytes()[13].is_multiple_of(2) || self.rng.percent(50) {
+            self.after(SECOND, Event::Report { process, instance, token });
         }
     }
 

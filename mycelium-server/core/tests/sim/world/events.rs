@@ -39,6 +39,8 @@ pub(super) enum Event {
     Beat { process: usize, instance: InstanceId },
     /// A process tells that it has started an attempt, if it still runs.
     TellStart { process: usize, instance: InstanceId, token: Token },
+    /// A task says how far it is, if it still runs.
+    Report { process: usize, instance: InstanceId, token: Token },
     /// A task ends.
     TaskEnds { process: usize, instance: InstanceId, token: Token },
     /// Arguments that take longer to compute are there, if their stream still is.
@@ -89,6 +91,7 @@ impl Event {
             | Self::Connect { .. }
             | Self::Beat { .. }
             | Self::TellStart { .. }
+            | Self::Report { .. }
             | Self::TaskEnds { .. }
             | Self::Mishap
             | Self::Pause
@@ -110,6 +113,7 @@ pub(super) enum FromElf {
     Beat { held: Vec<Token>, received: AssignNumber },
     Confirm { received: AssignNumber },
     Starts(Vec<Start>),
+    Reports(Vec<Token>),
     Outcomes(Vec<Report>),
     Draining,
     Goodbye,

@@ -414,6 +414,7 @@ impl World {
             FromElf::Beat { held, received } => Command::Heartbeat { session, held, received },
             FromElf::Confirm { .. } => return,
             FromElf::Starts(starts) => Command::Starts { session, starts },
+            FromElf::Reports(tokens) => Command::Reports { session, tokens },
             FromElf::Outcomes(outcomes) => {
                 for report in &outcomes {
                     self.oracle.last_reports.insert((session, report.token), report.result);
