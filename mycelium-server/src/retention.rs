@@ -84,6 +84,11 @@ impl Retention {
     pub fn shortest(&self) -> Option<Duration> {
         self.rules.iter().filter_map(|rule| rule.age).min()
     }
+
+    /// The longest age of a rule; `None` if all flows are kept for ever.
+    pub fn longest(&self) -> Option<Duration> {
+        self.rules.iter().filter_map(|rule| rule.age).max()
+    }
 }
 
 /// What is wrong with rules of retention.

@@ -68,6 +68,7 @@ mod stream_ends;
 mod timeouts;
 mod unnumbered_elves;
 mod unread_watches;
+mod unused_elves;
 mod upgrades;
 mod value_equivalents;
 mod value_flow;

@@ -241,11 +241,6 @@ impl Jobs {
         &self.recents
     }
 
-    /// The attempts of an unfinished job that are over.
-    pub(crate) fn attempts(&self, slot: Slot) -> &[PastAttempt] {
-        self.attempts.of(slot)
-    }
-
     /// Jobs that can have been running beside an unfinished job when it was lost with its elf.
     pub(crate) fn beside(&self, slot: Slot) -> &[JobId] {
         self.losses.beside(slot)

@@ -60,4 +60,5 @@ pub use core::{Core, Restore, RestoreError};
 pub use invariants::InvariantViolation;
 pub use views::{
     Counts, ElfView, Explanation, FlowView, InstanceView, JobView, ListCursor, ListFilter, ListPage,
+    TriedCursor,
 };

@@ -7,6 +7,7 @@ use crate::ids::{
     SubmissionId, Timestamp, Token,
 };
 use crate::image::{Counters, FlowRecord, JobHead, PauseRecord, Running, Tries};
+use crate::index::Slot;
 use crate::labels::Labels;
 use crate::status::Status;
 
@@ -239,6 +240,10 @@ pub struct ListFilter {
     /// Only those with all of these labels.
     pub labels: Labels,
 }
+
+/// Where to go on in [`revisions_tried`](crate::Core::revisions_tried).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TriedCursor(pub(crate) Slot);
 
 /// Where a list goes on: after this job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

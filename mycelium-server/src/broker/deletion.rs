@@ -4,6 +4,7 @@
 //! what uses the flow: it is given up, goes on with all of the flow, or leaves a stub. What goes is removed in bounded
 //! steps, each a batch of its own; the intent ends with the flow. `docs/design/deletion.md` says why so.
 
+mod elves;
 mod failures;
 mod removal;
 mod retention;

@@ -1,5 +1,6 @@
 //! What reaches the task that owns the core.
 
+mod beside;
 mod reports;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use mycelium_core::Core;
 use mycelium_core::command::{Command, EvaluationResult, Failed, Hello, OutcomeResult};
 use mycelium_core::effects::{Assignment, Refusal, Reply, Verdict};
-use mycelium_core::ids::{AssignNumber, Attachment, Commit, FailureId, JobId, RequestId, SessionId, Token};
+use mycelium_core::ids::{AssignNumber, Attachment, Commit, FailureId, RequestId, SessionId, Token};
 use tokio::sync::{SetOnce, mpsc, oneshot};
 
 use super::confirming::Confirming;
@@ -20,8 +21,9 @@ use crate::blobs::BlobError;
 use crate::defect::Defect;
 use crate::documents::Undecodable;
 use crate::spawn::Unfinished;
-use crate::store::{self, Batch, BlobDigest, BlobUse, ElfRecord, Erased, RevisionRecord};
+use crate::store::{self, BlobDigest, ElfRecord, RevisionRecord};
 
+pub(crate) use beside::Beside;
 pub(crate) use reports::{CheckpointAnswer, CheckpointSaid, CheckpointVerdict, Reported, ReportsMessage};
 
 /// One thing for the owner of the core to do.
@@ -54,37 +56,6 @@ pub(crate) enum Message {
     /// A caller wants to watch jobs.
     Watch(WatchStart),
     Stop,
-}
-
-/// What is stored beside what the core does: uses of blobs that begin and end beside those that come and go with jobs, and
-/// what is deleted.
-#[derive(Default)]
-pub(crate) struct Beside {
-    pub(crate) blob_uses_begun: Vec<BlobUse>,
-    pub(crate) blob_uses_ended: Vec<BlobUse>,
-    pub(crate) erased: Vec<Erased>,
-    /// As failure, job and number.
-    pub(crate) occurrences_removed: Vec<(FailureId, JobId, u64)>,
-    /// With how often they were seen.
-    pub(crate) failures_removed: Vec<(FailureId, u64)>,
-}
-
-impl Beside {
-    fn weight(&self) -> usize {
-        let Self { blob_uses_begun, blob_uses_ended, erased, occurrences_removed, failures_removed } = self;
-        let small = blob_uses_begun.len() + blob_uses_ended.len() + occurrences_removed.len();
-        1 + erased.len() + failures_removed.len() + small / 8
-    }
-
-    /// Adds it to a batch.
-    pub(super) fn add_to(&mut self, batch: &mut Batch) {
-        let Self { blob_uses_begun, blob_uses_ended, erased, occurrences_removed, failures_removed } = self;
-        batch.blob_uses_begun.append(blob_uses_begun);
-        batch.blob_uses_ended.append(blob_uses_ended);
-        batch.erased.append(erased);
-        batch.occurrences_removed.append(occurrences_removed);
-        batch.failures_removed.append(failures_removed);
-    }
 }
 
 /// Something beside, and who waits for it.
@@ -258,6 +229,17 @@ pub(crate) enum CallError {
     RevisionNotFound,
     #[error("failure {0} is not known")]
     FailureNotFound(FailureId),
+}
+
+impl CallError {
+    /// Whether something that is stored is damaged, while the rest may well be read.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Unreadable(_) => true,
+            Self::Read(error) => error.is_damage(),
+            _ => false,
+        }
+    }
 }
 
 impl From<Unfinished> for CallError {

@@ -95,6 +95,11 @@ impl Processes {
         self.lock().newest.get(elf).cloned()
     }
 
+    /// An elf is not stored any more.
+    pub(crate) fn forget(&self, elf: &str) {
+        self.lock().newest.remove(elf);
+    }
+
     /// A session said in a heartbeat whether its tasks stand still.
     pub(crate) fn beat(&self, session: SessionId, late_by: Option<Duration>) {
         if let Some((_, process)) = self.lock().by_session.get_mut(&session) {

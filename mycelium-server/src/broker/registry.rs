@@ -102,6 +102,14 @@ impl Registry {
         known.sessions.insert(session, signatures);
     }
 
+    /// An elf is not stored any more. One that is served is known all the same.
+    pub(crate) fn forget(&self, elf: &str) {
+        let mut known = self.write_known();
+        if known.elves.get(elf).is_some_and(|elf| elf.sessions.is_empty()) {
+            known.elves.remove(elf);
+        }
+    }
+
     /// A session is over.
     pub(crate) fn end(&self, session: SessionId) {
         self.write_known().remove(session);

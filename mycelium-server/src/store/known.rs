@@ -1,6 +1,6 @@
 //! What a batch has to know of what is stored, found out before the commit, so that the commit itself is one write.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use mycelium_core::ids::{FailureId, JobId};
@@ -44,6 +44,9 @@ impl Knowledge {
         }
         if !batch.elves.is_empty() || !batch.revisions.is_empty() {
             read_elves(store, batch, &mut known).await?;
+        }
+        if !batch.elves_swept.is_empty() {
+            keep_who_is_back(store, batch).await?;
         }
         if !batch.failures.is_empty() || !batch.failures_removed.is_empty() {
             self.count_failures(store, batch, &mut known).await?;
@@ -124,6 +127,18 @@ async fn read_elves(store: &dyn Reads, batch: &Batch, known: &mut Known) -> Resu
     for kept in readable(&revisions, |revisions| store.revisions(revisions)).await? {
         known.revisions.insert((kept.elf, kept.task, kept.revision));
     }
+    Ok(())
+}
+
+/// Of elves that have connected since it was found that nothing refers to them, and of those that cannot be read, all stays.
+async fn keep_who_is_back(store: &dyn Reads, batch: &mut Batch) -> Result<(), Error> {
+    let names: Vec<_> = batch.elves_swept.iter().map(|swept| Arc::clone(&swept.name)).collect();
+    let seen = readable(&names, |names| store.elves(names)).await?;
+    let seen: HashMap<_, _> = seen.into_iter().map(|elf| (elf.name, elf.last_seen)).collect();
+    let declared: HashSet<_> = batch.elves.iter().map(|elf| &elf.name).collect();
+    batch
+        .elves_swept
+        .retain(|swept| seen.get(&swept.name) == Some(&swept.last_seen) && !declared.contains(&swept.name));
     Ok(())
 }
 

@@ -44,7 +44,7 @@ pub(crate) use record::attempts_of;
 pub use record::{
     Batch, BlobDigest, BlobRole, BlobUse, CheckpointRecord, Edge, Edges, ElfRecord, Erased, FailureRecord,
     FinishedRecord, JobAfter, JobChange, Known, NewFailure, OccurrenceRecord, Outline, RevisionRecord, Seen,
-    SpecRecord,
+    SpecRecord, SweptElf,
 };
 
 /// Among how many of a failure's latest occurrences that of a job is looked for, if no key leads to it.

@@ -41,6 +41,8 @@ pub struct Batch {
     /// Failures to remove of which no occurrence is left, with how often they were seen: those that were seen more often since
     /// stay.
     pub failures_removed: Vec<(FailureId, u64)>,
+    /// What goes of elves that nothing refers to any more, each once: not of those that have connected since.
+    pub elves_swept: Vec<SweptElf>,
     /// What attempts have left for those that come after them: each job once, in place of what was there of it.
     pub checkpoints: Vec<CheckpointRecord>,
     /// Jobs of which no checkpoint is kept any more, none of them among those.
@@ -392,6 +394,19 @@ pub struct ElfRecord {
     pub first_seen: Timestamp,
     /// When it last connected.
     pub last_seen: Timestamp,
+}
+
+/// What goes of an elf. It may be gone although the rest of its batch was not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SweptElf {
+    /// Its name.
+    pub name: Arc<str>,
+    /// When it last connected, as far as whoever removes it knows: if it was later, all stays.
+    pub last_seen: Timestamp,
+    /// Revisions of it and its tasks, as task, revision and when that was first seen.
+    pub revisions: Vec<(Arc<str>, Revision, Timestamp)>,
+    /// Whether it goes itself.
+    pub whole: bool,
 }
 
 /// What was seen of an elf or a task under one digest of its source.

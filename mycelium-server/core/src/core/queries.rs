@@ -1,10 +1,11 @@
 //! What can be asked. The shell asks between a commit and the next command, so that what shows is durable.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use super::Core;
 use crate::command::Hello;
-use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, SessionId, Timestamp, Token};
+use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, Revision, SessionId, Timestamp, Token};
 use crate::image::{ActionRecord, Counters, DeletionRecord, PastAttempt, PauseRecord, Tries};
 use crate::index::{FlowIdx, Slot};
 use crate::jobs::{Declaration, Job, State, Unfinished};
@@ -15,6 +16,7 @@ use crate::suspicion::Suspicion;
 use crate::timers::TimerKey;
 use crate::views::{
     Counts, ElfView, Explanation, FlowView, InstanceView, JobView, ListCursor, ListFilter, ListPage,
+    TriedCursor,
 };
 use crate::waits::Places;
 
@@ -104,6 +106,23 @@ impl Core {
     /// their numbers, if it is unfinished. The one under way is in its [view](Self::job).
     pub fn attempts(&self, id: JobId) -> Option<Vec<PastAttempt>> {
         Some(self.jobs.attempts(self.jobs.find(&id)?).to_vec())
+    }
+
+    /// Of which revisions attempts of unfinished jobs were that are over. Looks at `limit` jobs; where to go on comes with
+    /// it, if there are more. What is over meanwhile may be missing.
+    pub fn revisions_tried(
+        &self,
+        after: Option<TriedCursor>,
+        limit: usize,
+    ) -> (BTreeSet<Revision>, Option<TriedCursor>) {
+        let mut revisions = BTreeSet::new();
+        let mut tried = self.jobs.attempts_after(after.map(|TriedCursor(slot)| slot));
+        let mut last = None;
+        for (slot, attempts) in tried.by_ref().take(limit.max(1)) {
+            revisions.extend(attempts.iter().map(|attempt| attempt.held.revision));
+            last = Some(TriedCursor(slot));
+        }
+        (revisions, tried.next().and(last))
     }
 
     /// Why the job is where it is, if it is unfinished.

@@ -1,7 +1,9 @@
 //! The attempts of unfinished jobs that are over.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
+use super::Jobs;
 use crate::image::{ATTEMPTS_KEPT, PastAttempt};
 use crate::index::Slot;
 
@@ -37,8 +39,22 @@ impl Attempts {
         self.0.remove(&slot).unwrap_or_default()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &[PastAttempt])> {
-        self.0.iter().map(|(&slot, attempts)| (slot, attempts.as_slice()))
+    /// Those of jobs after one, in the order of their places.
+    pub(crate) fn after(&self, after: Option<Slot>) -> impl Iterator<Item = (Slot, &[PastAttempt])> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.0.range((begin, Bound::Unbounded)).map(|(&slot, attempts)| (slot, attempts.as_slice()))
+    }
+}
+
+impl Jobs {
+    /// The attempts of an unfinished job that are over.
+    pub(crate) fn attempts(&self, slot: Slot) -> &[PastAttempt] {
+        self.attempts.of(slot)
+    }
+
+    /// The attempts that are over of unfinished jobs after one, of those that have any.
+    pub(crate) fn attempts_after(&self, after: Option<Slot>) -> impl Iterator<Item = (Slot, &[PastAttempt])> {
+        self.attempts.after(after)
     }
 }
 

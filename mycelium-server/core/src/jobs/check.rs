@@ -62,7 +62,7 @@ impl Jobs {
         check(of_live, "only unfinished jobs are delayed", || format!("{:?}", self.delays))?;
         let of_live = self.deadlines.slots().all(|slot| self.slab[slot].state != State::Vacant);
         check(of_live, "only unfinished jobs have deadlines", || format!("{:?}", self.deadlines))?;
-        for (slot, attempts) in self.attempts.iter() {
+        for (slot, attempts) in self.attempts.after(None) {
             let job = &self.slab[slot];
             let is_live = job.state != State::Vacant && !attempts.is_empty();
             let are_few = attempts.len() <= ATTEMPTS_KEPT;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::handle::Handle;
 use super::super::message::CallError;
+use super::elves::sweep_elves;
 use super::uses::{is_of_one, judge};
 use super::{FLOWS_AT_ONCE, Fate};
 use crate::defect;
@@ -17,6 +18,8 @@ use crate::store::{FinishedQuery, FlowQuery};
 /// The time between two passes: a tenth of the shortest age, within these.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
+/// The most time between two looks at elves and their revisions, which read much.
+const ELVES_EVERY_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// As many flows are judged together.
 const JUDGED_AT_ONCE: usize = 100;
 /// How often the size of the store is looked at.
@@ -24,14 +27,29 @@ const SIZE_EVERY: Duration = Duration::from_secs(600);
 
 /// Deletes flows by the rules of the broker, until told to stop.
 pub(crate) async fn keep_to_rules(handle: Handle, stop: CancellationToken) {
-    let Some(shortest) = handle.config().retention.shortest() else { return };
+    let rules = &handle.config().retention;
+    let (Some(shortest), Some(longest)) = (rules.shortest(), rules.longest()) else { return };
     let pause = (shortest / 10).clamp(PAUSE_MIN, PAUSE_MAX);
+    let mut elves_at = handle.clock().now().steady;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = handle.clock().sleep(pause) => {}
         }
-        let passed = defect::catch_async("a pass of retention", pass(&handle, &stop)).await;
+        let now = handle.clock().now();
+        let is_for_elves = elves_at <= now.steady;
+        if is_for_elves {
+            elves_at = now.steady.after(longest.clamp(PAUSE_MIN, ELVES_EVERY_MAX));
+        }
+        let pass = async {
+            let flows = pass(&handle, &stop).await?;
+            if is_for_elves {
+                let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+                sweep_elves(&handle, &stop, Timestamp(now.wall.0.saturating_sub(micros))).await?;
+            }
+            Ok(flows)
+        };
+        let passed = defect::catch_async("a pass of retention", pass).await;
         match passed.unwrap_or_else(|defect| Err(defect.into())) {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "flows are deleted by the rules of retention"),

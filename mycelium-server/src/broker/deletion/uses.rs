@@ -179,13 +179,8 @@ async fn add_children(
 
 /// Whether an error is about what is stored of one flow, so that others can be deleted all the same.
 pub(super) fn is_of_one(error: &CallError) -> bool {
-    let is_one = match error {
-        CallError::Unreadable(_) => true,
-        CallError::Read(error) => error.is_damage(),
-        _ => false,
-    };
-    if is_one {
+    if error.is_damage() {
         tracing::error!(error = %Report(error), "a flow is not deleted, because its records are damaged");
     }
-    is_one
+    error.is_damage()
 }

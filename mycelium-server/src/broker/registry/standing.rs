@@ -37,6 +37,11 @@ impl Standing {
         !self.live.is_empty()
     }
 
+    /// Whether there may be others who serve it than those that are known.
+    pub(crate) fn may_be_others(&self) -> bool {
+        self.may_be_others
+    }
+
     /// Holds a job against what is declared. Tells also how each declaration of its task takes it: as `last` does, if
     /// that says the same, so that jobs share it.
     pub(crate) fn judge(&self, spec: &v1::JobSpec, last: Judged) -> (Judged, Ruling<Misfit>) {

@@ -1,15 +1,20 @@
 //! What is deleted is removed at once, by statements of its own before that of its batch: a commit cannot write a collection
 //! twice, and that a job is deleted need not be stored with anything else.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::client::{Database, Ran};
+use super::documents::elves::revision_key;
 use super::documents::jobs::StubUpdate;
+use super::documents::key;
 use super::documents::records::label_keys;
 use super::documents::text::Text;
+use super::documents::time::Date;
 use super::statements::{ERASE, STUB, Statement};
-use crate::store::{Batch, Error};
-use mycelium_core::ids::{FailureId, FlowId, JobId};
+use crate::store::{Batch, Error, SweptElf};
+use mycelium_core::ids::{FailureId, FlowId, JobId, Revision, Timestamp};
 
 #[derive(Serialize)]
 struct Erase {
@@ -21,6 +26,23 @@ struct Erase {
     /// The keys of occurrences.
     occurrences: Vec<String>,
     failures: Vec<Over>,
+    elves: Vec<Swept>,
+    revisions: Vec<SweptRevision>,
+}
+
+/// An elf of which something goes, if it was last seen then.
+#[derive(Serialize)]
+struct Swept {
+    key: String,
+    seen: Date,
+    whole: bool,
+}
+
+/// A revision of an elf, with the key of that.
+#[derive(Serialize)]
+struct SweptRevision {
+    key: String,
+    elf: String,
 }
 
 /// A failure of which no occurrence is left.
@@ -55,13 +77,45 @@ pub(super) async fn erase(database: &Database, epoch: u64, batch: &Batch) -> Res
         occurrences.iter().map(|(failure, _, number)| format!("{failure}.{number}")).collect();
     let failures = batch.failures_removed.iter();
     let failures: Vec<Over> = failures.map(|(failure, n)| Over { key: Text(*failure), n: *n }).collect();
-    if jobs.is_empty() && removed.is_empty() && occurrences.is_empty() && failures.is_empty() {
+    // One that connects with this batch is back.
+    let is_back = |name: &str| batch.elves.iter().any(|elf| &*elf.name == name);
+    let swept = || batch.elves_swept.iter().filter(|swept| !is_back(&swept.name));
+    let elves: Vec<Swept> = swept().map(Swept::of).collect();
+    if jobs.is_empty()
+        && removed.is_empty()
+        && occurrences.is_empty()
+        && failures.is_empty()
+        && elves.is_empty()
+    {
         return Ok(are_stubs);
     }
+    let revisions = swept().flat_map(SweptRevision::all_of).collect();
     let flows = removed.iter().map(|flow| Text(flow.id)).collect();
     let records = removed.iter().flat_map(label_keys).collect();
-    run(database, epoch, &ERASE, &Erase { epoch, jobs, flows, records, occurrences, failures }).await?;
+    run(
+        database,
+        epoch,
+        &ERASE,
+        &Erase { epoch, jobs, flows, records, occurrences, failures, elves, revisions },
+    )
+    .await?;
     Ok(true)
+}
+
+impl Swept {
+    fn of(swept: &SweptElf) -> Self {
+        Self { key: key::of_name(&swept.name), seen: Date(swept.last_seen), whole: swept.whole }
+    }
+}
+
+impl SweptRevision {
+    fn all_of(swept: &SweptElf) -> impl Iterator<Item = Self> {
+        let of = |(task, revision, _): &(Arc<str>, Revision, Timestamp)| Self {
+            key: revision_key(&swept.name, task, *revision),
+            elf: key::of_name(&swept.name),
+        };
+        swept.revisions.iter().map(of)
+    }
 }
 
 async fn run(

@@ -55,7 +55,8 @@ statements! {
     SWEEP = "sweep", writes true, || json!({"epoch": 1, "jobs": ["a"], "records": ["a"]});
     /// Removes jobs and flows that are deleted.
     ERASE = "erase", writes true, || json!({"epoch": 1, "jobs": ["a"], "flows": ["a"], "records": ["a"],
-        "occurrences": ["a.1"], "failures": [{"key": "a", "n": 1}]});
+        "occurrences": ["a.1"], "failures": [{"key": "a", "n": 1}], "elves": [{"key": "a", "seen": "a", "whole": true}],
+        "revisions": [{"key": "a", "elf": "a"}]});
     /// Takes the values out of jobs of which a stub stays.
     STUB = "stub", writes true, || json!({"epoch": 1, "stubs": [{"_key": "a", "body": "", "body_bytes": 0}]});
     /// Reads what is marked.

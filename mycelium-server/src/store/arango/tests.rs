@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::store::{
     BlobDigest, Edges, Erased, FinishedQuery, FlowQuery, JobAfter, JobChange, Log, NewFailure,
-    OccurrenceRecord, Reads, SpecRecord,
+    OccurrenceRecord, Reads, SpecRecord, SweptElf,
 };
 
 const DATABASE: &str = "BLUMYC_default";
@@ -393,6 +393,12 @@ async fn do_everything(world: &World) {
     let mut erases = batch(4, vec![]);
     let stub = store.specs(&[job(5)]).await.unwrap().pop().flatten();
     erases.erased = vec![erased(5, stub), erased(6, None)];
+    erases.elves_swept = vec![SweptElf {
+        name: "scale".into(),
+        last_seen: Timestamp(7),
+        revisions: vec![("".into(), Revision::new([1; 32]), Timestamp(7))],
+        whole: true,
+    }];
     commit(&store, &erases).await.unwrap();
     commit(&store, &batch(5, vec![change(1, JobAfter::Dropped)])).await.unwrap();
     store.close().await.unwrap();

@@ -17,7 +17,7 @@ use super::words::Numbering;
 use crate::store::record::{Encoded, split_outputs};
 use crate::store::{
     Batch, Edges, ElfRecord, Erased, Error, JobAfter, JobChange, Known, NewFailure, RevisionRecord, Seen,
-    SpecRecord, cursor,
+    SpecRecord, SweptElf, cursor,
 };
 
 /// Outputs up to this size, in bytes, are stored with the end of their job, which saves a key.
@@ -303,6 +303,21 @@ impl<'a> Writes<'a> {
             self.put(table, catalog::elf(&elf.name).into_bytes(), &ElfRecord { first_seen, ..elf.clone() });
         }
         self.keep_revisions(&batch.revisions);
+        self.sweep_elves(&batch.elves_swept);
+    }
+
+    fn sweep_elves(&mut self, elves: &[SweptElf]) {
+        let table = &self.tables.catalog.keyspace;
+        for SweptElf { name, last_seen: _, revisions, whole } in elves {
+            for (task, revision, first_seen) in revisions {
+                let place = cursor::revision(*first_seen, task, *revision);
+                self.write.remove(table, catalog::revision_at(name, &place).into_bytes());
+                self.write.remove(table, catalog::revision(name, task, *revision).into_bytes());
+            }
+            if *whole {
+                self.write.remove(table, catalog::elf(name).into_bytes());
+            }
+        }
     }
 
     fn keep_revisions(&mut self, revisions: &[RevisionRecord]) {

@@ -65,6 +65,14 @@ impl Tables {
             self.failures.remove(failure);
         }
         batch.failures.iter().for_each(|failure| self.see_failure(failure));
+        for swept in &batch.elves_swept {
+            for (task, revision, _) in &swept.revisions {
+                self.revisions.remove(&(swept.name.clone(), task.clone(), *revision));
+            }
+            if swept.whole {
+                self.elves.remove(&swept.name);
+            }
+        }
         for elf in &batch.elves {
             let first_seen = self.elves.get(&elf.name).map_or(elf.first_seen, |known| known.first_seen);
             self.elves.insert(elf.name.clone(), ElfRecord { first_seen, ..elf.clone() });

@@ -1,9 +1,15 @@
 //! What is deleted.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use mycelium_core::effects::Records;
+use mycelium_core::ids::Timestamp;
 use mycelium_core::image::{DeletionRecord, DeletionStage};
 use mycelium_core::status::FinalStatus::{self, Done, Failed};
-use mycelium_server::store::{Batch, Edges, Erased, FlowPage, FlowQuery, SpecRecord};
+use mycelium_server::store::{
+    Batch, Edges, ElfRecord, Erased, FlowPage, FlowQuery, RevisionRecord, SpecRecord, SweptElf,
+};
 
 use super::*;
 
@@ -196,4 +202,74 @@ pub(crate) fn occurrences_are_removed_and_failures_of_which_none_is_left(world: 
     world.commit(Batch { failures: vec![seen(2, 5, 700, "anew")], ..Batch::default() });
     assert_eq!(world.failure_record(2).unwrap().occurrences, 1, "it is as if it had never been seen");
     assert_eq!(numbers(&found(world, &[(2, 5)], 10)), [1]);
+}
+
+pub(crate) fn what_nothing_refers_to_of_an_elf_is_removed_unless_it_is_back(world: &mut World) {
+    let elf = |name: &str, at| ElfRecord {
+        name: name.into(),
+        body: Bytes::from_static(b"elf"),
+        first_seen: Timestamp(at),
+        last_seen: Timestamp(at),
+    };
+    let kept = |name: &str, task: &str, number| RevisionRecord {
+        elf: name.into(),
+        task: task.into(),
+        revision: revision(number),
+        first_seen: Timestamp(u64::from(number)),
+        body: Bytes::from_static(b"revision"),
+    };
+    let swept = |name: &str, at, whole, revisions: &[(&str, u8)]| Batch {
+        elves_swept: vec![SweptElf {
+            name: name.into(),
+            last_seen: Timestamp(at),
+            revisions: revisions
+                .iter()
+                .map(|(task, number)| (Arc::from(*task), revision(*number), Timestamp(u64::from(*number))))
+                .collect(),
+            whole,
+        }],
+        ..Batch::default()
+    };
+    let left = |world: &World, name: &str| {
+        let store = world.store();
+        let elf = store.elves(&[name.into()]).wait().unwrap().remove(0);
+        let listed = store.list_revisions(name, None, 9).wait().unwrap();
+        let read = |(_, record): (_, RevisionRecord)| {
+            let key = (record.elf.clone(), record.task.clone(), record.revision);
+            assert_eq!(store.revisions(&[key]).wait().unwrap(), [Some(record.clone())]);
+            (record.task.to_string(), record.revision.as_bytes()[0])
+        };
+        (elf.map(|elf| elf.last_seen.0), listed.into_iter().map(read).collect::<Vec<_>>())
+    };
+    let of = |task: &str, number| (task.to_owned(), number);
+    let revisions = vec![kept("a", "", 1), kept("a", "t", 2), kept("a", "t", 3), kept("ab", "t", 2)];
+    world.commit(Batch { elves: vec![elf("a", 10), elf("ab", 10)], revisions, ..Batch::default() });
+
+    // It has connected since, with a batch before and with the same one.
+    world.commit(swept("a", 9, true, &[("t", 2)]));
+    world.commit(Batch { elves: vec![elf("a", 20)], ..swept("a", 10, true, &[("t", 2)]) });
+    assert_eq!(left(world, "a"), (Some(20), vec![of("t", 3), of("t", 2), of("", 1)]));
+
+    world.commit(swept("a", 20, false, &[("t", 2)]));
+    for reopens in [false, true] {
+        if reopens {
+            world.reopen();
+        }
+        assert_eq!(left(world, "a"), (Some(20), vec![of("t", 3), of("", 1)]));
+        assert_eq!(left(world, "ab"), (Some(10), vec![of("t", 2)]), "of another elf");
+        let gone = world.store().revisions(&[("a".into(), "t".into(), revision(2))]).wait().unwrap();
+        assert_eq!(gone, [None]);
+    }
+
+    world.commit(swept("a", 20, true, &[("t", 3), ("", 1)]));
+    for reopens in [false, true] {
+        if reopens {
+            world.reopen();
+        }
+        assert_eq!(left(world, "a"), (None, vec![]));
+        assert_eq!(world.store().list_elves(None, 9).wait().unwrap(), [elf("ab", 10)]);
+    }
+    // It is as if it had never been there.
+    world.commit(Batch { elves: vec![elf("a", 30)], revisions: vec![kept("a", "t", 2)], ..Batch::default() });
+    assert_eq!(left(world, "a"), (Some(30), vec![of("t", 2)]));
 }

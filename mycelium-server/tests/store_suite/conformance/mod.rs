@@ -59,6 +59,7 @@ macro_rules! suite {
                 a_flow_that_is_removed_is_in_no_list,
                 an_id_that_was_erased_is_free,
                 occurrences_are_removed_and_failures_of_which_none_is_left,
+                what_nothing_refers_to_of_an_elf_is_removed_unless_it_is_back,
             }
             catalog {
                 flows_are_found_and_listed,

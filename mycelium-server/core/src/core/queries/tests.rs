@@ -1,5 +1,7 @@
+use std::collections::BTreeSet;
+
 use crate::command::{Command, Scope};
-use crate::ids::{FlowId, JobId};
+use crate::ids::{FlowId, JobId, Revision, SessionId};
 use crate::status::Status;
 use crate::testing::{FLOW, TestEnv, id, job, offer, token};
 use crate::{Explanation, ListFilter};
@@ -50,4 +52,35 @@ fn lists_go_page_by_page_within_their_bounds() {
     assert_eq!(list(&filter, 100, 100), (ids(&[3, 2, 1]), 1));
     let filter = ListFilter { statuses: vec![Status::Pending], ..ListFilter::default() };
     assert_eq!(list(&filter, 100, 100), (ids(&[2]), 1));
+}
+
+#[test]
+fn the_revisions_of_attempts_that_are_over_are_told_page_by_page() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[]), job(2, &[]), job(3, &[]), job(4, &[])]);
+    for number in [1, 2] {
+        let mut other = offer(3, 3);
+        other.tasks[0].revision = Revision::new([number; 32]);
+        env.hello(number, None, vec![other], vec![]);
+        assert_eq!(env.core.revisions_tried(None, 9).0.len(), usize::from(number) - 1, "they are under way");
+        env.batch([Command::Goodbye { session: SessionId(number.into()) }]);
+    }
+    let both = [1, 2].map(|number| Revision::new([number; 32])).into();
+    let (mut after, mut pages) = (None, 0);
+    loop {
+        let (revisions, next) = env.core.revisions_tried(after, 1);
+        assert_eq!(revisions, both);
+        pages += 1;
+        match next {
+            None => break,
+            next => after = next,
+        }
+    }
+    assert_eq!(pages, 3, "one was never tried");
+    env.cancel(Scope::Jobs(vec![id(1), id(2), id(3)]));
+    assert_eq!(
+        env.core.revisions_tried(None, 9),
+        (BTreeSet::new(), None),
+        "they are in the records of what has ended"
+    );
 }
