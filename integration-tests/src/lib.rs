@@ -13,6 +13,7 @@ pub mod orders;
 pub mod power;
 mod process;
 pub mod programs;
+mod wall_clock;
 
 pub use bystander::Bystander;
 pub use diary::{Diary, Entry, Event};
@@ -20,3 +21,4 @@ pub use elf::Tester;
 pub use flows::{counts, flow_id_bytes, jobs_of, read_number};
 pub use mycelium_testing::{BrokerProcess, DEADLINE, Direction, Proxy, Worker, must, until, wire};
 pub use process::{ElfOptions, ElfProcess};
+pub use wall_clock::WallClock;

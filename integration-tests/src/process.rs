@@ -22,6 +22,8 @@ pub struct ElfOptions {
     pub window: u32,
     /// Which version of [`orders`](crate::orders) is served, if not [`Tester`](crate::Tester).
     pub orders: Option<u32>,
+    /// What it has in its environment beside what the test has.
+    pub variables: Vec<(String, String)>,
 }
 
 impl ElfOptions {
@@ -32,7 +34,7 @@ impl ElfOptions {
 
     /// An elf that holds a few jobs more than it runs.
     pub fn new(name: &str, concurrency: u32, window: u32) -> Self {
-        Self { name: name.to_owned(), concurrency, window, orders: None }
+        Self { name: name.to_owned(), concurrency, window, orders: None, variables: Vec::new() }
     }
 }
 
@@ -59,7 +61,8 @@ impl ElfProcess {
     pub async fn start_as(program: &Path, url: &str, options: &ElfOptions) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(program);
-        let ElfOptions { name, concurrency, window, orders } = options;
+        let ElfOptions { name, concurrency, window, orders, variables } = options;
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.args(["--url", url, "--name", name]);
         command.args(["--concurrency", &concurrency.to_string(), "--window", &window.to_string()]);
         if let Some(version) = orders {

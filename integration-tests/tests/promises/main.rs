@@ -15,6 +15,7 @@ mod blobs;
 mod broker_killed;
 mod cancel;
 mod checkpoints;
+mod clock_jumps;
 mod commit_failures;
 mod conditions;
 mod damaged_record;

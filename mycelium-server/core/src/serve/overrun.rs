@@ -39,7 +39,8 @@ impl Serving<'_> {
         }
         let Timeouts { run, progress, .. } = self.times_of(session, slot);
         if let Some(within) = progress {
-            self.graph.jobs.set_silence(slot, Silence { within, since: now.steady.before(ago) });
+            // However long ago it was: what it has said since may have been lost with a connection, as this nearly was.
+            self.graph.jobs.set_silence(slot, Silence { within, since: now.steady });
         }
         let Some(run) = run else { return };
         let margin = self.graph.config.run_margin;

@@ -40,6 +40,19 @@ fn what_reports_nothing_ends_when_its_process_names_it_after_its_time_and_the_ma
 }
 
 #[test]
+fn what_is_told_late_to_have_been_started_may_have_reported_before() {
+    let mut env = TestEnv::new();
+    env.telling_hello(1, None, vec![offer(1, 1)], vec![]);
+    env.submit(vec![quiet()]);
+    after(&mut env, Duration::from_secs(3_600));
+    env.start(1, token(1, 1), Duration::from_secs(3_600));
+    after(&mut env, WITHIN + MARGIN - TICK);
+    assert_eq!(ends(&[env.batch([beats()])]), []);
+    after(&mut env, TICK);
+    assert_eq!(ends(&[env.batch([beats()])]), [(id(1), SILENT)]);
+}
+
+#[test]
 fn what_reports_goes_on_for_as_long_as_it_does() {
     let mut env = started();
     for _ in 0..10 {
