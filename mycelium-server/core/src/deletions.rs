@@ -22,8 +22,8 @@ const DELETIONS_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct Deletions {
     stages: BTreeMap<FlowId, DeletionStage>,
-    /// Those that have begun or come further in this batch.
-    changed: BTreeSet<FlowId>,
+    /// Those that have begun or come further in this batch, and whether they have begun in it.
+    changed: BTreeMap<FlowId, bool>,
     /// Those that are over with this batch.
     ended: BTreeSet<FlowId>,
     /// The flows of which nothing is left.
@@ -56,21 +56,23 @@ impl Deletions {
     }
 
     fn set(&mut self, flow: FlowId, stage: DeletionStage) {
-        self.stages.insert(flow, stage);
-        self.changed.insert(flow);
-        self.ended.remove(&flow);
+        let was_stored = self.ended.remove(&flow);
+        let is_new = self.stages.insert(flow, stage).is_none();
+        self.changed.entry(flow).or_insert(is_new && !was_stored);
     }
 
     fn end(&mut self, flow: FlowId) {
         self.stages.remove(&flow);
-        self.changed.remove(&flow);
-        self.ended.insert(flow);
+        // What has begun in this batch is not stored.
+        if self.changed.remove(&flow) != Some(true) {
+            self.ended.insert(flow);
+        }
     }
 
     /// Puts what the batch has changed into its records.
     pub(crate) fn emit(&mut self, records: &mut Records) {
         let changed = std::mem::take(&mut self.changed);
-        let stages = changed.into_iter().filter_map(|flow| Some((flow, *self.stages.get(&flow)?)));
+        let stages = changed.into_keys().filter_map(|flow| Some((flow, *self.stages.get(&flow)?)));
         records.deletions.extend(stages.map(|(flow, stage)| DeletionRecord { flow, stage }));
         records.deletions_ended.extend(std::mem::take(&mut self.ended));
         records.flows_removed.append(&mut self.removed);

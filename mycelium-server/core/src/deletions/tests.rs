@@ -197,3 +197,25 @@ fn a_flow_that_is_being_deleted_can_be_cancelled_which_changes_nothing() {
     let effects = go_on(&mut env, &record, DeletionTo::Gone);
     assert_eq!(effects.records.deletions_ended, [FLOW]);
 }
+
+#[test]
+fn what_begins_and_ends_in_one_batch_was_never_stored() {
+    let (mut env, record) = done_flow();
+    let delete = |env: &mut TestEnv| {
+        let (request, as_of) = (env.request(), env.commit());
+        Command::Delete(Delete { request, flows: vec![record.clone()], as_of })
+    };
+    let give_up = |env: &mut TestEnv| {
+        let flows = vec![(record.clone(), DeletionTo::GivenUp)];
+        Command::Deletions(Deletions { request: env.request(), flows, submissions: vec![] })
+    };
+    let both = [delete(&mut env), give_up(&mut env)];
+    let records = env.batch(both).records;
+    assert_eq!((records.deletions, records.deletions_ended), (vec![], vec![]));
+    let begins = delete(&mut env);
+    assert_eq!(env.batch([begins]).records.deletions.len(), 1);
+    // It is stored, and begins anew.
+    let again = [give_up(&mut env), delete(&mut env), give_up(&mut env)];
+    let records = env.batch(again).records;
+    assert_eq!((records.deletions, records.deletions_ended), (vec![], vec![FLOW]));
+}
