@@ -230,6 +230,13 @@ impl Names {
         }
     }
 
+    /// Something can be recalled now that could not before.
+    pub(crate) fn look_to_recall(&mut self, elf: ElfIdx) {
+        if !self.elves[elf].laden.is_empty() {
+            self.to_recall.insert(elf);
+        }
+    }
+
     /// An attempt is recalled, or is no longer.
     pub(crate) fn count_recalled(&mut self, elf: ElfIdx, is_recalled: bool) {
         let recalled = &mut self.elves[elf].recalled;

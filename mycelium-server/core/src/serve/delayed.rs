@@ -37,6 +37,9 @@ impl Serving<'_> {
                     let assign = self.sessions.undelay(session, assign);
                     self.graph.jobs.set_assign(slot, assign);
                     ready.push(*token);
+                    // Somebody may have looked for it who could begin it at once.
+                    let elf = self.graph.jobs.task_of(&self.graph.jobs[slot]).elf;
+                    self.graph.jobs.names_mut().look_to_recall(elf);
                     if self.sessions[session].is_recalled(assign) {
                         // The word was about something that had not come.
                         self.outbox.recall(id, *token);

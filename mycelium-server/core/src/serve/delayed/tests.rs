@@ -114,3 +114,25 @@ fn words_about_what_is_not_held_change_nothing() {
     let other = Command::ArgumentsReady { session: SessionId(5), tokens: vec![token(1, 1)] };
     assert_eq!(env.batch([other]), Effects::default());
 }
+
+#[test]
+fn what_was_aside_is_recalled_for_who_could_have_begun_it_meanwhile() {
+    let mut env = TestEnv::new();
+    env.telling_hello(1, None, vec![offer(2, 1)], vec![]);
+    env.submit(vec![job(1, &[]), job(2, &[])]);
+    env.start(1, token(1, 1), Duration::ZERO);
+    delayed(&mut env, &[token(2, 1)]);
+    let recalled = |effects: &Effects| {
+        let recalls = effects.sends.iter().filter_map(|send| match send {
+            Send::Recall { tokens, .. } => Some(tokens.clone()),
+            _ => None,
+        });
+        recalls.flatten().collect::<Vec<Token>>()
+    };
+    let effects = env.telling_hello(2, None, vec![offer(1, 1)], vec![]);
+    assert_eq!(recalled(&effects), [], "it has not been sent");
+    let effects = ready(&mut env, &[token(2, 1)]);
+    assert_eq!(recalled(&effects), [token(2, 1)]);
+    let effects = env.outcome(1, token(2, 1), OutcomeResult::Released);
+    assert_eq!(assigned(&effects), [(2, token(2, 2))]);
+}
