@@ -123,11 +123,9 @@ fn what_was_aside_is_recalled_for_who_could_have_begun_it_meanwhile() {
     env.start(1, token(1, 1), Duration::ZERO);
     delayed(&mut env, &[token(2, 1)]);
     let recalled = |effects: &Effects| {
-        let recalls = effects.sends.iter().filter_map(|send| match send {
-            Send::Recall { tokens, .. } => Some(tokens.clone()),
-            _ => None,
-        });
-        recalls.flatten().collect::<Vec<Token>>()
+        let tokens =
+            |send: &Send| if let Send::Recall { tokens, .. } = send { tokens.clone() } else { vec![] };
+        effects.sends.iter().flat_map(tokens).collect::<Vec<Token>>()
     };
     let effects = env.telling_hello(2, None, vec![offer(1, 1)], vec![]);
     assert_eq!(recalled(&effects), [], "it has not been sent");
