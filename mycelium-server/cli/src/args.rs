@@ -10,7 +10,7 @@ use clap::{
 use crate::bench;
 use crate::commands::{
     actions, cancel, delete, drain, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage,
-    logs, moving, mycelia, pause, proto, retry, serve, start_now, store, watch, why,
+    logs, manual, moving, mycelia, pause, proto, retry, serve, start_now, store, watch, why,
 };
 use crate::output::Format;
 
@@ -56,7 +56,7 @@ pub(crate) struct ClientArgs {
 }
 
 /// Commands that do not talk to the broker that the options name: they start their own, or need none.
-const LOCAL_COMMANDS: [&str; 4] = ["serve", "bench", "eval", "proto"];
+const LOCAL_COMMANDS: [&str; 6] = ["serve", "bench", "eval", "proto", "completions", "man"];
 
 impl Cli {
     /// Reads the command line and the environment, or ends the process with what is wrong with them.
@@ -94,7 +94,7 @@ fn is_given(matches: &ArgMatches, own: &ArgMatches, option: &str) -> bool {
 
 /// The command line as it is read, which differs in two things from what is derived: a variable that is set and empty
 /// counts as one that is not set, and commands that make no use of the options of [`ClientArgs`] do not show them.
-fn command() -> ClapCommand {
+pub(crate) fn command() -> ClapCommand {
     fn without_empty_variables(command: ClapCommand) -> ClapCommand {
         let is_empty = |argument: &clap::Arg| {
             argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
@@ -145,6 +145,8 @@ pub(crate) enum Command {
     Import(moving::ImportArgs),
     Eval(eval::Args),
     Proto(proto::Args),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
     Bench(bench::Args),
     /// Serves the elf of `mycelium bench`, which starts this command itself.
     #[command(hide = true)]

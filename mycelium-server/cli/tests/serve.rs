@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Stdio;
 
 use elf_runtime::Mycelium;
@@ -202,6 +203,49 @@ async fn flags_win_over_the_environment_that_over_a_file_and_that_over_the_defau
     let mut again = mycelium();
     again.current_dir(folder.path()).args(["serve", "--print-config", "--config"]).arg(&file);
     assert_eq!(run(&mut again).await.good(), text);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was started");
+}
+
+#[tokio::test]
+async fn the_sample_file_has_every_setting_as_it_is_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = |arguments: &[&str]| {
+        let mut command = mycelium();
+        command.current_dir(folder.path()).arg("serve").args(arguments);
+        command
+    };
+    let sample = run(&mut serve(&["--sample-config"])).await.good();
+    let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/mycelium.toml");
+    assert_eq!(
+        fs::read_to_string(packaged).unwrap(),
+        sample,
+        "write it anew: mycelium serve --sample-config > packaging/mycelium.toml"
+    );
+    let defaults = run(&mut serve(&["--print-config"])).await.good();
+    let is_setting = |line: &&str| line.starts_with('#') && !line.starts_with("# ");
+    let set: String = sample.lines().filter(is_setting).map(|line| format!("{}\n", &line[1..])).collect();
+    assert_eq!(set.lines().count(), defaults.lines().count(), "{set}");
+    for text in [&sample, &set] {
+        let file = folder.path().join("mycelium.toml");
+        fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        assert_eq!(run(&mut serve(&["--print-config", "--config", file])).await.good(), defaults);
+    }
+}
+
+#[tokio::test]
+async fn settings_are_checked_and_nothing_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |arguments: &[&str]| {
+        let mut command = mycelium();
+        command.current_dir(folder.path()).args(["serve", "--check-config"]).args(arguments);
+        command
+    };
+    assert_eq!(run(&mut check(&[])).await.good(), "the settings are right\n");
+    let json = run(&mut check(&["--output", "json"])).await.good();
+    assert_eq!(json.trim(), "{\n  \"valid\": true\n}");
+    let wrong = run(&mut check(&["--lease", "soon", "--queue-max", "0"])).await.bad(2);
+    assert!(wrong.contains("--lease: `soon`") && wrong.contains("--queue-max must be"), "{wrong}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was started");
 }
 

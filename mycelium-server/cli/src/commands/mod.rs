@@ -16,6 +16,7 @@ pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod lineage;
 pub(crate) mod logs;
+pub(crate) mod manual;
 pub(crate) mod moving;
 pub(crate) mod mycelia;
 pub(crate) mod pause;
@@ -29,7 +30,7 @@ mod values;
 pub(crate) mod watch;
 pub(crate) mod why;
 
-use crate::args::{Cli, Command};
+use crate::args::{self, Cli, Command};
 use crate::bench;
 use crate::output::{Output, Table};
 
@@ -53,6 +54,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Eval(args) => eval::run(&args, output),
         Command::Proto(args) => proto::run(&args, output),
+        Command::Completions(args) => manual::completions(&args, args::command(), output),
+        Command::Man(args) => manual::man(&args, args::command(), output),
         Command::BenchElf(args) => bench::serve_elf(args).await,
         Command::Jobs(args) => jobs::run(args, &client::connect(&client).await?, output).await,
         Command::Job(args) => job::run(args, &client::connect(&client).await?, output).await,

@@ -125,11 +125,16 @@ fn of_broker(setting: &'static Setting) -> Arg {
         (_, SettingRange::AtLeast(SettingValue::Bytes(_))) => "BYTES",
         (SettingValue::Number(_) | SettingValue::Bytes(_), _) => "NUMBER",
     };
-    let range = match setting.range {
+    let help = format!("{} Default: {default}{}.", setting.help.trim(), range_of(setting));
+    argument(setting.name, unit, help)
+}
+
+/// What a setting may be, as the end of a sentence.
+pub(super) fn range_of(setting: &Setting) -> String {
+    match setting.range {
         SettingRange::Any => String::new(),
         range => format!("; {range}"),
-    };
-    argument(setting.name, unit, format!("{} Default: {default}{range}.", setting.help.trim()))
+    }
 }
 
 impl clap::Args for Given {

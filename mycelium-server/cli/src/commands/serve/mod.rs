@@ -12,6 +12,7 @@
 
 mod given;
 mod logging;
+mod sample;
 mod settings;
 mod signals;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use mycelium_server::store::MemoryStore;
 use mycelium_server::{Broker, Error, StartError};
+use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 
@@ -35,10 +37,22 @@ const ACCEPT_QUEUE: u32 = 1_024;
 
 /// Runs the broker until it is told to stop.
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
-    let print_config = args.print_config;
+    if args.sample_config {
+        return match output.is_json() {
+            true => Ok(output.json(&json!({ "text": sample::text() }))?),
+            false => Ok(output.verbatim(&sample::text())?),
+        };
+    }
+    let (print_config, check_config) = (args.print_config, args.check_config);
     let settings = Settings::read(args)?;
     if print_config {
         return Ok(settings.print(output)?);
+    }
+    if check_config {
+        return match output.is_json() {
+            true => Ok(output.json(&json!({ "valid": true }))?),
+            false => Ok(output.line("the settings are right")?),
+        };
     }
     logging::start(&settings)?;
     mycelium_server::log_panics();

@@ -46,6 +46,12 @@ pub(crate) struct Args {
     /// Prints the settings that result, and starts nothing.
     #[arg(long)]
     pub(super) print_config: bool,
+    /// Says whether the settings are right, and starts nothing.
+    #[arg(long, conflicts_with = "print_config")]
+    pub(super) check_config: bool,
+    /// Prints a file with all settings, what each does, and its default. Reads no settings, and starts nothing.
+    #[arg(long, conflicts_with_all = ["print_config", "check_config"])]
+    pub(super) sample_config: bool,
 }
 
 /// A setting of this program, beside those of the broker.
@@ -261,17 +267,17 @@ impl Settings {
             ("log", json!(self.log)),
             ("log_format", name(self.log_format.to_possible_value())),
         ];
-        let of_broker = |setting: &Setting| {
-            let value = match setting.get(&self.config) {
-                SettingValue::Time(time) => {
-                    json!(humantime::format_duration(time).to_string().replace(' ', ""))
-                }
-                SettingValue::Number(number) | SettingValue::Bytes(number) => json!(number),
-                SettingValue::Flag(flag) => json!(flag),
-            };
-            (setting.name, value)
-        };
+        let of_broker = |setting: &Setting| (setting.name, as_toml(setting.get(&self.config)));
         own.into_iter().chain(Config::SETTINGS.iter().map(of_broker)).collect()
+    }
+}
+
+/// A value as a file has it. JSON writes it as TOML does.
+pub(super) fn as_toml(value: SettingValue) -> Value {
+    match value {
+        SettingValue::Time(time) => json!(humantime::format_duration(time).to_string().replace(' ', "")),
+        SettingValue::Number(number) | SettingValue::Bytes(number) => json!(number),
+        SettingValue::Flag(flag) => json!(flag),
     }
 }
 
