@@ -52,27 +52,63 @@ struct Waiting {
     ancestors: Vec<(Token, SessionIdx)>,
 }
 
-/// Jobs that wait for places, and who holds all that they can have, where none is free.
+/// Who holds the places of a session.
+#[derive(Debug)]
+enum Holders {
+    /// One of them has to be over for a place to be free.
+    One(BTreeSet<Token>),
+    /// All of them have.
+    All(BTreeSet<Token>),
+}
+
+impl Holders {
+    /// Whether no place becomes free while these wait.
+    fn wait_with(&self, held_up: &BTreeSet<Token>) -> bool {
+        match self {
+            Self::One(tokens) => tokens.is_subset(held_up),
+            Self::All(tokens) => !tokens.is_disjoint(held_up),
+        }
+    }
+
+    fn tokens(&self) -> &BTreeSet<Token> {
+        let (Self::One(tokens) | Self::All(tokens)) = self;
+        tokens
+    }
+}
+
+/// Jobs that wait for places, and who holds all that they can have, session by session, where none is free.
 #[derive(Debug, Default)]
 struct Waits {
     waiting: Vec<Waiting>,
-    holders: BTreeMap<Chance, Option<BTreeSet<Token>>>,
+    holders: BTreeMap<Chance, Option<Vec<Holders>>>,
 }
 
 impl Waits {
+    /// The attempts on whose behalf jobs were submitted that wait.
+    fn held_up(&self) -> BTreeSet<Token> {
+        self.waiting.iter().flat_map(|one| one.ancestors.iter().map(|(token, _)| *token)).collect()
+    }
+
     /// Leaves those that wait for each other in a circle: what holds their places is on its part waited for by no others
     /// than these.
     fn retain_circles(&mut self) {
         loop {
-            let held_up: BTreeSet<Token> =
-                self.waiting.iter().flat_map(|one| one.ancestors.iter().map(|(token, _)| *token)).collect();
+            let held_up = self.held_up();
             let before = self.waiting.len();
-            self.holders.retain(|_, holders| holders.as_ref().is_some_and(|all| all.is_subset(&held_up)));
+            let wait = |holders: &Holders| holders.wait_with(&held_up);
+            self.holders.retain(|_, holders| holders.as_ref().is_some_and(|all| all.iter().all(wait)));
             self.waiting.retain(|one| self.holders.contains_key(&one.chance));
             if self.waiting.len() == before {
                 return;
             }
         }
+    }
+
+    /// Those of the circle that hold the places of a chance.
+    fn holders_in_circle(&self, chance: Chance) -> BTreeSet<Token> {
+        let held_up = self.held_up();
+        let all = self.holders.get(&chance).into_iter().flatten().flatten().flat_map(Holders::tokens);
+        all.filter(|token| held_up.contains(token)).copied().collect()
     }
 }
 
@@ -109,7 +145,7 @@ impl Places<'_> {
         flows.for_each(|flow| self.add_flow(flow, &mut waits));
         waits.retain_circles();
         let own = waits.waiting.first().filter(|one| one.slot == slot)?;
-        let mut others = waits.holders.remove(&own.chance)??;
+        let mut others = waits.holders_in_circle(own.chance);
         let mut holders: Vec<Token> = own.ancestors.iter().map(|(token, _)| *token).collect();
         holders.retain(|ancestor| others.remove(ancestor));
         holders.extend(others);
@@ -124,7 +160,8 @@ impl Places<'_> {
         let mut waits = Waits::default();
         flows.iter().for_each(|flow| self.add_flow(*flow, &mut waits));
         waits.retain_circles();
-        let holders: BTreeSet<Token> = waits.holders.values().flatten().flatten().copied().collect();
+        let holders = waits.holders.values().flatten().flatten().flat_map(Holders::tokens);
+        let holders: BTreeSet<Token> = holders.copied().collect();
         let mut first: BTreeMap<FlowIdx, Wait> = BTreeMap::new();
         for Waiting { flow, slot, chance, ancestors } in waits.waiting {
             if let Some(&(holder, session)) = ancestors.iter().find(|(token, _)| holders.contains(token))
@@ -163,11 +200,11 @@ impl Places<'_> {
     }
 
     /// Who holds all places that there are; `None` if one is free, or there are none, or too many.
-    fn holders(&self, (queue, bound_to): Chance) -> Option<BTreeSet<Token>> {
+    fn holders(&self, (queue, bound_to): Chance) -> Option<Vec<Holders>> {
         let names = self.jobs.names();
         let queue = names.queue(queue);
         let elf = names.task(queue.task).elf;
-        let mut holders = BTreeSet::new();
+        let (mut holders, mut n_holders) = (Vec::new(), 0);
         for session in self.jobs.elf(elf).sessions.values() {
             let entry = &self.sessions[*session];
             let Some(offer) = entry.offers.get(&elf) else { continue };
@@ -178,22 +215,24 @@ impl Places<'_> {
             if !bound_to.map_or(takes, |bound_to| bound_to == *session) {
                 continue;
             }
-            if entry.kept_for.is_some() {
+            let (of_session, places) = if entry.kept_for.is_some() {
                 // It gives no place to anything before all that it holds is over.
-                holders.extend(entry.held.values().take(HOLDERS_MAX).map(|held| held.token));
-                if entry.held.is_empty() || holders.len() >= HOLDERS_MAX {
-                    return None;
-                }
-                continue;
-            }
-            let Window { jobs, concurrency, .. } = offer.window;
-            let places = if bound_to.is_some() { concurrency } else { concurrency.min(jobs) };
-            let places = usize::try_from(places).unwrap_or(usize::MAX);
-            let before = holders.len();
-            holders.extend(runs(entry, elf, places).take(HOLDERS_MAX).map(|held| held.token));
-            if places == 0 || holders.len() - before < places || holders.len() >= HOLDERS_MAX {
+                (entry.held.values().take(HOLDERS_MAX).map(|held| held.token).collect(), 1)
+            } else {
+                let Window { jobs, concurrency, .. } = offer.window;
+                let places = if bound_to.is_some() { concurrency } else { concurrency.min(jobs) };
+                let places = usize::try_from(places).unwrap_or(usize::MAX);
+                let running = runs(entry, elf, places).take(HOLDERS_MAX).map(|held| held.token);
+                (running.collect::<BTreeSet<Token>>(), places)
+            };
+            n_holders += of_session.len();
+            if places == 0 || of_session.len() < places || n_holders >= HOLDERS_MAX {
                 return None;
             }
+            holders.push(match entry.kept_for {
+                Some(_) => Holders::All(of_session),
+                None => Holders::One(of_session),
+            });
         }
         (!holders.is_empty()).then_some(holders)
     }

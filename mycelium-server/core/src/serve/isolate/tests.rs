@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use crate::Explanation;
-use crate::command::{Command, ElfOffer, NewJob, OutcomeResult, Scope, StreamEnd};
+use crate::command::{Command, ElfOffer, NewFlow, NewJob, OutcomeResult, Scope, StreamEnd};
 use crate::effects::{Effects, End, FailedBy, JobRecord, Send};
-use crate::ids::{Attachment, SessionId, Token};
+use crate::ids::{Attachment, FlowId, SessionId, Token};
 use crate::image::LiveJob;
 use crate::status::Status;
 use crate::testing::{TestEnv, after, assigned, ends, id, instance, job, offer, token};
@@ -124,6 +124,22 @@ fn what_a_process_has_not_started_is_recalled_when_it_is_kept() {
     assert_eq!(assigned(&env.outcome(4, token(5, 1), OutcomeResult::Released)), []);
     assert_eq!(assigned(&env.outcome(4, token(4, 1), DONE)), [(4, token(1, 4))], "it is empty");
     assert_eq!(assigned(&env.outcome(4, token(1, 4), DONE)), [(4, token(5, 2))]);
+}
+
+#[test]
+fn who_waits_for_a_place_in_the_process_that_it_keeps_from_being_emptied_waits_for_itself() {
+    let mut env = waits_for_a_process();
+    let both = vec![other_offer(4), offer(4, 4)];
+    env.hello(4, Some(4), both, vec![token(4, 1), token(5, 1)]);
+    let mut child = env.submit_command(vec![other_job(6)]);
+    child.flow = FlowId::new([9; 16]);
+    child.new_flow = NewFlow { on_behalf_of: Some(token(4, 1)), ..NewFlow::default() };
+    assert_eq!(assigned(&env.batch([Command::Submit(child)])), []);
+    // However soon job 5 ends.
+    let waits = Explanation::HeldByAncestors { attempts: vec![token(4, 1)] };
+    assert_eq!(env.core.explain(id(6)), Some(waits));
+    env.outcome(4, token(4, 1), DONE);
+    assert!(!matches!(env.core.explain(id(6)), Some(Explanation::HeldByAncestors { .. })), "it has ended");
 }
 
 #[test]
