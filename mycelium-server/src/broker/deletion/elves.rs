@@ -11,7 +11,7 @@ use super::super::handle::Handle;
 use super::super::message::{Beside, CallError};
 use crate::documents::Declaration;
 use crate::report::Report;
-use crate::store::{ElfRecord, FinishedQuery, RevisionKey, SweptElf, attempts_of};
+use crate::store::{ElfRecord, FinishedQuery, SweptElf, attempts_of};
 
 /// As many elves, or revisions, are read at once. They come to 2 MiB each at the most.
 const RECORDS_AT_ONCE: usize = 8;
@@ -19,6 +19,9 @@ const RECORDS_AT_ONCE: usize = 8;
 const JOBS_AT_ONCE: usize = 1_000;
 /// As many revisions are looked for at once, and removed.
 const REVISIONS_AT_ONCE: usize = 1_000;
+
+/// Revisions that nothing is known to refer to, by task, and when they were first seen.
+type Unused = BTreeMap<(Arc<str>, Revision), Timestamp>;
 
 /// What is known of an elf beside its finished jobs.
 struct Served {
@@ -57,44 +60,45 @@ pub(super) async fn sweep_elves(
 async fn sweep_elf(handle: &Handle, elf: &ElfRecord, before: Timestamp) -> Result<(), CallError> {
     // First: whoever comes after this changes the record, and whoever was there declares what its attempts were of.
     let Some(Served { revisions: served, is_alive }) = served(handle, elf).await? else { return Ok(()) };
-    let tried = tried(handle).await?;
     let of_elf = FinishedQuery { elf: Some(elf.name.to_string()), limit: 1, ..FinishedQuery::default() };
     let has_jobs = is_alive || {
         let page = handle.store().list_finished(&of_elf).await?;
         !page.jobs.is_empty() || !page.damaged.is_empty()
     };
     let whole = !has_jobs && elf.last_seen <= before;
-    let may_go = |revision: &Revision, first_seen| {
-        whole || (first_seen <= before && !served.contains(revision) && !tried.contains(revision))
-    };
-    let mut unused: BTreeMap<RevisionKey, Timestamp> = BTreeMap::new();
-    let mut after = None;
+    let (mut unused, mut after) = (BTreeMap::new(), None);
     loop {
         let page = handle.store().list_revisions(&elf.name, after.as_ref(), RECORDS_AT_ONCE).await?;
         let is_last = page.len() < RECORDS_AT_ONCE;
         for (place, record) in page {
-            if may_go(&record.revision, record.first_seen) {
-                unused.insert((record.elf, record.task, record.revision), record.first_seen);
+            if whole || (record.first_seen <= before && !served.contains(&record.revision)) {
+                unused.insert((record.task, record.revision), record.first_seen);
             }
             after = Some(place);
         }
         if is_last || unused.len() >= REVISIONS_AT_ONCE {
-            break;
+            let mut unused = std::mem::take(&mut unused);
+            if has_jobs && !unused.is_empty() {
+                keep_tried(handle, &mut unused).await?;
+                keep_what_finished_jobs_name(handle, &of_elf, &mut unused).await?;
+                // A finished job that was retried meanwhile may have been in neither place.
+                keep_tried(handle, &mut unused).await?;
+            }
+            remove(handle, elf, unused, whole && is_last).await?;
+        }
+        if is_last {
+            return Ok(());
         }
     }
-    if has_jobs && !unused.is_empty() {
-        keep_what_finished_jobs_name(handle, of_elf, &mut unused).await?;
-        // A finished job that was retried meanwhile may have been in neither place.
-        let tried = self::tried(handle).await?;
-        unused.retain(|(_, _, revision), _| !tried.contains(revision));
-    }
+}
+
+/// Removes revisions of an elf, and itself with the last of them.
+async fn remove(handle: &Handle, elf: &ElfRecord, unused: Unused, whole: bool) -> Result<(), CallError> {
     if unused.is_empty() && !whole {
         return Ok(());
     }
-    // What is left of one that has more goes with the next look, and it with the last.
-    let whole = whole && unused.len() < REVISIONS_AT_ONCE;
     let revisions: Vec<_> =
-        unused.into_iter().map(|((_, task, revision), first_seen)| (task, revision, first_seen)).collect();
+        unused.into_iter().map(|((task, revision), first_seen)| (task, revision, first_seen)).collect();
     let n_revisions = revisions.len();
     let swept = SweptElf { name: Arc::clone(&elf.name), last_seen: elf.last_seen, revisions, whole };
     handle.put_aside(Beside { elves_swept: vec![swept], ..Beside::default() }).await?;
@@ -138,27 +142,27 @@ async fn served(handle: &Handle, elf: &ElfRecord) -> Result<Option<Served>, Call
     Ok(Some(Served { revisions, is_alive }))
 }
 
-/// Of which revisions attempts of unfinished jobs were.
-async fn tried(handle: &Handle) -> Result<HashSet<Revision>, CallError> {
-    let (mut all, mut after) = (HashSet::new(), None);
-    loop {
-        let (revisions, next) =
-            handle.query(move |core, _| core.revisions_tried(after, JOBS_AT_ONCE)).await?;
-        all.extend(revisions);
+/// Takes out what attempts of unfinished jobs were of.
+async fn keep_tried(handle: &Handle, unused: &mut Unused) -> Result<(), CallError> {
+    let mut after = None;
+    while !unused.is_empty() {
+        let (tried, next) = handle.query(move |core, _| core.revisions_tried(after, JOBS_AT_ONCE)).await?;
+        unused.retain(|(_, revision), _| !tried.contains(revision));
         match next {
-            None => return Ok(all),
+            None => break,
             next => after = next,
         }
     }
+    Ok(())
 }
 
 /// Takes out what attempts of finished jobs were of; all, if some of these cannot be read.
 async fn keep_what_finished_jobs_name(
     handle: &Handle,
-    of_elf: FinishedQuery,
-    unused: &mut BTreeMap<RevisionKey, Timestamp>,
+    of_elf: &FinishedQuery,
+    unused: &mut Unused,
 ) -> Result<(), CallError> {
-    let mut query = FinishedQuery { limit: JOBS_AT_ONCE, ..of_elf };
+    let mut query = FinishedQuery { limit: JOBS_AT_ONCE, ..of_elf.clone() };
     while !unused.is_empty() {
         let page = handle.store().list_finished(&query).await?;
         if !page.damaged.is_empty() {
@@ -166,7 +170,7 @@ async fn keep_what_finished_jobs_name(
         }
         let attempts = page.jobs.iter().flat_map(attempts_of);
         let named: HashSet<Revision> = attempts.map(|attempt| attempt.held.revision).collect();
-        unused.retain(|(_, _, revision), _| !named.contains(revision));
+        unused.retain(|(_, revision), _| !named.contains(revision));
         match page.next {
             None => break,
             next => query.after = next,
