@@ -85,7 +85,9 @@ async fn an_hour_at_the_broker_fires_nothing_early() -> anyhow::Result<()> {
         let run = flow.submit().await?;
         running(&mycelium, &runs).await?;
         until("the first failure", || async {
-            Ok((mycelium.job(again.id()).await?.attempt == 1).then_some(()))
+            // The moment of the next attempt is then that of the clock as it was.
+            let job = mycelium.job(again.id()).await?;
+            Ok(((job.status(), job.attempt) == (JobStatus::Ready, 1)).then_some(()))
         })
         .await?;
         clock.set(offset)?;

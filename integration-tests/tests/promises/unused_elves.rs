@@ -54,8 +54,9 @@ async fn what_nothing_refers_to_goes_and_nothing_else() -> anyhow::Result<()> {
     let served: Revisions = kept(&mycelium).await?.into_iter().filter(|one| !first.contains(one)).collect();
     let served: Revisions = served.difference(&second).cloned().collect();
     // Nobody has jobs of this one.
-    Worker::start(mycelium.serve().elf("idle", orders::v1::Shipper)).await?.stop().await?;
+    let idle = Worker::start(mycelium.serve().elf("idle", orders::v1::Shipper)).await?;
     ensure!(elves(&mycelium).await?.contains(&"idle".to_owned()));
+    idle.stop().await?;
 
     until("the end of what nobody needs", || async {
         let is_gone = second.is_disjoint(&kept(&mycelium).await?);
