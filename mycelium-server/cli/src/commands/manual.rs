@@ -12,7 +12,7 @@ use crate::output::Output;
 
 /// Prints what a shell completes commands and options from.
 ///
-/// The script is for this version of the program.
+/// The script is for this version of the program. JSON: `{script}`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: mycelium completions bash > /usr/share/bash-completion/completions/mycelium"

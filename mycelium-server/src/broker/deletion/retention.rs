@@ -38,14 +38,12 @@ pub(crate) async fn keep_to_rules(handle: Handle, stop: CancellationToken) {
         }
         let now = handle.clock().now();
         let is_for_elves = elves_at <= now.steady;
-        if is_for_elves {
-            elves_at = now.steady.after(longest.clamp(PAUSE_MIN, ELVES_EVERY_MAX));
-        }
         let pass = async {
             let flows = pass(&handle, &stop).await?;
             if is_for_elves {
                 let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
                 sweep_elves(&handle, &stop, Timestamp(now.wall.0.saturating_sub(micros))).await?;
+                elves_at = now.steady.after(longest.clamp(PAUSE_MIN, ELVES_EVERY_MAX));
             }
             Ok(flows)
         };

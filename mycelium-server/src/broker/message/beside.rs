@@ -20,17 +20,9 @@ pub(crate) struct Beside {
 
 impl Beside {
     pub(super) fn weight(&self) -> usize {
-        let Self {
-            blob_uses_begun,
-            blob_uses_ended,
-            erased,
-            occurrences_removed,
-            failures_removed,
-            elves_swept,
-        } = self;
-        let revisions: usize = elves_swept.iter().map(|swept| 1 + swept.revisions.len()).sum();
-        let small = blob_uses_begun.len() + blob_uses_ended.len() + occurrences_removed.len();
-        1 + erased.len() + failures_removed.len() + revisions + small / 8
+        let revisions: usize = self.elves_swept.iter().map(|swept| 1 + swept.revisions.len()).sum();
+        let small = self.blob_uses_begun.len() + self.blob_uses_ended.len() + self.occurrences_removed.len();
+        1 + self.erased.len() + self.failures_removed.len() + revisions + small / 8
     }
 
     /// Adds it to a batch.
