@@ -36,7 +36,7 @@ impl Process {
     /// # Errors
     /// If it cannot be started, or ends before it prints a line.
     pub async fn start(what: &str, mut command: Command) -> anyhow::Result<(Self, String)> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {what}: {command:?}"))?;
         let stdout = child.stdout.take().context("the output of a process that was started is missing")?;
         let mut output = BufReader::new(stdout).lines();
@@ -45,7 +45,8 @@ impl Process {
         Ok((Self { what: what.to_owned(), child, output }, line))
     }
 
-    /// As [`start`](Self::start), with standard error in a file, the end of which is told if it does not become ready.
+    /// As [`start`](Self::start), with nothing to read, and standard error in a file, the end of which is told if it does not
+    /// become ready.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -54,7 +55,7 @@ impl Process {
         mut command: Command,
         log: &Path,
     ) -> anyhow::Result<(Self, String)> {
-        command.stderr(File::options().create(true).append(true).open(log)?);
+        command.stdin(Stdio::null()).stderr(File::options().create(true).append(true).open(log)?);
         Self::start(what, command).await.with_context(|| format!("its log ends with: {}", tail(log)))
     }
 

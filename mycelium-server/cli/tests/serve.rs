@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error should fail at once")]
 
+#[path = "serve/manager.rs"]
+mod manager;
 mod support;
 
 use std::fs;

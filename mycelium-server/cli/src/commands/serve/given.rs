@@ -50,6 +50,12 @@ impl Given {
         self.0.get(name).is_some_and(|given| given.is_argument)
     }
 
+    /// Takes a setting from what was handed over to this process, whatever else was given.
+    pub(super) fn hand_over(&mut self, name: &'static str, text: String) {
+        let place = "LISTEN_FDS".to_owned();
+        self.0.insert(name, GivenValue { text: text.into(), place, is_argument: false });
+    }
+
     /// Adds the settings of a file that were not given before.
     pub(super) fn add_file(&mut self, file: &Path, problems: &mut Vec<String>) {
         let shown = file.display();

@@ -8,32 +8,33 @@
 //! mycelium ready: listening on 127.0.0.1:7420, store arangodb at http://localhost:8529, pid 123
 //! ```
 //!
-//! The address is the bound one, also where port 0 was asked for. Logs go to standard error.
+//! The address is the bound one, also where port 0 was asked for. Logs go to standard error. A service manager is told the
+//! same, and when the broker stops.
 
 mod given;
 mod logging;
+mod manager;
+mod port;
 mod sample;
 mod settings;
 mod signals;
 
 use std::io;
-use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use mycelium_server::store::MemoryStore;
 use mycelium_server::{Broker, Error, StartError};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use self::port::{Handed, Port};
 pub(crate) use self::settings::{Args, DATA_DIR};
 use self::settings::{Settings, StoreKind};
 use self::signals::Signals;
 use crate::output::Output;
-
-/// How many connections may wait to be taken.
-const ACCEPT_QUEUE: u32 = 1_024;
 
 /// Runs the broker until it is told to stop.
 pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
@@ -44,7 +45,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
         };
     }
     let (print_config, check_config) = (args.print_config, args.check_config);
-    let settings = Settings::read(args)?;
+    let handed = Handed::take()?;
+    let settings = Settings::read(args, handed.as_ref().map(|handed| handed.address))?;
     if print_config {
         return Ok(settings.print(output)?);
     }
@@ -63,10 +65,10 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     // The port is taken first, so that a second broker leaves the folder alone; but nobody is answered before the
     // store is read.
-    let socket = reserve(settings.listen)?;
+    let port = Port::take(handed, settings.listen)?;
     let broker = open(&settings).map_err(|error| with_help(error, &settings))?;
     let signals = Signals::listen().context("cannot wait for signals")?;
-    let listener = socket.listen(ACCEPT_QUEUE).map_err(|error| cannot_listen(settings.listen, error))?;
+    let listener = port.listen()?;
     announce(&settings, &listener, output)?;
     let (stop, stopped) = oneshot::channel();
     let mut serving = Box::pin(broker.serve(listener, async { stopped.await.unwrap_or(()) }));
@@ -77,27 +79,6 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Takes the address without listening yet.
-fn reserve(address: SocketAddr) -> anyhow::Result<TcpSocket> {
-    let bind = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A broker that starts again need not wait for the last connections of the one before.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        Ok(socket)
-    };
-    bind().map_err(|error| cannot_listen(address, error))
-}
-
-fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
-    let problem = format!("cannot listen on {address}");
-    if error.kind() == io::ErrorKind::AddrInUse {
-        anyhow::anyhow!("{problem}: the port is taken; choose another with --listen")
-    } else {
-        anyhow::Error::new(error).context(problem)
-    }
 }
 
 fn open(settings: &Settings) -> Result<Broker, Error> {
@@ -112,7 +93,7 @@ fn open(settings: &Settings) -> Result<Broker, Error> {
     }
 }
 
-/// Says of damage what can be done.
+/// Says of damage, and of a folder that belongs to somebody else, what can be done.
 fn with_help(error: Error, settings: &Settings) -> anyhow::Error {
     let is_damage = match &error {
         Error::Store(error) | Error::Start(StartError::Store(error)) => error.is_damage(),
@@ -120,6 +101,9 @@ fn with_help(error: Error, settings: &Settings) -> anyhow::Error {
         _ => false,
     };
     let error = anyhow::Error::new(error);
+    if is_denied(&error) {
+        return error.context(format!("the broker cannot start ({})", help_with_owner(&settings.data_dir)));
+    }
     if !is_damage {
         return error;
     }
@@ -136,6 +120,23 @@ fn with_help(error: Error, settings: &Settings) -> anyhow::Error {
     error.context(format!("the broker cannot start ({help})"))
 }
 
+fn is_denied(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// What makes the data folder one of this process's own. In a container that is mostly a folder of the host that belongs
+/// to whoever made it.
+fn help_with_owner(folder: &Path) -> String {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let shown = folder.display();
+    let make = if folder.exists() { String::new() } else { format!("mkdir -p {shown} && ") };
+    format!(
+        "it runs as uid {uid}, which may not use {shown}; give it the folder, or what is mounted there, with: {make}chown -R \
+         {uid}:{gid} {shown}"
+    )
+}
+
 fn announce(settings: &Settings, listener: &TcpListener, output: Output) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
     let store = match &settings.store {
@@ -145,10 +146,10 @@ fn announce(settings: &Settings, listener: &TcpListener, output: Output) -> anyh
     };
     let pid = std::process::id();
     tracing::info!(%address, store, pid, "ready");
+    let ready = format!("listening on {address}, store {store}, pid {pid}");
+    manager::ready(&ready);
     // A broker serves on even if whoever started it does not read.
-    if let Err(error) =
-        output.line(&format!("mycelium ready: listening on {address}, store {store}, pid {pid}"))
-    {
+    if let Err(error) = output.line(&format!("mycelium ready: {ready}")) {
         tracing::warn!(%error, "the ready line could not be printed");
     }
     Ok(())

@@ -28,6 +28,9 @@ const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// order: elves keep what they run for the next broker. A second signal stops it at once. Flags win over the
 /// environment, which wins over the file, which wins over the defaults.
 ///
+/// A socket that a service manager hands over (LISTEN_FDS) is listened on in the place of --listen, and the manager is told
+/// (NOTIFY_SOCKET) when the broker answers and when it stops.
+///
 /// With the URL of an ArangoDB server, each mycelium is a database there, which is created if it is not there and the user
 /// may. User and password come from MYCELIUM_STORE_USER and MYCELIUM_STORE_PASSWORD or MYCELIUM_STORE_PASSWORD_FILE, or
 /// stand in the URL if that is in MYCELIUM_STORE or in the file.
@@ -197,12 +200,15 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Reads the settings and checks them.
+    /// Reads the settings and checks them. The address of a socket that was handed over stands in for `listen`.
     ///
     /// # Errors
     /// All problems at once.
-    pub(super) fn read(args: Args) -> Result<Self, Misuse> {
+    pub(super) fn read(args: Args, handed: Option<SocketAddr>) -> Result<Self, Misuse> {
         let mut given = args.given;
+        if let Some(address) = handed {
+            given.hand_over("listen", address.to_string());
+        }
         let mut problems = Vec::new();
         if let Some(file) = &args.config {
             given.add_file(file, &mut problems);

@@ -5,6 +5,8 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::manager;
+
 /// SIGTERM and SIGINT.
 pub(super) struct Signals {
     terminate: Signal,
@@ -23,6 +25,7 @@ impl Signals {
     pub(super) async fn twice(mut self, stop: oneshot::Sender<()>) -> i32 {
         let name = self.next().await.0;
         tracing::info!(signal = name, "stopping; a second signal stops at once");
+        manager::stopping(name);
         // If the broker has stopped by itself, nobody waits for it.
         let _stopped = stop.send(());
         let (name, number) = self.next().await;
