@@ -13,6 +13,7 @@ mod bad_elves;
 mod bad_submissions;
 mod blobs;
 mod broker_killed;
+mod broker_stopped;
 mod cancel;
 mod checkpoints;
 mod clock_jumps;
