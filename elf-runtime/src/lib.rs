@@ -31,6 +31,7 @@ mod shutdown;
 mod task_error;
 mod tasks;
 mod threads;
+mod trace;
 mod transport;
 mod type_name;
 mod value;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use mycelium_proto::reason;
 use mycelium_proto::v1::{self, JobStatus};
+use tracing::Instrument as _;
 
 use self::results::Results;
 use self::slow::SlowWaits;
@@ -39,10 +40,13 @@ impl Flow {
     /// patience of the handle is at its end; [`Error::NoBroker`] for a detached flow.
     pub async fn submit(&self) -> Result<Run, Error> {
         let mycelium = self.client().ok_or(Error::NoBroker)?;
-        let mut submission = self.begin_submission().await?;
-        submit::send(mycelium, self, &mut submission).await?;
-        submission.commit();
-        Ok(Run::new(mycelium.clone(), self.id(), Some(Arc::clone(self.recording()))))
+        let submitted = async {
+            let mut submission = self.begin_submission().await?;
+            submit::send(mycelium, self, &mut submission).await?;
+            submission.commit();
+            Ok(Run::new(mycelium.clone(), self.id(), Some(Arc::clone(self.recording()))))
+        };
+        submitted.instrument(tracing::info_span!("submit", flow_id = %self.id())).await
     }
 }
 

@@ -30,6 +30,7 @@ mod retention;
 mod server;
 mod spawn;
 pub mod store;
+mod trace;
 mod transport;
 mod values;
 

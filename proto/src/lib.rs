@@ -32,6 +32,7 @@ pub const FILES: [(&str, &str); 12] = [
 pub mod limits;
 pub mod notation;
 pub mod reason;
+pub mod trace;
 
 mod generated {
     #![allow(

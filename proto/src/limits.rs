@@ -71,6 +71,10 @@ pub const CHECKPOINTS_PER_MESSAGE_MAX: usize = 1_024;
 pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
 /// The most bytes of lines in one [`LogBatch`](crate::v1::LogBatch).
 pub const LOG_BATCH_BYTES_MAX: usize = 256 * 1024;
+/// How long a `traceparent` is, in bytes.
+pub const TRACE_PARENT_BYTES: usize = 55;
+/// The longest `tracestate` that is taken, in bytes.
+pub const TRACE_STATE_BYTES_MAX: usize = 512;
 /// The most labels of a job or a flow.
 pub const LABELS_MAX: usize = 16;
 /// The most attempts of a job that a retry policy may allow.

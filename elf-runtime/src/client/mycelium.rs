@@ -29,6 +29,8 @@ pub struct Mycelium {
     inner: Arc<Inner>,
     /// The attempt whose task has it, if a task has.
     on_behalf_of: Option<v1::AttemptName>,
+    /// The trace that this attempt goes on with.
+    trace: Option<Arc<v1::TraceContext>>,
 }
 
 struct Inner {
@@ -53,7 +55,7 @@ impl fmt::Debug for Mycelium {
 impl Mycelium {
     pub(super) fn new(line: CallLine, name: String, patience: Duration, blobs: Blobs) -> Self {
         let inner = Arc::new(Inner { line, name, patience, blobs, own: Own::default() });
-        Self { inner, on_behalf_of: None }
+        Self { inner, on_behalf_of: None, trace: None }
     }
 
     /// The same client for the task of an attempt: what is submitted with it names the attempt.
@@ -64,6 +66,16 @@ impl Mycelium {
 
     pub(crate) fn on_behalf_of(&self) -> Option<&v1::AttemptName> {
         self.on_behalf_of.as_ref()
+    }
+
+    /// The same client for what goes on with a trace.
+    pub(crate) fn in_trace(self, trace: Option<v1::TraceContext>) -> Self {
+        Self { trace: trace.map(Arc::new), ..self }
+    }
+
+    /// The trace that goes on with what is submitted.
+    pub(crate) fn trace(&self) -> Option<v1::TraceContext> {
+        self.trace.as_deref().cloned()
     }
 
     /// As requests name it; empty for the default.

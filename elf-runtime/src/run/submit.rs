@@ -7,6 +7,7 @@ use crate::client::Mycelium;
 use crate::error::Error;
 use crate::flow::{Flow, Submission};
 use crate::retry::Retry;
+use crate::trace;
 
 /// How often blobs are written again because the broker has not kept them until they were named.
 const WRITES_MAX: usize = 3;
@@ -46,6 +47,7 @@ async fn send_parts(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -
         _ => prost::bytes::Bytes::copy_from_slice(Uuid::now_v7().as_bytes()),
     };
     let labels = flow.labels();
+    let trace = trace::current().or_else(|| mycelium.trace());
     for (part, jobs) in (0_u32..).zip(submission.parts()) {
         // Made anew for each try, so that the jobs are copied once and not twice.
         let request = || v1::SubmitJobsRequest {
@@ -58,6 +60,7 @@ async fn send_parts(mycelium: &Mycelium, flow: &Flow, submission: &Submission) -
             jobs: jobs.to_vec(),
             flow_labels: labels.clone(),
             on_behalf_of: mycelium.on_behalf_of().cloned(),
+            trace: trace.clone(),
         };
         let answer: v1::SubmitJobsResponse = mycelium
             .call(request, |mut client, request| async move { client.submit_jobs(request).await })

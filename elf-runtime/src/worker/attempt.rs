@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounds::Bounds;
 use crate::ids::{FlowId, JobId};
+use crate::trace::Trace;
 use crate::value::payload::Payload;
 
 /// Which of the worker's elves.
@@ -47,6 +48,8 @@ pub(super) struct Work {
     pub(super) arguments: Vec<v1::ArgumentValue>,
     /// What an earlier attempt has left.
     pub(super) last_checkpoint: Option<Box<Payload>>,
+    /// The trace in which its job was submitted, if it was in one.
+    pub(super) trace: Option<Box<Trace>>,
     pub(super) cancel: CancellationToken,
     /// How long it may take, if that is bounded.
     pub(super) bounds: Option<Bounds>,

@@ -22,6 +22,7 @@ use crate::service::{self, BoxElfService, TaskRequest};
 use crate::task_error::{TaskError, failure_type};
 use crate::tasks::Task;
 use crate::threads::Threads;
+use crate::trace;
 
 /// How much of a failure's message goes into a log, in bytes.
 const MESSAGE_LOGGED_BYTES: usize = 2 * 1024;
@@ -217,6 +218,7 @@ impl Executor {
             flow_id,
             arguments,
             last_checkpoint,
+            trace,
             cancel,
             bounds,
         } = work;
@@ -251,7 +253,8 @@ impl Executor {
             let reports = Arc::clone(&reporting);
             self.parts.limits.begin(Bounded { bounds, token, serial, elf, task, cancel, reports })
         });
-        let context = context.with_client(self.parts.client.clone());
+        let client = self.parts.client.clone().in_trace(trace.map(|trace| trace.context));
+        let context = context.with_client(client);
         let attempt = service::run_attempt(self.parts.service.clone(), TaskRequest { call, context });
         let attempt = reports::within(reporting, attempt);
         let returned = tokio::select! {
@@ -308,13 +311,8 @@ impl Runner {
         while let Some((work, at)) = self.executor.next_work(self.place) {
             let (token, serial) = (work.token, work.serial);
             self.owes = Some(Started { token, serial, at });
-            let span = tracing::debug_span!(
-                "attempt",
-                job_id = %token.job_id,
-                attempt = token.attempt,
-                elf = %self.executor.parts.name,
-                task = %work.task,
-            );
+            let (elf, trace) = (&self.executor.parts.name, work.trace.as_deref());
+            let span = trace::span_of_attempt(token.job_id, token.attempt, elf, &work.task, trace);
             let task = Arc::clone(&work.task);
             let outcome = self.executor.attempt(work, &self.threads).instrument(span).await;
             if let outcome::Result::Failure(failure) = &outcome {

@@ -21,6 +21,7 @@ use super::bounds::Bounds;
 use super::identity::Identity;
 use crate::ids::FlowId;
 use crate::reports::Hub;
+use crate::trace::Trace;
 
 /// What the ledger knows of one elf.
 #[derive(Debug)]
@@ -323,6 +324,7 @@ impl Ledger {
             flow_id: FlowId::try_from(assignment.flow_id.as_ref()).unwrap_or(FlowId::from_bytes([0; 16])),
             arguments: assignment.arguments,
             last_checkpoint: assignment.last_checkpoint.and_then(messages::left_before),
+            trace: Trace::of(assignment.trace, assignment.is_trace_linked),
             cancel,
             bounds,
         });

@@ -9,6 +9,7 @@ use mycelium_core::command::{Command, Evaluated};
 use mycelium_core::effects::Reply;
 use mycelium_core::ids::{Commit, SessionId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tracing::Instrument as _;
 
 use super::board::Board;
 use super::checkpoints::Checkpointed;
@@ -27,6 +28,7 @@ use crate::fair::Turn;
 use crate::logs::Logs;
 use crate::spawn::TaskGroup;
 use crate::store::{BlobUse, Storage};
+use crate::trace;
 
 /// How long the tasks of a mycelium that stops may take to end. They have been told before.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
@@ -232,8 +234,9 @@ impl Handle {
         bodies: Vec<Body>,
     ) -> Result<(Reply, Commit), CallError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Message::Request { command, bodies, reply }).await?;
-        answer.await.unwrap_or_else(|_dropped| Err(self.why_dropped(CallError::Stopping)))
+        let commit = trace::commit();
+        self.ask(Message::Request { command, bodies, reply }).instrument(commit.clone()).await?;
+        answer.instrument(commit).await.unwrap_or_else(|_dropped| Err(self.why_dropped(CallError::Stopping)))
     }
 
     /// Opens a session or resumes one.

@@ -8,6 +8,7 @@ use mycelium_core::effects::Assignment;
 use mycelium_core::ids::{Attempt, JobId, SessionId, Token};
 
 use crate::broker::{CallError, Handle, Signatures, TaskSignature};
+use crate::trace;
 
 /// So many attempts are remembered at most. Honest elves report what they are given, and hold no more than their
 /// windows; what is forgotten is asked for.
@@ -18,11 +19,17 @@ const REMEMBERED_MAX: usize = 65_536;
 pub(crate) struct Tasks {
     signatures: Signatures,
     assigned: Mutex<HashMap<JobId, (Attempt, Arc<TaskSignature>)>>,
+    spans: trace::Attempts,
 }
 
 impl Tasks {
     pub(crate) fn new(signatures: Signatures) -> Self {
-        Self { signatures, assigned: Mutex::default() }
+        Self { signatures, assigned: Mutex::default(), spans: trace::Attempts::default() }
+    }
+
+    /// The spans of those that are traced.
+    pub(crate) fn spans(&self) -> &trace::Attempts {
+        &self.spans
     }
 
     pub(super) fn signature(&self, elf: &str, task: &str) -> Option<Arc<TaskSignature>> {

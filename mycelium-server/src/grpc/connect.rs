@@ -143,6 +143,7 @@ pub(crate) async fn connect(
         shared: Arc::clone(&shared),
         confirming: Arc::clone(&confirming),
         drain: drain.clone(),
+        tasks: Arc::clone(&tasks),
         sequence: 0,
     };
     let dispatcher = Dispatcher::new(handle.clone(), session, stream, out.clone(), Arc::clone(&tasks));

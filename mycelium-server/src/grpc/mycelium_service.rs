@@ -8,10 +8,14 @@ use mycelium_proto::v1::mycelium_service_server::MyceliumService;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+use tracing::{Instrument as _, Span};
 
 use super::{actions, drain, jobs, mycelia, operations, pauses, read_logs, reads, submit, watch};
 use crate::mycelia::Mycelia;
-use crate::transport;
+use crate::{trace, transport};
+
+/// What the span of a submission is named, as those of other calls are.
+const SUBMIT: &str = "/mycelium.v1.MyceliumService/SubmitJobs";
 
 /// Serves those who orchestrate and watch.
 #[derive(Debug, Clone)]
@@ -75,9 +79,19 @@ macro_rules! unary {
                 request: Request<v1::SubmitJobsRequest>,
             ) -> Result<Response<v1::SubmitJobsResponse>, Status> {
                 let peer = transport::address_of(request.extensions());
-                let request = request.into_inner();
-                let handle = self.mycelia.enter(&request.mycelium).await?;
-                Ok(Response::new(submit::submit(&handle, peer, request).await?))
+                let of_call = trace::of_headers(request.metadata().as_ref());
+                let mut request = request.into_inner();
+                // Whoever does not say with the call in which span it is may say so with the jobs.
+                let span = match &of_call {
+                    None => trace::of_call(request.trace.as_ref(), SUBMIT, &peer),
+                    Some(_) => Span::none(),
+                };
+                request.trace = request.trace.or(of_call);
+                let submitted = async {
+                    let handle = self.mycelia.enter(&request.mycelium).await?;
+                    submit::submit(&handle, peer, request).await
+                };
+                Ok(Response::new(submitted.instrument(span).await?))
             }
 
             async fn create_mycelium(

@@ -56,6 +56,15 @@ pub(crate) async fn read_outcomes(
     for (index, reported) in reported.outcomes.iter().enumerate() {
         tokens.push(reported.token.as_ref().and_then(token).ok_or_else(|| no_token(index))?);
     }
+    for (reported, token) in reported.outcomes.iter().zip(&tokens) {
+        let (outcome, is_failure) = match &reported.result {
+            Some(outcome::Result::Outputs(_)) => ("returned", false),
+            Some(outcome::Result::Failure(_)) | None => ("failed", true),
+            Some(outcome::Result::Released(_)) => ("released", false),
+            Some(outcome::Result::Cancelled(_)) => ("cancelled", false),
+        };
+        tasks.spans().came_to(*token, outcome, is_failure);
+    }
     let tasks = tasks.take(handle, session, &tokens).await?;
     if inline_bytes(&reported) <= BYTES_HERE_MAX {
         return Ok(outcomes(reported, &tokens, &tasks));

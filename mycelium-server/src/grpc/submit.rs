@@ -23,6 +23,7 @@ use crate::defect;
 use crate::documents::cut;
 use crate::error::Error;
 use crate::store::Outline;
+use crate::trace;
 use crate::values::{check_spec, refuse_labels};
 use warnings::Warnings;
 
@@ -155,6 +156,7 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
     }
     let part = part_of(&request)?;
     let on_behalf_of = request.on_behalf_of.as_ref().map(attempt_of).transpose()?;
+    let trace = encoded_trace(request.trace)?;
 
     let mut names = Names::default();
     let mut warnings = Warnings::default();
@@ -183,7 +185,10 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
         };
         names.judged = judged.clone();
         named.extend(named_outputs(index, &spec.nodes));
-        let body = Bytes::from(spec.encode_to_vec());
+        let mut body = spec.encode_to_vec();
+        // A job is the same job when it is submitted again in another span.
+        let digest = digest(&body);
+        body.extend_from_slice(&trace);
         jobs.push(PreparedJob {
             head: JobHead {
                 id: checked.id,
@@ -196,11 +201,11 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
             },
             depends_on: checked.depends_on,
             evaluate: spec.run_if.is_some() || spec.for_each.is_some(),
-            digest: digest(&body),
+            digest,
             judged,
             policy: names.policy(policy),
             begins,
-            body,
+            body: Bytes::from(body),
             blobs: checked.blobs.iter().map(|blob| blob.digest).collect(),
         });
         blobs.extend(checked.blobs);
@@ -224,6 +229,13 @@ fn prepare(handle: &Handle, request: v1::SubmitJobsRequest) -> Result<Prepared, 
         jobs,
     };
     Ok(Prepared { submission, blobs, named: before, warnings })
+}
+
+/// What is put behind the encoded specification of each job, so that it has this trace.
+fn encoded_trace(trace: Option<v1::TraceContext>) -> Result<Vec<u8>, Error> {
+    let Some(trace) = trace else { return Ok(Vec::new()) };
+    trace::check(&trace).map_err(|(field, problem)| Error::field(format!("trace.{field}"), problem))?;
+    Ok(v1::JobSpec { trace: Some(trace), ..v1::JobSpec::default() }.encode_to_vec())
 }
 
 fn attempt_of(name: &v1::AttemptName) -> Result<Token, Error> {

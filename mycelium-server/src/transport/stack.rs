@@ -22,7 +22,7 @@ use super::peers::Peer;
 use super::request::{Incoming, Shape};
 use super::{Protocol, Refusal, Shared, address_of};
 use crate::defect;
-use crate::reservation;
+use crate::{reservation, trace};
 
 /// The most that the answer to a read may take, in bytes: gRPC's default limit. So much is taken for each before it is
 /// worked on, which bounds how many are worked on at once, and what is not needed is given back with the answer.
@@ -98,8 +98,11 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let peer = address_of(request.extensions());
-        let span = tracing::debug_span!("call", path = request.uri().path(), peer = ?peer);
+        let (peer, path) = (address_of(request.extensions()), request.uri().path());
+        let mut span = trace::of_call(trace::of_headers(request.headers()).as_ref(), path, &peer);
+        if span.is_disabled() {
+            span = tracing::debug_span!("call", path, peer = ?peer);
+        }
         self.inner.call(request).instrument(span)
     }
 }

@@ -75,6 +75,9 @@ pub(crate) fn check_spec(spec: &v1::JobSpec) -> Result<CheckedSpec, SpecError> {
     if spec.element_of.is_some() {
         return Err(field("element_of", "is set by the broker alone"));
     }
+    if spec.trace.is_some() {
+        return Err(field("trace", "is set by the broker alone: give it with the submission"));
+    }
     let mut blobs = Vec::new();
     let types = check_nodes(&spec.nodes, spec.for_each.is_some(), &mut depends_on, &mut blobs)?;
     check_operations_version(spec.operations_version, types.is_some())?;

@@ -7,7 +7,7 @@ use elf_runtime::{JobId, Mycelium};
 use mycelium_proto::limits;
 use mycelium_proto::v1::{
     Attempt, Failure, FailureGroup, GetFailureRequest, GetFlowRequest, GetJobRequest, Job, JobSpec,
-    JobStatus, JobValues, ListAttemptsRequest, NamedOutput, get_flow_request,
+    JobStatus, JobValues, ListAttemptsRequest, NamedOutput, TraceContext, get_flow_request,
 };
 
 use super::{client, failure};
@@ -32,7 +32,7 @@ const OCCURRENCES_MAX: u32 = 50;
     ELEMENT), parameter, node, expression, outputs: [{name, job_id, output}], encoding, bytes, begin, value, error, \
     origin_job_ids}], origins: [job], after: [job_id], spec_truncated (true if nodes or after are \
     incomplete because there is too much of them), run_if (null or node), for_each (null or {list: node}), element_of \
-    (null or {job_id, index}), outputs: [{name, encoding, bytes, value, blob}], failure (null, or as in `mycelium \
+    (null or {job_id, index}), trace (null or {trace_parent, trace_state}), outputs: [{name, encoding, bytes, value, blob}], failure (null, or as in `mycelium \
     failures`, with the message of this job), attempts (null unless asked for: [{number, session, instance_id, revision, build, \
     assigned_at, ended_at, end}], where end is RETURNED, FAILED, CANCELLED, HANDED_BACK, NOT_HELD, ELF_LOST, \
     ELF_LOST_BEFORE, or null while it is under way). Nodes are {kind: literal, encoding, bytes, value, blob}, {kind: output, \
@@ -214,6 +214,9 @@ fn describe(details: &Details, flow_name: &str) -> String {
     }
     if *is_spec_cut {
         field("", "its specification is too large to be shown whole".to_owned());
+    }
+    if let Some(trace) = spec.trace.as_ref().and_then(TraceContext::trace_id) {
+        field("trace", trace.to_owned());
     }
     for attempt in attempts.iter().flatten() {
         field(&format!("attempt {}", attempt.number), attempt_line(attempt));

@@ -1,14 +1,15 @@
 //! What the arguments of assignments are computed from, and computing them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use mycelium_core::effects::Assignment;
-use mycelium_core::ids::{JobId, Token};
+use mycelium_core::ids::{JobId, Timestamp, Token};
 use mycelium_proto::v1;
 use tokio::runtime;
+use tracing::Span;
 
 use super::super::failed::Failed;
 use super::super::operands::{Operands, ReadOutputs, read_outputs, spec_of};
@@ -19,6 +20,7 @@ use crate::blobs::Blobs;
 use crate::broker::{CallError, FailureBody, Handle};
 use crate::defect;
 use crate::store::{Damage, SpecRecord, isolate};
+use crate::trace::{self, Origin};
 use crate::values::{Derived, DerivedValue, ReadBlob, derive_arguments, has_operations, jobs_named};
 
 /// What the arguments of assignments are computed from.
@@ -26,6 +28,7 @@ pub(super) struct Inputs {
     assignments: Vec<Assignment>,
     specs: Vec<v1::JobSpec>,
     outputs: ReadOutputs,
+    traced: HashMap<JobId, Traced>,
 }
 
 /// The values of all these are more than may be held at once; the failure of one that is so by itself.
@@ -59,11 +62,17 @@ pub(super) struct Decoded {
     pub(super) specs: Vec<v1::JobSpec>,
     /// The jobs whose outputs their values may be made of.
     sources: HashSet<JobId>,
+    /// In which traces those were submitted that were in one.
+    traced: HashMap<JobId, Traced>,
     failures: Failures,
 }
 
 impl Decoded {
-    fn of(assignments: Vec<Assignment>, records: Vec<Result<Option<SpecRecord>, Damage>>) -> Self {
+    fn of(
+        assignments: Vec<Assignment>,
+        records: Vec<Result<Option<SpecRecord>, Damage>>,
+        now: Timestamp,
+    ) -> Self {
         let mut decoded = Self {
             readable: Vec::with_capacity(records.len()),
             specs: Vec::with_capacity(records.len()),
@@ -72,6 +81,9 @@ impl Decoded {
         for (assignment, record) in assignments.into_iter().zip(records) {
             match spec_of(assignment.token.job, record) {
                 Ok((record, spec)) => {
+                    if let Some(origin) = Origin::of(&spec, record.head.submitted_at, now) {
+                        decoded.traced.insert(record.head.id, Traced::of(origin, &assignment));
+                    }
                     if !spec.nodes.is_empty() {
                         decoded.sources.extend(&record.depends_on);
                     }
@@ -82,6 +94,27 @@ impl Decoded {
             }
         }
         decoded
+    }
+}
+
+/// An attempt of a job that was submitted in a trace.
+struct Traced {
+    origin: Origin,
+    attempt: Span,
+    /// Ends when its arguments are computed.
+    dispatch: Span,
+}
+
+impl Traced {
+    fn of(origin: Origin, Assignment { token, elf, task, .. }: &Assignment) -> Self {
+        let attempt = origin.attempt(*token, elf, task);
+        let dispatch = trace::dispatch(&attempt);
+        Self { origin, attempt, dispatch }
+    }
+
+    fn told(self) -> (v1::TraceContext, bool) {
+        drop(self.dispatch);
+        self.origin.told(&self.attempt)
     }
 }
 
@@ -101,11 +134,17 @@ impl Inputs {
         let ids: Vec<JobId> = assignments.iter().map(|assignment| assignment.token.job).collect();
         let records = isolate(&ids, |ids| store.specs(ids)).await?;
         let bytes = records.iter().flatten().flatten().map(|record| record.body.len()).sum();
-        let decoded = handle.work_on(bytes, move || Ok(Decoded::of(assignments, records))).await?;
-        let (Decoded { readable, specs, sources, failures }, unfit) =
+        let now = handle.clock().now().wall;
+        let decoded = handle.work_on(bytes, move || Ok(Decoded::of(assignments, records, now))).await?;
+        let (Decoded { readable, specs, sources, traced, failures }, unfit) =
             fit::judge(handle, tasks, decoded).await?;
+        for assignment in readable.iter().filter(|_| !traced.is_empty()) {
+            if let Some(traced) = traced.get(&assignment.token.job) {
+                tasks.spans().begin(assignment.token, &traced.attempt);
+            }
+        }
         let inputs = match read_outputs(store, sources, bytes_max).await {
-            Ok(outputs) => Ok(Self { assignments: readable, specs, outputs }),
+            Ok(outputs) => Ok(Self { assignments: readable, specs, outputs, traced }),
             Err(Failed::Permanent(failure)) => Err(TooMuch { assignments: readable, failure }),
             Err(Failed::Transient(error)) => return Err(error),
         };
@@ -114,7 +153,7 @@ impl Inputs {
 
     /// Computes what takes little.
     pub(super) fn derive_quickly(self) -> DerivedAssignments {
-        let Self { assignments, specs, outputs } = self;
+        let Self { assignments, specs, outputs, mut traced } = self;
         let mut done = DerivedAssignments::default();
         let begun = Instant::now();
         for (assignment, spec) in assignments.into_iter().zip(specs) {
@@ -129,7 +168,7 @@ impl Inputs {
             if takes_more {
                 done.delayed.push(assignment);
             } else {
-                done.add(&assignment, spec, derived);
+                done.add(&assignment, spec, traced.remove(&assignment.token.job), derived);
             }
         }
         done
@@ -141,7 +180,7 @@ impl Inputs {
         blobs: &Blobs,
         runtime: &runtime::Handle,
     ) -> Result<DerivedAssignments, CallError> {
-        let Self { assignments, specs, outputs } = self;
+        let Self { assignments, specs, outputs, mut traced } = self;
         let mut done = DerivedAssignments::default();
         for (assignment, spec) in assignments.into_iter().zip(specs) {
             let operands = Operands::new(blobs, runtime.clone());
@@ -149,7 +188,7 @@ impl Inputs {
             if let Some(unavailable) = operands.unavailable() {
                 return Err(unavailable.into());
             }
-            done.add(&assignment, spec, derived);
+            done.add(&assignment, spec, traced.remove(&assignment.token.job), derived);
         }
         Ok(done)
     }
@@ -160,6 +199,7 @@ impl DerivedAssignments {
         &mut self,
         assignment: &Assignment,
         spec: v1::JobSpec,
+        traced: Option<Traced>,
         derived: Result<Vec<Derived>, FailureBody>,
     ) {
         match derived {
@@ -167,8 +207,11 @@ impl DerivedAssignments {
                 let bytes = |id: &[u8; 16]| Bytes::copy_from_slice(id);
                 let Token { job, attempt } = assignment.token;
                 let token = v1::Token { job_id: bytes(job.as_bytes()), attempt: attempt.0 };
+                let (trace, is_trace_linked) = traced.map(Traced::told).unzip();
                 let message = v1::Assignment {
                     token: Some(token),
+                    trace,
+                    is_trace_linked: is_trace_linked.unwrap_or_default(),
                     elf: spec.elf,
                     task: spec.task,
                     arguments: Vec::new(),

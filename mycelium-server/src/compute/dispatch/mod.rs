@@ -144,6 +144,7 @@ impl Dispatcher {
             }
             for token in assembled.unfit {
                 self.tasks.forget(token);
+                self.tasks.spans().end([token]);
                 let command = Command::Unfit { session: self.session, token };
                 self.tell(command, Vec::new()).await?;
             }
@@ -167,6 +168,8 @@ impl Dispatcher {
 
     async fn fail(&self, token: Token, failure: FailureBody) -> Result<(), Gone> {
         self.tasks.forget(token);
+        self.tasks.spans().came_to(token, "arguments", true);
+        self.tasks.spans().end([token]);
         let command = Command::ArgumentsFailed { session: self.session, token, failure: Attachment(0) };
         self.tell(command, vec![Body::Failure(failure)]).await
     }
@@ -390,5 +393,6 @@ fn size_of_arguments(assignment: &v1::Assignment) -> usize {
         })
         .sum::<usize>()
         + assignment.last_checkpoint.as_ref().map_or(0, prost::Message::encoded_len)
+        + assignment.trace.as_ref().map_or(0, prost::Message::encoded_len)
         + 128
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mycelium_core::ids::JobId;
+use mycelium_core::ids::{JobId, Timestamp};
 use mycelium_core::status::FinalStatus;
 use mycelium_proto::v1;
 
@@ -10,6 +10,7 @@ use super::super::failed::Failed;
 use super::super::operands::{ReadOutputs, read_outputs, spec_of};
 use crate::broker::{CallError, FailureBody, Handle};
 use crate::store::{Damage, Reads, SpecRecord, isolate};
+use crate::trace::Origin;
 use crate::values::{jobs_computed, jobs_named};
 
 /// Of how many jobs it is read at once how they ended.
@@ -24,13 +25,20 @@ pub(super) struct Subject {
     pub(super) named: HashSet<JobId>,
     /// Those of them that were skipped.
     pub(super) skipped: HashSet<JobId>,
+    /// In which trace it was submitted, if it was in one.
+    pub(super) origin: Option<Origin>,
 }
 
 impl Subject {
-    fn new(job: JobId, record: Result<Option<SpecRecord>, Damage>) -> Result<Self, FailureBody> {
+    fn new(
+        job: JobId,
+        record: Result<Option<SpecRecord>, Damage>,
+        now: Timestamp,
+    ) -> Result<Self, FailureBody> {
         let (record, spec) = spec_of(job, record)?;
         let named = jobs_named(&spec);
-        Ok(Self { job, record, spec, named, skipped: HashSet::new() })
+        let origin = Origin::of(&spec, record.head.submitted_at, now);
+        Ok(Self { job, record, spec, named, skipped: HashSet::new(), origin })
     }
 
     fn bytes(&self) -> usize {
@@ -47,8 +55,9 @@ pub(super) async fn subjects(handle: &Handle, jobs: &[JobId]) -> Result<Subjects
     let records = isolate(jobs, |jobs| handle.store().specs(jobs)).await?;
     let bytes = records.iter().flatten().flatten().map(|record| record.body.len()).sum();
     let jobs = jobs.to_vec();
+    let now = handle.clock().now().wall;
     let decode = move || {
-        let subjects = jobs.into_iter().zip(records).map(|(job, record)| Subject::new(job, record));
+        let subjects = jobs.into_iter().zip(records).map(|(job, record)| Subject::new(job, record, now));
         Ok(subjects.collect::<Subjects>())
     };
     let mut subjects = handle.work_on(bytes, decode).await?;

@@ -16,6 +16,7 @@ use mycelium_core::effects::{Evaluation, EvaluationWhat};
 use mycelium_core::ids::{Attachment, FlowId, JobId};
 use prost::Message as _;
 use tokio::sync::mpsc;
+use tracing::Span;
 
 use super::failed::Failed;
 use super::operands::{OUTPUTS_BYTES_MAX, Operands, ReadOutputs};
@@ -293,7 +294,8 @@ fn decide_job(subject: Subject, outputs: &ReadOutputs, how: &Try) -> Result<Step
 }
 
 fn decide_or_fail(subject: Subject, outputs: &ReadOutputs, how: &Try) -> Result<Step, Failed> {
-    let Subject { job, record, spec, named, skipped } = subject;
+    let Subject { job, record, spec, named, skipped, origin } = subject;
+    let _deciding = origin.map_or_else(Span::none, |origin| origin.evaluation(job)).entered();
     let decision = match how {
         Try::Quick => {
             let operands = QuickOperands::default();

@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::shared::Shared;
 use crate::broker::{CallError, Confirming, Permit, ToStream};
-use crate::compute::Dispatched;
+use crate::compute::{Dispatched, Tasks};
 use crate::defect::Defect;
 use crate::error::{Error, Gone};
 use crate::grpc::convert;
@@ -32,6 +32,8 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) confirming: Arc<Confirming>,
     pub(super) drain: CancellationToken,
+    /// The attempts that end with their acknowledgement.
+    pub(super) tasks: Arc<Tasks>,
     /// The number of the latest message: 0 before the first.
     pub(super) sequence: u64,
 }
@@ -112,6 +114,7 @@ impl Writer {
                 self.send(connect_response::Kind::Cancel(v1::Cancel { tokens })).await
             }
             ToStream::OutcomeAcks(acks) => {
+                self.tasks.spans().end(acks.iter().map(|(token, _)| *token));
                 let acks =
                     acks.iter().map(|(token, verdict)| convert::outcome_ack(token, *verdict)).collect();
                 self.send(connect_response::Kind::OutcomeAcks(v1::OutcomeAcks { acks })).await

@@ -133,6 +133,8 @@ fn conditions_and_lists_are_nodes_that_can_be_them() {
     assert_eq!(refused(&computed), "run_if: is int or float, and must be bool");
     let forged = v1::JobSpec { element_of: Some(v1::ElementOf::default()), ..spec(vec![]) };
     assert_eq!(refused(&forged), "element_of: is set by the broker alone");
+    let traced = v1::JobSpec { trace: Some(v1::TraceContext::default()), ..spec(vec![]) };
+    assert_eq!(refused(&traced), "trace: is set by the broker alone: give it with the submission");
 }
 
 #[test]
