@@ -18,6 +18,7 @@ mod port;
 mod sample;
 mod settings;
 mod signals;
+mod traces;
 
 use std::io;
 use std::path::Path;
@@ -34,6 +35,7 @@ use self::port::{Handed, Port};
 pub(crate) use self::settings::{Args, DATA_DIR};
 use self::settings::{Settings, StoreKind};
 use self::signals::Signals;
+use self::traces::Traces;
 use crate::output::Output;
 
 /// Runs the broker until it is told to stop.
@@ -56,7 +58,8 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
             false => Ok(output.line("the settings are right")?),
         };
     }
-    logging::start(&settings)?;
+    let traces = Traces::of_environment()?;
+    let limits = logging::start(&settings, &traces)?;
     mycelium_server::log_panics();
     if let Err(error) = mycelium_server::raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files and connections stays as it was");
@@ -75,8 +78,11 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     tokio::select! {
         // Not dropped by a second signal: that takes its time.
         served = &mut serving => served?,
+        never = limits.tell_always() => match never {},
         code = signals.twice(stop) => std::process::exit(code),
     }
+    limits.tell();
+    traces.flush().await;
     tracing::info!("stopped");
     Ok(())
 }
