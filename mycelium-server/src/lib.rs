@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that meets an error should fail at once"))]
 
 mod actions;
+mod admin;
 mod blobs;
 mod broker;
 mod clock;
@@ -19,6 +20,7 @@ mod fair;
 mod grpc;
 mod home;
 mod logs;
+mod metrics;
 pub mod moving;
 mod mycelia;
 mod name;
@@ -34,6 +36,7 @@ mod trace;
 mod transport;
 mod values;
 
+pub use admin::Admin;
 pub use broker::StartError;
 pub use config::{
     Config, ConfigProblem, InvalidConfig, Range as SettingRange, SchedulerPlace, Setting, UnfitValue,

@@ -259,6 +259,11 @@ impl Mycelia {
         self.shared.made.send_modify(|made| *made += 1);
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots().len()
+    }
+
     /// Those after `after`, in the order of their names.
     pub(crate) fn list(&self, after: Option<&str>, limit: usize) -> Vec<Listed> {
         let slots = self.slots();
@@ -354,7 +359,7 @@ impl Mycelia {
         let (limits, ahead) = (self.shared.limits.clone(), self.shared.ahead.clone());
         let start = move || -> Result<Running, OpenError> {
             let (store, blobs) = home.open(&name, &config)?;
-            Ok(broker::start_within(limits, ahead, store, blobs, config)?)
+            Ok(broker::start_within(&name, limits, ahead, store, blobs, config)?)
         };
         let started = tokio::task::spawn_blocking(start).await.map_err(OpenError::from);
         match started.and_then(|started| started) {
@@ -415,7 +420,7 @@ impl Mycelia {
             let start = move || {
                 let blobs = Blobs::in_memory(config.blob_grace);
                 let store = Arc::new(MemoryStore::new()) as Arc<dyn Storage>;
-                broker::start_within(Limits::new(&config), ahead, store, blobs, config)
+                broker::start_within("", Limits::new(&config), ahead, store, blobs, config)
             };
             let started = tokio::task::spawn_blocking(start).await.map_err(OpenError::from);
             let running =

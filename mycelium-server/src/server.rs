@@ -17,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
+use crate::admin::{Admin, Readiness};
 use crate::blobs::Blobs;
 use crate::broker::{self, EndedReceiver, Progress, StartError, StoreState};
 use crate::config::{Config, InvalidConfig};
 use crate::defect;
 use crate::grpc::{self, BlobServer, ElfServer, MyceliumServer, StoreServer, with_reason};
 use crate::home::{Home, open_blobs};
+use crate::metrics::Sources;
 use crate::mycelia::Mycelia;
 use crate::name::DEFAULT;
 use crate::report::Report;
@@ -101,6 +103,7 @@ pub struct Broker {
     /// The mycelia that were there when it started.
     names: Vec<String>,
     default: broker::Running,
+    admin: Option<Admin>,
 }
 
 impl Broker {
@@ -174,7 +177,15 @@ impl Broker {
     fn with_stores(config: Config, home: Home, store: Arc<dyn Storage>, blobs: Blobs) -> Result<Self, Error> {
         let names = home.names()?;
         let default = broker::start(store, blobs, config.clone())?;
-        Ok(Self { config, home, names, default })
+        Ok(Self { config, home, names, default, admin: None })
+    }
+
+    /// With a listener for those who look after it: whether it takes jobs, and what it counts. It answers until the broker has
+    /// stopped. Without one, nothing is counted.
+    #[must_use]
+    pub fn with_admin(self, admin: Admin) -> Self {
+        admin.counts(self.default.handle.limits());
+        Self { admin: Some(admin), ..self }
     }
 
     /// With clocks that are so far ahead of the machine's, for tests: as were those of a broker before it on the same store,
@@ -220,22 +231,25 @@ impl Broker {
     }
 
     fn begin(self) -> Begun {
-        let Self { config, home, names, default } = self;
+        let Self { config, home, names, default, admin } = self;
+        let limits = default.handle.limits().clone();
         let progress = default.handle.store_state();
         let drain = CancellationToken::new();
         let (mycelia, ended) = Mycelia::start(home, &names, config.clone(), default, drain.clone());
-        Begun { config, mycelia, progress, drain, ended }
+        Begun { config, limits, mycelia, progress, drain, ended, admin }
     }
 }
 
 /// A broker whose mycelia are at work.
 struct Begun {
     config: Config,
+    limits: broker::Limits,
     mycelia: Mycelia,
     progress: watch::Receiver<Progress>,
     drain: CancellationToken,
     /// How `default` ended.
     ended: EndedReceiver,
+    admin: Option<Admin>,
 }
 
 impl Begun {
@@ -244,7 +258,7 @@ impl Begun {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
-        let Self { config, mycelia, progress, drain, mut ended } = self;
+        let Self { config, limits, mycelia, progress, drain, mut ended, admin } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, true).await;
         let reflection = || {
@@ -270,7 +284,7 @@ impl Begun {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let transport = Transport::new(&config);
-        let router = grpc::server(&transport)
+        let router = grpc::server(&transport, limits.counted())
             .layer(MapResponseLayer::new(with_reason))
             .add_service(health_service)
             .add_service(reflection_v1)
@@ -285,6 +299,10 @@ impl Begun {
 
         let (health_tasks, tasks) = (TaskGroup::default(), TaskGroup::default());
         let _cut = (health_tasks.cut_on_drop(), tasks.cut_on_drop());
+        if let Some(admin) = &admin {
+            let sources = Sources::new(mycelia.clone(), limits, transport.clone(), config.store_size_alarm);
+            admin.serves(sources, Readiness::Serves(progress.clone()));
+        }
         health_tasks.spawn("the health service", tell_health(progress, health.clone()));
         tasks.spawn("the watch over connections", transport.clone().watch(drain.clone()));
         tasks.spawn("the sweep of mycelia", mycelia.clone().sweep());
@@ -294,6 +312,9 @@ impl Begun {
             ended = &mut ended => Err(stopped(ended)),
             () = shutdown => Ok(()),
         };
+        if let Some(admin) = &admin {
+            admin.drains();
+        }
         health_tasks.cut().await;
         set_health(&health, false).await;
         drain.cancel();
@@ -306,6 +327,9 @@ impl Begun {
         drop(server);
         tasks.cut().await;
         mycelia.stop().await;
+        if let Some(admin) = admin {
+            admin.end().await;
+        }
         match result {
             Ok(()) => match ended.await {
                 Ok(Ok(())) => Ok(()),

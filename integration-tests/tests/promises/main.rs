@@ -2,6 +2,7 @@
 //! with a broker takes more than 100 MB of disk. What needs a process of its own stands beside this folder.
 
 mod actions;
+mod admin;
 mod answer_sizes;
 mod arango_broker;
 mod arango_check;
@@ -46,6 +47,7 @@ mod lineage;
 mod logs;
 mod lost_elves;
 mod many_outputs;
+mod metrics;
 mod moving;
 mod moving_many;
 mod mycelia;

@@ -9,8 +9,8 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    actions, cancel, delete, drain, elf, elves, eval, failure, failures, flows, graph, job, jobs, lineage,
-    logs, manual, moving, mycelia, pause, proto, retry, serve, start_now, store, watch, why,
+    actions, cancel, delete, drain, elf, elves, eval, failure, failures, flows, graph, health, job, jobs,
+    lineage, logs, manual, moving, mycelia, pause, proto, retry, serve, start_now, store, watch, why,
 };
 use crate::output::Format;
 
@@ -56,7 +56,7 @@ pub(crate) struct ClientArgs {
 }
 
 /// Commands that do not talk to the broker that the options name: they start their own, or need none.
-const LOCAL_COMMANDS: [&str; 6] = ["serve", "bench", "eval", "proto", "completions", "man"];
+const LOCAL_COMMANDS: [&str; 7] = ["serve", "health", "bench", "eval", "proto", "completions", "man"];
 
 impl Cli {
     /// Reads the command line and the environment, or ends the process with what is wrong with them.
@@ -76,6 +76,9 @@ impl Cli {
             let problem = match name {
                 "bench" => {
                     format!("`{name}` takes no --{option}; the broker to measure is named with --connect")
+                }
+                "health" => {
+                    format!("`{name}` takes no --{option}; the broker's admin listener is named with --admin")
                 }
                 _ => format!("`{name}` takes no --{option}: it is for commands that talk to a broker"),
             };
@@ -143,6 +146,7 @@ pub(crate) enum Command {
     Store(store::Args),
     Export(moving::ExportArgs),
     Import(moving::ImportArgs),
+    Health(health::Args),
     Eval(eval::Args),
     Proto(proto::Args),
     Completions(manual::CompletionsArgs),

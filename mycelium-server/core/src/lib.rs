@@ -59,6 +59,6 @@ pub use config::PlantedBug;
 pub use core::{Core, Restore, RestoreError};
 pub use invariants::InvariantViolation;
 pub use views::{
-    Counts, ElfView, Explanation, FlowView, InstanceView, JobView, ListCursor, ListFilter, ListPage,
-    TriedCursor,
+    Counts, ElfCounts, ElfView, Explanation, FlowView, InstanceView, JobView, ListCursor, ListFilter,
+    ListPage, TriedCursor,
 };

@@ -186,6 +186,25 @@ pub struct ElfView {
     pub running: u64,
 }
 
+/// An elf at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ElfCounts<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How many of its jobs are READY.
+    pub ready: u64,
+    /// How many are ASSIGNED.
+    pub assigned: u64,
+    /// How many are RUNNING.
+    pub running: u64,
+    /// How many processes serve it whose stream is open.
+    pub connected: u64,
+    /// How many jobs of it those may hold together that do not drain.
+    pub window: u64,
+    /// How many all its processes hold, those that are over for their job and that they have not let go of included.
+    pub held: u64,
+}
+
 /// A session that serves an elf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InstanceView {

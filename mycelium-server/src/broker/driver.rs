@@ -40,6 +40,7 @@ use super::watch::{WatchStart, Watches};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::defect::{self, Defect};
+use crate::metrics::Counting;
 use crate::report::Report;
 use crate::store::{self, ElfRecord, RevisionRecord};
 use refusals::Refusals;
@@ -103,6 +104,7 @@ pub(crate) struct Driver {
     stopping: bool,
     /// How often it is asked who owns the store, while nothing happens.
     check_every: Option<Duration>,
+    counting: Counting,
 }
 
 /// What one batch collects besides what the core does.
@@ -126,6 +128,7 @@ impl Driver {
         inbox: mpsc::Receiver<Message>,
         progress: watch::Sender<Progress>,
         evaluator: mpsc::Sender<Evaluation>,
+        counting: Counting,
     ) -> Self {
         let commit = core.status().counters.commit;
         let config = handle.config().clone();
@@ -157,6 +160,7 @@ impl Driver {
             defects: 0,
             stopping: false,
             check_every,
+            counting,
         }
     }
 
@@ -205,8 +209,10 @@ impl Driver {
     async fn turn(&mut self, now: Clocks, mut effects: Effects) -> Result<(), Setback> {
         self.has_messages = !self.waiting.is_empty();
         self.disk.log().check_owner().map_err(Setback::Store)?;
+        self.counting.look(&self.core);
         let gathered = self.apply_waiting(now, &mut effects);
         let done = self.store_batch(&mut effects, gathered).await?;
+        self.counting.count(now.steady, &effects, &done.built.batch, &self.core);
         self.release(effects, done);
         Ok(())
     }
@@ -405,6 +411,7 @@ impl Driver {
             let (built, is_stored) = (Built::default(), false);
             return Ok(ToRelease { bodies, built, is_stored, welcomed, answers, asides, queries, watches });
         };
+        let began = self.counting.begin_commit(effects);
         let mut built = batch::build(effects, counters, &bodies, elves, revisions)
             .map_err(|mismatch| Setback::Defect(Defect::of("a batch for the store", &mismatch)))?;
         for aside in &mut asides {
@@ -413,6 +420,7 @@ impl Driver {
         built.batch.checkpoints.extend(checkpoints.into_values());
         self.checkpointed.settle(&mut built.batch);
         self.disk.commit(&mut built.batch).await.map_err(Setback::Store)?;
+        self.counting.committed(began, built.batch.jobs.len());
         self.checkpointed.stored(&built.batch);
         self.commit = counters.commit;
         self.refusals.on_stored();

@@ -1,5 +1,7 @@
 //! What the services call: one method for each thing that can be asked of a mycelium.
 
+mod usage;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,9 +28,12 @@ use crate::config::Config;
 use crate::defect::{self, Defect};
 use crate::fair::Turn;
 use crate::logs::Logs;
+use crate::metrics::Shown;
 use crate::spawn::TaskGroup;
 use crate::store::{BlobUse, Storage};
 use crate::trace;
+
+pub(crate) use usage::WeakHandle;
 
 /// How long the tasks of a mycelium that stops may take to end. They have been told before.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
@@ -66,6 +71,8 @@ struct Inner {
     watches: Arc<Semaphore>,
     backups: Arc<Semaphore>,
     limits: Limits,
+    /// What the owner of the core shows of it.
+    shown: Arc<Shown>,
     /// Told when deletions have begun.
     deletions_begun: Notify,
     /// Told when actions have begun.
@@ -107,6 +114,7 @@ impl Handle {
                 watches: places(watches_max),
                 backups: places(BACKUPS_MAX),
                 limits,
+                shown: Arc::default(),
                 deletions_begun: Notify::new(),
                 actions_begun: Notify::new(),
                 looks_for_blobs: AtomicBool::new(false),

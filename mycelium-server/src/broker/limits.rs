@@ -1,15 +1,17 @@
-//! What the mycelia of a broker share, since the machine has it once: cores, and memory.
+//! What the mycelia of a broker share, since the machine has it once: cores, and memory; and what counts all of them.
 
 use std::net::SocketAddr;
 use std::num::NonZero;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mycelium_core::ids::FlowId;
 
+use super::handle::{Handle, WeakHandle};
 use super::watch::WatchLimits;
 use crate::config::Config;
 use crate::fair::Turns;
+use crate::metrics::Switch;
 
 /// Who wants values to be computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +41,9 @@ struct Inner {
     preparations: Turns<Peer>,
     unfinished_max: u64,
     unfinished: AtomicU64,
+    counted: Switch,
+    /// Those that are open, with their names, and some that were.
+    open: Mutex<Vec<(Arc<str>, WeakHandle)>>,
 }
 
 impl Limits {
@@ -51,8 +56,28 @@ impl Limits {
                 preparations: Turns::new(cores),
                 unfinished_max: config.unfinished_total_max,
                 unfinished: AtomicU64::new(0),
+                counted: Switch::default(),
+                open: Mutex::default(),
             }),
         }
+    }
+
+    /// Whether things are counted.
+    pub(crate) fn counted(&self) -> &Switch {
+        &self.inner.counted
+    }
+
+    /// A mycelium has been opened.
+    pub(super) fn opened(&self, name: &str, handle: &Handle) {
+        let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(_, handle)| handle.upgrade().is_some());
+        open.push((Arc::from(name), handle.downgrade()));
+    }
+
+    /// The mycelia that are open.
+    pub(crate) fn open(&self) -> Vec<(Arc<str>, Handle)> {
+        let open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().filter_map(|(name, handle)| Some((Arc::clone(name), handle.upgrade()?))).collect()
     }
 
     pub(crate) fn watches(&self) -> &WatchLimits {

@@ -66,6 +66,8 @@ use crate::blobs::Blobs;
 use crate::clock::{Ahead, Clock};
 use crate::config::{Config, SchedulerPlace};
 use crate::documents::Declaration;
+use crate::metrics::Counting;
+use crate::name::DEFAULT;
 use crate::store::{self, Reads, Storage, wait_for};
 use disk::Disk;
 use driver::Driver;
@@ -90,11 +92,12 @@ pub(crate) type EndedReceiver = oneshot::Receiver<Result<(), DriverError>>;
 /// Rebuilds a core from `store` and starts the task that owns it. Blocks while the store is read.
 pub(crate) fn start(store: Arc<dyn Storage>, blobs: Blobs, config: Config) -> Result<Running, StartError> {
     let limits = Limits::new(&config);
-    start_within(limits, Ahead::default(), store, blobs, config)
+    start_within(DEFAULT, limits, Ahead::default(), store, blobs, config)
 }
 
-/// As [`start`], beside others that share these limits, and clocks.
+/// As [`start`], under a name, beside others that share these limits, and clocks.
 pub(crate) fn start_within(
+    name: &str,
     limits: Limits,
     ahead: Ahead,
     store: Arc<dyn Storage>,
@@ -116,7 +119,9 @@ pub(crate) fn start_within(
         Place::Task(runtime) => Disk::of_task(store, runtime).map_err(StartError::Thread)?,
         Place::OwnThread => Disk::of_thread(store),
     };
-    let driver = Driver::new(core, disk, &handle, inbox, progress, evaluator);
+    handle.limits().opened(name, &handle);
+    let counting = Counting::new(handle.limits().counted().clone(), name, Arc::clone(handle.shown()), &core);
+    let driver = Driver::new(core, disk, &handle, inbox, progress, evaluator, counting);
     // Whoever started the broker may have stopped listening to how it ended.
     let run = async move { drop(end.send(Box::pin(driver.run()).await)) };
     match place {

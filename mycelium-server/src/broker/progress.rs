@@ -45,6 +45,16 @@ impl StoreState {
         }
     }
 
+    /// What it is called where machines read it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Writable => "writable",
+            Self::Unavailable => "unavailable",
+            Self::Full => "full",
+            Self::ReadOnly => "read_only",
+        }
+    }
+
     /// Why a change is refused; `None` if it is not.
     pub(crate) fn refusal(self) -> Option<CallError> {
         match self {

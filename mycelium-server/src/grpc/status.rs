@@ -34,6 +34,17 @@ pub(crate) fn with_reason(response: Response<Body>) -> Response<Body> {
     }
 }
 
+/// The reason for which a call was refused, if it was: that of the contract, or the code if the answer has none. A call is not
+/// refused that is answered in parts and breaks off later.
+pub(crate) fn refused_for(response: &Response<Body>) -> Option<String> {
+    let status = Status::from_header_map(response.headers())?;
+    if status.code() == RpcCode::Ok {
+        return None;
+    }
+    let info = status.get_details_error_info();
+    Some(info.map_or_else(|| format!("{:?}", status.code()).to_uppercase(), |info| info.reason))
+}
+
 /// What a call is answered with that did not keep within what calls may take.
 pub(crate) fn refuse(refused: Refused) -> Status {
     Error::from(refused).into()

@@ -11,9 +11,11 @@ use tonic::body::Body;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tower::layer::util::{Identity, Stack};
+use tower::util::MapResponseLayer;
 
-use super::status::{failed, refuse};
+use super::status::{failed, refuse, refused_for};
 use crate::defect::Defect;
+use crate::metrics::Switch;
 use crate::transport::{Connection, Layers, Peer, Protocol, Refusal, Transport};
 
 /// How much a peer may send on one stream before it has to wait.
@@ -60,8 +62,15 @@ impl Connected for Connection {
     }
 }
 
+/// What every call passes through, and what counts those that are refused.
+type Around<F> = Stack<Layers<Grpc>, Stack<MapResponseLayer<F>, Identity>>;
+
 /// A server without services, with everything around them.
-pub(crate) fn server(transport: &Transport) -> Server<Stack<Layers<Grpc>, Identity>> {
+pub(crate) fn server(
+    transport: &Transport,
+    counted: &Switch,
+) -> Server<Around<impl Fn(Response<Body>) -> Response<Body> + Clone + use<>>> {
+    let counted = counted.clone();
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -69,5 +78,13 @@ pub(crate) fn server(transport: &Transport) -> Server<Stack<Layers<Grpc>, Identi
         .max_concurrent_streams(transport.streams_per_connection_max())
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(MapResponseLayer::new(move |answer| {
+            if let Some(metrics) = counted.on()
+                && let Some(reason) = refused_for(&answer)
+            {
+                metrics.refused(&reason);
+            }
+            answer
+        }))
         .layer(transport.layers())
 }

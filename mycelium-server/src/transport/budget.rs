@@ -125,6 +125,11 @@ impl Budget {
         }
     }
 
+    /// How many bytes are held, and how many may be.
+    pub(super) fn usage(&self) -> (u64, u64) {
+        (self.held().all as u64, self.all_max as u64)
+    }
+
     /// Who holds how much, the most first.
     pub(super) fn holders(&self) -> Vec<(PeerId, usize)> {
         let held = self.held();

@@ -19,7 +19,7 @@ mod stack;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -129,6 +129,17 @@ impl Shared {
     }
 }
 
+/// How much is used of what there is: each with its limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) connections: (u64, u64),
+    pub(crate) calls: (u64, u64),
+    /// In bytes.
+    pub(crate) receiving: (u64, u64),
+    /// In bytes.
+    pub(crate) answers: (u64, u64),
+}
+
 /// The way in and out.
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
@@ -153,6 +164,17 @@ impl Transport {
             answers: Budget::new(config.answers_bytes_max),
         };
         Self { shared: Arc::new(shared), streams_per_connection_max: config.calls_per_connection_max }
+    }
+
+    /// How much of it is used.
+    pub(crate) fn usage(&self) -> Usage {
+        let Shared { peers, calls, calls_max, receiving, answers } = &*self.shared;
+        Usage {
+            connections: peers.usage(),
+            calls: (calls.load(Ordering::Relaxed) as u64, *calls_max as u64),
+            receiving: receiving.usage(),
+            answers: answers.usage(),
+        }
     }
 
     /// What every call passes through, as it is spoken by `P`.

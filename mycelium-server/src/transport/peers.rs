@@ -279,6 +279,11 @@ impl Peers {
         }
     }
 
+    /// How many there are, and how many there may be.
+    pub(super) fn usage(&self) -> (u64, u64) {
+        (self.all().peers.len() as u64, self.max as u64)
+    }
+
     fn each(&self) -> Vec<Arc<Peer>> {
         self.all().peers.values().cloned().collect()
     }

@@ -12,6 +12,7 @@ pub(crate) mod failure;
 pub(crate) mod failures;
 pub(crate) mod flows;
 pub(crate) mod graph;
+pub(crate) mod health;
 pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod lineage;
@@ -53,6 +54,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(output.table(table.rows(rows, |(measure, value)| [measure.to_owned(), value]), "")?)
         }
         Command::Eval(args) => eval::run(&args, output),
+        Command::Health(args) => health::run(args, output).await,
         Command::Proto(args) => proto::run(&args, output),
         Command::Completions(args) => manual::completions(&args, args::command(), output),
         Command::Man(args) => manual::man(&args, args::command(), output),

@@ -8,15 +8,15 @@ use crate::command::Hello;
 use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, Revision, SessionId, Timestamp, Token};
 use crate::image::{ActionRecord, Counters, DeletionRecord, PastAttempt, PauseRecord, Tries};
 use crate::index::{FlowIdx, Slot};
-use crate::jobs::{Declaration, Job, State, Unfinished};
+use crate::jobs::{Declaration, Elf, Job, State, Unfinished};
 use crate::policy::Policy;
 use crate::sessions::{Offer, Session};
 use crate::status::Status;
 use crate::suspicion::Suspicion;
 use crate::timers::TimerKey;
 use crate::views::{
-    Counts, ElfView, Explanation, FlowView, InstanceView, JobView, ListCursor, ListFilter, ListPage,
-    TriedCursor,
+    Counts, ElfCounts, ElfView, Explanation, FlowView, InstanceView, JobView, ListCursor, ListFilter,
+    ListPage, TriedCursor,
 };
 use crate::waits::Places;
 
@@ -376,6 +376,29 @@ impl Core {
             })
             .collect();
         Some(ElfView { instances, ready: elf.ready, assigned: elf.assigned, running: elf.running })
+    }
+
+    /// All elves that have unfinished jobs or processes, in no order.
+    pub fn elves(&self) -> impl Iterator<Item = ElfCounts<'_>> {
+        self.jobs.names().elves().map(|(index, elf)| {
+            let Elf { name, ready, assigned, running, .. } = elf;
+            let mut counts = ElfCounts {
+                name,
+                ready: *ready,
+                assigned: *assigned,
+                running: *running,
+                ..Default::default()
+            };
+            for session in elf.sessions.values().map(|&session| &self.sessions[session]) {
+                let Some(offer) = session.offers.get(&index) else { continue };
+                counts.held += u64::from(offer.held);
+                if session.is_connected {
+                    counts.connected += 1;
+                    counts.window += if session.is_draining { 0 } else { u64::from(offer.limit()) };
+                }
+            }
+            counts
+        })
     }
 
     /// How many unfinished jobs there are, those of unsealed submissions included.

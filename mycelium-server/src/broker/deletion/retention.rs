@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use mycelium_core::ids::Timestamp;
 use mycelium_core::image::FlowRecord;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::handle::Handle;
@@ -11,7 +13,9 @@ use super::super::message::CallError;
 use super::elves::sweep_elves;
 use super::uses::{is_of_one, judge};
 use super::{FLOWS_AT_ONCE, Fate};
+use crate::blobs::Blob;
 use crate::defect;
+use crate::metrics::Sizes;
 use crate::report::Report;
 use crate::store::{FinishedQuery, FlowQuery};
 
@@ -24,6 +28,9 @@ const ELVES_EVERY_MAX: Duration = Duration::from_secs(24 * 3_600);
 const JUDGED_AT_ONCE: usize = 100;
 /// How often the size of the store is looked at.
 const SIZE_EVERY: Duration = Duration::from_secs(600);
+/// After a look, others wait for so many times as long as it took, and for no less than this.
+const SIZE_SHARE: u32 = 100;
+const SIZE_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// Deletes flows by the rules of the broker, until told to stop.
 pub(crate) async fn keep_to_rules(handle: Handle, stop: CancellationToken) {
@@ -119,25 +126,51 @@ async fn begin(handle: &Handle, flows: &[FlowRecord]) -> Result<u64, CallError> 
     Ok((asked - kept.len()) as u64)
 }
 
-/// Warns while the store takes more room than it should, until told to stop.
+/// Warns while the store takes more room than it should, and finds out how much it takes when somebody wants to know, until
+/// told to stop.
 pub(crate) async fn watch_size(handle: Handle, stop: CancellationToken) {
     let alarm = handle.config().store_size_alarm;
-    if alarm == 0 {
-        return;
-    }
+    let mut due = Instant::now();
     loop {
-        match handle.store().bytes_stored().await {
-            Ok(Some(bytes)) if bytes > alarm => tracing::warn!(
-                bytes,
-                alarm,
-                "the store is larger than it should be; rules of retention say what is deleted: --retention"
-            ),
-            Ok(Some(_) | None) => {}
-            Err(error) => tracing::debug!(error = %Report(&error), "the size of the store is not known"),
+        let is_due = tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep_until(due), if alarm > 0 => true,
+            () = handle.shown().sizes_wanted() => false,
+        };
+        let began = Instant::now();
+        let sizes = sizes(&handle).await;
+        if is_due {
+            due = began + SIZE_EVERY;
+            if let Some(bytes) = sizes.store_bytes.filter(|bytes| *bytes > alarm) {
+                tracing::warn!(
+                    bytes,
+                    alarm,
+                    "the store is larger than it should be; rules of retention say what is deleted: --retention"
+                );
+            }
         }
+        handle.shown().set_sizes(sizes);
+        let pause = (began.elapsed() * SIZE_SHARE).clamp(SIZE_PAUSE_MIN, SIZE_EVERY);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(SIZE_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// How much room is taken. Large values are counted one by one, where anything is counted.
+async fn sizes(handle: &Handle) -> Sizes {
+    let store_bytes = handle.store().bytes_stored().await.unwrap_or_else(|error| {
+        tracing::debug!(error = %Report(&error), "the size of the store is not known");
+        None
+    });
+    let mut sizes = Sizes { store_bytes, blobs: None };
+    if handle.limits().counted().on().is_some() {
+        let add = |(blobs, bytes): (u64, u64), blob: Blob| async move { Ok((blobs + 1, bytes + blob.size)) };
+        match handle.blobs().list().try_fold((0, 0), add).await {
+            Ok(blobs) => sizes.blobs = Some(blobs),
+            Err(error) => tracing::debug!(error = %Report(&error), "the large values cannot be counted"),
+        }
+    }
+    sizes
 }

@@ -37,7 +37,9 @@ impl Driver {
         match &setback {
             Setback::Store(error) => {
                 tracing::error!(error = %Report(error), "the store failed; starting again from it");
-                self.set_state(StoreState::after(error));
+                let state = StoreState::after(error);
+                self.counting.store_failed(if found.is_some() { "refused" } else { state.name() });
+                self.set_state(state);
                 match found {
                     Some(Found::Call) => self.requests.fail_all(&CallError::StoreRefuses),
                     Some(Found::Nothing | Found::Half | Found::Part) | None => {}
@@ -46,6 +48,7 @@ impl Driver {
             }
             Setback::Defect(defect) => {
                 self.progress.send_modify(|progress| progress.defect = Some(*defect));
+                self.counting.defect();
                 self.set_state(StoreState::Unavailable);
                 self.answer_all(&CallError::Defect(*defect));
             }
@@ -74,6 +77,7 @@ impl Driver {
             match loaded {
                 Ok((core, counters)) => {
                     self.core = core;
+                    self.counting.begin(&self.core);
                     self.registry.begin(self.core.sessions());
                     // Leases began anew while it was read.
                     self.turns.forget();

@@ -32,6 +32,15 @@ impl WatchLimits {
         }
     }
 
+    /// What is taken of each budget, and how much there is of it.
+    pub(crate) fn usage(&self) -> [(&'static str, (u64, u64)); 2] {
+        let of = |parts: &Parts, max: usize| (parts.whole().used() as u64, max as u64);
+        [
+            ("watch_messages", of(&self.messages, MESSAGE_BYTES_MAX)),
+            ("watched_jobs", of(&self.jobs, JOB_BYTES_MAX)),
+        ]
+    }
+
     /// For messages on their way to a peer.
     pub(crate) fn messages(&self, peer: Peer) -> Arc<Budget> {
         self.messages.of(peer)

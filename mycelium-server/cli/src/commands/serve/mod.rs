@@ -8,8 +8,9 @@
 //! mycelium ready: listening on 127.0.0.1:7420, store arangodb at http://localhost:8529, pid 123
 //! ```
 //!
-//! The address is the bound one, also where port 0 was asked for. Logs go to standard error. A service manager is told the
-//! same, and when the broker stops.
+//! The address is the bound one, also where port 0 was asked for. Where there is an admin listener, its address follows that:
+//! `listening on 127.0.0.1:7420, admin on 127.0.0.1:7422, store memory, pid 123`. Logs go to standard error. A service manager
+//! is told the same, and when the broker stops.
 
 mod given;
 mod logging;
@@ -21,12 +22,13 @@ mod signals;
 mod traces;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use mycelium_server::store::MemoryStore;
-use mycelium_server::{Broker, Error, StartError};
+use mycelium_server::{Admin, Broker, Error, StartError};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -69,10 +71,19 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     // The port is taken first, so that a second broker leaves the folder alone; but nobody is answered before the
     // store is read.
     let port = Port::take(handed, settings.listen)?;
-    let broker = open(&settings).map_err(|error| with_help(error, &settings))?;
+    // Whoever waits for the broker is answered from now on, and told that it has no store yet.
+    let admin = match settings.admin_listen {
+        Some(address) => Some(listen_for_admins(address).await?),
+        None => None,
+    };
+    let mut broker = open(&settings).map_err(|error| with_help(error, &settings))?;
+    let admin_address = admin.as_ref().map(Admin::address);
+    if let Some(admin) = admin {
+        broker = broker.with_admin(admin);
+    }
     let signals = Signals::listen().context("cannot wait for signals")?;
     let listener = port.listen()?;
-    announce(&settings, &listener, output)?;
+    announce(&settings, &listener, admin_address, output)?;
     let (stop, stopped) = oneshot::channel();
     let mut serving = Box::pin(broker.serve(listener, async { stopped.await.unwrap_or(()) }));
     tokio::select! {
@@ -85,6 +96,15 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     traces.flush().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn listen_for_admins(address: SocketAddr) -> anyhow::Result<Admin> {
+    let admin = Admin::bind(address).await.map_err(|error| match error {
+        Error::Listen { source, .. } => port::cannot_listen(address, source, "--admin-listen"),
+        error => anyhow::Error::new(error),
+    })?;
+    tracing::info!(address = %admin.address(), "the admin listener answers");
+    Ok(admin)
 }
 
 fn open(settings: &Settings) -> Result<Broker, Error> {
@@ -143,7 +163,12 @@ fn help_with_owner(folder: &Path) -> String {
     )
 }
 
-fn announce(settings: &Settings, listener: &TcpListener, output: Output) -> anyhow::Result<()> {
+fn announce(
+    settings: &Settings,
+    listener: &TcpListener,
+    admin: Option<SocketAddr>,
+    output: Output,
+) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
     let store = match &settings.store {
         StoreKind::Embedded => format!("embedded in {}", settings.data_dir.display()),
@@ -152,7 +177,8 @@ fn announce(settings: &Settings, listener: &TcpListener, output: Output) -> anyh
     };
     let pid = std::process::id();
     tracing::info!(%address, store, pid, "ready");
-    let ready = format!("listening on {address}, store {store}, pid {pid}");
+    let admin = admin.map(|admin| format!("admin on {admin}, ")).unwrap_or_default();
+    let ready = format!("listening on {address}, {admin}store {store}, pid {pid}");
     manager::ready(&ready);
     // A broker serves on even if whoever started it does not read.
     if let Err(error) = output.line(&format!("mycelium ready: {ready}")) {

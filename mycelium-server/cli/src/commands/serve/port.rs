@@ -15,6 +15,9 @@ const ACCEPT_QUEUE: u32 = 1_024;
 const COUNT: &str = "LISTEN_FDS";
 const PROCESS: &str = "LISTEN_PID";
 
+/// The flag that names the port.
+const FLAG: &str = "--listen";
+
 /// A socket that listens already, because whoever started this process has opened it.
 #[derive(Debug)]
 pub(super) struct Handed {
@@ -71,7 +74,7 @@ impl Port {
             socket.bind(address)?;
             Ok(socket)
         };
-        let socket = bind().map_err(|error| cannot_listen(address, error))?;
+        let socket = bind().map_err(|error| cannot_listen(address, error, FLAG))?;
         Ok(Self::Bound(socket, address))
     }
 
@@ -83,14 +86,15 @@ impl Port {
                 (listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)), address)
             }
         };
-        listening.map_err(|error| cannot_listen(address, error))
+        listening.map_err(|error| cannot_listen(address, error, FLAG))
     }
 }
 
-fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
+/// Says which port cannot be listened on, and if it is taken, by which flag another is chosen.
+pub(super) fn cannot_listen(address: SocketAddr, error: io::Error, flag: &str) -> anyhow::Error {
     let problem = format!("cannot listen on {address}");
     if error.kind() == io::ErrorKind::AddrInUse {
-        anyhow::anyhow!("{problem}: the port is taken; choose another with --listen")
+        anyhow::anyhow!("{problem}: the port is taken; choose another with {flag}")
     } else {
         anyhow::Error::new(error).context(problem)
     }

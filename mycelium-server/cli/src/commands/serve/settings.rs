@@ -91,6 +91,15 @@ pub(super) const OWN: &[Own] = &[
         choices: ANY,
     },
     Own {
+        name: "admin_listen",
+        unit: "ADDRESS",
+        default: "",
+        help: "The address of the admin listener, which answers over plain HTTP whether the broker takes jobs (/livez, /readyz) \
+               and with what it counts (/metrics), such as 127.0.0.1:7422. It tells numbers and names of elves and mycelia alone, \
+               so that any address may be one.",
+        choices: ANY,
+    },
+    Own {
         name: "store",
         unit: "STORE",
         default: "embedded",
@@ -191,6 +200,7 @@ pub(super) enum LogFormat {
 pub(super) struct Settings {
     pub(super) data_dir: PathBuf,
     pub(super) listen: SocketAddr,
+    pub(super) admin_listen: Option<SocketAddr>,
     pub(super) store: StoreKind,
     pub(super) store_ca: Option<PathBuf>,
     pub(super) insecure: bool,
@@ -225,6 +235,7 @@ impl Settings {
             listen: reader
                 .own("listen", |text| read_listen(text, insecure))
                 .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+            admin_listen: reader.own("admin_listen", read_admin_listen).flatten(),
             store: reader.own("store", |text| StoreKind::read(text, place)).unwrap_or(StoreKind::Embedded),
             store_ca: reader.given.path("store_ca").filter(|file| !file.as_os_str().is_empty()),
             log: reader.own("log", read_log).unwrap_or_default(),
@@ -236,6 +247,10 @@ impl Settings {
         };
         settings.config.retention =
             reader.own("retention", |text| Ok(text.parse::<Retention>()?)).unwrap_or_default();
+        if let Some(admin) = settings.admin_listen.filter(|admin| overlap(*admin, settings.listen)) {
+            let place = reader.given.place("admin_listen");
+            reader.problems.push(format!("{place}: {admin} is where clients and elves are listened for"));
+        }
         if let (StoreKind::Database(address), Some(file)) = (&settings.store, &settings.store_ca) {
             settings.store = StoreKind::Database(address.clone().with_ca(file));
         }
@@ -266,6 +281,7 @@ impl Settings {
         let own = [
             ("data_dir", json!(self.data_dir.to_string_lossy())),
             ("listen", json!(self.listen)),
+            ("admin_listen", json!(self.admin_listen.map(|address| address.to_string()).unwrap_or_default())),
             ("store", json!(self.store.to_string())),
             ("store_ca", json!(self.store_ca.as_deref().unwrap_or(Path::new("")).to_string_lossy())),
             ("retention", json!(self.config.retention.to_string())),
@@ -378,15 +394,28 @@ fn read_log(text: &str) -> anyhow::Result<String> {
     }
 }
 
-/// Reads the address, and sees to it that nobody is let in by accident.
-fn read_listen(text: &str, insecure: bool) -> anyhow::Result<SocketAddr> {
+fn read_address(text: &str, example: &str) -> anyhow::Result<SocketAddr> {
     let numeric = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
     };
-    let address: SocketAddr = numeric
-        .parse()
-        .map_err(|_unparsable| anyhow!("`{text}` is not an address with a port, such as 127.0.0.1:7420"))?;
+    let unread = |_unparsable| anyhow!("`{text}` is not an address with a port, such as {example}");
+    numeric.parse().map_err(unread)
+}
+
+fn read_admin_listen(text: &str) -> anyhow::Result<Option<SocketAddr>> {
+    if text.is_empty() { Ok(None) } else { read_address(text, "127.0.0.1:7422").map(Some) }
+}
+
+/// Whether two addresses cannot both be listened on.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = |address: SocketAddr| address.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || is_any(one) || is_any(other))
+}
+
+/// Reads the address, and sees to it that nobody is let in by accident.
+fn read_listen(text: &str, insecure: bool) -> anyhow::Result<SocketAddr> {
+    let address = read_address(text, "127.0.0.1:7420")?;
     if address.ip().is_loopback() || insecure {
         return Ok(address);
     }
