@@ -69,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
     let mycelium = Mycelium::connect(url).await?;
     let worker = mycelium.serve().elf("baker", Baker);
     let mut outcome = Ok(());
-    let order = order(&mycelium).instrument(tracing::info_span!("order"));
+    let order = Box::pin(order(&mycelium).instrument(tracing::info_span!("order")));
     worker.run_until(async { outcome = order.await }).await?;
     if let Some(broker) = broker {
         broker.stop().await?;
