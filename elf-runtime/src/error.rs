@@ -27,6 +27,13 @@ pub enum Error {
         #[source]
         source: SourceError,
     },
+    /// What is to be shown to the broker, or trusted, cannot be right, or must not be sent where others can read it. Nothing
+    /// was sent. Correct it.
+    #[error("cannot show who we are: {message}")]
+    InvalidCredentials {
+        /// What is wrong.
+        message: String,
+    },
     /// Nobody answers, or the connection broke and could not be made again in time. Whether a call that was on its
     /// way had its effect is not known; repeating it is harmless.
     #[error("no broker answers at {url}; start one with `mycelium serve`, or give the URL of one that runs")]

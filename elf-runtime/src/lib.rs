@@ -68,7 +68,7 @@ pub use schema::OutputDeclaration;
 pub use service::{BoxElfService, ElfService, TaskRequest, run_attempt};
 pub use shutdown::shutdown_signal;
 pub use task_error::{BoxError, Cause, ResultExt, TaskError};
-pub use transport::Code;
+pub use transport::{Code, Line};
 pub use value::payload::{Payload, PayloadError};
 pub use value::{
     AnyPlace, Arguments, Computed, GroupKey, IntoAnyValue, IntoValue, Key, Number, OptionalPlace, Ordered,

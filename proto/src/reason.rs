@@ -111,5 +111,15 @@ pub const SESSION_OVER: &str = "SESSION_OVER";
 pub const STREAM_NOT_READ: &str = "STREAM_NOT_READ";
 /// The two sides share no protocol version. `FAILED_PRECONDITION`.
 pub const PROTOCOL_VERSION_UNSUPPORTED: &str = "PROTOCOL_VERSION_UNSUPPORTED";
+/// The broker asks who calls, and the call does not say: neither a token nor a client certificate. `UNAUTHENTICATED`.
+pub const CREDENTIALS_MISSING: &str = "CREDENTIALS_MISSING";
+/// Who calls is not known by what it shows, or is not known any more; the broker's log says why. `UNAUTHENTICATED`.
+pub const CREDENTIALS_REFUSED: &str = "CREDENTIALS_REFUSED";
+/// Who calls may not do this, whether there is what it is about or not. `PERMISSION_DENIED`.
+pub const NOT_PERMITTED: &str = "NOT_PERMITTED";
+/// The call came by a name that is none of the broker's own, or from a web page of another origin. `PERMISSION_DENIED`.
+pub const FOREIGN_CALL: &str = "FOREIGN_CALL";
+/// There is no such call. `UNIMPLEMENTED`.
+pub const UNKNOWN_CALL: &str = "UNKNOWN_CALL";
 /// Something failed inside the broker; the message carries an id that its log names. `INTERNAL`.
 pub const INTERNAL: &str = "INTERNAL";

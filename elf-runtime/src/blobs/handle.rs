@@ -15,6 +15,7 @@ use super::confirmed::Confirmed;
 use super::transfer::{Received, TRANSFERS_MAX, Transfers};
 use crate::error::Error;
 use crate::retry::Retry;
+use crate::transport::Address;
 
 /// The most bytes of blobs that are kept because they may be needed again.
 const CACHE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -45,15 +46,15 @@ struct State {
 
 impl Blobs {
     /// Connects when the first blob is written or read. Must be called within a tokio runtime.
-    pub(crate) fn new(url: &str, mycelium: &str) -> Result<Self, Error> {
+    pub(crate) fn new(address: &Address, mycelium: &str) -> Self {
         let state = State {
             cache: Cache::new(CACHE_BYTES_MAX),
             confirmed: Confirmed::default(),
             reading: HashMap::new(),
             writing: HashMap::new(),
         };
-        let transfers = Transfers::new(url, mycelium)?;
-        Ok(Self { inner: Arc::new(Inner { transfers, state: Mutex::new(state) }) })
+        let transfers = Transfers::new(address, mycelium);
+        Self { inner: Arc::new(Inner { transfers, state: Mutex::new(state) }) }
     }
 
     /// Reads a blob whole, and makes sure that it is what its name says.

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::blob::{Blob, Digest, hex};
 use crate::error::Error;
-use crate::transport::BlobLine;
+use crate::transport::{Address, BlobLine};
 
 /// How many blobs are on their way at once.
 pub(super) const TRANSFERS_MAX: usize = 4;
@@ -41,9 +41,9 @@ pub(super) struct Transfers {
 
 impl Transfers {
     /// Must be called within a tokio runtime.
-    pub(super) fn new(url: &str, mycelium: &str) -> Result<Self, Error> {
-        let (line, turns) = (BlobLine::new(url)?, Semaphore::new(TRANSFERS_MAX));
-        Ok(Self { line, mycelium: mycelium.to_owned(), turns })
+    pub(super) fn new(address: &Address, mycelium: &str) -> Self {
+        let (line, turns) = (BlobLine::new(address), Semaphore::new(TRANSFERS_MAX));
+        Self { line, mycelium: mycelium.to_owned(), turns }
     }
 
     /// Its turn among the transfers.

@@ -140,6 +140,15 @@ impl Mycelium {
         self.call(|| request.clone(), call).await
     }
 
+    /// Who changed what: the latest calls that change something, last first, in pages. Repeated while that may help.
+    ///
+    /// # Errors
+    /// As the other calls.
+    pub async fn list_audit(&self, request: v1::ListAuditRequest) -> Result<v1::ListAuditResponse, Error> {
+        let call = |mut client: RawClient, request| async move { client.list_audit(request).await };
+        self.call(|| request.clone(), call).await
+    }
+
     /// Fills in the handle's mycelium where a request names none.
     pub(crate) fn in_mycelium<Req: NamesMycelium>(&self, mut request: Req) -> Req {
         let mycelium = request.mycelium();
@@ -163,7 +172,7 @@ impl Mycelium {
     /// As [`call`](Self::get_job), with the reasons that the contract names for `ReadLogs`.
     pub async fn read_logs(&self, request: v1::ReadLogsRequest) -> Result<LogReader, Error> {
         let request = self.in_mycelium(request);
-        let stream = self.line().read_logs(request).await?;
+        let stream = self.calls().read_logs(request).await?;
         Ok(LogReader::new(stream))
     }
 

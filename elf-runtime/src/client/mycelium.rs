@@ -13,7 +13,7 @@ use crate::blobs::Blobs;
 use crate::error::Error;
 use crate::ids::JobId;
 use crate::retry::Retry;
-use crate::transport::{Answer, CallLine, RawClient};
+use crate::transport::{Address, Answer, CallLine, Line, RawClient};
 
 /// The least time that a call is given to answer.
 const CALL_TIMEOUT_MIN: Duration = Duration::from_secs(10);
@@ -34,6 +34,7 @@ pub struct Mycelium {
 }
 
 struct Inner {
+    address: Address,
     line: CallLine,
     name: String,
     patience: Duration,
@@ -53,8 +54,10 @@ impl fmt::Debug for Mycelium {
 }
 
 impl Mycelium {
-    pub(super) fn new(line: CallLine, name: String, patience: Duration, blobs: Blobs) -> Self {
-        let inner = Arc::new(Inner { line, name, patience, blobs, own: Own::default() });
+    /// Must be called within a tokio runtime.
+    pub(super) fn new(address: Address, name: String, patience: Duration, blobs: Blobs) -> Self {
+        let line = CallLine::new(&address);
+        let inner = Arc::new(Inner { address, line, name, patience, blobs, own: Own::default() });
         Self { inner, on_behalf_of: None, trace: None }
     }
 
@@ -95,6 +98,18 @@ impl Mycelium {
         if self.inner.name.is_empty() { "default" } else { &self.inner.name }
     }
 
+    /// Where the broker is, and what it is shown.
+    pub(crate) fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    /// A connection of its own, for the generated client of another service of the contract. It carries the credentials of
+    /// this handle, and connects when it is first used.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        self.inner.address.line()
+    }
+
     /// The generated client on the shared connection: no repeating, and the mycelium is named in each request by
     /// hand.
     #[must_use]
@@ -117,7 +132,7 @@ impl Mycelium {
         self.inner.patience
     }
 
-    pub(super) fn line(&self) -> &CallLine {
+    pub(super) fn calls(&self) -> &CallLine {
         &self.inner.line
     }
 

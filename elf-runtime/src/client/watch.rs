@@ -68,7 +68,7 @@ impl JobWatch {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
-                let stream = self.mycelium.line().watch_jobs(self.request.clone()).await?;
+                let stream = self.mycelium.calls().watch_jobs(self.request.clone()).await?;
                 self.stream.insert(stream)
             }
         };

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
+use super::credentials::{Authorization, Credentials};
+use super::line::Line;
+use super::secure::Secure;
 use crate::error::{Error, SourceError};
 
 /// How long the connection itself may take to be made.
@@ -23,21 +28,90 @@ const BLOB_FRAME_BYTES_MAX: u32 = 128 * 1024;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The endpoint of a broker at this URL.
-pub(super) fn endpoint(url: &str) -> Result<Endpoint, Error> {
-    let invalid = |source: SourceError| Error::InvalidUrl { url: url.to_owned(), source };
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .and_then(|endpoint| endpoint.user_agent(concat!("elf-runtime/", env!("CARGO_PKG_VERSION"))))
-        .map_err(|_unparsable| invalid(Arc::new(UrlProblem::Unparsable)))?;
-    check(&endpoint).map_err(|problem| invalid(Arc::new(problem)))?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true))
+/// Where a broker is, and what is shown to it. Cloning it is cheap.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    url: Arc<str>,
+    endpoint: Endpoint,
+    authorization: Arc<Authorization>,
+    /// For a broker that speaks TLS.
+    secure: Option<Arc<Secure>>,
+}
+
+impl Address {
+    /// # Errors
+    /// [`Error::InvalidUrl`]; [`Error::InvalidCredentials`] if a token would be sent where others can read it.
+    pub(crate) fn new(url: &str, credentials: Credentials) -> Result<Self, Error> {
+        let invalid = |source: SourceError| Error::InvalidUrl { url: url.to_owned(), source };
+        let endpoint = Endpoint::from_shared(url.to_owned())
+            .and_then(|endpoint| endpoint.user_agent(concat!("elf-runtime/", env!("CARGO_PKG_VERSION"))))
+            .map_err(|_unparsable| invalid(Arc::new(UrlProblem::Unparsable)))?;
+        let Place { is_secure, host, port } =
+            Place::of(endpoint.uri()).map_err(|problem| invalid(Arc::new(problem)))?;
+        credentials.check(is_secure || is_loopback(&host), url)?;
+        let authorization = Arc::new(Authorization::new(credentials.token.clone()));
+        let (endpoint, secure) = if is_secure {
+            let uri = endpoint.uri().clone();
+            let secure = Secure { host, port, credentials, authorization: Arc::clone(&authorization) };
+            // TLS is made beneath the transport, which is not to make it once more.
+            let mut parts = uri.clone().into_parts();
+            parts.scheme = Some(tonic::codegen::http::uri::Scheme::HTTP);
+            let plain = Uri::from_parts(parts).map_err(|error| invalid(Arc::new(error)))?;
+            (Endpoint::from(plain).origin(uri), Some(Arc::new(secure)))
+        } else {
+            (endpoint, None)
+        };
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        Ok(Self { url: Arc::from(url), endpoint, authorization, secure })
+    }
+
+    pub(crate) fn url(&self) -> &Arc<str> {
+        &self.url
+    }
+
+    /// A line that connects when it is first used, and again after every cut. Must be called within a tokio runtime.
+    pub(crate) fn line(&self) -> Line {
+        self.line_of(&self.endpoint)
+    }
+
+    /// The same, for the stream of an elf.
+    pub(super) fn elf_line(&self, connect_timeout: Duration) -> Line {
+        self.authorization.read_again();
+        self.line_of(&self.endpoint.clone().connect_timeout(connect_timeout))
+    }
+
+    /// The same, for bulk bytes: a connection of its own, so that calls and beats never wait behind them.
+    pub(super) fn blob_line(&self) -> Line {
+        let endpoint = self
+            .endpoint
+            .clone()
+            .initial_stream_window_size(BLOB_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(BLOB_CONNECTION_WINDOW_BYTES)
+            .max_frame_size(BLOB_FRAME_BYTES_MAX)
+            .keep_alive_while_idle(false);
+        self.line_of(&endpoint)
+    }
+
+    fn line_of(&self, endpoint: &Endpoint) -> Line {
+        Line::new(self.channel(endpoint), Arc::clone(&self.authorization))
+    }
+
+    fn channel(&self, endpoint: &Endpoint) -> Channel {
+        match &self.secure {
+            None => endpoint.connect_lazy(),
+            Some(secure) => {
+                let secure = Arc::clone(secure);
+                endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| Arc::clone(&secure).connect()))
+            }
+        }
+    }
 }
 
 /// What is wrong with a URL.
@@ -45,11 +119,9 @@ pub(super) fn endpoint(url: &str) -> Result<Endpoint, Error> {
 enum UrlProblem {
     #[error("it cannot be read as a URL")]
     Unparsable,
-    #[error("it does not begin with http://")]
+    #[error("it does not begin with http:// or https://")]
     NoScheme,
-    #[error("TLS is not supported yet, only http://")]
-    Tls,
-    #[error("a broker speaks http://, not {0}://")]
+    #[error("a broker speaks http:// or https://, not {0}://")]
     Scheme(String),
     #[error("it names no host")]
     NoHost,
@@ -57,59 +129,68 @@ enum UrlProblem {
     Port,
 }
 
-/// Refuses what the transport would take and then ignore: it speaks plain HTTP/2 whatever the scheme says, which must
-/// not happen to somebody who asked for TLS, and takes port 80 for a port that it cannot read.
-fn check(endpoint: &Endpoint) -> Result<(), UrlProblem> {
-    let uri = endpoint.uri();
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(UrlProblem::Tls),
-        Some(other) => return Err(UrlProblem::Scheme(other.to_owned())),
-        None => return Err(UrlProblem::NoScheme),
-    }
-    let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
-        return Err(UrlProblem::NoHost);
-    };
-    let says_port = authority.as_str().len()
-        > authority.as_str().rfind(authority.host()).unwrap_or_default() + authority.host().len();
-    if says_port && authority.port_u16().is_none_or(|port| port == 0) {
-        return Err(UrlProblem::Port);
-    }
-    Ok(())
+/// What a URL says.
+#[derive(Debug)]
+struct Place {
+    is_secure: bool,
+    host: String,
+    port: u16,
 }
 
-/// A channel that connects when it is first used, and again after every cut.
-pub(super) fn lazy_channel(url: &str) -> Result<Channel, Error> {
-    Ok(endpoint(url)?.connect_lazy())
+impl Place {
+    /// Refuses what the transport would take and then ignore: it takes port 80 for a port that it cannot read.
+    fn of(uri: &Uri) -> Result<Self, UrlProblem> {
+        let is_secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(other) => return Err(UrlProblem::Scheme(other.to_owned())),
+            None => return Err(UrlProblem::NoScheme),
+        };
+        let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
+            return Err(UrlProblem::NoHost);
+        };
+        let says_port = authority.as_str().len()
+            > authority.as_str().rfind(authority.host()).unwrap_or_default() + authority.host().len();
+        if says_port && authority.port_u16().is_none_or(|port| port == 0) {
+            return Err(UrlProblem::Port);
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+        Ok(Self { is_secure, host, port })
+    }
 }
 
-/// A channel for bulk bytes: a connection of its own, so that calls and beats never wait behind them.
-pub(super) fn blob_channel(url: &str) -> Result<Channel, Error> {
-    Ok(endpoint(url)?
-        .initial_stream_window_size(BLOB_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(BLOB_CONNECTION_WINDOW_BYTES)
-        .max_frame_size(BLOB_FRAME_BYTES_MAX)
-        .keep_alive_while_idle(false)
-        .connect_lazy())
+/// Whether what is sent there stays on this machine.
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn address(url: &str) -> Result<Address, Error> {
+        Address::new(url, Credentials::default())
+    }
+
     #[test]
     fn urls_of_brokers_are_taken() {
-        for url in
-            ["http://127.0.0.1:7420", "http://localhost", "HTTP://[::1]:1/", "http://broker.example:65535"]
-        {
-            assert!(endpoint(url).is_ok(), "{url}");
+        for url in [
+            "http://127.0.0.1:7420",
+            "https://broker.example",
+            "http://localhost",
+            "HTTP://[::1]:1/",
+            "http://broker.example:65535",
+        ] {
+            assert!(address(url).is_ok(), "{url}");
         }
     }
 
     #[test]
     fn what_a_broker_does_not_speak_is_refused_with_the_reason() {
         for (url, expected) in [
-            ("https://127.0.0.1:7420", UrlProblem::Tls),
+            ("https://broker.example:0", UrlProblem::Port),
             ("ftp://127.0.0.1:7420", UrlProblem::Scheme("ftp".to_owned())),
             ("127.0.0.1:7420", UrlProblem::NoScheme),
             ("nonsense", UrlProblem::NoScheme),
@@ -120,7 +201,7 @@ mod tests {
             ("http://127.0.0.1:", UrlProblem::Port),
             ("http://:7420", UrlProblem::NoHost),
         ] {
-            let Err(Error::InvalidUrl { url: named, source }) = endpoint(url) else {
+            let Err(Error::InvalidUrl { url: named, source }) = address(url) else {
                 panic!("`{url}` is taken")
             };
             assert_eq!((named.as_str(), source.to_string()), (url, expected.to_string()));

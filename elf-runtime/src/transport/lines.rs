@@ -11,10 +11,10 @@ use mycelium_proto::v1::blob_service_client::BlobServiceClient;
 use mycelium_proto::v1::elf_service_client::ElfServiceClient;
 use mycelium_proto::v1::mycelium_service_client::MyceliumServiceClient;
 use tokio::time::error::Elapsed;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status, Streaming};
 
-use super::endpoint::{blob_channel, endpoint, lazy_channel};
+use super::endpoint::Address;
+use super::line::Line;
 use super::status::error_of;
 use crate::error::Error;
 
@@ -22,7 +22,7 @@ use crate::error::Error;
 const ELF_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The generated client of jobs, flows and elves.
-pub(crate) type RawClient = MyceliumServiceClient<Channel>;
+pub(crate) type RawClient = MyceliumServiceClient<Line>;
 /// The answer of a generated client.
 pub(crate) type Answer<T> = Result<Response<T>, Status>;
 
@@ -61,9 +61,9 @@ pub(crate) struct CallLine {
 
 impl CallLine {
     /// Must be called within a tokio runtime.
-    pub(crate) fn new(url: &str) -> Result<Self, Error> {
-        let client = with_limits!(MyceliumServiceClient::new(lazy_channel(url)?));
-        Ok(Self { url: Arc::from(url), client })
+    pub(crate) fn new(address: &Address) -> Self {
+        let client = with_limits!(MyceliumServiceClient::new(address.line()));
+        Self { url: Arc::clone(address.url()), client }
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -100,18 +100,15 @@ impl CallLine {
 }
 
 /// The line of a worker: each stream gets a connection of its own.
-pub(crate) struct ElfLine {
-    url: Arc<str>,
-    endpoint: Endpoint,
-}
+pub(crate) struct ElfLine(Address);
 
 impl ElfLine {
-    pub(crate) fn new(url: &str) -> Result<Self, Error> {
-        Ok(Self { url: Arc::from(url), endpoint: endpoint(url)?.connect_timeout(ELF_CONNECT_TIMEOUT) })
+    pub(crate) fn new(address: Address) -> Self {
+        Self(address)
     }
 
     pub(crate) fn url(&self) -> &str {
-        &self.url
+        self.0.url()
     }
 
     /// Opens a stream.
@@ -119,22 +116,22 @@ impl ElfLine {
         &self,
         requests: impl Stream<Item = v1::ConnectRequest> + Send + 'static,
     ) -> Result<Inbound<v1::ConnectResponse>, Error> {
-        let mut client = with_limits!(ElfServiceClient::new(self.endpoint.connect_lazy()));
-        Inbound::of(&self.url, client.connect(requests).await)
+        let mut client = with_limits!(ElfServiceClient::new(self.0.elf_line(ELF_CONNECT_TIMEOUT)));
+        Inbound::of(self.0.url(), client.connect(requests).await)
     }
 }
 
 /// The line of blobs.
 pub(crate) struct BlobLine {
     url: Arc<str>,
-    client: BlobServiceClient<Channel>,
+    client: BlobServiceClient<Line>,
 }
 
 impl BlobLine {
     /// Must be called within a tokio runtime.
-    pub(crate) fn new(url: &str) -> Result<Self, Error> {
-        let client = with_limits!(BlobServiceClient::new(blob_channel(url)?));
-        Ok(Self { url: Arc::from(url), client })
+    pub(crate) fn new(address: &Address) -> Self {
+        let client = with_limits!(BlobServiceClient::new(address.blob_line()));
+        Self { url: Arc::clone(address.url()), client }
     }
 
     pub(crate) fn url(&self) -> &str {

@@ -314,7 +314,7 @@ impl Worker {
         let identity = Identity { build: build_id, ..Identity::of_this_process(mycelium.name()) };
         let ledger = Ledger::new(identity, accounts).with_reports(reports);
         Ok(Connection {
-            line: ElfLine::new(mycelium.url())?,
+            line: ElfLine::new(mycelium.address().clone()),
             shared: Shared::new(ledger, outbox),
             executors,
             limits,
