@@ -99,6 +99,10 @@ settings! {
     batch_max: usize = 2_048, Between(Value::Number(1), Value::Number(QUEUE_MAX as u64));
     /// How long a large value that no job names is kept after it was written or asked for.
     blob_grace: Duration = HOUR, AtLeast(Value::Time(SECOND));
+    /// How often certificates and identities are looked at for changes.
+    reload_interval: Duration = SECOND, AtLeast(Value::Time(Duration::from_millis(10)));
+    /// How long streams go on whose caller's credentials have expired, or are not taken any more.
+    access_grace: Duration = Duration::from_secs(5), Any;
     /// How long a stop waits for streams and calls to end.
     drain_grace: Duration = Duration::from_secs(10), Any;
     /// The most connections at once; fewer if this process may not have as many files open. Beyond it, a connection that

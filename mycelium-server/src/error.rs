@@ -5,6 +5,7 @@ use std::time::Duration;
 use mycelium_core::effects::Refusal;
 use mycelium_proto::reason;
 
+use crate::access::ForeignCall;
 use crate::blobs::BlobError;
 use crate::broker::{CallError, Misfit};
 use crate::defect::Defect;
@@ -26,6 +27,12 @@ pub(crate) struct Gone;
 pub(crate) enum Code {
     /// The request is wrong by itself.
     InvalidArgument,
+    /// It is not known who asks.
+    Unauthenticated,
+    /// Who asks may not.
+    PermissionDenied,
+    /// There is no such call.
+    Unimplemented,
     /// What it names is not there.
     NotFound,
     /// What it names is there, and is something else.
@@ -103,6 +110,18 @@ pub(crate) enum Error {
     MessageUndecodable(String),
     #[error("the system gives no random bytes")]
     NoRandomBytes(#[from] getrandom::Error),
+    #[error("the broker asks for credentials: a token (MYCELIUM_TOKEN_FILE) or a client certificate")]
+    CredentialsMissing,
+    /// Why is for the log alone.
+    #[error("the credentials are not accepted")]
+    CredentialsRefused,
+    /// Of what is not there as of what is there.
+    #[error("the caller may not do this")]
+    NotPermitted,
+    #[error(transparent)]
+    Foreign(#[from] ForeignCall),
+    #[error("there is no such call")]
+    UnknownCall,
     /// The call did not keep within what calls may take.
     #[error(transparent)]
     Transport(#[from] Refused),
@@ -161,6 +180,11 @@ impl Error {
             | Self::MessageTooLarge(_)
             | Self::MessageUndecodable(_)
             | Self::NoRandomBytes(_)
+            | Self::CredentialsMissing
+            | Self::CredentialsRefused
+            | Self::NotPermitted
+            | Self::Foreign(_)
+            | Self::UnknownCall
             | Self::Transport(_) => Vec::new(),
         };
         let message = match self {
@@ -221,6 +245,11 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::MessageTooLarge(_) => (Code::InvalidArgument, reason::MESSAGE_TOO_LARGE),
         Error::MessageUndecodable(_) => (Code::InvalidArgument, reason::MESSAGE_UNDECODABLE),
         Error::NoRandomBytes(_) => (Code::Internal, reason::INTERNAL),
+        Error::CredentialsMissing => (Code::Unauthenticated, reason::CREDENTIALS_MISSING),
+        Error::CredentialsRefused => (Code::Unauthenticated, reason::CREDENTIALS_REFUSED),
+        Error::NotPermitted => (Code::PermissionDenied, reason::NOT_PERMITTED),
+        Error::Foreign(_) => (Code::PermissionDenied, reason::FOREIGN_CALL),
+        Error::UnknownCall => (Code::Unimplemented, reason::UNKNOWN_CALL),
         Error::Call(error) | Error::Named { error, .. } => match error {
             CallError::Refused(refusal) => refusal_code_and_reason(refusal),
             CallError::Busy => (Code::ResourceExhausted, reason::BROKER_BUSY),

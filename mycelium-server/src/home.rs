@@ -30,6 +30,14 @@ impl Home {
         !matches!(self, Self::Given)
     }
 
+    /// The folder in which things are kept that belong to no mycelium.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) | Self::Databases { folder, .. } => Some(folder),
+            Self::Memory | Self::Given => None,
+        }
+    }
+
     /// Those that are kept. Ends deletions that were interrupted. Blocks.
     ///
     /// # Errors

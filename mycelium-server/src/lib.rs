@@ -5,8 +5,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that meets an error should fail at once"))]
 
+mod access;
 mod actions;
 mod admin;
+mod audit;
 mod blobs;
 mod broker;
 mod clock;
@@ -29,13 +31,17 @@ mod queries;
 mod report;
 mod reservation;
 mod retention;
+mod seldom;
 mod server;
 mod spawn;
 pub mod store;
+mod tls;
 mod trace;
 mod transport;
 mod values;
+mod watched;
 
+pub use access::{Access, AccessFiles, Role, UnknownRole};
 pub use admin::Admin;
 pub use broker::StartError;
 pub use config::{
@@ -45,4 +51,6 @@ pub use config::{
 pub use defect::log_panics;
 pub use retention::{InvalidRetention, Retention};
 pub use server::{Broker, Error, RunningBroker};
+pub use tls::{Tls, TlsFiles};
 pub use transport::raise_descriptor_limit;
+pub use watched::FileProblem;

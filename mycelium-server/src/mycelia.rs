@@ -16,6 +16,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard, OwnedSemaphore
 use tokio_util::sync::CancellationToken;
 
 use self::open::{Open, OpenError};
+use crate::access::Permitted;
 use crate::blobs::Blobs;
 use crate::broker::{self, CallError, Handle, Limits, Running};
 use crate::clock::Ahead;
@@ -128,7 +129,7 @@ impl Mycelia {
     ///
     /// # Errors
     /// If it is no name of a mycelium, or it cannot be opened.
-    pub(crate) async fn read(&self, name: &str) -> Result<Handle, Error> {
+    pub(crate) async fn read(&self, name: Permitted<'_>) -> Result<Handle, Error> {
         match self.find(name).await? {
             Some(handle) => Ok(handle),
             None => self.nothing().await,
@@ -139,8 +140,8 @@ impl Mycelia {
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub(crate) async fn find(&self, name: &str) -> Result<Option<Handle>, Error> {
-        let Some((slot, state)) = self.locked(checked(name)?).await else { return Ok(None) };
+    pub(crate) async fn find(&self, name: Permitted<'_>) -> Result<Option<Handle>, Error> {
+        let Some((slot, state)) = self.locked(checked(name.name())?).await else { return Ok(None) };
         match &*state {
             State::Absent => Ok(None),
             State::Open(open) if !open.handle.has_ended() => Ok(Some(self.lend(&slot, open))),
@@ -154,14 +155,14 @@ impl Mycelia {
     /// # Errors
     /// As [`read`](Self::read); [`Error::MyceliumNotFound`] if it is not there and not to be made, and what
     /// [`create`](Self::create) may come to.
-    pub(crate) async fn enter(&self, name: &str) -> Result<Handle, Error> {
+    pub(crate) async fn enter(&self, name: Permitted<'_>) -> Result<Handle, Error> {
         match self.find(name).await? {
             Some(handle) => Ok(handle),
             None if !self.shared.config.auto_create || !self.shared.home.can_make() => {
-                Err(Error::MyceliumNotFound(name.to_owned()))
+                Err(Error::MyceliumNotFound(name.name().to_owned()))
             }
             None => {
-                let (slot, state) = self.locked_or_new(checked(name)?).await?;
+                let (slot, state) = self.locked_or_new(checked(name.name())?).await?;
                 match &*state {
                     State::Open(open) if !open.handle.has_ended() => Ok(self.lend(&slot, open)),
                     State::Absent | State::Closed | State::Open(_) => self.open(slot, state).await,
@@ -174,7 +175,7 @@ impl Mycelia {
     ///
     /// # Errors
     /// As [`read`](Self::read), and [`CallError::Stopping`].
-    pub(crate) async fn come(&self, name: &str) -> Result<Handle, Error> {
+    pub(crate) async fn come(&self, name: Permitted<'_>) -> Result<Handle, Error> {
         let mut made = self.shared.made.subscribe();
         loop {
             made.borrow_and_update();
@@ -192,8 +193,8 @@ impl Mycelia {
     ///
     /// # Errors
     /// As [`read`](Self::read); [`Error::MyceliaFull`], and [`Error::MyceliumFixed`] if the broker was given one store.
-    pub(crate) async fn create(&self, name: &str) -> Result<bool, Error> {
-        let (slot, mut state) = self.locked_or_new(checked(name)?).await?;
+    pub(crate) async fn create(&self, name: Permitted<'_>) -> Result<bool, Error> {
+        let (slot, mut state) = self.locked_or_new(checked(name.name())?).await?;
         let State::Absent = &*state else { return Ok(false) };
         let mycelia = self.clone();
         let making = self.shared.tasks.run("the making of a mycelium", async move {
@@ -264,19 +265,27 @@ impl Mycelia {
         self.slots().len()
     }
 
-    /// Those after `after`, in the order of their names.
-    pub(crate) fn list(&self, after: Option<&str>, limit: usize) -> Vec<Listed> {
+    /// Those after `after` that may be seen, in the order of their names.
+    pub(crate) fn list(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        may_see: impl Fn(&str) -> bool,
+    ) -> Vec<Listed> {
         let slots = self.slots();
         let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let listed = slots.range::<str, _>((begin, Bound::Unbounded)).filter_map(|(name, slot)| {
-            let is_open = match slot.state.try_lock().as_deref() {
-                Ok(State::Absent) => return None,
-                Ok(State::Closed) => false,
-                // It is being opened, or asked for.
-                Ok(State::Open(_)) | Err(_) => true,
-            };
-            Some(Listed { name: Arc::clone(name), is_open })
-        });
+        let listed = slots
+            .range::<str, _>((begin, Bound::Unbounded))
+            .filter(|(name, _)| may_see(name))
+            .filter_map(|(name, slot)| {
+                let is_open = match slot.state.try_lock().as_deref() {
+                    Ok(State::Absent) => return None,
+                    Ok(State::Closed) => false,
+                    // It is being opened, or asked for.
+                    Ok(State::Open(_)) | Err(_) => true,
+                };
+                Some(Listed { name: Arc::clone(name), is_open })
+            });
         listed.take(limit).collect()
     }
 

@@ -57,6 +57,11 @@ pub(crate) fn create_file(path: &Path) -> io::Result<File> {
     options().create(true).truncate(true).open(path)
 }
 
+/// Opens a file to write at its end, which is made if it is not there.
+pub(crate) fn append(path: &Path) -> io::Result<File> {
+    options().append(true).create(true).open(path)
+}
+
 /// Options for a file that is written, and that is private if it is made.
 pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();

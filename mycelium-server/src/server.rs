@@ -17,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
+use crate::access::Access;
 use crate::admin::{Admin, Readiness};
+use crate::audit::{self, Audit};
 use crate::blobs::Blobs;
 use crate::broker::{self, EndedReceiver, Progress, StartError, StoreState};
 use crate::config::{Config, InvalidConfig};
 use crate::defect;
-use crate::grpc::{self, BlobServer, ElfServer, MyceliumServer, StoreServer, with_reason};
+use crate::grpc::{self, BlobServer, Door, ElfServer, MyceliumServer, StoreServer, with_reason};
 use crate::home::{Home, open_blobs};
 use crate::metrics::Sources;
 use crate::mycelia::Mycelia;
@@ -31,6 +33,7 @@ use crate::report::Report;
 use crate::spawn::{Joined, TaskGroup};
 use crate::store::arango::{Address, Databases};
 use crate::store::{self, MemoryStore, Storage};
+use crate::tls::Tls;
 use crate::transport::Transport;
 
 /// The largest message of `BlobService`: a chunk, or 10,000 digests.
@@ -99,6 +102,9 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Broker {
     config: Config,
+    tls: Option<Tls>,
+    access: Access,
+    audit: (Audit, audit::Waiting),
     home: Home,
     /// The mycelia that were there when it started.
     names: Vec<String>,
@@ -177,7 +183,36 @@ impl Broker {
     fn with_stores(config: Config, home: Home, store: Arc<dyn Storage>, blobs: Blobs) -> Result<Self, Error> {
         let names = home.names()?;
         let default = broker::start(store, blobs, config.clone())?;
-        Ok(Self { config, home, names, default, admin: None })
+        let audit = Audit::open(home.folder()).map_err(|source| store::Error::Unavailable {
+            what: "the audit cannot be kept in the data folder".to_owned(),
+            certainly_not_applied: true,
+            source: Some(Box::new(source)),
+        })?;
+        Ok(Self {
+            config,
+            tls: None,
+            access: Access::unrestricted(),
+            audit,
+            home,
+            names,
+            default,
+            admin: None,
+        })
+    }
+
+    /// With TLS on its port. Default: none, and whoever sees the network sees everything.
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// With who may do what. Default: everybody who reaches it may do everything; but where it listens on a loopback
+    /// address, it is called by names of this machine only (`localhost`, 127.0.0.1, and those that
+    /// [`Access::with_allowed_hosts`] names), and never from a web page of another origin, so that no page reaches it through
+    /// the browser of somebody on this machine.
+    #[must_use]
+    pub fn with_access(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
     /// With a listener for those who look after it: whether it takes jobs, and what it counts. It answers until the broker has
@@ -212,9 +247,10 @@ impl Broker {
         let stopped = stop.clone();
         let begun = self.begin();
         let mycelia = begun.mycelia.clone();
+        let scheme = if begun.tls.is_some() { "https" } else { "http" };
         let serve = begun.serve(listener, async move { stopped.cancelled().await });
         let served = TaskGroup::default().run("the broker", serve);
-        Ok(RunningBroker { address, stop, served, mycelia })
+        Ok(RunningBroker { scheme, address, stop, served, mycelia })
     }
 
     /// Serves on `listener` until `shutdown` completes, then stops: elves are told and keep what runs for the next
@@ -231,18 +267,21 @@ impl Broker {
     }
 
     fn begin(self) -> Begun {
-        let Self { config, home, names, default, admin } = self;
+        let Self { config, tls, access, audit, home, names, default, admin } = self;
         let limits = default.handle.limits().clone();
         let progress = default.handle.store_state();
         let drain = CancellationToken::new();
         let (mycelia, ended) = Mycelia::start(home, &names, config.clone(), default, drain.clone());
-        Begun { config, limits, mycelia, progress, drain, ended, admin }
+        Begun { config, tls, access, audit, limits, mycelia, progress, drain, ended, admin }
     }
 }
 
 /// A broker whose mycelia are at work.
 struct Begun {
     config: Config,
+    tls: Option<Tls>,
+    access: Access,
+    audit: (Audit, audit::Waiting),
     limits: broker::Limits,
     mycelia: Mycelia,
     progress: watch::Receiver<Progress>,
@@ -258,7 +297,13 @@ impl Begun {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
-        let Self { config, limits, mycelia, progress, drain, mut ended, admin } = self;
+        let Self { config, tls, access, audit, limits, mycelia, progress, drain, mut ended, admin } = self;
+        let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let door = Door::new(access.clone(), audit.0.clone(), is_loopback, config.access_grace);
+        let (audit, audit_waiting) = audit;
+        let audit_tasks = TaskGroup::default();
+        let _audit_cut = audit_tasks.cut_on_drop();
+        audit_tasks.spawn("the audit", audit_waiting.write());
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, true).await;
         let reflection = || {
@@ -272,7 +317,7 @@ impl Begun {
         // What programs of a certain age ask for.
         let reflection_v1alpha = reflection().build_v1alpha().map_err(unreadable)?;
         let mycelium_service =
-            MyceliumServiceServer::new(MyceliumServer::new(mycelia.clone(), drain.clone()))
+            MyceliumServiceServer::new(MyceliumServer::new(mycelia.clone(), audit, drain.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let blob_service = BlobServiceServer::new(BlobServer::new(mycelia.clone(), drain.clone()))
@@ -286,6 +331,7 @@ impl Begun {
         let transport = Transport::new(&config);
         let router = grpc::server(&transport, limits.counted())
             .layer(MapResponseLayer::new(with_reason))
+            .layer(door)
             .add_service(health_service)
             .add_service(reflection_v1)
             .add_service(reflection_v1alpha)
@@ -293,7 +339,7 @@ impl Begun {
             .add_service(elf_service)
             .add_service(blob_service)
             .add_service(store_service);
-        let incoming = transport.connections(listener);
+        let incoming = transport.connections(listener, tls.clone());
         let server = router.serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned());
         let mut server = Box::pin(server);
 
@@ -306,6 +352,10 @@ impl Begun {
         health_tasks.spawn("the health service", tell_health(progress, health.clone()));
         tasks.spawn("the watch over connections", transport.clone().watch(drain.clone()));
         tasks.spawn("the sweep of mycelia", mycelia.clone().sweep());
+        tasks.spawn("the watch over identities", access.watch(config.reload_interval));
+        if let Some(tls) = tls {
+            tasks.spawn("the watch over certificates", tls.watch(config.reload_interval));
+        }
 
         let result = tokio::select! {
             served = &mut server => served.map_err(Error::from),
@@ -327,6 +377,8 @@ impl Begun {
         drop(server);
         tasks.cut().await;
         mycelia.stop().await;
+        // Its last makers are gone with the server.
+        audit_tasks.end(CLOSED_WITHIN).await;
         if let Some(admin) = admin {
             admin.end().await;
         }
@@ -380,6 +432,7 @@ fn stopped(ended: Result<Result<(), broker::DriverError>, oneshot::error::RecvEr
 /// A broker that listens.
 #[derive(Debug)]
 pub struct RunningBroker {
+    scheme: &'static str,
     address: SocketAddr,
     stop: CancellationToken,
     served: Joined<Result<(), Error>>,
@@ -394,7 +447,7 @@ impl RunningBroker {
 
     /// The address as clients take it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Moves its clocks ahead, for tests, and waits until what came due by that is done: stored, and on its way to elves and

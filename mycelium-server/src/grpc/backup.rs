@@ -3,6 +3,8 @@
 //! No blob is removed while one is under way: all that are there after the moment was kept are sent, which are those
 //! that it names and some more.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::StreamExt as _;
 use mycelium_proto::v1::store_service_server::StoreService;
@@ -12,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::door::pass_of;
 use crate::blobs::{Blob, BlobError, Blobs};
 use crate::broker::{CallError, Handle};
 use crate::error::{Error, Gone};
@@ -47,8 +50,9 @@ impl StoreService for StoreServer {
         &self,
         request: Request<v1::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
+        let pass = Arc::clone(pass_of(request.extensions())?);
         let name = request.into_inner().mycelium;
-        let found = self.mycelia.find(&name).await?;
+        let found = self.mycelia.find(pass.to(&name)?).await?;
         let handle = found.ok_or_else(|| Error::MyceliumNotFound(name))?;
         Ok(Response::new(backup(handle, self.drain.clone()).await?))
     }

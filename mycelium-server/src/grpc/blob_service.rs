@@ -1,6 +1,7 @@
 //! `BlobService`: values too large to travel inline.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::door::pass_of;
+use crate::access::Pass;
 use crate::blobs::{Begun, Blob, BlobError, Blobs, Upload};
 use crate::broker::CallError;
 use crate::error::Error;
@@ -45,6 +48,7 @@ impl BlobServer {
 
     async fn write(
         &self,
+        pass: &Pass,
         mut incoming: Streaming<v1::WriteBlobRequest>,
     ) -> Result<v1::WriteBlobResponse, Status> {
         let Some(Kind::Header(header)) = next(&mut incoming).await? else {
@@ -53,7 +57,7 @@ impl BlobServer {
         let blob = header.blob.as_ref().ok_or_else(|| Error::field("header.blob", "is missing"))?;
         let blob =
             Blob::from_message(blob).map_err(|problem| Error::field("header.blob", problem.to_string()))?;
-        let entered = self.mycelia.enter(&header.mycelium).await;
+        let entered = self.mycelia.enter(pass.to(&header.mycelium)?).await;
         let mycelium = entered.map_err(|error| error.within("header"))?;
         let blobs = mycelium.blobs();
         let begun = tokio::time::timeout(BEGUN_WITHIN, blobs.begin(blob)).await;
@@ -115,9 +119,10 @@ impl BlobService for BlobServer {
         &self,
         request: Request<Streaming<v1::WriteBlobRequest>>,
     ) -> Result<Response<v1::WriteBlobResponse>, Status> {
+        let pass = Arc::clone(pass_of(request.extensions())?);
         tokio::select! {
             () = self.drain.cancelled() => Err(Error::from(CallError::Stopping).into()),
-            written = self.write(request.into_inner()) => written.map(Response::new),
+            written = self.write(&pass, request.into_inner()) => written.map(Response::new),
         }
     }
 
@@ -125,8 +130,9 @@ impl BlobService for BlobServer {
         &self,
         request: Request<v1::ReadBlobRequest>,
     ) -> Result<Response<Self::ReadBlobStream>, Status> {
+        let pass = Arc::clone(pass_of(request.extensions())?);
         let request = request.into_inner();
-        let handle = self.mycelia.read(&request.mycelium).await?;
+        let handle = self.mycelia.read(pass.to(&request.mycelium)?).await?;
         let blobs = handle.blobs().clone();
         let digest = digest("digest", &request.digest)?;
         let found = blobs.find(digest).await.map_err(Error::from)?;
@@ -163,8 +169,9 @@ impl BlobService for BlobServer {
         &self,
         request: Request<v1::FindMissingBlobsRequest>,
     ) -> Result<Response<v1::FindMissingBlobsResponse>, Status> {
+        let pass = Arc::clone(pass_of(request.extensions())?);
         let request = request.into_inner();
-        let mycelium = self.mycelia.read(&request.mycelium).await?;
+        let mycelium = self.mycelia.read(pass.to(&request.mycelium)?).await?;
         let blobs = mycelium.blobs();
         if request.digests.len() > limits::BLOB_DIGESTS_MAX {
             let problem = format!("must be at most {}", limits::BLOB_DIGESTS_MAX);

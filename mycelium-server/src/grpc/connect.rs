@@ -23,6 +23,7 @@ use tonic::{Status, Streaming};
 
 use super::convert;
 use super::declare::{Declared, complete_revisions, declared, protocol, secret_digest, signatures};
+use crate::access::Pass;
 use crate::broker::{CallError, Confirming, HelloMessage, Process, StreamAttachment};
 use crate::compute::{Dispatcher, Tasks};
 use crate::defect::Defect;
@@ -54,6 +55,7 @@ pub(crate) async fn connect(
     mycelia: Mycelia,
     drain: CancellationToken,
     brought: Arc<AtomicU64>,
+    pass: Arc<Pass>,
     mut incoming: Streaming<v1::ConnectRequest>,
 ) -> Result<impl Stream<Item = Result<v1::ConnectResponse, Status>> + Send + 'static, Status> {
     let first = tokio::time::timeout(HELLO_WITHIN, incoming.message()).await;
@@ -63,7 +65,10 @@ pub(crate) async fn connect(
     else {
         return Err(Error::violation("the stream must begin with `Hello`").into());
     };
-    let handle = mycelia.enter(&hello.mycelium).await.map_err(|error| error.within("hello"))?;
+    let permitted = pass.to(&hello.mycelium)?;
+    pass.serves(&hello.mycelium, hello.elves.iter().map(|elf| elf.name.as_str()))?;
+    pass.counts(hello.elves.len() as u64);
+    let handle = mycelia.enter(permitted).await.map_err(|error| error.within("hello"))?;
     let permit = handle.admit_stream().map_err(Error::from)?;
     let protocol = protocol(&hello, handle.config().protocol_min)?;
     complete_revisions(&mut hello);
@@ -75,6 +80,7 @@ pub(crate) async fn connect(
     let seen = SeenProcess::of(&hello);
     let confirming = Arc::new(Confirming::new(hello.confirms, handle.config().heartbeat_interval, brought));
     let versions = declared.versions();
+    let hello_mycelium = std::mem::take(&mut hello.mycelium);
     let process = Process {
         id: hello.process_id,
         host: hello.host,
@@ -109,6 +115,8 @@ pub(crate) async fn connect(
     };
     let tasks = Arc::new(Tasks::new(declared_signatures));
     handle.processes().put(session, stream, process);
+    let served =
+        Served { mycelium: hello_mycelium, elves: elves.iter().map(|elf| elf.name.clone()).collect() };
     let elves = names(elves.iter().map(|elf| elf.name.as_str()));
     tracing::info!(%session, resumed, elves = elves.as_str(), "an elf connected");
 
@@ -134,6 +142,8 @@ pub(crate) async fn connect(
         takes_bare_messages: true,
         takes_reports: true,
     };
+    // The broker stops, or its caller may no longer serve.
+    let drain = drain.child_token();
     let writer = Writer {
         outgoing,
         inbox,
@@ -150,7 +160,22 @@ pub(crate) async fn connect(
     // The writer takes the end of what is dispatched for a reason of its own, so it must not come before the defect.
     parts.spawn("the dispatcher of a stream", dispatcher.run(assigned), out);
     parts.spawn("the writer of a stream", writer.run(welcome, closing.clone(), permit), ());
+    let (ending, gone) = (drain.clone(), closing.clone());
+    let losing = Arc::clone(&pass);
+    let told = Arc::clone(&parts.shared);
+    let grace = handle.config().access_grace;
+    let watch = async move {
+        let lost = losing.lost(grace, |pass| served.is_allowed_by(pass));
+        if let Some(lost) = gone.run_until_cancelled(lost).await {
+            tracing::info!(%session, caller = %losing.caller().name(), ?lost, "an elf may no longer serve, and is sent away");
+            told.give_up(lost.into());
+            ending.cancel();
+        }
+        Ok(())
+    };
+    parts.spawn("the watch over who serves", watch, ());
     let reader = Reader {
+        pass,
         handle,
         session,
         elves,
@@ -192,6 +217,18 @@ impl Parts {
             }
             drop(keep);
         });
+    }
+}
+
+/// What a stream serves, for the time when its caller may no longer do so.
+struct Served {
+    mycelium: String,
+    elves: Vec<String>,
+}
+
+impl Served {
+    fn is_allowed_by(&self, pass: &Pass) -> bool {
+        pass.serves(&self.mycelium, self.elves.iter().map(String::as_str)).is_ok()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `ElfService`.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::Stream;
 use mycelium_proto::v1;
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::connect::connect;
+use super::door::pass_of;
 use crate::mycelia::Mycelia;
 use crate::transport;
 
@@ -35,7 +37,9 @@ impl ElfService for ElfServer {
         request: Request<Streaming<v1::ConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let brought = transport::bytes_brought(request.extensions());
-        let stream = connect(self.mycelia.clone(), self.drain.clone(), brought, request.into_inner()).await?;
+        let pass = Arc::clone(pass_of(request.extensions())?);
+        let (mycelia, drain) = (self.mycelia.clone(), self.drain.clone());
+        let stream = connect(mycelia, drain, brought, pass, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 }

@@ -1,11 +1,13 @@
 //! The services: they convert a request, call the broker, and convert what it answers.
 
 mod actions;
+mod audit;
 mod backup;
 mod blob_service;
 mod connect;
 mod convert;
 mod declare;
+mod door;
 mod drain;
 mod elf_service;
 mod jobs;
@@ -24,6 +26,7 @@ mod watch;
 
 pub(crate) use backup::StoreServer;
 pub(crate) use blob_service::BlobServer;
+pub(crate) use door::Door;
 pub(crate) use elf_service::ElfServer;
 pub(crate) use mycelium_service::MyceliumServer;
 pub(crate) use status::with_reason;

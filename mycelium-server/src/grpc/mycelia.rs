@@ -2,20 +2,23 @@
 
 use mycelium_proto::v1;
 
+use crate::access::Pass;
 use crate::error::Error;
 use crate::mycelia::Mycelia;
 use crate::queries::page::{self, PageOf};
 
 pub(crate) async fn create(
     mycelia: &Mycelia,
+    pass: &Pass,
     request: v1::CreateMyceliumRequest,
 ) -> Result<v1::CreateMyceliumResponse, Error> {
-    let created = mycelia.create(&request.mycelium).await?;
+    let created = mycelia.create(pass.to(&request.mycelium)?).await?;
     Ok(v1::CreateMyceliumResponse { created })
 }
 
 pub(crate) fn list(
     mycelia: &Mycelia,
+    pass: &Pass,
     request: &v1::ListMyceliaRequest,
 ) -> Result<v1::ListMyceliaResponse, Error> {
     const KIND: char = 'y';
@@ -23,7 +26,7 @@ pub(crate) fn list(
     let after = page::read(&page.token, &[KIND])?.map(|(_, name)| String::from_utf8(name));
     let after = after.transpose().map_err(|_no_name| page::invalid_token())?;
     let limit = page.limit();
-    let mut listed = mycelia.list(after.as_deref(), limit + 1);
+    let mut listed = mycelia.list(after.as_deref(), limit + 1, |name| pass.may_see(name));
     let are_more = listed.len() > limit;
     listed.truncate(limit);
     let next_page_token = match listed.last() {
@@ -39,8 +42,9 @@ pub(crate) fn list(
 
 pub(crate) async fn delete(
     mycelia: &Mycelia,
+    pass: &Pass,
     request: v1::DeleteMyceliumRequest,
 ) -> Result<v1::DeleteMyceliumResponse, Error> {
-    let deleted = mycelia.delete(&request.mycelium, request.force).await?;
+    let deleted = mycelia.delete(pass.to(&request.mycelium)?, request.force).await?;
     Ok(v1::DeleteMyceliumResponse { deleted })
 }

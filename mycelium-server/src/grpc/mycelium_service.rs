@@ -1,6 +1,7 @@
 //! `MyceliumService`: finds the mycelium, and hands each request to the module that serves it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::{Stream, TryStreamExt as _};
 use mycelium_proto::v1;
@@ -10,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span};
 
-use super::{actions, drain, jobs, mycelia, operations, pauses, read_logs, reads, submit, watch};
+use super::door::pass_of;
+use super::{actions, audit, drain, jobs, mycelia, operations, pauses, read_logs, reads, submit, watch};
+use crate::audit::Audit;
 use crate::mycelia::Mycelia;
 use crate::{trace, transport};
 
@@ -21,19 +24,21 @@ const SUBMIT: &str = "/mycelium.v1.MyceliumService/SubmitJobs";
 #[derive(Debug, Clone)]
 pub(crate) struct MyceliumServer {
     mycelia: Mycelia,
+    audit: Audit,
     drain: CancellationToken,
 }
 
 impl MyceliumServer {
     /// A server whose streams end when `drain` is cancelled.
-    pub(crate) fn new(mycelia: Mycelia, drain: CancellationToken) -> Self {
-        Self { mycelia, drain }
+    pub(crate) fn new(mycelia: Mycelia, audit: Audit, drain: CancellationToken) -> Self {
+        Self { mycelia, audit, drain }
     }
 }
 
-/// Writes unary methods that do nothing but find the mycelium and call a function.
+/// Writes unary methods that do nothing but find the mycelium and call a function. Of those that change something, with how
+/// many things they have changed, for the audit.
 macro_rules! unary {
-    ($($method:ident($request:ident) -> $response:ident = $function:path;)+) => {
+    ($($method:ident($request:ident) -> $response:ident = $function:path $(, counting $count:expr)?;)+) => {
         #[tonic::async_trait]
         impl MyceliumService for MyceliumServer {
             type WatchJobsStream =
@@ -44,19 +49,20 @@ macro_rules! unary {
                 request: Request<v1::WatchJobsRequest>,
             ) -> Result<Response<Self::WatchJobsStream>, Status> {
                 let peer = transport::address_of(request.extensions());
+                let pass = Arc::clone(pass_of(request.extensions())?);
                 let request = request.into_inner();
                 let drain = self.drain.clone();
-                if let Some(handle) = self.mycelia.find(&request.mycelium).await? {
+                if let Some(handle) = self.mycelia.find(pass.to(&request.mycelium)?).await? {
                     return Ok(Response::new(Box::pin(watch::watch(handle, drain, peer, request).await?)));
                 }
                 let mycelia = self.mycelia.clone();
                 if !request.may_come {
-                    let nothing = mycelia.read(&request.mycelium).await?;
+                    let nothing = mycelia.read(pass.to(&request.mycelium)?).await?;
                     return Ok(Response::new(Box::pin(watch::watch(nothing, drain, peer, request).await?)));
                 }
                 // The flow may come, and its mycelium with it.
                 let stream = futures::stream::once(async move {
-                    let handle = mycelia.come(&request.mycelium).await?;
+                    let handle = mycelia.come(pass.to(&request.mycelium)?).await?;
                     Ok::<_, Status>(watch::watch(handle, drain, peer, request).await?)
                 });
                 Ok(Response::new(Box::pin(stream.try_flatten())))
@@ -69,8 +75,9 @@ macro_rules! unary {
                 request: Request<v1::ReadLogsRequest>,
             ) -> Result<Response<Self::ReadLogsStream>, Status> {
                 let peer = transport::address_of(request.extensions());
+                let pass = Arc::clone(pass_of(request.extensions())?);
                 let request = request.into_inner();
-                let handle = self.mycelia.read(&request.mycelium).await?;
+                let handle = self.mycelia.read(pass.to(&request.mycelium)?).await?;
                 Ok(Response::new(read_logs::read_logs(handle, self.drain.clone(), peer, request).await?))
             }
 
@@ -80,7 +87,9 @@ macro_rules! unary {
             ) -> Result<Response<v1::SubmitJobsResponse>, Status> {
                 let peer = transport::address_of(request.extensions());
                 let of_call = trace::of_headers(request.metadata().as_ref());
+                let pass = Arc::clone(pass_of(request.extensions())?);
                 let mut request = request.into_inner();
+                pass.counts(request.jobs.len() as u64);
                 // Whoever does not say with the call in which span it is may say so with the jobs.
                 let span = match &of_call {
                     None => trace::of_call(request.trace.as_ref(), SUBMIT, &peer),
@@ -88,40 +97,56 @@ macro_rules! unary {
                 };
                 request.trace = request.trace.or(of_call);
                 let submitted = async {
-                    let handle = self.mycelia.enter(&request.mycelium).await?;
+                    let handle = self.mycelia.enter(pass.to(&request.mycelium)?).await?;
                     submit::submit(&handle, peer, request).await
                 };
                 Ok(Response::new(submitted.instrument(span).await?))
+            }
+
+            async fn list_audit(
+                &self,
+                request: Request<v1::ListAuditRequest>,
+            ) -> Result<Response<v1::ListAuditResponse>, Status> {
+                Ok(Response::new(audit::list(&self.audit, request.into_inner()).await?))
             }
 
             async fn create_mycelium(
                 &self,
                 request: Request<v1::CreateMyceliumRequest>,
             ) -> Result<Response<v1::CreateMyceliumResponse>, Status> {
-                Ok(Response::new(mycelia::create(&self.mycelia, request.into_inner()).await?))
+                let pass = Arc::clone(pass_of(request.extensions())?);
+                Ok(Response::new(mycelia::create(&self.mycelia, &pass, request.into_inner()).await?))
             }
 
             async fn list_mycelia(
                 &self,
                 request: Request<v1::ListMyceliaRequest>,
             ) -> Result<Response<v1::ListMyceliaResponse>, Status> {
-                Ok(Response::new(mycelia::list(&self.mycelia, request.get_ref())?))
+                let pass = pass_of(request.extensions())?;
+                Ok(Response::new(mycelia::list(&self.mycelia, pass, request.get_ref())?))
             }
 
             async fn delete_mycelium(
                 &self,
                 request: Request<v1::DeleteMyceliumRequest>,
             ) -> Result<Response<v1::DeleteMyceliumResponse>, Status> {
-                Ok(Response::new(mycelia::delete(&self.mycelia, request.into_inner()).await?))
+                let pass = Arc::clone(pass_of(request.extensions())?);
+                Ok(Response::new(mycelia::delete(&self.mycelia, &pass, request.into_inner()).await?))
             }
 
             $(async fn $method(
                 &self,
                 request: Request<v1::$request>,
             ) -> Result<Response<v1::$response>, Status> {
+                let pass = Arc::clone(pass_of(request.extensions())?);
                 let request = request.into_inner();
-                let handle = self.mycelia.read(&request.mycelium).await?;
-                Ok(Response::new($function(&handle, request).await?))
+                let handle = self.mycelia.read(pass.to(&request.mycelium)?).await?;
+                let answer = $function(&handle, request).await?;
+                $(
+                    let count: fn(&v1::$response) -> u64 = $count;
+                    pass.counts(count(&answer));
+                )?
+                Ok(Response::new(answer))
             })+
         }
     };
@@ -134,17 +159,17 @@ unary! {
     get_flow(GetFlowRequest) -> GetFlowResponse = reads::get_flow;
     list_flows(ListFlowsRequest) -> ListFlowsResponse = reads::list_flows;
     get_graph(GetGraphRequest) -> GetGraphResponse = reads::get_graph;
-    cancel_jobs(CancelJobsRequest) -> CancelJobsResponse = jobs::cancel_jobs;
-    retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry_jobs;
-    start_jobs(StartJobsRequest) -> StartJobsResponse = jobs::start_jobs;
-    delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse = jobs::delete_flows;
-    delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse = jobs::delete_jobs;
-    pin_flows(PinFlowsRequest) -> PinFlowsResponse = jobs::pin_flows;
-    pause(PauseRequest) -> PauseResponse = pauses::pause;
-    resume(ResumeRequest) -> ResumeResponse = pauses::resume;
+    cancel_jobs(CancelJobsRequest) -> CancelJobsResponse = jobs::cancel_jobs, counting |answer| answer.jobs_cancelled;
+    retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry_jobs, counting |answer| answer.jobs_retried;
+    start_jobs(StartJobsRequest) -> StartJobsResponse = jobs::start_jobs, counting |answer| answer.jobs_started;
+    delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse = jobs::delete_flows, counting |answer| answer.flows.len() as u64;
+    delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse = jobs::delete_jobs, counting |answer| answer.flows.len() as u64;
+    pin_flows(PinFlowsRequest) -> PinFlowsResponse = jobs::pin_flows, counting |answer| answer.changed;
+    pause(PauseRequest) -> PauseResponse = pauses::pause, counting |answer| u64::from(answer.is_new);
+    resume(ResumeRequest) -> ResumeResponse = pauses::resume, counting |answer| u64::from(answer.pause.is_some());
     list_pauses(ListPausesRequest) -> ListPausesResponse = pauses::list_pauses;
-    drain_instance(DrainInstanceRequest) -> DrainInstanceResponse = drain::drain_instance;
-    start_action(StartActionRequest) -> StartActionResponse = actions::start_action;
+    drain_instance(DrainInstanceRequest) -> DrainInstanceResponse = drain::drain_instance, counting |answer| u64::from(answer.told);
+    start_action(StartActionRequest) -> StartActionResponse = actions::start_action, counting |answer| answer.count;
     list_actions(ListActionsRequest) -> ListActionsResponse = actions::list_actions;
     get_lineage(GetLineageRequest) -> GetLineageResponse = reads::get_lineage;
     explain_job(ExplainJobRequest) -> ExplainJobResponse = reads::explain_job;

@@ -73,6 +73,9 @@ impl From<Code> for RpcCode {
     fn from(code: Code) -> Self {
         match code {
             Code::InvalidArgument => Self::InvalidArgument,
+            Code::Unauthenticated => Self::Unauthenticated,
+            Code::PermissionDenied => Self::PermissionDenied,
+            Code::Unimplemented => Self::Unimplemented,
             Code::NotFound => Self::NotFound,
             Code::AlreadyExists => Self::AlreadyExists,
             Code::FailedPrecondition => Self::FailedPrecondition,

@@ -7,6 +7,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::open::OpenError;
 use super::{Mycelia, Slot, State, cannot, checked};
+use crate::access::Permitted;
 use crate::broker::CallError;
 use crate::error::Error;
 use crate::name::DEFAULT;
@@ -23,8 +24,8 @@ impl Mycelia {
     /// # Errors
     /// [`Error::MyceliumInUse`] if an elf serves it or it has unfinished jobs, unless `force`; [`Error::MyceliumFixed`]
     /// for `default`; and if it cannot be removed.
-    pub(crate) async fn delete(&self, name: &str, force: bool) -> Result<bool, Error> {
-        let name = checked(name)?;
+    pub(crate) async fn delete(&self, name: Permitted<'_>, force: bool) -> Result<bool, Error> {
+        let name = checked(name.name())?;
         if name == DEFAULT || !self.shared.home.can_make() {
             return Err(Error::MyceliumFixed);
         }

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use super::peers::{Peer, Peers};
+use crate::tls::{Socket, Tls};
 
-/// How many bytes a connection has to send before it counts as one that speaks HTTP/2: the preface, and the head of its
-/// first frame. Whether they are right is judged by who reads them.
+/// How many bytes a connection has to send, within TLS if that is spoken, before it counts as one that speaks HTTP/2: the
+/// preface, and the head of its first frame. Whether they are right is judged by who reads them.
 const GREETING_BYTES: usize = 24 + 9;
 /// How long nothing is taken in after the system could not give a connection: mostly it has no descriptors left, and would
 /// say so again at once.
@@ -25,10 +26,11 @@ pub(super) const SURPLUS: usize = 16;
 pub(super) fn connections(
     listener: TcpListener,
     peers: Arc<Peers>,
+    tls: Option<Tls>,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
     let state = (listener, Complaints::default());
     futures::stream::unfold(state, move |(listener, mut complaints)| {
-        let peers = Arc::clone(&peers);
+        let (peers, tls) = (Arc::clone(&peers), tls.clone());
         async move {
             loop {
                 peers.room(SURPLUS).await;
@@ -39,6 +41,7 @@ pub(super) fn connections(
                 };
                 // Small messages go out at once; where the option fails, they are only later.
                 let _slower = socket.set_nodelay(true);
+                let socket = Socket::new(socket, tls.as_ref().map(Tls::acceptor));
                 let connection = Connection { socket, peer, peers, unread: GREETING_BYTES };
                 return Some((Ok(connection), (listener, complaints)));
             }
@@ -87,7 +90,7 @@ impl Complaints {
 /// A connection, which fails for who serves it when it is cut.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    socket: TcpStream,
+    socket: Socket,
     peer: Arc<Peer>,
     peers: Arc<Peers>,
     /// How many bytes are missing of the first it has to say.
@@ -124,8 +127,17 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
+        if let Err(error) = ready!(Pin::new(&mut self.socket).poll_read(context, buffer)) {
+            // Of those that have begun to speak, the library tells.
+            if self.unread == GREETING_BYTES {
+                tracing::debug!(peer = %self.peer.address, %error, "a connection came to nothing");
+            }
+            return Poll::Ready(Err(error));
+        }
         if self.unread > 0 {
+            if self.unread == GREETING_BYTES {
+                self.peer.show(self.socket.certificate());
+            }
             self.unread = self.unread.saturating_sub(buffer.filled().len() - before);
             if self.unread == 0 {
                 self.peer.greet();

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::defect::{self, Defect};
+use crate::tls::{ClientCertificate, Tls};
 use budget::{Budget, Full, Taken};
 use listener::{SURPLUS, connections};
 use peers::{PeerId, Peers};
@@ -54,6 +55,11 @@ const CLOSED_WITHIN: Duration = Duration::from_millis(10);
 /// The far end of the connection that a request came on.
 pub(crate) fn address_of(request: &Extensions) -> Option<SocketAddr> {
     request.get::<Arc<Peer>>().map(|peer| peer.address)
+}
+
+/// The certificate that the far end of the connection has shown on which a request came.
+pub(crate) fn certificate_of(request: &Extensions) -> Option<&Arc<ClientCertificate>> {
+    request.get::<Arc<Peer>>().and_then(|peer| peer.certificate())
 }
 
 /// How many bytes of requests have come on the connection that a request came on, as they come.
@@ -187,12 +193,13 @@ impl Transport {
         self.streams_per_connection_max
     }
 
-    /// The connections that come to a listener.
+    /// The connections that come to a listener, which speaks TLS if it is given.
     pub(crate) fn connections(
         &self,
         listener: TcpListener,
+        tls: Option<Tls>,
     ) -> impl Stream<Item = std::io::Result<Connection>> + Send + use<> {
-        connections(listener, Arc::clone(&self.shared.peers))
+        connections(listener, Arc::clone(&self.shared.peers), tls)
     }
 
     /// Cuts connections that stand still for too long. When the broker stops, those that it need not wait for. Never ends.

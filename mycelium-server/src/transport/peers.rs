@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::budget::Budget;
+use crate::tls::ClientCertificate;
 
 /// How long a connection may take to say what it speaks.
 pub(super) const PREFACE_WITHIN: Duration = Duration::from_secs(10);
@@ -46,6 +47,8 @@ pub(super) enum Cut {
 pub(crate) struct Peer {
     pub(super) id: PeerId,
     pub(super) address: SocketAddr,
+    /// What it has shown, once it has begun to speak.
+    certificate: OnceLock<Option<Arc<ClientCertificate>>>,
     began: Instant,
     /// Whether it has begun to speak HTTP/2.
     greeted: AtomicBool,
@@ -73,6 +76,7 @@ impl Peer {
         Self {
             id,
             address,
+            certificate: OnceLock::new(),
             began: Instant::now(),
             greeted: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
@@ -93,6 +97,15 @@ impl Peer {
 
     fn since(&self, moment: &AtomicU64) -> Duration {
         Duration::from_millis(self.now().saturating_sub(moment.load(Ordering::Relaxed)))
+    }
+
+    /// It has begun to speak, and has shown this.
+    pub(super) fn show(&self, certificate: Option<Arc<ClientCertificate>>) {
+        let _shown_before = self.certificate.set(certificate);
+    }
+
+    pub(super) fn certificate(&self) -> Option<&Arc<ClientCertificate>> {
+        self.certificate.get()?.as_ref()
     }
 
     pub(super) fn greet(&self) {

@@ -15,6 +15,7 @@ use tonic::Streaming;
 
 use super::process::SeenProcess;
 use super::shared::Shared;
+use crate::access::Pass;
 use crate::broker::{Body, CallError, CheckpointSaid, Confirming, Handle, ReportsMessage, StreamId};
 use crate::compute::Tasks;
 use crate::defect::Defect;
@@ -33,6 +34,8 @@ const LEFT_WITHIN: Duration = Duration::from_secs(10);
 
 /// The task that reads.
 pub(super) struct Reader {
+    /// What the elf may do.
+    pub(super) pass: Arc<Pass>,
     pub(super) handle: Handle,
     pub(super) session: SessionId,
     /// For logs.
@@ -172,6 +175,9 @@ impl Reader {
                 }
             }
             Some(connect_request::Kind::SetWindow(window)) => match checked_window("set_window", &window) {
+                Ok(_) if !self.may_serve(&window.elf) => {
+                    return self.fault(about, &Error::NotPermitted).await;
+                }
                 Ok(checked) => {
                     (Command::SetWindow { session, elf: Arc::from(window.elf), window: checked }, Vec::new())
                 }
@@ -193,6 +199,11 @@ impl Reader {
             None => return Ok(()),
         };
         self.pass_on(command, bodies).await
+    }
+
+    /// Whether it may speak as this elf now: what it may do may have changed since its `Hello`.
+    fn may_serve(&self, elf: &str) -> bool {
+        self.pass.serves(self.pass.mycelium().unwrap_or_default(), [elf]).is_ok()
     }
 
     async fn pass_on(&self, command: Command, bodies: Vec<Body>) -> Result<(), Gone> {

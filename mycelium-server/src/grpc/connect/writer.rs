@@ -139,9 +139,12 @@ impl Writer {
         }
     }
 
-    /// Tells the elf that the broker stops, after which the stream is over.
+    /// Tells the elf that the broker stops, or sends it away, after which the stream is over.
     async fn go_away(&mut self) -> Result<(), Gone> {
-        let message = "the broker is stopping; reconnect, and go on with what runs".to_owned();
+        let message = match self.shared.given_up() {
+            Some(error) => format!("{error}; reconnect, and go on with what runs"),
+            None => "the broker is stopping; reconnect, and go on with what runs".to_owned(),
+        };
         self.send(connect_response::Kind::GoAway(v1::GoAway { message })).await?;
         Err(Gone)
     }
