@@ -9,8 +9,9 @@ use clap::{
 
 use crate::bench;
 use crate::commands::{
-    actions, cancel, delete, drain, elf, elves, eval, failure, failures, flows, graph, health, job, jobs,
-    lineage, logs, manual, moving, mycelia, pause, proto, retry, serve, start_now, store, watch, why,
+    actions, audit, cancel, delete, drain, elf, elves, eval, failure, failures, flows, graph, health, job,
+    jobs, lineage, logs, manual, moving, mycelia, pause, proto, retry, serve, start_now, store, tls, token,
+    watch, why,
 };
 use crate::output::Format;
 
@@ -56,7 +57,8 @@ pub(crate) struct ClientArgs {
 }
 
 /// Commands that do not talk to the broker that the options name: they start their own, or need none.
-const LOCAL_COMMANDS: [&str; 7] = ["serve", "health", "bench", "eval", "proto", "completions", "man"];
+const LOCAL_COMMANDS: [&str; 9] =
+    ["serve", "health", "bench", "eval", "proto", "token", "tls", "completions", "man"];
 
 impl Cli {
     /// Reads the command line and the environment, or ends the process with what is wrong with them.
@@ -142,6 +144,7 @@ pub(crate) enum Command {
     Pauses(pause::PausesArgs),
     Drain(drain::Args),
     Actions(actions::Args),
+    Audit(audit::Args),
     Watch(watch::Args),
     Store(store::Args),
     Export(moving::ExportArgs),
@@ -149,6 +152,8 @@ pub(crate) enum Command {
     Health(health::Args),
     Eval(eval::Args),
     Proto(proto::Args),
+    Token(token::Args),
+    Tls(tls::Args),
     Completions(manual::CompletionsArgs),
     Man(manual::ManArgs),
     Bench(bench::Args),

@@ -30,7 +30,11 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 fn is_misuse(error: &anyhow::Error) -> bool {
-    error.is::<Misuse>() || matches!(error.downcast_ref(), Some(ClientError::InvalidUrl { .. }))
+    error.is::<Misuse>()
+        || matches!(
+            error.downcast_ref(),
+            Some(ClientError::InvalidUrl { .. } | ClientError::InvalidCredentials { .. })
+        )
 }
 
 /// A failure on one line: what was attempted, and each cause that says something new.
@@ -58,6 +62,13 @@ fn sentence(error: &anyhow::Error) -> String {
 /// What went wrong between this program and the broker, and what to do about it.
 fn of_client(error: &ClientError) -> String {
     match error {
+        // What TLS met is ours to mend.
+        ClientError::Unreachable { url, source } if url.starts_with("https:") => {
+            format!("no broker answers at {url}: {source}")
+        }
+        ClientError::Unreachable { url, source } if source.to_string().contains("https://") => {
+            format!("{url}: {source}")
+        }
         ClientError::Unreachable { url, .. } => {
             format!("no broker answers at {url}; start one with: mycelium serve")
         }
@@ -85,6 +96,7 @@ fn hint(refusal: &str) -> Option<&'static str> {
         reason::ELF_NOT_FOUND => Some("see: mycelium elves"),
         reason::FAILURE_NOT_FOUND => Some("see: mycelium failures"),
         reason::JOB_NOT_RETRYABLE => Some("only jobs that have ended without a result can be retried"),
+        reason::NOT_PERMITTED => Some("what its token allows says the file of identities of the broker"),
         _ => None,
     }
 }

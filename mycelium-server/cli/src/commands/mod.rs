@@ -1,6 +1,7 @@
 //! The commands: one file each, with its arguments, its calls and its way of printing.
 
 pub(crate) mod actions;
+pub(crate) mod audit;
 pub(crate) mod cancel;
 mod client;
 pub(crate) mod delete;
@@ -27,6 +28,8 @@ mod scope;
 pub(crate) mod serve;
 pub(crate) mod start_now;
 pub(crate) mod store;
+pub(crate) mod tls;
+pub(crate) mod token;
 mod values;
 pub(crate) mod watch;
 pub(crate) mod why;
@@ -56,6 +59,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(&args, output),
         Command::Health(args) => health::run(args, output).await,
         Command::Proto(args) => proto::run(&args, output),
+        Command::Token(args) => token::run(&args, output),
+        Command::Tls(args) => tls::run(&args, output),
         Command::Completions(args) => manual::completions(&args, args::command(), output),
         Command::Man(args) => manual::man(&args, args::command(), output),
         Command::BenchElf(args) => bench::serve_elf(args).await,
@@ -84,6 +89,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pauses(args) => pause::pauses(args, &client::connect(&client).await?, output).await,
         Command::Drain(args) => drain::run(args, &client::connect(&client).await?, output).await,
         Command::Actions(args) => actions::run(args, &client::connect(&client).await?, output).await,
+        Command::Audit(args) => audit::run(args, &client::connect(&client).await?, output).await,
         Command::Watch(args) => watch::run(args, &client::connect(&client).await?, output).await,
     }
 }

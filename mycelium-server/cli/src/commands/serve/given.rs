@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use mycelium_server::{Config, Setting, SettingRange, SettingValue};
 
-use super::settings::{OWN, Own};
+use super::settings::{self, Own};
 
 /// The settings that were given, by name.
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ impl Given {
 
 /// The names of all settings.
 fn names() -> impl Iterator<Item = &'static str> {
-    OWN.iter().map(|own| own.name).chain(Config::SETTINGS.iter().map(|setting| setting.name))
+    settings::own().map(|own| own.name).chain(Config::SETTINGS.iter().map(|setting| setting.name))
 }
 
 /// The argument of a setting.
@@ -145,7 +145,7 @@ pub(super) fn range_of(setting: &Setting) -> String {
 
 impl clap::Args for Given {
     fn augment_args(command: Command) -> Command {
-        command.args(OWN.iter().map(of_program)).args(Config::SETTINGS.iter().map(of_broker))
+        command.args(settings::own().map(of_program)).args(Config::SETTINGS.iter().map(of_broker))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

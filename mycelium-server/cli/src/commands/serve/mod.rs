@@ -70,13 +70,17 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     // The port is taken first, so that a second broker leaves the folder alone; but nobody is answered before the
     // store is read.
-    let port = Port::take(handed, settings.listen)?;
+    let port = Port::take(handed, settings.secured.listen)?;
     // Whoever waits for the broker is answered from now on, and told that it has no store yet.
     let admin = match settings.admin_listen {
         Some(address) => Some(listen_for_admins(address).await?),
         None => None,
     };
     let mut broker = open(&settings).map_err(|error| with_help(error, &settings))?;
+    broker = broker.with_access(settings.secured.access.clone());
+    if let Some(tls) = &settings.secured.tls {
+        broker = broker.with_tls(tls.clone());
+    }
     let admin_address = admin.as_ref().map(Admin::address);
     if let Some(admin) = admin {
         broker = broker.with_admin(admin);

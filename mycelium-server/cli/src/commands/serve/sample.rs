@@ -3,7 +3,7 @@
 use mycelium_server::{Config, Setting};
 
 use super::given::range_of;
-use super::settings::{OWN, Own, as_toml};
+use super::settings::{self, Own, as_toml};
 
 /// How long a line of a comment may be, in characters.
 const LINE_MAX: usize = 100;
@@ -15,7 +15,7 @@ pub(super) fn text() -> String {
          # Variables, such as MYCELIUM_LEASE, win over this file, and flags, such as --lease, over both.\n\
          # Times are written like \"30s\", \"500ms\" or \"10m\".\n",
     );
-    for Own { name, default, help, choices, .. } in OWN {
+    for Own { name, default, help, choices, .. } in settings::own() {
         let choices = choices();
         let names: Vec<&str> = choices.iter().map(|choice| choice.get_name()).collect();
         let choices =

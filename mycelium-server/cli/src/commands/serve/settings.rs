@@ -13,6 +13,7 @@ use mycelium_server::{Config, ConfigProblem, Retention, SchedulerPlace, Setting,
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
+use self::secure::Secured;
 use super::given::Given;
 use crate::errors::Misuse;
 use crate::output::{self, Output};
@@ -74,7 +75,12 @@ const ANY: fn() -> Vec<PossibleValue> = Vec::new;
 pub(crate) const DATA_DIR: &str = "./mycelium-data";
 
 /// The settings of this program.
-pub(super) const OWN: &[Own] = &[
+pub(super) fn own() -> impl Iterator<Item = &'static Own> {
+    OWN.iter().chain(&secure::OWN)
+}
+
+/// Those that are not about security.
+const OWN: &[Own] = &[
     Own {
         name: "data_dir",
         unit: "DIR",
@@ -120,13 +126,6 @@ pub(super) const OWN: &[Own] = &[
         default: "",
         help: "How long finished flows are kept, by rules such as `nightly*:any=1d, done=7d, failed=30d`: [NAME:]ENDING=AGE, with \
                the endings done, failed, cancelled and any, of which the first that fits counts. What none fits is kept.",
-        choices: ANY,
-    },
-    Own {
-        name: "insecure",
-        unit: "BOOL",
-        default: "false",
-        help: "Listens on an address that other machines can reach, although whoever reaches it may do everything.",
         choices: ANY,
     },
     Own {
@@ -199,11 +198,10 @@ pub(super) enum LogFormat {
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) data_dir: PathBuf,
-    pub(super) listen: SocketAddr,
+    pub(super) secured: Secured,
     pub(super) admin_listen: Option<SocketAddr>,
     pub(super) store: StoreKind,
     pub(super) store_ca: Option<PathBuf>,
-    pub(super) insecure: bool,
     pub(super) log: String,
     pub(super) log_format: LogFormat,
     pub(super) config: Config,
@@ -224,7 +222,6 @@ impl Settings {
             given.add_file(file, &mut problems);
         }
         let mut reader = Reader { given: &given, problems };
-        let insecure = reader.own("insecure", boolean).unwrap_or(false);
         let place = if reader.given.is_argument("store") {
             store_address::Given::InArgument
         } else {
@@ -232,9 +229,7 @@ impl Settings {
         };
         let mut settings = Self {
             data_dir: reader.given.path("data_dir").unwrap_or_else(|| PathBuf::from(default_of("data_dir"))),
-            listen: reader
-                .own("listen", |text| read_listen(text, insecure))
-                .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+            secured: secure::read(&mut reader),
             admin_listen: reader.own("admin_listen", read_admin_listen).flatten(),
             store: reader.own("store", |text| StoreKind::read(text, place)).unwrap_or(StoreKind::Embedded),
             store_ca: reader.given.path("store_ca").filter(|file| !file.as_os_str().is_empty()),
@@ -243,11 +238,10 @@ impl Settings {
                 .own("log_format", |text| LogFormat::from_str(text, false).map_err(anyhow::Error::msg))
                 .unwrap_or(LogFormat::Pretty),
             config: reader.config(),
-            insecure,
         };
         settings.config.retention =
             reader.own("retention", |text| Ok(text.parse::<Retention>()?)).unwrap_or_default();
-        if let Some(admin) = settings.admin_listen.filter(|admin| overlap(*admin, settings.listen)) {
+        if let Some(admin) = settings.admin_listen.filter(|admin| overlap(*admin, settings.secured.listen)) {
             let place = reader.given.place("admin_listen");
             reader.problems.push(format!("{place}: {admin} is where clients and elves are listened for"));
         }
@@ -256,7 +250,7 @@ impl Settings {
         }
         if given.text("auto_create").is_none() {
             // Elsewhere a misspelt name should not become a mycelium.
-            settings.config.auto_create = settings.listen.ip().is_loopback();
+            settings.config.auto_create = settings.secured.listen.ip().is_loopback();
         }
         if reader.problems.is_empty() {
             Ok(settings)
@@ -278,19 +272,22 @@ impl Settings {
 
     fn entries(&self) -> Vec<(&'static str, Value)> {
         let name = |value: Option<PossibleValue>| json!(value.map(|value| value.get_name().to_owned()));
+        let given =
+            |own: &Own| (own.name, json!(self.secured.shown.get(own.name).map_or("", String::as_str)));
         let own = [
             ("data_dir", json!(self.data_dir.to_string_lossy())),
-            ("listen", json!(self.listen)),
+            ("listen", json!(self.secured.listen)),
             ("admin_listen", json!(self.admin_listen.map(|address| address.to_string()).unwrap_or_default())),
             ("store", json!(self.store.to_string())),
             ("store_ca", json!(self.store_ca.as_deref().unwrap_or(Path::new("")).to_string_lossy())),
             ("retention", json!(self.config.retention.to_string())),
-            ("insecure", json!(self.insecure)),
             ("log", json!(self.log)),
             ("log_format", name(self.log_format.to_possible_value())),
         ];
         let of_broker = |setting: &Setting| (setting.name, as_toml(setting.get(&self.config)));
-        own.into_iter().chain(Config::SETTINGS.iter().map(of_broker)).collect()
+        let secured = secure::OWN.iter().filter(|own| own.name != "insecure").map(given);
+        let insecure = [("insecure", json!(self.secured.insecure))];
+        own.into_iter().chain(secured).chain(insecure).chain(Config::SETTINGS.iter().map(of_broker)).collect()
     }
 }
 
@@ -305,7 +302,7 @@ pub(super) fn as_toml(value: SettingValue) -> Value {
 
 /// The default of a setting of this program.
 fn default_of(name: &str) -> &'static str {
-    OWN.iter().find(|own| own.name == name).map_or("", |own| own.default)
+    own().find(|own| own.name == name).map_or("", |own| own.default)
 }
 
 /// Reads values, and collects what is wrong with them.
@@ -413,17 +410,6 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || is_any(one) || is_any(other))
 }
 
-/// Reads the address, and sees to it that nobody is let in by accident.
-fn read_listen(text: &str, insecure: bool) -> anyhow::Result<SocketAddr> {
-    let address = read_address(text, "127.0.0.1:7420")?;
-    if address.ip().is_loopback() || insecure {
-        return Ok(address);
-    }
-    bail!(
-        "other machines can reach {address}, and whoever reaches it may do everything, since TLS and tokens \
-         are not there yet; use a loopback address such as 127.0.0.1:7420, or accept that with --insecure"
-    )
-}
-
+mod secure;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use elf_runtime::{Code, Error as ClientError, Mycelium};
+use elf_runtime::{Code, Error as ClientError, Line, Mycelium};
 use mycelium_proto::limits;
 use mycelium_proto::v1;
 use mycelium_proto::v1::backup_response::Kind;
@@ -13,7 +13,6 @@ use mycelium_server::store::embedded::{
     self, DEFAULT, FORMAT_VERSION, NewBlob, NewStore, OLDEST_FORMAT_VERSION,
 };
 use serde::Serialize;
-use tonic::transport::{Channel, Endpoint};
 
 use super::misuse;
 use crate::args::ClientArgs;
@@ -54,9 +53,8 @@ pub(super) async fn run(args: BackupArgs, client: &ClientArgs, output: Output) -
     embedded::check_absent(&args.folder).map_err(misuse)?;
     // Tells of a broker that does not answer, and of a URL that is none, as all commands do.
     let mycelium: Mycelium = client::connect(client).await?;
-    let endpoint = Endpoint::from_shared(mycelium.url().to_owned())?;
-    let mut calls = StoreServiceClient::new(endpoint.connect().await?)
-        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+    let mut calls =
+        StoreServiceClient::new(mycelium.line()).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
     let names = match &client.mycelium {
         Some(only) => vec![only.clone()],
         None => names(&mycelium).await?,
@@ -109,7 +107,7 @@ async fn names(mycelium: &Mycelium) -> anyhow::Result<Vec<String>> {
 }
 
 async fn backup_one(
-    calls: &mut StoreServiceClient<Channel>,
+    calls: &mut StoreServiceClient<Line>,
     name: &str,
     folder: &Path,
     new_name: &str,

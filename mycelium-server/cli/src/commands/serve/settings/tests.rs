@@ -18,7 +18,7 @@ fn without_flags_everything_is_as_the_library_has_it() {
     let settings = read(&[]).unwrap();
     let expected = Config { scheduler: SchedulerPlace::Runtime, ..Config::default() };
     assert_eq!(settings.config, expected);
-    assert_eq!(settings.listen, "127.0.0.1:7420".parse().unwrap());
+    assert_eq!(settings.secured.listen, "127.0.0.1:7420".parse().unwrap());
     assert_eq!(settings.data_dir, PathBuf::from("./mycelium-data"));
     assert_eq!(settings.store, StoreKind::Embedded);
 }
@@ -40,6 +40,8 @@ fn every_setting_has_a_flag() {
         "--queue-max=7",
         "--batch-max=8",
         "--blob-grace=9s",
+        "--reload-interval=17ms",
+        "--access-grace=18s",
         "--drain-grace=0s",
         "--connections-max=10",
         "--calls-per-connection-max=11",
@@ -70,6 +72,8 @@ fn every_setting_has_a_flag() {
         queue_max: 7,
         batch_max: 8,
         blob_grace: Duration::from_secs(9),
+        reload_interval: Duration::from_millis(17),
+        access_grace: Duration::from_secs(18),
         drain_grace: Duration::ZERO,
         connections_max: 10,
         calls_per_connection_max: 11,
@@ -101,7 +105,7 @@ fn read_file(text: &str, flags: &[&str]) -> Result<Settings, Misuse> {
 fn a_file_is_read_and_flags_win_over_it() {
     let text = "store = \"memory\"\ninsecure = true\nlisten = \"0.0.0.0:1\"\nlease = \"9s\"\nqueue_max = 7\nbatch_max = 8\n";
     let settings = read_file(text, &["--batch-max=9", "--store=embedded"]).unwrap();
-    assert_eq!((settings.store, settings.insecure), (StoreKind::Embedded, true));
+    assert_eq!((settings.store, settings.secured.insecure), (StoreKind::Embedded, true));
     let Config { lease, heartbeat_interval, queue_max, batch_max, .. } = settings.config;
     assert_eq!((lease, heartbeat_interval), (Duration::from_secs(9), Duration::from_secs(3)));
     assert_eq!((queue_max, batch_max), (7, 9));
@@ -188,11 +192,34 @@ fn sizes_without_measure_are_refused() {
 
 #[test]
 fn only_this_machine_is_let_in_unless_told_otherwise() {
-    assert!(read_listen("localhost:0", false).unwrap().ip().is_loopback());
-    assert!(read_listen("[::1]:7420", false).is_ok());
-    assert!(read_listen("192.0.2.1:7420", false).unwrap_err().to_string().contains("--insecure"));
-    assert!(read_listen("192.0.2.1:7420", true).is_ok());
-    assert!(read_listen("7420", false).unwrap_err().to_string().contains("such as 127.0.0.1:7420"));
+    assert!(read(&["--listen=localhost:0"]).unwrap().secured.listen.ip().is_loopback());
+    assert!(read(&["--listen=[::1]:7420"]).is_ok());
+    let refused = read(&["--listen=192.0.2.1:7420"]).unwrap_err().0;
+    for part in ["192.0.2.1:7420", "--tls-cert", "--tokens", "--insecure", "-e MYCELIUM_INSECURE=1"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    assert!(!refused.contains('\n'), "one line: {refused}");
+    assert!(read(&["--listen=192.0.2.1:7420", "--insecure"]).is_ok());
+    assert!(read(&["--listen=7420"]).unwrap_err().0.contains("such as 127.0.0.1:7420"));
+}
+
+#[test]
+fn half_of_what_belongs_together_is_refused() {
+    for (flags, problem) in [
+        (&["--tls-cert=a"][..], "--tls-cert needs its --tls-key"),
+        (&["--tls-key=a"], "--tls-key needs its --tls-cert"),
+        (&["--tls-client-ca=a"], "--tls-client-ca needs --tls-cert"),
+        (&["--tls-client-ca=a"], "--tls-client-ca needs --tokens"),
+        (&["--jwt-keys=a", "--jwt-audience=b"], "--jwt-keys needs --tokens"),
+        (&["--jwt-keys=a", "--tokens=b"], "--jwt-keys needs --jwt-audience"),
+        (&["--jwt-issuer=a"], "--jwt-issuer needs --jwt-keys"),
+        (&["--tokens=a", "--allowed-hosts=b"], "--allowed-hosts is for brokers without --tokens"),
+        (&["--tokens=/nonexistent/tokens"], "`/nonexistent/tokens` cannot be read"),
+        (&["--tls-cert=/nonexistent/a", "--tls-key=b"], "`/nonexistent/a` cannot be read"),
+    ] {
+        let told = read(flags).unwrap_err().0;
+        assert!(told.contains(problem), "{flags:?}: {told}");
+    }
 }
 
 #[test]
