@@ -2,6 +2,7 @@
 //! process that can be killed, a flow that must not notice what else happens, and examples run as people run them.
 
 mod bystander;
+mod certificates;
 mod diary;
 #[cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod disk;
@@ -16,6 +17,7 @@ pub mod programs;
 mod wall_clock;
 
 pub use bystander::Bystander;
+pub use certificates::{Authority, DAY, Pair, PairFiles};
 pub use diary::{Diary, Entry, Event};
 pub use elf::Tester;
 pub use flows::{counts, flow_id_bytes, jobs_of, read_number};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
-use elf_runtime::revision_of;
+use elf_runtime::{Line, revision_of};
 use futures::StreamExt as _;
 use mycelium_proto::limits::{BLOB_CHUNK_BYTES, MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
 use mycelium_proto::v1::blob_service_client::BlobServiceClient;
@@ -282,11 +282,35 @@ impl WireElf {
     /// # Errors
     /// If there is no broker; [`Status`] inside, if the broker refuses the elf.
     pub async fn connect(url: &str, hello: v1::Hello) -> anyhow::Result<Self> {
+        let (requests, requested) = Self::saying(hello).await?;
+        Self::welcomed(requests, open(url, requested).await??).await
+    }
+
+    /// The same by a connection of a client, which shows what the client shows.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_by(line: Line, hello: v1::Hello) -> anyhow::Result<Self> {
+        let (requests, requested) = Self::saying(hello).await?;
+        let mut client = ElfServiceClient::new(line);
+        let answer = must("an answer to the stream", client.connect(requested)).await??;
+        Self::welcomed(requests, answer.into_inner()).await
+    }
+
+    async fn saying(
+        hello: v1::Hello,
+    ) -> anyhow::Result<(mpsc::Sender<v1::ConnectRequest>, ReceiverStream<v1::ConnectRequest>)> {
         let (requests, receiver) = mpsc::channel(64);
         let kind = Some(connect_request::Kind::Hello(hello));
         let first = v1::ConnectRequest { sequence: 1, kind, ..v1::ConnectRequest::default() };
         requests.send(first).await?;
-        let mut responses = open(url, ReceiverStream::new(receiver)).await??;
+        Ok((requests, ReceiverStream::new(receiver)))
+    }
+
+    async fn welcomed(
+        requests: mpsc::Sender<v1::ConnectRequest>,
+        mut responses: Streaming<v1::ConnectResponse>,
+    ) -> anyhow::Result<Self> {
         let welcome = must("the welcome", responses.message()).await??.context("the stream ended")?;
         ensure!(welcome.sequence == 1, "the first message has the number {}", welcome.sequence);
         let Some(connect_response::Kind::Welcome(said)) = welcome.kind else {

@@ -31,6 +31,7 @@ use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
 use elf_runtime::{Mycelium, shutdown_signal};
 use mycelium_examples::mycelium_command;
+use mycelium_server::RunningBroker;
 
 use crate::processes::ElfProcesses;
 
@@ -45,6 +46,9 @@ struct Options {
     /// How many animals to measure. A report is made after every fifth.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(5..=100_000))]
     animals: u32,
+    /// The URL of a broker that runs already. Without it the example starts one.
+    #[arg(long, env = "MYCELIUM_URL")]
+    url: Option<String>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -70,7 +74,11 @@ enum Role {
 async fn main() -> ExitCode {
     let options = Options::parse();
     let (who, result) = match options.role {
-        None => ("animals".to_owned(), run_everything(options.animals).await),
+        // A variable that is set and empty is as good as none.
+        None => {
+            let url = options.url.filter(|url| !url.is_empty());
+            ("animals".to_owned(), run_everything(options.animals, url).await)
+        }
         Some(Role::Elf { name, url, file }) => {
             let result = elves::serve(&name, url, file).await;
             (format!("elf `{name}`"), result)
@@ -92,31 +100,44 @@ fn is_closed_output(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-async fn run_everything(animals: u32) -> Result<()> {
+async fn run_everything(animals: u32, url: Option<String>) -> Result<()> {
     let told_to_stop = shutdown_signal();
-    let broker = mycelium_examples::broker(Some(DATA_FOLDER)).await?;
+    let broker = match &url {
+        Some(_) => None,
+        None => Some(mycelium_examples::broker(Some(DATA_FOLDER)).await?),
+    };
+    let is_own = broker.is_some();
+    let url = url.or(broker.as_ref().map(RunningBroker::url)).unwrap_or_default();
+    let on = if is_own { format!(" on {DATA_FOLDER}") } else { String::new() };
     // Not `println!`, which panics if nobody reads it.
-    writeln!(io::stdout(), "broker at {} on {DATA_FOLDER}", broker.url())?;
-    let mut elves = ElfProcesses::start(&broker.url(), Path::new(MEASUREMENTS_FILE))?;
+    writeln!(io::stdout(), "broker at {url}{on}")?;
+    let mut elves = ElfProcesses::start(&url, Path::new(MEASUREMENTS_FILE))?;
 
     let is_submitted = Cell::new(false);
     let outcome = tokio::select! {
-        outcome = orchestrate(broker.url(), animals, &is_submitted) => outcome,
+        outcome = orchestrate(url, is_own, animals, &is_submitted) => outcome,
         error = elves.first_to_end() => Err(error),
-        () = told_to_stop => Err(interrupted(is_submitted.get())),
+        () = told_to_stop => Err(interrupted(is_submitted.get(), is_own)),
     };
 
     // Whatever happened, elves leave while the broker still takes their last words, and the broker leaves last.
     let elves_stopped = elves.stop().await;
-    let broker_stopped = broker.stop().await;
+    let broker_stopped = match broker {
+        Some(broker) => broker.stop().await,
+        None => Ok(()),
+    };
     outcome?;
     elves_stopped?;
     broker_stopped?;
     Ok(())
 }
 
-fn interrupted(is_submitted: bool) -> anyhow::Error {
-    if is_submitted {
+fn interrupted(is_submitted: bool, is_own: bool) -> anyhow::Error {
+    if is_submitted && !is_own {
+        anyhow!(
+            "told to stop: what was submitted stays with the broker, and continues whenever it has these elves again"
+        )
+    } else if is_submitted {
         anyhow!(
             "told to stop: what was submitted stays in {DATA_FOLDER}, and continues whenever a broker on that folder has \
              these elves again"
@@ -127,7 +148,7 @@ fn interrupted(is_submitted: bool) -> anyhow::Error {
 }
 
 /// This part needs nothing but the URL of the broker: it could be a program of its own, on another host.
-async fn orchestrate(url: String, animals: u32, is_submitted: &Cell<bool>) -> Result<()> {
+async fn orchestrate(url: String, is_own: bool, animals: u32, is_submitted: &Cell<bool>) -> Result<()> {
     let mycelium = Mycelium::connect(url).await?;
     let (flow_id, last_report) = orchestration::run(&mycelium, animals, is_submitted).await?;
     let mut out = io::stdout();
@@ -135,6 +156,16 @@ async fn orchestrate(url: String, animals: u32, is_submitted: &Cell<bool>) -> Re
     summary::tell(&mycelium, flow_id).await?;
 
     let (elf, command) = (elves::CREATOR, mycelium_command());
+    if !is_own {
+        writeln!(
+            out,
+            "\nThe measurements of all runs are in {MEASUREMENTS_FILE}. Look at their history with\n  \
+             {command} graph --flow {flow_id}\n  \
+             {command} jobs --flow {flow_id}\n  \
+             {command} elf \"{elf}\" --source"
+        )?;
+        return Ok(());
+    }
     writeln!(
         out,
         "\nThe measurements of all runs are in {MEASUREMENTS_FILE}, their history is in {DATA_FOLDER}. Look at it with\n  \

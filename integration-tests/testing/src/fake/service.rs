@@ -152,6 +152,7 @@ script! {
     get_failure(GetFailureRequest) -> GetFailureResponse;
     create_mycelium(CreateMyceliumRequest) -> CreateMyceliumResponse;
     list_mycelia(ListMyceliaRequest) -> ListMyceliaResponse;
+    list_audit(ListAuditRequest) -> ListAuditResponse;
     delete_mycelium(DeleteMyceliumRequest) -> DeleteMyceliumResponse;
     get_status(GetStatusRequest) -> GetStatusResponse;
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
