@@ -51,7 +51,7 @@ async fn a_broker_that_waits_for_its_store_lives_and_is_not_ready() -> anyhow::R
     let (double, admin) = (Double::start(PASSWORD).await?, free_address().await?);
     let (store, shown) = (double.url(), admin.to_string());
     let login = [("MYCELIUM_STORE_USER", ROOT), ("MYCELIUM_STORE_PASSWORD", PASSWORD)];
-    let flags = ["--store", &store, "--store-lease=3s", "--admin-listen", &shown];
+    let flags = ["--store", &store, "--store-lease=8s", "--admin-listen", &shown];
     let mut broker = BrokerProcess::start_with(&flags, &login).await?;
     let ready = get(admin, "/readyz").await?;
     ensure!(ready.0 == 200 && ready.1.starts_with("ready: owner of the store, at commit "), "{ready:?}");
