@@ -14,17 +14,17 @@ use mycelium_proto::v1::store_service_server::StoreServiceServer;
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
 use crate::access::Access;
 use crate::admin::{Admin, Readiness};
 use crate::audit::{self, Audit};
 use crate::blobs::Blobs;
-use crate::broker::{self, EndedReceiver, Progress, StartError, StoreState};
+use crate::broker::{self, EndedReceiver, Progress, StartError};
 use crate::config::{Config, InvalidConfig};
-use crate::defect;
-use crate::grpc::{self, BlobServer, Door, ElfServer, MyceliumServer, StoreServer, with_reason};
+use crate::grpc::{
+    self, BlobServer, Door, ElfServer, MyceliumServer, StoreServer, set_health, tell_health, with_reason,
+};
 use crate::home::{Home, open_blobs};
 use crate::metrics::Sources;
 use crate::mycelia::Mycelia;
@@ -206,10 +206,8 @@ impl Broker {
         Self { tls: Some(tls), ..self }
     }
 
-    /// With who may do what. Default: everybody who reaches it may do everything; but where it listens on a loopback
-    /// address, it is called by names of this machine only (`localhost`, 127.0.0.1, and those that
-    /// [`Access::with_allowed_hosts`] names), and never from a web page of another origin, so that no page reaches it through
-    /// the browser of somebody on this machine.
+    /// With who may do what. Default: everybody who reaches it everything; but on a loopback address it is called by names of
+    /// this machine only, and those of [`Access::with_allowed_hosts`], and never from a web page of another origin.
     #[must_use]
     pub fn with_access(self, access: Access) -> Self {
         Self { access, ..self }
@@ -254,16 +252,17 @@ impl Broker {
     }
 
     /// Serves on `listener` until `shutdown` completes, then stops: elves are told and keep what runs for the next
-    /// broker, calls under way are given [`Config::drain_grace`] to end, and the store is written out.
+    /// broker, calls under way are given [`Config::drain_grace`] to end, and the store is written out. It is at work from the
+    /// call on, and answers while the future is polled. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`Error::Serve`], [`Error::Stopped`] if the store failed for good.
-    pub async fn serve(
+    pub fn serve<S: Future<Output = ()> + Send>(
         self,
         listener: TcpListener,
-        shutdown: impl Future<Output = ()> + Send,
-    ) -> Result<(), Error> {
-        self.begin().serve(listener, shutdown).await
+        shutdown: S,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<S> {
+        self.begin().serve(listener, shutdown)
     }
 
     fn begin(self) -> Begun {
@@ -272,7 +271,14 @@ impl Broker {
         let progress = default.handle.store_state();
         let drain = CancellationToken::new();
         let (mycelia, ended) = Mycelia::start(home, &names, config.clone(), default, drain.clone());
-        Begun { config, tls, access, audit, limits, mycelia, progress, drain, ended, admin }
+        let transport = Transport::new(&config);
+        // Before anybody is told that the broker is there.
+        if let Some(admin) = &admin {
+            let alarm = config.store_size_alarm;
+            let sources = Sources::new(mycelia.clone(), limits.clone(), transport.clone(), alarm);
+            admin.serves(sources, Readiness::Serves(progress.clone()));
+        }
+        Begun { config, tls, access, audit, limits, transport, mycelia, progress, drain, ended, admin }
     }
 }
 
@@ -283,6 +289,7 @@ struct Begun {
     access: Access,
     audit: (Audit, audit::Waiting),
     limits: broker::Limits,
+    transport: Transport,
     mycelia: Mycelia,
     progress: watch::Receiver<Progress>,
     drain: CancellationToken,
@@ -297,7 +304,8 @@ impl Begun {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
-        let Self { config, tls, access, audit, limits, mycelia, progress, drain, mut ended, admin } = self;
+        let Self { config, tls, access, audit, limits, transport, .. } = self;
+        let Self { mycelia, progress, drain, mut ended, admin, .. } = self;
         let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
         let door = Door::new(access.clone(), audit.0.clone(), is_loopback, config.access_grace);
         let (audit, audit_waiting) = audit;
@@ -328,7 +336,6 @@ impl Begun {
         let elf_service = ElfServiceServer::new(ElfServer::new(mycelia.clone(), drain.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let transport = Transport::new(&config);
         let router = grpc::server(&transport, limits.counted())
             .layer(MapResponseLayer::new(with_reason))
             .layer(door)
@@ -345,10 +352,6 @@ impl Begun {
 
         let (health_tasks, tasks) = (TaskGroup::default(), TaskGroup::default());
         let _cut = (health_tasks.cut_on_drop(), tasks.cut_on_drop());
-        if let Some(admin) = &admin {
-            let sources = Sources::new(mycelia.clone(), limits, transport.clone(), config.store_size_alarm);
-            admin.serves(sources, Readiness::Serves(progress.clone()));
-        }
         health_tasks.spawn("the health service", tell_health(progress, health.clone()));
         tasks.spawn("the watch over connections", transport.clone().watch(drain.clone()));
         tasks.spawn("the sweep of mycelia", mycelia.clone().sweep());
@@ -389,34 +392,6 @@ impl Begun {
             },
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Tells the health service whether the store takes changes, until the owner of the core is gone. The process itself goes
-/// on serving what can be read.
-async fn tell_health(mut progress: watch::Receiver<Progress>, health: HealthReporter) {
-    let mut was_writable = true;
-    while progress.changed().await.is_ok() {
-        let is_writable = progress.borrow_and_update().store == StoreState::Writable;
-        if is_writable != was_writable {
-            // A defect is in the log already; the next change is told all the same.
-            let told = defect::catch_async("the health service", set_health(&health, is_writable)).await;
-            if told.is_ok() {
-                was_writable = is_writable;
-            }
-        }
-    }
-}
-
-async fn set_health(health: &HealthReporter, is_serving: bool) {
-    if is_serving {
-        health.set_serving::<MyceliumServiceServer<MyceliumServer>>().await;
-        health.set_serving::<ElfServiceServer<ElfServer>>().await;
-        health.set_serving::<BlobServiceServer<BlobServer>>().await;
-    } else {
-        health.set_not_serving::<MyceliumServiceServer<MyceliumServer>>().await;
-        health.set_not_serving::<ElfServiceServer<ElfServer>>().await;
-        health.set_not_serving::<BlobServiceServer<BlobServer>>().await;
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use arangodb_double::{Double, ROOT};
 use integration_tests::{BrokerProcess, ElfOptions, ElfProcess, Tester, must, programs, until, wire};
+use mycelium_proto::v1;
 use mycelium_server::store::MemoryStore;
 use mycelium_server::store::faulty::FaultyStore;
 use mycelium_server::{Admin, Broker, Config};
@@ -133,7 +134,10 @@ async fn a_store_that_takes_nothing_is_told() -> anyhow::Result<()> {
     for (problem, kind) in [("the store is full", "full"), ("the store is unavailable", "unavailable")] {
         let set = |is_so| if kind == "full" { store.set_full(is_so) } else { store.set_unavailable(is_so) };
         set(true);
-        ensure!(calls.submit_jobs(job()).await.is_err());
+        // What a submission has to read fails before anything is to be written.
+        let target = Some(v1::PauseTarget { kind: Some(v1::pause_target::Kind::Elf(kind.to_owned())) });
+        let pause = v1::PauseRequest { target, by: "a test".to_owned(), ..v1::PauseRequest::default() };
+        ensure!(calls.pause(pause).await.is_err());
         let told = until("it not to be ready", async || {
             let told = get(at, "/readyz").await?;
             Ok((told.0 == 503).then_some(told.1))

@@ -157,6 +157,11 @@ impl Pass {
         if elves.into_iter().all(may) { Ok(()) } else { Err(Error::NotPermitted) }
     }
 
+    /// Whether what the caller may do can change.
+    pub(crate) fn can_be_lost(&self) -> bool {
+        self.caller.access.asks()
+    }
+
     /// Waits until the caller may no longer have what the call gives it, as `may` says, and has not got it back within the
     /// grace.
     pub(crate) async fn lost(&self, grace: Duration, may: impl Fn(&Self) -> bool) -> Lost {

@@ -173,7 +173,9 @@ pub(crate) async fn connect(
         }
         Ok(())
     };
-    parts.spawn("the watch over who serves", watch, ());
+    if pass.can_be_lost() {
+        parts.spawn("the watch over who serves", watch, ());
+    }
     let reader = Reader {
         pass,
         handle,

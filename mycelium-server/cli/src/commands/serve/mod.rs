@@ -30,7 +30,6 @@ use anyhow::Context as _;
 use mycelium_server::store::MemoryStore;
 use mycelium_server::{Admin, Broker, Error, StartError};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use self::port::{Handed, Port};
@@ -87,9 +86,10 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     }
     let signals = Signals::listen().context("cannot wait for signals")?;
     let listener = port.listen()?;
-    announce(&settings, &listener, admin_address, output)?;
+    let address = listener.local_addr().context("cannot tell the address that is listened on")?;
     let (stop, stopped) = oneshot::channel();
     let mut serving = Box::pin(broker.serve(listener, async { stopped.await.unwrap_or(()) }));
+    announce(&settings, address, admin_address, output)?;
     tokio::select! {
         // Not dropped by a second signal: that takes its time.
         served = &mut serving => served?,
@@ -169,11 +169,10 @@ fn help_with_owner(folder: &Path) -> String {
 
 fn announce(
     settings: &Settings,
-    listener: &TcpListener,
+    address: SocketAddr,
     admin: Option<SocketAddr>,
     output: Output,
 ) -> anyhow::Result<()> {
-    let address = listener.local_addr().context("cannot tell the address that is listened on")?;
     let store = match &settings.store {
         StoreKind::Embedded => format!("embedded in {}", settings.data_dir.display()),
         StoreKind::Memory => "memory".to_owned(),
