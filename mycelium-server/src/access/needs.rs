@@ -138,7 +138,6 @@ const NEEDS: &[(&str, &str, Need)] = &[
     ("mycelium.v1.StoreService", "Backup", in_mycelium(ADMINS).streaming()),
     ("grpc.health.v1.Health", "Check", ANYBODY),
     ("grpc.health.v1.Health", "Watch", ANYBODY),
-    ("grpc.health.v1.Health", "List", ANYBODY),
     ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo", of_broker(KNOWN).streaming()),
     ("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo", of_broker(KNOWN).streaming()),
 ];
