@@ -50,7 +50,7 @@ impl RawPeer {
         call: &str,
         headers: &[(&str, &str)],
     ) -> anyhow::Result<(ResponseFuture, h2::SendStream<Bytes>)> {
-        let mut request = http::Request::post(format!("http://broker/mycelium.v1.{call}"))
+        let mut request = http::Request::post(format!("http://localhost/mycelium.v1.{call}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         for (name, value) in headers {
