@@ -245,8 +245,8 @@ async fn promtool(promtool: &Path, arguments: &[&str], input: &str) -> anyhow::R
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_names_metrics_names_those_that_are_served() -> anyhow::Result<()> {
+/// All that a broker serves that has run a flow and seen how large its store is.
+async fn scraped_after_a_flow() -> anyhow::Result<Scrape> {
     let broker = BrokerProcess::start(&["--admin-listen", "127.0.0.1:0"]).await?;
     let (admin, mycelium) = (admin_of(&broker)?, broker.client().await?);
     let elf = ElfProcess::start(&broker.url(), &ElfOptions::new("adder", 2, 3)).await?;
@@ -257,6 +257,14 @@ async fn what_names_metrics_names_those_that_are_served() -> anyhow::Result<()> 
         Ok(is_seen.then_some(found))
     })
     .await?;
+    elf.stop().await?;
+    broker.stop().await?;
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_metrics_names_those_that_are_served() -> anyhow::Result<()> {
+    let found = scraped_after_a_flow().await?;
     let mut served: BTreeSet<String> = found.samples.iter().map(|(name, ..)| name.clone()).collect();
     // What has not happened has no sample.
     served.extend(found.described()?.into_keys());
@@ -282,30 +290,16 @@ async fn what_names_metrics_names_those_that_are_served() -> anyhow::Result<()> 
 
     let Some(tool) = std::env::var_os("MYCELIUM_PROMTOOL").map(PathBuf::from) else {
         eprintln!("SKIPPED: what promtool says of metrics and alerts; name it in MYCELIUM_PROMTOOL");
-        elf.stop().await?;
-        return broker.stop().await;
+        return Ok(());
     };
     promtool(&tool, &["check", "metrics"], &found.text).await?;
     promtool(&tool, &["check", "rules", "alerts.yaml"], "").await?;
-    promtool(&tool, &["test", "rules", "alerts_test.yaml"], "").await?;
-    elf.stop().await?;
-    broker.stop().await
+    promtool(&tool, &["test", "rules", "alerts_test.yaml"], "").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documentation_has_every_metric_as_it_is_served() -> anyhow::Result<()> {
-    let broker = BrokerProcess::start(&["--admin-listen", "127.0.0.1:0"]).await?;
-    let (admin, mycelium) = (admin_of(&broker)?, broker.client().await?);
-    let elf = ElfProcess::start(&broker.url(), &ElfOptions::new("adder", 2, 3)).await?;
-    run_a_flow(&mycelium, &broker.url(), "adder").await?;
-    let found = until("the size of the store to be seen", async || {
-        let found = scrape(admin).await?;
-        let is_seen = found.value("mycelium_store_bytes", &[]) > 0.0;
-        Ok(is_seen.then_some(found))
-    })
-    .await?;
-    elf.stop().await?;
-    broker.stop().await?;
+    let found = scraped_after_a_flow().await?;
 
     let labels = found.labels();
     let rows = found.described()?.into_iter().map(|(name, (kind, help))| {
