@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 
 use super::peers::{Peer, Peers};
+use crate::seldom::Seldom;
 use crate::tls::{Socket, Tls};
 
 /// How many bytes a connection has to send, within TLS if that is spoken, before it counts as one that speaks HTTP/2: the
@@ -28,15 +29,20 @@ pub(super) fn connections(
     peers: Arc<Peers>,
     tls: Option<Tls>,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
-    let state = (listener, Complaints::default());
-    futures::stream::unfold(state, move |(listener, mut complaints)| {
+    let state = (listener, Seldom::default());
+    futures::stream::unfold(state, move |(listener, complaints)| {
         let (peers, tls) = (Arc::clone(&peers), tls.clone());
         async move {
             loop {
                 peers.room(SURPLUS).await;
-                let (socket, address) = accepted(|| listener.accept(), &mut complaints).await;
+                let (socket, address) = accepted(|| listener.accept(), &complaints).await;
                 let Some(peer) = peers.admit(address) else {
-                    complaints.say("there are as many connections as there may be; new ones are closed");
+                    complaints.say(|left_out| {
+                        tracing::warn!(
+                            left_out,
+                            "there are as many connections as there may be; new ones are closed"
+                        );
+                    });
                     continue;
                 };
                 // Small messages go out at once; where the option fails, they are only later.
@@ -50,17 +56,14 @@ pub(super) fn connections(
 }
 
 /// The next connection that the system gives. Where it gives none, it is asked again after a pause.
-async fn accepted<T, A: Future<Output = io::Result<T>>>(
-    accept: impl Fn() -> A,
-    complaints: &mut Complaints,
-) -> T {
+async fn accepted<T, A: Future<Output = io::Result<T>>>(accept: impl Fn() -> A, complaints: &Seldom) -> T {
     loop {
         match accept().await {
             Ok(accepted) => return accepted,
             // Gone before it was taken in.
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                complaints.say(&format!("no connection can be taken in: {error}"));
+                complaints.say(|left_out| tracing::warn!(%error, left_out, "no connection can be taken in"));
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -70,21 +73,6 @@ async fn accepted<T, A: Future<Output = io::Result<T>>>(
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// What is logged once in a while, however often it happens.
-#[derive(Default)]
-struct Complaints {
-    last: Option<tokio::time::Instant>,
-}
-
-impl Complaints {
-    fn say(&mut self, what: &str) {
-        if self.last.is_none_or(|last| last.elapsed() >= Duration::from_secs(10)) {
-            self.last = Some(tokio::time::Instant::now());
-            tracing::warn!("{what}");
-        }
-    }
 }
 
 /// A connection, which fails for who serves it when it is cut.
@@ -190,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn the_system_is_asked_again_after_a_pause_only() {
         let asked = AtomicU32::new(0);
-        let (began, mut complaints) = (Instant::now(), Complaints::default());
+        let (began, complaints) = (Instant::now(), Seldom::default());
         let accept = || {
             std::future::ready(match asked.fetch_add(1, Ordering::Relaxed) {
                 0 | 1 => Err(io::ErrorKind::ConnectionAborted.into()),
@@ -198,7 +186,7 @@ mod tests {
                 n => Ok(n),
             })
         };
-        let accepted = tokio::time::timeout(Duration::from_secs(60), accepted(accept, &mut complaints)).await;
+        let accepted = tokio::time::timeout(Duration::from_secs(60), accepted(accept, &complaints)).await;
         assert_eq!(accepted.unwrap(), 7);
         assert!(began.elapsed() >= 5 * PAUSE, "five failures took {:?}", began.elapsed());
     }
