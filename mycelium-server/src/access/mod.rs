@@ -311,3 +311,52 @@ impl Access {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &[u8] = b"Bearer test";
+    /// Of `test`.
+    const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    /// Who somebody with the token is.
+    fn name(access: &Access) -> Result<String, Stranger> {
+        access.judge(Some(HEADER), None).map(|caller| caller.name().as_ref().to_owned())
+    }
+
+    #[test]
+    fn a_file_that_is_right_holds_and_one_that_is_not_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tokens.toml");
+        let entry =
+            |name: &str| format!("[[token]]\nname = \"{name}\"\nsha256 = \"{DIGEST}\"\nroles = [\"read\"]\n");
+        std::fs::write(&file, "[[token]]\nname = 7\n").unwrap();
+        assert!(Access::from_files(AccessFiles::new(&file)).is_err(), "at the start it is refused");
+
+        std::fs::write(&file, entry("one")).unwrap();
+        let access = Access::from_files(AccessFiles::new(&file)).unwrap();
+        assert_eq!(name(&access).as_deref(), Ok("one"));
+        for wrong in [&entry("two")[..40], "[[token]]\nname = 7\n", "\u{0}"] {
+            std::fs::write(&file, wrong).unwrap();
+            access.look();
+            assert_eq!(name(&access).as_deref(), Ok("one"), "{wrong:?}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        access.look();
+        assert_eq!(name(&access).as_deref(), Ok("one"), "it is gone");
+        std::fs::write(&file, entry("two")).unwrap();
+        access.look();
+        assert_eq!(name(&access).as_deref(), Ok("two"));
+        std::fs::write(&file, "").unwrap();
+        access.look();
+        assert!(matches!(name(&access), Err(Stranger::Refused(_))), "nobody is known");
+    }
+
+    #[test]
+    fn what_is_shown_is_not_in_what_is_logged() {
+        let access = Access::unrestricted();
+        let shown = format!("{access:?} {:?}", Credential::Token(Digest([0xab; 32])));
+        assert!(!shown.contains("171") && !shown.contains("ab, ab"), "{shown}");
+    }
+}
