@@ -342,6 +342,8 @@ async fn without_descriptors_the_broker_takes_in_nobody_and_does_not_spin() -> a
     client.get_status(v1::GetStatusRequest::default()).await?;
     limit_descriptors(pid, std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())?;
     let mut refused = TcpStream::connect(broker.address()).await?;
+    // The preface and an empty frame of settings: the broker waits for who speaks first.
+    refused.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
     let before = processor_time(pid)?;
     // Nobody says that it waits, so there is nothing to wait for but time.
     tokio::time::sleep(Duration::from_secs(2)).await;
