@@ -355,9 +355,10 @@ impl Begun {
         health_tasks.spawn("the health service", tell_health(progress, health.clone()));
         tasks.spawn("the watch over connections", transport.clone().watch(drain.clone()));
         tasks.spawn("the sweep of mycelia", mycelia.clone().sweep());
-        tasks.spawn("the watch over identities", access.watch(config.reload_interval));
+        tasks.spawn("the watch over identities", access.clone().watch(config.reload_interval));
         if let Some(tls) = tls {
-            tasks.spawn("the watch over certificates", tls.watch(config.reload_interval));
+            let judge_again = move || access.judge_again();
+            tasks.spawn("the watch over certificates", tls.watch(config.reload_interval, judge_again));
         }
 
         let result = tokio::select! {

@@ -44,12 +44,14 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileProblem> {
 pub(crate) struct Watched {
     files: Vec<PathBuf>,
     seen: Option<[u8; 32]>,
+    /// What was last told to be wrong with them.
+    told: Option<String>,
 }
 
 impl Watched {
     /// Nothing of them has been seen yet.
     pub(crate) fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self { files: files.into_iter().collect(), seen: None }
+        Self { files: files.into_iter().collect(), seen: None, told: None }
     }
 
     /// Whether they are as they were when this was last asked.
@@ -66,6 +68,21 @@ impl Watched {
         }
         let now: [u8; 32] = digest.finalize().into();
         self.seen.replace(now) != Some(now)
+    }
+
+    /// What they are now holds from now on.
+    pub(crate) fn taken(&mut self) {
+        self.told = None;
+    }
+
+    /// What they are now cannot be used. Time may mend that, as where a certificate is not valid yet, so that they are looked
+    /// at again. Says whether that is news.
+    pub(crate) fn refused(&mut self, problem: &FileProblem) -> bool {
+        self.seen = None;
+        let told = Some(problem.to_string());
+        let is_news = self.told != told;
+        self.told = told;
+        is_news
     }
 }
 
@@ -90,6 +107,21 @@ mod tests {
         std::fs::remove_file(&one).unwrap();
         assert!(watched.has_changed(), "one went");
         assert!(!watched.has_changed());
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_looked_at_again_and_told_of_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "a").unwrap();
+        let mut watched = Watched::new([file]);
+        let [early, other] = ["not valid yet", "no PEM"].map(FileProblem::one);
+        let looks = [&early, &early, &other].map(|problem| (watched.has_changed(), watched.refused(problem)));
+        assert_eq!(looks, [(true, true), (true, false), (true, true)]);
+        assert!(watched.has_changed());
+        watched.taken();
+        assert!(!watched.has_changed(), "they are taken as they are");
+        assert!(watched.refused(&other), "it is wrong again");
     }
 
     #[test]

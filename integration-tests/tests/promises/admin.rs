@@ -244,7 +244,7 @@ async fn health_fails_in_time_and_says_why() -> anyhow::Result<()> {
     // The port of clients and elves speaks something else.
     let broker = BrokerProcess::start(&[]).await?;
     let port = broker.address().to_string();
-    health(&["--admin", &port], &[]).await?.expect_error(1, &["does not answer as it should"])?;
+    health(&["--admin", &port], &[]).await?.expect_error(1, &["it speaks gRPC"])?;
     let misused = health(&["--url", "http://127.0.0.1:1"], &[]).await?;
     ensure!(misused.code == Some(2) && misused.stderr.contains("is named with --admin"), "{misused:?}");
     ensure!(!broker.log()?.contains("admin"), "there is no admin listener unless it is asked for");

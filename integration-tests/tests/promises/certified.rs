@@ -204,6 +204,21 @@ async fn certificates_of_clients_say_who_they_are() -> anyhow::Result<()> {
     ensure!(reason_of(nobody).as_deref() == Some(reason::CREDENTIALS_MISSING));
     let nobody = status(client(Some(&unknown))?).await.err().context("it is let in")?;
     ensure!(reason_of(nobody).as_deref() == Some(reason::CREDENTIALS_REFUSED));
+    // An authority that is taken no more: nor are those who came while it was.
+    let is_in = client(Some(&own))?;
+    ensure!(status(is_in.clone()).await.is_ok());
+    others.write(dir.path(), "clients")?;
+    let refused = integration_tests::until("its certificate to be refused", || async {
+        Ok(status(is_in.clone()).await.err())
+    })
+    .await?;
+    ensure!(refused.reason() == Some(reason::CREDENTIALS_REFUSED), "{refused:?}");
+    ensure!(status(client(Some(&foreign))?).await.is_ok(), "that of the new one");
+    clients.write(dir.path(), "clients")?;
+    integration_tests::until("the authority to be taken again", || async {
+        Ok(status(is_in.clone()).await.ok().map(drop))
+    })
+    .await?;
     for (files, what) in [(&foreign, "another authority"), (&expired, "expired")] {
         let refused = status(client(Some(files))?).await.err().context(what)?;
         ensure!(matches!(refused, Error::Unreachable { .. }), "{what}: {refused:?}");

@@ -83,16 +83,27 @@ async fn tls_where_none_is_spoken_and_nonsense_disturb_nobody() -> anyhow::Resul
     let told = why(connect(&plain.url().replace("http", "https"), Some(&ca)).await)?;
     ensure!(told.contains("use http://"), "{told}");
     connect(&plain.url(), None).await?;
-    plain.stop().await?;
 
     let broker = serve(&authority.pair(&NAMES)?.write(dir.path(), "server")?).await?;
     let mycelium = connect(&broker.url(), Some(&ca)).await?;
-    // A browser, or a probe, that speaks HTTP/1.1 in clear.
-    let mut stranger = TcpStream::connect(broker.address()).await?;
-    stranger.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
-    let mut told = String::new();
-    must("an answer", stranger.read_to_string(&mut told)).await??;
-    ensure!(told.starts_with("HTTP/1.1 400") && told.contains("use https://"), "{told}");
+    // A browser, or a probe, that speaks HTTP/1.1: in clear, and over TLS.
+    for (what, url, status, text) in [
+        ("in clear where TLS is spoken", broker.url().replace("https", "http"), 400, "use https://"),
+        ("over TLS", broker.url(), 505, "it speaks gRPC"),
+        ("in clear", plain.url(), 505, "it speaks gRPC"),
+    ] {
+        let trusted = reqwest::Certificate::from_pem(&std::fs::read(&ca)?)?;
+        let browser = reqwest::Client::builder().http1_only().add_root_certificate(trusted).build()?;
+        // Its first three letters are not those of HTTP/2, and its first is.
+        let answer = must("an answer", browser.post(format!("{url}/")).body("a").send()).await??;
+        ensure!(
+            answer.version() == reqwest::Version::HTTP_11 && answer.status() == status,
+            "{what}: {answer:?}"
+        );
+        let told = answer.text().await?;
+        ensure!(told.contains(text), "{what}: {told}");
+    }
+    plain.stop().await?;
     // Nonsense that begins as TLS does, and one who says nothing.
     let mut nonsense = TcpStream::connect(broker.address()).await?;
     nonsense.write_all(&[0x16, 3, 1, 0, 5, 9, 9, 9, 9, 9]).await?;
@@ -179,4 +190,20 @@ async fn certificates_are_read_again_and_nothing_is_lost() -> anyhow::Result<()>
     ensure!(log.matches("serving").count() == 1 && !log.contains("connecting again"), "{log}");
     elf.stop().await?;
     broker.stop().await
+}
+
+/// A certificate may be there before its time, or before the clock of its broker has come to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_valid_yet_is_taken_when_it_is() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (old, new) = (Authority::new()?, Authority::new()?);
+    let files = old.pair(&NAMES)?.write(dir.path(), "server")?;
+    let broker = serve(&files).await?;
+    let [old_ca, new_ca] = [old.write(dir.path(), "old")?, new.write(dir.path(), "new")?];
+    let now = SystemTime::now();
+    new.pair_valid(&NAMES, now + Duration::from_secs(2), now + DAY)?.write(dir.path(), "server")?;
+    ensure!(connect(&broker.url(), Some(&old_ca)).await.is_ok(), "until then the old one is shown");
+    until("the new one", || async { Ok(connect(&broker.url(), Some(&new_ca)).await.ok().map(drop)) }).await?;
+    broker.stop().await?;
+    Ok(())
 }

@@ -62,18 +62,23 @@ impl Keys {
         if keys.keys.is_empty() {
             return Err(problem("has no keys"));
         }
-        for key in &keys.keys {
+        let mut usable = Vec::new();
+        for key in keys.keys {
             let id = key.common.key_id.as_deref().unwrap_or("without an id");
-            let family = DecodingKey::from_jwk(key).map(|key| key.family());
-            match family {
-                Ok(AlgorithmFamily::Rsa | AlgorithmFamily::Ec | AlgorithmFamily::Ed) => {}
+            match DecodingKey::from_jwk(&key).map(|key| key.family()) {
+                Ok(AlgorithmFamily::Rsa | AlgorithmFamily::Ec | AlgorithmFamily::Ed) => usable.push(key),
                 // Whoever can read it could sign as well.
                 Ok(AlgorithmFamily::Hmac) => {
                     return Err(problem(&format!("has a key that is no public key: {id}")));
                 }
-                Err(error) => return Err(problem(&format!("has a key that cannot be used: {id}: {error}"))),
+                // Those who issue tokens publish keys for other uses beside.
+                Err(error) => tracing::info!(file, key = id, %error, "a key is left out that cannot be used"),
             }
         }
+        if usable.is_empty() {
+            return Err(problem("has no key that can be used"));
+        }
+        let keys = JwkSet { keys: usable };
         Ok(Self { keys, audience: audience.to_vec(), issuer: issuer.map(str::to_owned) })
     }
 
@@ -98,7 +103,8 @@ impl Keys {
 
     fn verify_with(&self, jwk: &Jwk, algorithm: Algorithm, token: &str) -> Result<Claims, String> {
         let key = DecodingKey::from_jwk(jwk).map_err(|error| error.to_string())?;
-        if !key.family().algorithms().contains(&algorithm) {
+        let is_for = jwk.common.key_algorithm.is_none_or(|of_key| of_key == algorithm.into());
+        if !is_for || !key.family().algorithms().contains(&algorithm) {
             return Err("it is signed in a way that its key is not for".to_owned());
         }
         let mut validation = Validation::new(algorithm);

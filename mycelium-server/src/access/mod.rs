@@ -205,20 +205,28 @@ impl Access {
         }
     }
 
+    /// Whoever waits for what callers may do is to look again: by what certificates are judged has changed.
+    pub(crate) fn judge_again(&self) {
+        self.inner.current.send_modify(|_| {});
+    }
+
     /// Takes what the files say now, if they have changed and are right.
     fn look(&self) {
         let Some(files) = &self.inner.files else { return };
-        if !self.inner.watched.lock().unwrap_or_else(PoisonError::into_inner).has_changed() {
+        let mut watched = self.inner.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watched.has_changed() {
             return;
         }
         match Current::read(files) {
             Ok(current) => {
+                watched.taken();
                 self.inner.current.send_replace(Arc::new(current));
                 tracing::info!("read the file of identities again; what it says holds from now on");
             }
-            Err(problem) => {
+            Err(problem) if watched.refused(&problem) => {
                 tracing::error!(%problem, "the file of identities has changed and is not taken; what it said before still holds");
             }
+            Err(_told) => {}
         }
     }
 
@@ -299,6 +307,8 @@ impl Access {
         match credential {
             Credential::Nothing => Known::default(),
             Credential::Token(digest) => current.table.of_token(digest, now),
+            // Its authority may be taken no more.
+            Credential::Certificate(certificate) if !certificate.is_trusted() => Known::default(),
             Credential::Certificate(certificate) => {
                 until(current.table.of_certificate(&certificate.names, now), certificate.expires)
             }

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
@@ -24,8 +25,9 @@ use crate::watched::{self, FileProblem, Watched};
 
 pub(crate) use self::socket::Socket;
 
-/// What is spoken over TLS: gRPC, and HTTP for browsers.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+const HTTP_1_1: &[u8] = b"http/1.1";
+/// What is spoken over TLS: gRPC, and to who speaks HTTP/1.1 alone, as much as to say so.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", HTTP_1_1];
 
 /// Where certificates are read from: PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +61,17 @@ pub struct Tls {
 
 struct Inner {
     files: TlsFiles,
-    current: watch::Sender<Arc<ServerConfig>>,
+    current: watch::Sender<Arc<Current>>,
     watched: Mutex<Watched>,
+}
+
+/// What the files say now.
+struct Current {
+    /// Rises with each that is taken.
+    number: u64,
+    config: Arc<ServerConfig>,
+    /// Whose certificates are taken. None: nobody's.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 /// It shows nothing of keys.
@@ -80,61 +91,77 @@ impl Tls {
         // Seen before they are read: a change in between is found by the first look.
         let mut watched = Watched::new(files.all());
         watched.has_changed();
-        let config = config(&files)?;
-        let inner =
-            Inner { files, current: watch::Sender::new(Arc::new(config)), watched: Mutex::new(watched) };
+        let current = Arc::new(Current::read(&files, 0)?);
+        let inner = Inner { files, current: watch::Sender::new(current), watched: Mutex::new(watched) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What connections are taken with that come now.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.inner.current.borrow()))
+        TlsAcceptor::from(Arc::clone(&self.inner.current.borrow().config))
     }
 
-    /// Reads the files again if they have changed, again and again. Never ends.
-    pub(crate) async fn watch(self, every: Duration) {
+    /// Reads the files again if they have changed, again and again, and calls `taken` when they are taken. Never ends.
+    pub(crate) async fn watch(self, every: Duration, taken: impl Fn()) {
         loop {
             tokio::time::sleep(every).await;
             let tls = self.clone();
             // A defect is in the log, and the next look comes when it is due.
-            let _looked = tokio::task::spawn_blocking(move || {
-                let _logged = defect::catch("a look at certificates", || tls.look());
-            })
-            .await;
+            let look = move || defect::catch("a look at certificates", || tls.look());
+            if let Ok(Ok(true)) = tokio::task::spawn_blocking(look).await {
+                taken();
+            }
         }
     }
 
-    /// Takes what is in the files now, if they have changed and can be used. Connections that are there already keep what
-    /// they began with.
-    fn look(&self) {
-        if !self.inner.watched.lock().unwrap_or_else(PoisonError::into_inner).has_changed() {
-            return;
+    /// Takes what is in the files now, if they have changed and can be used. Connections that are there already keep the
+    /// certificate they began with. Says whether it was taken.
+    fn look(&self) -> bool {
+        let mut watched = self.inner.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watched.has_changed() {
+            return false;
         }
-        match config(&self.inner.files) {
-            Ok(config) => {
-                self.inner.current.send_replace(Arc::new(config));
+        let number = self.inner.current.borrow().number + 1;
+        match Current::read(&self.inner.files, number) {
+            Ok(current) => {
+                watched.taken();
+                self.inner.current.send_replace(Arc::new(current));
                 tracing::info!("read the certificates again; new connections get them");
+                true
             }
             // The other file of a pair may be on its way.
             Err(problem) => {
-                tracing::warn!(%problem, "the certificates have changed and are not taken; the last ones stay");
+                if watched.refused(&problem) {
+                    tracing::warn!(%problem, "the certificates have changed and are not taken; the last ones stay");
+                }
+                false
             }
         }
     }
 }
 
 /// The client's certificate, which its authority was found to have signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClientCertificate {
     /// Its subject alternative names.
     pub(crate) names: Vec<String>,
     pub(crate) expires: SystemTime,
+    /// With those between it and its authority, and by what they are judged.
+    chain: Vec<CertificateDer<'static>>,
+    tls: Tls,
+    /// What it was judged by when it was last asked, and how.
+    judged: Mutex<Option<(u64, bool)>>,
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate").field("names", &self.names).finish_non_exhaustive()
+    }
 }
 
 impl ClientCertificate {
     /// `None` if it cannot be read.
-    fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let certificate = Certificate::from_der(certificate).ok()?.tbs_certificate;
+    fn read(shown: &[CertificateDer<'_>], tls: &Tls) -> Option<Self> {
+        let certificate = Certificate::from_der(shown.first()?).ok()?.tbs_certificate;
         let names = certificate.get::<SubjectAltName>().ok()?.map(|(_, names)| names.0).unwrap_or_default();
         let names = names.iter().filter_map(|name| match name {
             GeneralName::DnsName(name) => Some(name.to_string()),
@@ -143,7 +170,27 @@ impl ClientCertificate {
             GeneralName::IpAddress(bytes) => address(bytes.as_bytes()),
             _ => None,
         });
-        Some(Self { names: names.collect(), expires: certificate.validity.not_after.to_system_time() })
+        Some(Self {
+            names: names.collect(),
+            expires: certificate.validity.not_after.to_system_time(),
+            chain: shown.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+            tls: tls.clone(),
+            judged: Mutex::new(None),
+        })
+    }
+
+    /// Whether its authority is one of those that are taken now.
+    pub(crate) fn is_trusted(&self) -> bool {
+        let current = Arc::clone(&self.tls.inner.current.borrow());
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        match *judged {
+            Some((number, is_trusted)) if number == current.number => is_trusted,
+            _ => {
+                let is_trusted = current.trusts(&self.chain);
+                *judged = Some((current.number, is_trusted));
+                is_trusted
+            }
+        }
     }
 }
 
@@ -152,39 +199,53 @@ fn address(bytes: &[u8]) -> Option<String> {
     four.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| std::net::IpAddr::from(bytes).to_string())).ok()
 }
 
-fn config(files: &TlsFiles) -> Result<ServerConfig, FileProblem> {
-    let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
-    let problem = |path: &Path, problem: String| FileProblem::one(format!("`{}` {problem}", path.display()));
-    let chain = certificates(&files.certificate)?;
-    check_validity(&chain[0]).map_err(|why| problem(&files.certificate, why))?;
-    let key = PrivateKeyDer::from_pem_slice(&watched::read(&files.key)?)
-        .map_err(|error| problem(&files.key, format!("has no private key (PEM): {error}")))?;
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| FileProblem::one(format!("TLS cannot be set up: {error}")))?;
-    let builder = match &files.client_authorities {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for authority in certificates(path)? {
-                roots.add(authority).map_err(|error| {
-                    problem(path, format!("has a certificate that can be no authority: {error}"))
-                })?;
+impl Current {
+    fn read(files: &TlsFiles, number: u64) -> Result<Self, FileProblem> {
+        let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
+        let problem =
+            |path: &Path, problem: String| FileProblem::one(format!("`{}` {problem}", path.display()));
+        let chain = certificates(&files.certificate)?;
+        check_validity(&chain[0]).map_err(|why| problem(&files.certificate, why))?;
+        let key = PrivateKeyDer::from_pem_slice(&watched::read(&files.key)?)
+            .map_err(|error| problem(&files.key, format!("has no private key (PEM): {error}")))?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| FileProblem::one(format!("TLS cannot be set up: {error}")))?;
+        let clients = match &files.client_authorities {
+            None => None,
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for authority in certificates(path)? {
+                    roots.add(authority).map_err(|error| {
+                        problem(path, format!("has a certificate that can be no authority: {error}"))
+                    })?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    // Whether one is needed is asked for each call, and may be answered by a token.
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|error| problem(path, format!("cannot be used: {error}")))?;
+                Some(verifier)
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                // Whether one is needed is asked for each call, and may be answered by a token.
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| problem(path, format!("cannot be used: {error}")))?;
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| {
-        let files = format!("`{}` and `{}`", files.certificate.display(), files.key.display());
-        FileProblem::one(format!("{files} do not go together: {error}"))
-    })?;
-    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-    Ok(config)
+        };
+        let builder = match &clients {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| {
+            let files = format!("`{}` and `{}`", files.certificate.display(), files.key.display());
+            FileProblem::one(format!("{files} do not go together: {error}"))
+        })?;
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        Ok(Self { number, config: Arc::new(config), clients })
+    }
+
+    fn trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let (Some(clients), Some((shown, between))) = (&self.clients, chain.split_first()) else {
+            return false;
+        };
+        clients.verify_client_cert(shown, between, UnixTime::now()).is_ok()
+    }
 }
 
 /// All certificates of a file, of which there is one at least.

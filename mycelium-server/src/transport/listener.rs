@@ -48,7 +48,7 @@ pub(super) fn connections(
                 // Small messages go out at once; where the option fails, they are only later.
                 let _slower = socket.set_nodelay(true);
                 let socket = Socket::new(socket, tls.as_ref().map(Tls::acceptor));
-                let connection = Connection { socket, peer, peers, unread: GREETING_BYTES };
+                let connection = Connection { socket, tls, peer, peers, unread: GREETING_BYTES };
                 return Some((Ok(connection), (listener, complaints)));
             }
         }
@@ -79,6 +79,8 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: Socket,
+    /// By what it was taken in, and its certificate is judged.
+    tls: Option<Tls>,
     peer: Arc<Peer>,
     peers: Arc<Peers>,
     /// How many bytes are missing of the first it has to say.
@@ -124,7 +126,7 @@ impl AsyncRead for Connection {
         }
         if self.unread > 0 {
             if self.unread == GREETING_BYTES {
-                self.peer.show(self.socket.certificate());
+                self.peer.show(self.tls.as_ref().and_then(|tls| self.socket.certificate(tls)));
             }
             self.unread = self.unread.saturating_sub(buffer.filled().len() - before);
             if self.unread == 0 {
