@@ -67,6 +67,7 @@ impl Scheduler {
         let hello = Hello {
             knows_recall: false,
             knows_drain: false,
+            needs_secret: false,
             request: RequestId(0),
             instance: InstanceId::new([1; 16]),
             build: Build::UNKNOWN,

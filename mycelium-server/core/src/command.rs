@@ -399,6 +399,9 @@ pub struct Hello {
     pub knows_recall: bool,
     /// Whether it knows what it is to do when it is told to drain.
     pub knows_drain: bool,
+    /// Its instance has to show the secret of the session that it resumes: one without a secret is not resumed, whatever the
+    /// configuration says. Of those who say who they are, each is to have its own sessions.
+    pub needs_secret: bool,
 }
 
 /// What an instance offers for one elf.

@@ -81,11 +81,12 @@ impl Serving<'_> {
             tells_starts,
             knows_recall,
             knows_drain,
+            needs_secret,
         } = hello;
         #[cfg(feature = "planted-bugs")]
         let knows_recall = knows_recall || self.graph.config.leaves_out(PlantedBug::RecallNotAsked);
         self.outbox.require_commit();
-        let required = self.graph.config.secrets_required;
+        let required = self.graph.config.secrets_required || needs_secret;
         let resumed = resume.and_then(|id| self.sessions.to_resume(id, instance, secret, required));
         let (session, keep) = match resumed {
             Some(session) => {
@@ -95,7 +96,7 @@ impl Serving<'_> {
                 // What was assembled for the stream before goes back, and must not reach this one.
                 let id = self.sessions[session].id;
                 effects.sends.retain(|sent| !matches!(sent, Send::Ready { session, .. } if *session == id));
-                (session, self.reconcile_held(now, session, &held))
+                (session, self.reconcile_held(now, session, &held, &elves))
             }
             None => (self.open_session(now, instance, secret_new, effects), Vec::new()),
         };
@@ -133,16 +134,27 @@ impl Serving<'_> {
         session
     }
 
-    /// An instance has come back and named what it holds: the rest has been lost on the way. Returns what it is to go
-    /// on with.
-    fn reconcile_held(&mut self, now: Clocks, session: SessionIdx, named: &[Token]) -> Vec<Token> {
+    /// An instance has come back and named what it holds: the rest has been lost on the way. Of elves that it does not offer
+    /// any more it holds nothing: it may not be allowed to speak for them. Returns what it is to go on with.
+    fn reconcile_held(
+        &mut self,
+        now: Clocks,
+        session: SessionIdx,
+        named: &[Token],
+        offers: &[ElfOffer],
+    ) -> Vec<Token> {
         let named: BTreeSet<Token> = named.iter().copied().collect();
+        let names = self.graph.jobs.names();
+        let offered: BTreeSet<ElfIdx> =
+            offers.iter().filter_map(|offer| names.find_elf(&offer.elf)).collect();
         let entry = &self.sessions[session];
         // What it does not go on with it drops without a report, cancelled attempts included.
         let gone: Vec<AssignNumber> = entry
             .held
             .iter()
-            .filter(|(_, held)| held.job.is_none() || !named.contains(&held.token))
+            .filter(|(_, held)| {
+                held.job.is_none() || !named.contains(&held.token) || !offered.contains(&held.elf)
+            })
             .map(|(&assign, _)| assign)
             .collect();
         self.sessions.set_received(session, entry.last_assign);

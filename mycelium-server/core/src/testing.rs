@@ -196,6 +196,7 @@ impl TestEnv {
         Command::Hello(Hello {
             knows_recall: false,
             knows_drain: false,
+            needs_secret: false,
             request,
             instance: instance(number),
             build: Build::UNKNOWN,

@@ -193,6 +193,8 @@ pub struct ElfCounts<'a> {
     pub name: &'a str,
     /// How many of its jobs are READY.
     pub ready: u64,
+    /// How many of those are not to begin before a moment that is to come.
+    pub delayed: u64,
     /// How many are ASSIGNED.
     pub assigned: u64,
     /// How many are RUNNING.

@@ -471,6 +471,7 @@ impl Pair {
         Command::Hello(Hello {
             knows_recall: false,
             knows_drain: false,
+            needs_secret: false,
             request: self.request(),
             instance: InstanceId::new(instance),
             build: Build::UNKNOWN,

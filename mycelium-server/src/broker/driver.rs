@@ -212,7 +212,7 @@ impl Driver {
         self.counting.look(&self.core);
         let gathered = self.apply_waiting(now, &mut effects);
         let done = self.store_batch(&mut effects, gathered).await?;
-        self.counting.count(now.steady, &effects, &done.built.batch, &self.core);
+        self.counting.count(now, &effects, &done.built.batch, &self.core);
         self.release(effects, done);
         Ok(())
     }

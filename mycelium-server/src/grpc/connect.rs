@@ -66,15 +66,19 @@ pub(crate) async fn connect(
         return Err(Error::violation("the stream must begin with `Hello`").into());
     };
     let permitted = pass.to(&hello.mycelium)?;
-    pass.serves(&hello.mycelium, hello.elves.iter().map(|elf| elf.name.as_str()))?;
+    pass.covers(&hello.mycelium, hello.elves.iter().map(|elf| elf.name.as_str()))?;
     pass.counts(hello.elves.len() as u64);
     let handle = mycelia.enter(permitted).await.map_err(|error| error.within("hello"))?;
     let permit = handle.admit_stream().map_err(Error::from)?;
-    let protocol = protocol(&hello, handle.config().protocol_min)?;
+    let asks = pass.can_be_lost();
+    // A session of the first version is taken over by whoever knows its number.
+    let oldest = if asks { PROTOCOL_WITH_SECRETS } else { 0 };
+    let protocol = protocol(&hello, handle.config().protocol_min.max(oldest))?;
     complete_revisions(&mut hello);
     let mut declared = declared(&hello, handle.clock().now().wall)?;
     let secret = if protocol >= PROTOCOL_WITH_SECRETS { secret()? } else { Bytes::new() };
     declared.hello.secret_new = secret_digest(&secret);
+    declared.hello.needs_secret = asks;
     let signatures = signatures(&handle, &hello.elves).await?;
     let declared_signatures = signatures.clone();
     let seen = SeenProcess::of(&hello);
@@ -173,7 +177,7 @@ pub(crate) async fn connect(
         }
         Ok(())
     };
-    if pass.can_be_lost() {
+    if asks {
         parts.spawn("the watch over who serves", watch, ());
     }
     let reader = Reader {
@@ -230,7 +234,7 @@ struct Served {
 
 impl Served {
     fn is_allowed_by(&self, pass: &Pass) -> bool {
-        pass.serves(&self.mycelium, self.elves.iter().map(String::as_str)).is_ok()
+        pass.covers(&self.mycelium, self.elves.iter().map(String::as_str)).is_ok()
     }
 }
 

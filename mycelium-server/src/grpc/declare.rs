@@ -145,6 +145,7 @@ pub(crate) fn declared(hello: &v1::Hello, now: Timestamp) -> Result<Declared, Er
             tells_starts: hello.tells_starts,
             knows_recall: hello.knows_recall,
             knows_drain: hello.knows_drain,
+            needs_secret: false,
         },
         elf_revisions: Vec::with_capacity(hello.elves.len()),
         elves: Vec::new(),

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::time::Duration;
 
 use super::Core;
+
 use crate::command::Hello;
 use crate::ids::{Clocks, EvaluationNumber, FlowId, JobId, Revision, SessionId, Timestamp, Token};
 use crate::image::{ActionRecord, Counters, DeletionRecord, PastAttempt, PauseRecord, Tries};
@@ -38,8 +40,14 @@ impl Core {
 
     /// The session that a `Hello` would resume if it were applied now.
     pub fn resumes(&self, hello: &Hello) -> Option<SessionId> {
-        let (secret, required) = (hello.secret, self.config.secrets_required);
+        let (secret, required) = (hello.secret, self.config.secrets_required || hello.needs_secret);
         hello.resume.filter(|&id| self.sessions.to_resume(id, hello.instance, secret, required).is_some())
+    }
+
+    /// How much longer an unfinished job is not to begin. None if that is not so.
+    pub fn delayed_for(&self, now: Clocks, job: JobId) -> Option<Duration> {
+        let not_before = self.jobs.tries(self.jobs.find(&job)?).not_before?;
+        Some(not_before.since(now.wall))
     }
 
     /// The sessions whose lease the next [`finish_batch`](Self::finish_batch) at `now` ends, unless it is renewed before.
@@ -380,11 +388,15 @@ impl Core {
 
     /// All elves that have unfinished jobs or processes, in no order.
     pub fn elves(&self) -> impl Iterator<Item = ElfCounts<'_>> {
-        self.jobs.names().elves().map(|(index, elf)| {
+        let names = self.jobs.names();
+        names.elves().map(move |(index, elf)| {
             let Elf { name, ready, assigned, running, .. } = elf;
+            let queues = elf.tasks.values().flat_map(|task| names.task(*task).queues.values());
+            let queued: u64 = queues.map(|queue| names.queue(*queue).ready.len() as u64).sum();
             let mut counts = ElfCounts {
                 name,
                 ready: *ready,
+                delayed: ready.saturating_sub(queued),
                 assigned: *assigned,
                 running: *running,
                 ..Default::default()

@@ -186,6 +186,7 @@ fn hello(
 ) -> Effects {
     let hello = Hello {
         knows_drain: false,
+        needs_secret: false,
         knows_recall: false,
         request: RequestId(900),
         instance: instance(1),
@@ -289,6 +290,31 @@ fn a_session_without_a_secret_is_resumed_as_before_unless_secrets_are_required()
             assert_eq!(resumed.records.sessions_ended, [S1], "nobody could resume it");
         }
     }
+}
+
+#[test]
+fn who_says_who_it_is_resumes_no_session_without_a_secret() {
+    let mut env = TestEnv::new();
+    hello(&mut env, None, None, None, vec![]);
+    let mut command = env.hello_command(1, Some(1), vec![offer(1, 1)], vec![]);
+    if let Command::Hello(hello) = &mut command {
+        (hello.secret, hello.needs_secret) = (secret(8), true);
+        assert_eq!(env.core.resumes(hello), None);
+    }
+    assert!(!welcome(&env.batch([command])).1);
+}
+
+#[test]
+fn an_instance_that_offers_an_elf_no_more_holds_nothing_of_it() {
+    let mut env = TestEnv::new();
+    env.submit(vec![job(1, &[])]);
+    env.hello(1, None, vec![offer(1, 1)], vec![]);
+    let other = ElfOffer { elf: "other".into(), ..offer(1, 1) };
+    let resumed = env.hello(1, Some(1), vec![other], vec![token(1, 1)]);
+    assert_eq!(reply(&resumed), Some(&Ok(Reply::Welcome { session: S1, resumed: true, keep: vec![] })));
+    assert_eq!(env.status(1), Some(Status::Ready), "it goes back into the queue");
+    env.outcome(1, token(1, 1), OutcomeResult::Outputs(Attachment(1)));
+    assert_eq!((env.status(1), env.core.status().outcomes_stale), (Some(Status::Ready), 1));
 }
 
 #[test]

@@ -52,6 +52,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
     let hello = Hello {
         knows_recall: false,
         knows_drain: false,
+        needs_secret: false,
         request: Default::default(),
         instance: InstanceId::new([7; 16]),
         build: Build::UNKNOWN,

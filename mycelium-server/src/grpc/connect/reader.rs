@@ -203,7 +203,7 @@ impl Reader {
 
     /// Whether it may speak as this elf now: what it may do may have changed since its `Hello`.
     fn may_serve(&self, elf: &str) -> bool {
-        self.pass.serves(self.pass.mycelium().unwrap_or_default(), [elf]).is_ok()
+        self.pass.covers(self.pass.mycelium().unwrap_or_default(), [elf]).is_ok()
     }
 
     async fn pass_on(&self, command: Command, bodies: Vec<Body>) -> Result<(), Gone> {

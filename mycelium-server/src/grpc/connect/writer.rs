@@ -49,8 +49,9 @@ impl Writer {
         while sent.is_ok() {
             sent = tokio::select! {
                 biased;
-                () = closing.cancelled() => Err(Gone),
+                // Its reader closes then as well, and the elf is to be told all the same.
                 () = self.drain.cancelled() => self.go_away().await,
+                () = closing.cancelled() => Err(Gone),
                 message = self.inbox.recv() => match message {
                     Some(message) => self.pass_on(message).await,
                     // The owner of the core has let go of the stream.

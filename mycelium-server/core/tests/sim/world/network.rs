@@ -137,6 +137,7 @@ impl World {
         let hello = Hello {
             knows_recall: false,
             knows_drain: false,
+            needs_secret: false,
             request,
             instance,
             build: Build::UNKNOWN,

@@ -392,6 +392,7 @@ impl World {
             let hello = Hello {
                 knows_recall: knows_recall(entry.process),
                 knows_drain: knows_drain(entry.process),
+                needs_secret: false,
                 request,
                 instance,
                 build,
