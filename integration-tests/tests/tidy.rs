@@ -14,11 +14,6 @@ const LONG_FILES: &[(&str, usize, &str)] = &[
     ("elf-runtime/tests/blobs.rs", 540, "one promise a test"),
     ("elf-runtime/tests/client_calls.rs", 740, "one promise a test"),
     ("elf-runtime/tests/worker_protocol.rs", 725, "one promise a test"),
-    (
-        "integration-tests/testing/src/wire.rs",
-        560,
-        "one client: a method for each thing that tests say to a broker",
-    ),
     ("integration-tests/tests/promises/answer_sizes.rs", 580, "one promise a test"),
     ("integration-tests/tests/promises/store_folders.rs", 525, "one promise a test"),
     ("mycelium-server/core/tests/model.rs", 575, "one model: an operation a method"),

@@ -15,23 +15,23 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 /// The file of identities of a test, and the broker that reads it.
-struct Doors {
-    folder: TempDir,
-    broker: RunningBroker,
+pub(super) struct Doors {
+    pub(super) folder: TempDir,
+    pub(super) broker: RunningBroker,
 }
 
-fn token(name: &str, more: &str) -> String {
+pub(super) fn token(name: &str, more: &str) -> String {
     let digest: String = Sha256::digest(secret(name)).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("[[token]]\nname = \"{name}\"\nsha256 = \"{digest}\"\n{more}\n")
 }
 
 /// The secret of the token of that name.
-fn secret(name: &str) -> String {
+pub(super) fn secret(name: &str) -> String {
     format!("myc_secret-of-{name}")
 }
 
 impl Doors {
-    async fn open(identities: &str) -> anyhow::Result<Self> {
+    pub(super) async fn open(identities: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("tokens.toml");
         std::fs::write(&file, identities)?;
@@ -46,12 +46,12 @@ impl Doors {
         Ok(Self { broker: broker.with_access(access).bind("127.0.0.1:0").await?, folder })
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("tokens.toml")
     }
 
     /// A client that has the token of that name, and does not repeat what is refused.
-    fn client(&self, name: &str) -> anyhow::Result<Mycelium> {
+    pub(super) fn client(&self, name: &str) -> anyhow::Result<Mycelium> {
         let builder = Mycelium::builder(self.broker.url()).patience(Duration::ZERO).token(secret(name));
         Ok(builder.connect_lazy()?)
     }
@@ -62,7 +62,7 @@ impl Doors {
 }
 
 /// How a call was refused, if it was.
-fn refusal<T>(answer: Result<T, Error>) -> anyhow::Result<Result<(), (Code, String)>> {
+pub(super) fn refusal<T>(answer: Result<T, Error>) -> anyhow::Result<Result<(), (Code, String)>> {
     match answer {
         Ok(_) => Ok(Ok(())),
         Err(Error::Refused { code, reason, message, .. }) => {
@@ -73,7 +73,7 @@ fn refusal<T>(answer: Result<T, Error>) -> anyhow::Result<Result<(), (Code, Stri
     }
 }
 
-fn denied() -> Result<(), (Code, String)> {
+pub(super) fn denied() -> Result<(), (Code, String)> {
     Err((Code::PermissionDenied, reason::NOT_PERMITTED.to_owned()))
 }
 
@@ -211,7 +211,7 @@ async fn tokens_are_for_their_mycelia_and_elves() -> anyhow::Result<()> {
     let identities = [
         token("here", "roles = [\"submit\", \"read\"]\nmycelia = [\"default\"]"),
         token("there", "roles = [\"submit\", \"read\", \"serve\"]\nmycelia = [\"team-*\"]"),
-        token("one", "roles = [\"serve\"]\nelves = [\"one\", \"two-*\"]"),
+        token("one", "roles = [\"serve\", \"submit\"]\nelves = [\"one\", \"two-*\"]"),
     ];
     let doors = Doors::open(&identities.concat()).await?;
     ensure!(doors.status("here").await? == Ok(()));
@@ -231,6 +231,17 @@ async fn tokens_are_for_their_mycelia_and_elves() -> anyhow::Result<()> {
             worker.stop().await?;
         }
     }
+    // Nor does it submit to others.
+    for (elves, is_allowed) in [
+        (&["one", "two-b"][..], true),
+        (&["three"], false),
+        (&["one", "three"], false),
+        (&["one", ""], false),
+    ] {
+        let jobs = elves.iter().map(|elf| wire::job(elf, &[], Vec::new())).collect();
+        let submitted = refusal(doors.client("one")?.submit_jobs(wire::submission(jobs)).await)?;
+        ensure!(submitted == if is_allowed { Ok(()) } else { denied() }, "{elves:?}: {submitted:?}");
+    }
     // One that it may not serve is not let in by one that it may.
     let both = doors.client("one")?.serve().elf("one", Tester::default()).elf("three", Tester::default());
     ensure!(Worker::start(both).await.is_err());
@@ -238,7 +249,7 @@ async fn tokens_are_for_their_mycelia_and_elves() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     // As `mycelium token new` does: nobody reads half of it.
     let new = path.with_extension("new");
     std::fs::write(&new, text)?;

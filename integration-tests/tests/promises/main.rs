@@ -77,6 +77,7 @@ mod store_mycelia;
 mod stream_ends;
 mod timeouts;
 mod traces;
+mod trespassers;
 mod unnumbered_elves;
 mod unread_watches;
 mod unused_elves;

@@ -112,8 +112,8 @@ impl Grants {
         self.0.iter().any(|grant| grant.has(roles) && grant.covers_mycelium(mycelium))
     }
 
-    /// Whether it may speak as this elf there.
-    pub(super) fn may_serve(&self, roles: &[Role], mycelium: &str, elf: &str) -> bool {
+    /// Whether one of these roles is there for this elf of this mycelium.
+    pub(super) fn has_for(&self, roles: &[Role], mycelium: &str, elf: &str) -> bool {
         self.0.iter().any(|grant| {
             grant.has(roles)
                 && grant.covers_mycelium(mycelium)
@@ -159,9 +159,9 @@ mod tests {
         let grants = Grants(vec![grant(Role::Serve, "a", "x*"), grant(Role::Read, "b", "*")]);
         assert!(grants.has(&[Role::Read, Role::Admin]) && !grants.has(&[Role::Admin]));
         assert!(grants.has_in(&[Role::Read], "b") && !grants.has_in(&[Role::Read], "a"));
-        assert!(grants.may_serve(&[Role::Serve], "a", "xy"));
-        assert!(!grants.may_serve(&[Role::Serve], "a", "y"), "another elf");
-        assert!(!grants.may_serve(&[Role::Serve], "b", "xy"), "another mycelium");
+        assert!(grants.has_for(&[Role::Serve], "a", "xy"));
+        assert!(!grants.has_for(&[Role::Serve], "a", "y"), "another elf");
+        assert!(!grants.has_for(&[Role::Serve], "b", "xy"), "another mycelium");
         assert!(!Grants::default().has(Role::ALL));
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Need {
     pub(crate) streams: bool,
     /// Whether that stream sees to its end itself, and says goodbye before.
     pub(crate) ends_itself: bool,
+    /// Whether its request is a stream that may take long, and it is refused when its caller may no longer make it.
+    pub(crate) uploads: bool,
 }
 
 const fn in_mycelium(roles: &'static [Role]) -> Need {
@@ -41,6 +43,7 @@ const fn in_mycelium(roles: &'static [Role]) -> Need {
         changes: false,
         streams: false,
         ends_itself: false,
+        uploads: false,
     }
 }
 
@@ -57,6 +60,10 @@ impl Need {
         Self { ends_itself: true, ..self }
     }
 
+    const fn uploading(self) -> Self {
+        Self { uploads: true, ..self }
+    }
+
     const fn streaming(self) -> Self {
         Self { streams: true, ..self }
     }
@@ -64,6 +71,12 @@ impl Need {
     /// Whether nobody is asked who they are.
     pub(crate) fn is_open(self) -> bool {
         self.who == Who::Anybody
+    }
+
+    /// Whether it is for those who look after jobs and mycelia.
+    pub(super) fn is_steering(self) -> bool {
+        !self.roles().iter().any(|role| matches!(role, Role::Submit | Role::Serve))
+            || self.roles().contains(&Role::Operate)
     }
 
     /// The roles of which one is needed. None where nobody is asked for any.
@@ -131,7 +144,7 @@ const NEEDS: &[(&str, &str, Need)] = &[
     (MYCELIUM, "GetRevision", in_mycelium(READERS)),
     (MYCELIUM, "ListFailures", in_mycelium(READERS)),
     (MYCELIUM, "GetFailure", in_mycelium(READERS)),
-    (BLOB, "WriteBlob", in_mycelium(&[Submit, Serve, Admin])),
+    (BLOB, "WriteBlob", in_mycelium(&[Submit, Serve, Admin]).changing().uploading()),
     (BLOB, "FindMissingBlobs", in_mycelium(&[Submit, Serve, Admin])),
     // Whoever knows the digest has seen it named, or has the value.
     (BLOB, "ReadBlob", in_mycelium(KNOWN).streaming()),
@@ -198,6 +211,8 @@ mod tests {
             assert!(!need.streams || call.is_server_streaming(), "{path}");
             let is_open = need.who == Who::Anybody;
             assert!(need.streams || is_open || !call.is_server_streaming(), "{path} streams");
+            let is_upload = call.is_client_streaming() && !call.is_server_streaming();
+            assert_eq!(need.uploads, is_upload, "{path}");
             named.insert((service, call.name().to_owned()));
         }
         let table: BTreeSet<_> =

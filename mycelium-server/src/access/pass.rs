@@ -1,6 +1,6 @@
 //! What one caller may do, and one call of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -8,12 +8,15 @@ use tokio::time::Instant;
 
 use super::needs::{About, Need};
 use super::table::Known;
-use super::{Access, Credential};
+use super::{Access, Credential, Role};
 use crate::error::Error;
 use crate::name::DEFAULT;
 
 /// The longest that is slept at once until something expires: the clock may be set meanwhile.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
+
+/// How much is shown of the name of a mycelium, which may be none.
+const NAME_CHARS_SHOWN: usize = 128;
 
 /// Somebody who was let in.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub(crate) struct Pass {
     mycelium: OnceLock<String>,
     /// How many jobs, flows or whatever it is about.
     count: AtomicU64,
+    /// Whether it asks what would be done, and no more.
+    only_asks: AtomicBool,
 }
 
 /// What the caller of a stream had, and has no more.
@@ -86,7 +91,8 @@ impl Pass {
 
     /// Of a call that needs this, by somebody who was let in.
     pub(crate) fn new(caller: Caller, call: &'static str, need: Need) -> Self {
-        Self { caller, call, need, mycelium: OnceLock::new(), count: AtomicU64::new(0) }
+        let (count, only_asks) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { caller, call, need, mycelium: OnceLock::new(), count, only_asks }
     }
 
     /// # Errors
@@ -122,6 +128,22 @@ impl Pass {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Notes whether it asks what would be done, and changes nothing.
+    pub(crate) fn asks_only(&self, only_asks: bool) {
+        self.only_asks.store(only_asks, Ordering::Relaxed);
+    }
+
+    pub(crate) fn only_asks(&self) -> bool {
+        self.only_asks.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is a call of those who look after jobs and mycelia, made by one of them.
+    pub(crate) fn is_steering(&self) -> bool {
+        let is_of_them =
+            || !self.caller.access.asks() || self.caller.known().grants.has(&[Role::Operate, Role::Admin]);
+        self.need.is_steering() && is_of_them()
+    }
+
     fn may_enter(&self, name: &str) -> bool {
         !self.caller.access.asks() || self.caller.known().grants.has_in(self.need.roles(), or_default(name))
     }
@@ -132,7 +154,9 @@ impl Pass {
     /// If the caller may not make this call there, whether there is such a mycelium or not.
     pub(crate) fn to<'a>(&self, name: &'a str) -> Result<Permitted<'a>, Error> {
         debug_assert_eq!(self.need.about, About::Mycelium, "{} is said to be about the broker", self.call);
-        let _the_first = self.mycelium.set(or_default(name).chars().take(256).collect());
+        let shown = or_default(name).chars().take(NAME_CHARS_SHOWN);
+        let shown = shown.map(|char| if char.is_control() { '?' } else { char });
+        let _the_first = self.mycelium.set(shown.collect());
         if self.may_enter(name) { Ok(Permitted(name)) } else { Err(Error::NotPermitted) }
     }
 
@@ -142,8 +166,8 @@ impl Pass {
     }
 
     /// # Errors
-    /// If the caller may not speak as one of these elves there.
-    pub(crate) fn serves<'e>(
+    /// If the caller may not make this call about one of these elves there: speak as it, or submit jobs to it.
+    pub(crate) fn covers<'e>(
         &self,
         mycelium: &str,
         elves: impl IntoIterator<Item = &'e str>,
@@ -153,7 +177,7 @@ impl Pass {
         }
         let Known { grants, .. } = self.caller.known();
         let roles = self.need.roles();
-        let may = |elf| grants.may_serve(roles, or_default(mycelium), elf);
+        let may = |elf| grants.has_for(roles, or_default(mycelium), elf);
         if elves.into_iter().all(may) { Ok(()) } else { Err(Error::NotPermitted) }
     }
 

@@ -6,7 +6,7 @@
 //! sha256 = "9f86d081884c7d65..."  # of the secret, as 64 hexadecimal digits
 //! roles = ["submit"]              # of submit, serve, read, operate, admin
 //! mycelia = ["default", "team-*"] # all of them, unless it is given
-//! elves = ["*"]                   # as which elves it may serve; all, unless it is given
+//! elves = ["*"]                   # as which elves it may serve, and to which it may submit; all, unless it is given
 //! expires = 2027-01-01T00:00:00Z  # never, unless it is given
 //!
 //! [[certificate]]                 # of clients with a certificate
@@ -352,7 +352,7 @@ mod tests {
 
         let names = |name: &str| vec!["other".to_owned(), name.to_owned()];
         let worker = table.of_certificate(&names("w1.example.org"), before);
-        assert!(worker.grants.may_serve(&[Role::Serve], "any", "xy"));
+        assert!(worker.grants.has_for(&[Role::Serve], "any", "xy"));
         assert_eq!(table.of_certificate(&names("example.org"), before), Known::default());
 
         let claims = serde_json::json!({ "realm": { "groups": ["n", "o"] }, "scope": "k m" });

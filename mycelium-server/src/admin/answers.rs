@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
 use super::Readiness;
+use crate::access::Hosts;
 use crate::metrics::{Format, Metrics, Sources};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -16,6 +17,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 #[derive(Debug)]
 pub(super) struct Answers {
     metrics: Metrics,
+    /// Names of elves are for no web page.
+    hosts: Hosts,
     readiness: Mutex<Readiness>,
     /// The broker, once it serves.
     sources: Mutex<Option<Arc<Sources>>>,
@@ -26,9 +29,11 @@ pub(super) struct Answers {
 type Answer = Response<Full<Bytes>>;
 
 impl Answers {
-    pub(super) fn new(metrics: Metrics) -> Self {
+    /// `is_loopback`: it is reached from this machine alone.
+    pub(super) fn new(metrics: Metrics, is_loopback: bool) -> Self {
         Self {
             metrics,
+            hosts: Hosts::new(is_loopback, &[]),
             readiness: Mutex::default(),
             sources: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
@@ -66,7 +71,10 @@ impl Answers {
                 Ok(told) => text(StatusCode::OK, &format!("ready: {told}")),
                 Err(told) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {told}")),
             },
-            "/metrics" => self.scraped(request.headers()).await,
+            "/metrics" => match self.hosts.check(request.uri(), request.headers()) {
+                Ok(()) => self.scraped(request.headers()).await,
+                Err(_why) => text(StatusCode::FORBIDDEN, "ask by a loopback name, and not from a web page"),
+            },
             _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics"),
         }
     }

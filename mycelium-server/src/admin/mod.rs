@@ -54,7 +54,8 @@ impl Admin {
         let listen = |source| Error::Listen { address: format!("{address:?}").replace('"', ""), source };
         let listener = TcpListener::bind(&address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let (answers, tasks) = (Arc::new(Answers::new(Metrics::new())), TaskGroup::default());
+        let answers = Arc::new(Answers::new(Metrics::new(), address.ip().is_loopback()));
+        let tasks = TaskGroup::default();
         tasks.spawn("the admin listener", connections::serve(listener, Arc::clone(&answers), tasks.clone()));
         let _cut = tasks.cut_on_drop();
         Ok(Self { address, answers, tasks, _cut })

@@ -1,26 +1,41 @@
-//! The latest entries: in two files, of which the older one goes when the newer one is full, or in memory.
+//! The latest entries of each kind: in two files, of which the older one goes when the newer one is full, or in memory.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::Entry;
+use super::{Entry, Kind};
 use crate::private;
 
 /// The folder, within the data folder: no mycelium has such a name.
 const FOLDER: &str = ".audit";
-/// How large a file becomes, in bytes.
-const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// The longest line, in bytes: names are cut before.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
-/// How many are kept in memory.
-const MEMORY_MAX: usize = 4_096;
+/// How many of a kind are kept in memory.
+const MEMORY_MAX: usize = 2_048;
 
-/// What is kept.
+impl Kind {
+    const ALL: [Self; 3] = [Self::Steering, Self::Routine, Self::Refused];
+
+    /// How its files are called, and how large each becomes, in bytes.
+    const fn files(self) -> (&'static str, u64) {
+        const MIB: u64 = 1024 * 1024;
+        match self {
+            Self::Steering => ("steering", 3 * MIB),
+            Self::Routine => ("routine", 3 * MIB),
+            Self::Refused => ("refused", 2 * MIB),
+        }
+    }
+}
+
+/// What is kept. Those of one kind take no room from those of another: whoever may do little cannot have forgotten what others
+/// did.
 #[derive(Debug)]
 pub(super) struct Kept {
-    place: Place,
+    /// One for each kind.
+    places: [Place; 3],
     /// Of the next entry.
     number: u64,
 }
@@ -28,83 +43,126 @@ pub(super) struct Kept {
 #[derive(Debug)]
 enum Place {
     Memory(VecDeque<Entry>),
-    Files { newer: PathBuf, older: PathBuf, file: File, bytes: u64 },
+    Files(Files),
+}
+
+#[derive(Debug)]
+struct Files {
+    newer: PathBuf,
+    older: PathBuf,
+    file: File,
+    bytes: u64,
+    bytes_max: u64,
+    /// Whether the last line may be cut: the next does not run into it.
+    is_cut: bool,
 }
 
 impl Kept {
     pub(super) fn in_memory() -> Self {
-        Self { place: Place::Memory(VecDeque::new()), number: 1 }
+        Self { places: Kind::ALL.map(|_| Place::Memory(VecDeque::new())), number: 1 }
     }
 
     pub(super) fn in_folder(folder: &Path) -> io::Result<Self> {
         let folder = folder.join(FOLDER);
         private::create_dir_all(&folder)?;
-        let [newer, older] = ["newer.jsonl", "older.jsonl"].map(|name| folder.join(name));
         let mut number = 1;
-        for file in [&older, &newer] {
-            read(file, |entry| number = number.max(entry.number + 1))?;
-        }
-        let mut file = private::append(&newer)?;
-        let bytes = file.metadata()?.len();
-        // A line that was being written when the process died does not run into the next.
-        if bytes > 0 {
-            file.write_all(b"\n")?;
-        }
-        Ok(Self { place: Place::Files { newer, older, file, bytes: bytes + 1 }, number })
+        let [steering, routine, refused] = Kind::ALL.map(|kind| Files::open(&folder, kind, &mut number));
+        Ok(Self { places: [steering?, routine?, refused?].map(Place::Files), number })
     }
 
-    pub(super) fn add(&mut self, entries: Vec<Entry>) -> io::Result<()> {
-        let numbered = entries.into_iter().map(|entry| {
-            let number = self.number;
+    pub(super) fn add(&mut self, entries: Vec<(Kind, Entry)>) -> io::Result<()> {
+        let mut of_kind = Kind::ALL.map(|_| Vec::new());
+        for (kind, entry) in entries {
+            of_kind[kind as usize].push(Entry { number: self.number, ..entry });
             self.number += 1;
-            Entry { number, ..entry }
-        });
-        match &mut self.place {
-            Place::Memory(kept) => {
-                kept.extend(numbered);
+        }
+        let mut added = Ok(());
+        for (place, entries) in self.places.iter_mut().zip(of_kind).filter(|(_, entries)| !entries.is_empty())
+        {
+            added = added.and(place.add(entries));
+        }
+        added
+    }
+
+    /// The latest before this one, the last first.
+    pub(super) fn list(&self, before: Option<u64>, limit: usize) -> io::Result<Vec<Entry>> {
+        let mut latest = Vec::new();
+        for place in &self.places {
+            latest.extend(place.latest(before, limit)?);
+        }
+        latest.sort_unstable_by_key(|entry| Reverse(entry.number));
+        latest.truncate(limit);
+        Ok(latest)
+    }
+}
+
+impl Place {
+    fn add(&mut self, entries: Vec<Entry>) -> io::Result<()> {
+        match self {
+            Self::Memory(kept) => {
+                kept.extend(entries);
                 let surplus = kept.len().saturating_sub(MEMORY_MAX);
                 drop(kept.drain(..surplus));
                 Ok(())
             }
-            Place::Files { newer, older, file, bytes } => {
-                let mut lines = Vec::new();
-                for entry in numbered {
-                    serde_json::to_writer(&mut lines, &entry)?;
-                    lines.push(b'\n');
-                }
-                if *bytes > FILE_BYTES_MAX {
-                    std::fs::rename(&*newer, older)?;
-                    *file = private::append(newer)?;
-                    *bytes = 0;
-                }
-                file.write_all(&lines)?;
-                *bytes += lines.len() as u64;
-                Ok(())
-            }
+            Self::Files(files) => files.add(&entries),
         }
     }
 
-    pub(super) fn list(&self, before: Option<u64>, limit: usize) -> io::Result<Vec<Entry>> {
-        let is_before = |entry: &Entry| before.is_none_or(|before| entry.number < before);
-        match &self.place {
-            Place::Memory(kept) => {
-                Ok(kept.iter().rev().filter(|entry| is_before(entry)).take(limit).cloned().collect())
-            }
-            Place::Files { newer, older, .. } => {
-                let mut latest = VecDeque::with_capacity(limit.min(MEMORY_MAX));
-                for file in [older, newer] {
-                    read(file, |entry| {
-                        if is_before(&entry) {
-                            latest.push_back(entry);
-                            if latest.len() > limit {
-                                latest.pop_front();
-                            }
-                        }
-                    })?;
+    fn latest(&self, before: Option<u64>, limit: usize) -> io::Result<VecDeque<Entry>> {
+        let mut latest = VecDeque::new();
+        let mut take = |entry: Entry| {
+            if before.is_none_or(|before| entry.number < before) {
+                latest.push_back(entry);
+                if latest.len() > limit {
+                    latest.pop_front();
                 }
-                Ok(latest.into_iter().rev().collect())
+            }
+        };
+        match self {
+            Self::Memory(kept) => kept.iter().cloned().for_each(take),
+            Self::Files(Files { newer, older, .. }) => {
+                for file in [older, newer] {
+                    read(file, &mut take)?;
+                }
             }
         }
+        Ok(latest)
+    }
+}
+
+impl Files {
+    /// Raises `number` above those of the entries that are there.
+    fn open(folder: &Path, kind: Kind, number: &mut u64) -> io::Result<Self> {
+        let (name, bytes_max) = kind.files();
+        let [newer, older] = ["", ".older"].map(|age| folder.join(format!("{name}{age}.jsonl")));
+        for file in [&older, &newer] {
+            read(file, |entry| *number = entry.number.saturating_add(1).max(*number))?;
+        }
+        let file = private::append(&newer)?;
+        let bytes = file.metadata()?.len();
+        // The process may have died while it wrote.
+        Ok(Self { newer, older, file, bytes, bytes_max, is_cut: bytes > 0 })
+    }
+
+    fn add(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for entry in entries {
+            serde_json::to_writer(&mut lines, entry)?;
+            lines.push(b'\n');
+        }
+        if self.bytes > self.bytes_max {
+            std::fs::rename(&self.newer, &self.older)?;
+            self.file = private::append(&self.newer)?;
+            (self.bytes, self.is_cut) = (0, false);
+        }
+        if std::mem::replace(&mut self.is_cut, true) {
+            self.file.write_all(b"\n")?;
+        }
+        self.bytes += 1 + lines.len() as u64;
+        self.file.write_all(&lines)?;
+        self.is_cut = false;
+        Ok(())
     }
 }
 
@@ -153,36 +211,42 @@ mod tests {
     fn the_latest_are_found_again_after_a_restart_and_after_half_a_line() {
         let dir = tempfile::tempdir().unwrap();
         let mut kept = Kept::in_folder(dir.path()).unwrap();
-        kept.add(vec![entry("A"), entry("B")]).unwrap();
-        kept.add(vec![entry("C")]).unwrap();
+        kept.add(vec![(Kind::Routine, entry("A")), (Kind::Refused, entry("B"))]).unwrap();
+        kept.add(vec![(Kind::Routine, entry("C"))]).unwrap();
         assert_eq!(numbers(&kept, None, 2), [3, 2]);
         assert_eq!(numbers(&kept, Some(2), 2), [1]);
         drop(kept);
-        let file = dir.path().join(FOLDER).join("newer.jsonl");
+        let file = dir.path().join(FOLDER).join("routine.jsonl");
         let mut half = File::options().append(true).open(file).unwrap();
         half.write_all(b"{\"number\":9,\"at").unwrap();
         let mut kept = Kept::in_folder(dir.path()).unwrap();
-        kept.add(vec![entry("D")]).unwrap();
+        kept.add(vec![(Kind::Routine, entry("D"))]).unwrap();
         assert_eq!(numbers(&kept, None, 9), [4, 3, 2, 1]);
         assert_eq!(kept.list(None, 1).unwrap(), [Entry { number: 4, ..entry("D") }]);
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn what_is_kept_is_bounded_and_no_kind_displaces_another() {
         let dir = tempfile::tempdir().unwrap();
         let mut kept = Kept::in_folder(dir.path()).unwrap();
+        kept.add(vec![(Kind::Steering, entry("First"))]).unwrap();
         let long = Entry { caller: "x".repeat(1_000), ..entry("A") };
-        for _ in 0..40 {
-            kept.add(vec![long.clone(); 1_000]).unwrap();
+        for kind in [Kind::Routine, Kind::Refused] {
+            for _ in 0..20 {
+                kept.add(vec![(kind, long.clone()); 1_000]).unwrap();
+            }
         }
         let bytes: u64 = std::fs::read_dir(dir.path().join(FOLDER))
             .unwrap()
             .map(|file| file.unwrap().metadata().unwrap().len())
             .sum();
-        assert!(bytes <= 2 * FILE_BYTES_MAX + 4 * 1024 * 1024, "{bytes}");
-        assert_eq!(numbers(&kept, None, 1), [40_000]);
+        assert!(bytes <= 16 * 1024 * 1024 + 4 * 1024 * 1024, "{bytes}");
+        assert_eq!(numbers(&kept, None, 1), [40_001]);
+        assert_eq!(numbers(&kept, Some(2), 9), [1], "what the first one did is still there");
         let mut memory = Kept::in_memory();
-        memory.add(vec![entry("A"); 3 * MEMORY_MAX]).unwrap();
-        assert_eq!(numbers(&memory, None, 5 * MEMORY_MAX).len(), MEMORY_MAX);
+        memory.add(vec![(Kind::Steering, entry("First"))]).unwrap();
+        memory.add(vec![(Kind::Routine, entry("A")); 3 * MEMORY_MAX]).unwrap();
+        let kept = numbers(&memory, None, 5 * MEMORY_MAX);
+        assert_eq!((kept.len(), kept.last()), (MEMORY_MAX + 1, Some(&1)));
     }
 }

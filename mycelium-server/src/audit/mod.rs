@@ -1,7 +1,7 @@
 //! Who changed what: an entry for each call that changes something, made by somebody who was let in.
 //!
-//! Entries are kept beside the mycelia, the latest of them, and written by a task of their own: no call waits for the disk
-//! to have its own. What a crash takes with it are those of the last moment.
+//! Entries are kept beside the mycelia, the latest of each kind, and written by a task of their own: no call waits for the
+//! disk to have its own. What a crash takes with it are those of the last moment.
 
 mod kept;
 
@@ -22,6 +22,17 @@ const WAITING_MAX: usize = 4_096;
 /// How many are written at once.
 const AT_ONCE_MAX: usize = 256;
 
+/// Which entries are kept together, and give way to each other alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Of what those do who look after jobs and mycelia.
+    Steering,
+    /// Of what clients and elves do all day.
+    Routine,
+    /// Of what was not allowed.
+    Refused,
+}
+
 /// An entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
@@ -36,7 +47,7 @@ pub(crate) struct Entry {
     pub(crate) mycelium: Option<String>,
     /// How many jobs, flows or whatever it was about.
     pub(crate) count: u64,
-    /// `OK`, or the reason of its refusal.
+    /// `OK`, the reason of its refusal, or that its caller has not waited for either.
     pub(crate) result: String,
 }
 
@@ -50,7 +61,7 @@ impl Entry {
 /// The audit of a broker. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Audit {
-    entries: mpsc::Sender<Entry>,
+    entries: mpsc::Sender<(Kind, Entry)>,
     kept: Arc<Mutex<Kept>>,
     left_out: Arc<Seldom>,
 }
@@ -58,7 +69,7 @@ pub(crate) struct Audit {
 /// Entries that are to be written.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    entries: mpsc::Receiver<Entry>,
+    entries: mpsc::Receiver<(Kind, Entry)>,
     kept: Arc<Mutex<Kept>>,
 }
 
@@ -79,15 +90,22 @@ impl Audit {
     }
 
     /// Keeps an entry, soon. `is_asked_who`: callers say who they are, so that the log is told too.
-    pub(crate) fn record(&self, entry: Entry, is_asked_who: bool) {
+    pub(crate) fn record(&self, kind: Kind, entry: Entry, is_asked_who: bool) {
         let Entry { caller, peer, call, mycelium, count, result, .. } = &entry;
         let (mycelium, peer) = (mycelium.as_deref(), peer.map(tracing::field::display));
-        if is_asked_who {
-            tracing::info!(target: "audit", caller, peer, call, mycelium, count, result);
-        } else {
-            tracing::debug!(target: "audit", caller, peer, call, mycelium, count, result);
+        match kind {
+            _ if !is_asked_who => {
+                tracing::debug!(target: "audit", caller, peer, call, mycelium, count, result);
+            }
+            // Whoever may do nothing can try that as often as it likes: these lines are limited as all others are.
+            Kind::Refused => {
+                tracing::info!(target: "audit::refused", caller, peer, call, mycelium, count, result);
+            }
+            Kind::Steering | Kind::Routine => {
+                tracing::info!(target: "audit", caller, peer, call, mycelium, count, result);
+            }
         }
-        if self.entries.try_send(entry).is_err() {
+        if self.entries.try_send((kind, entry)).is_err() {
             self.left_out.say(|before| {
                 let entries = before + 1;
                 tracing::error!(

@@ -45,6 +45,11 @@ pub(super) async fn start_action(
     })
 }
 
+/// How many jobs or flows an action is about that has been started, as far as that is known by then.
+pub(super) fn known(answer: &v1::StartActionResponse) -> u64 {
+    answer.action.as_ref().map_or(0, |action| action.done + action.refused + action.left.unwrap_or_default())
+}
+
 pub(super) async fn list_actions(
     handle: &Handle,
     _: v1::ListActionsRequest,

@@ -57,7 +57,9 @@ impl BlobServer {
         let blob = header.blob.as_ref().ok_or_else(|| Error::field("header.blob", "is missing"))?;
         let blob =
             Blob::from_message(blob).map_err(|problem| Error::field("header.blob", problem.to_string()))?;
-        let entered = self.mycelia.enter(pass.to(&header.mycelium)?).await;
+        let permitted = pass.to(&header.mycelium)?;
+        pass.counts(1);
+        let entered = self.mycelia.enter(permitted).await;
         let mycelium = entered.map_err(|error| error.within("header"))?;
         let blobs = mycelium.blobs();
         let begun = tokio::time::timeout(BEGUN_WITHIN, blobs.begin(blob)).await;

@@ -12,25 +12,32 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Extensions, Request, Response, header};
+use http::{Extensions, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use mycelium_proto::reason;
 use tonic::Status;
 use tonic::body::Body;
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
+use tracing::Instrument as _;
 
 use crate::access::{Access, Hosts, Lost, Pass, Stranger, need};
-use crate::audit::{Audit, Entry};
+use crate::audit::{Audit, Entry, Kind};
 use crate::error::Error;
 use crate::seldom::Seldom;
+use crate::trace;
 use crate::transport::{address_of, certificate_of};
+
+/// The result in the audit of a call whose caller has not waited for the answer.
+const GONE: &str = "CALLER_GONE";
+/// How the type of the content of every call of gRPC begins. Pages of other origins cannot send it without asking first.
+const GRPC: &[u8] = b"application/grpc";
 
 /// The door of a broker.
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
     access: Access,
-    /// None where callers say who they are: a page in a browser cannot.
-    hosts: Option<Hosts>,
+    hosts: Hosts,
     /// How long streams go on whose callers may no longer have them.
     grace: Duration,
     audit: Audit,
@@ -40,15 +47,15 @@ pub(crate) struct Door {
 impl Door {
     /// `is_loopback`: the broker is reached from its own machine alone.
     pub(crate) fn new(access: Access, audit: Audit, is_loopback: bool, grace: Duration) -> Self {
-        let hosts = (!access.asks()).then(|| Hosts::new(is_loopback, access.allowed_hosts()));
+        // Where callers say who they are, it may be called by any name; but browsers show certificates of clients by themselves.
+        let hosts =
+            if access.asks() { Hosts::any() } else { Hosts::new(is_loopback, access.allowed_hosts()) };
         Self { access, hosts, grace, audit, strangers: Arc::default() }
     }
 
     /// Lets a call in.
     fn admit<B>(&self, request: &Request<B>) -> Result<Arc<Pass>, Error> {
-        if let Some(hosts) = &self.hosts {
-            hosts.check(request.uri(), request.headers())?;
-        }
+        self.hosts.check(request.uri(), request.headers())?;
         // A call that is not known is nobody's. Who is not let in is not told which there are.
         let known = need(request.uri().path());
         if let Some((call, need)) = known
@@ -81,9 +88,14 @@ impl Door {
 
     /// Keeps an entry for a call that changes something.
     fn note(&self, pass: &Pass, peer: Option<SocketAddr>, result: &str) {
-        if !pass.need().changes {
+        if !pass.need().changes || pass.only_asks() {
             return;
         }
+        let kind = match result {
+            reason::NOT_PERMITTED => Kind::Refused,
+            _ if pass.is_steering() => Kind::Steering,
+            _ => Kind::Routine,
+        };
         let entry = Entry {
             number: 0,
             at_ms: Entry::now(),
@@ -94,7 +106,31 @@ impl Door {
             count: pass.count(),
             result: result.to_owned(),
         };
-        self.audit.record(entry, self.access.asks());
+        self.audit.record(kind, entry, self.access.asks());
+    }
+}
+
+/// A call under way, of which an entry is kept when it is answered, and also if its caller goes before: what it does may be
+/// done all the same.
+struct Noting {
+    door: Door,
+    pass: Arc<Pass>,
+    peer: Option<SocketAddr>,
+    is_noted: bool,
+}
+
+impl Noting {
+    fn answered(mut self, result: &str) {
+        self.is_noted = true;
+        self.door.note(&self.pass, self.peer, result);
+    }
+}
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        if !self.is_noted {
+            self.door.note(&self.pass, self.peer, GONE);
+        }
     }
 }
 
@@ -136,6 +172,12 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Answering {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        if !content_type.is_some_and(|content_type| content_type.as_bytes().starts_with(GRPC)) {
+            let mut refused = Response::new(Body::empty());
+            *refused.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Box::pin(async move { Ok(refused) });
+        }
         let pass = match self.door.admit(&request) {
             Ok(pass) => pass,
             Err(error) => {
@@ -144,14 +186,23 @@ where
             }
         };
         request.extensions_mut().insert(Arc::clone(&pass));
-        let door = self.door.clone();
-        let (asks, grace, peer) = (door.access.asks(), door.grace, address_of(request.extensions()));
-        let answer = self.inner.call(request);
+        let (asks, grace) = (self.door.access.asks(), self.door.grace);
+        let peer = address_of(request.extensions());
+        let noting = Noting { door: self.door.clone(), pass: Arc::clone(&pass), peer, is_noted: false };
+        // Strangers make no spans.
+        let context = if pass.need().is_open() { None } else { trace::of_headers(request.headers()) };
+        let span = trace::of_call(context.as_ref(), request.uri().path(), &peer);
+        let answer = self.inner.call(request).instrument(span);
         Box::pin(async move {
-            let response = answer.await?;
-            if pass.need().changes {
-                door.note(&pass, peer, &result_of(&response));
-            }
+            let response = if asks && pass.need().uploads {
+                tokio::select! {
+                    response = answer => response?,
+                    lost = pass.lost_as_before(grace) => Status::from(Error::from(lost)).into_http(),
+                }
+            } else {
+                answer.await?
+            };
+            noting.answered(&result_of(&response));
             // Streams of elves end in order, by themselves.
             Ok(if asks && pass.need().streams && !pass.need().ends_itself {
                 response.map(|body| Body::new(Ending::new(body, pass, grace)))
@@ -212,5 +263,53 @@ impl HttpBody for Ending {
 
     fn size_hint(&self) -> SizeHint {
         if self.has_ended { SizeHint::with_exact(0) } else { self.body.size_hint() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The entries of the audit after a call of `SubmitJobs` whose service does this with it.
+    async fn audited<S>(service: S, call: impl AsyncFnOnce(Answering)) -> Vec<Entry>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+    {
+        let (audit, waiting) = Audit::open(None).unwrap();
+        let door = Door::new(Access::unrestricted(), audit.clone(), true, Duration::ZERO);
+        let request = Request::post("http://localhost/mycelium.v1.MyceliumService/SubmitJobs");
+        let request = request.header(header::CONTENT_TYPE, "application/grpc").body(Body::empty()).unwrap();
+        let mut guarded = door.layer(service);
+        call(guarded.call(request)).await;
+        let kept = audit.clone();
+        drop((guarded, door, audit));
+        let list = async {
+            loop {
+                let listed = kept.list(None, 10).await.unwrap();
+                if !listed.is_empty() {
+                    return listed;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = waiting.write() => panic!("nobody can make entries"),
+            listed = list => listed,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_has_its_entry_whether_its_caller_waits_for_the_answer_or_not() {
+        let answers = tower::service_fn(async |_| Ok(Response::new(Body::empty())));
+        let entries = audited(answers, async |answering| drop(answering.await)).await;
+        assert_eq!(entries.iter().map(|entry| &*entry.result).collect::<Vec<_>>(), ["OK"]);
+
+        let works_on = tower::service_fn(async |_| std::future::pending().await);
+        let entries = audited(works_on, async |answering| {
+            // It has begun when its caller goes.
+            assert!(futures::poll!(Box::pin(answering)).is_pending());
+        })
+        .await;
+        assert_eq!(entries.iter().map(|entry| &*entry.result).collect::<Vec<_>>(), [GONE]);
     }
 }

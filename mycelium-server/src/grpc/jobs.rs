@@ -100,6 +100,12 @@ pub(super) async fn pin_flows(
     Ok(v1::PinFlowsResponse { changed })
 }
 
+/// How many of these flows are deleted, whole or down to a stub.
+pub(super) fn deleted(flows: &[v1::FlowDeletion]) -> u64 {
+    use v1::FlowFate::{Stub, Whole};
+    flows.iter().filter(|flow| matches!(flow.fate(), Whole | Stub)).count() as u64
+}
+
 fn flow_ids(ids: &[Bytes]) -> Result<Vec<FlowId>, Error> {
     if ids.is_empty() {
         return Err(Error::field("flow_ids", "names no flow"));

@@ -36,9 +36,9 @@ impl MyceliumServer {
 }
 
 /// Writes unary methods that do nothing but find the mycelium and call a function. Of those that change something, with how
-/// many things they have changed, for the audit.
+/// many things they have changed, for the audit, and whether they only ask what would be.
 macro_rules! unary {
-    ($($method:ident($request:ident) -> $response:ident = $function:path $(, counting $count:expr)?;)+) => {
+    ($($method:ident($request:ident) -> $response:ident = $function:path $(, counting $count:expr)? $(, unless $asks:ident)?;)+) => {
         #[tonic::async_trait]
         impl MyceliumService for MyceliumServer {
             type WatchJobsStream =
@@ -97,7 +97,9 @@ macro_rules! unary {
                 };
                 request.trace = request.trace.or(of_call);
                 let submitted = async {
-                    let handle = self.mycelia.enter(pass.to(&request.mycelium)?).await?;
+                    let permitted = pass.to(&request.mycelium)?;
+                    pass.covers(&request.mycelium, request.jobs.iter().map(|job| job.elf.as_str()))?;
+                    let handle = self.mycelia.enter(permitted).await?;
                     submit::submit(&handle, peer, request).await
                 };
                 Ok(Response::new(submitted.instrument(span).await?))
@@ -140,6 +142,7 @@ macro_rules! unary {
             ) -> Result<Response<v1::$response>, Status> {
                 let pass = Arc::clone(pass_of(request.extensions())?);
                 let request = request.into_inner();
+                $(pass.asks_only(request.$asks);)?
                 let handle = self.mycelia.read(pass.to(&request.mycelium)?).await?;
                 let answer = $function(&handle, request).await?;
                 $(
@@ -162,14 +165,14 @@ unary! {
     cancel_jobs(CancelJobsRequest) -> CancelJobsResponse = jobs::cancel_jobs, counting |answer| answer.jobs_cancelled;
     retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry_jobs, counting |answer| answer.jobs_retried;
     start_jobs(StartJobsRequest) -> StartJobsResponse = jobs::start_jobs, counting |answer| answer.jobs_started;
-    delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse = jobs::delete_flows, counting |answer| answer.flows.len() as u64;
-    delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse = jobs::delete_jobs, counting |answer| answer.flows.len() as u64;
+    delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse = jobs::delete_flows, counting |answer| jobs::deleted(&answer.flows), unless dry_run;
+    delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse = jobs::delete_jobs, counting |answer| jobs::deleted(&answer.flows), unless dry_run;
     pin_flows(PinFlowsRequest) -> PinFlowsResponse = jobs::pin_flows, counting |answer| answer.changed;
     pause(PauseRequest) -> PauseResponse = pauses::pause, counting |answer| u64::from(answer.is_new);
     resume(ResumeRequest) -> ResumeResponse = pauses::resume, counting |answer| u64::from(answer.pause.is_some());
     list_pauses(ListPausesRequest) -> ListPausesResponse = pauses::list_pauses;
     drain_instance(DrainInstanceRequest) -> DrainInstanceResponse = drain::drain_instance, counting |answer| u64::from(answer.told);
-    start_action(StartActionRequest) -> StartActionResponse = actions::start_action, counting |answer| answer.count;
+    start_action(StartActionRequest) -> StartActionResponse = actions::start_action, counting actions::known, unless dry_run;
     list_actions(ListActionsRequest) -> ListActionsResponse = actions::list_actions;
     get_lineage(GetLineageRequest) -> GetLineageResponse = reads::get_lineage;
     explain_job(ExplainJobRequest) -> ExplainJobResponse = reads::explain_job;

@@ -204,7 +204,7 @@ mod tests {
     async fn a_stream_is_asked_for_more_when_its_peer_has_taken_some() {
         let shared = Transport::new(&Config::default()).shared;
         let peer = shared.peers.admit(([127, 0, 0, 1], 1).into()).unwrap();
-        let call = Call::begin(&shared, &peer).unwrap();
+        let call = Call::begin(&shared, &peer, false).unwrap();
         let mut answer = Answer::<Plain>::new(Plain::body(Chunks(10)), call, None);
         let mut taken = pieces(&mut answer).await;
         assert_eq!(taken.iter().map(Bytes::len).sum::<usize>(), 8 * MIB);

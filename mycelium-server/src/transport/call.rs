@@ -15,22 +15,30 @@ pub(super) struct Call {
     /// What its request takes.
     request: Mutex<Option<Taken>>,
     is_worked_on: AtomicBool,
+    /// Whether anybody may make it.
+    is_open: bool,
 }
 
 impl Call {
+    /// `is_open`: anybody may make it. Those have a place of their own, so that they take none from others, and a connection
+    /// that has nothing else under way gives way to new ones.
+    ///
     /// # Errors
     /// If as many calls are under way as there may be.
-    pub(super) fn begin(shared: &Arc<Shared>, peer: &Arc<Peer>) -> Result<Arc<Self>, Refusal> {
-        let began = shared.calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |calls| {
-            (calls < shared.calls_max).then_some(calls + 1)
-        });
+    pub(super) fn begin(shared: &Arc<Shared>, peer: &Arc<Peer>, is_open: bool) -> Result<Arc<Self>, Refusal> {
+        let (under_way, max) = shared.calls(is_open);
+        let one_more = |calls| (calls < max).then_some(calls + 1);
+        let began = under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         began.map_err(|_full| Refusal::TooManyCalls)?;
-        peer.begin_call();
+        if !is_open {
+            peer.begin_call();
+        }
         Ok(Arc::new(Self {
             shared: Arc::clone(shared),
             peer: Arc::clone(peer),
             request: Mutex::default(),
             is_worked_on: AtomicBool::new(false),
+            is_open,
         }))
     }
 
@@ -69,7 +77,9 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.end_work();
-        self.peer.end_call();
-        self.shared.calls.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_open {
+            self.peer.end_call();
+        }
+        self.shared.calls(self.is_open).0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -48,6 +48,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The same while the broker stops.
 const LOOK_EVERY_AT_STOP: Duration = Duration::from_millis(100);
 
+/// How many calls may be under way that anybody may make: of health. Those who look after a broker have few.
+const OPEN_CALLS_MAX: usize = 256;
+
 /// How many peers are cut at most for one that needs memory, and how long each may take to close.
 const CUT_FOR_ONE_MAX: usize = 8;
 const CLOSED_WITHIN: Duration = Duration::from_millis(10);
@@ -113,6 +116,8 @@ struct Shared {
     peers: Arc<Peers>,
     calls: AtomicUsize,
     calls_max: usize,
+    /// Those that anybody may make.
+    open_calls: AtomicUsize,
     /// Of requests that have begun to come, until they are answered or passed on.
     receiving: Arc<Budget>,
     /// Of answers that are made and not taken.
@@ -120,6 +125,11 @@ struct Shared {
 }
 
 impl Shared {
+    /// How many calls are under way, and how many there may be.
+    fn calls(&self, are_open: bool) -> (&AtomicUsize, usize) {
+        if are_open { (&self.open_calls, OPEN_CALLS_MAX) } else { (&self.calls, self.calls_max) }
+    }
+
     /// Takes bytes of a budget for a peer. Where all together hold too much, those give way that move nothing.
     ///
     /// # Errors
@@ -165,6 +175,7 @@ impl Transport {
         let shared = Shared {
             peers: Arc::new(Peers::new(connections_max)),
             calls: AtomicUsize::new(0),
+            open_calls: AtomicUsize::new(0),
             calls_max: config.calls_max,
             receiving: Budget::new(config.receiving_bytes_max),
             answers: Budget::new(config.answers_bytes_max),
@@ -174,7 +185,7 @@ impl Transport {
 
     /// How much of it is used.
     pub(crate) fn usage(&self) -> Usage {
-        let Shared { peers, calls, calls_max, receiving, answers } = &*self.shared;
+        let Shared { peers, calls, calls_max, open_calls: _, receiving, answers } = &*self.shared;
         Usage {
             connections: peers.usage(),
             calls: (calls.load(Ordering::Relaxed) as u64, *calls_max as u64),

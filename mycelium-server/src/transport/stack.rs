@@ -22,7 +22,7 @@ use super::peers::Peer;
 use super::request::{Incoming, Shape};
 use super::{Protocol, Refusal, Shared, address_of};
 use crate::defect;
-use crate::{reservation, trace};
+use crate::reservation;
 
 /// The most that the answer to a read may take, in bytes: gRPC's default limit. So much is taken for each before it is
 /// worked on, which bounds how many are worked on at once, and what is not needed is given back with the answer.
@@ -48,6 +48,8 @@ type Answering<P> = Pin<Box<dyn Future<Output = Result<Response<<P as Protocol>:
 struct Kind {
     request: Shape,
     is_read: bool,
+    /// Whether anybody may make it, so that all of them together may take only little.
+    is_open: bool,
 }
 
 /// Of calls that are not known here, those of a mycelium are reads, which are bounded most.
@@ -65,7 +67,7 @@ fn kind(path: &str) -> Kind {
         reflection if reflection.starts_with("/grpc.reflection.") => Shape::Messages,
         _ => Shape::One,
     };
-    Kind { request, is_read }
+    Kind { request, is_read, is_open: path.starts_with("/grpc.health.") }
 }
 
 /// Gives each call a span, so that what is logged meanwhile names it.
@@ -99,10 +101,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (peer, path) = (address_of(request.extensions()), request.uri().path());
-        let mut span = trace::of_call(trace::of_headers(request.headers()).as_ref(), path, &peer);
-        if span.is_disabled() {
-            span = tracing::debug_span!("call", path, peer = ?peer);
-        }
+        let span = tracing::debug_span!("call", path, peer = ?peer);
         self.inner.call(request).instrument(span)
     }
 }
@@ -147,11 +146,11 @@ where
         let Some(peer) = request.extensions().get::<Arc<Peer>>() else {
             return refused::<P>(Refusal::NoPeer);
         };
-        let call = match Call::begin(&self.shared, peer) {
+        let Kind { request: shape, is_read, is_open } = kind(request.uri().path());
+        let call = match Call::begin(&self.shared, peer, is_open) {
             Ok(call) => call,
             Err(refusal) => return refused::<P>(refusal),
         };
-        let Kind { request: shape, is_read } = kind(request.uri().path());
         let within = is_read.then(|| {
             asked_within(request.headers()).unwrap_or(READ_WITHIN).saturating_sub(EARLIER).min(READ_WITHIN)
         });
@@ -248,7 +247,7 @@ mod tests {
 
     #[test]
     fn long_streams_have_no_deadline_and_unknown_calls_are_bounded_as_reads() {
-        let read = Kind { request: Shape::One, is_read: true };
+        let read = Kind { request: Shape::One, is_read: true, is_open: false };
         let change = Kind { is_read: false, ..read };
         for (path, expected) in [
             ("/mycelium.v1.MyceliumService/GetJob", read),
@@ -260,7 +259,7 @@ mod tests {
             ("/mycelium.v1.StoreService/Backup", change),
             ("/mycelium.v1.BlobService/WriteBlob", Kind { request: Shape::Upload, ..change }),
             ("/mycelium.v1.ElfService/Connect", Kind { request: Shape::Messages, ..change }),
-            ("/grpc.health.v1.Health/Check", change),
+            ("/grpc.health.v1.Health/Check", Kind { is_open: true, ..change }),
         ] {
             assert_eq!(kind(path), expected, "{path}");
         }
