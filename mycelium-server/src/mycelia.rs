@@ -260,11 +260,6 @@ impl Mycelia {
         self.shared.made.send_modify(|made| *made += 1);
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.slots().len()
-    }
-
     /// Those after `after` that may be seen, in the order of their names.
     pub(crate) fn list(
         &self,

@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use elf_runtime::{Error, Job, Mycelium, RetryPolicy};
 use integration_tests::{BrokerProcess, ElfOptions, ElfProcess, Tester, Worker, must, until, wire};
 use mycelium_proto::reason;
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -192,6 +193,41 @@ async fn a_flow_is_counted_as_it_went() -> anyhow::Result<()> {
     broker.stop().await
 }
 
+/// What waits in a mycelium that nobody uses goes on waiting, and so it shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_closed_mycelium_are_told_of() -> anyhow::Result<()> {
+    let broker = BrokerProcess::start(&["--admin-listen", "127.0.0.1:0", "--mycelium-idle", "2s"]).await?;
+    let admin = admin_of(&broker)?;
+    let team = Mycelium::builder(broker.url()).mycelium("team").connect().await?;
+    let flow = team.flow("waits");
+    let tasks = Tester::tasks(&flow, "ghost");
+    let _waits = tasks.task_add(elf_runtime::list![1u64], 0);
+    flow.submit().await?;
+    drop(team);
+    // One that is not to begin yet keeps its mycelium open, and does not count for one that waits.
+    let flow = broker.client().await?.flow("later");
+    let later = Tester::tasks(&flow, "early").task_add(elf_runtime::list![1u64], 0);
+    let _later = later.delay(Duration::from_secs(3_600));
+    flow.submit().await?;
+    let waits =
+        |found: &Scrape, elf, status| found.value("mycelium_elf_jobs", &[("elf", elf), ("status", status)]);
+    until("the jobs to be seen", async || {
+        let found = scrape(admin).await?;
+        Ok((waits(&found, "ghost", "ready") == 1.0 && waits(&found, "early", "delayed") == 1.0).then_some(()))
+    })
+    .await?;
+    let found = until("the mycelium to be closed", async || {
+        let found = scrape(admin).await?;
+        Ok((found.value("mycelium_mycelia", &[("state", "closed")]) == 1.0).then_some(found))
+    })
+    .await?;
+    ensure!(waits(&found, "ghost", "ready") == 1.0, "{}", found.text);
+    ensure!(waits(&found, "early", "ready") == 0.0, "{}", found.text);
+    found.ensure("mycelium_elf_sessions", &[("elf", "ghost")], 0.0)?;
+    found.ensure("mycelium_jobs", &[("mycelium", "team"), ("status", "ready")], 1.0)?;
+    broker.stop().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_elves_have_names_and_all_others_are_one() -> anyhow::Result<()> {
     const ELVES: usize = 300;
@@ -231,6 +267,14 @@ async fn the_first_elves_have_names_and_all_others_are_one() -> anyhow::Result<(
 fn metrics_in(text: &str) -> BTreeSet<&str> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     words.filter(|word| word.starts_with("mycelium_")).collect()
+}
+
+fn found_promtool() -> Option<PathBuf> {
+    let found = std::env::var_os("MYCELIUM_PROMTOOL").map(PathBuf::from);
+    if found.is_none() {
+        eprintln!("SKIPPED: what promtool says of metrics and alerts; name it in MYCELIUM_PROMTOOL");
+    }
+    found
 }
 
 /// Runs promtool, with this on its standard input.
@@ -288,13 +332,74 @@ async fn what_names_metrics_names_those_that_are_served() -> anyhow::Result<()> 
     let (alerts, tested) = (of(&alerts, "- alert: "), of(&tests, "alertname: "));
     ensure!(alerts.len() >= 14 && alerts == tested, "each alert has a test: {alerts:?}, {tested:?}");
 
-    let Some(tool) = std::env::var_os("MYCELIUM_PROMTOOL").map(PathBuf::from) else {
-        eprintln!("SKIPPED: what promtool says of metrics and alerts; name it in MYCELIUM_PROMTOOL");
-        return Ok(());
-    };
+    let Some(tool) = found_promtool() else { return Ok(()) };
     promtool(&tool, &["check", "metrics"], &found.text).await?;
     promtool(&tool, &["check", "rules", "alerts.yaml"], "").await?;
     promtool(&tool, &["test", "rules", "alerts_test.yaml"], "").await
+}
+
+/// A test of the alerts on what was told minute by minute: which of them have to fire at some of these minutes, and no other.
+fn test_of_alerts(minutes: &[Scrape], firing: &[(usize, &[&str])]) -> serde_json::Value {
+    let mut series = BTreeMap::from([("up{}".to_owned(), vec!["1".to_owned(); minutes.len()])]);
+    for (minute, scrape) in minutes.iter().enumerate() {
+        for (name, labels, value) in &scrape.samples {
+            let labels: Vec<String> =
+                labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+            let values = series.entry(format!("{name}{{{}}}", labels.join(",")));
+            values.or_insert_with(|| vec!["_".to_owned(); minutes.len()])[minute] = value.to_string();
+        }
+    }
+    let of_broker = "{job=\"mycelium\",instance=\"broker:7422\",";
+    let series: Vec<_> = series
+        .into_iter()
+        .map(|(name, values)| json!({ "series": name.replacen('{', of_broker, 1), "values": values.join(" ") }))
+        .collect();
+    let expected = firing.iter().map(|(minute, alerts)| {
+        let samples =
+            alerts.iter().map(|alert| json!({ "labels": format!("{{alertname={alert:?}}}"), "value": 1 }));
+        json!({
+            "expr": "count by (alertname) (ALERTS{alertstate=\"firing\"})",
+            "eval_time": format!("{minute}m"),
+            "exp_samples": samples.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "rule_files": [packaging("prometheus/alerts.yaml")],
+        "evaluation_interval": "1m",
+        "tests": [{ "interval": "1m", "input_series": series, "promql_expr_test": expected.collect::<Vec<_>>() }],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_fire_by_what_was_recorded_of_a_run_that_goes_wrong_and_not_before() -> anyhow::Result<()> {
+    let broker = BrokerProcess::start(&["--admin-listen", "127.0.0.1:0"]).await?;
+    let (admin, mycelium) = (admin_of(&broker)?, broker.client().await?);
+    let elf = ElfProcess::start(&broker.url(), &ElfOptions::new("adder", 2, 3)).await?;
+    let mut minutes = Vec::new();
+    for _ in 0..20 {
+        let flow = mycelium.flow("healthy");
+        let sum = Tester::tasks(&flow, "adder").task_add(elf_runtime::list![1u64], 0);
+        ensure!(must("a sum", flow.submit().await?.result(&sum)).await?? == 1);
+        minutes.push(scrape(admin).await?);
+    }
+    for _ in 0..20 {
+        let flow = mycelium.flow("broken");
+        let broken: Job<u32> =
+            Tester::tasks(&flow, "adder").task_fail("permanent", PathBuf::from("/nowhere"));
+        let _waits = Tester::tasks(&flow, "nobody").task_add(elf_runtime::list![1u64], 0);
+        ensure!(must("the end of a job", flow.submit().await?.result(&broken)).await?.is_err());
+        minutes.push(scrape(admin).await?);
+    }
+    elf.stop().await?;
+    broker.stop().await?;
+
+    let Some(tool) = found_promtool() else { return Ok(()) };
+    let expected: [(usize, &[&str]); 2] = [(19, &[]), (39, &["MyceliumElfMissing", "MyceliumJobsFail"])];
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("recorded.yaml");
+    // What is JSON is YAML.
+    std::fs::write(&file, serde_json::to_vec(&test_of_alerts(&minutes, &expected))?)?;
+    promtool(&tool, &["test", "rules", file.to_str().context("a path")?], "").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -104,8 +104,10 @@ impl Counted {
             ),
             store_errors: to.counters("store_errors", "Commits that have failed, by what the store lacked"),
             refused: to.counters("refused", "Calls that were refused, by the reason of the contract"),
-            queue_seconds: to
-                .histograms("job_queue", "How long jobs were READY before an attempt was given to a process"),
+            queue_seconds: to.histograms(
+                "job_queue",
+                "How long jobs waited for a process, from when they were READY and might begin",
+            ),
             run_seconds: to.histograms("job_run", "How long attempts ran that returned or failed"),
             commit_seconds: to.histogram(
                 "commit",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mycelium_core::Core;
 use mycelium_core::effects::{Effects, End, JobRecord, Send};
-use mycelium_core::ids::Steady;
+use mycelium_core::ids::{Clocks, Steady};
 use mycelium_core::status::FinalStatus;
 use prometheus_client::metrics::counter::Counter;
 
@@ -110,13 +110,15 @@ impl Counting {
     }
 
     /// Counts a batch that is stored, with what comes of it.
-    pub(crate) fn count(&mut self, now: Steady, effects: &Effects, batch: &Batch, core: &Core) {
+    pub(crate) fn count(&mut self, now: Clocks, effects: &Effects, batch: &Batch, core: &Core) {
         let Some(on) = &mut self.on else { return };
         let status = core.status();
         self.shown.set(&status);
         on.count_jobs(batch);
-        on.count_effects(now, effects);
-        on.queue.changed(&effects.changes, status.ready, now);
+        on.count_effects(now.steady, effects);
+        // One that is not to begin yet waits for no process.
+        let from = |job| now.steady.after(core.delayed_for(now, job).unwrap_or_default());
+        on.queue.changed(&effects.changes, status.ready, from);
         add(&on.own.outcomes_stale, status.outcomes_stale.saturating_sub(on.stale));
         on.stale = status.outcomes_stale;
     }

@@ -1,7 +1,7 @@
 //! What is read when somebody asks: what the parts of a broker show of themselves. Nothing here reads a store or waits for a
 //! disk, and the owners of cores are asked one question a second at most, and not waited for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use futures::future::join_all;
 use mycelium_core::Core;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::Metrics;
 use super::counted::Gauges;
+use super::{Metrics, Sizes};
 use crate::broker::{Handle, Limits, StoreState};
 use crate::mycelia::Mycelia;
 use crate::transport::Transport;
@@ -27,21 +27,25 @@ pub(crate) struct Sources {
     pub(crate) limits: Limits,
     pub(crate) transport: Transport,
     pub(crate) store_size_alarm: u64,
-    elves: Mutex<BTreeMap<Arc<str>, Asked>>,
+    seen: Mutex<BTreeMap<Arc<str>, Seen>>,
 }
 
-/// What the owner of a core has said of its elves.
+/// What was seen last of a mycelium. It stays while it is closed, for nothing changes meanwhile: jobs that wait in it for an
+/// elf that is not there are still waiting.
 #[derive(Debug, Clone)]
-struct Asked {
-    at: Instant,
+struct Seen {
+    jobs: [(&'static str, u64); 5],
+    sizes: Sizes,
+    /// What the owner of the core has said of its elves, and when.
     elves: Vec<OfElf>,
+    asked_at: Instant,
 }
 
 /// The jobs and the processes of an elf, or of several under one label.
 #[derive(Debug, Clone, Default)]
 struct OfElf {
     label: Arc<str>,
-    jobs: [u64; 3],
+    jobs: [u64; 4],
     sessions: u64,
     window: u64,
     held: u64,
@@ -49,7 +53,7 @@ struct OfElf {
 
 impl Sources {
     pub(crate) fn new(mycelia: Mycelia, limits: Limits, transport: Transport, store_size_alarm: u64) -> Self {
-        Self { mycelia, limits, transport, store_size_alarm, elves: Mutex::default() }
+        Self { mycelia, limits, transport, store_size_alarm, seen: Mutex::default() }
     }
 }
 
@@ -61,21 +65,27 @@ impl Metrics {
 
     /// Looks at what shows itself. For one at a time: what was seen before goes first.
     pub(crate) async fn look(&self, sources: &Sources) {
-        let open = sources.limits.open();
-        let elves = join_all(open.iter().map(|(name, handle)| self.elves_of(sources, name, handle))).await;
-        let names = open.iter().map(|(name, _)| Arc::clone(name)).collect::<Vec<_>>();
-        self.asked(sources).retain(|name, _| names.contains(name));
+        let open: BTreeMap<_, _> = sources.limits.open().into_iter().collect();
+        join_all(open.iter().map(|(name, handle)| self.see(sources, name, handle))).await;
+        let there = sources.mycelia.list(None, usize::MAX, |_| true);
+        let there: BTreeSet<Arc<str>> = there.into_iter().map(|listed| listed.name).collect();
         self.clear();
         let counted = self.counted();
-        let n_mycelia = sources.mycelia.len();
         add(&counted.mycelia, &[("state", Arc::from("open"))], open.len() as u64);
-        add(&counted.mycelia, &[("state", Arc::from("closed"))], n_mycelia.saturating_sub(open.len()) as u64);
+        add(
+            &counted.mycelia,
+            &[("state", Arc::from("closed"))],
+            there.len().saturating_sub(open.len()) as u64,
+        );
         for (name, handle) in &open {
             self.look_at(name, handle);
         }
-        for of in elves.iter().flatten() {
-            self.look_at_elf(of);
+        let mut seen = lock(sources);
+        seen.retain(|name, _| there.contains(name) || open.contains_key(name));
+        for (name, seen) in &*seen {
+            self.look_at_seen(name, seen, open.contains_key(name));
         }
+        drop(seen);
         put(&counted.store_limit, sources.store_size_alarm);
         let usage = sources.transport.usage();
         put(&counted.connections, usage.connections.0);
@@ -119,16 +129,23 @@ impl Metrics {
     fn look_at(&self, name: &str, handle: &Handle) {
         let (counted, shown, usage) = (self.counted(), handle.shown(), handle.usage());
         let mycelium = || ("mycelium", self.inner.mycelia.label(name));
-        for (status, count) in shown.jobs() {
-            add(&counted.jobs, &[mycelium(), ("status", Arc::from(status))], count);
-        }
         add(&counted.sessions, &[mycelium()], shown.sessions());
         add(&counted.streams, &[mycelium()], usage.streams);
         add(&counted.watches, &[mycelium()], usage.watches);
         add(&counted.messages, &[mycelium()], usage.messages);
         let is_writable = handle.store_state().borrow().store == StoreState::Writable;
         add(&counted.store_writable, &[mycelium()], is_writable.into());
-        let sizes = shown.sizes();
+    }
+
+    fn look_at_seen(&self, name: &str, seen: &Seen, is_open: bool) {
+        let (counted, sizes) = (self.counted(), seen.sizes);
+        let mycelium = || ("mycelium", self.inner.mycelia.label(name));
+        for (status, count) in seen.jobs {
+            add(&counted.jobs, &[mycelium(), ("status", Arc::from(status))], count);
+        }
+        for of in &seen.elves {
+            self.look_at_elf(of, is_open);
+        }
         if let Some(bytes) = sizes.store_bytes {
             add(&counted.store_bytes, &[mycelium()], bytes);
         }
@@ -138,40 +155,37 @@ impl Metrics {
         }
     }
 
-    fn look_at_elf(&self, of: &OfElf) {
+    fn look_at_elf(&self, of: &OfElf, is_open: bool) {
         let counted = self.counted();
         let elf = || ("elf", Arc::clone(&of.label));
-        for (status, count) in ["ready", "assigned", "running"].into_iter().zip(of.jobs) {
+        for (status, count) in ["ready", "delayed", "assigned", "running"].into_iter().zip(of.jobs) {
             add(&counted.elf_jobs, &[elf(), ("status", Arc::from(status))], count);
         }
-        add(&counted.elf_sessions, &[elf()], of.sessions);
-        add(&counted.window_jobs, &[elf()], of.window);
-        add(&counted.held_jobs, &[elf()], of.held);
+        // Whoever is connected keeps a mycelium open.
+        let connected = |count| if is_open { count } else { 0 };
+        add(&counted.elf_sessions, &[elf()], connected(of.sessions));
+        add(&counted.window_jobs, &[elf()], connected(of.window));
+        add(&counted.held_jobs, &[elf()], connected(of.held));
     }
 
-    /// The elves of a mycelium, as its owner has said last: now, if it was not asked just before.
-    async fn elves_of(&self, sources: &Sources, name: &Arc<str>, handle: &Handle) -> Vec<OfElf> {
-        let before = self.asked(sources).get(name).cloned();
-        if let Some(before) = &before
-            && before.at.elapsed() < ASKED_EVERY
-        {
-            return before.elves.clone();
-        }
-        let metrics = self.clone();
-        let question = handle.query(move |core, _| metrics.elves_in(core));
-        let answered = tokio::time::timeout(ANSWERED_WITHIN, question).await;
-        let elves = match answered {
-            Ok(Ok(elves)) => elves,
-            // It is busy, or has no store to begin from.
-            Ok(Err(_)) | Err(_) => before.map(|before| before.elves).unwrap_or_default(),
+    /// Sees how an open mycelium is now. Its owner is asked for its elves unless it was asked just before.
+    async fn see(&self, sources: &Sources, name: &Arc<str>, handle: &Handle) {
+        let before = lock(sources).get(name).map(|seen| (seen.asked_at, seen.elves.clone()));
+        let (asked_at, elves) = match before {
+            Some((asked_at, elves)) if asked_at.elapsed() < ASKED_EVERY => (asked_at, elves),
+            before => {
+                let metrics = self.clone();
+                let question = handle.query(move |core, _| metrics.elves_in(core));
+                let elves = match tokio::time::timeout(ANSWERED_WITHIN, question).await {
+                    Ok(Ok(elves)) => elves,
+                    // It is busy, or has no store to begin from.
+                    Ok(Err(_)) | Err(_) => before.map(|(_, elves)| elves).unwrap_or_default(),
+                };
+                (Instant::now(), elves)
+            }
         };
-        let asked = Asked { at: Instant::now(), elves: elves.clone() };
-        self.asked(sources).insert(Arc::clone(name), asked);
-        elves
-    }
-
-    fn asked<'a>(&self, sources: &'a Sources) -> MutexGuard<'a, BTreeMap<Arc<str>, Asked>> {
-        sources.elves.lock().unwrap_or_else(PoisonError::into_inner)
+        let (jobs, sizes) = (handle.shown().jobs(), handle.shown().sizes());
+        lock(sources).insert(Arc::clone(name), Seen { jobs, sizes, elves, asked_at });
     }
 
     fn elves_in(&self, core: &Core) -> Vec<OfElf> {
@@ -179,7 +193,9 @@ impl Metrics {
         for elf in core.elves() {
             let label = self.inner.elves.label(elf.name);
             let of = elves.entry(Arc::clone(&label)).or_insert_with(|| OfElf { label, ..OfElf::default() });
-            for (sum, count) in of.jobs.iter_mut().zip([elf.ready, elf.assigned, elf.running]) {
+            for (sum, count) in
+                of.jobs.iter_mut().zip([elf.ready - elf.delayed, elf.delayed, elf.assigned, elf.running])
+            {
                 *sum += count;
             }
             of.sessions += elf.connected;
@@ -188,6 +204,10 @@ impl Metrics {
         }
         elves.into_values().collect()
     }
+}
+
+fn lock(sources: &Sources) -> MutexGuard<'_, BTreeMap<Arc<str>, Seen>> {
+    sources.seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Adds to what was cleared before: several mycelia, or elves, may share a label.

@@ -1,4 +1,4 @@
-//! How long jobs wait for a process, from READY to ASSIGNED.
+//! How long jobs wait for a process, from when they are READY and may begin to ASSIGNED.
 //!
 //! The core does not keep since when a job is READY: ten million of them wait in one broker. So it is noted here, of as many
 //! as there is room for. When more wait, a part of all jobs is timed that is chosen by their ids, until none waits any more.
@@ -39,8 +39,9 @@ impl Queue {
         }
     }
 
-    /// What has changed in a batch, after its assignments, and how many jobs are READY after it.
-    pub(super) fn changed(&mut self, changes: &[Change], ready: u64, now: Steady) {
+    /// What has changed in a batch, after its assignments, and how many jobs are READY after it. `from`: when a job that is READY
+    /// may begin.
+    pub(super) fn changed(&mut self, changes: &[Change], ready: u64, from: impl Fn(JobId) -> Steady) {
         if ready == 0 {
             self.since.clear();
             (self.left_out, self.is_complete) = (0, true);
@@ -49,7 +50,7 @@ impl Queue {
         for change in changes {
             if change.status == Status::Ready {
                 if self.times(change.job) {
-                    self.since.entry(change.job).or_insert(now);
+                    self.since.entry(change.job).or_insert_with(|| from(change.job));
                 }
             } else if !self.since.is_empty() {
                 self.since.remove(&change.job);
@@ -100,11 +101,21 @@ mod tests {
         let mut queue = Queue::default();
         queue.begin(0);
         assert_eq!(queue.assigned(job(1), at(1)), Some(Duration::ZERO));
-        queue.changed(&[change(job(1), Status::Assigned), change(job(2), Status::Ready)], 1, at(1));
-        queue.changed(&[change(job(2), Status::Ready)], 1, at(3));
+        queue.changed(&[change(job(1), Status::Assigned), change(job(2), Status::Ready)], 1, |_| at(1));
+        queue.changed(&[change(job(2), Status::Ready)], 1, |_| at(3));
         assert_eq!(queue.assigned(job(2), at(5)), Some(Duration::from_secs(4)));
-        queue.changed(&[change(job(2), Status::Assigned)], 0, at(5));
+        queue.changed(&[change(job(2), Status::Assigned)], 0, |_| at(5));
         assert!(queue.since.is_empty());
+    }
+
+    #[test]
+    fn who_is_not_to_begin_yet_waits_from_then_on() {
+        let mut queue = Queue::default();
+        queue.begin(0);
+        let ready = [change(job(1), Status::Ready), change(job(2), Status::Ready)];
+        queue.changed(&ready, 2, |_| at(3_600));
+        assert_eq!(queue.assigned(job(1), at(3_601)), Some(Duration::from_secs(1)));
+        assert_eq!(queue.assigned(job(2), at(5)), Some(Duration::ZERO), "it was told to begin sooner");
     }
 
     #[test]
@@ -112,9 +123,9 @@ mod tests {
         let mut queue = Queue::default();
         queue.begin(2);
         assert_eq!(queue.assigned(job(1), at(1)), None);
-        queue.changed(&[change(job(1), Status::Assigned), change(job(3), Status::Ready)], 2, at(1));
+        queue.changed(&[change(job(1), Status::Assigned), change(job(3), Status::Ready)], 2, |_| at(1));
         assert_eq!(queue.assigned(job(3), at(2)), Some(Duration::from_secs(1)), "this one came later");
-        queue.changed(&[change(job(3), Status::Assigned)], 0, at(2));
+        queue.changed(&[change(job(3), Status::Assigned)], 0, |_| at(2));
         assert_eq!(queue.assigned(job(4), at(2)), Some(Duration::ZERO), "all of them are gone");
     }
 
@@ -124,14 +135,14 @@ mod tests {
         queue.begin(0);
         let n = u32::try_from(TIMED_MAX).unwrap() * 3;
         let ready: Vec<Change> = (0..n).map(|number| change(job(number), Status::Ready)).collect();
-        queue.changed(&ready, n.into(), at(1));
+        queue.changed(&ready, n.into(), |_| at(1));
         assert!(queue.since.len() <= TIMED_MAX, "{}", queue.since.len());
         let timed = (0..n).filter_map(|number| queue.assigned(job(number), at(2))).collect::<Vec<_>>();
         assert_eq!((timed.len(), timed[0]), (TIMED_MAX * 3 / 4, Duration::from_secs(1)));
         let same_end = |number: u32| change(job(number << 8), Status::Ready);
-        queue.changed(&(0..n).map(same_end).collect::<Vec<_>>(), n.into(), at(2));
+        queue.changed(&(0..n).map(same_end).collect::<Vec<_>>(), n.into(), |_| at(2));
         assert!(queue.since.is_empty(), "ids that were chosen take no more memory");
-        queue.changed(&[], 0, at(3));
+        queue.changed(&[], 0, |_| at(3));
         assert_eq!(queue.assigned(job(1), at(3)), Some(Duration::ZERO));
     }
 }
