@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use mycelium_server::{Config, Setting, SettingRange, SettingValue};
 
-use super::settings::{self, Own};
+use super::settings::{self, Own, size};
 
 /// The settings that were given, by name.
 #[derive(Debug, Default)]
@@ -124,12 +124,16 @@ fn of_program(own: &'static Own) -> Arg {
 }
 
 fn of_broker(setting: &'static Setting) -> Arg {
-    let default = setting.get(&Config::default());
-    let unit = match (default, setting.range) {
-        (SettingValue::Time(_), _) => "TIME",
-        (SettingValue::Flag(_), _) => "BOOL",
-        (_, SettingRange::AtLeast(SettingValue::Bytes(_))) => "BYTES",
-        (SettingValue::Number(_) | SettingValue::Bytes(_), _) => "NUMBER",
+    let default = settings::value_of(setting, &Config::default());
+    let unit = match default {
+        SettingValue::Time(_) => "TIME",
+        SettingValue::Flag(_) => "BOOL",
+        SettingValue::Bytes(_) => "SIZE",
+        SettingValue::Number(_) => "NUMBER",
+    };
+    let default = match default {
+        SettingValue::Bytes(bytes) => size::written(bytes),
+        other => other.to_string(),
     };
     let help = format!("{} Default: {default}{}.", setting.help.trim(), range_of(setting));
     argument(setting.name, unit, help)
@@ -139,6 +143,9 @@ fn of_broker(setting: &'static Setting) -> Arg {
 pub(super) fn range_of(setting: &Setting) -> String {
     match setting.range {
         SettingRange::Any => String::new(),
+        SettingRange::AtLeast(SettingValue::Bytes(least)) => {
+            format!("; must be at least {}", size::written(least))
+        }
         range => format!("; {range}"),
     }
 }
