@@ -236,7 +236,7 @@ impl Settings {
             secured: secure::read(&mut reader),
             admin_listen: reader.own("admin_listen", read_admin_listen).flatten(),
             store: reader.own("store", |text| StoreKind::read(text, place)).unwrap_or(StoreKind::Embedded),
-            store_ca: reader.given.path("store_ca").filter(|file| !file.as_os_str().is_empty()),
+            store_ca: secure::store_ca(&mut reader),
             log: reader.own("log", read_log).unwrap_or_default(),
             log_format: reader
                 .own("log_format", |text| LogFormat::from_str(text, false).map_err(anyhow::Error::msg))
