@@ -92,6 +92,9 @@ async fn a_file_of_tokens_behind_a_link_stays_where_it_is() {
     symlink("nowhere.toml", &dangling).unwrap();
     let refused = run(&mut new_token(&dangling, "three")).await.bad(1);
     assert!(refused.contains("dangling.toml`"), "{refused}");
+    let mut secret = new_token(Path::new("myc_0123"), "three");
+    let secret = run(secret.current_dir(folder.path())).await.bad(2);
+    assert!(secret.contains("as secrets do") && !secret.contains("0123"), "{secret}");
     let no_file = run(&mut new_token(folder.path(), "three")).await.bad(2);
     assert!(no_file.contains("is no file"), "{no_file}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);

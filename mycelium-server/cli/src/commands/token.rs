@@ -16,7 +16,7 @@ use crate::errors::Misuse;
 use crate::output::Output;
 
 /// What secrets begin with, so that they are found where they should not be.
-const PREFIX: &str = "myc_";
+pub(crate) const PREFIX: &str = "myc_";
 /// How many random bytes a secret has.
 const SECRET_BYTES: usize = 32;
 
@@ -43,7 +43,7 @@ enum Command {
     JSON: {name, secret, sha256, file}.\n\n\
     The secret is for whoever uses it alone: umask 077 makes the file that it is written to unreadable for others.\n\n\
     Examples:\n  (umask 077; mycelium token new nightly --role submit --file tokens.toml > nightly.token)\n  \
-    mycelium token new worker --role serve --elf 'resize*' --mycelium pictures --expires 90days --file tokens.toml"
+    mycelium token new worker --role serve --elf 'resize*' --in pictures --expires 90days --file tokens.toml"
 )]
 struct NewArgs {
     /// Who is to have it: for the log, the audit, and messages. Each name once in a file.
@@ -67,6 +67,13 @@ struct NewArgs {
 
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<()> {
     let Command::New(args) = &args.command;
+    if args.file.as_os_str().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+        // It is not shown.
+        let problem = format!(
+            "--file begins with {PREFIX}, as secrets do; a file that is called so is named with its folder"
+        );
+        bail!(Misuse(problem));
+    }
     let mut random = [0; SECRET_BYTES];
     getrandom::fill(&mut random).context("the system gives no random bytes")?;
     let secret = format!("{PREFIX}{}", hex(&random));

@@ -10,6 +10,7 @@ use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use mycelium_server::{Config, Setting, SettingRange, SettingValue};
 
 use super::settings::{self, Own, size};
+use crate::commands::token;
 
 /// The settings that were given, by name.
 #[derive(Debug, Default)]
@@ -48,6 +49,15 @@ impl Given {
     /// Whether it was given as an argument, which other users of the machine can read.
     pub(super) fn is_argument(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|given| given.is_argument)
+    }
+
+    /// A text about them, without those that are secrets: of tokens, where the name of a file belongs. So may be the name of
+    /// the file of settings.
+    pub(super) fn without_secrets(&self, text: String, config: Option<&Path>) -> String {
+        let given = self.0.values().filter_map(|given| given.text.to_str());
+        let given = given.chain(config.and_then(Path::to_str));
+        let secrets = given.filter(|value| value.starts_with(token::PREFIX));
+        secrets.fold(text, |text, secret| text.replace(secret, &format!("{}***", token::PREFIX)))
     }
 
     /// Takes a setting from what was handed over to this process, whatever else was given.

@@ -259,7 +259,8 @@ impl Settings {
         if reader.problems.is_empty() {
             Ok(settings)
         } else {
-            Err(Misuse(format!("invalid settings: {}", reader.problems.join("; "))))
+            let problems = given.without_secrets(reader.problems.join("; "), args.config.as_deref());
+            Err(Misuse(format!("invalid settings: {problems}")))
         }
     }
 

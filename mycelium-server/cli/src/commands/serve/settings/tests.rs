@@ -295,3 +295,22 @@ fn problems_of_files_and_of_what_they_are_for_are_told_together() {
     assert!(told.contains("--tokens") && told.contains("`/nonexistent/j` cannot be read"), "{told}");
     assert!(told.contains("`perhaps`") && !told.contains("--listen:"), "{told}");
 }
+
+#[test]
+fn a_secret_in_the_place_of_something_else_is_not_shown() {
+    for flag in [
+        "--tokens",
+        "--tls-cert",
+        "--lease",
+        "--receiving-bytes-max",
+        "--store-ca",
+        "--config",
+        "--listen",
+        "--insecure",
+    ] {
+        let told = read(&[&format!("{flag}=myc_0123abcd")]).unwrap_err().0;
+        assert!(!told.contains("0123"), "{told}");
+    }
+    let told = read_file("tokens = \"myc_0123abcd\"\n", &[]).unwrap_err().0;
+    assert!(told.contains("tokens in `FILE`: `myc_***` cannot be read"), "{told}");
+}
