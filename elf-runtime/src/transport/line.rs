@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::{self, Either, FutureExt as _};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response, header};
 use tonic::codegen::{Service, StdError};
@@ -45,7 +46,7 @@ impl Service<Request<Body>> for Line {
                 request.headers_mut().insert(header::AUTHORIZATION, header);
             }
             Ok(None) => {}
-            Err(status) => return Either::Right(future::ready(Err(status.into()))),
+            Err(problem) => return Either::Right(future::ready(Err(Status::from(problem).into()))),
         }
         let answered: fn(_) -> Answered = |answered| Result::map_err(answered, StdError::from);
         Either::Left(self.channel.call(request).map(answered))

@@ -5,10 +5,14 @@ use std::error::Error as StdError;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::credentials::Unshowable;
 use crate::error::{Error, Violation};
 
 /// Reads a status that came from the broker at `url`, or that was made on the way to it.
 pub(super) fn error_of(url: &str, status: &Status) -> Error {
+    if let Some(Unshowable(message)) = status.source().and_then(|source| source.downcast_ref()) {
+        return Error::InvalidCredentials { message: message.clone() };
+    }
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone());
     if reason.is_none() && is_of_transport(status) {
@@ -113,6 +117,15 @@ mod tests {
         assert!(matches!(local, Error::Unreachable { .. }), "{local:?}");
         assert!(local.is_retryable());
         assert!(local.to_string().contains("mycelium serve"), "{local}");
+    }
+
+    #[test]
+    fn what_cannot_be_shown_to_a_broker_is_no_refusal_of_it() {
+        let status = Status::from(Unshowable("the file `x` has no token".to_owned()));
+        let error = error_of("http://broker", &Status::from_error(Box::new(status)));
+        assert!(matches!(error, Error::InvalidCredentials { .. }), "{error:?}");
+        assert!(!error.is_retryable());
+        assert_eq!(error.to_string(), "cannot show who we are: the file `x` has no token");
     }
 
     #[test]

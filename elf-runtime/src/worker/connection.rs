@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::Counts;
 use super::bounds::Limits;
 use super::executor::Executor;
+use super::fatal::is_fatal;
 use super::intervals::{Intervals, Silence};
 use super::ledger::{Actions, Ledger, Unwanted};
 use super::pulse::Pulse;
@@ -20,7 +21,7 @@ use super::shared::{Shared, Writer};
 use super::starts::Starts;
 use crate::error::Error;
 use crate::retry::Backoff;
-use crate::transport::{Code, ElfLine, Inbound};
+use crate::transport::{ElfLine, Inbound};
 
 /// Pauses between tries to connect.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -472,29 +473,4 @@ async fn give_up_in_time(
 /// The stream ends because the broker breaks the contract.
 fn contract_broken(message: &str) -> StreamEnd {
     StreamEnd::Cut(Error::Protocol { message: message.to_owned() })
-}
-
-/// Whether a stream that ends so means that no later one will be better: the table of `ElfService.Connect` in the
-/// contract.
-fn is_fatal(error: &Error, was_welcomed_before: bool) -> bool {
-    // All other errors speak of the connection, or of a broker that is busy.
-    let Error::Refused { code, .. } = error else { return false };
-    match code {
-        Code::InvalidArgument | Code::FailedPrecondition => true,
-        // Where a broker was before, these may come from a proxy or from a broker that is being replaced.
-        Code::NotFound | Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated => {
-            !was_welcomed_before
-        }
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::AlreadyExists
-        | Code::ResourceExhausted
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => false,
-    }
 }

@@ -4,6 +4,7 @@ mod attempt;
 mod bounds;
 mod connection;
 mod executor;
+mod fatal;
 mod fit;
 mod identity;
 mod intervals;

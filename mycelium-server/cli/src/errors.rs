@@ -62,9 +62,9 @@ fn sentence(error: &anyhow::Error) -> String {
 /// What went wrong between this program and the broker, and what to do about it.
 fn of_client(error: &ClientError) -> String {
     match error {
-        // What TLS met is ours to mend.
+        // What TLS met is ours to mend, and mostly somebody has answered.
         ClientError::Unreachable { url, source } if url.starts_with("https:") => {
-            format!("no broker answers at {url}: {source}")
+            format!("cannot connect to {url}: {source}")
         }
         ClientError::Unreachable { url, source } if source.to_string().contains("https://") => {
             format!("{url}: {source}")
@@ -117,6 +117,16 @@ mod tests {
         assert_eq!(
             sentence(&anyhow::Error::new(error)),
             "no broker answers at http://127.0.0.1:7420; start one with: mycelium serve"
+        );
+    }
+
+    #[test]
+    fn what_tls_met_is_told_as_it_is() {
+        let source = Arc::new(std::io::Error::other("the broker's certificate has expired"));
+        let error = ClientError::Unreachable { url: "https://broker".to_owned(), source };
+        assert_eq!(
+            sentence(&anyhow::Error::new(error)),
+            "cannot connect to https://broker: the broker's certificate has expired"
         );
     }
 

@@ -5,8 +5,10 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
 use support::{mycelium, run};
 
 #[tokio::test]
@@ -50,6 +52,95 @@ async fn a_token_is_shown_once_and_kept_as_its_digest() {
     run(mycelium().args(checked)).await.good();
 }
 
+fn new_token(file: &Path, name: &str) -> tokio::process::Command {
+    let mut command = mycelium();
+    command.args(["token", "new", name, "--role", "read", "--file"]).arg(file);
+    command
+}
+
+#[tokio::test]
+async fn tokens_that_are_made_at_the_same_time_are_all_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.toml");
+    let made: Vec<_> = (0..12).map(|of| new_token(&file, &format!("ci-{of}"))).collect();
+    let made =
+        made.into_iter().map(|mut command| tokio::spawn(async move { run(&mut command).await.good() }));
+    let made: Vec<_> = made.collect();
+    let mut secrets = Vec::new();
+    for one in made {
+        secrets.push(one.await.unwrap());
+    }
+    let text = fs::read_to_string(&file).unwrap();
+    for secret in secrets {
+        let digest: String = Sha256::digest(secret.trim()).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(text.contains(&digest), "one is lost: {text}");
+    }
+    assert_eq!(text.matches("[[token]]").count(), 12);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[tokio::test]
+async fn a_file_of_tokens_behind_a_link_stays_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let [real, link, dangling] =
+        ["real.toml", "link.toml", "dangling.toml"].map(|name| folder.path().join(name));
+    run(&mut new_token(&real, "one")).await.good();
+    symlink("real.toml", &link).unwrap();
+    run(&mut new_token(&link, "two")).await.good();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&real).unwrap().matches("[[token]]").count(), 2);
+    symlink("nowhere.toml", &dangling).unwrap();
+    let refused = run(&mut new_token(&dangling, "three")).await.bad(1);
+    assert!(refused.contains("dangling.toml`"), "{refused}");
+    let mut secret = new_token(Path::new("myc_0123"), "three");
+    let secret = run(secret.current_dir(folder.path())).await.bad(2);
+    assert!(secret.contains("as secrets do") && !secret.contains("0123"), "{secret}");
+    let no_file = run(&mut new_token(folder.path(), "three")).await.bad(2);
+    assert!(no_file.contains("is no file"), "{no_file}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
+#[tokio::test]
+async fn a_file_of_tokens_stays_that_of_its_owner() {
+    const OWNER: u32 = 65_532;
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root makes files of others");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let file = folder.path().join("tokens.toml");
+    run(&mut new_token(&file, "one")).await.good();
+    chown(&file, Some(OWNER), Some(OWNER + 1)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let is_kept = || {
+        let of = fs::metadata(&file).unwrap();
+        assert_eq!((of.uid(), of.gid(), of.mode() & 0o7777), (OWNER, OWNER + 1, 0o644));
+    };
+    run(&mut new_token(&file, "two")).await.good();
+    is_kept();
+
+    // Who cannot keep it so leaves it as it is. The binary may be where nobody else gets at it.
+    let before = fs::read_to_string(&file).unwrap();
+    let binary = folder.path().join("mycelium");
+    let program = env!("CARGO_BIN_EXE_mycelium");
+    fs::hard_link(program, &binary).or_else(|_| fs::copy(program, &binary).map(drop)).unwrap();
+    let mut other = mycelium_testing::command(binary.to_str().unwrap());
+    other
+        .args(["token", "new", "three", "--role", "read", "--file"])
+        .arg(&file)
+        .uid(OWNER + 2)
+        .gid(OWNER + 2);
+    let refused = run(&mut other).await.bad(1);
+    assert!(
+        refused.contains("belongs to 65532:65533") && refused.contains("run this as that user"),
+        "{refused}"
+    );
+    is_kept();
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside it");
+}
+
 #[tokio::test]
 async fn certificates_for_trying_things_go_together() {
     let folder = tempfile::tempdir().unwrap();
@@ -72,5 +163,5 @@ async fn certificates_for_trying_things_go_together() {
     assert_eq!(fs::read(&key).unwrap(), before);
     let nonsense = ["tls", "self-signed", "--out", "unmade", "--host", "zwölf"];
     assert!(run(mycelium().args(nonsense)).await.bad(2).contains("--host"));
-    assert!(!std::path::Path::new("unmade").exists());
+    assert!(!Path::new("unmade").exists());
 }

@@ -1,8 +1,8 @@
 //! `mycelium token`: makes secrets for clients and elves.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,12 +10,13 @@ use anyhow::{Context as _, bail};
 use mycelium_server::{Access, AccessFiles, Role};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::errors::Misuse;
 use crate::output::Output;
 
 /// What secrets begin with, so that they are found where they should not be.
-const PREFIX: &str = "myc_";
+pub(crate) const PREFIX: &str = "myc_";
 /// How many random bytes a secret has.
 const SECRET_BYTES: usize = 32;
 
@@ -40,8 +41,9 @@ enum Command {
     after_help = "Roles: submit (submit, follow and cancel jobs), serve (serve elves), read (see everything), operate (read, \
     and steer and delete), admin (everything).\n\n\
     JSON: {name, secret, sha256, file}.\n\n\
-    Examples:\n  mycelium token new nightly --role submit --file tokens.toml > nightly.token\n  \
-    mycelium token new worker --role serve --elf 'resize*' --mycelium pictures --expires 90days --file tokens.toml"
+    The secret is for whoever uses it alone: umask 077 makes the file that it is written to unreadable for others.\n\n\
+    Examples:\n  (umask 077; mycelium token new nightly --role submit --file tokens.toml > nightly.token)\n  \
+    mycelium token new worker --role serve --elf 'resize*' --in pictures --expires 90days --file tokens.toml"
 )]
 struct NewArgs {
     /// Who is to have it: for the log, the audit, and messages. Each name once in a file.
@@ -58,13 +60,20 @@ struct NewArgs {
     /// For how long, such as 90days. Default: until it is revoked.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     expires: Option<Duration>,
-    /// The file that the broker is given with --tokens; it is made if it is not there.
+    /// The file that the broker is given with --tokens; it is made if it is not there, and else stays for those who can read it.
     #[arg(long, env = "MYCELIUM_TOKENS", value_name = "FILE")]
     file: PathBuf,
 }
 
 pub(crate) fn run(args: &Args, output: Output) -> anyhow::Result<()> {
     let Command::New(args) = &args.command;
+    if args.file.as_os_str().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+        // It is not shown.
+        let problem = format!(
+            "--file begins with {PREFIX}, as secrets do; a file that is called so is named with its folder"
+        );
+        bail!(Misuse(problem));
+    }
     let mut random = [0; SECRET_BYTES];
     getrandom::fill(&mut random).context("the system gives no random bytes")?;
     let secret = format!("{PREFIX}{}", hex(&random));
@@ -102,9 +111,14 @@ fn entry(args: &NewArgs, sha256: &str) -> anyhow::Result<String> {
 }
 
 /// Adds an entry to the file, which takes the place of the old one when all of it is written: a broker that reads it
-/// meanwhile sees the one or the other.
+/// meanwhile sees the one or the other. Whoever adds one at the same time waits.
 fn add(file: &Path, entry: &str) -> anyhow::Result<()> {
+    let file = &resolved(file)?;
     let shown = file.display();
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    // The folder is locked, since another file takes the place of this one. It is free again when it is closed.
+    let locked = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
+    let _locked = locked.with_context(|| format!("cannot lock `{}`", folder.display()))?;
     let before = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -115,28 +129,59 @@ fn add(file: &Path, entry: &str) -> anyhow::Result<()> {
         text if text.ends_with('\n') => "\n",
         _ => "\n\n",
     };
-    let after = format!("{before}{gap}{entry}");
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = file.with_file_name(name);
-    let cannot = || format!("cannot write `{}`", new.display());
-    {
-        // Nobody else on the machine needs to know who there is.
-        let mut open = fs::OpenOptions::new();
-        let mut written =
-            open.write(true).create(true).truncate(true).mode(0o600).open(&new).with_context(cannot)?;
-        written.write_all(after.as_bytes()).with_context(cannot)?;
-        written.sync_all().with_context(cannot)?;
-    }
-    // Whoever reads it as another user goes on doing so.
-    if let Ok(metadata) = fs::metadata(file) {
-        fs::set_permissions(&new, metadata.permissions()).with_context(cannot)?;
-    }
+    let cannot = || format!("cannot write a file in `{}`", folder.display());
+    // For its owner alone: nobody else on the machine needs to know who there is.
+    let mut new = NamedTempFile::with_prefix_in(".tokens-", folder).with_context(cannot)?;
+    new.write_all(format!("{before}{gap}{entry}").as_bytes()).with_context(cannot)?;
+    keep_readers(file, new.as_file())?;
+    new.as_file().sync_all().with_context(cannot)?;
     // Whatever a broker would not take is not put in its place.
-    if let Err(problem) = Access::from_files(AccessFiles::new(&new)) {
-        fs::remove_file(&new).with_context(cannot)?;
-        let problem = problem.to_string().replace(&new.display().to_string(), &shown.to_string());
+    if let Err(problem) = Access::from_files(AccessFiles::new(new.path())) {
+        let problem = problem.to_string().replace(&new.path().display().to_string(), &shown.to_string());
         bail!(Misuse(problem));
     }
-    fs::rename(&new, file).with_context(|| format!("cannot replace `{shown}`"))
+    new.persist(file).with_context(|| format!("cannot replace `{shown}`"))?;
+    Ok(())
+}
+
+/// The file itself where a link is named: what takes its place is not to take that of the link.
+fn resolved(file: &Path) -> anyhow::Result<PathBuf> {
+    let shown = file.display();
+    let cannot = || format!("cannot find `{shown}`");
+    match fs::symlink_metadata(file) {
+        Ok(_) => {
+            let real = fs::canonicalize(file).with_context(cannot)?;
+            if !real.is_file() {
+                bail!(Misuse(format!("`{shown}` is no file")));
+            }
+            Ok(real)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let Some(name) = file.file_name() else { bail!(Misuse(format!("`{shown}` names no file"))) };
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            Ok(fs::canonicalize(folder.unwrap_or(Path::new("."))).with_context(cannot)?.join(name))
+        }
+        Err(error) => Err(error).with_context(cannot),
+    }
+}
+
+/// Gives a new file to whom the old one belongs, with the same mode: a broker that runs as another user goes on reading it.
+fn keep_readers(old: &Path, new: &File) -> anyhow::Result<()> {
+    let shown = old.display();
+    let cannot = || format!("cannot look at `{shown}`");
+    let old = match fs::metadata(old) {
+        Ok(old) => old,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(cannot),
+    };
+    let (user, group, given) = (old.uid(), old.gid(), new.metadata().with_context(cannot)?);
+    if (given.uid(), given.gid()) != (user, group) {
+        fchown(new, Some(user), Some(group)).with_context(|| {
+            format!(
+                "`{shown}` belongs to {user}:{group} (user and group), to whom this user cannot give the file that takes its \
+                 place; run this as that user, or as root"
+            )
+        })?;
+    }
+    new.set_permissions(old.permissions()).with_context(cannot)
 }

@@ -79,10 +79,9 @@ async fn what_is_not_known_is_told_by_name_and_what_is_no_id_is_refused() {
 async fn what_is_no_url_of_a_broker_is_a_wrong_command_line() {
     for (url, why) in [
         ("not a url", "it cannot be read as a URL"),
-        ("127.0.0.1:7420", "it does not begin with http://"),
-        ("nonsense", "it does not begin with http://"),
-        ("https://127.0.0.1:7420", "TLS is not supported yet, only http://"),
-        ("ftp://127.0.0.1:7420", "a broker speaks http://, not ftp://"),
+        ("127.0.0.1:7420", "it does not begin with http:// or https://"),
+        ("nonsense", "it does not begin with http:// or https://"),
+        ("ftp://127.0.0.1:7420", "a broker speaks http:// or https://, not ftp://"),
         ("http://127.0.0.1:99999", "its port is not a number from 1 to 65535"),
     ] {
         let expected = format!(

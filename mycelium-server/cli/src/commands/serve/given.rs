@@ -9,7 +9,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use mycelium_server::{Config, Setting, SettingRange, SettingValue};
 
-use super::settings::{self, Own};
+use super::settings::{self, Own, size};
+use crate::commands::token;
 
 /// The settings that were given, by name.
 #[derive(Debug, Default)]
@@ -48,6 +49,15 @@ impl Given {
     /// Whether it was given as an argument, which other users of the machine can read.
     pub(super) fn is_argument(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|given| given.is_argument)
+    }
+
+    /// A text about them, without those that are secrets: of tokens, where the name of a file belongs. So may be the name of
+    /// the file of settings.
+    pub(super) fn without_secrets(&self, text: String, config: Option<&Path>) -> String {
+        let given = self.0.values().filter_map(|given| given.text.to_str());
+        let given = given.chain(config.and_then(Path::to_str));
+        let secrets = given.filter(|value| value.starts_with(token::PREFIX));
+        secrets.fold(text, |text, secret| text.replace(secret, &format!("{}***", token::PREFIX)))
     }
 
     /// Takes a setting from what was handed over to this process, whatever else was given.
@@ -124,12 +134,16 @@ fn of_program(own: &'static Own) -> Arg {
 }
 
 fn of_broker(setting: &'static Setting) -> Arg {
-    let default = setting.get(&Config::default());
-    let unit = match (default, setting.range) {
-        (SettingValue::Time(_), _) => "TIME",
-        (SettingValue::Flag(_), _) => "BOOL",
-        (_, SettingRange::AtLeast(SettingValue::Bytes(_))) => "BYTES",
-        (SettingValue::Number(_) | SettingValue::Bytes(_), _) => "NUMBER",
+    let default = settings::value_of(setting, &Config::default());
+    let unit = match default {
+        SettingValue::Time(_) => "TIME",
+        SettingValue::Flag(_) => "BOOL",
+        SettingValue::Bytes(_) => "SIZE",
+        SettingValue::Number(_) => "NUMBER",
+    };
+    let default = match default {
+        SettingValue::Bytes(bytes) => size::written(bytes),
+        other => other.to_string(),
     };
     let help = format!("{} Default: {default}{}.", setting.help.trim(), range_of(setting));
     argument(setting.name, unit, help)
@@ -139,6 +153,9 @@ fn of_broker(setting: &'static Setting) -> Arg {
 pub(super) fn range_of(setting: &Setting) -> String {
     match setting.range {
         SettingRange::Any => String::new(),
+        SettingRange::AtLeast(SettingValue::Bytes(least)) => {
+            format!("; must be at least {}", size::written(least))
+        }
         range => format!("; {range}"),
     }
 }

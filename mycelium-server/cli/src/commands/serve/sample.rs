@@ -3,7 +3,7 @@
 use mycelium_server::{Config, Setting};
 
 use super::given::range_of;
-use super::settings::{self, Own, as_toml};
+use super::settings::{self, Own, as_toml, value_of};
 
 /// How long a line of a comment may be, in characters.
 const LINE_MAX: usize = 100;
@@ -13,7 +13,7 @@ pub(super) fn text() -> String {
     let mut text = String::from(
         "# Settings of `mycelium serve --config FILE`. What is commented out is as it is without it.\n\
          # Variables, such as MYCELIUM_LEASE, win over this file, and flags, such as --lease, over both.\n\
-         # Times are written like \"30s\", \"500ms\" or \"10m\".\n",
+         # Times are written like \"30s\", \"500ms\" or \"10m\", and sizes like \"64MiB\", \"500kB\" or 67108864.\n",
     );
     for Own { name, default, help, choices, .. } in settings::own() {
         let choices = choices();
@@ -28,7 +28,7 @@ pub(super) fn text() -> String {
     for setting in Config::SETTINGS {
         let Setting { name, help, .. } = setting;
         let help = help.trim();
-        let value = as_toml(setting.get(&defaults)).to_string();
+        let value = as_toml(value_of(setting, &defaults)).to_string();
         let range = range_of(setting);
         let range = range.strip_prefix("; ").map(|range| format!(" It {range}.")).unwrap_or_default();
         push(&mut text, &format!("{help}{range}"), name, &value);

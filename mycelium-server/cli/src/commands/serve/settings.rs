@@ -9,7 +9,9 @@ use anyhow::{anyhow, bail};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use mycelium_server::store::arango::Address;
-use mycelium_server::{Config, ConfigProblem, Retention, SchedulerPlace, Setting, SettingValue};
+use mycelium_server::{
+    Config, ConfigProblem, Retention, SchedulerPlace, Setting, SettingRange, SettingValue,
+};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
@@ -36,11 +38,13 @@ const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// may. User and password come from MYCELIUM_STORE_USER and MYCELIUM_STORE_PASSWORD or MYCELIUM_STORE_PASSWORD_FILE, or
 /// stand in the URL if that is in MYCELIUM_STORE or in the file.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Times are written like 30s, 500ms or 10m.\n\n\
+#[command(
+    after_help = "Times are written like 30s, 500ms or 10m, and sizes like 64MiB, 500kB or 67108864.\n\n\
     The file is TOML: a line for each setting, such as `lease = \"30s\"` or `queue_max = 1024`; --print-config prints one.\n\n\
     Examples:\n  mycelium serve\n  mycelium serve --data-dir /var/lib/mycelium --listen 127.0.0.1:7421\n  \
     mycelium serve --store memory --listen 127.0.0.1:0\n  \
-    MYCELIUM_STORE_USER=mycelium MYCELIUM_STORE_PASSWORD_FILE=password.txt mycelium serve --store http://localhost:8529")]
+    MYCELIUM_STORE_USER=mycelium MYCELIUM_STORE_PASSWORD_FILE=password.txt mycelium serve --store http://localhost:8529"
+)]
 pub(crate) struct Args {
     /// A file with settings.
     #[arg(long, env = "MYCELIUM_CONFIG", value_name = "FILE")]
@@ -232,7 +236,7 @@ impl Settings {
             secured: secure::read(&mut reader),
             admin_listen: reader.own("admin_listen", read_admin_listen).flatten(),
             store: reader.own("store", |text| StoreKind::read(text, place)).unwrap_or(StoreKind::Embedded),
-            store_ca: reader.given.path("store_ca").filter(|file| !file.as_os_str().is_empty()),
+            store_ca: secure::store_ca(&mut reader),
             log: reader.own("log", read_log).unwrap_or_default(),
             log_format: reader
                 .own("log_format", |text| LogFormat::from_str(text, false).map_err(anyhow::Error::msg))
@@ -255,7 +259,8 @@ impl Settings {
         if reader.problems.is_empty() {
             Ok(settings)
         } else {
-            Err(Misuse(format!("invalid settings: {}", reader.problems.join("; "))))
+            let problems = given.without_secrets(reader.problems.join("; "), args.config.as_deref());
+            Err(Misuse(format!("invalid settings: {problems}")))
         }
     }
 
@@ -284,10 +289,25 @@ impl Settings {
             ("log", json!(self.log)),
             ("log_format", name(self.log_format.to_possible_value())),
         ];
-        let of_broker = |setting: &Setting| (setting.name, as_toml(setting.get(&self.config)));
+        let of_broker = |setting: &Setting| (setting.name, as_toml(value_of(setting, &self.config)));
         let secured = secure::OWN.iter().filter(|own| own.name != "insecure").map(given);
         let insecure = [("insecure", json!(self.secured.insecure))];
         own.into_iter().chain(secured).chain(insecure).chain(Config::SETTINGS.iter().map(of_broker)).collect()
+    }
+}
+
+/// The value of a setting; in bytes, if that is what it counts.
+pub(super) fn value_of(setting: &Setting, config: &Config) -> SettingValue {
+    let is_size = match setting.range {
+        SettingRange::AtLeast(SettingValue::Bytes(_)) | SettingRange::Between(SettingValue::Bytes(_), _) => {
+            true
+        }
+        // Any size is right, so that its range does not tell.
+        _ => setting.name == "store_size_alarm",
+    };
+    match setting.get(config) {
+        SettingValue::Number(number) if is_size => SettingValue::Bytes(number),
+        value => value,
     }
 }
 
@@ -295,7 +315,8 @@ impl Settings {
 pub(super) fn as_toml(value: SettingValue) -> Value {
     match value {
         SettingValue::Time(time) => json!(humantime::format_duration(time).to_string().replace(' ', "")),
-        SettingValue::Number(number) | SettingValue::Bytes(number) => json!(number),
+        SettingValue::Number(number) => json!(number),
+        SettingValue::Bytes(bytes) => json!(size::written(bytes)),
         SettingValue::Flag(flag) => json!(flag),
     }
 }
@@ -329,7 +350,7 @@ impl Reader<'_> {
         let mut unread = Vec::new();
         for setting in Config::SETTINGS {
             let Some(text) = self.given.text(setting.name) else { continue };
-            let read = read_value(setting.get(&config), text);
+            let read = read_value(value_of(setting, &config), text);
             let set = read.and_then(|value| {
                 let problem = |error| anyhow!("`{text}` is not a number that is possible here: {error}");
                 setting.set(&mut config, value).map_err(problem)
@@ -368,7 +389,8 @@ fn read_value(kind: SettingValue, text: &str) -> anyhow::Result<SettingValue> {
             Ok(_) => bail!("`{text}` is more than 365 days"),
             Err(_) => bail!("`{text}` is not a time such as 30s, 500ms or 10m"),
         },
-        SettingValue::Number(_) | SettingValue::Bytes(_) => {
+        SettingValue::Bytes(_) => size::read(text).map(SettingValue::Bytes),
+        SettingValue::Number(_) => {
             let problem = |error| anyhow!("`{text}` is not a number that is possible here: {error}");
             text.parse().map(SettingValue::Number).map_err(problem)
         }
@@ -411,5 +433,6 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 mod secure;
+pub(super) mod size;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,15 @@
 //! Certificates, identities, and where they are needed.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
 use mycelium_server::{Access, AccessFiles, Tls, TlsFiles};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 
 use super::{ANY, Own, Reader, boolean, read_address};
 
@@ -97,6 +101,32 @@ fn file(reader: &Reader<'_>, name: &str) -> Option<PathBuf> {
     reader.given.path(name).filter(|file| !file.as_os_str().is_empty())
 }
 
+fn has(reader: &Reader<'_>, name: &str) -> bool {
+    file(reader, name).is_some()
+}
+
+/// Looks at a file that is of no use yet, so that all that is wrong is told at once.
+fn look(reader: &mut Reader<'_>, name: &'static str) {
+    let Some(file) = file(reader, name) else { return };
+    if let Err(error) = File::open(&file).and_then(|mut file| file.read(&mut [0])) {
+        let place = reader.given.place(name);
+        reader.problems.push(format!("{place}: `{}` cannot be read: {error}", file.display()));
+    }
+}
+
+/// The authorities of the servers of databases. They are read again when one is opened.
+pub(super) fn store_ca(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    let file = file(reader, "store_ca")?;
+    let problem = match CertificateDer::pem_file_iter(&file).map(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(Ok(certificates)) if !certificates.is_empty() => return Some(file),
+        Ok(Ok(_)) => "has no certificate (PEM)".to_owned(),
+        Err(pem::Error::Io(error)) => format!("cannot be read: {error}"),
+        Ok(Err(error)) | Err(error) => format!("is no PEM: {error}"),
+    };
+    reader.problems.push(format!("{}: `{}` {problem}", reader.given.place("store_ca"), file.display()));
+    Some(file)
+}
+
 /// A setting that is a text.
 fn text<'a>(reader: &Reader<'a>, name: &str) -> Option<&'a str> {
     reader.given.text(name).map(str::trim).filter(|text| !text.is_empty())
@@ -108,17 +138,15 @@ fn names(text: &str) -> Vec<String> {
 
 /// Reads the settings, and the files that they name.
 pub(super) fn read(reader: &mut Reader<'_>) -> Secured {
-    let insecure = reader.own("insecure", boolean).unwrap_or(false);
-    let before = reader.problems.len();
-    let tls = tls(reader);
-    let access = access(reader);
-    let is_sound = reader.problems.len() == before;
-    let has = (tls.is_some(), access.asks());
+    let insecure = reader.own("insecure", boolean);
+    let (tls, access) = (tls(reader), access(reader));
+    // Those that cannot be used are told already, and not missing.
+    let has = (has(reader, "tls_cert") || has(reader, "tls_key"), has(reader, "tokens"));
     let listen = reader.own("listen", |text| {
-        let address = read_address(text, "127.0.0.1:7420")?;
-        // What is wrong with them is said already.
-        if is_sound { allowed(address, has, insecure) } else { Ok(address) }
+        // What cannot be read is not held against another.
+        allowed(read_address(text, "127.0.0.1:7420")?, has, insecure.unwrap_or(true))
     });
+    let insecure = insecure.unwrap_or(false);
     let shown = OWN.iter().filter_map(|own| {
         let value = reader.given.path(own.name)?;
         Some((own.name, value.to_string_lossy().into_owned()))
@@ -147,7 +175,13 @@ fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
         }
         (None, None) => return None,
     };
+    let is_pair = has(reader, "tls_cert") && has(reader, "tls_key");
     reader.problems.push(problem);
+    if !is_pair {
+        for name in ["tls_cert", "tls_key", "tls_client_ca"] {
+            look(reader, name);
+        }
+    }
     None
 }
 
@@ -176,6 +210,7 @@ fn access(reader: &mut Reader<'_>) -> Access {
             }
         }
         reader.problems.extend(problems);
+        look(reader, "jwt_keys");
         return Access::unrestricted().with_allowed_hosts(hosts);
     };
     if !hosts.is_empty() {
@@ -183,14 +218,11 @@ fn access(reader: &mut Reader<'_>) -> Access {
             "--allowed-hosts is for brokers without --tokens: with them, no name lets anybody in".to_owned(),
         );
     }
-    let is_sound = problems.is_empty();
     reader.problems.extend(problems);
-    if !is_sound {
-        return Access::unrestricted();
-    }
     let mut files = AccessFiles::new(identities);
     files.jwt_keys = keys;
-    files.jwt_audience = audience.map(names).unwrap_or_default();
+    // That it is missing is said already, and the files are looked at all the same.
+    files.jwt_audience = audience.map_or_else(|| vec![String::new()], names);
     files.jwt_issuer = issuer.map(str::to_owned);
     Access::from_files(files).unwrap_or_else(|problem| {
         reader.problems.push(format!("{}: {problem}", reader.given.place("tokens")));

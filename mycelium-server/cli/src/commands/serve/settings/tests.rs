@@ -47,9 +47,9 @@ fn every_setting_has_a_flag() {
         "--calls-per-connection-max=11",
         "--calls-max=12",
         "--receiving-bytes-max=67108865",
-        "--answers-bytes-max=67108866",
+        "--answers-bytes-max=128 MiB",
         "--store-lease=12s",
-        "--store-size-alarm=16",
+        "--store-size-alarm=500kB",
         "--retention=done=7d",
         "--mycelia-max=13",
         "--mycelia-open-max=14",
@@ -79,9 +79,9 @@ fn every_setting_has_a_flag() {
         calls_per_connection_max: 11,
         calls_max: 12,
         receiving_bytes_max: 67_108_865,
-        answers_bytes_max: 67_108_866,
+        answers_bytes_max: 128 << 20,
         store_lease: Duration::from_secs(12),
-        store_size_alarm: 16,
+        store_size_alarm: 500_000,
         retention: "done=7d".parse().unwrap(),
         mycelia_max: 13,
         mycelia_open_max: 14,
@@ -241,10 +241,76 @@ fn a_store_is_a_word_or_the_url_of_a_server() {
 
 #[test]
 fn a_password_in_a_file_is_taken_and_never_printed() {
-    let settings = read_file("store = \"http://user:secret@h\"\n", &["--store-ca=ca.pem"]).unwrap();
+    let settings = read_file("store = \"http://user:secret@h\"\n", &[]).unwrap();
     assert!(matches!(&settings.store, StoreKind::Database(address) if address.has_password()));
     let printed = settings.entries();
     let of = |name| printed.iter().find(|(known, _)| *known == name).unwrap().1.clone();
-    assert_eq!((of("store"), of("store_ca")), (json!("http://h:8529"), json!("ca.pem")));
+    assert_eq!(of("store"), json!("http://h:8529"));
     assert!(!format!("{printed:?} {settings:?}").contains("secret"));
+}
+
+#[test]
+fn the_authorities_of_databases_are_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let [missing, empty, half, sound] =
+        ["missing", "empty", "half", "sound"].map(|name| folder.path().join(name));
+    std::fs::write(&empty, "").unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+    std::fs::write(&half, &pem[..pem.len() / 2]).unwrap();
+    std::fs::write(&sound, pem).unwrap();
+    let with = |file: &Path| read(&[&format!("--store-ca={}", file.display()), "--store=https://h"]);
+    let told = |file: &Path| with(file).unwrap_err().0;
+    assert!(told(&missing).contains("missing` cannot be read: No such file"), "{}", told(&missing));
+    assert!(told(&empty).contains("empty` has no certificate"), "{}", told(&empty));
+    assert!(told(&half).contains("half` is no PEM"), "{}", told(&half));
+    assert_eq!(with(&sound).unwrap().store_ca, Some(sound));
+}
+
+#[test]
+fn problems_of_files_and_of_what_they_are_for_are_told_together() {
+    let flags = [
+        "--tokens=/nonexistent/t",
+        "--jwt-keys=/nonexistent/j",
+        "--listen=0.0.0.0:1",
+        "--tls-cert=/nonexistent/c",
+    ];
+    let told = read(&flags).unwrap_err().0;
+    for part in [
+        "`/nonexistent/t` cannot be read",
+        "`/nonexistent/j` cannot be read",
+        "`/nonexistent/c` cannot be read",
+        "--jwt-keys needs --jwt-audience",
+        "--tls-cert needs its --tls-key",
+    ] {
+        assert!(told.contains(part), "{part} is missing: {told}");
+    }
+    assert!(!told.contains("for whom"), "once: {told}");
+    assert!(!told.contains("--listen:"), "with them it is let in: {told}");
+    let told = read(&flags[..3]).unwrap_err().0;
+    assert!(told.contains("--listen: other machines can reach 0.0.0.0:1"), "{told}");
+    assert!(told.contains("`/nonexistent/t` cannot be read"), "{told}");
+    let told =
+        read(&["--jwt-keys=/nonexistent/j", "--insecure=perhaps", "--listen=0.0.0.0:1"]).unwrap_err().0;
+    assert!(told.contains("--tokens") && told.contains("`/nonexistent/j` cannot be read"), "{told}");
+    assert!(told.contains("`perhaps`") && !told.contains("--listen:"), "{told}");
+}
+
+#[test]
+fn a_secret_in_the_place_of_something_else_is_not_shown() {
+    for flag in [
+        "--tokens",
+        "--tls-cert",
+        "--lease",
+        "--receiving-bytes-max",
+        "--store-ca",
+        "--config",
+        "--listen",
+        "--insecure",
+    ] {
+        let told = read(&[&format!("{flag}=myc_0123abcd")]).unwrap_err().0;
+        assert!(!told.contains("0123"), "{told}");
+    }
+    let told = read_file("tokens = \"myc_0123abcd\"\n", &[]).unwrap_err().0;
+    assert!(told.contains("tokens in `FILE`: `myc_***` cannot be read"), "{told}");
 }
