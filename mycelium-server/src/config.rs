@@ -131,7 +131,7 @@ settings! {
     /// How long a mycelium that nobody uses stays open.
     mycelium_idle: Duration = Duration::from_secs(60), AtLeast(Value::Time(Duration::from_millis(10)));
     /// Whether a mycelium is made by the first submission, large value or `Hello` that names it. Where other machines can
-    /// reach the broker, the default is false.
+    /// reach the broker, or callers say who they are, the default of `mycelium serve` is false.
     auto_create: bool = true, Any;
 }
 

@@ -53,13 +53,13 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     if print_config {
         return Ok(settings.print(output)?);
     }
+    let traces = Traces::of_environment()?;
     if check_config {
         return match output.is_json() {
             true => Ok(output.json(&json!({ "valid": true }))?),
             false => Ok(output.line("the settings are right")?),
         };
     }
-    let traces = Traces::of_environment()?;
     let limits = logging::start(&settings, &traces)?;
     mycelium_server::log_panics();
     if let Err(error) = mycelium_server::raise_descriptor_limit() {

@@ -14,6 +14,7 @@ use mycelium_server::{
 };
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use self::secure::Secured;
 use super::given::Given;
@@ -253,8 +254,9 @@ impl Settings {
             settings.store = StoreKind::Database(address.clone().with_ca(file));
         }
         if given.text("auto_create").is_none() {
-            // Elsewhere a misspelt name should not become a mycelium.
-            settings.config.auto_create = settings.secured.listen.ip().is_loopback();
+            // Elsewhere a misspelt name should not become a mycelium; and where callers say who they are, making one is for some.
+            let Secured { listen, access, .. } = &settings.secured;
+            settings.config.auto_create = listen.ip().is_loopback() && !access.asks();
         }
         if reader.problems.is_empty() {
             Ok(settings)
@@ -407,6 +409,13 @@ fn boolean(text: &str) -> anyhow::Result<bool> {
 }
 
 fn read_log(text: &str) -> anyhow::Result<String> {
+    // A word by itself would be a target, and all others silent: a misspelt level is more likely.
+    let mut words = text.split(',').map(str::trim).filter(|word| !word.contains(['=', '[', ':']));
+    if let Some(word) = words.find(|word| !word.is_empty() && word.parse::<LevelFilter>().is_err()) {
+        bail!(
+            "`{word}` is no level (off, error, warn, info, debug, trace); of a target write `{word}=LEVEL`"
+        );
+    }
     match EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => bail!("`{text}` is not a filter: {error}"),

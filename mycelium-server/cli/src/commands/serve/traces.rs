@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::{env, sync};
 
-use anyhow::{Context as _, bail};
+use hyper::Uri;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
@@ -17,6 +17,8 @@ use tracing::Subscriber;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::errors::Misuse;
 
 /// The module of the broker that makes the spans which are exported. All others are for those who debug.
 const TARGET: &str = "mycelium_server::trace";
@@ -44,17 +46,12 @@ impl Traces {
         if !is_asked || is_disabled {
             return Ok(Self { provider: None });
         }
-        for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
-            match variable(name) {
-                Some(protocol) if protocol != "grpc" => {
-                    bail!("{name}: spans are exported by grpc, and not by {protocol}")
-                }
-                Some(_) => break,
-                None => {}
-            }
+        let problems = problems(variable);
+        if !problems.is_empty() {
+            return Err(Misuse(format!("invalid settings: {}", problems.join("; "))).into());
         }
         let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build();
-        let exporter = exporter.context("cannot export spans as OTEL_EXPORTER_OTLP_ENDPOINT says")?;
+        let exporter = exporter.map_err(|error| Misuse(format!("spans cannot be exported: {error}")))?;
         let mut resource =
             Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
         let is_named = variable("OTEL_SERVICE_NAME").is_some()
@@ -93,6 +90,40 @@ impl Traces {
             tracing::warn!(%error, "the last spans may not have been exported");
         }
     }
+}
+
+/// What is wrong with the variables. The library takes its defaults for what it cannot read, and says so in a log that is not
+/// there yet.
+fn problems(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    const SAMPLERS: [&str; 3] = ["always_on", "always_off", "traceidratio"];
+    let of_traces =
+        |name: &str| [format!("OTEL_EXPORTER_OTLP_TRACES_{name}"), format!("OTEL_EXPORTER_OTLP_{name}")];
+    let mut problems = Vec::new();
+    let mut check = |name: &str, is_right: &dyn Fn(&str) -> bool, what: &str| {
+        if let Some(value) = variable(name).filter(|value| !is_right(value.trim())) {
+            problems.push(format!("{name}: `{value}` {what}"));
+        }
+    };
+    let is_url = |value: &str| {
+        let url = value.parse::<Uri>();
+        url.is_ok_and(|url| url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https")))
+    };
+    let is_number = |value: &str| value.parse::<u64>().is_ok();
+    for name in of_traces("ENDPOINT") {
+        check(&name, &is_url, "is no URL, such as http://127.0.0.1:4317");
+    }
+    // That of traces wins over the one of all.
+    let [protocol, of_all] = of_traces("PROTOCOL");
+    let protocol = if variable(&protocol).is_some() { protocol } else { of_all };
+    check(&protocol, &|value| value == "grpc", "is not spoken: spans are exported by grpc");
+    let numbers = ["SCHEDULE_DELAY", "MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE", "EXPORT_TIMEOUT"];
+    let numbers = numbers.map(|name| format!("OTEL_BSP_{name}"));
+    for name in of_traces("TIMEOUT").iter().chain(&numbers) {
+        check(name, &is_number, "is no number");
+    }
+    let is_sampler = |value: &str| SAMPLERS.contains(&value.strip_prefix("parentbased_").unwrap_or(value));
+    check("OTEL_TRACES_SAMPLER", &is_sampler, "is no sampler, such as parentbased_traceidratio");
+    problems
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -137,5 +168,39 @@ impl<E: SpanExporter> SpanExporter for Telling<E> {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.exporter.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_cannot_be_used_are_told_of_all_at_once() {
+        let told = |given: &[(&str, &str)]| {
+            let found =
+                |name: &str| given.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).to_owned());
+            problems(found)
+        };
+        let right = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example:4317"),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "10000"),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ];
+        assert_eq!(told(&right), [""; 0]);
+        let wrong = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "10s"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "-1"),
+            ("OTEL_TRACES_SAMPLER", "sometimes"),
+        ];
+        let told = told(&wrong);
+        assert_eq!(told.len(), wrong.len(), "{told:?}");
+        for ((name, value), problem) in wrong.iter().zip(&told) {
+            assert!(problem.starts_with(&format!("{name}: `{value}` is ")), "{problem}");
+        }
     }
 }

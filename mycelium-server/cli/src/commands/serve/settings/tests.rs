@@ -114,9 +114,25 @@ fn a_file_is_read_and_flags_win_over_it() {
 #[test]
 fn mycelia_are_made_by_themselves_where_only_this_machine_can_name_them() {
     assert!(read(&[]).unwrap().config.auto_create);
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens.toml");
+    std::fs::write(&tokens, "").unwrap();
+    let asks = ["--tokens", tokens.to_str().unwrap()];
+    assert!(!read(&asks).unwrap().config.auto_create, "that is for those who may");
     let elsewhere = ["--listen=0.0.0.0:1", "--insecure"];
     assert!(!read(&elsewhere).unwrap().config.auto_create);
     assert!(read(&[&elsewhere[..], &["--auto-create=true"]].concat()).unwrap().config.auto_create);
+}
+
+#[test]
+fn a_word_that_is_no_level_is_no_filter() {
+    for filter in ["debug", "info,audit=off", "off", "mycelium_server::store=debug,warn", ""] {
+        assert!(read(&["--log", filter]).is_ok(), "{filter}");
+    }
+    for (filter, word) in [("loud", "loud"), ("info, degub", "degub"), ("fjall", "fjall")] {
+        let told = read(&["--log", filter]).unwrap_err().0;
+        assert!(told.contains(&format!("`{word}` is no level")), "{told}");
+    }
 }
 
 #[test]
