@@ -248,15 +248,18 @@ impl Access {
             (None, None) => return Err(Stranger::ShowsNothing),
         };
         let known = self.known(&credential);
-        let name = match (&credential, &known.name) {
-            (Credential::Jwt(claims), Some(entry)) => match claims.subject() {
-                Some(subject) => {
-                    Arc::from(format!("{entry}/{}", subject.chars().take(128).collect::<String>()))
-                }
-                None => Arc::clone(entry),
-            },
-            (_, Some(name)) => Arc::clone(name),
-            (_, None) => return Err(Stranger::Refused(self.why_unknown(&credential))),
+        let Some(entry) = &known.name else {
+            return Err(Stranger::Refused(self.why_unknown(&credential)));
+        };
+        // An entry may be about many.
+        let subject = match &credential {
+            Credential::Jwt(claims) => claims.subject(),
+            Credential::Certificate(certificate) => certificate.names.first().map(String::as_str),
+            Credential::Nothing | Credential::Token(_) => None,
+        };
+        let name = match subject {
+            Some(subject) => Arc::from(format!("{entry}/{}", subject.chars().take(128).collect::<String>())),
+            None => Arc::clone(entry),
         };
         Ok(Caller::new(self.clone(), credential, name))
     }
