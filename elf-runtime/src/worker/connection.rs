@@ -93,9 +93,10 @@ impl Connection {
             never = pulse.watch(|late_by| shared.on_late(late_by)) => match never {},
             never = give_up_in_time(drain, abandon, &grace, give_up) => match never {},
         };
+        // What is stopped now did not finish, however soon it notices.
+        let Counts { running, unacknowledged } = self.shared.ledger().counts();
         self.stop_all();
         result?;
-        let Counts { running, unacknowledged } = self.shared.ledger().counts();
         if running + unacknowledged == 0 {
             if grace.told.get().is_some() {
                 tracing::info!("has left, as the broker wanted: nothing is held any more");

@@ -388,7 +388,12 @@ async fn alerts_fire_by_what_was_recorded_of_a_run_that_goes_wrong_and_not_befor
             Tester::tasks(&flow, "adder").task_fail("permanent", PathBuf::from("/nowhere"));
         let _waits = Tester::tasks(&flow, "nobody").task_add(elf_runtime::list![1u64], 0);
         ensure!(must("the end of a job", flow.submit().await?.result(&broken)).await?.is_err());
-        minutes.push(scrape(admin).await?);
+        // The scheduler is asked for its elves once a second.
+        let found = until("the waiting job to be seen", async || {
+            let found = scrape(admin).await?;
+            Ok((found.value("mycelium_elf_jobs", &[("elf", "nobody")]) > 0.0).then_some(found))
+        });
+        minutes.push(found.await?);
     }
     elf.stop().await?;
     broker.stop().await?;

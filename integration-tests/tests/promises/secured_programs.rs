@@ -92,5 +92,6 @@ async fn animals_runs_over_tls_with_tokens() -> anyhow::Result<()> {
 
 /// What is in the files of the audit.
 fn files(data: &Path) -> anyhow::Result<String> {
-    Ok(std::fs::read_to_string(data.join(".audit/newer.jsonl"))?)
+    let files = std::fs::read_dir(data.join(".audit"))?;
+    files.map(|file| Ok(std::fs::read_to_string(file?.path())?)).collect()
 }
