@@ -532,11 +532,11 @@ async fn who_waits_hears_when_the_watch_cannot_go_on() {
     let flow_id = FlowId::generate();
     broker.knows_jobs_of(flow_id);
     let run = broker.client().run(flow_id);
-    let mut answers = vec![
-        Err(refusal(Code::NotFound, reason::MYCELIUM_NOT_FOUND, None)),
-        Ok(futures::stream::pending().boxed()),
-    ];
-    broker.script(|script| script.watch_jobs = Some(Box::new(move |_| answers.remove(0))));
+    // Whoever has asked for its job after the first was told begins a watch of its own.
+    broker.script(|script| {
+        script.watch_jobs =
+            Some(Box::new(|_| Err(refusal(Code::NotFound, reason::MYCELIUM_NOT_FOUND, None))));
+    });
     let (one, two) = (JobId::generate(), JobId::generate());
     let both = async { tokio::join!(run.outputs(one), run.outputs(two)) };
     let (one, two) = within("the errors", Box::pin(both)).await;
