@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use mycelium_proto::v1::{self, connect_response};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::Counts;
 use super::bounds::Limits;
 use super::executor::Executor;
 use super::fatal::is_fatal;
@@ -65,6 +64,8 @@ pub(super) struct Connection {
     pub(super) cancel_grace: Duration,
     /// How long the broker may be silent, once it has been heard.
     pub(super) silence_max: Option<Duration>,
+    /// How many attempts ran when they were stopped: they did not finish, however soon they notice.
+    pub(super) stopped: OnceLock<usize>,
 }
 
 /// Why a stream is over.
@@ -93,10 +94,11 @@ impl Connection {
             never = pulse.watch(|late_by| shared.on_late(late_by)) => match never {},
             never = give_up_in_time(drain, abandon, &grace, give_up) => match never {},
         };
-        // What is stopped now did not finish, however soon it notices.
-        let Counts { running, unacknowledged } = self.shared.ledger().counts();
         self.stop_all();
         result?;
+        let running = self.stopped.get().copied().unwrap_or_default();
+        let left = self.shared.ledger().counts();
+        let unacknowledged = (left.running + left.unacknowledged).saturating_sub(running);
         if running + unacknowledged == 0 {
             if grace.told.get().is_some() {
                 tracing::info!("has left, as the broker wanted: nothing is held any more");
@@ -431,7 +433,11 @@ impl Connection {
 
     /// Stops the attempts that still run, whose outcomes nobody takes any more.
     fn stop_all(&self) {
-        let open = self.shared.ledger().leave();
+        let open = {
+            let mut ledger = self.shared.ledger();
+            self.stopped.get_or_init(|| ledger.counts().running);
+            ledger.leave()
+        };
         for token in &open {
             token.cancel();
         }

@@ -16,7 +16,7 @@ mod starts;
 use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mycelium_proto::limits;
@@ -323,6 +323,7 @@ impl Worker {
             drain,
             abandon,
             give_up: CancellationToken::new(),
+            stopped: OnceLock::new(),
             drain_grace,
             told_to_leave_within: Arc::default(),
             on_ready: Some(Box::new(move |session| {
