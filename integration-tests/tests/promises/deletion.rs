@@ -122,7 +122,12 @@ async fn failures(mycelium: &Mycelium) -> anyhow::Result<Vec<(u64, Vec<Bytes>)>>
     let mut kept = Vec::new();
     for group in mycelium.list_failures(v1::ListFailuresRequest::default()).await?.failures {
         let request = v1::GetFailureRequest { failure_id: group.failure_id, ..Default::default() };
-        let occurrences = mycelium.get_failure(request).await?.occurrences;
+        let occurrences = match mycelium.get_failure(request).await {
+            Ok(answer) => answer.occurrences,
+            // It went after it was listed.
+            Err(gone) if gone.reason() == Some(reason::FAILURE_NOT_FOUND) => continue,
+            Err(other) => return Err(other.into()),
+        };
         kept.push((group.occurrences, occurrences.into_iter().map(|occurrence| occurrence.job_id).collect()));
     }
     Ok(kept)
