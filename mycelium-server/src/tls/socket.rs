@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
@@ -19,15 +19,19 @@ const TLS_HANDSHAKE: u8 = 0x16;
 const HTTP_2: &[u8] = b"PRI";
 /// `handshake_failure`, as a fatal alert: what is said to one who speaks TLS where nobody does.
 const ALERT: &[u8] = &[0x15, 3, 1, 0, 2, 2, 40];
-/// The same to one who speaks HTTP/2 in clear where TLS is spoken: an empty `SETTINGS`, and `GOAWAY` with
+/// The same to one who speaks HTTP/2 in clear where TLS is spoken: an empty `SETTINGS`, and after its request `GOAWAY` with
 /// `INADEQUATE_SECURITY` and a text.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const SPEAK_TLS: &str = "this port speaks TLS: use https://";
 /// And to one who speaks HTTP/1.1, as browsers do.
 const SPEAK_GRPC: &str = "this is a broker of Mycelium; it speaks gRPC, over HTTP/2";
 
-/// How many bytes are read of one who is told to go.
-const UNREAD_BYTES_MAX: usize = 64 * 1024;
+/// The most that is read of one who is told to go, in bytes.
+const UNREAD_BYTES_MAX: u64 = 64 * 1024;
+/// How many bytes HTTP/2 begins with, and each of its frames; and of which kind those are in which requests begin.
+const PREFACE_BYTES: usize = 24;
+const FRAME_HEAD_BYTES: usize = 9;
+const HEADERS: u8 = 1;
 
 /// A connection.
 pub(crate) enum Socket {
@@ -36,15 +40,8 @@ pub(crate) enum Socket {
     Plain(TcpStream),
     Handshake(Box<Accept<TcpStream>>),
     Tls(Box<TlsStream<TcpStream>>),
-    /// It speaks something else: what it is told is still to be written.
-    Refused {
-        /// Which is open, with TLS or without.
-        socket: Box<Self>,
-        why: Misunderstood,
-        told: Vec<u8>,
-        /// So many bytes are read of what it may still send.
-        unread: usize,
-    },
+    /// It speaks something else, and is told so.
+    Refused(Pin<Box<dyn Future<Output = io::Error> + Send>>),
 }
 
 impl fmt::Debug for Socket {
@@ -54,7 +51,7 @@ impl fmt::Debug for Socket {
             Self::Plain(_) => "Plain",
             Self::Handshake(_) => "Handshake",
             Self::Tls(_) => "Tls",
-            Self::Refused { .. } => "Refused",
+            Self::Refused(_) => "Refused",
         })
     }
 }
@@ -72,15 +69,49 @@ pub(crate) enum Misunderstood {
     Old,
 }
 
-impl Misunderstood {
-    /// What such a peer is told, in the language that it speaks.
-    fn answer(self) -> Vec<u8> {
-        match self {
-            Self::PlainOnTls => go_away(),
-            Self::OldOnTls => answer("400 Bad Request", SPEAK_TLS),
-            Self::TlsOnPlain => ALERT.to_vec(),
-            Self::Old => answer("505 HTTP Version Not Supported", SPEAK_GRPC),
+/// Tells a peer, in the language that it speaks, and gives why.
+async fn refuse(mut socket: Socket, why: Misunderstood) -> io::Error {
+    match tell(&mut socket, why).await {
+        Ok(()) => io::Error::new(io::ErrorKind::InvalidData, why),
+        Err(error) => error,
+    }
+}
+
+/// A client that is answered before it has asked takes that for nonsense, or for a connection that was closed.
+async fn tell(socket: &mut Socket, why: Misunderstood) -> io::Result<()> {
+    let mut from = socket.take(UNREAD_BYTES_MAX);
+    if why == Misunderstood::PlainOnTls {
+        // Some wait for them before they ask.
+        from.get_mut().write_all(SETTINGS).await?;
+        until_asked(&mut from).await?;
+    } else {
+        from.read_u8().await?;
+    }
+    let told = match why {
+        Misunderstood::PlainOnTls => go_away(),
+        Misunderstood::OldOnTls => answer("400 Bad Request", SPEAK_TLS),
+        Misunderstood::TlsOnPlain => ALERT.to_vec(),
+        Misunderstood::Old => answer("505 HTTP Version Not Supported", SPEAK_GRPC),
+    };
+    from.get_mut().write_all(&told).await?;
+    from.get_mut().shutdown().await?;
+    // With something unread, closing would take back what it was told before it has read that.
+    tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+/// Reads HTTP/2 until the first request begins.
+async fn until_asked(from: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    from.read_exact(&mut [0; PREFACE_BYTES]).await?;
+    loop {
+        // Three bytes of its length, and its kind.
+        let mut head = [0; FRAME_HEAD_BYTES];
+        from.read_exact(&mut head).await?;
+        if head[3] == HEADERS {
+            return Ok(());
         }
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        tokio::io::copy(&mut (&mut *from).take(length.into()), &mut tokio::io::sink()).await?;
     }
 }
 
@@ -90,20 +121,21 @@ impl Socket {
     }
 
     fn refused(socket: Self, why: Misunderstood) -> Self {
-        Self::Refused { socket: Box::new(socket), why, told: why.answer(), unread: UNREAD_BYTES_MAX }
+        Self::Refused(Box::pin(refuse(socket, why)))
     }
 
     /// One of which these are the first bytes.
     fn begun(socket: TcpStream, tls: Option<TlsAcceptor>, first: &[u8]) -> Self {
         let speaks_tls = first.first() == Some(&TLS_HANDSHAKE);
+        let is_new = HTTP_2.starts_with(first);
         // A method begins with a letter. Of what is neither, HTTP/2 finds out what is wrong.
-        let is_old = first.first().is_some_and(u8::is_ascii_alphabetic) && !HTTP_2.starts_with(first);
+        let is_old = first.first().is_some_and(u8::is_ascii_alphabetic) && !is_new;
         match tls {
             // Closed before it said anything: whoever reads finds that out.
             _ if first.is_empty() => Self::Plain(socket),
             Some(acceptor) if speaks_tls => Self::Handshake(Box::new(acceptor.accept(socket))),
-            Some(_) if is_old => Self::refused(Self::Plain(socket), Misunderstood::OldOnTls),
-            Some(_) => Self::refused(Self::Plain(socket), Misunderstood::PlainOnTls),
+            Some(_) if is_new => Self::refused(Self::Plain(socket), Misunderstood::PlainOnTls),
+            Some(_) => Self::refused(Self::Plain(socket), Misunderstood::OldOnTls),
             None if speaks_tls => Self::refused(Self::Plain(socket), Misunderstood::TlsOnPlain),
             None if is_old => Self::refused(Self::Plain(socket), Misunderstood::Old),
             None => Self::Plain(socket),
@@ -137,32 +169,11 @@ impl Socket {
                     let stream = Self::Tls(stream);
                     *self = if is_old { Self::refused(stream, Misunderstood::Old) } else { stream };
                 }
-                Self::Refused { socket, why, told, unread } => {
-                    let mut socket = Pin::new(&mut **socket);
-                    let mut bytes = [0; 1_024];
-                    let mut read = |mut socket: Pin<&mut Self>, context: &mut Context<'_>| {
-                        let mut buffer = ReadBuf::new(&mut bytes);
-                        let read = ready!(socket.as_mut().poll_read(context, &mut buffer));
-                        Poll::Ready(read.map(|()| buffer.filled().len()))
-                    };
-                    // A client that is answered before it has asked takes that for nonsense.
-                    if *unread == UNREAD_BYTES_MAX {
-                        let heard = ready!(read(socket.as_mut(), context))?;
-                        *unread -= heard.max(1);
-                    }
-                    while !told.is_empty() {
-                        let written = ready!(socket.as_mut().poll_write(context, told))?;
-                        told.drain(..written.max(1).min(told.len()));
-                    }
-                    ready!(socket.as_mut().poll_shutdown(context))?;
-                    // With something unread, closing would take back what it was told before it has read that.
-                    while *unread > 0 {
-                        match ready!(read(socket.as_mut(), context))? {
-                            0 => break,
-                            read => *unread = unread.saturating_sub(read),
-                        }
-                    }
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *why)));
+                Self::Refused(refusing) => {
+                    let why = ready!(refusing.as_mut().poll(context));
+                    // Nobody is told twice.
+                    *self = Self::New(None);
+                    return Poll::Ready(Err(why));
                 }
             }
         }
@@ -180,7 +191,7 @@ fn go_away() -> Vec<u8> {
     let length = u8::try_from(8 + SPEAK_TLS.len()).unwrap_or(u8::MAX);
     let head = [0, 0, length, 7, 0, 0, 0, 0, 0];
     let (last_stream, inadequate_security) = ([0; 4], [0, 0, 0, 0xc]);
-    [SETTINGS, &head, &last_stream, &inadequate_security, SPEAK_TLS.as_bytes()].concat()
+    [&head[..], &last_stream, &inadequate_security, SPEAK_TLS.as_bytes()].concat()
 }
 
 impl AsyncRead for Socket {
@@ -193,7 +204,7 @@ impl AsyncRead for Socket {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
-            Self::New(_) | Self::Handshake(_) | Self::Refused { .. } => Poll::Pending,
+            Self::New(_) | Self::Handshake(_) | Self::Refused(_) => Poll::Pending,
         }
     }
 }
@@ -208,7 +219,7 @@ impl AsyncWrite for Socket {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
-            Self::New(_) | Self::Handshake(_) | Self::Refused { .. } => Poll::Pending,
+            Self::New(_) | Self::Handshake(_) | Self::Refused(_) => Poll::Pending,
         }
     }
 
@@ -217,16 +228,16 @@ impl AsyncWrite for Socket {
             Self::Plain(socket) => Pin::new(socket).poll_flush(context),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
             // Nothing has been written.
-            Self::New(_) | Self::Handshake(_) | Self::Refused { .. } => Poll::Ready(Ok(())),
+            Self::New(_) | Self::Handshake(_) | Self::Refused(_) => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Plain(socket) | Self::New(Some((socket, _))) => Pin::new(socket).poll_shutdown(context),
-            Self::Refused { socket, .. } => Pin::new(&mut **socket).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
-            Self::New(None) | Self::Handshake(_) => Poll::Ready(Ok(())),
+            // Whoever is refused is told first, by who reads.
+            Self::New(None) | Self::Handshake(_) | Self::Refused(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -244,7 +255,7 @@ impl AsyncWrite for Socket {
         match &mut *self {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(context, slices),
-            Self::New(_) | Self::Handshake(_) | Self::Refused { .. } => Poll::Pending,
+            Self::New(_) | Self::Handshake(_) | Self::Refused(_) => Poll::Pending,
         }
     }
 }
