@@ -66,6 +66,18 @@ impl Home {
         }
     }
 
+    /// Whether one that is there may have anything in it, as far as that shows from outside. Blocks.
+    pub(crate) fn may_hold(&self, name: &str) -> bool {
+        match self {
+            Self::Folder(folder) => {
+                // Opening it tells why it cannot be read.
+                std::fs::read_dir(folder.join(name)).map_or(true, |mut entries| entries.next().is_some())
+            }
+            Self::Databases { .. } => true,
+            Self::Memory | Self::Given => false,
+        }
+    }
+
     /// Opens one, which is made if it is not there. Blocks.
     ///
     /// # Errors

@@ -284,6 +284,31 @@ impl Mycelia {
         listed.take(limit).collect()
     }
 
+    /// Opens those that hold something, each once and one after another, so that what its last broker left goes on without being
+    /// asked for: actions, deletions, and what waits for a moment. Those in which nothing does are closed again by the sweep.
+    pub(crate) async fn resume(self) {
+        let names: Vec<_> = self.slots().keys().map(Arc::clone).collect();
+        for name in names {
+            while let Err(Error::Call(CallError::Busy)) = self.resume_one(&name).await {
+                tokio::select! {
+                    () = self.shared.drain.cancelled() => return,
+                    () = tokio::time::sleep(SWEEP_EVERY) => {}
+                }
+            }
+        }
+    }
+
+    /// Whatever else stands in the way is in the log, and told to who asks for it.
+    async fn resume_one(&self, name: &str) -> Result<(), Error> {
+        let Some((slot, state)) = self.locked(name).await else { return Ok(()) };
+        let State::Closed = &*state else { return Ok(()) };
+        let (home, name) = (self.shared.home.clone(), Arc::clone(&slot.name));
+        match tokio::task::spawn_blocking(move || home.may_hold(&name)).await {
+            Ok(false) => Ok(()),
+            Ok(true) | Err(_) => self.open(slot, state).await.map(drop),
+        }
+    }
+
     /// Closes those that nobody uses, until the broker stops.
     pub(crate) async fn sweep(self) {
         let every = SWEEP_EVERY.min(self.shared.config.mycelium_idle);

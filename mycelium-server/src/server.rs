@@ -89,7 +89,8 @@ pub enum Error {
 }
 
 /// A broker that has been started and does not listen yet. The mycelium `default` is there, and others of the data folder
-/// or the database server are opened when they are used; it can be served, or embedded in a program for its tests.
+/// or the database server are opened once it serves, or when they are used; it can be served, or embedded in a program for its
+/// tests.
 ///
 /// ```
 /// # async fn example() -> Result<(), mycelium_server::Error> {
@@ -355,6 +356,7 @@ impl Begun {
         health_tasks.spawn("the health service", tell_health(progress, health.clone()));
         tasks.spawn("the watch over connections", transport.clone().watch(drain.clone()));
         tasks.spawn("the sweep of mycelia", mycelia.clone().sweep());
+        tasks.spawn("what is left in mycelia", mycelia.clone().resume());
         tasks.spawn("the watch over identities", access.clone().watch(config.reload_interval));
         if let Some(tls) = tls {
             let judge_again = move || access.judge_again();

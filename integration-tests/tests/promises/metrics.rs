@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use elf_runtime::{Error, Job, Mycelium, RetryPolicy};
+use elf_runtime::{Error, Job, Mycelium, RetryPolicy, v1};
 use integration_tests::{BrokerProcess, ElfOptions, ElfProcess, Tester, Worker, must, until, wire};
 use mycelium_proto::reason;
 use serde_json::json;
@@ -225,6 +225,36 @@ async fn jobs_of_a_closed_mycelium_are_told_of() -> anyhow::Result<()> {
     ensure!(waits(&found, "early", "ready") == 0.0, "{}", found.text);
     found.ensure("mycelium_elf_sessions", &[("elf", "ghost")], 0.0)?;
     found.ensure("mycelium_jobs", &[("mycelium", "team"), ("status", "ready")], 1.0)?;
+    broker.stop().await
+}
+
+/// Neither its times nor what it shows wait for somebody to ask for the mycelium; and one without anything in it stays closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mycelium_goes_on_when_its_broker_is_back() -> anyhow::Result<()> {
+    let mut broker = BrokerProcess::start(&["--admin-listen", "127.0.0.1:0"]).await?;
+    let team = Mycelium::builder(broker.url()).mycelium("team").connect().await?;
+    let flow = team.flow("waits");
+    let tasks = Tester::tasks(&flow, "ghost");
+    let _waits = tasks.task_add(elf_runtime::list![1u64], 0);
+    let _expires = tasks.task_add(elf_runtime::list![2u64], 0).queue_timeout(Duration::from_secs(4));
+    flow.submit().await?;
+    let create = v1::CreateMyceliumRequest { mycelium: "empty".to_owned() };
+    wire::client(&broker.url()).await?.create_mycelium(create).await?;
+    drop(team);
+    broker.kill().await?;
+
+    broker.restart().await?;
+    let admin = admin_of(&broker)?;
+    let jobs =
+        |found: &Scrape, status| found.value("mycelium_jobs", &[("mycelium", "team"), ("status", status)]);
+    let found = until("the job to have expired", async || {
+        let found = scrape(admin).await?;
+        let of_elf = found.value("mycelium_elf_jobs", &[("elf", "ghost"), ("status", "ready")]);
+        Ok((jobs(&found, "ready") == 1.0 && of_elf == 1.0).then_some(found))
+    })
+    .await?;
+    found.ensure("mycelium_jobs_ended_total", &[("mycelium", "team"), ("status", "expired")], 1.0)?;
+    found.ensure("mycelium_mycelia", &[("state", "closed")], 1.0)?;
     broker.stop().await
 }
 

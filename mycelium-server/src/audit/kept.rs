@@ -1,4 +1,7 @@
 //! The latest entries of each kind: in two files, of which the older one goes when the newer one is full, or in memory.
+//!
+//! They are no part of a mycelium's store: entries outlive the mycelium that they are about, refused calls cost it no commit, and
+//! what happened while a database could not be reached is kept too.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
