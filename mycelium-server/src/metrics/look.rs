@@ -85,6 +85,7 @@ impl Metrics {
         for (name, seen) in &*seen {
             self.look_at_seen(name, seen, open.contains_key(name));
         }
+        self.inner.elves.release(&seen.values().flat_map(|seen| &seen.elves).map(|of| &*of.label).collect());
         drop(seen);
         put(&counted.store_limit, sources.store_size_alarm);
         let usage = sources.transport.usage();
@@ -191,7 +192,11 @@ impl Metrics {
     fn elves_in(&self, core: &Core) -> Vec<OfElf> {
         let mut elves = BTreeMap::<Arc<str>, OfElf>::new();
         for elf in core.elves() {
-            let label = self.inner.elves.label(elf.name);
+            // Jobs can be for an elf that never was.
+            let label = match elf.connected {
+                0 => self.inner.elves.claim(elf.name),
+                _ => self.inner.elves.label(elf.name),
+            };
             let of = elves.entry(Arc::clone(&label)).or_insert_with(|| OfElf { label, ..OfElf::default() });
             for (sum, count) in
                 of.jobs.iter_mut().zip([elf.ready - elf.delayed, elf.delayed, elf.assigned, elf.running])
