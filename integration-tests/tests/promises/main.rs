@@ -9,6 +9,7 @@ mod arango_check;
 mod arango_faults;
 mod arango_python;
 mod attempts;
+mod audit;
 mod bad_connections;
 mod bad_elves;
 mod bad_submissions;

@@ -193,7 +193,8 @@ async fn a_flood_of_refused_calls_displaces_nothing_in_the_audit() -> anyhow::Re
         let mut listed = Vec::new();
         let mut page_token = String::new();
         loop {
-            let request = v1::ListAuditRequest { page_size: 1_000, page_token };
+            let request =
+                v1::ListAuditRequest { page_size: 1_000, page_token, ..v1::ListAuditRequest::default() };
             let page = operator.list_audit(request).await?;
             listed.extend(page.entries);
             page_token = page.next_page_token;

@@ -15,8 +15,9 @@ use crate::name::DEFAULT;
 /// The longest that is slept at once until something expires: the clock may be set meanwhile.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 
-/// How much is shown of the name of a mycelium, which may be none.
+/// How much is shown of the name of a mycelium, which may be none, and of what a call is about.
 const NAME_CHARS_SHOWN: usize = 128;
+const ABOUT_CHARS_SHOWN: usize = 256;
 
 /// Somebody who was let in.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub(crate) struct Pass {
     need: Need,
     /// What it turned out to be about.
     mycelium: OnceLock<String>,
+    /// The same of what is in it, for people.
+    about: OnceLock<String>,
     /// How many jobs, flows or whatever it is about.
     count: AtomicU64,
     /// Whether it asks what would be done, and no more.
@@ -92,7 +95,7 @@ impl Pass {
     /// Of a call that needs this, by somebody who was let in.
     pub(crate) fn new(caller: Caller, call: &'static str, need: Need) -> Self {
         let (count, only_asks) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { caller, call, need, mycelium: OnceLock::new(), count, only_asks }
+        Self { caller, call, need, mycelium: OnceLock::new(), about: OnceLock::new(), count, only_asks }
     }
 
     /// # Errors
@@ -117,6 +120,16 @@ impl Pass {
     /// The mycelium that it is about, once that has been read.
     pub(crate) fn mycelium(&self) -> Option<&str> {
         self.mycelium.get().map(String::as_str)
+    }
+
+    /// Notes what it is about, within the mycelium.
+    pub(crate) fn is_about(&self, about: &str) {
+        let _the_first = self.about.set(shown(about, ABOUT_CHARS_SHOWN));
+    }
+
+    /// What was noted of that.
+    pub(crate) fn about(&self) -> &str {
+        self.about.get().map_or("", String::as_str)
     }
 
     /// Notes how many jobs, flows or whatever it is about.
@@ -154,9 +167,7 @@ impl Pass {
     /// If the caller may not make this call there, whether there is such a mycelium or not.
     pub(crate) fn to<'a>(&self, name: &'a str) -> Result<Permitted<'a>, Error> {
         debug_assert_eq!(self.need.about, About::Mycelium, "{} is said to be about the broker", self.call);
-        let shown = or_default(name).chars().take(NAME_CHARS_SHOWN);
-        let shown = shown.map(|char| if char.is_control() { '?' } else { char });
-        let _the_first = self.mycelium.set(shown.collect());
+        let _the_first = self.mycelium.set(shown(or_default(name), NAME_CHARS_SHOWN));
         if self.may_enter(name) { Ok(Permitted(name)) } else { Err(Error::NotPermitted) }
     }
 
@@ -227,6 +238,11 @@ impl Pass {
         })
         .await
     }
+}
+
+/// The beginning of a text that a caller has sent.
+fn shown(text: &str, chars_max: usize) -> String {
+    text.chars().take(chars_max).map(|char| if char.is_control() { '?' } else { char }).collect()
 }
 
 fn or_default(name: &str) -> &str {

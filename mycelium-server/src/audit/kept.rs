@@ -87,11 +87,11 @@ impl Kept {
         added
     }
 
-    /// The latest before this one, the last first.
-    pub(super) fn list(&self, before: Option<u64>, limit: usize) -> io::Result<Vec<Entry>> {
+    /// The latest of those that are meant, the last first.
+    pub(super) fn list(&self, limit: usize, is_meant: impl Fn(&Entry) -> bool) -> io::Result<Vec<Entry>> {
         let mut latest = Vec::new();
         for place in &self.places {
-            latest.extend(place.latest(before, limit)?);
+            latest.extend(place.latest(limit, &is_meant)?);
         }
         latest.sort_unstable_by_key(|entry| Reverse(entry.number));
         latest.truncate(limit);
@@ -112,10 +112,10 @@ impl Place {
         }
     }
 
-    fn latest(&self, before: Option<u64>, limit: usize) -> io::Result<VecDeque<Entry>> {
+    fn latest(&self, limit: usize, is_meant: impl Fn(&Entry) -> bool) -> io::Result<VecDeque<Entry>> {
         let mut latest = VecDeque::new();
         let mut take = |entry: Entry| {
-            if before.is_none_or(|before| entry.number < before) {
+            if is_meant(&entry) {
                 latest.push_back(entry);
                 if latest.len() > limit {
                     latest.pop_front();
@@ -201,13 +201,18 @@ mod tests {
             peer: Some(([127, 0, 0, 1], 7).into()),
             call: call.to_owned(),
             mycelium: Some("default".to_owned()),
+            about: "a flow".to_owned(),
             count: 3,
             result: "OK".to_owned(),
         }
     }
 
     fn numbers(kept: &Kept, before: Option<u64>, limit: usize) -> Vec<u64> {
-        kept.list(before, limit).unwrap().iter().map(|entry| entry.number).collect()
+        kept.list(limit, |entry| before.is_none_or(|before| entry.number < before))
+            .unwrap()
+            .iter()
+            .map(|entry| entry.number)
+            .collect()
     }
 
     #[test]
@@ -225,7 +230,7 @@ mod tests {
         let mut kept = Kept::in_folder(dir.path()).unwrap();
         kept.add(vec![(Kind::Routine, entry("D"))]).unwrap();
         assert_eq!(numbers(&kept, None, 9), [4, 3, 2, 1]);
-        assert_eq!(kept.list(None, 1).unwrap(), [Entry { number: 4, ..entry("D") }]);
+        assert_eq!(kept.list(1, |_| true).unwrap(), [Entry { number: 4, ..entry("D") }]);
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(crate) struct Entry {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) call: String,
     pub(crate) mycelium: Option<String>,
+    /// What it was about, for people.
+    #[serde(default)]
+    pub(crate) about: String,
     /// How many jobs, flows or whatever it was about.
     pub(crate) count: u64,
     /// `OK`, the reason of its refusal, or that its caller has not waited for either.
@@ -91,18 +94,18 @@ impl Audit {
 
     /// Keeps an entry, soon. `is_asked_who`: callers say who they are, so that the log is told too.
     pub(crate) fn record(&self, kind: Kind, entry: Entry, is_asked_who: bool) {
-        let Entry { caller, peer, call, mycelium, count, result, .. } = &entry;
+        let Entry { caller, peer, call, mycelium, about, count, result, .. } = &entry;
         let (mycelium, peer) = (mycelium.as_deref(), peer.map(tracing::field::display));
         match kind {
             _ if !is_asked_who => {
-                tracing::debug!(target: "audit", caller, peer, call, mycelium, count, result);
+                tracing::debug!(target: "audit", caller, peer, call, mycelium, about, count, result);
             }
             // Whoever may do nothing can try that as often as it likes: these lines are limited as all others are.
             Kind::Refused => {
-                tracing::info!(target: "audit::refused", caller, peer, call, mycelium, count, result);
+                tracing::info!(target: "audit::refused", caller, peer, call, mycelium, about, count, result);
             }
             Kind::Steering | Kind::Routine => {
-                tracing::info!(target: "audit", caller, peer, call, mycelium, count, result);
+                tracing::info!(target: "audit", caller, peer, call, mycelium, about, count, result);
             }
         }
         if self.entries.try_send((kind, entry)).is_err() {
@@ -116,13 +119,22 @@ impl Audit {
         }
     }
 
-    /// The latest entries before the one of this number, last first.
+    /// The latest entries before the one of this number, last first; those about this mycelium alone, if one is named.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub(crate) async fn list(&self, before: Option<u64>, limit: usize) -> std::io::Result<Vec<Entry>> {
+    pub(crate) async fn list(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+        mycelium: Option<String>,
+    ) -> std::io::Result<Vec<Entry>> {
         let kept = Arc::clone(&self.kept);
-        let read = move || lock(&kept).list(before, limit);
+        let is_meant = move |entry: &Entry| {
+            before.is_none_or(|before| entry.number < before)
+                && (mycelium.is_none() || entry.mycelium == mycelium)
+        };
+        let read = move || lock(&kept).list(limit, is_meant);
         tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?
     }
 }

@@ -18,7 +18,8 @@ pub(crate) async fn list(
     let page = PageOf { token: request.page_token, size: request.page_size };
     let before = page::read_number(&page.token, KIND)?;
     let limit = page.limit();
-    let mut entries = audit.list(before, limit + 1).await.map_err(|error| {
+    let mycelium = Some(request.of_mycelium).filter(|name| !name.is_empty());
+    let mut entries = audit.list(before, limit + 1, mycelium).await.map_err(|error| {
         let unavailable = store::Error::Unavailable {
             what: "the audit cannot be read".to_owned(),
             certainly_not_applied: true,
@@ -43,6 +44,7 @@ fn message(entry: Entry) -> v1::AuditEntry {
         peer: entry.peer.map(|peer| peer.to_string()).unwrap_or_default(),
         call: entry.call,
         mycelium: entry.mycelium.unwrap_or_default(),
+        about: entry.about,
         count: entry.count,
         result: entry.result,
     }

@@ -59,6 +59,7 @@ impl BlobServer {
             Blob::from_message(blob).map_err(|problem| Error::field("header.blob", problem.to_string()))?;
         let permitted = pass.to(&header.mycelium)?;
         pass.counts(1);
+        pass.is_about(&format!("blob of {} bytes", blob.size));
         let entered = self.mycelia.enter(permitted).await;
         let mycelium = entered.map_err(|error| error.within("header"))?;
         let blobs = mycelium.blobs();

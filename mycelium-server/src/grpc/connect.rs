@@ -21,8 +21,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::convert;
 use super::declare::{Declared, complete_revisions, declared, protocol, secret_digest, signatures};
+use super::{about, convert};
 use crate::access::Pass;
 use crate::broker::{CallError, Confirming, HelloMessage, Process, StreamAttachment};
 use crate::compute::{Dispatcher, Tasks};
@@ -68,6 +68,7 @@ pub(crate) async fn connect(
     let permitted = pass.to(&hello.mycelium)?;
     pass.covers(&hello.mycelium, hello.elves.iter().map(|elf| elf.name.as_str()))?;
     pass.counts(hello.elves.len() as u64);
+    pass.is_about(&about::elves(&hello));
     let handle = mycelia.enter(permitted).await.map_err(|error| error.within("hello"))?;
     let permit = handle.admit_stream().map_err(Error::from)?;
     let asks = pass.can_be_lost();

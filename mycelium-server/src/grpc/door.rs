@@ -24,7 +24,6 @@ use tracing::Instrument as _;
 use crate::access::{Access, Hosts, Lost, Pass, Stranger, need};
 use crate::audit::{Audit, Entry, Kind};
 use crate::error::Error;
-use crate::seldom::Seldom;
 use crate::trace;
 use crate::transport::{address_of, certificate_of};
 
@@ -41,7 +40,6 @@ pub(crate) struct Door {
     /// How long streams go on whose callers may no longer have them.
     grace: Duration,
     audit: Audit,
-    strangers: Arc<Seldom>,
 }
 
 impl Door {
@@ -50,7 +48,7 @@ impl Door {
         // Where callers say who they are, it may be called by any name; but browsers show certificates of clients by themselves.
         let hosts =
             if access.asks() { Hosts::any() } else { Hosts::new(is_loopback, access.allowed_hosts()) };
-        Self { access, hosts, grace, audit, strangers: Arc::default() }
+        Self { access, hosts, grace, audit }
     }
 
     /// Lets a call in.
@@ -69,9 +67,7 @@ impl Door {
             Err(Stranger::ShowsNothing) => return Err(Error::CredentialsMissing),
             Err(Stranger::Refused(why)) => {
                 let peer = address_of(request.extensions());
-                self.strangers.say(|left_out| {
-                    tracing::warn!(?peer, why, left_out, "a caller is not let in");
-                });
+                tracing::warn!(peer = peer.map(tracing::field::display), why, "a caller is not let in");
                 return Err(Error::CredentialsRefused);
             }
         };
@@ -103,6 +99,7 @@ impl Door {
             peer,
             call: pass.call().to_owned(),
             mycelium: pass.mycelium().map(str::to_owned),
+            about: pass.about().to_owned(),
             count: pass.count(),
             result: result.to_owned(),
         };
@@ -285,7 +282,7 @@ mod tests {
         drop((guarded, door, audit));
         let list = async {
             loop {
-                let listed = kept.list(None, 10).await.unwrap();
+                let listed = kept.list(None, 10, None).await.unwrap();
                 if !listed.is_empty() {
                     return listed;
                 }

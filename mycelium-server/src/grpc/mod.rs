@@ -1,5 +1,6 @@
 //! The services: they convert a request, call the broker, and convert what it answers.
 
+mod about;
 mod actions;
 mod audit;
 mod backup;

@@ -13,6 +13,7 @@ pub(crate) async fn create(
     request: v1::CreateMyceliumRequest,
 ) -> Result<v1::CreateMyceliumResponse, Error> {
     let created = mycelia.create(pass.to(&request.mycelium)?).await?;
+    pass.counts(created.into());
     Ok(v1::CreateMyceliumResponse { created })
 }
 
@@ -46,5 +47,6 @@ pub(crate) async fn delete(
     request: v1::DeleteMyceliumRequest,
 ) -> Result<v1::DeleteMyceliumResponse, Error> {
     let deleted = mycelia.delete(pass.to(&request.mycelium)?, request.force).await?;
+    pass.counts(deleted.into());
     Ok(v1::DeleteMyceliumResponse { deleted })
 }

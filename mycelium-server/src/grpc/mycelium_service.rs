@@ -12,7 +12,9 @@ use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span};
 
 use super::door::pass_of;
-use super::{actions, audit, drain, jobs, mycelia, operations, pauses, read_logs, reads, submit, watch};
+use super::{
+    about, actions, audit, drain, jobs, mycelia, operations, pauses, read_logs, reads, submit, watch,
+};
 use crate::audit::Audit;
 use crate::mycelia::Mycelia;
 use crate::{trace, transport};
@@ -35,10 +37,10 @@ impl MyceliumServer {
     }
 }
 
-/// Writes unary methods that do nothing but find the mycelium and call a function. Of those that change something, with how
-/// many things they have changed, for the audit, and whether they only ask what would be.
+/// Writes unary methods that do nothing but find the mycelium and call a function. Of those that change something, with what
+/// they are about and how many things they have changed, for the audit, and whether they only ask what would be.
 macro_rules! unary {
-    ($($method:ident($request:ident) -> $response:ident = $function:path $(, counting $count:expr)? $(, unless $asks:ident)?;)+) => {
+    ($($method:ident($request:ident) -> $response:ident = $function:path $(, about $about:path, counting $count:expr)? $(, unless $asks:ident)?;)+) => {
         #[tonic::async_trait]
         impl MyceliumService for MyceliumServer {
             type WatchJobsStream =
@@ -90,6 +92,7 @@ macro_rules! unary {
                 let pass = Arc::clone(pass_of(request.extensions())?);
                 let mut request = request.into_inner();
                 pass.counts(request.jobs.len() as u64);
+                pass.is_about(&about::submission(&request));
                 // Whoever does not say with the call in which span it is may say so with the jobs.
                 let span = match &of_call {
                     None => trace::of_call(request.trace.as_ref(), SUBMIT, &peer),
@@ -143,6 +146,7 @@ macro_rules! unary {
                 let pass = Arc::clone(pass_of(request.extensions())?);
                 let request = request.into_inner();
                 $(pass.asks_only(request.$asks);)?
+                $(pass.is_about(&$about(&request));)?
                 let handle = self.mycelia.read(pass.to(&request.mycelium)?).await?;
                 let answer = $function(&handle, request).await?;
                 $(
@@ -162,17 +166,17 @@ unary! {
     get_flow(GetFlowRequest) -> GetFlowResponse = reads::get_flow;
     list_flows(ListFlowsRequest) -> ListFlowsResponse = reads::list_flows;
     get_graph(GetGraphRequest) -> GetGraphResponse = reads::get_graph;
-    cancel_jobs(CancelJobsRequest) -> CancelJobsResponse = jobs::cancel_jobs, counting |answer| answer.jobs_cancelled;
-    retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry_jobs, counting |answer| answer.jobs_retried;
-    start_jobs(StartJobsRequest) -> StartJobsResponse = jobs::start_jobs, counting |answer| answer.jobs_started;
-    delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse = jobs::delete_flows, counting |answer| jobs::deleted(&answer.flows), unless dry_run;
-    delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse = jobs::delete_jobs, counting |answer| jobs::deleted(&answer.flows), unless dry_run;
-    pin_flows(PinFlowsRequest) -> PinFlowsResponse = jobs::pin_flows, counting |answer| answer.changed;
-    pause(PauseRequest) -> PauseResponse = pauses::pause, counting |answer| u64::from(answer.is_new);
-    resume(ResumeRequest) -> ResumeResponse = pauses::resume, counting |answer| u64::from(answer.pause.is_some());
+    cancel_jobs(CancelJobsRequest) -> CancelJobsResponse = jobs::cancel_jobs, about about::cancelled, counting |answer| answer.jobs_cancelled;
+    retry_jobs(RetryJobsRequest) -> RetryJobsResponse = jobs::retry_jobs, about about::retried, counting |answer| answer.jobs_retried;
+    start_jobs(StartJobsRequest) -> StartJobsResponse = jobs::start_jobs, about about::started, counting |answer| answer.jobs_started;
+    delete_flows(DeleteFlowsRequest) -> DeleteFlowsResponse = jobs::delete_flows, about about::deleted_flows, counting |answer| jobs::deleted(&answer.flows), unless dry_run;
+    delete_jobs(DeleteJobsRequest) -> DeleteJobsResponse = jobs::delete_jobs, about about::deleted_jobs, counting |answer| jobs::deleted(&answer.flows), unless dry_run;
+    pin_flows(PinFlowsRequest) -> PinFlowsResponse = jobs::pin_flows, about about::pinned, counting |answer| answer.changed;
+    pause(PauseRequest) -> PauseResponse = pauses::pause, about about::paused, counting |answer| u64::from(answer.is_new);
+    resume(ResumeRequest) -> ResumeResponse = pauses::resume, about about::resumed, counting |answer| u64::from(answer.pause.is_some());
     list_pauses(ListPausesRequest) -> ListPausesResponse = pauses::list_pauses;
-    drain_instance(DrainInstanceRequest) -> DrainInstanceResponse = drain::drain_instance, counting |answer| u64::from(answer.told);
-    start_action(StartActionRequest) -> StartActionResponse = actions::start_action, counting actions::known, unless dry_run;
+    drain_instance(DrainInstanceRequest) -> DrainInstanceResponse = drain::drain_instance, about about::drained, counting |answer| u64::from(answer.told);
+    start_action(StartActionRequest) -> StartActionResponse = actions::start_action, about about::action, counting actions::known, unless dry_run;
     list_actions(ListActionsRequest) -> ListActionsResponse = actions::list_actions;
     get_lineage(GetLineageRequest) -> GetLineageResponse = reads::get_lineage;
     explain_job(ExplainJobRequest) -> ExplainJobResponse = reads::explain_job;

@@ -89,7 +89,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Pauses(args) => pause::pauses(args, &client::connect(&client).await?, output).await,
         Command::Drain(args) => drain::run(args, &client::connect(&client).await?, output).await,
         Command::Actions(args) => actions::run(args, &client::connect(&client).await?, output).await,
-        Command::Audit(args) => audit::run(args, &client::connect(&client).await?, output).await,
+        Command::Audit(args) => {
+            let of = client.mycelium.as_deref();
+            audit::run(args, of, &client::connect(&client).await?, output).await
+        }
         Command::Watch(args) => watch::run(args, &client::connect(&client).await?, output).await,
     }
 }
