@@ -29,14 +29,14 @@ pub enum Error {
     },
     /// What is to be shown to the broker, or trusted, cannot be right, or must not be sent where others can read it. Nothing
     /// was sent. Correct it.
-    #[error("cannot show who we are: {message}")]
+    #[error("what is shown to the broker, or trusted, cannot be used: {message}")]
     InvalidCredentials {
         /// What is wrong.
         message: String,
     },
     /// Nobody answers, or the connection broke and could not be made again in time. Whether a call that was on its
     /// way had its effect is not known; repeating it is harmless.
-    #[error("no broker answers at {url}; start one with `mycelium serve`, or give the URL of one that runs")]
+    #[error("{}", no_answer(.url, .source))]
     Unreachable {
         /// The broker's URL.
         url: String,
@@ -253,6 +253,18 @@ impl fmt::Display for JobFailure {
             Some(failure) => write!(formatter, ": {}: {}", failure.r#type, failure.message),
             None => Ok(()),
         }
+    }
+}
+
+/// That nobody answers, or what TLS has met, since then mostly somebody has answered.
+fn no_answer(url: &str, source: &SourceError) -> String {
+    let source = source.to_string();
+    if url.starts_with("https:") || source.contains("https://") {
+        format!("cannot connect to {url}: {source}")
+    } else {
+        format!(
+            "no broker answers at {url}; start one with `mycelium serve`, or give the URL of one that runs"
+        )
     }
 }
 

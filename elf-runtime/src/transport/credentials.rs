@@ -289,7 +289,7 @@ mod tests {
         let endless = "x".repeat(300_000);
         for token in [longer.as_str(), &endless] {
             let refused = of(&[(TOKEN, token)]).unwrap_err();
-            let expected = "cannot show who we are: MYCELIUM_TOKEN has a token of more than 8185 bytes, which no broker takes";
+            let expected = "what is shown to the broker, or trusted, cannot be used: MYCELIUM_TOKEN has a token of more than 8185 bytes, which no broker takes";
             assert_eq!(refused, expected);
             let own = Credentials { token: Some(Token::Text(token.to_owned())), ..Credentials::default() };
             let refused = own.check(true, "https://far").unwrap_err().to_string();

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::{
     AlertDescription, CertificateError, ClientConfig, Error as TlsError, ProtocolVersion, RootCertStore,
 };
 
-use super::credentials::{Authorization, Credentials};
+use super::credentials::{Authorization, Credentials, Unshowable};
 
 /// How long a broker is waited for that says nothing about the certificate that it was shown.
 const TAKEN_WITHIN: Duration = Duration::from_secs(1);
@@ -48,6 +48,11 @@ fn problem(text: impl fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Problem(text.to_string()))
 }
 
+/// What is wrong with a file of certificates or keys.
+fn unusable(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, Unshowable(text))
+}
+
 impl Secure {
     pub(super) async fn connect(self: Arc<Self>) -> io::Result<Connected> {
         self.authorization.read_again();
@@ -71,7 +76,7 @@ impl Secure {
         if let Some(path) = &self.credentials.authorities {
             for authority in certificates(path)? {
                 roots.add(authority).map_err(|error| {
-                    problem(format!(
+                    unusable(format!(
                         "`{}` has a certificate that can be no authority: {error}",
                         path.display()
                     ))
@@ -87,11 +92,11 @@ impl Secure {
             Some((certificate, key)) => {
                 let shown = key.display();
                 let bytes = std::fs::read(key)
-                    .map_err(|error| problem(format!("`{shown}` cannot be read: {error}")))?;
+                    .map_err(|error| unusable(format!("`{shown}` cannot be read: {error}")))?;
                 let key = PrivateKeyDer::from_pem_slice(&bytes)
-                    .map_err(|error| problem(format!("`{shown}` has no private key (PEM): {error}")))?;
+                    .map_err(|error| unusable(format!("`{shown}` has no private key (PEM): {error}")))?;
                 builder.with_client_auth_cert(certificates(certificate)?, key).map_err(|error| {
-                    problem(format!("`{}` and `{shown}` do not go together: {error}", certificate.display()))
+                    unusable(format!("`{}` and `{shown}` do not go together: {error}", certificate.display()))
                 })?
             }
         };
@@ -102,11 +107,12 @@ impl Secure {
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| problem(format!("`{shown}` cannot be read: {error}")))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| unusable(format!("`{shown}` cannot be read: {error}")))?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let all = read.map_err(|error| problem(format!("`{shown}` is no PEM: {error}")))?;
+    let all = read.map_err(|error| unusable(format!("`{shown}` is no PEM: {error}")))?;
     if all.is_empty() {
-        return Err(problem(format!("`{shown}` has no certificate (PEM)")));
+        return Err(unusable(format!("`{shown}` has no certificate (PEM)")));
     }
     Ok(all)
 }

@@ -1,6 +1,7 @@
 //! What a status says, as an error of ours: the mirror of the broker's mapping from its refusals.
 
 use std::error::Error as StdError;
+use std::io;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -10,8 +11,8 @@ use crate::error::{Error, Violation};
 
 /// Reads a status that came from the broker at `url`, or that was made on the way to it.
 pub(super) fn error_of(url: &str, status: &Status) -> Error {
-    if let Some(Unshowable(message)) = status.source().and_then(|source| source.downcast_ref()) {
-        return Error::InvalidCredentials { message: message.clone() };
+    if let Some(message) = unshowable(status) {
+        return Error::InvalidCredentials { message: message.to_owned() };
     }
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone());
@@ -35,6 +36,21 @@ pub(super) fn error_of(url: &str, status: &Status) -> Error {
         bad_request.field_violations.iter().map(violation).collect()
     });
     Error::Refused { code: status.code(), reason, message, violations: violations.unwrap_or_default() }
+}
+
+/// What was wrong with what was to be shown or trusted, which was met before the call or the connection.
+fn unshowable(status: &Status) -> Option<&str> {
+    let mut source = status.source();
+    while let Some(error) = source {
+        // What an `io::Error` was made of is not its source.
+        let made_of = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let met = made_of.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
+        if let Some(Unshowable(message)) = met {
+            return Some(message);
+        }
+        source = error.source();
+    }
+    None
 }
 
 /// Whether a status was made on this side because the connection failed, or speaks of an absent server: statuses
@@ -125,7 +141,10 @@ mod tests {
         let error = error_of("http://broker", &Status::from_error(Box::new(status)));
         assert!(matches!(error, Error::InvalidCredentials { .. }), "{error:?}");
         assert!(!error.is_retryable());
-        assert_eq!(error.to_string(), "cannot show who we are: the file `x` has no token");
+        assert_eq!(
+            error.to_string(),
+            "what is shown to the broker, or trusted, cannot be used: the file `x` has no token"
+        );
     }
 
     #[test]

@@ -59,6 +59,9 @@ async fn jobs_run_over_tls_and_nobody_is_trusted_who_should_not_be() -> anyhow::
 
     let unknown = why(connect(&broker.url(), None).await)?;
     ensure!(unknown.contains("MYCELIUM_CA"), "{unknown}");
+    let nowhere = connect(&broker.url(), Some(&dir.path().join("nowhere"))).await;
+    let Err(nowhere @ Error::InvalidCredentials { .. }) = nowhere else { anyhow::bail!("{nowhere:?}") };
+    ensure!(nowhere.to_string().contains("nowhere` cannot be read"), "{nowhere}");
     let other = Authority::new()?.write(dir.path(), "other")?;
     let unknown = why(connect(&broker.url(), Some(&other)).await)?;
     ensure!(unknown.contains("no authority that is trusted"), "{unknown}");
