@@ -13,6 +13,7 @@ use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
 use mycelium_proto::v1::store_service_server::StoreServiceServer;
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapResponseLayer;
 
@@ -40,6 +41,8 @@ use crate::transport::Transport;
 const BLOB_MESSAGE_BYTES_MAX: usize = BLOB_CHUNK_BYTES_MAX + 64 * 1024;
 /// How long connections that are cut may take to close.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
+/// How long writing out what is left may take, if calls have used up the drain grace.
+const WRITTEN_OUT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a broker could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -374,6 +377,7 @@ impl Begun {
         health_tasks.cut().await;
         set_health(&health, false).await;
         drain.cancel();
+        let grace_ends = Instant::now() + config.drain_grace;
         if result.is_ok() && tokio::time::timeout(config.drain_grace, &mut server).await.is_err() {
             tracing::warn!("calls were still under way after the drain grace and are cut");
             transport.cut_all();
@@ -382,18 +386,27 @@ impl Begun {
         transport.cut_all();
         drop(server);
         tasks.cut().await;
-        mycelia.stop().await;
+        let written_out = async {
+            mycelia.stop().await;
+            // Its end was seen before where it ended by itself.
+            if result.is_ok() { ended.await } else { Ok(Ok(())) }
+        };
+        let until = grace_ends.max(Instant::now() + WRITTEN_OUT_WITHIN);
+        let written_out = tokio::time::timeout_at(until, written_out).await;
         // Its last makers are gone with the server.
         audit_tasks.end(CLOSED_WITHIN).await;
         if let Some(admin) = admin {
             admin.end().await;
         }
-        match result {
-            Ok(()) => match ended.await {
-                Ok(Ok(())) => Ok(()),
-                other => Err(stopped(other)),
-            },
-            Err(error) => Err(error),
+        match written_out {
+            Ok(Ok(Ok(()))) => result,
+            Ok(other) => Err(stopped(other)),
+            Err(_) => {
+                tracing::warn!(
+                    "the store does not answer, and is left as it is; nothing acknowledged is lost"
+                );
+                result
+            }
         }
     }
 }

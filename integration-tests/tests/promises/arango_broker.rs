@@ -312,3 +312,33 @@ async fn a_server_that_begins_to_only_read_is_read() -> anyhow::Result<()> {
     .await?;
     tokio::time::timeout(Duration::from_secs(30), broker.stop()).await?
 }
+
+/// A container has nobody else to end it, and a deployment waits for so long and no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_answer_holds_up_no_stop() -> anyhow::Result<()> {
+    let double = start().await?;
+    let mut broker = broker_on(&double, &["--drain-grace=1s"]).await?;
+    double.faults().latency = Duration::from_secs(3_600);
+    broker.signal(Signal::SIGTERM)?;
+    let ended = tokio::time::timeout(Duration::from_secs(15), broker.ended()).await;
+    let ended = ended.context("it waits for the server")??;
+    ensure!(ended.success(), "it ended with {ended}");
+
+    // Nor does the start of one.
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let mut starting = mycelium_testing::command(programs::mycelium()?);
+    starting.args(["serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--store", &double.url()]);
+    starting.arg("--data-dir").arg(folder.path().join("data")).envs(LOGIN);
+    let mut starting = starting.stderr(fs::File::create(&log)?).kill_on_drop(true).spawn()?;
+    until("it to have begun", async || {
+        Ok(fs::read_to_string(&log)?.contains("the admin listener answers").then_some(()))
+    })
+    .await?;
+    let pid = i32::try_from(starting.id().context("it has ended")?)?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM)?;
+    let ended = must("the end of the one that starts", starting.wait()).await??;
+    ensure!(ended.success(), "it ended with {ended}");
+    ensure!(fs::read_to_string(&log)?.contains("stopped before it had begun"));
+    Ok(())
+}

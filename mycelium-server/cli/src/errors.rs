@@ -20,10 +20,18 @@ const MISUSED: u8 = 2;
 #[error("{0}")]
 pub(crate) struct Misuse(pub(crate) String);
 
+/// It could not be done, and the log says why.
+#[derive(Debug, thiserror::Error)]
+#[error("the log says why")]
+pub(crate) struct Logged;
+
 /// Prints a failure, and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if matches!(error.downcast_ref(), Some(output::Error::Closed)) {
         return ExitCode::SUCCESS;
+    }
+    if error.is::<Logged>() {
+        return ExitCode::from(FAILED);
     }
     output::note(&format!("error: {}", sentence(error)));
     ExitCode::from(if is_misuse(error) { MISUSED } else { FAILED })
@@ -38,7 +46,7 @@ fn is_misuse(error: &anyhow::Error) -> bool {
 }
 
 /// A failure on one line: what was attempted, and each cause that says something new.
-fn sentence(error: &anyhow::Error) -> String {
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut sentence = String::new();
     for cause in error.chain() {
         let (text, is_whole_story) = match cause.downcast_ref::<ClientError>() {
@@ -62,16 +70,6 @@ fn sentence(error: &anyhow::Error) -> String {
 /// What went wrong between this program and the broker, and what to do about it.
 fn of_client(error: &ClientError) -> String {
     match error {
-        // What TLS met is ours to mend, and mostly somebody has answered.
-        ClientError::Unreachable { url, source } if url.starts_with("https:") => {
-            format!("cannot connect to {url}: {source}")
-        }
-        ClientError::Unreachable { url, source } if source.to_string().contains("https://") => {
-            format!("{url}: {source}")
-        }
-        ClientError::Unreachable { url, .. } => {
-            format!("no broker answers at {url}; start one with: mycelium serve")
-        }
         // What is wrong with it says more than what one looks like.
         ClientError::InvalidUrl { source, .. } => format!("{error}: {source}"),
         // A violation that says the same as the message is of a field that people did not write.
@@ -116,7 +114,7 @@ mod tests {
         let error = ClientError::Unreachable { url: "http://127.0.0.1:7420".to_owned(), source };
         assert_eq!(
             sentence(&anyhow::Error::new(error)),
-            "no broker answers at http://127.0.0.1:7420; start one with: mycelium serve"
+            "no broker answers at http://127.0.0.1:7420; start one with `mycelium serve`, or give the URL of one that runs"
         );
     }
 

@@ -9,11 +9,14 @@ mod store_address;
 mod views;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 // The broker makes and drops many small pieces from several threads, which this allocator is good at.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How long what still waits aside, for a disk or a database, may hold up the end of the process.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 /// How many threads may read and compute aside, beside those for each core: more than wait for a disk at once.
 const BLOCKING_THREADS_MIN: usize = 8;
 
@@ -33,7 +36,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return errors::report(&anyhow::Error::new(error).context("cannot start")),
     };
-    match runtime.block_on(commands::run(cli)) {
+    let ended = runtime.block_on(commands::run(cli));
+    runtime.shutdown_timeout(ENDS_WITHIN);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => errors::report(&error),
     }

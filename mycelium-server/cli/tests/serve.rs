@@ -59,6 +59,30 @@ async fn a_second_signal_stops_at_once() {
 }
 
 #[cfg(target_os = "linux")]
+/// It has no terminal here, so that nobody can mean by it that the terminal is gone.
+#[tokio::test]
+async fn a_hang_up_stops_nothing() {
+    let broker = Broker::start(&["--store", "memory"]).await;
+    broker.signal(Signal::SIGHUP);
+    Mycelium::connect(broker.url()).await.unwrap().get_status(Default::default()).await.unwrap();
+    broker.signal(Signal::SIGTERM);
+    assert_eq!(broker.ended().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_log_of_json_says_in_json_why_the_broker_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"];
+    let ended = run(mycelium().args(arguments).arg(&file)).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let lines = ended.stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let last = lines.last().unwrap();
+    assert_eq!((&last["level"], &last["message"]), (&"ERROR".into(), &"the broker has ended".into()));
+    assert!(last["error"].as_str().unwrap().contains("it is not a folder"), "{last}");
+}
+
 #[tokio::test]
 async fn a_broker_whose_logs_nobody_takes_serves_on() {
     let flags = ["serve", "--listen", "127.0.0.1:0", "--store", "memory", "--log", "trace"];
@@ -153,7 +177,7 @@ async fn wrong_settings_are_all_told_before_anything_is_done() {
         "--lease: `soon`",
         "--queue-max must be",
         "--insecure",
-        "--batch-max: `many`",
+        "MYCELIUM_BATCH_MAX: `many`",
     ] {
         assert!(line.contains(part), "{part} is missing: {line}");
     }

@@ -26,7 +26,9 @@ async fn without_a_broker_every_command_says_how_to_start_one() {
     ];
     for command in commands {
         let line = run(mycelium().args(command).args(["--url", &url])).await.bad(1);
-        let expected = format!("error: no broker answers at {url}; start one with: mycelium serve");
+        let expected = format!(
+            "error: no broker answers at {url}; start one with `mycelium serve`, or give the URL of one that runs"
+        );
         assert_eq!(line, expected, "{command:?}");
     }
 }

@@ -1,10 +1,10 @@
 //! Settings as they are given on the command line, in the environment, and in a file.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use mycelium_server::{Config, Setting, SettingRange, SettingValue};
@@ -20,7 +20,7 @@ pub(crate) struct Given(BTreeMap<&'static str, GivenValue>);
 #[derive(Debug)]
 struct GivenValue {
     text: OsString,
-    /// `--lease`, or ``lease in `FILE` ``.
+    /// `--lease`, `MYCELIUM_LEASE`, or ``lease in `FILE` ``.
     place: String,
     is_argument: bool,
 }
@@ -28,6 +28,11 @@ struct GivenValue {
 /// The flag of a setting: `--queue-max`.
 fn flag(name: &str) -> String {
     format!("--{}", name.replace('_', "-"))
+}
+
+/// Its variable: `MYCELIUM_QUEUE_MAX`.
+fn variable(name: &str) -> String {
+    format!("MYCELIUM_{}", name.to_uppercase())
 }
 
 impl Given {
@@ -110,8 +115,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 /// The argument of a setting.
 fn argument(name: &'static str, unit: &'static str, help: String) -> Arg {
-    let argument =
-        Arg::new(name).long(name.replace('_', "-")).env(format!("MYCELIUM_{}", name.to_uppercase()));
+    let argument = Arg::new(name).long(name.replace('_', "-")).env(variable(name));
     let argument = argument.value_name(unit).help(help);
     if unit == "BOOL" {
         argument.num_args(0..=1).require_equals(true).default_missing_value("true")
@@ -129,7 +133,23 @@ fn of_program(own: &'static Own) -> Arg {
         "STORE" => argument.hide_env_values(true),
         "DIR" | "FILE" => argument.value_parser(clap::value_parser!(PathBuf)),
         _ if choices.is_empty() => argument,
-        _ => argument.value_parser(PossibleValuesParser::new(choices)),
+        _ => argument.value_parser(Shown(choices)),
+    }
+}
+
+/// Choices that help and completions show. Whether it is one of them is found out with all other problems.
+#[derive(Debug, Clone)]
+struct Shown(Vec<PossibleValue>);
+
+impl TypedValueParser for Shown {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().cloned()))
     }
 }
 
@@ -179,14 +199,14 @@ impl FromArgMatches for Given {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         for name in names() {
-            let is_argument = match matches.value_source(name) {
-                Some(ValueSource::CommandLine) => true,
-                Some(ValueSource::EnvVariable) => false,
+            let (place, is_argument) = match matches.value_source(name) {
+                Some(ValueSource::CommandLine) => (flag(name), true),
+                Some(ValueSource::EnvVariable) => (variable(name), false),
                 _ => continue,
             };
             let text = matches.get_raw(name).and_then(|mut values| values.next_back());
             if let Some(text) = text {
-                let given = GivenValue { text: text.to_owned(), place: flag(name), is_argument };
+                let given = GivenValue { text: text.to_owned(), place, is_argument };
                 self.0.insert(name, given);
             }
         }

@@ -32,11 +32,13 @@ use mycelium_server::{Admin, Broker, Error, StartError};
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use self::logging::Limits;
 use self::port::{Handed, Port};
 pub(crate) use self::settings::{Args, DATA_DIR};
-use self::settings::{Settings, StoreKind};
+use self::settings::{LogFormat, Settings, StoreKind};
 use self::signals::Signals;
 use self::traces::Traces;
+use crate::errors;
 use crate::output::Output;
 
 /// Runs the broker until it is told to stop.
@@ -62,11 +64,30 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     }
     let limits = logging::start(&settings, &traces)?;
     mycelium_server::log_panics();
+    match serve(handed, &settings, traces, limits, output).await {
+        // Whoever reads the log as JSON reads nothing else there.
+        Err(error) if matches!(settings.log_format, LogFormat::Json) => {
+            tracing::error!(error = errors::sentence(&error), "the broker has ended");
+            Err(errors::Logged.into())
+        }
+        ended => ended,
+    }
+}
+
+async fn serve(
+    handed: Option<Handed>,
+    settings: &Settings,
+    traces: Traces,
+    limits: Limits,
+    output: Output,
+) -> anyhow::Result<()> {
     if let Err(error) = mycelium_server::raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files and connections stays as it was");
     }
     // What the broker stores is for nobody else on this machine.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    // Who is told to stop before there is a broker stops at once: a container has nobody else to end it.
+    let mut signals = Signals::listen().context("cannot wait for signals")?;
     // The port is taken first, so that a second broker leaves the folder alone; but nobody is answered before the
     // store is read.
     let port = Port::take(handed, settings.secured.listen)?;
@@ -75,7 +96,15 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
         Some(address) => Some(listen_for_admins(address).await?),
         None => None,
     };
-    let mut broker = open(&settings).map_err(|error| with_help(error, &settings))?;
+    // This may wait for a disk, a database, or the lease of the last broker.
+    let opening = settings.clone();
+    let opening = tokio::task::spawn_blocking(move || open(&opening));
+    let opened = tokio::select! {
+        opened = opening => opened.context("the opening of the store was broken off")?,
+        // It is left where it is, as by a crash.
+        () = signals.before_begun() => return Ok(()),
+    };
+    let mut broker = opened.map_err(|error| with_help(error, settings))?;
     broker = broker.with_access(settings.secured.access.clone());
     if let Some(tls) = &settings.secured.tls {
         broker = broker.with_tls(tls.clone());
@@ -84,12 +113,11 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     if let Some(admin) = admin {
         broker = broker.with_admin(admin);
     }
-    let signals = Signals::listen().context("cannot wait for signals")?;
     let listener = port.listen()?;
     let address = listener.local_addr().context("cannot tell the address that is listened on")?;
     let (stop, stopped) = oneshot::channel();
     let mut serving = Box::pin(broker.serve(listener, async { stopped.await.unwrap_or(()) }));
-    announce(&settings, address, admin_address, output)?;
+    announce(settings, address, admin_address, output)?;
     tokio::select! {
         // Not dropped by a second signal: that takes its time.
         served = &mut serving => served?,

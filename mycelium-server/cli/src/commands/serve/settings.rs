@@ -200,7 +200,7 @@ pub(super) enum LogFormat {
 }
 
 /// Settings that go together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) data_dir: PathBuf,
     pub(super) secured: Secured,
@@ -233,15 +233,13 @@ impl Settings {
             store_address::Given::Elsewhere
         };
         let mut settings = Self {
-            data_dir: reader.given.path("data_dir").unwrap_or_else(|| PathBuf::from(default_of("data_dir"))),
+            data_dir: reader.data_dir(),
             secured: secure::read(&mut reader),
             admin_listen: reader.own("admin_listen", read_admin_listen).flatten(),
             store: reader.own("store", |text| StoreKind::read(text, place)).unwrap_or(StoreKind::Embedded),
             store_ca: secure::store_ca(&mut reader),
             log: reader.own("log", read_log).unwrap_or_default(),
-            log_format: reader
-                .own("log_format", |text| LogFormat::from_str(text, false).map_err(anyhow::Error::msg))
-                .unwrap_or(LogFormat::Pretty),
+            log_format: reader.own("log_format", read_log_format).unwrap_or(LogFormat::Pretty),
             config: reader.config(),
         };
         settings.config.retention =
@@ -346,6 +344,15 @@ impl Reader<'_> {
         None
     }
 
+    /// The data folder, whose name may be any bytes.
+    fn data_dir(&mut self) -> PathBuf {
+        let folder = self.given.path("data_dir").unwrap_or_else(|| PathBuf::from(default_of("data_dir")));
+        if folder.as_os_str().is_empty() {
+            self.problems.push(format!("{}: names no folder", self.given.place("data_dir")));
+        }
+        folder
+    }
+
     /// The broker's own settings. What cannot be read is a problem, and so is what does not go together.
     fn config(&mut self) -> Config {
         let mut config = Config { scheduler: SchedulerPlace::Runtime, ..Config::default() };
@@ -420,6 +427,15 @@ fn read_log(text: &str) -> anyhow::Result<String> {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => bail!("`{text}` is not a filter: {error}"),
     }
+}
+
+fn read_log_format(text: &str) -> anyhow::Result<LogFormat> {
+    let unread = |_unknown| {
+        let choices: Vec<_> =
+            names::<LogFormat>().iter().map(|choice| format!("`{}`", choice.get_name())).collect();
+        anyhow!("`{text}` is no format of logs: it is one of {}", choices.join(", "))
+    };
+    LogFormat::from_str(text, false).map_err(unread)
 }
 
 fn read_address(text: &str, example: &str) -> anyhow::Result<SocketAddr> {

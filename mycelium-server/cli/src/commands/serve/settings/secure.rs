@@ -86,7 +86,7 @@ pub(super) const OWN: [Own; 9] = [
 ];
 
 /// How the broker is secured.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in super::super) struct Secured {
     pub(in super::super) listen: SocketAddr,
     pub(in super::super) tls: Option<Tls>,

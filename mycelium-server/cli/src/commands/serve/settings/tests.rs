@@ -193,6 +193,18 @@ fn relations_are_checked_and_endless_times_refused() {
 }
 
 #[test]
+fn formats_and_folders_that_are_none_are_told_with_all_others() {
+    let told = read_file("data_dir = \"\"\n", &["--log-format=xml", "--lease=abc"]).unwrap_err().0;
+    for part in [
+        "data_dir in `FILE`: names no folder",
+        "--log-format: `xml` is no format of logs: it is one of `pretty`, `json`",
+        "--lease: `abc` is not a time",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
 fn a_short_lease_shortens_the_heartbeat_that_nobody_asked_for() {
     assert_eq!(read(&["--lease=3s"]).unwrap().config.heartbeat_interval, Duration::from_secs(1));
     assert_eq!(read(&["--lease=1h"]).unwrap().config.heartbeat_interval, Duration::from_secs(5));
