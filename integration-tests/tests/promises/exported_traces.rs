@@ -1,0 +1,110 @@
+//! The spans that a broker exports: what they say, who gets them, and that it is told how many are lost.
+
+use anyhow::{Context as _, ensure};
+use integration_tests::wire;
+use integration_tests::{Authority, BrokerProcess, must, until};
+use mycelium_proto::v1;
+use mycelium_testing::programs;
+use nix::sys::signal::Signal;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+use super::collector::Collector;
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const SUBMIT_JOBS: &str = "/mycelium.v1.MyceliumService/SubmitJobs";
+
+fn parent() -> String {
+    format!("00-{TRACE}-b7ad6b7169203331-01")
+}
+
+/// A submission in a trace.
+fn submission(jobs: Vec<v1::JobSpec>) -> v1::SubmitJobsRequest {
+    let trace = v1::TraceContext { trace_parent: parent(), trace_state: String::new() };
+    v1::SubmitJobsRequest { trace: Some(trace), ..wire::submission(jobs) }
+}
+
+async fn start(url: &str, variables: &[(&str, &str)]) -> anyhow::Result<BrokerProcess> {
+    let variables = [&[("OTEL_EXPORTER_OTLP_ENDPOINT", url)], variables].concat();
+    BrokerProcess::start_with(&["--log", "debug", "--log-format", "json"], &variables).await
+}
+
+/// What a broker has logged, when it has ended.
+async fn end(mut broker: BrokerProcess) -> anyhow::Result<Vec<serde_json::Value>> {
+    broker.signal(Signal::SIGTERM)?;
+    ensure!(must("the end of the broker", broker.ended()).await??.success());
+    Ok(broker.log()?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_of_all_spans_that_are_lost_while_the_collector_is_slow() -> anyhow::Result<()> {
+    const CALLS: u64 = 200;
+    let (collector, url) = Collector::start().await?;
+    let broker = start(&url, &[("OTEL_BSP_MAX_QUEUE_SIZE", "64")]).await?;
+    let mut client = wire::client(&broker.url()).await?;
+    let slow = collector.answering.lock().await;
+    for _ in 0..CALLS {
+        client.submit_jobs(submission(vec![wire::job("nobody", &[], Vec::new())])).await?;
+    }
+    until("it to be told", || async { Ok(broker.log()?.contains("spans are lost").then_some(())) }).await?;
+    drop(slow);
+    let log = end(broker).await?;
+    let told: Vec<u64> = log.iter().filter_map(|line| line["lost"].as_u64()).collect();
+    // The call, and its commit.
+    let exported = collector.len() as u64;
+    ensure!(exported + told.iter().sum::<u64>() == 2 * CALLS, "{exported} exported, {told:?} lost");
+    ensure!(told.len() <= 3 && exported >= 64, "{exported} exported, {told:?} lost");
+    let hint = log.iter().any(|line| line.to_string().contains("OTEL_BSP_MAX_QUEUE_SIZE"));
+    ensure!(hint, "it says what helps: {log:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_of_a_private_authority_gets_spans_from_who_shows_its_certificate() -> anyhow::Result<()>
+{
+    let dir = tempfile::tempdir()?;
+    let authority = Authority::new()?;
+    let ca = authority.write(dir.path(), "ca")?;
+    let own = authority.pair(&["mycelium"])?.write(dir.path(), "own")?;
+    let server = authority.pair(&["127.0.0.1"])?;
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(&server.certificate, &server.key))
+        .client_ca_root(Certificate::from_pem(std::fs::read(&ca)?));
+    let (collector, url) = Collector::start_secured(tls).await?;
+    let path = |path: &std::path::Path| path.to_str().map(str::to_owned).context("a path");
+    let (ca, certificate, key) = (path(&ca)?, path(&own.certificate)?, path(&own.key)?);
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", ca.as_str()),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &certificate),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &key),
+    ];
+    let broker = start(&url, &variables).await?;
+    let mut client = wire::client(&broker.url()).await?;
+    client.submit_jobs(submission(vec![wire::job("nobody", &[], Vec::new())])).await?;
+    let log = end(broker).await?;
+    ensure!(collector.named(SUBMIT_JOBS).len() == 1, "{log:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_variables_that_cannot_be_used_are_told_of_before_anything_is_bound() -> anyhow::Result<()> {
+    let wrong = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://user:hushed@collector:4317"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "hushed"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/at/all.pem"),
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_TRACES_SAMPLER_ARG", "many"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "18446744073709551615"),
+    ];
+    for check in [&["--check-config"][..], &[]] {
+        let mut serve = mycelium_testing::command(programs::mycelium()?);
+        serve.arg("serve").args(check).envs(wrong);
+        let line = mycelium_testing::run(&mut serve).await?.bad(2);
+        for (name, _) in wrong {
+            ensure!(line.contains(name), "{name}: {line}");
+        }
+        ensure!(!line.contains("hushed"), "{line}");
+    }
+    Ok(())
+}
