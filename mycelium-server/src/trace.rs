@@ -4,7 +4,7 @@
 //! traced costs nothing. Whether spans leave the process is up to whoever has set up `tracing`.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use mycelium_proto::limits;
 use mycelium_proto::trace::{TraceParent, is_trace_state};
 use mycelium_proto::v1;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId};
+use tonic::Code;
+use tracing::field::Empty;
 use tracing::{Level, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -48,12 +50,50 @@ pub(crate) fn of_headers(headers: &HeaderMap) -> Option<v1::TraceContext> {
 }
 
 /// The span of a call that comes with this context.
-pub(crate) fn of_call(context: Option<&v1::TraceContext>, path: &str, peer: &dyn fmt::Debug) -> Span {
-    span_in(
-        context,
-        false,
-        |trace_id| info_span!(parent: None, "call", otel.name = path, otel.kind = "server", ?peer, trace_id),
-    )
+pub(crate) fn of_call(context: Option<&v1::TraceContext>, path: &str, peer: Option<SocketAddr>) -> Span {
+    span_in(context, false, |trace_id| {
+        info_span!(
+            parent: None,
+            "call",
+            otel.name = path,
+            otel.kind = "server",
+            peer = peer.map(tracing::field::display),
+            trace_id,
+            rpc.grpc.status_code = Empty,
+            otel.status_code = Empty,
+        )
+    })
+}
+
+/// A call was answered with this code. As the conventions of OpenTelemetry for servers of gRPC have it, what its caller is to
+/// blame for is no error.
+pub(crate) fn answered(call: &Span, code: Code) {
+    call.record("rpc.grpc.status_code", i64::from(i32::from(code)));
+    if is_error(code) {
+        call.record("otel.status_code", "ERROR");
+    }
+}
+
+fn is_error(code: Code) -> bool {
+    match code {
+        Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unauthenticated => false,
+    }
 }
 
 /// The span in which a job was submitted.
@@ -92,8 +132,8 @@ impl Origin {
                 elf,
                 task,
                 trace_id,
-                outcome = tracing::field::Empty,
-                otel.status_code = tracing::field::Empty,
+                outcome = Empty,
+                otel.status_code = Empty,
             )
         })
     }
@@ -205,6 +245,14 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tracing::field::Field;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
     use super::*;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -233,5 +281,74 @@ mod tests {
         assert_eq!(of(PARENT, &"x".repeat(513)), Some((PARENT.to_owned(), String::new())));
         assert_eq!(of("00-nonsense", "a=1"), None);
         assert_eq!(of_headers(&HeaderMap::new()), None);
+    }
+
+    /// What is recorded of spans once they are there, each by its number and field.
+    #[derive(Clone, Default)]
+    struct Recorded(Arc<Mutex<Vec<(u64, String)>>>);
+
+    impl Recorded {
+        fn take(&self) -> Vec<(u64, String)> {
+            let mut recorded = std::mem::take(&mut *self.0.lock().unwrap());
+            recorded.sort();
+            recorded
+        }
+    }
+
+    /// Numbers spans from 1.
+    #[derive(Default)]
+    struct Recorder {
+        spans: AtomicU64,
+        recorded: Recorded,
+    }
+
+    impl Subscriber for Recorder {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(self.spans.fetch_add(1, Ordering::Relaxed) + 1)
+        }
+
+        fn record(&self, span: &Id, values: &Record<'_>) {
+            values.record(&mut |field: &Field, value: &dyn fmt::Debug| {
+                self.recorded.0.lock().unwrap().push((span.into_u64(), format!("{field}={value:?}")));
+            });
+        }
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// What is recorded while this runs.
+    fn recorded(run: impl FnOnce(&Recorded)) {
+        let recorder = Recorder::default();
+        let recorded = recorder.recorded.clone();
+        tracing::subscriber::with_default(recorder, || run(&recorded));
+    }
+
+    fn lines<const N: usize>(lines: [(u64, &str); N]) -> Vec<(u64, String)> {
+        lines.map(|(span, line)| (span, line.to_owned())).into()
+    }
+
+    fn context() -> v1::TraceContext {
+        v1::TraceContext { trace_parent: PARENT.to_owned(), trace_state: String::new() }
+    }
+
+    #[test]
+    fn a_call_has_failed_if_the_broker_is_to_blame() {
+        recorded(|recorded| {
+            let call = of_call(Some(&context()), "/call", None);
+            answered(&call, Code::Ok);
+            assert_eq!(recorded.take(), lines([(1, "rpc.grpc.status_code=0")]));
+            answered(&call, Code::NotFound);
+            assert_eq!(recorded.take(), lines([(1, "rpc.grpc.status_code=5")]));
+            answered(&call, Code::Unavailable);
+            let failed = [(1, "otel.status_code=\"ERROR\""), (1, "rpc.grpc.status_code=14")];
+            assert_eq!(recorded.take(), lines(failed));
+        });
     }
 }

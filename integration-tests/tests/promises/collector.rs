@@ -104,3 +104,9 @@ impl Collector {
         Ok(found)
     }
 }
+
+/// What a span says of itself under this key.
+pub(super) fn attribute(span: &Span, key: &str) -> Option<Value> {
+    let attribute = span.attributes.iter().find(|attribute| attribute.key == key)?;
+    attribute.value.as_ref()?.value.clone()
+}

@@ -1,26 +1,39 @@
 //! The spans that a broker exports: what they say, who gets them, and that it is told how many are lost.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, ensure};
 use integration_tests::wire;
 use integration_tests::{Authority, BrokerProcess, must, until};
 use mycelium_proto::v1;
 use mycelium_testing::programs;
 use nix::sys::signal::Signal;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use tonic::{Code, Request};
 
-use super::collector::Collector;
+use super::collector::{Collector, attribute};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SUBMIT_JOBS: &str = "/mycelium.v1.MyceliumService/SubmitJobs";
+const GET_JOB: &str = "/mycelium.v1.MyceliumService/GetJob";
 
 fn parent() -> String {
     format!("00-{TRACE}-b7ad6b7169203331-01")
 }
 
-/// A submission in a trace.
+/// As one who does not say with the call in which trace it is.
 fn submission(jobs: Vec<v1::JobSpec>) -> v1::SubmitJobsRequest {
     let trace = v1::TraceContext { trace_parent: parent(), trace_state: String::new() };
     v1::SubmitJobsRequest { trace: Some(trace), ..wire::submission(jobs) }
+}
+
+/// As one who does.
+fn traced<T>(message: T) -> anyhow::Result<Request<T>> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("traceparent", parent().parse()?);
+    Ok(request)
 }
 
 async fn start(url: &str, variables: &[(&str, &str)]) -> anyhow::Result<BrokerProcess> {
@@ -33,6 +46,17 @@ async fn end(mut broker: BrokerProcess) -> anyhow::Result<Vec<serde_json::Value>
     broker.signal(Signal::SIGTERM)?;
     ensure!(must("the end of the broker", broker.ended()).await??.success());
     Ok(broker.log()?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+fn status(span: &Span) -> i32 {
+    span.status.as_ref().map_or(0, |status| status.code)
+}
+
+fn text(span: &Span, key: &str) -> Option<String> {
+    match attribute(span, key)? {
+        Value::StringValue(text) => Some(text),
+        other => Some(format!("{other:?}")),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,6 +79,37 @@ async fn the_log_tells_of_all_spans_that_are_lost_while_the_collector_is_slow() 
     ensure!(told.len() <= 3 && exported >= 64, "{exported} exported, {told:?} lost");
     let hint = log.iter().any(|line| line.to_string().contains("OTEL_BSP_MAX_QUEUE_SIZE"));
     ensure!(hint, "it says what helps: {log:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_span_of_a_call_and_its_lines_tell_how_it_was_answered() -> anyhow::Result<()> {
+    let (collector, url) = Collector::start().await?;
+    let broker = start(&url, &[]).await?;
+    let mut client = wire::client(&broker.url()).await?;
+    client.submit_jobs(submission(vec![wire::job("nobody", &[], Vec::new())])).await?;
+    client.submit_jobs(traced(wire::submission(vec![wire::job("nobody", &[], Vec::new())]))?).await?;
+    let unknown = v1::GetJobRequest { job_id: wire::id(), ..v1::GetJobRequest::default() };
+    let refused = client.get_job(traced(unknown)?).await.err().context("there is no such job")?;
+    ensure!(refused.code() == Code::NotFound, "{refused:?}");
+    // One that is not traced.
+    client.submit_jobs(wire::submission(vec![wire::job("nobody", &[], Vec::new())])).await?;
+    let log = end(broker).await?;
+
+    let (submits, gets) = (collector.named(SUBMIT_JOBS), collector.named(GET_JOB));
+    ensure!(submits.len() == 2 && gets.len() == 1, "{submits:?} {gets:?}");
+    for (span, code) in submits.iter().map(|span| (span, Code::Ok)).chain([(&gets[0], Code::NotFound)]) {
+        let told = attribute(span, "rpc.grpc.status_code");
+        ensure!(told == Some(Value::IntValue(i64::from(code as i32))), "{span:?}");
+        ensure!(status(span) == 0, "its caller is to blame, if anybody: {span:?}");
+        let peer = text(span, "peer").context("a peer")?;
+        ensure!(peer.parse::<SocketAddr>().is_ok(), "{peer}");
+    }
+    let of_audit = |line: &&serde_json::Value| line["target"] == "audit" && line["call"] == "SubmitJobs";
+    let audited: Vec<_> = log.iter().filter(of_audit).collect();
+    let in_trace = audited.iter().filter(|line| line["span"]["trace_id"] == TRACE).count();
+    ensure!(audited.len() == 3 && in_trace == 2, "{audited:?}");
+    ensure!(!log.iter().any(|line| line.to_string().contains("Some(")), "addresses are shown as they are");
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! What one caller may do, and one call of it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::needs::{About, Need};
 use super::table::Known;
@@ -66,6 +67,8 @@ pub(crate) struct Pass {
     count: AtomicU64,
     /// Whether it asks what would be done, and no more.
     only_asks: AtomicBool,
+    /// In which it is answered, until it is.
+    span: Mutex<Span>,
 }
 
 /// What the caller of a stream had, and has no more.
@@ -95,7 +98,8 @@ impl Pass {
     /// Of a call that needs this, by somebody who was let in.
     pub(crate) fn new(caller: Caller, call: &'static str, need: Need) -> Self {
         let (count, only_asks) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { caller, call, need, mycelium: OnceLock::new(), about: OnceLock::new(), count, only_asks }
+        let (mycelium, about, span) = (OnceLock::new(), OnceLock::new(), Mutex::new(Span::none()));
+        Self { caller, call, need, mycelium, about, count, only_asks, span }
     }
 
     /// # Errors
@@ -148,6 +152,18 @@ impl Pass {
 
     pub(crate) fn only_asks(&self) -> bool {
         self.only_asks.load(Ordering::Relaxed)
+    }
+
+    /// Notes in which span it is answered, if it is traced.
+    pub(crate) fn is_in(&self, span: &Span) {
+        if !span.is_disabled() {
+            *self.span.lock().unwrap_or_else(PoisonError::into_inner) = span.clone();
+        }
+    }
+
+    /// That span. It is over when what this gives is dropped, even if what was begun goes on.
+    pub(crate) fn span(&self) -> Span {
+        std::mem::replace(&mut self.span.lock().unwrap_or_else(PoisonError::into_inner), Span::none())
     }
 
     /// Whether it is a call of those who look after jobs and mycelia, made by one of them.

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::{Extensions, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use mycelium_proto::reason;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 use tracing::Instrument as _;
@@ -117,16 +117,23 @@ struct Noting {
 }
 
 impl Noting {
-    fn answered(mut self, result: &str) {
+    fn answered(mut self, response: &Response<Body>) {
         self.is_noted = true;
-        self.door.note(&self.pass, self.peer, result);
+        let span = self.pass.span();
+        match Status::from_header_map(response.headers()) {
+            Some(status) => trace::answered(&span, status.code()),
+            // How a stream ends is not known yet.
+            None if self.pass.need().streams => {}
+            None => trace::answered(&span, Code::Ok),
+        }
+        span.in_scope(|| self.door.note(&self.pass, self.peer, &result_of(response)));
     }
 }
 
 impl Drop for Noting {
     fn drop(&mut self) {
         if !self.is_noted {
-            self.door.note(&self.pass, self.peer, GONE);
+            self.pass.span().in_scope(|| self.door.note(&self.pass, self.peer, GONE));
         }
     }
 }
@@ -188,7 +195,8 @@ where
         let noting = Noting { door: self.door.clone(), pass: Arc::clone(&pass), peer, is_noted: false };
         // Strangers make no spans.
         let context = if pass.need().is_open() { None } else { trace::of_headers(request.headers()) };
-        let span = trace::of_call(context.as_ref(), request.uri().path(), &peer);
+        let span = trace::of_call(context.as_ref(), request.uri().path(), peer);
+        pass.is_in(&span);
         let answer = self.inner.call(request).instrument(span);
         Box::pin(async move {
             let response = if asks && pass.need().uploads {
@@ -199,7 +207,7 @@ where
             } else {
                 answer.await?
             };
-            noting.answered(&result_of(&response));
+            noting.answered(&response);
             // Streams of elves end in order, by themselves.
             Ok(if asks && pass.need().streams && !pass.need().ends_itself {
                 response.map(|body| Body::new(Ending::new(body, pass, grace)))

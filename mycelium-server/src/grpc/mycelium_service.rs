@@ -95,9 +95,10 @@ macro_rules! unary {
                 pass.is_about(&about::submission(&request));
                 // Whoever does not say with the call in which span it is may say so with the jobs.
                 let span = match &of_call {
-                    None => trace::of_call(request.trace.as_ref(), SUBMIT, &peer),
+                    None => trace::of_call(request.trace.as_ref(), SUBMIT, peer),
                     Some(_) => Span::none(),
                 };
+                pass.is_in(&span);
                 request.trace = request.trace.or(of_call);
                 let submitted = async {
                     let permitted = pass.to(&request.mycelium)?;

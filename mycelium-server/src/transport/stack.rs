@@ -101,7 +101,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (peer, path) = (address_of(request.extensions()), request.uri().path());
-        let span = tracing::debug_span!("call", path, peer = ?peer);
+        let span = tracing::debug_span!("call", path, peer = peer.map(tracing::field::display));
         self.inner.call(request).instrument(span)
     }
 }
