@@ -3,7 +3,7 @@
 //! The broker begins no trace by itself, and makes a span only of what is recorded where its trace began. So what is not
 //! traced costs nothing. Whether spans leave the process is up to whoever has set up `tracing`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 /// For so long after its submission the spans of a job are children of the span in which it was submitted. Later they are linked
 /// to it: a trace that goes on for days is shown by nobody.
 const CHILD_WITHIN: Duration = Duration::from_secs(60);
-/// The most attempts of a stream that have a span.
+/// The most attempts of a session that have a span.
 const ATTEMPTS_MAX: usize = 16_384;
 
 /// What is wrong with a context: the field, and the problem.
@@ -198,7 +198,8 @@ fn context_of(span: &Span) -> Option<v1::TraceContext> {
     })
 }
 
-/// The spans of the attempts of a stream, until what became of them is durable.
+/// The spans of the attempts of a session, until what became of them is durable. Each stream of the session goes on with those
+/// of the one before it.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     under_way: Mutex<HashMap<Token, UnderWay>>,
@@ -226,10 +227,7 @@ impl Attempts {
     /// Its elf has said what became of it.
     pub(crate) fn came_to(&self, token: Token, outcome: &'static str, is_failure: bool) {
         if let Some(UnderWay { attempt, commit }) = self.lock().get_mut(&token) {
-            attempt.record("outcome", outcome);
-            if is_failure {
-                attempt.record("otel.status_code", "ERROR");
-            }
+            record(attempt, outcome, is_failure);
             *commit = info_span!(parent: &*attempt, "commit");
         }
     }
@@ -241,6 +239,44 @@ impl Attempts {
             tokens.into_iter().for_each(|token| drop(under_way.remove(&token)));
         }
     }
+
+    /// The session has come back on another stream, whose attempts are these from now on.
+    pub(crate) fn go_on_with(&self, before: &Self) {
+        let under_way = std::mem::take(&mut *before.lock());
+        self.lock().extend(under_way);
+    }
+
+    /// Its elf still holds these, and has never had or has let go of the others.
+    pub(crate) fn keep(&self, held: &[Token]) {
+        let held: HashSet<&Token> = held.iter().collect();
+        self.end_those("undelivered", false, |token| !held.contains(token));
+    }
+
+    /// Its elf has left in order: what it still had goes back.
+    pub(crate) fn hand_back(&self) {
+        self.end_those("released", false, |_| true);
+    }
+
+    /// Its elf is lost, and all that it had with it.
+    pub(crate) fn lose(&self) {
+        self.end_those("lost", true, |_| true);
+        self.lock().clear();
+    }
+
+    /// Ends those of which nobody has said what became of them.
+    fn end_those(&self, outcome: &'static str, is_failure: bool, which: impl Fn(&Token) -> bool) {
+        let over = |token: &Token, of: &mut UnderWay| of.commit.is_disabled() && which(token);
+        for (_, UnderWay { attempt, .. }) in self.lock().extract_if(over) {
+            record(&attempt, outcome, is_failure);
+        }
+    }
+}
+
+fn record(attempt: &Span, outcome: &'static str, is_failure: bool) {
+    attempt.record("outcome", outcome);
+    if is_failure {
+        attempt.record("otel.status_code", "ERROR");
+    }
 }
 
 #[cfg(test)]
@@ -249,6 +285,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use mycelium_core::ids::Attempt;
     use tracing::field::Field;
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};
@@ -349,6 +386,40 @@ mod tests {
             answered(&call, Code::Unavailable);
             let failed = [(1, "otel.status_code=\"ERROR\""), (1, "rpc.grpc.status_code=14")];
             assert_eq!(recorded.take(), lines(failed));
+        });
+    }
+
+    #[test]
+    fn what_became_of_an_attempt_is_said_once_whatever_becomes_of_its_session() {
+        let origin = Origin { context: context(), is_old: false };
+        let token = |n| Token { job: JobId::new([n; 16]), attempt: Attempt(1) };
+        recorded(|recorded| {
+            let (before, after) = (Attempts::default(), Attempts::default());
+            for n in 1..=4 {
+                before.begin(token(n), &origin.attempt(token(n), "elf", "task"));
+            }
+            before.came_to(token(1), "returned", false);
+            assert_eq!(recorded.take(), lines([(1, "outcome=\"returned\"")]));
+            // Its stream is cut, and it comes back without the second.
+            after.go_on_with(&before);
+            after.keep(&[token(3), token(4)]);
+            assert_eq!(recorded.take(), lines([(2, "outcome=\"undelivered\"")]));
+            after.came_to(token(3), "failed", true);
+            let failed = lines([(3, "otel.status_code=\"ERROR\""), (3, "outcome=\"failed\"")]);
+            assert_eq!(recorded.take(), failed);
+            after.end([token(3)]);
+            after.lose();
+            let lost = lines([(4, "otel.status_code=\"ERROR\""), (4, "outcome=\"lost\"")]);
+            assert_eq!(recorded.take(), lost);
+            before.lose();
+            after.lose();
+            assert_eq!(recorded.take(), []);
+
+            after.begin(token(5), &origin.attempt(token(5), "elf", "task"));
+            after.hand_back();
+            after.lose();
+            let handed_back = recorded.take();
+            assert!(handed_back.len() == 1 && handed_back[0].1 == "outcome=\"released\"", "{handed_back:?}");
         });
     }
 }

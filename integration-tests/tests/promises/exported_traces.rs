@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, ensure};
-use integration_tests::wire;
-use integration_tests::{Authority, BrokerProcess, must, until};
-use mycelium_proto::v1;
+use integration_tests::wire::{self, WireElf};
+use integration_tests::{Authority, BrokerProcess, ElfOptions, ElfProcess, must, until};
+use mycelium_proto::v1::{self, JobStatus};
 use mycelium_testing::programs;
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -18,6 +18,8 @@ use super::collector::{Collector, attribute};
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SUBMIT_JOBS: &str = "/mycelium.v1.MyceliumService/SubmitJobs";
 const GET_JOB: &str = "/mycelium.v1.MyceliumService/GetJob";
+/// What spans have that failed.
+const ERROR: i32 = 2;
 
 fn parent() -> String {
     format!("00-{TRACE}-b7ad6b7169203331-01")
@@ -111,6 +113,57 @@ async fn the_span_of_a_call_and_its_lines_tell_how_it_was_answered() -> anyhow::
     ensure!(audited.len() == 3 && in_trace == 2, "{audited:?}");
     ensure!(!log.iter().any(|line| line.to_string().contains("Some(")), "addresses are shown as they are");
     Ok(())
+}
+
+/// The one attempt, once it is exported, and what became of it.
+async fn attempt(collector: &Collector) -> anyhow::Result<(String, i32)> {
+    let spans = until("the span of the attempt", || async {
+        Ok(Some(collector.named("attempt")).filter(|spans| !spans.is_empty()))
+    });
+    let spans = spans.await?;
+    ensure!(spans.len() == 1, "{spans:?}");
+    Ok((text(&spans[0], "outcome").unwrap_or_default(), status(&spans[0])))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_is_lost_with_its_elf() -> anyhow::Result<()> {
+    let (collector, url) = Collector::start().await?;
+    let broker = start(&url, &[("OTEL_BSP_SCHEDULE_DELAY", "100")]).await?;
+    let mut client = wire::client(&broker.url()).await?;
+    let mut elf = ElfProcess::start(&broker.url(), &ElfOptions::new("tester", 1, 1)).await?;
+    let nodes = vec![wire::literal("1"), wire::literal("\"/nowhere/at/all\"")];
+    let job = wire::job("tester", &["number", "gate"], nodes);
+    let job = v1::JobSpec { task: "task_pass".to_owned(), ..job };
+    client.submit_jobs(submission(vec![job.clone()])).await?;
+    until("the job to run", || async {
+        let is_running = wire::get_job(&client, &job.job_id).await?.status() == JobStatus::Running;
+        Ok(is_running.then_some(()))
+    })
+    .await?;
+    elf.kill().await?;
+    let (outcome, status) = attempt(&collector).await?;
+    ensure!((outcome.as_str(), status) == ("lost", ERROR), "{outcome} {status}");
+    broker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_goes_on_while_its_session_does() -> anyhow::Result<()> {
+    let (collector, url) = Collector::start().await?;
+    let broker = start(&url, &[("OTEL_BSP_SCHEDULE_DELAY", "100")]).await?;
+    let mut client = wire::client(&broker.url()).await?;
+    let hello = wire::hello(wire::declaration("cut", &[], &["n"]), 16);
+    let mut elf = WireElf::connect(&broker.url(), hello.clone()).await?;
+    client.submit_jobs(submission(vec![wire::job("cut", &[], Vec::new())])).await?;
+    let token = elf.token().await?;
+    let resume = v1::Hello { held: vec![token.clone()], ..elf.resume(hello) };
+    drop(elf);
+    let mut elf = WireElf::connect(&broker.url(), resume).await?;
+    ensure!(elf.welcome.resumed && elf.welcome.keep == [token.clone()], "{:?}", elf.welcome);
+    elf.report(vec![wire::returned(&token, &[("n", "1")])]).await?;
+    elf.verdicts().await?;
+    let (outcome, status) = attempt(&collector).await?;
+    ensure!((outcome.as_str(), status) == ("returned", 0), "{outcome} {status}");
+    broker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

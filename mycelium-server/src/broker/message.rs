@@ -22,6 +22,7 @@ use crate::defect::Defect;
 use crate::documents::Undecodable;
 use crate::spawn::Unfinished;
 use crate::store::{self, BlobDigest, ElfRecord, RevisionRecord};
+use crate::trace::Attempts;
 
 pub(crate) use beside::Beside;
 pub(crate) use reports::{CheckpointAnswer, CheckpointSaid, CheckpointVerdict, Reported, ReportsMessage};
@@ -103,6 +104,8 @@ pub(crate) struct StreamAttachment {
     pub(crate) is_speaking: Arc<AtomicBool>,
     /// What is known of its assignments.
     pub(crate) confirming: Arc<Confirming>,
+    /// Those of its attempts.
+    pub(crate) spans: Arc<Attempts>,
 }
 
 /// Assignments on their way to a stream, in the order of their numbers.

@@ -19,12 +19,12 @@ const REMEMBERED_MAX: usize = 65_536;
 pub(crate) struct Tasks {
     signatures: Signatures,
     assigned: Mutex<HashMap<JobId, (Attempt, Arc<TaskSignature>)>>,
-    spans: trace::Attempts,
+    spans: Arc<trace::Attempts>,
 }
 
 impl Tasks {
-    pub(crate) fn new(signatures: Signatures) -> Self {
-        Self { signatures, assigned: Mutex::default(), spans: trace::Attempts::default() }
+    pub(crate) fn new(signatures: Signatures, spans: Arc<trace::Attempts>) -> Self {
+        Self { signatures, assigned: Mutex::default(), spans }
     }
 
     /// The spans of those that are traced.
@@ -110,7 +110,7 @@ mod tests {
             ..v1::ElfDeclaration::default()
         };
         let signature = crate::broker::testing::signature(&declaration);
-        Tasks::new(Signatures::from([("e".to_owned(), signature)]))
+        Tasks::new(Signatures::from([("e".to_owned(), signature)]), Arc::default())
     }
 
     fn assignment(n: u32, attempt: u32, task: &str) -> Assignment {

@@ -30,6 +30,7 @@ use crate::defect::Defect;
 use crate::error::Error;
 use crate::mycelia::Mycelia;
 use crate::spawn::{OnStop, TaskGroup, guarded};
+use crate::trace::Attempts;
 use process::SeenProcess;
 use reader::Reader;
 use shared::Shared;
@@ -102,6 +103,7 @@ pub(crate) async fn connect(
     let is_speaking = Arc::new(AtomicBool::new(false));
     let speaking = Arc::clone(&is_speaking);
     let end = Arc::new(SetOnce::new());
+    let spans = Arc::new(Attempts::default());
     let attachment = StreamAttachment {
         stream,
         outbox,
@@ -109,6 +111,7 @@ pub(crate) async fn connect(
         end: Arc::clone(&end),
         is_speaking,
         confirming: Arc::clone(&confirming),
+        spans: Arc::clone(&spans),
     };
     let answered = handle
         .hello(|reply| HelloMessage { hello, elves: elf_records, revisions, signatures, attachment, reply })
@@ -118,7 +121,8 @@ pub(crate) async fn connect(
         let problem = "`Hello` was answered with another reply";
         return Err(Error::from(CallError::from(Defect::of("a reply of the scheduler", &problem))).into());
     };
-    let tasks = Arc::new(Tasks::new(declared_signatures));
+    spans.keep(&keep);
+    let tasks = Arc::new(Tasks::new(declared_signatures, spans));
     handle.processes().put(session, stream, process);
     let served =
         Served { mycelium: hello_mycelium, elves: elves.iter().map(|elf| elf.name.clone()).collect() };

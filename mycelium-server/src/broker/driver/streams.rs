@@ -1,6 +1,7 @@
 //! The streams that are attached to sessions, and what they are handed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mycelium_core::command::{Command, StreamEnd};
@@ -11,11 +12,14 @@ use crate::broker::confirming::{LOOK_COUNTS_MAX, LOOK_INTERVAL};
 use crate::broker::message::{
     Assigned, CallError, CheckpointAnswer, Message, StreamAttachment, StreamId, ToStream,
 };
+use crate::trace::Attempts;
 
 /// The streams, each under its session.
 #[derive(Default)]
 pub(super) struct Streams {
     attached: HashMap<SessionId, StreamAttachment>,
+    /// The spans of the attempts of sessions, which may be without a stream.
+    spans: HashMap<SessionId, Arc<Attempts>>,
     /// When they were looked at.
     looked: Steady,
 }
@@ -27,6 +31,9 @@ pub(super) struct NotRead(pub(super) SessionId);
 impl Streams {
     /// Attaches a stream, and ends the one that was there before.
     pub(super) fn attach(&mut self, session: SessionId, attachment: StreamAttachment) {
+        if let Some(before) = self.spans.insert(session, Arc::clone(&attachment.spans)) {
+            attachment.spans.go_on_with(&before);
+        }
         if let Some(before) = self.attached.insert(session, attachment) {
             before.end(CallError::SessionTakenOver);
         }
@@ -83,6 +90,9 @@ impl Streams {
             }
             Sent::Drain { session, within } => (session, ToStream::Drain(within)),
             Sent::SessionOver { session } => {
+                if let Some(spans) = self.spans.remove(&session) {
+                    spans.lose();
+                }
                 if let Some(stream) = self.attached.remove(&session) {
                     tracing::info!(%session, "a session is over");
                     stream.end(CallError::SessionOver);
@@ -150,10 +160,12 @@ impl Streams {
     /// Lets go of all of them without a word, because what they were sent may be wrong.
     pub(super) fn drop_all(&mut self) {
         self.attached.clear();
+        self.spans.clear();
     }
 
     /// Tells all of them that the broker stops.
     pub(super) fn stop_all(&mut self) {
+        self.spans.clear();
         for (_, attached) in self.attached.drain() {
             // A full outbox needs no word: the stream ends when the attachment is dropped.
             let _full = attached.outbox.try_send(ToStream::GoAway);

@@ -76,6 +76,7 @@ async fn connect(handle: &Handle, resume: Option<SessionId>, held: Vec<Token>) -
                 assigned: assign,
                 end: Arc::default(),
                 is_speaking: Arc::default(),
+                spans: Arc::default(),
             },
             reply,
         })

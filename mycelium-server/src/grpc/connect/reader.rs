@@ -188,6 +188,7 @@ impl Reader {
             }
             Some(connect_request::Kind::Goodbye(v1::Goodbye {})) => {
                 self.shared.say_goodbye();
+                self.tasks.spans().hand_back();
                 // Its session is over with this.
                 self.process = None;
                 (Command::Goodbye { session }, Vec::new())
