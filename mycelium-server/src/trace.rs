@@ -14,7 +14,6 @@ use mycelium_proto::limits;
 use mycelium_proto::trace::{TraceParent, is_trace_state};
 use mycelium_proto::v1;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId};
-use tonic::Code;
 use tracing::field::Empty;
 use tracing::{Level, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -42,8 +41,10 @@ pub(crate) fn check(context: &v1::TraceContext) -> Result<(), (&'static str, Str
 /// The context of a call. As the specification asks, a `traceparent` that is malformed is ignored, with what came beside it, and
 /// so is a `tracestate` that is malformed.
 pub(crate) fn of_headers(headers: &HeaderMap) -> Option<v1::TraceContext> {
-    let parent = headers.get("traceparent")?;
-    let trace_parent = parent.to_str().ok().filter(|text| text.parse::<TraceParent>().is_ok())?.to_owned();
+    let mut parents = headers.get_all("traceparent").iter();
+    // Of several, none is known to be right.
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    let trace_parent = TraceParent::of_header(parent.to_str().ok()?)?.to_string();
     let state = headers.get("tracestate").and_then(|state| state.to_str().ok());
     let trace_state = state.filter(|state| is_trace_state(state)).unwrap_or_default().to_owned();
     Some(v1::TraceContext { trace_parent, trace_state })
@@ -65,34 +66,11 @@ pub(crate) fn of_call(context: Option<&v1::TraceContext>, path: &str, peer: Opti
     })
 }
 
-/// A call was answered with this code. As the conventions of OpenTelemetry for servers of gRPC have it, what its caller is to
-/// blame for is no error.
-pub(crate) fn answered(call: &Span, code: Code) {
-    call.record("rpc.grpc.status_code", i64::from(i32::from(code)));
-    if is_error(code) {
+/// A call was answered with this code of gRPC, and whether the broker is to blame.
+pub(crate) fn answered(call: &Span, code: i32, is_failure: bool) {
+    call.record("rpc.grpc.status_code", code);
+    if is_failure {
         call.record("otel.status_code", "ERROR");
-    }
-}
-
-fn is_error(code: Code) -> bool {
-    match code {
-        Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::Unimplemented
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => true,
-        Code::Ok
-        | Code::Cancelled
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::ResourceExhausted
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unauthenticated => false,
     }
 }
 
@@ -317,6 +295,18 @@ mod tests {
         assert_eq!(of(PARENT, "a=1"), Some((PARENT.to_owned(), "a=1".to_owned())));
         assert_eq!(of(PARENT, &"x".repeat(513)), Some((PARENT.to_owned(), String::new())));
         assert_eq!(of("00-nonsense", "a=1"), None);
+        let later = PARENT.replacen("00", "cc", 1);
+        for known in [later.clone(), format!("{later}-more")] {
+            assert_eq!(of(&known, ""), Some((PARENT.to_owned(), String::new())), "{known}");
+        }
+        for unknown in [format!("{later}more"), format!("{PARENT}-more"), PARENT.replacen("00", "ff", 1)] {
+            assert_eq!(of(&unknown, ""), None, "{unknown}");
+        }
+        let mut two = HeaderMap::new();
+        for _ in 0..2 {
+            two.append("traceparent", PARENT.parse().unwrap());
+        }
+        assert_eq!(of_headers(&two), None);
         assert_eq!(of_headers(&HeaderMap::new()), None);
     }
 
@@ -379,11 +369,9 @@ mod tests {
     fn a_call_has_failed_if_the_broker_is_to_blame() {
         recorded(|recorded| {
             let call = of_call(Some(&context()), "/call", None);
-            answered(&call, Code::Ok);
-            assert_eq!(recorded.take(), lines([(1, "rpc.grpc.status_code=0")]));
-            answered(&call, Code::NotFound);
+            answered(&call, 5, false);
             assert_eq!(recorded.take(), lines([(1, "rpc.grpc.status_code=5")]));
-            answered(&call, Code::Unavailable);
+            answered(&call, 14, true);
             let failed = [(1, "otel.status_code=\"ERROR\""), (1, "rpc.grpc.status_code=14")];
             assert_eq!(recorded.take(), lines(failed));
         });

@@ -29,11 +29,28 @@ impl TraceParent {
     }
 }
 
+impl TraceParent {
+    /// That of a header, which may be of a later version: then what version 00 has of it counts, as the specification asks.
+    #[must_use]
+    pub fn of_header(text: &str) -> Option<Self> {
+        let (version, rest) = text.split_at_checked(2)?;
+        let is_later = version.bytes().all(is_digit) && !matches!(version, "00" | "ff");
+        let known = match rest.split_at_checked(TRACE_PARENT_BYTES - 2) {
+            Some((known, more)) if is_later && (more.is_empty() || more.starts_with('-')) => known,
+            _ => return text.parse().ok(),
+        };
+        format!("00{known}").parse().ok()
+    }
+}
+
+fn is_digit(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
 impl FromStr for TraceParent {
     type Err = NoTraceParent;
 
     fn from_str(text: &str) -> Result<Self, NoTraceParent> {
-        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let mut parts = text.split('-');
         let mut next = |len| {
             let part = parts.next().filter(|part| part.len() == len && part.bytes().all(is_digit));

@@ -240,9 +240,7 @@ async fn a_mycelium_goes_on_when_its_broker_is_back() -> anyhow::Result<()> {
     flow.submit().await?;
     let create = v1::CreateMyceliumRequest { mycelium: "empty".to_owned() };
     wire::client(&broker.url()).await?.create_mycelium(create).await?;
-    drop(team);
     broker.kill().await?;
-
     broker.restart().await?;
     let admin = admin_of(&broker)?;
     let jobs =

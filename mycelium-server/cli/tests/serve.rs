@@ -77,7 +77,8 @@ async fn a_log_of_json_says_in_json_why_the_broker_ended() {
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"];
     let ended = run(mycelium().args(arguments).arg(&file)).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let lines = ended.stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let lines = ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
     let last = lines.last().unwrap();
     assert_eq!((&last["level"], &last["message"]), (&"ERROR".into(), &"the broker has ended".into()));
     assert!(last["error"].as_str().unwrap().contains("it is not a folder"), "{last}");
@@ -171,13 +172,15 @@ async fn wrong_settings_are_all_told_before_anything_is_done() {
     command
         .args(["serve", "--lease", "soon", "--queue-max", "0", "--listen", "0.0.0.0:0", "--data-dir"])
         .arg(&data);
-    let line = run(command.env("MYCELIUM_BATCH_MAX", "many")).await.bad(2);
+    command.env("MYCELIUM_BATCH_MAX", "many").env("OTEL_EXPORTER_OTLP_ENDPOINT", "collector");
+    let line = run(&mut command).await.bad(2);
     for part in [
         "error: invalid settings: ",
         "--lease: `soon`",
         "--queue-max must be",
         "--insecure",
         "MYCELIUM_BATCH_MAX: `many`",
+        "OTEL_EXPORTER_OTLP_ENDPOINT: `collector`",
     ] {
         assert!(line.contains(part), "{part} is missing: {line}");
     }

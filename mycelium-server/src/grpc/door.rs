@@ -21,6 +21,7 @@ use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
+use super::status::is_failure;
 use crate::access::{Access, Hosts, Lost, Pass, Stranger, need};
 use crate::audit::{Audit, Entry, Kind};
 use crate::error::Error;
@@ -121,10 +122,10 @@ impl Noting {
         self.is_noted = true;
         let span = self.pass.span();
         match Status::from_header_map(response.headers()) {
-            Some(status) => trace::answered(&span, status.code()),
+            Some(status) => trace::answered(&span, status.code().into(), is_failure(status.code())),
             // How a stream ends is not known yet.
             None if self.pass.need().streams => {}
-            None => trace::answered(&span, Code::Ok),
+            None => trace::answered(&span, Code::Ok.into(), false),
         }
         span.in_scope(|| self.door.note(&self.pass, self.peer, &result_of(response)));
     }

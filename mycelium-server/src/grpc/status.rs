@@ -24,6 +24,29 @@ pub(crate) fn unreadable(status: &Status) -> Option<Error> {
     }
 }
 
+/// Whether the broker is to blame for an answer with this code, as the conventions of OpenTelemetry for servers of gRPC have it.
+pub(crate) fn is_failure(code: RpcCode) -> bool {
+    match code {
+        RpcCode::Unknown
+        | RpcCode::DeadlineExceeded
+        | RpcCode::Unimplemented
+        | RpcCode::Internal
+        | RpcCode::Unavailable
+        | RpcCode::DataLoss => true,
+        RpcCode::Ok
+        | RpcCode::Cancelled
+        | RpcCode::InvalidArgument
+        | RpcCode::NotFound
+        | RpcCode::AlreadyExists
+        | RpcCode::PermissionDenied
+        | RpcCode::ResourceExhausted
+        | RpcCode::FailedPrecondition
+        | RpcCode::Aborted
+        | RpcCode::OutOfRange
+        | RpcCode::Unauthenticated => false,
+    }
+}
+
 /// Gives the answers that the transport makes by itself, because it cannot read a request, the code and the reason that
 /// they have in the contract. A layer around all services.
 pub(crate) fn with_reason(response: Response<Body>) -> Response<Body> {

@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Args, output: Output) -> anyhow::Result<()> {
     }
     let (print_config, check_config) = (args.print_config, args.check_config);
     let handed = Handed::take()?;
-    let settings = Settings::read(args, handed.as_ref().map(|handed| handed.address))?;
+    let settings = Settings::read(args, handed.as_ref().map(|handed| handed.address), traces::problems())?;
     if print_config {
         return Ok(settings.print(output)?);
     }
@@ -122,6 +122,7 @@ async fn serve(
         // Not dropped by a second signal: that takes its time.
         served = &mut serving => served?,
         never = limits.tell_always() => match never {},
+        never = traces.tell_always() => match never {},
         code = signals.twice(stop) => std::process::exit(code),
     }
     limits.tell();

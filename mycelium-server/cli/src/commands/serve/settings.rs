@@ -216,13 +216,17 @@ impl Settings {
     /// Reads the settings and checks them. The address of a socket that was handed over stands in for `listen`.
     ///
     /// # Errors
-    /// All problems at once.
-    pub(super) fn read(args: Args, handed: Option<SocketAddr>) -> Result<Self, Misuse> {
+    /// All problems at once, with those that were found elsewhere.
+    pub(super) fn read(
+        args: Args,
+        handed: Option<SocketAddr>,
+        elsewhere: Vec<String>,
+    ) -> Result<Self, Misuse> {
         let mut given = args.given;
         if let Some(address) = handed {
             given.hand_over("listen", address.to_string());
         }
-        let mut problems = Vec::new();
+        let mut problems = elsewhere;
         if let Some(file) = &args.config {
             given.add_file(file, &mut problems);
         }

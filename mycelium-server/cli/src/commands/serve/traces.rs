@@ -7,9 +7,10 @@ mod queue;
 mod tls;
 mod variables;
 
-use std::env;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{env, fmt};
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
@@ -42,29 +43,20 @@ struct Exporting {
 }
 
 impl Traces {
-    /// What the environment asks for. Must be called within a tokio runtime, which then has the connection.
+    /// What the environment asks for, if there are no [`problems`] with that. Must be called within a tokio runtime, which then
+    /// has the connection.
     ///
     /// # Errors
     /// If it asks for what cannot be done.
     pub(super) fn of_environment() -> anyhow::Result<Self> {
-        let endpoint = variables::ENDPOINTS.iter().find_map(|name| variable(name));
-        let is_disabled = variable("OTEL_SDK_DISABLED")
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            || variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-        let Some(endpoint) = endpoint.filter(|_| !is_disabled) else {
-            return Ok(Self { exporting: None });
-        };
-        let mut problems = variables::problems(variable);
-        let tls = tls::config(variable).map_err(|of_files| problems.extend(of_files)).ok();
-        if !problems.is_empty() {
-            return Err(Misuse(format!("invalid settings: {}", problems.join("; "))).into());
-        }
+        let Some(endpoint) = endpoint() else { return Ok(Self { exporting: None }) };
+        let unusable = |why: &dyn fmt::Display| Misuse(format!("spans cannot be exported: {why}"));
         let mut exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic();
-        if let Some(tls) = tls.filter(|_| variables::is_secure(&endpoint)) {
+        if variables::is_secure(&endpoint) {
+            let tls = tls::config(variable).map_err(|problems| unusable(&problems.join("; ")))?;
             exporter = exporter.with_tls_config(tls);
         }
-        let exporter =
-            exporter.build().map_err(|error| Misuse(format!("spans cannot be exported: {error}")))?;
+        let exporter = exporter.build().map_err(|error| unusable(&error))?;
         let mut resource =
             Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
         let is_named = variable("OTEL_SERVICE_NAME").is_some()
@@ -73,7 +65,6 @@ impl Traces {
             resource = resource.with_service_name(SERVICE);
         }
         let (queue, losses) = Queue::new(exporter, variables::queue_size(variable));
-        tokio::spawn(Arc::clone(&losses).tell_always());
         let provider =
             SdkTracerProvider::builder().with_span_processor(queue).with_resource(resource.build()).build();
         Ok(Self { exporting: Some(Exporting { provider, losses }) })
@@ -94,6 +85,14 @@ impl Traces {
         Some(spans.with_filter(Targets::new().with_target(TARGET, LevelFilter::INFO)))
     }
 
+    /// Tells of spans that are lost, again and again.
+    pub(super) async fn tell_always(&self) -> Infallible {
+        match &self.exporting {
+            Some(exporting) => exporting.losses.tell_always().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Exports what waits, for a while.
     pub(super) async fn flush(self) {
         let Some(Exporting { provider, losses }) = self.exporting else { return };
@@ -104,6 +103,23 @@ impl Traces {
         }
         losses.tell_the_rest();
     }
+}
+
+/// Everything that is wrong with the variables, and with the files that they name, if spans are to be exported.
+pub(super) fn problems() -> Vec<String> {
+    if endpoint().is_none() {
+        return Vec::new();
+    }
+    let mut problems = variables::problems(variable);
+    problems.extend(tls::config(variable).err().into_iter().flatten());
+    problems
+}
+
+/// Where spans are to go, if they are.
+fn endpoint() -> Option<String> {
+    let is_disabled = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        || variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
+    variables::ENDPOINTS.iter().find_map(|name| variable(name)).filter(|_| !is_disabled)
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -10,7 +10,7 @@ struct Cli {
 
 fn read(flags: &[&str]) -> Result<Settings, Misuse> {
     let args = ["serve"].iter().chain(flags);
-    Settings::read(Cli::try_parse_from(args).expect("flags that clap takes").args, None)
+    Settings::read(Cli::try_parse_from(args).expect("flags that clap takes").args, None, Vec::new())
 }
 
 #[test]

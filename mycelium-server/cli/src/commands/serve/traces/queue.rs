@@ -1,6 +1,7 @@
 //! The spans that wait to be exported: at most so many, and it is told how many are lost. Without it nobody would know: the
 //! library says so in a log of its own alone.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -72,7 +73,7 @@ impl Losses {
     }
 
     /// Tells of losses as they come, and not too often. It is told here, since those who end spans wait for nothing.
-    pub(super) async fn tell_always(self: Arc<Self>) {
+    pub(super) async fn tell_always(&self) -> Infallible {
         loop {
             self.has_left_out.notified().await;
             self.tell();
