@@ -1,6 +1,7 @@
 //! Where and how to connect.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tonic::codegen::http::Uri;
@@ -52,7 +53,9 @@ impl Address {
         let authorization = Arc::new(Authorization::new(credentials.token.clone()));
         let (endpoint, secure) = if is_secure {
             let uri = endpoint.uri().clone();
-            let secure = Secure { host, port, credentials, authorization: Arc::clone(&authorization) };
+            let has_connected = AtomicBool::new(false);
+            let secure =
+                Secure { host, port, credentials, authorization: Arc::clone(&authorization), has_connected };
             // TLS is made beneath the transport, which is not to make it once more.
             let mut parts = uri.clone().into_parts();
             parts.scheme = Some(tonic::codegen::http::uri::Scheme::HTTP);

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(super) struct Secure {
     pub(super) port: u16,
     pub(super) credentials: Credentials,
     pub(super) authorization: Arc<Authorization>,
+    /// Whether a connection was made: what cannot be used from then on may be about to be replaced.
+    pub(super) has_connected: AtomicBool,
 }
 
 /// Why a connection cannot be trusted, or is not taken, for people.
@@ -56,7 +59,10 @@ fn unusable(text: String) -> io::Error {
 impl Secure {
     pub(super) async fn connect(self: Arc<Self>) -> io::Result<Connected> {
         self.authorization.read_again();
-        let config = self.config()?;
+        let config = self.config().map_err(|error| match self.has_connected.load(Ordering::Relaxed) {
+            true => problem(error),
+            false => error,
+        })?;
         let name = ServerName::try_from(self.host.clone()).map_err(|_no_name| {
             problem(format!("`{}` is no name that a certificate can be for", self.host))
         })?;
@@ -68,6 +74,7 @@ impl Secure {
         if let Some(shown) = shown {
             certificate_is_taken(&mut stream).await.map_err(|error| not_taken(error, shown))?;
         }
+        self.has_connected.store(true, Ordering::Relaxed);
         Ok(TokioIo::new(stream))
     }
 
@@ -249,5 +256,24 @@ mod tests {
             cut.contains("`own.pem` (MYCELIUM_CLIENT_CERT)") && cut.ends_with("connection reset"),
             "{cut}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_used_is_a_mistake_before_the_first_connection_alone() {
+        for has_connected in [false, true] {
+            let credentials =
+                Credentials { authorities: Some("/nonexistent/ca.pem".into()), ..Credentials::default() };
+            let secure = Secure {
+                host: "localhost".to_owned(),
+                port: 1,
+                credentials,
+                authorization: Arc::new(Authorization::new(None)),
+                has_connected: AtomicBool::new(has_connected),
+            };
+            let error = Arc::new(secure).connect().await.err().unwrap();
+            assert!(error.to_string().contains("/nonexistent/ca.pem` cannot be read"), "{error}");
+            let is_mistake = error.get_ref().is_some_and(|inner| inner.is::<Unshowable>());
+            assert_eq!(is_mistake, !has_connected);
+        }
     }
 }
