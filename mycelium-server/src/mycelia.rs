@@ -5,6 +5,7 @@
 
 mod deletion;
 mod open;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -27,9 +28,6 @@ use crate::name::{DEFAULT, NAME_BYTES_MAX, is_name};
 use crate::report::Report;
 use crate::spawn::TaskGroup;
 use crate::store::{MemoryStore, Storage};
-
-/// How often those that are idle are looked for, if that is not oftener than they may be idle.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// How long what is done to single mycelia may take to end when the broker stops.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
@@ -282,49 +280,6 @@ impl Mycelia {
                 Some(Listed { name: Arc::clone(name), is_open })
             });
         listed.take(limit).collect()
-    }
-
-    /// Opens those that hold something, each once and one after another, so that what its last broker left goes on without being
-    /// asked for: actions, deletions, and what waits for a moment. Those in which nothing does are closed again by the sweep.
-    pub(crate) async fn resume(self) {
-        let names: Vec<_> = self.slots().keys().map(Arc::clone).collect();
-        for name in names {
-            while let Err(Error::Call(CallError::Busy)) = self.resume_one(&name).await {
-                tokio::select! {
-                    () = self.shared.drain.cancelled() => return,
-                    () = tokio::time::sleep(SWEEP_EVERY) => {}
-                }
-            }
-        }
-    }
-
-    /// Whatever else stands in the way is in the log, and told to who asks for it.
-    async fn resume_one(&self, name: &str) -> Result<(), Error> {
-        let Some((slot, state)) = self.locked(name).await else { return Ok(()) };
-        let State::Closed = &*state else { return Ok(()) };
-        let (home, name) = (self.shared.home.clone(), Arc::clone(&slot.name));
-        match tokio::task::spawn_blocking(move || home.may_hold(&name)).await {
-            Ok(false) => Ok(()),
-            Ok(true) | Err(_) => self.open(slot, state).await.map(drop),
-        }
-    }
-
-    /// Closes those that nobody uses, until the broker stops.
-    pub(crate) async fn sweep(self) {
-        let every = SWEEP_EVERY.min(self.shared.config.mycelium_idle);
-        loop {
-            tokio::select! {
-                () = self.shared.drain.cancelled() => return,
-                () = tokio::time::sleep(every) => {}
-            }
-            let before = self.now().saturating_sub(millis(self.shared.config.mycelium_idle));
-            let slots: Vec<_> = self.slots().values().map(Arc::clone).collect();
-            for slot in slots {
-                if slot.used_at.load(Ordering::Relaxed) <= before {
-                    self.close_idle(&slot).await;
-                }
-            }
-        }
     }
 
     /// By how much their clocks have been moved ahead of the machine's.

@@ -8,6 +8,7 @@ use elf_runtime::{FlowId, Mycelium, args, reason, v1};
 use integration_tests::{BrokerProcess, Tester, Worker, must, until, wire};
 use mycelium_proto::v1::JobStatus;
 use mycelium_proto::v1::mycelium_service_client::MyceliumServiceClient;
+use mycelium_server::store::{EmbeddedStore, Log as _};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -297,5 +298,34 @@ async fn a_thousand_mycelia_of_which_one_is_used_cost_what_their_names_cost() ->
     ensure!(descriptors < before + 200, "{descriptors} descriptors, and {before} before");
     ensure!(memory < 512 << 20, "{memory} bytes");
     tokio::time::timeout(Duration::from_secs(30), worker.stop()).await??;
+    broker.stop().await
+}
+
+/// One that cannot be opened when its broker begins goes on by itself once it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mycelium_that_is_held_up_goes_on_without_being_asked_for() -> anyhow::Result<()> {
+    let mut broker = BrokerProcess::start(&["--mycelium-idle=1s"]).await?;
+    let team = Mycelium::builder(broker.url()).mycelium("team").connect().await?;
+    let flow = team.flow("later");
+    let _later = Tester::tasks(&flow, "tester")
+        .task_add(elf_runtime::list![1u64], 0)
+        .delay(Duration::from_secs(3_600));
+    flow.submit().await?;
+    broker.kill().await?;
+    let held = EmbeddedStore::open(&broker.data_folder().join("team"))?;
+    broker.restart().await?;
+    until("it to be missed", async || {
+        Ok(broker.log()?.contains("a mycelium cannot be opened").then_some(()))
+    })
+    .await?;
+    let mut client = wire::client(&broker.url()).await?;
+    let is_open = async |client: &mut Client| {
+        let all = list(client).await?;
+        anyhow::Ok(all.iter().any(|one| one.name == "team" && one.open))
+    };
+    ensure!(!is_open(&mut client).await?);
+    held.close().wait()?;
+    drop(held);
+    until("it to be open", async || Ok(is_open(&mut client.clone()).await?.then_some(()))).await?;
     broker.stop().await
 }
