@@ -457,8 +457,11 @@ fn read_admin_listen(text: &str) -> anyhow::Result<Option<SocketAddr>> {
 
 /// Whether two addresses cannot both be listened on.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let is_any = |address: SocketAddr| address.ip().is_unspecified();
-    one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || is_any(one) || is_any(other))
+    // All addresses of version 6 are those of version 4 too.
+    let takes_all =
+        |all: SocketAddr, of: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || of.is_ipv4());
+    let is_same_place = one.ip() == other.ip() || takes_all(one, other) || takes_all(other, one);
+    one.port() == other.port() && one.port() != 0 && is_same_place
 }
 
 mod secure;

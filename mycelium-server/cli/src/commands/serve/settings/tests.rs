@@ -232,6 +232,22 @@ fn only_this_machine_is_let_in_unless_told_otherwise() {
 }
 
 #[test]
+fn both_listeners_have_a_place_of_their_own() {
+    for (listen, admin, is_possible) in [
+        ("127.0.0.1:7420", "127.0.0.1:7420", false),
+        ("127.0.0.1:7420", "0.0.0.0:7420", false),
+        ("127.0.0.1:7420", "[::]:7420", false),
+        ("[::1]:7420", "[::]:7420", false),
+        ("[::1]:7420", "0.0.0.0:7420", true),
+        ("[::1]:7420", "127.0.0.1:7420", true),
+        ("127.0.0.1:0", "127.0.0.1:0", true),
+    ] {
+        let flags = [&*format!("--listen={listen}"), &*format!("--admin-listen={admin}")];
+        assert_eq!(read(&flags).is_ok(), is_possible, "{listen} {admin}");
+    }
+}
+
+#[test]
 fn half_of_what_belongs_together_is_refused() {
     for (flags, problem) in [
         (&["--tls-cert=a"][..], "--tls-cert needs its --tls-key"),
