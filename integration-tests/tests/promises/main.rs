@@ -67,6 +67,7 @@ mod retries;
 mod retries_killed;
 mod run_timeouts;
 mod rust_types;
+mod scrape;
 mod secure_transport;
 mod secured_programs;
 mod session_secrets;

@@ -1,7 +1,6 @@
 //! What a broker counts is true, bounded, and named as the documentation, the dashboard and the alerts name it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,81 +13,8 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::admin::{admin_of, get};
-
-/// A sample: the name, the labels, and the value.
-type Sample = (String, BTreeMap<String, String>, f64);
-
-/// What was told, in the format of Prometheus.
-struct Scrape {
-    text: String,
-    samples: Vec<Sample>,
-}
-
-async fn scrape(admin: SocketAddr) -> anyhow::Result<Scrape> {
-    let (status, text) = get(admin, "/metrics").await?;
-    ensure!(status == 200, "{status}: {text}");
-    let samples = text.lines().filter(|line| !line.starts_with('#')).map(sample);
-    let samples = samples.collect::<Option<_>>().with_context(|| text.clone())?;
-    Ok(Scrape { samples, text: text + "\n" })
-}
-
-fn sample(line: &str) -> Option<Sample> {
-    let (series, value) = line.rsplit_once(' ')?;
-    let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-    let labels = labels.strip_suffix('}')?.split(',').filter(|label| !label.is_empty());
-    let labels = labels.map(|label| {
-        let (name, value) = label.split_once("=\"")?;
-        Some((name.to_owned(), value.strip_suffix('"')?.to_owned()))
-    });
-    Some((name.to_owned(), labels.collect::<Option<_>>()?, value.parse().ok()?))
-}
-
-impl Scrape {
-    /// The values of a metric where its labels are these, and others.
-    fn of<'a>(&'a self, name: &'a str, labels: &'a [(&str, &str)]) -> impl Iterator<Item = f64> + 'a {
-        let is_wanted = move |(found, of, _): &&Sample| {
-            found == name && labels.iter().all(|(label, value)| of.get(*label).is_some_and(|of| of == value))
-        };
-        self.samples.iter().filter(is_wanted).map(|(.., value)| *value)
-    }
-
-    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.of(name, labels).sum()
-    }
-
-    fn ensure(&self, name: &str, labels: &[(&str, &str)], expected: f64) -> anyhow::Result<()> {
-        let found: Vec<f64> = self.of(name, labels).collect();
-        ensure!(found == [expected], "{name} {labels:?} is {found:?}, and not {expected}:\n{}", self.text);
-        Ok(())
-    }
-
-    /// The type and the help of each metric, under the name that its samples have.
-    fn described(&self) -> anyhow::Result<BTreeMap<String, (String, String)>> {
-        let mut described = BTreeMap::new();
-        let lines: Vec<&str> = self.text.lines().collect();
-        for pair in lines.windows(2) {
-            let (Some(help), Some(kind)) = (pair[0].strip_prefix("# HELP "), pair[1].strip_prefix("# TYPE "))
-            else {
-                continue;
-            };
-            let ((name, help), (typed, kind)) =
-                help.split_once(' ').zip(kind.split_once(' ')).context("a name")?;
-            ensure!(name == typed, "{pair:?}");
-            described.insert(name.to_owned(), (kind.to_owned(), help.to_owned()));
-        }
-        Ok(described)
-    }
-
-    /// The labels that the samples of each metric have, those of buckets left out.
-    fn labels(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let mut labels = BTreeMap::<String, BTreeSet<String>>::new();
-        for (name, of, _) in &self.samples {
-            labels.entry(name.clone()).or_default().extend(of.keys().filter(|label| *label != "le").cloned());
-        }
-        labels
-    }
-}
+use super::admin::admin_of;
+use super::scrape::{Scrape, scrape};
 
 fn packaging(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging").join(path)
@@ -181,15 +107,26 @@ async fn a_flow_is_counted_as_it_went() -> anyhow::Result<()> {
     })
     .await?;
     found.ensure("mycelium_jobs", &[("mycelium", "default"), ("status", "ready")], 1.0)?;
-    found.ensure("mycelium_sessions_ended_total", &of, 1.0)?;
+    found.ensure("mycelium_sessions_ended_total", &[("mycelium", "default"), ("how", "goodbye")], 1.0)?;
     let waited_before = found.value("mycelium_job_queue_seconds_sum", &elf_is);
-    let elf = ElfProcess::start(&broker.url(), &ElfOptions::new("adder", 2, 3)).await?;
+    let mut elf = ElfProcess::start(&broker.url(), &ElfOptions::new("adder", 2, 3)).await?;
     ensure!(must("what has waited", run.result(&waits)).await?? == 4);
     let found = scrape(admin).await?;
     found.ensure("mycelium_job_queue_seconds_count", &elf_is, 6.0)?;
     let waited = found.value("mycelium_job_queue_seconds_sum", &elf_is) - waited_before;
     ensure!(waited > 0.0, "it waited for a process to start, and not for {waited} s");
-    elf.stop().await?;
+
+    // One that is lost is told from one that says goodbye.
+    found.ensure("mycelium_sessions_ended_total", &[("mycelium", "default"), ("how", "lost")], 0.0)?;
+    elf.kill().await?;
+    until("the session to be lost", async || {
+        let found = scrape(admin).await?;
+        let ended = ["goodbye", "lost"].map(|how| {
+            found.value("mycelium_sessions_ended_total", &[("mycelium", "default"), ("how", how)])
+        });
+        Ok((ended == [1.0, 1.0]).then_some(()))
+    })
+    .await?;
     broker.stop().await
 }
 

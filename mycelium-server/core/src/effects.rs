@@ -56,6 +56,8 @@ pub struct Effects {
     /// Attempts that failed and whose jobs are tried again, in the order they failed: their failures are to be stored with the
     /// records of those jobs.
     pub failed: Vec<FailedAttempt>,
+    /// How many of the sessions that have ended were lost. The others said goodbye.
+    pub sessions_lost: u32,
     /// The numbers as they are after the batch, if it has anything to store.
     pub counters: Option<Counters>,
 

@@ -288,6 +288,7 @@ impl Serving<'_> {
         let id = self.sessions[session].id;
         self.sessions.remove(self.graph.jobs, session);
         self.outbox.session_ended(id);
+        effects.sessions_lost += u32::from(how == SessionEnd::Lost);
         effects.sends.push(Send::SessionOver { session: id });
     }
 

@@ -40,7 +40,7 @@ pub(super) struct Counted {
     backoffs: Counters<1>,
     evaluations: Counters<1>,
     sessions_opened: Counters<1>,
-    sessions_ended: Counters<1>,
+    sessions_ended: Counters<2>,
     outcomes_stale: Counters<1>,
     defects: Counters<1>,
     pub(super) store_errors: Counters<2>,
@@ -95,7 +95,7 @@ impl Counted {
             evaluations: to
                 .counters("evaluations", "Conditions and lists that were given out to be computed"),
             sessions_opened: to.counters("sessions_opened", "Sessions of processes that were opened"),
-            sessions_ended: to.counters("sessions_ended", "Sessions that were lost, or said goodbye"),
+            sessions_ended: to.counters("sessions_ended", "Sessions that are over, by how"),
             outcomes_stale: to
                 .counters("outcomes_stale", "Outcomes of attempts that were not under way any more"),
             defects: to.counters(
@@ -215,6 +215,8 @@ impl Metrics {
             let labels = [mycelium.clone(), ("status", Arc::from(status_name(status)))];
             counted.ended.get_or_create_owned(&labels)
         };
+        let sessions_ended =
+            |how| counted.sessions_ended.get_or_create_owned(&[("how", Arc::from(how)), mycelium.clone()]);
         for kind in STORE_ERRORS {
             // Where nothing stands, a first one is no increase.
             let labels = [("kind", Arc::from(kind)), mycelium.clone()];
@@ -227,7 +229,7 @@ impl Metrics {
             backoffs: of(&counted.backoffs),
             evaluations: of(&counted.evaluations),
             sessions_opened: of(&counted.sessions_opened),
-            sessions_ended: of(&counted.sessions_ended),
+            sessions_ended: ["goodbye", "lost"].map(sessions_ended),
             outcomes_stale: of(&counted.outcomes_stale),
             defects: of(&counted.defects),
         }

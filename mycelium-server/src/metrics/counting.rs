@@ -115,6 +115,7 @@ impl Counting {
         let status = core.status();
         self.shown.set(&status);
         on.count_jobs(batch);
+        on.count_sessions(effects, batch);
         on.count_effects(now.steady, effects);
         // One that is not to begin yet waits for no process.
         let from = |job| now.steady.after(core.delayed_for(now, job).unwrap_or_default());
@@ -147,8 +148,14 @@ impl On {
         for (counter, n) in self.own.ended.iter().zip(ended) {
             add(counter, n);
         }
+    }
+
+    fn count_sessions(&self, effects: &Effects, batch: &Batch) {
+        let (ended, lost) = (batch.records.sessions_ended.len() as u64, u64::from(effects.sessions_lost));
         add(&self.own.sessions_opened, batch.records.sessions_opened.len() as u64);
-        add(&self.own.sessions_ended, batch.records.sessions_ended.len() as u64);
+        for (counter, n) in self.own.sessions_ended.iter().zip([ended.saturating_sub(lost), lost]) {
+            add(counter, n);
+        }
     }
 
     fn count_effects(&mut self, now: Steady, effects: &Effects) {

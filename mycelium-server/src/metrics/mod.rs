@@ -146,7 +146,8 @@ struct OfMycelium {
     backoffs: Counter,
     evaluations: Counter,
     sessions_opened: Counter,
-    sessions_ended: Counter,
+    /// Those that said goodbye, and those that were lost.
+    sessions_ended: [Counter; 2],
     outcomes_stale: Counter,
     defects: Counter,
 }

@@ -91,7 +91,7 @@ fn a_lease_that_runs_out_returns_what_was_held_and_counts_what_can_have_started(
     assert_eq!(env.core.next_deadline(), Some(env.now.steady.after(LEASE)));
     after(&mut env, LEASE);
     let effects = env.batch([]);
-    assert_eq!(effects.records.sessions_ended, [S1]);
+    assert_eq!((effects.records.sessions_ended, effects.sessions_lost), (vec![S1], 1));
     assert_eq!(effects.sends, [Send::SessionOver { session: S1 }]);
     assert_eq!((env.status(1), env.status(2)), (Some(Status::Ready), Some(Status::Ready)));
     assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 1);
@@ -130,11 +130,12 @@ fn a_goodbye_is_not_held_against_a_job_and_a_new_session_of_the_instance_is() {
     let mut env = TestEnv::new();
     env.submit(vec![job(1, &[])]);
     env.hello(1, None, vec![offer(1, 1)], vec![]);
-    env.batch([Command::Goodbye { session: S1 }]);
+    let effects = env.batch([Command::Goodbye { session: S1 }]);
+    assert_eq!((effects.records.sessions_ended, effects.sessions_lost), (vec![S1], 0));
     assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 0);
     env.hello(1, None, vec![offer(1, 1)], vec![]);
     let effects = env.hello(1, None, vec![offer(1, 1)], vec![]);
-    assert_eq!(effects.records.sessions_ended, [SessionId(2)]);
+    assert_eq!((&effects.records.sessions_ended, effects.sessions_lost), (&vec![SessionId(2)], 1));
     assert_eq!(assigned(&effects), [(3, token(1, 3))]);
     assert_eq!(env.core.job(id(1)).unwrap().elves_lost, 1);
 }
