@@ -1,11 +1,13 @@
 //! The broker as a whole: a store, the task that owns the core, and the services on a port.
 
+mod running;
+
 use std::future::Future;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use mycelium_proto::limits::{BLOB_CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
 use mycelium_proto::v1::blob_service_server::BlobServiceServer;
 use mycelium_proto::v1::elf_service_server::ElfServiceServer;
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapResponseLayer;
 
+pub use self::running::RunningBroker;
 use crate::access::Access;
 use crate::admin::{Admin, Readiness};
 use crate::audit::{self, Audit};
@@ -24,14 +27,15 @@ use crate::blobs::Blobs;
 use crate::broker::{self, EndedReceiver, Progress, StartError};
 use crate::config::{Config, InvalidConfig};
 use crate::grpc::{
-    self, BlobServer, Door, ElfServer, MyceliumServer, StoreServer, set_health, tell_health, with_reason,
+    self, BlobServer, Door, ElfServer, MyceliumServer, StoreServer, set_health, set_stopping, tell_health,
+    with_reason,
 };
 use crate::home::{Home, open_blobs};
 use crate::metrics::Sources;
 use crate::mycelia::Mycelia;
 use crate::name::DEFAULT;
 use crate::report::Report;
-use crate::spawn::{Joined, TaskGroup};
+use crate::spawn::TaskGroup;
 use crate::store::arango::{Address, Databases};
 use crate::store::{self, MemoryStore, Storage};
 use crate::tls::Tls;
@@ -245,14 +249,7 @@ impl Broker {
         let listen = |source| Error::Listen { address: format!("{address:?}").replace('"', ""), source };
         let listener = TcpListener::bind(&address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let begun = self.begin();
-        let mycelia = begun.mycelia.clone();
-        let scheme = if begun.tls.is_some() { "https" } else { "http" };
-        let serve = begun.serve(listener, async move { stopped.cancelled().await });
-        let served = TaskGroup::default().run("the broker", serve);
-        Ok(RunningBroker { scheme, address, stop, served, mycelia })
+        Ok(RunningBroker::start(self, listener, address))
     }
 
     /// Serves on `listener` until `shutdown` completes, then stops: elves are told and keep what runs for the next
@@ -261,12 +258,12 @@ impl Broker {
     ///
     /// # Errors
     /// [`Error::Serve`], [`Error::Stopped`] if the store failed for good.
-    pub fn serve<S: Future<Output = ()> + Send>(
+    pub fn serve<'a>(
         self,
         listener: TcpListener,
-        shutdown: S,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<S> {
-        self.begin().serve(listener, shutdown)
+        shutdown: impl Future<Output = ()> + Send + 'a,
+    ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
+        self.begin().serve(listener, Box::pin(shutdown))
     }
 
     fn begin(self) -> Begun {
@@ -303,11 +300,12 @@ struct Begun {
 }
 
 impl Begun {
-    async fn serve(
-        self,
-        listener: TcpListener,
-        shutdown: impl Future<Output = ()> + Send,
-    ) -> Result<(), Error> {
+    /// Boxed, and of one type: all that serves is compiled here then, and not once more in each program that calls it.
+    fn serve(self, listener: TcpListener, shutdown: BoxFuture<'_, ()>) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.served(listener, shutdown))
+    }
+
+    async fn served(self, listener: TcpListener, shutdown: BoxFuture<'_, ()>) -> Result<(), Error> {
         let Self { config, tls, access, audit, limits, transport, .. } = self;
         let Self { mycelia, progress, drain, mut ended, admin, .. } = self;
         let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
@@ -350,8 +348,9 @@ impl Begun {
             .add_service(elf_service)
             .add_service(blob_service)
             .add_service(store_service);
-        let incoming = transport.connections(listener, tls.clone());
-        let server = router.serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned());
+        // It ends when no more connections come.
+        let incoming = transport.connections(listener, tls.clone(), drain.clone());
+        let server = router.serve_with_incoming_shutdown(incoming, std::future::pending());
         let mut server = Box::pin(server);
 
         let (health_tasks, tasks) = (TaskGroup::default(), TaskGroup::default());
@@ -375,7 +374,7 @@ impl Begun {
             admin.drains();
         }
         health_tasks.cut().await;
-        set_health(&health, false).await;
+        set_stopping(&health).await;
         drain.cancel();
         let grace_ends = Instant::now() + config.drain_grace;
         if result.is_ok() && tokio::time::timeout(config.drain_grace, &mut server).await.is_err() {
@@ -418,78 +417,4 @@ fn stopped(ended: Result<Result<(), broker::DriverError>, oneshot::error::RecvEr
         Err(_) => "its thread panicked".to_owned(),
     };
     Error::Stopped { why }
-}
-
-/// A broker that listens.
-#[derive(Debug)]
-pub struct RunningBroker {
-    scheme: &'static str,
-    address: SocketAddr,
-    stop: CancellationToken,
-    served: Joined<Result<(), Error>>,
-    mycelia: Mycelia,
-}
-
-impl RunningBroker {
-    /// The address it listens on.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The address as clients take it.
-    pub fn url(&self) -> String {
-        format!("{}://{}", self.scheme, self.address)
-    }
-
-    /// Moves its clocks ahead, for tests, and waits until what came due by that is done: stored, and on its way to elves and
-    /// clients.
-    ///
-    /// What goes by moments goes by the clocks as they are then: when jobs may begin, and begin again, their queue and total
-    /// timeouts, the ages of retention, what is shown, and what filters mean by `since:2h`. What waits for somebody else stands
-    /// still with the broker, as it does when its machine was suspended: leases, so that no elf is taken for lost, and the
-    /// broker's part in run timeouts, which elves end by clocks of their own. What guards it against peers that are slow goes
-    /// by the machine's clocks, and so do large values that nobody needs.
-    ///
-    /// # Errors
-    /// [`Error::ClocksTooFar`]; [`Error::Unsettled`] if it stops meanwhile, or its store does not take what came due.
-    ///
-    /// # Cancel safety
-    /// They are moved all the same.
-    pub async fn advance(&self, by: Duration) -> Result<(), Error> {
-        if !self.mycelia.ahead().add(by) {
-            return Err(Error::ClocksTooFar { by });
-        }
-        self.mycelia.settle().await.map_err(|error| Error::Unsettled { why: error.to_string() })
-    }
-
-    /// How far its clocks are ahead of the machine's, all in all.
-    pub fn ahead(&self) -> Duration {
-        self.mycelia.ahead().get()
-    }
-
-    /// Waits until it ends by itself, which it does if its store fails for good.
-    ///
-    /// # Errors
-    /// Whatever [`Broker::serve`] ended with.
-    ///
-    /// # Cancel safety
-    /// May be dropped and called again.
-    pub async fn ended(&mut self) -> Result<(), Error> {
-        match (&mut self.served).await {
-            Ok(result) => result,
-            Err(error) => Err(Error::Stopped { why: error.to_string() }),
-        }
-    }
-
-    /// Stops it, and waits until it has stopped.
-    ///
-    /// # Errors
-    /// Whatever [`Broker::serve`] ended with.
-    pub async fn stop(self) -> Result<(), Error> {
-        self.stop.cancel();
-        match self.served.await {
-            Ok(result) => result,
-            Err(error) => Err(Error::Stopped { why: error.to_string() }),
-        }
-    }
 }

@@ -4,6 +4,7 @@ use mycelium_proto::v1::blob_service_server::BlobServiceServer;
 use mycelium_proto::v1::elf_service_server::ElfServiceServer;
 use mycelium_proto::v1::mycelium_service_server::MyceliumServiceServer;
 use tokio::sync::watch;
+use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::{BlobServer, ElfServer, MyceliumServer};
@@ -36,4 +37,10 @@ pub(crate) async fn set_health(health: &HealthReporter, is_serving: bool) {
         health.set_not_serving::<ElfServiceServer<ElfServer>>().await;
         health.set_not_serving::<BlobServiceServer<BlobServer>>().await;
     }
+}
+
+/// The broker stops: no service takes anything more, and the process is about to go.
+pub(crate) async fn set_stopping(health: &HealthReporter) {
+    set_health(health, false).await;
+    health.set_service_status("", ServingStatus::NotServing).await;
 }

@@ -30,7 +30,7 @@ pub(crate) use backup::StoreServer;
 pub(crate) use blob_service::BlobServer;
 pub(crate) use door::Door;
 pub(crate) use elf_service::ElfServer;
-pub(crate) use health::{set_health, tell_health};
+pub(crate) use health::{set_health, set_stopping, tell_health};
 pub(crate) use mycelium_service::MyceliumServer;
 pub(crate) use status::with_reason;
 pub(crate) use transport::server;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::peers::{Peer, Peers};
 use crate::seldom::Seldom;
@@ -23,19 +24,26 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How many connections may be open beyond those that may be: they are cut, and not closed yet.
 pub(super) const SURPLUS: usize = 16;
 
-/// The connections that a listener takes in.
+/// The connections that a listener takes in, until the broker stops and those have begun to speak that came last.
 pub(super) fn connections(
     listener: TcpListener,
     peers: Arc<Peers>,
     tls: Option<Tls>,
+    drain: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
     let state = (listener, Seldom::default());
     futures::stream::unfold(state, move |(listener, complaints)| {
-        let (peers, tls) = (Arc::clone(&peers), tls.clone());
+        let (peers, tls, drain) = (Arc::clone(&peers), tls.clone(), drain.clone());
         async move {
             loop {
-                peers.room(SURPLUS).await;
-                let (socket, address) = accepted(|| listener.accept(), &complaints).await;
+                let next = async {
+                    peers.room(SURPLUS).await;
+                    accepted(|| listener.accept(), &complaints).await
+                };
+                let Some((socket, address)) = drain.run_until_cancelled(next).await else {
+                    peers.greeted().await;
+                    return None;
+                };
                 let Some(peer) = peers.admit(address) else {
                     complaints.say(|left_out| {
                         tracing::warn!(

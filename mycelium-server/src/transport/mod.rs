@@ -204,13 +204,14 @@ impl Transport {
         self.streams_per_connection_max
     }
 
-    /// The connections that come to a listener, which speaks TLS if it is given.
+    /// The connections that come to a listener, which speaks TLS if it is given, until the broker stops.
     pub(crate) fn connections(
         &self,
         listener: TcpListener,
         tls: Option<Tls>,
+        drain: CancellationToken,
     ) -> impl Stream<Item = std::io::Result<Connection>> + Send + use<> {
-        connections(listener, Arc::clone(&self.shared.peers), tls)
+        connections(listener, Arc::clone(&self.shared.peers), tls, drain)
     }
 
     /// Cuts connections that stand still for too long. When the broker stops, those that it need not wait for. Never ends.

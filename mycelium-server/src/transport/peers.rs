@@ -16,6 +16,10 @@ use crate::tls::ClientCertificate;
 
 /// How long a connection may take to say what it speaks.
 pub(super) const PREFACE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a stop of the broker lets a new connection begin to speak.
+const GREETS_WITHIN: Duration = Duration::from_millis(500);
+/// How often it looks whether they have.
+const GREETED_LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a peer may take nothing while there is something for it.
 const TAKES_WITHIN: Duration = Duration::from_secs(30);
 /// A peer that has moved nothing for as long gives way to others, and to a stop of the broker.
@@ -223,9 +227,14 @@ impl Peer {
         self.working.load(Ordering::Relaxed) == 0 && self.since(&self.moved) >= STALLED_AFTER
     }
 
+    /// Whether it has only just come, and not begun to speak.
+    fn is_about_to_greet(&self) -> bool {
+        !self.greeted.load(Ordering::Relaxed) && self.began.elapsed() < GREETS_WITHIN
+    }
+
     /// Whether a stop of the broker has nothing to wait for.
     fn is_done(&self) -> bool {
-        !self.greeted.load(Ordering::Relaxed) || self.is_stalled()
+        (!self.greeted.load(Ordering::Relaxed) && !self.is_about_to_greet()) || self.is_stalled()
     }
 }
 
@@ -289,6 +298,14 @@ impl Peers {
                 return;
             }
             left.await;
+        }
+    }
+
+    /// Waits until those that have just come have begun to speak: one that is closed before cannot know whether what it sent was
+    /// read.
+    pub(super) async fn greeted(&self) {
+        while self.each().iter().any(|peer| peer.is_cut().is_none() && peer.is_about_to_greet()) {
+            tokio::time::sleep(GREETED_LOOK_EVERY).await;
         }
     }
 
